@@ -1,0 +1,325 @@
+"""Builder and Value: the only way a node is made.
+
+The builder infers each node's type at once and notes the user's line, so that a mistake is
+told at the line that makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from graphc.errors import GraphError
+from graphc.graph import Graph, Node
+from graphc.loc import Loc, caller_loc
+from graphc.op import Op
+from graphc.tensor_type import Shape, TensorType
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+
+class Value:
+    """What a node yields, as users and gradient rules handle it.  It holds no numbers."""
+
+    __slots__ = ("builder", "name")
+    __array_ufunc__ = None  # so that an array on the left leaves the operator to us
+    __hash__ = object.__hash__
+
+    def __init__(self, builder: Builder, name: str) -> None:
+        self.builder = builder
+        self.name = name
+
+    @property
+    def node(self) -> Node:
+        """The node that yields the value."""
+        return self.builder.nodes[self.name]
+
+    @property
+    def type(self) -> TensorType:
+        """Shape and dtype."""
+        return self.builder.nodes[self.name].type
+
+    @property
+    def shape(self) -> Shape:
+        """The dimensions; the batch dimension stays a multiple of N."""
+        return self.type.shape
+
+    @property
+    def dtype(self) -> str:
+        """The dtype's name, such as `float32`."""
+        return self.type.dtype
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {self.type}>"
+
+    def __bool__(self) -> bool:
+        raise GraphError(
+            f"{self.name!r} has no truth value: it is declared, not computed",
+            loc=caller_loc(),
+            hint="use gc.where(condition, a, b) to choose between values",
+        )
+
+    def __add__(self, other: Any) -> Value:
+        return _elementwise().add(self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return _elementwise().add(other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return _elementwise().sub(self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return _elementwise().sub(other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return _elementwise().mul(self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return _elementwise().mul(other, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        return _elementwise().div(self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return _elementwise().div(other, self)
+
+    def __neg__(self) -> Value:
+        return _elementwise().neg(self)
+
+    def __pow__(self, exponent: float) -> Value:
+        return _elementwise().power(self, exponent)
+
+    def __matmul__(self, other: Any) -> Value:
+        from graphc.ops.linalg import matmul
+
+        return matmul(self, other)
+
+    def __getitem__(self, key: Any) -> Value:
+        from graphc.ops.shape import slice_
+
+        return slice_(self, key)
+
+    def __lt__(self, other: Any) -> Value:
+        return _select().less(self, other)
+
+    def __le__(self, other: Any) -> Value:
+        return _select().less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Value:
+        return _select().greater(self, other)
+
+    def __ge__(self, other: Any) -> Value:
+        return _select().greater_equal(self, other)
+
+    def __eq__(self, other: object) -> Any:
+        if self is other or not isinstance(other, (Value, int, float)):
+            return self is other
+        return _select().equal(self, other)
+
+    def __ne__(self, other: object) -> Any:
+        if self is other or not isinstance(other, (Value, int, float)):
+            return self is not other
+        return _select().not_equal(self, other)
+
+
+def _elementwise() -> ModuleType:
+    """The operators' ops.  Ops import this module, so they are reached when first used."""
+    from graphc.ops import elementwise
+
+    return elementwise
+
+
+def _select() -> ModuleType:
+    from graphc.ops import select
+
+    return select
+
+
+@dataclass(frozen=True, slots=True)
+class _Operand:
+    """An operand as an error describes it."""
+
+    role: str
+    name: str
+    described: str
+    loc: Loc | None
+
+
+class Builder:
+    """A graph in the making."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: dict[str, Node] = {}
+        self.outputs: dict[str, str] = {}
+        self.losses: list[str] = []
+        self.gradients: dict[str, str] = {}
+        self.updates: dict[str, str] = {}
+        self.locs: tuple[Loc, ...] | None = None
+        """The lines that new nodes are noted with; None means the user's line."""
+        self.prefix = ""
+        self._taken: dict[str, int] = {}
+
+    def apply(self, op: Op, *operands: Value, name: str | None = None) -> Value:
+        """Make a node.
+
+        Raises GraphError, at the user's line, when the operands do not fit the op, belong to
+        another graph, or the name is taken.
+        """
+        locs = self.locs
+        if locs is None:
+            here = caller_loc()
+            locs = () if here is None else (here,)
+        self._check_operands(op, operands, locs)
+        try:
+            type = op.infer([self.nodes[operand.name].type for operand in operands])
+        except ValueError as error:
+            raise self.error(op, str(error), operands, name, locs) from None
+        node_name = self._node_name(op, name, locs)
+        node = Node(node_name, op, tuple(operand.name for operand in operands), type, locs)
+        return self.insert(node)
+
+    def insert(self, node: Node) -> Value:
+        """Take over a node as it is; its operands must be here already."""
+        self.nodes[node.name] = node
+        return Value(self, node.name)
+
+    def value(self, name: str) -> Value:
+        """The value of that name; KeyError where there is none."""
+        if name not in self.nodes:
+            raise KeyError(name)
+        return Value(self, name)
+
+    def free_name(self, op_name: str, name: str | None) -> str:
+        """The name, without the block's prefix, that a node would get; for names made of it."""
+        if name is not None:
+            return name
+        return self._auto_name(self.prefix + op_name)[len(self.prefix) :]
+
+    def update(self, state: Value, value: Value) -> None:
+        """Say what a state or parameter becomes at the end of the step."""
+        self.updates[state.name] = value.name
+
+    def unique(self, base: str) -> str:
+        """`base`, or `base_2`, `base_3`, ... when it is taken."""
+        if base not in self.nodes:
+            return base
+        index = self._taken.get(base, 1) + 1
+        while f"{base}_{index}" in self.nodes:
+            index += 1
+        self._taken[base] = index
+        return f"{base}_{index}"
+
+    @contextmanager
+    def block(self, name: str) -> Iterator[None]:
+        """Names inside start with `name/`."""
+        before, self.prefix = self.prefix, f"{self.prefix}{name}/"
+        try:
+            yield
+        finally:
+            self.prefix = before
+
+    @contextmanager
+    def at(self, locs: tuple[Loc, ...]) -> Iterator[None]:
+        """Nodes made inside are noted with these lines."""
+        before, self.locs = self.locs, locs
+        try:
+            yield
+        finally:
+            self.locs = before
+
+    def graph(self) -> Graph:
+        """The immutable graph of all that was built."""
+        return Graph(
+            self.name,
+            self.nodes.values(),
+            outputs=self.outputs,
+            losses=self.losses,
+            gradients=self.gradients,
+            updates=self.updates,
+        )
+
+    @classmethod
+    def like(cls, graph: Graph) -> Builder:
+        """An empty builder with the graph's name, for a pass that rebuilds it node by node."""
+        builder = cls(graph.name)
+        builder.locs = ()
+        return builder
+
+    @classmethod
+    def extending(cls, graph: Graph) -> Builder:
+        """A builder that starts with all the graph has, for a pass that adds to it."""
+        builder = cls.like(graph)
+        builder.nodes.update(graph.nodes)
+        builder.take_roots(graph, {})
+        return builder
+
+    def take_roots(self, graph: Graph, new: Mapping[str, str]) -> None:
+        """Take over outputs, losses, gradients and updates, with some nodes renamed."""
+        self.outputs.update({k: new.get(v, v) for k, v in graph.outputs.items()})
+        self.losses.extend(graph.losses)
+        self.gradients.update({k: new.get(v, v) for k, v in graph.gradients.items()})
+        self.updates.update({k: new.get(v, v) for k, v in graph.updates.items()})
+
+    def error(
+        self,
+        op: Op,
+        message: str,
+        operands: Sequence[Value],
+        name: str | None = None,
+        locs: tuple[Loc, ...] = (),
+    ) -> GraphError:
+        """A GraphError about an op and its operands at the user's line."""
+        sentence, _, hint = message.partition("\n")
+        called = f" {name!r}" if name else ""
+        described = [self._describe(op, i, operand) for i, operand in enumerate(operands)]
+        loc = locs[0] if locs else None
+        return GraphError(f"{op.name}{called}: {sentence}", operands=described, loc=loc, hint=hint)
+
+    def _describe(self, op: Op, position: int, operand: Value) -> _Operand:
+        role = op.roles[position] if position < len(op.roles) else f"operand {position}"
+        node = operand.node
+        return _Operand(role, node.name, str(node.type), node.locs[0] if node.locs else None)
+
+    def _check_operands(
+        self, op: Op, operands: Sequence[Value], locs: tuple[Loc, ...]
+    ) -> None:
+        loc = locs[0] if locs else None
+        for operand in operands:
+            if not isinstance(operand, Value):
+                raise GraphError(
+                    f"{op.name}: {type(operand).__name__} is not a value of the net",
+                    loc=loc,
+                    hint="arrays become values by net.constant(array), or are fed by net.input",
+                )
+            if operand.builder is not self:
+                raise GraphError(
+                    f"{op.name}: {operand.name!r} belongs to net {operand.builder.name!r}, "
+                    f"not to {self.name!r}",
+                    operands=[self._describe(op, i, v) for i, v in enumerate(operands)],
+                    loc=loc,
+                    hint="declare both in one net, or feed one net's output to the other's input",
+                )
+
+    def _node_name(self, op: Op, name: str | None, locs: tuple[Loc, ...]) -> str:
+        if name is None:
+            return self._auto_name(self.prefix + op.name)
+        full = self.prefix + name
+        if full not in self.nodes:
+            return full
+        first = self.nodes[full]
+        raise GraphError(
+            f"the name {full!r} is taken by another {first.op.name}",
+            loc=locs[0] if locs else None,
+            hint=f"it was declared at {first.locs[0]}" if first.locs else "choose another name",
+        )
+
+    def _auto_name(self, base: str) -> str:
+        index = self._taken.get(base, 0) + 1
+        while f"{base}_{index}" in self.nodes:
+            index += 1
+        self._taken[base] = index
+        return f"{base}_{index}"

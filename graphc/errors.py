@@ -1,0 +1,94 @@
+"""What goes wrong, told to the person: the one place that words an error.
+
+Every error reads the same way: one sentence in the op's words, the operands with their
+shapes and the lines that declared them, the line at fault, one hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from graphc.loc import Loc
+
+
+class Operand(Protocol):
+    """What an error says of an operand: its role in the op, name, type and declaring line."""
+
+    @property
+    def role(self) -> str:
+        """The operand's name in the op's words."""
+
+    @property
+    def name(self) -> str:
+        """The name of its node."""
+
+    @property
+    def described(self) -> str:
+        """Its type as text."""
+
+    @property
+    def loc(self) -> Loc | None:
+        """The user's line that declared it."""
+
+
+class GraphError(ValueError):
+    """A mistake in a graph, a feed or a file, worded for its author."""
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        operands: Sequence[Operand] = (),
+        loc: Loc | None = None,
+        hint: str = "",
+    ) -> None:
+        self.sentence = sentence
+        self.loc = loc
+        self.hint = hint
+        super().__init__(format_error(sentence, operands, loc, hint))
+
+
+class FeedError(GraphError):
+    """An array that does not fit the input it is fed to."""
+
+
+class StateError(GraphError):
+    """A call that the executor's state does not allow now."""
+
+
+class BudgetError(GraphError):
+    """A plan that needs more memory than its budget."""
+
+
+class DataError(GraphError):
+    """A data file that cannot be used."""
+
+
+class ModelFileError(GraphError):
+    """A model file that cannot be read."""
+
+
+class RendererMissing(GraphError):
+    """A picture that no installed renderer can draw."""
+
+
+def format_error(
+    sentence: str, operands: Sequence[Operand], loc: Loc | None, hint: str
+) -> str:
+    """The text of an error, at most 15 lines."""
+    lines = [sentence]
+    width = max((len(operand.role) for operand in operands), default=0)
+    for operand in operands[:8]:
+        where = f"  declared at {operand.loc}" if operand.loc else ""
+        lines.append(f"  {operand.role:<{width}}  {operand.name} {operand.described}{where}")
+    if loc is not None:
+        source = f": {loc.text}" if loc.text else ""
+        at = str(loc) if loc.caller is None else str(Loc(loc.file, loc.line, loc.function))
+        lines.append(f"  at {at}{source}")
+        if loc.caller is not None:
+            called = f": {loc.caller.text}" if loc.caller.text else ""
+            lines.append(f"  called at {loc.caller}{called}")
+    if hint:
+        lines.append(f"  hint: {hint}")
+    return "\n".join(lines)

@@ -1,0 +1,225 @@
+"""The immutable graph: nodes in an order in which operands precede their users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from graphc.errors import GraphError
+from graphc.loc import Loc
+from graphc.op import Op
+from graphc.tensor_type import TensorType
+
+if TYPE_CHECKING:
+    import networkx
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One application of an op; it yields one value, known by the node's name."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    type: TensorType
+    locs: tuple[Loc, ...] = ()
+
+
+class Graph:
+    """Nodes by name, and what they are for: outputs, losses, gradients and state updates.
+
+    `outputs` and `gradients` map a public name to a node, `losses` names those outputs that
+    training minimises (their sum), `updates` maps a state or parameter to its next value.
+    """
+
+    __slots__ = ("__dict__", "gradients", "losses", "name", "nodes", "outputs", "updates")
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Iterable[Node],
+        *,
+        outputs: Mapping[str, str] | None = None,
+        losses: Iterable[str] = (),
+        gradients: Mapping[str, str] | None = None,
+        updates: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.nodes: Mapping[str, Node] = MappingProxyType(_ordered(nodes))
+        self.outputs: Mapping[str, str] = MappingProxyType(dict(outputs or {}))
+        self.losses: tuple[str, ...] = tuple(losses)
+        self.gradients: Mapping[str, str] = MappingProxyType(dict(gradients or {}))
+        self.updates: Mapping[str, str] = MappingProxyType(dict(updates or {}))
+        self._check_roots()
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.nodes
+
+    def __str__(self) -> str:
+        from graphc.text import graph_text
+
+        return graph_text(self)
+
+    @cached_property
+    def users(self) -> Mapping[str, tuple[str, ...]]:
+        """For each node the nodes that read it, once for each reading."""
+        found: dict[str, list[str]] = {name: [] for name in self.nodes}
+        for node in self:
+            for operand in node.inputs:
+                found[operand].append(node.name)
+        return {name: tuple(users) for name, users in found.items()}
+
+    @cached_property
+    def roots(self) -> frozenset[str]:
+        """The nodes that something outside the graph reads."""
+        losses = (self.outputs[name] for name in self.losses)
+        return frozenset(
+            [*self.outputs.values(), *losses, *self.gradients.values(), *self.updates.values()]
+        )
+
+    @cached_property
+    def dag(self) -> networkx.MultiDiGraph[str]:
+        """The networkx view, made when first asked for."""
+        import networkx
+
+        view: networkx.MultiDiGraph[str] = networkx.MultiDiGraph(name=self.name)
+        view.add_nodes_from((node.name, {"node": node}) for node in self)
+        for node in self:
+            for position, operand in enumerate(node.inputs):
+                view.add_edge(operand, node.name, operand=position)
+        return view
+
+    def feeds_only(self, name: str, user: str) -> bool:
+        """Whether `user` alone reads `name`, once, and nothing outside the graph does."""
+        return self.users[name] == (user,) and name not in self.roots
+
+    def upstream(self, names: Iterable[str]) -> set[str]:
+        """The named nodes and all that they depend on."""
+        seen: set[str] = set()
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                stack.extend(self.nodes[name].inputs)
+        return seen
+
+    def downstream(self, names: Iterable[str]) -> set[str]:
+        """The named nodes and all that depend on them."""
+        seen: set[str] = set()
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                stack.extend(self.users[name])
+        return seen
+
+    def forward(self) -> set[str]:
+        """The nodes of the forward pass: what outputs and their running states need."""
+        return self.upstream(self.outputs.values()) if self.outputs else set()
+
+    def replace(self, changed: Mapping[str, Node | None]) -> Graph:
+        """A new graph with some nodes exchanged, in place, and those mapped to None left out."""
+        nodes = (changed.get(node.name, node) for node in self)
+        return self.with_nodes(node for node in nodes if node is not None)
+
+    def with_nodes(self, nodes: Iterable[Node]) -> Graph:
+        """The same roots over other nodes."""
+        return Graph(
+            self.name,
+            nodes,
+            outputs=self.outputs,
+            losses=self.losses,
+            gradients=self.gradients,
+            updates=self.updates,
+        )
+
+    def rename_reads(self, new: Mapping[str, str]) -> Graph:
+        """A new graph in which readers of each key, roots included, read its value instead."""
+        if not new:
+            return self
+        return Graph(
+            self.name,
+            (_reading(node, new) for node in self),
+            outputs={k: new.get(v, v) for k, v in self.outputs.items()},
+            losses=self.losses,
+            gradients={k: new.get(v, v) for k, v in self.gradients.items()},
+            updates={k: new.get(v, v) for k, v in self.updates.items()},
+        )
+
+    def _check_roots(self) -> None:
+        kinds = ("outputs", self.outputs), ("gradients", self.gradients), ("updates", self.updates)
+        for kind, roots in kinds:
+            for key, name in roots.items():
+                if name not in self.nodes:
+                    raise GraphError(f"{kind} {key!r} reads {name!r}, which is not in the graph")
+        for state in self.updates:
+            if state not in self.nodes:
+                raise GraphError(f"update of {state!r}, which is not in the graph")
+        for loss in self.losses:
+            if loss not in self.outputs:
+                raise GraphError(f"loss {loss!r} is not an output of the graph")
+
+
+def _reading(node: Node, new: Mapping[str, str]) -> Node:
+    if not any(operand in new for operand in node.inputs):
+        return node
+    inputs = tuple(new.get(operand, operand) for operand in node.inputs)
+    return Node(node.name, node.op, inputs, node.type, node.locs)
+
+
+def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:
+    """The nodes by name; single names, and operands first, which makes cycles impossible."""
+    found: dict[str, Node] = {}
+    for node in nodes:
+        for operand in node.inputs:
+            if operand not in found:
+                raise GraphError(f"{node.name!r} reads {operand!r}, which is not declared before it")
+        if node.name in found:
+            raise GraphError(f"two nodes are named {node.name!r}")
+        found[node.name] = node
+    return found
+
+
+def verify(graph: Graph, before: Graph | None = None) -> None:
+    """Infer every type again, and check the roots; nodes that stand in `before` are trusted.
+
+    Names, order and acyclicity hold from construction.  Raises GraphError for the first
+    node whose operands do not fit it or whose type is not what its op infers.
+    """
+    known: Mapping[str, Node] = before.nodes if before is not None else {}
+    for node in graph:
+        if known.get(node.name) is node and all(
+            known.get(operand) is graph[operand] for operand in node.inputs
+        ):
+            continue
+        _verify_node(graph, node)
+    for state, value in graph.updates.items():
+        if graph[state].type != graph[value].type:
+            raise GraphError(
+                f"update of {state!r} has type {graph[value].type}, the state {graph[state].type}"
+            )
+
+
+def _verify_node(graph: Graph, node: Node) -> None:
+    try:
+        inferred = node.op.infer([graph[operand].type for operand in node.inputs])
+    except ValueError as error:
+        raise GraphError(
+            f"{node.op.name} {node.name!r}: {error}", loc=node.locs[0] if node.locs else None
+        ) from None
+    if inferred != node.type:
+        raise GraphError(f"{node.name!r} has type {node.type}, its op infers {inferred}")

@@ -1,0 +1,236 @@
+"""Initial values of parameters, and the random numbers they come from.
+
+Weights are (in, out): the last dimension is what a layer gives, the others are what it reads.
+Values are drawn in float64 and rounded once, so that a float32 net starts where its float64
+twin does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+Array = NDArray[Any]
+
+
+class Initializer(ABC):
+    """How the values of a parameter are made; frozen and hashable."""
+
+    @abstractmethod
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """A new array of `shape` and `dtype`; ValueError where the shape does not suit."""
+
+
+@dataclass(frozen=True, slots=True)
+class He(Initializer):
+    """Normal with mean 0 and std sqrt(2 / fan_in), for layers that a relu follows.
+
+    K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equation 10.
+    """
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Draw (..., fan_out) values."""
+        fan_in, _ = fans(shape)
+        return (rng.standard_normal(shape) * math.sqrt(2.0 / fan_in)).astype(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Glorot(Initializer):
+    """Uniform between -b and b, where b = sqrt(6 / (fan_in + fan_out)).
+
+    X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
+    networks", AISTATS 2010, equation 16.
+    """
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Draw (..., fan_out) values."""
+        bound = math.sqrt(6.0 / sum(fans(shape)))
+        return np.asarray(rng.uniform(-bound, bound, shape)).astype(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Normal(Initializer):
+    """Normal with the given standard deviation and mean."""
+
+    std: float = 0.01
+    mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require_finite("Normal", self.std, self.mean)
+        if self.std < 0:
+            raise ValueError(f"Normal needs a std of at least 0, not {self.std}")
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Draw values of any shape."""
+        return np.asarray(rng.normal(self.mean, self.std, shape)).astype(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform(Initializer):
+    """Uniform from `low` up to `high`."""
+
+    low: float = -0.05
+    high: float = 0.05
+
+    def __post_init__(self) -> None:
+        _require_finite("Uniform", self.low, self.high)
+        if self.low > self.high:
+            raise ValueError(f"Uniform needs low <= high, not {self.low} and {self.high}")
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Draw values of any shape."""
+        return np.asarray(rng.uniform(self.low, self.high, shape)).astype(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Orthogonal(Initializer):
+    """A matrix with orthonormal rows or columns, whichever are fewer, times `gain`.
+
+    A. Saxe, J. McClelland, S. Ganguli, "Exact solutions to the nonlinear dynamics of learning
+    in deep linear neural networks", ICLR 2014.  Uniform over such matrices: the QR factor with
+    the signs of R's diagonal moved into Q (F. Mezzadri, Notices of the AMS 54, 2007).
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require_finite("Orthogonal", self.gain)
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Draw (in, out) values; with more dimensions, all but the last count as rows."""
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal needs at least two dimensions, not shape {shape}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        tall = rng.standard_normal((max(rows, columns), min(rows, columns)))
+        q, r = np.linalg.qr(tall)
+        q *= np.where(np.diagonal(r) < 0, -self.gain, self.gain)
+        matrix = q if rows >= columns else q.T
+        return np.ascontiguousarray(matrix.reshape(shape)).astype(dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Initializer):
+    """The same value everywhere."""
+
+    value: float
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Fill any shape; draws nothing."""
+        return np.full(shape, self.value, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Zeros(Initializer):
+    """All 0."""
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Fill any shape; draws nothing."""
+        return np.zeros(shape, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Ones(Initializer):
+    """All 1."""
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Fill any shape; draws nothing."""
+        return np.ones(shape, dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class FromArray(Initializer):
+    """The values of a given array, copied when it was given."""
+
+    data: bytes
+    shape: tuple[int, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, array: ArrayLike) -> FromArray:
+        """Take the values of `array`; ValueError unless they are real numbers."""
+        values = np.asarray(array)
+        if values.dtype.kind not in "fiub":
+            raise ValueError(f"an array of {values.dtype} cannot be a parameter's initial value")
+        return cls(values.tobytes(), values.shape, values.dtype.str)
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """The values; ValueError when `shape` is not the array's.  Draws nothing."""
+        if tuple(shape) != self.shape:
+            raise ValueError(
+                f"the array given as initial value has shape {self.shape}, "
+                f"the parameter has shape {tuple(shape)}"
+            )
+        return np.frombuffer(self.data, self.dtype).reshape(self.shape).astype(dtype)
+
+    def __repr__(self) -> str:
+        return f"FromArray({np.dtype(self.dtype).name}, shape={self.shape})"
+
+
+NAMED: dict[str, Callable[[], Initializer]] = {
+    "he": He,
+    "glorot": Glorot,
+    "normal": Normal,
+    "uniform": Uniform,
+    "orthogonal": Orthogonal,
+    "zeros": Zeros,
+    "ones": Ones,
+}
+
+
+def resolve(init: str | float | np.number[Any] | Array | Initializer) -> Initializer:
+    """The initializer meant by a name, a number, an array or an initializer itself.
+
+    Raises ValueError, in plain words, for anything else.
+    """
+    if isinstance(init, Initializer):
+        return init
+    if isinstance(init, str):
+        return _named(init)
+    if isinstance(init, np.ndarray):
+        return FromArray.of(init)
+    if isinstance(init, (int, float, np.integer, np.floating)) and not isinstance(init, bool):
+        return Constant(float(init))
+    raise ValueError(
+        f"init must be a name, a number, an array or an initializer, not {type(init).__name__}"
+    )
+
+
+def generator(seed: int, name: str) -> np.random.Generator:
+    """NumPy's Philox generator for one parameter, so that adding a layer changes no other's.
+
+    The 128-bit key is (seed mod 2**64, first eight bytes, big endian, of BLAKE2b-512 of the
+    UTF-8 name).
+    """
+    word = int.from_bytes(hashlib.blake2b(name.encode()).digest()[:8], "big")
+    key = np.array([seed & 0xFFFFFFFFFFFFFFFF, word], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(fan_in, fan_out) of a weight: all dimensions but the last, and the last.
+
+    A vector has both equal to its length; nothing is less than 1.
+    """
+    if len(shape) < 2:
+        size = max(math.prod(shape), 1)
+        return size, size
+    return max(math.prod(shape[:-1]), 1), max(shape[-1], 1)
+
+
+def _named(name: str) -> Initializer:
+    if name not in NAMED:
+        raise ValueError(f"init {name!r} is not one of {', '.join(NAMED)}")
+    return NAMED[name]()
+
+
+def _require_finite(owner: str, *values: float) -> None:
+    for value in values:
+        if not math.isfinite(value):
+            raise ValueError(f"{owner} needs finite numbers, not {value}")

@@ -1,0 +1,79 @@
+"""The user's line: where in their code a node was declared."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import sysconfig
+from dataclasses import dataclass
+from functools import lru_cache
+from types import FrameType
+
+_OWN = tuple(
+    os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), folder) + os.sep
+    for folder in ("graphc", "passes")
+)
+_LIBRARIES = tuple(
+    path + os.sep
+    for path in {sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib")}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Loc:
+    """A line of the user's code; `caller` is the line that called the helper it stands in."""
+
+    file: str
+    line: int
+    function: str
+    caller: Loc | None = None
+
+    @property
+    def text(self) -> str:
+        """The source of the line, stripped; empty where it cannot be read."""
+        return linecache.getline(self.file, self.line).strip()
+
+    def __str__(self) -> str:
+        where = f"{_shown_file(self.file)}:{self.line}"
+        if self.function != "<module>":
+            where += f" in {self.function}"
+        return where if self.caller is None else f"{where}, called at {self.caller}"
+
+
+def caller_loc() -> Loc | None:
+    """The innermost line outside graphc, with its caller where that is the user's too."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not _is_users(frame.f_code.co_filename):
+        frame = frame.f_back
+    if frame is None:
+        return None
+    outer = frame.f_back if frame.f_code.co_name != "<module>" else None
+    caller = None
+    if outer is not None and _is_users(outer.f_code.co_filename):
+        caller = Loc(outer.f_code.co_filename, outer.f_lineno, outer.f_code.co_name)
+    return Loc(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, caller)
+
+
+@lru_cache(maxsize=4096)
+def _is_users(file: str) -> bool:
+    if file.startswith("<"):  # the REPL, exec and IPython cells; never importlib or dataclasses
+        return not file.startswith(("<frozen", "<__array_function__"))
+    path = os.path.abspath(file)
+    return not path.startswith(_OWN) and not path.startswith(_LIBRARIES)
+
+
+def _shown_file(file: str) -> str:
+    cell = _cell_number(file)
+    return f"cell [{cell}]" if cell is not None else os.path.basename(file)
+
+
+def _cell_number(file: str) -> int | None:
+    """The execution count of the notebook cell that was compiled under this file name."""
+    shell = sys.modules.get("IPython")
+    if shell is None or os.path.exists(file):
+        return None
+    running = shell.get_ipython()
+    cells = getattr(getattr(running, "compile", None), "_filename_map", {})
+    number = cells.get(file)
+    return number if isinstance(number, int) else None

@@ -1,0 +1,176 @@
+"""The affine (dense, linear) layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.init import Zeros, resolve
+from graphc.loc import caller_loc
+from graphc.op import Array, Layer, Op
+from graphc.ops.linalg import MatMul
+from graphc.ops.reduce import sum_
+from graphc.ops.shape import reshape
+from graphc.ops.source import Parameter
+from graphc.tensor_type import Batch, Shape, TensorType, count, normal_axis, shape_text
+
+
+@dataclass(frozen=True)
+class Affine(Op):
+    """x @ weight + bias; a row of x is a sample, a column of weight a unit."""
+
+    roles = ("x", "weight", "bias")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, weight, bias = ins
+        if x.rank != 2 or weight.rank != 2:
+            raise ValueError(f"x is {x}, weight is {weight}: both must be matrices")
+        if not x.is_float or len({x.dtype, weight.dtype, bias.dtype}) > 1:
+            raise ValueError(f"x is {x.dtype}, weight is {weight.dtype}, bias is {bias.dtype}")
+        if x.shape[1] != weight.shape[0]:
+            raise ValueError(f"x has {x.shape[1]} features, weight takes {weight.shape[0]}")
+        if bias.shape != weight.shape[1:]:
+            raise ValueError(f"bias has shape {shape_text(bias.shape)}, weight gives {weight.shape[1]} units")
+        return x.with_shape((x.shape[0], weight.shape[1]))
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, weight, bias = ins
+        return np.asarray(x @ weight + bias)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, weight, _ = ins
+        return (
+            b.apply(MatMul(False, True), dout, weight),
+            b.apply(MatMul(True, False), x, dout),
+            sum_(dout, 0),
+        )
+
+
+@dataclass(frozen=True)
+class AffineLayer(Layer):
+    """An affine map of flattened samples, or of the last axis."""
+
+    name = "affine"
+    roles = ("x", "weight", "bias")
+    last_axis: bool = False
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, weight = ins[0], ins[1]
+        self._check(x, weight)
+        units = weight.shape[1]
+        if len(ins) == 3 and ins[2].shape != (units,):
+            raise ValueError(f"bias has shape {shape_text(ins[2].shape)}, weight gives {units} units")
+        shape = (*x.shape[:-1], units) if self.last_axis else (x.shape[0], units)
+        return x.with_shape(shape)
+
+    def _check(self, x: TensorType, weight: TensorType) -> None:
+        if x.rank < 2:
+            raise ValueError(
+                f"x has shape {shape_text(x.shape)}, affine takes (N, features)\n"
+                "give it a feature axis: gc.reshape(x, (gc.N, 1))"
+            )
+        if not x.is_float or weight.dtype != x.dtype:
+            raise ValueError(f"x is {x.dtype}, weight is {weight.dtype}\ncast x: gc.cast(x, {weight.dtype!r})")
+        features = x.shape[-1] if self.last_axis else count(x.shape[1:])
+        if weight.rank != 2 or weight.shape[0] != features:
+            takes = weight.shape[0] if weight.rank == 2 else shape_text(weight.shape)
+            raise ValueError(
+                f"x has {features} features, weight takes {takes}\n"
+                "share a weight only between layers of one input width"
+            )
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        x, weight = ins[0], ins[1]
+        rows = x if self.last_axis else x.reshape(len(x), -1)
+        return np.asarray(rows @ weight + (ins[2] if len(ins) == 3 else 0)).astype(x.dtype)
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x, weight = ins[0], ins[1]
+        rows = _rows(x, self.last_axis, name)
+        op: Op = Affine() if len(ins) == 3 else MatMul()
+        if not (self.last_axis and x.type.rank > 2):
+            return b.apply(op, rows, *ins[1:], name=name)
+        flat = b.apply(op, rows, *ins[1:], name=f"{name}.rows")
+        return reshape(flat, (*x.shape[:-1], weight.shape[1]), name=name)
+
+
+def _rows(x: Value, last_axis: bool, name: str) -> Value:
+    if x.type.rank == 2:
+        return x
+    if last_axis:
+        return reshape(x, (count(x.shape[:-1]), x.shape[-1]), name=f"{name}.flat")
+    return reshape(x, (x.shape[0], count(x.shape[1:])), name=f"{name}.flat")
+
+
+def affine(
+    x: Value,
+    units: int | None = None,
+    *,
+    weight: Value | None = None,
+    bias: bool | Value = True,
+    axis: int | None = None,
+    init: Any = "he",
+    name: str | None = None,
+) -> Value:
+    """x @ weight + bias: x (N, d1, ..., dk) is flattened to (N, D); weight (D, units).
+
+    With `axis=-1` the layer acts on the last axis instead and keeps the others.  `weight=`
+    and `bias=` share existing parameters; `bias=False` leaves it out.  GraphError when the
+    features do not fit.
+    """
+    b = x.builder
+    layer = AffineLayer(last_axis=_last_axis(x, axis))
+    node = b.free_name("affine", name)
+    if weight is None:
+        if not isinstance(units, int) or isinstance(units, bool) or units < 1:
+            raise GraphError(f"affine: {units!r} units", loc=caller_loc(), hint="say how many: gc.affine(x, 10)")
+        weight = _parameter(b, f"{node}.weight", (_features(x, layer), units), x, init)
+    elif units is not None and weight.shape[-1:] != (units,):
+        raise b.error(layer, f"weight gives {weight.shape[-1]} units, {units} were asked", (x, weight))
+    operands = [x, weight]
+    if isinstance(bias, Value):
+        operands.append(bias)
+    elif bias:
+        operands.append(_parameter(b, f"{node}.bias", weight.shape[1:], x, Zeros()))
+    return b.apply(layer, *operands, name=node)
+
+
+def _last_axis(x: Value, axis: int | None) -> bool:
+    if axis is None:
+        return False
+    if normal_axis(axis, x.type.rank) != x.type.rank - 1:
+        raise x.builder.error(
+            AffineLayer(True), f"axis {axis} is not the last\ntranspose x first, or leave axis out", (x,)
+        )
+    return True
+
+
+def _features(x: Value, layer: AffineLayer) -> int:
+    if x.type.rank < 2:
+        raise x.builder.error(
+            layer,
+            f"x has shape {shape_text(x.shape)}, affine takes (N, features)\n"
+            "give it a feature axis: gc.reshape(x, (gc.N, 1))",
+            (x,),
+        )
+    features = x.shape[-1] if layer.last_axis else count(x.shape[1:])
+    if isinstance(features, Batch):
+        raise x.builder.error(layer, "the features may not depend on the batch", (x,))
+    return features
+
+
+def _parameter(b: Builder, name: str, shape: Shape, like: Value, init: Any) -> Value:
+    sizes = tuple(dim for dim in shape if isinstance(dim, int))
+    try:
+        op = Parameter(sizes, like.dtype if like.type.is_float else "float32", resolve(init))
+        TensorType(op.shape, op.dtype)
+    except ValueError as error:
+        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+    return b.apply(op, name=name)

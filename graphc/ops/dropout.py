@@ -1,0 +1,128 @@
+"""Inverted dropout with counter-based masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Array, Layer, Op
+from graphc.ops.elementwise import mul
+from graphc.ops.source import draws, seed
+from graphc.philox import keep_words, mask_scratch, stream_of, threshold
+from graphc.plan import Emitter
+from graphc.tensor_type import Shape, TensorType, count, shape_at
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """x * mask in training, with mask = (u < keep_prob) / keep_prob; x itself in inference."""
+
+    roles = ("x", "seed", "draws")
+    keep_prob: float
+    stream: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x, *_) = ins
+        if not x.is_float or x.rank < 1:
+            raise ValueError(f"x is {x}, dropout takes floats of shape (N, ...)")
+        return x
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        x, key, counter = ins
+        if not train:
+            return x
+        mask = DropoutMask(x.shape, x.dtype.name, self.keep_prob, self.stream)
+        return np.asarray(x * mask.reference([key, counter]))
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x, key, counter = ins
+        if not train or self.keep_prob == 1:
+            return x
+        op = DropoutMask(x.shape, x.dtype, self.keep_prob, self.stream)
+        return mul(x, b.apply(op, key, counter, name=f"{name}.mask"), name=name)
+
+
+@dataclass(frozen=True)
+class DropoutMask(Op):
+    """1/keep_prob where an element is kept, else 0; keyed by seed, draws, layer and position.
+
+    Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11), so that a mask depends neither on
+    the order of computation nor on the batch that a row stands in.
+    """
+
+    name = "dropout_mask"
+    roles = ("seed", "draws")
+    shape: Shape
+    dtype: str
+    keep_prob: float
+    stream: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return TensorType(self.shape, self.dtype)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        shape = shape_at(self.shape, 0)
+        rows, columns = shape[0], int(np.prod(shape[1:]))
+        words = keep_words(int(ins[0]), self.stream, int(ins[1]), rows, columns)
+        kept = words.astype(np.uint64) < threshold(self.keep_prob)
+        one = np.dtype(self.dtype).type(1)
+        return np.asarray(kept * (one / np.dtype(self.dtype).type(self.keep_prob))).reshape(shape)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return None, None
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        columns = count(self.shape[1:])
+        assert isinstance(columns, int)
+        rows = shape_at(self.shape[:1], em.capacity)[0]
+        buffers = [
+            em.scratch(TensorType(shape, dtype)) for shape, dtype in mask_scratch(rows, columns)
+        ]
+        em.call(self.name, ins, out, scratch=tuple(buffers))
+
+
+def dropout(
+    x: Value,
+    *,
+    keep_prob: float | None = None,
+    drop_prob: float | None = None,
+    name: str | None = None,
+) -> Value:
+    """Inverted dropout: exactly one of `keep_prob` in (0, 1] and `drop_prob` in [0, 1).
+
+    The mask is keyed by the seed, the counter of training forwards, the layer's name and the
+    element's row and column.  GraphError for none, both, or a probability out of range.
+    """
+    b = x.builder
+    keep = _keep_prob(keep_prob, drop_prob)
+    node = b.free_name("dropout", name)
+    layer = Dropout(keep, stream_of(b.prefix + node))
+    return b.apply(layer, x, seed(b), draws(b), name=node)
+
+
+def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
+    if (keep_prob is None) == (drop_prob is None):
+        given = "none" if keep_prob is None else "both"
+        raise GraphError(
+            f"dropout: takes exactly one of keep_prob and drop_prob, {given} given",
+            loc=caller_loc(),
+            hint="keep_prob=0.8 and drop_prob=0.2 mean the same",
+        )
+    word, value = ("keep_prob", keep_prob) if keep_prob is not None else ("drop_prob", drop_prob)
+    assert value is not None
+    fits = 0 < value <= 1 if word == "keep_prob" else 0 <= value < 1
+    if not fits:
+        bounds = "0 < keep_prob <= 1" if word == "keep_prob" else "0 <= drop_prob < 1"
+        raise GraphError(
+            f"dropout: {word}={value!r} is out of range",
+            loc=caller_loc(),
+            hint=f"{bounds}; keep_prob=0.8 and drop_prob=0.2 mean the same",
+        )
+    return float(value) if word == "keep_prob" else 1.0 - float(value)

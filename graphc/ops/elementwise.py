@@ -1,0 +1,233 @@
+"""Arithmetic on each element, with NumPy's broadcasting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Array, Op
+from graphc.ops.source import constant
+from graphc.tensor_type import TensorType, broadcast
+
+Operand = Value | float
+
+
+class Unary(Op):
+    """An op on one value of any shape."""
+
+    roles = ("x",)
+    inplace = (0,)
+    floats_only: ClassVar[bool] = True
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x,) = ins
+        if self.floats_only and not x.is_float:
+            raise ValueError(f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')")
+        return x
+
+
+class Binary(Op):
+    """An op on two values whose shapes broadcast."""
+
+    roles = ("a", "b")
+    inplace = (0, 1)
+    result: ClassVar[str] = ""
+    """The result's dtype where it is not the operands'."""
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        a, b = ins
+        if a.dtype != b.dtype:
+            raise ValueError(
+                f"a is {a.dtype}, b is {b.dtype}\ncast one of them: gc.cast(b, {a.dtype!r})"
+            )
+        return TensorType(broadcast(a.shape, b.shape), self.result or a.dtype)
+
+
+@dataclass(frozen=True)
+class Add(Binary):
+    """a + b."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] + ins[1])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return unbroadcast(dout, ins[0]), unbroadcast(dout, ins[1])
+
+
+@dataclass(frozen=True)
+class Sub(Binary):
+    """a - b."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] - ins[1])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return unbroadcast(dout, ins[0]), neg(unbroadcast(dout, ins[1]))
+
+
+@dataclass(frozen=True)
+class Mul(Binary):
+    """a * b."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] * ins[1])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return unbroadcast(mul(dout, ins[1]), ins[0]), unbroadcast(mul(dout, ins[0]), ins[1])
+
+
+@dataclass(frozen=True)
+class Div(Binary):
+    """a / b; floats only."""
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if not ins[0].is_float:
+            raise ValueError(f"a is {ins[0].dtype}, div takes floats\ncast it: gc.cast(a, 'float32')")
+        return super().infer(ins)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] / ins[1])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        da = div(dout, ins[1])
+        return unbroadcast(da, ins[0]), unbroadcast(neg(mul(da, out)), ins[1])
+
+
+@dataclass(frozen=True)
+class Neg(Unary):
+    """-x."""
+
+    floats_only = False
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if ins[0].dtype == "bool":
+            raise ValueError("x is bool, neg takes numbers")
+        return super().infer(ins)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(-ins[0])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (neg(dout),)
+
+
+@dataclass(frozen=True)
+class Power(Unary):
+    """x ** exponent, for a fixed exponent."""
+
+    exponent: float
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] ** ins[0].dtype.type(self.exponent))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        (x,) = ins
+        if self.exponent == 0:
+            return (None,)
+        if self.exponent == 1:
+            return (dout,)
+        slope = x if self.exponent == 2 else power(x, self.exponent - 1)
+        return (mul(dout, mul(slope, self.exponent)),)
+
+
+def unbroadcast(value: Value, operand: Value) -> Value:
+    """Sum a cotangent over the axes that broadcasting made out of `operand`."""
+    if value.shape == operand.shape:
+        return value
+    from graphc.ops.reduce import sum_
+    from graphc.ops.shape import reshape
+
+    pad = len(value.shape) - len(operand.shape)
+    shape = (1,) * pad + operand.shape
+    axes = tuple(i for i, dim in enumerate(shape) if dim == 1 and value.shape[i] != 1)
+    if axes:
+        value = sum_(value, axes, keepdims=True)
+    return value if value.shape == operand.shape else reshape(value, operand.shape)
+
+
+def binary(op: Op, a: Operand, b: Operand, name: str | None = None) -> Value:
+    """Apply a binary op; a Python number takes the dtype of the other operand."""
+    left, right = pair(op.name, a, b)
+    return left.builder.apply(op, left, right, name=name)
+
+
+def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
+    """Both operands as values."""
+    if isinstance(a, Value):
+        return a, lift(op_name, b, a)
+    if isinstance(b, Value):
+        return lift(op_name, a, b), b
+    raise GraphError(f"{op_name}: neither operand is a value of a net", loc=caller_loc())
+
+
+def lift(op_name: str, number: Any, like: Value) -> Value:
+    """A Python number as a constant of `like`'s dtype; values pass through."""
+    if isinstance(number, Value):
+        return number
+    if isinstance(number, (bool, int, float, np.number, np.bool_)):
+        if isinstance(number, (float, np.floating)) and not like.type.is_float and number % 1:
+            raise GraphError(
+                f"{op_name}: {number!r} does not fit {like.name!r}, which is {like.dtype}",
+                loc=caller_loc(),
+                hint=f"cast it first: gc.cast({like.name}, 'float32')",
+            )
+        return constant(like.builder, number, like.dtype)
+    raise GraphError(
+        f"{op_name}: {type(number).__name__} is not a value of the net",
+        loc=caller_loc(),
+        hint="arrays become values by net.constant(array), or are fed by net.input",
+    )
+
+
+def add(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a + b, broadcast."""
+    return binary(Add(), a, b, name)
+
+
+def sub(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a - b, broadcast."""
+    return binary(Sub(), a, b, name)
+
+
+def mul(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a * b, broadcast."""
+    return binary(Mul(), a, b, name)
+
+
+def div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a / b, broadcast; floats only."""
+    return binary(Div(), a, b, name)
+
+
+def neg(x: Value, *, name: str | None = None) -> Value:
+    """-x."""
+    return x.builder.apply(Neg(), x, name=name)
+
+
+def power(x: Value, exponent: float, *, name: str | None = None) -> Value:
+    """x ** exponent for a Python number; the result's dtype is x's."""
+    if isinstance(exponent, Value) or not isinstance(exponent, (int, float)):
+        raise GraphError(
+            "power: the exponent is not a Python number",
+            loc=caller_loc(),
+            hint="for a value as exponent write gc.exp(exponent * gc.log(x))",
+        )
+    return x.builder.apply(Power(float(exponent)), x, name=name)

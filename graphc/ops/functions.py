@@ -1,0 +1,212 @@
+"""Smooth functions of each element, and softmax."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.op import Array, Op
+from graphc.ops.elementwise import Unary, div, mul, sub
+from graphc.ops.reduce import sum_
+from graphc.plan import Emitter
+from graphc.tensor_type import TensorType, normal_axis
+
+
+@dataclass(frozen=True)
+class Exp(Unary):
+    """e ** x."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.exp(ins[0]))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, out),)
+
+
+@dataclass(frozen=True)
+class Log(Unary):
+    """The natural logarithm."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.log(ins[0]))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (div(dout, ins[0]),)
+
+
+@dataclass(frozen=True)
+class Sqrt(Unary):
+    """The square root."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.sqrt(ins[0]))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (div(mul(dout, 0.5), out),)
+
+
+@dataclass(frozen=True)
+class Abs(Unary):
+    """The absolute value; gradient 0 at 0."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.abs(ins[0]))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, b.apply(Sign(), ins[0])),)
+
+
+@dataclass(frozen=True)
+class Sign(Unary):
+    """-1, 0 or 1; its gradient is zero."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.sign(ins[0]))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (None,)
+
+
+@dataclass(frozen=True)
+class Tanh(Unary):
+    """The hyperbolic tangent."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.tanh(ins[0]))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, sub(1.0, mul(out, out))),)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Unary):
+    """1 / (1 + e**-x), without overflow for any x."""
+
+    inplace = ()
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        (x,) = ins
+        small = np.exp(-np.abs(x))
+        return np.asarray(np.where(x >= 0, 1, small) / (1 + small)).astype(x.dtype)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, mul(out, sub(1.0, out))),)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        mask = em.scratch(em.type(out).with_dtype("bool"))
+        em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)), mask))
+
+
+class AlongAxis(Op):
+    """A normalisation along one axis; keeps the shape."""
+
+    roles = ("x",)
+    inplace = (0,)
+    axis: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x,) = ins
+        if not x.is_float:
+            raise ValueError(f"x is {x.dtype}, {self.name} takes floats")
+        normal_axis(self.axis, x.rank)
+        return x
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        type = em.type(out)
+        axis = normal_axis(self.axis, type.rank)
+        row = type.with_shape((*type.shape[:axis], 1, *type.shape[axis + 1 :]))
+        em.call(self.name, ins, out, scratch=(em.scratch(row), em.scratch(type)))
+
+
+@dataclass(frozen=True)
+class Softmax(AlongAxis):
+    """e**x along an axis, scaled to sum to 1; stable for any finite x."""
+
+    axis: int = -1
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        (x,) = ins
+        e = np.exp(x - x.max(axis=self.axis, keepdims=True))
+        return np.asarray(e / e.sum(axis=self.axis, keepdims=True))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        weighted = mul(dout, out)
+        return (sub(weighted, mul(out, sum_(weighted, self.axis, keepdims=True))),)
+
+
+@dataclass(frozen=True)
+class LogSoftmax(AlongAxis):
+    """The logarithm of softmax, without taking the logarithm of what underflowed."""
+
+    axis: int = -1
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        (x,) = ins
+        shifted = x - x.max(axis=self.axis, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=self.axis, keepdims=True)))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (sub(dout, mul(exp(out), sum_(dout, self.axis, keepdims=True))),)
+
+
+def exp(x: Value, *, name: str | None = None) -> Value:
+    """e ** x."""
+    return x.builder.apply(Exp(), x, name=name)
+
+
+def log(x: Value, *, name: str | None = None) -> Value:
+    """The natural logarithm."""
+    return x.builder.apply(Log(), x, name=name)
+
+
+def sqrt(x: Value, *, name: str | None = None) -> Value:
+    """The square root."""
+    return x.builder.apply(Sqrt(), x, name=name)
+
+
+def abs_(x: Value, *, name: str | None = None) -> Value:
+    """The absolute value; gradient 0 at 0."""
+    return x.builder.apply(Abs(), x, name=name)
+
+
+def tanh(x: Value, *, name: str | None = None) -> Value:
+    """The hyperbolic tangent."""
+    return x.builder.apply(Tanh(), x, name=name)
+
+
+def sigmoid(x: Value, *, name: str | None = None) -> Value:
+    """1 / (1 + e**-x)."""
+    return x.builder.apply(Sigmoid(), x, name=name)
+
+
+def softmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
+    """Probabilities along an axis."""
+    return x.builder.apply(Softmax(axis), x, name=name)
+
+
+def log_softmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
+    """Logarithms of the probabilities along an axis."""
+    return x.builder.apply(LogSoftmax(axis), x, name=name)
+
+

@@ -1,0 +1,51 @@
+"""Derivatives as values of the net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.autodiff import vjp
+from graphc.build import Builder, Value
+from graphc.op import Layer
+from graphc.ops.reduce import broadcast_to
+from graphc.ops.source import constant
+from graphc.tensor_type import TensorType, shape_text
+
+
+@dataclass(frozen=True)
+class Gradient(Layer):
+    """The derivative of a scalar with respect to another value of the net."""
+
+    name = "grad"
+    roles = ("of", "wrt")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        of, wrt = ins
+        if of.rank != 0 or not of.is_float:
+            raise ValueError(
+                f"of has shape {shape_text(of.shape)}, a gradient is taken of a scalar\n"
+                "reduce it first: gc.sum(value)"
+            )
+        if not wrt.is_float:
+            raise ValueError(f"wrt is {wrt.dtype}, gradients flow to floats")
+        return wrt
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        of, wrt = ins
+        one = constant(b, 1.0, of.dtype, name=f"{name}.one")
+        found = vjp(b, {of.name: one}, [wrt.name], prefix=f"{name}.d_")
+        if wrt.name in found:
+            return found[wrt.name]
+        zero = constant(b, 0.0, wrt.dtype, name=f"{name}.zero")
+        return broadcast_to(zero, wrt.shape, name=name)
+
+
+def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
+    """The derivative of a scalar value: one Value for each of `wrt`, of its shape.
+
+    Gradients are values like any other, so they can be differentiated again.
+    """
+    targets = [wrt] if isinstance(wrt, Value) else list(wrt)
+    found = [value.builder.apply(Gradient(), value, target) for target in targets]
+    return found[0] if isinstance(wrt, Value) else found

@@ -1,0 +1,65 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.op import Array, Op
+from graphc.ops.elementwise import pair, unbroadcast
+from graphc.tensor_type import Dim, Shape, TensorType, broadcast
+
+
+@dataclass(frozen=True)
+class MatMul(Op):
+    """a @ b over the last two axes, either one transposed; leading axes broadcast."""
+
+    name = "matmul"
+    roles = ("a", "b")
+    trans_a: bool = False
+    trans_b: bool = False
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        a, b = ins
+        if a.rank < 2 or b.rank < 2:
+            raise ValueError(f"a is {a}, b is {b}: matmul takes rank 2 and more\nreshape a vector to (1, D) or (D, 1)")
+        if a.dtype != b.dtype or not a.is_float:
+            raise ValueError(f"a is {a.dtype}, b is {b.dtype}: matmul takes floats of one dtype")
+        rows, inner = _matrix(a.shape, self.trans_a)
+        other, columns = _matrix(b.shape, self.trans_b)
+        if inner != other:
+            raise ValueError(f"a has {inner} columns, b has {other} rows")
+        return a.with_shape((*broadcast(a.shape[:-2], b.shape[:-2]), rows, columns))
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        a, b = ins
+        left = a.swapaxes(-1, -2) if self.trans_a else a
+        return np.asarray(left @ (b.swapaxes(-1, -2) if self.trans_b else b))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, y = ins
+        if self.trans_a:
+            dx = b.apply(MatMul(self.trans_b, True), y, dout)
+        else:
+            dx = b.apply(MatMul(False, not self.trans_b), dout, y)
+        if self.trans_b:
+            dy = b.apply(MatMul(True, self.trans_a), dout, x)
+        else:
+            dy = b.apply(MatMul(not self.trans_a, False), x, dout)
+        return unbroadcast(dx, x), unbroadcast(dy, y)
+
+
+def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
+    return (shape[-1], shape[-2]) if transposed else (shape[-2], shape[-1])
+
+
+def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
+    """a @ b over the last two axes; leading axes broadcast."""
+    left, right = pair("matmul", a, b)
+    return left.builder.apply(MatMul(), left, right, name=name)

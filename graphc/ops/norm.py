@@ -1,0 +1,266 @@
+"""Batch normalisation (Ioffe and Szegedy 2015, arXiv:1502.03167)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.autodiff import pullback
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.init import Ones, Zeros
+from graphc.loc import caller_loc
+from graphc.op import Array, Layer, Op
+from graphc.ops.elementwise import add, div, mul, power, sub
+from graphc.ops.functions import sqrt
+from graphc.ops.reduce import mean, sum_
+from graphc.ops.shape import reshape
+from graphc.ops.source import Parameter, State
+from graphc.plan import Emitter
+from graphc.tensor_type import TensorType, shape_text
+
+
+def _axes(rank: int) -> tuple[int, ...]:
+    """All axes but the features': the rows, and for images height and width."""
+    return tuple(axis for axis in range(rank) if axis != 1)
+
+
+def _columns(array: Array, rank: int) -> Array:
+    """A vector of one number a feature, shaped to broadcast over x."""
+    return array.reshape((1, -1) + (1,) * (rank - 2))
+
+
+def _spread(vector: Value, like: Value) -> Value:
+    rank = like.type.rank
+    return vector if rank == 2 else reshape(vector, (1, vector.shape[0]) + (1,) * (rank - 2))
+
+
+def _check(x: TensorType, vectors: Sequence[TensorType]) -> None:
+    if x.rank < 2 or not x.is_float:
+        raise ValueError(f"x is {x}, batchnorm takes floats of shape (N, features, ...)")
+    for vector in vectors:
+        if vector != TensorType((x.shape[1],), x.dtype):
+            raise ValueError(f"x has {x.shape[1]} features of {x.dtype}, a parameter is {vector}")
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """gamma * xhat + beta; xhat by batch statistics in training, by running ones else.
+
+    running = running_decay * running + (1 - running_decay) * batch, with the uncorrected
+    variance.
+    """
+
+    name = "batchnorm"
+    roles = ("x", "gamma", "beta", "running_mean", "running_var")
+    eps: float = 1e-5
+    running_decay: float = 0.9
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        _check(ins[0], ins[1:])
+        return ins[0]
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        x, gamma, beta, running_mean, running_var = ins
+        if train:
+            return BatchNormTrain(self.eps).reference([x, gamma, beta])
+        return Normalize(self.eps).reference([x, running_mean, running_var, gamma, beta])
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x, gamma, beta, running_mean, running_var = ins
+        if not train:
+            return b.apply(Normalize(self.eps), x, running_mean, running_var, gamma, beta, name=name)
+        average, variance = _statistics(x, name)
+        for state, batch in ((running_mean, average), (running_var, variance)):
+            kept = mul(state, self.running_decay, name=f"{state.name}.kept")
+            fresh = mul(batch, 1 - self.running_decay, name=f"{state.name}.fresh")
+            b.update(state, add(kept, fresh, name=f"{state.name}.next"))
+        return b.apply(BatchNormTrain(self.eps), x, gamma, beta, name=name)
+
+
+def _statistics(x: Value, name: str) -> tuple[Value, Value]:
+    axes = _axes(x.type.rank)
+    average = mean(x, axes, name=f"{name}.mean")
+    centred = sub(x, _spread(average, x), name=f"{name}.centred")
+    square = power(centred, 2, name=f"{name}.square")
+    return average, mean(square, axes, name=f"{name}.var")
+
+
+@dataclass(frozen=True)
+class BatchNormTrain(Op):
+    """gamma * (x - mean(x)) / sqrt(var(x) + eps) + beta, a function of x by all its paths.
+
+    The gradient is the closed form, which needs two sums a feature:
+    dx = gamma / std * (dout - dbeta / M - xhat * dgamma / M).
+    """
+
+    name = "batchnorm_train"
+    roles = ("x", "gamma", "beta")
+    eps: float
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        _check(ins[0], ins[1:])
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, gamma, beta = ins
+        return np.asarray(_columns(gamma, x.ndim) * _xhat(x, self.eps) + _columns(beta, x.ndim))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, gamma, _ = ins
+        return (
+            b.apply(BatchNormDx(self.eps), x, gamma, dout),
+            b.apply(BatchNormDgamma(self.eps), x, dout),
+            sum_(dout, _axes(x.type.rank)),
+        )
+
+
+def _xhat(x: Array, eps: float) -> Array:
+    axes = _axes(x.ndim)
+    average, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
+    return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(eps)))
+
+
+def _xhat_value(x: Value, eps: float) -> Value:
+    axes = _axes(x.type.rank)
+    centred = sub(x, mean(x, axes, keepdims=True))
+    variance = mean(power(centred, 2), axes, keepdims=True)
+    return div(centred, sqrt(add(variance, eps)))
+
+
+@dataclass(frozen=True)
+class BatchNormDgamma(Op):
+    """sum(dout * xhat) for each feature."""
+
+    name = "batchnorm_dgamma"
+    roles = ("x", "dout")
+    eps: float
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, dout = ins
+        if x != dout:
+            raise ValueError(f"x is {x}, dout is {dout}")
+        return x.with_shape((x.shape[1],))
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, dout = ins
+        return np.asarray((dout * _xhat(x, self.eps)).sum(axis=_axes(x.ndim)))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, upper = ins
+        primitive = sum_(mul(upper, _xhat_value(x, self.eps)), _axes(x.type.rank))
+        return pullback(primitive, dout, ins)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        em.reference(ins, out)
+
+
+@dataclass(frozen=True)
+class BatchNormDx(Op):
+    """The closed form of the cotangent of x."""
+
+    name = "batchnorm_dx"
+    roles = ("x", "gamma", "dout")
+    eps: float
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, gamma, dout = ins
+        _check(x, [gamma])
+        if x != dout:
+            raise ValueError(f"x is {x}, dout is {dout}")
+        return x
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, gamma, dout = ins
+        axes = _axes(x.ndim)
+        xhat = _xhat(x, self.eps)
+        std = np.sqrt(x.var(axis=axes, keepdims=True) + x.dtype.type(self.eps))
+        centred = dout - dout.mean(axis=axes, keepdims=True)
+        slope = centred - xhat * (dout * xhat).mean(axis=axes, keepdims=True)
+        return np.asarray(_columns(gamma, x.ndim) / std * slope)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, gamma, upper = ins
+        axes = _axes(x.type.rank)
+        xhat = _xhat_value(x, self.eps)
+        centred = sub(x, mean(x, axes, keepdims=True))
+        std = sqrt(add(mean(power(centred, 2), axes, keepdims=True), self.eps))
+        slope = sub(upper, mean(upper, axes, keepdims=True))
+        slope = sub(slope, mul(xhat, mean(mul(upper, xhat), axes, keepdims=True)))
+        return pullback(mul(div(_spread(gamma, x), std), slope), dout, ins)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        em.reference(ins, out)
+
+
+@dataclass(frozen=True)
+class Normalize(Op):
+    """gamma * (x - mean) / sqrt(var + eps) + beta for given statistics."""
+
+    roles = ("x", "mean", "var", "gamma", "beta")
+    inplace = (0,)
+    eps: float
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        _check(ins[0], ins[1:])
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, average, variance, gamma, beta = (ins[0], *(_columns(v, ins[0].ndim) for v in ins[1:]))
+        return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(self.eps)) * gamma + beta)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, average, variance, gamma, beta = (ins[0], *(_spread(v, ins[0]) for v in ins[1:]))
+        xhat = div(sub(x, average), sqrt(add(variance, self.eps)))
+        return pullback(add(mul(xhat, gamma), beta), dout, ins)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        vector = em.scratch(em.type(ins[1]))
+        em.call(self.name, ins, out, scratch=(vector,))
+
+
+def batchnorm(
+    x: Value, *, eps: float = 1e-5, running_decay: float = 0.9, name: str | None = None
+) -> Value:
+    """Batch normalisation of (N, F) over N, or of images (N, C, H, W) over N, H and W.
+
+    `running_decay` is the share of the old value that the running statistics keep: the
+    complement of PyTorch's `momentum`.  Training divides by the uncorrected batch standard
+    deviation, inference by the running one.  GraphError when x has no feature axis.
+    """
+    b = x.builder
+    layer = BatchNorm(eps, running_decay)
+    features = x.shape[1] if x.type.rank > 1 else None
+    if not isinstance(features, int):
+        raise b.error(
+            layer, f"x has shape {shape_text(x.shape)}, batchnorm takes (N, features, ...)", (x,)
+        )
+    if not 0 <= running_decay <= 1 or not eps > 0:
+        raise GraphError(
+            f"batchnorm: running_decay {running_decay} and eps {eps} must be in [0, 1] and above 0",
+            loc=caller_loc(),
+        )
+    node = b.free_name("batchnorm", name)
+    shape: tuple[int, ...] = (features,)
+    return b.apply(layer, x, *_parameters(b, node, shape, x.dtype), name=node)
+
+
+def _parameters(b: Builder, node: str, shape: tuple[int, ...], dtype: str) -> tuple[Value, ...]:
+    return (
+        b.apply(Parameter(shape, dtype, Ones()), name=f"{node}.gamma"),
+        b.apply(Parameter(shape, dtype, Zeros()), name=f"{node}.beta"),
+        b.apply(State(shape, dtype, 0.0), name=f"{node}.running_mean"),
+        b.apply(State(shape, dtype, 1.0), name=f"{node}.running_var"),
+    )
+
+

@@ -1,0 +1,255 @@
+"""Choosing between values: relu, maximum, minimum, clip, where, comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.op import Array, Op
+from graphc.ops.elementwise import Binary, Operand, Unary, binary, pair, unbroadcast
+from graphc.plan import Emitter
+from graphc.tensor_type import TensorType, broadcast
+
+
+@dataclass(frozen=True)
+class Relu(Unary):
+    """max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.maximum(ins[0], 0))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (b.apply(ReluGrad(), out, dout),)
+
+
+@dataclass(frozen=True)
+class ReluGrad(Op):
+    """dout where out > 0, else 0."""
+
+    name = "relu_grad"
+    roles = ("out", "dout")
+    inplace = (1,)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        out, dout = ins
+        if out != dout:
+            raise ValueError(f"out is {out}, dout is {dout}")
+        return dout
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        out, dout = ins
+        return np.where(out > 0, dout, dout.dtype.type(0))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return None, b.apply(ReluGrad(), ins[0], dout)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        em.call(self.name, ins, out, scratch=(em.scratch(em.type(out).with_dtype("bool")),))
+
+
+@dataclass(frozen=True)
+class Maximum(Binary):
+    """The larger of a and b; at a tie the gradient goes to a."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.maximum(ins[0], ins[1]))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
+
+
+@dataclass(frozen=True)
+class Minimum(Binary):
+    """The smaller of a and b; at a tie the gradient goes to a."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.minimum(ins[0], ins[1]))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return _chosen(less_equal(ins[0], ins[1]), ins, dout)
+
+
+def _chosen(first: Value, ins: Sequence[Value], dout: Value) -> tuple[Value, Value]:
+    da = unbroadcast(where(first, dout, 0.0), ins[0])
+    return da, unbroadcast(where(first, 0.0, dout), ins[1])
+
+
+@dataclass(frozen=True)
+class Clip(Unary):
+    """x held between `low` and `high`; the gradient passes where low <= x <= high."""
+
+    low: float
+    high: float
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if not self.low <= self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return super().infer(ins)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.clip(ins[0], self.low, self.high)).astype(ins[0].dtype)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (where(equal(ins[0], out), dout, 0.0),)
+
+
+@dataclass(frozen=True)
+class Where(Op):
+    """a where the condition holds, else b."""
+
+    roles = ("condition", "a", "b")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        condition, a, b = ins
+        if condition.dtype != "bool":
+            raise ValueError(
+                f"condition is {condition.dtype}, not bool\ncompare it first: condition > 0"
+            )
+        if a.dtype != b.dtype:
+            raise ValueError(f"a is {a.dtype}, b is {b.dtype}\ncast one of them with gc.cast")
+        return TensorType(broadcast(condition.shape, broadcast(a.shape, b.shape)), a.dtype)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.where(ins[0], ins[1], ins[2])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        condition = ins[0]
+        da = unbroadcast(where(condition, dout, 0.0), ins[1])
+        return None, da, unbroadcast(where(condition, 0.0, dout), ins[2])
+
+
+class Comparison(Binary):
+    """A comparison of each element; its result is bool and carries no gradient."""
+
+    result = "bool"
+    inplace = ()
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return None, None
+
+
+@dataclass(frozen=True)
+class Less(Comparison):
+    """a < b."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] < ins[1])
+
+
+@dataclass(frozen=True)
+class LessEqual(Comparison):
+    """a <= b."""
+
+    name = "less_equal"
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] <= ins[1])
+
+
+@dataclass(frozen=True)
+class Greater(Comparison):
+    """a > b."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] > ins[1])
+
+
+@dataclass(frozen=True)
+class GreaterEqual(Comparison):
+    """a >= b."""
+
+    name = "greater_equal"
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] >= ins[1])
+
+
+@dataclass(frozen=True)
+class Equal(Comparison):
+    """a == b."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] == ins[1])
+
+
+@dataclass(frozen=True)
+class NotEqual(Comparison):
+    """a != b."""
+
+    name = "not_equal"
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] != ins[1])
+
+
+def relu(x: Value, *, name: str | None = None) -> Value:
+    """max(x, 0) for any shape."""
+    return x.builder.apply(Relu(), x, name=name)
+
+
+def maximum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """The larger of two values, broadcast."""
+    return binary(Maximum(), a, b, name)
+
+
+def minimum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """The smaller of two values, broadcast."""
+    return binary(Minimum(), a, b, name)
+
+
+def clip(x: Value, low: float, high: float, *, name: str | None = None) -> Value:
+    """x held between two numbers; infinite ones leave a side open."""
+    return x.builder.apply(Clip(float(low), float(high)), x, name=name)
+
+
+def where(condition: Value, a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a where the condition holds, else b; all three broadcast."""
+    left, right = pair("where", a, b)
+    return left.builder.apply(Where(), condition, left, right, name=name)
+
+
+def less(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a < b, as bool."""
+    return binary(Less(), a, b, name)
+
+
+def less_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a <= b, as bool."""
+    return binary(LessEqual(), a, b, name)
+
+
+def greater(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a > b, as bool."""
+    return binary(Greater(), a, b, name)
+
+
+def greater_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a >= b, as bool."""
+    return binary(GreaterEqual(), a, b, name)
+
+
+def equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a == b, as bool."""
+    return binary(Equal(), a, b, name)
+
+
+def not_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a != b, as bool."""
+    return binary(NotEqual(), a, b, name)

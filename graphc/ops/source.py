@@ -1,0 +1,122 @@
+"""Values that are there before a program runs: inputs, parameters, states, constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.init import Initializer
+from graphc.op import Array, Source
+from graphc.tensor_type import Shape, TensorType
+
+
+@dataclass(frozen=True)
+class Input(Source):
+    """An array fed at each run."""
+
+    shape: Shape
+    dtype: str
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return TensorType(self.shape, self.dtype)
+
+
+@dataclass(frozen=True)
+class Parameter(Source):
+    """A trainable array of the state, filled by `init` at the start."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    init: Initializer
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return TensorType(self.shape, self.dtype)
+
+
+@dataclass(frozen=True)
+class State(Source):
+    """An array of the state that no optimizer trains: a running mean, a counter, a slot."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    start: float = 0.0
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return TensorType(self.shape, self.dtype)
+
+
+@dataclass(frozen=True)
+class Constant(Source):
+    """An array fixed in the graph; the bytes are in C order."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    data: bytes = field(repr=False)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return TensorType(self.shape, self.dtype)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return self.array()
+
+    def array(self) -> Array:
+        """The value, read-only."""
+        return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+
+
+def constant_op(value: Any, dtype: str | None = None) -> Constant:
+    """A Constant of an array or number; ValueError for a dtype that graphc has not."""
+    array = np.asarray(value, dtype)
+    if dtype is None and array.dtype == np.float64 and not isinstance(value, np.ndarray):
+        array = array.astype(np.float32)
+    TensorType(array.shape, array.dtype.name)
+    return Constant(array.shape, array.dtype.name, np.ascontiguousarray(array).tobytes())
+
+
+def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
+    """A fixed value in the graph."""
+    return b.apply(constant_op(value, dtype), name=name)
+
+
+def state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
+    """The state of that name, made when it is not there yet."""
+    if name in b.nodes:
+        return b.value(name)
+    shape = tuple(dim for dim in type.shape if isinstance(dim, int))
+    op = State(shape, type.dtype, start)
+    return b.apply(op, name=name)
+
+
+SEED = TensorType((), "uint64")
+COUNTER = TensorType((), "int64")
+
+
+def seed(b: Builder) -> Value:
+    """The seed of all random numbers."""
+    return global_state(b, "seed", SEED)
+
+
+def draws(b: Builder) -> Value:
+    """The counter of training forwards, which keys the random masks."""
+    return global_state(b, "draws", COUNTER)
+
+
+def updates(b: Builder) -> Value:
+    """The counter of optimizer updates, which drives schedules and Adam."""
+    return global_state(b, "updates", COUNTER)
+
+
+def global_state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
+    """A state that stands outside every block and has no line of the user's."""
+    if name in b.nodes:
+        return b.value(name)
+    prefix, locs = b.prefix, b.locs
+    b.prefix, b.locs = "", ()
+    try:
+        return state(b, name, type, start)
+    finally:
+        b.prefix, b.locs = prefix, locs

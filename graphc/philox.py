@@ -1,0 +1,239 @@
+"""The random words behind dropout masks: Philox4x32-10 in NumPy.
+
+Philox is counter-based: a word is a pure function of (counter, key), so a mask does not
+depend on how a batch is split, on threads, or on what was drawn before.  Algorithm and
+constants: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as
+easy as 1, 2, 3", SC11, section 3.3 and table 2.
+
+The element at row r and column c of a mask reads
+
+    counter  (16 * (c // 64) + c % 16,  r,  draws,  stream)      each mod 2**32
+    key      (low, high) 32-bit words of the seed
+    word     (c % 64) // 16  of the four
+
+so one counter serves four columns sixteen apart, and sixteen neighbouring counters fill 64
+columns.  `keep_words` says this directly; `fill_mask` computes the same bits without
+allocating.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Words = NDArray[np.uint32]
+_Wide = NDArray[np.uint64]
+
+_LOW = 0xFFFFFFFF
+_ROUNDS = 10
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+_GROUP = 64  # columns served by one group of counters
+_LANES = 16  # counters in a group
+_BLOCK = 5120  # counters computed together: 240 KiB of state, near enough to the core
+_PANEL = _BLOCK // _LANES  # groups of columns computed together
+
+_SHIFT = np.uint64(32)
+_MASK = np.uint64(_LOW)
+_PAIR = np.array(_MULTIPLIERS, np.uint64).reshape(2, 1)
+
+
+def stream_of(name: str) -> int:
+    """The stream of a layer: the first four bytes of BLAKE2b-512 of its UTF-8 name, big endian."""
+    return int.from_bytes(hashlib.blake2b(name.encode()).digest()[:4], "big")
+
+
+def threshold(keep_prob: float) -> int:
+    """The bound below which a word means "keep": ``ceil(keep_prob * 2**32)``.
+
+    Raises ValueError outside 0..1.  The product is exact, and 1 gives 2**32: all words.
+    """
+    if not 0.0 <= keep_prob <= 1.0:
+        raise ValueError(f"keep_prob must lie between 0 and 1, not {keep_prob}")
+    return math.ceil(keep_prob * 2**32)
+
+
+def philox4x32(
+    counter: Sequence[ArrayLike], key: tuple[int, int]
+) -> tuple[Words, Words, Words, Words]:
+    """Four uint32 arrays of random words: Philox4x32-10, the readable form.
+
+    `counter` holds four arrays or numbers that broadcast together, each taken mod 2**32;
+    `key` holds two numbers.  The results have the broadcast shape.
+    """
+    x0, x1, x2, x3 = (np.bitwise_and(np.asarray(word, np.uint64), _MASK) for word in counter)
+    for k0, k1 in _round_keys(key):
+        p0, p1 = x0 * np.uint64(_MULTIPLIERS[0]), x2 * np.uint64(_MULTIPLIERS[1])
+        x0, x1, x2, x3 = (
+            (p1 >> _SHIFT) ^ x1 ^ np.uint64(k0),
+            p1 & _MASK,
+            (p0 >> _SHIFT) ^ x3 ^ np.uint64(k1),
+            p0 & _MASK,
+        )
+    w0, w1, w2, w3 = (word.astype(np.uint32) for word in np.broadcast_arrays(x0, x1, x2, x3))
+    return w0, w1, w2, w3
+
+
+def keep_words(
+    seed: int, stream: int, draws: int, rows: int, columns: int, first_row: int = 0
+) -> Words:
+    """The word of every element of a mask, uint32 (rows, columns): the definition.
+
+    `first_row` is the index of row 0 within the whole batch, over all ranks.
+    """
+    row = np.arange(first_row, first_row + rows, dtype=np.uint64)[:, None]
+    column = np.arange(columns, dtype=np.uint64)[None, :]
+    counter = (_LANES * (column // _GROUP) + column % _LANES, row, draws & _LOW, stream & _LOW)
+    words = np.stack(philox4x32(counter, key_of(seed)))
+    which = (column % _GROUP // _LANES).astype(np.intp)
+    chosen: Words = np.take_along_axis(words, np.broadcast_to(which, (1, rows, columns)), 0)[0]
+    return chosen
+
+
+def key_of(seed: int) -> tuple[int, int]:
+    """The key of a seed: its (low, high) 32-bit words, the seed taken mod 2**64."""
+    return seed & _LOW, seed >> 32 & _LOW
+
+
+def mask_scratch(rows: int, columns: int) -> list[tuple[tuple[int, ...], str]]:
+    """Shape and dtype of each buffer that `fill_mask` needs for masks up to (rows, columns).
+
+    Bounded: 280 KiB of words and flags for one block, however large the mask.
+    """
+    panel = min(_groups(columns), _PANEL) * _LANES
+    block = min(max(rows, 1), _BLOCK // panel)
+    size = block * panel
+    return [((6 * size,), "uint64"), ((size,), "uint64"), ((3 * panel + 2 * block,), "uint64")]
+
+
+def fill_mask(
+    out: NDArray[Any],
+    scale: float,
+    threshold: int,
+    seed: int,
+    stream: int,
+    draws: int,
+    scratch: Sequence[NDArray[Any]],
+    first_row: int = 0,
+) -> None:
+    """Write `scale` into float array `out` (rows, columns) where its word < `threshold`, else 0.
+
+    The words are those of `keep_words`.  `scratch` holds C-contiguous buffers as `mask_scratch`
+    lists them for this or a larger number of rows; what they contain does not matter.  No array
+    memory is made, but for constants of a few bytes.
+    """
+    rows, columns = out.shape
+    panel = min(_groups(columns), _PANEL)
+    block = min(max(rows, 1), _BLOCK // (panel * _LANES))
+    keys = _round_keys(key_of(seed))
+    for left in range(0, columns, panel * _GROUP):
+        for top in range(0, rows, block):
+            part = out[top : top + block, left : left + panel * _GROUP]
+            size = part.shape[0] * _groups(part.shape[1]) * _LANES
+            state = scratch[0].reshape(-1)[: 6 * size].reshape(3, 2, size)
+            corner = (first_row + top, left // _GROUP * _LANES)
+            _first_rounds(state, scratch[2].reshape(-1), part.shape, corner, (draws, stream), keys)
+            for key in keys[2:]:
+                _round(state, key)
+            _write(part, scale, threshold, state, scratch[1].reshape(-1))
+
+
+def _groups(columns: int) -> int:
+    """How many groups of counters serve `columns` columns."""
+    return max(-(-columns // _GROUP), 1)
+
+
+def _round_keys(key: tuple[int, int]) -> list[tuple[int, int]]:
+    """The key of every round: the Weyl sequence that starts at `key`."""
+    return [
+        ((key[0] + r * _WEYL[0]) & _LOW, (key[1] + r * _WEYL[1]) & _LOW) for r in range(_ROUNDS)
+    ]
+
+
+def _count_from(first: int, out: _Wide) -> None:
+    """Fill `out` with first, first + 1, ... mod 2**32."""
+    out.fill(1)
+    out[0] = first & _LOW
+    np.add.accumulate(out, out=out)
+    np.bitwise_and(out, _MASK, out=out)
+
+
+def _first_rounds(
+    state: _Wide,
+    vectors: _Wide,
+    shape: tuple[int, int],
+    corner: tuple[int, int],
+    constants: tuple[int, int],
+    keys: list[tuple[int, int]],
+) -> None:
+    """Rounds one and two, after which only one word of four depends on row and column both.
+
+    Row and column enter through different words and meet in round two at the earliest, so the
+    work up to there is done on one row and one column.  `state` becomes what `_round` takes.
+    """
+    rows, lanes = shape[0], _groups(shape[1]) * _LANES
+    column, c1, c3 = vectors[: 3 * lanes].reshape(3, lanes)
+    row, r3 = vectors[3 * lanes : 3 * lanes + 2 * rows].reshape(2, rows)
+    _count_from(corner[0], row)
+    _count_from(corner[1], column)
+    draws, stream = constants[0] & _LOW, constants[1] & _LOW
+    product = draws * _MULTIPLIERS[1]
+
+    np.bitwise_xor(row, np.uint64(product >> 32 ^ keys[0][0]), out=row)
+    np.multiply(column, _PAIR[0], out=column)
+    np.bitwise_and(column, _MASK, out=c3)
+    np.right_shift(column, _SHIFT, out=column)
+    np.bitwise_xor(column, np.uint64(stream ^ keys[0][1]), out=column)
+
+    np.multiply(row, _PAIR[0], out=row)
+    np.bitwise_and(row, _MASK, out=r3)
+    np.right_shift(row, _SHIFT, out=row)
+    np.multiply(column, _PAIR[1], out=column)
+    np.bitwise_and(column, _MASK, out=c1)
+    np.right_shift(column, _SHIFT, out=column)
+    np.bitwise_xor(column, np.uint64(product & _LOW ^ keys[1][0]), out=column)
+    np.bitwise_xor(c3, np.uint64(keys[1][1]), out=c3)
+
+    (x0, x2), (x1, x3), (spread, _) = state.reshape(3, 2, rows, lanes)
+    np.copyto(x0, column)
+    np.copyto(x1, c1)
+    np.copyto(x2, row[:, None])
+    np.copyto(spread, c3)  # NumPy would allocate to broadcast two operands at once
+    np.bitwise_xor(x2, spread, out=x2)
+    np.copyto(x3, r3[:, None])
+
+
+def _round(state: _Wide, key: tuple[int, int]) -> None:
+    """One round on `state`: words (x0, x2), words (x1, x3), and room for two products."""
+    even, odd, product = state
+    np.multiply(even, _PAIR, out=product)
+    swapped = product[::-1]
+    np.right_shift(swapped, _SHIFT, out=even)
+    np.bitwise_xor(even, odd, out=even)
+    np.bitwise_xor(even[0], np.uint64(key[0]), out=even[0])
+    np.bitwise_xor(even[1], np.uint64(key[1]), out=even[1])
+    np.bitwise_and(swapped, _MASK, out=odd)
+
+
+def _write(
+    part: NDArray[Any], scale: float, threshold: int, state: _Wide, flags: NDArray[Any]
+) -> None:
+    """Compare the words in `state` and put `scale` or 0 at the places they belong to."""
+    rows, columns = part.shape
+    groups = _groups(columns)
+    size = rows * groups * _LANES
+    found, tile = flags[:size].view(np.bool_).reshape(2, 4 * size)
+    np.less(state[:2], np.uint64(threshold), out=found.reshape(2, 2, size))
+    # Sixteen flags move as one item.  They lie as [odd word?][word // 2][row][group].
+    (w0, w2), (w1, w3) = found.view(np.complex128).reshape(2, 2, rows, groups)
+    placed = tile.view(np.complex128).reshape(rows, groups, 4)
+    for index, word in enumerate((w0, w1, w2, w3)):
+        np.copyto(placed[:, :, index], word)
+    np.copyto(part, tile.reshape(rows, -1)[:, :columns])
+    np.multiply(part, part.dtype.type(scale), out=part)

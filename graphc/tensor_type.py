@@ -1,0 +1,146 @@
+"""The type of a value: a shape, whose batch dimension may stay open, and a dtype."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+ITEMSIZE = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1, "uint64": 8}
+FLOATS = ("float32", "float64")
+INTEGERS = ("int64", "int32")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A dimension of `factor * N`, where N is the number of rows of a run."""
+
+    factor: int = 1
+
+    def __mul__(self, other: int) -> Batch:
+        if not isinstance(other, int) or isinstance(other, bool) or other < 1:
+            raise ValueError(f"the batch dimension is multiplied by whole numbers, not by {other!r}")
+        return Batch(self.factor * other)
+
+    __rmul__ = __mul__
+
+    def __str__(self) -> str:
+        return "N" if self.factor == 1 else f"{self.factor}*N"
+
+    __repr__ = __str__
+
+
+Dim = int | Batch
+Shape = tuple[Dim, ...]
+N = Batch()
+
+
+def dim_at(dim: Dim, n: int) -> int:
+    """The size of a dimension when the batch has `n` rows."""
+    return dim.factor * n if isinstance(dim, Batch) else dim
+
+
+def shape_at(shape: Shape, n: int) -> tuple[int, ...]:
+    """The sizes of a shape when the batch has `n` rows."""
+    return tuple(dim_at(dim, n) for dim in shape)
+
+
+def count(shape: Shape) -> Dim:
+    """The number of elements: an int, or k*N. ValueError when N stands in two dimensions."""
+    batches = [dim for dim in shape if isinstance(dim, Batch)]
+    fixed = prod(dim for dim in shape if isinstance(dim, int))
+    if len(batches) > 1:
+        raise ValueError(f"shape {shape_text(shape)} has the batch dimension twice")
+    return batches[0] * fixed if batches and fixed else fixed
+
+
+def shape_text(shape: Shape) -> str:
+    """The shape as users read it: `(N, 64)`."""
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """Shape and dtype of a value; equal types are interchangeable."""
+
+    shape: Shape
+    dtype: str
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ITEMSIZE:
+            known = ", ".join(ITEMSIZE)
+            raise ValueError(f"dtype {self.dtype!r} is not one of {known}")
+        for dim in self.shape:
+            if not isinstance(dim, Batch) and (type(dim) is not int or dim < 0):
+                raise ValueError(f"dimension {dim!r} is neither a whole number nor a multiple of N")
+        if sum(isinstance(dim, Batch) for dim in self.shape) > 1:
+            raise ValueError(f"shape {shape_text(self.shape)} has the batch dimension twice")
+
+    @property
+    def rank(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether gradients can flow through a value of this type."""
+        return self.dtype in FLOATS
+
+    @property
+    def batched(self) -> bool:
+        """Whether the size depends on the batch."""
+        return any(isinstance(dim, Batch) for dim in self.shape)
+
+    def nbytes(self, n: int) -> int:
+        """Exact bytes of a contiguous array for a batch of `n` rows."""
+        return prod(shape_at(self.shape, n)) * ITEMSIZE[self.dtype]
+
+    def bytes_text(self) -> str:
+        """The bytes as a formula in N: `400*N` or `25600`."""
+        size = count(self.shape)
+        if isinstance(size, Batch):
+            return f"{size.factor * ITEMSIZE[self.dtype]}*N"
+        return str(size * ITEMSIZE[self.dtype])
+
+    def with_shape(self, shape: Shape) -> TensorType:
+        """The same dtype in another shape."""
+        return TensorType(shape, self.dtype)
+
+    def with_dtype(self, dtype: str) -> TensorType:
+        """The same shape in another dtype."""
+        return TensorType(self.shape, dtype)
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
+
+
+def normal_axis(axis: int, rank: int) -> int:
+    """`axis` counted from the front; ValueError when there is no such axis."""
+    if not isinstance(axis, int) or not -rank <= axis < rank:
+        raise ValueError(f"axis {axis!r} does not exist in a value of rank {rank}")
+    return axis % rank
+
+
+def normal_axes(axis: int | tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
+    """The axes named, sorted and counted from the front; None means all."""
+    if axis is None:
+        return tuple(range(rank))
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    normal = tuple(sorted(normal_axis(a, rank) for a in axes))
+    if len(set(normal)) != len(normal):
+        raise ValueError(f"axis {axis!r} names an axis twice")
+    return normal
+
+
+def broadcast(a: Shape, b: Shape) -> Shape:
+    """NumPy's broadcasting over open dimensions; ValueError in plain words."""
+    rank = max(len(a), len(b))
+    left = (1,) * (rank - len(a)) + a
+    right = (1,) * (rank - len(b)) + b
+    dims: list[Dim] = []
+    for p, q in zip(left, right, strict=True):
+        if p != q and p != 1 and q != 1:
+            raise ValueError(
+                f"shapes {shape_text(a)} and {shape_text(b)} do not broadcast: {p} against {q}"
+            )
+        dims.append(q if p == 1 else p)
+    return tuple(dims)
