@@ -161,6 +161,9 @@ class Builder:
         self.locs: tuple[Loc, ...] | None = None
         """The lines that new nodes are noted with; None means the user's line."""
         self.prefix = ""
+        """What every new name starts with: the block it stands in."""
+        self.scope = ""
+        """What names made up by the builder start with, after the prefix."""
         self._taken: dict[str, int] = {}
 
     def apply(self, op: Op, *operands: Value, name: str | None = None) -> Value:
@@ -306,7 +309,7 @@ class Builder:
 
     def _node_name(self, op: Op, name: str | None, locs: tuple[Loc, ...]) -> str:
         if name is None:
-            return self._auto_name(self.prefix + op.name)
+            return self._auto_name(self.prefix + self.scope + op.name)
         full = self.prefix + name
         if full not in self.nodes:
             return full
@@ -323,3 +326,14 @@ class Builder:
             index += 1
         self._taken[base] = index
         return f"{base}_{index}"
+
+
+def apply(op: Op, *values: Value, name: str | None = None) -> Value:
+    """Apply an op, a user's own one included, to values of a net."""
+    if not values:
+        raise GraphError(f"{op.name}: it is applied to at least one value", loc=caller_loc())
+    if not isinstance(values[0], Value):
+        raise GraphError(
+            f"{op.name}: {type(values[0]).__name__} is not a value of the net", loc=caller_loc()
+        )
+    return values[0].builder.apply(op, *values, name=name)

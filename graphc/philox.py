@@ -104,7 +104,7 @@ def key_of(seed: int) -> tuple[int, int]:
 def mask_scratch(rows: int, columns: int) -> list[tuple[tuple[int, ...], str]]:
     """Shape and dtype of each buffer that `fill_mask` needs for masks up to (rows, columns).
 
-    Bounded: 280 KiB of words and flags for one block, however large the mask.
+    Bounded by 420 KiB in all, however large the mask.
     """
     panel = min(_groups(columns), _PANEL) * _LANES
     block = min(max(rows, 1), _BLOCK // panel)

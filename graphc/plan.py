@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from graphc.graph import Graph
+from graphc.graph import Graph, Node
+from graphc.memory import Arena, LiveRange, align, place
 from graphc.op import Op
 from graphc.tensor_type import TensorType
+
+if TYPE_CHECKING:
+    from graphc.compiler import Recipe
+    from graphc.memory_report import MemoryReport
+    from graphc.optim import Optimizer
+    from passes.pipeline import PassRecord
 
 Space = Literal["arena", "state", "feed", "constant", "gradient"]
 """Where a buffer lives: only arena and gradient buffers have offsets."""
@@ -41,10 +50,28 @@ class Buffer:
     type: TensorType
     space: Space
     key: str
-    """The state, feed or constant that it is, or the node that owns it."""
+    """The state, feed, constant, gradient or storage that it is a view of."""
     offset: int
     first: int
     last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A part of the arena that buffers follow each other in, or lie side by side in.
+
+    `parts` are the types that it must hold one after the other; a part that several buffers
+    share in turn stands once.
+    """
+
+    key: str
+    parts: tuple[TensorType, ...]
+    first: int
+    last: int
+
+    def range_at(self, n: int) -> LiveRange:
+        """What the planner places, for a batch of `n` rows."""
+        return LiveRange(self.key, sum(t.nbytes(n) for t in self.parts), self.first, self.last)
 
 
 @dataclass(frozen=True)
@@ -60,18 +87,37 @@ class Program:
     capacity: int
     instrs: tuple[Instr, ...]
     buffers: Mapping[str, Buffer]
+    storages: tuple[Storage, ...]
+    arena: Arena
     border: int
-    arena_bytes: int
-    peak_bytes: int
-    gradient_bytes: int
     outputs: Mapping[str, str]
     gradients: Mapping[str, str]
     index_bounds: Mapping[str, int]
 
-    @property
-    def feeds(self) -> tuple[str, ...]:
+    @cached_property
+    def feeds(self) -> Mapping[str, TensorType]:
         """The inputs that the program reads, in declared order."""
-        return tuple(b.key for b in self.buffers.values() if b.space == "feed" and b.name == b.key)
+        return {b.name: b.type for b in self.buffers.values() if b.space == "feed" and b.name == b.key}
+
+    @cached_property
+    def constants(self) -> Mapping[str, Buffer]:
+        """The constants of the program by name."""
+        found = (b for b in self.buffers.values() if b.space == "constant")
+        return {b.name: b for b in found if b.name == b.key}
+
+    @cached_property
+    def gradient_bytes(self) -> int:
+        """Bytes of the block that holds the gradients asked for."""
+        ends = [
+            b.offset + align(b.type.nbytes(self.capacity))
+            for b in self.buffers.values()
+            if b.space == "gradient"
+        ]
+        return max(ends, default=0)
+
+    def arena_at(self, n: int) -> Arena:
+        """The arena of a plan made for `n` rows."""
+        return place([storage.range_at(n) for storage in self.storages])
 
     def __str__(self) -> str:
         from graphc.text import program_text
@@ -106,3 +152,87 @@ class Emitter(Protocol):
 
     def row_numbers(self, type: TensorType) -> str:
         """A constant int64 vector 0, 1, 2, ... as long as the type's first axis."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that an executor needs; immutable, and shared by threads.
+
+    `declared` is the graph of the user's layers, restricted to what the plan is for.
+    `programs`: `infer`; with losses `grad`; with an optimizer `step` and `apply`, or with
+    accumulation `accumulate` and `apply`.  `graphs` has the graph after every pass.
+    """
+
+    declared: Graph
+    batch: int
+    optimizer: Optimizer | None
+    programs: Mapping[str, Program]
+    graphs: Mapping[str, tuple[PassRecord, ...]]
+    wrt: tuple[str, ...]
+    recipe: Recipe
+
+    @cached_property
+    def input_names(self) -> tuple[str, ...]:
+        """The declared inputs in order."""
+        from graphc.ops.source import Input
+
+        return tuple(node.name for node in self.declared if isinstance(node.op, Input))
+
+    @cached_property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The declared parameters in order."""
+        from graphc.ops.source import Parameter
+
+        return tuple(node.name for node in self.declared if isinstance(node.op, Parameter))
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The outputs that training minimises."""
+        return self.declared.losses
+
+    @property
+    def accumulate(self) -> int:
+        """How many steps' gradients make one update."""
+        return self.optimizer.accumulate if self.optimizer is not None else 1
+
+    @cached_property
+    def state_nodes(self) -> Mapping[str, Node]:
+        """The parameters and states that the plan needs."""
+        from graphc.state import state_nodes
+
+        graphs = [self.declared, *(program.graph for program in self.programs.values())]
+        return state_nodes(graphs)
+
+    @cached_property
+    def memory(self) -> MemoryReport:
+        """Exact bytes, before anything runs."""
+        from graphc.memory_report import MemoryReport
+
+        return MemoryReport(self, self.batch)
+
+    def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
+        """The program that differentiates outputs by cotangents that are fed."""
+        return self.recipe.cotangent_program(outputs)
+
+    def render(self, path: str | Path) -> Path:
+        """Draw forward and backward side by side; the suffix says how: svg, png, pdf, dot, html."""
+        from graphc.render import render_plan
+
+        return render_plan(self, path)
+
+    def report(self) -> str:
+        """What was compiled: programs, what runs by its reference rule, what is not trained."""
+        from graphc.memory_report import plan_report
+
+        return plan_report(self)
+
+    def __str__(self) -> str:
+        return "\n".join(str(program) for program in self.programs.values())
+
+    def __repr__(self) -> str:
+        return f"<Plan of {self.declared.name!r}, batch {self.batch}: {', '.join(self.programs)}>"
+
+    def _repr_svg_(self) -> str | None:
+        from graphc.render import notebook_svg
+
+        return notebook_svg(self)

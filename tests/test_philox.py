@@ -179,7 +179,7 @@ def test_scratch_stays_small() -> None:
             for shape, dtype in mask_scratch(rows, columns)
         )
 
-    assert max(size(r, c) for r in (1, 128, 10**6) for c in (1, 768, 10**6)) <= 450 * 1024
+    assert max(size(r, c) for r in (1, 128, 10**6) for c in (1, 768, 10**6)) <= 420 * 1024
 
 
 def test_filling_makes_no_array_memory() -> None:

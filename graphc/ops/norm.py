@@ -22,12 +22,12 @@ from graphc.plan import Emitter
 from graphc.tensor_type import TensorType, shape_text
 
 
-def _axes(rank: int) -> tuple[int, ...]:
+def feature_axes(rank: int) -> tuple[int, ...]:
     """All axes but the features': the rows, and for images height and width."""
     return tuple(axis for axis in range(rank) if axis != 1)
 
 
-def _columns(array: Array, rank: int) -> Array:
+def columns(array: Array, rank: int) -> Array:
     """A vector of one number a feature, shaped to broadcast over x."""
     return array.reshape((1, -1) + (1,) * (rank - 2))
 
@@ -37,7 +37,7 @@ def _spread(vector: Value, like: Value) -> Value:
     return vector if rank == 2 else reshape(vector, (1, vector.shape[0]) + (1,) * (rank - 2))
 
 
-def _check(x: TensorType, vectors: Sequence[TensorType]) -> None:
+def check_features(x: TensorType, vectors: Sequence[TensorType]) -> None:
     if x.rank < 2 or not x.is_float:
         raise ValueError(f"x is {x}, batchnorm takes floats of shape (N, features, ...)")
     for vector in vectors:
@@ -59,7 +59,7 @@ class BatchNorm(Layer):
     running_decay: float = 0.9
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        _check(ins[0], ins[1:])
+        check_features(ins[0], ins[1:])
         return ins[0]
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
@@ -81,7 +81,7 @@ class BatchNorm(Layer):
 
 
 def _statistics(x: Value, name: str) -> tuple[Value, Value]:
-    axes = _axes(x.type.rank)
+    axes = feature_axes(x.type.rank)
     average = mean(x, axes, name=f"{name}.mean")
     centred = sub(x, _spread(average, x), name=f"{name}.centred")
     square = power(centred, 2, name=f"{name}.square")
@@ -101,12 +101,12 @@ class BatchNormTrain(Op):
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        _check(ins[0], ins[1:])
+        check_features(ins[0], ins[1:])
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, gamma, beta = ins
-        return np.asarray(_columns(gamma, x.ndim) * _xhat(x, self.eps) + _columns(beta, x.ndim))
+        return np.asarray(columns(gamma, x.ndim) * _xhat(x, self.eps) + columns(beta, x.ndim))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -115,18 +115,18 @@ class BatchNormTrain(Op):
         return (
             b.apply(BatchNormDx(self.eps), x, gamma, dout),
             b.apply(BatchNormDgamma(self.eps), x, dout),
-            sum_(dout, _axes(x.type.rank)),
+            sum_(dout, feature_axes(x.type.rank)),
         )
 
 
 def _xhat(x: Array, eps: float) -> Array:
-    axes = _axes(x.ndim)
+    axes = feature_axes(x.ndim)
     average, variance = x.mean(axis=axes, keepdims=True), x.var(axis=axes, keepdims=True)
     return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(eps)))
 
 
 def _xhat_value(x: Value, eps: float) -> Value:
-    axes = _axes(x.type.rank)
+    axes = feature_axes(x.type.rank)
     centred = sub(x, mean(x, axes, keepdims=True))
     variance = mean(power(centred, 2), axes, keepdims=True)
     return div(centred, sqrt(add(variance, eps)))
@@ -148,13 +148,13 @@ class BatchNormDgamma(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, dout = ins
-        return np.asarray((dout * _xhat(x, self.eps)).sum(axis=_axes(x.ndim)))
+        return np.asarray((dout * _xhat(x, self.eps)).sum(axis=feature_axes(x.ndim)))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         x, upper = ins
-        primitive = sum_(mul(upper, _xhat_value(x, self.eps)), _axes(x.type.rank))
+        primitive = sum_(mul(upper, _xhat_value(x, self.eps)), feature_axes(x.type.rank))
         return pullback(primitive, dout, ins)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
@@ -171,25 +171,25 @@ class BatchNormDx(Op):
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         x, gamma, dout = ins
-        _check(x, [gamma])
+        check_features(x, [gamma])
         if x != dout:
             raise ValueError(f"x is {x}, dout is {dout}")
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, gamma, dout = ins
-        axes = _axes(x.ndim)
+        axes = feature_axes(x.ndim)
         xhat = _xhat(x, self.eps)
         std = np.sqrt(x.var(axis=axes, keepdims=True) + x.dtype.type(self.eps))
         centred = dout - dout.mean(axis=axes, keepdims=True)
         slope = centred - xhat * (dout * xhat).mean(axis=axes, keepdims=True)
-        return np.asarray(_columns(gamma, x.ndim) / std * slope)
+        return np.asarray(columns(gamma, x.ndim) / std * slope)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         x, gamma, upper = ins
-        axes = _axes(x.type.rank)
+        axes = feature_axes(x.type.rank)
         xhat = _xhat_value(x, self.eps)
         centred = sub(x, mean(x, axes, keepdims=True))
         std = sqrt(add(mean(power(centred, 2), axes, keepdims=True), self.eps))
@@ -210,11 +210,11 @@ class Normalize(Op):
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        _check(ins[0], ins[1:])
+        check_features(ins[0], ins[1:])
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        x, average, variance, gamma, beta = (ins[0], *(_columns(v, ins[0].ndim) for v in ins[1:]))
+        x, average, variance, gamma, beta = (ins[0], *(columns(v, ins[0].ndim) for v in ins[1:]))
         return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(self.eps)) * gamma + beta)
 
     def grad(

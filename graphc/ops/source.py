@@ -56,6 +56,8 @@ class Constant(Source):
     shape: tuple[int, ...]
     dtype: str
     data: bytes = field(repr=False)
+    label: str = ""
+    """The parameter or state that was frozen into it; such constants are never merged."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)

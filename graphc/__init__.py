@@ -1,0 +1,188 @@
+"""graphc: compile neural networks, as static graphs, for the CPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from graphc.build import Value, apply
+from graphc.compiler import compile
+from graphc.errors import (
+    BudgetError,
+    DataError,
+    FeedError,
+    GraphError,
+    ModelFileError,
+    RendererMissing,
+    StateError,
+)
+from graphc.executor import Executor
+from graphc.freeze import freeze
+from graphc.graph import Graph, Node
+from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
+from graphc.net import Net
+from graphc.op import Layer, Op
+from graphc.ops.affine import affine
+from graphc.ops.dropout import dropout
+from graphc.ops.elementwise import add, div, mul, neg, power, sub
+from graphc.ops.functions import abs_ as abs
+from graphc.ops.functions import exp, log, log_softmax, sigmoid, softmax, sqrt, tanh
+from graphc.ops.gradient import grad
+from graphc.ops.linalg import matmul
+from graphc.ops.loss import mse_loss, softmax_loss, svm_loss
+from graphc.ops.norm import batchnorm
+from graphc.ops.reduce import argmax, broadcast_to, mean, one_hot, pick
+from graphc.ops.reduce import max_ as max
+from graphc.ops.reduce import sum_ as sum
+from graphc.ops.select import (
+    clip,
+    equal,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    maximum,
+    minimum,
+    not_equal,
+    relu,
+    where,
+)
+from graphc.ops.shape import cast, concat, flatten, reshape, stop_gradient, transpose
+from graphc.optim import SGD, Adam, AdamW
+from graphc.plan import Plan
+from graphc.schedules import Cosine, Step, WarmUp
+from graphc.state import State
+from graphc.tensor_type import N, TensorType
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import passes
+    from graphc import layers
+    from graphc.check_layer import check_layer
+    from graphc.check_op import check_op
+    from graphc.grad_check import grad_check
+    from graphc.serialize import load, save
+    from graphc.train import History, fit
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "layers": "graphc.layers",
+    "check_layer": "graphc.check_layer",
+    "check_op": "graphc.check_op",
+    "grad_check": "graphc.grad_check",
+    "load": "graphc.serialize",
+    "save": "graphc.serialize",
+    "History": "graphc.train",
+    "fit": "graphc.train",
+}
+"""Names that are imported when first used, and where they are."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "passes":
+        from graphc.own_passes import own_passes
+
+        return own_passes()
+    if name not in _LAZY:
+        raise AttributeError(f"module 'graphc' has no attribute {name!r}")
+    import importlib
+
+    module: ModuleType = importlib.import_module(_LAZY[name])
+    value = module if _LAZY[name] == f"graphc.{name}" and name == "layers" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "BudgetError",
+    "Constant",
+    "Cosine",
+    "DataError",
+    "Executor",
+    "FeedError",
+    "Glorot",
+    "Graph",
+    "GraphError",
+    "He",
+    "History",
+    "Layer",
+    "ModelFileError",
+    "N",
+    "Net",
+    "Node",
+    "Normal",
+    "Ones",
+    "Op",
+    "Orthogonal",
+    "Plan",
+    "RendererMissing",
+    "State",
+    "StateError",
+    "Step",
+    "TensorType",
+    "Uniform",
+    "Value",
+    "WarmUp",
+    "Zeros",
+    "abs",
+    "add",
+    "affine",
+    "apply",
+    "argmax",
+    "batchnorm",
+    "broadcast_to",
+    "cast",
+    "check_layer",
+    "check_op",
+    "clip",
+    "compile",
+    "concat",
+    "div",
+    "dropout",
+    "equal",
+    "exp",
+    "fit",
+    "flatten",
+    "freeze",
+    "grad",
+    "grad_check",
+    "greater",
+    "greater_equal",
+    "layers",
+    "less",
+    "less_equal",
+    "load",
+    "log",
+    "log_softmax",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "minimum",
+    "mse_loss",
+    "mul",
+    "neg",
+    "not_equal",
+    "one_hot",
+    "passes",
+    "pick",
+    "power",
+    "relu",
+    "reshape",
+    "save",
+    "sigmoid",
+    "softmax",
+    "softmax_loss",
+    "sqrt",
+    "stop_gradient",
+    "sub",
+    "sum",
+    "svm_loss",
+    "tanh",
+    "transpose",
+    "where",
+]

@@ -1,0 +1,83 @@
+"""Bind a program to memory: every instruction becomes a few prebound calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from graphc.backends.numpy import KERNELS
+from graphc.op import Array, Op
+from graphc.plan import Instr, Program
+
+Call = Callable[[], object]
+
+
+def bind(
+    program: Program, n: int, view: Callable[[str], Array], skip: frozenset[int] = frozenset()
+) -> tuple[list[Call], int]:
+    """The calls of a run with `n` rows, and how many of them are the forward pass.
+
+    `view` gives the array of a buffer; instructions in `skip` are left out.
+    """
+    calls: list[Call] = []
+    border = 0
+    for i, instr in enumerate(program.instrs):
+        if i == program.border:
+            border = len(calls)
+        if i not in skip:
+            calls.extend(_bind_instr(instr, n, view))
+    return calls, border if program.border < len(program.instrs) else len(calls)
+
+
+def _bind_instr(instr: Instr, n: int, view: Callable[[str], Array]) -> Sequence[Call]:
+    ins = [view(name) for name in instr.ins]
+    outs = [view(name) for name in instr.outs]
+    if instr.kind == "copy":
+        return (_copy(ins[0], outs[0]),)
+    assert instr.op is not None
+    op = instr.op.at(n)
+    if instr.kind == "reference":
+        return (_reference(op, ins, outs[0]),)
+    scratch = [view(name) for name in instr.scratch]
+    kernel = KERNELS[instr.kernel]
+    if instr.members == 1:
+        return kernel(op, ins, outs[0], scratch)
+    rows = [ins[i : i + instr.members] for i in range(0, len(ins), instr.members)]
+    joined = [_join(row) for row in (*rows, outs)]
+    if all(array is not None for array in joined):
+        whole = [array for array in joined if array is not None]
+        return kernel(op, whole[:-1], whole[-1], scratch)
+    return [
+        call
+        for i, out in enumerate(outs)
+        for call in kernel(op, [row[i] for row in rows], out, scratch)
+    ]
+
+
+def _copy(source: Array, out: Array) -> Call:
+    return lambda: np.copyto(out, source)
+
+
+def _reference(op: Op, ins: Sequence[Array], out: Array) -> Call:
+    return lambda: np.copyto(out, op.reference(ins))
+
+
+def _join(arrays: Sequence[Array]) -> Array | None:
+    """One flat view of arrays that follow each other in memory; a shared scalar stays itself."""
+    first = arrays[0]
+    if first.ndim == 0:
+        same = all(_address(array) == _address(first) for array in arrays)
+        return first if same else None
+    end = _address(first)
+    for array in arrays:
+        if _address(array) != end or array.dtype != first.dtype:
+            return None
+        end += array.nbytes
+    total = (end - _address(first)) // first.itemsize
+    return as_strided(first.reshape(-1), (total,), (first.itemsize,))
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])

@@ -1,0 +1,1 @@
+"""Checks that users run on what they wrote: gradients, layers, ops."""

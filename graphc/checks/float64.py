@@ -1,0 +1,29 @@
+"""The same graph in float64, where differences are exact enough to judge a derivative by."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from graphc.graph import Graph, Node
+from graphc.op import Op, attributes
+from graphc.ops.source import Constant
+
+
+def in_float64(graph: Graph) -> Graph:
+    """Every float32 value, attribute and constant as float64; types inferred again."""
+    made: dict[str, Node] = {}
+    for node in graph:
+        op = _widened(node.op)
+        type = op.infer([made[name].type for name in node.inputs])
+        made[node.name] = dataclasses.replace(node, op=op, type=type)
+    return graph.with_nodes(made.values())
+
+
+def _widened(op: Op) -> Op:
+    if isinstance(op, Constant):
+        if op.dtype != "float32":
+            return op
+        return Constant(op.shape, "float64", op.array().astype("float64").tobytes())
+    changed: dict[str, Any] = {k: "float64" for k, v in attributes(op).items() if v == "float32"}
+    return dataclasses.replace(op, **changed) if changed else op  # type: ignore[type-var]

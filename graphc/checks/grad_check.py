@@ -1,0 +1,241 @@
+"""Are the gradients of a net right?  Every one against central differences, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.build import Value
+from graphc.checks.differences import Entry, compare, indices
+from graphc.checks.float64 import in_float64
+from graphc.errors import GraphError
+from graphc.feeds import Feed, FeedCheck
+from graphc.graph import Graph, Node
+from graphc.loc import Loc, caller_loc
+from graphc.op import Array
+from graphc.ops.shape import StopGradient
+from graphc.ops.source import Input, Parameter
+from graphc.reference import evaluate, initial_state
+
+if TYPE_CHECKING:
+    from graphc.net import Net
+
+LIMIT = 50
+"""The most entries of one array that are checked."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found of one parameter or input."""
+
+    name: str
+    kind: str
+    loc: Loc | None
+    size: int
+    entries: tuple[Entry, ...]
+
+    @property
+    def worst(self) -> Entry:
+        """The entry with the largest error."""
+        return max(self.entries, key=lambda entry: entry.error)
+
+    @property
+    def sampled(self) -> bool:
+        """Whether some entries were left out."""
+        return len(self.entries) < self.size
+
+
+@dataclass(frozen=True)
+class GradReport:
+    """The result of `grad_check`; `str(report)` is for reading."""
+
+    net: str
+    checked: tuple[Checked, ...]
+    unreached: tuple[str, ...]
+    h: float
+    tolerance: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether every entry agrees within the tolerance."""
+        return all(item.worst.error <= self.tolerance for item in self.checked)
+
+    @property
+    def worst(self) -> Checked:
+        """The parameter or input with the largest error."""
+        return max(self.checked, key=lambda item: item.worst.error)
+
+    def __str__(self) -> str:
+        lines = [self._headline()]
+        width = max(len(item.name) for item in self.checked)
+        for item in self.checked:
+            mark = " " if item.worst.error <= self.tolerance else "x"
+            count = f"{len(item.entries)} of {item.size} entries" if item.sampled else "all entries"
+            lines.append(f"{mark} {item.name:<{width}}  error {item.worst.error:.1e}  {count}")
+        if self.unreached:
+            lines.append(f"  no loss depends on {', '.join(self.unreached)}")
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        how = f"central differences in float64, h = {self.h:g}"
+        if self.ok:
+            return f"grad_check {self.net!r}: ok, {len(self.checked)} gradients agree with {how}"
+        bad = sum(item.worst.error > self.tolerance for item in self.checked)
+        item, entry = self.worst, self.worst.worst
+        text = (
+            f"grad_check {self.net!r}: {bad} of {len(self.checked)} gradients disagree with {how}\n"
+            f"worst: {item.kind} {item.name!r} at {list(entry.index)}: {entry.ours:.10g} by the "
+            f"rules, {entry.numeric:.10g} by differences (error {entry.error:.1e}, "
+            f"at most {self.tolerance:.0e})"
+        )
+        if item.loc is None:
+            return text
+        source = f": {item.loc.text}" if item.loc.text else ""
+        return f"{text}\n  declared at {item.loc}{source}"
+
+
+def grad_check(
+    net: Net,
+    feeds: Mapping[str, Any],
+    *,
+    h: float = 1e-5,
+    tolerance: float = 1e-6,
+    wrt: Sequence[str | Value] | None = None,
+    state: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> GradReport:
+    """Compare the gradients of the net's losses with central differences, in training mode.
+
+    Checked are every parameter and float input, or those named by `wrt`: all entries of arrays up
+    to 50, and 50 of a larger one, always the same.  The graph is rebuilt in float64, whatever the
+    net's dtype; dropout masks stay fixed.  Parameters have their initial values for `seed`,
+    replaced by those in `state` (`ex.state` of a trained executor, for instance).
+    GraphError when the net has no loss or a name in `wrt` is not a float parameter or input.
+    """
+    from passes.backward import Backward
+    from passes.specialize import Specialize
+
+    declared = net.graph()
+    if not declared.losses:
+        raise GraphError(
+            f"grad_check: net {net.name!r} has no loss",
+            loc=caller_loc(),
+            hint="declare one: net.loss('loss', value)",
+        )
+    graph = Specialize(train=True)(in_float64(declared))
+    names = _targets(graph, wrt)
+    arrays = _arrays(graph, feeds, state or {}, seed)
+    rows = _rows(graph, arrays)
+    reached = _reached(graph, names)
+    graph = Backward(losses=graph.losses, wrt=reached)(graph) if reached else graph
+    values = evaluate(graph, arrays, arrays, rows)
+    loss = _Loss(graph, arrays, values, rows)
+    checked = tuple(
+        _check(graph[name], loss, values[graph.gradients[name]], h, tolerance) for name in reached
+    )
+    if not checked:
+        raise GraphError(
+            f"grad_check: no loss of net {net.name!r} depends on {', '.join(names) or 'a parameter'}",
+            loc=caller_loc(),
+        )
+    unreached = tuple(name for name in names if name not in reached)
+    return GradReport(net.name, checked, unreached, h, tolerance)
+
+
+def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]:
+    able = [
+        node.name
+        for node in graph
+        if isinstance(node.op, (Parameter, Input)) and node.type.is_float
+    ]
+    if wrt is None:
+        return tuple(able)
+    names = tuple(item.name if isinstance(item, Value) else item for item in wrt)
+    for name in names:
+        if name not in able:
+            raise GraphError(
+                f"grad_check: {name!r} is not a float parameter or input",
+                loc=caller_loc(),
+                hint=f"there are {', '.join(able)}",
+            )
+    return names
+
+
+def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the names that a gradient of the losses flows to, in the given order."""
+    seen: set[str] = set()
+    stack = [graph.outputs[name] for name in graph.losses]
+    while stack:
+        node = graph[stack.pop()]
+        if node.name not in seen and node.type.is_float:
+            seen.add(node.name)
+            if not isinstance(node.op, StopGradient):
+                stack.extend(node.inputs)
+    return tuple(name for name in names if name in seen)
+
+
+def _arrays(
+    graph: Graph, feeds: Mapping[str, Any], state: Mapping[str, Any], seed: int
+) -> dict[str, Array]:
+    """Every input and state, as arrays of our own; FeedError for feeds that do not fit."""
+    arrays = initial_state(graph, seed)
+    for name in arrays.keys() & state.keys():
+        arrays[name] = np.array(state[name], graph[name].type.dtype)
+    inputs = {node.name: Feed(node, None) for node in graph if isinstance(node.op, Input)}
+    fed, _ = FeedCheck(inputs, frozenset(inputs), 1).arrays(feeds, limit=False)
+    arrays.update({name: np.array(array) for name, array in fed.items()})
+    return arrays
+
+
+def _rows(graph: Graph, arrays: Mapping[str, Array]) -> int:
+    """The number of rows of the feeds, which are known to agree."""
+    from graphc.tensor_type import Batch
+
+    for node in graph:
+        if isinstance(node.op, Input):
+            for dim, size in zip(node.type.shape, arrays[node.name].shape, strict=True):
+                if isinstance(dim, Batch):
+                    return size // dim.factor
+    return 1
+
+
+class _Loss:
+    """The sum of the losses as a function of arrays that are changed in place.
+
+    What stop_gradient yields stays as it was, which is what it means for a derivative.
+    """
+
+    def __init__(
+        self, graph: Graph, arrays: dict[str, Array], values: Mapping[str, Array], rows: int
+    ) -> None:
+        self.arrays, self.rows = arrays, rows
+        self.losses = [graph.outputs[name] for name in graph.losses]
+        needed = graph.upstream(self.losses)
+        nodes = [_frozen(node) for node in graph if node.name in needed]
+        self.graph = Graph(graph.name, nodes)
+        stopped = (node.name for node in graph if isinstance(node.op, StopGradient))
+        self.feeds = arrays | {name: values[name] for name in stopped}
+
+    def __call__(self) -> float:
+        values = evaluate(self.graph, self.feeds, self.feeds, self.rows)
+        return float(sum(values[name] for name in self.losses))
+
+
+def _frozen(node: Node) -> Node:
+    if not isinstance(node.op, StopGradient):
+        return node
+    return Node(node.name, Input(node.type.shape, node.type.dtype), (), node.type, node.locs)
+
+
+def _check(node: Node, loss: _Loss, gradient: Array, h: float, tolerance: float) -> Checked:
+    array = loss.arrays[node.name]
+    f: Callable[[], float] = loss
+    entries = tuple(
+        compare(f, array, index, float(gradient[index]), h, tolerance)
+        for index in indices(array.shape, node.name, LIMIT)
+    )
+    kind = "input" if isinstance(node.op, Input) else "parameter"
+    return Checked(node.name, kind, node.locs[0] if node.locs else None, array.size, entries)

@@ -1,0 +1,254 @@
+"""compile(): passes, schedule, memory, backend; the result is an immutable plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from graphc.build import Value
+from graphc.errors import GraphError
+from graphc.graph import Graph
+from graphc.loc import caller_loc
+from graphc.net import Net
+from graphc.ops.source import Parameter
+from graphc.optim import Optimizer
+from graphc.plan import Plan, Program
+from graphc.program import build_program
+
+if TYPE_CHECKING:
+    from passes.pass_list import PassList
+    from passes.pipeline import Pass, PassRecord
+
+Names = str | Value | Sequence[str | Value] | None
+
+
+def compile(
+    net: Net | Graph,
+    *,
+    batch: int,
+    optimizer: Optimizer | None = None,
+    losses: Names = None,
+    outputs: Names = None,
+    wrt: Names = None,
+    backend: str | None = None,
+    passes: PassList | None = None,
+    budget: int | None = None,
+) -> Plan:
+    """Compile a net for any batch from 1 to `batch` rows.
+
+    `losses`, `outputs` and `wrt` are names, values or patterns such as "actor/*": which losses
+    to minimise (default all), what to return (default every output), what to differentiate by
+    and train (default every parameter that a loss depends on).  `budget` is in bytes.
+
+    Raises GraphError when the graph, a name or an option does not fit, BudgetError when the
+    plan needs more than `budget`.
+    """
+    graph = net.graph() if isinstance(net, Net) else net
+    _check_options(graph, batch, optimizer, backend)
+    graph = _select_outputs(graph, losses, outputs)
+    trained, required = _select_wrt(graph, wrt)
+    if optimizer is not None and not graph.losses:
+        raise GraphError(
+            f"net {graph.name!r} has no loss for the optimizer to minimise",
+            loc=caller_loc(),
+            hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
+        )
+    recipe = Recipe(graph, batch, trained, required, optimizer, passes or _default(), outputs is not None)
+    plan = recipe.plan()
+    if budget is not None:
+        plan.memory.check_budget(budget)
+    return plan
+
+
+def _default() -> PassList:
+    from graphc.own_passes import own_passes
+
+    return own_passes().DEFAULT
+
+
+def _check_options(
+    graph: Graph, batch: int, optimizer: Optimizer | None, backend: str | None
+) -> None:
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        raise GraphError(f"batch is a whole number from 1 up, not {batch!r}", loc=caller_loc())
+    if backend not in (None, "numpy"):
+        raise GraphError(
+            f"there is no backend {backend!r}", loc=caller_loc(), hint='backend="numpy", or None'
+        )
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise GraphError(
+            f"optimizer is {optimizer!r}, not an optimizer of graphc",
+            loc=caller_loc(),
+            hint="gc.SGD(lr=0.1, momentum=0.9), gc.Adam() or gc.AdamW()",
+        )
+    if not graph.outputs:
+        raise GraphError(
+            f"net {graph.name!r} has no output and no loss",
+            loc=caller_loc(),
+            hint='declare one: net.output("scores", scores)',
+        )
+
+
+def _listed(names: Names) -> list[str]:
+    if names is None:
+        return []
+    single = isinstance(names, (str, Value))
+    items: Iterable[str | Value] = [names] if single else names  # type: ignore[list-item,assignment]
+    return [item.name if isinstance(item, Value) else item for item in items]
+
+
+def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
+    """The known names that the wanted ones and their patterns match, in known order."""
+    pool = list(known)
+    chosen: set[str] = set()
+    for pattern in _listed(wanted):
+        hits = [pattern] if pattern in pool else [k for k in pool if fnmatchcase(k, pattern)]
+        if not hits:
+            shown = ", ".join(pool[:8]) + (", ..." if len(pool) > 8 else "")
+            raise GraphError(f"no {what} is named {pattern!r}", loc=caller_loc(), hint=f"there are {shown}")
+        chosen.update(hits)
+    return [name for name in pool if name in chosen]
+
+
+def _select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
+    """The graph with the chosen outputs and losses; any node may be an output."""
+    kept = list(graph.losses) if losses is None else _matching(losses, graph.losses, "loss")
+    chosen = dict(graph.outputs)
+    if outputs is not None:
+        named = {**{node.name: node.name for node in graph}, **graph.outputs}
+        picked = _matching(outputs, named, "output or node")
+        chosen = {name: named[name] for name in picked}
+        chosen.update({name: graph.outputs[name] for name in kept})
+    return Graph(graph.name, graph, outputs=chosen, losses=kept, updates=graph.updates)
+
+
+def _select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What to differentiate by, and which of it was asked for by its very name."""
+    parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
+    if wrt is None:
+        names, required = parameters, []
+    else:
+        floats = [node.name for node in graph if node.type.is_float]
+        listed = _listed(wrt)
+        inner = [name for name in listed if name in floats]
+        pool = [*parameters, *(name for name in inner if name not in parameters)]
+        names = _matching(wrt, pool, "parameter or float value")
+        required = [name for name in names if name in listed]
+    for loss in graph.losses:
+        if names and graph.upstream([graph.outputs[loss]]).isdisjoint(names):
+            node = graph[graph.outputs[loss]]
+            raise GraphError(
+                f"loss {loss!r} depends on no parameter that is trained",
+                loc=node.locs[0] if node.locs else None,
+                hint=f"trained are {', '.join(names[:5])}; see wrt= of gc.compile",
+            )
+    return tuple(names), tuple(required)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a plan is made of: the declared graph and the choices of compile()."""
+
+    graph: Graph
+    batch: int
+    wrt: tuple[str, ...]
+    required: tuple[str, ...]
+    optimizer: Optimizer | None
+    passes: PassList
+    all_outputs: bool
+    """Whether a training step, too, computes outputs that no loss depends on."""
+
+    def plan(self) -> Plan:
+        """Compile every program."""
+        records = {"infer": self._infer()}
+        if self.graph.losses and self.wrt:
+            records.update(self._training())
+        programs = {name: self._program(name, rows[-1].graph) for name, rows in records.items()}
+        graphs = dict(records)
+        trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
+        return Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
+
+    def _program(self, name: str, graph: Graph) -> Program:
+        from graphc.backends.numpy import KERNELS
+
+        return build_program(name, graph, self.batch, KERNELS)
+
+    def _infer(self) -> tuple[PassRecord, ...]:
+        own = _own()
+        return own.run_passes(self.graph, self._passes(specialize=own.Specialize(train=False)))[1]
+
+    def _passes(self, **made: Pass) -> tuple[Pass, ...]:
+        """The pass list with its slots filled; those that are not made are left out."""
+        return self.passes.fill({"specialize": None, "backward": None, "update": None, **made})
+
+    def _training(self) -> dict[str, tuple[PassRecord, ...]]:
+        own = _own()
+        backward = own.Backward(self.graph.losses, self.wrt, self.required)
+        train = own.Specialize(train=True)
+        passes = self._passes(specialize=train, backward=backward)
+        records = {"grad": own.run_passes(self.graph, passes)[1]}
+        if self.optimizer is None:
+            return records
+        trained = self.graph if self.all_outputs else _only_losses(self.graph)
+        many = self.optimizer.accumulate > 1
+        update = own.Accumulate() if many else own.Update(self.optimizer)
+        passes = self._passes(specialize=train, backward=backward, update=update)
+        records["accumulate" if many else "step"] = own.run_passes(trained, passes)[1]
+        parameters = [n for n in records["grad"][-1].graph.gradients if self._is_parameter(n)]
+        apply = own.apply_graph([self.graph[n] for n in parameters], self.optimizer)
+        records["apply"] = own.run_passes(apply, self._passes())[1]
+        return records
+
+    def _is_parameter(self, name: str) -> bool:
+        return isinstance(self.graph[name].op, Parameter)
+
+    def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
+        """The program that differentiates outputs by cotangents that are fed."""
+        for name in outputs:
+            if name not in self.graph.outputs:
+                known = ", ".join(self.graph.outputs)
+                raise GraphError(
+                    f"backward: there is no output {name!r}", loc=caller_loc(), hint=f"there are {known}"
+                )
+        own = _own()
+        chosen = {name: self.graph.outputs[name] for name in outputs}
+        graph = Graph(self.graph.name, self.graph, outputs=chosen)
+        passes = self._passes(
+            specialize=own.Specialize(train=True), backward=own.Backward(outputs, self.wrt, fed=True)
+        )
+        result = own.run_passes(graph, passes)[0]
+        bare = Graph(result.name, result, gradients=result.gradients)
+        return self._program("cotangent", own.dead_code(bare))
+
+
+def _only_losses(graph: Graph) -> Graph:
+    """The graph without the outputs that no loss depends on."""
+    needed = graph.upstream(graph.outputs[name] for name in graph.losses)
+    outputs = {name: value for name, value in graph.outputs.items() if value in needed}
+    return Graph(graph.name, graph, outputs=outputs, losses=graph.losses, updates=graph.updates)
+
+
+class _Own:
+    """graphc's own passes, reached when first needed since they import this package."""
+
+    def __init__(self) -> None:
+        from graphc.own_passes import own_passes
+
+        own_passes()
+        from passes.accumulate import Accumulate
+        from passes.apply_update import apply_graph
+        from passes.backward import Backward
+        from passes.dead_code import dead_code
+        from passes.pipeline import run_passes
+        from passes.specialize import Specialize
+        from passes.update import Update
+
+        self.Specialize, self.Backward, self.Update = Specialize, Backward, Update
+        self.Accumulate, self.apply_graph = Accumulate, apply_graph
+        self.dead_code, self.run_passes = dead_code, run_passes
+
+
+def _own() -> _Own:
+    return _Own()

@@ -1,0 +1,121 @@
+"""One op or layer at once, on arrays: its value and its gradients by its own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from graphc.autodiff import vjp
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.graph import Graph
+from graphc.loc import Loc, caller_loc
+from graphc.op import Array, Layer, Op
+from graphc.ops.source import Input
+from graphc.reference import evaluate
+from graphc.tensor_type import FLOATS, TensorType
+
+
+@dataclass(frozen=True)
+class _Array:
+    """An array as an error describes it."""
+
+    role: str
+    name: str
+    described: str
+    loc: Loc | None = None
+
+
+def fail(call: str, sentence: str, arrays: Mapping[str, Any]) -> GraphError:
+    """An error of an eager call, at the user's line, with the arrays that it was given."""
+    operands = [_Array(role, *_describe(array)) for role, array in arrays.items()]
+    return GraphError(f"{call}: {sentence}", operands=operands, loc=caller_loc())
+
+
+def _describe(array: Any) -> tuple[str, str]:
+    if isinstance(array, np.ndarray):
+        return str(array.dtype), str(array.shape)
+    return "a", type(array).__name__
+
+
+def floats(*arrays: Any) -> list[Array]:
+    """The arrays in their common float dtype; whole numbers count as float64."""
+    known = [np.asarray(array) for array in arrays]
+    common = np.result_type(*known)
+    dtype = common.name if common.name in FLOATS else "float64"
+    return [array.astype(dtype, copy=False) for array in known]
+
+
+def types_of(arrays: Sequence[Array]) -> tuple[TensorType, ...]:
+    """The types of arrays."""
+    return tuple(TensorType(array.shape, array.dtype.name) for array in arrays)
+
+
+def infer(call: str, op: Op, arrays: Mapping[str, Array]) -> TensorType:
+    """The type of the result; GraphError, in the op's words, for arrays that do not fit it."""
+    try:
+        return op.infer(types_of(list(arrays.values())))
+    except ValueError as error:
+        raise fail(call, str(error).partition("\n")[0], arrays) from None
+
+
+def forward(call: str, op: Op, arrays: Mapping[str, Array], train: bool = False) -> Array:
+    """What the op's reference rule gives."""
+    infer(call, op, arrays)
+    ins = list(arrays.values())
+    return np.array(op.reference_in(ins, train) if isinstance(op, Layer) else op.reference(ins))
+
+
+@lru_cache(maxsize=256)
+def expanded(op: Op, types: tuple[TensorType, ...], train: bool = False) -> Graph:
+    """The op, or what the layer expands to, over inputs named by its roles; output `out`."""
+    b = Builder(op.name)
+    b.locs = ()
+    ins = [
+        b.apply(Input(type.shape, type.dtype), name=role)
+        for role, type in zip(op.roles, types, strict=False)
+    ]
+    out = (
+        op.expand(b, "out", ins, train) if isinstance(op, Layer) else b.apply(op, *ins, name="out")
+    )
+    b.outputs["out"] = out.name
+    return b.graph()
+
+
+@lru_cache(maxsize=256)
+def derivative(op: Op, types: tuple[TensorType, ...], train: bool, wrt: tuple[str, ...]) -> Graph:
+    """The gradients of the op, from an input `cotangent`, as outputs named by `wrt` roles."""
+    b = Builder.extending(expanded(op, types, train))
+    out = b.value(b.outputs.pop("out"))
+    dout = b.apply(Input(out.shape, out.dtype), name="cotangent")
+    found = vjp(b, {out.name: dout}, wrt)
+    b.outputs.update({role: _gradient(found, role, b).name for role in wrt})
+    graph = b.graph()
+    needed = graph.upstream(graph.outputs.values())
+    b.updates.clear()
+    b.nodes = {name: node for name, node in b.nodes.items() if name in needed}
+    return b.graph()
+
+
+def _gradient(found: Mapping[str, Value], role: str, b: Builder) -> Value:
+    if role in found:
+        return found[role]
+    from graphc.ops.reduce import broadcast_to
+    from graphc.ops.source import constant
+
+    type = b.nodes[role].type
+    return broadcast_to(constant(b, 0.0, type.dtype), type.shape)
+
+
+def backward(
+    op: Op, ins: Sequence[Array], dout: Array, wrt: tuple[str, ...], train: bool = False
+) -> list[Array]:
+    """The gradients with respect to the operands of these roles, by the op's own rules."""
+    graph = derivative(op, types_of(ins), train, wrt)
+    feeds = dict(zip(op.roles, ins, strict=False)) | {"cotangent": dout}
+    values = evaluate(graph, feeds, {}, 1)
+    return [np.array(values[graph.outputs[role]]) for role in wrt]

@@ -1,0 +1,202 @@
+"""Checking and copying what a user feeds.  Every check precedes the first write."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import FeedError
+from graphc.graph import Node
+from graphc.loc import caller_loc
+from graphc.op import Array
+from graphc.tensor_type import Batch, TensorType, shape_text
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What an input takes: its type, and for labels how many classes there are."""
+
+    node: Node
+    bound: int | None
+
+    @property
+    def type(self) -> TensorType:
+        """The declared shape and dtype."""
+        return self.node.type
+
+
+class FeedCheck:
+    """The checks of a program's feeds, prepared once."""
+
+    def __init__(self, feeds: Mapping[str, Feed], known: Collection[str], capacity: int) -> None:
+        self._feeds = feeds
+        self._known = frozenset(known)
+        self._capacity = capacity
+        self._dtypes = {name: np.dtype(feed.type.dtype) for name, feed in feeds.items()}
+        self._tails = {name: _tail(feed.type) for name, feed in feeds.items()}
+        self._bounds = {name: feed.bound for name, feed in feeds.items() if feed.bound is not None}
+
+    def arrays(
+        self, feeds: Mapping[str, Any], *, optional: bool = False, limit: bool = True
+    ) -> tuple[dict[str, Array], int]:
+        """The arrays to copy in, and the number of rows; FeedError for the first that misfits.
+
+        With `optional`, inputs may be missing; without `limit`, any number of rows fits.
+        """
+        found: dict[str, Array] = {}
+        rows: tuple[str, int] | None = None
+        for name, dtype in self._dtypes.items():
+            if name not in feeds:
+                if optional:
+                    continue
+                raise self._missing(name, feeds)
+            value = feeds[name]
+            if not isinstance(value, np.ndarray) or value.dtype is not dtype:
+                value = self._convert(name, value)
+            rows = self._rows(name, value, rows)
+            if name in self._bounds:
+                self._check_range(name, value)
+            found[name] = value
+        for name in feeds:
+            if name not in self._known:
+                raise self._unknown(name)
+        n = 1 if rows is None else rows[1]
+        if not 0 < n <= self._capacity and (limit or n < 1):
+            raise self._too_many(n)
+        return found, n
+
+    def _rows(
+        self, name: str, value: Array, known: tuple[str, int] | None
+    ) -> tuple[str, int] | None:
+        """The number of rows that this array implies, checked against the others'."""
+        axis, factor, tail = self._tails[name]
+        shape = value.shape
+        if len(shape) != self._feeds[name].type.rank or shape[:axis] + shape[axis + 1 :] != tail:
+            raise self._wrong_shape(name, value)
+        if factor == 0:
+            return known
+        n, rest = divmod(shape[axis], factor)
+        if rest:
+            raise self._wrong_shape(name, value)
+        if known is not None and known[1] != n:
+            raise FeedError(
+                f"{known[0]!r} has {known[1]} rows, {name!r} has {n}",
+                operands=[_Fed(known[0], self._feeds), _Fed(name, self._feeds)],
+                loc=caller_loc(),
+                hint="all inputs of a run take the same batch",
+            )
+        return name, n
+
+    def _convert(self, name: str, value: Any) -> Array:
+        feed, dtype = self._feeds[name], self._dtypes[name]
+        try:
+            array = np.asarray(value)
+        except ValueError as error:
+            raise FeedError(
+                f"input {name!r}: no array can be made of it: {error}",
+                operands=[_Fed(name, self._feeds)],
+                loc=caller_loc(),
+            ) from None
+        if array.dtype.kind in "fiub" and feed.type.is_float:
+            return array.astype(dtype)
+        if array.dtype.kind in "iu" and dtype.kind in "iu":
+            return self._to_integers(name, array)
+        if array.dtype == dtype:
+            return array.astype(dtype)
+        hint = f"convert it: {name}.astype({feed.type.dtype!r})"
+        if array.dtype.kind == "f" and dtype.kind == "i":
+            hint = "labels are class numbers, not one-hot rows or probabilities; " + hint
+        raise FeedError(
+            f"input {name!r} takes {feed.type.dtype}, the array is {array.dtype}",
+            operands=[_Fed(name, self._feeds)],
+            loc=caller_loc(),
+            hint=hint,
+        )
+
+    def _to_integers(self, name: str, array: Array) -> Array:
+        dtype = self._dtypes[name]
+        info = np.iinfo(dtype)
+        if array.size and (array.min() < info.min or array.max() > info.max):
+            raise FeedError(
+                f"input {name!r} holds numbers that {dtype} cannot", loc=caller_loc()
+            )
+        return array.astype(dtype)
+
+    def _check_range(self, name: str, value: Array) -> None:
+        bound = self._bounds[name]
+        if value.size == 0:
+            return
+        if value.max() < bound and value.min() >= 0:
+            return
+        bad = np.flatnonzero((value < 0) | (value >= bound))[0]
+        raise FeedError(
+            f"input {name!r} holds the label {value.reshape(-1)[bad]} at row {bad}, "
+            f"there are {bound} classes",
+            operands=[_Fed(name, self._feeds)],
+            loc=caller_loc(),
+            hint=f"labels go from 0 to {bound - 1}",
+        )
+
+    def _missing(self, name: str, feeds: Iterable[str]) -> FeedError:
+        given = ", ".join(feeds) or "nothing"
+        return FeedError(
+            f"input {name!r} is missing, {given} was fed",
+            operands=[_Fed(name, self._feeds)],
+            loc=caller_loc(),
+            hint=f"feed it by name: {name}=...",
+        )
+
+    def _unknown(self, name: str) -> FeedError:
+        known = ", ".join(sorted(self._known)) or "no inputs"
+        return FeedError(
+            f"there is no input {name!r}", loc=caller_loc(), hint=f"the net has {known}"
+        )
+
+    def _wrong_shape(self, name: str, value: Array) -> FeedError:
+        wanted = shape_text(self._feeds[name].type.shape)
+        return FeedError(
+            f"input {name!r} takes {wanted}, the array has shape {value.shape}",
+            operands=[_Fed(name, self._feeds)],
+            loc=caller_loc(),
+            hint=_shape_hint(self._feeds[name].type, value),
+        )
+
+    def _too_many(self, n: int) -> FeedError:
+        if n < 1:
+            return FeedError(
+                "the batch has 0 rows", loc=caller_loc(), hint="a run takes at least one row"
+            )
+        return FeedError(
+            f"the batch has {n} rows, the plan takes up to {self._capacity}",
+            loc=caller_loc(),
+            hint=f"compile with batch={n}, or use ex.predict or ex.evaluate, which cut batches",
+        )
+
+
+def _tail(type: TensorType) -> tuple[int, int, tuple[int, ...]]:
+    """The batch axis, its factor (0 where there is none), and the other dimensions."""
+    rest = tuple(dim for dim in type.shape if isinstance(dim, int))
+    for axis, dim in enumerate(type.shape):
+        if isinstance(dim, Batch):
+            return axis, dim.factor, rest
+    return type.rank, 0, rest
+
+
+def _shape_hint(type: TensorType, value: Array) -> str:
+    if value.ndim == type.rank - 1 and type.rank > 0 and isinstance(type.shape[0], Batch):
+        return "one sample needs its batch axis: x[None]"
+    if value.ndim > type.rank:
+        return "reshape the array, or declare the input with its real shape"
+    return "the batch dimension N is free, all others are as declared"
+
+
+class _Fed:
+    """An input as an error describes it."""
+
+    def __init__(self, name: str, feeds: Mapping[str, Feed]) -> None:
+        node = feeds[name].node
+        self.role, self.name, self.described = "input", name, str(node.type)
+        self.loc = node.locs[0] if node.locs else None

@@ -1,0 +1,91 @@
+"""Inference only: parameters and running statistics become constants of the graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphc.errors import GraphError
+from graphc.graph import Graph, Node
+from graphc.loc import caller_loc
+from graphc.ops.source import Constant, Parameter, State
+from graphc.plan import Plan, Program
+
+if TYPE_CHECKING:
+    from graphc.executor import Executor
+
+
+def freeze(ex: Executor, *, batch: int) -> Executor:
+    """An executor for inference with the weights of `ex` built in and batchnorm folded.
+
+    Losses are left out.  `frozen.refresh(ex)` takes new weights without compiling.
+    """
+    from graphc.compiler import compile
+    from graphc.executor import Executor
+
+    graph = _frozen(ex.plan.declared, ex)
+    return Executor(compile(graph, batch=batch, passes=ex.plan.recipe.passes))
+
+
+def refreshed(plan: Plan, other: Executor) -> Program:
+    """The inference program of a frozen plan with the constants that `other`'s weights give."""
+    from dataclasses import replace
+
+    from graphc.own_passes import own_passes
+
+    own_passes()
+    from passes.pipeline import run_passes
+    from passes.specialize import Specialize
+
+    if not any(isinstance(node.op, Constant) and node.op.label for node in plan.declared):
+        raise GraphError(
+            "refresh: this plan is not frozen", loc=caller_loc(), hint="share state instead: state=ex.state"
+        )
+    graph = _thaw(plan.declared, other)
+    slots = {"specialize": Specialize(train=False), "backward": None, "update": None}
+    passes = plan.recipe.passes.fill(slots)
+    result = run_passes(graph, passes)[0]
+    program = plan.programs["infer"]
+    if [(n.name, n.inputs, n.type) for n in result] != [
+        (n.name, n.inputs, n.type) for n in program.graph
+    ]:
+        raise GraphError("refresh: the executor belongs to another net", loc=caller_loc())
+    return replace(program, graph=result)
+
+
+def _frozen(graph: Graph, ex: Executor) -> Graph:
+    """The declared graph with constants for parameters and states, without losses."""
+    changed: dict[str, Node | None] = {
+        node.name: _constant(node, ex) for node in graph if isinstance(node.op, (Parameter, State))
+    }
+    outputs = {k: v for k, v in graph.outputs.items() if k not in graph.losses}
+    if not outputs:
+        raise GraphError(
+            f"freeze: net {graph.name!r} has no output but losses",
+            loc=caller_loc(),
+            hint='declare one: net.output("scores", scores)',
+        )
+    needed = graph.upstream(outputs.values())
+    kept = (node for node in graph.replace(changed) if node.name in needed)
+    return Graph(graph.name, kept, outputs=outputs)
+
+
+def _thaw(graph: Graph, ex: Executor) -> Graph:
+    labelled = [n for n in graph if isinstance(n.op, Constant) and n.op.label]
+    missing = [node.name for node in labelled if node.name not in ex.state]
+    if missing:
+        raise GraphError(
+            f"refresh: the other executor has no {missing[0]!r}", loc=caller_loc()
+        )
+    return graph.replace({node.name: _constant(node, ex) for node in labelled})
+
+
+def _constant(node: Node, ex: Executor) -> Node:
+    array = ex.state[node.name]
+    shape = tuple(dim for dim in node.type.shape if isinstance(dim, int))
+    if array.shape != shape:
+        raise GraphError(f"refresh: {node.name!r} has another shape there", loc=caller_loc())
+    data = np.ascontiguousarray(array).tobytes()
+    op = Constant(shape, node.type.dtype, data, label=node.name)
+    return Node(node.name, op, (), node.type, node.locs)

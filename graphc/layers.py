@@ -1,0 +1,197 @@
+"""The course's layers, on arrays at once.
+
+The functions have the names and signatures of Stanford's CS231n assignments, so that a graph
+can be read beside the code it grew from.  They hold no mathematics of their own: a forward is
+the reference rule of the op or layer in `graphc.ops`, a backward its gradient rule.
+
+Arrays are float32 or float64, whole numbers count as float64.  A cache holds the arrays that
+it was given, not copies; neither forward nor backward writes to one, nor to an argument
+(except the dictionaries `bn_param` and `dropout_param`, as said there).  Arrays that do not fit
+give a GraphError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+import numpy as np
+
+from graphc import eager
+from graphc.op import Array, Op
+from graphc.ops.affine import AffineLayer
+from graphc.ops.dropout import Dropout, DropoutMask
+from graphc.ops.elementwise import Mul
+from graphc.ops.loss import SoftmaxLoss, SvmLoss
+from graphc.ops.norm import BatchNorm
+from graphc.ops.select import Relu
+from graphc.philox import stream_of
+from graphc.reference import evaluate
+
+Cache = tuple[Any, ...]
+Param = MutableMapping[str, Any]
+
+_BATCHNORM = ("x", "gamma", "beta", "running_mean", "running_var")
+
+
+def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
+    """x (N, d1, ..., dk) flattened to (N, D), times w (D, M), plus b (M,): (N, M)."""
+    arrays = dict(zip("xwb", eager.floats(x, w, b), strict=True))
+    return eager.forward("affine_forward", AffineLayer(), arrays), (x, w, b)
+
+
+def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """(dx, dw, db) from dout (N, M); dx has x's own shape."""
+    x, w, b, dout = eager.floats(*_unpack("affine_backward", cache, 3), dout)
+    _check_dout("affine_backward", dout, (len(x), w.shape[1]))
+    dx, dw, db = eager.backward(AffineLayer(), [x, w, b], dout, ("x", "weight", "bias"))
+    return dx, dw, db
+
+
+def relu_forward(x: Array) -> tuple[Array, Array]:
+    """max(x, 0) in any shape; the cache is x."""
+    (values,) = eager.floats(x)
+    return eager.forward("relu_forward", Relu(), {"x": values}), x
+
+
+def relu_backward(dout: Array, cache: Array) -> Array:
+    """dout where x > 0, else 0."""
+    x, dout = eager.floats(cache, dout)
+    _check_dout("relu_backward", dout, x.shape)
+    return eager.backward(Relu(), [x], dout, ("x",))[0]
+
+
+def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
+    """Affine, then relu; the cache is (affine's, relu's)."""
+    hidden, affine_cache = affine_forward(x, w, b)
+    out, relu_cache = relu_forward(hidden)
+    return out, (affine_cache, relu_cache)
+
+
+def affine_relu_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """(dx, dw, db) of affine_relu_forward."""
+    affine_cache, relu_cache = _unpack("affine_relu_backward", cache, 2)
+    return affine_backward(relu_backward(dout, relu_cache), affine_cache)
+
+
+def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> tuple[Array, Cache]:
+    """Batch normalisation of x (N, D) by each feature; gamma, beta (D,).
+
+    `bn_param` holds `mode` ("train" or "test") and may hold `eps` (1e-5), `momentum` (0.9: the
+    share of the old value that the running statistics keep), `running_mean` and `running_var`
+    (zeros at first).  A training call writes the new running statistics back to it.
+    """
+    mode = _mode("batchnorm_forward", bn_param)
+    layer = BatchNorm(float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9)))
+    x, gamma, beta = eager.floats(x, gamma, beta)
+    zeros = np.zeros(x.shape[1:2], x.dtype)
+    running = [
+        np.asarray(bn_param.get(name, zeros)).astype(x.dtype, copy=False) for name in _BATCHNORM[3:]
+    ]
+    ins = [x, gamma, beta, *running]
+    arrays = dict(zip(_BATCHNORM, ins, strict=True))
+    out = eager.forward("batchnorm_forward", layer, arrays, mode == "train")
+    if mode == "train":
+        graph = eager.expanded(layer, eager.types_of(ins), True)
+        values = evaluate(graph, arrays, {}, 1)
+        bn_param.update({name: values[new] for name, new in graph.updates.items()})
+    return out, (layer, mode, *ins)
+
+
+def batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """(dx, dgamma, dbeta); in test mode the running statistics are constants."""
+    layer, mode, *ins = _unpack("batchnorm_backward", cache, 7)
+    *ins, dout = eager.floats(*ins, dout)
+    _check_dout("batchnorm_backward", dout, ins[0].shape)
+    dx, dgamma, dbeta = eager.backward(layer, ins, dout, _BATCHNORM[:3], mode == "train")
+    return dx, dgamma, dbeta
+
+
+batchnorm_backward_alt = batchnorm_backward
+"""The course asks for a second, shorter derivation; here both names are the closed form."""
+
+
+def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
+    """Inverted dropout of x (N, ...): x * mask, mask = (u < p) / p in training, else x itself.
+
+    `dropout_param` holds `p` (the probability to keep, 0 < p <= 1), `mode` ("train" or "test")
+    and may hold `seed` and `draws`.  Masks are Philox4x32-10 words keyed by both (see
+    `graphc.philox`), never NumPy's global generator.  With a `seed` a call can be repeated: the
+    same seed and draws (0 by default) give the same mask.  Without one the seed is 0 and
+    each training call advances `draws` in the dictionary, so that the next mask is another.
+    """
+    mode = _mode("dropout_forward", dropout_param)
+    p = dropout_param.get("p")
+    if not isinstance(p, (int, float)) or not 0 < p <= 1:
+        raise eager.fail(
+            "dropout_forward", f"p is {p!r}, the probability to keep is 0 < p <= 1", {}
+        )
+    (values,) = eager.floats(x)
+    stream = stream_of("dropout")
+    eager.infer("dropout_forward", Dropout(float(p), stream), {"x": values})
+    if mode == "test":
+        return values.copy(), (mode, None)
+    draws = int(dropout_param.get("draws", 0))
+    op = DropoutMask(values.shape, values.dtype.name, float(p), stream)
+    mask = op.reference([np.asarray(int(dropout_param.get("seed", 0)) % 2**64), np.asarray(draws)])
+    if "seed" not in dropout_param:
+        dropout_param["draws"] = draws + 1
+    return eager.forward("dropout_forward", Mul(), {"x": values, "mask": mask}), (mode, mask)
+
+
+def dropout_backward(dout: Array, cache: Cache) -> Array:
+    """dout * mask in training, dout in test mode."""
+    mode, mask = _unpack("dropout_backward", cache, 2)
+    if mode == "test":
+        return np.array(eager.floats(dout)[0])
+    mask, dout = eager.floats(mask, dout)
+    _check_dout("dropout_backward", dout, mask.shape)
+    return eager.backward(Mul(), [mask, mask], dout, ("a",))[0]
+
+
+def svm_loss(x: Array, y: Array) -> tuple[float, Array]:
+    """(loss, dx) of the multiclass hinge loss: scores x (N, C), labels y (N,), mean over N."""
+    return _loss("svm_loss", SvmLoss(), x, y)
+
+
+def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
+    """(loss, dx) of cross-entropy after softmax: scores x (N, C), labels y (N,), mean over N."""
+    return _loss("softmax_loss", SoftmaxLoss(), x, y)
+
+
+def _loss(call: str, layer: Op, x: Array, y: Array) -> tuple[float, Array]:
+    (scores,) = eager.floats(x)
+    labels = np.asarray(y)
+    if labels.dtype.kind in "iu":
+        labels = labels.astype(np.int64)
+    arrays = {"x": scores, "y": labels}
+    eager.infer(call, layer, arrays)
+    if not scores.size:
+        raise eager.fail(call, "there are no scores to take the mean of", arrays)
+    classes = scores.shape[1]
+    if labels.min() < 0 or labels.max() >= classes:
+        worst = int(labels.min() if labels.min() < 0 else labels.max())
+        raise eager.fail(
+            call, f"label {worst} is not one of the {classes} classes, 0 to {classes - 1}", arrays
+        )
+    loss = eager.forward(call, layer, arrays)
+    one = np.ones((), scores.dtype)
+    return float(loss), eager.backward(layer, [scores, labels], one, ("scores",))[0]
+
+
+def _mode(call: str, param: Param) -> str:
+    mode = param.get("mode")
+    if mode not in ("train", "test"):
+        raise eager.fail(call, f"mode is {mode!r}, it must be 'train' or 'test'", {})
+    return str(mode)
+
+
+def _unpack(call: str, cache: Any, parts: int) -> Cache:
+    if not isinstance(cache, tuple) or len(cache) != parts:
+        raise eager.fail(call, "the cache is not one that the forward function returned", {})
+    return cache
+
+
+def _check_dout(call: str, dout: Array, shape: tuple[int, ...]) -> None:
+    if dout.shape != shape:
+        raise eager.fail(call, f"dout has shape {dout.shape}, the output has {shape}", {})

@@ -1,0 +1,107 @@
+"""Nodes to instructions: each op lowers itself through the Emitter made here."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from graphc.graph import Graph, Node
+from graphc.op import Source
+from graphc.plan import Instr
+from graphc.schedule import Schedule
+from graphc.tensor_type import TensorType
+
+
+class Lowering:
+    """The instructions of a scheduled graph, and the types of all that they touch.
+
+    `kernels` are the names that the backend has; an op that asks for another runs by its
+    reference rule.
+    """
+
+    def __init__(
+        self, graph: Graph, schedule: Schedule, capacity: int, kernels: Container[str]
+    ) -> None:
+        self.graph = graph
+        self.capacity = capacity
+        self.instrs: list[Instr] = []
+        self.types: dict[str, TensorType] = {}
+        self.roots: dict[str, str] = {}
+        """For an alias the buffer whose bytes it is."""
+        self.constants: dict[str, TensorType] = {}
+        """Constant vectors that kernels asked for."""
+        self.scratches: dict[str, int] = {}
+        """The instruction that a scratch buffer belongs to."""
+        self.border = 0
+        self._kernels = kernels
+        self._node: Node | None = None
+        self._run(schedule)
+
+    def _run(self, schedule: Schedule) -> None:
+        for position, node in enumerate(schedule.order):
+            if position == schedule.border:
+                self.border = len(self.instrs)
+            self.types[node.name] = node.type
+            if not isinstance(node.op, Source):
+                self._node = node
+                node.op.lower(self, node.inputs, node.name)
+        if schedule.border == len(schedule.order):
+            self.border = len(self.instrs)
+        for state, value in schedule.commits:
+            self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
+
+    def root(self, name: str) -> str:
+        """The buffer whose bytes `name` is."""
+        return self.roots.get(name, name)
+
+    def copy(self, source: str, out: str, type: TensorType, node: str) -> None:
+        """Copy a buffer into a new one."""
+        self.types[out] = type
+        self.instrs.append(Instr("copy", "copy", None, (source,), (out,), (), node))
+
+    def type(self, name: str) -> TensorType:
+        """The type of an operand, the result, or a scratch buffer."""
+        return self.types[name] if name in self.types else self.graph[name].type
+
+    def call(self, kernel: str, ins: Sequence[str], out: str, scratch: Sequence[str] = ()) -> None:
+        """Run the backend's kernel of that name."""
+        if kernel not in self._kernels:
+            self.reference(ins, out)
+            return
+        assert self._node is not None
+        for name in scratch:
+            if name in self.scratches:
+                self.scratches[name] = len(self.instrs)
+        self.instrs.append(
+            Instr("call", kernel, self._node.op, tuple(ins), (out,), tuple(scratch), out)
+        )
+
+    def reference(self, ins: Sequence[str], out: str) -> None:
+        """Run the op's reference rule and copy what it returns."""
+        assert self._node is not None
+        op = self._node.op
+        self.instrs.append(Instr("reference", op.name, op, tuple(ins), (out,), (), out))
+
+    def alias(self, source: str, out: str) -> None:
+        """Let `out` be the same bytes as `source`."""
+        self.roots[out] = self.root(source)
+
+    def scratch(self, type: TensorType) -> str:
+        """A buffer that lives for the next instruction only."""
+        assert self._node is not None
+        name = f"{self._node.name}.scratch{len(self.scratches)}"
+        self.types[name] = type
+        self.scratches[name] = -1
+        return name
+
+    def ones(self, type: TensorType) -> str:
+        """A constant vector of ones, as long as the type's first axis, of its dtype."""
+        return self._constant("ones", TensorType(type.shape[:1], type.dtype))
+
+    def row_numbers(self, type: TensorType) -> str:
+        """A constant int64 vector 0, 1, 2, ... as long as the type's first axis."""
+        return self._constant("rows", TensorType(type.shape[:1], "int64"))
+
+    def _constant(self, kind: str, type: TensorType) -> str:
+        name = f"%{kind}:{type}"
+        self.constants[name] = self.types[name] = type
+        return name

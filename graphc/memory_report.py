@@ -1,0 +1,180 @@
+"""What a plan needs, byte by byte, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from graphc.errors import BudgetError
+from graphc.loc import Loc, caller_loc
+from graphc.memory import Arena
+from graphc.plan import Plan, Program
+from graphc.state import block_bytes, layout
+from graphc.workspace import constant_types, feed_types, region_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BufferLine:
+    """One buffer of an arena: who owns it, its bytes at N rows and as a formula, its life."""
+
+    program: str
+    name: str
+    nbytes: int
+    formula: str
+    offset: int
+    first: int
+    last: int
+    loc: Loc | None
+
+
+class MemoryReport:
+    """Exact bytes of a plan for `n` rows.
+
+    `feeds`, `constants`, `arena` and `gradients` belong to each executor, `state` may be
+    shared; `total` is their sum, alignment included.  The gradient block is made by the first
+    `backward`, `update` or `attach`; all else when the executor is made.
+    """
+
+    def __init__(self, plan: Plan, n: int) -> None:
+        self._plan, self.n = plan, n
+
+    def at(self, n: int) -> MemoryReport:
+        """The report of a plan made for `n` rows."""
+        if not 1 <= n:
+            raise ValueError(f"a batch has at least one row, not {n}")
+        return MemoryReport(self._plan, n)
+
+    @cached_property
+    def arenas(self) -> dict[str, int]:
+        """The arena of each program."""
+        return {name: self._arena(p).nbytes for name, p in self._plan.programs.items()}
+
+    @cached_property
+    def peaks(self) -> dict[str, int]:
+        """The largest number of bytes live at once in each program."""
+        return {name: self._arena(p).peak for name, p in self._plan.programs.items()}
+
+    def _arena(self, program: Program) -> Arena:
+        return program.arena if self.n == program.capacity else program.arena_at(self.n)
+
+    @property
+    def arena(self) -> int:
+        """The arena that an executor allocates: the largest of the programs'."""
+        return block_bytes(max(self.arenas.values()))
+
+    @property
+    def feeds(self) -> int:
+        """The buffers that feeds are copied to."""
+        return block_bytes(region_bytes(feed_types(self._plan.programs), self.n))
+
+    @property
+    def constants(self) -> int:
+        """The constants of all programs."""
+        return block_bytes(region_bytes(constant_types(self._plan.programs), self.n))
+
+    @property
+    def gradients(self) -> int:
+        """The block that `backward` leaves gradients in; `step` does not use it."""
+        grad = self._plan.programs.get("grad")
+        return block_bytes(grad.gradient_bytes) if grad is not None else 0
+
+    @property
+    def state(self) -> int:
+        """Parameters, running statistics, optimizer slots, counters and seed."""
+        return block_bytes(layout(self._plan.state_nodes)[1])
+
+    @property
+    def workspace(self) -> int:
+        """What each executor allocates for itself before the first `backward`."""
+        return self.arena + self.feeds + self.constants
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.workspace + self.gradients + self.state
+
+    def buffers(self) -> Iterator[BufferLine]:
+        """Every arena buffer of every program, in order of its life."""
+        for name, program in self._plan.programs.items():
+            offsets = self._arena(program).offsets
+            rows = [b for b in program.buffers.values() if b.space == "arena"]
+            base = {storage.key: program.arena.offsets[storage.key] for storage in program.storages}
+            for b in sorted(rows, key=lambda b: (b.first, b.name)):
+                node = program.graph.nodes.get(b.name.partition(".scratch")[0])
+                loc = node.locs[0] if node is not None and node.locs else None
+                offset = offsets[b.key] + b.offset - base[b.key]
+                yield BufferLine(
+                    name, b.name, b.type.nbytes(self.n), b.type.bytes_text(), offset, b.first, b.last, loc
+                )
+
+    def check_budget(self, budget: int) -> None:
+        """BudgetError when the plan needs more than `budget` bytes."""
+        if self.total <= budget:
+            return
+        largest = sorted(self.buffers(), key=lambda line: -line.nbytes)[:3]
+        owners = ", ".join(
+            f"{line.name} {line.nbytes:,} B" + (f" ({line.loc})" if line.loc else "")
+            for line in largest
+        )
+        fits = self._largest_batch(budget)
+        hint = f"batch={fits} fits" if fits else "not even batch=1 fits: make the net smaller"
+        raise BudgetError(
+            f"the plan needs {self.total:,} bytes, {self.total - budget:,} more than the budget "
+            f"of {budget:,}; state {self.state:,}, gradients {self.gradients:,}, "
+            f"arena {self.arena:,}, feeds {self.feeds:,}; largest buffers: {owners}",
+            loc=caller_loc(),
+            hint=hint,
+        )
+
+    def _largest_batch(self, budget: int) -> int:
+        low, high = 0, self.n
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.at(middle).total <= budget:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    def __str__(self) -> str:
+        rows = [
+            ("state", self.state, "parameters, statistics, optimizer slots, counters"),
+            ("feeds", self.feeds, "copies of the arrays fed"),
+            ("constants", self.constants, ""),
+            ("arena", self.arena, self._arenas_text()),
+            ("gradients", self.gradients, "made by the first backward()"),
+            ("total", self.total, ""),
+        ]
+        lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]
+        lines += [f"  {name:<10} {size:>14,}  {what}".rstrip() for name, size, what in rows]
+        return "\n".join(lines)
+
+    def _arenas_text(self) -> str:
+        return ", ".join(
+            f"{name} {size:,} (peak {self.peaks[name]:,})" for name, size in self.arenas.items() if size
+        )
+
+    def table(self) -> str:
+        """Every arena buffer in a line: offset, bytes, formula, life, name, the user's line."""
+        lines = [f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  {'life':<9} buffer"]
+        for b in self.buffers():
+            life = f"{b.first}..{b.last}"
+            where = f"  {b.loc}" if b.loc else ""
+            lines.append(
+                f"{b.program:<10} {b.offset:>10} {b.nbytes:>10} {b.formula:>10}  {life:<9} {b.name}{where}"
+            )
+        return "\n".join(lines)
+
+
+def plan_report(plan: Plan) -> str:
+    """What was compiled, in a few lines."""
+    lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows"]
+    for name, program in plan.programs.items():
+        slow = sorted({i.kernel for i in program.instrs if i.kind == "reference"})
+        note = f"; by their reference rule: {', '.join(slow)}" if slow else ""
+        lines.append(f"  {name}: {len(program.graph)} nodes, {len(program.instrs)} instructions{note}")
+    idle = [name for name in plan.parameter_names if name not in plan.wrt]
+    if idle and plan.losses:
+        lines.append(f"  not trained: {', '.join(idle)}")
+    return "\n".join(lines)

@@ -1,0 +1,140 @@
+"""The declaration API: a graph in progress, and what it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.graph import Graph
+from graphc.init import resolve
+from graphc.loc import Loc, caller_loc
+from graphc.op import Op
+from graphc.ops.source import Constant, Input, Parameter, constant_op
+from graphc.tensor_type import FLOATS, Dim, TensorType
+
+
+class Net:
+    """A network being declared.  `dtype` is that of inputs and parameters by default."""
+
+    def __init__(self, name: str = "net", dtype: str = "float32") -> None:
+        if dtype not in FLOATS:
+            raise GraphError(
+                f"net {name!r}: dtype {dtype!r} is not one of {', '.join(FLOATS)}", loc=caller_loc()
+            )
+        self.name = name
+        self.dtype = dtype
+        self.builder = Builder(name)
+
+    def input(self, name: str, shape: Sequence[Dim] | Dim, *, dtype: str | None = None) -> Value:
+        """An array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
+        dims = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        return self._source(Input(dims, str(dtype or self.dtype)), name)
+
+    def parameter(
+        self, name: str, shape: Sequence[int] | int, init: Any = "he", *, dtype: str | None = None
+    ) -> Value:
+        """A trainable array; `init` is an initialiser, its name, a number or an array."""
+        sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        try:
+            op = Parameter(sizes, str(dtype or self.dtype), resolve(init))
+        except ValueError as error:
+            raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+        return self._source(op, name)
+
+    def constant(self, array: Any, *, name: str | None = None, dtype: str | None = None) -> Value:
+        """A fixed array; Python floats take the net's dtype."""
+        if dtype is None and isinstance(array, float):
+            dtype = self.dtype
+        try:
+            op: Constant = constant_op(array, dtype)
+        except (ValueError, TypeError) as error:
+            raise GraphError(f"constant: {error}", loc=caller_loc()) from None
+        return self.builder.apply(op, name=name)
+
+    def output(self, name: str, value: Value) -> Value:
+        """Make a value public under a name; returns the value."""
+        self._check_public(name, value)
+        self.builder.outputs[name] = value.name
+        return value
+
+    def loss(self, name: str, value: Value) -> Value:
+        """Make a scalar an output that training minimises; several losses add up."""
+        self._check_public(name, value)
+        if value.shape != () or not value.type.is_float:
+            raise GraphError(
+                f"loss {name!r} is {value.type}, not one float",
+                operands=[_Named("value", value)],
+                loc=caller_loc(),
+                hint="reduce it: gc.mean(value), or reduction='mean' in the loss",
+            )
+        self.builder.outputs[name] = value.name
+        self.builder.losses.append(name)
+        return value
+
+    @contextmanager
+    def block(self, name: str) -> Iterator[None]:
+        """Group the nodes declared inside, in names (`name/...`) and in pictures."""
+        with self.builder.block(name):
+            yield
+
+    def __getitem__(self, name: str) -> Value:
+        try:
+            return self.builder.value(name)
+        except KeyError:
+            raise GraphError(
+                f"net {self.name!r} has no value {name!r}",
+                loc=caller_loc(),
+                hint=_similar(name, self.builder.nodes),
+            ) from None
+
+    def graph(self) -> Graph:
+        """The immutable graph of what has been declared so far."""
+        return self.builder.graph()
+
+    def __str__(self) -> str:
+        return str(self.graph())
+
+    def __repr__(self) -> str:
+        return f"<Net {self.name!r}: {len(self.builder.nodes)} nodes>"
+
+    def _repr_svg_(self) -> str | None:
+        from graphc.render import notebook_svg
+
+        return notebook_svg(self.graph())
+
+    def _source(self, op: Op, name: str) -> Value:
+        try:
+            op.infer(())
+        except ValueError as error:
+            raise GraphError(f"{op.name} {name!r}: {error}", loc=caller_loc()) from None
+        return self.builder.apply(op, name=name)
+
+    def _check_public(self, name: str, value: Value) -> None:
+        if not isinstance(value, Value) or value.builder is not self.builder:
+            whose = f"a value of net {value.builder.name!r}" if isinstance(value, Value) else "no value"
+            raise GraphError(f"{name!r} is {whose}, not of net {self.name!r}", loc=caller_loc())
+        if name in self.builder.outputs:
+            raise GraphError(
+                f"net {self.name!r} has an output {name!r} already",
+                loc=caller_loc(),
+                hint="choose another name",
+            )
+
+
+class _Named:
+    """A value as an error describes it."""
+
+    def __init__(self, role: str, value: Value) -> None:
+        self.role, self.name = role, value.name
+        self.described = str(value.type)
+        self.loc: Loc | None = value.node.locs[0] if value.node.locs else None
+
+
+def _similar(name: str, names: Any) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(names), n=3)
+    return f"did you mean {' or '.join(close)}?" if close else "print(net) lists what is declared"

@@ -1,0 +1,135 @@
+"""Ops that stand for several at once.  Passes make them after Backward, so none is differentiated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.op import Array, Op
+from graphc.ops.affine import Affine
+from graphc.ops.linalg import MatMul
+from graphc.ops.norm import check_features, columns, feature_axes
+from graphc.ops.select import ReluGrad
+from graphc.plan import Emitter
+from graphc.tensor_type import TensorType
+
+
+class Fused(Op):
+    """An op that a pass makes of several."""
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        raise b.error(
+            self,
+            "a fused op is not differentiated\nplace passes that fuse after 'backward'",
+            ins,
+            out.name,
+            out.node.locs,
+        )
+
+
+@dataclass(frozen=True)
+class AffineRelu(Fused):
+    """max(x @ weight + bias, 0)."""
+
+    name = "affine_relu"
+    roles = ("x", "weight", "bias")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return Affine().infer(ins)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.maximum(Affine().reference(ins), 0))
+
+
+@dataclass(frozen=True)
+class MatMulReluGrad(Fused):
+    """a @ b, either one transposed, where `out` > 0, else 0; `out` is the relu's result."""
+
+    name = "matmul_relu_grad"
+    roles = ("a", "b", "out")
+    trans_a: bool = False
+    trans_b: bool = False
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        product = MatMul(self.trans_a, self.trans_b).infer(ins[:2])
+        return ReluGrad().infer([ins[2], product])
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        product = MatMul(self.trans_a, self.trans_b).reference(ins[:2])
+        return ReluGrad().reference([ins[2], product])
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        mask = em.scratch(em.type(out).with_dtype("bool"))
+        em.call(self.name, ins, out, scratch=(mask,))
+
+
+@dataclass(frozen=True)
+class NormalizeDgamma(Fused):
+    """batchnorm_dgamma with the batch statistics at hand: sum(dout * xhat) for each feature.
+
+    xhat = (x - mean) / sqrt(var + eps).
+    """
+
+    name = "normalize_dgamma"
+    roles = ("x", "mean", "var", "dout")
+    eps: float
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, average, variance, dout = ins
+        check_features(x, [average, variance])
+        if x != dout:
+            raise ValueError(f"x is {x}, dout is {dout}")
+        return average
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, average, variance, dout = ins
+        xhat, _ = _xhat_and_std(x, average, variance, self.eps)
+        return np.asarray((dout * xhat).sum(axis=feature_axes(x.ndim)))
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: one like x, one like mean, and ones to sum rows with."""
+        x = em.type(ins[0])
+        scratch = (em.scratch(x), em.scratch(em.type(ins[1])), em.ones(x))
+        em.call(self.name, ins, out, scratch=scratch)
+
+
+@dataclass(frozen=True)
+class NormalizeDx(Fused):
+    """batchnorm_dx with the batch statistics and both sums at hand.
+
+    gamma / std * (dout - dbeta / M - xhat * dgamma / M), for M numbers a feature.
+    """
+
+    name = "normalize_dx"
+    roles = ("x", "mean", "var", "gamma", "dout", "dgamma", "dbeta")
+    inplace = (0,)
+    eps: float
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, average, variance, gamma, dout, dgamma, dbeta = ins
+        check_features(x, [average, variance, gamma, dgamma, dbeta])
+        if x != dout:
+            raise ValueError(f"x is {x}, dout is {dout}")
+        return x
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, average, variance, gamma, dout, dgamma, dbeta = ins
+        xhat, std = _xhat_and_std(x, average, variance, self.eps)
+        share = x.dtype.type(x.size // x.shape[1])
+        slope = dout - columns(dbeta / share, x.ndim) - xhat * columns(dgamma / share, x.ndim)
+        return np.asarray(columns(gamma, x.ndim) / std * slope)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: two like mean."""
+        vector = em.type(ins[1])
+        em.call(self.name, ins, out, scratch=(em.scratch(vector), em.scratch(vector)))
+
+
+def _xhat_and_std(x: Array, average: Array, variance: Array, eps: float) -> tuple[Array, Array]:
+    std = np.sqrt(columns(variance, x.ndim) + x.dtype.type(eps))
+    return (x - columns(average, x.ndim)) / std, std

@@ -1,0 +1,122 @@
+"""Parameters and hyper-parameters as users read and set them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import StateError
+from graphc.op import Array
+from graphc.state import State, readonly
+
+
+class Parameters(MutableMapping[str, Array]):
+    """The parameters of a net by name.  Reading copies; assigning checks, then sets."""
+
+    def __init__(self, state: State, names: Sequence[str]) -> None:
+        self._state, self._names = state, tuple(names)
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._names:
+            raise StateError(f"there is no parameter {name!r}", hint=f"there are {self._shown()}")
+        with self._state.lock:
+            return readonly(self._state.arrays[name])
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self._names:
+            raise StateError(f"there is no parameter {name!r}", hint=f"there are {self._shown()}")
+        self._state.assign({name: value})
+
+    def __delitem__(self, name: str) -> None:
+        raise StateError(f"parameter {name!r} belongs to the net; it cannot be deleted")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def _shown(self) -> str:
+        return ", ".join(self._names[:6]) + (", ..." if len(self._names) > 6 else "")
+
+    def flat(self) -> Array:
+        """All parameters in one vector, in declared order; a copy."""
+        with self._state.lock:
+            arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
+            return np.concatenate(arrays) if arrays else np.empty(0, np.float32)
+
+    def load_flat(self, vector: Any) -> None:
+        """Set all parameters from one vector in the order of `flat`."""
+        values = np.asarray(vector)
+        sizes = [self._state.arrays[name].size for name in self._names]
+        if values.shape != (sum(sizes),):
+            raise StateError(
+                f"the vector has shape {values.shape}, the parameters have {sum(sizes)} numbers"
+            )
+        parts = np.split(values, np.cumsum(sizes)[:-1]) if sizes else []
+        self._state.assign(
+            {
+                name: part.reshape(self._state.arrays[name].shape)
+                for name, part in zip(self._names, parts, strict=True)
+            }
+        )
+
+    def copy_from(
+        self, other: Mapping[str, Any], mix: float = 1.0, names: str | Sequence[str] | None = None
+    ) -> None:
+        """Move towards another's parameters: new = (1 - mix) * own + mix * other.
+
+        `names` are patterns such as "actor/*"; by default all that both have.
+        """
+        patterns = ("*",) if names is None else (names,) if isinstance(names, str) else tuple(names)
+        shared = [
+            name
+            for name in self._names
+            if name in other and any(fnmatchcase(name, pattern) for pattern in patterns)
+        ]
+        if not shared:
+            raise StateError(f"no parameter matches {', '.join(patterns)}", hint=self._shown())
+        new = {name: np.asarray(other[name]) for name in shared}
+        with self._state.lock:
+            if mix != 1.0:
+                own = self._state.arrays
+                new = {k: own[k] * own[k].dtype.type(1 - mix) + v * own[k].dtype.type(mix) for k, v in new.items()}
+            self._state.assign(new)
+
+
+class Hyper(MutableMapping[str, float]):
+    """The hyper-parameters of the optimizer; a new value holds from the next step on."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def _names(self) -> list[str]:
+        return [name[6:] for name in self._state.arrays if name.startswith("hyper.")]
+
+    def __getitem__(self, name: str) -> float:
+        self._known(name)
+        return float(self._state.arrays[f"hyper.{name}"])
+
+    def __setitem__(self, name: str, value: float) -> None:
+        self._known(name)
+        if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+            raise StateError(f"hyper-parameter {name!r} is a finite number, not {value!r}")
+        with self._state.lock:
+            self._state.arrays[f"hyper.{name}"][...] = value
+
+    def _known(self, name: str) -> None:
+        if name not in self._names():
+            known = ", ".join(self._names()) or "none: the plan has no optimizer"
+            raise StateError(f"there is no hyper-parameter {name!r}", hint=f"there are {known}")
+
+    def __delitem__(self, name: str) -> None:
+        raise StateError(f"hyper-parameter {name!r} belongs to the optimizer; it cannot be deleted")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())

@@ -1,0 +1,130 @@
+"""Pictures of graphs and plans: svg, png, pdf, dot, and a self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from graphc.errors import GraphError, RendererMissing
+from graphc.graph import Graph
+from graphc.render.layout import INSTALL, Format, find_renderer, need_renderer, run
+
+FORMATS = ("svg", "png", "pdf", "dot", "html")
+PNG_DPI = 144
+
+
+class PassRecord(Protocol):
+    """A graph after a pass."""
+
+    @property
+    def name(self) -> str:
+        """The pass."""
+
+    @property
+    def graph(self) -> Graph:
+        """What it returned."""
+
+
+class Rendered(Protocol):
+    """What a plan shows of itself here."""
+
+    @property
+    def declared(self) -> Graph:
+        """The graph as the user wrote it."""
+
+    @property
+    def graphs(self) -> Mapping[str, Sequence[PassRecord]]:
+        """For each program the graph after every pass."""
+
+
+def render_plan(plan: Rendered, path: str | Path, *, dot: str | Path | None = None) -> Path:
+    """Draw a plan's training program, or its inference where there is no loss, in its layers."""
+    return render_graph(plan.declared, path, backward=plan_graph(plan), dot=dot)
+
+
+def plan_graph(plan: Rendered) -> Graph:
+    """The last graph of the program that a plan is drawn by."""
+    program = next(name for name in ("grad", "step", "infer") if plan.graphs.get(name))
+    return plan.graphs[program][-1].graph
+
+
+def render_graph(
+    graph: Graph,
+    path: str | Path,
+    *,
+    backward: Graph | None = None,
+    dot: str | Path | None = None,
+) -> Path:
+    """Draw a graph as its suffix says, svg, png, pdf, dot or html; returns the path.
+
+    `backward` is what the graph was compiled to, gradients included: its nodes are drawn in
+    the graph's layers.  `dot` is the renderer to use.  Raises GraphError for another suffix,
+    and RendererMissing, before any work, where nothing here can draw the format.
+    """
+    target = Path(path)
+    format = target.suffix.lower().removeprefix(".")
+    if format not in FORMATS:
+        raise GraphError(
+            f"cannot draw {target.name!r}: the suffix says the format",
+            hint=f"one of {', '.join('.' + name for name in FORMATS)}",
+        )
+    data = _drawn(graph, format, backward, dot)
+    try:
+        target.write_bytes(data)
+    except OSError as error:
+        raise GraphError(f"cannot write {str(target)!r}: {error.strerror}") from None
+    return target
+
+
+def svg_text(graph: Graph, *, backward: Graph | None = None, dot: str | Path | None = None) -> str:
+    """The picture as SVG text, themed for light and dark.  RendererMissing without a renderer."""
+    return _laid_out(graph, "svg", backward, dot).decode()
+
+
+def html_text(graph: Graph, *, backward: Graph | None = None, dot: str | Path | None = None) -> str:
+    """The page; without a renderer it holds the DOT text, the table, and what to install."""
+    from graphc.render.dot import dot_text
+    from graphc.render.draw import picture
+    from graphc.render.page import page_text, page_without_renderer
+
+    shown = picture(graph, backward)
+    if find_renderer(dot) is None:
+        note = f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
+        return page_without_renderer(graph, shown, dot_text(shown), note)
+    return page_text(graph, shown, svg_text(graph, backward=backward, dot=dot))
+
+
+def notebook_svg(graph: Graph, backward: Graph | None = None) -> str | None:
+    """The SVG for a notebook; None, so that the text is shown instead, without a renderer."""
+    try:
+        return svg_text(graph, backward=backward)
+    except RendererMissing:
+        return None
+
+
+def _drawn(graph: Graph, format: str, backward: Graph | None, dot: str | Path | None) -> bytes:
+    from graphc.render.dot import dot_text
+    from graphc.render.draw import picture
+
+    if format == "dot":
+        return dot_text(picture(graph, backward)).encode()
+    if format == "html":
+        return html_text(graph, backward=backward, dot=dot).encode()
+    known: dict[str, Format] = {"svg": "svg", "png": "png", "pdf": "pdf"}
+    return _laid_out(graph, known[format], backward, dot)
+
+
+def _laid_out(
+    graph: Graph, format: Format, backward: Graph | None, dot: str | Path | None
+) -> bytes:
+    renderer = need_renderer(format, dot)
+    from graphc.render.dot import dot_text
+    from graphc.render.draw import picture
+    from graphc.render.svg import finish
+
+    shown = picture(graph, backward)
+    source = dot_text(shown, dpi=PNG_DPI if format == "png" else None)
+    # Layout time grows with the cards; ten seconds is for the usual few dozen.
+    data = run(renderer, source, format, seconds=10 + len(shown.cards) / 25)
+    return finish(data, shown).encode() if format == "svg" else data

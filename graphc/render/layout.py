@@ -1,0 +1,104 @@
+"""Finding a Graphviz renderer on this machine, and running it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from graphc.errors import GraphError, RendererMissing
+
+Format = Literal["svg", "png", "pdf"]
+
+INSTALL = """\
+install one of these:
+    pip install graphviz-pure
+    apt-get install graphviz
+    brew install graphviz
+    winget install Graphviz.Graphviz
+  or write .dot or .html, which need no renderer"""
+PURE = "graphviz-pure"
+PURE_FORMATS = ("svg", "png")
+
+
+@dataclass(frozen=True, slots=True)
+class Renderer:
+    """A program that takes DOT text; `full` when it makes pdf too."""
+
+    path: Path
+    full: bool
+
+
+def find_renderer(dot: str | Path | None = None) -> Renderer | None:
+    """The renderer to use: `dot`, else the variable GRAPHC_DOT, else `dot` on PATH, else graphviz-pure.
+
+    None when there is none.  RendererMissing when `dot` or GRAPHC_DOT names no program.
+    """
+    asked = str(dot) if dot is not None else os.environ.get("GRAPHC_DOT", "")
+    if asked:
+        path = shutil.which(asked)
+        if path is None:
+            who = "dot=" if dot is not None else "GRAPHC_DOT="
+            raise RendererMissing(f"{who}{asked!r} names no program that runs", hint=INSTALL)
+        return _renderer(path)
+    path = shutil.which("dot") or shutil.which(PURE) or _pure()
+    return None if path is None else _renderer(path)
+
+
+def need_renderer(format: Format, dot: str | Path | None = None) -> Renderer:
+    """A renderer that makes `format`; RendererMissing, with what to install, where there is none."""
+    found = find_renderer(dot)
+    if found is None:
+        raise RendererMissing(f"{format} needs Graphviz, and no renderer was found", hint=INSTALL)
+    if not found.full and format not in PURE_FORMATS:
+        raise RendererMissing(
+            f"graphviz-pure makes {' and '.join(PURE_FORMATS)}, not {format}", hint=INSTALL
+        )
+    return found
+
+
+def _renderer(path: str) -> Renderer:
+    return Renderer(Path(path), full=not Path(path).stem.lower().startswith(PURE))
+
+
+def _pure() -> str | None:
+    """The program of the package graphviz-pure in this environment, on PATH or not."""
+    try:
+        files = importlib.metadata.files(PURE) or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    for file in files:
+        if file.stem == PURE:
+            path = shutil.which(str(Path(str(file.locate())).resolve()))
+            if path is not None:
+                return path
+    return None
+
+
+def run(renderer: Renderer, source: str, format: Format, seconds: float = 10) -> bytes:
+    """The laid-out picture.  GraphError, with what the renderer said, when it fails or takes too long."""
+    from graphviz.backend import dot_command, execute
+
+    command = dot_command.command("dot", format)
+    command[0] = renderer.path
+    # Renderers stamp a pdf with this time instead of now: equal graphs, equal bytes.
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
+    try:
+        done = execute.run_check(
+            command, input=source.encode(), capture_output=True, quiet=True,
+            timeout=seconds, env=environment,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise GraphError(
+            f"{renderer.path.name} took longer than {seconds:.0f} s to lay the picture out",
+            hint="write .dot, and lay it out without a limit",
+        ) from None
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or str(error).encode()
+        text = said.decode(errors="replace").strip()[-2000:]
+        raise GraphError(f"{renderer.path.name} could not make the {format}: {text}") from None
+    return bytes(done.stdout)

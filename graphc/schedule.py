@@ -1,0 +1,140 @@
+"""The order in which a graph's nodes run.
+
+Forward nodes keep the graph's order and precede backward ones.  An update node runs as soon
+as it can, so that the gradient it consumes dies early; but never before the last reader of
+the state's old value, since every read in a step sees the state from before the step.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from graphc.graph import Graph, Node
+from graphc.op import Source
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Nodes in order; `border` of them are forward.
+
+    `in_place` maps a node to the state whose memory it may write; `commits` are the
+    (state, value) pairs that have to be copied at the end instead.
+    """
+
+    order: tuple[Node, ...]
+    border: int
+    in_place: Mapping[str, str]
+    commits: tuple[tuple[str, str], ...]
+
+
+def schedule(graph: Graph) -> Schedule:
+    """Order the nodes of a graph in which every node is needed."""
+    eager = _update_only(graph)
+    forward = _forward(graph)
+    in_place, commits = _writers(graph)
+    while True:
+        order, stuck = _list_schedule(graph, _waits(graph, in_place), forward, eager)
+        if not stuck:
+            break
+        value = next(name for name in in_place if name in stuck)
+        commits.append((in_place.pop(value), value))
+    border = sum(node.name in forward for node in order)
+    return Schedule(tuple(order), border, in_place, tuple(commits))
+
+
+def _forward(graph: Graph) -> set[str]:
+    """What outputs and updates need; where nothing asks for gradients, all there is."""
+    if not graph.gradients:
+        return set(graph.nodes)
+    return graph.upstream([*graph.outputs.values(), *graph.updates.values()])
+
+
+def _update_only(graph: Graph) -> set[str]:
+    """The nodes that only state updates need."""
+    others = graph.upstream([*graph.outputs.values(), *graph.gradients.values()])
+    values = set(graph.updates.values())
+    return {name for name in values if name not in others}
+
+
+def _writers(graph: Graph) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Which update nodes may write their state's memory, and which updates are copied."""
+    in_place: dict[str, str] = {}
+    commits: list[tuple[str, str]] = []
+    for state, value in graph.updates.items():
+        if value not in in_place and _may_write(graph, state, value):
+            in_place[value] = state
+        else:
+            commits.append((state, value))
+    return in_place, commits
+
+
+def _may_write(graph: Graph, state: str, value: str) -> bool:
+    node = graph[value]
+    if isinstance(node.op, Source) or _aliases(node):
+        return False
+    if any(o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)):
+        return False
+    readers = [user for user in graph.users[state] if user != value]
+    if any(_aliases(graph[user]) for user in readers) or state in graph.roots:
+        return False
+    return not graph.users[value] or not _reaches(graph, value, set(readers))
+
+
+def _aliases(node: Node) -> bool:
+    from graphc.ops.shape import Reshape, StopGradient
+
+    return isinstance(node.op, (Reshape, StopGradient))
+
+
+def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:
+    return bool(targets) and not targets.isdisjoint(graph.downstream([start]))
+
+
+def _waits(graph: Graph, in_place: Mapping[str, str]) -> dict[str, list[str]]:
+    """For each node that overwrites a state, the other readers it waits for."""
+    return {
+        value: [user for user in graph.users[state] if user != value]
+        for value, state in in_place.items()
+    }
+
+
+def _list_schedule(
+    graph: Graph, waits: Mapping[str, list[str]], forward: set[str], eager: set[str]
+) -> tuple[list[Node], set[str]]:
+    """Nodes in order, and those that wait for each other for ever."""
+    position = {name: i for i, name in enumerate(graph.nodes)}
+    before, after = _dependencies(graph, waits)
+    ready = [
+        _rank(name, position, forward, eager) for name, number in before.items() if number == 0
+    ]
+    heapq.heapify(ready)
+    order: list[Node] = []
+    while ready:
+        name = heapq.heappop(ready)[-1]
+        order.append(graph[name])
+        for user in after.get(name, ()):
+            before[user] -= 1
+            if before[user] == 0:
+                heapq.heappush(ready, _rank(user, position, forward, eager))
+    return order, {name for name, number in before.items() if number > 0}
+
+
+def _dependencies(
+    graph: Graph, waits: Mapping[str, Iterable[str]]
+) -> tuple[dict[str, int], dict[str, list[str]]]:
+    before: dict[str, int] = {}
+    after: dict[str, list[str]] = {}
+    for node in graph:
+        needs = [*node.inputs, *waits.get(node.name, ())]
+        before[node.name] = len(needs)
+        for need in needs:
+            after.setdefault(need, []).append(node.name)
+    return before, after
+
+
+def _rank(
+    name: str, position: Mapping[str, int], forward: set[str], eager: set[str]
+) -> tuple[bool, bool, int, str]:
+    return (name not in forward, name not in eager, position[name], name)

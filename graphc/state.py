@@ -1,0 +1,168 @@
+"""State: what lasts between steps, in named arrays that plans share.
+
+Parameters lie side by side in declared order, then each kind of optimizer slot in the same
+order, then running statistics, counters and hyper-parameters, all 64-byte aligned.  The
+layout depends on nothing else, so that every plan of a net finds the same neighbours.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import StateError
+from graphc.graph import Graph, Node
+from graphc.init import generator
+from graphc.memory import ALIGNMENT, align
+from graphc.op import Array
+from graphc.ops.source import Parameter, State as StateOp
+from graphc.tensor_type import TensorType
+
+
+def block(nbytes: int) -> Array:
+    """Zeroed bytes that start on a 64-byte border, cut out of `block_bytes(nbytes)`."""
+    raw = np.zeros(block_bytes(nbytes), np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT if nbytes else 0
+    return raw[start : start + nbytes]
+
+
+def block_bytes(nbytes: int) -> int:
+    """The bytes that are allocated for a block, its alignment included."""
+    return nbytes + ALIGNMENT if nbytes else 0
+
+
+def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
+    """The parameters and states that the graphs read or write, in the order of the layout."""
+    found: dict[str, Node] = {}
+    for graph in graphs:
+        for node in graph:
+            if isinstance(node.op, (Parameter, StateOp)):
+                found.setdefault(node.name, node)
+    parameters = {name for name, node in found.items() if isinstance(node.op, Parameter)}
+    place = {name: i for i, name in enumerate(found)}
+
+    def rank(name: str) -> tuple[int, str, int]:
+        owner, _, kind = name.rpartition(".")
+        if name in parameters:
+            return 0, "", place[name]
+        return (1, kind, place[owner]) if owner in parameters else (2, "", place[name])
+
+    return {name: found[name] for name in sorted(found, key=rank)}
+
+
+def layout(nodes: Mapping[str, Node]) -> tuple[dict[str, int], int]:
+    """The offset of each state in its block, and the size of the block."""
+    offsets: dict[str, int] = {}
+    offset = 0
+    for name, node in nodes.items():
+        offsets[name] = offset
+        offset += align(node.type.nbytes(1))
+    return offsets, offset
+
+
+class State(Mapping[str, Array]):
+    """Named arrays; reading one gives a copy.  Executors write them in place.
+
+    `lock` is held by the executor that runs.
+    """
+
+    def __init__(self, nodes: Mapping[str, Node], seed: int = 0) -> None:
+        self.lock = threading.RLock()
+        self.arrays: dict[str, Array] = {}
+        self.seed = seed
+        self.version = 0
+        self._blocks: list[Array] = []
+        self.extend(nodes)
+
+    def extend(self, nodes: Mapping[str, Node]) -> None:
+        """Make the states that are not here yet, at their initial values.
+
+        StateError when one is here in another shape or dtype; then nothing is made.
+        """
+        missing = {name: node for name, node in nodes.items() if name not in self.arrays}
+        for name, node in nodes.items():
+            if name not in missing:
+                self._check(name, node.type)
+        offsets, nbytes = layout(missing)
+        memory = block(nbytes)
+        self._blocks.append(memory)
+        for name, node in missing.items():
+            start = offsets[name]
+            raw = memory[start : start + node.type.nbytes(1)]
+            shape = tuple(dim for dim in node.type.shape if isinstance(dim, int))
+            array = raw.view(node.type.dtype).reshape(shape)
+            array[...] = initial_value(node, self.seed)
+            self.arrays[name] = array
+
+    def _check(self, name: str, type: TensorType) -> None:
+        have = self.arrays[name]
+        if have.shape != type.shape or have.dtype.name != type.dtype:
+            raise StateError(
+                f"the state holds {name!r} as {have.dtype.name}{list(have.shape)}, "
+                f"the plan needs {type}",
+                hint="share state between plans of one net",
+            )
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all blocks, alignment included."""
+        return sum(block_bytes(len(memory)) for memory in self._blocks)
+
+    def __getitem__(self, name: str) -> Array:
+        return readonly(self.arrays[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def assign(self, values: Mapping[str, Any]) -> None:
+        """Set some arrays by name; StateError, before anything is written, when one misfits."""
+        ready = {name: self.fit(name, value) for name, value in values.items()}
+        with self.lock:
+            for name, value in ready.items():
+                self.arrays[name][...] = value
+            self.version += 1
+
+    def fit(self, name: str, value: Any) -> Array:
+        """The value as the state's dtype; StateError for a wrong name, shape or kind."""
+        if name not in self.arrays:
+            raise StateError(f"there is no state {name!r}", hint=_close(name, self.arrays))
+        have, array = self.arrays[name], np.asarray(value)
+        if array.shape != have.shape:
+            raise StateError(
+                f"{name!r} has shape {have.shape}, the value has {array.shape}",
+                hint="shapes are those declared; nothing was changed",
+            )
+        if not np.can_cast(array.dtype, have.dtype, "same_kind"):
+            raise StateError(f"{name!r} is {have.dtype}, the value is {array.dtype}")
+        return array.astype(have.dtype, copy=False)
+
+
+def initial_value(node: Node, seed: int) -> Array:
+    """What a parameter or state starts as."""
+    if node.name == "seed":
+        return np.asarray(seed % 2**64, np.uint64)
+    if isinstance(node.op, Parameter):
+        rng = generator(seed, node.name)
+        return node.op.init.sample(rng, node.op.shape, node.op.dtype)
+    assert isinstance(node.op, StateOp)
+    return np.full(node.op.shape, node.op.start, node.op.dtype)
+
+
+def readonly(array: Array) -> Array:
+    """A copy that cannot be written by mistake."""
+    copy = array.copy()
+    copy.setflags(write=False)
+    return copy
+
+
+def _close(name: str, names: Iterable[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(names), n=3)
+    return f"did you mean {' or '.join(close)}?" if close else "ex.state lists the names"

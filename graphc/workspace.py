@@ -1,0 +1,126 @@
+"""The buffers of one executor: arena, feeds, constants, and gradients when asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from graphc.memory import align
+from graphc.op import Array
+from graphc.ops.source import Constant
+from graphc.plan import Buffer, Program
+from graphc.state import State, block, block_bytes
+from graphc.tensor_type import TensorType, shape_at
+
+
+class Workspace:
+    """Memory for the programs of a plan; `view` gives a buffer as an array of `n` rows."""
+
+    def __init__(self, programs: Mapping[str, Program], capacity: int, state: State) -> None:
+        self._capacity, self._state = capacity, state
+        self.arena = block(max((p.arena.nbytes for p in programs.values()), default=0))
+        self.feeds = _Region(feed_types(programs), capacity)
+        self.constants = _Region(constant_types(programs), capacity)
+        self._gradients: Array | None = None
+        for program in programs.values():
+            self.load_constants(program)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that are allocated, alignment included."""
+        parts = [len(self.arena), self.feeds.nbytes, self.constants.nbytes]
+        if self._gradients is not None:
+            parts.append(len(self._gradients))
+        return sum(block_bytes(part) for part in parts)
+
+    def load_constants(self, program: Program) -> None:
+        """Write the constants of a program."""
+        for name, buffer in program.constants.items():
+            array = self.constants.view(f"{program.name}:{name}", buffer.type, self._capacity)
+            array[...] = _constant(program, buffer)
+
+    def view(self, program: Program, name: str, n: int) -> Array:
+        """The array of a buffer for a run of `n` rows."""
+        buffer = program.buffers[name]
+        shape = shape_at(buffer.type.shape, n)
+        if buffer.space == "state":
+            return self._state.arrays[buffer.key].reshape(shape)
+        if buffer.space == "constant":
+            return self.constants.view(f"{program.name}:{buffer.key}", buffer.type, n)
+        if buffer.space == "feed" and buffer.key.startswith("gradient:"):
+            return self._gradient_feed(buffer, n)
+        if buffer.space == "feed":
+            return self.feeds.view(buffer.key, buffer.type, n)
+        memory = self._gradient_block(program) if buffer.space == "gradient" else self.arena
+        return _typed(memory, buffer.offset, buffer.type, n)
+
+    def attach_gradients(self, program: Program) -> None:
+        """Make the block that a program's gradients are left in."""
+        self._gradient_block(program)
+
+    def _gradient_block(self, program: Program) -> Array:
+        if self._gradients is None:
+            self._gradients = block(program.gradient_bytes)
+            self._gradient_offsets = {
+                b.key: b.offset for b in program.buffers.values() if b.space == "gradient"
+            }
+        return self._gradients
+
+    def _gradient_feed(self, buffer: Buffer, n: int) -> Array:
+        assert self._gradients is not None
+        offset = self._gradient_offsets[buffer.key.removeprefix("gradient:")]
+        return _typed(self._gradients, offset, buffer.type, n)
+
+
+class _Region:
+    """Named arrays in one block, each with room for the whole batch."""
+
+    def __init__(self, types: Mapping[str, TensorType], capacity: int) -> None:
+        self._offsets: dict[str, int] = {}
+        offset = 0
+        for name, type in types.items():
+            self._offsets[name] = offset
+            offset += align(type.nbytes(capacity))
+        self._memory = block(offset)
+        self.nbytes = offset
+
+    def view(self, name: str, type: TensorType, n: int) -> Array:
+        return _typed(self._memory, self._offsets[name], type, n)
+
+
+def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
+    """The inputs of all programs; gradients handed to the update are none."""
+    found: dict[str, TensorType] = {}
+    for program in programs.values():
+        found.update({k: t for k, t in program.feeds.items() if not k.startswith("gradient:")})
+    return found
+
+
+def constant_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
+    """The constants of all programs; each program has its own."""
+    found: dict[str, TensorType] = {}
+    for program in programs.values():
+        named = program.constants.items()
+        found.update({f"{program.name}:{name}": buffer.type for name, buffer in named})
+    return found
+
+
+def region_bytes(types: Mapping[str, TensorType], n: int) -> int:
+    """The bytes of named arrays in one block, for a batch of `n` rows."""
+    return sum(align(type.nbytes(n)) for type in types.values())
+
+
+def _typed(memory: Array, offset: int, type: TensorType, n: int) -> Array:
+    raw = memory[offset : offset + type.nbytes(n)]
+    return raw.view(type.dtype).reshape(shape_at(type.shape, n))
+
+
+def _constant(program: Program, buffer: Buffer) -> Array:
+    node = program.graph.nodes.get(buffer.name)
+    if node is not None and isinstance(node.op, Constant):
+        return node.op.array()
+    length = shape_at(buffer.type.shape, program.capacity)[0]
+    if buffer.name.startswith("%ones:"):
+        return np.ones(length, buffer.type.dtype)
+    return np.arange(length, dtype=buffer.type.dtype)

@@ -1,0 +1,67 @@
+"""Derive the backward graph: gradient nodes beside the nodes they are the gradients of.
+
+    h = affine(x, w, b)            d_loss = constant(1)
+    loss = mean(h)          ->     d_h = mean_grad(d_loss)
+                                   d_w = matmul(x, d_h, trans_a=True)
+                                   ...
+
+Reverse mode over the sum of the losses.  A gradient node is named `d_<node>` and carries the
+lines of the node it belongs to.  The result's `gradients` maps each of `wrt` to its gradient.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from graphc.autodiff import vjp
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.graph import Graph
+from graphc.ops.source import Input, constant
+
+
+@dataclass(frozen=True)
+class Backward:
+    """Gradients of the losses, or of outputs with fed cotangents, with respect to `wrt`."""
+
+    name: ClassVar[str] = "backward"
+    preserves: ClassVar[Literal["bitwise"]] = "bitwise"
+    losses: tuple[str, ...]
+    wrt: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    """Those of `wrt` that must have a gradient; others are left out where they have none."""
+    fed: bool = False
+    """Whether the cotangents are fed, as inputs `cotangent:<output>`, instead of being 1."""
+
+    def __call__(self, graph: Graph) -> Graph:
+        """The graph with its gradients; GraphError where a required one reaches no loss."""
+        b = Builder.extending(graph)
+        cotangents: dict[str, Value] = {}
+        for name in self.losses:
+            value = graph.outputs[name]
+            seed = self._seed(b, name, value)
+            known = cotangents.get(value)
+            cotangents[value] = seed if known is None else known + seed
+        found = vjp(b, cotangents, self.wrt)
+        for name in self.required:
+            if name not in found:
+                raise _unreached(graph, name, self.losses)
+        b.gradients.update((name, found[name].name) for name in self.wrt if name in found)
+        return b.graph()
+
+    def _seed(self, b: Builder, name: str, value: str) -> Value:
+        type = b.nodes[value].type
+        if self.fed:
+            return b.apply(Input(type.shape, type.dtype), name=f"cotangent:{name}")
+        return constant(b, 1.0, type.dtype, name=b.unique(f"d_{value}"))
+
+
+def _unreached(graph: Graph, name: str, losses: tuple[str, ...]) -> GraphError:
+    node = graph[name]
+    what = f"loss {losses[0]!r} does" if len(losses) == 1 else f"losses {', '.join(losses)} do"
+    return GraphError(
+        f"{what} not depend on {node.op.name} {name!r}, so it has no gradient",
+        loc=node.locs[0] if node.locs else None,
+        hint="leave it out of wrt, or use it on the way to a loss",
+    )

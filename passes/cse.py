@@ -1,0 +1,49 @@
+"""Compute each common subexpression once.
+
+    a = exp(x)            a = exp(x)
+    b = exp(x)      ->    c = add(a, a)
+    c = add(a, b)
+
+Two nodes are the same where their ops are equal and they read the same nodes, those that
+were merged before included.  The first of them stays and takes the lines of all.  Inputs,
+parameters and states are never merged: equal declarations are different arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from graphc.graph import Graph, Node
+from graphc.loc import Loc
+from graphc.op import Op, Source
+from graphc.ops.source import Constant
+from passes.pipeline import graph_pass
+
+Key = tuple[Op, tuple[str, ...]]
+
+
+@graph_pass(preserves="bitwise")
+def cse(graph: Graph) -> Graph:
+    """The graph with equal nodes merged."""
+    first: dict[Key, Node] = {}
+    merged: dict[str, str] = {}
+    for node in graph:
+        if isinstance(node.op, Source) and not isinstance(node.op, Constant):
+            continue
+        inputs = tuple(merged.get(operand, operand) for operand in node.inputs)
+        known = first.setdefault((node.op, inputs), node)
+        if known is not node and repr(known.op) == repr(node.op):  # 0.0 equals -0.0
+            merged[node.name] = known.name
+    if not merged:
+        return graph
+    kept = graph.replace(_with_all_lines(graph, merged)).rename_reads(merged)
+    return kept.replace(dict.fromkeys(merged))
+
+
+def _with_all_lines(graph: Graph, merged: Mapping[str, str]) -> dict[str, Node]:
+    """The nodes that others were merged into, with the lines of those."""
+    lines: dict[str, list[Loc]] = {}
+    for name, kept in merged.items():
+        lines.setdefault(kept, list(graph[kept].locs)).extend(graph[name].locs)
+    return {name: replace(graph[name], locs=tuple(dict.fromkeys(locs))) for name, locs in lines.items()}

@@ -1,0 +1,22 @@
+"""Leave out the nodes that nothing asked for depends on.
+
+    a = exp(x)        ->    b = neg(x)
+    b = neg(x)
+    output y = b
+
+Outputs, gradients and updates are what is asked for; a state that is updated stays, too.
+"""
+
+from __future__ import annotations
+
+from graphc.graph import Graph
+from passes.pipeline import graph_pass
+
+
+@graph_pass(preserves="bitwise")
+def dead_code(graph: Graph) -> Graph:
+    """The graph without unread nodes."""
+    live = graph.upstream([*graph.roots, *graph.updates])
+    if len(live) == len(graph):
+        return graph
+    return graph.with_nodes(node for node in graph if node.name in live)

@@ -1,0 +1,71 @@
+"""Compute what depends on constants alone, and leave out what changes nothing.
+
+    a = constant(2.0)
+    b = exp(a)                 ->    b = constant(7.389056)
+    c = mul(x, one)                  d = neg(x)
+    d = neg(c)
+
+Only rewrites that keep every bit are made: x * 1, x / 1, x - 0 and x ** 1 are x, and so is
+-(-x); x + 0 is not, since -0.0 + 0 is 0.0.  Reshapes of reshapes and transposes of transposes
+are joined; those to the own shape, dtype or order go.  A result is not folded when it is
+large and larger than what it is computed from.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.graph import Graph, Node
+from graphc.op import Source
+from graphc.ops.source import Constant
+from graphc.tensor_type import TensorType
+from passes.identities import simplify
+from passes.pipeline import graph_pass
+
+SMALL = 4096
+"""Bytes that a folded constant may always have."""
+
+
+@graph_pass(preserves="bitwise")
+def fold_constants(graph: Graph) -> Graph:
+    """The graph with constant parts computed and identities left out."""
+    seen: dict[str, Node] = {}
+    same: dict[str, str] = {}
+    for node in graph:
+        inputs = tuple(same.get(operand, operand) for operand in node.inputs)
+        if inputs != node.inputs:
+            node = Node(node.name, node.op, inputs, node.type, node.locs)
+        operands = [seen[operand] for operand in inputs]
+        made = _folded(node, operands) or simplify(node, operands, seen)
+        if made.name != node.name:
+            same[node.name] = made.name
+        seen[node.name] = made
+    if all(seen[node.name] is node for node in graph):
+        return graph
+    kept = graph.rename_reads(same)
+    changed = {name: node if node.name == name else None for name, node in seen.items()}
+    return kept.replace(changed)
+
+
+def _folded(node: Node, operands: list[Node]) -> Node | None:
+    """The node as a constant, where its operands are constants."""
+    op = node.op
+    if not operands or isinstance(op, Source) or node.type.batched or op.at(1) is not op:
+        return None
+    constants = [operand.op for operand in operands if isinstance(operand.op, Constant)]
+    if len(constants) < len(operands) or not _worth_it(node.type, operands):
+        return None
+    try:
+        with np.errstate(all="ignore"):
+            value = np.asarray(op.reference([constant.array() for constant in constants]))
+    except NotImplementedError:  # a layer, or an op that only has a kernel
+        return None
+    if value.shape != node.type.shape or value.dtype.name != node.type.dtype:
+        return None  # the op breaks its word: let it do so where that is told
+    constant = Constant(value.shape, value.dtype.name, np.ascontiguousarray(value).tobytes())
+    return Node(node.name, constant, (), node.type, node.locs)
+
+
+def _worth_it(type: TensorType, operands: list[Node]) -> bool:
+    limit = max(SMALL, sum(operand.type.nbytes(1) for operand in operands))
+    return type.nbytes(1) <= limit

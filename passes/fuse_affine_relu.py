@@ -1,0 +1,50 @@
+"""Join an affine map with the relu behind it, and a gradient product with the relu mask behind it.
+
+    a = affine(x, w, b)      ->    h = affine_relu(x, w, b)
+    h = relu(a)
+
+    d_h = matmul(d_c, v)     ->    d_a = matmul_relu_grad(d_c, v, h)
+    d_a = relu_grad(h, d_h)
+
+The first node must be read by the second alone: else it is needed in memory anyway.  The
+joined node takes the name and place of the second and the lines of both.
+"""
+
+from __future__ import annotations
+
+from graphc.graph import Graph, Node
+from graphc.op import Op
+from graphc.ops.affine import Affine
+from graphc.ops.fused import AffineRelu, MatMulReluGrad
+from graphc.ops.linalg import MatMul
+from graphc.ops.select import Relu, ReluGrad
+from passes.pipeline import graph_pass
+
+
+@graph_pass(preserves="bitwise")
+def fuse_affine_relu(graph: Graph) -> Graph:
+    """The graph with affine and relu joined, forward and backward."""
+    changed: dict[str, Node | None] = {}
+    for node in graph:
+        joined = _join(graph, node)
+        if joined is not None:
+            first, op, inputs = joined
+            locs = tuple(dict.fromkeys((*first.locs, *node.locs)))
+            changed[first.name] = None
+            changed[node.name] = Node(node.name, op, inputs, node.type, locs)
+    return graph.replace(changed) if changed else graph
+
+
+def _join(graph: Graph, node: Node) -> tuple[Node, Op, tuple[str, ...]] | None:
+    """The node that `node` alone reads, and the op and operands of both together."""
+    if isinstance(node.op, Relu):
+        first = graph[node.inputs[0]]
+        if isinstance(first.op, Affine) and graph.feeds_only(first.name, node.name):
+            return first, AffineRelu(), first.inputs
+    if isinstance(node.op, ReluGrad):
+        out, dout = node.inputs
+        first = graph[dout]
+        if isinstance(first.op, MatMul) and graph.feeds_only(first.name, node.name):
+            fused = MatMulReluGrad(first.op.trans_a, first.op.trans_b)
+            return first, fused, (*first.inputs, out)
+    return None

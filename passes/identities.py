@@ -1,0 +1,65 @@
+"""Rewrites of one node that keep every bit: what `fold_constants` leaves out or joins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from graphc.graph import Node
+from graphc.op import Op
+from graphc.ops.elementwise import Div, Mul, Neg, Power, Sub
+from graphc.ops.reduce import BroadcastTo
+from graphc.ops.shape import Cast, Concat, Reshape, Slice, Transpose
+from graphc.ops.source import Constant
+
+
+def simplify(node: Node, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node:
+    """The node, a simpler one of its name, or the earlier node that equals it."""
+    if not operands:
+        return node
+    equal = _equal_operand(node.op, operands, nodes)
+    if equal is not None and equal.type == node.type:
+        return equal
+    return _joined(node, operands[0])
+
+
+def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node | None:
+    """The node that an op's result equals, provided that it has the result's type, too."""
+    x = operands[0]
+    if isinstance(op, Mul):
+        return x if _is_all(operands[1], 1) else operands[1] if _is_all(x, 1) else None
+    if isinstance(op, Div):
+        return x if _is_all(operands[1], 1) else None
+    if isinstance(op, Sub):
+        return x if _is_all(operands[1], 0) else None
+    if isinstance(op, Neg):
+        return nodes[x.inputs[0]] if isinstance(x.op, Neg) else None
+    if isinstance(op, Power):
+        return x if op.exponent == 1 else None
+    if isinstance(op, Transpose):
+        return x if op.axes == tuple(range(x.type.rank)) else None
+    if isinstance(op, Slice):  # a part of the type of the whole is the whole
+        return x
+    if isinstance(op, (Reshape, BroadcastTo, Cast)):
+        return x
+    return x if isinstance(op, Concat) and len(operands) == 1 else None
+
+
+def _is_all(node: Node, number: int) -> bool:
+    """Whether a constant holds this number everywhere, without the sign of -0.0."""
+    if not isinstance(node.op, Constant):
+        return False
+    array = node.op.array()
+    return array.size <= 4096 and bool(np.all(array == number) and not np.any(np.signbit(array)))
+
+
+def _joined(node: Node, x: Node) -> Node:
+    """One reshape for two, one transpose for two."""
+    op = node.op
+    if isinstance(op, Reshape) and isinstance(x.op, Reshape):
+        return Node(node.name, op, x.inputs, node.type, node.locs)
+    if isinstance(op, Transpose) and isinstance(x.op, Transpose):
+        axes = tuple(x.op.axes[axis] for axis in op.axes)
+        return Node(node.name, Transpose(axes), x.inputs, node.type, node.locs)
+    return node

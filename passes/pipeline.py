@@ -1,0 +1,98 @@
+"""What a pass is, and the one loop that runs them: verify, time, record, name the pass in errors.
+
+A pass is a function `Graph -> Graph`, or a frozen dataclass with `__call__` once it has
+options.  It gives back the same object where it changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal, cast
+
+from graphc.errors import GraphError
+from graphc.graph import Graph, verify
+
+Pass = Callable[[Graph], Graph]
+Preserves = Literal["bitwise", "reassociated", "approximate"]
+"""Results keep every bit; are the same mathematics with other rounding; or are only close."""
+
+
+@dataclass(frozen=True)
+class FunctionPass:
+    """A pass without options: a function, and what it preserves."""
+
+    run: Pass
+    preserves: Preserves
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.run.__name__
+
+    def __call__(self, graph: Graph) -> Graph:
+        return self.run(graph)
+
+
+def graph_pass(preserves: Preserves) -> Callable[[Pass], FunctionPass]:
+    """Declare what a function from graph to graph preserves."""
+    return lambda run: FunctionPass(run, preserves)
+
+
+def name_of(step: Pass) -> str:
+    """The pass's `name`, or else the name of the function or class."""
+    name = getattr(step, "name", None) or getattr(step, "__name__", None)
+    return str(name or type(step).__name__)
+
+
+def preserves_of(step: Pass) -> Preserves:
+    """What the pass declares to preserve; a plain function is taken to be approximate."""
+    return cast(Preserves, getattr(step, "preserves", "approximate"))
+
+
+@dataclass(frozen=True)
+class PassRecord:
+    """What one pass made, and how long it took."""
+
+    name: str
+    graph: Graph
+    seconds: float
+
+
+def run_passes(
+    graph: Graph,
+    passes: Iterable[Pass],
+    after: Callable[[str, Graph], object] | None = None,
+) -> tuple[Graph, tuple[PassRecord, ...]]:
+    """Run the passes in order; `after(name, graph)` is called when each is done.
+
+    What a pass changed is verified at once, and the whole graph at the end.  An exception
+    keeps its type and gets the pass's name as a note.
+    """
+    records: list[PassRecord] = []
+    for step in passes:
+        name = name_of(step)
+        start = perf_counter()
+        try:
+            graph = _run_one(step, name, graph)
+        except Exception as error:
+            error.add_note(f"in pass {name!r}")
+            raise
+        records.append(PassRecord(name, graph, perf_counter() - start))
+        if after is not None:
+            after(name, graph)
+    verify(graph)
+    return graph, tuple(records)
+
+
+def _run_one(step: Pass, name: str, graph: Graph) -> Graph:
+    made = step(graph)
+    if not isinstance(made, Graph):
+        raise GraphError(
+            f"pass {name!r} gave {type(made).__name__}, not a Graph",
+            hint="a pass returns a Graph, the one it was given where nothing changes",
+        )
+    if made is not graph:
+        verify(made, before=graph)
+    return made

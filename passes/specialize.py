@@ -1,0 +1,56 @@
+"""Expand each declared layer into the ops that it is in training or in inference.
+
+    d = dropout(x, seed, draws)    ->    d.mask = dropout_mask(seed, draws)
+                                         d = mul(x, d.mask)          (training)
+
+The last op keeps the layer's name, the others are `name.part`.  Training also advances the
+counter `draws`, which keys the next forward's masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.graph import Graph, Node
+from graphc.op import Layer
+from graphc.ops.elementwise import add
+from graphc.ops.source import draws
+
+
+@dataclass(frozen=True)
+class Specialize:
+    """Layers become ops; `train` says for which of their two meanings."""
+
+    name: ClassVar[str] = "specialize"
+    preserves: ClassVar[Literal["bitwise"]] = "bitwise"
+    train: bool
+
+    def __call__(self, graph: Graph) -> Graph:
+        """The graph without layers."""
+        b = Builder.like(graph)
+        new: dict[str, str] = {}
+        for node in graph:
+            inputs = tuple(new.get(operand, operand) for operand in node.inputs)
+            if isinstance(node.op, Layer):
+                made = self._expand(b, node, node.op, inputs)
+                if made != node.name:
+                    new[node.name] = made
+            else:
+                b.insert(Node(node.name, node.op, inputs, node.type, node.locs))
+        b.take_roots(graph, new)
+        if self.train:
+            counter = draws(b)
+            b.update(counter, add(counter, 1, name="draws.next"))
+        return b.graph()
+
+    def _expand(self, b: Builder, node: Node, layer: Layer, inputs: tuple[str, ...]) -> str:
+        operands = [Value(b, operand) for operand in inputs]
+        b.scope, b.locs = f"{node.name}.", node.locs
+        made = layer.expand(b, node.name, operands, self.train)
+        b.scope, b.locs = "", ()
+        if made.type != node.type:
+            raise GraphError(f"layer {node.name!r} expands to {made.type}, it infers {node.type}")
+        return made.name
