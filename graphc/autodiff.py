@@ -98,9 +98,7 @@ class _Reverse:
             ) from None
         self._collect(node, contributions, before)
 
-    def _collect(
-        self, node: Node, contributions: Sequence[Value | None], before: int
-    ) -> None:
+    def _collect(self, node: Node, contributions: Sequence[Value | None], before: int) -> None:
         new = self._pop_new(before)
         names: dict[str, str] = {}
         pairs = [

@@ -190,10 +190,12 @@ class Executor:
             self._run(bound.calls, writes=True)
             self._saved = None
             self._last = bound.outputs
+            loss = float(bound.losses[0] if len(bound.losses) == 1 else sum(bound.losses))
             if accumulate > 1 and int(self._state.arrays["accumulated"]) >= accumulate:
+                # the update takes the arena that the outputs lie in
+                self._last = {name: array.copy() for name, array in bound.outputs.items()}
                 self._run(self._bind(self._program("apply"), 1, frozenset()).calls, writes=True)
-            losses = bound.losses
-            return float(losses[0]) if len(losses) == 1 else float(sum(losses))
+            return loss
 
     # ------------------------------------------------------------------ many rows
 

@@ -14,6 +14,7 @@ _OWN = tuple(
     os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), folder) + os.sep
     for folder in ("graphc", "passes")
 )
+_COMMAND_LINE = os.path.join(_OWN[0], "cli") + os.sep
 _LIBRARIES = tuple(
     path + os.sep
     for path in {sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib")}
@@ -45,6 +46,8 @@ def caller_loc() -> Loc | None:
     """The innermost line outside graphc, with its caller where that is the user's too."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not _is_users(frame.f_code.co_filename):
+        if frame.f_code.co_filename.startswith(_COMMAND_LINE):
+            return None  # what called the command is no line of the user's
         frame = frame.f_back
     if frame is None:
         return None

@@ -124,13 +124,18 @@ def _packs(
         for operands in zip(*(instr.ins for instr in column), strict=True):
             if all(_is_gradient(graph, operand, in_place) for operand in operands):
                 found[operands] = None
+        found.update(dict.fromkeys(zip(*(instr.scratch for instr in column), strict=True)))
     return list(found)
 
 
 def _merge(column: Sequence[Instr]) -> Instr:
     """One instruction for all: operand by operand, the members in a row."""
     first = column[0]
-    by_position = zip(*(instr.ins for instr in column), strict=True)
-    ins = tuple(name for operands in by_position for name in operands)
+    ins = _in_rows(instr.ins for instr in column)
+    scratch = _in_rows(instr.scratch for instr in column)
     outs = tuple(instr.outs[0] for instr in column)
-    return replace(first, ins=ins, outs=outs, members=len(column))
+    return replace(first, ins=ins, outs=outs, scratch=scratch, members=len(column))
+
+
+def _in_rows(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(name for row in zip(*names, strict=True) for name in row)

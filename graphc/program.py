@@ -157,7 +157,7 @@ class _Assignment:
             self.low.border,
             outputs,
             self.gradients,
-            _index_bounds(self.graph),
+            index_bounds(self.graph),
         )
 
     def _storages(self) -> tuple[list[Storage], dict[str, tuple[str, int]]]:
@@ -197,7 +197,7 @@ class _Assignment:
         return buffers
 
 
-def _index_bounds(graph: Graph) -> dict[str, int]:
+def index_bounds(graph: Graph) -> dict[str, int]:
     """For each integer feed that an op indexes by: how many entries there are."""
     bounds: dict[str, int] = {}
     for node in graph:

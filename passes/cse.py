@@ -46,4 +46,6 @@ def _with_all_lines(graph: Graph, merged: Mapping[str, str]) -> dict[str, Node]:
     lines: dict[str, list[Loc]] = {}
     for name, kept in merged.items():
         lines.setdefault(kept, list(graph[kept].locs)).extend(graph[name].locs)
-    return {name: replace(graph[name], locs=tuple(dict.fromkeys(locs))) for name, locs in lines.items()}
+    return {
+        name: replace(graph[name], locs=tuple(dict.fromkeys(locs))) for name, locs in lines.items()
+    }

@@ -6,10 +6,13 @@
 
 This is for frozen inference: weight, bias, statistics, gamma and beta must all be
 constants, and the affine map read by the batchnorm alone.  A product without bias becomes an
-affine map.  The new constants are computed in float64 and rounded once.
+affine map.  The new constants are computed in float64 and rounded once; they have labels, like
+the frozen weights that they are made of.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -72,5 +75,5 @@ def _wide(graph: Graph, name: str) -> Array:
 def _constant(graph: Graph, name: str, array: Array, node: Node) -> Node:
     while name in graph:
         name += "_"
-    op = constant_op(array.astype(node.type.dtype))
+    op = replace(constant_op(array.astype(node.type.dtype)), label=name)
     return Node(name, op, (), TensorType(op.shape, op.dtype), node.locs)

@@ -9,15 +9,20 @@ Only rewrites that keep every bit are made: x * 1, x / 1, x - 0 and x ** 1 are x
 -(-x); x + 0 is not, since -0.0 + 0 is 0.0.  Reshapes of reshapes and transposes of transposes
 are joined; those to the own shape, dtype or order go.  A result is not folded when it is
 large and larger than what it is computed from.
+
+Frozen weights are constants with a label.  New weights may take their place later, so nothing
+here depends on their numbers, and what is computed from them has a label, too.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
 from graphc.graph import Graph, Node
 from graphc.op import Source
-from graphc.ops.source import Constant
+from graphc.ops.source import Constant, constant_op
 from graphc.tensor_type import TensorType
 from passes.identities import simplify
 from passes.pipeline import graph_pass
@@ -62,8 +67,9 @@ def _folded(node: Node, operands: list[Node]) -> Node | None:
         return None
     if value.shape != node.type.shape or value.dtype.name != node.type.dtype:
         return None  # the op breaks its word: let it do so where that is told
-    constant = Constant(value.shape, value.dtype.name, np.ascontiguousarray(value).tobytes())
-    return Node(node.name, constant, (), node.type, node.locs)
+    label = node.name if any(constant.label for constant in constants) else ""
+    folded = replace(constant_op(value), label=label)
+    return Node(node.name, folded, (), node.type, node.locs)
 
 
 def _worth_it(type: TensorType, operands: list[Node]) -> bool:

@@ -47,8 +47,8 @@ def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) 
 
 
 def _is_all(node: Node, number: int) -> bool:
-    """Whether a constant holds this number everywhere, without the sign of -0.0."""
-    if not isinstance(node.op, Constant):
+    """Whether a constant, no frozen weight, is this number everywhere; -0.0 is not 0."""
+    if not isinstance(node.op, Constant) or node.op.label:
         return False
     array = node.op.array()
     return array.size <= 4096 and bool(np.all(array == number) and not np.any(np.signbit(array)))

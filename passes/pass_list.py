@@ -46,8 +46,8 @@ class PassList:
         """The list with a pass of yours right before the first of that name."""
         return self._insert(self._position(name), step)
 
-    def fill(self, slots: Mapping[str, Pass]) -> tuple[Pass, ...]:
-        """The passes, with each slot filled; a slot that is not given is left out."""
+    def fill(self, slots: Mapping[str, Pass | None]) -> tuple[Pass, ...]:
+        """The passes, with each slot filled; one not given, or None, is left out."""
         filled = (slots.get(entry) if isinstance(entry, str) else entry for entry in self.entries)
         return tuple(step for step in filled if step is not None)
 

@@ -32,6 +32,7 @@ class FunctionPass:
         return self.run.__name__
 
     def __call__(self, graph: Graph) -> Graph:
+        """Run it."""
         return self.run(graph)
 
 

@@ -18,6 +18,7 @@ from graphc.loc import Loc, caller_loc
 from graphc.op import Array
 from graphc.ops.shape import StopGradient
 from graphc.ops.source import Input, Parameter
+from graphc.program import index_bounds
 from graphc.reference import evaluate, initial_state
 
 if TYPE_CHECKING:
@@ -127,20 +128,19 @@ def grad_check(
         )
     graph = Specialize(train=True)(in_float64(declared))
     names = _targets(graph, wrt)
-    arrays = _arrays(graph, feeds, state or {}, seed)
-    rows = _rows(graph, arrays)
+    arrays, rows = _arrays(graph, feeds, state or {}, seed)
     reached = _reached(graph, names)
-    graph = Backward(losses=graph.losses, wrt=reached)(graph) if reached else graph
+    if not reached:
+        raise GraphError(
+            f"grad_check: no loss of net {net.name!r} depends on {', '.join(names) or 'anything'}",
+            loc=caller_loc(),
+        )
+    graph = Backward(losses=graph.losses, wrt=reached)(graph)
     values = evaluate(graph, arrays, arrays, rows)
     loss = _Loss(graph, arrays, values, rows)
     checked = tuple(
         _check(graph[name], loss, values[graph.gradients[name]], h, tolerance) for name in reached
     )
-    if not checked:
-        raise GraphError(
-            f"grad_check: no loss of net {net.name!r} depends on {', '.join(names) or 'a parameter'}",
-            loc=caller_loc(),
-        )
     unreached = tuple(name for name in names if name not in reached)
     return GradReport(net.name, checked, unreached, h, tolerance)
 
@@ -179,27 +179,18 @@ def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
 
 def _arrays(
     graph: Graph, feeds: Mapping[str, Any], state: Mapping[str, Any], seed: int
-) -> dict[str, Array]:
-    """Every input and state, as arrays of our own; FeedError for feeds that do not fit."""
+) -> tuple[dict[str, Array], int]:
+    """Every input and state, as arrays of our own, and the number of rows; FeedError for misfits."""
     arrays = initial_state(graph, seed)
     for name in arrays.keys() & state.keys():
         arrays[name] = np.array(state[name], graph[name].type.dtype)
-    inputs = {node.name: Feed(node, None) for node in graph if isinstance(node.op, Input)}
-    fed, _ = FeedCheck(inputs, frozenset(inputs), 1).arrays(feeds, limit=False)
+    bounds = index_bounds(graph)
+    inputs = {
+        node.name: Feed(node, bounds.get(node.name)) for node in graph if isinstance(node.op, Input)
+    }
+    fed, rows = FeedCheck(inputs, frozenset(inputs), 1).arrays(feeds, limit=False)
     arrays.update({name: np.array(array) for name, array in fed.items()})
-    return arrays
-
-
-def _rows(graph: Graph, arrays: Mapping[str, Array]) -> int:
-    """The number of rows of the feeds, which are known to agree."""
-    from graphc.tensor_type import Batch
-
-    for node in graph:
-        if isinstance(node.op, Input):
-            for dim, size in zip(node.type.shape, arrays[node.name].shape, strict=True):
-                if isinstance(dim, Batch):
-                    return size // dim.factor
-    return 1
+    return arrays, rows
 
 
 class _Loss:

@@ -1,0 +1,84 @@
+"""All ops and layers by name: what texts are parsed with, and what the contract tests walk."""
+
+from __future__ import annotations
+
+from graphc.op import Op
+from graphc.ops.affine import Affine, AffineLayer
+from graphc.ops.dropout import Dropout, DropoutMask
+from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
+from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.gradient import Gradient
+from graphc.ops.linalg import MatMul
+from graphc.ops.loss import (
+    MseLoss,
+    SoftmaxLoss,
+    SoftmaxRows,
+    SoftmaxRowsGrad,
+    SvmLoss,
+    SvmRows,
+    SvmRowsGrad,
+)
+from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
+from graphc.ops.optim import (
+    AdamMean,
+    AdamSquare,
+    AdamStep,
+    Cleared,
+    ClipScale,
+    Momentum,
+    NesterovStep,
+    SgdStep,
+    SquareSum,
+)
+from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
+from graphc.ops.reduce import Argmax, BroadcastTo, Max, Mean, MeanGrad, OneHot, Pick, Sum
+from graphc.ops.select import (
+    Clip,
+    Equal,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    Maximum,
+    Minimum,
+    NotEqual,
+    Relu,
+    ReluGrad,
+    Where,
+)
+from graphc.ops.shape import Cast, Concat, Reshape, Slice, SliceGrad, StopGradient, Transpose
+from graphc.ops.source import Constant, Input, Parameter, State
+
+_SOURCES = (Input, Parameter, State, Constant)
+_LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, MseLoss, Gradient)
+_ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power, Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid)
+_CHOICES = (Relu, ReluGrad, Maximum, Minimum, Clip, Where)
+_COMPARISONS = (Less, LessEqual, Greater, GreaterEqual, Equal, NotEqual)
+_REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftmax)
+_SHAPES = (Reshape, Transpose, Concat, Slice, SliceGrad, Cast, StopGradient, BroadcastTo)
+_PRODUCTS = (MatMul, Affine)
+_NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
+_LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad)
+_FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
+_UPDATES = (Momentum, SgdStep, NesterovStep, AdamMean, AdamSquare, AdamStep, Cleared)
+_RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate)
+
+_ALL: tuple[type[Op], ...] = (
+    *_SOURCES,
+    *_LAYERS,
+    *_ELEMENTWISE,
+    *_CHOICES,
+    *_COMPARISONS,
+    *_REDUCTIONS,
+    *_SHAPES,
+    *_PRODUCTS,
+    *_NORMS,
+    *_LOSSES,
+    *_FUSED,
+    *_UPDATES,
+    *_RATES,
+)
+
+OPS: dict[str, type[Op]] = {op.name: op for op in _ALL}
+"""Names are single: a test holds that none is lost."""

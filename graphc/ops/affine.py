@@ -24,6 +24,7 @@ from graphc.tensor_type import Batch, Shape, TensorType, count, normal_axis, sha
 class Affine(Op):
     """x @ weight + bias; a row of x is a sample, a column of weight a unit."""
 
+    name = "affine2d"
     roles = ("x", "weight", "bias")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -35,7 +36,7 @@ class Affine(Op):
         if x.shape[1] != weight.shape[0]:
             raise ValueError(f"x has {x.shape[1]} features, weight takes {weight.shape[0]}")
         if bias.shape != weight.shape[1:]:
-            raise ValueError(f"bias has shape {shape_text(bias.shape)}, weight gives {weight.shape[1]} units")
+            raise ValueError(_bias_text(bias, weight))
         return x.with_shape((x.shape[0], weight.shape[1]))
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -53,6 +54,10 @@ class Affine(Op):
         )
 
 
+def _bias_text(bias: TensorType, weight: TensorType) -> str:
+    return f"bias has shape {shape_text(bias.shape)}, weight gives {weight.shape[1]} units"
+
+
 @dataclass(frozen=True)
 class AffineLayer(Layer):
     """An affine map of flattened samples, or of the last axis."""
@@ -66,7 +71,7 @@ class AffineLayer(Layer):
         self._check(x, weight)
         units = weight.shape[1]
         if len(ins) == 3 and ins[2].shape != (units,):
-            raise ValueError(f"bias has shape {shape_text(ins[2].shape)}, weight gives {units} units")
+            raise ValueError(_bias_text(ins[2], weight))
         shape = (*x.shape[:-1], units) if self.last_axis else (x.shape[0], units)
         return x.with_shape(shape)
 
@@ -77,7 +82,9 @@ class AffineLayer(Layer):
                 "give it a feature axis: gc.reshape(x, (gc.N, 1))"
             )
         if not x.is_float or weight.dtype != x.dtype:
-            raise ValueError(f"x is {x.dtype}, weight is {weight.dtype}\ncast x: gc.cast(x, {weight.dtype!r})")
+            raise ValueError(
+                f"x is {x.dtype}, weight is {weight.dtype}\ncast x: gc.cast(x, {weight.dtype!r})"
+            )
         features = x.shape[-1] if self.last_axis else count(x.shape[1:])
         if weight.rank != 2 or weight.shape[0] != features:
             takes = weight.shape[0] if weight.rank == 2 else shape_text(weight.shape)
@@ -130,10 +137,13 @@ def affine(
     node = b.free_name("affine", name)
     if weight is None:
         if not isinstance(units, int) or isinstance(units, bool) or units < 1:
-            raise GraphError(f"affine: {units!r} units", loc=caller_loc(), hint="say how many: gc.affine(x, 10)")
+            raise GraphError(
+                f"affine: {units!r} units", loc=caller_loc(), hint="say how many: gc.affine(x, 10)"
+            )
         weight = _parameter(b, f"{node}.weight", (_features(x, layer), units), x, init)
     elif units is not None and weight.shape[-1:] != (units,):
-        raise b.error(layer, f"weight gives {weight.shape[-1]} units, {units} were asked", (x, weight))
+        message = f"weight gives {weight.shape[-1]} units, {units} were asked"
+        raise b.error(layer, message, (x, weight))
     operands = [x, weight]
     if isinstance(bias, Value):
         operands.append(bias)
@@ -146,9 +156,8 @@ def _last_axis(x: Value, axis: int | None) -> bool:
     if axis is None:
         return False
     if normal_axis(axis, x.type.rank) != x.type.rank - 1:
-        raise x.builder.error(
-            AffineLayer(True), f"axis {axis} is not the last\ntranspose x first, or leave axis out", (x,)
-        )
+        message = f"axis {axis} is not the last\ntranspose x first, or leave axis out"
+        raise x.builder.error(AffineLayer(True), message, (x,))
     return True
 
 

@@ -28,7 +28,9 @@ class Unary(Op):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
         if self.floats_only and not x.is_float:
-            raise ValueError(f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')")
+            raise ValueError(
+                f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
+            )
         return x
 
 
@@ -94,7 +96,9 @@ class Div(Binary):
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         if not ins[0].is_float:
-            raise ValueError(f"a is {ins[0].dtype}, div takes floats\ncast it: gc.cast(a, 'float32')")
+            raise ValueError(
+                f"a is {ins[0].dtype}, div takes floats\ncast it: gc.cast(a, 'float32')"
+            )
         return super().infer(ins)
 
     def reference(self, ins: Sequence[Array]) -> Array:

@@ -97,8 +97,6 @@ class Tanh(Unary):
 class Sigmoid(Unary):
     """1 / (1 + e**-x), without overflow for any x."""
 
-    inplace = ()
-
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
         small = np.exp(-np.abs(x))
@@ -108,10 +106,6 @@ class Sigmoid(Unary):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (mul(dout, mul(out, sub(1.0, out))),)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        mask = em.scratch(em.type(out).with_dtype("bool"))
-        em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)), mask))
 
 
 class AlongAxis(Op):
@@ -128,11 +122,10 @@ class AlongAxis(Op):
         normal_axis(self.axis, x.rank)
         return x
 
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        type = em.type(out)
-        axis = normal_axis(self.axis, type.rank)
-        row = type.with_shape((*type.shape[:axis], 1, *type.shape[axis + 1 :]))
-        em.call(self.name, ins, out, scratch=(em.scratch(row), em.scratch(type)))
+    def row(self, x: TensorType) -> TensorType:
+        """One number for each slice along the axis."""
+        axis = normal_axis(self.axis, x.rank)
+        return x.with_shape((*x.shape[:axis], 1, *x.shape[axis + 1 :]))
 
 
 @dataclass(frozen=True)
@@ -152,11 +145,16 @@ class Softmax(AlongAxis):
         weighted = mul(dout, out)
         return (sub(weighted, mul(out, sum_(weighted, self.axis, keepdims=True))),)
 
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: one number for each slice."""
+        em.call(self.name, ins, out, scratch=(em.scratch(self.row(em.type(out))),))
+
 
 @dataclass(frozen=True)
 class LogSoftmax(AlongAxis):
     """The logarithm of softmax, without taking the logarithm of what underflowed."""
 
+    name = "log_softmax"
     axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -168,6 +166,11 @@ class LogSoftmax(AlongAxis):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (sub(dout, mul(exp(out), sum_(dout, self.axis, keepdims=True))),)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: one number for each slice, and one like x."""
+        type = em.type(out)
+        em.call(self.name, ins, out, scratch=(em.scratch(self.row(type)), em.scratch(type)))
 
 
 def exp(x: Value, *, name: str | None = None) -> Value:
@@ -208,5 +211,3 @@ def softmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
 def log_softmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
     """Logarithms of the probabilities along an axis."""
     return x.builder.apply(LogSoftmax(axis), x, name=name)
-
-

@@ -1,4 +1,7 @@
-"""Ops that stand for several at once.  Passes make them after Backward, so none is differentiated."""
+"""Ops that stand for several at once.
+
+Passes make them after Backward, so none is differentiated.
+"""
 
 from __future__ import annotations
 
@@ -52,6 +55,7 @@ class MatMulReluGrad(Fused):
 
     name = "matmul_relu_grad"
     roles = ("a", "b", "out")
+    inplace = (2,)
     trans_a: bool = False
     trans_b: bool = False
 
@@ -64,8 +68,10 @@ class MatMulReluGrad(Fused):
         return ReluGrad().reference([ins[2], product])
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        mask = em.scratch(em.type(out).with_dtype("bool"))
-        em.call(self.name, ins, out, scratch=(mask,))
+        """Scratch: a mask, and one like the result."""
+        type = em.type(out)
+        scratch = (em.scratch(type.with_dtype("bool")), em.scratch(type))
+        em.call(self.name, ins, out, scratch=scratch)
 
 
 @dataclass(frozen=True)

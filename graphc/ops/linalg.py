@@ -26,7 +26,10 @@ class MatMul(Op):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         a, b = ins
         if a.rank < 2 or b.rank < 2:
-            raise ValueError(f"a is {a}, b is {b}: matmul takes rank 2 and more\nreshape a vector to (1, D) or (D, 1)")
+            raise ValueError(
+                f"a is {a}, b is {b}: matmul takes rank 2 and more\n"
+                "reshape a vector to (1, D) or (D, 1)"
+            )
         if a.dtype != b.dtype or not a.is_float:
             raise ValueError(f"a is {a.dtype}, b is {b.dtype}: matmul takes floats of one dtype")
         rows, inner = _matrix(a.shape, self.trans_a)

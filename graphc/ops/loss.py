@@ -13,7 +13,7 @@ from graphc.loc import caller_loc
 from graphc.op import Array, Layer, Op
 from graphc.ops.elementwise import div, mul, power, sub
 from graphc.ops.functions import softmax
-from graphc.ops.reduce import ByIndex, OneHot, mean, sum_
+from graphc.ops.reduce import OneHot, mean, sum_
 from graphc.ops.shape import reshape
 from graphc.plan import Emitter
 from graphc.tensor_type import TensorType, shape_text
@@ -109,7 +109,7 @@ class SoftmaxLoss(RowLoss):
         return b.apply(SoftmaxRows(), *ins, name=name)
 
 
-class LabelledRows(ByIndex):
+class LabelledRows(Op):
     """One number a row of scores (N, C) with labels (N,)."""
 
     roles = ("scores", "labels")
@@ -122,16 +122,25 @@ class LabelledRows(ByIndex):
         return {1: classes} if isinstance(classes, int) else {}
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        scores = em.type(ins[0])
-        column = em.scratch(em.type(out))
-        rows = em.row_numbers(em.type(out))
-        em.call(self.name, ins, out, scratch=(em.scratch(scores), column, rows))
+        """Scratch: like scores, a number a row, the labels' places; row numbers and ones."""
+        scores, rows = em.type(ins[0]), em.type(out)
+        work = [em.scratch(t) for t in (scores, rows, rows.with_dtype("int64"))]
+        em.call(self.name, ins, out, scratch=(*work, *_vectors(em, scores)))
+
+
+def _vectors(em: Emitter, scores: TensorType) -> tuple[str, str]:
+    """Numbers of the rows, and ones to sum over the classes with."""
+    return em.row_numbers(scores), em.ones(scores.with_shape(scores.shape[1:]))
 
 
 class LabelledGrad(Op):
     """The cotangent of scores (N, C) from that of a number a row."""
 
     roles = ("scores", "labels", "drows")
+
+    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
+        """The type of one more scratch buffer."""
+        raise NotImplementedError
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         scores, labels, drows = ins
@@ -144,9 +153,11 @@ class LabelledGrad(Op):
         return {1: classes} if isinstance(classes, int) else {}
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        column = em.scratch(em.type(ins[2]))
-        rows = em.row_numbers(em.type(ins[2]))
-        em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)), column, rows))
+        """Scratch: as for the rows, with `extra` after the places."""
+        scores, rows = em.type(ins[0]), em.type(ins[2])
+        types = (scores, rows, rows.with_dtype("int64"), self.extra(scores, rows))
+        work = [em.scratch(t) for t in types]
+        em.call(self.name, ins, out, scratch=(*work, *_vectors(em, scores)))
 
 
 @dataclass(frozen=True)
@@ -172,6 +183,10 @@ class SoftmaxRowsGrad(LabelledGrad):
     """(softmax(s) - onehot(y)) * drows."""
 
     name = "softmax_rows_grad"
+
+    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
+        """A number a row."""
+        return rows
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, labels, drows = ins
@@ -238,6 +253,10 @@ class SvmRowsGrad(LabelledGrad):
     """drows where a margin is violated, and minus their number at the label."""
 
     name = "svm_rows_grad"
+
+    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
+        """Which margins are violated."""
+        return scores.with_dtype("bool")
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, labels, drows = ins

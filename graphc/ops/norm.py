@@ -71,7 +71,9 @@ class BatchNorm(Layer):
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x, gamma, beta, running_mean, running_var = ins
         if not train:
-            return b.apply(Normalize(self.eps), x, running_mean, running_var, gamma, beta, name=name)
+            return b.apply(
+                Normalize(self.eps), x, running_mean, running_var, gamma, beta, name=name
+            )
         average, variance = _statistics(x, name)
         for state, batch in ((running_mean, average), (running_var, variance)):
             kept = mul(state, self.running_decay, name=f"{state.name}.kept")
@@ -103,6 +105,12 @@ class BatchNormTrain(Op):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         check_features(ins[0], ins[1:])
         return ins[0]
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: one like x, one number a feature; ones to sum rows with."""
+        x = em.type(ins[0])
+        scratch = (em.scratch(x), em.scratch(em.type(ins[1])), em.ones(x))
+        em.call(self.name, ins, out, scratch=scratch)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, gamma, beta = ins
@@ -158,7 +166,10 @@ class BatchNormDgamma(Op):
         return pullback(primitive, dout, ins)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.reference(ins, out)
+        """Scratch: two like x, one number a feature; ones to sum rows with."""
+        x = em.type(ins[0])
+        work = [em.scratch(t) for t in (x, x, em.type(out))]
+        em.call(self.name, ins, out, scratch=(*work, em.ones(x)))
 
 
 @dataclass(frozen=True)
@@ -198,7 +209,10 @@ class BatchNormDx(Op):
         return pullback(mul(div(_spread(gamma, x), std), slope), dout, ins)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.reference(ins, out)
+        """Scratch: one like x, two with a number a feature; ones to sum rows with."""
+        x, vector = em.type(ins[0]), em.type(ins[1])
+        work = [em.scratch(t) for t in (x, vector, vector)]
+        em.call(self.name, ins, out, scratch=(*work, em.ones(x)))
 
 
 @dataclass(frozen=True)
@@ -225,6 +239,7 @@ class Normalize(Op):
         return pullback(add(mul(xhat, gamma), beta), dout, ins)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: one number a feature."""
         vector = em.scratch(em.type(ins[1]))
         em.call(self.name, ins, out, scratch=(vector,))
 
@@ -262,5 +277,3 @@ def _parameters(b: Builder, node: str, shape: tuple[int, ...], dtype: str) -> tu
         b.apply(State(shape, dtype, 0.0), name=f"{node}.running_mean"),
         b.apply(State(shape, dtype, 1.0), name=f"{node}.running_var"),
     )
-
-

@@ -1,8 +1,8 @@
-"""The steps of optimizers: each makes the next value of one state or parameter.
+"""The steps of optimizers: each makes the next value of one parameter or of one of its slots.
 
-The first operand is the old value, whose memory the result may take.  Where `decay` is not 0
-the ops that read a gradient g read the parameter p as well, as their last operand, and take
-g + decay*p instead.  None of them has a gradient rule.
+The first operand is the old value, whose memory the result may take.  A `decay` d that is not
+0 stands for L2 decay: the gradient g becomes g + d*p, and the ops that would not read the
+parameter p otherwise take it as a last operand.  None of these ops has a gradient rule.
 """
 
 from __future__ import annotations
@@ -16,28 +16,33 @@ import numpy as np
 
 from graphc.op import Array, Op
 from graphc.plan import Emitter
-from graphc.tensor_type import TensorType, shape_text
+from graphc.tensor_type import TensorType
 
 CHUNK = 32 * 1024
-"""Elements that a kernel works on at a time, so that they stay in the cache."""
+"""The most elements that a kernel works on at a time, so that they stay in the cache."""
 
 
-class Step(Op):
-    """An elementwise op on arrays of one type, and scalars of theirs."""
+class UpdateOp(Op):
+    """An elementwise op on arrays of one type, followed by scalars."""
 
     inplace = (0,)
     arrays: ClassVar[int]
     """How many operands, from the front, have the type of the result."""
     counted: ClassVar[bool] = False
-    """Whether the last operand counts updates."""
+    """Whether the last operand is the counter of updates."""
+
+    @property
+    def operands(self) -> int:
+        """How many of `roles` there are, from the front."""
+        return len(self.roles)
 
     @property
     def scratches(self) -> int:
-        """How many chunks of the result's type the kernel needs beside it."""
+        """How many pieces of the result's size the kernel needs beside it."""
         return 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        roles, first = self.roles, ins[0]
+        roles, first = self.roles[: self.operands], ins[0]
         if len(ins) != len(roles):
             raise ValueError(f"it takes {', '.join(roles)}, not {len(ins)} operands")
         if not first.is_float or first.batched:
@@ -53,29 +58,207 @@ class Step(Op):
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         result = em.type(out)
         size = prod(dim for dim in result.shape if isinstance(dim, int))
-        chunk = result.with_shape((min(size, CHUNK),))
-        em.call(self.name, ins, out, [em.scratch(chunk) for _ in range(self.scratches)])
+        piece = result.with_shape((min(size, CHUNK),))
+        em.call(self.name, ins, out, [em.scratch(piece) for _ in range(self.scratches)])
 
 
-class Decayed(Step):
-    """A step that reads a gradient, which weight decay is added to."""
+class SlotOp(UpdateOp):
+    """The next value of a slot: of the old one, the gradient, and with decay the parameter."""
 
+    arrays = 3
     decay: float
 
-    def __post_init__(self) -> None:
-        if self.decay:
-            roles = (*type(self).roles, "parameter")
-            object.__setattr__(self, "roles", roles)
+    @property
+    def operands(self) -> int:
+        """Two, or three with decay."""
+        return 3 if self.decay else 2
 
 
-class DecayedMean(Decayed):
-    """A running mean of gradients: the old mean, the gradient, with decay the parameter."""
+def _gradient(decay: float, g: Array, p: Sequence[Array]) -> Array:
+    return g + decay * p[0] if decay else g
+
+
+@dataclass(frozen=True)
+class Momentum(SlotOp):
+    """mu*v + g, without dampening, as in torch.optim.SGD."""
+
+    name = "momentum"
+    roles = ("velocity", "gradient", "parameter")
+    mu: float
+    decay: float = 0.0
 
     @property
-    def arrays(self) -> int:  # type: ignore[override]
-        """All operands."""
-        return len(self.roles)
+    def scratches(self) -> int:
+        """One for the decay."""
+        return 1 if self.decay else 0
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        v, g, *p = ins
+        return np.asarray(self.mu * v + _gradient(self.decay, g, p))
 
 
-def _decayed(gradient: Array, decay: float, parameter: Sequence[Array]) -> Array:
-    return gradient + decay * parameter[0] if decay else gradient
+@dataclass(frozen=True)
+class SgdStep(UpdateOp):
+    """p - rate*g; after momentum, g is the next velocity."""
+
+    name = "sgd_step"
+    roles = ("parameter", "gradient", "rate")
+    arrays = 2
+    decay: float = 0.0
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        p, g, rate = ins
+        return np.asarray(p - rate * _gradient(self.decay, g, [p]))
+
+
+@dataclass(frozen=True)
+class NesterovStep(UpdateOp):
+    """p - rate*(g + mu*v), v being the next velocity, as in torch.optim.SGD.
+
+    I. Sutskever, J. Martens, G. Dahl, G. Hinton, "On the importance of initialization and
+    momentum in deep learning", ICML 2013, in the form that keeps the gradient at p.
+    """
+
+    name = "nesterov_step"
+    roles = ("parameter", "velocity", "gradient", "rate")
+    arrays = 3
+    mu: float
+    decay: float = 0.0
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if not self.mu > 0:
+            raise ValueError(f"mu is {self.mu}, it must be above 0")
+        return super().infer(ins)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        p, v, g, rate = ins
+        return np.asarray(p - rate * (_gradient(self.decay, g, [p]) + self.mu * v))
+
+
+@dataclass(frozen=True)
+class AdamMean(SlotOp):
+    """beta1*m + (1 - beta1)*g."""
+
+    name = "adam_mean"
+    roles = ("mean", "gradient", "parameter")
+    beta1: float
+    decay: float = 0.0
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        m, g, *p = ins
+        return np.asarray(self.beta1 * m + (1 - self.beta1) * _gradient(self.decay, g, p))
+
+
+@dataclass(frozen=True)
+class AdamSquare(SlotOp):
+    """beta2*s + (1 - beta2)*g*g."""
+
+    name = "adam_square"
+    roles = ("square", "gradient", "parameter")
+    beta2: float
+    decay: float = 0.0
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        s, g, *p = ins
+        g = _gradient(self.decay, g, p)
+        return np.asarray(self.beta2 * s + (1 - self.beta2) * (g * g))
+
+
+@dataclass(frozen=True)
+class AdamStep(UpdateOp):
+    """p - rate*(mhat/(sqrt(shat) + eps) + decay*p).
+
+    m and s are the next mean and square; mhat = m/(1 - beta1^t), shat = s/(1 - beta2^t), where
+    t = updates + 1.  D. Kingma, J. Ba, "Adam", ICLR 2015, algorithm 1;
+    the decay is that of I. Loshchilov, F. Hutter, "Decoupled weight decay regularization",
+    ICLR 2019, multiplied by the rate as in torch.optim.AdamW.
+    """
+
+    name = "adam_step"
+    roles = ("parameter", "mean", "square", "rate", "updates")
+    arrays = 3
+    counted = True
+    beta1: float
+    beta2: float
+    eps: float
+    decay: float = 0.0
+
+    def corrections(self, updates: Array) -> tuple[float, float]:
+        """1 - beta1^t and 1 - beta2^t, in float64."""
+        t = int(updates) + 1
+        return 1.0 - self.beta1**t, 1.0 - self.beta2**t
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        result = em.type(out)
+        size = prod(dim for dim in result.shape if isinstance(dim, int))
+        scalars, piece = result.with_shape((3,)), result.with_shape((min(size, CHUNK),))
+        em.call(self.name, ins, out, (em.scratch(scalars), em.scratch(piece)))
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        p, m, s, rate, updates = ins
+        first, second = self.corrections(updates)
+        direction = (m / first) / (np.sqrt(s / second) + self.eps)
+        return np.asarray(p - rate * (direction + self.decay * p))
+
+
+@dataclass(frozen=True)
+class SquareSum(Op):
+    """The sum of the squares of a gradient: its part in the global norm."""
+
+    name = "square_sum"
+    roles = ("gradient",)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (g,) = ins
+        if not g.is_float:
+            raise ValueError(f"gradient is {g}, it must be of floats")
+        return g.with_shape(())
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.sum(ins[0] * ins[0]))
+
+
+@dataclass(frozen=True)
+class ClipScale(Op):
+    """min(1, limit/norm) of the total of square sums: what all gradients are multiplied by.
+
+    R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural
+    networks", ICML 2013, algorithm 1.
+    """
+
+    name = "clip_scale"
+    roles = ("total", "limit")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        total, limit = ins
+        if total.rank != 0 or not total.is_float or limit != total:
+            raise ValueError(f"total is {total}, limit is {limit}; both are one float")
+        return total
+
+    def scale(self, total: Array, limit: Array) -> float:
+        """The factor, in float64; NaN where the total is."""
+        norm = sqrt(max(float(total), 0.0)) if total == total else float("nan")
+        return 1.0 if norm <= limit else float(limit) / norm
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.scale(*ins), ins[0].dtype)
+
+
+@dataclass(frozen=True)
+class Cleared(UpdateOp):
+    """Zeros in the place of what was accumulated."""
+
+    name = "cleared"
+    roles = ("accumulated",)
+    arrays = 1
+
+    @property
+    def scratches(self) -> int:
+        """None."""
+        return 0
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.zeros_like(ins[0])

@@ -16,6 +16,7 @@ from graphc.tensor_type import (
     Shape,
     TensorType,
     broadcast,
+    count,
     normal_axes,
     normal_axis,
     shape_text,
@@ -48,6 +49,12 @@ class Reduction(Op):
             raise ValueError(f"axes {self.axes} do not exist in shape {shape_text(x.shape)}")
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))
 
+    def ones(self, em: Emitter, x: TensorType) -> tuple[str, ...]:
+        """Ones to sum with by a product, where the first axis or the last alone is summed."""
+        if x.rank == 0 or self.axes not in ((0,), (x.rank - 1,)):
+            return ()
+        return (em.ones(x.with_shape((x.shape[self.axes[0]],))),)
+
     def spread(self, value: Value, ins: Sequence[Value]) -> Value:
         """A reduced value with its axes back as size 1, ready to broadcast."""
         kept = reduced_shape(ins[0].shape, self.axes, keepdims=True)
@@ -70,9 +77,7 @@ class Sum(Reduction):
         return (broadcast_to(self.spread(dout, ins), ins[0].shape),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        type = em.type(ins[0])
-        column_sum = type.rank == 2 and self.axes == (0,)
-        em.call(self.name, ins, out, scratch=(em.ones(type),) if column_sum else ())
+        em.call(self.name, ins, out, scratch=self.ones(em, em.type(ins[0])))
 
 
 @dataclass(frozen=True)
@@ -91,9 +96,7 @@ class Mean(Reduction):
         return (b.apply(MeanGrad(ins[0].shape, self.axes), self.spread(dout, ins)),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        type = em.type(ins[0])
-        column_sum = type.rank == 2 and self.axes == (0,)
-        em.call(self.name, ins, out, scratch=(em.ones(type),) if column_sum else ())
+        em.call(self.name, ins, out, scratch=self.ones(em, em.type(ins[0])))
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,9 @@ class BroadcastTo(Op):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
         if broadcast(x.shape, self.shape) != self.shape:
-            raise ValueError(f"shape {shape_text(x.shape)} does not broadcast to {shape_text(self.shape)}")
+            raise ValueError(
+                f"shape {shape_text(x.shape)} does not broadcast to {shape_text(self.shape)}"
+            )
         return x.with_shape(self.shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -189,9 +194,24 @@ class Argmax(Op):
     ) -> Sequence[Value | None]:
         return (None,)
 
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch, unless the axis is the last: x with the axis moved there."""
+        x = em.type(ins[0])
+        axis = normal_axis(self.axis, x.rank)
+        if axis == x.rank - 1:
+            em.call(self.name, ins, out)
+        else:
+            moved = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis])
+            em.call(self.name, ins, out, scratch=(em.scratch(x.with_shape(moved)),))
+
 
 class ByIndex(Op):
-    """An op whose last operand holds one index for each row."""
+    """An op one of whose operands holds an index for each row."""
+
+    def call_with_places(self, em: Emitter, ins: Sequence[str], out: str, rows: TensorType) -> None:
+        """Scratch: the places the indices point to, and the row numbers."""
+        places = em.scratch(rows.with_dtype("int64"))
+        em.call(self.name, ins, out, scratch=(places, em.row_numbers(rows)))
 
     def check_indices(self, rows: Shape, indices: TensorType) -> None:
         """ValueError unless there is one whole number for each row."""
@@ -201,7 +221,9 @@ class ByIndex(Op):
                 "declare them with dtype='int64', or cast them: gc.cast(y, 'int64')"
             )
         if indices.dtype == "bool" or indices.shape != rows:
-            raise ValueError(f"the indices are {indices}, there must be one for each row {shape_text(rows)}")
+            raise ValueError(
+                f"the indices are {indices}, there must be one for each row {shape_text(rows)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -228,6 +250,10 @@ class OneHot(ByIndex):
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         return {0: self.depth}
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        indices = em.type(ins[0])
+        self.call_with_places(em, ins, out, indices.with_shape((count(indices.shape),)))
 
 
 @dataclass(frozen=True)
@@ -259,6 +285,9 @@ class Pick(ByIndex):
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         width = ins[0].shape[1]
         return {1: width} if isinstance(width, int) else {}
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        self.call_with_places(em, ins, out, em.type(out))
 
 
 def sum_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:

@@ -33,7 +33,7 @@ class ReluGrad(Op):
 
     name = "relu_grad"
     roles = ("out", "dout")
-    inplace = (1,)
+    inplace = (0,)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         out, dout = ins
@@ -51,6 +51,7 @@ class ReluGrad(Op):
         return None, b.apply(ReluGrad(), ins[0], dout)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: a mask."""
         em.call(self.name, ins, out, scratch=(em.scratch(em.type(out).with_dtype("bool")),))
 
 

@@ -1,105 +1,79 @@
-"""The labels of a picture, as the HTML-like tables that DOT knows."""
+"""What stands on a card: lines of monospaced text, laid out by counting characters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from graphc.render.picture import REST, Card, LayerBox, Picture, Row
+from graphc.graph import Node
+from graphc.render.picture import REST, Card, Row
 from graphc.render.style import LIGHT
-from graphc.render.words import short
+from graphc.render.words import escape, short
 from graphc.tensor_type import shape_text
 
-CARD_WIDTH = 190
-"""In points: wide enough that a column's lines pass beside the headings of the frames."""
 MOST_ROWS = 12
-"""More rows than this are summed up in one line."""
+"""More parameters, states and constants than this are summed up in one line."""
+NAME_WIDTH = 24
 
 
-def card_label(card: Card) -> str:
-    """A box: op and name, type, and what the card reads or is for."""
-    lines = _rest_lines(card) if card.layer == REST else _lines(card)
-    width = CARD_WIDTH if card.side != "input" else 0
-    border = "rounded" if card.side in ("input", "forward") else "rounded,dashed"
-    fill, line = LIGHT[f"{card.side}-fill"], LIGHT[card.side]
-    return (
-        f'<<table border="1" cellborder="0" cellspacing="0" cellpadding="4" style="{border}"'
-        f' width="{width}"'
-        f' bgcolor="{fill}" color="{line}">{"".join(lines)}</table>>'
-    )
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A piece of a line: plain text, bold or in a colour of the style's table."""
+
+    text: str
+    colour: str = "ink"
+    bold: bool = False
+
+    def markup(self) -> str:
+        """The piece as HTML-like text; spaces keep their width."""
+        text = escape(self.text).replace(" ", "&#160;")
+        if self.bold:
+            text = f"<b>{text}</b>"
+        return text if self.colour == "ink" else f'<font color="{LIGHT[self.colour]}">{text}</font>'
 
 
-def frame_label(box: LayerBox | None) -> str:
-    """The heading of a layer: its name and what it is."""
-    if box is None:
-        return "<layers not drawn>"
-    names = " + ".join(short(name.rpartition("/")[2]) for name in box.made_of)
-    return f"<<b>{names}</b>>"
+Line = tuple[Run, ...]
 
 
-def caption_label(picture: Picture) -> str:
-    """The picture's heading: name, counts, and what the lines mean."""
-    lines = [f'<font point-size="15"><b>{short(picture.name, 60)}</b></font>']
-    lines += [_muted(text) for text in picture.caption]
-    kinds = {link.kind for link in picture.links}
-    words = {"flow": "values (solid)", "gradient": "gradients (dashed)", "saved": "saved (dotted)"}
-    colours = {"flow": "forward", "gradient": "backward", "saved": "saved"}
-    legend = [_coloured(words[k], colours[k]) for k in words if k in kinds]
-    rows = [*lines, _muted(" · ").join(legend)] if "gradient" in kinds else lines
-    cells = "".join(f"<tr><td>{line}</td></tr>" for line in rows)
-    return f'<<table border="0" cellspacing="0" cellpadding="2">{cells}</table>>'
+def width(line: Line) -> int:
+    """How many characters a line is wide."""
+    return sum(len(run.text) for run in line)
 
 
-def _lines(card: Card) -> Iterable[str]:
-    if card.side == "wrt":
-        yield _wide("<b>gradients of parameters</b>")
-        yield from _gradients(card)
-    elif card.folded:
-        last = card.nodes[-1]
-        yield _wide(f"<b>{card.side}</b> {_muted(f'{len(card.nodes)} nodes')}")
-        yield _wide(str(last.type))
+def muted(text: str) -> Run:
+    """What matters less."""
+    return Run(text, "muted")
+
+
+def card_lines(card: Card) -> list[Line]:
+    """The lines of a card, before it is padded to the width of its column."""
+    return [*_head(card), *_table(_source_cells(card)), *_marks(card)]
+
+
+def _head(card: Card) -> Iterator[Line]:
+    if card.layer == REST:
+        yield (Run(f"... {len(card.nodes):,} nodes", bold=True),)
+        yield (muted("not drawn one by one"),)
+    elif card.side == "wrt":
+        yield (Run("gradients of parameters", bold=True),)
+        yield from _table(_gradient_cells(card))
     else:
-        (node,) = card.nodes
-        part = "" if _headed(card) else _part(card, node.name)
-        yield _wide(f"<b>{short(node.op.name)}</b> {_muted(short(part))}")
-        yield _wide(str(node.type))
-    yield from _source_rows(card)
-    for mark in card.marks:
-        yield _wide(f"<b>{_coloured(short(mark), 'mark')}</b>")
+        node = card.nodes[-1]
+        count = f"{len(card.nodes)} nodes"
+        part = count if card.folded else short(_part(card, node), NAME_WIDTH)
+        title = card.side if card.folded else short(node.op.name, NAME_WIDTH)
+        yield (Run(title, bold=True), muted(f" {part}")) if part else (Run(title, bold=True),)
+        yield (Run(str(node.type)),)
 
 
-def _rest_lines(card: Card) -> Iterable[str]:
-    yield _wide(f"<b>… {len(card.nodes):,} nodes</b>")
-    yield _wide(_muted(f"{card.side}, not drawn one by one"))
-
-
-def _gradients(card: Card) -> Iterable[str]:
-    for node in card.nodes[:MOST_ROWS]:
-        yield _row(short(_local(node.name)), short(node.op.name), shape_text(node.type.shape))
-    if len(card.nodes) > MOST_ROWS:
-        yield _wide(_muted(f"and {len(card.nodes) - MOST_ROWS} more"))
-
-
-def _source_rows(card: Card) -> Iterable[str]:
-    for row in card.rows[:MOST_ROWS]:
-        yield _row(_source_name(card, row), row.what, f"{row.count:,}" if row.count else "")
-    if len(card.rows) > MOST_ROWS:
-        rest = sum(row.count for row in card.rows[MOST_ROWS:])
-        yield _wide(_muted(f"and {len(card.rows) - MOST_ROWS} more, {rest:,} parameters"))
-
-
-def _headed(card: Card) -> bool:
-    """Whether the frame around the card already says its name; inputs have no frame."""
-    return card.side == "forward" and card.nodes[0].name == card.layer
-
-
-def _part(card: Card, name: str) -> str:
-    inside = name.startswith(f"{card.layer}.")
-    return name[len(card.layer) :] if inside else _local(name)
-
-
-def _source_name(card: Card, row: Row) -> str:
-    text = short(_part(card, row.name).lstrip("."))
-    return text if row.kind == "parameter" else f"{_muted(row.kind)} {text}"
+def _part(card: Card, node: Node) -> str:
+    """What the frame around the card does not say already of its name."""
+    if card.side == "input":
+        return _local(node.name)
+    for mark in ("", "d_"):
+        if node.name.startswith(f"{mark}{card.layer}."):
+            return f"{mark}{node.name[len(mark) + len(card.layer) :]}"
+    return "" if node.name == card.layer else _local(node.name)
 
 
 def _local(name: str) -> str:
@@ -108,20 +82,53 @@ def _local(name: str) -> str:
     return f"d_{tail}" if head.startswith("d_") else tail
 
 
-def _wide(text: str) -> str:
-    return f'<tr><td align="left" colspan="3">{text}</td></tr>'
+def _gradient_cells(card: Card) -> Iterator[tuple[Run, Run, Run]]:
+    for node in card.nodes[:MOST_ROWS]:
+        name = node.name.removeprefix("d_")
+        yield (
+            Run(short(_inside(card, name), NAME_WIDTH)),
+            muted(short(node.op.name, NAME_WIDTH)),
+            Run(shape_text(node.type.shape)),
+        )
+    if len(card.nodes) > MOST_ROWS:
+        yield muted(f"and {len(card.nodes) - MOST_ROWS} more"), Run(""), Run("")
 
 
-def _row(left: str, middle: str, right: str) -> str:
-    return (
-        f'<tr><td align="left">{left}</td><td align="left">{_muted(middle)}</td>'
-        f'<td align="right">{right}</td></tr>'
-    )
+def _source_cells(card: Card) -> Iterator[tuple[Run, Run, Run]]:
+    for row in card.rows[:MOST_ROWS]:
+        count = Run(f"{row.count:,}" if row.count else "")
+        yield _source_name(card, row), muted(row.what), count
+    if len(card.rows) > MOST_ROWS:
+        rest = sum(row.count for row in card.rows[MOST_ROWS:])
+        more = muted(f"and {len(card.rows) - MOST_ROWS} more")
+        yield more, muted(""), Run(f"{rest:,}" if rest else "")
 
 
-def _muted(text: str) -> str:
-    return _coloured(text, "muted")
+def _source_name(card: Card, row: Row) -> Run:
+    name = short(_inside(card, row.name), NAME_WIDTH)
+    return Run(name) if row.kind == "parameter" else muted(f"{row.kind} {name}")
 
 
-def _coloured(text: str, name: str) -> str:
-    return f'<font color="{LIGHT[name]}">{text}</font>' if text.strip() else text
+def _inside(card: Card, name: str) -> str:
+    return _local(name.removeprefix(f"{card.layer}."))
+
+
+def _table(rows: Iterable[tuple[Run, Run, Run]]) -> Iterator[Line]:
+    """Two columns from the left, and numbers that end in one line."""
+    cells = list(rows)
+    widths = [max((len(row[i].text) for row in cells), default=0) for i in range(3)]
+    for left, middle, right in cells:
+        gap = widths[0] - len(left.text) + 1
+        before = widths[1] - len(middle.text) + 1 + widths[2] - len(right.text)
+        line = (left, Run(" " * gap), middle, Run(" " * before), right)
+        yield line if right.text else line[:3]
+
+
+def _marks(card: Card) -> Iterator[Line]:
+    for mark in card.marks[:MOST_ROWS]:
+        yield (Run(short(mark), "mark", bold=True),)
+
+
+def lines_markup(lines: Sequence[Line]) -> str:
+    """Lines as one cell's text, each starting at the left."""
+    return "".join(f'{"".join(r.markup() for r in line)}<br align="left"/>' for line in lines)

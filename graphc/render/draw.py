@@ -81,9 +81,9 @@ class _Drawing:
         shown: set[str] = set()
         cards = tuple(self._card(ids[key], key, group, shown) for key, group in names.items())
         layers = {name: self._box(name, i) for name, i in position.items() if name in self.kept}
-        caption = tuple(self._caption())
+        rows = tuple(sorted(_rows(cards), key=lambda row: int(row[0][1:])))
         return Picture(
-            self.graph.name, cards, self._links(ids), layers, tuple(_rows(cards)), caption
+            self.graph.name, cards, self._links(ids), layers, rows, tuple(self._caption())
         )
 
     def _card(self, id: str, key: Key, names: list[str], shown: set[str]) -> Card:
@@ -173,17 +173,17 @@ def _row(source: Node, again: bool) -> Row:
 def _rows(cards: tuple[Card, ...]) -> Iterable[tuple[str, ...]]:
     """A value beside its gradient, and those of its layer's parameters on their right."""
     by_name = {node.name: card for card in cards for node in card.nodes}
-    wrt = {card.layer: card.id for card in cards if card.side == "wrt"}
-    for card in cards:
-        if card.side in BACKWARD:
+    wrt = {card.layer: card for card in cards if card.side == "wrt"}
+    placed: set[str] = set()
+    for card in sorted(cards, key=lambda card: card.side in BACKWARD):
+        if card.id in placed:
             continue
-        found = [card.id]
+        row = [card]
         gradients = (by_name.get(f"d_{node.name}") for node in reversed(card.nodes))
-        found += [other.id for other in gradients if other is not None and other.side in BACKWARD][:1]
-        if card.nodes[-1].name == card.layer and card.layer in wrt:
-            found.append(wrt.pop(card.layer))
-        if len(found) > 1:
-            yield tuple(found)
-    for card in cards:
-        if card.side == "backward" and card.nodes[0].name == f"d_{card.layer}" and card.layer in wrt:
-            yield card.id, wrt.pop(card.layer)
+        row += [g for g in gradients if g and g.side == "backward" and g.id not in placed][:1]
+        main = any(node.name in (card.layer, f"d_{card.layer}") for node in card.nodes)
+        if main and card.side != "wrt" and card.layer in wrt:
+            row.append(wrt.pop(card.layer))
+        ids = tuple(dict.fromkeys(other.id for other in row if other.id not in placed))
+        placed.update(ids)
+        yield ids

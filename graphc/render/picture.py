@@ -69,5 +69,5 @@ class Picture:
     links: tuple[Link, ...]
     layers: Mapping[str, LayerBox]
     rows: tuple[tuple[str, ...], ...]
-    """Cards that stand beside each other, left to right."""
+    """Cards that stand beside each other, left to right; each card is in one row."""
     caption: tuple[str, ...]

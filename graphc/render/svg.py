@@ -71,8 +71,10 @@ def _describe(root: ElementTree.Element, picture: Picture) -> None:
 def _titles(picture: Picture) -> Iterator[tuple[str, str]]:
     for box in picture.layers.values():
         yield box.id, shown(f"layer {' + '.join(box.made_of)}: {box.op}")
-    for card in picture.cards:
-        yield card.id, "\n".join(sentence(node) for node in card.nodes[:12])
+    cards = {card.id: card for card in picture.cards}
+    for index, row in enumerate(picture.rows):
+        nodes = [node for id in row for node in cards[id].nodes]
+        yield f"r{index}", "\n".join(sentence(node) for node in nodes[:12])
     names = {card.id: card.nodes[-1].name for card in picture.cards}
     for index, link in enumerate(picture.links):
         yield f"e{index}", _link_title(link, names)

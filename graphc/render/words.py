@@ -18,12 +18,17 @@ def shown(text: str) -> str:
 
 
 def short(text: str, width: int = WIDTH) -> str:
-    """The shown text, its middle left out where it is too long, escaped for markup."""
+    """The shown text, its middle left out where it is too long."""
     line = shown(text)
     if len(line) > width:
         half = (width - 1) // 2
-        line = f"{line[:half]}…{line[-half:]}"
-    return html.escape(line)
+        line = f"{line[:half]}~{line[-half:]}"
+    return line
+
+
+def escape(text: str) -> str:
+    """Shown text for markup: HTML, SVG, or DOT's HTML-like labels."""
+    return html.escape(shown(text))
 
 
 def sentence(node: Node) -> str:

@@ -44,16 +44,21 @@ def _bind_instr(instr: Instr, n: int, view: Callable[[str], Array]) -> Sequence[
     kernel = KERNELS[instr.kernel]
     if instr.members == 1:
         return kernel(op, ins, outs[0], scratch)
-    rows = [ins[i : i + instr.members] for i in range(0, len(ins), instr.members)]
-    joined = [_join(row) for row in (*rows, outs)]
-    if all(array is not None for array in joined):
-        whole = [array for array in joined if array is not None]
-        return kernel(op, whole[:-1], whole[-1], scratch)
+    rows, extra = _in_rows(ins, instr.members), _in_rows(scratch, instr.members)
+    joined = [_join(row) for row in (*rows, *extra, outs)]
+    whole = [array for array in joined if array is not None]
+    if len(whole) == len(joined):
+        return kernel(op, whole[: len(rows)], whole[-1], whole[len(rows) : -1])
     return [
         call
         for i, out in enumerate(outs)
-        for call in kernel(op, [row[i] for row in rows], out, scratch)
+        for call in kernel(op, [row[i] for row in rows], out, [row[i] for row in extra])
     ]
+
+
+def _in_rows(arrays: Sequence[Array], members: int) -> list[Sequence[Array]]:
+    """For each operand its arrays, one a member."""
+    return [arrays[i : i + members] for i in range(0, len(arrays), members)]
 
 
 def _copy(source: Array, out: Array) -> Call:

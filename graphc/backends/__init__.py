@@ -1,0 +1,1 @@
+"""What turns the instructions of a plan into calls: one package a backend."""

@@ -1,0 +1,28 @@
+"""The numpy backend: each instruction is a few calls of NumPy with out=."""
+
+from __future__ import annotations
+
+from graphc.backends.numpy.dropout import DROPOUT
+from graphc.backends.numpy.elementwise import ELEMENTWISE
+from graphc.backends.numpy.kernel import Call, Kernel
+from graphc.backends.numpy.linalg import LINALG
+from graphc.backends.numpy.loss import LOSS
+from graphc.backends.numpy.norm import NORM
+from graphc.backends.numpy.optim import OPTIM
+from graphc.backends.numpy.optim import OPTIM_KERNELS
+from graphc.backends.numpy.reduce import REDUCE
+from graphc.backends.numpy.shape import SHAPE
+
+__all__ = ["KERNELS", "Call", "Kernel"]
+
+KERNELS: dict[str, Kernel] = {
+    **ELEMENTWISE,
+    **REDUCE,
+    **SHAPE,
+    **LINALG,
+    **NORM,
+    **DROPOUT,
+    **LOSS,
+    **OPTIM_KERNELS,
+    **OPTIM,
+}

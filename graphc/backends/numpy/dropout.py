@@ -1,0 +1,38 @@
+"""The kernel of the dropout mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+
+from graphc.backends.numpy.kernel import Call, Kernel, number
+from graphc.op import Array, Op
+from graphc.ops.dropout import DropoutMask
+from graphc.philox import fill_mask, threshold
+
+
+def dropout_mask(
+    op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
+) -> Sequence[Call]:
+    """1/keep_prob or 0 for each element, by Philox words."""
+    assert isinstance(op, DropoutMask)
+    scale = float(number(1, out) / number(op.keep_prob, out))
+    rows = out.reshape(len(out), -1)
+    bound = threshold(op.keep_prob)
+    return (partial(_fill, rows, scale, bound, op.stream, *ins, tuple(scratch)),)
+
+
+def _fill(
+    rows: Array,
+    scale: float,
+    bound: int,
+    stream: int,
+    seed: Array,
+    draws: Array,
+    scratch: Sequence[Array],
+) -> None:
+    fill_mask(rows, scale, bound, int(seed), stream, int(draws), scratch)
+
+
+DROPOUT: dict[str, Kernel] = {"dropout_mask": dropout_mask}

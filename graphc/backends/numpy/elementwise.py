@@ -1,0 +1,123 @@
+"""Kernels of elementwise ops: mostly one ufunc each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from graphc.backends.numpy.kernel import Call, Kernel, number
+from graphc.op import Array, Op
+from graphc.ops.elementwise import Power
+from graphc.ops.select import Clip
+
+
+def _unary(ufunc: np.ufunc) -> Kernel:
+    def kernel(
+        op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
+    ) -> Sequence[Call]:
+        return (partial(ufunc, ins[0], out=out),)
+
+    return kernel
+
+
+def _binary(ufunc: np.ufunc) -> Kernel:
+    def kernel(
+        op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
+    ) -> Sequence[Call]:
+        return (partial(ufunc, ins[0], ins[1], out=out),)
+
+    return kernel
+
+
+def power(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """x ** exponent; `np.power` only where no cheaper ufunc is the same."""
+    assert isinstance(op, Power)
+    (x,) = ins
+    cheap = {2.0: np.square, 0.5: np.sqrt, -1.0: np.reciprocal, 1.0: np.positive}
+    if op.exponent in cheap:
+        return (partial(cheap[op.exponent], x, out=out),)
+    return (partial(np.power, x, number(op.exponent, x), out=out),)
+
+
+def sigmoid(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """1 / (1 + e**-x), with -x held below the largest number that exp can take."""
+    (x,) = ins
+    limit, one = number(np.floor(np.log(np.finfo(x.dtype).max)), x), number(1, x)
+    return (
+        partial(np.negative, x, out=out),
+        partial(np.minimum, out, limit, out=out),
+        partial(np.exp, out, out=out),
+        partial(np.add, out, one, out=out),
+        partial(np.reciprocal, out, out=out),
+    )
+
+
+def relu(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """max(x, 0).  `np.maximum` has no vector loop for a scalar operand; clip has."""
+    (x,) = ins
+    return (partial(x.clip, number(0, x), number(np.inf, x), out),)
+
+
+def relu_grad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """dout where the relu's result is above 0, else 0.
+
+    The bits of dout times 0 or 1, as integers: quicker than `where=`, and exact even where
+    dout is not finite.
+    """
+    result, dout = ins
+    (mask,) = scratch
+    bits = integers(out)
+    return (
+        partial(np.greater, result, number(0, result), mask),
+        partial(np.copyto, out.view(bits), mask),
+        partial(np.multiply, out.view(bits), dout.view(bits), out.view(bits)),
+    )
+
+
+def integers(like: Array) -> np.dtype[np.signedinteger]:
+    """The whole numbers of the same size."""
+    return np.dtype(f"int{8 * like.itemsize}")
+
+
+def clip(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """x between two numbers."""
+    assert isinstance(op, Clip)
+    (x,) = ins
+    return (partial(x.clip, number(op.low, x), number(op.high, x), out),)
+
+
+def where(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """b everywhere, then a where the condition holds."""
+    condition, a, b = ins
+    return partial(np.copyto, out, b), partial(np.copyto, out, a, where=condition)
+
+
+ELEMENTWISE: dict[str, Kernel] = {
+    "add": _binary(np.add),
+    "sub": _binary(np.subtract),
+    "mul": _binary(np.multiply),
+    "div": _binary(np.true_divide),
+    "maximum": _binary(np.maximum),
+    "minimum": _binary(np.minimum),
+    "less": _binary(np.less),
+    "less_equal": _binary(np.less_equal),
+    "greater": _binary(np.greater),
+    "greater_equal": _binary(np.greater_equal),
+    "equal": _binary(np.equal),
+    "not_equal": _binary(np.not_equal),
+    "neg": _unary(np.negative),
+    "exp": _unary(np.exp),
+    "log": _unary(np.log),
+    "sqrt": _unary(np.sqrt),
+    "abs": _unary(np.absolute),
+    "sign": _unary(np.sign),
+    "tanh": _unary(np.tanh),
+    "power": power,
+    "sigmoid": sigmoid,
+    "relu": relu,
+    "relu_grad": relu_grad,
+    "clip": clip,
+    "where": where,
+}

@@ -1,0 +1,101 @@
+"""Kernels of reductions and of what selects by index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from math import prod
+
+import numpy as np
+
+from graphc.backends.numpy.kernel import Call, Kernel, number
+from graphc.op import Array, Op
+from graphc.ops.reduce import Argmax, Max, Mean, MeanGrad, Sum
+
+
+def total(x: Array, axes: tuple[int, ...], out: Array, ones: Sequence[Array]) -> Call:
+    """The sum over `axes` into `out`; with ones at hand a product, as quick as BLAS can add."""
+    if not ones:
+        return partial(np.add.reduce, x, axes, None, out, out.ndim == x.ndim)
+    if axes == (0,):
+        return partial(ones[0].dot, x.reshape(len(x), -1), out.reshape(-1))
+    return partial(x.reshape(-1, x.shape[-1]).dot, ones[0], out.reshape(-1))
+
+
+def sum_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """The sum over the op's axes."""
+    assert isinstance(op, Sum)
+    return (total(ins[0], op.axes, out, scratch),)
+
+
+def mean(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """The sum divided by the number of elements."""
+    assert isinstance(op, Mean)
+    (x,) = ins
+    count = number(prod(x.shape[axis] for axis in op.axes), x)
+    return total(x, op.axes, out, scratch), partial(np.true_divide, out, count, out)
+
+
+def mean_grad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """dout spread, each element its equal share."""
+    assert isinstance(op, MeanGrad)
+    count = number(prod(out.shape[axis] for axis in op.axes), out)
+    return (partial(np.true_divide, ins[0], count, out),)
+
+
+def max_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """The largest over the op's axes."""
+    assert isinstance(op, Max)
+    (x,) = ins
+    return (partial(np.maximum.reduce, x, op.axes, None, out, op.keepdims),)
+
+
+def argmax(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """The index along the last axis; another axis is first moved there."""
+    assert isinstance(op, Argmax)
+    (x,) = ins
+    if not scratch:
+        return (partial(x.argmax, -1, out),)
+    (moved,) = scratch
+    copy = partial(np.copyto, moved, np.moveaxis(x, op.axis, -1))
+    return copy, partial(moved.argmax, -1, out)
+
+
+def one_hot(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """Zeros, then a one in each row."""
+    places, rows = scratch
+    flat, one = out.reshape(-1), np.ones((), out.dtype)
+    return (
+        partial(out.fill, 0),
+        *place_in_rows(ins[0].reshape(-1), rows, out.shape[-1], places),
+        partial(flat.__setitem__, places, one),
+    )
+
+
+def pick(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """One score from each row."""
+    scores, indices = ins
+    places, rows = scratch
+    return (
+        *place_in_rows(indices, rows, scores.shape[1], places),
+        partial(scores.reshape(-1).take, places, None, out, "clip"),
+    )
+
+
+def place_in_rows(indices: Array, rows: Array, width: int, places: Array) -> Sequence[Call]:
+    """places = rows * width + indices: where in the flat array the indices point."""
+    return (
+        partial(np.multiply, rows, np.int64(width), places),
+        partial(np.add, places, indices, places),
+    )
+
+
+REDUCE: dict[str, Kernel] = {
+    "sum": sum_,
+    "mean": mean,
+    "mean_grad": mean_grad,
+    "max": max_,
+    "argmax": argmax,
+    "one_hot": one_hot,
+    "pick": pick,
+}

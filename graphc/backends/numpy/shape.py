@@ -1,0 +1,63 @@
+"""Kernels that move numbers: copies between views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from graphc.backends.numpy.kernel import Call, Kernel
+from graphc.op import Array, Op
+from graphc.ops.shape import Concat, Slice, SliceGrad, Transpose, cut_index
+
+
+def transpose(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """A copy in the new order."""
+    assert isinstance(op, Transpose)
+    return (partial(np.copyto, out, ins[0].transpose(op.axes)),)
+
+
+def concat(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """One copy for each operand."""
+    assert isinstance(op, Concat)
+    ends = np.cumsum([x.shape[op.axis] for x in ins])
+    parts = np.split(out, ends[:-1], axis=op.axis)
+    return [partial(np.copyto, part, x) for part, x in zip(parts, ins, strict=True)]
+
+
+def slice_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """A copy of the part."""
+    assert isinstance(op, Slice)
+    return (partial(np.copyto, out, ins[0][op.index(ins[0].ndim)]),)
+
+
+def slice_grad(
+    op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
+) -> Sequence[Call]:
+    """Zeros, then dout where the cuts point."""
+    assert isinstance(op, SliceGrad)
+    part = out[cut_index(op.cuts, out.ndim)]
+    return partial(out.fill, 0), partial(np.copyto, part, ins[0])
+
+
+def cast(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """A copy in another dtype."""
+    return (partial(np.copyto, out, ins[0], casting="unsafe"),)
+
+
+def broadcast_to(
+    op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
+) -> Sequence[Call]:
+    """A copy repeated along axes of size 1."""
+    return (partial(np.copyto, out, ins[0]),)
+
+
+SHAPE: dict[str, Kernel] = {
+    "transpose": transpose,
+    "concat": concat,
+    "slice": slice_,
+    "slice_grad": slice_grad,
+    "cast": cast,
+    "broadcast_to": broadcast_to,
+}

@@ -1,0 +1,63 @@
+"""Types of command-line values, and options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphc.errors import GraphError
+from graphc.optim import SGD, Adam, AdamW, Optimizer
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0, included, to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction from 0 to below 1")
+    return value
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The argument MODEL."""
+    parser.add_argument("model", metavar="MODEL", help="file.py:function, or a saved model")
+
+
+def add_optimizer(parser: argparse.ArgumentParser) -> None:
+    """The option --optimizer."""
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, help="momentum is sgd with 0.9")
+
+
+def optimizer(name: str, lr: float | None) -> Optimizer:
+    """The optimizer of that name; its usual learning rate where none is given."""
+    if name == "adam":
+        return Adam(lr=0.001 if lr is None else lr)
+    if name == "adamw":
+        return AdamW(lr=0.001 if lr is None else lr)
+    if name == "momentum":
+        return SGD(lr=0.01 if lr is None else lr, momentum=0.9)
+    return SGD(lr=0.1 if lr is None else lr)
+
+
+def folder(path: str) -> Path:
+    """The folder, made where it is missing; GraphError where it cannot be."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise GraphError(f"cannot make the folder {path!r}: {error.strerror}") from None
+    return Path(path)

@@ -1,0 +1,55 @@
+"""Data for a model: arrays of a file matched with the inputs of a net, and their split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.data import load_data, stratified_split
+from graphc.errors import DataError
+from graphc.init import generator
+from graphc.plan import Plan
+
+Feeds = dict[str, NDArray[Any]]
+
+
+def feeds_of(plan: Plan, source: str) -> Feeds:
+    """The arrays of "digits" or a file for each input of the net, matched by name.
+
+    DataError when an input has no array, or arrays have different numbers of rows.
+    """
+    arrays = load_data(source)
+    for name in plan.input_names:
+        if name not in arrays:
+            raise DataError(
+                f"{source} has no array for the input {name!r}",
+                hint=f"it has {', '.join(arrays)}; the net reads {', '.join(plan.input_names)}",
+            )
+    feeds = {name: arrays[name] for name in plan.input_names}
+    rows = {name: len(array) for name, array in feeds.items() if array.ndim}
+    if len(set(rows.values())) > 1:
+        text = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
+        raise DataError(f"the arrays of {source} differ in their number of rows: {text}")
+    return feeds
+
+
+def split(feeds: Feeds, part: float, seed: int) -> tuple[Feeds, Feeds]:
+    """Training and validation rows; where there is one vector of labels, class by class."""
+    labels = [array for array in feeds.values() if array.ndim == 1 and array.dtype.kind in "iu"]
+    if len(labels) == 1:
+        train, held = stratified_split(labels[0], part, seed)
+    else:
+        order = generator(seed, "validation").permutation(len(next(iter(feeds.values()))))
+        count = round(part * len(order))
+        train, held = np.sort(order[count:]), np.sort(order[:count])
+    if not len(train) or not len(held):
+        raise DataError(
+            f"a fraction of {part:g} of {len(train) + len(held)} rows leaves nothing on one side",
+            hint="give more rows, another --validation, or --validation 0",
+        )
+    return (
+        {name: array[train] for name, array in feeds.items()},
+        {name: array[held] for name, array in feeds.items()},
+    )

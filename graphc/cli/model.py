@@ -1,0 +1,120 @@
+"""What MODEL on the command line stands for: a user's function, or a saved model."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from graphc.errors import GraphError
+from graphc.executor import Executor
+from graphc.graph import Graph
+from graphc.net import Net
+
+
+class UsersError(Exception):
+    """An exception of the user's own code; its text is the traceback from their file on."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A declared graph, and the executor it was saved from if it comes from a file."""
+
+    graph: Graph
+    saved: Executor | None = None
+
+
+def load_model(source: str) -> Model:
+    """The model that MODEL names; GraphError or UsersError where there is none."""
+    path, colon, function = source.rpartition(":")
+    if colon and path.endswith(".py"):
+        return Model(_net(Path(path), function).graph())
+    if source.endswith(".py"):
+        raise GraphError(
+            f"{source} is a file of Python: name the function that returns the net, too",
+            hint=f"{source}:net",
+        )
+    _check_file(Path(source))
+    from graphc.serialize import load
+
+    saved = load(source)
+    return Model(saved.plan.declared, saved)
+
+
+def _net(path: Path, function: str) -> Net:
+    _check_file(path)
+    module = _run(path, lambda: _module(path))
+    make = getattr(module, function, None)
+    if not callable(make):
+        raise GraphError(f"{path} has no function {function!r}", hint=_functions(module))
+    if _needs_arguments(make):
+        raise GraphError(
+            f"{path}:{function} takes arguments, a model's function takes none",
+            hint="give them default values",
+        )
+    net = _run(path, make)
+    if not isinstance(net, Net):
+        raise GraphError(
+            f"{path}:{function} returns {type(net).__name__}, not a gc.Net",
+            hint="end the function with: return net",
+        )
+    return net
+
+
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise GraphError(
+            f"{path} {what}", hint="MODEL is file.py:function, or a model that gc.save wrote"
+        )
+
+
+def _module(path: Path) -> ModuleType:
+    """The file as a module; as for a script, its folder comes first where it imports."""
+    name = f"graphc_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _run(path: Path, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except GraphError:
+        raise
+    except Exception as error:
+        frames = error.__traceback__
+        while frames is not None and Path(frames.tb_frame.f_code.co_filename) != path:
+            frames = frames.tb_next
+        text = traceback.format_exception(error.with_traceback(frames))
+        raise UsersError("".join(text)) from None
+
+
+def _needs_arguments(make: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(make).bind()
+    except TypeError:
+        return True
+    return False
+
+
+def _functions(module: ModuleType) -> str:
+    own = [
+        name
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+    return f"it has {', '.join(own)}" if own else "it has no functions"

@@ -1,0 +1,34 @@
+"""`graphc render`: draw a model, forward beside backward."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from graphc.cli.arguments import add_model
+from graphc.cli.model import load_model
+from graphc.compiler import compile
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("render", help="draw a model", description=__doc__)
+    add_model(parser)
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="where to; .svg, .png, .pdf, .dot or .html (default: the net's name and .svg)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw the model; the picture does not depend on the batch."""
+    graph = load_model(args.model).graph
+    path = compile(graph, batch=1).render(args.out or f"{graph.name}.svg")
+    print(f"wrote {path}")
+    return 0

@@ -1,0 +1,125 @@
+"""`graphc train`: train a model on a file of data."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from graphc.cli.arguments import (
+    add_model,
+    add_optimizer,
+    folder,
+    fraction,
+    optimizer,
+    positive,
+)
+from graphc.cli.curve import save_curve
+from graphc.cli.data import Feeds, feeds_of, split
+from graphc.cli.metrics import metrics
+from graphc.cli.model import Model, load_model
+from graphc.cli.passes import ListPasses
+from graphc.compiler import compile
+from graphc.errors import GraphError
+from graphc.executor import Executor
+from graphc.ops.source import Parameter, State
+from graphc.own_passes import own_passes
+from graphc.plan import Plan
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("train", help="train a model", description=__doc__)
+    add_model(parser)
+    add = parser.add_argument
+    add("--data", required=True, metavar="FILE", help='.npz, .csv or "digits"')
+    add("--epochs", type=positive, default=20, help="(default: 20)")
+    add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
+    add_optimizer(parser)
+    add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
+    add("--seed", type=int, default=0, help="of weights, shuffling and masks (default: 0)")
+    add("--backend", help="(default: the best there is)")
+    add("--passes", action=ListPasses, help="list the compiler's passes, and stop")
+    add("--without", metavar="PASS,...", default="", help="leave these passes out")
+    add("--out", default="graphc-run", metavar="DIR", help="(default: graphc-run)")
+    add(
+        "--validation",
+        type=fraction,
+        default=0.2,
+        metavar="FRACTION",
+        help="of the rows that are not trained on (default: 0.2)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, print the final metrics, save the model and the learning curve."""
+    from graphc.serialize import save
+    from graphc.train import fit
+
+    model = load_model(args.model)
+    plan = _plan(args, model)
+    feeds = feeds_of(plan, args.data)
+    train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
+    ex = _executor(args, model, plan)
+    out = folder(args.out)
+    history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed)
+    _print_metrics(ex, train, held)
+    path = out / f"{plan.declared.name}.gc"
+    save(path, ex)
+    print(f"wrote {path}")
+    curve = save_curve(history, out / "learning_curve.png")
+    print(f"wrote {curve}" if curve else NO_CURVE)
+    return 0
+
+
+NO_CURVE = "no learning curve: it needs matplotlib, pip install 'graphc-nn[plot]'"
+
+
+def _plan(args: argparse.Namespace, model: Model) -> Plan:
+    if not model.graph.losses:
+        raise GraphError(
+            f"net {model.graph.name!r} has no loss to train by",
+            hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
+        )
+    chosen = optimizer(args.optimizer or "adam", args.lr)
+    if _continues(args, model) and model.saved is not None:
+        chosen = model.saved.plan.optimizer or chosen
+    names = [name.strip() for name in args.without.split(",") if name.strip()]
+    passes = own_passes().DEFAULT.without(*names)
+    return compile(
+        model.graph, batch=args.batch, optimizer=chosen, backend=args.backend, passes=passes
+    )
+
+
+def _continues(args: argparse.Namespace, model: Model) -> bool:
+    """Whether a saved model goes on with the optimizer that it was saved with."""
+    return (
+        model.saved is not None and model.saved.plan.optimizer is not None and not args.optimizer
+    )
+
+
+def _executor(args: argparse.Namespace, model: Model, plan: Plan) -> Executor:
+    ex = Executor(plan, seed=args.seed)
+    if model.saved is None:
+        return ex
+    declared = {n.name for n in model.graph if isinstance(n.op, (Parameter, State))}
+    goes_on = _continues(args, model)
+    kept: dict[str, Any] = {
+        name: array
+        for name, array in model.saved.state.items()
+        if name in ex.state and (goes_on or name in declared)
+    }
+    ex.state.assign(kept)
+    if goes_on and args.lr is not None:
+        ex.hyper["lr"] = args.lr
+    return ex
+
+
+def _print_metrics(ex: Executor, train: Feeds, held: Feeds | None) -> None:
+    rows = [("training", train)] + ([("validation", held)] if held is not None else [])
+    for name, feeds in rows:
+        found = ", ".join(f"{key} {value:.4f}" for key, value in metrics(ex, feeds).items())
+        print(f"{name}: {found}")

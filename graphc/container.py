@@ -1,0 +1,194 @@
+"""The container of a model file: named arrays and text, in the safetensors format.
+
+Eight bytes with the length of a JSON header, the header, the arrays one after the other
+(https://github.com/huggingface/safetensors, "Format").  Every such file can be opened by the
+`safetensors` package.  Ours also carry the SHA-256 of all their bytes, as they are with 64
+zeros in its place, and are the same bytes for the same content.
+
+Nothing in a file is believed before it is checked: sizes against the bytes that are there,
+the digest, and only then the content.  What does not fit is a ValueError in plain words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphc.op import Array
+
+NAMES = {
+    "float32": "F32",
+    "float64": "F64",
+    "int64": "I64",
+    "int32": "I32",
+    "uint64": "U64",
+    "uint32": "U32",
+    "uint8": "U8",
+    "bool": "BOOL",
+}
+"""The format's names of the dtypes that are written."""
+
+_DTYPES = {text: np.dtype(name) for name, text in NAMES.items()}
+_LENGTH = 8
+_NO_DIGEST = "0" * 64
+_LARGEST = 2**63 - 1
+_DEEPEST = 32
+
+
+def pack(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
+    """The bytes of a file, in pieces; the large pieces are the arrays' own memory."""
+    arrays = {name: np.asarray(tensors[name], order="C") for name in _aligned(tensors)}
+    pieces = [memoryview(array.reshape(-1).view(np.uint8)) for array in arrays.values()]
+    blank = _header(metadata, arrays, _NO_DIGEST)
+    digest = hashlib.sha256(blank)
+    for piece in pieces:
+        digest.update(piece)
+    return [_header(metadata, arrays, digest.hexdigest()), *pieces]
+
+
+def _aligned(tensors: Mapping[str, Array]) -> list[str]:
+    """Wide items first, so that each array starts at a multiple of its item size."""
+    return sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
+
+
+def _header(metadata: Mapping[str, str], arrays: Mapping[str, Array], digest: str) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {"sha256": digest, **metadata}}
+    start = 0
+    for name, array in arrays.items():
+        end = start + array.nbytes
+        entries[name] = {
+            "dtype": NAMES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH)
+    return len(text).to_bytes(_LENGTH, "little") + text
+
+
+def unpack(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
+    """Metadata and read-only arrays; ValueError, in plain words, for any other bytes."""
+    entries, start = _entries(data)
+    metadata = _metadata(entries.pop("__metadata__", None))
+    tensors = {}
+    position = start
+    for name, entry in entries.items():
+        dtype, shape, nbytes = _layout(name, entry, position - start)
+        if position + nbytes > len(data):
+            raise ValueError(f"it is cut short: {name!r} ends beyond its {len(data)} bytes")
+        array = np.frombuffer(data, dtype, prod(shape), position)
+        if dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
+            raise ValueError(f"{name!r} holds bytes that are neither true nor false")
+        tensors[name] = array.reshape(shape)
+        position += nbytes
+    if position != len(data):
+        raise ValueError(f"it has {len(data)} bytes, its header speaks of {position}")
+    _check_digest(data, metadata.pop("sha256"), start)
+    return metadata, tensors
+
+
+def _entries(data: bytes) -> tuple[dict[str, Any], int]:
+    """The header, and where the arrays start."""
+    if len(data) < _LENGTH:
+        raise ValueError("it is empty" if not data else "it is cut short")
+    length = int.from_bytes(data[:_LENGTH], "little")
+    start = _LENGTH + length
+    if start > len(data):
+        raise ValueError("it is cut short, or no model file at all")
+    try:
+        entries = json.loads(data[_LENGTH:start].decode(), object_pairs_hook=single)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its header cannot be read ({error})") from None
+    if not isinstance(entries, dict):
+        raise ValueError("its header is no table")
+    return entries, start
+
+
+def single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose keys stand once; ValueError otherwise."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:40]!r} stands twice")
+    return found
+
+
+def _metadata(entry: Any) -> dict[str, str]:
+    if not isinstance(entry, dict) or "sha256" not in entry:
+        raise ValueError("it holds arrays, but no model of graphc")
+    if not all(isinstance(value, str) for value in entry.values()):
+        raise ValueError("its metadata is no text")
+    return entry
+
+
+def _layout(name: str, entry: Any, position: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Dtype, shape and bytes of an array that must begin at this position."""
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        raise ValueError(f"{name!r} is described in another way than the format's")
+    shape, offsets = entry["shape"], entry["data_offsets"]
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in _DTYPES:
+        raise ValueError(f"{name!r} is of dtype {entry['dtype']!r}, which graphc does not have")
+    dtype = _DTYPES[entry["dtype"]]
+    if not _are_sizes(shape) or len(shape) > _DEEPEST:
+        raise ValueError(f"{name!r} has no shape that can be")
+    if max(prod(shape), prod(filter(None, shape))) * dtype.itemsize > _LARGEST:
+        raise ValueError(f"{name!r} is larger than any memory")
+    nbytes = prod(shape) * dtype.itemsize
+    if not _are_sizes(offsets) or offsets != [position, position + nbytes]:
+        raise ValueError(f"{name!r} does not lie where its shape says")
+    return dtype, tuple(shape), nbytes
+
+
+def _are_sizes(value: Any) -> bool:
+    return isinstance(value, list) and all(type(size) is int and size >= 0 for size in value)
+
+
+def _check_digest(data: bytes, digest: str, start: int) -> None:
+    text = f'"sha256":"{digest}"'.encode()
+    blank = f'"sha256":"{_NO_DIGEST}"'.encode()
+    header = data[:start]
+    if len(digest) == 64 and text in header:
+        found = hashlib.sha256(header.replace(text, blank, 1))
+        found.update(memoryview(data)[start:])
+        if found.hexdigest() == digest:
+            return
+    raise ValueError("it is damaged: its checksum is another")
+
+
+def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """Write a file so that at any time the old or the new one is there, whole; OSError."""
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the new name written, too, where folders can be opened as files."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,127 @@
+"""Graphs as text and arrays: what a model file says of a net.
+
+Numbers stay out of the text.  A constant is written as a state of its type, and a parameter
+that starts from a given array as one of zeros; the arrays lie beside the text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import GraphError
+from graphc.graph import Graph, Node
+from graphc.init import FromArray, Zeros
+from graphc.op import Array, Op
+from graphc.ops import OPS
+from graphc.ops.source import Constant, Parameter, State
+from graphc.text import graph_text, parse_graph
+from graphc.text.graph import word_of
+
+CONSTANT, INITIAL = "constant/", "initial/"
+"""What the names of arrays that belong to a graph start with."""
+
+_SMALL = 16
+"""Constants of so many numbers are written in the text."""
+
+
+@dataclass(frozen=True)
+class GraphFile:
+    """A graph without its numbers, and the numbers.  `notes` is for JSON."""
+
+    text: str
+    notes: dict[str, Any]
+    tensors: dict[str, Array]
+
+
+def graph_file(graph: Graph) -> GraphFile:
+    """Take a graph apart; GraphError where text cannot hold one of its ops."""
+    changed: dict[str, Node | None] = {}
+    labels: dict[str, str] = {}
+    initials: dict[str, list[Any]] = {}
+    tensors: dict[str, Array] = {}
+    for node in graph:
+        op = node.op
+        if isinstance(op, Constant) and op.array().size > _SMALL:
+            changed[node.name] = _with_op(node, State(op.shape, op.dtype))
+            labels[node.name] = op.label
+            tensors[CONSTANT + node.name] = op.array()
+        elif isinstance(op, Parameter) and isinstance(op.init, FromArray):
+            changed[node.name] = _with_op(node, replace(op, init=Zeros()))
+            initials[node.name] = [op.init.dtype, list(op.init.shape)]
+            tensors[INITIAL + node.name] = np.frombuffer(op.init.data, np.uint8)
+    ops = [[word_of(cls), f"{cls.__module__}.{cls.__qualname__}"] for cls in user_ops(graph)]
+    notes = {"ops": ops, "constants": labels, "initials": initials}
+    return GraphFile(graph_text(graph.replace(changed)), notes, tensors)
+
+
+def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
+    """Put a graph together again; `ops` are the user's classes.
+
+    Raises UnknownOp when one of them is missing, GraphError, ValueError, KeyError or TypeError
+    when text, notes and arrays do not fit each other.
+    """
+    known = {word_of(cls): cls for cls in OPS.values()}
+    known.update({word_of(cls): cls for cls in ops})
+    for word, path in file.notes["ops"]:
+        if word not in known:
+            raise UnknownOp(str(path))
+    graph = parse_graph(file.text, known)
+    changed: dict[str, Node | None] = {}
+    for name, label in file.notes["constants"].items():
+        changed[name] = _constant(graph[name], file.tensors[CONSTANT + name], label)
+    for name, (dtype, shape) in file.notes["initials"].items():
+        data = file.tensors[INITIAL + name].tobytes()
+        changed[name] = _from_array(graph[name], FromArray(data, tuple(shape), dtype))
+    return graph.replace(changed)
+
+
+class UnknownOp(GraphError):
+    """A user's own op whose class is needed to read a graph."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"the op {path} is not one of graphc's")
+
+
+def user_ops(graph: Graph) -> tuple[type[Op], ...]:
+    """The classes of the graph's ops that are not graphc's own, in order of first use.
+
+    GraphError when the text of one would be read as another op.
+    """
+    own = {word_of(cls): cls for cls in OPS.values()}
+    words = dict(own)
+    for cls in dict.fromkeys(type(node.op) for node in graph):
+        if words.setdefault(word_of(cls), cls) is not cls:
+            raise GraphError(
+                f"two ops are called {cls.name!r}: {cls.__qualname__} and "
+                f"{words[word_of(cls)].__qualname__}",
+                hint=f'give yours a name of its own: name = "my_{cls.name}" in the class',
+            )
+    return tuple(cls for word, cls in words.items() if word not in own)
+
+
+def _with_op(node: Node, op: Op) -> Node:
+    return Node(node.name, op, node.inputs, node.type, node.locs)
+
+
+def _constant(node: Node, array: Array, label: str) -> Node:
+    if (array.shape, array.dtype.name) != (node.type.shape, node.type.dtype):
+        raise ValueError(f"the constant {node.name!r} is of another type than its array")
+    op = Constant(array.shape, array.dtype.name, array.tobytes(), label)
+    return _with_op(node, op)
+
+
+def _from_array(node: Node, init: FromArray) -> Node:
+    if not isinstance(node.op, Parameter):
+        raise ValueError(f"{node.name!r} is no parameter")
+    init.sample(np.random.default_rng(0), node.op.shape, node.op.dtype)
+    return _with_op(node, replace(node.op, init=init))
+
+
+def tensors_named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    """The arrays whose names start with the prefix, without it."""
+    return {name.removeprefix(prefix): a for name, a in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,89 @@
+"""The learning rate of this update: a scalar times a factor of the counter of updates.
+
+u is the number of updates made since update number `start`, and 0 before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, pi
+
+import numpy as np
+
+from graphc.op import Array, Op
+from graphc.tensor_type import TensorType
+
+
+class RateOp(Op):
+    """rate * factor(u)."""
+
+    roles = ("rate", "updates")
+    inplace = (0,)
+    start: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        rate, updates = ins
+        if rate.rank != 0 or not rate.is_float:
+            raise ValueError(f"rate is {rate}, it must be one float")
+        if updates != TensorType((), "int64"):
+            raise ValueError(f"updates is {updates}, it must be int64[]")
+        return rate
+
+    def factor(self, u: int) -> float:
+        """The factor at u updates after the start, in float64."""
+        raise NotImplementedError(f"op {self.name} has no factor")
+
+    def factor_at(self, updates: Array) -> float:
+        """The factor when the counter stands at `updates`."""
+        return self.factor(max(int(updates) - self.start, 0))
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        rate, updates = ins
+        return np.asarray(float(rate) * self.factor_at(updates), rate.dtype)
+
+
+@dataclass(frozen=True)
+class CosineRate(RateOp):
+    """From 1 at u = 0 along half a cosine to `floor` at u = total, and `floor` from there on.
+
+    I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR
+    2017, equation 5, without restarts.
+    """
+
+    name = "cosine_rate"
+    total: int
+    floor: float = 0.0
+    start: int = 0
+
+    def factor(self, u: int) -> float:
+        """Floor plus what is left of the cosine."""
+        done = min(u / self.total, 1.0)
+        return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + cos(pi * done))
+
+
+@dataclass(frozen=True)
+class StepRate(RateOp):
+    """factor^k after k times `every` updates."""
+
+    name = "step_rate"
+    every: int
+    by: float
+    start: int = 0
+
+    def factor(self, u: int) -> float:
+        """A power of `by`."""
+        return float(self.by ** (u // self.every))
+
+
+@dataclass(frozen=True)
+class WarmUpRate(RateOp):
+    """Linear: (u + 1)/steps for the first `steps` updates, then 1."""
+
+    name = "warm_up_rate"
+    steps: int
+    start: int = 0
+
+    def factor(self, u: int) -> float:
+        """At most 1."""
+        return min((u + 1) / self.steps, 1.0)

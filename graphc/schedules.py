@@ -1,0 +1,118 @@
+"""Learning-rate schedules: what factor `hyper.lr` has, by the number of updates made so far.
+
+A schedule is a frozen dataclass that adds its nodes to the update graph, so a plan computes the
+rate by itself, and `ex.hyper["lr"]` still scales all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from graphc.build import Value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
+
+
+class Schedule:
+    """A factor on the learning rate as a function of the counter of updates."""
+
+    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
+        """The scalar `lr` times the factor, which counts updates from `start` on.
+
+        Before `start` the factor is the one it starts with.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no rate")
+
+
+@dataclass(frozen=True)
+class WarmUp(Schedule):
+    """Linear: factor (u + 1)/steps for the first `steps` updates; then 1, or what `then` says.
+
+    `then` counts its updates from the end of the warm-up.
+    """
+
+    steps: int
+    then: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        _check_whole("WarmUp", "steps", self.steps, 1)
+        if self.then is not None and not isinstance(self.then, Schedule):
+            raise GraphError(
+                f"WarmUp: then is {self.then!r}, not a schedule",
+                loc=caller_loc(),
+                hint="WarmUp(500, then=Cosine(total=10_000))",
+            )
+
+    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
+        """`lr` by both factors; that of `then` is 1 while the warm-up lasts."""
+        warm = lr.builder.apply(WarmUpRate(self.steps, start), lr, updates)
+        return warm if self.then is None else self.then.rate(warm, updates, start + self.steps)
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """Half a cosine from 1 down to `floor` at `total` updates, and `floor` from there on.
+
+    The first `warmup` of the total are a linear warm-up.
+    """
+
+    total: int
+    floor: float = 0.0
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        _check_whole("Cosine", "total", self.total, 1)
+        _check_whole("Cosine", "warmup", self.warmup, 0)
+        if self.warmup >= self.total:
+            raise GraphError(
+                f"Cosine: warmup is {self.warmup}, total is {self.total}",
+                loc=caller_loc(),
+                hint="total counts the updates of the warm-up too, so it is the larger one",
+            )
+        if not 0 <= self.floor <= 1:
+            raise GraphError(
+                f"Cosine: floor is {self.floor!r}, it must be from 0 to 1",
+                loc=caller_loc(),
+                hint="it is a factor on the learning rate, not a learning rate",
+            )
+
+    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
+        """`lr` by both factors."""
+        b = lr.builder
+        if self.warmup:
+            lr = b.apply(WarmUpRate(self.warmup, start), lr, updates)
+        op = CosineRate(self.total - self.warmup, self.floor, start + self.warmup)
+        return b.apply(op, lr, updates)
+
+
+@dataclass(frozen=True)
+class Step(Schedule):
+    """The factor is multiplied by `factor` after each `every` updates."""
+
+    every: int
+    factor: float
+
+    def __post_init__(self) -> None:
+        _check_whole("Step", "every", self.every, 1)
+        if not (self.factor > 0 and math.isfinite(self.factor)):
+            raise GraphError(
+                f"Step: factor is {self.factor!r}, it must be above 0",
+                loc=caller_loc(),
+                hint="Step(every=1000, factor=0.5) halves the rate each 1000 updates",
+            )
+
+    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
+        """`lr` by a power of the factor."""
+        return lr.builder.apply(StepRate(self.every, self.factor, start), lr, updates)
+
+
+def _check_whole(owner: str, field: str, value: object, least: int) -> None:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return
+    raise GraphError(
+        f"{owner}: {field} is {value!r}, it must be a whole number from {least} up",
+        loc=caller_loc(),
+        hint="schedules count updates: with n batches an epoch, 10 epochs are 10*n updates",
+    )

@@ -1,0 +1,161 @@
+"""Save and load: one file with graph, choices of compile(), parameters and optimizer state.
+
+A file is text and plain arrays (see container.py), so reading one runs no code of its author's.
+Net, Plan and Executor are pickled as the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from graphc.build import Builder
+from graphc.compiler import Recipe, check_options
+from graphc.container import pack, single, unpack, write_atomically
+from graphc.errors import GraphError, ModelFileError
+from graphc.executor import Executor
+from graphc.graph import Graph
+from graphc.graph_file import GraphFile, UnknownOp, graph_file, graph_of, tensors_named, user_ops
+from graphc.loc import caller_loc
+from graphc.net import Net
+from graphc.op import Array, Op
+from graphc.optim import Optimizer
+from graphc.plan import Plan
+from graphc.schedules import Schedule
+from graphc.state import state_nodes
+from graphc.text.tokens import Reader
+from graphc.text.values import value_text
+
+if TYPE_CHECKING:
+    from passes.pass_list import PassList
+
+FORMAT = 1
+"""The version that is written; readers refuse higher ones."""
+
+STATE = "state/"
+"""What the names of the state's arrays start with."""
+
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
+_WHOLE = "restore it from a backup, or save the model again"
+
+
+def save(path: str | Path, ex: Executor) -> Path:
+    """Write an executor to a file, all or nothing: a failure leaves an old file as it was.
+
+    The file holds the declared graph, what compile() was told, and every array of the state,
+    so that training goes on as if it had not been interrupted.  Passes of the user's own are
+    left out, with a warning.  Raises StateError for an executor that failed half-way,
+    GraphError for what a file cannot hold, ModelFileError when it cannot be written.
+    """
+    if not isinstance(ex, Executor):
+        raise GraphError(
+            f"save takes an executor, not {type(ex).__name__}",
+            loc=caller_loc(),
+            hint="gc.save(path, ex) with ex = gc.Executor(plan)",
+        )
+    pieces = _pieces(ex)
+    try:
+        write_atomically(Path(path), pieces)
+    except OSError as error:
+        raise ModelFileError(
+            f"cannot write {path}: {error.strerror or error}",
+            loc=caller_loc(),
+            hint="a file that was there before is as it was",
+        ) from error
+    return Path(path)
+
+
+def load(
+    path: str | Path,
+    *,
+    batch: int | None = None,
+    optimizer: Optimizer | None = None,
+    ops: Sequence[type[Op]] = (),
+) -> Executor:
+    """The executor that was saved, compiled again; `ops` are the classes of the user's own ops.
+
+    With another `batch` the plan is for that many rows.  With another `optimizer` its
+    hyper-parameters hold; slots and counters are kept where it is of the same class as before,
+    and begin anew otherwise.  Raises ModelFileError for a file that is no whole model.
+    """
+    _check_ops(ops)
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise ModelFileError(
+            f"cannot read {path}: {error.strerror or error}",
+            loc=caller_loc(),
+            hint="give the path that gc.save was given",
+        ) from error
+    model = _Model.read(data, str(path))
+    if model.kind != "executor":
+        raise model.error(f"it holds a {model.kind}, not an executor", _WHOLE)
+    return model.executor(model.plan(model.graph(ops), batch, optimizer), optimizer)
+
+
+def to_bytes(thing: Net | Plan | Executor) -> bytes:
+    """The bytes that a model file of it has; those of a net or plan hold no state."""
+    return b"".join(_pieces(thing))
+
+
+def from_bytes(data: bytes, ops: Sequence[type[Op]] = ()) -> Net | Plan | Executor:
+    """What `to_bytes` was given; ModelFileError where the bytes are damaged."""
+    model = _Model.read(data, "the bytes of the model")
+    graph = model.graph(ops)
+    if model.kind == "net":
+        return model.net(graph)
+    plan = model.plan(graph)
+    return plan if model.kind == "plan" else model.executor(plan)
+
+
+def pickled(thing: Net | Plan | Executor) -> tuple[Any, ...]:
+    """How pickle rebuilds it: the bytes, and the classes of the user's own ops."""
+    graph = thing.graph() if isinstance(thing, Net) else _plan_of(thing).declared
+    return from_bytes, (to_bytes(thing), user_ops(graph))
+
+
+def _plan_of(thing: Plan | Executor) -> Plan:
+    return thing.plan if isinstance(thing, Executor) else thing
+
+
+def _pieces(thing: Net | Plan | Executor) -> list[bytes | memoryview]:
+    model: dict[str, Any] = {"kind": type(thing).__name__.lower()}
+    tensors: dict[str, Array] = {}
+    if isinstance(thing, Net):
+        file = graph_file(thing.graph())
+        model.update(dtype=thing.dtype)
+    else:
+        plan = _plan_of(thing)
+        file = graph_file(plan.declared)
+        model.update(plan=_choices(plan.recipe))
+    if isinstance(thing, Executor):
+        tensors = {STATE + name: array for name, array in thing.snapshot().items()}
+        model.update(kind="executor", seed=thing.state.seed)
+    model.update(file.notes)
+    metadata = {"format": f"graphc {FORMAT}", "graph": file.text, "model": json.dumps(model)}
+    return pack(metadata, {**tensors, **file.tensors})
+
+
+def _choices(recipe: Recipe) -> dict[str, Any]:
+    """What compile() was told, for JSON."""
+    own, used = _default_passes().names, recipe.passes.names
+    foreign = [name for name in dict.fromkeys(used) if name not in own]
+    if foreign:
+        warnings.warn(
+            f"passes of your own are not saved: {', '.join(foreign)}; a loaded model is "
+            "compiled without them",
+            stacklevel=_levels_to_user(),
+        )
+    optimizer = recipe.optimizer
+    return {
+        "batch": recipe.batch,
+        "wrt": recipe.wrt,
+        "required": recipe.required,
+        "all_outputs": recipe.all_outputs,
+        "optimizer": None if optimizer is None else _optimizer_text(optimizer),
+        "without": [name for name in dict.fromkeys(own) if name not in used],
+    }

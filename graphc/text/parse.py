@@ -1,0 +1,170 @@
+"""Read graphs back from text, without running any of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from graphc.errors import GraphError
+from graphc.graph import Graph, Node
+from graphc.init import Initializer
+from graphc.op import Op
+from graphc.ops.source import Constant
+from graphc.tensor_type import TensorType
+from graphc.text.graph import FROM_TYPE, empty_values, word_of
+from graphc.text.tokens import Reader, construct
+from graphc.text.values import array_value
+
+ROOTS = ("output", "gradient", "update")
+
+
+def parse_graph(text: str, ops: Mapping[str, type[Op]], values: Iterable[type] = ()) -> Graph:
+    """The graph that `graph_text` printed, but for the user's lines.
+
+    `ops` holds the classes that nodes may be of, `values` those that attributes may be of,
+    besides initialisers.  Every node's type is inferred again.  GraphError names the first
+    line at fault.
+    """
+    return _Parser(ops, values).graph(text)
+
+
+class _Parser:
+    """The nodes and roots read so far."""
+
+    def __init__(self, ops: Mapping[str, type[Op]], values: Iterable[type]) -> None:
+        self.ops = {word_of(cls): cls for cls in ops.values()}
+        self.classes = {cls.__name__: cls for cls in (*_descendants(Initializer), *values)}
+        self.name: str | None = None
+        self.nodes: dict[str, Node] = {}
+        self.roots: dict[str, dict[str, str]] = {kind: {} for kind in ROOTS}
+        self.losses: list[str] = []
+
+    def graph(self, text: str) -> Graph:
+        for number, line in enumerate(text.split("\n"), 1):
+            try:
+                self._line(line)
+            except ValueError as error:
+                raise GraphError(f"line {number}: {error}", hint=_shown(line)) from None
+        if self.name is None:
+            raise GraphError("line 1: the text is empty", hint="it begins with: graph NAME")
+        outputs, gradients, updates = (self.roots[kind] for kind in ROOTS)
+        return Graph(
+            self.name,
+            self.nodes.values(),
+            outputs=outputs,
+            losses=self.losses,
+            gradients=gradients,
+            updates=updates,
+        )
+
+    def _line(self, line: str) -> None:
+        r = Reader(line, self.classes)
+        if r.kind == "end":
+            return
+        if self.name is None:
+            r.expect("graph")
+            self.name = r.name()
+        elif r.next_is(":", ahead=1):
+            self._node(r)
+        elif r.skip("losses"):
+            self._losses(r)
+        else:
+            self._root(r)
+        if r.kind != "end":
+            r.fail("the end of the line")
+
+    def _node(self, r: Reader) -> None:
+        name = r.name()
+        if name in self.nodes:
+            raise ValueError(f"there is a node {name!r} already")
+        r.expect(":")
+        type = r.type()
+        r.expect("=")
+        cls = self._op_class(r)
+        r.expect("(")
+        inputs = tuple(r.until(")", lambda: self._known(r.name())))
+        op = _op(cls, type, _attributes(r))
+        self._check(op, inputs, type)
+        self.nodes[name] = Node(name, op, inputs, type)
+
+    def _op_class(self, r: Reader) -> type[Op]:
+        layer = r.next_is("layer") and not r.next_is("(", ahead=1)
+        r.position += layer
+        word = ("layer " if layer else "") + r.name()
+        if word not in self.ops:
+            raise ValueError(f"there is no op {word!r}")
+        return self.ops[word]
+
+    def _check(self, op: Op, inputs: tuple[str, ...], type: TensorType) -> None:
+        try:
+            inferred = op.infer([self.nodes[name].type for name in inputs])
+        except Exception as error:  # attributes of the wrong kind fail in any way
+            raise ValueError(str(error).partition("\n")[0] or repr(error)) from None
+        if inferred != type:
+            raise ValueError(f"its type is {type}, {op.name} gives {inferred}")
+
+    def _known(self, name: str) -> str:
+        if name not in self.nodes:
+            raise ValueError(f"{name!r} is not declared above")
+        return name
+
+    def _losses(self, r: Reader) -> None:
+        while not self.losses or r.skip(","):
+            name = r.name()
+            if name not in self.roots["output"]:
+                raise ValueError(f"loss {name!r} is not an output above")
+            self.losses.append(name)
+
+    def _root(self, r: Reader) -> None:
+        kind = r.name()
+        if kind not in ROOTS:
+            raise ValueError(
+                f"a line begins with a node's name and ':', or with {', '.join(ROOTS)}"
+            )
+        key = r.name()
+        r.expect("=")
+        value = self._known(r.name())
+        if key in self.roots[kind]:
+            raise ValueError(f"there is {kind} {key!r} already")
+        if kind == "update" and self.nodes[self._known(key)].type != self.nodes[value].type:
+            raise ValueError(f"{key!r} and {value!r} are of different types")
+        self.roots[kind][key] = value
+
+
+def _attributes(r: Reader) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    while r.kind in ("word", "string"):
+        name, value = r.attribute()
+        if name in found:
+            raise ValueError(f"attribute {name!r} stands twice")
+        found[name] = value
+    return found
+
+
+def _op(cls: type[Op], type: TensorType, given: dict[str, Any]) -> Op:
+    """The op, with the attributes that the text leaves out."""
+    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    names = [f.name for f in fields]
+    left_out = {name: getattr(type, name) for name in FROM_TYPE if name in names}
+    unset = dict(empty_values(cls))
+    if issubclass(cls, Constant) and isinstance(given.get("data"), list):
+        given["data"] = array_value(given["data"], type.dtype)
+    op = construct(cls, {**unset, **left_out, **given})
+    assert isinstance(op, Op)
+    if isinstance(op, Constant) and len(op.data) != type.nbytes(1):
+        raise ValueError(f"its data has {len(op.data)} bytes, {type} has {type.nbytes(1)}")
+    hash(op)  # what cannot be hashed is no attribute
+    return op
+
+
+def _descendants(cls: type) -> Iterator[type]:
+    children: list[type] = cls.__subclasses__()
+    for child in children:
+        yield child
+        yield from _descendants(child)
+
+
+def _shown(line: str) -> str:
+    line = line.strip()
+    return line if len(line) <= 100 else f"{line[:97]}..."

@@ -1,0 +1,182 @@
+"""One line of text as tokens, and the reader that takes names, types and values from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+from graphc.tensor_type import Batch, Dim, TensorType
+from graphc.text.values import bytes_value
+
+_T = TypeVar("_T")
+_TOKEN = re.compile(
+    r"""\s*(?:
+        (?P<bytes>zlib"[A-Za-z0-9+/=]*")
+      | (?P<string>"(?:[^"\\]|\\.)*")
+      | (?P<number>-?(?:\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|inf|nan)(?![A-Za-z0-9_./]))
+      | (?P<word>[A-Za-z_][A-Za-z0-9_./]*)
+      | (?P<mark>[:=()\[\],*])
+      | (?P<end>\#.*|$)
+    )""",
+    re.VERBOSE,
+)
+_WORDS = {"True": True, "False": False, "None": None}
+_DEEPEST = 32
+
+
+def tokens_of(line: str) -> list[tuple[str, str]]:
+    """The (kind, text) of each token; the last is the end.  ValueError for a stray character."""
+    found: list[tuple[str, str]] = []
+    position = 0
+    while not found or found[-1][0] != "end":
+        match = _TOKEN.match(line, position)
+        if match is None:
+            rest = line[position:].strip()
+            raise ValueError(f"{rest[:20]!r} cannot be read")
+        found.append((str(match.lastgroup), match[str(match.lastgroup)]))
+        position = match.end()
+    return found
+
+
+class Reader:
+    """Takes one thing after the other from a line; ValueError where it is not there."""
+
+    def __init__(self, line: str, classes: Mapping[str, type]) -> None:
+        self.tokens = tokens_of(line)
+        self.position = 0
+        self.classes = classes
+        self._depth = 0
+
+    @property
+    def kind(self) -> str:
+        """The kind of the next token."""
+        return self.tokens[self.position][0]
+
+    def next_is(self, text: str, ahead: int = 0) -> bool:
+        """Whether the next token, or one further ahead, is this word or mark."""
+        at = min(self.position + ahead, len(self.tokens) - 1)
+        return self.tokens[at][1] == text and self.tokens[at][0] in ("word", "mark")
+
+    def take(self) -> tuple[str, str]:
+        """The next token, which is passed over; the end stays."""
+        token = self.tokens[self.position]
+        if token[0] != "end":
+            self.position += 1
+        return token
+
+    def skip(self, text: str) -> bool:
+        """Pass over this word or mark where it comes next."""
+        found = self.next_is(text)
+        self.position += found
+        return found
+
+    def expect(self, text: str) -> None:
+        """Pass over this word or mark."""
+        if not self.skip(text):
+            self.fail(f"{text!r}")
+
+    def fail(self, wanted: str) -> NoReturn:
+        """Say what should stand here instead of what does."""
+        kind, text = self.tokens[self.position]
+        found = "the line ends" if kind == "end" else f"there is {text[:40]!r}"
+        raise ValueError(f"{wanted} should come where {found}")
+
+    def name(self) -> str:
+        """A name, bare or quoted."""
+        kind, text = self.take()
+        if kind == "word":
+            return text
+        if kind == "string":
+            return str(json.loads(text))
+        self.position -= kind != "end"
+        self.fail("a name")
+
+    def until(self, closing: str, item: Callable[[], _T]) -> list[_T]:
+        """Items between commas up to the closing mark, after which one comma may stand, too."""
+        items: list[_T] = []
+        while not self.skip(closing):
+            items.append(item())
+            if not self.skip(","):
+                self.expect(closing)
+                break
+        return items
+
+    def type(self) -> TensorType:
+        """A tensor type: `float32[N, 64]`."""
+        dtype = self.name()
+        self.expect("[")
+        return TensorType(tuple(self.until("]", self._dim)), dtype)
+
+    def _dim(self) -> Dim:
+        value = self.value()
+        if isinstance(value, Batch) or type(value) is int:
+            return value
+        raise ValueError(f"{value!r} is no dimension")
+
+    def value(self) -> Any:
+        """An attribute's value."""
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise ValueError("values are nested too deeply")
+        kind, text = self.take()
+        if kind == "mark" and text in ("(", "["):
+            items = self.until(")" if text == "(" else "]", self.value)
+            value: Any = tuple(items) if text == "(" else items
+        else:
+            value = self._single(kind, text)
+        self._depth -= 1
+        return value
+
+    def _single(self, kind: str, text: str) -> Any:
+        if kind == "number":
+            return self._number(text)
+        if kind == "string":
+            return json.loads(text)
+        if kind == "bytes":
+            return bytes_value(text[5:-1])
+        if kind == "word" and text in _WORDS:
+            return _WORDS[text]
+        if kind == "word" and text == "N":
+            return Batch()
+        if kind == "word":
+            return self._object(text)
+        self.position -= kind != "end"
+        self.fail("a value")
+
+    def _number(self, text: str) -> Any:
+        number: int | float = int(text) if text.lstrip("-").isdigit() else float(text)
+        if self.next_is("*") and self.next_is("N", ahead=1):
+            self.position += 2
+            return Batch() * number  # type: ignore[operator]
+        return number
+
+    def _object(self, name: str) -> Any:
+        cls = self.classes.get(name)
+        if cls is None:
+            raise ValueError(f"{name!r} is no value and no class of values")
+        self.expect("(")
+        fields = self.until(")", self.attribute)
+        return construct(cls, dict(fields))
+
+    def attribute(self) -> tuple[str, Any]:
+        """`name=value`."""
+        name = self.name()
+        self.expect("=")
+        return name, self.value()
+
+
+def construct(cls: type, fields: Mapping[str, Any]) -> Any:
+    """The dataclass with these fields, all of which must be there; ValueError otherwise."""
+    known: list[str] = []
+    if dataclasses.is_dataclass(cls):
+        known = [f.name for f in dataclasses.fields(cls) if f.init]
+    for name in fields:
+        if name not in known:
+            raise ValueError(f"{cls.__name__} has no attribute {name!r}")
+    for name in known:
+        if name not in fields:
+            raise ValueError(f"{cls.__name__} lacks its attribute {name!r}")
+    return cls(**fields)

@@ -1,0 +1,83 @@
+"""Attribute values as text: numbers, strings, dimensions, tuples, bytes and frozen dataclasses."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import GraphError
+from graphc.tensor_type import Batch
+
+SHOWN = 16
+"""Arrays of so many numbers are written as numbers, larger ones as compressed bytes."""
+
+
+def value_text(value: Any) -> str:
+    """The text of an attribute; GraphError for a kind of value that text cannot hold."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, Batch)):
+        return repr(value)
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, bytes):
+        return bytes_text(value)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(value_text, value))}{',' if len(value) == 1 else ''})"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = [f.name for f in dataclasses.fields(value) if f.init]
+        inside = ", ".join(f"{name}={value_text(getattr(value, name))}" for name in fields)
+        return f"{type(value).__name__}({inside})"
+    raise GraphError(
+        f"an attribute of type {type(value).__name__} cannot be written as text",
+        hint="attributes are numbers, strings, None, tuples, bytes and frozen dataclasses of these",
+    )
+
+
+def bytes_text(data: bytes) -> str:
+    """Compressed bytes: `zlib"..."`."""
+    return f'zlib"{base64.b64encode(zlib.compress(data, 6)).decode()}"'
+
+
+def bytes_value(text: str) -> bytes:
+    """What `bytes_text` wrote between the quotes; ValueError where it is damaged."""
+    try:
+        return zlib.decompress(base64.b64decode(text, validate=True))
+    except zlib.error as error:
+        raise ValueError(f"the compressed bytes are damaged ({error})") from None
+
+
+def array_text(data: bytes, dtype: str) -> str:
+    """The numbers of a small array, `[0.5, 1.0]`, where they say every bit; else its bytes."""
+    array = np.frombuffer(data, dtype)
+    if array.size <= SHOWN:
+        numbers = [_number_text(number) for number in array]
+        if _read_back(numbers, dtype) == data:
+            return f"[{', '.join(numbers)}]"
+    return bytes_text(data)
+
+
+def array_value(numbers: list[Any], dtype: str) -> bytes:
+    """The bytes of numbers; ValueError where one does not fit the dtype."""
+    try:
+        return np.array(numbers, dtype).tobytes()
+    except (TypeError, OverflowError):
+        raise ValueError(f"the numbers do not fit {dtype}") from None
+
+
+def _number_text(number: Any) -> str:
+    if isinstance(number, (np.bool_, np.integer)):
+        return repr(number.item())
+    text = str(number)  # the shortest decimal that reads back in this dtype
+    return text if set(text) & set(".einf") else f"{text}.0"
+
+
+def _read_back(numbers: list[str], dtype: str) -> bytes:
+    if dtype in ("float32", "float64"):
+        return array_value([float(number) for number in numbers], dtype)
+    return array_value([json.loads(number.lower()) for number in numbers], dtype)

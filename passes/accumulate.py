@@ -1,0 +1,54 @@
+"""Add the gradients of a step to what has been accumulated, instead of updating by them.
+
+    d_w = ...                    d_w = ...
+    gradients w: d_w      ->     w.accumulated.next = add(w.accumulated, d_w)
+                                 updates w.accumulated: w.accumulated.next, accumulated: ...
+
+The state `accumulated` counts the steps; the graph of passes/apply_update.py divides by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from graphc.build import Builder, Value
+from graphc.graph import Graph
+from graphc.ops.elementwise import add
+from graphc.ops.source import COUNTER, global_state
+from graphc.optim import slot
+from passes.update import parameter_gradients
+
+
+@dataclass(frozen=True)
+class Accumulate:
+    """Sums for every parameter that has a gradient, and the counter of steps."""
+
+    name: ClassVar[str] = "update"
+    preserves: ClassVar[Literal["bitwise"]] = "bitwise"
+
+    def __call__(self, graph: Graph) -> Graph:
+        """The graph that accumulates; without a parameter's gradient it is as it was."""
+        b = Builder.extending(graph)
+        gradients = parameter_gradients(b)
+        if not gradients:
+            return graph
+        b.gradients.clear()
+        for name, gradient in gradients.items():
+            p = b.value(name)
+            with b.at(p.node.locs):
+                total = accumulator(p)
+                b.update(total, add(total, gradient, name=b.unique(f"{total.name}.next")))
+        steps = step_counter(b)
+        b.update(steps, add(steps, 1, name=b.unique("accumulated.next")))
+        return b.graph()
+
+
+def accumulator(p: Value) -> Value:
+    """The state that a parameter's gradients are summed in."""
+    return slot(p, "accumulated")
+
+
+def step_counter(b: Builder) -> Value:
+    """The state that counts accumulated steps."""
+    return global_state(b, "accumulated", COUNTER)

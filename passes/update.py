@@ -1,0 +1,100 @@
+"""Let an optimizer consume the gradients: add the nodes that update parameters.
+
+    d_w = ...                    d_w = ...
+    gradients w: d_w      ->     w.velocity.next = momentum(w.velocity, d_w)
+                                 w.next = sgd_step(w, w.velocity.next, hyper.lr)
+                                 updates w.velocity: w.velocity.next, w: w.next, ...
+
+The result asks for no gradients, so that each dies at its update.  Gradients of what is no
+parameter are left to dead code.  Update nodes carry the lines of their parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from graphc.build import Builder, Value
+from graphc.graph import Graph
+from graphc.ops.elementwise import add, mul
+from graphc.ops.optim import ClipScale, SquareSum
+from graphc.ops.shape import cast
+from graphc.ops.source import Parameter, global_state, updates
+from graphc.optim import Optimizer
+from graphc.tensor_type import TensorType
+
+
+@dataclass(frozen=True)
+class Update:
+    """Update nodes for every parameter that has a gradient."""
+
+    name: ClassVar[str] = "update"
+    preserves: ClassVar[Literal["bitwise"]] = "bitwise"
+    optimizer: Optimizer
+
+    def __call__(self, graph: Graph) -> Graph:
+        """The graph that steps; without a parameter's gradient it is the graph as it was."""
+        b = Builder.extending(graph)
+        gradients = parameter_gradients(b)
+        if not gradients:
+            return graph
+        b.gradients.clear()
+        add_updates(b, self.optimizer, gradients)
+        return b.graph()
+
+
+def parameter_gradients(b: Builder) -> dict[str, Value]:
+    """The gradients in the builder that belong to parameters."""
+    return {
+        name: b.value(gradient)
+        for name, gradient in b.gradients.items()
+        if isinstance(b.nodes[name].op, Parameter)
+    }
+
+
+def add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]) -> None:
+    """Clip the gradients, find the rate, update each parameter, and count the update."""
+    dtype = b.nodes[next(iter(gradients))].type.dtype
+    counter = updates(b)
+    lr = global_state(b, "hyper.lr", TensorType((), dtype), optimizer.lr)
+    rate = lr if optimizer.schedule is None else optimizer.schedule.rate(lr, counter)
+    if optimizer.clip_norm is not None:
+        limit = global_state(b, "hyper.clip_norm", TensorType((), dtype), optimizer.clip_norm)
+        gradients = _clipped(b, gradients, limit)
+    rates = _Casts(rate)
+    for name, gradient in gradients.items():
+        p = b.value(name)
+        with b.at(p.node.locs):
+            optimizer.update(p, gradient, rates.to(p.dtype), counter)
+    b.update(counter, add(counter, 1, name=b.unique("updates.next")))
+
+
+def _clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[str, Value]:
+    """The gradients by min(1, limit/norm), the norm being that of all of them together."""
+    parts: list[Value] = []
+    for name, gradient in gradients.items():
+        part = b.apply(SquareSum(), gradient, name=b.unique(f"{name}.square_sum"))
+        parts.append(cast(part, limit.dtype))
+    total = parts[0]
+    for part in parts[1:]:
+        total = add(total, part)
+    scales = _Casts(b.apply(ClipScale(), total, limit, name=b.unique("clip_scale")))
+    return {
+        name: mul(gradient, scales.to(gradient.dtype), name=b.unique(f"{name}.clipped"))
+        for name, gradient in gradients.items()
+    }
+
+
+class _Casts:
+    """A scalar in each dtype that asks for it; for nets whose parameters have several."""
+
+    def __init__(self, value: Value) -> None:
+        self._known = {value.dtype: value}
+        self._value = value
+
+    def to(self, dtype: str) -> Value:
+        """The scalar in this dtype."""
+        if dtype not in self._known:
+            self._known[dtype] = cast(self._value, dtype)
+        return self._known[dtype]
