@@ -58,9 +58,9 @@ if TYPE_CHECKING:
 
     import passes
     from graphc import layers
-    from graphc.check_layer import check_layer
-    from graphc.check_op import check_op
-    from graphc.grad_check import grad_check
+    from graphc.checks.check_layer import check_layer
+    from graphc.checks.check_op import check_op
+    from graphc.checks.grad_check import grad_check
     from graphc.serialize import load, save
     from graphc.train import History, fit
 
@@ -68,9 +68,9 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "layers": "graphc.layers",
-    "check_layer": "graphc.check_layer",
-    "check_op": "graphc.check_op",
-    "grad_check": "graphc.grad_check",
+    "check_layer": "graphc.checks.check_layer",
+    "check_op": "graphc.checks.check_op",
+    "grad_check": "graphc.checks.grad_check",
     "load": "graphc.serialize",
     "save": "graphc.serialize",
     "History": "graphc.train",

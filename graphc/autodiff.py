@@ -106,9 +106,11 @@ class _Reverse:
             for operand, part in zip(node.inputs, contributions, strict=True)
             if part is not None and operand in self.active
         ]
+        given: dict[str, int] = {}
         for operand, part in pairs:
+            given[operand] = given.get(operand, 0) + 1
             if part in new and part not in names:
-                names[part] = self._gradient_name(operand)
+                names[part] = self._gradient_name(operand, given[operand])
         needed = _needed(new, [part for _, part in pairs])
         for name, made in new.items():
             if name in needed:
@@ -125,10 +127,10 @@ class _Reverse:
             new[name] = made
         return dict(reversed(new.items()))
 
-    def _gradient_name(self, operand: str) -> str:
+    def _gradient_name(self, operand: str, nth: int) -> str:
         base = f"{self.prefix}{operand}"
         if self.expected.get(operand, 1) > 1:
-            base = f"{base}.{len(self.parts.get(operand, ())) + 1}"
+            base = f"{base}.{len(self.parts.get(operand, ())) + nth}"
         return self.b.unique(base)
 
 

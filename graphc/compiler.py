@@ -46,15 +46,10 @@ def compile(
     plan needs more than `budget`.
     """
     graph = net.graph() if isinstance(net, Net) else net
-    _check_options(graph, batch, optimizer, backend)
+    check_options(graph, batch, optimizer, backend)
     graph = _select_outputs(graph, losses, outputs)
     trained, required = _select_wrt(graph, wrt)
-    if optimizer is not None and not graph.losses:
-        raise GraphError(
-            f"net {graph.name!r} has no loss for the optimizer to minimise",
-            loc=caller_loc(),
-            hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
-        )
+    check_losses(graph, optimizer)
     recipe = Recipe(graph, batch, trained, required, optimizer, passes or _default(), outputs is not None)
     plan = recipe.plan()
     if budget is not None:
@@ -68,9 +63,20 @@ def _default() -> PassList:
     return own_passes().DEFAULT
 
 
-def _check_options(
-    graph: Graph, batch: int, optimizer: Optimizer | None, backend: str | None
+def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
+    """GraphError for an optimizer without anything to minimise."""
+    if optimizer is not None and not graph.losses:
+        raise GraphError(
+            f"net {graph.name!r} has no loss for the optimizer to minimise",
+            loc=caller_loc(),
+            hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
+        )
+
+
+def check_options(
+    graph: Graph, batch: int, optimizer: Optimizer | None = None, backend: str | None = None
 ) -> None:
+    """GraphError for a batch, an optimizer or a backend that cannot be."""
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise GraphError(f"batch is a whole number from 1 up, not {batch!r}", loc=caller_loc())
     if backend not in (None, "numpy"):
@@ -184,21 +190,24 @@ class Recipe:
         return self.passes.fill({"specialize": None, "backward": None, "update": None, **made})
 
     def _training(self) -> dict[str, tuple[PassRecord, ...]]:
+        """The programs that train; what they have in common, up to backward, runs once."""
         own = _own()
         backward = own.Backward(self.graph.losses, self.wrt, self.required)
-        train = own.Specialize(train=True)
-        passes = self._passes(specialize=train, backward=backward)
-        records = {"grad": own.run_passes(self.graph, passes)[1]}
+        slots: dict[str, Pass] = {"specialize": own.Specialize(train=True), "backward": backward}
+        head, tail = _split(self._passes(**slots), backward)
+        common, first = own.run_passes(self.graph, head, whole=not tail)
+        records = {"grad": first + own.run_passes(common, tail)[1]}
         if self.optimizer is None:
             return records
-        trained = self.graph if self.all_outputs else _only_losses(self.graph)
+        trained = common if self.all_outputs else _only_losses(common)
         many = self.optimizer.accumulate > 1
-        update = own.Accumulate() if many else own.Update(self.optimizer)
-        passes = self._passes(specialize=train, backward=backward, update=update)
-        records["accumulate" if many else "step"] = own.run_passes(trained, passes)[1]
+        slots["update"] = own.Accumulate() if many else own.Update(self.optimizer)
+        _, tail = _split(self._passes(**slots), backward)
+        records["accumulate" if many else "step"] = first + own.run_passes(trained, tail)[1]
         parameters = [n for n in records["grad"][-1].graph.gradients if self._is_parameter(n)]
         apply = own.apply_graph([self.graph[n] for n in parameters], self.optimizer)
-        records["apply"] = own.run_passes(apply, self._passes())[1]
+        _, tail = _split(self._passes(backward=backward), backward)
+        records["apply"] = own.run_passes(apply, tail)[1]
         return records
 
     def _is_parameter(self, name: str) -> bool:
@@ -223,11 +232,24 @@ class Recipe:
         return self._program("cotangent", own.dead_code(bare))
 
 
+def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
+    """The passes up to `last`, itself included, and those after it."""
+    position = passes.index(last) + 1
+    return passes[:position], passes[position:]
+
+
 def _only_losses(graph: Graph) -> Graph:
     """The graph without the outputs that no loss depends on."""
     needed = graph.upstream(graph.outputs[name] for name in graph.losses)
     outputs = {name: value for name, value in graph.outputs.items() if value in needed}
-    return Graph(graph.name, graph, outputs=outputs, losses=graph.losses, updates=graph.updates)
+    return Graph(
+        graph.name,
+        graph,
+        outputs=outputs,
+        losses=graph.losses,
+        gradients=graph.gradients,
+        updates=graph.updates,
+    )
 
 
 class _Own:

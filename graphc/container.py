@@ -47,7 +47,7 @@ _DEEPEST = 32
 def pack(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
     """The bytes of a file, in pieces; the large pieces are the arrays' own memory."""
     arrays = {name: np.asarray(tensors[name], order="C") for name in _aligned(tensors)}
-    pieces = [memoryview(array.reshape(-1).view(np.uint8)) for array in arrays.values()]
+    pieces = [array.reshape(-1).view(np.uint8).data for array in arrays.values()]
     blank = _header(metadata, arrays, _NO_DIGEST)
     digest = hashlib.sha256(blank)
     for piece in pieces:

@@ -55,6 +55,11 @@ def types_of(arrays: Sequence[Array]) -> tuple[TensorType, ...]:
     return tuple(TensorType(array.shape, array.dtype.name) for array in arrays)
 
 
+def operand_names(op: Op, count: int) -> tuple[str, ...]:
+    """The operands' roles, and numbers for those that have none."""
+    return (*op.roles, *(f"operand {i}" for i in range(len(op.roles), count)))[:count]
+
+
 def infer(call: str, op: Op, arrays: Mapping[str, Array]) -> TensorType:
     """The type of the result; GraphError, in the op's words, for arrays that do not fit it."""
     try:
@@ -77,7 +82,7 @@ def expanded(op: Op, types: tuple[TensorType, ...], train: bool = False) -> Grap
     b.locs = ()
     ins = [
         b.apply(Input(type.shape, type.dtype), name=role)
-        for role, type in zip(op.roles, types, strict=False)
+        for role, type in zip(operand_names(op, len(types)), types, strict=True)
     ]
     out = (
         op.expand(b, "out", ins, train) if isinstance(op, Layer) else b.apply(op, *ins, name="out")
@@ -116,6 +121,6 @@ def backward(
 ) -> list[Array]:
     """The gradients with respect to the operands of these roles, by the op's own rules."""
     graph = derivative(op, types_of(ins), train, wrt)
-    feeds = dict(zip(op.roles, ins, strict=False)) | {"cotangent": dout}
+    feeds = dict(zip(operand_names(op, len(ins)), ins, strict=True)) | {"cotangent": dout}
     values = evaluate(graph, feeds, {}, 1)
     return [np.array(values[graph.outputs[role]]) for role in wrt]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -38,6 +37,39 @@ class _Bound:
     outputs: dict[str, Array]
     gradients: dict[str, Array]
     losses: list[Array]
+
+
+class _Entry:
+    """The border of a run.  A class, since a generator costs a microsecond a step."""
+
+    __slots__ = ("_ex", "_quiet")
+
+    def __init__(self, ex: Executor) -> None:
+        self._ex = ex
+        self._quiet = np.errstate(all="ignore")  # overflow is the model's business, not a warning
+
+    def __enter__(self) -> None:
+        ex = self._ex
+        if not ex._busy.acquire(blocking=False):
+            raise StateError(
+                "this executor is running in another thread",
+                loc=caller_loc(),
+                hint="make one executor a thread: gc.Executor(plan, state=ex.state)",
+            )
+        if ex._broken:
+            ex._busy.release()
+            raise StateError(
+                "an earlier step failed half-way, so the state cannot be trusted",
+                loc=caller_loc(),
+                hint="assign a good one: ex.state = saved_state",
+            )
+        ex._state.lock.acquire()
+        self._quiet.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._quiet.__exit__(None, None, None)
+        self._ex._state.lock.release()
+        self._ex._busy.release()
 
 
 class Executor:
@@ -100,6 +132,27 @@ class Executor:
     def nbytes(self) -> int:
         """The bytes that this executor holds, its state included."""
         return self._workspace.nbytes + self._state.nbytes
+
+    def snapshot(self) -> dict[str, Array]:
+        """Copies of all that lasts between steps and that the plan needs, of one moment.
+
+        StateError when an earlier step failed half-way or another thread is running.
+        """
+        with self._entered():
+            return {name: self._state.arrays[name].copy() for name in self.plan.state_nodes}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from graphc.serialize import pickled
+
+        return pickled(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Executor:
+        """A twin with the same plan; copies of executors that share a state share one."""
+        shared = memo.get(id(self._state))
+        twin = Executor(self.plan, seed=self._state.seed, state=shared)
+        twin._state.assign(self.snapshot())
+        memo[id(self._state)] = twin._state
+        return twin
 
     # ------------------------------------------------------------------ running
 
@@ -199,6 +252,17 @@ class Executor:
 
     # ------------------------------------------------------------------ many rows
 
+    def rows(self, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
+        """Arrays by input, checked and converted, and how many rows they have: any number.
+
+        `data` is an array, a tuple in the order of the declared inputs, or a mapping by name.
+        For training every input that a step reads is needed, otherwise those for the losses.
+        Raises FeedError.
+        """
+        step = "accumulate" if self.plan.accumulate > 1 else "step"
+        check = self._check(self._program(step if train else "infer"))
+        return check.arrays(self._positional((data,), {}), optional=not train, limit=False)
+
     def predict(self, *arrays: Any, **by_name: Any) -> Any:
         """The outputs for any number of rows: an array, or a dict when there are several.
 
@@ -266,9 +330,10 @@ class Executor:
         """
         from graphc.freeze import refreshed
 
-        program = refreshed(self.plan, other)
+        plan = refreshed(self.plan, other)
         with self._entered():
-            self._workspace.load_constants(program)
+            self._workspace.load_constants(plan.programs["infer"])
+            self.plan = plan
             self._saved = None
 
     # ------------------------------------------------------------------ inside
@@ -344,25 +409,9 @@ class Executor:
             self._saved = None
             raise
 
-    @contextmanager
-    def _entered(self) -> Iterator[None]:
-        if not self._busy.acquire(blocking=False):
-            raise StateError(
-                "this executor is running in another thread",
-                loc=caller_loc(),
-                hint="make one executor a thread: gc.Executor(plan, state=ex.state)",
-            )
-        try:
-            if self._broken:
-                raise StateError(
-                    "an earlier step failed half-way, so the state cannot be trusted",
-                    loc=caller_loc(),
-                    hint="assign a good one: ex.state = saved_state",
-                )
-            with self._state.lock, np.errstate(all="ignore"):
-                yield
-        finally:
-            self._busy.release()
+    def _entered(self) -> _Entry:
+        """Refuse a second concurrent call, and hold the state while inside."""
+        return _Entry(self)
 
     def _backward_from(self, saved: _Bound, cotangents: Mapping[str, Any]) -> dict[str, Array]:
         program = self.plan.cotangent_program(tuple(sorted(cotangents)))

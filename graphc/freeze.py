@@ -10,7 +10,7 @@ from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.loc import caller_loc
 from graphc.ops.source import Constant, Parameter, State
-from graphc.plan import Plan, Program
+from graphc.plan import Plan
 
 if TYPE_CHECKING:
     from graphc.executor import Executor
@@ -28,8 +28,8 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
     return Executor(compile(graph, batch=batch, passes=ex.plan.recipe.passes))
 
 
-def refreshed(plan: Plan, other: Executor) -> Program:
-    """The inference program of a frozen plan with the constants that `other`'s weights give."""
+def refreshed(plan: Plan, other: Executor) -> Plan:
+    """A frozen plan with the constants that `other`'s weights give, else as it was."""
     from dataclasses import replace
 
     from graphc.own_passes import own_passes
@@ -51,7 +51,9 @@ def refreshed(plan: Plan, other: Executor) -> Program:
         (n.name, n.inputs, n.type) for n in program.graph
     ]:
         raise GraphError("refresh: the executor belongs to another net", loc=caller_loc())
-    return replace(program, graph=result)
+    programs = {**plan.programs, "infer": replace(program, graph=result)}
+    recipe = replace(plan.recipe, graph=graph)
+    return replace(plan, declared=graph, programs=programs, recipe=recipe)
 
 
 def _frozen(graph: Graph, ex: Executor) -> Graph:

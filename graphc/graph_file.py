@@ -64,8 +64,7 @@ def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
     Raises UnknownOp when one of them is missing, GraphError, ValueError, KeyError or TypeError
     when text, notes and arrays do not fit each other.
     """
-    known = {word_of(cls): cls for cls in OPS.values()}
-    known.update({word_of(cls): cls for cls in ops})
+    known = {word_of(cls): cls for cls in (*ops, *OPS.values())}
     for word, path in file.notes["ops"]:
         if word not in known:
             raise UnknownOp(str(path))

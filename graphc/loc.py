@@ -45,7 +45,7 @@ class Loc:
 def caller_loc() -> Loc | None:
     """The innermost line outside graphc, with its caller where that is the user's too."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not _is_users(frame.f_code.co_filename):
+    while frame is not None and not _in_users_code(frame):
         if frame.f_code.co_filename.startswith(_COMMAND_LINE):
             return None  # what called the command is no line of the user's
         frame = frame.f_back
@@ -53,9 +53,17 @@ def caller_loc() -> Loc | None:
         return None
     outer = frame.f_back if frame.f_code.co_name != "<module>" else None
     caller = None
-    if outer is not None and _is_users(outer.f_code.co_filename):
+    if outer is not None and _in_users_code(outer):
         caller = Loc(outer.f_code.co_filename, outer.f_lineno, outer.f_code.co_name)
     return Loc(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, caller)
+
+
+def _in_users_code(frame: FrameType) -> bool:
+    file = frame.f_code.co_filename
+    if file == "<string>":  # the __init__ that dataclasses write; its module says whose it is
+        module = str(frame.f_globals.get("__name__"))
+        return module.partition(".")[0] != "graphc"
+    return _is_users(file)
 
 
 @lru_cache(maxsize=4096)

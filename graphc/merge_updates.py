@@ -65,7 +65,8 @@ def _updates(graph: Graph, instrs: Sequence[Instr], in_place: Mapping[str, str])
         owner = state if state in found else state.rpartition(".")[0]
         if owner in found and graph[owner].type == graph[state].type:
             found[owner].append(i)
-    return {name: rows for name, rows in found.items() if rows and name in in_place.values()}
+    written = set(in_place.values())
+    return {name: rows for name, rows in found.items() if rows and name in written}
 
 
 def _groups(

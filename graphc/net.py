@@ -94,6 +94,22 @@ class Net:
         """The immutable graph of what has been declared so far."""
         return self.builder.graph()
 
+    @classmethod
+    def of(cls, graph: Graph, dtype: str = "float32") -> Net:
+        """A net that has declared all that the graph holds, and can go on."""
+        net = cls(graph.name, dtype)
+        net.builder = Builder.extending(graph)
+        net.builder.locs = None
+        return net
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from graphc.serialize import pickled
+
+        return pickled(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Net:
+        return Net.of(self.graph(), self.dtype)  # nodes are immutable, so they can be shared
+
     def __str__(self) -> str:
         return str(self.graph())
 

@@ -41,27 +41,27 @@ class Optimizer:
     accumulate: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        self._number("lr", "it must be 0 or more", hint="the rate is subtracted: keep it positive")
+        self._number("lr", "it must be 0 or more", hint="updates go against the gradient already")
         self._number("weight_decay", "it must be 0 or more", hint="0 is no decay")
         if self.clip_norm is not None:
             self._number("clip_norm", "it must be above 0", above=True, hint="None is no clipping")
-        self._set("accumulate", _whole(self.accumulate))
-        if self.accumulate < 1:
-            raise self._error(
-                "accumulate", "it must be a whole number from 1 up", "1 is no accumulation"
-            )
+        if not _whole(self.accumulate) or self.accumulate < 1:
+            hint = "1 is an update in each step"
+            raise self._error("accumulate", "it must be a whole number from 1 up", hint)
+        self._set("accumulate", int(self.accumulate))
         self._check_decay()
         if self.schedule is not None and not isinstance(self.schedule, Schedule):
             hint = "gc.Cosine(total=10_000), gc.Step(1000, 0.5) or gc.WarmUp(500)"
             raise self._error("schedule", "it must be a schedule", hint)
 
     def _check_decay(self) -> None:
-        if self.decay is None:
+        patterns = (self.decay,) if isinstance(self.decay, str) else self.decay
+        if patterns is None:
             return
-        patterns = (self.decay,) if isinstance(self.decay, str) else tuple(self.decay)
-        if not all(isinstance(pattern, str) for pattern in patterns):
+        listed = isinstance(patterns, Sequence)
+        if not listed or not all(isinstance(pattern, str) for pattern in patterns):
             raise self._error("decay", "it must be name patterns", 'decay=("*.weight",)')
-        self._set("decay", patterns)
+        self._set("decay", tuple(patterns))
 
     def _number(
         self, name: str, wanted: str, *, above: bool = False, below: float = math.inf, hint: str
@@ -204,6 +204,5 @@ def _if(decay: float, p: Value) -> Sequence[Value]:
     return (p,) if decay else ()
 
 
-def _whole(value: object) -> int:
-    """A whole number as an int; 0 for anything else, which no check lets pass."""
-    return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else 0
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from graphc.graph import Graph, Node
 from graphc.memory import Arena, LiveRange, align, place
@@ -225,6 +225,14 @@ class Plan:
         from graphc.memory_report import plan_report
 
         return plan_report(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from graphc.serialize import pickled
+
+        return pickled(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Plan:
+        return self  # immutable, and shared wherever it is used
 
     def __str__(self) -> str:
         return "\n".join(str(program) for program in self.programs.values())

@@ -8,39 +8,21 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
-from graphc.build import Builder
-from graphc.compiler import Recipe, check_options
-from graphc.container import pack, single, unpack, write_atomically
+from graphc.compiler import Recipe
+from graphc.container import pack, write_atomically
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
-from graphc.graph import Graph
-from graphc.graph_file import GraphFile, UnknownOp, graph_file, graph_of, tensors_named, user_ops
+from graphc.graph_file import graph_file, user_ops
 from graphc.loc import caller_loc
+from graphc.model_file import FORMAT, HINT, STATE, Model, default_passes, optimizer_text
 from graphc.net import Net
 from graphc.op import Array, Op
 from graphc.optim import Optimizer
 from graphc.plan import Plan
-from graphc.schedules import Schedule
-from graphc.state import state_nodes
-from graphc.text.tokens import Reader
-from graphc.text.values import value_text
-
-if TYPE_CHECKING:
-    from passes.pass_list import PassList
-
-FORMAT = 1
-"""The version that is written; readers refuse higher ones."""
-
-STATE = "state/"
-"""What the names of the state's arrays start with."""
-
-_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
-_WHOLE = "restore it from a backup, or save the model again"
 
 
 def save(path: str | Path, ex: Executor) -> Path:
@@ -91,9 +73,9 @@ def load(
             loc=caller_loc(),
             hint="give the path that gc.save was given",
         ) from error
-    model = _Model.read(data, str(path))
+    model = Model.read(data, str(path))
     if model.kind != "executor":
-        raise model.error(f"it holds a {model.kind}, not an executor", _WHOLE)
+        raise model.error(f"it holds a {model.kind}, not an executor", HINT)
     return model.executor(model.plan(model.graph(ops), batch, optimizer), optimizer)
 
 
@@ -104,7 +86,7 @@ def to_bytes(thing: Net | Plan | Executor) -> bytes:
 
 def from_bytes(data: bytes, ops: Sequence[type[Op]] = ()) -> Net | Plan | Executor:
     """What `to_bytes` was given; ModelFileError where the bytes are damaged."""
-    model = _Model.read(data, "the bytes of the model")
+    model = Model.read(data, "the bytes of the model")
     graph = model.graph(ops)
     if model.kind == "net":
         return model.net(graph)
@@ -123,15 +105,14 @@ def _plan_of(thing: Plan | Executor) -> Plan:
 
 
 def _pieces(thing: Net | Plan | Executor) -> list[bytes | memoryview]:
-    model: dict[str, Any] = {"kind": type(thing).__name__.lower()}
     tensors: dict[str, Array] = {}
     if isinstance(thing, Net):
         file = graph_file(thing.graph())
-        model.update(dtype=thing.dtype)
+        model: dict[str, Any] = {"kind": "net", "dtype": thing.dtype}
     else:
         plan = _plan_of(thing)
         file = graph_file(plan.declared)
-        model.update(plan=_choices(plan.recipe))
+        model = {"kind": "plan", "plan": _choices(plan.recipe)}
     if isinstance(thing, Executor):
         tensors = {STATE + name: array for name, array in thing.snapshot().items()}
         model.update(kind="executor", seed=thing.state.seed)
@@ -142,13 +123,12 @@ def _pieces(thing: Net | Plan | Executor) -> list[bytes | memoryview]:
 
 def _choices(recipe: Recipe) -> dict[str, Any]:
     """What compile() was told, for JSON."""
-    own, used = _default_passes().names, recipe.passes.names
+    own, used = default_passes().names, recipe.passes.names
     foreign = [name for name in dict.fromkeys(used) if name not in own]
     if foreign:
-        warnings.warn(
+        _warn(
             f"passes of your own are not saved: {', '.join(foreign)}; a loaded model is "
-            "compiled without them",
-            stacklevel=_levels_to_user(),
+            "compiled without them"
         )
     optimizer = recipe.optimizer
     return {
@@ -156,6 +136,25 @@ def _choices(recipe: Recipe) -> dict[str, Any]:
         "wrt": recipe.wrt,
         "required": recipe.required,
         "all_outputs": recipe.all_outputs,
-        "optimizer": None if optimizer is None else _optimizer_text(optimizer),
+        "optimizer": None if optimizer is None else optimizer_text(optimizer),
         "without": [name for name in dict.fromkeys(own) if name not in used],
     }
+
+
+def _check_ops(ops: Sequence[type[Op]]) -> None:
+    for cls in ops:
+        if not (isinstance(cls, type) and issubclass(cls, Op)):
+            raise GraphError(
+                f"ops holds {cls!r}, not the class of an op",
+                loc=caller_loc(),
+                hint="gc.load(path, ops=[MyOp])",
+            )
+
+
+def _warn(message: str) -> None:
+    """A warning at the user's line."""
+    loc = caller_loc()
+    if loc is None:
+        warnings.warn(message, stacklevel=2)
+    else:
+        warnings.warn_explicit(message, UserWarning, loc.file, loc.line)

@@ -69,10 +69,13 @@ class TensorType:
         if self.dtype not in ITEMSIZE:
             known = ", ".join(ITEMSIZE)
             raise ValueError(f"dtype {self.dtype!r} is not one of {known}")
+        batches = 0
         for dim in self.shape:
-            if not isinstance(dim, Batch) and (type(dim) is not int or dim < 0):
+            if isinstance(dim, Batch):
+                batches += 1
+            elif type(dim) is not int or dim < 0:
                 raise ValueError(f"dimension {dim!r} is neither a whole number nor a multiple of N")
-        if sum(isinstance(dim, Batch) for dim in self.shape) > 1:
+        if batches > 1:
             raise ValueError(f"shape {shape_text(self.shape)} has the batch dimension twice")
 
     @property

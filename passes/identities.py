@@ -18,10 +18,10 @@ def simplify(node: Node, operands: Sequence[Node], nodes: Mapping[str, Node]) ->
     """The node, a simpler one of its name, or the earlier node that equals it."""
     if not operands:
         return node
-    equal = _equal_operand(node.op, operands, nodes)
-    if equal is not None and equal.type == node.type:
-        return equal
-    return _joined(node, operands[0])
+    joined = _joined(node, operands[0])
+    read = operands if joined is node else [nodes[name] for name in joined.inputs]
+    equal = _equal_operand(joined.op, read, nodes)
+    return joined if equal is None or equal.type != node.type else equal
 
 
 def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node | None:

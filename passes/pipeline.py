@@ -65,11 +65,14 @@ def run_passes(
     graph: Graph,
     passes: Iterable[Pass],
     after: Callable[[str, Graph], object] | None = None,
+    *,
+    whole: bool = True,
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
     """Run the passes in order; `after(name, graph)` is called when each is done.
 
-    What a pass changed is verified at once, and the whole graph at the end.  An exception
-    keeps its type and gets the pass's name as a note.
+    What a pass changed is verified at once, and the whole graph at the end, unless `whole` is
+    false because more passes follow.  An exception keeps its type and gets the pass's name
+    as a note.
     """
     records: list[PassRecord] = []
     for step in passes:
@@ -83,7 +86,8 @@ def run_passes(
         records.append(PassRecord(name, graph, perf_counter() - start))
         if after is not None:
             after(name, graph)
-    verify(graph)
+    if whole:
+        verify(graph)
     return graph, tuple(records)
 
 

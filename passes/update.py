@@ -78,7 +78,7 @@ def _clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[s
         parts.append(cast(part, limit.dtype))
     total = parts[0]
     for part in parts[1:]:
-        total = add(total, part)
+        total = add(total, part, name=b.unique("square_sum.total"))
     scales = _Casts(b.apply(ClipScale(), total, limit, name=b.unique("clip_scale")))
     return {
         name: mul(gradient, scales.to(gradient.dtype), name=b.unique(f"{name}.clipped"))

@@ -14,13 +14,14 @@ def in_float64(graph: Graph) -> Graph:
     """Every float32 value, attribute and constant as float64; types inferred again."""
     made: dict[str, Node] = {}
     for node in graph:
-        op = _widened(node.op)
+        op = widened(node.op)
         type = op.infer([made[name].type for name in node.inputs])
         made[node.name] = dataclasses.replace(node, op=op, type=type)
     return graph.with_nodes(made.values())
 
 
-def _widened(op: Op) -> Op:
+def widened(op: Op) -> Op:
+    """The op with float64 wherever an attribute says float32."""
     if isinstance(op, Constant):
         if op.dtype != "float32":
             return op

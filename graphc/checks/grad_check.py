@@ -180,7 +180,7 @@ def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
 def _arrays(
     graph: Graph, feeds: Mapping[str, Any], state: Mapping[str, Any], seed: int
 ) -> tuple[dict[str, Array], int]:
-    """Every input and state, as arrays of our own, and the number of rows; FeedError for misfits."""
+    """Our own arrays of every input and state, and the number of rows; FeedError for misfits."""
     arrays = initial_state(graph, seed)
     for name in arrays.keys() & state.keys():
         arrays[name] = np.array(state[name], graph[name].type.dtype)

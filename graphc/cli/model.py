@@ -16,6 +16,7 @@ from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.graph import Graph
 from graphc.net import Net
+from graphc.serialize import load
 
 
 class UsersError(Exception):
@@ -41,8 +42,6 @@ def load_model(source: str) -> Model:
             hint=f"{source}:net",
         )
     _check_file(Path(source))
-    from graphc.serialize import load
-
     saved = load(source)
     return Model(saved.plan.declared, saved)
 

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 def add_to(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser(
-        "plan", help="show instructions and memory", description=__doc__
-    )
+    parser = commands.add_parser("plan", help="show instructions and memory", description=__doc__)
     add_model(parser)
     parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
     parser.add_argument("--memory", action="store_true", help="a line for each buffer, too")

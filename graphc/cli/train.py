@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from graphc.cli.arguments import (
     add_model,
@@ -21,9 +21,8 @@ from graphc.cli.passes import ListPasses
 from graphc.compiler import compile
 from graphc.errors import GraphError
 from graphc.executor import Executor
-from graphc.ops.source import Parameter, State
 from graphc.own_passes import own_passes
-from graphc.plan import Plan
+from graphc.serialize import load, save
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
@@ -56,18 +55,16 @@ def add_to(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print the final metrics, save the model and the learning curve."""
-    from graphc.serialize import save
     from graphc.train import fit
 
     model = load_model(args.model)
-    plan = _plan(args, model)
-    feeds = feeds_of(plan, args.data)
+    ex = _executor(args, model)
+    feeds = feeds_of(ex.plan, args.data)
     train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
-    ex = _executor(args, model, plan)
     out = folder(args.out)
     history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed)
     _print_metrics(ex, train, held)
-    path = out / f"{plan.declared.name}.gc"
+    path = out / f"{ex.plan.declared.name}.gc"
     save(path, ex)
     print(f"wrote {path}")
     curve = save_curve(history, out / "learning_curve.png")
@@ -78,42 +75,32 @@ def run(args: argparse.Namespace) -> int:
 NO_CURVE = "no learning curve: it needs matplotlib, pip install 'graphc-nn[plot]'"
 
 
-def _plan(args: argparse.Namespace, model: Model) -> Plan:
+def _executor(args: argparse.Namespace, model: Model) -> Executor:
+    """A new executor; a saved model goes on with its optimizer unless another is named."""
     if not model.graph.losses:
         raise GraphError(
             f"net {model.graph.name!r} has no loss to train by",
             hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
         )
-    chosen = optimizer(args.optimizer or "adam", args.lr)
-    if _continues(args, model) and model.saved is not None:
-        chosen = model.saved.plan.optimizer or chosen
+    saved = model.saved
+    goes_on = saved is not None and saved.plan.optimizer is not None and not args.optimizer
+    chosen = None if goes_on else optimizer(args.optimizer or "adam", args.lr)
+    if saved is not None:
+        saved = load(args.model, batch=args.batch, optimizer=chosen)
+        chosen = saved.plan.optimizer
     names = [name.strip() for name in args.without.split(",") if name.strip()]
-    passes = own_passes().DEFAULT.without(*names)
-    return compile(
-        model.graph, batch=args.batch, optimizer=chosen, backend=args.backend, passes=passes
+    plan = compile(
+        model.graph,
+        batch=args.batch,
+        optimizer=chosen,
+        wrt=None if saved is None else saved.plan.wrt,
+        backend=args.backend,
+        passes=own_passes().DEFAULT.without(*names),
     )
-
-
-def _continues(args: argparse.Namespace, model: Model) -> bool:
-    """Whether a saved model goes on with the optimizer that it was saved with."""
-    return (
-        model.saved is not None and model.saved.plan.optimizer is not None and not args.optimizer
-    )
-
-
-def _executor(args: argparse.Namespace, model: Model, plan: Plan) -> Executor:
     ex = Executor(plan, seed=args.seed)
-    if model.saved is None:
-        return ex
-    declared = {n.name for n in model.graph if isinstance(n.op, (Parameter, State))}
-    goes_on = _continues(args, model)
-    kept: dict[str, Any] = {
-        name: array
-        for name, array in model.saved.state.items()
-        if name in ex.state and (goes_on or name in declared)
-    }
-    ex.state.assign(kept)
-    if goes_on and args.lr is not None:
+    if saved is not None:
+        ex.state = saved.state
+    if args.lr is not None:
         ex.hyper["lr"] = args.lr
     return ex
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.op import Op
+from graphc.op import Layer, Op
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
@@ -80,5 +80,7 @@ _ALL: tuple[type[Op], ...] = (
     *_RATES,
 )
 
-OPS: dict[str, type[Op]] = {op.name: op for op in _ALL}
-"""Names are single: a test holds that none is lost."""
+OPS: dict[str, type[Op]] = {
+    f"layer {op.name}" if issubclass(op, Layer) else op.name: op for op in _ALL
+}
+"""By name; a layer, which may share the name of an op that it becomes, as `layer name`."""

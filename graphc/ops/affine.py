@@ -24,7 +24,6 @@ from graphc.tensor_type import Batch, Shape, TensorType, count, normal_axis, sha
 class Affine(Op):
     """x @ weight + bias; a row of x is a sample, a column of weight a unit."""
 
-    name = "affine2d"
     roles = ("x", "weight", "bias")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

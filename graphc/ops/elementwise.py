@@ -38,7 +38,7 @@ class Binary(Op):
     """An op on two values whose shapes broadcast."""
 
     roles = ("a", "b")
-    inplace = (0, 1)
+    inplace: ClassVar[tuple[int, ...]] = (0, 1)
     result: ClassVar[str] = ""
     """The result's dtype where it is not the operands'."""
 

@@ -13,8 +13,9 @@ from graphc.loc import caller_loc
 from graphc.op import Array, Layer, Op
 from graphc.ops.elementwise import div, mul, power, sub
 from graphc.ops.functions import softmax
-from graphc.ops.reduce import OneHot, mean, sum_
+from graphc.ops.reduce import OneHot, broadcast_to, mean, sum_
 from graphc.ops.shape import reshape
+from graphc.ops.source import constant
 from graphc.plan import Emitter
 from graphc.tensor_type import TensorType, shape_text
 
@@ -268,7 +269,7 @@ class SvmRowsGrad(LabelledGrad):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         scores, labels, drows = ins
-        ones = div(drows, drows)
+        ones = broadcast_to(constant(b, 1.0, drows.dtype), drows.shape)
         slope = b.apply(SvmRowsGrad(), scores, labels, ones)
         return None, None, sum_(mul(slope, dout), 1)
 

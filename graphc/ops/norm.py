@@ -38,6 +38,7 @@ def _spread(vector: Value, like: Value) -> Value:
 
 
 def check_features(x: TensorType, vectors: Sequence[TensorType]) -> None:
+    """ValueError unless x is (N, features, ...) and every vector has a number for each feature."""
     if x.rank < 2 or not x.is_float:
         raise ValueError(f"x is {x}, batchnorm takes floats of shape (N, features, ...)")
     for vector in vectors:

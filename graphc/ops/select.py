@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -138,7 +139,7 @@ class Comparison(Binary):
     """A comparison of each element; its result is bool and carries no gradient."""
 
     result = "bool"
-    inplace = ()
+    inplace: ClassVar[tuple[int, ...]] = ()
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

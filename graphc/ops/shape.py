@@ -14,7 +14,16 @@ from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.op import Array, Op
 from graphc.plan import Emitter
-from graphc.tensor_type import Batch, Dim, Shape, TensorType, count, normal_axis, shape_text
+from graphc.tensor_type import (
+    Batch,
+    Dim,
+    Shape,
+    TensorType,
+    count,
+    normal_axis,
+    shape_at,
+    shape_text,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Reshape(Op):
         return x.with_shape(self.shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return ins[0].reshape(self.shape)  # type: ignore[arg-type]
+        return ins[0].reshape(shape_at(self.shape, 0))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -59,7 +68,7 @@ class Transpose(Op):
         return x.with_shape(tuple(x.shape[axis] for axis in self.axes))
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.ascontiguousarray(ins[0].transpose(self.axes))
+        return ins[0].transpose(self.axes).copy()
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -135,7 +144,7 @@ class Slice(Op):
         return x.with_shape(tuple(dims))
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.ascontiguousarray(ins[0][self.index(ins[0].ndim)])
+        return ins[0][self.index(ins[0].ndim)].copy()
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -164,7 +173,7 @@ class SliceGrad(Op):
         return dout.with_shape(self.shape)
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        out = np.zeros(self.shape, ins[0].dtype)  # type: ignore[arg-type]
+        out = np.zeros(shape_at(self.shape, 0), ins[0].dtype)
         out[cut_index(self.cuts, out.ndim)] = ins[0]
         return out
 

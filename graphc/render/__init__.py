@@ -8,7 +8,16 @@ from typing import Protocol
 
 from graphc.errors import GraphError, RendererMissing
 from graphc.graph import Graph
-from graphc.render.layout import INSTALL, Format, find_renderer, need_renderer, run
+from graphc.render.draw import ENDS, picture
+from graphc.render.layout import (
+    INSTALL,
+    Format,
+    LayoutTooSlow,
+    find_renderer,
+    need_renderer,
+    run,
+)
+from graphc.render.picture import Picture
 
 FORMATS = ("svg", "png", "pdf", "dot", "html")
 PNG_DPI = 144
@@ -79,52 +88,57 @@ def render_graph(
 
 def svg_text(graph: Graph, *, backward: Graph | None = None, dot: str | Path | None = None) -> str:
     """The picture as SVG text, themed for light and dark.  RendererMissing without a renderer."""
-    return _laid_out(graph, "svg", backward, dot).decode()
+    return _laid_out(graph, "svg", backward, dot)[1].decode()
 
 
 def html_text(graph: Graph, *, backward: Graph | None = None, dot: str | Path | None = None) -> str:
     """The page; without a renderer it holds the DOT text, the table, and what to install."""
     from graphc.render.dot import dot_text
-    from graphc.render.draw import picture
     from graphc.render.page import page_text, page_without_renderer
 
-    shown = picture(graph, backward)
     if find_renderer(dot) is None:
+        shown = picture(graph, backward)
         note = f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
         return page_without_renderer(graph, shown, dot_text(shown), note)
-    return page_text(graph, shown, svg_text(graph, backward=backward, dot=dot))
+    shown, svg = _laid_out(graph, "svg", backward, dot)
+    return page_text(graph, shown, svg.decode())
 
 
 def notebook_svg(graph: Graph, backward: Graph | None = None) -> str | None:
     """The SVG for a notebook; None, so that the text is shown instead, without a renderer."""
     try:
         return svg_text(graph, backward=backward)
-    except RendererMissing:
+    except (RendererMissing, LayoutTooSlow):
         return None
 
 
 def _drawn(graph: Graph, format: str, backward: Graph | None, dot: str | Path | None) -> bytes:
-    from graphc.render.dot import dot_text
-    from graphc.render.draw import picture
-
     if format == "dot":
+        from graphc.render.dot import dot_text
+
         return dot_text(picture(graph, backward)).encode()
     if format == "html":
         return html_text(graph, backward=backward, dot=dot).encode()
     known: dict[str, Format] = {"svg": "svg", "png": "png", "pdf": "pdf"}
-    return _laid_out(graph, known[format], backward, dot)
+    return _laid_out(graph, known[format], backward, dot)[1]
 
 
 def _laid_out(
     graph: Graph, format: Format, backward: Graph | None, dot: str | Path | None
-) -> bytes:
-    renderer = need_renderer(format, dot)
+) -> tuple[Picture, bytes]:
+    """The picture and its file.  A graph too tangled to lay out in time shows its two ends."""
     from graphc.render.dot import dot_text
-    from graphc.render.draw import picture
     from graphc.render.svg import finish
 
+    renderer = need_renderer(format, dot)
+    dpi = PNG_DPI if format == "png" else None
     shown = picture(graph, backward)
-    source = dot_text(shown, dpi=PNG_DPI if format == "png" else None)
-    # Layout time grows with the cards; ten seconds is for the usual few dozen.
-    data = run(renderer, source, format, seconds=10 + len(shown.cards) / 25)
-    return finish(data, shown).encode() if format == "svg" else data
+    try:
+        # Ten seconds is ample for the usual few dozen layers.
+        data = run(renderer, dot_text(shown, dpi=dpi), format, 10 + len(shown.layers) / 50)
+    except LayoutTooSlow:
+        if len(shown.layers) <= 2 * ENDS:
+            raise
+        shown = picture(graph, backward, most_layers=2 * ENDS)
+        data = run(renderer, dot_text(shown, dpi=dpi), format)
+    return shown, finish(data, shown).encode() if format == "svg" else data

@@ -11,8 +11,8 @@ from graphc.render.style import LIGHT
 from graphc.render.words import escape, short
 from graphc.tensor_type import shape_text
 
-MOST_ROWS = 12
-"""More parameters, states and constants than this are summed up in one line."""
+MOST = 12
+"""More lines than this of one kind are summed up in one."""
 NAME_WIDTH = 24
 
 
@@ -25,14 +25,17 @@ class Run:
     bold: bool = False
 
     def markup(self) -> str:
-        """The piece as HTML-like text; spaces keep their width."""
-        text = escape(self.text).replace(" ", "&#160;")
-        if self.bold:
+        """The piece as HTML-like text, in which spaces keep their width."""
+        text = escape(self.text)
+        if self.bold and text:
             text = f"<b>{text}</b>"
-        return text if self.colour == "ink" else f'<font color="{LIGHT[self.colour]}">{text}</font>'
+        plain = self.colour == "ink" or not text
+        return text if plain else f'<font color="{LIGHT[self.colour]}">{text}</font>'
 
 
 Line = tuple[Run, ...]
+Cells = tuple[Run, Run, Run]
+_NOTHING = Run("")
 
 
 def width(line: Line) -> int:
@@ -46,34 +49,55 @@ def muted(text: str) -> Run:
 
 
 def card_lines(card: Card) -> list[Line]:
-    """The lines of a card, before it is padded to the width of its column."""
-    return [*_head(card), *_table(_source_cells(card)), *_marks(card)]
+    """The lines of a card: its nodes, what they read, and what they are for."""
+    marks = [(Run(short(mark), "mark", bold=True),) for mark in card.marks[:MOST]]
+    return [*_head(card), *_table(_sources(card), right=True), *marks]
+
+
+def lines_markup(lines: Sequence[Line]) -> str:
+    """Lines as one cell's text, each starting at the left; a larger space spreads them."""
+    end = '<font point-size="14"> </font><br align="left"/>'
+    return "".join(f"{''.join(run.markup() for run in line)}{end}" for line in lines)
 
 
 def _head(card: Card) -> Iterator[Line]:
+    last = card.nodes[-1]
     if card.layer == REST:
         yield (Run(f"... {len(card.nodes):,} nodes", bold=True),)
         yield (muted("not drawn one by one"),)
+    elif card.folded and len(card.nodes) > 1:
+        yield Run(card.side, bold=True), muted(f" {len(card.nodes)} nodes")
+        yield (Run(str(last.type)),)
     elif card.side == "wrt":
         yield (Run("gradients of parameters", bold=True),)
-        yield from _table(_gradient_cells(card))
+        yield from _table(_gradients(card), right=True)
+    elif len(card.nodes) == 1:
+        part = _part(card, last)
+        yield Run(short(last.op.name, NAME_WIDTH), bold=True), muted(f" {part}".rstrip())
+        yield (Run(str(last.type)),)
     else:
-        node = card.nodes[-1]
-        count = f"{len(card.nodes)} nodes"
-        part = count if card.folded else short(_part(card, node), NAME_WIDTH)
-        title = card.side if card.folded else short(node.op.name, NAME_WIDTH)
-        yield (Run(title, bold=True), muted(f" {part}")) if part else (Run(title, bold=True),)
-        yield (Run(str(node.type)),)
+        yield from _table(_nodes(card), right=False)
+
+
+def _nodes(card: Card) -> Iterator[Cells]:
+    shown = card.nodes if len(card.nodes) <= MOST else card.nodes[1 - MOST :]
+    if len(shown) < len(card.nodes):
+        yield muted(f"{len(card.nodes) - len(shown)} more"), _NOTHING, _NOTHING
+    for node in shown:
+        op = Run(short(node.op.name, NAME_WIDTH), bold=True)
+        yield op, muted(_part(card, node)), Run(str(node.type))
 
 
 def _part(card: Card, node: Node) -> str:
-    """What the frame around the card does not say already of its name."""
+    """What the frame around the card does not say already of the node's name."""
     if card.side == "input":
-        return _local(node.name)
-    for mark in ("", "d_"):
+        return short(_local(node.name), NAME_WIDTH)
+    if node.name == card.layer:
+        return ""
+    for mark, said in (("", ""), ("d_", "d ")):
         if node.name.startswith(f"{mark}{card.layer}."):
-            return f"{mark}{node.name[len(mark) + len(card.layer) :]}"
-    return "" if node.name == card.layer else _local(node.name)
+            return short(said + node.name[len(mark) + len(card.layer) :], NAME_WIDTH)
+    return short(_local(node.name), NAME_WIDTH)
 
 
 def _local(name: str) -> str:
@@ -82,53 +106,42 @@ def _local(name: str) -> str:
     return f"d_{tail}" if head.startswith("d_") else tail
 
 
-def _gradient_cells(card: Card) -> Iterator[tuple[Run, Run, Run]]:
-    for node in card.nodes[:MOST_ROWS]:
-        name = node.name.removeprefix("d_")
-        yield (
-            Run(short(_inside(card, name), NAME_WIDTH)),
-            muted(short(node.op.name, NAME_WIDTH)),
-            Run(shape_text(node.type.shape)),
-        )
-    if len(card.nodes) > MOST_ROWS:
-        yield muted(f"and {len(card.nodes) - MOST_ROWS} more"), Run(""), Run("")
+def _gradients(card: Card) -> Iterator[Cells]:
+    for node in card.nodes[:MOST]:
+        name = short(_inside(card, node.name.removeprefix("d_")), NAME_WIDTH)
+        op = muted(short(node.op.name, NAME_WIDTH))
+        yield Run(name), op, Run(shape_text(node.type.shape))
+    if len(card.nodes) > MOST:
+        yield muted(f"{len(card.nodes) - MOST} more"), _NOTHING, _NOTHING
 
 
-def _source_cells(card: Card) -> Iterator[tuple[Run, Run, Run]]:
-    for row in card.rows[:MOST_ROWS]:
-        count = Run(f"{row.count:,}" if row.count else "")
-        yield _source_name(card, row), muted(row.what), count
-    if len(card.rows) > MOST_ROWS:
-        rest = sum(row.count for row in card.rows[MOST_ROWS:])
-        more = muted(f"and {len(card.rows) - MOST_ROWS} more")
-        yield more, muted(""), Run(f"{rest:,}" if rest else "")
+def _sources(card: Card) -> Iterator[Cells]:
+    for row in card.rows[:MOST]:
+        yield _source_name(card, row), muted(row.what), Run(f"{row.count:,}" if row.count else "")
+    if len(card.rows) > MOST:
+        rest = sum(row.count for row in card.rows[MOST:])
+        more = muted(f"{len(card.rows) - MOST} more")
+        yield more, _NOTHING, Run(f"{rest:,}" if rest else "")
 
 
 def _source_name(card: Card, row: Row) -> Run:
+    """A parameter by its name; a state or constant with that word before it."""
     name = short(_inside(card, row.name), NAME_WIDTH)
-    return Run(name) if row.kind == "parameter" else muted(f"{row.kind} {name}")
+    if row.kind == "parameter":
+        return Run(name)
+    return muted(row.kind if row.what.startswith("=") else f"{row.kind} {name}")
 
 
 def _inside(card: Card, name: str) -> str:
     return _local(name.removeprefix(f"{card.layer}."))
 
 
-def _table(rows: Iterable[tuple[Run, Run, Run]]) -> Iterator[Line]:
-    """Two columns from the left, and numbers that end in one line."""
+def _table(rows: Iterable[Cells], *, right: bool) -> Iterator[Line]:
+    """Columns from the left; the last one ends in one line when it is `right`."""
     cells = list(rows)
     widths = [max((len(row[i].text) for row in cells), default=0) for i in range(3)]
-    for left, middle, right in cells:
-        gap = widths[0] - len(left.text) + 1
-        before = widths[1] - len(middle.text) + 1 + widths[2] - len(right.text)
-        line = (left, Run(" " * gap), middle, Run(" " * before), right)
-        yield line if right.text else line[:3]
-
-
-def _marks(card: Card) -> Iterator[Line]:
-    for mark in card.marks[:MOST_ROWS]:
-        yield (Run(short(mark), "mark", bold=True),)
-
-
-def lines_markup(lines: Sequence[Line]) -> str:
-    """Lines as one cell's text, each starting at the left."""
-    return "".join(f'{"".join(r.markup() for r in line)}<br align="left"/>' for line in lines)
+    between = [width + 1 if width else 0 for width in widths]
+    for left, middle, end in cells:
+        gap = between[1] - len(middle.text) + (widths[2] - len(end.text) if right else 0)
+        line = (left, Run(" " * (between[0] - len(left.text))), middle, Run(" " * gap), end)
+        yield line if end.text else line[:3]

@@ -2,52 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from typing import Literal
 
 from graphc.graph import Graph, Node
 from graphc.op import Source
-from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.ops.source import Constant, Input, Parameter
 from graphc.render.homes import Homes
 from graphc.render.picture import REST, Card, Kind, LayerBox, Link, Picture, Row, Side
 from graphc.tensor_type import shape_text
 
 NODE_LIMIT = 1000
-"""More nodes than this are drawn as one card a layer and direction."""
+"""Of more nodes than this a card gives only the number."""
 LAYER_LIMIT = 1000
 """Of more layers than this only the first and the last ones are drawn."""
 ENDS = 20
 """How many layers are drawn at each end of such a graph."""
 
-Key = tuple[Side, str]
+Key = tuple[str, Side]
 Level = Literal["nodes", "layers", "ends"]
+COLUMNS: tuple[Side, ...] = ("input", "forward", "backward", "wrt")
 BACKWARD = ("backward", "wrt")
 
 
-def picture(declared: Graph, compiled: Graph | None = None) -> Picture:
+def picture(
+    declared: Graph, compiled: Graph | None = None, *, most_layers: int = LAYER_LIMIT
+) -> Picture:
     """The picture of a declared graph, or of what it became: forward beside backward."""
-    return _Drawing(declared, declared if compiled is None else compiled).picture()
+    graph = declared if compiled is None else compiled
+    return _Drawing(declared, graph, most_layers).picture()
 
 
 class _Drawing:
     """One graph being drawn."""
 
-    def __init__(self, declared: Graph, graph: Graph) -> None:
+    def __init__(self, declared: Graph, graph: Graph, most_layers: int) -> None:
         self.graph = graph
         whole = not graph.gradients and (declared is graph or not graph.outputs)
         roots = [*graph.outputs.values(), *graph.gradients.values()]
         reached = set(graph.nodes) if whole else graph.upstream(roots)
+        self.unreached = sum(n.name not in reached and not isinstance(n.op, Source) for n in graph)
         self.forward = reached if whole else graph.forward()
         self.homes = Homes(declared, graph, self.forward)
         self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
         self.layers = {name: self.homes.layer(name) for name in self.sides}
         self.order = _layer_order(declared, self.layers.values())
-        self.level = _level(len(self.sides), len(self.order))
+        self.level = _level(len(self.sides), len(self.order), most_layers)
         ends = self.order[:ENDS] + self.order[-ENDS:]
         self.kept = frozenset(ends if self.level == "ends" else self.order)
-        self.unreached = sum(not isinstance(n.op, Source) for n in graph if n.name not in reached)
 
     def _drawn(self, node: Node) -> bool:
         """Ops and inputs are drawn; other sources stand in the cards that read them."""
@@ -64,37 +67,37 @@ class _Drawing:
 
     def _key(self, name: str) -> Key:
         """The card that a node stands on."""
-        side, layer = self.sides[name], self.layers[name]
-        if layer not in self.kept:
-            return "backward" if side in BACKWARD else "forward", REST
-        if self.level == "nodes":
-            return side, layer if side == "wrt" else name
-        return "backward" if side == "wrt" else side, layer
+        layer, side = self.layers[name], self.sides[name]
+        if layer in self.kept:
+            return layer, side
+        return REST, "backward" if side in BACKWARD else "forward"
 
     def picture(self) -> Picture:
         """The finished picture."""
-        position = {layer: i for i, layer in enumerate(self.order)}
         names: dict[Key, list[str]] = {}
-        for name in sorted(self.sides, key=lambda name: position[self.layers[name]]):
+        for name in self.sides:
             names.setdefault(self._key(name), []).append(name)
-        ids = {key: f"n{i}" for i, key in enumerate(names)}
+        layers = [name for name in self.order if name in self.kept]
+        if len(layers) < len(self.order):
+            layers.insert(ENDS, REST)
+        keys = [(layer, side) for layer in layers for side in COLUMNS if (layer, side) in names]
+        ids = {key: f"c{i}" for i, key in enumerate(keys)}
         shown: set[str] = set()
-        cards = tuple(self._card(ids[key], key, group, shown) for key, group in names.items())
-        layers = {name: self._box(name, i) for name, i in position.items() if name in self.kept}
-        rows = tuple(sorted(_rows(cards), key=lambda row: int(row[0][1:])))
-        return Picture(
-            self.graph.name, cards, self._links(ids), layers, rows, tuple(self._caption())
-        )
+        cards: dict[str, list[Card]] = {}
+        for key in keys:
+            cards.setdefault(key[0], []).append(self._card(ids[key], key, names[key], shown))
+        boxes = tuple(self._box(layer, tuple(cards[layer])) for layer in layers)
+        return Picture(self.graph.name, boxes, self._links(ids), tuple(self._caption()))
 
     def _card(self, id: str, key: Key, names: list[str], shown: set[str]) -> Card:
-        layer = REST if key[1] == REST else self.layers[names[0]]
+        layer, side = key
         nodes = tuple(self.graph[name] for name in names)
-        folded = layer == REST or (self.level != "nodes" and key[0] != "input")
-        forward = key[0] not in BACKWARD
-        rows = tuple(self._sources(nodes, shown)) if forward and layer != REST else ()
-        return Card(id, key[0], layer, nodes, rows, tuple(self._marks(names)), folded)
+        sources = side not in BACKWARD and layer != REST
+        rows = tuple(self._sources(nodes, shown)) if sources else ()
+        folded = self.level != "nodes" and side != "input"
+        return Card(id, side, layer, nodes, rows, tuple(self._marks(names)), folded)
 
-    def _sources(self, nodes: Iterable[Node], shown: set[str]) -> Iterable[Row]:
+    def _sources(self, nodes: Iterable[Node], shown: set[str]) -> Iterator[Row]:
         """What the nodes read; a parameter is counted where it is read first."""
         for name in dict.fromkeys(operand for node in nodes for operand in node.inputs):
             source = self.graph[name]
@@ -102,55 +105,61 @@ class _Drawing:
                 yield _row(source, name in shown)
                 shown.add(name)
 
-    def _marks(self, names: Iterable[str]) -> Iterable[str]:
+    def _marks(self, names: Iterable[str]) -> Iterator[str]:
         wanted = set(names)
         for public, name in self.graph.outputs.items():
             if name in wanted:
                 yield f"{'loss' if public in self.graph.losses else 'output'}: {public}"
 
     def _links(self, ids: Mapping[Key, str]) -> tuple[Link, ...]:
-        found: dict[tuple[str, str, Kind], Link] = {}
-        labelled: set[str] = set()
+        found: dict[tuple[str, str, Kind], dict[str, bool]] = {}
+        told: set[str] = set()
         for name in self.sides:
             for operand in self.graph[name].inputs:
-                if operand not in self.sides:
+                if operand not in self.sides or self._key(operand) == self._key(name):
                     continue
-                link = self._link(operand, name, ids)
-                place = link.source, link.target, link.kind
-                if link.source == link.target or place in found:
-                    continue
-                if link.kind == "saved" and operand not in labelled:
-                    link = replace(link, labelled=True)
-                    labelled.add(operand)
-                found[place] = link
-        return tuple(found.values())
+                kind = self._kind(operand, name)
+                place = ids[self._key(operand)], ids[self._key(name)], kind
+                found.setdefault(place, {}).setdefault(operand, operand not in told)
+                if kind == "saved":
+                    told.add(operand)
+        return tuple(self._link(*place, values) for place, values in found.items())
 
-    def _link(self, operand: str, name: str, ids: Mapping[Key, str]) -> Link:
-        kind: Kind = "flow"
-        if self.sides[name] in BACKWARD:
-            kind = "gradient" if self.sides[operand] in BACKWARD else "saved"
-        return Link(ids[self._key(operand)], ids[self._key(name)], kind, self.graph[operand])
+    def _kind(self, operand: str, name: str) -> Kind:
+        if self.sides[name] not in BACKWARD:
+            return "flow"
+        return "gradient" if self.sides[operand] in BACKWARD else "saved"
 
-    def _box(self, layer: str, index: int) -> LayerBox:
+    def _link(self, source: str, target: str, kind: Kind, values: Mapping[str, bool]) -> Link:
+        nodes = tuple(self.graph[name] for name in values)
+        kept = tuple(node for node in nodes if values[node.name]) if kind == "saved" else ()
+        return Link(source, target, kind, nodes, kept)
+
+    def _box(self, layer: str, cards: tuple[Card, ...]) -> LayerBox:
         node = self.homes.known.get(layer) or self.graph.nodes.get(layer)
-        return LayerBox(f"c{index}", layer, node.op.name if node else "", tuple(self.homes.made_of(layer)))
+        op = node.op.name if node is not None else ""
+        return LayerBox(layer, op, tuple(self.homes.made_of(layer)), cards)
 
-    def _caption(self) -> Iterable[str]:
+    def _caption(self) -> Iterator[str]:
         parameters = [prod(n.op.shape) for n in self.graph if isinstance(n.op, Parameter)]
-        yield f"{sum(parameters):,} parameters"
+        yield _counted(sum(parameters), "parameter")
         if self.unreached:
-            yield f"{self.unreached:,} nodes that only update states are not drawn"
+            yield f"not drawn: {_counted(self.unreached, 'node')} that only update states"
         hidden = len(self.order) - len(self.kept)
         if hidden:
-            yield f"{hidden:,} of {len(self.order):,} layers, between first and last, are not drawn"
+            yield f"not drawn one by one: {hidden:,} of {len(self.order):,} layers, in the middle"
         if self.level != "nodes":
-            yield f"{len(self.sides):,} nodes are folded into one card a layer and direction"
+            yield f"{_counted(len(self.sides), 'node')} folded into one card a layer and direction"
 
 
-def _level(nodes: int, layers: int) -> Level:
-    if nodes <= NODE_LIMIT:
-        return "nodes"
-    return "layers" if layers <= LAYER_LIMIT else "ends"
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _level(nodes: int, layers: int, most_layers: int) -> Level:
+    if layers > most_layers:
+        return "ends"
+    return "nodes" if nodes <= NODE_LIMIT else "layers"
 
 
 def _layer_order(declared: Graph, used: Iterable[str]) -> list[str]:
@@ -163,27 +172,7 @@ def _layer_order(declared: Graph, used: Iterable[str]) -> list[str]:
 def _row(source: Node, again: bool) -> Row:
     op = source.op
     if isinstance(op, Constant) and op.shape == ():
-        return Row("constant", source.name, f"= {op.array():.6g}")
+        return Row(op.name, source.name, f"= {op.array():.6g}")
     shape = shape_text(source.type.shape)
-    if isinstance(op, Parameter):
-        return Row("parameter", source.name, shape, 0 if again else prod(op.shape))
-    return Row("state" if isinstance(op, State) else op.name, source.name, shape)
-
-
-def _rows(cards: tuple[Card, ...]) -> Iterable[tuple[str, ...]]:
-    """A value beside its gradient, and those of its layer's parameters on their right."""
-    by_name = {node.name: card for card in cards for node in card.nodes}
-    wrt = {card.layer: card for card in cards if card.side == "wrt"}
-    placed: set[str] = set()
-    for card in sorted(cards, key=lambda card: card.side in BACKWARD):
-        if card.id in placed:
-            continue
-        row = [card]
-        gradients = (by_name.get(f"d_{node.name}") for node in reversed(card.nodes))
-        row += [g for g in gradients if g and g.side == "backward" and g.id not in placed][:1]
-        main = any(node.name in (card.layer, f"d_{card.layer}") for node in card.nodes)
-        if main and card.side != "wrt" and card.layer in wrt:
-            row.append(wrt.pop(card.layer))
-        ids = tuple(dict.fromkeys(other.id for other in row if other.id not in placed))
-        placed.update(ids)
-        yield ids
+    count = prod(op.shape) if isinstance(op, Parameter) and not again else 0
+    return Row(op.name, source.name, shape, count)

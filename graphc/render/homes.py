@@ -81,16 +81,19 @@ def _is_part(node: Node, graph: Graph) -> bool:
     return whole is not None and not isinstance(node.op, Source)
 
 
-def _working(homes: Homes, compiled: Graph, forward: Container[str]) -> dict[str, set[str]]:
-    """For each layer that has forward nodes: the names of their ops."""
-    found: dict[str, set[str]] = {}
+def _working(homes: Homes, compiled: Graph, forward: Container[str]) -> dict[str, str]:
+    """The layers that have forward nodes, each with the op of the node of its name."""
+    found: dict[str, str] = {}
     for node in compiled:
         if node.name in forward and not isinstance(node.op, Source):
-            found.setdefault(homes.layer(node.name), set()).add(node.op.name)
+            layer = homes.layer(node.name)
+            found.setdefault(layer, "")
+            if node.name == layer:
+                found[layer] = node.op.name
     return found
 
 
-def _merged(declared: Graph, working: Mapping[str, set[str]]) -> dict[str, str]:
+def _merged(declared: Graph, working: Mapping[str, str]) -> dict[str, str]:
     """Layers that were fused into the one that reads them, whose op then names theirs."""
     into: dict[str, str] = {}
     for node in reversed(list(declared)):
@@ -99,6 +102,6 @@ def _merged(declared: Graph, working: Mapping[str, set[str]]) -> dict[str, str]:
             continue
         user = users.pop()
         target = into.get(user, user)
-        if any(node.op.name in op for op in working.get(target, ())):
+        if node.op.name in working.get(target, ""):
             into[node.name] = target
     return dict(reversed(into.items()))

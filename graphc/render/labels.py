@@ -1,19 +1,22 @@
-"""The labels of a picture's rows, frames and heading, in DOT's HTML-like markup."""
+"""The labels of a picture's layers, blocks and heading, in DOT's HTML-like markup."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from graphc.graph import Node
 from graphc.render.cards import Line, Run, card_lines, lines_markup, muted, width
 from graphc.render.picture import Card, LayerBox, Link, Picture, Side
 from graphc.render.style import LIGHT
 from graphc.render.words import short
+from graphc.tensor_type import ITEMSIZE, Batch, count
 
 ADVANCE = 6.62
 """Points that a character of 11 points advances, in every monospaced font."""
-NARROWEST = 28
-WIDEST = 44
-"""Bounds of a column in characters.  The lower one keeps lines beside the frames' headings."""
+LEAST: Mapping[Side, int] = {"input": 0, "forward": 26, "backward": 26, "wrt": 0}
+"""Narrowest columns, in characters."""
+MOST = 46
+"""The widest column that others are stretched to."""
 
 _LEGEND = (
     ("flow", Run("values (solid)", "forward")),
@@ -25,51 +28,52 @@ _LEGEND = (
 class Labels:
     """The labels of one picture: cards of one column are equally wide, so columns are straight."""
 
-    def __init__(self, picture: Picture, within: Mapping[int, Sequence[Link]]) -> None:
-        self.lines = {card.id: card_lines(card) for card in picture.cards}
-        self.columns = self._columns(picture)
-        saved = [link for links in within.values() for link in links if link.kind == "saved"]
-        self.gap = max((len(_bytes(link)) for link in saved), default=6)
+    def __init__(self, picture: Picture, within: Mapping[str, Sequence[Link]]) -> None:
+        cards = [card for box in picture.layers for card in box.cards]
+        self.within = within
+        self.lines = {card.id: card_lines(card) for card in cards}
+        self.columns = {side: self._column(cards, side) for side in LEAST}
+        sizes = [bytes_text(link.values) for links in within.values() for link in links]
+        self.gap = max((len(size) for size in sizes), default=6)
 
-    def _columns(self, picture: Picture) -> dict[Side, int]:
-        found: dict[Side, int] = {}
-        for card in picture.cards:
-            widest = max(width(line) for line in self.lines[card.id])
-            least = NARROWEST if card.side in ("forward", "backward") else 0
-            found[card.side] = min(WIDEST, max(found.get(card.side, least), widest))
-        return found
+    def _column(self, cards: Sequence[Card], side: Side) -> int:
+        found = [width(line) for c in cards if c.side == side for line in self.lines[c.id]]
+        return min(MOST, max([LEAST[side], *found]))
 
-    def row(self, cards: Sequence[Card], links: Sequence[Link]) -> str:
-        """Cards beside each other; what flows between them stands before the one that reads."""
+    def layer(self, box: LayerBox) -> str:
+        """A layer in its frame: cards side by side, and what flows between them."""
         cells: list[str] = []
-        for card in cards:
+        for card in box.cards:
             if cells:
-                into = [line for link in links if link.target == card.id for line in self._arrow(link)]
-                space = ADVANCE * ((self.gap if len(cells) == 1 else 6) + 4)
-                cells.append(f'<td width="{space:.0f}">{_centred(into)}</td>')
-            cells.append(f"<td>{self._box(card)}</td>")
-        inner = f"<tr>{''.join(cells)}</tr>"
-        return f'<<table border="0" cellspacing="0" cellpadding="0">{inner}</table>>'
-
-    def _box(self, card: Card) -> str:
-        border = "rounded" if card.side in ("input", "forward") else "rounded,dashed"
-        size = f'width="{ADVANCE * self.columns[card.side] + 16:.0f}"' if card.side != "input" else ""
+                into = [line for link in self.within.get(card.id, ()) for line in self._arrow(link)]
+                wide = self.gap if card.side == "backward" else 6
+                cells.append(f'<td width="{ADVANCE * (wide + 3):.0f}">{_centred(into)}</td>')
+            cells.append(f"<td>{self._card(card)}</td>")
+        if len(box.cards) == 1 and box.cards[0].side == "input":
+            return f"<{self._card(box.cards[0])}>"
+        head = f'<tr><td colspan="{len(cells)}" align="left">{_heading(box).markup()}</td></tr>'
         return (
-            f'<table port="{card.id}" border="1" cellborder="0" cellspacing="0" cellpadding="6"'
+            f'<<table border="1" cellborder="0" cellspacing="0" cellpadding="6" style="rounded"'
+            f' bgcolor="{LIGHT["frame"]}" color="{LIGHT["edge"]}">'
+            f"{head}<tr>{''.join(cells)}</tr></table>>"
+        )
+
+    def _card(self, card: Card) -> str:
+        border = "rounded" if card.side in ("input", "forward") else "rounded,dashed"
+        size = (
+            f' width="{ADVANCE * self.columns[card.side] + 30:.0f}"' if card.side != "input" else ""
+        )
+        return (
+            f'<table port="{card.id}" border="1" cellborder="0" cellspacing="0" cellpadding="5"'
             f' style="{border}" bgcolor="{LIGHT[f"{card.side}-fill"]}" color="{LIGHT[card.side]}"'
-            f' {size}><tr><td align="left">{lines_markup(self.lines[card.id])}</td></tr></table>'
+            f"{size}><tr><td>{lines_markup(self.lines[card.id])}</td></tr></table>"
         )
 
     def _arrow(self, link: Link) -> list[Line]:
         if link.kind == "saved":
-            return [(Run(_bytes(link), "saved"),), (Run("." * (self.gap - 1) + ">", "saved"),)]
+            dots = "." * (self.gap - 1) + ">"
+            return [(Run(bytes_text(link.values), "saved"),), (Run(dots, "saved"),)]
         return [(Run("- - ->", "backward"),)]
-
-
-def frame_label(box: LayerBox | None) -> str:
-    """The heading of a layer: its name, or those of the layers fused into it."""
-    text = "layers not drawn" if box is None else " + ".join(short(_last(n)) for n in box.made_of)
-    return f"<{Run(text, bold=True).markup()}>"
 
 
 def block_label(name: str) -> str:
@@ -89,12 +93,22 @@ def caption_label(picture: Picture) -> str:
     return f'<<table border="0" cellspacing="0" cellpadding="2">{cells}</table>>'
 
 
-def _last(name: str) -> str:
-    return name.rpartition("/")[2]
+def bytes_text(values: Sequence[Node]) -> str:
+    """The bytes of several values as one formula: `400*N + 40 bytes`."""
+    fixed = batched = 0
+    for node in values:
+        size = count(node.type.shape)
+        if isinstance(size, Batch):
+            batched += size.factor * ITEMSIZE[node.type.dtype]
+        else:
+            fixed += size * ITEMSIZE[node.type.dtype]
+    terms = [f"{batched}*N"] if batched else []
+    return f"{' + '.join([*terms, *([str(fixed)] if fixed or not terms else [])])} bytes"
 
 
-def _bytes(link: Link) -> str:
-    return f"{link.node.type.bytes_text()} bytes"
+def _heading(box: LayerBox) -> Run:
+    names = [short(name.rpartition("/")[2]) for name in box.made_of]
+    return Run(" + ".join(names) if box.name else "layers not drawn", bold=True)
 
 
 def _centred(lines: Sequence[Line]) -> str:

@@ -25,6 +25,10 @@ PURE = "graphviz-pure"
 PURE_FORMATS = ("svg", "png")
 
 
+class LayoutTooSlow(GraphError):
+    """A picture that the renderer did not finish in its time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Renderer:
     """A program that takes DOT text; `full` when it makes pdf too."""
@@ -34,7 +38,7 @@ class Renderer:
 
 
 def find_renderer(dot: str | Path | None = None) -> Renderer | None:
-    """The renderer to use: `dot`, else the variable GRAPHC_DOT, else `dot` on PATH, else graphviz-pure.
+    """The renderer: `dot`, else the variable GRAPHC_DOT, `dot` on PATH, or graphviz-pure.
 
     None when there is none.  RendererMissing when `dot` or GRAPHC_DOT names no program.
     """
@@ -50,7 +54,7 @@ def find_renderer(dot: str | Path | None = None) -> Renderer | None:
 
 
 def need_renderer(format: Format, dot: str | Path | None = None) -> Renderer:
-    """A renderer that makes `format`; RendererMissing, with what to install, where there is none."""
+    """A renderer that makes `format`; RendererMissing, with what to install, if there is none."""
     found = find_renderer(dot)
     if found is None:
         raise RendererMissing(f"{format} needs Graphviz, and no renderer was found", hint=INSTALL)
@@ -80,7 +84,10 @@ def _pure() -> str | None:
 
 
 def run(renderer: Renderer, source: str, format: Format, seconds: float = 10) -> bytes:
-    """The laid-out picture.  GraphError, with what the renderer said, when it fails or takes too long."""
+    """The laid-out picture.
+
+    Raises LayoutTooSlow after `seconds`, GraphError with what the renderer said when it fails.
+    """
     from graphviz.backend import dot_command, execute
 
     command = dot_command.command("dot", format)
@@ -93,9 +100,9 @@ def run(renderer: Renderer, source: str, format: Format, seconds: float = 10) ->
             timeout=seconds, env=environment,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
-        raise GraphError(
+        raise LayoutTooSlow(
             f"{renderer.path.name} took longer than {seconds:.0f} s to lay the picture out",
-            hint="write .dot, and lay it out without a limit",
+            hint="write .dot, and lay it out by hand",
         ) from None
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", None) or str(error).encode()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from graphc.graph import Node
 
 Side = Literal["input", "forward", "backward", "wrt"]
+"""The columns: what is fed or computed, its gradients, those of the layer's parameters."""
 Kind = Literal["flow", "gradient", "saved"]
 REST = ""
 """The layer, which no declared one can be, that stands for those not drawn."""
@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One box: a node, the parameter gradients of a layer, or a folded layer."""
+    """One box: the nodes of one layer in one direction."""
 
     id: str
     side: Side
@@ -36,28 +36,29 @@ class Card:
     marks: tuple[str, ...] = ()
     """What the card is for: `output: scores`, `loss: loss`."""
     folded: bool = False
+    """Whether the nodes are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """An arrow from the card that makes a value to one that reads it."""
+    """An arrow from the card that makes values to one that reads them."""
 
     source: str
     target: str
     kind: Kind
-    node: Node
-    """What yields the value."""
-    labelled: bool = False
+    values: tuple[Node, ...]
+    kept: tuple[Node, ...] = ()
+    """The values saved for the backward pass that no earlier link told of."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerBox:
-    """The frame around the cards of a layer; `made_of` names those that were fused into it."""
+    """A layer with its cards from left to right; `made_of` names those fused into it."""
 
-    id: str
     name: str
     op: str
     made_of: tuple[str, ...]
+    cards: tuple[Card, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,6 @@ class Picture:
     """All that is drawn, in an order that follows the graph alone."""
 
     name: str
-    cards: tuple[Card, ...]
+    layers: tuple[LayerBox, ...]
     links: tuple[Link, ...]
-    layers: Mapping[str, LayerBox]
-    rows: tuple[tuple[str, ...], ...]
-    """Cards that stand beside each other, left to right; each card is in one row."""
     caption: tuple[str, ...]

@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from xml.etree import ElementTree
 
-from graphc.render.picture import Link, Picture
+from graphc.render.labels import bytes_text
+from graphc.render.picture import Picture
 from graphc.render.style import LIGHT, stylesheet
 from graphc.render.words import sentence, shown
 
 SVG = "http://www.w3.org/2000/svg"
 _NAMES = {colour: name for name, colour in LIGHT.items()}
+SMALLEST = 0.65
+"""The scale that a picture is not shrunk below to fit its window."""
+MOST_LINES = 12
+"""A title names at most this many nodes."""
 _WAYS = {"flow": "", "gradient": ", gradient", "saved": ", saved for backward"}
 
 
@@ -64,22 +69,19 @@ def _describe(root: ElementTree.Element, picture: Picture) -> None:
     title.tail = style.tail = "\n"
     root.set("class", "graphc")
     root.set("role", "img")
-    parts = (f"{len(picture.layers):,} layers", *picture.caption)
-    root.set("aria-label", shown(f"{picture.name}: {', '.join(parts)}"))
+    root.set("aria-label", shown(f"{picture.name}: {', '.join(picture.caption)}"))
+    # Wide pictures scroll rather than shrink to text that nobody can read.
+    natural = float(root.get("width", "0").removesuffix("pt")) * 4 / 3
+    root.set("style", f"min-width: {SMALLEST * natural:.0f}px")
 
 
 def _titles(picture: Picture) -> Iterator[tuple[str, str]]:
-    for box in picture.layers.values():
-        yield box.id, shown(f"layer {' + '.join(box.made_of)}: {box.op}")
-    cards = {card.id: card for card in picture.cards}
-    for index, row in enumerate(picture.rows):
-        nodes = [node for id in row for node in cards[id].nodes]
-        yield f"r{index}", "\n".join(sentence(node) for node in nodes[:12])
-    names = {card.id: card.nodes[-1].name for card in picture.cards}
+    cards = [card for box in picture.layers for card in box.cards]
+    layer_of = {card.id: card.layer or "layers not drawn" for card in cards}
+    for index, box in enumerate(picture.layers):
+        nodes = [node for card in box.cards for node in card.nodes]
+        yield f"r{index}", "\n".join(sentence(node) for node in nodes[:MOST_LINES])
     for index, link in enumerate(picture.links):
-        yield f"e{index}", _link_title(link, names)
-
-
-def _link_title(link: Link, names: Mapping[str, str]) -> str:
-    value = f"{link.node.type}, {link.node.type.bytes_text()} bytes"
-    return shown(f"{link.node.name} to {names[link.target]}: {value}{_WAYS[link.kind]}")
+        ways = f"{layer_of[link.source]} to {layer_of[link.target]}{_WAYS[link.kind]}: "
+        values = ", ".join(f"{node.name} {node.type}" for node in link.values[:MOST_LINES])
+        yield f"e{index}", shown(f"{ways}{values}, {bytes_text(link.values)}")

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from typing import Any
 
 from graphc.graph import Graph, Node
@@ -78,7 +77,6 @@ def _attributes(op: Op, result: TensorType | None) -> Iterator[tuple[str, str]]:
             yield key, value_text(value)
 
 
-@lru_cache(maxsize=1024)
 def empty_values(cls: type[Op]) -> Mapping[str, bool | str]:
     """The attributes that are left out where they are empty: a bool's False, a str's ""."""
     if not dataclasses.is_dataclass(cls):

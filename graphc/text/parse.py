@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from graphc.op import Op
 from graphc.ops.source import Constant
 from graphc.tensor_type import TensorType
 from graphc.text.graph import FROM_TYPE, empty_values, word_of
-from graphc.text.tokens import Reader, construct
+from graphc.text.tokens import Reader, construct, field_names
 from graphc.text.values import array_value
 
 ROOTS = ("output", "gradient", "update")
@@ -144,8 +143,7 @@ def _attributes(r: Reader) -> dict[str, Any]:
 
 def _op(cls: type[Op], type: TensorType, given: dict[str, Any]) -> Op:
     """The op, with the attributes that the text leaves out."""
-    fields = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
-    names = [f.name for f in fields]
+    names = field_names(cls)
     left_out = {name: getattr(type, name) for name in FROM_TYPE if name in names}
     unset = dict(empty_values(cls))
     if issubclass(cls, Constant) and isinstance(given.get("data"), list):

@@ -170,9 +170,7 @@ class Reader:
 
 def construct(cls: type, fields: Mapping[str, Any]) -> Any:
     """The dataclass with these fields, all of which must be there; ValueError otherwise."""
-    known: list[str] = []
-    if dataclasses.is_dataclass(cls):
-        known = [f.name for f in dataclasses.fields(cls) if f.init]
+    known = field_names(cls)
     for name in fields:
         if name not in known:
             raise ValueError(f"{cls.__name__} has no attribute {name!r}")
@@ -180,3 +178,10 @@ def construct(cls: type, fields: Mapping[str, Any]) -> Any:
         if name not in fields:
             raise ValueError(f"{cls.__name__} lacks its attribute {name!r}")
     return cls(**fields)
+
+
+def field_names(cls: type) -> tuple[str, ...]:
+    """The fields that an object of the class is made of; none for a class that is no dataclass."""
+    if not dataclasses.is_dataclass(cls):
+        return ()
+    return tuple(field.name for field in dataclasses.fields(cls) if field.init)

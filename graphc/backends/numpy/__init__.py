@@ -8,7 +8,6 @@ from graphc.backends.numpy.kernel import Call, Kernel
 from graphc.backends.numpy.linalg import LINALG
 from graphc.backends.numpy.loss import LOSS
 from graphc.backends.numpy.norm import NORM
-from graphc.backends.numpy.optim import OPTIM
 from graphc.backends.numpy.optim import OPTIM_KERNELS
 from graphc.backends.numpy.reduce import REDUCE
 from graphc.backends.numpy.shape import SHAPE
@@ -24,5 +23,4 @@ KERNELS: dict[str, Kernel] = {
     **DROPOUT,
     **LOSS,
     **OPTIM_KERNELS,
-    **OPTIM,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
 from graphc.op import Array, Op
@@ -17,10 +18,11 @@ def dropout_mask(
 ) -> Sequence[Call]:
     """1/keep_prob or 0 for each element, by Philox words."""
     assert isinstance(op, DropoutMask)
-    scale = float(number(1, out) / number(op.keep_prob, out))
+    scale = float(np.true_divide(1, number(op.keep_prob, out)))
     rows = out.reshape(len(out), -1)
     bound = threshold(op.keep_prob)
-    return (partial(_fill, rows, scale, bound, op.stream, *ins, tuple(scratch)),)
+    seed, draws = ins
+    return (partial(_fill, rows, scale, bound, op.stream, seed, draws, tuple(scratch)),)
 
 
 def _fill(

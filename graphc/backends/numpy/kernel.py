@@ -22,8 +22,6 @@ every argument for an override: 0.1 us a call.
 """
 
 
-def number(value: float, like: Array) -> np.generic:
-    """A scalar of the dtype of `like`, so that no ufunc has to convert it."""
-    scalar = like.dtype.type(value)
-    assert isinstance(scalar, np.generic)
-    return scalar
+def number(value: float, like: Array) -> Array:
+    """A number in an array without axes: a ufunc converts any other number at each call."""
+    return np.array(value, like.dtype)

@@ -28,7 +28,8 @@ def product(a: Array, b: Array, out: Array, trans_a: bool, trans_b: bool) -> Cal
 def matmul(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
     """a @ b over the last two axes, either one transposed."""
     assert isinstance(op, MatMul)
-    return (product(*ins, out, op.trans_a, op.trans_b),)
+    a, b = ins
+    return (product(a, b, out, op.trans_a, op.trans_b),)
 
 
 def affine(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
@@ -63,7 +64,7 @@ def matmul_relu_grad(
 
 LINALG: dict[str, Kernel] = {
     "matmul": matmul,
-    "affine2d": affine,
+    "affine": affine,
     "affine_relu": affine_relu,
     "matmul_relu_grad": matmul_relu_grad,
 }

@@ -90,7 +90,9 @@ def _nesterov_step(
     return calls
 
 
-def _gradient(g: Array, p: Sequence[Array], decay: np.generic, t: Array) -> tuple[Array, list[Call]]:
+def _gradient(
+    g: Array, p: Sequence[Array], decay: np.generic, t: Array
+) -> tuple[Array, list[Call]]:
     """Where g + decay*p is, and the calls that put it there; without a parameter it is g."""
     if not p:
         return g, []
@@ -185,7 +187,7 @@ def _cleared(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array])
     return [partial(out.fill, 0)]
 
 
-OPTIM: dict[str, Kernel] = {
+OPTIM_KERNELS: dict[str, Kernel] = {
     "momentum": _momentum,
     "sgd_step": _sgd_step,
     "nesterov_step": _nesterov_step,

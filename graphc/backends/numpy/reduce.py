@@ -40,7 +40,9 @@ def mean_grad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
     """dout spread, each element its equal share."""
     assert isinstance(op, MeanGrad)
     count = number(prod(out.shape[axis] for axis in op.axes), out)
-    return (partial(np.true_divide, ins[0], count, out),)
+    (dout,) = ins
+    share = dout.reshape(()) if dout.size == 1 else dout  # numbers broadcast quicker than axes of 1
+    return (partial(np.true_divide, share, count, out),)
 
 
 def max_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:

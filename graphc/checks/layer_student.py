@@ -1,0 +1,121 @@
+"""A student's pair of functions, called so that nothing they do can go unnoticed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from graphc.checks.layer_cases import Case, Spec
+from graphc.checks.layer_report import Finding
+
+Function = Callable[..., Any]
+
+
+class Raised(Exception):
+    """The student's function raised, or returned something of another form."""
+
+    def __init__(self, what: str, text: str) -> None:
+        super().__init__(text)
+        self.what = what
+
+
+class Student:
+    """A pair of functions and a case; every call gets arrays of its own."""
+
+    def __init__(
+        self, spec: Spec, forward: Function, backward: Function | None, case: Case
+    ) -> None:
+        self.spec, self.case = spec, case
+        self._forward, self._backward = forward, backward
+        self.param: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
+
+    @property
+    def has_backward(self) -> bool:
+        """Whether there is a backward function to check."""
+        return self._backward is not None
+
+    def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
+        """(out, cache), or a loss's (loss, dx); Raised for anything else."""
+        self.given = {k: np.array(v) for k, v in (arrays or self.case.arrays).items()}
+        self.param = copy.deepcopy(dict(self.case.param))
+        args = [*self.given.values(), *([self.param] if self.case.param else [])]
+        pair = "(loss, dx)" if self.spec.backward is None else "(out, cache)"
+        result = _call("forward", self._forward, *args)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise Raised("forward", f"forward gives a {type(result).__name__}, not {pair}")
+        return result[0], result[1]
+
+    def backward(self, cache: Any, dout: Any = None) -> dict[str, Any]:
+        """The gradients by name."""
+        assert self._backward is not None
+        dout = self.case.dout.copy() if dout is None else dout
+        result = _call("backward", self._backward, dout, cache)
+        names = self.spec.gradients
+        values = result if isinstance(result, (tuple, list)) else (result,)
+        if len(values) != len(names):
+            raise Raised("backward", f"backward gives {len(values)} values, not {', '.join(names)}")
+        return dict(zip(names, values, strict=True))
+
+    def results(self) -> dict[str, Any]:
+        """All that is compared, by name."""
+        out, cache = self.forward()
+        if self.spec.backward is None:
+            return {"loss": out, "dx": cache}
+        found = {"out": out}
+        for name in ("running_mean", "running_var"):
+            if name in self.case.param:
+                found[name] = self.param.get(name)
+        found = {name: copy.deepcopy(value) for name, value in found.items()}
+        return found | (self.backward(cache) if self.has_backward else {})
+
+    def overwritten(self) -> Iterator[Finding]:
+        """Arguments and caches that do not stay what they were."""
+        _, cache = self.forward()
+        given = self.given
+        for name, array in given.items():
+            if not np.array_equal(array, self.case.arrays[name]):
+                text = f"forward overwrites its argument {name}"
+                cause = "cache overwritten: work on a copy, or make a new array by an expression"
+                yield Finding(name, text, str(self.case), cause)
+                return
+        if self.has_backward:
+            yield from self._overwritten_by_backward(cache, given)
+
+    def _overwritten_by_backward(self, cache: Any, given: dict[str, Any]) -> Iterator[Finding]:
+        case, dout = str(self.case), self.case.dout.copy()
+        first = copy.deepcopy(self.backward(cache, dout))
+        if not np.array_equal(dout, self.case.dout):
+            cause = "dout is changed in place; work on a copy"
+            yield Finding("dout", "backward overwrites its argument dout", case, cause)
+        again = self.backward(cache)
+        kept = all(np.array_equal(given[k], self.case.arrays[k]) for k in given)
+        if not kept or not _equal(first, again):
+            text = "backward called twice with one cache gives two results"
+            if not kept:
+                text = "backward changes an array that the cache holds"
+            cause = "cache overwritten by backward: work on a copy of what the cache holds"
+            yield Finding("cache", text, case, cause)
+            return
+        _, cache = self.forward()
+        self.forward({k: v if v.dtype.kind == "i" else v[::-1] * 2 + 1 for k, v in given.items()})
+        if not _equal(first, self.backward(cache)):
+            text = "a second forward changes what backward makes of the first one's cache"
+            cause = "cache overwritten by forward: give each call arrays of its own"
+            yield Finding("cache", text, case, cause)
+
+
+def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return all(np.array_equal(a[name], b[name], equal_nan=True) for name in a)
+
+
+def _call(what: str, function: Function, *args: Any) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            return function(*args)
+    except Exception as error:
+        first = str(error).partition("\n")[0]
+        raise Raised(what, f"{what} raised {type(error).__name__}: {first}") from error

@@ -1,0 +1,215 @@
+"""Read a model file: what is in it is checked before it is believed, and told as its fault."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+from graphc.compiler import Recipe, check_losses, check_options
+from graphc.container import single, unpack
+from graphc.errors import GraphError, ModelFileError
+from graphc.executor import Executor
+from graphc.graph import Graph, Node
+from graphc.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
+from graphc.loc import caller_loc
+from graphc.net import Net
+from graphc.op import Array, Op
+from graphc.optim import Optimizer
+from graphc.plan import Plan
+from graphc.schedules import Schedule
+from graphc.state import state_nodes
+from graphc.text.tokens import Reader
+from graphc.text.values import value_text
+
+if TYPE_CHECKING:
+    from passes.pass_list import PassList
+
+FORMAT = 1
+"""The version that is written, and the one that is read."""
+
+STATE = "state/"
+"""What the names of the state's arrays start with."""
+
+HINT = "restore it from a backup, or save the model again"
+
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
+
+
+@contextmanager
+def _damage(model: Model, what: str) -> Iterator[None]:
+    """Whatever content that cannot be fails with, told as the file's fault."""
+    try:
+        yield
+    except (ModelFileError, UnknownOp):
+        raise
+    except _DAMAGE as error:
+        said = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
+        raise model.error(f"{what} cannot be made of it: {said}", HINT) from error
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model file says, checked as a container but not yet believed."""
+
+    where: str
+    text: str
+    notes: dict[str, Any]
+    tensors: dict[str, Array]
+
+    @classmethod
+    def read(cls, data: bytes, where: str) -> Model:
+        """Take the container apart; ModelFileError for anything but a whole one of this version."""
+        model = cls(where, "", {}, {})
+        try:
+            metadata, tensors = unpack(data)
+        except ValueError as error:
+            raise model.error(str(error), HINT) from None
+        written = metadata.get("format", "")
+        if written != f"graphc {FORMAT}":
+            raise model.error(
+                f"it is of format {written!r}, this version reads 'graphc {FORMAT}'",
+                "read it with the version of graphc that wrote it, or a newer one",
+            )
+        with _damage(model, "a model"):
+            notes = json.loads(metadata["model"], object_pairs_hook=single)
+            return cls(where, metadata["graph"], notes, tensors)
+
+    def error(self, sentence: str, hint: str) -> ModelFileError:
+        """The error for this file, at the user's line."""
+        return ModelFileError(
+            f"{self.where} is no model that can be read: {sentence}", loc=caller_loc(), hint=hint
+        )
+
+    @property
+    def kind(self) -> str:
+        """net, plan or executor."""
+        with _damage(self, "a model"):
+            return str(self.notes["kind"])
+
+    def graph(self, ops: Iterable[type[Op]]) -> Graph:
+        """The declared graph; `ops` are the user's classes."""
+        try:
+            with _damage(self, "a graph"):
+                return graph_of(GraphFile(self.text, self.notes, self.tensors), ops)
+        except UnknownOp as error:
+            name = error.path.rpartition(".")[2]
+            raise self.error(
+                f"it uses your op {error.path}", f"hand over the class: gc.load(path, ops=[{name}])"
+            ) from None
+
+    def net(self, graph: Graph) -> Net:
+        """A net that can go on being declared."""
+        with _damage(self, "a net"):
+            return Net.of(graph, self.notes["dtype"])
+
+    def plan(
+        self, graph: Graph, batch: int | None = None, optimizer: Optimizer | None = None
+    ) -> Plan:
+        """Compile as before, but for what is given here."""
+        if batch is not None or optimizer is not None:
+            check_options(graph, 1 if batch is None else batch, optimizer)
+            check_losses(graph, optimizer)
+        with _damage(self, "a plan"):
+            recipe = self._recipe(graph, self.notes["plan"], optimizer)
+            recipe = replace(recipe, batch=batch or recipe.batch)
+            check_options(graph, recipe.batch, recipe.optimizer)
+            return recipe.plan()
+
+    def _recipe(self, graph: Graph, said: Mapping[str, Any], other: Optimizer | None) -> Recipe:
+        default = default_passes()
+        without = [name for name in said["without"] if name in default.names]
+        text = said["optimizer"]
+        return Recipe(
+            graph=graph,
+            batch=said["batch"],
+            wrt=_names(graph, said["wrt"]),
+            required=_names(graph, said["required"]),
+            optimizer=other if other is not None or text is None else _optimizer(text),
+            passes=default.without(*without),
+            all_outputs=bool(said["all_outputs"]),
+        )
+
+    def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:
+        """An executor with the state of the file; `optimizer` replaced the file's."""
+        with _damage(self, "an executor"):
+            found = tensors_named(self.tensors, STATE)
+            needed = dict(plan.state_nodes)
+            if optimizer is not None:
+                found = _kept(plan, found, optimizer, self.notes["plan"]["optimizer"])
+                model = _model_states(plan)
+                needed = {k: node for k, node in needed.items() if k in found or k in model}
+            _check_state(needed, found)
+            ex = Executor(plan, seed=self.notes["seed"])
+            ex.state = found
+            return ex
+
+
+def optimizer_text(optimizer: Optimizer) -> str:
+    """The optimizer as text; GraphError where it would be read as another."""
+    text = value_text(optimizer)
+    if _optimizer(text) != optimizer:
+        raise GraphError(
+            f"{text} cannot be saved: it would be read back as another",
+            loc=caller_loc(),
+            hint="classes of optimizers and schedules are told apart by their names",
+        )
+    return text
+
+
+def _optimizer(text: str) -> Optimizer:
+    classes = {cls.__name__: cls for base in (Schedule, Optimizer) for cls in _descendants(base)}
+    return cast(Optimizer, Reader(text, classes).value())
+
+
+def _descendants(cls: type[Any]) -> list[type[Any]]:
+    children: list[type[Any]] = cls.__subclasses__()
+    return [cls, *(deeper for child in children for deeper in _descendants(child))]
+
+
+def default_passes() -> PassList:
+    """What a plan is compiled with unless the user says otherwise."""
+    from graphc.own_passes import own_passes
+
+    passes: PassList = own_passes().DEFAULT
+    return passes
+
+
+def _names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(graph[name].name for name in names)
+
+
+def _model_states(plan: Plan) -> set[str]:
+    """The states that the plan would have without an optimizer."""
+    programs = [plan.programs[name] for name in ("infer", "grad") if name in plan.programs]
+    return set(state_nodes([plan.declared, *(program.graph for program in programs)]))
+
+
+def _kept(
+    plan: Plan, found: Mapping[str, Array], optimizer: Optimizer, before: str | None
+) -> dict[str, Array]:
+    """The states that hold on under another optimizer."""
+    same = before is not None and before.partition("(")[0] == type(optimizer).__name__
+    own = {name for name in plan.state_nodes if not name.startswith("hyper.")}
+    names = own if same else _model_states(plan)
+    return {name: array for name, array in found.items() if name in names}
+
+
+def _check_state(nodes: Mapping[str, Node], found: Mapping[str, Array]) -> None:
+    """ValueError unless these are the arrays of the states, in their dtypes and shapes."""
+    odd = sorted(found.keys() ^ nodes.keys())
+    if odd:
+        raise ValueError(f"the file and the plan do not both have the state {odd[0]!r}")
+    for name, node in nodes.items():
+        if (node.type.dtype, node.type.shape) != (found[name].dtype.name, found[name].shape):
+            raise ValueError(f"the state {name!r} is of another type")

@@ -1,0 +1,8 @@
+"""Training by epochs: `fit`, and the history that it gives back."""
+
+from __future__ import annotations
+
+from graphc.train.fit import fit
+from graphc.train.history import History
+
+__all__ = ["History", "fit"]

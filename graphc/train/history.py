@@ -1,0 +1,68 @@
+"""What happened in each epoch, as numbers, a table, and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass
+class History:
+    """Lists with one entry an epoch.
+
+    `loss` is the mean over the rows while the weights changed, masks included; `val_loss` and
+    `metrics`, the other scalar outputs, are those of the validation data after the epoch.
+    Without validation data they are empty.  `seconds` counts an epoch and its validation.
+    """
+
+    epochs: list[int] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+
+    def add(
+        self, loss: float, seconds: float, val_loss: float | None, metrics: dict[str, float]
+    ) -> None:
+        """Note an epoch."""
+        self.epochs.append(len(self.epochs) + 1)
+        self.loss.append(loss)
+        self.seconds.append(seconds)
+        if val_loss is not None:
+            self.val_loss.append(val_loss)
+        for name, value in metrics.items():
+            self.metrics.setdefault(name, []).append(value)
+
+    def last(self) -> dict[str, float]:
+        """The numbers of the last epoch by name, without the time."""
+        return {name: values[-1] for name, values in self._columns() if values}
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw the learning curve to a PNG file, or what else the suffix says.
+
+        Raises GraphError when matplotlib is missing or the suffix is none that it draws.
+        """
+        from graphc.train.plot import plot
+
+        return plot(self, Path(path))
+
+    def __str__(self) -> str:
+        columns = [("epoch", [str(epoch) for epoch in self.epochs])]
+        columns.extend((name, [_number(v) for v in values]) for name, values in self._columns())
+        columns.append(("seconds", [f"{value:.2f}" for value in self.seconds]))
+        widths = [max(map(len, (name, *cells))) for name, cells in columns]
+        rows = [[name for name, _ in columns], *zip(*(cells for _, cells in columns), strict=True)]
+        lines = ("  ".join(f"{c:>{w}}" for c, w in zip(row, widths, strict=True)) for row in rows)
+        return "\n".join(lines)
+
+    def _columns(self) -> Iterator[tuple[str, list[float]]]:
+        yield "loss", self.loss
+        if self.val_loss:
+            yield "val_loss", self.val_loss
+        yield from self.metrics.items()
+
+
+def _number(value: float) -> str:
+    """Four digits after the point where that says anything."""
+    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"

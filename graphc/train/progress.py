@@ -1,0 +1,61 @@
+"""What is shown while training: a bar for people, lines of a log for files."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+from typing import Any
+
+LOG = logging.getLogger("graphc")
+
+
+class Progress:
+    """A bar over all rows of all epochs; or, where none is shown, a log line for each epoch.
+
+    `shown` None means: where someone watches, in a terminal or a notebook.
+    """
+
+    def __init__(self, shown: bool | None, epochs: int, rows: int) -> None:
+        self._epochs = epochs
+        self._bar: Any = None
+        if _watched() if shown is None else shown:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=epochs * rows, unit="row", unit_scale=True)
+            self._bar.set_description(f"epoch 1/{epochs}", refresh=False)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def rows(self, count: int) -> None:
+        """So many more rows were trained on."""
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def epoch(self, number: int, found: dict[str, float]) -> None:
+        """An epoch has ended with these numbers."""
+        text = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        if self._bar is None:
+            LOG.info("epoch %d/%d: %s", number, self._epochs, text)
+            return
+        self._bar.set_description(f"epoch {number}/{self._epochs}", refresh=False)
+        self._bar.set_postfix_str(text)
+
+
+def _watched() -> bool:
+    """Whether standard error is a terminal, or this is a notebook."""
+    shell = sys.modules.get("IPython")
+    running = shell.get_ipython() if shell is not None else None
+    if getattr(running, "kernel", None) is not None:
+        return True
+    return sys.stderr is not None and sys.stderr.isatty()

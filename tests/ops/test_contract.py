@@ -1,0 +1,160 @@
+"""Every op's rules and kernel say the same thing."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import tracemalloc
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+import graphc  # noqa: F401  (loads every module that defines ops)
+from graphc.backends.numpy import KERNELS
+from graphc.op import Array, Layer, Op, Source
+from graphc.ops import OPS
+from graphc.ops.gradient import Gradient
+from graphc.tensor_type import TensorType, shape_at
+from tests.ops.examples import DOUBLE, EXAMPLES, Example
+from tests.ops.harness import Bound, lowered
+
+ROWS = 5
+ALIASES = {"reshape", "stop_gradient"}
+"""Ops that need no kernel: their result is the bytes of their operand."""
+
+OP_EXAMPLES = [e for e in EXAMPLES if not isinstance(e.op, Layer)]
+CALLED = [e for e in OP_EXAMPLES if e.op.name not in ALIASES]
+
+
+def by_op(examples: Sequence[Example]) -> dict[str, list[Example]]:
+    """One test for each op, so that a failure names it."""
+    groups: dict[str, list[Example]] = {}
+    for example in examples:
+        groups.setdefault(_key(type(example.op)), []).append(example)
+    return groups
+
+
+def _key(op: type[Op]) -> str:
+    return f"layer {op.name}" if issubclass(op, Layer) else op.name
+
+
+def each(examples: Sequence[Example]) -> pytest.MarkDecorator:
+    groups = by_op(examples)
+    return pytest.mark.parametrize("examples", groups.values(), ids=groups)
+
+
+def close(found: Array, wanted: Array) -> bool:
+    if wanted.dtype.kind != "f":
+        return bool(np.array_equal(found, wanted))
+    tolerance = 1e-12 if wanted.dtype == np.float64 else 1e-5
+    scale = max(1.0, float(np.abs(wanted).max(initial=0)))
+    return bool((np.abs(found - wanted) <= tolerance * scale).all())
+
+
+def all_subclasses(cls: type[Op]) -> Iterator[type[Op]]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from all_subclasses(child)
+
+
+def test_every_op_is_in_the_table_under_a_name_of_its_own() -> None:
+    built_in = {
+        cls
+        for cls in all_subclasses(Op)
+        if dataclasses.is_dataclass(cls) and cls.__module__.startswith("graphc.ops.")
+    }
+    assert built_in == set(OPS.values())
+    assert all(_key(cls) == name for name, cls in OPS.items())
+
+
+def test_every_op_has_examples() -> None:
+    without = {name for name, cls in OPS.items() if issubclass(cls, (Source, Gradient))}
+    assert set(by_op(EXAMPLES)) == set(OPS) - without
+
+
+def test_every_op_has_a_kernel_or_needs_none() -> None:
+    ops = {name for name, cls in OPS.items() if not issubclass(cls, (Source, Layer))}
+    assert set(KERNELS) == ops - ALIASES
+    for example in OP_EXAMPLES:
+        kind = lowered(example.op, example.types, ROWS).kind
+        assert kind == ("alias" if example.op.name in ALIASES else example.op.name)
+
+
+@each(EXAMPLES)
+def test_infer_tells_the_type_of_the_reference(examples: list[Example]) -> None:
+    for example in examples:
+        inferred = example.op.infer(example.types)
+        for n in (1, ROWS):
+            ins, op = example.operands(n), example.concrete(n)
+            if isinstance(op, Layer):
+                results = [op.reference_in(ins, train) for train in (True, False)]
+            else:
+                results = [op.reference(ins)]
+            for result in results:
+                found = result.shape, result.dtype.name
+                assert found == (shape_at(inferred.shape, n), inferred.dtype), str(example)
+            concrete = [TensorType(array.shape, array.dtype.name) for array in ins]
+            assert shape_at(op.infer(concrete).shape, n) == results[0].shape, str(example)
+
+
+@each(CALLED)
+def test_kernel_equals_reference(examples: list[Example]) -> None:
+    for example in examples:
+        for n in (1, ROWS):
+            bound = Bound(example.op, example.types, n)
+            for seed in (0, 1):  # bound once, run on changing operands
+                ins = example.operands(n, seed)
+                found = bound.run(ins)
+                wanted = example.concrete(n).reference(ins)
+                assert close(found, wanted), f"{example}: {found} is not {wanted}"
+                for mine, given in zip(bound.ins, ins, strict=True):
+                    assert np.array_equal(mine, given), f"{example} writes to an operand"
+
+
+@each([e for e in CALLED if e.op.inplace])
+def test_kernel_may_write_over_the_operands_it_names(examples: list[Example]) -> None:
+    tried = 0
+    for example in examples:
+        result = example.op.infer(example.types)
+        for position in example.op.inplace:
+            if position < len(example.types) and example.types[position] == result:
+                ins = example.operands(ROWS)
+                found = Bound(example.op, example.types, ROWS, onto=position).run(ins)
+                wanted = example.concrete(ROWS).reference(ins)
+                assert close(found, wanted), f"{example} onto operand {position}"
+                tried += 1
+    assert tried
+
+
+@each(CALLED)
+def test_kernel_serves_a_batch_below_capacity(examples: list[Example]) -> None:
+    for example in examples:
+        ins = example.operands(ROWS)
+        found = Bound(example.op, example.types, ROWS, spare=9).run(ins)
+        assert close(found, example.concrete(ROWS).reference(ins)), str(example)
+
+
+MANY = 20_000
+"""Rows, for float64 arrays of 160 kB and more."""
+BUFFERS = 2 * 8192 * 8 + 4096
+"""NumPy's own pieces, of 8,192 elements, for broadcasts and casts; they do not grow."""
+
+
+@each([e for e in DOUBLE if e in CALLED])
+def test_kernel_allocates_no_array(examples: list[Example]) -> None:
+    for example in examples:
+        bound = Bound(example.op, example.types, MANY)
+        for array in bound.ins:
+            array.fill(1 if array.dtype.kind == "f" else 0)
+        for call in bound.calls:
+            call()
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for call in bound.calls:
+                call()
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < BUFFERS, f"{example} allocates {peak} bytes"

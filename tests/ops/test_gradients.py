@@ -1,0 +1,150 @@
+"""Gradients of every op, and gradients of those gradients, against central differences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from graphc.autodiff import vjp
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.graph import Graph
+from graphc.op import Array, Layer, Op, Source
+from graphc.ops import OPS, optim, rate
+from graphc.ops.elementwise import add, mul
+from graphc.ops.fused import Fused
+from graphc.ops.shape import StopGradient, stop_gradient
+from graphc.ops.source import Input
+from graphc.reference import evaluate
+from graphc.tensor_type import TensorType, shape_at
+from passes.specialize import Specialize
+from tests.ops.examples import DOUBLE, Example
+from tests.ops.harness import slope, worst_error
+from tests.ops.test_contract import by_op
+
+ROWS = 5
+BOUND = 1e-6
+
+
+def has_gradient(op: Op | type[Op]) -> bool:
+    cls = op if isinstance(op, type) else type(op)
+    return not issubclass(cls, Fused) and cls.__module__ not in (optim.__name__, rate.__name__)
+
+
+def smooth_enough(example: Example) -> bool:
+    """Whether differences can tell: with many classes most probabilities are too small."""
+    sizes = (dim for type in example.types for dim in type.shape if isinstance(dim, int))
+    return max(sizes, default=1) < 50 and not isinstance(example.op, StopGradient)
+
+
+DIFFERENTIABLE = by_op([e for e in DOUBLE if has_gradient(e.op) and smooth_enough(e)])
+
+
+class Net:
+    """One op over inputs, with the nodes of derivatives that are asked for."""
+
+    def __init__(self, example: Example, train: bool) -> None:
+        b = Builder("one op")
+        b.locs = ()
+        self.names = [f"in{i}" for i in range(len(example.types))]
+        ins = [
+            b.apply(Input(t.shape, t.dtype), name=name)
+            for name, t in zip(self.names, example.types, strict=True)
+        ]
+        b.outputs["out"] = b.apply(example.op, *ins, name="out").name
+        graph = Specialize(train)(b.graph()) if isinstance(example.op, Layer) else b.graph()
+        self.b = Builder.extending(graph)
+        self.out = self.b.value(self.b.outputs["out"])
+        self.wrt = [n for n, t in zip(self.names, example.types, strict=True) if t.is_float]
+
+    def feed(self, name: str, type: TensorType) -> Value:
+        return self.b.apply(Input(type.shape, type.dtype), name=name)
+
+    def differentiate(self, of: Value, cotangent: str, prefix: str) -> dict[str, Value]:
+        wrt = [*self.wrt, *(n for n in ("cotangent",) if n in self.b.nodes and n != cotangent)]
+        return vjp(self.b, {of.name: self.feed(cotangent, of.type)}, wrt, prefix)
+
+
+def run(graph: Graph, name: str, feeds: Mapping[str, Array]) -> Array:
+    """One node's value, without computing what it does not need."""
+    needed = graph.upstream([name])
+    part = Graph(graph.name, (node for node in graph if node.name in needed))
+    return evaluate(part, feeds, {}, ROWS)[name]
+
+
+def worst_slope(
+    graph: Graph, of: str, cotangent: str, found: Mapping[str, Value], feeds: dict[str, Array]
+) -> dict[str, float]:
+    """For each operand the worst error of its gradient; what is not found counts as zero."""
+    errors = {}
+    for name, x in feeds.items():
+        if x.dtype != np.float64 or name == cotangent:
+            continue
+
+        def value(moved: Array, name: str = name) -> Array:
+            return run(graph, of, {**feeds, name: moved})
+
+        numeric = slope(value, x, feeds[cotangent])
+        ours = run(graph, found[name].name, feeds) if name in found else np.zeros_like(x)
+        errors[name] = worst_error(ours, numeric)
+    return errors
+
+
+def check(example: Example, train: bool, second: bool) -> None:
+    net = Net(example, train)
+    rng = np.random.default_rng(7)
+    feeds = dict(zip(net.names, example.operands(ROWS), strict=True))
+    feeds["cotangent"] = rng.standard_normal(shape_at(net.out.shape, ROWS))
+    first = net.differentiate(net.out, "cotangent", "d_")
+    if not second:
+        errors = worst_slope(net.b.graph(), net.out.name, "cotangent", first, feeds)
+        assert max(errors.values(), default=0.0) <= BOUND, f"{example}: {errors}"
+        return
+    for name, gradient in first.items():
+        again = net.differentiate(gradient, f"v_{name}", f"dd_{name}_")
+        upper = {**feeds, f"v_{name}": rng.standard_normal(shape_at(gradient.shape, ROWS))}
+        errors = worst_slope(net.b.graph(), gradient.name, f"v_{name}", again, upper)
+        assert max(errors.values(), default=0.0) <= BOUND, f"{example} by {name}: {errors}"
+
+
+def modes(op: Op) -> Sequence[bool]:
+    return (True, False) if isinstance(op, Layer) else (False,)
+
+
+@pytest.mark.parametrize("examples", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
+def test_gradient(examples: list[Example]) -> None:
+    for example in examples:
+        if example.op.infer(example.types).is_float:
+            for train in modes(example.op):
+                check(example, train, second=False)
+
+
+@pytest.mark.parametrize("examples", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
+def test_second_order(examples: list[Example]) -> None:
+    for example in examples:
+        if example.op.infer(example.types).is_float:
+            for train in modes(example.op):
+                check(example, train, second=True)
+
+
+def test_every_other_op_is_one_that_says_that_it_has_no_gradient() -> None:
+    without = {name for name, cls in OPS.items() if not has_gradient(cls)}
+    sources = {name for name, cls in OPS.items() if issubclass(cls, Source)}
+    assert set(DIFFERENTIABLE) == set(OPS) - without - sources - {"stop_gradient", "layer grad"}
+    for example in DOUBLE:
+        if example.op.name in without and example.op.infer(example.types).is_float:
+            net = Net(example, train=False)
+            with pytest.raises(GraphError, match="has no gradient rule|is not differentiated"):
+                net.differentiate(net.out, "cotangent", "d_")
+
+
+def test_no_gradient_flows_through_stop_gradient() -> None:
+    b = Builder("net")
+    x = b.apply(Input((3,), "float64"), name="x")
+    y = add(mul(x, x), stop_gradient(mul(x, 100.0)))
+    dy = b.apply(Input((3,), "float64"), name="dy")
+    found = vjp(b, {y.name: dy}, ["x"])
+    feeds = {"x": np.array([1.0, 2.0, 3.0]), "dy": np.ones(3)}
+    assert np.array_equal(run(b.graph(), found["x"].name, feeds), [2.0, 4.0, 6.0])

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import graphc as gc
+from graphc.graph import Graph
+from graphc.ops.reduce import BroadcastTo
+from graphc.ops.shape import Cast
+from graphc.ops.source import Constant
+from graphc.reference import evaluate
+from passes.dead_code import dead_code
+from passes.fold_constants import fold_constants
+from tests.generate import nets
+from tests.passes.same import assert_preserved, differentiated, frozen, specialized
+
+BEFORE = """\
+graph net
+x: float32[N, 6] = input()
+constant_1: float32[] = constant()  data=[0.0]
+exp_1: float32[] = exp(constant_1)
+mul_1: float32[N, 6] = mul(x, exp_1)
+reshape_1: float32[N, 2, 3] = reshape(mul_1)
+neg_1: float32[N, 2, 3] = neg(reshape_1)
+neg_2: float32[N, 2, 3] = neg(neg_1)
+y: float32[N, 3, 2] = reshape(neg_2)
+output y = y
+"""
+
+AFTER = """\
+graph net
+x: float32[N, 6] = input()
+y: float32[N, 3, 2] = reshape(x)
+output y = y
+"""
+
+
+def test_golden() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 6))
+    h = x * gc.exp(net.constant(0.0))
+    h = gc.neg(gc.neg(gc.reshape(h, (gc.N, 2, 3))))
+    net.output("y", gc.reshape(h, (gc.N, 3, 2), name="y"))
+    assert str(net.graph()) == BEFORE
+    assert str(dead_code(fold_constants(net.graph()))) == AFTER
+
+
+Make = Callable[[gc.Value], gc.Value]
+GONE: dict[str, Make] = {
+    "x * 1": lambda x: x * 1,
+    "1 * x": lambda x: 1 * x,
+    "x / 1": lambda x: x / 1,
+    "x - 0": lambda x: x - 0,
+    "x ** 1": lambda x: x**1,
+    "-(-x)": lambda x: gc.neg(gc.neg(x)),
+    "x[:]": lambda x: gc.reshape(x, x.shape),
+    "cast to the own dtype": lambda x: gc.apply(Cast("float32"), x),
+    "transposed twice": lambda x: gc.transpose(gc.transpose(x, (1, 0, 2)), (1, 0, 2)),
+    "broadcast to the own shape": lambda x: gc.apply(BroadcastTo(x.shape), x),
+    "joined with nothing": lambda x: gc.concat([x], 1),
+    "sliced whole": lambda x: x[:, 0:2],
+}
+KEPT: dict[str, Make] = {
+    "x + 0, which makes 0.0 of -0.0": lambda x: x + 0,
+    "x - -0.0": lambda x: x - (-0.0),
+    "x * 2": lambda x: x * 2,
+    "1 / x": lambda x: 1 / x,
+    "0 - x": lambda x: 0 - x,
+    "a gradient is stopped": gc.stop_gradient,
+}
+
+
+def folded(make: Make) -> tuple[Graph, Graph]:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 2, 3))
+    net.output("y", make(x))
+    graph = net.graph()
+    return graph, dead_code(fold_constants(graph))
+
+
+@pytest.mark.parametrize("make", GONE.values(), ids=GONE)
+def test_what_changes_no_bit_is_left_out(make: Make) -> None:
+    _, after = folded(make)
+    assert after.outputs["y"] == "x"
+
+
+@pytest.mark.parametrize("make", KEPT.values(), ids=KEPT)
+def test_what_may_change_a_bit_stays(make: Make) -> None:
+    _, after = folded(make)
+    assert after.outputs["y"] != "x"
+
+
+@given(st.lists(st.floats(width=32), min_size=6, max_size=6))
+def test_identities_keep_every_bit_of_any_number(numbers: list[float]) -> None:
+    x = np.array(numbers, np.float32).reshape(1, 2, 3)
+    for name, make in GONE.items():
+        graph, _ = folded(make)
+        with np.errstate(all="ignore"):
+            y = evaluate(graph, {"x": x}, {}, 1)[graph.outputs["y"]]
+        kept = np.isnan(x) & np.isnan(y) | (x.view(np.int32) == y.view(np.int32))
+        assert kept.all(), name  # the payload of a NaN is nobody's number
+
+
+def test_one_broadcast_up_by_ones_stays() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 1))
+    net.output("y", x * net.constant(np.ones((1, 3), np.float32)))
+    graph = net.graph()
+    assert fold_constants(graph) is graph
+
+
+def test_two_transposes_become_one() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (2, 3, 5))
+    net.output("y", gc.transpose(gc.transpose(x, (2, 0, 1)), (0, 2, 1), name="y"))
+    after = dead_code(fold_constants(net.graph()))
+    assert str(after["y"].op) == "Transpose(axes=(2, 1, 0))"
+    assert after["y"].inputs == ("x",)
+
+
+def test_large_results_are_not_folded() -> None:
+    net = gc.Net("net")
+    small = net.constant(np.ones((1, 50), np.float32))
+    x = net.input("x", (50, 50))
+    net.output("y", x + gc.broadcast_to(small, (50, 50)))
+    net.output("z", gc.exp(net.constant(np.zeros((50, 50), np.float32)), name="z"))
+    after = fold_constants(net.graph())
+    assert after["broadcast_to_1"].op.name == "broadcast_to"
+    assert isinstance(after["z"].op, Constant)
+
+
+def test_results_that_depend_on_the_batch_are_not_folded() -> None:
+    net = gc.Net("net")
+    net.input("x", (gc.N,))
+    net.output("y", gc.broadcast_to(net.constant(2.0), (gc.N,)))
+    graph = net.graph()
+    assert fold_constants(graph) is graph
+
+
+def test_frozen_weights_are_folded_but_not_looked_at() -> None:
+    """New weights may come later: ones today are no reason to leave a product out."""
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 2))
+    scale = net.parameter("scale", (2,), init="ones")
+    net.output("y", x * scale + gc.exp(scale))
+    graph = frozen(net)
+    ones = Constant((2,), "float32", np.ones(2, np.float32).tobytes(), "scale")
+    graph = graph.replace({"scale": gc.Node("scale", ones, (), graph["scale"].type)})
+    after = fold_constants(graph)
+    assert after["mul_1"].op.name == "mul"
+    assert isinstance(after["exp_1"].op, Constant)
+    assert after["exp_1"].op.label == "exp_1"
+
+
+@settings(max_examples=30, deadline=None)
+@given(net=nets())
+def test_random_graphs_keep_every_bit(net: gc.Net) -> None:
+    assert_preserved(fold_constants, specialized(net), 3)
+    assert_preserved(fold_constants, differentiated(net), 2)
+    after = assert_preserved(fold_constants, frozen(net), 2)
+    assert fold_constants(after) is after

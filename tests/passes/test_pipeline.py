@@ -1,0 +1,133 @@
+"""run_passes: every pass is verified, timed, recorded and named; PassList: passes on and off."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+
+import graphc as gc
+import passes
+from graphc.graph import Graph, Node
+from graphc.ops.select import Relu
+from graphc.tensor_type import TensorType
+from passes.pipeline import graph_pass, name_of, preserves_of, run_passes
+from passes.specialize import Specialize
+from tests.generate import nets, random_feeds, random_state
+from tests.passes.same import assert_equal_results, results, specialized, training_passes
+
+OPTIONAL = [name for name in dict.fromkeys(passes.DEFAULT.names) if name not in passes.REQUIRED]
+
+
+def small() -> Graph:
+    net = gc.Net("small")
+    net.output("y", gc.relu(net.input("x", (gc.N, 3)), name="y"))
+    return net.graph()
+
+
+def same(graph: Graph) -> Graph:
+    return graph
+
+
+def test_records_every_pass_in_order() -> None:
+    graph = small()
+    seen: list[tuple[str, Graph]] = []
+    chosen = [Specialize(train=False), same]
+    result, records = run_passes(graph, chosen, after=lambda n, g: seen.append((n, g)))
+    assert [record.name for record in records] == ["specialize", "same"]
+    assert [(record.name, record.graph) for record in records] == seen
+    assert records[-1].graph is result
+    assert all(record.seconds >= 0 for record in records)
+
+
+def test_a_plain_function_is_approximate_and_has_its_name() -> None:
+    assert (name_of(same), preserves_of(same)) == ("same", "approximate")
+    declared = graph_pass(preserves="bitwise")(same)
+    assert (name_of(declared), preserves_of(declared)) == ("same", "bitwise")
+    assert preserves_of(Specialize(True)) == "bitwise"
+
+
+def test_a_broken_graph_is_told_with_the_name_of_the_pass() -> None:
+    def narrow(graph: Graph) -> Graph:
+        wrong = TensorType((gc.N, 2), "float32")
+        return graph.replace({"y": Node("y", Relu(), ("x",), wrong)})
+
+    with pytest.raises(gc.GraphError) as caught:
+        run_passes(small(), [narrow])
+    assert str(caught.value) == "'y' has type float32[N, 2], its op infers float32[N, 3]"
+    assert caught.value.__notes__ == ["in pass 'narrow'"]
+
+
+def test_any_exception_keeps_its_type_and_gets_a_note() -> None:
+    def fails(graph: Graph) -> Graph:
+        raise KeyError("h")
+
+    with pytest.raises(KeyError) as caught:
+        run_passes(small(), [same, fails])
+    assert caught.value.__notes__ == ["in pass 'fails'"]
+
+
+def test_a_pass_without_result_is_refused() -> None:
+    def forgets(graph: Graph) -> None:
+        graph.replace({})
+
+    with pytest.raises(gc.GraphError, match="pass 'forgets' gave NoneType, not a Graph"):
+        run_passes(small(), [forgets])  # type: ignore[list-item]
+
+
+def test_without_leaves_out_every_occurrence() -> None:
+    assert passes.DEFAULT.names.count("cse") == 2
+    assert "cse" not in passes.without("cse").names
+    assert "cse" not in passes.without("fuse_affine_relu", "cse").names
+
+
+def test_after_and_before_insert_once() -> None:
+    names = passes.after("cse", same).names
+    assert names[:3] == ("specialize", "cse", "same")
+    assert names.count("same") == 1
+    assert passes.before("cse", same).names[:3] == ("specialize", "same", "cse")
+
+
+def test_required_passes_stay() -> None:
+    with pytest.raises(gc.GraphError) as caught:
+        passes.without("backward")
+    assert str(caught.value) == (
+        "pass 'backward' is required\n"
+        "  hint: these can be left out: cse, fold_constants, share_batchnorm_statistics, "
+        "fold_batchnorm, fuse_affine_relu"
+    )
+
+
+@pytest.mark.parametrize("call", [passes.without, lambda name: passes.after(name, same)])
+def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
+    with pytest.raises(gc.GraphError) as caught:
+        call("fuse")  # type: ignore[operator]
+    assert str(caught.value) == (
+        "there is no pass 'fuse'\n"
+        "  hint: the passes are specialize, cse, fold_constants, dead_code, backward, update, "
+        "share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu"
+    )
+
+
+def test_only_functions_are_inserted() -> None:
+    with pytest.raises(gc.GraphError, match="3 is no pass"):
+        passes.after("cse", 3)  # type: ignore[arg-type]
+
+
+def test_slots_are_filled_or_left_out() -> None:
+    filled = passes.DEFAULT.fill({"specialize": Specialize(False), "update": None})
+    assert name_of(filled[0]) == "specialize"
+    assert "backward" not in map(name_of, filled)
+    assert all(callable(step) for step in filled)
+
+
+@settings(max_examples=25, deadline=None)
+@given(net=nets())
+def test_each_optional_pass_off_and_all_off_give_equal_results(net: gc.Net) -> None:
+    graph = net.graph()
+    default = training_passes(graph)
+    feeds, state = random_feeds(graph, 3), random_state(specialized(net))
+    wanted = results(run_passes(graph, default)[0], feeds, state, 3)
+    for off in [*([name] for name in OPTIONAL), OPTIONAL]:
+        chosen = [step for step in default if name_of(step) not in off]
+        found = results(run_passes(graph, chosen)[0], feeds, state, 3)
+        assert_equal_results(wanted, found)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from hypothesis import given, settings
+
+import graphc as gc
+from graphc.graph import Graph
+from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain
+from graphc.tensor_type import Dim
+from passes.backward import Backward
+from passes.share_batchnorm_statistics import share_batchnorm_statistics
+from tests.generate import nets
+from tests.passes.same import assert_preserved, differentiated, specialized
+
+BEFORE = """\
+bn: float32[N, 3] = batchnorm_train(x, bn.gamma, bn.beta)  eps=1e-05
+d_x: float32[N, 3] = batchnorm_dx(x, bn.gamma, d_bn)  eps=1e-05
+d_bn.gamma: float32[3] = batchnorm_dgamma(x, d_bn)  eps=1e-05
+d_bn.beta: float32[3] = sum(d_bn)  axes=(0,)
+"""
+
+AFTER = """\
+bn: float32[N, 3] = normalize(x, bn.mean, bn.var, bn.gamma, bn.beta)  eps=1e-05
+d_bn.gamma: float32[3] = normalize_dgamma(x, bn.mean, bn.var, d_bn)  eps=1e-05
+d_bn.beta: float32[3] = sum(d_bn)  axes=(0,)
+d_x: float32[N, 3] = normalize_dx(x, bn.mean, bn.var, bn.gamma, d_bn, \
+d_bn.gamma, d_bn.beta)  eps=1e-05
+"""
+
+SHOWN = ("bn: ", "d_x", "d_bn.gamma", "d_bn.beta")
+
+
+def normalized(*shape: Dim, twice: bool = False) -> gc.Net:
+    net = gc.Net("net")
+    x = net.input("x", shape)
+    h = gc.batchnorm(x, name="bn")
+    if twice:
+        h = h + gc.batchnorm(x, name="other")
+    net.loss("loss", gc.mean(gc.tanh(h)))
+    return net
+
+
+def shown(graph: Graph) -> str:
+    lines = str(graph).splitlines(keepends=True)
+    return "".join(line for line in lines if line.startswith(SHOWN))
+
+
+def gradients_of_inputs(net: gc.Net, *wrt: str) -> Graph:
+    return Backward(("loss",), wrt)(specialized(net))
+
+
+def kinds(graph: Graph) -> set[type]:
+    return {type(node.op) for node in graph}
+
+
+def test_golden() -> None:
+    graph = gradients_of_inputs(normalized(gc.N, 3), "x", "bn.gamma", "bn.beta")
+    assert shown(graph) == BEFORE
+    assert shown(share_batchnorm_statistics(graph)) == AFTER
+
+
+def test_sums_that_nobody_asked_for_are_made() -> None:
+    graph = gradients_of_inputs(normalized(gc.N, 3), "x")
+    after = assert_preserved(share_batchnorm_statistics, graph, 4)
+    assert after["d_x"].inputs[-2:] == ("d_x.dgamma", "d_x.dbeta")
+
+
+def test_without_statistics_it_stays() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3))
+    gamma, beta = net.parameter("gamma", (3,)), net.parameter("beta", (3,))
+    net.loss("loss", gc.mean(gc.apply(BatchNormTrain(1e-5), x, gamma, beta)))
+    graph = differentiated(net)
+    assert share_batchnorm_statistics(graph) is graph
+
+
+def test_statistics_of_another_value_do_not_count() -> None:
+    net = gc.Net("net")
+    x, other = net.input("x", (gc.N, 3)), net.input("other", (gc.N, 3))
+    mean = gc.mean(other, 0)
+    gc.mean((x - mean) ** 2, 0)
+    gamma, beta = net.parameter("gamma", (3,)), net.parameter("beta", (3,))
+    net.output("y", gc.apply(BatchNormTrain(1e-5), x, gamma, beta))
+    graph = net.graph()
+    assert share_batchnorm_statistics(graph) is graph
+
+
+def test_two_layers_on_one_value_share_its_statistics() -> None:
+    graph = gradients_of_inputs(normalized(gc.N, 3, twice=True), "x", "bn.gamma", "other.gamma")
+    after = assert_preserved(share_batchnorm_statistics, graph, 5)
+    assert kinds(after).isdisjoint({BatchNormTrain, BatchNormDx, BatchNormDgamma})
+    assert after["other"].inputs[1:3] == ("bn.mean", "bn.var")
+
+
+def test_images() -> None:
+    graph = gradients_of_inputs(normalized(gc.N, 3, 2, 2), "x", "bn.gamma", "bn.beta")
+    after = assert_preserved(share_batchnorm_statistics, graph, 2)
+    assert kinds(after).isdisjoint({BatchNormTrain, BatchNormDx, BatchNormDgamma})
+
+
+@settings(max_examples=40, deadline=None)
+@given(net=nets())
+def test_random_graphs_keep_their_results(net: gc.Net) -> None:
+    after = assert_preserved(share_batchnorm_statistics, differentiated(net), 3)
+    assert kinds(after).isdisjoint({BatchNormTrain, BatchNormDx, BatchNormDgamma})
+    assert share_batchnorm_statistics(after) is after

@@ -1,0 +1,121 @@
+"""The import rules: one way, no cycles, heavy libraries at one place and at first use."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted(path for folder in ("graphc", "passes") for path in (ROOT / folder).rglob("*.py"))
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+
+LAYERS = (
+    ("graphc.tensor_type", "graphc.loc", "graphc.errors"),
+    ("graphc.op", "graphc.graph", "graphc.build", "graphc.plan", "graphc.autodiff"),
+    ("graphc.ops",),
+    ("passes",),
+    ("graphc.compiler",),
+    ("graphc.train", "graphc.cli", "graphc.render", "graphc.net", "graphc.freeze"),
+)
+"""Each may import from its own row and the rows above it, not from those below."""
+
+ONLY_IN = {"networkx": "graphc/graph.py", "graphviz": "graphc/render/"}
+AT_FIRST_USE = ("networkx", "graphviz", "llvmlite", "matplotlib", "tqdm", "sklearn", "safetensors")
+
+
+def imports(path: Path, everywhere: bool) -> Iterator[str]:
+    """The modules that a file imports: when it is imported itself, or at any time."""
+    yield from _imports(ast.parse(path.read_text(encoding="utf-8")), everywhere)
+
+
+def _imports(tree: ast.AST, everywhere: bool) -> Iterator[str]:
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, "imports name the whole module"
+            assert child.module is not None
+            parts = [f"{child.module}.{alias.name}" for alias in child.names]
+            yield from (part if part in NAMES else child.module for part in parts)
+        elif everywhere or not _later(child):
+            yield from _imports(child, everywhere)
+
+
+def _later(tree: ast.AST) -> bool:
+    """Whether this code does not run when its file is imported."""
+    if isinstance(tree, ast.If) and "TYPE_CHECKING" in ast.unparse(tree.test):
+        return True
+    return isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+
+
+NAMES = {name.removesuffix(".__init__") for name in MODULES}
+AT_START = {
+    name.removesuffix(".__init__"): set(imports(path, everywhere=False))
+    for name, path in MODULES.items()
+}
+
+
+def in_layer(module: str) -> int | None:
+    for rank, names in enumerate(LAYERS):
+        if any(module == name or module.startswith(f"{name}.") for name in names):
+            return rank
+    return None
+
+
+def test_there_is_no_cycle() -> None:
+    own = {name: found & NAMES - {name} for name, found in AT_START.items()}
+    assert len(list(TopologicalSorter(own).static_order())) == len(NAMES)
+
+
+def test_imports_run_one_way() -> None:
+    for name, found in AT_START.items():
+        rank = in_layer(name)
+        for other in found:
+            below = in_layer(other)
+            if rank is not None and below is not None:
+                assert below <= rank, f"{name} imports {other}"
+
+
+def test_graphc_imports_passes_only_inside_functions() -> None:
+    for name, found in AT_START.items():
+        if name.startswith("graphc"):
+            assert not {other for other in found if other.split(".")[0] == "passes"}, name
+
+
+def test_passes_import_modules_of_graphc_never_graphc() -> None:
+    for name, path in MODULES.items():
+        if name.startswith("passes"):
+            assert "graphc" not in set(imports(path, everywhere=True)), name
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_is_imported_at_one_place(library: str) -> None:
+    for path in FILES:
+        if not path.relative_to(ROOT).as_posix().startswith(ONLY_IN[library]):
+            found = {name.split(".")[0] for name in imports(path, everywhere=True)}
+            assert library not in found, path
+
+
+@pytest.mark.parametrize("library", AT_FIRST_USE)
+def test_a_heavy_library_is_imported_at_first_use(library: str) -> None:
+    importers = {
+        name
+        for name, found in AT_START.items()
+        if library in {other.split(".")[0] for other in found}
+    }
+    loaded, queue = set[str](), ["graphc", "passes"]
+    while queue:
+        module = queue.pop()
+        if module in NAMES and module not in loaded:
+            loaded.add(module)
+            queue.extend(AT_START[module])
+    assert not importers & loaded
+
+
+def test_no_file_surprises_by_its_size() -> None:
+    for path in FILES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path

@@ -1,0 +1,322 @@
+"""The course's functions: known answers, gradients, and what they leave alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tests.student_layers as student
+from graphc import layers
+from graphc.errors import GraphError
+from graphc.net import Net
+from graphc.ops.affine import affine
+from graphc.ops.loss import softmax_loss
+from graphc.ops.reduce import sum_
+from graphc.ops.select import relu
+from graphc.reference import evaluate
+from graphc.tensor_type import N
+
+
+def numeric(f: Callable[[], Any], x: Any, dout: Any, h: float = 1e-5) -> Any:
+    """The course's numerical gradient of sum(f() * dout) with respect to x."""
+    found = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        kept = x[index]
+        x[index] = kept + h
+        high = np.array(f())
+        x[index] = kept - h
+        found[index] = ((high - f()) * dout).sum() / (2 * h)
+        x[index] = kept
+    return found
+
+
+def rel_error(x: Any, y: Any) -> float:
+    """The course's measure, with its entries below 1e-7 compared absolutely."""
+    gap, size = np.abs(x - y), np.maximum(1e-8, np.abs(x) + np.abs(y))
+    return float(np.where(np.maximum(np.abs(x), np.abs(y)) < 1e-7, gap, gap / size).max())
+
+
+# Known answers of the assignments (CS231n, inputs by linspace).
+
+
+def test_the_affine_table() -> None:
+    x = np.linspace(-0.1, 0.5, 240).reshape(2, 4, 5, 6)
+    w = np.linspace(-0.2, 0.3, 360).reshape(120, 3)
+    out, cache = layers.affine_forward(x, w, np.linspace(-0.3, 0.1, 3))
+    expected = [[1.49834967, 1.70660132, 1.91485297], [3.25553199, 3.5141327, 3.77273342]]
+    assert rel_error(out, np.array(expected)) < 1e-8
+    dx, dw, db = layers.affine_backward(out, cache)
+    assert (dx.shape, dw.shape, db.shape) == ((2, 4, 5, 6), (120, 3), (3,))
+
+
+def test_relu_by_hand() -> None:
+    out, cache = layers.relu_forward(np.linspace(-0.5, 0.5, 12).reshape(3, 4))
+    expected = np.array([[0, 0, 0, 0], [0, 0, 1 / 22, 3 / 22], [5 / 22, 7 / 22, 9 / 22, 0.5]])
+    assert rel_error(out, expected) < 1e-12
+    np.testing.assert_array_equal(layers.relu_backward(np.ones((3, 4)), cache), expected > 0)
+
+
+@pytest.mark.parametrize(("reg", "expected"), [(0.0, 3.4702243556), (1.0, 26.5948426952)])
+def test_the_two_layer_losses(reg: float, expected: float) -> None:
+    net = Net("two layers", dtype="float64")
+    x, y = net.input("x", (N, 5)), net.input("y", (N,), dtype="int64")
+    hidden = relu(affine(x, 50, name="first"))
+    scores = net.output("scores", affine(hidden, 7, name="second"))
+    net.loss("data", softmax_loss(scores, y))
+    for name in ("first.weight", "second.weight") if reg else ():
+        net.loss(f"reg {name}", 0.5 * reg * sum_(net[name] * net[name]))
+    state = {
+        "first.weight": np.linspace(-0.7, 0.3, 250).reshape(5, 50),
+        "first.bias": np.linspace(-0.1, 0.9, 50),
+        "second.weight": np.linspace(-0.3, 0.4, 350).reshape(50, 7),
+        "second.bias": np.linspace(-0.9, 0.1, 7),
+    }
+    feeds = {"x": np.linspace(-5.5, 4.5, 15).reshape(5, 3).T, "y": np.array([0, 5, 1])}
+    graph = net.graph()
+    values = evaluate(graph, feeds, state, 3)
+    loss = sum(float(values[graph.outputs[name]]) for name in graph.losses)
+    assert abs(loss - expected) < 1e-10
+    row = [11.53165108, 12.2917344, 13.05181771, 13.81190102, 14.57198434, 15.33206765, 16.09215096]
+    np.testing.assert_allclose(
+        values["scores"][0] if "scores" in values else values[graph.outputs["scores"]][0],
+        row,
+        atol=1e-8,
+    )
+
+
+def test_losses_at_the_start() -> None:
+    rng = np.random.default_rng(231)
+    x, y = 0.001 * rng.standard_normal((50, 10)), rng.integers(0, 10, 50)
+    assert layers.svm_loss(x, y)[0] == pytest.approx(9, abs=0.01)
+    assert layers.softmax_loss(x, y)[0] == pytest.approx(np.log(10), abs=0.01)
+    assert isinstance(layers.softmax_loss(x, y)[0], float)
+
+
+# Gradients, with the course's sizes and targets; the worst of 100 seeds.
+
+
+def test_affine_gradients() -> None:
+    worst = 0.0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        x, w, b = (rng.standard_normal(s) for s in ((10, 2, 3), (6, 5), (5,)))
+        dout = rng.standard_normal((10, 5))
+        _, cache = layers.affine_forward(x, w, b)
+        for array, grad in zip((x, w, b), layers.affine_backward(dout, cache), strict=True):
+            expected = numeric(lambda: student.affine_forward(x, w, b)[0], array, dout)
+            worst = max(worst, rel_error(grad, expected))
+    assert worst < 5e-8
+
+
+def test_affine_with_whole_numbers_is_exact() -> None:
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.integers(-9, 10, s) for s in ((4, 2, 3), (6, 5), (5,)))
+    dout = rng.integers(-9, 10, (4, 5))
+    out, cache = layers.affine_forward(x, w, b)
+    expected, same = student.affine_forward(x, w, b)
+    np.testing.assert_array_equal(out, expected)
+    for ours, theirs in zip(
+        layers.affine_backward(dout, cache), student.affine_backward(dout, same), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "target"),
+    [
+        (layers.svm_loss, student.svm_loss, 5e-9),
+        (layers.softmax_loss, student.softmax_loss, 2e-8),
+    ],
+)
+def test_loss_gradients(ours: Any, theirs: Any, target: float) -> None:
+    worst = 0.0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        x, y = 0.001 * rng.standard_normal((10, 10)), rng.integers(0, 10, 10)
+        loss, dx = ours(x, y)
+        assert loss == pytest.approx(theirs(x, y)[0], rel=1e-12)
+        worst = max(worst, rel_error(dx, numeric(lambda: theirs(x, y)[0], x, 1.0)))
+    assert worst < target
+
+
+def test_relu_and_sandwich_gradients() -> None:
+    rng = np.random.default_rng(231)
+    x, dout = rng.standard_normal((10, 10)), rng.standard_normal((10, 10))
+    dx = layers.relu_backward(dout, layers.relu_forward(x)[1])
+    assert rel_error(dx, numeric(lambda: np.maximum(x, 0), x, dout)) < 1e-9
+    x, w, b = (rng.standard_normal(s) for s in ((2, 3, 4), (12, 10), (10,)))
+    dout = rng.standard_normal((2, 10))
+    _, cache = layers.affine_relu_forward(x, w, b)
+    for array, grad in zip((x, w, b), layers.affine_relu_backward(dout, cache), strict=True):
+        expected = numeric(lambda: student.affine_relu_forward(x, w, b)[0], array, dout)
+        assert rel_error(grad, expected) < 1e-7
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_batchnorm_gradients(mode: str) -> None:
+    rng = np.random.default_rng(231)
+    x, dout = 5 * rng.standard_normal((4, 5)) + 12, rng.standard_normal((4, 5))
+    gamma, beta = rng.standard_normal(5), rng.standard_normal(5)
+
+    def param() -> dict[str, Any]:
+        return {"mode": mode, "running_mean": np.full(5, 11.0), "running_var": np.full(5, 20.0)}
+
+    _, cache = layers.batchnorm_forward(x, gamma, beta, param())
+    grads = layers.batchnorm_backward(dout, cache)
+    for array, grad in zip((x, gamma, beta), grads, strict=True):
+        expected = numeric(
+            lambda: student.batchnorm_forward(x, gamma, beta, param())[0], array, dout
+        )
+        assert rel_error(grad, expected) < 1e-8
+    for ours, other in zip(grads, layers.batchnorm_backward_alt(dout, cache), strict=True):
+        np.testing.assert_array_equal(ours, other)
+
+
+def test_batchnorm_running_statistics() -> None:
+    rng = np.random.default_rng(0)
+    param: dict[str, Any] = {"mode": "train"}
+    same: dict[str, Any] = {"mode": "train", "running_mean": 0.0, "running_var": 0.0}
+    gamma, beta = np.array([1.0, 2.0, 3.0]), np.array([11.0, 12.0, 13.0])
+    for _ in range(50):
+        x = rng.standard_normal((200, 3)) @ rng.standard_normal((3, 3))
+        out, _ = layers.batchnorm_forward(x, gamma, beta, param)
+        student.batchnorm_forward(x, gamma, beta, same)
+    np.testing.assert_allclose(out.mean(axis=0), beta)
+    np.testing.assert_allclose(out.std(axis=0), gamma, rtol=1e-4)
+    np.testing.assert_allclose(param["running_mean"], same["running_mean"])
+    np.testing.assert_allclose(param["running_var"], same["running_var"])
+    param["mode"], before = "test", {k: np.copy(v) for k, v in param.items()}
+    layers.batchnorm_forward(x, gamma, beta, param)
+    np.testing.assert_array_equal(param["running_mean"], before["running_mean"])
+
+
+# Dropout.
+
+
+def test_dropout_masks() -> None:
+    x = np.ones((500, 500)) * 10
+    for p in (0.25, 0.4, 0.7):
+        out, _ = layers.dropout_forward(x, {"mode": "train", "p": p})
+        assert set(np.unique(out)) == {0, 10 / p}
+        assert (out == 0).mean() == pytest.approx(1 - p, abs=0.005)
+        np.testing.assert_array_equal(layers.dropout_forward(x, {"mode": "test", "p": p})[0], x)
+
+
+def test_a_seeded_mask_repeats_and_an_unseeded_one_does_not() -> None:
+    x = np.ones((8, 8))
+    seeded: dict[str, Any] = {"mode": "train", "p": 0.5, "seed": 123}
+    first, again = (layers.dropout_forward(x, seeded)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != layers.dropout_forward(x, {**seeded, "draws": 1})[0]).any()
+    assert (first != layers.dropout_forward(x, {**seeded, "seed": 124})[0]).any()
+    free: dict[str, Any] = {"mode": "train", "p": 0.5}
+    first, again = (layers.dropout_forward(x, free)[0] for _ in range(2))
+    assert (first != again).any() and free["draws"] == 2
+
+
+def test_dropout_gradient() -> None:
+    rng = np.random.default_rng(231)
+    x, dout = rng.standard_normal((10, 10)) + 10, rng.standard_normal((10, 10))
+    param: dict[str, Any] = {"mode": "train", "p": 0.2, "seed": 123}
+    dx = layers.dropout_backward(dout, layers.dropout_forward(x, param)[1])
+    assert rel_error(dx, numeric(lambda: layers.dropout_forward(x, param)[0], x, dout)) < 1e-8
+    test = layers.dropout_forward(x, {"mode": "test", "p": 0.2})[1]
+    np.testing.assert_array_equal(layers.dropout_backward(dout, test), dout)
+
+
+# What they leave alone, and dtypes.
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 4), min_size=2, max_size=4),
+    units=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
+def test_any_rank_against_the_students(shape: list[int], units: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    width = int(np.prod(shape[1:]))
+    x, w, b = (rng.standard_normal(s) for s in (shape, (width, units), (units,)))
+    dout = rng.standard_normal((shape[0], units))
+    kept = [a.copy() for a in (x, w, b, dout)]
+    out, cache = layers.affine_relu_forward(x, w, b)
+    expected, same = student.affine_relu_forward(x, w, b)
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
+    theirs = student.affine_relu_backward(dout, same)
+    for _ in range(2):
+        for a, e in zip(layers.affine_relu_backward(dout, cache), theirs, strict=True):
+            np.testing.assert_allclose(a, e, rtol=1e-12, atol=1e-14)
+    for a, e in zip((x, w, b, dout), kept, strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+def test_float32_stays_float32() -> None:
+    x, w, b = (np.ones(s, "float32") for s in ((2, 3), (3, 4), (4,)))
+    out, cache = layers.affine_forward(x, w, b)
+    assert {a.dtype.name for a in (out, *layers.affine_backward(out, cache))} == {"float32"}
+    out, cache = layers.batchnorm_forward(
+        x, np.ones(3, "float32"), np.zeros(3, "float32"), {"mode": "train"}
+    )
+    assert out.dtype == "float32"
+
+
+# Mistakes.
+
+X = np.zeros((5, 3))
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (
+            lambda: layers.affine_forward(X, np.zeros((4, 2)), np.zeros(2)),
+            "affine_forward: x has 3 features, weight takes 4",
+        ),
+        (
+            lambda: layers.affine_forward(X, np.zeros((3, 2)), np.zeros(3)),
+            "affine_forward: bias has shape (3,), weight gives 2 units",
+        ),
+        (
+            lambda: layers.affine_backward(X, layers.affine_forward(X, X.T, np.zeros(5))[1]),
+            "affine_backward: dout has shape (5, 3), the output has (5, 5)",
+        ),
+        (
+            lambda: layers.affine_backward(X, (X, X)),
+            "affine_backward: the cache is not one that the forward function returned",
+        ),
+        (
+            lambda: layers.batchnorm_forward(X, np.ones(3), np.ones(3), {}),
+            "batchnorm_forward: mode is None, it must be 'train' or 'test'",
+        ),
+        (
+            lambda: layers.batchnorm_forward(X, np.ones(4), np.ones(3), {"mode": "train"}),
+            "batchnorm_forward: x has 3 features of float64, a parameter is float64[4]",
+        ),
+        (
+            lambda: layers.dropout_forward(X, {"mode": "train", "p": 0}),
+            "dropout_forward: p is 0, the probability to keep is 0 < p <= 1",
+        ),
+        (
+            lambda: layers.softmax_loss(X, np.zeros(5)),
+            "softmax_loss: labels are float64, softmax_loss takes class numbers",
+        ),
+        (
+            lambda: layers.svm_loss(X, np.array([0, 1, 2, 3, 0])),
+            "svm_loss: label 3 is not one of the 3 classes, 0 to 2",
+        ),
+        (
+            lambda: layers.svm_loss(X[:0], np.zeros(0, int)),
+            "svm_loss: there are no scores to take the mean of",
+        ),
+    ],
+)
+def test_mistakes_are_told(call: Callable[[], Any], sentence: str) -> None:
+    with pytest.raises(GraphError) as caught:
+        call()
+    assert caught.value.sentence == sentence
+    assert "test_layers.py" in str(caught.value)
