@@ -22,15 +22,17 @@ from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform,
 from graphc.net import Net
 from graphc.op import Layer, Op
 from graphc.ops.affine import affine
+from graphc.ops.concat import concat
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, softmax, sqrt, tanh
 from graphc.ops.gradient import grad
+from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.linalg import matmul
 from graphc.ops.loss import mse_loss, softmax_loss, svm_loss
 from graphc.ops.norm import batchnorm
-from graphc.ops.reduce import argmax, broadcast_to, mean, one_hot, pick
+from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
 from graphc.ops.select import (
@@ -46,7 +48,7 @@ from graphc.ops.select import (
     relu,
     where,
 )
-from graphc.ops.shape import cast, concat, flatten, reshape, stop_gradient, transpose
+from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
 from graphc.optim import SGD, Adam, AdamW
 from graphc.plan import Plan
 from graphc.schedules import Cosine, Step, WarmUp
@@ -89,7 +91,9 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     module: ModuleType = importlib.import_module(_LAZY[name])
-    value = module if _LAZY[name] == f"graphc.{name}" and name == "layers" else getattr(module, name)
+    value = (
+        module if _LAZY[name] == f"graphc.{name}" and name == "layers" else getattr(module, name)
+    )
     globals()[name] = value
     return value
 

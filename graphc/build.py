@@ -98,7 +98,7 @@ class Value:
         return matmul(self, other)
 
     def __getitem__(self, key: Any) -> Value:
-        from graphc.ops.shape import slice_
+        from graphc.ops.slicing import slice_
 
         return slice_(self, key)
 
@@ -287,9 +287,7 @@ class Builder:
         node = operand.node
         return _Operand(role, node.name, str(node.type), node.locs[0] if node.locs else None)
 
-    def _check_operands(
-        self, op: Op, operands: Sequence[Value], locs: tuple[Loc, ...]
-    ) -> None:
+    def _check_operands(self, op: Op, operands: Sequence[Value], locs: tuple[Loc, ...]) -> None:
         loc = locs[0] if locs else None
         for operand in operands:
             if not isinstance(operand, Value):

@@ -85,7 +85,9 @@ def expanded(op: Op, types: tuple[TensorType, ...], train: bool = False) -> Grap
         for role, type in zip(operand_names(op, len(types)), types, strict=True)
     ]
     out = (
-        op.expand(b, "out", ins, train) if isinstance(op, Layer) else b.apply(op, *ins, name="out")
+        op.expand(b, "result", ins, train)
+        if isinstance(op, Layer)
+        else b.apply(op, *ins, name="result")
     )
     b.outputs["out"] = out.name
     return b.graph()

@@ -107,13 +107,10 @@ class Graph:
 
     def upstream(self, names: Iterable[str]) -> set[str]:
         """The named nodes and all that they depend on."""
-        seen: set[str] = set()
-        stack = list(names)
-        while stack:
-            name = stack.pop()
-            if name not in seen:
-                seen.add(name)
-                stack.extend(self.nodes[name].inputs)
+        seen = set(names)
+        for name, node in reversed(self.nodes.items()):  # operands precede their users
+            if name in seen:
+                seen.update(node.inputs)
         return seen
 
     def downstream(self, names: Iterable[str]) -> set[str]:
@@ -201,12 +198,10 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
     node whose operands do not fit it or whose type is not what its op infers.
     """
     known: Mapping[str, Node] = before.nodes if before is not None else {}
+    changed = {name for name, node in graph.nodes.items() if known.get(name) is not node}
     for node in graph:
-        if known.get(node.name) is node and all(
-            known.get(operand) is graph[operand] for operand in node.inputs
-        ):
-            continue
-        _verify_node(graph, node)
+        if node.name in changed or not changed.isdisjoint(node.inputs):
+            _verify_node(graph.nodes, node)
     for state, value in graph.updates.items():
         if graph[state].type != graph[value].type:
             raise GraphError(
@@ -214,9 +209,9 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
             )
 
 
-def _verify_node(graph: Graph, node: Node) -> None:
+def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
     try:
-        inferred = node.op.infer([graph[operand].type for operand in node.inputs])
+        inferred = node.op.infer([nodes[operand].type for operand in node.inputs])
     except ValueError as error:
         raise GraphError(
             f"{node.op.name} {node.name!r}: {error}", loc=node.locs[0] if node.locs else None

@@ -30,6 +30,9 @@ class Parameters(MutableMapping[str, Array]):
             raise StateError(f"there is no parameter {name!r}", hint=f"there are {self._shown()}")
         self._state.assign({name: value})
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
     def __delitem__(self, name: str) -> None:
         raise StateError(f"parameter {name!r} belongs to the net; it cannot be deleted")
 
@@ -111,6 +114,9 @@ class Hyper(MutableMapping[str, float]):
         if name not in self._names():
             known = ", ".join(self._names()) or "none: the plan has no optimizer"
             raise StateError(f"there is no hyper-parameter {name!r}", hint=f"there are {known}")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names()
 
     def __delitem__(self, name: str) -> None:
         raise StateError(f"hyper-parameter {name!r} belongs to the optimizer; it cannot be deleted")

@@ -8,7 +8,7 @@ the state's old value, since every read in a step sees the state from before the
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.graph import Graph, Node
@@ -104,37 +104,41 @@ def _list_schedule(
     graph: Graph, waits: Mapping[str, list[str]], forward: set[str], eager: set[str]
 ) -> tuple[list[Node], set[str]]:
     """Nodes in order, and those that wait for each other for ever."""
-    position = {name: i for i, name in enumerate(graph.nodes)}
-    before, after = _dependencies(graph, waits)
-    ready = [
-        _rank(name, position, forward, eager) for name, number in before.items() if number == 0
-    ]
+    nodes = list(graph)
+    ranks = _ranks(nodes, forward, eager)
+    before, after = _dependencies(nodes, waits)
+    ready = [ranks[i] for i, number in enumerate(before) if number == 0]
     heapq.heapify(ready)
     order: list[Node] = []
     while ready:
-        name = heapq.heappop(ready)[-1]
-        order.append(graph[name])
-        for user in after.get(name, ()):
+        position = heapq.heappop(ready) % len(nodes)
+        order.append(nodes[position])
+        for user in after[position]:
             before[user] -= 1
             if before[user] == 0:
-                heapq.heappush(ready, _rank(user, position, forward, eager))
-    return order, {name for name, number in before.items() if number > 0}
+                heapq.heappush(ready, ranks[user])
+    return order, {nodes[i].name for i, number in enumerate(before) if number > 0}
+
+
+def _ranks(nodes: Sequence[Node], forward: set[str], eager: set[str]) -> list[int]:
+    """For each node a number: forward before backward, then eager first, then by position."""
+    count = len(nodes)
+    return [
+        ((node.name not in forward) * 2 + (node.name not in eager)) * count + i
+        for i, node in enumerate(nodes)
+    ]
 
 
 def _dependencies(
-    graph: Graph, waits: Mapping[str, Iterable[str]]
-) -> tuple[dict[str, int], dict[str, list[str]]]:
-    before: dict[str, int] = {}
-    after: dict[str, list[str]] = {}
-    for node in graph:
+    nodes: Sequence[Node], waits: Mapping[str, Iterable[str]]
+) -> tuple[list[int], list[list[int]]]:
+    """By position: how many others a node waits for, and who waits for it."""
+    position = {node.name: i for i, node in enumerate(nodes)}
+    before: list[int] = []
+    after: list[list[int]] = [[] for _ in nodes]
+    for i, node in enumerate(nodes):
         needs = [*node.inputs, *waits.get(node.name, ())]
-        before[node.name] = len(needs)
+        before.append(len(needs))
         for need in needs:
-            after.setdefault(need, []).append(node.name)
+            after[position[need]].append(i)
     return before, after
-
-
-def _rank(
-    name: str, position: Mapping[str, int], forward: set[str], eager: set[str]
-) -> tuple[bool, bool, int, str]:
-    return (name not in forward, name not in eager, position[name], name)

@@ -6,7 +6,8 @@
                                    ...
 
 Reverse mode over the sum of the losses.  A gradient node is named `d_<node>` and carries the
-lines of the node it belongs to.  The result's `gradients` maps each of `wrt` to its gradient.
+lines of the node it belongs to.  The result's `gradients` maps each of `wrt` to its gradient;
+before, it may map a name to the node that has taken its place, so that passes keep it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import ClassVar, Literal
 from graphc.autodiff import vjp
 from graphc.build import Builder, Value
 from graphc.errors import GraphError
-from graphc.graph import Graph
+from graphc.graph import Graph, Node
 from graphc.ops.source import Input, constant
 
 
@@ -43,11 +44,15 @@ class Backward:
             seed = self._seed(b, name, value)
             known = cotangents.get(value)
             cotangents[value] = seed if known is None else known + seed
-        found = vjp(b, cotangents, self.wrt)
+        targets = {name: graph.gradients.get(name, name) for name in self.wrt}
+        found = vjp(b, cotangents, targets.values())
         for name in self.required:
-            if name not in found:
-                raise _unreached(graph, name, self.losses)
-        b.gradients.update((name, found[name].name) for name in self.wrt if name in found)
+            if targets[name] not in found:
+                raise _unreached(graph[targets[name]], name, self.losses)
+        b.gradients.clear()
+        for name, target in targets.items():
+            if target in found:
+                b.gradients[name] = found[target].name
         return b.graph()
 
     def _seed(self, b: Builder, name: str, value: str) -> Value:
@@ -57,8 +62,7 @@ class Backward:
         return constant(b, 1.0, type.dtype, name=b.unique(f"d_{value}"))
 
 
-def _unreached(graph: Graph, name: str, losses: tuple[str, ...]) -> GraphError:
-    node = graph[name]
+def _unreached(node: Node, name: str, losses: tuple[str, ...]) -> GraphError:
     what = f"loss {losses[0]!r} does" if len(losses) == 1 else f"losses {', '.join(losses)} do"
     return GraphError(
         f"{what} not depend on {node.op.name} {name!r}, so it has no gradient",

@@ -6,7 +6,8 @@
 
 Two nodes are the same where their ops are equal and they read the same nodes, those that
 were merged before included.  The first of them stays and takes the lines of all.  Inputs,
-parameters and states are never merged: equal declarations are different arrays.
+parameters and states are never merged: equal declarations are different arrays.  Nor is a node
+that a gradient is asked of.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from graphc.graph import Graph, Node
 from graphc.loc import Loc
 from graphc.op import Op, Source
 from graphc.ops.source import Constant
+from passes.pins import pinned
 from passes.pipeline import graph_pass
 
 Key = tuple[Op, tuple[str, ...]]
@@ -28,10 +30,13 @@ def cse(graph: Graph) -> Graph:
     """The graph with equal nodes merged."""
     first: dict[Key, Node] = {}
     merged: dict[str, str] = {}
+    pins = pinned(graph)
     for node in graph:
-        if isinstance(node.op, Source) and not isinstance(node.op, Constant):
+        if node.name in pins or (isinstance(node.op, Source) and not isinstance(node.op, Constant)):
             continue
-        inputs = tuple(merged.get(operand, operand) for operand in node.inputs)
+        inputs = node.inputs
+        if merged:
+            inputs = tuple([merged.get(operand, operand) for operand in inputs])
         known = first.setdefault((node.op, inputs), node)
         if known is not node and repr(known.op) == repr(node.op):  # 0.0 equals -0.0
             merged[node.name] = known.name

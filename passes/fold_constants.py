@@ -16,15 +16,16 @@ here depends on their numbers, and what is computed from them has a label, too.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from graphc.graph import Graph, Node
-from graphc.op import Source
 from graphc.ops.source import Constant, constant_op
 from graphc.tensor_type import TensorType
-from passes.identities import simplify
+from passes.identities import KINDS, simplify
+from passes.pins import pinned
 from passes.pipeline import graph_pass
 
 SMALL = 4096
@@ -36,29 +37,43 @@ def fold_constants(graph: Graph) -> Graph:
     """The graph with constant parts computed and identities left out."""
     seen: dict[str, Node] = {}
     same: dict[str, str] = {}
+    changed: dict[str, Node | None] = {}
+    pins = pinned(graph)
     for node in graph:
-        inputs = tuple(same.get(operand, operand) for operand in node.inputs)
-        if inputs != node.inputs:
-            node = Node(node.name, node.op, inputs, node.type, node.locs)
-        operands = [seen[operand] for operand in inputs]
-        made = _folded(node, operands) or simplify(node, operands, seen)
+        made = _reading(node, same)
+        if pins and (node.name in pins or not pins.isdisjoint(node.inputs)):
+            pass  # a gradient is asked of it
+        elif isinstance(made.op, KINDS) or _reads_constant(made, seen):
+            operands = [seen[operand] for operand in made.inputs]
+            made = _folded(made, operands) or simplify(made, operands, seen)
         if made.name != node.name:
             same[node.name] = made.name
+        if made is not node:
+            changed[node.name] = made if made.name == node.name else None
         seen[node.name] = made
-    if all(seen[node.name] is node for node in graph):
-        return graph
-    kept = graph.rename_reads(same)
-    changed = {name: node if node.name == name else None for name, node in seen.items()}
-    return kept.replace(changed)
+    return graph.rename_reads(same).replace(changed) if changed else graph
+
+
+def _reading(node: Node, same: Mapping[str, str]) -> Node:
+    """The node, or one that reads what its operands equal."""
+    if not same or not any(operand in same for operand in node.inputs):
+        return node
+    inputs = tuple(same.get(operand, operand) for operand in node.inputs)
+    return Node(node.name, node.op, inputs, node.type, node.locs)
+
+
+def _reads_constant(node: Node, seen: Mapping[str, Node]) -> bool:
+    """Whether the first operand, and so perhaps every one, is a constant."""
+    return bool(node.inputs) and isinstance(seen[node.inputs[0]].op, Constant)
 
 
 def _folded(node: Node, operands: list[Node]) -> Node | None:
     """The node as a constant, where its operands are constants."""
     op = node.op
-    if not operands or isinstance(op, Source) or node.type.batched or op.at(1) is not op:
-        return None
     constants = [operand.op for operand in operands if isinstance(operand.op, Constant)]
-    if len(constants) < len(operands) or not _worth_it(node.type, operands):
+    if len(constants) < len(operands):
+        return None
+    if node.type.batched or op.at(1) is not op or not _worth_it(node.type, operands):
         return None
     try:
         with np.errstate(all="ignore"):

@@ -8,16 +8,19 @@ import numpy as np
 
 from graphc.graph import Node
 from graphc.op import Op
+from graphc.ops.concat import Concat
 from graphc.ops.elementwise import Div, Mul, Neg, Power, Sub
 from graphc.ops.reduce import BroadcastTo
-from graphc.ops.shape import Cast, Concat, Reshape, Slice, Transpose
+from graphc.ops.shape import Cast, Reshape, Transpose
+from graphc.ops.slicing import Slice
 from graphc.ops.source import Constant
+
+KINDS = Mul, Div, Sub, Neg, Power, Transpose, Slice, Reshape, BroadcastTo, Cast, Concat
+"""The ops that `simplify` knows a rewrite of."""
 
 
 def simplify(node: Node, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node:
     """The node, a simpler one of its name, or the earlier node that equals it."""
-    if not operands:
-        return node
     joined = _joined(node, operands[0])
     read = operands if joined is node else [nodes[name] for name in joined.inputs]
     equal = _equal_operand(joined.op, read, nodes)

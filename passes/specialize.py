@@ -33,11 +33,15 @@ class Specialize:
         b = Builder.like(graph)
         new: dict[str, str] = {}
         for node in graph:
-            inputs = tuple(new.get(operand, operand) for operand in node.inputs)
+            inputs = node.inputs
+            if new:
+                inputs = tuple([new.get(operand, operand) for operand in inputs])
             if isinstance(node.op, Layer):
                 made = self._expand(b, node, node.op, inputs)
                 if made != node.name:
                     new[node.name] = made
+            elif inputs == node.inputs:
+                b.insert(node)
             else:
                 b.insert(Node(node.name, node.op, inputs, node.type, node.locs))
         b.take_roots(graph, new)

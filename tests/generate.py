@@ -51,7 +51,8 @@ class _Generator:
         loss = self.r.choice((gc.softmax_loss, gc.svm_loss))
         self.net.loss("loss", loss(scores, y))
         if self.r.random() < 0.5:
-            self.net.loss("penalty", gc.mean(self.r.choice(self.pool) ** 2))
+            inner = gc.mean(self.r.choice(self.pool) ** 2)
+            self.net.loss("penalty", inner * gc.mean(scores**2))
         if self.r.random() < 0.5:
             self.net.output("inner", self.r.choice(self.pool))
 

@@ -171,7 +171,7 @@ def test_an_unbiased_batchnorm_throughout() -> None:
 def wrong_batchnorm(mistake: str) -> Any:
     def backward(dout: Any, cache: Any) -> Any:
         dx, dgamma, dbeta = student.batchnorm_backward(dout, cache)
-        xhat, std, gamma = cache
+        _, std, gamma = cache
         wrong = {
             "constants": (gamma / std * dout, dgamma, dbeta),
             "axis": (dx, dgamma, dout.sum(axis=1)),

@@ -1,4 +1,4 @@
-"""The course's functions: known answers, gradients, and what they leave alone."""
+"""The course's functions: known answers, and what they leave alone."""
 
 from __future__ import annotations
 
@@ -21,26 +21,6 @@ from graphc.ops.select import relu
 from graphc.reference import evaluate
 from graphc.tensor_type import N
 
-
-def numeric(f: Callable[[], Any], x: Any, dout: Any, h: float = 1e-5) -> Any:
-    """The course's numerical gradient of sum(f() * dout) with respect to x."""
-    found = np.zeros_like(x)
-    for index in np.ndindex(x.shape):
-        kept = x[index]
-        x[index] = kept + h
-        high = np.array(f())
-        x[index] = kept - h
-        found[index] = ((high - f()) * dout).sum() / (2 * h)
-        x[index] = kept
-    return found
-
-
-def rel_error(x: Any, y: Any) -> float:
-    """The course's measure, with its entries below 1e-7 compared absolutely."""
-    gap, size = np.abs(x - y), np.maximum(1e-8, np.abs(x) + np.abs(y))
-    return float(np.where(np.maximum(np.abs(x), np.abs(y)) < 1e-7, gap, gap / size).max())
-
-
 # Known answers of the assignments (CS231n, inputs by linspace).
 
 
@@ -49,7 +29,7 @@ def test_the_affine_table() -> None:
     w = np.linspace(-0.2, 0.3, 360).reshape(120, 3)
     out, cache = layers.affine_forward(x, w, np.linspace(-0.3, 0.1, 3))
     expected = [[1.49834967, 1.70660132, 1.91485297], [3.25553199, 3.5141327, 3.77273342]]
-    assert rel_error(out, np.array(expected)) < 1e-8
+    np.testing.assert_allclose(out, expected, rtol=1e-8)
     dx, dw, db = layers.affine_backward(out, cache)
     assert (dx.shape, dw.shape, db.shape) == ((2, 4, 5, 6), (120, 3), (3,))
 
@@ -57,7 +37,7 @@ def test_the_affine_table() -> None:
 def test_relu_by_hand() -> None:
     out, cache = layers.relu_forward(np.linspace(-0.5, 0.5, 12).reshape(3, 4))
     expected = np.array([[0, 0, 0, 0], [0, 0, 1 / 22, 3 / 22], [5 / 22, 7 / 22, 9 / 22, 0.5]])
-    assert rel_error(out, expected) < 1e-12
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
     np.testing.assert_array_equal(layers.relu_backward(np.ones((3, 4)), cache), expected > 0)
 
 
@@ -83,7 +63,7 @@ def test_the_two_layer_losses(reg: float, expected: float) -> None:
     assert abs(loss - expected) < 1e-10
     row = [11.53165108, 12.2917344, 13.05181771, 13.81190102, 14.57198434, 15.33206765, 16.09215096]
     np.testing.assert_allclose(
-        values["scores"][0] if "scores" in values else values[graph.outputs["scores"]][0],
+        values["second"][0],
         row,
         atol=1e-8,
     )
@@ -95,86 +75,6 @@ def test_losses_at_the_start() -> None:
     assert layers.svm_loss(x, y)[0] == pytest.approx(9, abs=0.01)
     assert layers.softmax_loss(x, y)[0] == pytest.approx(np.log(10), abs=0.01)
     assert isinstance(layers.softmax_loss(x, y)[0], float)
-
-
-# Gradients, with the course's sizes and targets; the worst of 100 seeds.
-
-
-def test_affine_gradients() -> None:
-    worst = 0.0
-    for seed in range(100):
-        rng = np.random.default_rng(seed)
-        x, w, b = (rng.standard_normal(s) for s in ((10, 2, 3), (6, 5), (5,)))
-        dout = rng.standard_normal((10, 5))
-        _, cache = layers.affine_forward(x, w, b)
-        for array, grad in zip((x, w, b), layers.affine_backward(dout, cache), strict=True):
-            expected = numeric(lambda: student.affine_forward(x, w, b)[0], array, dout)
-            worst = max(worst, rel_error(grad, expected))
-    assert worst < 5e-8
-
-
-def test_affine_with_whole_numbers_is_exact() -> None:
-    rng = np.random.default_rng(0)
-    x, w, b = (rng.integers(-9, 10, s) for s in ((4, 2, 3), (6, 5), (5,)))
-    dout = rng.integers(-9, 10, (4, 5))
-    out, cache = layers.affine_forward(x, w, b)
-    expected, same = student.affine_forward(x, w, b)
-    np.testing.assert_array_equal(out, expected)
-    for ours, theirs in zip(
-        layers.affine_backward(dout, cache), student.affine_backward(dout, same), strict=True
-    ):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "target"),
-    [
-        (layers.svm_loss, student.svm_loss, 5e-9),
-        (layers.softmax_loss, student.softmax_loss, 2e-8),
-    ],
-)
-def test_loss_gradients(ours: Any, theirs: Any, target: float) -> None:
-    worst = 0.0
-    for seed in range(100):
-        rng = np.random.default_rng(seed)
-        x, y = 0.001 * rng.standard_normal((10, 10)), rng.integers(0, 10, 10)
-        loss, dx = ours(x, y)
-        assert loss == pytest.approx(theirs(x, y)[0], rel=1e-12)
-        worst = max(worst, rel_error(dx, numeric(lambda: theirs(x, y)[0], x, 1.0)))
-    assert worst < target
-
-
-def test_relu_and_sandwich_gradients() -> None:
-    rng = np.random.default_rng(231)
-    x, dout = rng.standard_normal((10, 10)), rng.standard_normal((10, 10))
-    dx = layers.relu_backward(dout, layers.relu_forward(x)[1])
-    assert rel_error(dx, numeric(lambda: np.maximum(x, 0), x, dout)) < 1e-9
-    x, w, b = (rng.standard_normal(s) for s in ((2, 3, 4), (12, 10), (10,)))
-    dout = rng.standard_normal((2, 10))
-    _, cache = layers.affine_relu_forward(x, w, b)
-    for array, grad in zip((x, w, b), layers.affine_relu_backward(dout, cache), strict=True):
-        expected = numeric(lambda: student.affine_relu_forward(x, w, b)[0], array, dout)
-        assert rel_error(grad, expected) < 1e-7
-
-
-@pytest.mark.parametrize("mode", ["train", "test"])
-def test_batchnorm_gradients(mode: str) -> None:
-    rng = np.random.default_rng(231)
-    x, dout = 5 * rng.standard_normal((4, 5)) + 12, rng.standard_normal((4, 5))
-    gamma, beta = rng.standard_normal(5), rng.standard_normal(5)
-
-    def param() -> dict[str, Any]:
-        return {"mode": mode, "running_mean": np.full(5, 11.0), "running_var": np.full(5, 20.0)}
-
-    _, cache = layers.batchnorm_forward(x, gamma, beta, param())
-    grads = layers.batchnorm_backward(dout, cache)
-    for array, grad in zip((x, gamma, beta), grads, strict=True):
-        expected = numeric(
-            lambda: student.batchnorm_forward(x, gamma, beta, param())[0], array, dout
-        )
-        assert rel_error(grad, expected) < 1e-8
-    for ours, other in zip(grads, layers.batchnorm_backward_alt(dout, cache), strict=True):
-        np.testing.assert_array_equal(ours, other)
 
 
 def test_batchnorm_running_statistics() -> None:
@@ -217,16 +117,6 @@ def test_a_seeded_mask_repeats_and_an_unseeded_one_does_not() -> None:
     free: dict[str, Any] = {"mode": "train", "p": 0.5}
     first, again = (layers.dropout_forward(x, free)[0] for _ in range(2))
     assert (first != again).any() and free["draws"] == 2
-
-
-def test_dropout_gradient() -> None:
-    rng = np.random.default_rng(231)
-    x, dout = rng.standard_normal((10, 10)) + 10, rng.standard_normal((10, 10))
-    param: dict[str, Any] = {"mode": "train", "p": 0.2, "seed": 123}
-    dx = layers.dropout_backward(dout, layers.dropout_forward(x, param)[1])
-    assert rel_error(dx, numeric(lambda: layers.dropout_forward(x, param)[0], x, dout)) < 1e-8
-    test = layers.dropout_forward(x, {"mode": "test", "p": 0.2})[1]
-    np.testing.assert_array_equal(layers.dropout_backward(dout, test), dout)
 
 
 # What they leave alone, and dtypes.

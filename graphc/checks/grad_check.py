@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.build import Value
-from graphc.checks.differences import Entry, compare, indices
+from graphc.checks.differences import compare, indices
 from graphc.checks.float64 import in_float64
+from graphc.checks.grad_report import Checked, GradReport, Suspect
+from graphc.checks.op_gradient import wrong_entries
 from graphc.errors import GraphError
 from graphc.feeds import Feed, FeedCheck
 from graphc.graph import Graph, Node
-from graphc.loc import Loc, caller_loc
+from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.ops.shape import StopGradient
 from graphc.ops.source import Input, Parameter
@@ -28,78 +30,8 @@ LIMIT = 50
 """The most entries of one array that are checked."""
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What was found of one parameter or input."""
-
-    name: str
-    kind: str
-    loc: Loc | None
-    size: int
-    entries: tuple[Entry, ...]
-
-    @property
-    def worst(self) -> Entry:
-        """The entry with the largest error."""
-        return max(self.entries, key=lambda entry: entry.error)
-
-    @property
-    def sampled(self) -> bool:
-        """Whether some entries were left out."""
-        return len(self.entries) < self.size
-
-
-@dataclass(frozen=True)
-class GradReport:
-    """The result of `grad_check`; `str(report)` is for reading."""
-
-    net: str
-    checked: tuple[Checked, ...]
-    unreached: tuple[str, ...]
-    h: float
-    tolerance: float
-
-    @property
-    def ok(self) -> bool:
-        """Whether every entry agrees within the tolerance."""
-        return all(item.worst.error <= self.tolerance for item in self.checked)
-
-    @property
-    def worst(self) -> Checked:
-        """The parameter or input with the largest error."""
-        return max(self.checked, key=lambda item: item.worst.error)
-
-    def __str__(self) -> str:
-        lines = [self._headline()]
-        width = max(len(item.name) for item in self.checked)
-        for item in self.checked:
-            mark = " " if item.worst.error <= self.tolerance else "x"
-            count = f"{len(item.entries)} of {item.size} entries" if item.sampled else "all entries"
-            lines.append(f"{mark} {item.name:<{width}}  error {item.worst.error:.1e}  {count}")
-        if self.unreached:
-            lines.append(f"  no loss depends on {', '.join(self.unreached)}")
-        return "\n".join(lines)
-
-    def _headline(self) -> str:
-        how = f"central differences in float64, h = {self.h:g}"
-        if self.ok:
-            return f"grad_check {self.net!r}: ok, {len(self.checked)} gradients agree with {how}"
-        bad = sum(item.worst.error > self.tolerance for item in self.checked)
-        item, entry = self.worst, self.worst.worst
-        text = (
-            f"grad_check {self.net!r}: {bad} of {len(self.checked)} gradients disagree with {how}\n"
-            f"worst: {item.kind} {item.name!r} at {list(entry.index)}: {entry.ours:.10g} by the "
-            f"rules, {entry.numeric:.10g} by differences (error {entry.error:.1e}, "
-            f"at most {self.tolerance:.0e})"
-        )
-        if item.loc is None:
-            return text
-        source = f": {item.loc.text}" if item.loc.text else ""
-        return f"{text}\n  declared at {item.loc}{source}"
-
-
 def grad_check(
-    net: Net,
+    net: Net | Graph,
     feeds: Mapping[str, Any],
     *,
     h: float = 1e-5,
@@ -119,10 +51,10 @@ def grad_check(
     from passes.backward import Backward
     from passes.specialize import Specialize
 
-    declared = net.graph()
+    declared = net if isinstance(net, Graph) else net.graph()
     if not declared.losses:
         raise GraphError(
-            f"grad_check: net {net.name!r} has no loss",
+            f"grad_check: net {declared.name!r} has no loss",
             loc=caller_loc(),
             hint="declare one: net.loss('loss', value)",
         )
@@ -131,8 +63,9 @@ def grad_check(
     arrays, rows = _arrays(graph, feeds, state or {}, seed)
     reached = _reached(graph, names)
     if not reached:
+        what = ", ".join(names) or "anything that could be checked"
         raise GraphError(
-            f"grad_check: no loss of net {net.name!r} depends on {', '.join(names) or 'anything'}",
+            f"grad_check: no loss of net {declared.name!r} depends on {what}",
             loc=caller_loc(),
         )
     graph = Backward(losses=graph.losses, wrt=reached)(graph)
@@ -142,7 +75,8 @@ def grad_check(
         _check(graph[name], loss, values[graph.gradients[name]], h, tolerance) for name in reached
     )
     unreached = tuple(name for name in names if name not in reached)
-    return GradReport(net.name, checked, unreached, h, tolerance)
+    report = GradReport(declared.name, checked, unreached, h, tolerance)
+    return report if report.ok else replace(report, suspect=_suspect(loss.graph, values, rows))
 
 
 def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]:
@@ -230,3 +164,13 @@ def _check(node: Node, loss: _Loss, gradient: Array, h: float, tolerance: float)
     )
     kind = "input" if isinstance(node.op, Input) else "parameter"
     return Checked(node.name, kind, node.locs[0] if node.locs else None, array.size, entries)
+
+
+def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | None:
+    """The first op on the way to the losses whose rule is wrong for the values it was given."""
+    for node in graph:
+        ins = [values[name] for name in node.inputs]
+        if any(array.dtype == np.float64 for array in ins):
+            for wrong in wrong_entries(node.op.at(rows), ins, limit=10):
+                return Suspect(node, wrong)
+    return None

@@ -89,8 +89,8 @@ def apply_rule(op: Op, types: Sequence[TensorType]) -> Sequence[Value | None]:
     ins = [
         b.apply(Input(t.shape, t.dtype), name=name) for name, t in zip(names, types, strict=True)
     ]
-    out = b.apply(op, *ins, name="out")
-    dout = b.apply(Input(out.shape, out.dtype), name="dout")
+    out = b.apply(op, *ins, name="result")
+    dout = b.apply(Input(out.shape, out.dtype), name="cotangent")
     return op.grad(b, ins, out, dout)
 
 

@@ -41,15 +41,16 @@ def add_to(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Check the model and print a line for each parameter."""
     model = load_model(args.model)
-    verify(model.graph)
-    plan = compile(model.graph, batch=ROWS)
-    print(f"graph {model.graph.name!r}: ok, {len(model.graph)} nodes; it compiles")
+    graph = model.graph
+    verify(graph)
+    plan = compile(graph, batch=ROWS)
+    print(f"graph {graph.name!r}: ok, {len(graph)} nodes; it compiles")
     if args.data:
         feeds = {name: array[:ROWS] for name, array in feeds_of(plan, args.data).items()}
     else:
         feeds = random_feeds(plan)
     state = model.saved.state if model.saved is not None else None
-    report = grad_check(model.graph, feeds, wrt=plan.wrt, state=state)
+    report = grad_check(model.net, feeds, wrt=plan.parameter_names, state=state)
     print(report)
     return 0 if report.ok else 1
 

@@ -25,17 +25,22 @@ class UsersError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """A declared graph, and the executor it was saved from if it comes from a file."""
+    """A net, and the executor that was saved if it comes from a file."""
 
-    graph: Graph
+    net: Net
     saved: Executor | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """The declared graph."""
+        return self.net.graph()
 
 
 def load_model(source: str) -> Model:
     """The model that MODEL names; GraphError or UsersError where there is none."""
     path, colon, function = source.rpartition(":")
     if colon and path.endswith(".py"):
-        return Model(_net(Path(path), function).graph())
+        return Model(_net(Path(path), function))
     if source.endswith(".py"):
         raise GraphError(
             f"{source} is a file of Python: name the function that returns the net, too",
@@ -43,7 +48,7 @@ def load_model(source: str) -> Model:
         )
     _check_file(Path(source))
     saved = load(source)
-    return Model(saved.plan.declared, saved)
+    return Model(Net.of(saved.plan.declared), saved)
 
 
 def _net(path: Path, function: str) -> Net:

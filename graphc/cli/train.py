@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from graphc.cli import optional
 from graphc.cli.arguments import (
     add_model,
     add_optimizer,
@@ -13,7 +14,6 @@ from graphc.cli.arguments import (
     optimizer,
     positive,
 )
-from graphc.cli.curve import save_curve
 from graphc.cli.data import Feeds, feeds_of, split
 from graphc.cli.metrics import metrics
 from graphc.cli.model import Model, load_model
@@ -23,6 +23,7 @@ from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.own_passes import own_passes
 from graphc.serialize import load, save
+from graphc.train import fit
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
@@ -55,8 +56,6 @@ def add_to(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print the final metrics, save the model and the learning curve."""
-    from graphc.train import fit
-
     model = load_model(args.model)
     ex = _executor(args, model)
     feeds = feeds_of(ex.plan, args.data)
@@ -64,22 +63,19 @@ def run(args: argparse.Namespace) -> int:
     out = folder(args.out)
     history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed)
     _print_metrics(ex, train, held)
-    path = out / f"{ex.plan.declared.name}.gc"
-    save(path, ex)
-    print(f"wrote {path}")
-    curve = save_curve(history, out / "learning_curve.png")
-    print(f"wrote {curve}" if curve else NO_CURVE)
+    files = [
+        save(out / f"{ex.plan.declared.name}.gc", ex),
+        optional.write(out / "learning_curve.png", history.plot),
+    ]
+    print("wrote", *(str(path) for path in files if path is not None), sep="\n  ")
     return 0
-
-
-NO_CURVE = "no learning curve: it needs matplotlib, pip install 'graphc-nn[plot]'"
 
 
 def _executor(args: argparse.Namespace, model: Model) -> Executor:
     """A new executor; a saved model goes on with its optimizer unless another is named."""
     if not model.graph.losses:
         raise GraphError(
-            f"net {model.graph.name!r} has no loss to train by",
+            f"net {model.net.name!r} has no loss to train by",
             hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
         )
     saved = model.saved

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from graphc.op import Layer, Op
 from graphc.ops.affine import Affine, AffineLayer
+from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gradient import Gradient
+from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss import (
-    MseLoss,
-    SoftmaxLoss,
-    SoftmaxRows,
-    SoftmaxRowsGrad,
-    SvmLoss,
-    SvmRows,
-    SvmRowsGrad,
-)
+from graphc.ops.loss import MseLoss, SoftmaxLoss, SvmLoss
+from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
@@ -32,7 +27,7 @@ from graphc.ops.optim import (
     SquareSum,
 )
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
-from graphc.ops.reduce import Argmax, BroadcastTo, Max, Mean, MeanGrad, OneHot, Pick, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -47,7 +42,8 @@ from graphc.ops.select import (
     ReluGrad,
     Where,
 )
-from graphc.ops.shape import Cast, Concat, Reshape, Slice, SliceGrad, StopGradient, Transpose
+from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
+from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.source import Constant, Input, Parameter, State
 
 _SOURCES = (Input, Parameter, State, Constant)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from graphc.build import Builder, Value
 from graphc.op import Array, Op
-from graphc.ops.elementwise import div, lift, mul
+from graphc.ops.elementwise import div, mul
 from graphc.ops.shape import reshape
 from graphc.plan import Emitter
 from graphc.tensor_type import (
     Shape,
     TensorType,
     broadcast,
-    count,
     normal_axes,
-    normal_axis,
     shape_text,
 )
 
@@ -174,122 +172,6 @@ class BroadcastTo(Op):
         return (unbroadcast(dout, ins[0]),)
 
 
-@dataclass(frozen=True)
-class Argmax(Op):
-    """The index of the largest along an axis, the first of equals; int64, no gradient."""
-
-    roles = ("x",)
-    axis: int = -1
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        (x,) = ins
-        axis = normal_axis(self.axis, x.rank)
-        return TensorType(reduced_shape(x.shape, (axis,), keepdims=False), "int64")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0].argmax(axis=self.axis))
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch, unless the axis is the last: x with the axis moved there."""
-        x = em.type(ins[0])
-        axis = normal_axis(self.axis, x.rank)
-        if axis == x.rank - 1:
-            em.call(self.name, ins, out)
-        else:
-            moved = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis])
-            em.call(self.name, ins, out, scratch=(em.scratch(x.with_shape(moved)),))
-
-
-class ByIndex(Op):
-    """An op one of whose operands holds an index for each row."""
-
-    def call_with_places(self, em: Emitter, ins: Sequence[str], out: str, rows: TensorType) -> None:
-        """Scratch: the places the indices point to, and the row numbers."""
-        places = em.scratch(rows.with_dtype("int64"))
-        em.call(self.name, ins, out, scratch=(places, em.row_numbers(rows)))
-
-    def check_indices(self, rows: Shape, indices: TensorType) -> None:
-        """ValueError unless there is one whole number for each row."""
-        if indices.is_float:
-            raise ValueError(
-                f"the indices are {indices.dtype}, not whole numbers\n"
-                "declare them with dtype='int64', or cast them: gc.cast(y, 'int64')"
-            )
-        if indices.dtype == "bool" or indices.shape != rows:
-            raise ValueError(
-                f"the indices are {indices}, there must be one for each row {shape_text(rows)}"
-            )
-
-
-@dataclass(frozen=True)
-class OneHot(ByIndex):
-    """A new last axis of `depth`, 1 at the index and 0 elsewhere."""
-
-    name = "one_hot"
-    roles = ("indices",)
-    depth: int
-    dtype: str = "float32"
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        (indices,) = ins
-        self.check_indices(indices.shape, indices)
-        return TensorType((*indices.shape, self.depth), self.dtype)
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.eye(self.depth, dtype=self.dtype)[ins[0]]
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        return (None,)
-
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        return {0: self.depth}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        indices = em.type(ins[0])
-        self.call_with_places(em, ins, out, indices.with_shape((count(indices.shape),)))
-
-
-@dataclass(frozen=True)
-class Pick(ByIndex):
-    """From each row of scores the one at the row's index."""
-
-    roles = ("scores", "indices")
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        scores, indices = ins
-        if scores.rank != 2:
-            raise ValueError(f"scores have shape {shape_text(scores.shape)}, pick takes (N, C)")
-        self.check_indices(scores.shape[:1], indices)
-        return scores.with_shape(scores.shape[:1])
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        scores, indices = ins
-        return np.asarray(scores[np.arange(len(indices)), indices])
-
-    def grad(
-        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
-    ) -> Sequence[Value | None]:
-        scores, indices = ins
-        depth = scores.shape[1]
-        assert isinstance(depth, int)
-        hot = b.apply(OneHot(depth, scores.dtype), indices)
-        return mul(hot, reshape(dout, (dout.shape[0], 1))), None
-
-    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        width = ins[0].shape[1]
-        return {1: width} if isinstance(width, int) else {}
-
-    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        self.call_with_places(em, ins, out, em.type(out))
-
-
 def sum_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
     """The sum over an axis, several, or all."""
     return _reduce(Sum, x, axis, keepdims, name)
@@ -322,20 +204,3 @@ def _reduce(
 def broadcast_to(x: Value, shape: Shape, *, name: str | None = None) -> Value:
     """x repeated along its axes of size 1 until it has `shape`."""
     return x if x.shape == shape else x.builder.apply(BroadcastTo(shape), x, name=name)
-
-
-def argmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
-    """The index of the largest along an axis, as int64."""
-    return x.builder.apply(Argmax(axis), x, name=name)
-
-
-def one_hot(
-    indices: Value, depth: int, *, dtype: str = "float32", name: str | None = None
-) -> Value:
-    """A new last axis of `depth`, 1 at the index and 0 elsewhere."""
-    return indices.builder.apply(OneHot(depth, dtype), indices, name=name)
-
-
-def pick(scores: Value, indices: Value, *, name: str | None = None) -> Value:
-    """scores (N, C), indices (N,) -> (N,): one score from each row."""
-    return scores.builder.apply(Pick(), scores, lift("pick", indices, scores), name=name)

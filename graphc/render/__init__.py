@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from graphc.errors import GraphError, RendererMissing
 from graphc.graph import Graph
@@ -19,40 +18,19 @@ from graphc.render.layout import (
 )
 from graphc.render.picture import Picture
 
+if TYPE_CHECKING:
+    from graphc.plan import Plan
+
 FORMATS = ("svg", "png", "pdf", "dot", "html")
 PNG_DPI = 144
 
 
-class PassRecord(Protocol):
-    """A graph after a pass."""
-
-    @property
-    def name(self) -> str:
-        """The pass."""
-
-    @property
-    def graph(self) -> Graph:
-        """What it returned."""
-
-
-class Rendered(Protocol):
-    """What a plan shows of itself here."""
-
-    @property
-    def declared(self) -> Graph:
-        """The graph as the user wrote it."""
-
-    @property
-    def graphs(self) -> Mapping[str, Sequence[PassRecord]]:
-        """For each program the graph after every pass."""
-
-
-def render_plan(plan: Rendered, path: str | Path, *, dot: str | Path | None = None) -> Path:
+def render_plan(plan: Plan, path: str | Path, *, dot: str | Path | None = None) -> Path:
     """Draw a plan's training program, or its inference where there is no loss, in its layers."""
     return render_graph(plan.declared, path, backward=plan_graph(plan), dot=dot)
 
 
-def plan_graph(plan: Rendered) -> Graph:
+def plan_graph(plan: Plan) -> Graph:
     """The last graph of the program that a plan is drawn by."""
     program = next(name for name in ("grad", "step", "infer") if plan.graphs.get(name))
     return plan.graphs[program][-1].graph
@@ -104,10 +82,12 @@ def html_text(graph: Graph, *, backward: Graph | None = None, dot: str | Path | 
     return page_text(graph, shown, svg.decode())
 
 
-def notebook_svg(graph: Graph, backward: Graph | None = None) -> str | None:
-    """The SVG for a notebook; None, so that the text is shown instead, without a renderer."""
+def notebook_svg(shown: Graph | Plan) -> str | None:
+    """The SVG of a graph or plan for a notebook; None, so that its text is shown, without one."""
     try:
-        return svg_text(graph, backward=backward)
+        if isinstance(shown, Graph):
+            return svg_text(shown)
+        return svg_text(shown.declared, backward=plan_graph(shown))
     except (RendererMissing, LayoutTooSlow):
         return None
 

@@ -26,7 +26,8 @@ class Run:
 
     def markup(self) -> str:
         """The piece as HTML-like text, in which spaces keep their width."""
-        text = escape(self.text)
+        # DOT puts names for \N, \G and the like, but a doubled backslash is one as text.
+        text = escape(self.text).replace("\\", "\\\\")
         if self.bold and text:
             text = f"<b>{text}</b>"
         plain = self.colour == "ink" or not text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Literal
 
@@ -11,6 +11,7 @@ from graphc.op import Source
 from graphc.ops.source import Constant, Input, Parameter
 from graphc.render.homes import Homes
 from graphc.render.picture import REST, Card, Kind, LayerBox, Link, Picture, Row, Side
+from graphc.render.words import short
 from graphc.tensor_type import shape_text
 
 NODE_LIMIT = 1000
@@ -48,6 +49,7 @@ class _Drawing:
         self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
         self.layers = {name: self.homes.layer(name) for name in self.sides}
         self.order = _layer_order(declared, self.layers.values())
+        self.idle = [] if declared is graph else _idle(declared, self.order, self.homes)
         self.level = _level(len(self.sides), len(self.order), most_layers)
         ends = self.order[:ENDS] + self.order[-ENDS:]
         self.kept = frozenset(ends if self.level == "ends" else self.order)
@@ -145,6 +147,8 @@ class _Drawing:
         yield _counted(sum(parameters), "parameter")
         if self.unreached:
             yield f"not drawn: {_counted(self.unreached, 'node')} that only update states"
+        if self.idle:
+            yield f"nothing left to do: {_listed(self.idle)}"
         hidden = len(self.order) - len(self.kept)
         if hidden:
             yield f"not drawn one by one: {hidden:,} of {len(self.order):,} layers, in the middle"
@@ -154,6 +158,18 @@ class _Drawing:
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(short(name, 24) for name in names[:3]) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )
+
+
+def _idle(declared: Graph, drawn: Iterable[str], homes: Homes) -> list[str]:
+    """The declared layers that the compiled graph does without, such as dropout in inference."""
+    present = {*drawn, *homes.merged}
+    return [n.name for n in declared if n.name not in present and not isinstance(n.op, Source)]
 
 
 def _level(nodes: int, layers: int, most_layers: int) -> Level:

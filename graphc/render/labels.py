@@ -107,7 +107,7 @@ def bytes_text(values: Sequence[Node]) -> str:
 
 
 def _heading(box: LayerBox) -> Run:
-    names = [short(name.rpartition("/")[2]) for name in box.made_of]
+    names = [short(name.rpartition("/")[2] or name) for name in box.made_of]
     return Run(" + ".join(names) if box.name else "layers not drawn", bold=True)
 
 

@@ -92,7 +92,7 @@ def run(renderer: Renderer, source: str, format: Format, seconds: float = 10) ->
 
     command = dot_command.command("dot", format)
     command[0] = renderer.path
-    # Renderers stamp a pdf with this time instead of now: equal graphs, equal bytes.
+    # Renderers that know this variable stamp a pdf with it instead of the time of day.
     environment = {**os.environ, "SOURCE_DATE_EPOCH": "0"}
     try:
         done = execute.run_check(

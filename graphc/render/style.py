@@ -22,7 +22,7 @@ LIGHT = {
     "backward": "#a8431f",
     "wrt-fill": "#f3e8f8",
     "wrt": "#7a3a9e",
-    "saved": "#4a7d5c",
+    "saved": "#3f7051",
     "mark": "#0b6b50",
 }
 """Every colour once, so that a drawn colour says which variable it is."""

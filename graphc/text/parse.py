@@ -11,7 +11,7 @@ from graphc.init import Initializer
 from graphc.op import Op
 from graphc.ops.source import Constant
 from graphc.tensor_type import TensorType
-from graphc.text.graph import FROM_TYPE, empty_values, word_of
+from graphc.text.graph import FROM_TYPE, empty_values, name_text, word_of
 from graphc.text.tokens import Reader, construct, field_names
 from graphc.text.values import array_value
 
@@ -43,8 +43,9 @@ class _Parser:
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self._line(line)
-            except ValueError as error:
-                raise GraphError(f"line {number}: {error}", hint=_shown(line)) from None
+            except (ValueError, TypeError) as error:  # a TypeError: from a value's own class
+                told = str(error).partition("\n")[0]
+                raise GraphError(f"line {number}: {told}", hint=_shown(line)) from None
         if self.name is None:
             raise GraphError("line 1: the text is empty", hint="it begins with: graph NAME")
         outputs, gradients, updates = (self.roots[kind] for kind in ROOTS)
@@ -90,7 +91,7 @@ class _Parser:
     def _op_class(self, r: Reader) -> type[Op]:
         layer = r.next_is("layer") and not r.next_is("(", ahead=1)
         r.position += layer
-        word = ("layer " if layer else "") + r.name()
+        word = ("layer " if layer else "") + name_text(r.name())
         if word not in self.ops:
             raise ValueError(f"there is no op {word!r}")
         return self.ops[word]

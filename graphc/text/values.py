@@ -13,6 +13,7 @@ import numpy as np
 from graphc.errors import GraphError
 from graphc.tensor_type import Batch
 
+_KINDS: dict[str, tuple[type, ...]] = {"f": (float, int), "b": (bool,)}
 SHOWN = 16
 """Arrays of so many numbers are written as numbers, larger ones as compressed bytes."""
 
@@ -64,10 +65,13 @@ def array_text(data: bytes, dtype: str) -> str:
 
 def array_value(numbers: list[Any], dtype: str) -> bytes:
     """The bytes of numbers; ValueError where one does not fit the dtype."""
+    kinds = _KINDS.get(np.dtype(dtype).kind, (int,))
     try:
-        return np.array(numbers, dtype).tobytes()
-    except (TypeError, OverflowError):
-        raise ValueError(f"the numbers do not fit {dtype}") from None
+        if all(type(number) in kinds for number in numbers):
+            return np.array(numbers, dtype).tobytes()
+    except OverflowError:
+        pass
+    raise ValueError(f"the numbers do not fit {dtype}")
 
 
 def _number_text(number: Any) -> str:

@@ -1,29 +1,22 @@
-"""Examples of every op: attributes, operand types, and what numbers the operands hold."""
+"""Examples of every op, in float64 and in float32."""
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.op import Array, Op
+from graphc.op import Op
 from graphc.ops.affine import Affine, AffineLayer
+from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss import (
-    MseLoss,
-    SoftmaxLoss,
-    SoftmaxRows,
-    SoftmaxRowsGrad,
-    SvmLoss,
-    SvmRows,
-    SvmRowsGrad,
-)
+from graphc.ops.loss import MseLoss, SoftmaxLoss, SvmLoss
+from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
@@ -37,7 +30,7 @@ from graphc.ops.optim import (
     SquareSum,
 )
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
-from graphc.ops.reduce import Argmax, BroadcastTo, Max, Mean, MeanGrad, OneHot, Pick, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -52,62 +45,10 @@ from graphc.ops.select import (
     ReluGrad,
     Where,
 )
-from graphc.ops.shape import Cast, Concat, Reshape, Slice, SliceGrad, StopGradient, Transpose
-from graphc.tensor_type import FLOATS, Dim, N, TensorType, shape_at
-
-GRID = "grid"
-"""Shuffled multiples of 0.07, moved a little for each operand: distinct within an operand and
-between operands, and at least 0.01 away from 0, from +-0.5 and from differences of 1."""
-POSITIVE = "positive"
-SMALL = "small"
-"""Whole numbers from 0 to 2."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """An op with the types of its operands; `fill` says what they hold, `GRID` by default."""
-
-    op: Op
-    types: tuple[TensorType, ...]
-    fill: tuple[str | int, ...] = ()
-
-    def concrete(self, n: int) -> Op:
-        """The op for a batch of n rows."""
-        return self.op.at(n)
-
-    def operands(self, n: int, seed: int = 0) -> list[Array]:
-        """Operands for a batch of n rows."""
-        rng = np.random.default_rng([seed, zlib.crc32(repr(self).encode())])
-        kinds = (*self.fill, *[GRID] * (len(self.types) - len(self.fill)))
-        return [
-            np.array(_values(rng, shape_at(t.shape, n), kind, i), t.dtype)
-            for i, (t, kind) in enumerate(zip(self.types, kinds, strict=True))
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.op}({', '.join(map(str, self.types))})"
-
-
-def _values(
-    rng: np.random.Generator, shape: tuple[int, ...], kind: str | int, operand: int
-) -> Array:
-    size = int(np.prod(shape))
-    if isinstance(kind, int):
-        return rng.integers(0, kind, shape)
-    if kind == SMALL:
-        return rng.integers(0, 3, shape)
-    if kind == POSITIVE:
-        return rng.uniform(0.5, 2.0, shape)
-    steps = rng.permutation(size) - size // 2
-    return (0.07 * steps + 0.02 + 0.011 * operand).reshape(shape)
-
-
-def t(*shape: Dim, dtype: str = "float64") -> TensorType:
-    return TensorType(shape, dtype)
-
-
-def whole(*shape: Dim, dtype: str = "int64") -> TensorType:
-    return TensorType(shape, dtype)
+from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
+from graphc.ops.slicing import Slice, SliceGrad
+from graphc.tensor_type import FLOATS, N, Shape, TensorType
+from tests.ops.example import GRID, POSITIVE, SMALL, Example, t, whole
 
 
 def _unary(op: Op, *fill: str) -> Iterator[Example]:
@@ -133,6 +74,7 @@ def _binary(op: Op, *fill: str) -> Iterator[Example]:
 
 
 def _elementwise() -> Iterator[Example]:
+    op: Op
     for op in (Add(), Sub(), Mul(), Maximum(), Minimum()):
         yield from _binary(op)
     yield from _binary(Div(), GRID, POSITIVE)
@@ -147,8 +89,7 @@ def _elementwise() -> Iterator[Example]:
         yield from _unary(op)
     for type in (t(), t(N, 3), t(2, N, 3)):
         yield Example(ReluGrad(), (type, type))
-    condition = (t(N, 3), t(3), t()), (t(3), t(N, 1), t(N, 3)), (t(), t(), t(N))
-    for c, a, b in condition:
+    for c, a, b in ((t(N, 3), t(3), t()), (t(3), t(N, 1), t(N, 3)), (t(), t(), t(N))):
         yield Example(Where(), (c.with_dtype("bool"), a, b), (2,))
 
 
@@ -157,10 +98,10 @@ def _reductions() -> Iterator[Example]:
         yield Example(kind(()), (t(),))
         yield Example(kind((0,)), (t(N),))
         yield Example(kind((0,), True), (t(N),))
-        for axes in ((0,), (1,), (0, 1)):
+        for over in ((0,), (1,), (0, 1)):
             for keep in (False, True):
-                yield Example(kind(axes, keep), (t(N, 7),))
-                yield Example(kind(axes, keep), (t(3, N, 2),))
+                yield Example(kind(over, keep), (t(N, 7),))
+                yield Example(kind(over, keep), (t(3, N, 2),))
         yield Example(kind((1,)), (t(7, N),))
         yield Example(kind((0, 2)), (t(3, N, 2),))
         yield Example(kind((2,)), (t(3, 1, N),))
@@ -197,6 +138,7 @@ def _by_index() -> Iterator[Example]:
 
 
 def _shapes() -> Iterator[Example]:
+    shape: Shape
     for x, shape in ((t(N, 6), (N, 3, 2)), (t(N, 3, 2), (N * 3, 2)), (t(), (1, 1)), (t(1), ())):
         yield Example(Reshape(shape), (x,))
     for type in (t(), t(N, 3)):
@@ -268,8 +210,9 @@ def _norms() -> Iterator[Example]:
 
 
 def _losses() -> Iterator[Example]:
+    no_weight: tuple[TensorType, ...] = ()
     for reduction in ("mean", "sum", "none"):
-        for weight in ((), (t(N),)):
+        for weight in no_weight, (t(N),):
             scores, labels = t(N, 3), whole(N)
             fill = (GRID, 3, POSITIVE)[: 2 + len(weight)]
             for op in (SoftmaxLoss(reduction), SvmLoss(reduction)):
@@ -279,9 +222,10 @@ def _losses() -> Iterator[Example]:
 
 
 def _updates() -> Iterator[Example]:
+    no_parameter: tuple[TensorType, ...] = ()
     for p in (t(), t(1), t(3, 7), t(200, 200)):
         s, u = t(), whole()
-        for decay, more in ((0.0, ()), (0.01, (p,))):
+        for decay, more in ((0.0, no_parameter), (0.01, (p,))):
             yield Example(Momentum(0.9, decay), (p, p, *more))
             yield Example(AdamMean(0.9, decay), (p, p, *more))
             yield Example(AdamSquare(0.99, decay), (p, p, *more), (POSITIVE,))

@@ -16,7 +16,8 @@ from graphc.op import Array, Layer, Op, Source
 from graphc.ops import OPS
 from graphc.ops.gradient import Gradient
 from graphc.tensor_type import TensorType, shape_at
-from tests.ops.examples import DOUBLE, EXAMPLES, Example
+from tests.ops.example import Example
+from tests.ops.examples import DOUBLE, EXAMPLES
 from tests.ops.harness import Bound, lowered
 
 ROWS = 5

@@ -65,7 +65,7 @@ def _means(x: Array, ones: Array, out: Array) -> Sequence[Call]:
     return _sums(x, ones, out), partial(np.true_divide, out, _share(x), out)
 
 
-def _share(x: Array) -> np.generic:
+def _share(x: Array) -> Array:
     """M, as a number of x's dtype."""
     return number(x.size // x.shape[1], x)
 

@@ -90,9 +90,7 @@ def _nesterov_step(
     return calls
 
 
-def _gradient(
-    g: Array, p: Sequence[Array], decay: np.generic, t: Array
-) -> tuple[Array, list[Call]]:
+def _gradient(g: Array, p: Sequence[Array], decay: Array, t: Array) -> tuple[Array, list[Call]]:
     """Where g + decay*p is, and the calls that put it there; without a parameter it is g."""
     if not p:
         return g, []

@@ -10,7 +10,8 @@ import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
 from graphc.op import Array, Op
-from graphc.ops.reduce import Argmax, Max, Mean, MeanGrad, Sum
+from graphc.ops.index import Argmax
+from graphc.ops.reduce import Max, Mean, MeanGrad, Sum
 
 
 def total(x: Array, axes: tuple[int, ...], out: Array, ones: Sequence[Array]) -> Call:

@@ -9,7 +9,9 @@ import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel
 from graphc.op import Array, Op
-from graphc.ops.shape import Concat, Slice, SliceGrad, Transpose, cut_index
+from graphc.ops.concat import Concat
+from graphc.ops.shape import Transpose
+from graphc.ops.slicing import Slice, SliceGrad, cut_index
 
 
 def transpose(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:

@@ -1,0 +1,76 @@
+"""Values joined along an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Array, Op
+from graphc.ops.slicing import Slice
+from graphc.tensor_type import (
+    Batch,
+    Dim,
+    Shape,
+    TensorType,
+    normal_axis,
+)
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    """Values joined along an axis."""
+
+    axis: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        first = ins[0]
+        axis = normal_axis(self.axis, first.rank)
+        for other in ins[1:]:
+            if other.dtype != first.dtype or _without(other.shape, axis) != _without(
+                first.shape, axis
+            ):
+                raise ValueError(f"{first} and {other} do not join along axis {axis}")
+        return first.with_shape(
+            (*first.shape[:axis], _total([t.shape[axis] for t in ins]), *first.shape[axis + 1 :])
+        )
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.concatenate(ins, axis=self.axis)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        axis = normal_axis(self.axis, dout.type.rank)
+        parts: list[Value | None] = []
+        start: Dim = 0
+        for operand in ins:
+            stop = _total([start, operand.shape[axis]]) if start != 0 else operand.shape[axis]
+            cut = (axis, start, stop, 1)
+            parts.append(b.apply(Slice((cut,)), dout) if operand.type.is_float else None)
+            start = stop
+        return parts
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _total(dims: Sequence[Dim]) -> Dim:
+    batches = [dim.factor for dim in dims if isinstance(dim, Batch)]
+    if not batches:
+        return sum(dim for dim in dims if isinstance(dim, int))
+    if len(batches) < len(dims):
+        raise ValueError("the batch dimension does not join with a fixed one")
+    return Batch(sum(batches))
+
+
+def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) -> Value:
+    """Values joined along an axis; all other dimensions agree."""
+    if not values:
+        raise GraphError("concat: there is nothing to join", loc=caller_loc())
+    return values[0].builder.apply(Concat(axis), *values, name=name)

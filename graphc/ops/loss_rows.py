@@ -1,0 +1,184 @@
+"""The losses of labelled rows of scores, one number a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.op import Array, Op
+from graphc.ops.elementwise import mul, sub
+from graphc.ops.functions import softmax
+from graphc.ops.index import OneHot
+from graphc.ops.reduce import broadcast_to, sum_
+from graphc.ops.shape import reshape
+from graphc.ops.source import constant
+from graphc.plan import Emitter
+from graphc.tensor_type import TensorType, shape_text
+
+
+def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
+    """The type of one number a row; ValueError unless scores (N, C) and labels (N,) fit."""
+    scores, labels = ins
+    if scores.rank != 2 or not scores.is_float:
+        raise ValueError(f"scores are {scores}, {what} takes floats of shape (N, classes)")
+    if labels.is_float or labels.dtype == "bool":
+        raise ValueError(
+            f"labels are {labels.dtype}, {what} takes class numbers\n"
+            "declare them as net.input('y', (gc.N,), dtype='int64')"
+        )
+    if labels.shape != scores.shape[:1]:
+        raise ValueError(
+            f"labels have shape {shape_text(labels.shape)}, "
+            f"scores have rows {shape_text(scores.shape[:1])}"
+        )
+    return scores.with_shape(scores.shape[:1])
+
+
+class LabelledRows(Op):
+    """One number a row of scores (N, C) with labels (N,)."""
+
+    roles = ("scores", "labels")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return check_scores(ins, self.name)
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        classes = ins[0].shape[1]
+        return {1: classes} if isinstance(classes, int) else {}
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: like scores, a number a row, the labels' places; row numbers and ones."""
+        scores, rows = em.type(ins[0]), em.type(out)
+        work = [em.scratch(t) for t in (scores, rows, rows.with_dtype("int64"))]
+        em.call(self.name, ins, out, scratch=(*work, *_vectors(em, scores)))
+
+
+def _vectors(em: Emitter, scores: TensorType) -> tuple[str, str]:
+    """Numbers of the rows, and ones to sum over the classes with."""
+    return em.row_numbers(scores), em.ones(scores.with_shape(scores.shape[1:]))
+
+
+class LabelledGrad(Op):
+    """The cotangent of scores (N, C) from that of a number a row."""
+
+    roles = ("scores", "labels", "drows")
+
+    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
+        """The type of one more scratch buffer."""
+        raise NotImplementedError
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        scores, labels, drows = ins
+        if check_scores((scores, labels), self.name) != drows:
+            raise ValueError(f"drows are {drows}, scores are {scores}")
+        return scores
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        classes = ins[0].shape[1]
+        return {1: classes} if isinstance(classes, int) else {}
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: as for the rows, with `extra` after the places."""
+        scores, rows = em.type(ins[0]), em.type(ins[2])
+        types = (scores, rows, rows.with_dtype("int64"), self.extra(scores, rows))
+        work = [em.scratch(t) for t in types]
+        em.call(self.name, ins, out, scratch=(*work, *_vectors(em, scores)))
+
+
+@dataclass(frozen=True)
+class SoftmaxRows(LabelledRows):
+    """logsumexp(s) - s_y of each row."""
+
+    name = "softmax_rows"
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        scores, labels = ins
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        total = np.log(np.exp(shifted).sum(axis=1))
+        return np.asarray(total - shifted[np.arange(len(labels)), labels])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return b.apply(SoftmaxRowsGrad(), *ins, dout), None
+
+
+@dataclass(frozen=True)
+class SoftmaxRowsGrad(LabelledGrad):
+    """(softmax(s) - onehot(y)) * drows."""
+
+    name = "softmax_rows_grad"
+
+    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
+        """A number a row."""
+        return rows
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        scores, labels, drows = ins
+        p = np.exp(scores - scores.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        p[np.arange(len(labels)), labels] -= 1
+        return np.asarray(p * drows[:, None])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        scores, labels, drows = ins
+        column = reshape(drows, (drows.shape[0], 1))
+        p = softmax(scores)
+        classes = scores.shape[1]
+        assert isinstance(classes, int)
+        hot = b.apply(OneHot(classes, scores.dtype), labels)
+        weighted = mul(p, dout)
+        dscores = mul(column, sub(weighted, mul(p, sum_(weighted, 1, keepdims=True))))
+        return dscores, None, sum_(mul(sub(p, hot), dout), 1)
+
+
+def _margins(scores: Array, labels: Array) -> Array:
+    rows = np.arange(len(labels))
+    margins = np.maximum(scores - scores[rows, labels][:, None] + 1, 0)
+    margins[rows, labels] = 0
+    return np.asarray(margins)
+
+
+@dataclass(frozen=True)
+class SvmRows(LabelledRows):
+    """The multiclass hinge loss of each row (Weston and Watkins 1999)."""
+
+    name = "svm_rows"
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(_margins(ins[0], ins[1]).sum(axis=1))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return b.apply(SvmRowsGrad(), *ins, dout), None
+
+
+@dataclass(frozen=True)
+class SvmRowsGrad(LabelledGrad):
+    """drows where a margin is violated, and minus their number at the label."""
+
+    name = "svm_rows_grad"
+
+    def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
+        """Which margins are violated."""
+        return scores.with_dtype("bool")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        scores, labels, drows = ins
+        violated = (_margins(scores, labels) > 0).astype(scores.dtype)
+        violated[np.arange(len(labels)), labels] = -violated.sum(axis=1)
+        return np.asarray(violated * drows[:, None])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        scores, labels, drows = ins
+        ones = broadcast_to(constant(b, 1.0, drows.dtype), drows.shape)
+        slope = b.apply(SvmRowsGrad(), scores, labels, ones)
+        return None, None, sum_(mul(slope, dout), 1)

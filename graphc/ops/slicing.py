@@ -1,0 +1,141 @@
+"""Regular parts of values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.op import Array, Op
+from graphc.ops.shape import reshape
+from graphc.tensor_type import (
+    Batch,
+    Dim,
+    Shape,
+    TensorType,
+    shape_at,
+)
+
+Cut = tuple[int, Dim, Dim, int]
+"""An axis with start, stop (both from the front) and step."""
+
+
+@dataclass(frozen=True)
+class Slice(Op):
+    """A regular part of x: `cuts` says for each axis that is cut its start, stop and step."""
+
+    roles = ("x",)
+    cuts: tuple[Cut, ...]
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x,) = ins
+        dims = list(x.shape)
+        for axis, start, stop, step in self.cuts:
+            dims[axis] = _length(x.shape[axis], start, stop, step)
+        return x.with_shape(tuple(dims))
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return ins[0][self.index(ins[0].ndim)].copy()
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (b.apply(SliceGrad(ins[0].shape, self.cuts), dout),)
+
+    def index(self, rank: int) -> tuple[slice, ...]:
+        """The NumPy index, once the op's dimensions are concrete."""
+        return cut_index(self.cuts, rank)
+
+
+@dataclass(frozen=True)
+class SliceGrad(Op):
+    """Zeros of `shape` with dout where the cuts point."""
+
+    name = "slice_grad"
+    roles = ("dout",)
+    shape: Shape
+    cuts: tuple[Cut, ...]
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (dout,) = ins
+        part = Slice(self.cuts).infer([dout.with_shape(self.shape)])
+        if part != dout:
+            raise ValueError(f"dout is {dout}, the part is {part}")
+        return dout.with_shape(self.shape)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        out = np.zeros(shape_at(self.shape, 0), ins[0].dtype)
+        out[cut_index(self.cuts, out.ndim)] = ins[0]
+        return out
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (b.apply(Slice(self.cuts), dout),)
+
+
+def cut_index(cuts: Sequence[Cut], rank: int) -> tuple[slice, ...]:
+    """The NumPy index of concrete cuts."""
+    index = [slice(None)] * rank
+    for axis, start, stop, step in cuts:
+        assert isinstance(start, int)
+        assert isinstance(stop, int)
+        index[axis] = slice(start, stop, step)
+    return tuple(index)
+
+
+def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
+    if isinstance(dim, int) and isinstance(start, int) and isinstance(stop, int):
+        if not 0 <= start <= stop <= dim or step < 1:
+            raise ValueError(f"slice {start}:{stop}:{step} does not fit a dimension of {dim}")
+        return len(range(start, stop, step))
+    if step != 1 or not isinstance(stop, Batch):
+        raise ValueError("the batch dimension is sliced whole")
+    first = start.factor if isinstance(start, Batch) else 0
+    whole = dim.factor if isinstance(dim, Batch) else 0
+    if not 0 <= first < stop.factor <= whole or (start != 0 and not isinstance(start, Batch)):
+        raise ValueError(f"slice {start}:{stop} does not fit a dimension of {dim}")
+    return Batch(stop.factor - first)
+
+
+def slice_(x: Value, key: Any, *, name: str | None = None) -> Value:
+    """`x[key]` with NumPy's slices and whole numbers; the batch dimension stays whole."""
+    keys = key if isinstance(key, tuple) else (key,)
+    if Ellipsis in keys:
+        at = keys.index(Ellipsis)
+        missing = x.type.rank - len(keys) + 1
+        keys = (*keys[:at], *[slice(None)] * missing, *keys[at + 1 :])
+    if len(keys) > x.type.rank:
+        raise x.builder.error(Slice(()), f"{len(keys)} indices for rank {x.type.rank}", (x,))
+    cuts, dropped = [], []
+    for axis, part in enumerate(keys):
+        cut = _cut(x, axis, part)
+        if cut is not None:
+            cuts.append(cut)
+        if isinstance(part, int):
+            dropped.append(axis)
+    out = x.builder.apply(Slice(tuple(cuts)), x, name=None if dropped else name) if cuts else x
+    if not dropped:
+        return out
+    shape = tuple(dim for axis, dim in enumerate(out.shape) if axis not in dropped)
+    return reshape(out, shape, name=name)
+
+
+def _cut(x: Value, axis: int, part: Any) -> Cut | None:
+    dim = x.shape[axis]
+    if part == slice(None):
+        return None
+    if isinstance(dim, Batch):
+        raise x.builder.error(
+            Slice(()),
+            "the batch dimension is taken whole\nits length is known only when the plan runs",
+            (x,),
+        )
+    if isinstance(part, slice) and (part.step is None or part.step > 0):
+        return (axis, *part.indices(dim))
+    if isinstance(part, int) and not isinstance(part, bool) and -dim <= part < dim:
+        return (axis, part % dim, part % dim + 1, 1)
+    raise x.builder.error(Slice(()), f"index {part!r} does not fit a dimension of {dim}", (x,))

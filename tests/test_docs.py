@@ -1,0 +1,58 @@
+"""The documents are true: their code runs, prints what they say, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _refresh() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("docs_refresh", ROOT / "docs" / "refresh.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["docs_refresh"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+refresh: Any = _refresh()
+
+
+@pytest.mark.parametrize("document", refresh.DOCUMENTS)
+def test_code_runs_and_prints_what_the_document_says(
+    document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for block in refresh.blocks(document):
+        if block.expected is not None:
+            assert block.printed == block.expected, f"{document}, line {block.line}"
+
+
+@pytest.mark.parametrize("document", refresh.DOCUMENTS)
+def test_relative_links_lead_to_files(document: str) -> None:
+    page = ROOT / document
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.S | re.M)
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    for link in links:
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("action", [".venv/bin/graphc demo", ".venv/bin/python -m pytest -q"])
+def test_readme_has_the_commands_that_set_everything_up(action: str) -> None:
+    setup = "python3 -m venv .venv && .venv/bin/python -m pip install -q -e '.[all]' && "
+    assert setup + action in (ROOT / "README.md").read_text().splitlines()
+
+
+def test_readme_says_what_graphc_is_not_for_on_its_first_screen() -> None:
+    screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:20])
+    for word in ("for the CPU", "It is for", "It is not for", "GPUs", "control flow"):
+        assert word in screen

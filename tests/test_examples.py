@@ -1,0 +1,68 @@
+"""The examples run, do what they show, and stay short and public."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "docs" / "examples"
+NAMES = ("course", "digits", "edge", "my_pass", "rl", "tabular")
+
+
+def example(name: str) -> dict[str, Any]:
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))
+
+
+def test_these_are_all() -> None:
+    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == list(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_short_and_public(name: str) -> None:
+    text = (EXAMPLES / f"{name}.py").read_text()
+    assert len(text.splitlines()) <= 40
+    assert not re.findall(r"(?:\.|import )_[a-z]\w*", text)
+
+
+def test_digits_learns_and_leaves_picture_and_model(tmp_path: Path) -> None:
+    assert example("digits")["main"](str(tmp_path), epochs=3) > 0.9
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.gc", "digits.svg"]
+
+
+def test_course_finds_the_planted_bug_and_fusion_changes_nothing(tmp_path: Path) -> None:
+    report, difference = example("course")["main"](str(tmp_path))
+    assert "db" in report
+    assert difference == 0.0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fused.svg", "plain.svg"]
+
+
+def test_rl_learns(capsys: pytest.CaptureFixture[str]) -> None:
+    example("rl")
+    rewards = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]
+    assert len(rewards) == 40
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 / 2  # nearer to 0 by half
+
+
+def test_tabular_fits_the_table() -> None:
+    module = example("tabular")
+    before = module["main"](epochs=1)
+    after = module["main"](epochs=30)
+    assert set(after) == {"huber", "mean_gap"}
+    assert after["mean_gap"] < 0.15 < before["mean_gap"]
+
+
+def test_edge_refuses_too_much_and_does_not_grow() -> None:
+    refusal, total, grown = example("edge")["main"]()
+    assert "more than the budget of 1,000,000" in refusal
+    assert total < 1_000_000
+    assert grown < 4096
+
+
+def test_my_pass_takes_a_node_away(tmp_path: Path) -> None:
+    before, after = example("my_pass")["main"](str(tmp_path))
+    assert after == before - 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["after.svg", "before.svg"]
