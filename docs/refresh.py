@@ -51,7 +51,8 @@ def _run(source: str, name: str, names: dict[str, object]) -> str:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         exec(compile(source, name, "exec"), names)
-    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+    lines = (line.rstrip() for line in out.getvalue().rstrip().splitlines())
+    return "".join(f"{line}\n" for line in lines)
 
 
 def refreshed(document: str) -> str:

@@ -86,8 +86,14 @@ class Parameters(MutableMapping[str, Array]):
         with self._state.lock:
             if mix != 1.0:
                 own = self._state.arrays
-                new = {k: own[k] * own[k].dtype.type(1 - mix) + v * own[k].dtype.type(mix) for k, v in new.items()}
+                new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
             self._state.assign(new)
+
+
+def _mixed(own: Array, other: Array, mix: float) -> Array:
+    """Between both, in the dtype of the first."""
+    weight = own.dtype.type
+    return np.asarray(own * weight(1 - mix) + other * weight(mix))
 
 
 class Hyper(MutableMapping[str, float]):

@@ -100,8 +100,8 @@ def _run(path: Path, call: Callable[[], Any]) -> Any:
     except GraphError:
         raise
     except Exception as error:
-        frames = error.__traceback__
-        while frames is not None and Path(frames.tb_frame.f_code.co_filename) != path:
+        frames, own = error.__traceback__, path.resolve()
+        while frames is not None and Path(frames.tb_frame.f_code.co_filename).resolve() != own:
             frames = frames.tb_next
         text = traceback.format_exception(error.with_traceback(frames))
         raise UsersError("".join(text)) from None

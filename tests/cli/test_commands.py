@@ -1,0 +1,192 @@
+"""Every command does what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.cli import main
+
+PNG = b"\x89PNG\r\n"
+
+
+def printed(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
+    assert main(argv) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_demo_leaves_pictures_curve_and_model(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = printed(capsys, "demo", "--epochs", "2", "--seeds", "1", "--out", "out")
+    assert lines[0] == "memory of 'digits' at N = 32, bytes"
+    assert any(line.startswith("seed 0: test accuracy 0.") for line in lines)
+    names = ["digits.svg", "digits.html", "learning_curve.png", "digits.gc"]
+    assert lines[-5:] == ["wrote", *(f"  {Path('out') / name}" for name in names)]
+    assert "<svg" in (folder / "out/digits.svg").read_text()
+    assert "<svg" in (folder / "out/digits.html").read_text()
+    assert (folder / "out/learning_curve.png").read_bytes().startswith(PNG)
+    assert gc.load(folder / "out/digits.gc").plan.declared.name == "digits"
+
+
+@pytest.mark.slow
+def test_demo_reads_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, "demo")
+    (line,) = (line for line in lines if line.startswith("test accuracy"))
+    assert float(line.split()[2].rstrip(",")) >= 0.97
+
+
+def test_demo_goes_on_without_renderer_and_matplotlib(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("graphc.render.layout.find_renderer", lambda dot=None: None)
+    monkeypatch.setattr("graphc.render.find_renderer", lambda dot=None: None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["demo", "--epochs", "1", "--seeds", "1", "--out", "out"]) == 0
+    out, err = capsys.readouterr()
+    warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
+    assert warnings == [
+        "warning: no digits.svg: svg needs Graphviz, and no renderer was found",
+        "warning: no learning_curve.png: a learning curve is drawn by matplotlib, "
+        "which is not installed",
+    ]
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["digits.gc", "digits.html"]
+    assert "learning_curve" not in out
+
+
+def test_train_saves_a_model_that_can_go_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = printed(capsys, "train", "model.py:net", "--data", "digits", "--epochs", "2")
+    assert [line.split()[0] for line in lines[:2]] == ["training:", "validation:"]
+    assert "accuracy 0." in lines[1]
+    assert (folder / "graphc-run/learning_curve.png").read_bytes().startswith(PNG)
+    first = gc.load("graphc-run/small.gc")
+    argv = ["train", "graphc-run/small.gc", "--data", "digits", "--epochs", "1", "--out", "more"]
+    printed(capsys, *argv, "--lr", "0.25", "--without", "cse,fuse_affine_relu")
+    second = gc.load("more/small.gc")
+    assert second.plan.optimizer == first.plan.optimizer
+    assert second.state["updates"] == first.state["updates"] * 1.5
+    assert second.hyper["lr"] == 0.25
+
+
+def test_train_is_repeatable_and_follows_the_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["train", "model.py:net", "--data", "digits", "--epochs", "1", "--seed"]
+    once, again, other = (printed(capsys, *argv, seed)[0] for seed in ("1", "1", "2"))
+    assert once == again != other
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw"])
+def test_train_with_each_optimizer(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["train", "model.py:net", "--data", "digits", "--epochs", "1", "--optimizer", name]
+    printed(capsys, *argv, "--lr", "0.002", "--backend", "numpy", "--batch", "256")
+    optimizer = gc.load("graphc-run/small.gc").plan.optimizer
+    wanted = {
+        "sgd": gc.SGD(lr=0.002),
+        "momentum": gc.SGD(lr=0.002, momentum=0.9),
+        "adam": gc.Adam(lr=0.002),
+        "adamw": gc.AdamW(lr=0.002),
+    }
+    assert optimizer == wanted[name]
+
+
+def test_train_on_tables_without_validation(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = np.random.default_rng(0).normal(size=(50, 2))
+    np.savez(folder / "data.npz", x=x, y=x @ [1.0, 2.0])
+    rows = "".join(f"{a},{b},{a + 2 * b}\n" for a, b in x)
+    (folder / "data.csv").write_text(f"a,b,y\n{rows}")
+    argv = ["--epochs", "2", "--validation", "0", "--seed", "3"]
+    npz = printed(capsys, "train", "model.py:table", "--data", "data.npz", *argv)
+    csv = printed(capsys, "train", "model.py:table", "--data", "data.csv", *argv)
+    assert npz == csv
+    assert [line.split()[0] for line in npz] == ["training:", "wrote", *npz[2:][0].split(), *npz[3:][0].split()]
+    printed(capsys, "train", "model.py:table", "--data", "data.csv", "--epochs", "1")
+
+
+def test_train_lists_the_passes(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, "train", "--passes")
+    assert [line.split()[0] for line in lines] == list(dict.fromkeys(gc.passes.DEFAULT.names))
+    required = [line.split()[0] for line in lines if line.endswith("(required)")]
+    assert set(required) == gc.passes.REQUIRED
+    assert "cse                          bitwise       Compute each common subexpression once." in lines
+
+
+@pytest.mark.parametrize("suffix", ["svg", "html", "dot"])
+def test_render(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "render", "model.py:net", "-o", f"a.{suffix}") == [f"wrote a.{suffix}"]
+    assert "scores" in (folder / f"a.{suffix}").read_text()
+
+
+def test_render_names_the_file_after_the_net(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert printed(capsys, "render", "model.py:no_loss") == ["wrote no_loss.svg"]
+    gc.compile(gc.Net.of(gc.compile(_net(), batch=1).declared), batch=9).render("again.svg")
+
+
+def _net() -> gc.Net:
+    net = gc.Net("tiny")
+    net.output("out", gc.affine(net.input("x", (gc.N, 2)), 3))
+    return net
+
+
+def test_render_draws_a_saved_model_as_its_net(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed(capsys, "train", "model.py:net", "--data", "digits", "--epochs", "1")
+    printed(capsys, "render", "graphc-run/small.gc", "-o", "saved.svg")
+    printed(capsys, "render", "model.py:net", "-o", "made.svg")
+    assert "scores" in (folder / "saved.svg").read_text()
+    assert (folder / "made.svg").read_text().count("<title>") == (
+        folder / "saved.svg"
+    ).read_text().count("<title>")
+
+
+def test_plan_shows_instructions_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    short = printed(capsys, "plan", "model.py:net", "--batch", "7")
+    assert short[0] == "plan of 'small' for up to 7 rows"
+    assert "program infer for up to 7 rows" in short
+    assert "memory of 'small' at N = 7, bytes" in short
+    assert not any(line.startswith("program step") for line in short)
+    long = printed(
+        capsys, "plan", "model.py:net", "--batch", "7", "--memory", "--optimizer", "adam"
+    )
+    assert "program step for up to 7 rows" in long
+    (table,) = (i for i, line in enumerate(long) if line.split()[:3] == ["program", "offset", "bytes"])
+    assert any("model.py:8 in net" in line for line in long[table:])
+
+
+@pytest.mark.parametrize("options", [(), ("--data", "digits")])
+def test_check_names_every_parameter(
+    options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = printed(capsys, "check", "model.py:net", *options)
+    assert lines[0] == "graph 'small': ok, 9 nodes; it compiles"
+    checked = {line.split()[0] for line in lines[2:]}
+    assert checked == {"affine_1.weight", "affine_1.bias", "scores.weight", "scores.bias"}
+
+
+def test_check_finds_a_wrong_gradient(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model.py:wrong_gradient"]) == 1
+    out = capsys.readouterr().out
+    wrong = [line.split()[1] for line in out.splitlines() if line.startswith("x ")]
+    assert wrong == ["below.weight", "below.bias"]
+
+
+def test_it_is_a_module_too(folder: Path) -> None:
+    root = Path(gc.__file__).resolve().parent.parent
+    found = subprocess.run(
+        [sys.executable, "-m", "graphc", "--version"],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(root)},
+        check=True,
+    )
+    assert found.stdout == f"graphc {gc.__version__}\n"

@@ -1,0 +1,318 @@
+"""Forward, backward, update and step: against each other and against the reference rules."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.reference import evaluate, next_state
+from graphc.tensor_type import TensorType
+
+Array = np.ndarray[Any, Any]
+SGD = gc.SGD(lr=0.1, momentum=0.9, weight_decay=0.01)
+OPTIMIZERS = [SGD, gc.SGD(lr=0.1), gc.Adam(lr=0.01, clip_norm=0.5), gc.AdamW(schedule=gc.Step(2, 0.5))]
+
+
+def classifier(dtype: str = "float64") -> gc.Net:
+    net = gc.Net("classifier", dtype=dtype)
+    x = net.input("x", (gc.N, 6))
+    y = net.input("y", (gc.N,), dtype="int64")
+    h = gc.affine(x, 8, name="first")
+    h = gc.dropout(gc.relu(gc.batchnorm(h, name="bn")), keep_prob=0.8, name="drop")
+    h = h + gc.affine(h, 8, name="residual")
+    scores = gc.affine(h, 4, name="second")
+    net.output("scores", scores)
+    net.output("probabilities", gc.softmax(scores))
+    net.loss("loss", gc.softmax_loss(scores, y))
+    net.loss("reg", 0.001 * gc.sum(net["first.weight"] * net["first.weight"]))
+    return net
+
+
+def batch(n: int = 8, seed: int = 0) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    return {"x": rng.standard_normal((n, 6)), "y": rng.integers(0, 4, n)}
+
+
+def executor(optimizer: Any = SGD, **options: Any) -> gc.Executor:
+    return gc.Executor(gc.compile(classifier(), batch=8, optimizer=optimizer, **options), seed=3)
+
+
+def copied(state: gc.State) -> dict[str, Array]:
+    return {name: np.array(state[name]) for name in state}
+
+
+def assert_same(a: Any, b: Any, tolerance: float = 1e-12) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], rtol=0, atol=tolerance, err_msg=name)
+
+
+# ---------------------------------------------------------------- against the reference rules
+
+
+@pytest.mark.parametrize("n", [1, 3, 8])
+@pytest.mark.parametrize("train", [False, True])
+def test_forward_is_what_the_declared_layers_mean(n: int, train: bool) -> None:
+    ex, feeds = executor(), batch(n)
+    want = evaluate(ex.plan.declared, feeds, copied(ex.state), n, train=train)
+    got = ex.forward(feeds, train=train)
+    assert_same(got, {name: want[node] for name, node in ex.plan.declared.outputs.items()})
+
+
+def test_backward_is_what_the_gradient_nodes_mean() -> None:
+    ex, feeds = executor(), batch()
+    graph = next(r.graph for r in ex.plan.graphs["grad"] if r.name == "backward")
+    want = evaluate(graph, feeds, copied(ex.state), 8)
+    ex.forward(feeds, train=True)
+    assert_same(ex.backward(), {name: want[node] for name, node in graph.gradients.items()})
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+def test_steps_follow_the_update_nodes(optimizer: Any) -> None:
+    ex = executor(optimizer)
+    graph = next(r.graph for r in ex.plan.graphs["step"] if r.name == "update")
+    state = copied(ex.state)
+    for i in range(4):
+        values = evaluate(graph, batch(seed=i), state, 8)
+        state = next_state(graph, values, state)
+        loss = ex.step(batch(seed=i))
+        assert loss == pytest.approx(sum(values[graph.outputs[name]] for name in graph.losses))
+    assert_same(copied(ex.state), state, 1e-10)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
+def test_a_step_is_forward_backward_update(optimizer: Any) -> None:
+    whole, parts = executor(optimizer), executor(optimizer)
+    for i in range(4):
+        loss = whole.step(batch(seed=i))
+        out = parts.forward(batch(seed=i), train=True)
+        parts.backward()
+        parts.update()
+        assert out["loss"] + out["reg"] == pytest.approx(loss, abs=1e-12)
+    assert_same(copied(whole.state), copied(parts.state))
+
+
+def test_gradients_that_are_given_are_those_that_update() -> None:
+    one, other = executor(), executor()
+    one.forward(batch(), train=True)
+    gradients = one.backward()
+    one.update()
+    other.forward(batch(), train=True)
+    other.update({name: 1.0 * gradient for name, gradient in gradients.items()})
+    assert_same(copied(one.state), copied(other.state), 0)
+
+
+# ---------------------------------------------------------------- cotangents
+
+
+def test_cotangents_differentiate_outputs() -> None:
+    """d(sum(c * scores)) by the losses of another net that says the same."""
+    c = np.random.default_rng(5).standard_normal((8, 4))
+    net = classifier()
+    weights = net.input("c", (gc.N, 4))
+    net.loss("weighted", gc.sum(weights * net["second"]))
+    direct = gc.Executor(gc.compile(net, batch=8, losses="weighted"), seed=3)
+    direct.forward(batch() | {"c": c}, train=True)
+    ex = executor()
+    ex.forward(batch(), train=True)
+    draws = int(ex.state["draws"])
+    assert_same(ex.backward(scores=c), direct.backward())
+    assert int(ex.state["draws"]) == draws
+    ex.forward(batch(), train=True)  # the next run has a mask of its own again
+    direct.forward(batch() | {"c": c}, train=True)
+    assert_same(ex.backward(scores=c), direct.backward())
+
+
+def test_cotangents_of_two_outputs_add_up() -> None:
+    ex = executor()
+    one, two = np.ones((8, 4)), np.full((8, 4), 0.5)
+    ex.forward(batch(), train=True)
+    both = ex.backward(scores=one, probabilities=two)
+    first, second = ex.backward(scores=one), ex.backward(probabilities=two)
+    assert_same(both, {name: first[name] + second[name] for name in both}, 1e-10)
+
+
+def test_the_losses_can_be_differentiated_after_cotangents() -> None:
+    ex, other = executor(), executor()
+    for e in (ex, other):
+        e.forward(batch(), train=True)
+    ex.backward(scores=np.ones((8, 4)))
+    assert_same(ex.backward(), other.backward(), 0)
+
+
+def test_a_net_without_losses_takes_cotangents() -> None:
+    net = gc.Net(dtype="float64")
+    x = net.input("x", (gc.N, 3))
+    net.output("out", gc.affine(x, 2, name="a"))
+    ex = gc.Executor(gc.compile(net, batch=4))
+    feed, d = np.arange(12.0).reshape(4, 3), np.ones((4, 2))
+    ex.forward(x=feed, train=True)
+    got = ex.backward(out=d)
+    assert_same(got, {"a.weight": feed.T @ d, "a.bias": d.sum(axis=0)})
+
+
+# ---------------------------------------------------------------- results and their memory
+
+
+def test_results_are_copies_unless_views_are_asked_for() -> None:
+    ex = executor()
+    kept, view = ex.forward(batch())["scores"], ex.forward(batch(), copy=False)["scores"]
+    before = kept.copy()
+    assert np.array_equal(view, kept)
+    ex.forward(batch(seed=1))
+    assert np.array_equal(kept, before)
+    assert np.array_equal(view, ex.values["scores"])
+
+
+def test_values_are_those_of_the_last_run() -> None:
+    ex = executor(outputs=["scores", "bn"])
+    out = ex.forward(batch())
+    assert ex.values.keys() == out.keys() == {"scores", "bn", "loss", "reg"}
+    assert np.array_equal(ex.values["bn"], out["bn"])
+    loss = ex.step(batch())
+    assert float(ex.values["loss"] + ex.values["reg"]) == pytest.approx(loss, abs=1e-12)
+    with pytest.raises(ValueError):
+        ex.values["bn"][...] = 0
+
+
+def test_labels_may_be_missing_at_inference() -> None:
+    ex = executor()
+    with_labels, without = ex.forward(batch()), ex.forward(x=batch()["x"])
+    assert without.keys() == {"scores", "probabilities", "reg"}
+    assert_same(without, {name: with_labels[name] for name in without}, 0)
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+def raises_state_error(call: Callable[[], Any], sentence: str) -> None:
+    with pytest.raises(gc.StateError) as caught:
+        call()
+    assert caught.value.sentence == sentence
+
+
+def test_backward_needs_the_values_of_a_training_forward() -> None:
+    ex = executor()
+    nothing = "backward: there is no forward pass to go back through"
+    raises_state_error(ex.backward, nothing)
+    ex.forward(batch())
+    raises_state_error(ex.backward, nothing)
+    for other_run in (lambda: ex.forward(batch()), lambda: ex.step(batch())):
+        ex.forward(batch(), train=True)
+        ex.backward()
+        other_run()
+        raises_state_error(ex.backward, nothing)
+
+
+def test_update_needs_gradients() -> None:
+    ex = executor()
+    nothing = "update: there are no gradients"
+    raises_state_error(ex.update, nothing)
+    ex.forward(batch(), train=True)
+    raises_state_error(ex.update, nothing)
+    ex.backward()
+    ex.update()
+    raises_state_error(ex.update, nothing)
+
+
+class Explodes(gc.Op):
+    """A user's op that fails when it is told to."""
+
+    armed = False
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        if Explodes.armed:
+            raise RuntimeError("boom")
+        return ins[0]
+
+    def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
+        return [gc.apply(Explodes(), dout)]
+
+
+def test_a_step_that_fails_half_way_needs_a_new_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = gc.Net()
+    x = net.input("x", (gc.N, 3))
+    net.output("out", gc.affine(gc.apply(Explodes(), gc.batchnorm(gc.affine(x, 4))), 2))
+    net.loss("loss", gc.mean(net["affine_2"]))
+    ex = gc.Executor(gc.compile(net, batch=4, optimizer=SGD))
+    feed = np.ones((4, 3))
+    ex.step(x=feed)
+    good = copied(ex.state)
+    monkeypatch.setattr(Explodes, "armed", True)
+    with pytest.raises(RuntimeError, match="boom"):
+        ex.step(x=feed)
+    monkeypatch.setattr(Explodes, "armed", False)
+    broken = "an earlier step failed half-way, so the state cannot be trusted"
+    raises_state_error(lambda: ex.step(x=feed), broken)
+    raises_state_error(lambda: ex.forward(x=feed), broken)
+    ex.state = good
+    again = gc.Executor(ex.plan)
+    again.state = good
+    assert ex.step(x=feed) == again.step(x=feed)
+
+
+def test_inference_that_fails_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = gc.Net()
+    net.output("out", gc.apply(Explodes(), net.input("x", (gc.N, 3))))
+    ex = gc.Executor(gc.compile(net, batch=4))
+    monkeypatch.setattr(Explodes, "armed", True)
+    with pytest.raises(RuntimeError, match="boom"):
+        ex.forward(x=np.ones((4, 3)))
+    monkeypatch.setattr(Explodes, "armed", False)
+    assert ex.forward(x=np.ones((4, 3)))["out"].sum() == 12
+
+
+# ---------------------------------------------------------------- threads
+
+
+class Waits(gc.Op):
+    """A user's op that stays inside until it is let go."""
+
+    entered = threading.Event()
+    leave = threading.Event()
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        self.entered.set()
+        assert self.leave.wait(20)
+        return ins[0]
+
+
+def test_a_second_thread_is_refused() -> None:
+    net = gc.Net()
+    net.output("out", gc.apply(Waits(), net.input("x", (gc.N,))))
+    ex = gc.Executor(gc.compile(net, batch=1))
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ex.forward, x=np.ones(1))
+        assert Waits.entered.wait(20)
+        sentence = "this executor is running in another thread"
+        raises_state_error(lambda: ex.forward(x=np.ones(1)), sentence)
+        Waits.leave.set()
+        assert first.result()["out"] == 1
+    assert ex.forward(x=np.ones(1))["out"] == 1
+
+
+def test_executors_of_one_plan_in_threads_equal_serial_ones() -> None:
+    plan = gc.compile(classifier(), batch=8, optimizer=SGD)
+
+    def train(seed: int) -> dict[str, Array]:
+        ex = gc.Executor(plan, seed=seed)
+        for i in range(30):
+            ex.step(batch(1 + i % 8, seed + i))
+        return copied(ex.state)
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(train, range(8)))
+    for seed, state in enumerate(together):
+        assert_same(state, train(seed), 0)
