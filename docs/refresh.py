@@ -39,9 +39,9 @@ def blocks(document: str) -> Iterator[Block]:
     """Run a document's blocks; an exception of theirs comes out as it is."""
     text = (ROOT / document).read_text()
     names: dict[str, object] = {"__name__": "__main__"}
-    for match in BLOCK.finditer(text):
+    for number, match in enumerate(BLOCK.finditer(text), 1):
         line = text.count("\n", 0, match.start(1)) + 1
-        printed = _run(match[1], f"<{Path(document).stem} line {line}>", names)
+        printed = _run(match[1], f"<{Path(document).stem}, block {number}>", names)
         span = match.span(2) if match[2] is not None else None
         yield Block(line, match[2], printed, span)
 

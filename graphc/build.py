@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from numbers import Number
+from typing import Any
 
 from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.loc import Loc, caller_loc
 from graphc.op import Op
 from graphc.tensor_type import Shape, TensorType
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 
 class Value:
@@ -62,40 +60,67 @@ class Value:
             hint="use gc.where(condition, a, b) to choose between values",
         )
 
+    def __iter__(self) -> Iterator[Value]:
+        raise GraphError(
+            f"{self.name!r} is not iterated over: it is declared, not computed",
+            loc=caller_loc(),
+            hint="take its parts by index: x[:, 0], x[:, 1:3]",
+        )
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise GraphError(
+            f"{self.name!r} holds no numbers: it is declared, not computed",
+            loc=caller_loc(),
+            hint="use graphc's own functions: gc.exp(x), gc.sum(x)",
+        )
+
     def __add__(self, other: Any) -> Value:
-        return _elementwise().add(self, other)
+        return _elementwise("add", self, other)
 
     def __radd__(self, other: Any) -> Value:
-        return _elementwise().add(other, self)
+        return _elementwise("add", other, self)
 
     def __sub__(self, other: Any) -> Value:
-        return _elementwise().sub(self, other)
+        return _elementwise("sub", self, other)
 
     def __rsub__(self, other: Any) -> Value:
-        return _elementwise().sub(other, self)
+        return _elementwise("sub", other, self)
 
     def __mul__(self, other: Any) -> Value:
-        return _elementwise().mul(self, other)
+        return _elementwise("mul", self, other)
 
     def __rmul__(self, other: Any) -> Value:
-        return _elementwise().mul(other, self)
+        return _elementwise("mul", other, self)
 
     def __truediv__(self, other: Any) -> Value:
-        return _elementwise().div(self, other)
+        return _elementwise("div", self, other)
 
     def __rtruediv__(self, other: Any) -> Value:
-        return _elementwise().div(other, self)
+        return _elementwise("div", other, self)
 
     def __neg__(self) -> Value:
-        return _elementwise().neg(self)
+        return _elementwise("neg", self)
 
     def __pow__(self, exponent: float) -> Value:
-        return _elementwise().power(self, exponent)
+        return _elementwise("power", self, exponent)
+
+    def __rpow__(self, other: Any) -> Value:
+        return _elementwise("power", other, self)
+
+    def __abs__(self) -> Value:
+        from graphc.ops.functions import abs_
+
+        return abs_(self)
 
     def __matmul__(self, other: Any) -> Value:
         from graphc.ops.linalg import matmul
 
         return matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Value:
+        from graphc.ops.linalg import matmul
+
+        return matmul(other, self)
 
     def __getitem__(self, key: Any) -> Value:
         from graphc.ops.slicing import slice_
@@ -103,39 +128,41 @@ class Value:
         return slice_(self, key)
 
     def __lt__(self, other: Any) -> Value:
-        return _select().less(self, other)
+        return _select("less", self, other)
 
     def __le__(self, other: Any) -> Value:
-        return _select().less_equal(self, other)
+        return _select("less_equal", self, other)
 
     def __gt__(self, other: Any) -> Value:
-        return _select().greater(self, other)
+        return _select("greater", self, other)
 
     def __ge__(self, other: Any) -> Value:
-        return _select().greater_equal(self, other)
+        return _select("greater_equal", self, other)
 
     def __eq__(self, other: object) -> Any:
-        if self is other or not isinstance(other, (Value, int, float)):
+        if self is other or not isinstance(other, (Value, Number)):
             return self is other
-        return _select().equal(self, other)
+        return _select("equal", self, other)
 
     def __ne__(self, other: object) -> Any:
-        if self is other or not isinstance(other, (Value, int, float)):
+        if self is other or not isinstance(other, (Value, Number)):
             return self is not other
-        return _select().not_equal(self, other)
+        return _select("not_equal", self, other)
 
 
-def _elementwise() -> ModuleType:
-    """The operators' ops.  Ops import this module, so they are reached when first used."""
+def _elementwise(function: str, *operands: Any) -> Value:
+    """An operator's op.  Ops import this module, so they are reached when first used."""
     from graphc.ops import elementwise
 
-    return elementwise
+    made: Value = getattr(elementwise, function)(*operands)
+    return made
 
 
-def _select() -> ModuleType:
+def _select(function: str, *operands: Any) -> Value:
     from graphc.ops import select
 
-    return select
+    made: Value = getattr(select, function)(*operands)
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,10 +199,7 @@ class Builder:
         Raises GraphError, at the user's line, when the operands do not fit the op, belong to
         another graph, or the name is taken.
         """
-        locs = self.locs
-        if locs is None:
-            here = caller_loc()
-            locs = () if here is None else (here,)
+        locs = self._here()
         self._check_operands(op, operands, locs)
         try:
             type = op.infer([self.nodes[operand.name].type for operand in operands])
@@ -184,6 +208,12 @@ class Builder:
         node_name = self._node_name(op, name, locs)
         node = Node(node_name, op, tuple(operand.name for operand in operands), type, locs)
         return self.insert(node)
+
+    def _here(self) -> tuple[Loc, ...]:
+        if self.locs is not None:
+            return self.locs
+        here = caller_loc()
+        return () if here is None else (here,)
 
     def insert(self, node: Node) -> Value:
         """Take over a node as it is; its operands must be here already."""
@@ -197,9 +227,12 @@ class Builder:
         return Value(self, name)
 
     def free_name(self, op_name: str, name: str | None) -> str:
-        """The name, without the block's prefix, that a node would get; for names made of it."""
+        """The name, without the block's prefix, that a node would get; for names made of it.
+
+        GraphError where the given name is taken.
+        """
         if name is not None:
-            return name
+            return self._untaken(self.prefix + name, self._here())[len(self.prefix) :]
         return self._auto_name(self.prefix + op_name)[len(self.prefix) :]
 
     def update(self, state: Value, value: Value) -> None:
@@ -224,6 +257,17 @@ class Builder:
             yield
         finally:
             self.prefix = before
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Nodes made inside are taken back when an error leaves the block."""
+        before = len(self.nodes)
+        try:
+            yield
+        except BaseException:
+            while len(self.nodes) > before:
+                self.nodes.popitem()
+            raise
 
     @contextmanager
     def at(self, locs: tuple[Loc, ...]) -> Iterator[None]:
@@ -273,9 +317,10 @@ class Builder:
         message: str,
         operands: Sequence[Value],
         name: str | None = None,
-        locs: tuple[Loc, ...] = (),
+        locs: tuple[Loc, ...] | None = None,
     ) -> GraphError:
-        """A GraphError about an op and its operands at the user's line."""
+        """A GraphError about an op and its operands, at the user's line or the first of `locs`."""
+        locs = self._here() if locs is None else locs
         sentence, _, hint = message.partition("\n")
         called = f" {name!r}" if name else ""
         described = [self._describe(op, i, operand) for i, operand in enumerate(operands)]
@@ -291,11 +336,7 @@ class Builder:
         loc = locs[0] if locs else None
         for operand in operands:
             if not isinstance(operand, Value):
-                raise GraphError(
-                    f"{op.name}: {type(operand).__name__} is not a value of the net",
-                    loc=loc,
-                    hint="arrays become values by net.constant(array), or are fed by net.input",
-                )
+                raise not_a_value(op.name, operand, loc)
             if operand.builder is not self:
                 raise GraphError(
                     f"{op.name}: {operand.name!r} belongs to net {operand.builder.name!r}, "
@@ -308,7 +349,9 @@ class Builder:
     def _node_name(self, op: Op, name: str | None, locs: tuple[Loc, ...]) -> str:
         if name is None:
             return self._auto_name(self.prefix + self.scope + op.name)
-        full = self.prefix + name
+        return self._untaken(self.prefix + name, locs)
+
+    def _untaken(self, full: str, locs: tuple[Loc, ...]) -> str:
         if full not in self.nodes:
             return full
         first = self.nodes[full]
@@ -330,8 +373,20 @@ def apply(op: Op, *values: Value, name: str | None = None) -> Value:
     """Apply an op, a user's own one included, to values of a net."""
     if not values:
         raise GraphError(f"{op.name}: it is applied to at least one value", loc=caller_loc())
-    if not isinstance(values[0], Value):
-        raise GraphError(
-            f"{op.name}: {type(values[0]).__name__} is not a value of the net", loc=caller_loc()
-        )
-    return values[0].builder.apply(op, *values, name=name)
+    return as_value(op.name, values[0]).builder.apply(op, *values, name=name)
+
+
+def as_value(op_name: str, value: object) -> Value:
+    """The value itself; GraphError for anything else."""
+    if isinstance(value, Value):
+        return value
+    raise not_a_value(op_name, value, caller_loc())
+
+
+def not_a_value(op_name: str, given: object, loc: Loc | None) -> GraphError:
+    """The error for an array, a number or anything else in the place of a value."""
+    return GraphError(
+        f"{op_name}: {type(given).__name__} is not a value of the net",
+        loc=loc,
+        hint="arrays become values by net.constant(array), or are fed by net.input",
+    )

@@ -187,7 +187,7 @@ class Recipe:
     def plan(self) -> Plan:
         """Compile every program."""
         records = {"infer": self._infer()}
-        if self.graph.losses and self.wrt:
+        if self.wrt:
             records.update(self._training())
         programs = {name: self._program(name, rows[-1].graph) for name, rows in records.items()}
         graphs = dict(records)

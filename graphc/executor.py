@@ -3,41 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from graphc.backends.numpy.bind import Call, bind
+from graphc.backends.numpy.bind import Call
+from graphc.bound import Binder, Bound
+from graphc.cotangents import CotangentRun
 from graphc.errors import FeedError, StateError
 from graphc.feeds import Feed, FeedCheck
 from graphc.loc import caller_loc
+from graphc.many_rows import by_name as feeds_by_name
+from graphc.many_rows import joined, pieces
 from graphc.op import Array
 from graphc.parameters import Hyper, Parameters
 from graphc.plan import Plan, Program
 from graphc.state import State, readonly
 from graphc.workspace import Workspace
-
-BOUND_BATCHES = 64
-"""How many batch sizes of a program stay bound."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Bound:
-    """A program bound to memory for one batch size."""
-
-    program: Program
-    n: int
-    calls: list[Call]
-    border: int
-    feeds: dict[str, Array]
-    outputs: dict[str, Array]
-    gradients: dict[str, Array]
-    losses: list[Array]
-
 
 class _Entry:
     """The border of a run.  A class, since a generator costs a microsecond a step."""
@@ -56,7 +40,7 @@ class _Entry:
                 loc=caller_loc(),
                 hint="make one executor a thread: gc.Executor(plan, state=ex.state)",
             )
-        if ex._broken:
+        if ex._state.broken:
             ex._busy.release()
             raise StateError(
                 "an earlier step failed half-way, so the state cannot be trusted",
@@ -93,11 +77,13 @@ class Executor:
             self._state = state
             state.extend(plan.state_nodes)
         self._workspace = Workspace(plan.programs, plan.batch, self._state)
-        self._bound: OrderedDict[tuple[str, int, frozenset[str]], _Bound] = OrderedDict()
+        self._binder = Binder(self._workspace)
         self._checks: dict[str, FeedCheck] = {}
+        self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
         self._busy = threading.Lock()
-        self._broken = False
-        self._saved: _Bound | None = None
+        self._saved: Bound | None = None
+        self._saved_draws = 0
+        self._differentiated = False
         self._last: Mapping[str, Array] = {}
 
     # ------------------------------------------------------------------ state
@@ -109,9 +95,8 @@ class Executor:
 
     @state.setter
     def state(self, values: Mapping[str, Any]) -> None:
-        self._state.assign(values)
-        self._broken = False
-        self._saved = None
+        self._state.restore(values, self.plan.state_nodes)
+        self._forget()
 
     @property
     def parameters(self) -> Parameters:
@@ -131,7 +116,8 @@ class Executor:
     @property
     def nbytes(self) -> int:
         """The bytes that this executor holds, its state included."""
-        return self._workspace.nbytes + self._state.nbytes
+        extra = sum(run.workspace.nbytes for run in self._cotangents.values())
+        return self._workspace.nbytes + extra + self._state.nbytes
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of all that lasts between steps and that the plan needs, of one moment.
@@ -178,8 +164,10 @@ class Executor:
         given = {**(feeds or {}), **by_name}
         with self._entered():
             bound = self._load(program, given, optional=not train)
-            calls = bound.calls[: bound.border] if train else bound.calls
-            self._run(calls, writes=train)
+            self._forget()
+            if train:
+                self._saved_draws = int(self._state.arrays["draws"])
+            self._run(bound.calls[: bound.border] if train else bound.calls, writes=train)
             self._saved = bound if train else None
             self._last = bound.outputs
             return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
@@ -207,6 +195,7 @@ class Executor:
                     hint="declare a loss, or give cotangents: ex.backward(scores=d)",
                 )
             self._run(saved.calls[saved.border :], writes=False)
+            self._differentiated = True
             return {name: array.copy() for name, array in saved.gradients.items()}
 
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:
@@ -218,16 +207,15 @@ class Executor:
         program = self._program("apply")
         with self._entered():
             if gradients is not None:
-                self._set_gradients(gradients)
-            elif not self._gradients_ready(program):
+                self._set_gradients(program, gradients)
+            elif not self._gradients_ready():
                 raise StateError(
                     "update: there are no gradients",
                     loc=caller_loc(),
                     hint="call ex.backward() first, or pass them: ex.update({name: array})",
                 )
-            bound = self._bind(program, 1, frozenset())
-            self._run(bound.calls, writes=True)
-            self._saved = None
+            self._run(self._binder.bound(program, 1).calls, writes=True)
+            self._forget()
 
     def step(self, feeds: Mapping[str, Any] | None = None, /, **by_name: Any) -> float:
         """Forward, backward and update on one batch; returns the sum of the losses.
@@ -240,14 +228,14 @@ class Executor:
         given = by_name if feeds is None else {**feeds, **by_name}
         with self._entered():
             bound = self._load(program, given)
-            self._run(bound.calls, writes=True)
             self._saved = None
+            self._run(bound.calls, writes=True)
             self._last = bound.outputs
             loss = float(bound.losses[0] if len(bound.losses) == 1 else sum(bound.losses))
             if accumulate > 1 and int(self._state.arrays["accumulated"]) >= accumulate:
                 # the update takes the arena that the outputs lie in
                 self._last = {name: array.copy() for name, array in bound.outputs.items()}
-                self._run(self._bind(self._program("apply"), 1, frozenset()).calls, writes=True)
+                self._run(self._binder.bound(self._program("apply"), 1).calls, writes=True)
             return loss
 
     # ------------------------------------------------------------------ many rows
@@ -261,65 +249,56 @@ class Executor:
         """
         step = "accumulate" if self.plan.accumulate > 1 else "step"
         check = self._check(self._program(step if train else "infer"))
-        return check.arrays(self._positional((data,), {}), optional=not train, limit=False)
+        feeds = feeds_by_name(self.plan.input_names, (data,), {})
+        return check.arrays(feeds, optional=not train, limit=False)
 
     def predict(self, *arrays: Any, **by_name: Any) -> Any:
         """The outputs for any number of rows: an array, or a dict when there are several.
 
-        Arrays by position are those of the inputs in declared order.  Losses are left out.
+        Arrays by position are those of the inputs in declared order.  Losses are left out, and
+        so is in a net with a batch what has no batch dimension.  Raises FeedError.
         """
-        feeds = self._positional(arrays, by_name)
-        parts = [
-            {k: v for k, v in out.items() if k not in self.plan.losses}
-            for _, out in self._batches(feeds)
-        ]
-        if not parts[0]:
-            raise FeedError("predict: the feeds determine no output", loc=caller_loc())
-        joined = {k: _join([part[k] for part in parts]) for k in parts[0]}
-        return next(iter(joined.values())) if len(joined) == 1 else joined
+        results = self._in_pieces(arrays, by_name)
+        losses = self.plan.losses
+        parts = [{k: v for k, v in out.items() if k not in losses} for _, out in results]
+        found = joined(self._program("infer"), parts)
+        if not found:
+            raise FeedError(
+                "predict: what was fed determines no output with rows",
+                loc=caller_loc(),
+                hint="ex.evaluate gives losses, ex.forward everything for one batch",
+            )
+        return next(iter(found.values())) if len(found) == 1 else found
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
-        """The mean over all rows of each loss and of each other scalar output, by name."""
-        feeds = self._positional(arrays, by_name)
+        """The mean over all rows of each loss and of each other scalar output, by name.
+
+        Arrays by position are those of the inputs in declared order.  Raises FeedError.
+        """
+        results = self._in_pieces(arrays, by_name)
+        rows = sum(n for n, _ in results)
         totals: dict[str, float] = {}
-        rows = 0
-        for n, out in self._batches(feeds):
-            rows += n
+        for n, out in results:
             for name, array in out.items():
                 if array.ndim == 0:
                     totals[name] = totals.get(name, 0.0) + n * float(array)
+        if not totals:
+            raise FeedError(
+                "evaluate: what was fed determines no loss and no other scalar output",
+                loc=caller_loc(),
+                hint="feed the labels, too: ex.evaluate(x, y)",
+            )
         return {name: total / rows for name, total in totals.items()}
 
-    def _positional(self, arrays: tuple[Any, ...], by_name: Mapping[str, Any]) -> dict[str, Any]:
-        if len(arrays) == 1 and isinstance(arrays[0], Mapping):
-            return {**arrays[0], **by_name}
-        if len(arrays) == 1 and isinstance(arrays[0], tuple):
-            arrays = arrays[0]
-        names = list(self.plan.input_names)
-        if len(arrays) > len(names):
-            raise FeedError(
-                f"{len(arrays)} arrays for {len(names)} inputs: {', '.join(names)}",
-                loc=caller_loc(),
-            )
-        return {**dict(zip(names, arrays, strict=False)), **by_name}
-
-    def _batches(self, feeds: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Array]]]:
-        """Runs inference on pieces of at most the planned batch."""
+    def _in_pieces(
+        self, arrays: tuple[Any, ...], by_name: Mapping[str, Any]
+    ) -> list[tuple[int, dict[str, Array]]]:
+        """Inference on pieces of at most the planned batch: their rows and their outputs."""
         program = self._program("infer")
-        check = self._check(program)
-        arrays, rows = check.arrays(feeds, optional=True, limit=False)
-        for start in range(0, rows, self.plan.batch):
-            stop = min(start + self.plan.batch, rows)
-            piece = {k: self._rows(program, k, v, start, stop) for k, v in arrays.items()}
-            yield stop - start, self.forward(piece)
-
-    def _rows(self, program: Program, name: str, array: Array, start: int, stop: int) -> Array:
-        axis, factor = _batch_axis(program, name)
-        if factor == 0:
-            return array
-        index = [slice(None)] * array.ndim
-        index[axis] = slice(start * factor, stop * factor)
-        return array[tuple(index)]
+        feeds = feeds_by_name(self.plan.input_names, arrays, by_name)
+        checked, rows = self._check(program).arrays(feeds, optional=True, limit=False)
+        parts = pieces(program, checked, rows, self.plan.batch)
+        return [(n, self.forward(part)) for n, part in parts]
 
     # ------------------------------------------------------------------ frozen plans
 
@@ -334,7 +313,7 @@ class Executor:
         with self._entered():
             self._workspace.load_constants(plan.programs["infer"])
             self.plan = plan
-            self._saved = None
+            self._forget()
 
     # ------------------------------------------------------------------ inside
 
@@ -361,10 +340,10 @@ class Executor:
 
     def _load(
         self, program: Program, feeds: Mapping[str, Any], optional: bool = False
-    ) -> _Bound:
+    ) -> Bound:
         arrays, n = self._check(program).arrays(feeds, optional=optional)
         missing = frozenset(program.feeds.keys() - arrays.keys()) if optional else frozenset()
-        bound = self._bind(program, n, missing)
+        bound = self._binder.bound(program, n, missing)
         if optional and not bound.outputs:
             names = ", ".join(sorted(missing))
             raise FeedError(f"no output can be computed without {names}", loc=caller_loc())
@@ -372,119 +351,59 @@ class Executor:
             np.copyto(bound.feeds[name], array)
         return bound
 
-    def _bind(self, program: Program, n: int, missing: frozenset[str]) -> _Bound:
-        key = (program.name, n, missing)
-        bound = self._bound.get(key)
-        if bound is None:
-            bound = self._bound[key] = self._make_bound(program, n, missing)
-            if len(self._bound) > BOUND_BATCHES:
-                self._bound.popitem(last=False)
-        return bound
-
-    def _make_bound(self, program: Program, n: int, missing: frozenset[str]) -> _Bound:
-        def view(name: str) -> Array:
-            return self._workspace.view(program, name, n)
-
-        unknown = program.graph.downstream(missing) if missing else set()
-        skip = frozenset(i for i, instr in enumerate(program.instrs) if instr.node in unknown)
-        calls, border = bind(program, n, view, skip)
-        outputs = {k: view(v) for k, v in program.outputs.items() if v not in unknown}
-        return _Bound(
-            program,
-            n,
-            calls,
-            border,
-            {name: view(name) for name in program.feeds if name not in missing},
-            outputs,
-            {wrt: view(name) for wrt, name in program.gradients.items()},
-            [outputs[name] for name in program.graph.losses if name in outputs],
-        )
-
     def _run(self, calls: list[Call], writes: bool) -> None:
         try:
             for call in calls:
                 call()
         except BaseException:
-            self._broken = self._broken or writes
-            self._saved = None
+            self._state.broken = self._state.broken or writes
+            self._forget()
             raise
+
+    def _forget(self) -> None:
+        """What a forward pass saved for backward is there no more."""
+        self._saved, self._differentiated = None, False
 
     def _entered(self) -> _Entry:
         """Refuse a second concurrent call, and hold the state while inside."""
         return _Entry(self)
 
-    def _backward_from(self, saved: _Bound, cotangents: Mapping[str, Any]) -> dict[str, Array]:
-        program = self.plan.cotangent_program(tuple(sorted(cotangents)))
-        workspace = Workspace({program.name: program}, self.plan.batch, self._state)
-        feeds = {name: array.copy() for name, array in saved.feeds.items()}
-        feeds.update({f"cotangent:{name}": value for name, value in cotangents.items()})
-        check = FeedCheck(
-            {name: Feed(program.graph[name], None) for name in program.feeds}, feeds, self.plan.batch
-        )
-        arrays, n = check.arrays(feeds)
-        if n != saved.n and any(program.feeds[f"cotangent:{name}"].batched for name in cotangents):
-            raise FeedError(f"the cotangents have {n} rows, the forward pass {saved.n}")
-
-        def view(name: str) -> Array:
-            return workspace.view(program, name, saved.n)
-
-        calls, _ = bind(program, saved.n, view)
-        for name, array in arrays.items():
-            np.copyto(view(name), array)
-        draws = self._state.arrays.get("draws")
-        if draws is not None:
-            draws -= 1  # the masks of the forward pass that is differentiated
+    def _backward_from(self, saved: Bound, cotangents: Mapping[str, Any]) -> dict[str, Array]:
+        outputs = tuple(sorted(cotangents))
+        run = self._cotangents.get(outputs)
+        if run is None:
+            run = self._cotangents[outputs] = CotangentRun(self.plan, outputs, self._state)
+        bound = run.bind(saved, cotangents)
+        draws = self._state.arrays["draws"]
+        now = int(draws)
+        draws[...] = self._saved_draws  # the masks of the forward pass that is differentiated
         try:
-            self._run(calls, writes=False)
+            self._run(bound.calls, writes=False)
         finally:
-            if draws is not None:
-                draws += 1
-        return {wrt: view(name).copy() for wrt, name in program.gradients.items()}
+            draws[...] = now
+        return {name: array.copy() for name, array in bound.gradients.items()}
 
-    def _gradients_ready(self, apply: Program) -> bool:
+    def _gradients_ready(self) -> bool:
         if self.plan.accumulate > 1:
             return int(self._state.arrays["accumulated"]) > 0
-        return self._saved is not None and bool(self._saved.gradients)
+        return self._differentiated
 
-    def _set_gradients(self, gradients: Mapping[str, Any]) -> None:
-        program = self._program("grad")
-        self._workspace.attach_gradients(program)
-        wanted = program.gradients.keys()
-        if gradients.keys() != wanted:
-            odd = ", ".join(sorted(gradients.keys() ^ wanted))
-            raise FeedError(
-                f"update: one gradient for each trained parameter is needed; see {odd}",
+    def _set_gradients(self, apply: Program, gradients: Mapping[str, Any]) -> None:
+        if self.plan.accumulate > 1:
+            raise StateError(
+                "update: this optimizer accumulates, so it takes the gradients of its steps",
                 loc=caller_loc(),
+                hint="leave accumulate out of the optimizer to update by gradients of your own",
             )
-        fitted = {}
-        for name, value in gradients.items():
-            view = self._workspace.view(program, program.gradients[name], 1)
-            array = np.asarray(value)
-            if array.shape != view.shape or array.dtype.kind not in "fiu":
-                raise FeedError(
-                    f"update: the gradient of {name!r} has shape {array.shape}, "
-                    f"the parameter {view.shape}",
-                    loc=caller_loc(),
-                )
-            fitted[name] = array
-        for name, array in fitted.items():
-            np.copyto(self._workspace.view(program, program.gradients[name], 1), array)
+        self._workspace.attach_gradients(self._program("grad"))
+        feeds = {name.removeprefix("gradient:"): name for name in apply.feeds}
+        known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
+        arrays, _ = FeedCheck(known, known, 1, "gradient").arrays(gradients)
+        for name, array in arrays.items():
+            np.copyto(self._workspace.view(apply, feeds[name], 1), array)
 
 
 def _seed(seed: int) -> int:
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
         raise StateError(f"seed is a whole number, not {seed!r}", loc=caller_loc())
     return int(seed)
-
-
-def _batch_axis(program: Program, name: str) -> tuple[int, int]:
-    from graphc.tensor_type import Batch
-
-    for axis, dim in enumerate(program.feeds[name].shape):
-        if isinstance(dim, Batch):
-            return axis, dim.factor
-    return 0, 0
-
-
-def _join(parts: list[Array]) -> Array:
-    return parts[0] if len(parts) == 1 or parts[0].ndim == 0 else np.concatenate(parts)

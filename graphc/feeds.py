@@ -34,8 +34,15 @@ _UNSIGNED = {4: np.uint32, 8: np.uint64}
 class FeedCheck:
     """The checks of a program's feeds, prepared once."""
 
-    def __init__(self, feeds: Mapping[str, Feed], known: Collection[str], capacity: int) -> None:
+    def __init__(
+        self,
+        feeds: Mapping[str, Feed],
+        known: Collection[str],
+        capacity: int,
+        word: str = "input",
+    ) -> None:
         self._feeds = feeds
+        self._word = word
         self._known = frozenset(known)
         self._capacity = capacity
         self._dtypes = {name: np.dtype(feed.type.dtype) for name, feed in feeds.items()}
@@ -104,7 +111,7 @@ class FeedCheck:
             array = np.asarray(value)
         except ValueError as error:
             raise FeedError(
-                f"input {name!r}: no array can be made of it: {error}",
+                f"{self._word} {name!r}: no array can be made of it: {error}",
                 operands=[_Fed(name, self._feeds)],
                 loc=caller_loc(),
             ) from None
@@ -118,7 +125,7 @@ class FeedCheck:
         if array.dtype.kind == "f" and dtype.kind == "i":
             hint = "labels are class numbers, not one-hot rows or probabilities; " + hint
         raise FeedError(
-            f"input {name!r} takes {feed.type.dtype}, the array is {array.dtype}",
+            f"{self._word} {name!r} takes {feed.type.dtype}, the array is {array.dtype}",
             operands=[_Fed(name, self._feeds)],
             loc=caller_loc(),
             hint=hint,
@@ -129,7 +136,7 @@ class FeedCheck:
         info = np.iinfo(dtype)
         if array.size and (array.min() < info.min or array.max() > info.max):
             raise FeedError(
-                f"input {name!r} holds numbers that {dtype} cannot", loc=caller_loc()
+                f"{self._word} {name!r} holds numbers that {dtype} cannot", loc=caller_loc()
             )
         return array.astype(dtype)
 
@@ -140,7 +147,7 @@ class FeedCheck:
             return
         bad = np.flatnonzero((value < 0) | (value >= bound))[0]
         raise FeedError(
-            f"input {name!r} holds the label {value.reshape(-1)[bad]} at row {bad}, "
+            f"{self._word} {name!r} holds the label {value.reshape(-1)[bad]} at row {bad}, "
             f"there are {bound} classes",
             operands=[_Fed(name, self._feeds)],
             loc=caller_loc(),
@@ -150,7 +157,7 @@ class FeedCheck:
     def _missing(self, name: str, feeds: Iterable[str]) -> FeedError:
         given = ", ".join(feeds) or "nothing"
         return FeedError(
-            f"input {name!r} is missing, {given} was fed",
+            f"{self._word} {name!r} is missing, {given} was fed",
             operands=[_Fed(name, self._feeds)],
             loc=caller_loc(),
             hint=f"feed it by name: {name}=...",
@@ -159,13 +166,13 @@ class FeedCheck:
     def _unknown(self, name: str) -> FeedError:
         known = ", ".join(sorted(self._known)) or "no inputs"
         return FeedError(
-            f"there is no input {name!r}", loc=caller_loc(), hint=f"the net has {known}"
+            f"there is no {self._word} {name!r}", loc=caller_loc(), hint=f"the net has {known}"
         )
 
     def _wrong_shape(self, name: str, value: Array) -> FeedError:
         wanted = shape_text(self._feeds[name].type.shape)
         return FeedError(
-            f"input {name!r} takes {wanted}, the array has shape {value.shape}",
+            f"{self._word} {name!r} takes {wanted}, the array has shape {value.shape}",
             operands=[_Fed(name, self._feeds)],
             loc=caller_loc(),
             hint=_shape_hint(self._feeds[name].type, value),

@@ -13,7 +13,7 @@ from graphc.init import resolve
 from graphc.loc import Loc, caller_loc
 from graphc.op import Op
 from graphc.ops.source import Constant, Input, Parameter, constant_op
-from graphc.tensor_type import FLOATS, Dim, TensorType
+from graphc.tensor_type import FLOATS, Dim, dtype_name
 
 
 class Net:
@@ -31,7 +31,7 @@ class Net:
     def input(self, name: str, shape: Sequence[Dim] | Dim, *, dtype: str | None = None) -> Value:
         """An array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
         dims = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-        return self._source(Input(dims, str(dtype or self.dtype)), name)
+        return self._source(Input(dims, dtype_name(dtype or self.dtype)), name)
 
     def parameter(
         self, name: str, shape: Sequence[int] | int, init: Any = "he", *, dtype: str | None = None
@@ -39,7 +39,7 @@ class Net:
         """A trainable array; `init` is an initialiser, its name, a number or an array."""
         sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
         try:
-            op = Parameter(sizes, str(dtype or self.dtype), resolve(init))
+            op = Parameter(sizes, dtype_name(dtype or self.dtype), resolve(init))
         except ValueError as error:
             raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
         return self._source(op, name)
@@ -130,7 +130,9 @@ class Net:
 
     def _check_public(self, name: str, value: Value) -> None:
         if not isinstance(value, Value) or value.builder is not self.builder:
-            whose = f"a value of net {value.builder.name!r}" if isinstance(value, Value) else "no value"
+            whose = "no value"
+            if isinstance(value, Value):
+                whose = f"a value of net {value.builder.name!r}"
             raise GraphError(f"{name!r} is {whose}, not of net {self.name!r}", loc=caller_loc())
         if name in self.builder.outputs:
             raise GraphError(

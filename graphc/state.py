@@ -16,6 +16,7 @@ import numpy as np
 from graphc.errors import StateError
 from graphc.graph import Graph, Node
 from graphc.init import generator
+from graphc.loc import caller_loc
 from graphc.memory import ALIGNMENT, align
 from graphc.op import Array
 from graphc.ops.source import Parameter, State as StateOp
@@ -73,6 +74,8 @@ class State(Mapping[str, Array]):
         self.lock = threading.RLock()
         self.arrays: dict[str, Array] = {}
         self.seed = seed
+        self.broken = False
+        """Whether a run that writes failed half-way, so that no number here can be trusted."""
         self.version = 0
         self._blocks: list[Array] = []
         self.extend(nodes)
@@ -127,6 +130,18 @@ class State(Mapping[str, Array]):
             for name, value in ready.items():
                 self.arrays[name][...] = value
             self.version += 1
+
+    def restore(self, values: Mapping[str, Any], needed: Iterable[str]) -> None:
+        """Set arrays by name; all that are needed when the state is broken, which ends then."""
+        lacking = sorted(set(needed) - values.keys()) if self.broken else []
+        if lacking:
+            raise StateError(
+                f"the state that failed half-way is replaced as a whole, {lacking[0]!r} is missing",
+                loc=caller_loc(),
+                hint="assign all of a state saved before: saved = dict(ex.state)",
+            )
+        self.assign(values)
+        self.broken = False
 
     def fit(self, name: str, value: Any) -> Array:
         """The value as the state's dtype; StateError for a wrong name, shape or kind."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from typing import Any, SupportsIndex
 
 ITEMSIZE = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1, "uint64": 8, "uint32": 4}
 FLOATS = ("float32", "float64")
@@ -18,7 +20,9 @@ class Batch:
 
     def __mul__(self, other: int) -> Batch:
         if not isinstance(other, int) or isinstance(other, bool) or other < 1:
-            raise ValueError(f"the batch dimension is multiplied by whole numbers, not by {other!r}")
+            raise ValueError(
+                f"the batch dimension is multiplied by whole numbers, not by {other!r}"
+            )
         return Batch(self.factor * other)
 
     __rmul__ = __mul__
@@ -116,18 +120,34 @@ class TensorType:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
-def normal_axis(axis: int, rank: int) -> int:
+def dtype_name(dtype: Any) -> str:
+    """The name of a dtype given as a name, as `numpy.float32` or as `numpy.dtype`."""
+    return str(getattr(dtype, "__name__", dtype))
+
+
+def plain(number: Any) -> Any:
+    """A whole number as Python's own int, whatever library it is from; others as they are."""
+    if isinstance(number, bool) or not isinstance(number, SupportsIndex):
+        return number
+    try:
+        return number.__index__()
+    except TypeError:  # an array of several
+        return number
+
+
+def normal_axis(axis: SupportsIndex, rank: int) -> int:
     """`axis` counted from the front; ValueError when there is no such axis."""
-    if not isinstance(axis, int) or not -rank <= axis < rank:
+    number = plain(axis)
+    if not isinstance(number, int) or not -rank <= number < rank:
         raise ValueError(f"axis {axis!r} does not exist in a value of rank {rank}")
-    return axis % rank
+    return number % rank
 
 
-def normal_axes(axis: int | tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
+def normal_axes(axis: SupportsIndex | Iterable[SupportsIndex] | None, rank: int) -> tuple[int, ...]:
     """The axes named, sorted and counted from the front; None means all."""
     if axis is None:
         return tuple(range(rank))
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = tuple(axis) if isinstance(axis, Iterable) else (axis,)
     normal = tuple(sorted(normal_axis(a, rank) for a in axes))
     if len(set(normal)) != len(normal):
         raise ValueError(f"axis {axis!r} names an axis twice")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Zeros, resolve
 from graphc.loc import caller_loc
@@ -17,7 +17,7 @@ from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
-from graphc.tensor_type import Batch, Shape, TensorType, count, normal_axis, shape_text
+from graphc.tensor_type import Batch, Shape, TensorType, count, plain, shape_text
 
 
 @dataclass(frozen=True)
@@ -131,30 +131,37 @@ def affine(
     and `bias=` share existing parameters; `bias=False` leaves it out.  GraphError when the
     features do not fit.
     """
-    b = x.builder
+    b = as_value("affine", x).builder
     layer = AffineLayer(last_axis=_last_axis(x, axis))
     node = b.free_name("affine", name)
-    if weight is None:
-        if not isinstance(units, int) or isinstance(units, bool) or units < 1:
-            raise GraphError(
-                f"affine: {units!r} units", loc=caller_loc(), hint="say how many: gc.affine(x, 10)"
-            )
-        weight = _parameter(b, f"{node}.weight", (_features(x, layer), units), x, init)
-    elif units is not None and weight.shape[-1:] != (units,):
-        message = f"weight gives {weight.shape[-1]} units, {units} were asked"
-        raise b.error(layer, message, (x, weight))
-    operands = [x, weight]
-    if isinstance(bias, Value):
-        operands.append(bias)
-    elif bias:
-        operands.append(_parameter(b, f"{node}.bias", weight.shape[1:], x, Zeros()))
-    return b.apply(layer, *operands, name=node)
+    with b.all_or_nothing():
+        if weight is None:
+            sizes = (_features(x, layer), _units(units))
+            weight = _parameter(b, f"{node}.weight", sizes, x, init)
+        elif units is not None and weight.shape[-1:] != (units,):
+            message = f"weight gives {weight.shape[-1]} units, {units} were asked"
+            raise b.error(layer, message, (x, weight))
+        operands = [x, weight]
+        if isinstance(bias, Value):
+            operands.append(bias)
+        elif bias:
+            operands.append(_parameter(b, f"{node}.bias", weight.shape[1:], x, Zeros()))
+        return b.apply(layer, *operands, name=node)
+
+
+def _units(units: object) -> int:
+    number = plain(units)
+    if type(number) is int and number > 0:
+        return number
+    raise GraphError(
+        f"affine: {units!r} units", loc=caller_loc(), hint="say how many: gc.affine(x, 10)"
+    )
 
 
 def _last_axis(x: Value, axis: int | None) -> bool:
     if axis is None:
         return False
-    if normal_axis(axis, x.type.rank) != x.type.rank - 1:
+    if plain(axis) not in (-1, x.type.rank - 1):
         message = f"axis {axis} is not the last\ntranspose x first, or leave axis out"
         raise x.builder.error(AffineLayer(True), message, (x,))
     return True

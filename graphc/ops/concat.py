@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, apply
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.op import Array, Op
@@ -18,6 +18,7 @@ from graphc.tensor_type import (
     Shape,
     TensorType,
     normal_axis,
+    plain,
 )
 
 
@@ -71,6 +72,7 @@ def _total(dims: Sequence[Dim]) -> Dim:
 
 def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) -> Value:
     """Values joined along an axis; all other dimensions agree."""
+    values = tuple(values)
     if not values:
         raise GraphError("concat: there is nothing to join", loc=caller_loc())
-    return values[0].builder.apply(Concat(axis), *values, name=name)
+    return apply(Concat(plain(axis)), *values, name=name)

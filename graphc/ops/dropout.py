@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.op import Array, Layer, Op
@@ -15,7 +16,7 @@ from graphc.ops.elementwise import mul
 from graphc.ops.source import draws, seed
 from graphc.philox import keep_words, mask_scratch, stream_of, threshold
 from graphc.plan import Emitter
-from graphc.tensor_type import Shape, TensorType, count, shape_at
+from graphc.tensor_type import Batch, Shape, TensorType, count, shape_at
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class Dropout(Layer):
         (x, *_) = ins
         if not x.is_float or x.rank < 1:
             raise ValueError(f"x is {x}, dropout takes floats of shape (N, ...)")
+        if any(isinstance(dim, Batch) for dim in x.shape[1:]):
+            raise ValueError(f"x is {x}, the batch must be its first dimension")
         return x
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
@@ -100,7 +103,7 @@ def dropout(
     The mask is keyed by the seed, the counter of training forwards, the layer's name and the
     element's row and column.  GraphError for none, both, or a probability out of range.
     """
-    b = x.builder
+    b = as_value("dropout", x).builder
     keep = _keep_prob(keep_prob, drop_prob)
     node = b.free_name("dropout", name)
     layer = Dropout(keep, stream_of(b.prefix + node))
@@ -115,10 +118,10 @@ def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
             loc=caller_loc(),
             hint="keep_prob=0.8 and drop_prob=0.2 mean the same",
         )
-    word, value = ("keep_prob", keep_prob) if keep_prob is not None else ("drop_prob", drop_prob)
-    assert value is not None
-    fits = 0 < value <= 1 if word == "keep_prob" else 0 <= value < 1
-    if not fits:
+    word = "drop_prob" if keep_prob is None else "keep_prob"
+    value: Any = drop_prob if keep_prob is None else keep_prob
+    numbers = isinstance(value, (int, float, np.integer, np.floating))
+    if not numbers or not (0 < value <= 1 if word == "keep_prob" else 0 <= value < 1):
         bounds = "0 < keep_prob <= 1" if word == "keep_prob" else "0 <= drop_prob < 1"
         raise GraphError(
             f"dropout: {word}={value!r} is out of range",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, apply, not_a_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.op import Array, Op
@@ -179,7 +179,11 @@ def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
         return a, lift(op_name, b, a)
     if isinstance(b, Value):
         return lift(op_name, a, b), b
-    raise GraphError(f"{op_name}: neither operand is a value of a net", loc=caller_loc())
+    raise GraphError(
+        f"{op_name}: neither operand is a value of the net",
+        loc=caller_loc(),
+        hint="numbers alone become values by net.constant(1.0)",
+    )
 
 
 def lift(op_name: str, number: Any, like: Value) -> Value:
@@ -187,18 +191,27 @@ def lift(op_name: str, number: Any, like: Value) -> Value:
     if isinstance(number, Value):
         return number
     if isinstance(number, (bool, int, float, np.number, np.bool_)):
-        if isinstance(number, (float, np.floating)) and not like.type.is_float and number % 1:
+        if not _fits(number, like.type):
             raise GraphError(
                 f"{op_name}: {number!r} does not fit {like.name!r}, which is {like.dtype}",
                 loc=caller_loc(),
-                hint=f"cast it first: gc.cast({like.name}, 'float32')",
+                hint="" if like.type.is_float else f"cast it: gc.cast({like.name}, 'float32')",
             )
         return constant(like.builder, number, like.dtype)
-    raise GraphError(
-        f"{op_name}: {type(number).__name__} is not a value of the net",
-        loc=caller_loc(),
-        hint="arrays become values by net.constant(array), or are fed by net.input",
-    )
+    raise not_a_value(op_name, number, caller_loc())
+
+
+def _fits(number: Any, type: TensorType) -> bool:
+    """Whether the dtype holds the number, but for rounding of floats."""
+    try:
+        with np.errstate(all="ignore"):
+            held = np.asarray(number).astype(type.dtype)
+            exact = bool(held == number)
+    except (OverflowError, TypeError):
+        return False
+    if type.is_float:
+        return bool(np.isfinite(held)) or not np.isfinite(number)
+    return exact
 
 
 def add(a: Operand, b: Operand, *, name: str | None = None) -> Value:
@@ -223,15 +236,15 @@ def div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
 
 def neg(x: Value, *, name: str | None = None) -> Value:
     """-x."""
-    return x.builder.apply(Neg(), x, name=name)
+    return apply(Neg(), x, name=name)
 
 
 def power(x: Value, exponent: float, *, name: str | None = None) -> Value:
     """x ** exponent for a Python number; the result's dtype is x's."""
-    if isinstance(exponent, Value) or not isinstance(exponent, (int, float)):
+    if not isinstance(exponent, (int, float, np.integer, np.floating)):
         raise GraphError(
             "power: the exponent is not a Python number",
             loc=caller_loc(),
             hint="for a value as exponent write gc.exp(exponent * gc.log(x))",
         )
-    return x.builder.apply(Power(float(exponent)), x, name=name)
+    return apply(Power(float(exponent)), x, name=name)

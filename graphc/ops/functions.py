@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, apply
 from graphc.op import Array, Op
 from graphc.ops.elementwise import Unary, div, mul, sub
 from graphc.ops.reduce import sum_
 from graphc.plan import Emitter
-from graphc.tensor_type import TensorType, normal_axis
+from graphc.tensor_type import TensorType, normal_axis, plain
 
 
 @dataclass(frozen=True)
@@ -175,39 +175,39 @@ class LogSoftmax(AlongAxis):
 
 def exp(x: Value, *, name: str | None = None) -> Value:
     """e ** x."""
-    return x.builder.apply(Exp(), x, name=name)
+    return apply(Exp(), x, name=name)
 
 
 def log(x: Value, *, name: str | None = None) -> Value:
     """The natural logarithm."""
-    return x.builder.apply(Log(), x, name=name)
+    return apply(Log(), x, name=name)
 
 
 def sqrt(x: Value, *, name: str | None = None) -> Value:
     """The square root."""
-    return x.builder.apply(Sqrt(), x, name=name)
+    return apply(Sqrt(), x, name=name)
 
 
 def abs_(x: Value, *, name: str | None = None) -> Value:
     """The absolute value; gradient 0 at 0."""
-    return x.builder.apply(Abs(), x, name=name)
+    return apply(Abs(), x, name=name)
 
 
 def tanh(x: Value, *, name: str | None = None) -> Value:
     """The hyperbolic tangent."""
-    return x.builder.apply(Tanh(), x, name=name)
+    return apply(Tanh(), x, name=name)
 
 
 def sigmoid(x: Value, *, name: str | None = None) -> Value:
     """1 / (1 + e**-x)."""
-    return x.builder.apply(Sigmoid(), x, name=name)
+    return apply(Sigmoid(), x, name=name)
 
 
 def softmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
     """Probabilities along an axis."""
-    return x.builder.apply(Softmax(axis), x, name=name)
+    return apply(Softmax(plain(axis)), x, name=name)
 
 
 def log_softmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
     """Logarithms of the probabilities along an axis."""
-    return x.builder.apply(LogSoftmax(axis), x, name=name)
+    return apply(LogSoftmax(plain(axis)), x, name=name)

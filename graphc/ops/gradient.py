@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.autodiff import vjp
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, apply
 from graphc.op import Layer
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.source import constant
@@ -47,5 +47,5 @@ def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
     Gradients are values like any other, so they can be differentiated again.
     """
     targets = [wrt] if isinstance(wrt, Value) else list(wrt)
-    found = [value.builder.apply(Gradient(), value, target) for target in targets]
+    found = [apply(Gradient(), value, target) for target in targets]
     return found[0] if isinstance(wrt, Value) else found

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, apply
 from graphc.op import Array, Op
-from graphc.ops.elementwise import lift, mul
+from graphc.ops.elementwise import mul
 from graphc.ops.reduce import reduced_shape
 from graphc.ops.shape import reshape
 from graphc.plan import Emitter
@@ -17,7 +17,9 @@ from graphc.tensor_type import (
     Shape,
     TensorType,
     count,
+    dtype_name,
     normal_axis,
+    plain,
     shape_text,
 )
 
@@ -140,16 +142,16 @@ class Pick(ByIndex):
 
 def argmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
     """The index of the largest along an axis, as int64."""
-    return x.builder.apply(Argmax(axis), x, name=name)
+    return apply(Argmax(plain(axis)), x, name=name)
 
 
 def one_hot(
     indices: Value, depth: int, *, dtype: str = "float32", name: str | None = None
 ) -> Value:
     """A new last axis of `depth`, 1 at the index and 0 elsewhere."""
-    return indices.builder.apply(OneHot(depth, dtype), indices, name=name)
+    return apply(OneHot(plain(depth), dtype_name(dtype)), indices, name=name)
 
 
 def pick(scores: Value, indices: Value, *, name: str | None = None) -> Value:
     """scores (N, C), indices (N,) -> (N,): one score from each row."""
-    return scores.builder.apply(Pick(), scores, lift("pick", indices, scores), name=name)
+    return apply(Pick(), scores, indices, name=name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, apply
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.op import Array, Layer
@@ -188,4 +188,4 @@ def _loss(
             f"{kind.name}: reduction {reduction!r} is not one of mean, sum, none", loc=caller_loc()
         )
     operands = (a, b) if weight is None else (a, b, weight)
-    return a.builder.apply(kind(reduction), *operands, name=name)
+    return apply(kind(reduction), *operands, name=name)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.autodiff import pullback
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Ones, Zeros
 from graphc.loc import caller_loc
@@ -19,7 +19,7 @@ from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter, State
 from graphc.plan import Emitter
-from graphc.tensor_type import TensorType, shape_text
+from graphc.tensor_type import TensorType
 
 
 def feature_axes(rank: int) -> tuple[int, ...]:
@@ -254,21 +254,20 @@ def batchnorm(
     complement of PyTorch's `momentum`.  Training divides by the uncorrected batch standard
     deviation, inference by the running one.  GraphError when x has no feature axis.
     """
-    b = x.builder
+    b = as_value("batchnorm", x).builder
     layer = BatchNorm(eps, running_decay)
     features = x.shape[1] if x.type.rank > 1 else None
-    if not isinstance(features, int):
-        raise b.error(
-            layer, f"x has shape {shape_text(x.shape)}, batchnorm takes (N, features, ...)", (x,)
-        )
+    if not isinstance(features, int) or not x.type.is_float:
+        message = f"x is {x.type}, batchnorm takes floats of shape (N, features, ...)"
+        raise b.error(layer, message, (x,))
     if not 0 <= running_decay <= 1 or not eps > 0:
         raise GraphError(
             f"batchnorm: running_decay {running_decay} and eps {eps} must be in [0, 1] and above 0",
             loc=caller_loc(),
         )
     node = b.free_name("batchnorm", name)
-    shape: tuple[int, ...] = (features,)
-    return b.apply(layer, x, *_parameters(b, node, shape, x.dtype), name=node)
+    with b.all_or_nothing():
+        return b.apply(layer, x, *_parameters(b, node, (features,), x.dtype), name=node)
 
 
 def _parameters(b: Builder, node: str, shape: tuple[int, ...], dtype: str) -> tuple[Value, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, as_value
 from graphc.op import Array, Op
 from graphc.ops.elementwise import div, mul
 from graphc.ops.shape import reshape
@@ -194,6 +194,7 @@ def _reduce(
     keepdims: bool,
     name: str | None,
 ) -> Value:
+    x = as_value(kind.name, x)
     try:
         axes = normal_axes(axis, x.type.rank)
     except ValueError as error:
@@ -203,4 +204,7 @@ def _reduce(
 
 def broadcast_to(x: Value, shape: Shape, *, name: str | None = None) -> Value:
     """x repeated along its axes of size 1 until it has `shape`."""
-    return x if x.shape == shape else x.builder.apply(BroadcastTo(shape), x, name=name)
+    x = as_value("broadcast_to", x)
+    if x.shape == shape and name is None:
+        return x
+    return x.builder.apply(BroadcastTo(shape), x, name=name)

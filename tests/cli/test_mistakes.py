@@ -41,10 +41,10 @@ MODELS = {
     ),
     "model.py:misfit": (
         "error: affine 'affine_1': x has 2 features, weight takes 5\n"
-        "  x       x float32[N, 2]  declared at model.py:33 in misfit\n"
-        "  weight  w float32[5, 3]  declared at model.py:34 in misfit\n"
-        "  bias    affine_1.bias float32[3]  declared at model.py:34 in misfit\n"
-        '  at model.py:34 in misfit: return gc.affine(x, 3, weight=net.parameter("w", (5, 3)))\n'
+        "  x       x float32[N, 2]  declared at model.py:32 in misfit\n"
+        "  weight  w float32[5, 3]  declared at model.py:33 in misfit\n"
+        "  bias    affine_1.bias float32[3]  declared at model.py:33 in misfit\n"
+        '  at model.py:33 in misfit: return gc.affine(x, 3, weight=net.parameter("w", (5, 3)))\n'
         "  hint: share a weight only between layers of one input width\n"
     ),
 }
@@ -61,7 +61,7 @@ def test_an_exception_of_the_model_shows_its_traceback_from_the_users_file_on(
 ) -> None:
     lines = said(capsys, "plan", "model.py:boom").splitlines()
     assert lines[0] == "Traceback (most recent call last):"
-    assert lines[1].endswith('model.py", line 38, in boom')
+    assert lines[1].endswith('model.py", line 37, in boom')
     assert lines[-1] == "RuntimeError: no luck"
     assert not any("graphc" in line for line in lines)
 
