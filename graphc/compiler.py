@@ -210,7 +210,8 @@ class Recipe:
     def _training(self) -> dict[str, tuple[PassRecord, ...]]:
         """The programs that train; what they have in common, up to backward, runs once."""
         own = _own()
-        backward = own.Backward(self.graph.losses, self.wrt, self.required)
+        required = self.required if self.graph.losses else ()
+        backward = own.Backward(self.graph.losses, self.wrt, required)
         slots: dict[str, Pass] = {"specialize": own.Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
         common, first = own.run_passes(_asking(self.graph, self.required), head, whole=not tail)

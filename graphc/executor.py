@@ -398,7 +398,8 @@ class Executor:
         self._workspace.attach_gradients(self._program("grad"))
         feeds = {name.removeprefix("gradient:"): name for name in apply.feeds}
         known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
-        arrays, _ = FeedCheck(known, known, 1, "gradient").arrays(gradients)
+        names = {*known, *self.plan.wrt}
+        arrays, _ = FeedCheck(known, names, 1, "gradient").arrays(gradients)
         for name, array in arrays.items():
             np.copyto(self._workspace.view(apply, feeds[name], 1), array)
 

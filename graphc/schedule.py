@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from graphc.graph import Graph, Node
 from graphc.op import Source
+from graphc.ops.source import Input
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Schedule:
 
 def schedule(graph: Graph) -> Schedule:
     """Order the nodes of a graph in which every node is needed."""
-    eager = _update_only(graph)
+    eager = _eager(graph)
     forward = _forward(graph)
     in_place, commits = _writers(graph)
     while True:
@@ -51,11 +52,21 @@ def _forward(graph: Graph) -> set[str]:
     return graph.upstream([*graph.outputs.values(), *graph.updates.values()])
 
 
-def _update_only(graph: Graph) -> set[str]:
-    """The nodes that only state updates need."""
+def _eager(graph: Graph) -> set[str]:
+    """The nodes that run as soon as they can.
+
+    Next values of states that nothing else needs, and what they may have to wait for that is
+    there without a feed: the states themselves, and numbers such as the learning rate.
+    """
     others = graph.upstream([*graph.outputs.values(), *graph.gradients.values()])
-    values = set(graph.updates.values())
-    return {name for name in values if name not in others}
+    early = {name for name in graph.updates.values() if name not in others}
+    fed: set[str] = set()
+    for node in graph:
+        if isinstance(node.op, Input) or any(operand in fed for operand in node.inputs):
+            fed.add(node.name)
+        elif isinstance(node.op, Source) or node.type.rank == 0:
+            early.add(node.name)
+    return early
 
 
 def _writers(graph: Graph) -> tuple[dict[str, str], list[tuple[str, str]]]:

@@ -1,55 +1,7 @@
-"""The command `graphc`: one file a command, and the only place that prints."""
+"""The command `graphc`: one file a command, and the only package that prints."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
-from collections.abc import Sequence
+from graphc.cli.command_line import main
 
-import graphc
-from graphc.cli import check, demo, plan, render, train
-from graphc.cli.model import UsersError
-from graphc.errors import GraphError
-
-COMMANDS = (demo, train, render, plan, check)
-
-MODEL = """\
-MODEL is file.py:function, a function without arguments that returns a gc.Net,
-or a model that gc.save wrote."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all is well, 1 after an error, 2 for wrong usage."""
-    parser = _parser()
-    try:
-        args = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed what it had to say
-        return stop.code if isinstance(stop.code, int) else 2
-    try:
-        return int(args.run(args))
-    except GraphError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except UsersError as error:
-        print(error, file=sys.stderr, end="")
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="graphc",
-        description="Compile neural networks, as static graphs, for the CPU.",
-        epilog=MODEL,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"graphc {graphc.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_to(commands)
-    return parser
+__all__ = ["main"]

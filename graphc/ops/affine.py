@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def _rows(x: Value, last_axis: bool, name: str) -> Value:
 
 def affine(
     x: Value,
-    units: int | None = None,
+    units: SupportsIndex | None = None,
     *,
     weight: Value | None = None,
     bias: bool | Value = True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -203,11 +204,11 @@ def sigmoid(x: Value, *, name: str | None = None) -> Value:
     return apply(Sigmoid(), x, name=name)
 
 
-def softmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
+def softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """Probabilities along an axis."""
     return apply(Softmax(plain(axis)), x, name=name)
 
 
-def log_softmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
+def log_softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """Logarithms of the probabilities along an axis."""
     return apply(LogSoftmax(plain(axis)), x, name=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -140,7 +141,7 @@ class Pick(ByIndex):
         self.call_with_places(em, ins, out, em.type(out))
 
 
-def argmax(x: Value, axis: int = -1, *, name: str | None = None) -> Value:
+def argmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """The index of the largest along an axis, as int64."""
     return apply(Argmax(plain(axis)), x, name=name)
 

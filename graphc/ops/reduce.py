@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -13,14 +14,16 @@ from graphc.ops.elementwise import div, mul
 from graphc.ops.shape import reshape
 from graphc.plan import Emitter
 from graphc.tensor_type import (
+    Dim,
     Shape,
     TensorType,
     broadcast,
     normal_axes,
+    plain,
     shape_text,
 )
 
-Axes = int | tuple[int, ...] | None
+Axes = SupportsIndex | Iterable[SupportsIndex] | None
 
 
 def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
@@ -202,9 +205,10 @@ def _reduce(
     return x.builder.apply(kind(axes, keepdims), x, name=name)
 
 
-def broadcast_to(x: Value, shape: Shape, *, name: str | None = None) -> Value:
+def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
     """x repeated along its axes of size 1 until it has `shape`."""
     x = as_value("broadcast_to", x)
-    if x.shape == shape and name is None:
+    wanted = tuple(map(plain, shape)) if isinstance(shape, Sequence) else (plain(shape),)
+    if x.shape == wanted and name is None:
         return x
-    return x.builder.apply(BroadcastTo(shape), x, name=name)
+    return x.builder.apply(BroadcastTo(wanted), x, name=name)
