@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
-from graphc.errors import GraphError
+from graphc.errors import GraphError, Operand
 from graphc.graph import Graph, Node
 from graphc.loc import Loc, caller_loc
 from graphc.op import Op
@@ -163,16 +162,6 @@ def _select(function: str, *operands: Any) -> Value:
 
     made: Value = getattr(select, function)(*operands)
     return made
-
-
-@dataclass(frozen=True, slots=True)
-class _Operand:
-    """An operand as an error describes it."""
-
-    role: str
-    name: str
-    described: str
-    loc: Loc | None
 
 
 class Builder:
@@ -327,10 +316,9 @@ class Builder:
         loc = locs[0] if locs else None
         return GraphError(f"{op.name}{called}: {sentence}", operands=described, loc=loc, hint=hint)
 
-    def _describe(self, op: Op, position: int, operand: Value) -> _Operand:
+    def _describe(self, op: Op, position: int, operand: Value) -> Operand:
         role = op.roles[position] if position < len(op.roles) else f"operand {position}"
-        node = operand.node
-        return _Operand(role, node.name, str(node.type), node.locs[0] if node.locs else None)
+        return operand.node.described(role)
 
     def _check_operands(self, op: Op, operands: Sequence[Value], locs: tuple[Loc, ...]) -> None:
         loc = locs[0] if locs else None

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from graphc.build import Value
 from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.loc import caller_loc
@@ -18,12 +16,11 @@ from graphc.ops.source import Parameter
 from graphc.optim import Optimizer
 from graphc.plan import Plan, Program
 from graphc.program import build_program
+from graphc.selection import Names, select_outputs, select_wrt
 
 if TYPE_CHECKING:
     from passes.pass_list import PassList
     from passes.pipeline import Pass, PassRecord
-
-Names = str | Value | Sequence[str | Value] | None
 
 
 def compile(
@@ -49,10 +46,11 @@ def compile(
     """
     graph = net.graph() if isinstance(net, Net) else net
     check_options(graph, batch, optimizer, backend)
-    graph = _select_outputs(graph, losses, outputs)
-    trained, required = _select_wrt(graph, wrt)
+    graph = select_outputs(graph, losses, outputs)
+    trained, required = select_wrt(graph, wrt)
     check_losses(graph, optimizer)
-    recipe = Recipe(graph, batch, trained, required, optimizer, passes or _default(), outputs is not None)
+    chosen = passes or _default()
+    recipe = Recipe(graph, batch, trained, required, optimizer, chosen, outputs is not None)
     with _collector_paused():
         plan = recipe.plan()
     if budget is not None:
@@ -63,7 +61,10 @@ def compile(
 def _default() -> PassList:
     from graphc.own_passes import own_passes
 
-    return own_passes().DEFAULT
+    own_passes()
+    from passes import DEFAULT
+
+    return DEFAULT
 
 
 def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
@@ -113,62 +114,6 @@ def _collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def _listed(names: Names) -> list[str]:
-    if names is None:
-        return []
-    single = isinstance(names, (str, Value))
-    items: Iterable[str | Value] = [names] if single else names  # type: ignore[list-item,assignment]
-    return [item.name if isinstance(item, Value) else item for item in items]
-
-
-def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
-    """The known names that the wanted ones and their patterns match, in known order."""
-    pool = list(known)
-    chosen: set[str] = set()
-    for pattern in _listed(wanted):
-        hits = [pattern] if pattern in pool else [k for k in pool if fnmatchcase(k, pattern)]
-        if not hits:
-            shown = ", ".join(pool[:8]) + (", ..." if len(pool) > 8 else "")
-            raise GraphError(f"no {what} is named {pattern!r}", loc=caller_loc(), hint=f"there are {shown}")
-        chosen.update(hits)
-    return [name for name in pool if name in chosen]
-
-
-def _select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
-    """The graph with the chosen outputs and losses; any node may be an output."""
-    kept = list(graph.losses) if losses is None else _matching(losses, graph.losses, "loss")
-    chosen = dict(graph.outputs)
-    if outputs is not None:
-        named = {**{node.name: node.name for node in graph}, **graph.outputs}
-        picked = _matching(outputs, named, "output or node")
-        chosen = {name: named[name] for name in picked}
-        chosen.update({name: graph.outputs[name] for name in kept})
-    return Graph(graph.name, graph, outputs=chosen, losses=kept, updates=graph.updates)
-
-
-def _select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What to differentiate by, and which of it was asked for by its very name."""
-    parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
-    if wrt is None:
-        names, required = parameters, []
-    else:
-        floats = [node.name for node in graph if node.type.is_float]
-        listed = _listed(wrt)
-        inner = [name for name in listed if name in floats]
-        pool = [*parameters, *(name for name in inner if name not in parameters)]
-        names = _matching(wrt, pool, "parameter or float value")
-        required = [name for name in names if name in listed]
-    for loss in graph.losses:
-        if names and graph.upstream([graph.outputs[loss]]).isdisjoint(names):
-            node = graph[graph.outputs[loss]]
-            raise GraphError(
-                f"loss {loss!r} depends on no parameter that is trained",
-                loc=node.locs[0] if node.locs else None,
-                hint=f"trained are {', '.join(names[:5])}; see wrt= of gc.compile",
-            )
-    return tuple(names), tuple(required)
 
 
 @dataclass(frozen=True)
@@ -238,13 +183,16 @@ class Recipe:
             if name not in self.graph.outputs:
                 known = ", ".join(self.graph.outputs)
                 raise GraphError(
-                    f"backward: there is no output {name!r}", loc=caller_loc(), hint=f"there are {known}"
+                    f"backward: there is no output {name!r}",
+                    loc=caller_loc(),
+                    hint=f"there are {known}",
                 )
         own = _own()
         chosen = {name: self.graph.outputs[name] for name in outputs}
         graph = _asking(Graph(self.graph.name, self.graph, outputs=chosen), self.required)
         passes = self._passes(
-            specialize=own.Specialize(train=True), backward=own.Backward(outputs, self.wrt, fed=True)
+            specialize=own.Specialize(train=True),
+            backward=own.Backward(outputs, self.wrt, fed=True),
         )
         result = own.run_passes(graph, passes)[0]
         bare = Graph(result.name, result, gradients=result.gradients)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -11,28 +10,18 @@ import numpy as np
 
 from graphc.autodiff import vjp
 from graphc.build import Builder, Value
-from graphc.errors import GraphError
+from graphc.errors import GraphError, Operand
 from graphc.graph import Graph
-from graphc.loc import Loc, caller_loc
+from graphc.loc import caller_loc
 from graphc.op import Array, Layer, Op
 from graphc.ops.source import Input
 from graphc.reference import evaluate
 from graphc.tensor_type import FLOATS, TensorType
 
 
-@dataclass(frozen=True)
-class _Array:
-    """An array as an error describes it."""
-
-    role: str
-    name: str
-    described: str
-    loc: Loc | None = None
-
-
 def fail(call: str, sentence: str, arrays: Mapping[str, Any]) -> GraphError:
     """An error of an eager call, at the user's line, with the arrays that it was given."""
-    operands = [_Array(role, *_describe(array)) for role, array in arrays.items()]
+    operands = [Operand(role, *_describe(array), None) for role, array in arrays.items()]
     return GraphError(f"{call}: {sentence}", operands=operands, loc=caller_loc())
 
 

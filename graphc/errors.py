@@ -7,29 +7,22 @@ shapes and the lines that declared them, the line at fault, one hint.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from graphc.loc import Loc
 
 
-class Operand(Protocol):
-    """What an error says of an operand: its role in the op, name, type and declaring line."""
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """What an error says of an operand."""
 
-    @property
-    def role(self) -> str:
-        """The operand's name in the op's words."""
-
-    @property
-    def name(self) -> str:
-        """The name of its node."""
-
-    @property
-    def described(self) -> str:
-        """Its type as text."""
-
-    @property
-    def loc(self) -> Loc | None:
-        """The user's line that declared it."""
+    role: str
+    """Its name in the op's words."""
+    name: str
+    described: str
+    """Its type as text."""
+    loc: Loc | None
+    """The user's line that declared it."""
 
 
 class GraphError(ValueError):
@@ -73,9 +66,7 @@ class RendererMissing(GraphError):
     """A picture that no installed renderer can draw."""
 
 
-def format_error(
-    sentence: str, operands: Sequence[Operand], loc: Loc | None, hint: str
-) -> str:
+def format_error(sentence: str, operands: Sequence[Operand], loc: Loc | None, hint: str) -> str:
     """The text of an error, at most 15 lines."""
     lines = [sentence]
     width = max((len(operand.role) for operand in operands), default=0)

@@ -23,6 +23,7 @@ from graphc.plan import Plan, Program
 from graphc.state import State, readonly
 from graphc.workspace import Workspace
 
+
 class _Entry:
     """The border of a run.  A class, since a generator costs a microsecond a step."""
 
@@ -338,9 +339,7 @@ class Executor:
             check = self._checks[program.name] = FeedCheck(feeds, known, self.plan.batch)
         return check
 
-    def _load(
-        self, program: Program, feeds: Mapping[str, Any], optional: bool = False
-    ) -> Bound:
+    def _load(self, program: Program, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
         arrays, n = self._check(program).arrays(feeds, optional=optional)
         missing = frozenset(program.feeds.keys() - arrays.keys()) if optional else frozenset()
         bound = self._binder.bound(program, n, missing)

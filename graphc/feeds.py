@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from graphc.errors import FeedError
+from graphc.errors import FeedError, Operand
 from graphc.graph import Node
 from graphc.loc import caller_loc
 from graphc.op import Array
@@ -81,17 +81,21 @@ class FeedCheck:
             if bound is not None:
                 self._check_range(name, value)
             found[name] = value
+        return found, self._whole(feeds, rows if owner else 1, limit)
+
+    def _whole(self, feeds: Mapping[str, Any], n: int, limit: bool) -> int:
+        """The rows of all feeds together; FeedError for unknown names and too many rows."""
         if not self._known.issuperset(feeds):
             raise self._unknown(next(name for name in feeds if name not in self._known))
-        n = rows if owner else 1
         if n > self._capacity and limit:
             raise self._too_many(n)
-        return found, n
+        return n
 
     def _rows(self, name: str, value: Array, known: int, owner: str) -> int:
         """The number of rows that this array implies; FeedError when the others' differs."""
-        _, _, _, axis, factor, _, _ = next(spec for spec in self._specs if spec[0] == name)
-        n, rest = divmod(value.shape[axis], factor)
+        axis, factor, _ = _tail(self._feeds[name].type)
+        size: int = value.shape[axis]
+        n, rest = divmod(size, factor)
         if rest:
             raise self._wrong_shape(name, value)
         if n == 0:
@@ -99,7 +103,7 @@ class FeedCheck:
         if owner and known != n:
             raise FeedError(
                 f"{owner!r} has {known} rows, {name!r} has {n}",
-                operands=[_Fed(owner, self._feeds), _Fed(name, self._feeds)],
+                operands=self._operands(owner, name),
                 loc=caller_loc(),
                 hint="all inputs of a run take the same batch",
             )
@@ -112,7 +116,7 @@ class FeedCheck:
         except ValueError as error:
             raise FeedError(
                 f"{self._word} {name!r}: no array can be made of it: {error}",
-                operands=[_Fed(name, self._feeds)],
+                operands=self._operands(name),
                 loc=caller_loc(),
             ) from None
         if array.dtype.kind in "fiub" and feed.type.is_float:
@@ -126,7 +130,7 @@ class FeedCheck:
             hint = "labels are class numbers, not one-hot rows or probabilities; " + hint
         raise FeedError(
             f"{self._word} {name!r} takes {feed.type.dtype}, the array is {array.dtype}",
-            operands=[_Fed(name, self._feeds)],
+            operands=self._operands(name),
             loc=caller_loc(),
             hint=hint,
         )
@@ -149,16 +153,19 @@ class FeedCheck:
         raise FeedError(
             f"{self._word} {name!r} holds the label {value.reshape(-1)[bad]} at row {bad}, "
             f"there are {bound} classes",
-            operands=[_Fed(name, self._feeds)],
+            operands=self._operands(name),
             loc=caller_loc(),
             hint=f"labels go from 0 to {bound - 1}",
         )
+
+    def _operands(self, *names: str) -> list[Operand]:
+        return [replace(self._feeds[n].node.described(self._word), name=n) for n in names]
 
     def _missing(self, name: str, feeds: Iterable[str]) -> FeedError:
         given = ", ".join(feeds) or "nothing"
         return FeedError(
             f"{self._word} {name!r} is missing, {given} was fed",
-            operands=[_Fed(name, self._feeds)],
+            operands=self._operands(name),
             loc=caller_loc(),
             hint=f"feed it by name: {name}=...",
         )
@@ -173,7 +180,7 @@ class FeedCheck:
         wanted = shape_text(self._feeds[name].type.shape)
         return FeedError(
             f"{self._word} {name!r} takes {wanted}, the array has shape {value.shape}",
-            operands=[_Fed(name, self._feeds)],
+            operands=self._operands(name),
             loc=caller_loc(),
             hint=_shape_hint(self._feeds[name].type, value),
         )
@@ -205,12 +212,3 @@ def _shape_hint(type: TensorType, value: Array) -> str:
     if value.ndim > type.rank:
         return "reshape the array, or declare the input with its real shape"
     return "the batch dimension N is free, all others are as declared"
-
-
-class _Fed:
-    """An input as an error describes it."""
-
-    def __init__(self, name: str, feeds: Mapping[str, Feed]) -> None:
-        node = feeds[name].node
-        self.role, self.name, self.described = "input", name, str(node.type)
-        self.loc = node.locs[0] if node.locs else None

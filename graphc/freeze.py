@@ -40,7 +40,9 @@ def refreshed(plan: Plan, other: Executor) -> Plan:
 
     if not any(isinstance(node.op, Constant) and node.op.label for node in plan.declared):
         raise GraphError(
-            "refresh: this plan is not frozen", loc=caller_loc(), hint="share state instead: state=ex.state"
+            "refresh: this plan is not frozen",
+            loc=caller_loc(),
+            hint="share state instead: state=ex.state",
         )
     graph = _thaw(plan.declared, other)
     slots = {"specialize": Specialize(train=False), "backward": None, "update": None}
@@ -77,9 +79,7 @@ def _thaw(graph: Graph, ex: Executor) -> Graph:
     labelled = [n for n in graph if isinstance(n.op, Constant) and n.op.label]
     missing = [node.name for node in labelled if node.name not in ex.state]
     if missing:
-        raise GraphError(
-            f"refresh: the other executor has no {missing[0]!r}", loc=caller_loc()
-        )
+        raise GraphError(f"refresh: the other executor has no {missing[0]!r}", loc=caller_loc())
     return graph.replace({node.name: _constant(node, ex) for node in labelled})
 
 

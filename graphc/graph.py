@@ -8,7 +8,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from graphc.errors import GraphError
+from graphc.errors import GraphError, Operand
 from graphc.loc import Loc
 from graphc.op import Op
 from graphc.tensor_type import TensorType
@@ -26,6 +26,10 @@ class Node:
     inputs: tuple[str, ...]
     type: TensorType
     locs: tuple[Loc, ...] = ()
+
+    def described(self, role: str) -> Operand:
+        """The node as an error shows it."""
+        return Operand(role, self.name, str(self.type), self.locs[0] if self.locs else None)
 
 
 class Graph:
@@ -108,8 +112,8 @@ class Graph:
     def upstream(self, names: Iterable[str]) -> set[str]:
         """The named nodes and all that they depend on."""
         seen = set(names)
-        for name, node in reversed(self.nodes.items()):  # operands precede their users
-            if name in seen:
+        for node in reversed(list(self)):  # operands precede their users
+            if node.name in seen:
                 seen.update(node.inputs)
         return seen
 
@@ -184,7 +188,9 @@ def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:
     for node in nodes:
         for operand in node.inputs:
             if operand not in found:
-                raise GraphError(f"{node.name!r} reads {operand!r}, which is not declared before it")
+                raise GraphError(
+                    f"{node.name!r} reads {operand!r}, which is not declared before it"
+                )
         if node.name in found:
             raise GraphError(f"two nodes are named {node.name!r}")
         found[node.name] = node

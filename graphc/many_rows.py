@@ -39,7 +39,10 @@ def pieces(
         stop = min(start + size, rows)
         yield (
             stop - start,
-            {name: _rows(array, program.feeds[name], start, stop) for name, array in arrays.items()},
+            {
+                name: _rows(array, program.feeds[name], start, stop)
+                for name, array in arrays.items()
+            },
         )
 
 

@@ -41,7 +41,7 @@ class MemoryReport:
 
     def at(self, n: int) -> MemoryReport:
         """The report of a plan made for `n` rows."""
-        if not 1 <= n:
+        if n < 1:
             raise ValueError(f"a batch has at least one row, not {n}")
         return MemoryReport(self._plan, n)
 
@@ -105,7 +105,14 @@ class MemoryReport:
                 loc = node.locs[0] if node is not None and node.locs else None
                 offset = offsets[b.key] + b.offset - base[b.key]
                 yield BufferLine(
-                    name, b.name, b.type.nbytes(self.n), b.type.bytes_text(), offset, b.first, b.last, loc
+                    name,
+                    b.name,
+                    b.type.nbytes(self.n),
+                    b.type.bytes_text(),
+                    offset,
+                    b.first,
+                    b.last,
+                    loc,
                 )
 
     def check_budget(self, budget: int) -> None:
@@ -152,18 +159,21 @@ class MemoryReport:
 
     def _arenas_text(self) -> str:
         return ", ".join(
-            f"{name} {size:,} (peak {self.peaks[name]:,})" for name, size in self.arenas.items() if size
+            f"{name} {size:,} (peak {self.peaks[name]:,})"
+            for name, size in self.arenas.items()
+            if size
         )
 
     def table(self) -> str:
         """Every arena buffer in a line: offset, bytes, formula, life, name, the user's line."""
-        lines = [f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  {'life':<9} buffer"]
+        lines = [
+            f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  {'life':<9} buffer"
+        ]
         for b in self.buffers():
             life = f"{b.first}..{b.last}"
+            numbers = f"{b.program:<10} {b.offset:>10} {b.nbytes:>10} {b.formula:>10}"
             where = f"  {b.loc}" if b.loc else ""
-            lines.append(
-                f"{b.program:<10} {b.offset:>10} {b.nbytes:>10} {b.formula:>10}  {life:<9} {b.name}{where}"
-            )
+            lines.append(f"{numbers}  {life:<9} {b.name}{where}")
         return "\n".join(lines)
 
 
@@ -173,7 +183,9 @@ def plan_report(plan: Plan) -> str:
     for name, program in plan.programs.items():
         slow = sorted({i.kernel for i in program.instrs if i.kind == "reference"})
         note = f"; by their reference rule: {', '.join(slow)}" if slow else ""
-        lines.append(f"  {name}: {len(program.graph)} nodes, {len(program.instrs)} instructions{note}")
+        lines.append(
+            f"  {name}: {len(program.graph)} nodes, {len(program.instrs)} instructions{note}"
+        )
     idle = [name for name in plan.parameter_names if name not in plan.wrt]
     if idle and plan.losses:
         lines.append(f"  not trained: {', '.join(idle)}")

@@ -81,7 +81,9 @@ def _groups(
 
     def alike(name: str) -> tuple[tuple[str, Op | None], ...] | None:
         rows = [instrs[i] for i in updates.get(name, ())]
-        free = {operand for row in rows for operand in row.ins if _is_gradient(graph, operand, in_place)}
+        free = {
+            operand for row in rows for operand in row.ins if _is_gradient(graph, operand, in_place)
+        }
         if not rows or not all(packable(operand) for operand in free):
             return None
         return tuple((row.kernel, row.op) for row in rows)

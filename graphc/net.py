@@ -10,7 +10,7 @@ from graphc.build import Builder, Value
 from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.init import resolve
-from graphc.loc import Loc, caller_loc
+from graphc.loc import caller_loc
 from graphc.op import Op
 from graphc.ops.source import Constant, Input, Parameter, constant_op
 from graphc.tensor_type import FLOATS, Dim, dtype_name
@@ -66,7 +66,7 @@ class Net:
         if value.shape != () or not value.type.is_float:
             raise GraphError(
                 f"loss {name!r} is {value.type}, not one float",
-                operands=[_Named("value", value)],
+                operands=[value.node.described("value")],
                 loc=caller_loc(),
                 hint="reduce it: gc.mean(value), or reduction='mean' in the loss",
             )
@@ -140,15 +140,6 @@ class Net:
                 loc=caller_loc(),
                 hint="choose another name",
             )
-
-
-class _Named:
-    """A value as an error describes it."""
-
-    def __init__(self, role: str, value: Value) -> None:
-        self.role, self.name = role, value.name
-        self.described = str(value.type)
-        self.loc: Loc | None = value.node.locs[0] if value.node.locs else None
 
 
 def _similar(name: str, names: Any) -> str:

@@ -97,7 +97,9 @@ class Program:
     @cached_property
     def feeds(self) -> Mapping[str, TensorType]:
         """The inputs that the program reads, in declared order."""
-        return {b.name: b.type for b in self.buffers.values() if b.space == "feed" and b.name == b.key}
+        return {
+            b.name: b.type for b in self.buffers.values() if b.space == "feed" and b.name == b.key
+        }
 
     @cached_property
     def constants(self) -> Mapping[str, Buffer]:

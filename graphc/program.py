@@ -9,8 +9,8 @@ from graphc.graph import Graph
 from graphc.lowering import Lowering
 from graphc.memory import align, place
 from graphc.merge_updates import merge_updates
-from graphc.ops.source import Constant, Input
 from graphc.op import Source
+from graphc.ops.source import Constant, Input
 from graphc.plan import Buffer, Instr, Program, Space, Storage
 from graphc.schedule import Schedule, schedule
 from graphc.tensor_type import TensorType
@@ -133,7 +133,8 @@ class _Assignment:
             if slot is None or root in packed or self.low.type(root) != self.low.type(out):
                 continue
             elsewhere = [
-                p for p, o in enumerate(instr.ins)
+                p
+                for p, o in enumerate(instr.ins)
                 if p not in instr.op.inplace and self.low.root(o) in slot.names
             ]
             if slot.last == i and self.low.type(operand) == self.low.type(out) and not elsewhere:
@@ -215,5 +216,3 @@ def _through_aliases(graph: Graph, name: str) -> str:
     while isinstance(graph[name].op, (Reshape, StopGradient, Cast)):
         name = graph[name].inputs[0]
     return name
-
-

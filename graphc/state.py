@@ -19,7 +19,8 @@ from graphc.init import generator
 from graphc.loc import caller_loc
 from graphc.memory import ALIGNMENT, align
 from graphc.op import Array
-from graphc.ops.source import Parameter, State as StateOp
+from graphc.ops.source import Parameter
+from graphc.ops.source import State as StateOp
 from graphc.tensor_type import TensorType
 
 

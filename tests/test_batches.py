@@ -85,7 +85,11 @@ def test_predict_takes_any_number_of_rows() -> None:
     ex = gc.Executor(gc.compile(network(), batch=32))
     rows = batch(100)["x"]
     whole = gc.Executor(gc.compile(network(), batch=100)).forward(x=rows)["scores"]
-    for predicted in (ex.predict(rows), ex.predict(x=rows), ex.predict({"x": rows}, y=batch(100)["y"])):
+    for predicted in (
+        ex.predict(rows),
+        ex.predict(x=rows),
+        ex.predict({"x": rows}, y=batch(100)["y"]),
+    ):
         np.testing.assert_allclose(predicted, whole, rtol=0, atol=1e-12)
     assert ex.predict(rows[:1]).shape == (1, 3)
     with pytest.raises(gc.FeedError, match="0 rows"):

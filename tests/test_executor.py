@@ -16,7 +16,12 @@ from graphc.tensor_type import TensorType
 
 Array = np.ndarray[Any, Any]
 SGD = gc.SGD(lr=0.1, momentum=0.9, weight_decay=0.01)
-OPTIMIZERS = [SGD, gc.SGD(lr=0.1), gc.Adam(lr=0.01, clip_norm=0.5), gc.AdamW(schedule=gc.Step(2, 0.5))]
+OPTIMIZERS = [
+    SGD,
+    gc.SGD(lr=0.1),
+    gc.Adam(lr=0.01, clip_norm=0.5),
+    gc.AdamW(schedule=gc.Step(2, 0.5)),
+]
 
 
 def classifier(dtype: str = "float64") -> gc.Net:

@@ -97,7 +97,9 @@ class Mean(Reduction):
         return (b.apply(MeanGrad(ins[0].shape, self.axes), self.spread(dout, ins)),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.call(self.name, ins, out, scratch=self.ones(em, em.type(ins[0])))
+        """Scratch: one like the result, for the sum."""
+        scratch = (em.scratch(em.type(out)), *self.ones(em, em.type(ins[0])))
+        em.call(self.name, ins, out, scratch=scratch)
 
 
 @dataclass(frozen=True)

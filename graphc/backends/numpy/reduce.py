@@ -30,11 +30,11 @@ def sum_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> 
 
 
 def mean(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The sum divided by the number of elements."""
+    """The sum divided by the number of elements; not in place, which is slow for one number."""
     assert isinstance(op, Mean)
-    (x,) = ins
+    (x,), (undivided, *ones) = ins, scratch
     count = number(prod(x.shape[axis] for axis in op.axes), x)
-    return total(x, op.axes, out, scratch), partial(np.true_divide, out, count, out)
+    return total(x, op.axes, undivided, ones), partial(np.true_divide, undivided, count, out)
 
 
 def mean_grad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
@@ -88,7 +88,7 @@ def pick(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> 
 def place_in_rows(indices: Array, rows: Array, width: int, places: Array) -> Sequence[Call]:
     """places = rows * width + indices: where in the flat array the indices point."""
     return (
-        partial(np.multiply, rows, np.int64(width), places),
+        partial(np.multiply, rows, number(width, places), places),
         partial(np.add, places, indices, places),
     )
 
