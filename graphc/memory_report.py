@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from graphc.errors import BudgetError
+from graphc.errors import BudgetError, Operand
 from graphc.loc import Loc, caller_loc
-from graphc.memory import Arena
 from graphc.plan import Plan, Program
 from graphc.state import block_bytes, layout
 from graphc.workspace import constant_types, feed_types, region_bytes
@@ -33,7 +32,8 @@ class MemoryReport:
 
     `feeds`, `constants`, `arena` and `gradients` belong to each executor, `state` may be
     shared; `total` is their sum, alignment included.  The gradient block is made by the first
-    `backward`, `update` or `attach`; all else when the executor is made.
+    `forward(train=True)` or `update(gradients)`, all else when the executor is made.  What
+    `backward` with cotangents needs is not in it: that is compiled when first asked for.
     """
 
     def __init__(self, plan: Plan, n: int) -> None:
@@ -46,17 +46,24 @@ class MemoryReport:
         return MemoryReport(self._plan, n)
 
     @cached_property
+    def _programs(self) -> Mapping[str, Program]:
+        if self.n == self._plan.batch:
+            return self._plan.programs
+        from graphc.backends.numpy import KERNELS
+        from graphc.program import build_program
+
+        known = self._plan.programs.items()
+        return {name: build_program(name, p.graph, self.n, KERNELS) for name, p in known}
+
+    @cached_property
     def arenas(self) -> dict[str, int]:
         """The arena of each program."""
-        return {name: self._arena(p).nbytes for name, p in self._plan.programs.items()}
+        return {name: program.arena.nbytes for name, program in self._programs.items()}
 
     @cached_property
     def peaks(self) -> dict[str, int]:
         """The largest number of bytes live at once in each program."""
-        return {name: self._arena(p).peak for name, p in self._plan.programs.items()}
-
-    def _arena(self, program: Program) -> Arena:
-        return program.arena if self.n == program.capacity else program.arena_at(self.n)
+        return {name: program.arena.peak for name, program in self._programs.items()}
 
     @property
     def arena(self) -> int:
@@ -66,12 +73,12 @@ class MemoryReport:
     @property
     def feeds(self) -> int:
         """The buffers that feeds are copied to."""
-        return block_bytes(region_bytes(feed_types(self._plan.programs), self.n))
+        return block_bytes(region_bytes(feed_types(self._programs), self.n))
 
     @property
     def constants(self) -> int:
         """The constants of all programs."""
-        return block_bytes(region_bytes(constant_types(self._plan.programs), self.n))
+        return block_bytes(region_bytes(constant_types(self._programs), self.n))
 
     @property
     def gradients(self) -> int:
@@ -96,43 +103,53 @@ class MemoryReport:
 
     def buffers(self) -> Iterator[BufferLine]:
         """Every arena buffer of every program, in order of its life."""
-        for name, program in self._plan.programs.items():
-            offsets = self._arena(program).offsets
+        for name, program in self._programs.items():
             rows = [b for b in program.buffers.values() if b.space == "arena"]
-            base = {storage.key: program.arena.offsets[storage.key] for storage in program.storages}
             for b in sorted(rows, key=lambda b: (b.first, b.name)):
                 node = program.graph.nodes.get(b.name.partition(".scratch")[0])
-                loc = node.locs[0] if node is not None and node.locs else None
-                offset = offsets[b.key] + b.offset - base[b.key]
                 yield BufferLine(
                     name,
                     b.name,
                     b.type.nbytes(self.n),
                     b.type.bytes_text(),
-                    offset,
+                    b.offset,
                     b.first,
                     b.last,
-                    loc,
+                    node.locs[0] if node is not None and node.locs else None,
                 )
 
     def check_budget(self, budget: int) -> None:
         """BudgetError when the plan needs more than `budget` bytes."""
         if self.total <= budget:
             return
-        largest = sorted(self.buffers(), key=lambda line: -line.nbytes)[:3]
-        owners = ", ".join(
-            f"{line.name} {line.nbytes:,} B" + (f" ({line.loc})" if line.loc else "")
-            for line in largest
-        )
+        parts = {"state": self.state, "arena": self.arena, "feeds": self.feeds}
+        parts["gradients"] = self.gradients
+        lines = [Operand(part, f"{size:,}", "bytes", None) for part, size in parts.items() if size]
         fits = self._largest_batch(budget)
         hint = f"batch={fits} fits" if fits else "not even batch=1 fits: make the net smaller"
         raise BudgetError(
             f"the plan needs {self.total:,} bytes, {self.total - budget:,} more than the budget "
-            f"of {budget:,}; state {self.state:,}, gradients {self.gradients:,}, "
-            f"arena {self.arena:,}, feeds {self.feeds:,}; largest buffers: {owners}",
+            f"of {budget:,}",
+            operands=[*lines, *self._largest_owners()],
             loc=caller_loc(),
             hint=hint,
         )
+
+    def _largest_owners(self) -> list[Operand]:
+        """The three nodes that own the most bytes of the state or of the largest arena."""
+        sizes: dict[str, int] = {}
+        program = self._programs[max(self.arenas, key=lambda name: self.arenas[name])]
+        for buffer in program.buffers.values():
+            if buffer.space == "arena":
+                sizes[buffer.name] = buffer.type.nbytes(self.n)
+        for name, node in self._plan.state_nodes.items():
+            sizes[name] = node.type.nbytes(1)
+        nodes = {**self._plan.state_nodes, **program.graph.nodes}
+        owners = sorted((name for name in sizes if name in nodes), key=lambda n: (-sizes[n], n))
+        return [
+            Operand("largest", name, f"{sizes[name]:,} bytes", nodes[name].described("").loc)
+            for name in owners[:3]
+        ]
 
     def _largest_batch(self, budget: int) -> int:
         low, high = 0, self.n
@@ -150,7 +167,7 @@ class MemoryReport:
             ("feeds", self.feeds, "copies of the arrays fed"),
             ("constants", self.constants, ""),
             ("arena", self.arena, self._arenas_text()),
-            ("gradients", self.gradients, "made by the first backward()"),
+            ("gradients", self.gradients, "made by the first forward(train=True)"),
             ("total", self.total, ""),
         ]
         lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from graphc.graph import Graph, Node
-from graphc.memory import Arena, LiveRange, align, place
+from graphc.memory import Arena, LiveRange, align
 from graphc.op import Op
 from graphc.tensor_type import TensorType
 
@@ -116,10 +116,6 @@ class Program:
             if b.space == "gradient"
         ]
         return max(ends, default=0)
-
-    def arena_at(self, n: int) -> Arena:
-        """The arena of a plan made for `n` rows."""
-        return place([storage.range_at(n) for storage in self.storages])
 
     def __str__(self) -> str:
         from graphc.text import program_text

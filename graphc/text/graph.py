@@ -14,7 +14,7 @@ from graphc.ops.source import Constant
 from graphc.tensor_type import TensorType
 from graphc.text.values import array_text, value_text
 
-BARE = re.compile(r"[A-Za-z_][A-Za-z0-9_./]*\Z")
+BARE = re.compile(r"(?!(?:inf|nan)\Z)[A-Za-z_][A-Za-z0-9_./]*\Z")
 FROM_TYPE = ("shape", "dtype")
 """Attributes that are left out where they are those of the node's type."""
 EMPTY: Mapping[str, bool | str] = {"bool": False, "str": ""}

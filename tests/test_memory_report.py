@@ -1,0 +1,238 @@
+"""What the report says is what is allocated, and nobody reads bytes that are not theirs."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.backends.numpy.bind import bind
+from graphc.plan import Plan, Program
+from graphc.state import State
+from graphc.workspace import Workspace
+
+Array = np.ndarray[Any, Any]
+SGD = gc.SGD(lr=0.1, momentum=0.9)
+
+
+def deep(layers: int = 50, width: int = 128) -> gc.Net:
+    net = gc.Net("deep")
+    h = net.input("x", (gc.N, width))
+    for _ in range(layers):
+        h = gc.relu(gc.affine(h, width))
+    net.output("scores", h)
+    net.loss("loss", gc.softmax_loss(h, net.input("y", (gc.N,), dtype="int64")))
+    return net
+
+
+def varied() -> gc.Net:
+    """Most kinds of layers, an op without a kernel, several outputs and losses."""
+    net = gc.Net("varied")
+    x, y = net.input("x", (gc.N, 4, 6)), net.input("y", (gc.N,), dtype="int64")
+    h = gc.dropout(gc.relu(gc.batchnorm(gc.affine(x, 20))), keep_prob=0.7)
+    h = h + gc.tanh(gc.affine(h, 20))
+    h = gc.concat([h, gc.sigmoid(gc.affine(x, 5))], axis=1)
+    scores = gc.affine(gc.dropout(h, keep_prob=0.9), 7, name="scores")
+    net.output("probabilities", gc.softmax(scores))
+    net.output("best", gc.argmax(scores, axis=1))
+    net.loss("softmax", gc.softmax_loss(scores, y))
+    net.loss("svm", gc.svm_loss(scores, y))
+    net.loss("size", 0.01 * gc.mean(h * h))
+    return net
+
+
+def feed(n: int, seed: int = 0) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    return {"x": rng.standard_normal((n, 4, 6)), "y": rng.integers(0, 7, n)}
+
+
+# ---------------------------------------------------------------- the report is exact
+
+
+def array_bytes() -> int:
+    """The bytes of all arrays that NumPy holds, as tracemalloc saw them being made.
+
+    Those below 64 bytes are left out: the constants of a few bytes that kernels are bound to.
+    """
+    arrays = tracemalloc.DomainFilter(True, np.lib.tracemalloc_domain)
+    traces = tracemalloc.take_snapshot().filter_traces([arrays]).traces
+    return sum(trace.size for trace in traces if trace.size >= 64)
+
+
+@pytest.fixture
+def traced() -> Any:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "optimizer", [None, SGD, gc.Adam(clip_norm=1.0), gc.SGD(0.1, accumulate=2)]
+)
+def test_the_report_is_what_is_allocated(optimizer: Any, traced: None) -> None:
+    plan = gc.compile(varied(), batch=32, optimizer=optimizer)
+    memory, before = plan.memory, array_bytes()
+    ex = gc.Executor(plan)
+    assert array_bytes() - before == ex.nbytes == memory.workspace + memory.state
+    ex.forward(x=feed(32)["x"])
+    if optimizer is not None:
+        ex.step(feed(32))
+    assert array_bytes() - before == ex.nbytes + kept(ex)
+    ex.forward(feed(32), train=True)
+    ex.backward()
+    assert ex.nbytes == memory.total
+    assert array_bytes() - before == memory.total + kept(ex)
+
+
+def kept(ex: gc.Executor) -> int:
+    """Copies that stay for `ex.values` where an update took the arena."""
+    return sum(array.nbytes for array in ex._last.values() if array.base is None)
+
+
+@pytest.mark.parametrize("n", [1, 5, 31])
+@pytest.mark.parametrize("optimizer", [None, SGD])
+def test_the_report_at_n_is_that_of_a_plan_for_n(n: int, optimizer: Any) -> None:
+    at = gc.compile(varied(), batch=32, optimizer=optimizer).memory.at(n)
+    exact = gc.compile(varied(), batch=n, optimizer=optimizer).memory
+    assert at.arenas == exact.arenas
+    assert at.peaks == exact.peaks
+    assert (at.total, at.feeds, at.constants) == (exact.total, exact.feeds, exact.constants)
+    lines = [[replace(line, loc=None) for line in report.buffers()] for report in (at, exact)]
+    assert lines[0] == lines[1]
+
+
+def test_the_table_names_owner_and_line_of_every_buffer() -> None:
+    plan = gc.compile(varied(), batch=32, optimizer=SGD)
+    table, lines = plan.memory.table(), list(plan.memory.buffers())
+    assert len(table.splitlines()) == len(lines) + 1
+    scores = next(line for line in lines if line.program == "step" and line.name == "scores")
+    assert (scores.nbytes, scores.formula) == (32 * 7 * 4, "28*N")
+    assert scores.loc is not None and "scores = gc.affine" in scores.loc.text
+    assert scores.first < scores.last
+    assert f"{plan.memory.total:,}" in str(plan.memory)
+
+
+def test_fifty_layers_fit_into_few_bytes() -> None:
+    memory = gc.compile(deep(), batch=64, optimizer=SGD).memory
+    assert memory.arenas["step"] <= 1.70 * 2**20
+    assert memory.arenas["infer"] <= 72 * 2**10
+    for name in ("step", "infer"):
+        assert memory.arenas[name] <= 1.02 * memory.peaks[name]
+        assert f"{name} {memory.arenas[name]:,} (peak {memory.peaks[name]:,})" in str(memory)
+
+
+# ---------------------------------------------------------------- running makes no arrays
+
+
+def test_a_thousand_steps_make_no_array_memory(traced: None) -> None:
+    ex = gc.Executor(gc.compile(varied(), batch=64, optimizer=SGD))
+    feeds = {"x": feed(64)["x"].astype(np.float32), "y": feed(64)["y"]}
+    for _ in range(3):
+        ex.step(feeds)
+    before = array_bytes()
+    for _ in range(1000):
+        ex.step(feeds)
+    assert array_bytes() == before
+
+
+@pytest.mark.parametrize("optimizer", [SGD, gc.Adam(weight_decay=0.1, clip_norm=1.0), gc.AdamW()])
+def test_no_step_makes_an_array_on_the_way(optimizer: Any, traced: None) -> None:
+    """The least activation has 1.8 MB here; what a step makes and drops stays far below."""
+    net = gc.Net("wide")
+    x, y = net.input("x", (gc.N, 300)), net.input("y", (gc.N,), dtype="int64")
+    h = gc.dropout(gc.relu(gc.batchnorm(gc.affine(x, 300))), keep_prob=0.7)
+    scores = gc.affine(gc.relu(gc.affine(h, 300)), 300)
+    net.loss("loss", gc.softmax_loss(scores, y))
+    net.loss("svm", gc.svm_loss(scores, y))
+    ex = gc.Executor(gc.compile(net, batch=1500, optimizer=optimizer))
+    rng = np.random.default_rng(0)
+    feeds = {"x": rng.random((1500, 300), np.float32), "y": rng.integers(0, 300, 1500)}
+    ex.step(feeds)
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    ex.step(feeds)
+    assert tracemalloc.get_traced_memory()[1] - before < 100_000
+
+
+# ---------------------------------------------------------------- poison
+
+
+def run_poisoned(plan: Plan, name: str, n: int, state: State, feeds: dict[str, Array]) -> Any:
+    """Run a program; before each instruction all bytes nobody owns then become NaN."""
+    program = plan.programs[name]
+    workspace = Workspace(plan.programs, plan.batch, state)
+
+    def view(buffer: str) -> Array:
+        return workspace.view(program, buffer, n)
+
+    for feed_name in program.feeds:
+        view(feed_name)[...] = feeds[feed_name]
+    for i, instr in enumerate(program.instrs):
+        workspace.arena[~owned(program, i, len(workspace.arena))] = 0xFF
+        for call in bind(replace(program, instrs=(instr,)), n, view)[0]:
+            call()
+    end = len(program.instrs)
+    workspace.arena[~owned(program, end, len(workspace.arena))] = 0xFF
+    return {key: view(buffer).copy() for key, buffer in program.outputs.items()}
+
+
+def owned(program: Program, i: int, nbytes: int) -> Any:
+    """Which arena bytes hold what was written before instruction `i` and is read from then on."""
+    mask = np.zeros(nbytes, bool)
+    for storage in program.storages:
+        if storage.first < i <= storage.last:
+            live = storage.range_at(program.capacity)
+            start = program.arena.offsets[storage.key]
+            mask[start : start + live.nbytes] = True
+    return mask
+
+
+@pytest.mark.parametrize("optimizer", [SGD, gc.Adam(clip_norm=1.0, weight_decay=0.1)])
+@pytest.mark.parametrize("n", [1, 7, 16])
+def test_bytes_that_nobody_owns_are_never_read(optimizer: Any, n: int) -> None:
+    plan = gc.compile(varied(), batch=16, optimizer=optimizer)
+    clean = gc.Executor(plan, seed=1)
+    poisoned = State(plan.state_nodes, 1)
+    for step in range(3):
+        clean.step(feed(n, step))
+        outputs = run_poisoned(plan, "step", n, poisoned, feed(n, step))
+        for name, value in clean.values.items():
+            assert np.array_equal(outputs[name], value), name
+    for name in clean.state:
+        assert np.array_equal(poisoned[name], clean.state[name]), name
+    assert not any(np.isnan(poisoned[name]).any() for name in plan.parameter_names)
+
+
+# ---------------------------------------------------------------- budgets
+
+
+def compiled(budget: int | None, batch: int = 64) -> Plan:
+    return gc.compile(deep(3, 32), batch=batch, optimizer=SGD, budget=budget)
+
+
+def test_a_budget_that_is_kept_changes_nothing() -> None:
+    needs = compiled(None).memory.total
+    assert str(compiled(needs)) == str(compiled(None))
+
+
+def test_a_budget_names_shortfall_owners_and_the_batch_that_fits() -> None:
+    needs = compiled(None).memory.total
+    with pytest.raises(gc.BudgetError) as caught:
+        compiled(needs - 1)
+    text = str(caught.value)
+    assert f"needs {needs:,} bytes, 1 more than the budget of {needs - 1:,}" in text
+    assert "largest    d_affine_1 8,192 bytes  declared at test_memory_report.py:27 in deep" in text
+    fits = int(text.rpartition("batch=")[2].split()[0])
+    assert compiled(needs - 1, fits).memory.total < needs
+    with pytest.raises(gc.BudgetError):
+        compiled(needs - 1, fits + 1)
+
+
+def test_a_budget_below_the_parameters_fits_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("graphc.workspace.block", lambda nbytes: pytest.fail("allocates"))
+    with pytest.raises(gc.BudgetError, match="not even batch=1 fits"):
+        compiled(1000)
