@@ -24,20 +24,28 @@ def vjp(
 
 
 def pullback(of: Value, dout: Value, ins: Sequence[Value]) -> list[Value | None]:
-    """The cotangents of `ins` through the nodes that compute `of`."""
-    b = of.builder
-    found = vjp(b, {of.name: dout}, {v.name for v in ins}, prefix=f"{b.prefix}pull_")
-    return [found.get(v.name) for v in ins]
+    """The cotangents of `ins` through the nodes that compute `of` from them.
+
+    Each of `ins` counts as a variable of its own, also where one depends on another.
+    """
+    b, leaves = of.builder, frozenset(v.name for v in ins)
+    found = _Reverse(b, {of.name: dout}, leaves, f"{b.prefix}pull_", leaves).run()
+    return [found.pop(v.name, None) for v in ins]  # a value that stands twice gets it all once
 
 
 class _Reverse:
-    """One walk over the nodes in reverse order."""
+    """One walk over the nodes in reverse order, which ends at `leaves`."""
 
     def __init__(
-        self, b: Builder, cotangents: Mapping[str, Value], wrt: frozenset[str], prefix: str
+        self,
+        b: Builder,
+        cotangents: Mapping[str, Value],
+        wrt: frozenset[str],
+        prefix: str,
+        leaves: frozenset[str] = frozenset(),
     ) -> None:
-        self.b, self.wrt, self.prefix = b, wrt, prefix
-        nodes = _upstream(b.nodes, cotangents)
+        self.b, self.wrt, self.prefix, self.leaves = b, wrt, prefix, leaves
+        nodes = _upstream(b.nodes, cotangents, leaves)
         self.active = _depend_on(nodes, wrt)
         self.order = [node for node in nodes if node.name in self.active]
         self.expected = self._count_contributions(cotangents)
@@ -46,7 +54,7 @@ class _Reverse:
     def _count_contributions(self, cotangents: Mapping[str, Value]) -> dict[str, int]:
         counts = dict.fromkeys(cotangents, 1)
         for node in reversed(self.order):
-            if node.name in counts:
+            if node.name in counts and node.name not in self.leaves:
                 for operand in node.inputs:
                     if operand in self.active:
                         counts[operand] = counts.get(operand, 0) + 1
@@ -80,7 +88,7 @@ class _Reverse:
         return total
 
     def _differentiate(self, node: Node, dout: Value) -> None:
-        if not any(operand in self.active for operand in node.inputs):
+        if node.name in self.leaves or self.active.isdisjoint(node.inputs):
             return
         b = self.b
         before = len(b.nodes)
@@ -134,16 +142,25 @@ class _Reverse:
         return self.b.unique(base)
 
 
-def _upstream(nodes: Mapping[str, Node], names: Iterable[str]) -> list[Node]:
-    """The named nodes and all they depend on, in the builder's order."""
+def _upstream(
+    nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str]
+) -> list[Node]:
+    """The named nodes and all they depend on down to the leaves, in the builder's order."""
     seen: set[str] = set()
     stack = list(names)
     while stack:
         name = stack.pop()
         if name not in seen:
             seen.add(name)
-            stack.extend(nodes[name].inputs)
-    return [node for name, node in nodes.items() if name in seen]
+            if name not in leaves:
+                stack.extend(nodes[name].inputs)
+    found: list[Node] = []
+    for node in reversed(nodes.values()):  # type: ignore[call-overload]
+        if node.name in seen:
+            found.append(node)
+            if len(found) == len(seen):
+                break
+    return found[::-1]
 
 
 def _depend_on(nodes: Iterable[Node], wrt: frozenset[str]) -> set[str]:

@@ -203,8 +203,8 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
     Names, order and acyclicity hold from construction.  Raises GraphError for the first
     node whose operands do not fit it or whose type is not what its op infers.
     """
-    known: Mapping[str, Node] = before.nodes if before is not None else {}
-    changed = {name for name, node in graph.nodes.items() if known.get(name) is not node}
+    trusted = set(map(id, before)) if before is not None else set()
+    changed = {node.name for node in graph if id(node) not in trusted}
     for node in graph:
         if node.name in changed or not changed.isdisjoint(node.inputs):
             _verify_node(graph.nodes, node)

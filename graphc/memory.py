@@ -200,7 +200,7 @@ def _lowest(size: int, busy: list[_Span]) -> int:
     for start, end in busy:
         if start - top >= size:
             return top
-        if end > top:  # noqa: PLR1730 - `max` is slower, and this is the innermost loop
+        if end > top:  # `max` is slower, and this is the innermost loop
             top = end
     return top
 
@@ -212,7 +212,7 @@ def _tightest(size: int, busy: list[_Span]) -> int:
         free = start - top
         if free >= size and (best < 0 or free < room):
             best, room = top, free
-        if end > top:  # noqa: PLR1730 - `max` is slower, and this is the innermost loop
+        if end > top:  # `max` is slower, and this is the innermost loop
             top = end
     return top if best < 0 else best
 

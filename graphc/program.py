@@ -9,7 +9,7 @@ from graphc.graph import Graph
 from graphc.lowering import Lowering
 from graphc.memory import align, place
 from graphc.merge_updates import merge_updates
-from graphc.op import Source
+from graphc.op import Op, Source
 from graphc.ops.source import Constant, Input
 from graphc.plan import Buffer, Instr, Program, Space, Storage
 from graphc.schedule import Schedule, schedule
@@ -202,6 +202,8 @@ def index_bounds(graph: Graph) -> dict[str, int]:
     """For each integer feed that an op indexes by: how many entries there are."""
     bounds: dict[str, int] = {}
     for node in graph:
+        if type(node.op).index_bounds is Op.index_bounds:
+            continue  # most ops index nothing
         limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
         for position, limit in limits.items():
             name = _through_aliases(graph, node.inputs[position])

@@ -32,6 +32,8 @@ class Schedule:
 
 def schedule(graph: Graph) -> Schedule:
     """Order the nodes of a graph in which every node is needed."""
+    if not graph.updates and not graph.gradients:
+        return Schedule(tuple(graph), len(graph), {}, ())
     eager = _eager(graph)
     forward = _forward(graph)
     in_place, commits = _writers(graph)

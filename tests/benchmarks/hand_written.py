@@ -1,4 +1,3 @@
-# ruff: noqa
 """The hand-written NumPy steps that graphc is measured against, unchanged from the harness
 that the peers' numbers were taken with: workloads, float64 reference, a step in the style of
 course layers (NumpyNaive) and one with preallocated buffers (NumpyBuffers).

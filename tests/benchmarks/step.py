@@ -121,14 +121,14 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     threads = os.environ.get("OPENBLAS_NUM_THREADS", f"default ({os.cpu_count()})")
     print(f"Python {sys.version.split()[0]}, numpy {np.__version__}, BLAS threads {threads}")
-    print(f"{'workload':<8} {'graphc us':>10} {'buffers us':>10} {'layers us':>10} {'/buffers':>9} {'/layers':>8}")
+    columns = ("graphc us", "buffers us", "layers us", "/buffers", "/layers")
+    print(f"{'workload':<8}", *(f"{column:>10}" for column in columns))
     for workload in options.workloads:
         error = check_losses(workload, peers.W[workload].get("lr", peers.LR))
         r = measure(workload, options.rounds)
-        print(
-            f"{workload:<8} {r['graphc']:>10.1f} {r['buffers']:>10.1f} {r['layers']:>10.1f} "
-            f"{r['graphc/buffers']:>9.3f} {r['graphc/layers']:>8.3f}  loss error {error:.0e}"
-        )
+        times = (f"{r[side]:>10.1f}" for side in ("graphc", "buffers", "layers"))
+        ratios = (f"{r[f'graphc/{side}']:>10.3f}" for side in ("buffers", "layers"))
+        print(f"{workload:<8}", *times, *ratios, f" loss error {error:.0e}")
     return 0
 
 

@@ -186,7 +186,7 @@ X, Y = table()
         (gc.FeedError, (X, Y[:5]), {}, "'x' has 21 rows, 'y' has 5"),
         (gc.FeedError, X, {}, "input 'y' is missing"),
         (gc.FeedError, {"x": X, "y": Y, "z": Y}, {}, "there is no input 'z'"),
-        (gc.FeedError, (X, Y, Y), {}, "3 arrays for 2 inputs"),
+        (gc.FeedError, (X, Y, Y), {}, "3 arrays were given, the net has 2 inputs"),
         (gc.FeedError, (X[:0], Y[:0]), {}, "0 rows"),
         (gc.FeedError, (X[:, :2], Y), {}, "input 'x' takes (N, 3)"),
         (gc.FeedError, (X.astype(str), Y), {}, "input 'x' takes float64"),

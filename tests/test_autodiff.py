@@ -1,0 +1,54 @@
+"""Derivatives of derivatives where an op's operands depend on each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gc
+
+Array = np.ndarray[Any, Any]
+
+
+def _batchnorm_of_its_square(x: gc.Value, net: gc.Net) -> gc.Value:
+    """The second backward reads x and a cotangent that is made of x."""
+    h = gc.batchnorm(x, name="bn")
+    return gc.sum(h * h * x)
+
+
+def _two_batchnorms(x: gc.Value, net: gc.Net) -> gc.Value:
+    return gc.sum(gc.tanh(gc.batchnorm(gc.tanh(gc.batchnorm(x) * x)) * 0.5))
+
+
+def _cotangent_that_is_the_operand(x: gc.Value, net: gc.Net) -> gc.Value:
+    return gc.sum(gc.batchnorm(x) * x)
+
+
+@pytest.mark.parametrize(
+    "build", [_batchnorm_of_its_square, _two_batchnorms, _cotangent_that_is_the_operand]
+)
+def test_a_penalty_on_a_gradient(build: Callable[[gc.Value, gc.Net], gc.Value]) -> None:
+    """d/dx of sum(sin(k) * d loss/dx) against central differences of the loss's gradient."""
+    net = gc.Net(dtype="float64")
+    x, k = net.input("x", (gc.N, 3)), net.input("k", (gc.N, 3))
+    inner = gc.grad(build(x, net), x)
+    net.output("inner", inner)
+    net.loss("penalty", gc.sum(k * inner))
+    ex = gc.Executor(gc.compile(net, batch=5, wrt="x"))
+    rng = np.random.default_rng(0)
+    at, weights = rng.standard_normal((5, 3)), rng.standard_normal((5, 3))
+
+    def penalty(point: Array) -> float:
+        return float(ex.forward(x=point, k=weights, train=True)["penalty"])
+
+    penalty(at)
+    gradient = ex.backward()["x"]
+    h, numeric = 1e-5, np.empty_like(at)
+    for index in np.ndindex(at.shape):
+        step = np.zeros_like(at)
+        step[index] = h
+        numeric[index] = (penalty(at + step) - penalty(at - step)) / (2 * h)
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-7)
