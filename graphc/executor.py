@@ -215,6 +215,7 @@ class Executor:
                     loc=caller_loc(),
                     hint="call ex.backward() first, or pass them: ex.update({name: array})",
                 )
+            self._keep_outputs()
             self._run(self._binder.bound(program, 1).calls, writes=True)
             self._forget()
 
@@ -234,8 +235,7 @@ class Executor:
             self._last = bound.outputs
             loss = float(bound.losses[0] if len(bound.losses) == 1 else sum(bound.losses))
             if accumulate > 1 and int(self._state.arrays["accumulated"]) >= accumulate:
-                # the update takes the arena that the outputs lie in
-                self._last = {name: array.copy() for name, array in bound.outputs.items()}
+                self._keep_outputs()
                 self._run(self._binder.bound(self._program("apply"), 1).calls, writes=True)
             return loss
 
@@ -357,6 +357,10 @@ class Executor:
             self._state.broken = self._state.broken or writes
             self._forget()
             raise
+
+    def _keep_outputs(self) -> None:
+        """Copy the last run's outputs: the update takes the arena that they lie in."""
+        self._last = {name: array.copy() for name, array in self._last.items()}
 
     def _forget(self) -> None:
         """What a forward pass saved for backward is there no more."""

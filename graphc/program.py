@@ -96,7 +96,7 @@ class _Assignment:
                 root = self.low.root(operand)
                 last[root] = i
                 first.setdefault(root, i)
-        end = self.low.border - 1 if self.graph.gradients else len(self.instrs)
+        end = len(self.instrs)  # outputs are read when the run is over
         for value in self.graph.outputs.values():
             root = self.low.root(value)
             last[root] = max(last.get(root, 0), end)

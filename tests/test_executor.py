@@ -321,3 +321,24 @@ def test_executors_of_one_plan_in_threads_equal_serial_ones() -> None:
         together = list(pool.map(train, range(8)))
     for seed, state in enumerate(together):
         assert_same(state, train(seed), 0)
+
+
+def test_values_outlive_backward_and_update() -> None:
+    net = gc.Net("wide")
+    x, y = net.input("x", (gc.N, 16)), net.input("y", (gc.N,), dtype="int64")
+    h = x
+    for _ in range(3):
+        h = gc.relu(gc.affine(h, 16))
+    net.output("h", h)
+    net.output("scores", gc.affine(h, 16, name="scores"))
+    net.loss("loss", gc.softmax_loss(net["scores"], y))
+    ex = gc.Executor(gc.compile(net, batch=8, optimizer=gc.SGD(lr=0.1)))
+    rng = np.random.default_rng(0)
+    feeds = {"x": rng.normal(size=(8, 16)), "y": rng.integers(0, 16, 8)}
+    outputs = ex.forward(feeds, train=True)
+    ex.backward()
+    for name, array in outputs.items():
+        np.testing.assert_array_equal(ex.values[name], array)
+    ex.update()
+    for name, array in outputs.items():
+        np.testing.assert_array_equal(ex.values[name], array)
