@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from graphc.checks.check_layer import check_layer
     from graphc.checks.check_op import check_op
     from graphc.checks.grad_check import grad_check
-    from graphc.serialize import load, save
+    from graphc.files.serialize import load, save
     from graphc.train import History, fit
 
 __version__ = "0.1.0"
@@ -73,8 +73,8 @@ _LAZY = {
     "check_layer": "graphc.checks.check_layer",
     "check_op": "graphc.checks.check_op",
     "grad_check": "graphc.checks.grad_check",
-    "load": "graphc.serialize",
-    "save": "graphc.serialize",
+    "load": "graphc.files.serialize",
+    "save": "graphc.files.serialize",
     "History": "graphc.train",
     "fit": "graphc.train",
 }

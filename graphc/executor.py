@@ -129,7 +129,7 @@ class Executor:
             return {name: self._state.arrays[name].copy() for name in self.plan.state_nodes}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from graphc.serialize import pickled
+        from graphc.files.serialize import pickled
 
         return pickled(self)
 

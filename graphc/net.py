@@ -103,7 +103,7 @@ class Net:
         return net
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from graphc.serialize import pickled
+        from graphc.files.serialize import pickled
 
         return pickled(self)
 

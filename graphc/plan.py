@@ -225,7 +225,7 @@ class Plan:
         return plan_report(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from graphc.serialize import pickled
+        from graphc.files.serialize import pickled
 
         return pickled(self)
 

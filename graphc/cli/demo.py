@@ -15,6 +15,7 @@ from graphc.cli.metrics import accuracy
 from graphc.compiler import compile
 from graphc.data import load_digits, stratified_split
 from graphc.executor import Executor
+from graphc.files.serialize import save
 from graphc.net import Net
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout
@@ -25,7 +26,6 @@ from graphc.optim import SGD
 from graphc.plan import Plan
 from graphc.render import render_plan
 from graphc.schedules import Cosine
-from graphc.serialize import save
 from graphc.tensor_type import N
 from graphc.train import History, fit
 

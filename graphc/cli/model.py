@@ -14,9 +14,9 @@ from typing import Any
 
 from graphc.errors import GraphError
 from graphc.executor import Executor
+from graphc.files.serialize import load
 from graphc.graph import Graph
 from graphc.net import Net
-from graphc.serialize import load
 
 
 class UsersError(Exception):

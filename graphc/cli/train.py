@@ -21,8 +21,8 @@ from graphc.cli.passes import ListPasses
 from graphc.compiler import compile
 from graphc.errors import GraphError
 from graphc.executor import Executor
+from graphc.files.serialize import load, save
 from graphc.own_passes import own_passes
-from graphc.serialize import load, save
 from graphc.train import fit
 
 if TYPE_CHECKING:

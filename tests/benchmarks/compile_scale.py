@@ -50,8 +50,8 @@ def main() -> None:
     for layers in LAYERS:
         nodes, seconds = measure(layers)
         costs.append(seconds / nodes)
-        print(f"{nodes:>8,} nodes  {seconds:6.2f} s  {costs[-1] * 1e6:5.1f} us a node")  # noqa: T201
-    print(f"time a node grows by {costs[-1] / costs[0]:.2f}")  # noqa: T201
+        print(f"{nodes:>8,} nodes  {seconds:6.2f} s  {costs[-1] * 1e6:5.1f} us a node")
+    print(f"time a node grows by {costs[-1] / costs[0]:.2f}")
 
 
 if __name__ == "__main__":

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from graphc.compiler import Recipe
-from graphc.container import pack, write_atomically
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
-from graphc.graph_file import graph_file, user_ops
+from graphc.files.container import pack, write_atomically
+from graphc.files.graph_file import graph_file, user_ops
+from graphc.files.model_file import FORMAT, HINT, STATE, Model, default_passes, optimizer_text
 from graphc.loc import caller_loc
-from graphc.model_file import FORMAT, HINT, STATE, Model, default_passes, optimizer_text
 from graphc.net import Net
 from graphc.op import Array, Op
 from graphc.optim import Optimizer

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.compiler import Recipe, check_losses, check_options
-from graphc.container import single, unpack
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
+from graphc.files.container import single, unpack
+from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.graph import Graph, Node
-from graphc.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.op import Array, Op

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc.container import pack, unpack
-from graphc.serialize import from_bytes, to_bytes
+from graphc.files.container import pack, unpack
+from graphc.files.serialize import from_bytes, to_bytes
 
 ROWS = 12
 
