@@ -99,7 +99,8 @@ class _Reverse:
         except NotImplementedError:
             raise b.error(
                 node.op,
-                "has no gradient rule\nstop the gradient before it: gc.stop_gradient(x)",
+                "it has no gradient rule\n"
+                "give the op a grad rule, or stop before it: gc.stop_gradient(x)",
                 ins,
                 node.name,
                 node.locs,

@@ -344,9 +344,10 @@ class Builder:
             return full
         first = self.nodes[full]
         raise GraphError(
-            f"the name {full!r} is taken by another {first.op.name}",
+            f"the name {full!r} is taken already",
+            operands=[first.described(first.op.name)],
             loc=locs[0] if locs else None,
-            hint=f"it was declared at {first.locs[0]}" if first.locs else "choose another name",
+            hint="names are single: choose another, or group layers by net.block(name)",
         )
 
     def _auto_name(self, base: str) -> str:

@@ -44,7 +44,7 @@ def compile(
     Raises GraphError when the graph, a name or an option does not fit, BudgetError when the
     plan needs more than `budget`.
     """
-    graph = net.graph() if isinstance(net, Net) else net
+    graph = _graph(net)
     check_options(graph, batch, optimizer, backend)
     graph = select_outputs(graph, losses, outputs)
     trained, required = select_wrt(graph, wrt)
@@ -56,6 +56,17 @@ def compile(
     if budget is not None:
         plan.memory.check_budget(budget)
     return plan
+
+
+def _graph(net: Net | Graph) -> Graph:
+    if isinstance(net, Graph):
+        return net
+    if isinstance(net, Net):
+        return net.graph()
+    raise GraphError(
+        f"compile takes a net, not {type(net).__name__}",
+        hint="gc.compile(net, batch=128); what to return is chosen by outputs=",
+    )
 
 
 def _default() -> PassList:
@@ -75,6 +86,12 @@ def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
             loc=caller_loc(),
             hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
         )
+    if optimizer is not None and not any(isinstance(node.op, Parameter) for node in graph):
+        raise GraphError(
+            f"net {graph.name!r} has no parameter for the optimizer to train",
+            loc=caller_loc(),
+            hint="layers such as gc.affine(x, 10) make them, and net.parameter(name, shape)",
+        )
 
 
 def check_options(
@@ -82,10 +99,14 @@ def check_options(
 ) -> None:
     """GraphError for a batch, an optimizer or a backend that cannot be."""
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-        raise GraphError(f"batch is a whole number from 1 up, not {batch!r}", loc=caller_loc())
+        raise GraphError(
+            f"batch is {batch!r}, it must be a whole number from 1 up",
+            loc=caller_loc(),
+            hint="it is the largest number of rows of a run",
+        )
     if backend not in (None, "numpy"):
         raise GraphError(
-            f"there is no backend {backend!r}", loc=caller_loc(), hint='backend="numpy", or None'
+            f"there is no backend {backend!r}", loc=caller_loc(), hint='the backend is "numpy"'
         )
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise GraphError(
@@ -160,6 +181,8 @@ class Recipe:
         slots: dict[str, Pass] = {"specialize": own.Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
         common, first = own.run_passes(_asking(self.graph, self.required), head, whole=not tail)
+        if self.graph.losses and not common.gradients:
+            raise self._no_gradient()
         records = {"grad": first + own.run_passes(common, tail)[1]}
         if self.optimizer is None:
             return records
@@ -173,6 +196,16 @@ class Recipe:
         _, tail = _split(self._passes(backward=backward), backward)
         records["apply"] = own.run_passes(apply, tail)[1]
         return records
+
+    def _no_gradient(self) -> GraphError:
+        losses = [self.graph[self.graph.outputs[name]] for name in self.graph.losses]
+        what = ", ".join(self.wrt[:3]) + (", ..." if len(self.wrt) > 3 else "")
+        return GraphError(
+            f"no gradient flows from {' or '.join(map(repr, self.graph.losses))} to {what}",
+            operands=[node.described("loss") for node in losses],
+            loc=caller_loc(),
+            hint="argmax, comparisons, casts to integers and gc.stop_gradient pass none",
+        )
 
     def _is_parameter(self, name: str) -> bool:
         return isinstance(self.graph[name].op, Parameter)

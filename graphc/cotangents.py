@@ -5,7 +5,8 @@ The program is compiled, and its memory made, at the first use of each set of ou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class CotangentRun:
         self.workspace = Workspace({self.program.name: self.program}, plan.batch, state)
         self._binder = Binder(self.workspace)
         self._declared = plan.declared
+        self._draws = state.arrays["draws"]
         feeds = {o: Feed(self.program.graph[f"cotangent:{o}"], None) for o in outputs}
         self._check = FeedCheck(feeds, feeds, plan.batch, "cotangent")
 
@@ -43,6 +45,17 @@ class CotangentRun:
             output = name.removeprefix("cotangent:")
             np.copyto(array, saved.feeds[name] if output == name else arrays[output])
         return bound
+
+    @contextmanager
+    def drawing(self, draws: int) -> Iterator[None]:
+        """Inside, masks are those of the forward pass that is differentiated."""
+        counter = self._draws
+        now = int(counter)
+        counter[...] = draws
+        try:
+            yield
+        finally:
+            counter[...] = now
 
     def _nodes(self, names: Mapping[str, Array]) -> list[str]:
         return [self._declared.outputs[name] for name in names]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.loc import Loc
+from graphc.loc import Loc, caller_loc
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,10 @@ class Operand:
 
 
 class GraphError(ValueError):
-    """A mistake in a graph, a feed or a file, worded for its author."""
+    """A mistake in a graph, a feed or a file, worded for its author.
+
+    `loc` is the line at fault; left out, it is the user's line that led here.
+    """
 
     def __init__(
         self,
@@ -36,10 +39,23 @@ class GraphError(ValueError):
         loc: Loc | None = None,
         hint: str = "",
     ) -> None:
+        loc = loc or caller_loc()
         self.sentence = sentence
         self.loc = loc
         self.hint = hint
         super().__init__(format_error(sentence, operands, loc, hint))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), str(self), self.sentence, self.loc, self.hint)
+
+
+def _again(
+    kind: type[GraphError], text: str, sentence: str, loc: Loc | None, hint: str
+) -> GraphError:
+    """The error as another process raised it."""
+    error = kind.__new__(kind, text)
+    error.sentence, error.loc, error.hint = sentence, loc, hint
+    return error
 
 
 class FeedError(GraphError):

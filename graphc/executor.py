@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from contextvars import Context, copy_context
 from types import MappingProxyType
 from typing import Any
 
@@ -13,46 +11,16 @@ import numpy as np
 from graphc.backends.numpy.bind import Call
 from graphc.bound import Binder, Bound
 from graphc.cotangents import CotangentRun
+from graphc.entry import Entry, quiet_context, run_all
 from graphc.errors import FeedError, StateError
-from graphc.feeds import Feed, FeedCheck
+from graphc.feeds import FeedCheck, gradient_arrays, merged, program_check
 from graphc.loc import caller_loc
-from graphc.many_rows import by_name as feeds_by_name
-from graphc.many_rows import joined, pieces
+from graphc.many_rows import by_position, evaluate, predict
 from graphc.op import Array
 from graphc.parameters import Hyper, Parameters
 from graphc.plan import Plan, Program
 from graphc.state import State, readonly
 from graphc.workspace import Workspace
-
-
-class _Entry:
-    """The border of a run.  A class, since a generator costs a microsecond a step."""
-
-    __slots__ = ("_ex",)
-
-    def __init__(self, ex: Executor) -> None:
-        self._ex = ex
-
-    def __enter__(self) -> None:
-        ex = self._ex
-        if not ex._busy.acquire(blocking=False):
-            raise StateError(
-                "this executor is running in another thread",
-                loc=caller_loc(),
-                hint="make one executor a thread: gc.Executor(plan, state=ex.state)",
-            )
-        if ex._state.broken:
-            ex._busy.release()
-            raise StateError(
-                "an earlier step failed half-way, so the state cannot be trusted",
-                loc=caller_loc(),
-                hint="assign a good one: ex.state = saved_state",
-            )
-        ex._state.lock.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self._ex._state.lock.release()
-        self._ex._busy.release()
 
 
 class Executor:
@@ -79,9 +47,8 @@ class Executor:
         self._binder = Binder(self._workspace)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
-        self._busy = threading.Lock()
-        self._entry = _Entry(self)
-        self._quiet = _quiet_context()
+        self._entry = Entry(self._state)
+        self._quiet = quiet_context()
         self._saved: Bound | None = None
         self._saved_draws = 0
         self._differentiated = False
@@ -162,7 +129,7 @@ class Executor:
         Raises FeedError when an array does not fit.
         """
         program = self._program("grad" if train else "infer")
-        given = {**(feeds or {}), **by_name}
+        given = merged(feeds, by_name)
         with self._entry:
             bound = self._load(program, given, optional=not train)
             self._forget()
@@ -227,7 +194,7 @@ class Executor:
         """
         accumulate = self.plan.accumulate
         program = self._program("accumulate" if accumulate > 1 else "step")
-        given = by_name if feeds is None else {**feeds, **by_name}
+        given = by_name if feeds is None else merged(feeds, by_name)
         with self._entry:
             bound = self._load(program, given)
             self._saved = None
@@ -250,7 +217,7 @@ class Executor:
         """
         step = "accumulate" if self.plan.accumulate > 1 else "step"
         check = self._check(self._program(step if train else "infer"))
-        feeds = feeds_by_name(self.plan.input_names, (data,), {})
+        feeds = by_position(self.plan.input_names, (data,), {})
         return check.arrays(feeds, optional=not train, limit=False)
 
     def predict(self, *arrays: Any, **by_name: Any) -> Any:
@@ -259,47 +226,14 @@ class Executor:
         Arrays by position are those of the inputs in declared order.  Losses are left out, and
         so is in a net with a batch what has no batch dimension.  Raises FeedError.
         """
-        results = self._in_pieces(arrays, by_name)
-        losses = self.plan.losses
-        parts = [{k: v for k, v in out.items() if k not in losses} for _, out in results]
-        found = joined(self._program("infer"), parts)
-        if not found:
-            raise FeedError(
-                "predict: what was fed determines no output with rows",
-                loc=caller_loc(),
-                hint="ex.evaluate gives losses, ex.forward everything for one batch",
-            )
-        return next(iter(found.values())) if len(found) == 1 else found
+        return predict(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
         """The mean over all rows of each loss and of each other scalar output, by name.
 
         Arrays by position are those of the inputs in declared order.  Raises FeedError.
         """
-        results = self._in_pieces(arrays, by_name)
-        rows = sum(n for n, _ in results)
-        totals: dict[str, float] = {}
-        for n, out in results:
-            for name, array in out.items():
-                if array.ndim == 0:
-                    totals[name] = totals.get(name, 0.0) + n * float(array)
-        if not totals:
-            raise FeedError(
-                "evaluate: what was fed determines no loss and no other scalar output",
-                loc=caller_loc(),
-                hint="feed the labels, too: ex.evaluate(x, y)",
-            )
-        return {name: total / rows for name, total in totals.items()}
-
-    def _in_pieces(
-        self, arrays: tuple[Any, ...], by_name: Mapping[str, Any]
-    ) -> list[tuple[int, dict[str, Array]]]:
-        """Inference on pieces of at most the planned batch: their rows and their outputs."""
-        program = self._program("infer")
-        feeds = feeds_by_name(self.plan.input_names, arrays, by_name)
-        checked, rows = self._check(program).arrays(feeds, optional=True, limit=False)
-        parts = pieces(program, checked, rows, self.plan.batch)
-        return [(n, self.forward(part)) for n, part in parts]
+        return evaluate(self, arrays, by_name)
 
     # ------------------------------------------------------------------ frozen plans
 
@@ -322,21 +256,18 @@ class Executor:
         if name in self.plan.programs:
             return self.plan.programs[name]
         if name == "grad":
-            reason, hint = "the plan is for inference only", "compile the net again, without freeze"
+            call, reason = "forward(train=True)", "this plan has nothing to train"
+            hint = "frozen plans and nets without parameters only infer: leave train=True out"
         else:
-            reason = "the plan has no optimizer"
-            hint = "gc.compile(net, batch=..., optimizer=gc.SGD(lr=0.1))"
-        raise StateError(f"{name}: {reason}", loc=caller_loc(), hint=hint)
+            call, reason = "update" if name == "apply" else "step", "the plan has no optimizer"
+            hint = "compile with one: gc.compile(net, batch=..., optimizer=gc.SGD(lr=0.1))"
+        raise StateError(f"{call}: {reason}", loc=caller_loc(), hint=hint)
 
     def _check(self, program: Program) -> FeedCheck:
         check = self._checks.get(program.name)
         if check is None:
-            feeds = {
-                name: Feed(program.graph[name], program.index_bounds.get(name))
-                for name in program.feeds
-            }
-            known = (*self.plan.input_names, *feeds)
-            check = self._checks[program.name] = FeedCheck(feeds, known, self.plan.batch)
+            check = program_check(program, self.plan.input_names)
+            self._checks[program.name] = check
         return check
 
     def _load(self, program: Program, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
@@ -345,14 +276,18 @@ class Executor:
         bound = self._binder.bound(program, n, missing)
         if optional and not bound.outputs:
             names = ", ".join(sorted(missing))
-            raise FeedError(f"no output can be computed without {names}", loc=caller_loc())
+            raise FeedError(
+                f"no output can be computed without {names}",
+                loc=caller_loc(),
+                hint=f"feed it by name: {min(missing)}=...",
+            )
         for name, array in arrays.items():
             np.copyto(bound.feeds[name], array)
         return bound
 
     def _run(self, calls: list[Call], writes: bool) -> None:
         try:
-            self._quiet.run(_run_all, calls)
+            self._quiet.run(run_all, calls)
         except BaseException:
             self._state.broken = self._state.broken or writes
             self._forget()
@@ -372,13 +307,8 @@ class Executor:
         if run is None:
             run = self._cotangents[outputs] = CotangentRun(self.plan, outputs, self._state)
         bound = run.bind(saved, cotangents)
-        draws = self._state.arrays["draws"]
-        now = int(draws)
-        draws[...] = self._saved_draws  # the masks of the forward pass that is differentiated
-        try:
+        with run.drawing(self._saved_draws):
             self._run(bound.calls, writes=False)
-        finally:
-            draws[...] = now
         return {name: array.copy() for name, array in bound.gradients.items()}
 
     def _gradients_ready(self) -> bool:
@@ -393,28 +323,17 @@ class Executor:
                 loc=caller_loc(),
                 hint="leave accumulate out of the optimizer to update by gradients of your own",
             )
+        arrays = gradient_arrays(apply, self.plan.wrt, gradients)
         self._workspace.attach_gradients(self._program("grad"))
-        feeds = {name.removeprefix("gradient:"): name for name in apply.feeds}
-        known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
-        names = {*known, *self.plan.wrt}
-        arrays, _ = FeedCheck(known, names, 1, "gradient").arrays(gradients)
         for name, array in arrays.items():
-            np.copyto(self._workspace.view(apply, feeds[name], 1), array)
-
-
-def _quiet_context() -> Context:
-    """Where NumPy does not warn: an overflow is the model's business.  `errstate` costs 0.5 us."""
-    context = copy_context()
-    context.run(np.seterr, all="ignore")
-    return context
-
-
-def _run_all(calls: list[Call]) -> None:
-    for call in calls:
-        call()
+            np.copyto(self._workspace.view(apply, name, 1), array)
 
 
 def _seed(seed: int) -> int:
     if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
-        raise StateError(f"seed is a whole number, not {seed!r}", loc=caller_loc())
+        raise StateError(
+            f"seed is {seed!r}, it must be a whole number",
+            loc=caller_loc(),
+            hint="gc.Executor(plan, seed=0)",
+        )
     return int(seed)

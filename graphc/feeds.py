@@ -12,6 +12,7 @@ from graphc.errors import FeedError, Operand
 from graphc.graph import Node
 from graphc.loc import caller_loc
 from graphc.op import Array
+from graphc.plan import Program
 from graphc.tensor_type import Batch, TensorType, shape_text
 
 
@@ -113,11 +114,12 @@ class FeedCheck:
         feed, dtype = self._feeds[name], self._dtypes[name]
         try:
             array = np.asarray(value)
-        except ValueError as error:
+        except ValueError:
             raise FeedError(
-                f"{self._word} {name!r}: no array can be made of it: {error}",
+                f"{self._word} {name!r} is no array: its parts have different lengths",
                 operands=self._operands(name),
                 loc=caller_loc(),
+                hint="all rows of a batch have one shape",
             ) from None
         if array.dtype.kind in "fiub" and feed.type.is_float:
             return array.astype(dtype)
@@ -127,9 +129,9 @@ class FeedCheck:
             return array.astype(dtype)
         hint = f"convert it: {name}.astype({feed.type.dtype!r})"
         if array.dtype.kind == "f" and dtype.kind == "i":
-            hint = "labels are class numbers, not one-hot rows or probabilities; " + hint
+            hint = "labels are class numbers, not one-hot or probabilities; " + hint
         raise FeedError(
-            f"{self._word} {name!r} takes {feed.type.dtype}, the array is {array.dtype}",
+            f"{self._word} {name!r} takes {feed.type.dtype}, the array is {_kind(array)}",
             operands=self._operands(name),
             loc=caller_loc(),
             hint=hint,
@@ -140,7 +142,10 @@ class FeedCheck:
         info = np.iinfo(dtype)
         if array.size and (array.min() < info.min or array.max() > info.max):
             raise FeedError(
-                f"{self._word} {name!r} holds numbers that {dtype} cannot", loc=caller_loc()
+                f"{self._word} {name!r} holds numbers too large for {dtype}",
+                operands=self._operands(name),
+                loc=caller_loc(),
+                hint="declare the input with dtype='int64'",
             )
         return array.astype(dtype)
 
@@ -162,18 +167,20 @@ class FeedCheck:
         return [replace(self._feeds[n].node.described(self._word), name=n) for n in names]
 
     def _missing(self, name: str, feeds: Iterable[str]) -> FeedError:
-        given = ", ".join(feeds) or "nothing"
+        odd = [given for given in feeds if given not in self._known]
+        hint = f"there is no {self._word} {odd[0]!r}; " if odd else ""
+        how = f"feed it by name: {name}=..." if name.isidentifier() else f"{{{name!r}: array}}"
         return FeedError(
-            f"{self._word} {name!r} is missing, {given} was fed",
+            f"{self._word} {name!r} is {'None, not an array' if name in feeds else 'missing'}",
             operands=self._operands(name),
             loc=caller_loc(),
-            hint=f"feed it by name: {name}=...",
+            hint=hint + how,
         )
 
     def _unknown(self, name: str) -> FeedError:
-        known = ", ".join(sorted(self._known)) or "no inputs"
+        known = ", ".join(sorted(self._known)) or "none"
         return FeedError(
-            f"there is no {self._word} {name!r}", loc=caller_loc(), hint=f"the net has {known}"
+            f"there is no {self._word} {name!r}", loc=caller_loc(), hint=f"there are: {known}"
         )
 
     def _wrong_shape(self, name: str, value: Array) -> FeedError:
@@ -197,6 +204,12 @@ class FeedCheck:
         )
 
 
+def _kind(array: Array) -> str:
+    return {"U": "text", "S": "bytes", "O": "Python objects"}.get(
+        array.dtype.kind, str(array.dtype)
+    )
+
+
 def _tail(type: TensorType) -> tuple[int, int, tuple[int, ...]]:
     """The batch axis, its factor (0 where there is none), and the other dimensions."""
     rest = tuple(dim for dim in type.shape if isinstance(dim, int))
@@ -207,8 +220,38 @@ def _tail(type: TensorType) -> tuple[int, int, tuple[int, ...]]:
 
 
 def _shape_hint(type: TensorType, value: Array) -> str:
+    if not type.batched:
+        return f"the shape is fixed: {shape_text(type.shape)}"
     if value.ndim == type.rank - 1 and type.rank > 0 and isinstance(type.shape[0], Batch):
         return "one sample needs its batch axis: x[None]"
     if value.ndim > type.rank:
         return "reshape the array, or declare the input with its real shape"
     return "the batch dimension N is free, all others are as declared"
+
+
+def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[str, Any]:
+    """Feeds in a mapping and by name, as one; FeedError for anything else."""
+    if feeds is not None and not isinstance(feeds, Mapping):
+        raise FeedError(
+            f"feeds are given by name, not as {type(feeds).__name__}",
+            loc=caller_loc(),
+            hint='ex.forward(x=array) or ex.forward({"x": array}); ex.predict(array) takes arrays',
+        )
+    return {**(feeds or {}), **by_name}
+
+
+def program_check(program: Program, inputs: Collection[str]) -> FeedCheck:
+    """The check of a program's feeds; it knows all inputs of the net, also those it reads not."""
+    bounds = program.index_bounds
+    feeds = {name: Feed(program.graph[name], bounds.get(name)) for name in program.feeds}
+    return FeedCheck(feeds, {*inputs, *feeds}, program.capacity)
+
+
+def gradient_arrays(
+    apply: Program, wrt: Collection[str], gradients: Mapping[str, Any]
+) -> dict[str, Array]:
+    """Gradients by parameter, checked, by the feeds of the program that applies them."""
+    feeds = {name.removeprefix("gradient:"): name for name in apply.feeds}
+    known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
+    arrays, _ = FeedCheck(known, {*known, *wrt}, 1, "gradient").arrays(gradients)
+    return {feeds[name]: array for name, array in arrays.items()}

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.loc import caller_loc
-from graphc.ops.source import Constant, Parameter, State
+from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.plan import Plan
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def _frozen(graph: Graph, ex: Executor) -> Graph:
             hint='declare one: net.output("scores", scores)',
         )
     needed = graph.upstream(outputs.values())
-    kept = (node for node in graph.replace(changed) if node.name in needed)
+    frozen = graph.replace(changed)  # inputs stay, so that labels may be fed as before
+    kept = (node for node in frozen if node.name in needed or isinstance(node.op, Input))
     return Graph(graph.name, kept, outputs=outputs)
 
 

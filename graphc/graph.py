@@ -219,8 +219,11 @@ def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
     try:
         inferred = node.op.infer([nodes[operand].type for operand in node.inputs])
     except ValueError as error:
+        sentence, _, hint = str(error).partition("\n")
         raise GraphError(
-            f"{node.op.name} {node.name!r}: {error}", loc=node.locs[0] if node.locs else None
+            f"{node.op.name} {node.name!r}: {sentence}",
+            loc=node.locs[0] if node.locs else None,
+            hint=hint,
         ) from None
     if inferred != node.type:
         raise GraphError(f"{node.name!r} has type {node.type}, its op infers {inferred}")

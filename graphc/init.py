@@ -184,11 +184,15 @@ NAMED: dict[str, Callable[[], Initializer]] = {
 }
 
 
-def resolve(init: str | float | np.number[Any] | Array | Initializer) -> Initializer:
+def resolve(
+    init: str | float | np.number[Any] | Array | Initializer, shape: tuple[int, ...] | None = None
+) -> Initializer:
     """The initializer meant by a name, a number, an array or an initializer itself.
 
-    Raises ValueError, in plain words, for anything else.
+    Raises ValueError, in plain words, for anything else, and for an array not of `shape`.
     """
+    if isinstance(init, np.ndarray) and shape is not None and init.shape != shape:
+        raise ValueError(f"its shape is {shape}, the array given for it has {init.shape}")
     if isinstance(init, Initializer):
         return init
     if isinstance(init, str):

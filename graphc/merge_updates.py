@@ -11,7 +11,6 @@ the last of them is there, so groups stay small.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 
 from graphc.graph import Graph
@@ -137,7 +136,7 @@ def _merge(column: Sequence[Instr]) -> Instr:
     ins = _in_rows(instr.ins for instr in column)
     scratch = _in_rows(instr.scratch for instr in column)
     outs = tuple(instr.outs[0] for instr in column)
-    return replace(first, ins=ins, outs=outs, scratch=scratch, members=len(column))
+    return first._replace(ins=ins, outs=outs, scratch=scratch, members=len(column))
 
 
 def _in_rows(names: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

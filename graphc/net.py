@@ -39,9 +39,13 @@ class Net:
         """A trainable array; `init` is an initialiser, its name, a number or an array."""
         sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
         try:
-            op = Parameter(sizes, dtype_name(dtype or self.dtype), resolve(init))
+            op = Parameter(sizes, dtype_name(dtype or self.dtype), resolve(init, sizes))
         except ValueError as error:
-            raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+            raise GraphError(
+                f"parameter {name!r}: {error}",
+                loc=caller_loc(),
+                hint="say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape",
+            ) from None
         return self._source(op, name)
 
     def constant(self, array: Any, *, name: str | None = None, dtype: str | None = None) -> Value:
@@ -65,7 +69,7 @@ class Net:
         self._check_public(name, value)
         if value.shape != () or not value.type.is_float:
             raise GraphError(
-                f"loss {name!r} is {value.type}, not one float",
+                f"loss {name!r} is {value.type}, it must be one float",
                 operands=[value.node.described("value")],
                 loc=caller_loc(),
                 hint="reduce it: gc.mean(value), or reduction='mean' in the loss",
@@ -125,7 +129,8 @@ class Net:
         try:
             op.infer(())
         except ValueError as error:
-            raise GraphError(f"{op.name} {name!r}: {error}", loc=caller_loc()) from None
+            sentence, _, hint = str(error).partition("\n")
+            raise GraphError(f"{op.name} {name!r}: {sentence}", hint=hint) from None
         return self.builder.apply(op, name=name)
 
     def _check_public(self, name: str, value: Value) -> None:
@@ -133,7 +138,11 @@ class Net:
             whose = "no value"
             if isinstance(value, Value):
                 whose = f"a value of net {value.builder.name!r}"
-            raise GraphError(f"{name!r} is {whose}, not of net {self.name!r}", loc=caller_loc())
+            raise GraphError(
+                f"{name!r} is {whose}, not of net {self.name!r}",
+                loc=caller_loc(),
+                hint="outputs and losses are values that this net has declared",
+            )
         if name in self.builder.outputs:
             raise GraphError(
                 f"net {self.name!r} has an output {name!r} already",

@@ -184,7 +184,7 @@ def slot(p: Value, kind: str) -> Value:
     node = p.builder.nodes.get(name)
     if node is not None and (not isinstance(node.op, State) or node.type != p.type):
         raise GraphError(
-            f"the name {name!r} is taken by another {node.op.name}",
+            f"the name {name!r} is taken already, by {node.op.name}",
             loc=node.locs[0] if node.locs else None,
             hint=f"the optimizer keeps the {kind} of parameter {p.name!r} under it",
         )

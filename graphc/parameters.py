@@ -21,26 +21,32 @@ class Parameters(MutableMapping[str, Array]):
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
-            raise StateError(f"there is no parameter {name!r}", hint=f"there are {self._shown()}")
+            raise self._unknown(name)
         with self._state.lock:
             return readonly(self._state.arrays[name])
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._names:
-            raise StateError(f"there is no parameter {name!r}", hint=f"there are {self._shown()}")
+            raise self._unknown(name)
         self._state.assign({name: value})
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
 
     def __delitem__(self, name: str) -> None:
-        raise StateError(f"parameter {name!r} belongs to the net; it cannot be deleted")
+        raise StateError(
+            f"parameter {name!r} cannot be deleted",
+            hint="it belongs to the net: declare another net",
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def _unknown(self, name: str) -> StateError:
+        return StateError(f"there is no parameter {name!r}", hint=f"there are: {self._shown()}")
 
     def _shown(self) -> str:
         return ", ".join(self._names[:6]) + (", ..." if len(self._names) > 6 else "")
@@ -57,7 +63,8 @@ class Parameters(MutableMapping[str, Array]):
         sizes = [self._state.arrays[name].size for name in self._names]
         if values.shape != (sum(sizes),):
             raise StateError(
-                f"the vector has shape {values.shape}, the parameters have {sum(sizes)} numbers"
+                f"the vector has shape {values.shape}, the parameters take ({sum(sizes)},)",
+                hint="it is what ex.parameters.flat() gives for the same net",
             )
         parts = np.split(values, np.cumsum(sizes)[:-1]) if sizes else []
         self._state.assign(
@@ -81,7 +88,9 @@ class Parameters(MutableMapping[str, Array]):
             if name in other and any(fnmatchcase(name, pattern) for pattern in patterns)
         ]
         if not shared:
-            raise StateError(f"no parameter matches {', '.join(patterns)}", hint=self._shown())
+            raise StateError(
+                f"no parameter matches {', '.join(patterns)}", hint=f"there are: {self._shown()}"
+            )
         new = {name: np.asarray(other[name]) for name in shared}
         with self._state.lock:
             if mix != 1.0:
@@ -112,20 +121,25 @@ class Hyper(MutableMapping[str, float]):
     def __setitem__(self, name: str, value: float) -> None:
         self._known(name)
         if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
-            raise StateError(f"hyper-parameter {name!r} is a finite number, not {value!r}")
+            raise StateError(
+                f"hyper-parameter {name!r} is {value!r}, it must be a finite number",
+                hint="to change it over time give the optimizer a schedule",
+            )
         with self._state.lock:
             self._state.arrays[f"hyper.{name}"][...] = value
 
     def _known(self, name: str) -> None:
         if name not in self._names():
-            known = ", ".join(self._names()) or "none: the plan has no optimizer"
-            raise StateError(f"there is no hyper-parameter {name!r}", hint=f"there are {known}")
+            known = ", ".join(self._names()) or "none, since no plan of this state has an optimizer"
+            raise StateError(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
 
     def __contains__(self, name: object) -> bool:
         return name in self._names()
 
     def __delitem__(self, name: str) -> None:
-        raise StateError(f"hyper-parameter {name!r} belongs to the optimizer; it cannot be deleted")
+        raise StateError(
+            f"hyper-parameter {name!r} cannot be deleted", hint="it belongs to the optimizer"
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names())

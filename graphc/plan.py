@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from graphc.graph import Graph, Node
 from graphc.memory import Arena, LiveRange, align
@@ -23,8 +23,7 @@ Space = Literal["arena", "state", "feed", "constant", "gradient"]
 """Where a buffer lives: only arena and gradient buffers have offsets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instr:
+class Instr(NamedTuple):
     """One step of a program: a kernel, what it reads, the buffers that it alone writes.
 
     `call` runs the kernel of that name; `reference` runs the op's own rule and copies its
@@ -42,8 +41,7 @@ class Instr:
     members: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Buffer:
+class Buffer(NamedTuple):
     """A typed place in memory.  `first` and `last` are the instructions of its life."""
 
     name: str

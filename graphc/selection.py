@@ -80,7 +80,7 @@ def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
         hits = [pattern] if pattern in pool else [k for k in pool if fnmatchcase(k, pattern)]
         if not hits:
             raise GraphError(
-                f"no {what} is named {pattern!r}",
+                f"no {what} matches {pattern!r}",
                 loc=caller_loc(),
                 hint=f"there are {_shown(pool)}",
             )

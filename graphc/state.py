@@ -16,7 +16,6 @@ import numpy as np
 from graphc.errors import StateError
 from graphc.graph import Graph, Node
 from graphc.init import generator
-from graphc.loc import caller_loc
 from graphc.memory import ALIGNMENT, align
 from graphc.op import Array
 from graphc.ops.source import Parameter
@@ -138,7 +137,6 @@ class State(Mapping[str, Array]):
         if lacking:
             raise StateError(
                 f"the state that failed half-way is replaced as a whole, {lacking[0]!r} is missing",
-                loc=caller_loc(),
                 hint="assign all of a state saved before: saved = dict(ex.state)",
             )
         self.assign(values)
@@ -155,7 +153,10 @@ class State(Mapping[str, Array]):
                 hint="shapes are those declared; nothing was changed",
             )
         if not np.can_cast(array.dtype, have.dtype, "same_kind"):
-            raise StateError(f"{name!r} is {have.dtype}, the value is {array.dtype}")
+            raise StateError(
+                f"{name!r} is {have.dtype}, the value is {array.dtype}",
+                hint=f"convert it: value.astype({have.dtype.name!r})",
+            )
         return array.astype(have.dtype, copy=False)
 
 

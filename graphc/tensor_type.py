@@ -80,7 +80,10 @@ class TensorType:
             elif type(dim) is not int or dim < 0:
                 raise ValueError(f"dimension {dim!r} is neither a whole number nor a multiple of N")
         if batches > 1:
-            raise ValueError(f"shape {shape_text(self.shape)} has the batch dimension twice")
+            raise ValueError(
+                f"shape {shape_text(self.shape)} has the batch dimension twice\n"
+                "N is the number of rows of a run, so one dimension has it"
+            )
 
     @property
     def rank(self) -> int:
@@ -139,7 +142,10 @@ def normal_axis(axis: SupportsIndex, rank: int) -> int:
     """`axis` counted from the front; ValueError when there is no such axis."""
     number = plain(axis)
     if not isinstance(number, int) or not -rank <= number < rank:
-        raise ValueError(f"axis {axis!r} does not exist in a value of rank {rank}")
+        raise ValueError(
+            f"axis {axis!r} does not exist in a value of rank {rank}\n"
+            f"{f'axes go from 0 to {rank - 1}' if rank else 'a scalar has no axes'}"
+        )
     return number % rank
 
 
@@ -163,7 +169,8 @@ def broadcast(a: Shape, b: Shape) -> Shape:
     for p, q in zip(left, right, strict=True):
         if p != q and p != 1 and q != 1:
             raise ValueError(
-                f"shapes {shape_text(a)} and {shape_text(b)} do not broadcast: {p} against {q}"
+                f"shapes {shape_text(a)} and {shape_text(b)} do not broadcast: {p} against {q}\n"
+                "sizes must be equal, or one of them 1"
             )
         dims.append(q if p == 1 else p)
     return tuple(dims)

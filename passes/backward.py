@@ -58,7 +58,8 @@ class Backward:
     def _seed(self, b: Builder, name: str, value: str) -> Value:
         type = b.nodes[value].type
         if self.fed:
-            return b.apply(Input(type.shape, type.dtype), name=f"cotangent:{name}")
+            with b.at(b.nodes[value].locs):
+                return b.apply(Input(type.shape, type.dtype), name=f"cotangent:{name}")
         return constant(b, 1.0, type.dtype, name=b.unique(f"d_{value}"))
 
 

@@ -223,7 +223,7 @@ def test_csv_mistakes_are_located(tmp_path: Path, text: str, message: str) -> No
     with pytest.raises(DataError, match=rf"(?s)table\.csv.*{message}") as caught:
         load_table(write(tmp_path, text))
     assert caught.value.hint
-    assert len(str(caught.value).splitlines()) == 2
+    assert len(str(caught.value).splitlines()) == 3
 
 
 def test_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_frozen_executor_keeps_its_weights_until_it_is_refreshed() -> None:
 
 def test_a_frozen_plan_does_not_train() -> None:
     frozen = gc.freeze(trained(), batch=16)
-    with pytest.raises(gc.StateError, match="inference only"):
+    with pytest.raises(gc.StateError, match="this plan has nothing to train"):
         frozen.forward(x=ROWS[:2], train=True)
     with pytest.raises(gc.StateError):
         frozen.step(x=ROWS[:2])

@@ -133,7 +133,7 @@ def test_an_update_is_not_differentiable() -> None:
     net = gc.Net("net", dtype="float64")
     p, g, rate = (net.parameter(n, s) for n, s in (("p", (2,)), ("g", (2,)), ("rate", ())))
     net.loss("loss", gc.sum(gc.apply(ops.SgdStep(), p, g, rate)))
-    with pytest.raises(gc.GraphError, match=r"sgd_step .*: has no gradient rule"):
+    with pytest.raises(gc.GraphError, match=r"sgd_step .*: it has no gradient rule"):
         gc.compile(net, batch=1)
 
 

@@ -154,7 +154,9 @@ def _units(units: object) -> int:
     if type(number) is int and number > 0:
         return number
     raise GraphError(
-        f"affine: {units!r} units", loc=caller_loc(), hint="say how many: gc.affine(x, 10)"
+        f"affine: units is {units!r}, it must be a whole number from 1 up",
+        loc=caller_loc(),
+        hint="it is the number of features that come out: gc.affine(x, 10)",
     )
 
 

@@ -112,9 +112,9 @@ def dropout(
 
 def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:
     if (keep_prob is None) == (drop_prob is None):
-        given = "none" if keep_prob is None else "both"
+        given = "none was" if keep_prob is None else "both were"
         raise GraphError(
-            f"dropout: takes exactly one of keep_prob and drop_prob, {given} given",
+            f"dropout takes exactly one of keep_prob and drop_prob, {given} given",
             loc=caller_loc(),
             hint="keep_prob=0.8 and drop_prob=0.2 mean the same",
         )

@@ -185,7 +185,9 @@ def _loss(
 ) -> Value:
     if reduction not in REDUCTIONS:
         raise GraphError(
-            f"{kind.name}: reduction {reduction!r} is not one of mean, sum, none", loc=caller_loc()
+            f"{kind.name}: reduction {reduction!r} is not one of mean, sum, none",
+            loc=caller_loc(),
+            hint="'none' gives one loss a row, to be weighted or masked",
         )
     operands = (a, b) if weight is None else (a, b, weight)
     return apply(kind(reduction), *operands, name=name)

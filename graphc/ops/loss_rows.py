@@ -32,7 +32,8 @@ def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
     if labels.shape != scores.shape[:1]:
         raise ValueError(
             f"labels have shape {shape_text(labels.shape)}, "
-            f"scores have rows {shape_text(scores.shape[:1])}"
+            f"{what} takes one class number a row: {shape_text(scores.shape[:1])}\n"
+            "for one-hot rows write gc.argmax(labels, axis=1)"
         )
     return scores.with_shape(scores.shape[:1])
 

@@ -229,7 +229,7 @@ def test_a_name_that_the_optimizer_needs() -> None:
     net.loss("loss", gc.sum(gc.exp(w, name="w.velocity")))
     with pytest.raises(gc.GraphError) as caught:
         Update(gc.SGD(0.1, 0.9))(differentiated(net, "w"))
-    assert caught.value.sentence == "the name 'w.velocity' is taken by another exp"
+    assert caught.value.sentence == "the name 'w.velocity' is taken already, by exp"
     assert caught.value.hint == "the optimizer keeps the velocity of parameter 'w' under it"
     assert caught.value.loc is not None
     assert caught.value.loc.file == __file__

@@ -14,6 +14,7 @@ from graphc.errors import GraphError, RendererMissing
 from graphc.render import layout, notebook_svg, render_graph, render_plan
 from graphc.render.draw import picture
 from tests.render.graphs import digits
+from tests.told import told
 
 INSTALL = """\
   hint: install one of these:
@@ -61,7 +62,7 @@ def test_pdf_where_the_renderer_makes_it(tmp_path: Path) -> None:
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), tmp_path / "net.gif")
-    assert str(caught.value) == (
+    assert told(caught.value) == (
         "cannot draw 'net.gif': the suffix says the format\n"
         "  hint: one of .svg, .png, .pdf, .dot, .html"
     )
@@ -71,7 +72,7 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "net.dot"
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), path)
-    assert str(caught.value) == f"cannot write {str(path)!r}: No such file or directory"
+    assert told(caught.value) == f"cannot write {str(path)!r}: No such file or directory"
 
 
 def test_a_plan_is_drawn_by_its_training_program(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_without_a_renderer_the_error_says_what_to_install(bare: Path, suffix: s
     with pytest.raises(RendererMissing) as caught:
         render_graph(digits().graph(), bare / f"net.{suffix}")
     sentence = f"{suffix} needs Graphviz, and no renderer was found"
-    assert str(caught.value) == f"{sentence}\n{INSTALL}"
+    assert told(caught.value) == f"{sentence}\n{INSTALL}"
     assert not list(bare.iterdir())
 
 
@@ -116,7 +117,7 @@ def test_the_pure_renderer_makes_no_pdf(bare: Path) -> None:
     pure = _program(bare / "graphviz-pure")
     with pytest.raises(RendererMissing) as caught:
         render_graph(digits().graph(), bare / "net.pdf", dot=pure)
-    assert str(caught.value) == f"graphviz-pure makes svg and png, not pdf\n{INSTALL}"
+    assert told(caught.value) == f"graphviz-pure makes svg and png, not pdf\n{INSTALL}"
 
 
 def test_the_order_in_which_renderers_are_looked_for(
@@ -156,21 +157,21 @@ def test_a_renderer_that_is_asked_for_and_not_there(
     with pytest.raises(RendererMissing) as caught:
         render_graph(digits().graph(), bare / "a.svg", dot="nodot" if way == "argument" else None)
     who = {"argument": "dot=", "variable": "GRAPHC_DOT="}[way]
-    assert str(caught.value) == f"{who}'nodot' names no program that runs\n{INSTALL}"
+    assert told(caught.value) == f"{who}'nodot' names no program that runs\n{INSTALL}"
 
 
 def test_what_a_failing_renderer_says_is_kept(bare: Path) -> None:
     broken = _program(bare / "dot", "echo 'no such font' >&2; exit 3")
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), bare / "net.png", dot=broken)
-    assert str(caught.value) == "dot could not make the png: no such font"
+    assert told(caught.value) == "dot could not make the png: no such font"
 
 
 def test_a_renderer_that_hangs_is_stopped(bare: Path) -> None:
     hanging = layout.Renderer(_program(bare / "dot", "exec /bin/sleep 60"), full=True)
     with pytest.raises(layout.LayoutTooSlow) as caught:
         layout.run(hanging, "digraph {}", "svg", seconds=0.2)
-    assert str(caught.value) == (
+    assert told(caught.value) == (
         "dot took longer than 0 s to lay the picture out\n"
         "  hint: write .dot, and lay it out by hand"
     )

@@ -1,0 +1,147 @@
+"""Mistakes in declaring a net."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from tests.mistakes.harness import Mistake, collector, name_of, refused
+
+MISTAKES, mistake = collector()
+
+
+@mistake(
+    """
+    the name 'h' is taken already
+      affine  h float32[N, 10]  declared at {h}
+      at {here}
+      hint: names are single: choose another, or group layers by net.block(name)
+    """
+)
+def a_name_twice() -> None:
+    net = gc.Net("digits")
+    x = net.input("x", (gc.N, 64))
+    h = gc.affine(x, 10, name="h")  # h
+    gc.relu(h, name="h")  # here
+
+
+@mistake(
+    """
+    net 'digits' has an output 'scores' already
+      at {here}
+      hint: choose another name
+    """
+)
+def an_output_twice() -> None:
+    net = gc.Net("digits")
+    net.output("scores", gc.affine(net.input("x", (gc.N, 64)), 10))
+    net.output("scores", net["x"])  # here
+
+
+@mistake(
+    """
+    net 'digits' has no value 'score'
+      at {here}
+      hint: did you mean scores or scores.bias?
+    """
+)
+def an_unknown_value() -> None:
+    net = gc.Net("digits")
+    gc.affine(net.input("x", (gc.N, 64)), 10, name="scores")
+    net["score"]  # here
+
+
+@mistake(
+    """
+    add: 'z' belongs to net 'critic', not to 'actor'
+      a  x float32[N, 64]  declared at {x}
+      b  z float32[N, 64]  declared at {z}
+      at {here}
+      hint: declare both in one net, or feed one net's output to the other's input
+    """
+)
+def values_of_two_nets() -> None:
+    net, other = gc.Net("actor"), gc.Net("critic")
+    x = net.input("x", (gc.N, 64))  # x
+    z = other.input("z", (gc.N, 64))  # z
+    x + z  # here
+
+
+@mistake(
+    """
+    'z' is a value of net 'critic', not of net 'actor'
+      at {here}
+      hint: outputs and losses are values that this net has declared
+    """
+)
+def an_output_of_another_net() -> None:
+    net, other = gc.Net("actor"), gc.Net("critic")
+    net.output("z", other.input("z", (gc.N, 64)))  # here
+
+
+@mistake(
+    """
+    add: ndarray is not a value of the net
+      at {here}
+      hint: arrays become values by net.constant(array), or are fed by net.input
+    """
+)
+def an_array_for_a_value() -> None:
+    net = gc.Net("digits")
+    net.input("x", (gc.N, 64)) + np.zeros(64)  # here
+
+
+@mistake(
+    """
+    'greater_1' has no truth value: it is declared, not computed
+      at {here}
+      hint: use gc.where(condition, a, b) to choose between values
+    """
+)
+def a_value_in_an_if() -> None:
+    net = gc.Net("digits")
+    x = net.input("x", (gc.N, 64))
+    if gc.sum(x) > 0:  # here
+        pass
+
+
+@mistake(
+    """
+    parameter 'w': its shape is (64, 10), the array given for it has (10, 64)
+      at {here}
+      hint: say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape
+    """
+)
+def an_initial_array_of_another_shape() -> None:
+    net = gc.Net("digits")
+    net.parameter("w", (64, 10), init=np.zeros((10, 64)))  # here
+
+
+@mistake(
+    """
+    parameter 'w': init 'xavier' is not one of he, glorot, normal, uniform, orthogonal, zeros, ones
+      at {here}
+      hint: say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape
+    """
+)
+def an_unknown_initialiser() -> None:
+    net = gc.Net("digits")
+    net.parameter("w", (64, 10), init="xavier")  # here
+
+
+@mistake(
+    """
+    input 'x': shape (N, N) has the batch dimension twice
+      at {here}
+      hint: N is the number of rows of a run, so one dimension has it
+    """
+)
+def the_batch_twice() -> None:
+    net = gc.Net("digits")
+    net.input("x", (gc.N, gc.N))  # here
+
+
+@pytest.mark.parametrize("mistake", MISTAKES, ids=name_of)
+def test_declaring(mistake: Mistake) -> None:
+    refused(mistake)
