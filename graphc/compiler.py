@@ -44,14 +44,14 @@ def compile(
     Raises GraphError when the graph, a name or an option does not fit, BudgetError when the
     plan needs more than `budget`.
     """
-    graph = _graph(net)
-    check_options(graph, batch, optimizer, backend)
-    graph = select_outputs(graph, losses, outputs)
-    trained, required = select_wrt(graph, wrt)
-    check_losses(graph, optimizer)
-    chosen = passes or _default()
-    recipe = Recipe(graph, batch, trained, required, optimizer, chosen, outputs is not None)
     with _collector_paused():
+        graph = _graph(net)
+        check_options(graph, batch, optimizer, backend)
+        graph = select_outputs(graph, losses, outputs)
+        trained, required = select_wrt(graph, wrt)
+        check_losses(graph, optimizer)
+        chosen = passes or _default()
+        recipe = Recipe(graph, batch, trained, required, optimizer, chosen, outputs is not None)
         plan = recipe.plan()
     if budget is not None:
         plan.memory.check_budget(budget)

@@ -45,6 +45,10 @@ class GraphError(ValueError):
         self.hint = hint
         super().__init__(format_error(sentence, operands, loc, hint))
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message, which names the user's lines, and no frames."""
+        return f"{type(self).__name__}: {self}".splitlines()
+
     def __reduce__(self) -> tuple[object, ...]:
         return _again, (type(self), str(self), self.sentence, self.loc, self.hint)
 

@@ -79,11 +79,17 @@ class Graph:
     @cached_property
     def users(self) -> Mapping[str, tuple[str, ...]]:
         """For each node the nodes that read it, once for each reading."""
-        found: dict[str, list[str]] = {name: [] for name in self.nodes}
+        found: dict[str, tuple[str, ...]] = dict.fromkeys(self.nodes, ())
+        many: dict[str, list[str]] = {}
         for node in self:
             for operand in node.inputs:
-                found[operand].append(node.name)
-        return {name: tuple(users) for name, users in found.items()}
+                users = found[operand]
+                if len(users) < 4:  # most nodes have few: a tuple costs less than a list
+                    found[operand] = (*users, node.name)
+                else:
+                    many.setdefault(operand, []).append(node.name)
+        found.update({name: (*found[name], *users) for name, users in many.items()})
+        return found
 
     @cached_property
     def roots(self) -> frozenset[str]:

@@ -8,7 +8,7 @@ the state's old value, since every read in a step sees the state from before the
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.graph import Graph, Node
@@ -35,23 +35,24 @@ def schedule(graph: Graph) -> Schedule:
     if not graph.updates and not graph.gradients:
         return Schedule(tuple(graph), len(graph), {}, ())
     eager = _eager(graph)
-    forward = _forward(graph)
+    backward = _backward(graph)
     in_place, commits = _writers(graph)
     while True:
-        order, stuck = _list_schedule(graph, _waits(graph, in_place), forward, eager)
+        order, stuck = _list_schedule(graph, _waits(graph, in_place), backward, eager)
         if not stuck:
             break
         value = next(name for name in in_place if name in stuck)
         commits.append((in_place.pop(value), value))
-    border = sum(node.name in forward for node in order)
+    border = len(order) - len(backward)
     return Schedule(tuple(order), border, in_place, tuple(commits))
 
 
-def _forward(graph: Graph) -> set[str]:
-    """What outputs and updates need; where nothing asks for gradients, all there is."""
+def _backward(graph: Graph) -> set[str]:
+    """What neither outputs nor updates need; nothing where nobody asks for gradients."""
     if not graph.gradients:
-        return set(graph.nodes)
-    return graph.upstream([*graph.outputs.values(), *graph.updates.values()])
+        return set()
+    forward = graph.upstream([*graph.outputs.values(), *graph.updates.values()])
+    return {name for name in graph.nodes if name not in forward}
 
 
 def _eager(graph: Graph) -> set[str]:
@@ -64,7 +65,7 @@ def _eager(graph: Graph) -> set[str]:
     early = {name for name in graph.updates.values() if name not in others}
     fed: set[str] = set()
     for node in graph:
-        if isinstance(node.op, Input) or any(operand in fed for operand in node.inputs):
+        if isinstance(node.op, Input) or not fed.isdisjoint(node.inputs):
             fed.add(node.name)
         elif isinstance(node.op, Source) or node.type.rank == 0:
             early.add(node.name)
@@ -114,11 +115,11 @@ def _waits(graph: Graph, in_place: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _list_schedule(
-    graph: Graph, waits: Mapping[str, list[str]], forward: set[str], eager: set[str]
+    graph: Graph, waits: Mapping[str, list[str]], backward: set[str], eager: set[str]
 ) -> tuple[list[Node], set[str]]:
     """Nodes in order, and those that wait for each other for ever."""
     nodes = list(graph)
-    ranks = _ranks(nodes, forward, eager)
+    ranks = _ranks(nodes, backward, eager)
     before, after = _dependencies(nodes, waits)
     ready = [ranks[i] for i, number in enumerate(before) if number == 0]
     heapq.heapify(ready)
@@ -133,24 +134,26 @@ def _list_schedule(
     return order, {nodes[i].name for i, number in enumerate(before) if number > 0}
 
 
-def _ranks(nodes: Sequence[Node], forward: set[str], eager: set[str]) -> list[int]:
+def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[int]:
     """For each node a number: forward before backward, then eager first, then by position."""
     count = len(nodes)
     return [
-        ((node.name not in forward) * 2 + (node.name not in eager)) * count + i
+        ((node.name in backward) * 2 + (node.name not in eager)) * count + i
         for i, node in enumerate(nodes)
     ]
 
 
 def _dependencies(
-    nodes: Sequence[Node], waits: Mapping[str, Iterable[str]]
+    nodes: Sequence[Node], waits: Mapping[str, Sequence[str]]
 ) -> tuple[list[int], list[list[int]]]:
     """By position: how many others a node waits for, and who waits for it."""
     position = {node.name: i for i, node in enumerate(nodes)}
     before: list[int] = []
     after: list[list[int]] = [[] for _ in nodes]
     for i, node in enumerate(nodes):
-        needs = [*node.inputs, *waits.get(node.name, ())]
+        needs: Sequence[str] = node.inputs
+        if node.name in waits:
+            needs = [*needs, *waits[node.name]]
         before.append(len(needs))
         for need in needs:
             after[position[need]].append(i)

@@ -89,6 +89,7 @@ def test_in_a_notebook_the_line_is_the_cells() -> None:
     client.execute(env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
     (error,) = notebook.cells[-1].outputs
     assert error.evalue == TOLD
+    assert error.traceback == f"GraphError: {TOLD}".splitlines()  # and no frames of graphc's
 
 
 def test_at_the_prompt_there_is_a_line_without_text(tmp_path: Path) -> None:
