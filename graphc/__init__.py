@@ -51,8 +51,8 @@ from graphc.ops.select import (
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
 from graphc.optim import SGD, Adam, AdamW
 from graphc.plan import Plan
+from graphc.runtime.state import State
 from graphc.schedules import Cosine, Step, WarmUp
-from graphc.state import State
 from graphc.tensor_type import N, TensorType
 
 if TYPE_CHECKING:

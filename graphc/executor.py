@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.numpy.bind import Call
-from graphc.bound import Binder, Bound
-from graphc.cotangents import CotangentRun
-from graphc.entry import Entry, quiet_context, run_all
 from graphc.errors import FeedError, StateError
-from graphc.feeds import FeedCheck, gradient_arrays, merged, program_check
 from graphc.loc import caller_loc
-from graphc.many_rows import by_position, evaluate, predict
 from graphc.op import Array
-from graphc.parameters import Hyper, Parameters
 from graphc.plan import Plan, Program
-from graphc.state import State, readonly
-from graphc.workspace import Workspace
+from graphc.runtime.bound import Binder, Bound
+from graphc.runtime.cotangents import CotangentRun
+from graphc.runtime.entry import Entry, quiet_context, run_all
+from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
+from graphc.runtime.many_rows import by_position, evaluate, predict
+from graphc.runtime.parameters import Hyper, Parameters
+from graphc.runtime.state import State, readonly
+from graphc.runtime.workspace import Workspace
 
 
 class Executor:

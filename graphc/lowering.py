@@ -60,7 +60,8 @@ class Lowering:
 
     def type(self, name: str) -> TensorType:
         """The type of an operand, the result, or a scratch buffer."""
-        return self.types[name] if name in self.types else self.graph[name].type
+        found = self.types.get(name)
+        return self.graph[name].type if found is None else found
 
     def call(self, kernel: str, ins: Sequence[str], out: str, scratch: Sequence[str] = ()) -> None:
         """Run the backend's kernel of that name."""

@@ -9,8 +9,8 @@ from functools import cached_property
 from graphc.errors import BudgetError, Operand
 from graphc.loc import Loc, caller_loc
 from graphc.plan import Plan, Program
-from graphc.state import block_bytes, layout
-from graphc.workspace import constant_types, feed_types, region_bytes
+from graphc.runtime.state import block_bytes, layout
+from graphc.runtime.workspace import constant_types, feed_types, region_bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,7 +194,7 @@ class Plan:
     @cached_property
     def state_nodes(self) -> Mapping[str, Node]:
         """The parameters and states that the plan needs."""
-        from graphc.state import state_nodes
+        from graphc.runtime.state import state_nodes
 
         graphs = [self.declared, *(program.graph for program in self.programs.values())]
         return state_nodes(graphs)

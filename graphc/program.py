@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 from graphc.graph import Graph
 from graphc.lowering import Lowering
@@ -181,20 +182,24 @@ class _Assignment:
         return storages, where
 
     def _buffers(self, arena: Mapping[str, tuple[str, int]]) -> dict[str, Buffer]:
+        """The buffers of nodes in the graph's order, then those that lowering added."""
+        roots, first, last = self.low.roots, self.first, self.last
         buffers: dict[str, Buffer] = {}
-        for name in (*self.graph.nodes, *self.low.types):
-            if name in buffers:
-                continue
-            root = self.low.root(name)
-            first, last = self.first.get(root, 0), self.last.get(root, -1)
-            type = self.low.type(name)
-            if root in arena:
-                key, offset = arena[root]
-                buffers[name] = Buffer(name, type, "arena", key, offset, first, last)
+        types = ((node.name, node.type) for node in self.graph)
+        for name, type in chain(types, self.low.types.items()):
+            root = roots.get(name, name)
+            found = arena.get(root)
+            if found is not None:
+                space: Space = "arena"
+                key, offset = found
             elif root in self.space:
                 space, key = self.space[root]
                 offset = self.gradient_offsets.get(root, 0)
-                buffers[name] = Buffer(name, type, space, key, offset, first, last)
+            else:
+                continue
+            if name not in buffers:
+                life = first.get(root, 0), last.get(root, -1)
+                buffers[name] = Buffer(name, type, space, key, offset, *life)
         return buffers
 
 

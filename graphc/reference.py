@@ -16,7 +16,7 @@ from graphc.graph import Graph, Node
 from graphc.op import Array, Layer
 from graphc.ops.gradient import Gradient
 from graphc.ops.source import Input, Parameter, State
-from graphc.state import initial_value
+from graphc.runtime.state import initial_value
 from graphc.tensor_type import shape_at, shape_text
 
 

@@ -13,8 +13,8 @@ import pytest
 import graphc as gc
 from graphc.backends.numpy.bind import bind
 from graphc.plan import Plan, Program
-from graphc.state import State
-from graphc.workspace import Workspace
+from graphc.runtime.state import State
+from graphc.runtime.workspace import Workspace
 
 Array = np.ndarray[Any, Any]
 SGD = gc.SGD(lr=0.1, momentum=0.9)
@@ -235,6 +235,6 @@ def test_a_budget_names_shortfall_owners_and_the_batch_that_fits() -> None:
 
 
 def test_a_budget_below_the_parameters_fits_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("graphc.workspace.block", lambda nbytes: pytest.fail("allocates"))
+    monkeypatch.setattr("graphc.runtime.workspace.block", lambda nbytes: pytest.fail("allocates"))
     with pytest.raises(gc.BudgetError, match="not even batch=1 fits"):
         compiled(1000)

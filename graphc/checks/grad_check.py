@@ -14,7 +14,6 @@ from graphc.checks.float64 import in_float64
 from graphc.checks.grad_report import Checked, GradReport, Suspect
 from graphc.checks.op_gradient import wrong_entries
 from graphc.errors import GraphError
-from graphc.feeds import Feed, FeedCheck
 from graphc.graph import Graph, Node
 from graphc.loc import caller_loc
 from graphc.op import Array
@@ -22,6 +21,7 @@ from graphc.ops.shape import StopGradient
 from graphc.ops.source import Input, Parameter
 from graphc.program import index_bounds
 from graphc.reference import evaluate, initial_state
+from graphc.runtime.feeds import Feed, FeedCheck
 
 if TYPE_CHECKING:
     from graphc.net import Net

@@ -19,8 +19,8 @@ from graphc.net import Net
 from graphc.op import Array, Op
 from graphc.optim import Optimizer
 from graphc.plan import Plan
+from graphc.runtime.state import state_nodes
 from graphc.schedules import Schedule
-from graphc.state import state_nodes
 from graphc.text.tokens import Reader
 from graphc.text.values import value_text
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.errors import StateError
 from graphc.op import Array
-from graphc.state import State, readonly
+from graphc.runtime.state import State, readonly
 
 
 class Parameters(MutableMapping[str, Array]):

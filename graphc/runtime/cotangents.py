@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from graphc.bound import Binder, Bound
 from graphc.errors import FeedError
-from graphc.feeds import Feed, FeedCheck
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Plan
-from graphc.state import State
-from graphc.workspace import Workspace
+from graphc.runtime.bound import Binder, Bound
+from graphc.runtime.feeds import Feed, FeedCheck
+from graphc.runtime.state import State
+from graphc.runtime.workspace import Workspace
 
 
 class CotangentRun:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphc.backends.numpy.bind import Call, bind
 from graphc.op import Array
 from graphc.plan import Program
-from graphc.workspace import Workspace
+from graphc.runtime.workspace import Workspace
 
 BOUND_BATCHES = 64
 """How many batch sizes stay bound."""

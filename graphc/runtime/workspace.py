@@ -10,7 +10,7 @@ from graphc.memory import align
 from graphc.op import Array
 from graphc.ops.source import Constant
 from graphc.plan import Buffer, Program
-from graphc.state import State, block, block_bytes
+from graphc.runtime.state import State, block, block_bytes
 from graphc.tensor_type import TensorType, shape_at
 
 

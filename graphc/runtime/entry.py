@@ -11,7 +11,7 @@ import numpy as np
 from graphc.backends.numpy.bind import Call
 from graphc.errors import StateError
 from graphc.loc import caller_loc
-from graphc.state import State
+from graphc.runtime.state import State
 
 
 class Entry:

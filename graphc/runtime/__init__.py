@@ -1,0 +1,1 @@
+"""What an executor is made of: state, workspace, feeds, bound programs."""
