@@ -75,6 +75,8 @@ def _is_users(file: str) -> bool:
 
 
 def _shown_file(file: str) -> str:
+    if file.startswith("<stdin>"):
+        return "<stdin>"  # Python 3.13 numbers what is typed: <stdin>-2
     cell = _cell_number(file)
     return f"cell [{cell}]" if cell is not None else os.path.basename(file)
 

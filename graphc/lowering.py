@@ -25,6 +25,7 @@ class Lowering:
         self.capacity = capacity
         self.instrs: list[Instr] = []
         self.types: dict[str, TensorType] = {}
+        """The types of the buffers that are no nodes."""
         self.roots: dict[str, str] = {}
         """For an alias the buffer whose bytes it is."""
         self.constants: dict[str, TensorType] = {}
@@ -40,7 +41,6 @@ class Lowering:
         for position, node in enumerate(schedule.order):
             if position == schedule.border:
                 self.border = len(self.instrs)
-            self.types[node.name] = node.type
             if not isinstance(node.op, Source):
                 self._node = node
                 node.op.lower(self, node.inputs, node.name)

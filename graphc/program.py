@@ -197,9 +197,8 @@ class _Assignment:
                 offset = self.gradient_offsets.get(root, 0)
             else:
                 continue
-            if name not in buffers:
-                life = first.get(root, 0), last.get(root, -1)
-                buffers[name] = Buffer(name, type, space, key, offset, *life)
+            life = first.get(root, 0), last.get(root, -1)
+            buffers[name] = Buffer(name, type, space, key, offset, *life)
         return buffers
 
 
