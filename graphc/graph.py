@@ -135,7 +135,7 @@ class Graph:
         return seen
 
     def forward(self) -> set[str]:
-        """The nodes of the forward pass: what outputs and their running states need."""
+        """The nodes that the outputs need."""
         return self.upstream(self.outputs.values()) if self.outputs else set()
 
     def replace(self, changed: Mapping[str, Node | None]) -> Graph:

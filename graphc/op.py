@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from graphc.tensor_type import Batch, TensorType, dim_at
@@ -119,8 +118,3 @@ def _concrete(value: Any, n: int) -> Any:
     if isinstance(value, tuple):
         return tuple(_concrete(part, n) for part in value)
     return dim_at(value, n) if isinstance(value, Batch) else value
-
-
-def zeros_like_type(type: TensorType, n: int) -> Array:
-    """A zero array of the type, for a batch of `n` rows."""
-    return np.zeros([dim_at(dim, n) for dim in type.shape], type.dtype)
