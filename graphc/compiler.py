@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from graphc.backends.choice import chosen_backend
 from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.loc import caller_loc
@@ -32,6 +33,7 @@ def compile(
     outputs: Names = None,
     wrt: Names = None,
     backend: str | None = None,
+    threads: int | None = None,
     passes: PassList | None = None,
     budget: int | None = None,
 ) -> Plan:
@@ -41,17 +43,23 @@ def compile(
     to minimise (default all), what to return (default every output), what to differentiate by
     and train (default every parameter that a loss depends on).  `budget` is in bytes.
 
+    `backend` is "native" or "numpy"; None is native where it can be had.  `threads` is how many
+    the native backend may use, at most those that the process may run on (default all of them,
+    or GRAPHC_THREADS or OMP_NUM_THREADS); results do not depend on it.
+
     Raises GraphError when the graph, a name or an option does not fit, BudgetError when the
     plan needs more than `budget`.
     """
     with _collector_paused():
         graph = _graph(net)
-        check_options(graph, batch, optimizer, backend)
+        check_options(graph, batch, optimizer, threads)
+        backend = chosen_backend(backend)
         graph = select_outputs(graph, losses, outputs)
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
         chosen = passes or _default()
-        recipe = Recipe(graph, batch, trained, required, optimizer, chosen, outputs is not None)
+        full = outputs is not None
+        recipe = Recipe(graph, batch, trained, required, optimizer, chosen, full, backend, threads)
         plan = recipe.plan()
     if budget is not None:
         plan.memory.check_budget(budget)
@@ -95,18 +103,20 @@ def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
 
 
 def check_options(
-    graph: Graph, batch: int, optimizer: Optimizer | None = None, backend: str | None = None
+    graph: Graph, batch: int, optimizer: Optimizer | None = None, threads: int | None = None
 ) -> None:
-    """GraphError for a batch, an optimizer or a backend that cannot be."""
+    """GraphError for a batch, an optimizer or a number of threads that cannot be."""
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise GraphError(
             f"batch is {batch!r}, it must be a whole number from 1 up",
             loc=caller_loc(),
             hint="it is the largest number of rows of a run",
         )
-    if backend not in (None, "numpy"):
+    if threads is not None and (type(threads) is not int or threads < 1):
         raise GraphError(
-            f"there is no backend {backend!r}", loc=caller_loc(), hint='the backend is "numpy"'
+            f"threads is {threads!r}, it must be a whole number from 1 up",
+            loc=caller_loc(),
+            hint="leave it out to use every core that the process may run on",
         )
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise GraphError(
@@ -134,6 +144,9 @@ def _collector_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                gc.freeze()  # all objects count as old: enabling would search the new ones at once
+                gc.unfreeze()
             gc.enable()
 
 
@@ -149,6 +162,8 @@ class Recipe:
     passes: PassList
     all_outputs: bool
     """Whether a training step, too, computes outputs that no loss depends on."""
+    backend: str
+    threads: int | None = None
 
     def plan(self) -> Plan:
         """Compile every program."""
@@ -161,9 +176,7 @@ class Recipe:
         return Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
 
     def _program(self, name: str, graph: Graph) -> Program:
-        from graphc.backends.numpy import KERNELS
-
-        return build_program(name, graph, self.batch, KERNELS)
+        return build_program(name, graph, self.batch, self.backend)
 
     def _infer(self) -> tuple[PassRecord, ...]:
         own = _own()
@@ -180,17 +193,19 @@ class Recipe:
         backward = own.Backward(self.graph.losses, self.wrt, required)
         slots: dict[str, Pass] = {"specialize": own.Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
-        common, first = own.run_passes(_asking(self.graph, self.required), head, whole=not tail)
+        common, first = own.run_passes(_asking(self.graph, self.required), head)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
-        records = {"grad": first + own.run_passes(common, tail)[1]}
+        records = {"grad": first + own.run_passes(common, tail, verified=True)[1]}
         if self.optimizer is None:
             return records
         trained = common if self.all_outputs else _only_losses(common)
         many = self.optimizer.accumulate > 1
         slots["update"] = own.Accumulate() if many else own.Update(self.optimizer)
         _, tail = _split(self._passes(**slots), backward)
-        records["accumulate" if many else "step"] = first + own.run_passes(trained, tail)[1]
+        records["accumulate" if many else "step"] = (
+            first + own.run_passes(trained, tail, verified=True)[1]
+        )
         parameters = [n for n in records["grad"][-1].graph.gradients if self._is_parameter(n)]
         apply = own.apply_graph([self.graph[n] for n in parameters], self.optimizer)
         _, tail = _split(self._passes(backward=backward), backward)

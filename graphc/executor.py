@@ -13,7 +13,7 @@ from graphc.errors import FeedError, StateError
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Plan, Program
-from graphc.runtime.bound import Binder, Bound
+from graphc.runtime.bound import Binder, Bound, Direct
 from graphc.runtime.cotangents import CotangentRun
 from graphc.runtime.entry import Entry, quiet_context, run_all
 from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
@@ -21,6 +21,9 @@ from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
 from graphc.runtime.state import State, readonly
 from graphc.runtime.workspace import Workspace
+
+KNOWN_FEEDS = 64
+"""How many sets of inputs may be fed without a copy."""
 
 
 class Executor:
@@ -44,7 +47,7 @@ class Executor:
             self._state = state
             state.extend(plan.state_nodes)
         self._workspace = Workspace(plan.programs, plan.batch, self._state)
-        self._binder = Binder(self._workspace)
+        self._binder = Binder(self._workspace, plan.recipe.threads)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
         self._entry = Entry(self._state)
@@ -53,6 +56,10 @@ class Executor:
         self._saved_draws = 0
         self._differentiated = False
         self._last: Mapping[str, Array] = {}
+        self._step_name = "accumulate" if plan.accumulate > 1 else "step"
+        self._direct: dict[str, dict[tuple[str, ...], Direct]] = {
+            name: {} for name in (self._step_name, "infer")
+        }
 
     # ------------------------------------------------------------------ state
 
@@ -128,8 +135,16 @@ class Executor:
 
         Raises FeedError when an array does not fit.
         """
+        given = by_name if feeds is None else merged(feeds, by_name)
+        if not train and (direct := self._direct["infer"].get(tuple(given))) is not None:
+            self._entry.enter()
+            try:
+                if (bound := self._directly(direct, given, writes=False)) is not None:
+                    self._forget()
+                    return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
+            finally:
+                self._entry.leave()
         program = self._program("grad" if train else "infer")
-        given = merged(feeds, by_name)
         with self._entry:
             bound = self._load(program, given, optional=not train)
             self._forget()
@@ -192,19 +207,22 @@ class Executor:
         With `accumulate=k` in the optimizer the update follows every k-th step.
         StateError when the plan has no optimizer, FeedError when an array does not fit.
         """
-        accumulate = self.plan.accumulate
-        program = self._program("accumulate" if accumulate > 1 else "step")
         given = by_name if feeds is None else merged(feeds, by_name)
+        if (direct := self._direct[self._step_name].get(tuple(given))) is not None:
+            self._entry.enter()
+            try:
+                if (bound := self._directly(direct, given, writes=True)) is not None:
+                    self._saved = None
+                    return self._stepped(bound)
+            finally:
+                self._entry.leave()
+        program = self._program(self._step_name)
         with self._entry:
             bound = self._load(program, given)
             self._saved = None
             self._run(bound.calls, writes=True)
             self._last = bound.outputs
-            loss = float(bound.losses[0] if len(bound.losses) == 1 else sum(bound.losses))
-            if accumulate > 1 and int(self._state.arrays["accumulated"]) >= accumulate:
-                self._keep_outputs()
-                self._run(self._binder.bound(self._program("apply"), 1).calls, writes=True)
-            return loss
+            return self._stepped(bound)
 
     # ------------------------------------------------------------------ many rows
 
@@ -283,15 +301,58 @@ class Executor:
             )
         for name, array in arrays.items():
             np.copyto(bound.feeds[name], array)
+        self._remember(bound, feeds)
         return bound
+
+    def _remember(self, bound: Bound, feeds: Mapping[str, Any]) -> None:
+        """Let runs on feeds of these names take their arrays where they lie from now on."""
+        known = self._direct.get(bound.program.name)
+        names = tuple(feeds)
+        if known is None or names in known or len(known) >= KNOWN_FEEDS:
+            return
+        if (direct := self._binder.direct(bound, names)) is not None:
+            known[names] = direct
+
+    def _directly(self, direct: Direct, given: dict[str, Any], writes: bool) -> Bound | None:
+        """Run on arrays where they lie; None, with nothing run, when that cannot be."""
+        n = direct.take(given)
+        if n is None:
+            return None
+        bound = direct.bounds.get(n) or direct.bound(n)
+        for name in direct.copied:
+            np.copyto(bound.feeds[name], given[name])
+        if direct.quiet:
+            try:
+                for call in bound.calls:
+                    call()
+            except BaseException:
+                self._failed(writes)
+                raise
+        else:
+            self._run(bound.calls, writes)
+        self._last = bound.outputs
+        return bound
+
+    def _stepped(self, bound: Bound) -> float:
+        """The loss of a step that has run; the update, when enough has been accumulated."""
+        losses = bound.losses
+        loss = float(losses[0] if len(losses) == 1 else sum(losses))
+        if self._step_name == "accumulate":
+            if int(self._state.arrays["accumulated"]) >= self.plan.accumulate:
+                self._keep_outputs()
+                self._run(self._binder.bound(self._program("apply"), 1).calls, writes=True)
+        return loss
 
     def _run(self, calls: list[Call], writes: bool) -> None:
         try:
             self._quiet.run(run_all, calls)
         except BaseException:
-            self._state.broken = self._state.broken or writes
-            self._forget()
+            self._failed(writes)
             raise
+
+    def _failed(self, writes: bool) -> None:
+        self._state.broken = self._state.broken or writes
+        self._forget()
 
     def _keep_outputs(self) -> None:
         """Copy the last run's outputs: the update takes the arena that they lie in."""

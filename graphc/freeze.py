@@ -25,7 +25,15 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
     from graphc.executor import Executor
 
     graph = _frozen(ex.plan.declared, ex)
-    return Executor(compile(graph, batch=batch, passes=ex.plan.recipe.passes))
+    recipe = ex.plan.recipe
+    plan = compile(
+        graph,
+        batch=batch,
+        backend=recipe.backend,
+        threads=recipe.threads,
+        passes=recipe.passes,
+    )
+    return Executor(plan)
 
 
 def refreshed(plan: Plan, other: Executor) -> Plan:

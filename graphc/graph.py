@@ -52,7 +52,9 @@ class Graph:
         updates: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
-        self.nodes: Mapping[str, Node] = MappingProxyType(_ordered(nodes))
+        self.nodes: MappingProxyType[str, Node] = (
+            nodes.nodes if isinstance(nodes, Graph) else MappingProxyType(_ordered(nodes))
+        )
         self.outputs: Mapping[str, str] = MappingProxyType(dict(outputs or {}))
         self.losses: tuple[str, ...] = tuple(losses)
         self.gradients: Mapping[str, str] = MappingProxyType(dict(gradients or {}))
@@ -138,10 +140,40 @@ class Graph:
         """The nodes that the outputs need."""
         return self.upstream(self.outputs.values()) if self.outputs else set()
 
-    def replace(self, changed: Mapping[str, Node | None]) -> Graph:
-        """A new graph with some nodes exchanged, in place, and those mapped to None left out."""
+    def replace(
+        self, changed: Mapping[str, Node | None], reads: Mapping[str, str] | None = None
+    ) -> Graph:
+        """A new graph with some nodes exchanged, in place, and those mapped to None left out.
+
+        Readers of each key of `reads`, roots included, read its value instead.
+        """
         nodes = (changed.get(node.name, node) for node in self)
-        return self.with_nodes(node for node in nodes if node is not None)
+        kept = (node for node in nodes if node is not None)
+        return self._renamed(kept, reads) if reads else self.with_nodes(kept)
+
+    def pruned(self) -> Graph:
+        """The graph of what roots and updates depend on; itself where that is everything."""
+        live = {*self.roots, *self.updates}
+        dead: list[str] = []
+        for node in reversed(list(self)):  # operands precede their users
+            if node.name in live:
+                live.update(node.inputs)
+            else:
+                dead.append(node.name)
+        if not dead:
+            return self
+        nodes = self.nodes.copy()
+        for name in dead:
+            del nodes[name]
+        return self._over(nodes)
+
+    def _over(self, nodes: dict[str, Node]) -> Graph:
+        """The same roots over nodes that are known to be in order and to have the roots."""
+        made = Graph.__new__(Graph)
+        made.name, made.nodes = self.name, MappingProxyType(nodes)
+        made.outputs, made.losses = self.outputs, self.losses
+        made.gradients, made.updates = self.gradients, self.updates
+        return made
 
     def with_nodes(self, nodes: Iterable[Node]) -> Graph:
         """The same roots over other nodes."""
@@ -156,11 +188,12 @@ class Graph:
 
     def rename_reads(self, new: Mapping[str, str]) -> Graph:
         """A new graph in which readers of each key, roots included, read its value instead."""
-        if not new:
-            return self
+        return self._renamed(self, new) if new else self
+
+    def _renamed(self, nodes: Iterable[Node], new: Mapping[str, str]) -> Graph:
         return Graph(
             self.name,
-            (_reading(node, new) for node in self),
+            (_reading(node, new) for node in nodes),
             outputs={k: new.get(v, v) for k, v in self.outputs.items()},
             losses=self.losses,
             gradients={k: new.get(v, v) for k, v in self.gradients.items()},
@@ -170,19 +203,22 @@ class Graph:
     def _check_roots(self) -> None:
         kinds = ("outputs", self.outputs), ("gradients", self.gradients), ("updates", self.updates)
         for kind, roots in kinds:
-            for key, name in roots.items():
-                if name not in self.nodes:
-                    raise GraphError(f"{kind} {key!r} reads {name!r}, which is not in the graph")
-        for state in self.updates:
-            if state not in self.nodes:
-                raise GraphError(f"update of {state!r}, which is not in the graph")
+            if not all(map(self.nodes.__contains__, roots.values())):
+                key, name = next(pair for pair in roots.items() if pair[1] not in self.nodes)
+                raise GraphError(f"{kind} {key!r} reads {name!r}, which is not in the graph")
+        if not all(map(self.nodes.__contains__, self.updates)):
+            state = next(state for state in self.updates if state not in self.nodes)
+            raise GraphError(f"update of {state!r}, which is not in the graph")
         for loss in self.losses:
             if loss not in self.outputs:
                 raise GraphError(f"loss {loss!r} is not an output of the graph")
 
 
 def _reading(node: Node, new: Mapping[str, str]) -> Node:
-    if not any(operand in new for operand in node.inputs):
+    for operand in node.inputs:
+        if operand in new:
+            break
+    else:
         return node
     inputs = tuple(new.get(operand, operand) for operand in node.inputs)
     return Node(node.name, node.op, inputs, node.type, node.locs)
@@ -209,16 +245,38 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
     Names, order and acyclicity hold from construction.  Raises GraphError for the first
     node whose operands do not fit it or whose type is not what its op infers.
     """
-    trusted = set(map(id, before)) if before is not None else set()
-    changed = {node.name for node in graph if id(node) not in trusted}
-    for node in graph:
-        if node.name in changed or not changed.isdisjoint(node.inputs):
-            _verify_node(graph.nodes, node)
+    nodes = graph.nodes
+    for node in graph if before is None else _suspects(graph, before):
+        _verify_node(nodes, node)
     for state, value in graph.updates.items():
-        if graph[state].type != graph[value].type:
+        wanted, given = nodes[state].type, nodes[value].type
+        if wanted is not given and wanted != given:
             raise GraphError(
                 f"update of {state!r} has type {graph[value].type}, the state {graph[state].type}"
             )
+
+
+def _suspects(graph: Graph, before: Graph) -> Iterator[Node]:
+    """The nodes that do not stand in `before`, and their readers, found by a walk along both.
+
+    A node that was moved ahead of others counts as changed.
+    """
+    changed: set[str] = set()
+    old = iter(before)
+    expected = next(old, None)
+    for node in graph:
+        while expected is not None and expected is not node:
+            name = expected.name
+            if name in graph.nodes and name != node.name and name not in changed:
+                break  # it comes later
+            expected = next(old, None)
+        if node is not expected:
+            changed.add(node.name)
+            yield node
+            continue
+        expected = next(old, None)
+        if changed and not changed.isdisjoint(node.inputs):
+            yield node
 
 
 def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
@@ -231,5 +289,5 @@ def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
             loc=node.locs[0] if node.locs else None,
             hint=hint,
         ) from None
-    if inferred != node.type:
+    if inferred is not node.type and inferred != node.type:
         raise GraphError(f"{node.name!r} has type {node.type}, its op infers {inferred}")

@@ -54,8 +54,18 @@ def caller_loc() -> Loc | None:
     outer = frame.f_back if frame.f_code.co_name != "<module>" else None
     caller = None
     if outer is not None and _in_users_code(outer):
-        caller = Loc(outer.f_code.co_filename, outer.f_lineno, outer.f_code.co_name)
-    return Loc(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, caller)
+        caller = _line(*_place(outer))
+    return _line(*_place(frame), caller)
+
+
+def _place(frame: FrameType) -> tuple[str, int, str]:
+    return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
+
+
+@lru_cache(maxsize=4096)
+def _line(file: str, line: int, function: str, caller: Loc | None = None) -> Loc:
+    """One object for all that a loop declares in the line."""
+    return Loc(file, line, function, caller)
 
 
 def _in_users_code(frame: FrameType) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 
 from graphc.graph import Graph, Node
+from graphc.kernels.views import View
 from graphc.op import Source
 from graphc.plan import Instr
 from graphc.schedule import Schedule
@@ -28,6 +29,8 @@ class Lowering:
         """The types of the buffers that are no nodes."""
         self.roots: dict[str, str] = {}
         """For an alias the buffer whose bytes it is."""
+        self.views: dict[str, View] = {}
+        """For an alias that is only some columns of its root: which."""
         self.constants: dict[str, TensorType] = {}
         """Constant vectors that kernels asked for."""
         self.scratches: dict[str, int] = {}

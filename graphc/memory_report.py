@@ -49,11 +49,10 @@ class MemoryReport:
     def _programs(self) -> Mapping[str, Program]:
         if self.n == self._plan.batch:
             return self._plan.programs
-        from graphc.backends.numpy import KERNELS
         from graphc.program import build_program
 
         known = self._plan.programs.items()
-        return {name: build_program(name, p.graph, self.n, KERNELS) for name, p in known}
+        return {name: build_program(name, p.graph, self.n, p.backend) for name, p in known}
 
     @cached_property
     def arenas(self) -> dict[str, int]:

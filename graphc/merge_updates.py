@@ -15,7 +15,7 @@ from itertools import groupby
 
 from graphc.graph import Graph
 from graphc.memory import ALIGNMENT
-from graphc.op import Op
+from graphc.op import Op, Source
 from graphc.ops.source import Parameter
 from graphc.plan import Instr
 
@@ -110,8 +110,6 @@ def _split(graph: Graph, names: list[str]) -> Iterable[list[str]]:
 
 def _is_gradient(graph: Graph, operand: str, in_place: Mapping[str, str]) -> bool:
     """Whether an operand is neither a state, nor written to one, nor a scalar."""
-    from graphc.op import Source
-
     node = graph.nodes.get(operand)
     if node is None or operand in in_place or node.type.rank == 0:
         return False

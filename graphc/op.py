@@ -7,9 +7,9 @@ Two ops with equal fields are the same op.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
@@ -17,16 +17,31 @@ from graphc.tensor_type import Batch, TensorType, dim_at
 
 if TYPE_CHECKING:
     from graphc.build import Builder, Value
+    from graphc.kernels.body import Axis, Span
+    from graphc.kernels.expr import Expr
     from graphc.plan import Emitter
 
 Array = NDArray[Any]
+
+Along = Literal["elements", "rows", "columns", "all", "call"]
+"""How an op goes through its values when it is fused into a kernel of rows and columns:
+
+    elements  each element of the result by itself
+    rows      it reduces along the rows: each column of its first operand by itself
+    columns   it reduces along the columns: each row of its first operand by itself
+    all       it reduces all elements to one number
+    call      not in such a kernel
+
+A value of rank 2 and more is the matrix of its first dimension by all others.
+"""
 
 
 class Op:
     """What a node does to its operands.
 
     `infer` and `reference` are enough to run anywhere; `grad` is asked only when the op is
-    differentiated; `lower` only chooses a faster kernel.
+    differentiated; `lower` only chooses a faster kernel, and `along`, `spans` and `scalar` only
+    let the op be fused into one.
     """
 
     name: ClassVar[str] = ""
@@ -58,6 +73,24 @@ class Op:
         """The instructions that compute `out`; one call of the kernel of the op's name."""
         em.call(self.name, ins, out)
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        """How the op goes through operands of these types in a fused kernel."""
+        return "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        """How each operand stands in the op's matrix; None: as it broadcasts to the result.
+
+        An op on elements that says it is at home in the matrix of its result alone.
+        """
+        return None
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """The result as an expression of the operands, in the result's dtype.
+
+        Reductions run along `axis`; those of all elements along the columns of one row.
+        """
+        raise NotImplementedError(f"op {self.name} has no scalar rule")
+
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         """For operands that index something: how many entries there are."""
         return {}
@@ -69,6 +102,12 @@ class Op:
             return self
         sizes = {name: _concrete(getattr(self, name), n) for name in names}
         return dataclasses.replace(self, **sizes)  # type: ignore[type-var]
+
+
+@lru_cache(maxsize=1024, typed=True)
+def shared(kind: Callable[..., Op], *attributes: bool | float) -> Op:
+    """The op of that kind with these attributes, as one object for any number of nodes."""
+    return kind(*attributes)
 
 
 class Source(Op):

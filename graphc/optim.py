@@ -16,7 +16,7 @@ from graphc.build import Value
 from graphc.errors import GraphError
 from graphc.graph import Node
 from graphc.loc import caller_loc
-from graphc.op import Op
+from graphc.op import Op, shared
 from graphc.ops.optim import AdamMean, AdamSquare, AdamStep, Momentum, NesterovStep, SgdStep
 from graphc.ops.source import State, state
 from graphc.schedules import Schedule
@@ -121,11 +121,12 @@ class SGD(Optimizer):
             _next(p, SgdStep(decay), p, g, rate)
             return
         velocity = slot(p, "velocity")
-        new = _next(velocity, Momentum(self.momentum, decay), velocity, g, *_if(decay, p))
+        momentum = shared(Momentum, self.momentum, decay)
+        new = _next(velocity, momentum, velocity, g, *_if(decay, p))
         if self.nesterov:
             _next(p, NesterovStep(self.momentum, decay), p, new, g, rate)
         else:
-            _next(p, SgdStep(), p, new, rate)
+            _next(p, shared(SgdStep), p, new, rate)
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ Words = NDArray[np.uint32]
 _Wide = NDArray[np.uint64]
 
 _LOW = 0xFFFFFFFF
-_ROUNDS = 10
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+ROUNDS = 10
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
 
 _GROUP = 64  # columns served by one group of counters
 _LANES = 16  # counters in a group
@@ -41,7 +41,7 @@ _PANEL = _BLOCK // _LANES  # groups of columns computed together
 
 _SHIFT = np.uint64(32)
 _MASK = np.uint64(_LOW)
-_PAIR = np.array(_MULTIPLIERS, np.uint64).reshape(2, 1)
+_PAIR = np.array(MULTIPLIERS, np.uint64).reshape(2, 1)
 
 
 def stream_of(name: str) -> int:
@@ -69,7 +69,7 @@ def philox4x32(
     """
     x0, x1, x2, x3 = (np.bitwise_and(np.asarray(word, np.uint64), _MASK) for word in counter)
     for k0, k1 in _round_keys(key):
-        p0, p1 = x0 * np.uint64(_MULTIPLIERS[0]), x2 * np.uint64(_MULTIPLIERS[1])
+        p0, p1 = x0 * np.uint64(MULTIPLIERS[0]), x2 * np.uint64(MULTIPLIERS[1])
         x0, x1, x2, x3 = (
             (p1 >> _SHIFT) ^ x1 ^ np.uint64(k0),
             p1 & _MASK,
@@ -152,7 +152,7 @@ def _groups(columns: int) -> int:
 def _round_keys(key: tuple[int, int]) -> list[tuple[int, int]]:
     """The key of every round: the Weyl sequence that starts at `key`."""
     return [
-        ((key[0] + r * _WEYL[0]) & _LOW, (key[1] + r * _WEYL[1]) & _LOW) for r in range(_ROUNDS)
+        ((key[0] + r * WEYL[0]) & _LOW, (key[1] + r * WEYL[1]) & _LOW) for r in range(ROUNDS)
     ]
 
 
@@ -183,7 +183,7 @@ def _first_rounds(
     _count_from(corner[0], row)
     _count_from(corner[1], column)
     draws, stream = constants[0] & _LOW, constants[1] & _LOW
-    product = draws * _MULTIPLIERS[1]
+    product = draws * MULTIPLIERS[1]
 
     np.bitwise_xor(row, np.uint64(product >> 32 ^ keys[0][0]), out=row)
     np.multiply(column, _PAIR[0], out=column)

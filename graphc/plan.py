@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from graphc.graph import Graph, Node
+from graphc.kernels.kernel import Kernel
 from graphc.memory import Arena, LiveRange, align
 from graphc.op import Op
 from graphc.tensor_type import TensorType
@@ -29,9 +30,11 @@ class Instr(NamedTuple):
     `call` runs the kernel of that name; `reference` runs the op's own rule and copies its
     result; `copy` copies `ins[0]`.  With `members` above 1 it does the same for several
     nodes at once: each operand stands as that many neighbouring buffers in a row.
+    `kernel` runs the fused kernel `body`, which computes `nodes`; `barrier` lets the threads
+    wait for each other.
     """
 
-    kind: Literal["call", "reference", "copy"]
+    kind: Literal["call", "reference", "copy", "kernel", "barrier"]
     kernel: str
     op: Op | None
     ins: tuple[str, ...]
@@ -39,6 +42,8 @@ class Instr(NamedTuple):
     scratch: tuple[str, ...]
     node: str
     members: int = 1
+    body: Kernel | None = None
+    nodes: tuple[str, ...] = ()
 
 
 class Buffer(NamedTuple):
@@ -52,6 +57,10 @@ class Buffer(NamedTuple):
     offset: int
     first: int
     last: int
+    shift: int = 0
+    """The elements by which it starts later: the first of the columns that it is."""
+    pitch: int = 0
+    """The elements between its rows where it is but columns of a matrix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +100,7 @@ class Program:
     outputs: Mapping[str, str]
     gradients: Mapping[str, str]
     index_bounds: Mapping[str, int]
+    backend: str = "numpy"
 
     @cached_property
     def feeds(self) -> Mapping[str, TensorType]:

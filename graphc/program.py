@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 from graphc.graph import Graph
@@ -17,25 +17,40 @@ from graphc.schedule import Schedule, schedule
 from graphc.tensor_type import TensorType
 
 
-def build_program(name: str, graph: Graph, capacity: int, kernels: Container[str]) -> Program:
+def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Program:
     """The program of a graph in which every node is needed, for up to `capacity` rows."""
+    from graphc.backends.numpy import KERNELS
+
     order = schedule(graph)
-    low = Lowering(graph, order, capacity, kernels)
-    return _Assignment(name, low, order).program()
+    if backend == "native":
+        from graphc.kernels.assignment import KernelAssignment
+        from graphc.kernels.lowering import KernelLowering
+
+        fused = KernelLowering(graph, order, capacity, KERNELS)
+        return KernelAssignment(name, fused, order).program()
+    low = Lowering(graph, order, capacity, KERNELS)
+    return Assignment(name, low, order).program()
 
 
-@dataclass
-class _Slot:
-    """A storage in the making: the buffers that use its bytes in turn."""
+@dataclass(slots=True)
+class Slot:
+    """A storage in the making, or a part of one: the bytes that some buffers use in turn."""
 
+    key: str
     type: TensorType
     first: int
     last: int
-    names: list[str] = field(default_factory=list)
+    offset: int = 0
 
 
-class _Assignment:
-    """Where each buffer of a lowered graph lives."""
+class Assignment:
+    """Where each buffer of a lowered graph lives.
+
+    Buffers are numbered, and what is known of each is kept in lists: for a large graph, looking
+    things up by name would take most of the time.
+    """
+
+    backend = "numpy"
 
     def __init__(self, name: str, low: Lowering, order: Schedule) -> None:
         self.name, self.low, self.order = name, low, order
@@ -43,14 +58,16 @@ class _Assignment:
         self.space: dict[str, tuple[Space, str]] = {}
         self._assign_sources()
         self.gradient_offsets, self.gradients = self._assign_gradients()
-        self.instrs, self.packs = merge_updates(
-            self.graph, low.instrs, order.in_place, self._packable
-        )
-        if len(self.instrs) != len(low.instrs):
-            low.instrs = self.instrs
-            if not self.graph.gradients:
-                low.border = len(self.instrs)
+        self.instrs, self.packs = self._arrange(order)
+        self.names = [*self.graph.nodes, *low.types]
+        """The buffers by number: nodes in the graph's order, then what lowering added."""
+        self.types = [*(node.type for node in self.graph), *low.types.values()]
+        self.spaces = list(map(self.space.get, self.names))
+        self.root = {name: i for i, name in enumerate(self.names)}
+        """For each name the number of the buffer whose bytes it is."""
+        self.root.update([(alias, self.root[root]) for alias, root in low.roots.items()])
         self.first, self.last = self._lives()
+        self.made: list[Slot] = []
         self.slots = self._share()
 
     def _assign_sources(self) -> None:
@@ -84,121 +101,150 @@ class _Assignment:
             offset += align(self.low.type(buffer).nbytes(self.low.capacity))
         return offsets, buffers
 
+    def _arrange(self, order: Schedule) -> tuple[list[Instr], list[tuple[str, ...]]]:
+        """The instructions with updates merged, and the buffers to place in a row for it."""
+        instrs = self.low.instrs
+        merged, packs = merge_updates(self.graph, instrs, order.in_place, self._packable)
+        if len(merged) != len(instrs) and not self.graph.gradients:
+            self.low.border = len(merged)
+        return merged, packs
+
+    def _time(self, i: int) -> int:
+        """When an instruction runs, as the lives of buffers count it."""
+        return i
+
     def _packable(self, name: str) -> bool:
         return self.low.root(name) == name and name not in self.space
 
-    def _lives(self) -> tuple[dict[str, int], dict[str, int]]:
-        first: dict[str, int] = {}
-        last: dict[str, int] = {}
+    def _lives(self) -> tuple[list[int], list[int]]:
+        """The first and last instruction of each buffer; 0 and -1 where there is none."""
+        root = self.root
+        first, last = [0] * len(self.types), [-1] * len(self.types)
         for i, instr in enumerate(self.instrs):
             for out in instr.outs:
-                first[out] = last[out] = i
-            for operand in (*instr.ins, *instr.scratch):
-                root = self.low.root(operand)
-                last[root] = i
-                first.setdefault(root, i)
-        end = len(self.instrs)  # outputs are read when the run is over
+                number = root[out]
+                first[number] = first[number] if last[number] >= 0 else i
+                last[number] = i
+            for operand in chain(instr.ins, instr.scratch):
+                number = root[operand]
+                if last[number] < 0:
+                    first[number] = i
+                last[number] = i
         for value in self.graph.outputs.values():
-            root = self.low.root(value)
-            last[root] = max(last.get(root, 0), end)
-            first.setdefault(root, 0)
+            last[root[value]] = len(self.instrs)  # outputs are read when the run is over
         return first, last
 
-    def _share(self) -> dict[str, _Slot]:
+    def _share(self) -> list[Slot | None]:
         """For each arena buffer its slot; a kernel's result takes over a dying operand's."""
-        slots: dict[str, _Slot] = {}
-        packed = {name for pack in self.packs for name in pack}
+        slots: list[Slot | None] = [None] * len(self.types)
+        packed = {self.root[name] for pack in self.packs for name in pack}
         for i, instr in enumerate(self.instrs):
             for name in instr.scratch:
                 if name in self.low.scratches:
-                    slots[name] = _Slot(self.low.type(name), i, i, [name])
+                    slots[self.root[name]] = self._new_slot(self.root[name], i)
             for out in instr.outs:
-                if out in self.space:
+                number = self.root[out]
+                if self.spaces[number] is not None:
                     continue
-                dying = None if out in packed else self._dying_operand(instr, out, i, slots, packed)
-                slot = _Slot(self.low.type(out), i, i) if dying is None else slots[dying]
-                slot.last = max(self.last[out], slot.last)
-                slot.names.append(out)
-                slots[out] = slot
+                slot = None
+                if number not in packed and instr.op is not None and instr.op.inplace:
+                    slot = self._dying_operand(instr, number, i, slots, packed)
+                slot = slot or self._new_slot(number, i)
+                slot.last = max(self.last[number], slot.last)
+                slots[number] = slot
         return slots
 
+    def _new_slot(self, number: int, i: int) -> Slot:
+        slot = Slot(self.names[number], self.types[number], i, i)
+        self.made.append(slot)
+        return slot
+
     def _dying_operand(
-        self, instr: Instr, out: str, i: int, slots: Mapping[str, _Slot], packed: Container[str]
-    ) -> str | None:
+        self,
+        instr: Instr,
+        out: int,
+        i: int,
+        slots: Sequence[Slot | None],
+        packed: Container[int],
+    ) -> Slot | None:
+        """The slot that a result may take over: of an operand of its type that dies here."""
         if instr.kind != "call" or instr.op is None:
             return None
-        for position in instr.op.inplace:
-            operand = instr.ins[position] if position < len(instr.ins) else ""
-            root = self.low.root(operand)
-            slot = slots.get(root)
-            if slot is None or root in packed or self.low.type(root) != self.low.type(out):
+        inplace, type = instr.op.inplace, self.types[out]
+        for position in inplace:
+            if position >= len(instr.ins):
                 continue
-            elsewhere = [
-                p
-                for p, o in enumerate(instr.ins)
-                if p not in instr.op.inplace and self.low.root(o) in slot.names
-            ]
-            if slot.last == i and self.low.type(operand) == self.low.type(out) and not elsewhere:
-                return root
+            operand = instr.ins[position]
+            root = self.root[operand]
+            slot = slots[root]
+            if slot is None or slot.last != i or root in packed or self.types[root] != type:
+                continue
+            others = (self.root[o] for p, o in enumerate(instr.ins) if p not in inplace)
+            elsewhere = any(slots[other] is slot for other in others)
+            if self.low.type(operand) == type and not elsewhere:
+                return slot
         return None
 
     def program(self) -> Program:
         """Place the storages and write everything down."""
-        storages, where = self._storages()
+        storages = self._storages()
         arena = place([storage.range_at(self.low.capacity) for storage in storages])
-        buffers = self._buffers({k: (key, arena.offsets[key] + o) for k, (key, o) in where.items()})
-        outputs = dict(self.graph.outputs)
+        for slot in self.made:
+            slot.offset += arena.offsets[slot.key]
         return Program(
             self.name,
             self.graph,
             self.low.capacity,
             tuple(self.instrs),
-            buffers,
+            self._buffers(),
             tuple(storages),
             arena,
             self.low.border,
-            outputs,
+            dict(self.graph.outputs),
             self.gradients,
             index_bounds(self.graph),
+            self.backend,
         )
 
-    def _storages(self) -> tuple[list[Storage], dict[str, tuple[str, int]]]:
-        """The storages, and for each buffer its storage and the offset inside."""
-        where: dict[str, tuple[str, int]] = {}
-        storages: list[Storage] = []
-        for pack in self.packs:
-            slots = [self.slots[name] for name in pack]
-            key, offset = pack[0], 0
-            for name, slot in zip(pack, slots, strict=True):
-                where[name] = (key, offset)
-                offset += slot.type.nbytes(1)
-            ends = min(s.first for s in slots), max(s.last for s in slots)
-            storages.append(Storage(key, tuple(s.type for s in slots), *ends))
-        for slot in {id(slot): slot for slot in self.slots.values()}.values():
-            if slot.names[0] not in where:
-                key = slot.names[0]
-                where.update((name, (key, 0)) for name in slot.names)
-                storages.append(Storage(key, (slot.type,), slot.first, slot.last))
-        return storages, where
+    def _storages(self) -> list[Storage]:
+        """The storages: those of several buffers in a row, and one for every other slot."""
+        packed = {name for pack in self.packs for name in pack}
+        alone = [slot for slot in self.made if slot.key not in packed]
+        storages = [self._packed(pack) for pack in self.packs]
+        storages += [self._alone(slot) for slot in alone]
+        return storages
 
-    def _buffers(self, arena: Mapping[str, tuple[str, int]]) -> dict[str, Buffer]:
-        """The buffers of nodes in the graph's order, then those that lowering added."""
-        roots, first, last = self.low.roots, self.first, self.last
+    def _alone(self, slot: Slot) -> Storage:
+        ends = self._time(slot.first), self._time(slot.last)
+        return Storage(slot.key, (slot.type,), *ends)
+
+    def _packed(self, pack: Sequence[str]) -> Storage:
+        """One storage for these buffers, whose slots become its parts."""
+        slots = [slot for name in pack if (slot := self.slots[self.root[name]]) is not None]
+        offset = 0
+        for slot in slots:
+            slot.key, slot.offset = pack[0], offset
+            offset += slot.type.nbytes(1)
+        ends = min(slot.first for slot in slots), max(slot.last for slot in slots)
+        return Storage(pack[0], tuple(slot.type for slot in slots), *ends)
+
+    def _buffers(self) -> dict[str, Buffer]:
+        """The buffers in the order of their numbers; aliases lie where their roots do."""
+        aliases = self.low.roots
         buffers: dict[str, Buffer] = {}
-        types = ((node.name, node.type) for node in self.graph)
-        for name, type in chain(types, self.low.types.items()):
-            root = roots.get(name, name)
-            found = arena.get(root)
-            if found is not None:
-                space: Space = "arena"
-                key, offset = found
-            elif root in self.space:
-                space, key = self.space[root]
-                offset = self.gradient_offsets.get(root, 0)
+        for number, name in enumerate(self.names):
+            root = self.root[name] if name in aliases else number
+            slot, found = self.slots[root], self.spaces[root]
+            if slot is not None:
+                home: tuple[Space, str, int] = ("arena", slot.key, slot.offset)
+            elif found is not None:
+                home = (*found, self.gradient_offsets.get(self.names[root], 0))
             else:
                 continue
-            life = first.get(root, 0), last.get(root, -1)
-            buffers[name] = Buffer(name, type, space, key, offset, *life)
+            life = self._time(self.first[root]), self._time(self.last[root])
+            view = self.low.views.get(name)
+            part = (view.start, view.pitch) if view is not None else ()
+            buffers[name] = Buffer(name, self.types[number], *home, *life, *part)
         return buffers
 
 

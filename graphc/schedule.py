@@ -36,9 +36,10 @@ def schedule(graph: Graph) -> Schedule:
         return Schedule(tuple(graph), len(graph), {}, ())
     eager = _eager(graph)
     backward = _backward(graph)
-    in_place, commits = _writers(graph)
+    readers = _readers(graph)
+    in_place, commits = _writers(graph, readers)
     while True:
-        order, stuck = _list_schedule(graph, _waits(graph, in_place), backward, eager)
+        order, stuck = _list_schedule(graph, _waits(in_place, readers), backward, eager)
         if not stuck:
             break
         value = next(name for name in in_place if name in stuck)
@@ -72,28 +73,44 @@ def _eager(graph: Graph) -> set[str]:
     return early
 
 
-def _writers(graph: Graph) -> tuple[dict[str, str], list[tuple[str, str]]]:
+def _writers(
+    graph: Graph, readers: Mapping[str, list[Node]]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
     """Which update nodes may write their state's memory, and which updates are copied."""
     in_place: dict[str, str] = {}
     commits: list[tuple[str, str]] = []
     for state, value in graph.updates.items():
-        if value not in in_place and _may_write(graph, state, value):
+        if value not in in_place and _may_write(graph, state, value, readers):
             in_place[value] = state
         else:
             commits.append((state, value))
     return in_place, commits
 
 
-def _may_write(graph: Graph, state: str, value: str) -> bool:
+def _readers(graph: Graph) -> dict[str, list[Node]]:
+    """For each updated state and its next value the nodes that read it."""
+    none: list[Node] = []
+    found = dict.fromkeys([*graph.updates, *graph.updates.values()], none)
+    for node in graph:
+        for operand in node.inputs:
+            known = found.get(operand)
+            if known:
+                known.append(node)
+            elif known is not None:
+                found[operand] = [node]
+    return found
+
+
+def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[Node]]) -> bool:
     node = graph[value]
     if isinstance(node.op, Source) or _aliases(node):
         return False
     if any(o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)):
         return False
-    readers = [user for user in graph.users[state] if user != value]
-    if any(_aliases(graph[user]) for user in readers) or state in graph.roots:
+    others = [reader for reader in readers[state] if reader is not node]
+    if state in graph.roots or any(map(_aliases, others)):
         return False
-    return not graph.users[value] or not _reaches(graph, value, set(readers))
+    return not readers[value] or not _reaches(graph, value, {reader.name for reader in others})
 
 
 def _aliases(node: Node) -> bool:
@@ -106,12 +123,14 @@ def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:
     return bool(targets) and not targets.isdisjoint(graph.downstream([start]))
 
 
-def _waits(graph: Graph, in_place: Mapping[str, str]) -> dict[str, list[str]]:
+def _waits(in_place: Mapping[str, str], readers: Mapping[str, list[Node]]) -> dict[str, list[str]]:
     """For each node that overwrites a state, the other readers it waits for."""
-    return {
-        value: [user for user in graph.users[state] if user != value]
-        for value, state in in_place.items()
-    }
+    waits: dict[str, list[str]] = {}
+    for value, state in in_place.items():
+        others = [reader.name for reader in readers[state] if reader.name != value]
+        if others:
+            waits[value] = others
+    return waits
 
 
 def _list_schedule(
@@ -131,6 +150,8 @@ def _list_schedule(
             before[user] -= 1
             if before[user] == 0:
                 heapq.heappush(ready, ranks[user])
+    if len(order) == len(nodes):
+        return order, set()
     return order, {nodes[i].name for i, number in enumerate(before) if number > 0}
 
 
@@ -146,15 +167,28 @@ def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[i
 def _dependencies(
     nodes: Sequence[Node], waits: Mapping[str, Sequence[str]]
 ) -> tuple[list[int], list[list[int]]]:
-    """By position: how many others a node waits for, and who waits for it."""
-    position = {node.name: i for i, node in enumerate(nodes)}
-    before: list[int] = []
-    after: list[list[int]] = [[] for _ in nodes]
-    for i, node in enumerate(nodes):
-        needs: Sequence[str] = node.inputs
-        if node.name in waits:
-            needs = [*needs, *waits[node.name]]
-        before.append(len(needs))
+    """By position: how many others a node waits for, and who waits for it.
+
+    Nobody has to wait for a source that is there without a feed: it is eager.
+    """
+    position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}
+    none: list[int] = []
+    before = [0] * len(nodes)
+    after = [none] * len(nodes)
+    for name, i in position.items():
+        needs: Sequence[str] = nodes[i].inputs
+        if name in waits:
+            needs = [*needs, *waits[name]]
         for need in needs:
-            after[position[need]].append(i)
+            earlier = position.get(need)
+            if earlier is not None:
+                before[i] += 1
+                if after[earlier]:
+                    after[earlier].append(i)
+                else:
+                    after[earlier] = [i]
     return before, after
+
+
+def _is_given(node: Node) -> bool:
+    return isinstance(node.op, Source) and not isinstance(node.op, Input)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, SupportsIndex
 
@@ -62,8 +63,18 @@ def shape_text(shape: Shape) -> str:
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
+class _Shared(type):
+    """Makes equal types one object: checked once, and in memory once for any number of nodes."""
+
+    def __call__(cls, shape: Shape, dtype: str) -> TensorType:
+        try:
+            return _known_type(shape, dtype, tuple(map(type, shape)))
+        except TypeError:  # unhashable
+            return _new_type(shape, dtype)
+
+
 @dataclass(frozen=True, slots=True)
-class TensorType:
+class TensorType(metaclass=_Shared):
     """Shape and dtype of a value; equal types are interchangeable."""
 
     shape: Shape
@@ -123,6 +134,17 @@ class TensorType:
         return f"{self.dtype}[{', '.join(map(str, self.shape))}]"
 
 
+def _new_type(shape: Shape, dtype: str) -> TensorType:
+    made: TensorType = type.__call__(TensorType, shape, dtype)
+    return made
+
+
+@lru_cache(maxsize=4096)
+def _known_type(shape: Shape, dtype: str, kinds: tuple[type, ...]) -> TensorType:
+    """The type of a shape whose dimensions are of these kinds: True equals 1, and is none."""
+    return _new_type(shape, dtype)
+
+
 def dtype_name(dtype: Any) -> str:
     """The name of a dtype given as a name, as `numpy.float32` or as `numpy.dtype`."""
     return str(getattr(dtype, "__name__", dtype))
@@ -130,7 +152,7 @@ def dtype_name(dtype: Any) -> str:
 
 def plain(number: Any) -> Any:
     """A whole number as Python's own int, whatever library it is from; others as they are."""
-    if isinstance(number, bool) or not isinstance(number, SupportsIndex):
+    if type(number) is int or isinstance(number, bool) or not isinstance(number, SupportsIndex):
         return number
     try:
         return number.__index__()

@@ -42,8 +42,9 @@ def cse(graph: Graph) -> Graph:
             merged[node.name] = known.name
     if not merged:
         return graph
-    kept = graph.replace(_with_all_lines(graph, merged)).rename_reads(merged)
-    return kept.replace(dict.fromkeys(merged))
+    changed: dict[str, Node | None] = dict.fromkeys(merged)
+    changed.update(_with_all_lines(graph, merged))
+    return graph.replace(changed, reads=merged)
 
 
 def _with_all_lines(graph: Graph, merged: Mapping[str, str]) -> dict[str, Node]:

@@ -16,7 +16,4 @@ from passes.pipeline import graph_pass
 @graph_pass(preserves="bitwise")
 def dead_code(graph: Graph) -> Graph:
     """The graph without unread nodes."""
-    live = graph.upstream([*graph.roots, *graph.updates])
-    if len(live) == len(graph):
-        return graph
-    return graph.with_nodes(node for node in graph if node.name in live)
+    return graph.pruned()

@@ -51,7 +51,7 @@ def fold_constants(graph: Graph) -> Graph:
         if made is not node:
             changed[node.name] = made if made.name == node.name else None
         seen[node.name] = made
-    return graph.rename_reads(same).replace(changed) if changed else graph
+    return graph.replace(changed, reads=same) if changed else graph
 
 
 def _reading(node: Node, same: Mapping[str, str]) -> Node:

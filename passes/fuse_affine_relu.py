@@ -12,8 +12,10 @@ joined node takes the name and place of the second and the lines of both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from graphc.graph import Graph, Node
-from graphc.op import Op
+from graphc.op import Op, shared
 from graphc.ops.affine import Affine
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
 from graphc.ops.linalg import MatMul
@@ -25,10 +27,10 @@ from passes.pipeline import graph_pass
 def fuse_affine_relu(graph: Graph) -> Graph:
     """The graph with affine and relu joined, forward and backward."""
     changed: dict[str, Node | None] = {}
-    for node in graph:
-        joined = _join(graph, node)
-        if joined is not None:
-            first, op, inputs = joined
+    pairs = [(node, joined) for node in graph if (joined := _join(graph, node)) is not None]
+    shared = _read_elsewhere(graph, {first.name: node.name for node, (first, _, _) in pairs})
+    for node, (first, op, inputs) in pairs:
+        if first.name not in shared:
             locs = tuple(dict.fromkeys((*first.locs, *node.locs)))
             changed[first.name] = None
             changed[node.name] = Node(node.name, op, inputs, node.type, locs)
@@ -36,15 +38,25 @@ def fuse_affine_relu(graph: Graph) -> Graph:
 
 
 def _join(graph: Graph, node: Node) -> tuple[Node, Op, tuple[str, ...]] | None:
-    """The node that `node` alone reads, and the op and operands of both together."""
+    """The node that may be joined with its reader, and the op and operands of both together."""
     if isinstance(node.op, Relu):
         first = graph[node.inputs[0]]
-        if isinstance(first.op, Affine) and graph.feeds_only(first.name, node.name):
-            return first, AffineRelu(), first.inputs
+        if isinstance(first.op, Affine):
+            return first, shared(AffineRelu), first.inputs
     if isinstance(node.op, ReluGrad):
         out, dout = node.inputs
         first = graph[dout]
-        if isinstance(first.op, MatMul) and graph.feeds_only(first.name, node.name):
-            fused = MatMulReluGrad(first.op.trans_a, first.op.trans_b)
+        if isinstance(first.op, MatMul) and out != dout:
+            fused = shared(MatMulReluGrad, first.op.trans_a, first.op.trans_b)
             return first, fused, (*first.inputs, out)
     return None
+
+
+def _read_elsewhere(graph: Graph, reader: Mapping[str, str]) -> set[str]:
+    """Those of the nodes that others than their reader read, roots included."""
+    found = {name for name in graph.roots if name in reader}
+    for node in graph:
+        for operand in node.inputs:
+            if operand in reader and reader[operand] != node.name:
+                found.add(operand)
+    return found

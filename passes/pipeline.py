@@ -66,28 +66,30 @@ def run_passes(
     passes: Iterable[Pass],
     after: Callable[[str, Graph], object] | None = None,
     *,
-    whole: bool = True,
+    verified: bool = False,
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
     """Run the passes in order; `after(name, graph)` is called when each is done.
 
-    What a pass changed is verified at once, and the whole graph at the end, unless `whole` is
-    false because more passes follow.  An exception keeps its type and gets the pass's name
-    as a note.
+    The whole graph is verified first, unless it is `verified` because passes made it, and what
+    a pass changed at once.  An exception keeps its type and gets the pass's name as a note.
     """
+    if not verified:
+        verify(graph)
     records: list[PassRecord] = []
+    settled: list[Pass] = []  # those that had nothing to do in the graph as it is
     for step in passes:
         name = name_of(step)
         start = perf_counter()
         try:
-            graph = _run_one(step, name, graph)
+            made = graph if step in settled else _run_one(step, name, graph)
         except Exception as error:
             error.add_note(f"in pass {name!r}")
             raise
+        settled = [*settled, step] if made is graph else []
+        graph = made
         records.append(PassRecord(name, graph, perf_counter() - start))
         if after is not None:
             after(name, graph)
-    if whole:
-        verify(graph)
     return graph, tuple(records)
 
 

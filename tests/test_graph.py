@@ -25,6 +25,7 @@ X = Node("x", Input((N, 3), "float32"), (), T)
 A = Node("a", Exp(), ("x",), T)
 B = Node("b", Add(), ("a", "x"), T)
 C = Node("c", Add(), ("b", "b"), T)
+C_FROM_A = Node("c", Exp(), ("a",), T)
 
 
 def graph(*nodes: Node, **roots: object) -> Graph:
@@ -143,6 +144,36 @@ def test_verify_checks_nodes_whose_operands_changed() -> None:
     after = before.replace({"x": Node("x", whole, (), TensorType((N, 3), "int64"))})
     with pytest.raises(GraphError, match="exp 'a': x is int64, exp takes floats"):
         verify(after, before)
+
+
+def test_verify_finds_changes_among_nodes_that_moved() -> None:
+    other = Node("d", Exp(), ("x",), T)
+    before = graph(X, A, other, B, C)
+    wrong = Node("c", Add(), ("b", "b"), TensorType((N, 2), "float32"))
+    verify(graph(X, other, A, C_FROM_A), before)
+    with pytest.raises(GraphError, match="'c' has type"):
+        verify(graph(X, other, A, B, wrong), before)
+
+
+def test_pruned_keeps_what_is_asked_for() -> None:
+    g = graph(X, A, B, C, outputs={"y": "a"})
+    assert list(g.pruned().nodes) == ["x", "a"]
+    assert (g.pruned().outputs, len(g)) == ({"y": "a"}, 4)
+    whole = graph(outputs={"y": "c"})
+    assert whole.pruned() is whole
+
+
+def test_replace_and_rename_at_once() -> None:
+    g = graph(outputs={"y": "b"}).replace({"a": None, "c": None}, reads={"a": "x"})
+    assert [(node.name, node.inputs) for node in g] == [("x", ()), ("b", ("x", "x"))]
+    with pytest.raises(GraphError, match="'b' reads 'a'"):
+        graph().replace({"a": None})
+
+
+def test_equal_types_are_one_object_and_are_checked_all_the_same() -> None:
+    assert TensorType((N, 1), "float32") is TensorType((N, 1), "float32")
+    with pytest.raises(ValueError, match="dimension True"):
+        TensorType((N, True), "float32")
 
 
 def test_verify_checks_updates() -> None:

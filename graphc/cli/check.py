@@ -55,17 +55,17 @@ def run(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def random_feeds(plan: Plan) -> dict[str, NDArray[Any]]:
+def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
     """Random arrays for every input of a plan, the same each time; labels are in range."""
     rng = np.random.default_rng(0)
     program = plan.programs["grad" if "grad" in plan.programs else "infer"]
     bounds = program.index_bounds
     types = {name: plan.declared[name].type for name in plan.input_names}
-    return {name: _random(rng, type, bounds.get(name, 2)) for name, type in types.items()}
+    return {name: _random(rng, type, bounds.get(name, 2), rows) for name, type in types.items()}
 
 
-def _random(rng: np.random.Generator, type: TensorType, bound: int) -> NDArray[Any]:
-    shape = shape_at(type.shape, ROWS)
+def _random(rng: np.random.Generator, type: TensorType, bound: int, rows: int) -> NDArray[Any]:
+    shape = shape_at(type.shape, rows)
     if type.is_float:
         return np.asarray(rng.standard_normal(shape))
     return np.asarray(rng.integers(0, bound, shape)).astype(type.dtype)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
+from graphc.backends.choice import chosen_backend
 from graphc.compiler import Recipe, check_losses, check_options
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
@@ -138,6 +139,8 @@ class Model:
             optimizer=other if other is not None or text is None else _optimizer(text),
             passes=default.without(*without),
             all_outputs=bool(said["all_outputs"]),
+            backend=chosen_backend("numpy" if said["backend"] == "numpy" else None),
+            threads=said["threads"],
         )
 
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:

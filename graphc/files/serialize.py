@@ -136,6 +136,8 @@ def _choices(recipe: Recipe) -> dict[str, Any]:
         "wrt": recipe.wrt,
         "required": recipe.required,
         "all_outputs": recipe.all_outputs,
+        "backend": recipe.backend,
+        "threads": recipe.threads,
         "optimizer": None if optimizer is None else optimizer_text(optimizer),
         "without": [name for name in dict.fromkeys(own) if name not in used],
     }

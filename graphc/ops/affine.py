@@ -11,8 +11,9 @@ import numpy as np
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Zeros, resolve
+from graphc.kernels.expr import Expr
 from graphc.loc import caller_loc
-from graphc.op import Array, Layer, Op
+from graphc.op import Array, Layer, Op, shared
 from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
@@ -42,13 +43,17 @@ class Affine(Op):
         x, weight, bias = ins
         return np.asarray(x @ weight + bias)
 
+    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """The result from an element of the product; ins is the bias."""
+        return product + ins[0]
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         x, weight, _ = ins
         return (
-            b.apply(MatMul(False, True), dout, weight),
-            b.apply(MatMul(True, False), x, dout),
+            b.apply(shared(MatMul, False, True), dout, weight),
+            b.apply(shared(MatMul, True, False), x, dout),
             sum_(dout, 0),
         )
 
@@ -100,7 +105,7 @@ class AffineLayer(Layer):
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x, weight = ins[0], ins[1]
         rows = _rows(x, self.last_axis, name)
-        op: Op = Affine() if len(ins) == 3 else MatMul()
+        op = shared(Affine if len(ins) == 3 else MatMul)
         if not (self.last_axis and x.type.rank > 2):
             return b.apply(op, rows, *ins[1:], name=name)
         flat = b.apply(op, rows, *ins[1:], name=f"{name}.rows")

@@ -10,8 +10,10 @@ import numpy as np
 
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr, philox, select
 from graphc.loc import caller_loc
-from graphc.op import Array, Layer, Op
+from graphc.op import Along, Array, Layer, Op
 from graphc.ops.elementwise import mul
 from graphc.ops.source import draws, seed
 from graphc.philox import keep_words, mask_scratch, stream_of, threshold
@@ -75,6 +77,18 @@ class DropoutMask(Op):
         kept = words.astype(np.uint64) < threshold(self.keep_prob)
         one = np.dtype(self.dtype).type(1)
         return np.asarray(kept * (one / np.dtype(self.dtype).type(self.keep_prob))).reshape(shape)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements" if len(self.shape) > 1 else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "one", "one"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        key, counter = ins
+        kept = philox(key, counter, self.stream) <= threshold(self.keep_prob) - 1
+        scale = np.dtype(self.dtype).type(1) / np.dtype(self.dtype).type(self.keep_prob)
+        return select(kept, key.builder.const(float(scale), self.dtype), 0)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

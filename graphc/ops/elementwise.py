@@ -10,8 +10,11 @@ import numpy as np
 
 from graphc.build import Builder, Value, apply, not_a_value
 from graphc.errors import GraphError
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call
+from graphc.kernels.matrix import broadcast_span
 from graphc.loc import caller_loc
-from graphc.op import Array, Op
+from graphc.op import Along, Array, Op
 from graphc.ops.source import constant
 from graphc.tensor_type import TensorType, broadcast
 
@@ -33,6 +36,9 @@ class Unary(Op):
             )
         return x
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements"
+
 
 class Binary(Op):
     """An op on two values whose shapes broadcast."""
@@ -50,6 +56,11 @@ class Binary(Op):
             )
         return TensorType(broadcast(a.shape, b.shape), self.result or a.dtype)
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        if ins[0].dtype == "bool":
+            return "call"  # NumPy's arithmetic with bools is logic
+        return elements(ins, self.infer(ins))
+
 
 @dataclass(frozen=True)
 class Add(Binary):
@@ -57,6 +68,9 @@ class Add(Binary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] + ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0] + ins[1]
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -71,6 +85,9 @@ class Sub(Binary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] - ins[1])
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0] - ins[1]
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -83,6 +100,9 @@ class Mul(Binary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] * ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0] * ins[1]
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -103,6 +123,9 @@ class Div(Binary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] / ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0] / ins[1]
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -125,6 +148,9 @@ class Neg(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(-ins[0])
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return -ins[0]
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -140,6 +166,17 @@ class Power(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] ** ins[0].dtype.type(self.exponent))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        size = abs(self.exponent)
+        if size == 0.5:
+            value = call("sqrt", x)
+        elif size <= 16 and size.is_integer():
+            value = _whole_power(x, int(size))
+        else:
+            return call("pow", x, self.exponent)
+        return 1 / value if self.exponent < 0 else value
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -150,6 +187,20 @@ class Power(Unary):
             return (dout,)
         slope = x if self.exponent == 2 else power(x, self.exponent - 1)
         return (mul(dout, mul(slope, self.exponent)),)
+
+
+def elements(ins: Sequence[TensorType], result: TensorType) -> Along:
+    """For an op on each element: "elements", or "call" where the operands broadcast otherwise
+    than as rows, columns and numbers of the result's matrix."""
+    fits = all(broadcast_span(x.shape, result.shape) is not None for x in ins)
+    return "elements" if fits else "call"
+
+
+def _whole_power(x: Expr, exponent: int) -> Expr:
+    if exponent < 2:
+        return x if exponent else x.builder.const(1, x.dtype)
+    half = _whole_power(x, exponent // 2)
+    return half * half * x if exponent % 2 else half * half
 
 
 def unbroadcast(value: Value, operand: Value) -> Value:

@@ -9,7 +9,9 @@ from typing import SupportsIndex
 import numpy as np
 
 from graphc.build import Builder, Value, apply
-from graphc.op import Array, Op
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr, call, select
+from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import Unary, div, mul, sub
 from graphc.ops.reduce import sum_
 from graphc.plan import Emitter
@@ -22,6 +24,9 @@ class Exp(Unary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.exp(ins[0]))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("exp", ins[0])
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -36,6 +41,9 @@ class Log(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.log(ins[0]))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("log", ins[0])
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -48,6 +56,9 @@ class Sqrt(Unary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sqrt(ins[0]))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("sqrt", ins[0])
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -62,6 +73,9 @@ class Abs(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.abs(ins[0]))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("abs", ins[0])
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -75,6 +89,10 @@ class Sign(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sign(ins[0]))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        return select(x > 0, 1, select(x < 0, -1, x))  # x is 0 or NaN there
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -87,6 +105,9 @@ class Tanh(Unary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.tanh(ins[0]))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("tanh", ins[0])
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -102,6 +123,11 @@ class Sigmoid(Unary):
         (x,) = ins
         small = np.exp(-np.abs(x))
         return np.asarray(np.where(x >= 0, 1, small) / (1 + small)).astype(x.dtype)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        small = call("exp", -call("abs", x))
+        return select(x >= 0, 1, small) / (1 + small)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -123,6 +149,13 @@ class AlongAxis(Op):
         normal_axis(self.axis, x.rank)
         return x
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        last = ins[0].rank == 2 and normal_axis(self.axis, 2) == 1
+        return "columns" if last else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return ("each",)
+
     def row(self, x: TensorType) -> TensorType:
         """One number for each slice along the axis."""
         axis = normal_axis(self.axis, x.rank)
@@ -139,6 +172,11 @@ class Softmax(AlongAxis):
         (x,) = ins
         e = np.exp(x - x.max(axis=self.axis, keepdims=True))
         return np.asarray(e / e.sum(axis=self.axis, keepdims=True))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        e = call("exp", x - x.max(axis))
+        return e * (1 / e.sum(axis))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -162,6 +200,10 @@ class LogSoftmax(AlongAxis):
         (x,) = ins
         shifted = x - x.max(axis=self.axis, keepdims=True)
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=self.axis, keepdims=True)))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        shifted = ins[0] - ins[0].max(axis)
+        return shifted - call("log", call("exp", shifted).sum(axis))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.build import Builder, Value
-from graphc.op import Array, Op
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr, call
+from graphc.op import Along, Array, Op
 from graphc.ops.affine import Affine
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import check_features, columns, feature_axes
-from graphc.ops.select import ReluGrad
+from graphc.ops.select import Relu, ReluGrad
 from graphc.plan import Emitter
 from graphc.tensor_type import TensorType
 
@@ -48,6 +50,10 @@ class AffineRelu(Fused):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(Affine().reference(ins), 0))
 
+    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """The result from an element of the product; ins is the bias."""
+        return Relu().scalar([Affine().epilogue(product, ins)], "columns")
+
 
 @dataclass(frozen=True)
 class MatMulReluGrad(Fused):
@@ -66,6 +72,10 @@ class MatMulReluGrad(Fused):
     def reference(self, ins: Sequence[Array]) -> Array:
         product = MatMul(self.trans_a, self.trans_b).reference(ins[:2])
         return ReluGrad().reference([ins[2], product])
+
+    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """The result from an element of the product; ins is the relu's result."""
+        return ReluGrad().scalar([ins[0], product], "columns")
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Scratch: a mask, and one like the result."""
@@ -96,6 +106,16 @@ class NormalizeDgamma(Fused):
         x, average, variance, dout = ins
         xhat, _ = _xhat_and_std(x, average, variance, self.eps)
         return np.asarray((dout * xhat).sum(axis=feature_axes(x.ndim)))
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "rows" if ins[0].rank == 2 else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "each", "column", "column", "each"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        x, average, variance, dout = ins
+        return (dout * (x - average)).sum(axis) / call("sqrt", variance + self.eps)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Scratch: one like x, one like mean, and ones to sum rows with."""
@@ -129,6 +149,19 @@ class NormalizeDx(Fused):
         share = x.dtype.type(x.size // x.shape[1])
         slope = dout - columns(dbeta / share, x.ndim) - xhat * columns(dgamma / share, x.ndim)
         return np.asarray(columns(gamma, x.ndim) / std * slope)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements" if ins[0].rank == 2 else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "each", "column", "column", "column", "each", "column", "column"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        x, average, variance, gamma, dout, dgamma, dbeta = ins
+        rows = x.builder.size("rows", x.dtype)
+        std = call("sqrt", variance + self.eps)
+        slope = dout - dbeta / rows - (x - average) * (dgamma / rows / std)
+        return slope * (gamma / std)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Scratch: two like mean."""

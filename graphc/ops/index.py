@@ -9,7 +9,9 @@ from typing import SupportsIndex
 import numpy as np
 
 from graphc.build import Builder, Value, apply
-from graphc.op import Array, Op
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr, select
+from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import mul
 from graphc.ops.reduce import reduced_shape
 from graphc.ops.shape import reshape
@@ -94,6 +96,15 @@ class OneHot(ByIndex):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.eye(self.depth, dtype=self.dtype)[ins[0]]
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements" if ins[0].rank == 1 else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return ("row",)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return hit(ins[0]).cast(self.dtype)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -124,6 +135,16 @@ class Pick(ByIndex):
         scores, indices = ins
         return np.asarray(scores[np.arange(len(indices)), indices])
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "columns"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "each", "row"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        scores, indices = ins
+        return select(hit(indices), scores, 0).sum(axis)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -139,6 +160,11 @@ class Pick(ByIndex):
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         self.call_with_places(em, ins, out, em.type(out))
+
+
+def hit(indices: Expr) -> Expr:
+    """Whether the column is the one that the row's index names."""
+    return indices.builder.index("columns").equals(indices.cast("int64"))
 
 
 def argmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:

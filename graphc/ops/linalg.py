@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.build import Builder, Value
+from graphc.kernels.expr import Expr
 from graphc.op import Array, Op
 from graphc.ops.elementwise import pair, unbroadcast
 from graphc.tensor_type import Dim, Shape, TensorType, broadcast
@@ -42,6 +43,10 @@ class MatMul(Op):
         a, b = ins
         left = a.swapaxes(-1, -2) if self.trans_a else a
         return np.asarray(left @ (b.swapaxes(-1, -2) if self.trans_b else b))
+
+    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """The result is the element of the product."""
+        return product
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

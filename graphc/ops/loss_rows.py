@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.build import Builder, Value
-from graphc.op import Array, Op
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr, call, select
+from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import mul, sub
-from graphc.ops.functions import softmax
-from graphc.ops.index import OneHot
+from graphc.ops.functions import Softmax, softmax
+from graphc.ops.index import OneHot, hit
 from graphc.ops.reduce import broadcast_to, sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import constant
@@ -46,6 +48,12 @@ class LabelledRows(Op):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return check_scores(ins, self.name)
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "columns"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "each", "row"
+
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         classes = ins[0].shape[1]
         return {1: classes} if isinstance(classes, int) else {}
@@ -77,6 +85,12 @@ class LabelledGrad(Op):
             raise ValueError(f"drows are {drows}, scores are {scores}")
         return scores
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "columns"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "each", "row", "row"
+
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
         classes = ins[0].shape[1]
         return {1: classes} if isinstance(classes, int) else {}
@@ -101,6 +115,12 @@ class SoftmaxRows(LabelledRows):
         total = np.log(np.exp(shifted).sum(axis=1))
         return np.asarray(total - shifted[np.arange(len(labels)), labels])
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        scores, labels = ins
+        shifted = scores - scores.max(axis)
+        total = call("log", call("exp", shifted).sum(axis))
+        return total - select(hit(labels), shifted, 0).sum(axis)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -124,6 +144,11 @@ class SoftmaxRowsGrad(LabelledGrad):
         p[np.arange(len(labels)), labels] -= 1
         return np.asarray(p * drows[:, None])
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        scores, labels, drows = ins
+        p = Softmax().scalar([scores], axis)
+        return (p - hit(labels).cast(p.dtype)) * drows
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -145,6 +170,11 @@ def _margins(scores: Array, labels: Array) -> Array:
     return np.asarray(margins)
 
 
+def _margins_of(scores: Expr, labels: Expr, axis: Axis) -> Expr:
+    """s - s_y + 1, also at the label itself."""
+    return scores - select(hit(labels), scores, 0).sum(axis) + 1
+
+
 @dataclass(frozen=True)
 class SvmRows(LabelledRows):
     """The multiclass hinge loss of each row (Weston and Watkins 1999)."""
@@ -153,6 +183,11 @@ class SvmRows(LabelledRows):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(_margins(ins[0], ins[1]).sum(axis=1))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        scores, labels = ins
+        margins = _margins_of(scores, labels, axis)
+        return select(hit(labels), 0, call("maximum", margins, 0)).sum(axis)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -175,6 +210,13 @@ class SvmRowsGrad(LabelledGrad):
         violated = (_margins(scores, labels) > 0).astype(scores.dtype)
         violated[np.arange(len(labels)), labels] = -violated.sum(axis=1)
         return np.asarray(violated * drows[:, None])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        scores, labels, drows = ins
+        own = hit(labels)
+        margins = _margins_of(scores, labels, axis)
+        violated = select(own, 0, (margins > 0).cast(scores.dtype))
+        return select(own, -violated.sum(axis), violated) * drows
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

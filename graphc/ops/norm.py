@@ -11,8 +11,10 @@ from graphc.autodiff import pullback
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Ones, Zeros
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr, call
 from graphc.loc import caller_loc
-from graphc.op import Array, Layer, Op
+from graphc.op import Along, Array, Layer, Op
 from graphc.ops.elementwise import add, div, mul, power, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.reduce import mean, sum_
@@ -117,6 +119,17 @@ class BatchNormTrain(Op):
         x, gamma, beta = ins
         return np.asarray(columns(gamma, x.ndim) * _xhat(x, self.eps) + columns(beta, x.ndim))
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "rows" if ins[0].rank == 2 else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "each", "column", "column"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        x, gamma, beta = ins
+        centred, std = _centred_and_std(x, self.eps, axis)
+        return centred * (gamma / std) + beta
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -141,6 +154,11 @@ def _xhat_value(x: Value, eps: float) -> Value:
     return div(centred, sqrt(add(variance, eps)))
 
 
+def _centred_and_std(x: Expr, eps: float, axis: Axis) -> tuple[Expr, Expr]:
+    centred = x - x.mean(axis)
+    return centred, call("sqrt", (centred * centred).mean(axis) + eps)
+
+
 @dataclass(frozen=True)
 class BatchNormDgamma(Op):
     """sum(dout * xhat) for each feature."""
@@ -158,6 +176,17 @@ class BatchNormDgamma(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         x, dout = ins
         return np.asarray((dout * _xhat(x, self.eps)).sum(axis=feature_axes(x.ndim)))
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "rows" if ins[0].rank == 2 else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "each", "each"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        x, dout = ins
+        centred, std = _centred_and_std(x, self.eps, axis)
+        return (dout * centred).sum(axis) / std
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -197,6 +226,18 @@ class BatchNormDx(Op):
         slope = centred - xhat * (dout * xhat).mean(axis=axes, keepdims=True)
         return np.asarray(columns(gamma, x.ndim) / std * slope)
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "rows" if ins[0].rank == 2 else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "each", "column", "each"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        x, gamma, dout = ins
+        centred, std = _centred_and_std(x, self.eps, axis)
+        share = (dout * centred).mean(axis) / (std * std)
+        return (dout - dout.mean(axis) - centred * share) * (gamma / std)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -231,6 +272,16 @@ class Normalize(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         x, average, variance, gamma, beta = (ins[0], *(columns(v, ins[0].ndim) for v in ins[1:]))
         return np.asarray((x - average) / np.sqrt(variance + x.dtype.type(self.eps)) * gamma + beta)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements" if ins[0].rank == 2 else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return "each", "column", "column", "column", "column"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        x, average, variance, gamma, beta = ins
+        return (x - average) * (gamma / call("sqrt", variance + self.eps)) + beta
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

@@ -14,7 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.op import Array, Op
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr, call, select
+from graphc.op import Along, Array, Op
 from graphc.plan import Emitter
 from graphc.tensor_type import TensorType
 
@@ -55,6 +57,9 @@ class UpdateOp(Op):
                 raise ValueError(f"{roles[i]} is {ins[i]}, it must be {wanted}")
         return first
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements"
+
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         result = em.type(out)
         size = prod(dim for dim in result.shape if isinstance(dim, int))
@@ -78,6 +83,10 @@ def _gradient(decay: float, g: Array, p: Sequence[Array]) -> Array:
     return g + decay * p[0] if decay else g
 
 
+def _decayed(decay: float, g: Expr, p: Sequence[Expr]) -> Expr:
+    return g + decay * p[0] if decay else g
+
+
 @dataclass(frozen=True)
 class Momentum(SlotOp):
     """mu*v + g, without dampening, as in torch.optim.SGD."""
@@ -96,6 +105,10 @@ class Momentum(SlotOp):
         v, g, *p = ins
         return np.asarray(self.mu * v + _gradient(self.decay, g, p))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        v, g, *p = ins
+        return self.mu * v + _decayed(self.decay, g, p)
+
 
 @dataclass(frozen=True)
 class SgdStep(UpdateOp):
@@ -109,6 +122,10 @@ class SgdStep(UpdateOp):
     def reference(self, ins: Sequence[Array]) -> Array:
         p, g, rate = ins
         return np.asarray(p - rate * _gradient(self.decay, g, [p]))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        p, g, rate = ins
+        return p - rate * _decayed(self.decay, g, [p])
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,10 @@ class NesterovStep(UpdateOp):
         p, v, g, rate = ins
         return np.asarray(p - rate * (_gradient(self.decay, g, [p]) + self.mu * v))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        p, v, g, rate = ins
+        return p - rate * (_decayed(self.decay, g, [p]) + self.mu * v)
+
 
 @dataclass(frozen=True)
 class AdamMean(SlotOp):
@@ -147,6 +168,10 @@ class AdamMean(SlotOp):
     def reference(self, ins: Sequence[Array]) -> Array:
         m, g, *p = ins
         return np.asarray(self.beta1 * m + (1 - self.beta1) * _gradient(self.decay, g, p))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        m, g, *p = ins
+        return self.beta1 * m + (1 - self.beta1) * _decayed(self.decay, g, p)
 
 
 @dataclass(frozen=True)
@@ -162,6 +187,11 @@ class AdamSquare(SlotOp):
         s, g, *p = ins
         g = _gradient(self.decay, g, p)
         return np.asarray(self.beta2 * s + (1 - self.beta2) * (g * g))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        s, g, *p = ins
+        g = _decayed(self.decay, g, p)
+        return self.beta2 * s + (1 - self.beta2) * (g * g)
 
 
 @dataclass(frozen=True)
@@ -200,6 +230,15 @@ class AdamStep(UpdateOp):
         direction = (m / first) / (np.sqrt(s / second) + self.eps)
         return np.asarray(p - rate * (direction + self.decay * p))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """The corrections of both slots are made once, so that an element costs one division."""
+        p, m, s, rate, updates = ins
+        t = updates.cast("float64") + 1
+        first, second = (1 - call("pow", t.lift(beta), t) for beta in (self.beta1, self.beta2))
+        step, spread = rate / first.cast(p.dtype), call("sqrt", 1 / second).cast(p.dtype)
+        moved = step * m / (call("sqrt", s) * spread + self.eps)
+        return p - moved - rate * self.decay * p if self.decay else p - moved
+
 
 @dataclass(frozen=True)
 class SquareSum(Op):
@@ -216,6 +255,15 @@ class SquareSum(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sum(ins[0] * ins[0]))
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "all"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return ("each",)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return (ins[0] * ins[0]).sum(axis)
 
 
 @dataclass(frozen=True)
@@ -243,6 +291,14 @@ class ClipScale(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(self.scale(*ins), ins[0].dtype)
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        total, limit = (x.cast("float64") for x in ins)
+        norm = call("sqrt", call("maximum", total, 0))
+        return select(norm <= limit, 1, limit / norm).cast(ins[0].dtype)
+
 
 @dataclass(frozen=True)
 class Cleared(UpdateOp):
@@ -262,3 +318,6 @@ class Cleared(UpdateOp):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.zeros_like(ins[0])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0].builder.const(0, ins[0].dtype)

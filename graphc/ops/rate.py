@@ -11,7 +11,9 @@ from math import cos, pi
 
 import numpy as np
 
-from graphc.op import Array, Op
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call
+from graphc.op import Along, Array, Op
 from graphc.tensor_type import TensorType
 
 
@@ -34,6 +36,10 @@ class RateOp(Op):
         """The factor at u updates after the start, in float64."""
         raise NotImplementedError(f"op {self.name} has no factor")
 
+    def factor_of(self, u: Expr) -> Expr:
+        """The factor as an expression of u, in float64."""
+        raise NotImplementedError(f"op {self.name} has no factor")
+
     def factor_at(self, updates: Array) -> float:
         """The factor when the counter stands at `updates`."""
         return self.factor(max(int(updates) - self.start, 0))
@@ -41,6 +47,14 @@ class RateOp(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         rate, updates = ins
         return np.asarray(float(rate) * self.factor_at(updates), rate.dtype)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        rate, updates = ins
+        u = call("maximum", updates - self.start, 0)
+        return (rate.cast("float64") * self.factor_of(u)).cast(rate.dtype)
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,11 @@ class CosineRate(RateOp):
         done = min(u / self.total, 1.0)
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + cos(pi * done))
 
+    def factor_of(self, u: Expr) -> Expr:
+        """As `factor`."""
+        done = call("minimum", u.cast("float64") / self.total, 1)
+        return self.floor + (1 - self.floor) * 0.5 * (1 + call("cos", pi * done))
+
 
 @dataclass(frozen=True)
 class StepRate(RateOp):
@@ -75,6 +94,11 @@ class StepRate(RateOp):
         """A power of `by`."""
         return float(self.by ** (u // self.every))
 
+    def factor_of(self, u: Expr) -> Expr:
+        """As `factor`."""
+        times = call("floor_div", u, self.every).cast("float64")
+        return call("pow", times.lift(self.by), times)
+
 
 @dataclass(frozen=True)
 class WarmUpRate(RateOp):
@@ -87,3 +111,7 @@ class WarmUpRate(RateOp):
     def factor(self, u: int) -> float:
         """At most 1."""
         return min((u + 1) / self.steps, 1.0)
+
+    def factor_of(self, u: Expr) -> Expr:
+        """As `factor`."""
+        return call("minimum", (u.cast("float64") + 1) / self.steps, 1)

@@ -9,8 +9,10 @@ from typing import SupportsIndex
 import numpy as np
 
 from graphc.build import Builder, Value, as_value
-from graphc.op import Array, Op
-from graphc.ops.elementwise import div, mul
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr
+from graphc.op import Along, Array, Op
+from graphc.ops.elementwise import div, elements, mul
 from graphc.ops.shape import reshape
 from graphc.plan import Emitter
 from graphc.tensor_type import (
@@ -18,6 +20,7 @@ from graphc.tensor_type import (
     Shape,
     TensorType,
     broadcast,
+    count,
     normal_axes,
     plain,
     shape_text,
@@ -50,6 +53,17 @@ class Reduction(Op):
             raise ValueError(f"axes {self.axes} do not exist in shape {shape_text(x.shape)}")
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        rank = ins[0].rank
+        if self.axes == tuple(range(rank)):
+            return "all"
+        if rank > 1 and self.axes == (0,):
+            return "rows"
+        return "columns" if rank > 1 and self.axes == tuple(range(1, rank)) else "call"
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return ("each",)
+
     def ones(self, em: Emitter, x: TensorType) -> tuple[str, ...]:
         """Ones to sum with by a product, where the first axis or the last alone is summed."""
         if x.rank == 0 or self.axes not in ((0,), (x.rank - 1,)):
@@ -72,6 +86,9 @@ class Sum(Reduction):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].sum(axis=self.axes, keepdims=self.keepdims))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0].sum(axis)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -90,6 +107,9 @@ class Mean(Reduction):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].mean(axis=self.axes, keepdims=self.keepdims))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0].mean(axis)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -123,6 +143,14 @@ class MeanGrad(Op):
         share = dout / dout.dtype.type(np.prod([shape[axis] for axis in self.axes]))
         return np.array(np.broadcast_to(share, shape))
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return elements(ins, self.infer(ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (dout,) = ins
+        averaged = count(tuple(self.shape[axis] for axis in self.axes))
+        return dout / dout.builder.dim(averaged, dout.dtype)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -138,6 +166,9 @@ class Max(Reduction):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].max(axis=self.axes, keepdims=self.keepdims))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0].max(axis)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -168,6 +199,12 @@ class BroadcastTo(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.array(np.broadcast_to(ins[0], self.shape))  # type: ignore[arg-type]
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return elements(ins, self.infer(ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0]
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

@@ -9,8 +9,18 @@ from typing import ClassVar
 import numpy as np
 
 from graphc.build import Builder, Value, apply
-from graphc.op import Array, Op
-from graphc.ops.elementwise import Binary, Operand, Unary, binary, pair, unbroadcast
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call, select
+from graphc.op import Along, Array, Op, shared
+from graphc.ops.elementwise import (
+    Binary,
+    Operand,
+    Unary,
+    binary,
+    elements,
+    pair,
+    unbroadcast,
+)
 from graphc.plan import Emitter
 from graphc.tensor_type import TensorType, broadcast
 
@@ -22,10 +32,14 @@ class Relu(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(ins[0], 0))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        return select(x.lift(0) > x, 0, x)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
-        return (b.apply(ReluGrad(), out, dout),)
+        return (b.apply(shared(ReluGrad), out, dout),)
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,13 @@ class ReluGrad(Op):
         out, dout = ins
         return np.where(out > 0, dout, dout.dtype.type(0))
 
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        out, dout = ins
+        return select(out > 0, dout, 0)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -63,6 +84,9 @@ class Maximum(Binary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(ins[0], ins[1]))
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("maximum", ins[0], ins[1])
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -75,6 +99,9 @@ class Minimum(Binary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.minimum(ins[0], ins[1]))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("minimum", ins[0], ins[1])
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -102,6 +129,12 @@ class Clip(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.clip(ins[0], self.low, self.high)).astype(ins[0].dtype)
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        if self.low > -np.inf:
+            x = call("maximum", x, self.low)
+        return call("minimum", x, self.high) if self.high < np.inf else x
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
@@ -126,6 +159,12 @@ class Where(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.where(ins[0], ins[1], ins[2])
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return elements(ins, self.infer(ins))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return select(ins[0], ins[1], ins[2])
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -154,6 +193,9 @@ class Less(Comparison):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] < ins[1])
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("less", ins[0], ins[1])
+
 
 @dataclass(frozen=True)
 class LessEqual(Comparison):
@@ -164,6 +206,9 @@ class LessEqual(Comparison):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] <= ins[1])
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("less_equal", ins[0], ins[1])
+
 
 @dataclass(frozen=True)
 class Greater(Comparison):
@@ -171,6 +216,9 @@ class Greater(Comparison):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] > ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("greater", ins[0], ins[1])
 
 
 @dataclass(frozen=True)
@@ -182,6 +230,9 @@ class GreaterEqual(Comparison):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] >= ins[1])
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("greater_equal", ins[0], ins[1])
+
 
 @dataclass(frozen=True)
 class Equal(Comparison):
@@ -189,6 +240,9 @@ class Equal(Comparison):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] == ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("equal", ins[0], ins[1])
 
 
 @dataclass(frozen=True)
@@ -200,10 +254,13 @@ class NotEqual(Comparison):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] != ins[1])
 
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("not_equal", ins[0], ins[1])
+
 
 def relu(x: Value, *, name: str | None = None) -> Value:
     """max(x, 0) for any shape."""
-    return apply(Relu(), x, name=name)
+    return apply(shared(Relu), x, name=name)
 
 
 def maximum(a: Operand, b: Operand, *, name: str | None = None) -> Value:

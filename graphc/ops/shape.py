@@ -8,7 +8,9 @@ from math import prod
 from typing import Any
 
 from graphc.build import Builder, Value, apply, as_value
-from graphc.op import Array, Op
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call
+from graphc.op import Along, Array, Op
 from graphc.plan import Emitter
 from graphc.tensor_type import (
     Batch,
@@ -86,6 +88,15 @@ class Cast(Op):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return ins[0].astype(self.dtype)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        if self.dtype == "bool" and x.dtype != "bool":
+            return call("not_equal", x, 0)
+        return x.cast(self.dtype)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

@@ -77,7 +77,8 @@ class State(Mapping[str, Array]):
         self.broken = False
         """Whether a run that writes failed half-way, so that no number here can be trusted."""
         self.version = 0
-        self._blocks: list[Array] = []
+        self.blocks: list[Array] = []
+        """The memory that the arrays lie in."""
         self.extend(nodes)
 
     def extend(self, nodes: Mapping[str, Node]) -> None:
@@ -91,7 +92,7 @@ class State(Mapping[str, Array]):
                 self._check(name, node.type)
         offsets, nbytes = layout(missing)
         memory = block(nbytes)
-        self._blocks.append(memory)
+        self.blocks.append(memory)
         for name, node in missing.items():
             start = offsets[name]
             raw = memory[start : start + node.type.nbytes(1)]
@@ -112,7 +113,7 @@ class State(Mapping[str, Array]):
     @property
     def nbytes(self) -> int:
         """The bytes of all blocks, alignment included."""
-        return sum(block_bytes(len(memory)) for memory in self._blocks)
+        return sum(block_bytes(len(memory)) for memory in self.blocks)
 
     def __getitem__(self, name: str) -> Array:
         return readonly(self.arrays[name])

@@ -34,6 +34,11 @@ class Workspace:
             parts.append(len(self._gradients))
         return sum(block_bytes(part) for part in parts)
 
+    @property
+    def written(self) -> list[Array]:
+        """The memory that runs write to and that views given to users may lie in."""
+        return [self.arena, self.feeds.memory, *self._state.blocks]
+
     def load_constants(self, program: Program) -> None:
         """Write the constants of a program."""
         for name, buffer in program.constants.items():
@@ -82,11 +87,11 @@ class _Region:
         for name, type in types.items():
             self._offsets[name] = offset
             offset += align(type.nbytes(capacity))
-        self._memory = block(offset)
+        self.memory = block(offset)
         self.nbytes = offset
 
     def view(self, name: str, type: TensorType, n: int) -> Array:
-        return _typed(self._memory, self._offsets[name], type, n)
+        return _typed(self.memory, self._offsets[name], type, n)
 
 
 def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:

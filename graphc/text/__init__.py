@@ -12,7 +12,8 @@ characters than letters, digits and `_ . /` stand in JSON's quotes.
 from __future__ import annotations
 
 from graphc.text.graph import graph_text, node_text, op_text
+from graphc.text.kernels import kernel_text
 from graphc.text.parse import parse_graph
 from graphc.text.program import program_text
 
-__all__ = ["graph_text", "node_text", "op_text", "parse_graph", "program_text"]
+__all__ = ["graph_text", "kernel_text", "node_text", "op_text", "parse_graph", "program_text"]

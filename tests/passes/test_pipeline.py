@@ -40,6 +40,18 @@ def test_records_every_pass_in_order() -> None:
     assert all(record.seconds >= 0 for record in records)
 
 
+def test_a_pass_that_left_the_graph_as_it_is_does_not_run_again_on_it() -> None:
+    seen: list[Graph] = []
+
+    def looks(graph: Graph) -> Graph:
+        seen.append(graph)
+        return graph
+
+    _, records = run_passes(small(), [looks, same, looks, Specialize(train=False), looks])
+    assert [record.name for record in records].count("looks") == 3
+    assert len(seen) == 2
+
+
 def test_a_plain_function_is_approximate_and_has_its_name() -> None:
     assert (name_of(same), preserves_of(same)) == ("same", "approximate")
     declared = graph_pass(preserves="bitwise")(same)

@@ -27,11 +27,12 @@ def bind(
         if i == program.border:
             border = len(calls)
         if i not in skip:
-            calls.extend(_bind_instr(instr, n, view))
+            calls.extend(bind_instr(instr, n, view))
     return calls, border if program.border < len(program.instrs) else len(calls)
 
 
-def _bind_instr(instr: Instr, n: int, view: Callable[[str], Array]) -> Sequence[Call]:
+def bind_instr(instr: Instr, n: int, view: Callable[[str], Array]) -> Sequence[Call]:
+    """The calls of one instruction."""
     ins = [view(name) for name in instr.ins]
     outs = [view(name) for name in instr.outs]
     if instr.kind == "copy":

@@ -1,0 +1,1 @@
+"""The native backend: a program of a plan as one function, generated as LLVM IR."""

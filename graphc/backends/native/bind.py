@@ -1,0 +1,123 @@
+"""A program bound to memory: native calls, and NumPy calls for what has no kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from graphc.backends.native.calls import bind as bind_call
+from graphc.backends.native.jit import load
+from graphc.backends.native.memory_pages import advise_large_pages
+from graphc.backends.native.program import (
+    ARENA,
+    SCRATCH,
+    Place,
+    place_of,
+    program_code,
+    table_index,
+)
+from graphc.backends.native.target import host
+from graphc.backends.native.usable_cores import thread_count
+from graphc.backends.numpy.bind import Call, bind_instr
+from graphc.kernels.work import microseconds
+from graphc.op import Array
+from graphc.plan import Program
+
+LONG = 20
+"""Microseconds from which a run lets go of the interpreter's lock."""
+WORTH_THREADS = 40
+"""Microseconds from which a run is shared by threads."""
+
+View = Callable[[str], Array]
+
+
+class NativeProgram:
+    """The code of a program, and the table of the memory that it runs on."""
+
+    def __init__(
+        self,
+        program: Program,
+        skip: frozenset[int],
+        arena: Array,
+        view: View,
+        threads: int | None,
+    ) -> None:
+        target = host()
+        self.program = program
+        self.code = program_code(program, target, skip)
+        self.library = load(self.code.ir, self.code.symbols, target)
+        self.threads = thread_count(threads)
+        self._asked = threads is not None
+        self._scratch = _aligned(self.code.scratch * self.threads)
+        self.table = np.zeros(len(self.code.places) + 1, np.uint64)
+        self.table[0] = arena.ctypes.data
+        self.table[1] = self._scratch.ctypes.data
+        self.table[2] = self.code.scratch
+        self._kept: list[Array] = []
+        self.feeds: dict[str, int] = {}
+        """Where the table has the address of each feed that only native code reads."""
+        self._fill(view)
+        self._addresses = self.table.copy()
+
+    def _fill(self, view: View) -> None:
+        names: dict[Place, str] = {}
+        for buffer in self.program.buffers.values():
+            names.setdefault(place_of(buffer), buffer.name)
+        fixed = self._fixed_feeds()
+        for slot, place in enumerate(self.code.places):
+            if place in (ARENA, SCRATCH):
+                continue
+            array = view(names[place])
+            self._kept.append(array)
+            self.table[table_index(slot)] = array.ctypes.data
+            if place[0] == "feed" and place[1] not in fixed:
+                self.feeds[place[1]] = table_index(slot)
+
+    def _fixed_feeds(self) -> set[str]:
+        """Feeds that have one place: NumPy calls read them, or they are results themselves."""
+        instrs, buffers = self.program.instrs, self.program.buffers
+        names = [*self.program.outputs.values(), *self.program.gradients.values()]
+        for segment in self.code.segments:
+            if segment.symbol is None:
+                names.extend(instrs[segment.start].ins)
+        for instr in instrs:
+            names.extend(instr.outs)
+        return {buffers[name].key for name in names if buffers[name].space == "feed"}
+
+    def feed_in_place(self) -> None:
+        """Let the table have the addresses of the workspace again, for all feeds."""
+        self.table[:] = self._addresses
+
+    @property
+    def all_native(self) -> bool:
+        """Whether no NumPy call is among the calls."""
+        return all(segment.symbol is not None for segment in self.code.segments)
+
+    def calls(self, n: int, view: View) -> tuple[list[Call], int]:
+        """The calls of a run with `n` rows, and how many of them are the forward pass."""
+        time = microseconds(self.program, n)
+        threads = self.threads if self._asked or time >= WORTH_THREADS else 1
+        calls: list[Call] = []
+        border = None
+        for segment in self.code.segments:
+            if border is None and segment.start >= self.program.border:
+                border = len(calls)
+            if segment.symbol is None:
+                calls.extend(bind_instr(self.program.instrs[segment.start], n, view))
+                continue
+            long = threads > 1 or time >= LONG
+            run = bind_call(
+                self.library, segment.symbol, self.table, threads=threads, long=long
+            )
+            calls.append(partial(run, n))
+        return calls, len(calls) if border is None else border
+
+
+def _aligned(nbytes: int) -> Array:
+    raw = np.zeros(nbytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    block = raw[start : start + nbytes]
+    advise_large_pages(block)
+    return block

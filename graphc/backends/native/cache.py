@@ -1,0 +1,145 @@
+"""Compiled objects kept on disk: a private directory, in which nothing is trusted unchecked.
+
+What cannot be read or does not prove whole is compiled again; what cannot be written is not
+kept.  Neither is an error, nor a warning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from graphc.backends.native.target import CODEGEN, Target, compiler_version
+
+MAGIC = b"graphc object 1\n"
+LIMIT = 256 << 20
+"""The bytes of the whole directory; the entries used longest ago go first."""
+_SUFFIX = ".object"
+_TEMPORARY = ".part"
+_ABANDONED = 3600.0
+"""Seconds after which nobody still writes a temporary file."""
+_HEADER = len(MAGIC) + hashlib.sha256().digest_size
+
+
+def key(ir: str, target: Target) -> str:
+    """The name of an object: a hash of all that its bytes depend on.
+
+    Of graphc they depend on the text alone, so that a new version finds what did not change.
+    """
+    told = (compiler_version(), str(CODEGEN), target.triple, target.cpu, target.features, ir)
+    return hashlib.sha256("\0".join(told).encode()).hexdigest()
+
+
+def path() -> Path | None:
+    """Where objects are kept: $GRAPHC_CACHE, $XDG_CACHE_HOME/graphc or ~/.cache/graphc."""
+    if own := os.environ.get("GRAPHC_CACHE"):
+        return Path(own)
+    if (shared := os.environ.get("XDG_CACHE_HOME")) and os.path.isabs(shared):
+        return Path(shared, "graphc")
+    home = os.path.expanduser("~")
+    return Path(home, ".cache", "graphc") if os.path.isabs(home) else None
+
+
+def read(key: str) -> bytes | None:
+    """The object of a key; None where there is none that proves whole."""
+    try:
+        with _directory() as directory:
+            return _checked(key, _bytes(key + _SUFFIX, directory))
+    except OSError:
+        return None
+
+
+def write(key: str, object: bytes) -> None:
+    """Keep an object, where that is possible."""
+    with contextlib.suppress(OSError), _directory() as directory:
+        _replace(key + _SUFFIX, MAGIC + _proof(key, object) + object, directory)
+        _prune(directory)
+
+
+def _proof(key: str, object: bytes) -> bytes:
+    """The checksum of an entry; with its key, so that a renamed entry fails too."""
+    return hashlib.sha256(key.encode() + object).digest()
+
+
+def _checked(key: str, entry: bytes) -> bytes | None:
+    object = entry[_HEADER:]
+    return object if entry[:_HEADER] == MAGIC + _proof(key, object) else None
+
+
+@contextlib.contextmanager
+def _directory() -> Iterator[int]:
+    """The open directory.  Raises OSError if there is none that we alone write to.
+
+    All that follows is relative to this descriptor: whoever exchanges the path later gains
+    nothing.
+    """
+    where = path()
+    if where is None:
+        raise FileNotFoundError
+    with contextlib.suppress(FileExistsError):
+        where.mkdir(mode=0o700, parents=True)
+    directory = os.open(where, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _private(os.fstat(directory))
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _private(status: os.stat_result) -> None:
+    """Raises PermissionError unless the file is ours, and others cannot write it."""
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
+        raise PermissionError
+
+
+def _bytes(name: str, directory: int) -> bytes:
+    """What a plain file holds; neither a link is followed nor a pipe waited for."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with open(os.open(name, flags, dir_fd=directory), "rb") as file:
+        status = os.fstat(file.fileno())
+        _private(status)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LIMIT:
+            raise PermissionError
+        with contextlib.suppress(OSError):
+            os.utime(file.fileno())  # the order of pruning
+        return file.read()
+
+
+def _replace(name: str, data: bytes, directory: int) -> None:
+    """Write a file in one step: whoever reads it finds the old bytes or all the new ones."""
+    part = f"{name}.{secrets.token_hex(8)}{_TEMPORARY}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(part, flags, 0o600, dir_fd=directory), "wb") as file:
+            file.write(data)
+        os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(part, dir_fd=directory)
+        raise
+
+
+def _prune(directory: int) -> None:
+    """Drop what was used longest ago beyond the limit, and files that nobody finished."""
+    found = [(status.st_mtime, status.st_size, name) for name, status in _files(directory)]
+    space, now = LIMIT, time.time()
+    for used, size, name in sorted(found, reverse=True):
+        space -= size
+        if space < 0 or (name.endswith(_TEMPORARY) and now - used > _ABANDONED):
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=directory)
+
+
+def _files(directory: int) -> Iterator[tuple[str, os.stat_result]]:
+    """The files of this cache; another process may be removing them."""
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.endswith((_SUFFIX, _TEMPORARY)):
+                with contextlib.suppress(OSError):
+                    yield entry.name, entry.stat(follow_symlinks=False)

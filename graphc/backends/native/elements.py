@@ -1,0 +1,187 @@
+"""The steps of a loop kernel for one vector of elements, one row, or one column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+
+from graphc.backends.native.body import evaluate
+from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.philox import group_words
+from graphc.backends.native.vectors import Vectors, element_type
+from graphc.kernels.body import Body, Span, Step, Store
+from graphc.kernels.expr import join
+
+Known = MutableMapping[int, Value]
+"""The values of steps by their numbers."""
+
+_LOWEST = {"int64": -(2**63), "int32": -(2**31)}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a vector of elements lies: at columns `column` + `lane` and following of a row."""
+
+    row: Value | int = 0
+    lines: Mapping[str, Value] = field(default_factory=dict)
+    """For each buffer of span each, the address of column 0 of the row."""
+    column: Value | int = 0
+    lane: int = 0
+    mask: Value | None = None
+    """The lanes that exist; None if all do."""
+
+
+@dataclass(frozen=True)
+class Elements:
+    """Computes steps and stores; what it is told to know lies in `Known`."""
+
+    function: Function
+    vectors: Vectors
+    body: Body
+    buffers: Mapping[str, Value]
+    types: Mapping[str, str]
+    """The type in memory of an element of each buffer."""
+    pitch: Mapping[str, Value | int]
+    """Elements between two rows, for each buffer of span each."""
+    rows: Value | int
+    columns: Value | int
+
+    def evaluate(self, steps: Iterable[int], known: Known, place: Place) -> None:
+        """Add the values of steps, given in order, that are not known yet."""
+        evaluate(self.vectors, self.body, steps, known, lambda step: self._leaf(step, place))
+
+    def of_span(self, steps: Iterable[int], *spans: Span) -> list[int]:
+        """The steps of these spans."""
+        return [number for number in steps if self.body.steps[number].span in spans]
+
+    def words(
+        self, steps: Iterable[int], known: Known, row: Value | int, column: Value | int
+    ) -> dict[int, Sequence[Value]]:
+        """The random words of 64 columns, as four vectors, for each Philox step."""
+        found: dict[int, Sequence[Value]] = {}
+        for number in steps:
+            step = self.body.steps[number]
+            if step.op == "philox":
+                seed, draws = (self._scalar(a, known) for a in step.args)
+                place = str(row), str(self._group(column))
+                found[number] = group_words(self.vectors, seed, draws, _stream(step), *place)
+        return found
+
+    def lines(self, row: Value | int, column: Value | int = 0) -> dict[str, Value]:
+        """The address of a column of a row, for each buffer of span each."""
+        return {
+            buffer: self.function.address(
+                self.buffers[buffer],
+                self.function.add(self.function.mul(row, pitch), column),
+                self.types[buffer],
+            )
+            for buffer, pitch in self.pitch.items()
+        }
+
+    def store(self, stores: Sequence[Store], known: Known, place: Place) -> None:
+        """Write values that are known."""
+        for store in stores:
+            step = self.body.steps[store.step]
+            pointer = self._address(store.buffer, store.span, step.dtype, place)
+            if join(store.span, step.span) in ("each", "column"):
+                self.vectors.store(known[store.step], pointer, step.dtype, place.mask)
+            else:
+                self.vectors.store_first(known[store.step], pointer, step.dtype)
+
+    # ------------------------------------------------------------------ reductions
+
+    def start(self, reduction: int) -> tuple[str, Value]:
+        """Type and first value of the accumulator of a reduction."""
+        step = self.body.steps[reduction]
+        return self.vectors.type(step.dtype), self._neutral(step)
+
+    def reduce(self, reduction: int, so_far: Value, known: Known, mask: Value | None) -> Value:
+        """The accumulator with one more vector; lanes outside the mask do not contribute."""
+        step = self.body.steps[reduction]
+        x = known[step.args[0]]
+        if mask is not None:
+            x = self.vectors.select(mask, x, self._neutral(step), step.dtype)
+        if step.op == "max":
+            return self.vectors.maximum(so_far, x, step.dtype)
+        return self.vectors.add(so_far, x, step.dtype)
+
+    def across(self, reduction: int, accumulator: Value) -> Value:
+        """The lanes of an accumulator reduced to one number, in all lanes."""
+        step = self.body.steps[reduction]
+        reduced = self.vectors.sum if step.op == "sum" else self.vectors.max
+        return self.vectors.splat(reduced(accumulator, step.dtype), step.dtype)
+
+    def _neutral(self, step: Step) -> Value:
+        if step.op == "sum":
+            return self.vectors.const(0, step.dtype)
+        return self.vectors.const(_LOWEST.get(step.dtype, float("-inf")), step.dtype)
+
+    # ------------------------------------------------------------------ one step
+
+    def _leaf(self, step: Step, place: Place) -> Value:
+        if step.op == "load":
+            return self._load(step, place)
+        if step.op == "index":
+            return self._index(step, place)
+        assert step.op == "size", f"a loop kernel has no {step.op} here"
+        return self._size(step)
+
+    def _scalar(self, number: int, known: Known) -> Value:
+        return self.vectors.first(known[number], self.body.steps[number].dtype)
+
+    def _load(self, step: Step, place: Place) -> Value:
+        pointer = self._address(step.buffer, step.span, step.dtype, place)
+        if step.span in ("each", "column"):
+            return self.vectors.load(pointer, step.dtype, place.mask)
+        return self.vectors.load_splat(pointer, step.dtype)
+
+    def _address(self, buffer: str, span: Span, dtype: str, place: Place) -> Value:
+        type, base = element_type(dtype), self.buffers[buffer]
+        if span == "one":
+            return base
+        if span == "row":
+            return self.function.address(base, place.row, type)
+        if span == "each":
+            base = place.lines[buffer]
+        if isinstance(place.column, int):
+            return self.function.address(base, place.column + place.lane, type)
+        return self.function.address(
+            self.function.address(base, place.column, type), place.lane, type
+        )
+
+    def _index(self, step: Step, place: Place) -> Value:
+        if step.span == "row":
+            return self.vectors.splat(str(place.row), "int64")
+        if step.span == "one":
+            return self.vectors.const(0, "int64")
+        first = self.function.add(place.column, place.lane)
+        numbers = self.vectors.lane_numbers("int64")
+        return self.vectors.add(self.vectors.splat(first, "int64"), numbers, "int64")
+
+    def _size(self, step: Step) -> Value:
+        if isinstance(step.value, int):
+            size: Value | int = self.function.mul("%n", step.value)
+        else:
+            size = self.rows if step.value == "rows" else self.columns
+        if isinstance(size, int):
+            return self.vectors.const(size, step.dtype)
+        return self.vectors.cast(self.vectors.splat(size, "int64"), "int64", step.dtype)
+
+    def _group(self, column: Value | int) -> Value | int:
+        """The number of the group of 64 columns that starts at a column."""
+        return (
+            column // 64
+            if isinstance(column, int)
+            else self.function.value(f"lshr i64 {column}, 6")
+        )
+
+
+def memory_types(body: Body) -> dict[str, str]:
+    """The type of an element in memory, for each buffer."""
+    types = {s.buffer: element_type(s.dtype) for s in body.steps if s.op == "load"}
+    return types | {s.buffer: element_type(body.steps[s.step].dtype) for s in body.stores}
+
+
+def _stream(step: Step) -> int:
+    assert isinstance(step.value, int), "a stream is a number"
+    return step.value

@@ -1,0 +1,95 @@
+"""The matrix product: how it is called, and how threads share it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from graphc.backends.native.gemm_frame import Frame, Scratch
+from graphc.backends.native.gemm_rows import FEW, Sweeps
+from graphc.backends.native.gemm_tiles import Tiles
+from graphc.backends.native.ir import Module, Value
+from graphc.backends.native.tile import Tile, choose_tile
+from graphc.kernels.kernel import CHUNK, Gemm
+
+
+@dataclass(frozen=True, slots=True)
+class GemmCode:
+    """The function of a product: what it is called with."""
+
+    name: str
+    buffers: tuple[str, ...]
+    kernel: Gemm
+    tile: Tile
+
+    def scratch(self, n: int) -> int:
+        """Bytes of thread-private memory, 64-byte aligned, for batches of up to n rows."""
+        return Scratch(self.kernel, self.tile).size(n)
+
+
+def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int) -> GemmCode:
+    """Emit the function of a product for vector registers of `bits`, or find it.
+
+    `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
+    those of the result, in order.  `pitch` has the elements between the rows of every matrix.
+    No store of the body may share memory with `a` or `b`.
+    """
+    body = kernel.body
+    buffers = tuple(dict.fromkeys((kernel.a, kernel.b, *body.loads, *body.written)))
+    tile = choose_tile(kernel.dtype, bits)
+    key = _key(kernel, buffers, pitch, bits)
+    name = module.known(key)
+    if name is None:
+        name = module.name("gemm", key)
+        _emit(Frame(module, name, kernel, buffers, pitch, tile))
+    return GemmCode(name, buffers, kernel, tile)
+
+
+def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits: int) -> object:
+    """All that decides the text: buffers count by their position."""
+    place = {buffer: i for i, buffer in enumerate(buffers)}
+    steps = tuple(
+        (s.op, s.args, s.span, s.dtype, place.get(s.buffer), type(s.value), s.value)
+        for s in kernel.body.steps
+    )
+    stores = tuple((place[s.buffer], s.step, s.span) for s in kernel.body.stores)
+    sizes = (kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.trans_b, kernel.dtype)
+    operands = (place[kernel.a], place[kernel.b], kernel.split, bits)
+    return ("gemm", sizes, operands, steps, stores, tuple(pitch.get(b) for b in buffers))
+
+
+def _emit(frame: Frame) -> None:
+    """The whole function: this thread's rows and panels, few rows by sweeps, many by tiles."""
+    f, kernel = frame.f, frame.kernel
+    rows, panels = _share(frame)
+    tiles, sweeps = Tiles(frame), Sweeps(frame)
+    if kernel.trans_a or kernel.trans_b or (isinstance(kernel.m, int) and kernel.m > FEW):
+        tiles.emit(rows, panels)
+    elif isinstance(kernel.m, int):
+        sweeps.emit(rows, panels)
+    else:
+        count = f.sub(rows[1], rows[0])
+        many = f.value(f"icmp sgt i64 {count}, {FEW}")
+        f.when(many, lambda: tiles.emit(rows, panels))
+        few = f.value(f"icmp sle i64 {count}, {FEW}")
+        f.when(few, lambda: sweeps.emit(rows, panels))
+    f.ret()
+    frame.module.add(f)
+
+
+def _share(frame: Frame) -> tuple[tuple[Value, Value], tuple[Value, Value]]:
+    """The rows and the panels of this thread, from and to."""
+    f = frame.f
+
+    def part(count: Value) -> tuple[Value, Value]:
+        first, last = (f.mul(x, count) for x in ("%tid", f.add("%tid", 1)))
+        return f.value(f"udiv i64 {first}, %threads"), f.value(f"udiv i64 {last}, %threads")
+
+    rows, panels = ("0", frame.m), ("0", str(frame.panels + bool(frame.rest)))
+    if frame.kernel.split == "rows":
+        first, last = part(f.value(f"udiv i64 {f.add(frame.m, CHUNK - 1)}, {CHUNK}"))
+        return (f.mul(first, CHUNK), f.smaller(f.mul(last, CHUNK), frame.m)), panels
+    if frame.kernel.split == "columns":
+        return rows, part(panels[1])
+    only = f.value("icmp eq i64 %tid, 0")
+    return ("0", f.value(f"select i1 {only}, i64 {frame.m}, i64 0")), panels

@@ -1,0 +1,141 @@
+"""What all ways to compute a matrix product share: sizes, memory, panels of columns, the body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from graphc.backends.native.epilogue import Memory, emit_epilogue
+from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.registers import element_type
+from graphc.backends.native.tile import Tile
+from graphc.kernels.kernel import Gemm
+from graphc.tensor_type import ITEMSIZE, Batch, Dim, dim_at
+
+LINE = 64
+FEW = 3
+"""Up to so many rows, b is read in place, once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The parts of a thread's memory, in elements: products, a panel of b, a block of a."""
+
+    kernel: Gemm
+    tile: Tile
+
+    BLOCK = 256
+    LEAST = 32
+    ELEMENTS = 1 << 16
+
+    @property
+    def products(self) -> int:
+        """A tile of products."""
+        return self.tile.rows * self.tile.width
+
+    @property
+    def row(self) -> int:
+        """The sums of a row, in full panels."""
+        return -(-self.kernel.n // self.tile.width) * self.tile.width
+
+    def panel(self, k: int) -> int:
+        """A panel of b; packing by transposition rounds k up."""
+        return (k + self.tile.lanes) * self.tile.width
+
+    def block(self, k: int) -> int:
+        """The most that a block of a takes for up to k."""
+        return max(self.BLOCK * min(k, self.ELEMENTS // self.BLOCK), self.LEAST * k)
+
+    def size(self, n: int) -> int:
+        """Bytes for all parts, for any batch of up to n rows."""
+        k = dim_at(self.kernel.k, n)
+        tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
+        elements = self.products + max(tiles, FEW * self.row)
+        return -(-elements * ITEMSIZE[self.tile.dtype] // LINE) * LINE
+
+
+class Frame:
+    """The function of a product under construction."""
+
+    def __init__(
+        self,
+        module: Module,
+        name: str,
+        kernel: Gemm,
+        buffers: tuple[str, ...],
+        pitch: Mapping[str, int],
+        tile: Tile,
+    ) -> None:
+        arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
+        self.memory = Memory(arguments, dict(pitch))
+        self.module, self.kernel, self.tile = module, kernel, tile
+        typed = [("ptr", argument) for argument in arguments.values()]
+        typed += [("ptr", "%scratch"), ("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
+        self.f = Function(name, typed, attributes="#1")
+        self.element = element_type(tile.dtype)
+        self.a, self.b = arguments[kernel.a], arguments[kernel.b]
+        self.pitch_a, self.pitch_b = pitch[kernel.a], pitch[kernel.b]
+        self.panels, self.rest = divmod(kernel.n, tile.width)
+        self.scratch = Scratch(kernel, tile)
+        self.m, self.k = self._size(kernel.m), self._size(kernel.k)
+        self.products = "%scratch"
+        self.workspace = self.address("%scratch", self.scratch.products)
+        self._epilogues: dict[tuple[int, int], str] = {}
+
+    def _size(self, dim: Dim) -> Value:
+        return self.f.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
+
+    def address(self, base: Value, index: Value | int) -> Value:
+        """`base` moved by elements of the product's dtype."""
+        return self.f.address(base, index, self.element)
+
+    def each_panel(
+        self, first: Value, last: Value, panel: Callable[[int, int], Callable[[Value], None]]
+    ) -> None:
+        """The panels [first, last): the full ones, then the rest.
+
+        `panel(vectors, rest)` yields what is done at a column; `rest` is 0 for full panels.
+        """
+        f, width = self.f, self.tile.width
+        if self.panels:
+            full = panel(self.tile.vectors, 0)
+            end = f.smaller(last, self.panels)
+            f.loop(first, end, 1, lambda j, _: full(f.mul(j, width)))
+        if self.rest:
+            narrow = panel(self.tile.vectors_of(self.rest), self.rest)
+            more = f.value(f"icmp sgt i64 {last}, {self.panels}")
+            f.when(more, lambda: narrow(str(self.panels * width)))
+
+    def prefetch(self, row: Value, rows: int, column: Value) -> None:
+        """Ask for what the body of a full tile will read and write, while the products are made."""
+        self.module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        for buffer, dtype in self._matrices.items():
+            start = self.f.add(self.f.mul(row, self.memory.pitches[buffer]), column)
+            base = self.f.address(self.memory.arguments[buffer], start, element_type(dtype))
+            per_line = LINE // ITEMSIZE[dtype]
+            for r in range(rows):
+                for j in range(0, self.tile.width, per_line):
+                    offset = r * self.memory.pitches[buffer] + j
+                    place = self.f.address(base, offset, element_type(dtype))
+                    self.f.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 1, i32 3, i32 1)")
+
+    @property
+    def _matrices(self) -> dict[str, str]:
+        """The dtypes of the buffers that the body reads or writes at each element."""
+        body = self.kernel.body
+        read = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
+        return read | {store.buffer: body.steps[store.step].dtype for store in body.stores}
+
+    def finish(
+        self, vectors: int, rest: int, products: Value, row: Value, rows: int, column: Value
+    ) -> None:
+        """Run the body on a tile of products."""
+        if (vectors, rest) not in self._epilogues:
+            self._epilogues[vectors, rest] = emit_epilogue(
+                self.module, self.kernel, self.memory, self.tile, vectors, bool(rest)
+            )
+        buffers = "".join(f"ptr {x}, " for x in self.memory.arguments.values())
+        self.f.do(
+            f"call void @{self._epilogues[vectors, rest]}({buffers}ptr {products}, i64 {row}, "
+            f"i64 {rows}, i64 {column}, i64 {rest or self.tile.width}, i64 {self.m}, i64 %n)"
+        )

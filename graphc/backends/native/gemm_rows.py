@@ -1,0 +1,111 @@
+"""Few rows times a matrix: b is read once, row after row, and never copied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphc.backends.native.gemm_frame import FEW, Frame
+from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.registers import element_type
+from graphc.backends.native.tile import Tile
+from graphc.backends.native.vectors import Vectors
+
+__all__ = ["FEW", "Sweeps"]
+
+AT_ONCE = 8
+"""Rows of b that are added to the sums in one sweep over the columns."""
+
+
+class Sweeps:
+    """The product of few rows, whose sums stay in a thread's memory while b goes by."""
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame, self.f = frame, frame.f
+
+    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+        """All rows meet the same rows of b before the next ones are read."""
+        frame, f = self.frame, self.f
+        start = f.mul(panels[0], frame.tile.width)
+        end = f.smaller(f.mul(panels[1], frame.tile.width), frame.kernel.n)
+        self.columns = (start, f.larger(f.sub(end, start), 0))
+        self.rows = rows
+        even = f.value(f"and i64 {frame.k}, {-AT_ONCE}")
+        f.loop(rows[0], rows[1], 1, lambda i, _: self._clear(i))
+        f.loop(0, even, AT_ONCE, lambda p, _: self._sweep(p, AT_ONCE))
+        f.loop(even, frame.k, 1, lambda p, _: self._sweep(p, 1))
+        f.loop(rows[0], rows[1], 1, lambda i, _: self._finish(i, panels))
+
+    def _clear(self, i: Value) -> None:
+        v = Vectors(self.frame.module, self.f, self.frame.tile.lanes)
+        dtype, (start, count) = self.frame.tile.dtype, self.columns
+
+        def vector(column: Value, _: list[Value]) -> None:
+            place = self._sums(i, self.f.add(start, column))
+            v.store(v.const(0, dtype), place, dtype)
+
+        self.f.loop(0, count, v.lanes, vector)
+
+    def _sweep(self, p: Value, height: int) -> None:
+        frame, f = self.frame, self.f
+        name = emit_sweep(frame.module, frame.tile, height)
+        start, count = self.columns
+        b = frame.address(frame.address(frame.b, start), f.mul(p, frame.pitch_b))
+
+        def row(i: Value, _: list[Value]) -> None:
+            s = frame.address(frame.a, f.add(f.mul(i, frame.pitch_a), p))
+            sums = self._sums(i, start)
+            f.do(
+                f"call void @{name}(ptr {s}, ptr {b}, i64 {frame.pitch_b}, i64 {count}, ptr {sums})"
+            )
+
+        f.loop(self.rows[0], self.rows[1], 1, row)
+
+    def _sums(self, i: Value, column: Value) -> Value:
+        """Where the sums of a row are."""
+        row = self.f.mul(self.f.sub(i, self.rows[0]), self.frame.scratch.row)
+        return self.frame.address(self.frame.workspace, self.f.add(row, column))
+
+    def _finish(self, i: Value, panels: tuple[Value, Value]) -> None:
+        """The body on the sums of a row."""
+
+        def panel(vectors: int, rest: int) -> Callable[[Value], None]:
+            def body(column: Value) -> None:
+                self.frame.finish(vectors, rest, self._sums(i, column), i, 1, column)
+
+            return body
+
+        self.frame.each_panel(*panels, panel)
+
+
+def emit_sweep(module: Module, tile: Tile, rows: int) -> str:
+    """The function that adds `rows` rows of b, each times its scalar of s, to sums.
+
+    The sums of `columns` columns take the rows in order; `out` has space for full vectors.
+    """
+    key = ("sweep", tile.dtype, tile.lanes, rows)
+    name = module.known(key)
+    if name is not None:
+        return name
+    name = module.name("sweep", key)
+    arguments = [("ptr", "%s"), ("ptr", "%v"), ("i64", "%pitch"), ("i64", "%columns")]
+    f = Function(name, [*arguments, ("ptr", "%out")], attributes="#1")
+    v, element, dtype = Vectors(module, f, tile.lanes), element_type(tile.dtype), tile.dtype
+    starts = [f.address("%v", f.mul("%pitch", i), element) for i in range(rows)]
+    scalars = [v.load_splat(f.address("%s", i, element), dtype) for i in range(rows)]
+
+    def vector(column: Value, mask: Value | None) -> None:
+        place = f.address("%out", column, element)
+        total = v.load(place, dtype)
+        for start, scalar in zip(starts, scalars, strict=True):
+            x = v.load(f.address(start, column, element), dtype, mask)
+            total = v.fma(scalar, x, total, dtype)
+        v.store(total, place, dtype)
+
+    full = f.value(f"and i64 %columns, {-tile.lanes}")
+    f.loop(0, full, tile.lanes, lambda column, _: vector(column, None))
+    rest = f.sub("%columns", full)
+    more = f.value(f"icmp sgt i64 {rest}, 0")
+    f.when(more, lambda: vector(full, v.mask_below(rest)))
+    f.ret()
+    module.add(f)
+    return name

@@ -1,0 +1,189 @@
+"""Text of LLVM functions.  A value is the text that names it: `%v3`, or a literal such as `7`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+Value = str
+"""An SSA name or a literal, without its type."""
+
+
+class Function:
+    """One function under construction: instructions are appended to the current block."""
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[tuple[str, str]],
+        *,
+        attributes: str = "#0",
+        linkage: str = "internal ",
+        result: str = "void",
+    ) -> None:
+        """`arguments` are (type with attributes, name) pairs: ("ptr noalias", "%a")."""
+        self.name = name
+        listed = ", ".join(f"{type} {argument}" for type, argument in arguments)
+        self._head = f"define {linkage}{result} @{name}({listed}) {attributes} {{"
+        self._lines = ["entry:"]
+        self._count = 0
+        self._block = "entry"
+
+    @property
+    def text(self) -> str:
+        """The whole definition."""
+        return "\n".join([self._head, *self._lines, "}"])
+
+    def value(self, instruction: str) -> Value:
+        """Append an instruction that yields a value."""
+        name = self._fresh("%v")
+        self._lines.append(f"  {name} = {instruction}")
+        return name
+
+    def do(self, instruction: str) -> None:
+        """Append an instruction that yields nothing."""
+        self._lines.append(f"  {instruction}")
+
+    def ret(self) -> None:
+        """Return."""
+        self.do("ret void")
+
+    # ------------------------------------------------------------------ addresses and integers
+
+    def address(self, base: Value, index: Value | int, type: str) -> Value:
+        """`base` moved by `index` elements of `type` ("float", "i8", ...)."""
+        if index in (0, "0"):
+            return base
+        return self.value(f"getelementptr inbounds {type}, ptr {base}, i64 {index}")
+
+    def add(self, a: Value | int, b: Value | int) -> Value:
+        """a + b in i64; literals are added at once."""
+        return self._integer("add", a, b)
+
+    def sub(self, a: Value | int, b: Value | int) -> Value:
+        """a - b in i64."""
+        return self._integer("sub", a, b)
+
+    def mul(self, a: Value | int, b: Value | int) -> Value:
+        """a * b in i64."""
+        return self._integer("mul", a, b)
+
+    def smaller(self, a: Value | int, b: Value | int) -> Value:
+        """The smaller of two i64."""
+        return self._extreme("smin", min, a, b)
+
+    def larger(self, a: Value | int, b: Value | int) -> Value:
+        """The larger of two i64."""
+        return self._extreme("smax", max, a, b)
+
+    def _integer(self, op: str, a: Value | int, b: Value | int) -> Value:
+        x, y = _literal(a), _literal(b)
+        if x is not None and y is not None:
+            return str({"add": x + y, "sub": x - y, "mul": x * y}[op])
+        if y == 0 and op in ("add", "sub") or y == 1 and op == "mul":
+            return str(a)
+        if x == 0 and op == "add" or x == 1 and op == "mul":
+            return str(b)
+        return self.value(f"{op} nsw i64 {a}, {b}")
+
+    def _extreme(
+        self, kind: str, fold: Callable[[int, int], int], a: Value | int, b: Value | int
+    ) -> Value:
+        x, y = _literal(a), _literal(b)
+        if x is not None and y is not None:
+            return str(fold(x, y))
+        return self.value(f"call i64 @llvm.{kind}.i64(i64 {a}, i64 {b})")
+
+    # ------------------------------------------------------------------ control
+
+    def loop(
+        self,
+        start: Value | int,
+        end: Value | int,
+        step: Value | int,
+        body: Callable[[Value, list[Value]], Sequence[Value] | None],
+        carried: Sequence[tuple[str, Value]] = (),
+    ) -> list[Value]:
+        """for i in range(start, end, step): carried = body(i, carried).
+
+        `carried` are (type, initial value) pairs; the result is what they are at the end.
+        """
+        head, inside, after = (self._fresh(stem) for stem in ("head", "body", "after"))
+        before = self._block
+        self.do(f"br label %{head}")
+        self._begin(head)
+        i, test = self._fresh("%i"), self._fresh("%more")
+        names = [self._fresh("%c") for _ in carried]
+        phis = len(self._lines)
+        self._lines.append("")
+        self.do(f"{test} = icmp slt i64 {i}, {end}")
+        self.do(f"br i1 {test}, label %{inside}, label %{after}")
+        self._begin(inside)
+        results = body(i, names) or []
+        following = self.value(f"add nsw i64 {i}, {step}")
+        latch = self._block
+        self.do(f"br label %{head}")
+        lines = [f"  {i} = phi i64 [ {start}, %{before} ], [ {following}, %{latch} ]"]
+        for name, (type, first), last in zip(names, carried, results, strict=True):
+            lines.append(f"  {name} = phi {type} [ {first}, %{before} ], [ {last}, %{latch} ]")
+        self._lines[phis] = "\n".join(lines)
+        self._begin(after)
+        return names
+
+    def when(self, condition: Value, body: Callable[[], None]) -> None:
+        """if condition (i1): body()."""
+        inside, after = self._fresh("then"), self._fresh("after")
+        self.do(f"br i1 {condition}, label %{inside}, label %{after}")
+        self._begin(inside)
+        body()
+        self.do(f"br label %{after}")
+        self._begin(after)
+
+    def _fresh(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}{self._count}"
+
+    def _begin(self, label: str) -> None:
+        self._lines.append(f"{label}:")
+        self._block = label
+
+
+class Module:
+    """Functions, and the intrinsics that they declare; equal keys share one function."""
+
+    def __init__(self) -> None:
+        self.functions: list[str] = []
+        self._declared: dict[str, None] = {}
+        self._names: dict[object, str] = {}
+
+    def declare(self, declaration: str) -> None:
+        """Declare an external function once: `declare float @llvm.fabs.f32(float)`."""
+        self._declared[declaration] = None
+
+    def known(self, key: object) -> str | None:
+        """The name of the function made for a key."""
+        return self._names.get(key)
+
+    def name(self, stem: str, key: object) -> str:
+        """A new name for a function, remembered under the key."""
+        self._names[key] = name = f"{stem}{len(self._names)}"
+        return name
+
+    def add(self, function: Function) -> None:
+        """Append a finished function."""
+        self.functions.append(function.text)
+
+    def text(self) -> str:
+        """The whole module."""
+        integers = [f"declare i64 @llvm.{kind}.i64(i64, i64)" for kind in ("smin", "smax")]
+        attributes = [
+            'attributes #0 = { nounwind "prefer-vector-width"="512" }',
+            'attributes #1 = { noinline nounwind "prefer-vector-width"="512" }',
+        ]
+        declared = [d for d in self._declared if d not in integers]
+        return "\n".join([*integers, *declared, *attributes, *self.functions]) + "\n"
+
+
+def _literal(value: Value | int) -> int | None:
+    if isinstance(value, int):
+        return value
+    return None if value.startswith("%") else int(value)

@@ -1,0 +1,101 @@
+"""IR text to callable addresses: compiled once, kept on disk, shared within the process."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+from weakref import WeakValueDictionary
+
+from graphc.backends.native import cache
+from graphc.backends.native.target import LLVM, Target, bindings, machine
+
+_loaded: WeakValueDictionary[tuple[str, tuple[str, ...]], Library] = WeakValueDictionary()
+_numbers = itertools.count()
+
+
+class Library:
+    """Functions in memory.  Their addresses are good for as long as this object lives."""
+
+    def __init__(self, tracker: Any, symbols: Sequence[str]) -> None:
+        self._tracker = tracker
+        self._addresses: dict[str, int] = {symbol: tracker[symbol] for symbol in symbols}
+
+    def __del__(self, lock: Any = LLVM, ending: Callable[[], bool] = sys.is_finalizing) -> None:
+        """Give the memory back; at the very end threads may still be running in it."""
+        if not ending():
+            with lock:
+                self._tracker.close()
+
+    def address(self, symbol: str) -> int:
+        """Where a function starts.  Raises KeyError unless it was asked for in `load`."""
+        return self._addresses[symbol]
+
+
+def load(ir: str, symbols: Sequence[str], target: Target) -> Library:
+    """The functions named `symbols` of a module, from this process, from disk, or compiled.
+
+    Any number of threads may load at once; equal modules share one library.  Raises
+    RuntimeError with LLVM's words for text that is no valid module.
+    """
+    key = cache.key(ir, target)
+    with LLVM:
+        library = _loaded.get((key, tuple(symbols)))
+        if library is None:
+            library = _from_disk(key, symbols, target) or _compiled(key, ir, symbols, target)
+            _loaded[key, tuple(symbols)] = library
+        return library
+
+
+def _from_disk(key: str, symbols: Sequence[str], target: Target) -> Library | None:
+    object = cache.read(key)
+    if object is None:
+        return None
+    try:
+        return _linked(object, symbols, target)
+    except RuntimeError:  # whole, and yet not what this LLVM can link
+        return None
+
+
+def _compiled(key: str, ir: str, symbols: Sequence[str], target: Target) -> Library:
+    object = compile(ir, target)
+    library = _linked(object, symbols, target)
+    cache.write(key, object)
+    return library
+
+
+def compile(ir: str, target: Target) -> bytes:
+    """The object file of a module.  Raises RuntimeError for text that is no valid module."""
+    with LLVM:
+        return bytes(machine(target).emit_object(_parsed(ir, target)))
+
+
+def assembly(ir: str, target: Target) -> str:
+    """The instructions of a module as text, to look at."""
+    with LLVM:
+        return str(machine(target).emit_assembly(_parsed(ir, target)))
+
+
+def _parsed(ir: str, target: Target) -> Any:
+    module = bindings().parse_assembly(ir)
+    module.triple = target.triple
+    module.data_layout = str(machine(target).target_data)
+    module.verify()
+    return module
+
+
+def _linked(object: bytes, symbols: Sequence[str], target: Target) -> Library:
+    builder = bindings().JITLibraryBuilder().add_object_img(object).add_current_process()
+    for symbol in symbols:
+        builder.export_symbol(symbol)
+    return Library(builder.link(_session(target), f"library{next(_numbers)}"), symbols)
+
+
+@lru_cache
+def _session(target: Target) -> Any:
+    """The linker.  JITLink, since it gives a library's memory back when that goes."""
+    return bindings().create_lljit_compiler(
+        machine(target), use_jit_link=True, suppress_errors=True
+    )

@@ -1,0 +1,153 @@
+"""Code for `Loop` kernels: one function for each, shared by kernels that differ in names only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from graphc.backends.native.column_loops import emit_columns
+from graphc.backends.native.elements import Elements, Known, Place, memory_types
+from graphc.backends.native.flat_loops import emit_flat, is_flat
+from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.phases import (
+    as_one_column,
+    as_one_row,
+    needed,
+    reductions,
+    stores_at,
+)
+from graphc.backends.native.rest import emit_rest
+from graphc.backends.native.row_loops import emit_rows
+from graphc.backends.native.vectors import Vectors
+from graphc.kernels.body import Body, Store
+from graphc.kernels.kernel import LANES, Loop
+from graphc.tensor_type import Batch, Dim
+
+
+@dataclass(frozen=True)
+class LoopCode:
+    """A generated function: `void @name(ptr for each buffer, i64 %n, i64 %tid, i64 %threads)`."""
+
+    name: str
+    buffers: tuple[str, ...]
+    """The buffers of the kernel in the order of the arguments."""
+
+
+def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCode:
+    """The function of a kernel, added to the module unless it has one like it.
+
+    `pitch` says for buffers of span each how many elements lie between two rows; where it says
+    nothing, rows follow each other.  Threads that call the function with the same arguments and
+    their own `tid` below `threads` compute the kernel together.
+
+    A value that the kernel stores once for each column while threads split its rows, or the
+    other way round, is written by the first thread, which does not wait for the others: such a
+    store must not go to memory that the kernel reads.  The same holds for a single number.
+    """
+    names = tuple(dict.fromkeys((*kernel.body.loads, *kernel.body.written)))
+    place = {name: f"b{number}" for number, name in enumerate(names)}
+    kernel = replace(kernel, body=_renamed(kernel.body, place))
+    pitches = {place[name]: size for name, size in pitch.items() if name in place}
+    key = ("loop", kernel, tuple(sorted(pitches.items())))
+    name = module.known(key)
+    if name is None:
+        name = module.name("loop", key)
+        _emit(module, name, kernel, pitches, [f"%{place[n]}" for n in names])
+    return LoopCode(name, names)
+
+
+def _renamed(body: Body, names: Mapping[str, str]) -> Body:
+    steps = tuple(replace(s, buffer=names[s.buffer]) if s.buffer else s for s in body.steps)
+    return Body(steps, tuple(replace(s, buffer=names[s.buffer]) for s in body.stores))
+
+
+def _emit(
+    module: Module, name: str, kernel: Loop, pitch: Mapping[str, int], buffers: list[Value]
+) -> None:
+    arguments = [("ptr", buffer) for buffer in buffers]
+    arguments += [("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
+    function = Function(name, arguments, attributes="#1")
+    kernel = _simplified(kernel, pitch)
+    elements = _elements(module, function, kernel, pitch)
+    known: Known = {}
+    elements.evaluate(_hoisted(kernel.body), known, Place())
+    stores = _emit_loops(elements, kernel, known)
+    emit_rest(elements, known, stores)
+    function.ret()
+    module.add(function)
+
+
+def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
+    """The loops of the kernel; the stores that remain.
+
+    What is stored once for each row belongs to the loops where each row has one thread.
+    """
+    body = kernel.body
+    mine: tuple[Store, ...] = stores_at(body, "each")
+    if is_flat(kernel, elements):
+        emit_flat(elements, kernel, known)
+    elif _hoists_columns(kernel) or (kernel.axis == "rows" and kernel.split != "rows"):
+        once = stores_at(body, "column") if kernel.split != "rows" else ()
+        emit_columns(elements, kernel, known, once)
+        mine += once
+    else:
+        once = stores_at(body, "row") if kernel.split != "columns" else ()
+        emit_rows(elements, kernel, known, once)
+        mine += once
+    return [store for store in body.stores if store not in mine]
+
+
+def _simplified(kernel: Loop, pitch: Mapping[str, int]) -> Loop:
+    """A single row or column without what makes it special, for the sake of speed."""
+    reduced = {kernel.body.steps[number].value for number in reductions(kernel.body)}
+    assert reduced <= {kernel.axis}, "reductions run along the kernel's axis"
+    assert not reduced or kernel.split in ("none", _across(kernel)), "threads split no reduction"
+    if reduced:
+        return as_one_row(kernel) if kernel.rows == 1 and kernel.axis == "columns" else kernel
+    dense = all(size == 1 for size in pitch.values())
+    if kernel.columns == 1 and dense and kernel.split != "columns" and not _draws(kernel):
+        kernel = as_one_column(kernel)
+    return as_one_row(kernel) if kernel.rows == 1 else kernel
+
+
+def _across(kernel: Loop) -> str:
+    return "rows" if kernel.axis == "columns" else "columns"
+
+
+def _draws(kernel: Loop) -> bool:
+    return any(step.op == "philox" for step in kernel.body.steps)
+
+
+def _elements(
+    module: Module, function: Function, kernel: Loop, pitch: Mapping[str, int]
+) -> Elements:
+    rows, columns = _size(function, kernel.rows), _size(function, kernel.columns)
+    body = kernel.body
+    matrices = [s.buffer for s in body.steps if s.op == "load" and s.span == "each"]
+    matrices += [store.buffer for store in body.stores if store.span == "each"]
+    pitches = {buffer: pitch.get(buffer, columns) for buffer in dict.fromkeys(matrices)}
+    types = memory_types(body)
+    pointers = {buffer: f"%{buffer}" for buffer in types}
+    vectors = Vectors(module, function, LANES)
+    return Elements(function, vectors, body, pointers, types, pitches, rows, columns)
+
+
+def _size(function: Function, dim: Dim) -> Value | int:
+    return function.mul("%n", dim.factor) if isinstance(dim, Batch) else dim
+
+
+def _hoisted(body: Body) -> list[int]:
+    """The steps of span one that something needs."""
+    roots = [store.step for store in body.stores]
+    roots += [body.steps[number].args[0] for number in reductions(body)]
+    return [number for number in needed(body, roots) if body.steps[number].span == "one"]
+
+
+def _hoists_columns(kernel: Loop) -> bool:
+    """Whether rows are best taken within blocks of columns: something is computed once a column.
+
+    Only without reductions, where the order is free.
+    """
+    body = kernel.body
+    computed = any(s.span == "column" and s.op not in ("load", "index") for s in body.steps)
+    return computed and not reductions(body) and kernel.rows != 1

@@ -1,0 +1,214 @@
+"""exp, log, tanh, sigmoid and erf of float vectors.
+
+Bounds are in units in the last place (ulp) of the result, against the exact value.  NaN gives
+NaN.  An operand or result too small for a normal float may count as 0: kernels run with
+denormals off.  Every fused multiply-add is asked for as such, so all machines give the same
+bits.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.backends.native import coefficients
+from graphc.backends.native.ir import Value
+from graphc.backends.native.registers import Registers
+
+
+@dataclass(frozen=True)
+class _Format:
+    """A float format, and what depends on it."""
+
+    integer: str
+    """The integer dtype of the same size."""
+    mantissa: int
+    """Bits after the point."""
+    bias: int
+    """The exponent field of 1."""
+    ln2_high: float
+    ln2_low: float
+    """ln(2) is the sum of the two."""
+    largest_exp: float
+    """e to this is infinite, and 2**bias of it is not far away."""
+    smallest_exp: float
+    """e to this is 0: below it the power of two would leave its field."""
+    smallest: float
+    """The smallest normal number."""
+    largest_tanh: float
+    largest_erf: float
+    """From here on the result is 1."""
+
+    @property
+    def anchor(self) -> float:
+        """A number whose last bit is worth 1: adding it rounds to an integer."""
+        return 1.5 * 2.0**self.mantissa
+
+    def bits(self, number: float) -> int:
+        """The number as it is stored."""
+        codes = ("<f", "<i") if self.mantissa == 23 else ("<d", "<q")
+        integer: int = struct.unpack(codes[1], struct.pack(codes[0], number))[0]
+        return integer
+
+
+_FORMATS = {
+    "float32": _Format(
+        integer="int32",
+        mantissa=23,
+        bias=127,
+        ln2_high=0.693147182464599609375,
+        ln2_low=-1.90465429995776788e-9,
+        largest_exp=89.0,
+        smallest_exp=-87.5,
+        smallest=2.0**-126,
+        largest_tanh=9.5,
+        largest_erf=4.0,
+    ),
+    "float64": _Format(
+        integer="int64",
+        mantissa=52,
+        bias=1023,
+        ln2_high=0.6931471805599453,
+        ln2_low=2.31904681384629962e-17,
+        largest_exp=710.0,
+        smallest_exp=-708.5,
+        smallest=2.0**-1022,
+        largest_tanh=20.0,
+        largest_erf=6.0,
+    ),
+}
+_LOG2_E = 1.4426950408889634
+_ERF_SPLIT = 1.0
+
+
+def exp(v: Registers, x: Value, dtype: str) -> Value:
+    """e to the x, within 1 ulp; 0 where it is below 2**-125.5 (float64: 2**-1021.5)."""
+    form = _FORMATS[dtype]
+    x = v.maximum(v.const(form.smallest_exp, dtype), x, dtype)
+    x = v.minimum(v.const(form.largest_exp, dtype), x, dtype)
+    anchored, r = _reduced(v, x, dtype)
+    # Twice e**r times 2**(n - 1): so n may be one more than the exponent field holds.
+    doubled = [2 * c for c in (*coefficients.EXP[dtype], 1, 1)]
+    return v.mul(_polynomial(v, r, doubled, dtype), _power_of_two(v, anchored, -1, dtype), dtype)
+
+
+def log(v: Registers, x: Value, dtype: str) -> Value:
+    """The natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at denormals.
+
+    x = m * 2**e with m in sqrt(1/2)..sqrt(2), f = m - 1, s = f / (2 + f), and
+    ln(m) = f - (f**2 / 2 - s * (f**2 / 2 + s**2 * LOG(s**2))), as fdlibm sums it.
+    """
+    form = _FORMATS[dtype]
+    m, exponent = _split(v, x, dtype)
+    one, two, half = (v.const(c, dtype) for c in (1, 2, 0.5))
+    f = v.sub(m, one, dtype)
+    s = v.div(f, v.add(f, two, dtype), dtype)
+    z = v.mul(s, s, dtype)
+    rest = v.mul(z, _polynomial(v, z, coefficients.LOG[dtype], dtype), dtype)
+    square = v.mul(v.mul(f, half, dtype), f, dtype)
+    low = v.mul(exponent, v.const(form.ln2_low, dtype), dtype)
+    small = v.fma(s, v.add(square, rest, dtype), low, dtype)
+    mantissa = v.sub(f, v.sub(square, small, dtype), dtype)
+    result = v.fma(exponent, v.const(form.ln2_high, dtype), mantissa, dtype)
+    return _log_edges(v, x, result, dtype)
+
+
+def tanh(v: Registers, x: Value, dtype: str) -> Value:
+    """The hyperbolic tangent, within 3 ulp: (e**2x - 1) / (e**2x + 1) of |x|, signed as x."""
+    form = _FORMATS[dtype]
+    size = v.intrinsic("fabs", (x,), dtype)
+    size = v.minimum(v.const(form.largest_tanh, dtype), size, dtype)
+    above = _exp_less_one(v, v.add(size, size, dtype), dtype)
+    result = v.div(above, v.add(above, v.const(2, dtype), dtype), dtype)
+    return v.intrinsic("copysign", (result, x), dtype)
+
+
+def sigmoid(v: Registers, x: Value, dtype: str) -> Value:
+    """1 / (1 + e to the -x), within 3 ulp."""
+    one = v.const(1, dtype)
+    e = exp(v, v.function.value(f"fneg {v.type(dtype)} {x}"), dtype)
+    return v.div(one, v.add(one, e, dtype), dtype)
+
+
+def erf(v: Registers, x: Value, dtype: str) -> Value:
+    """The error function, within 2 ulp: x + x * ERF(x**2), and from 1 on
+    1 - e**(-x**2) * ERFCX((x - 2) / (x + 2)) of |x|, signed as x."""
+    form = _FORMATS[dtype]
+    size = v.intrinsic("fabs", (x,), dtype)
+    t = v.minimum(v.const(form.largest_erf, dtype), size, dtype)
+    square = v.mul(t, t, dtype)
+    near = _polynomial(v, square, coefficients.ERF[dtype], dtype)
+    near = v.fma(t, near, t, dtype)
+    two, one = v.const(2, dtype), v.const(1, dtype)
+    u = v.div(v.sub(t, two, dtype), v.add(t, two, dtype), dtype)
+    minus = v.function.value(f"fneg {v.type(dtype)} {square}")
+    scaled = _polynomial(v, u, coefficients.ERFCX[dtype], dtype)
+    far = v.sub(one, v.mul(exp(v, minus, dtype), scaled, dtype), dtype)
+    inside = v.compare("less", t, v.const(_ERF_SPLIT, dtype), dtype)
+    return v.intrinsic("copysign", (v.select(inside, near, far, dtype), x), dtype)
+
+
+def _exp_less_one(v: Registers, x: Value, dtype: str) -> Value:
+    """e to the x, less 1, for x from 0 up to where e to the x is finite.
+
+    q = e**r - 1 is small where r is, so 2**n * q + (2**n - 1) keeps its digits at n = 0.
+    """
+    anchored, r = _reduced(v, x, dtype)
+    q = v.fma(v.mul(r, r, dtype), _polynomial(v, r, coefficients.EXP[dtype], dtype), r, dtype)
+    scale = _power_of_two(v, anchored, 0, dtype)
+    return v.fma(scale, q, v.sub(scale, v.const(1, dtype), dtype), dtype)
+
+
+def _reduced(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
+    """n + anchor and r, where x = n * ln(2) + r and |r| <= ln(2) / 2 or little more."""
+    form = _FORMATS[dtype]
+    anchor = v.const(form.anchor, dtype)
+    anchored = v.fma(x, v.const(_LOG2_E, dtype), anchor, dtype)
+    n = v.sub(anchored, anchor, dtype)
+    r = v.fma(n, v.const(-form.ln2_high, dtype), x, dtype)
+    return anchored, v.fma(n, v.const(-form.ln2_low, dtype), r, dtype)
+
+
+def _power_of_two(v: Registers, anchored: Value, more: int, dtype: str) -> Value:
+    """2**(n + more), from n + anchor: n stands in the last bits, move it to the exponent."""
+    form = _FORMATS[dtype]
+    bits = v.bits(anchored, dtype, form.integer)
+    shift = v.const(form.mantissa, form.integer)
+    moved = v.binary("shl", bits, shift, form.integer)
+    start = v.const((form.bias + more) << form.mantissa, form.integer)
+    return v.bits(v.add(moved, start, form.integer), form.integer, dtype)
+
+
+def _split(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
+    """m and e, both floats, where x = m * 2**e and m lies in sqrt(1/2)..sqrt(2)."""
+    form = _FORMATS[dtype]
+    integer, shift = form.integer, v.const(form.mantissa, form.integer)
+    bits = v.bits(x, dtype, integer)
+    above = v.sub(bits, v.const(form.bits(0.5**0.5), integer), integer)
+    exponent = v.binary("ashr", above, shift, integer)
+    mantissa = v.sub(bits, v.binary("shl", exponent, shift, integer), integer)
+    # Added to the last bits of the anchor, an integer becomes a float on machines without the
+    # conversion too.
+    anchored = v.add(exponent, v.const(form.bits(form.anchor), integer), integer)
+    e = v.sub(v.bits(anchored, integer, dtype), v.const(form.anchor, dtype), dtype)
+    return v.bits(mantissa, integer, dtype), e
+
+
+def _log_edges(v: Registers, x: Value, result: Value, dtype: str) -> Value:
+    """The logarithm at infinity and NaN, at 0, and below."""
+    infinity = float("inf")
+    finite = v.compare("less", x, v.const(infinity, dtype), dtype)
+    result = v.select(finite, result, x, dtype)
+    tiny = v.compare("less", x, v.const(_FORMATS[dtype].smallest, dtype), dtype)
+    result = v.select(tiny, v.const(-infinity, dtype), result, dtype)
+    below = v.compare("less", x, v.const(0, dtype), dtype)
+    return v.select(below, v.const(float("nan"), dtype), result, dtype)
+
+
+def _polynomial(v: Registers, x: Value, powers: Sequence[float], dtype: str) -> Value:
+    """The polynomial of x with these coefficients, highest power first, by Horner's rule."""
+    result = v.const(powers[0], dtype)
+    for coefficient in powers[1:]:
+        result = v.fma(result, x, v.const(coefficient, dtype), dtype)
+    return result

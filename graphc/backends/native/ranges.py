@@ -1,0 +1,121 @@
+"""Ranges that threads share, and passes over columns in blocks of vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.vectors import Vectors
+from graphc.kernels.body import Body
+from graphc.kernels.kernel import LANES, Split
+
+BLOCK = 64
+"""Columns that threads split at, and that one call of Philox serves."""
+
+Masks = Sequence[Value | None]
+"""For each vector of a block the lanes that exist; None if all do."""
+Carried = Sequence[tuple[str, Value]]
+Visit = Callable[[Value | int, Masks, list[Value]], Sequence[Value]]
+"""Code for a block: its first column, its masks, the carried values before and after."""
+
+
+def share(function: Function, count: Value | int, unit: int) -> tuple[Value, Value]:
+    """What a thread takes of `count` items that are split at multiples of `unit`."""
+    units = _divided(function, function.add(count, unit - 1), unit)
+    ends = []
+    for thread in ("%tid", function.add("%tid", 1)):
+        part = function.value(f"udiv i64 {function.mul(thread, units)}, %threads")
+        ends.append(function.mul(part, unit))
+    return ends[0], function.smaller(ends[1], count)
+
+
+def alone(function: Function, body: Callable[[], None]) -> None:
+    """Code that only the first thread runs."""
+    function.when(function.value("icmp eq i64 %tid, 0"), body)
+
+
+def own(
+    function: Function, count: Value | int, unit: int, split: bool
+) -> tuple[Value | int, Value | int]:
+    """The range of a dimension of `count` that a thread runs: its share, or all of it."""
+    return share(function, count, unit) if split else (0, count)
+
+
+def in_thread(function: Function, split: Split, body: Callable[[], None]) -> None:
+    """Run by the first thread alone if nothing is split."""
+    if split == "none":
+        alone(function, body)
+    else:
+        body()
+
+
+def block_size(body: Body) -> int:
+    """The columns of a block: what a call of Philox serves, or one vector.
+
+    Loops over single vectors are as fast as unrolled ones: the processor overlaps them.
+    """
+    return BLOCK if any(step.op == "philox" for step in body.steps) else LANES
+
+
+def blocks(
+    vectors: Vectors,
+    start: Value | int,
+    end: Value | int,
+    visit: Visit,
+    carried: Carried = (),
+    *,
+    size: int = LANES,
+    unit: int = 1,
+) -> list[Value]:
+    """Visit the columns from `start` to `end` in blocks of `size`; the carried values at the end.
+
+    The last block has masks, and no vectors at all behind an `end` that is known.  `unit`
+    divides both `start` and `end`.
+    """
+    function = vectors.function
+    if isinstance(start, int) and isinstance(end, int):
+        return _static_blocks(vectors, start, end, visit, carried, size)
+    inner: Masks = [None] * (size // LANES)
+    even = unit % size == 0
+    rest = 0 if even else function.value(f"and i64 {function.sub(end, start)}, {size - 1}")
+    full = function.sub(end, rest)
+    values = function.loop(start, full, size, lambda c, v: visit(c, inner, v), carried)
+    if even:
+        return values
+
+    def last(column: Value, values: list[Value]) -> Sequence[Value]:
+        left = function.sub(end, column)
+        masks = [vectors.mask_below(function.sub(left, lane)) for lane in range(0, size, LANES)]
+        return visit(column, masks, values)
+
+    types = [type for type, _ in carried]
+    return function.loop(full, end, size, last, list(zip(types, values, strict=True)))
+
+
+def _static_blocks(
+    vectors: Vectors, start: int, end: int, visit: Visit, carried: Carried, size: int
+) -> list[Value]:
+    full = start + (end - start) // size * size
+    inner = static_masks(vectors, size)
+    values = [value for _, value in carried]
+    if full - start == size:
+        values = list(visit(start, inner, values))
+    elif full > start:
+        values = vectors.function.loop(start, full, size, lambda c, v: visit(c, inner, v), carried)
+    if full < end:
+        values = list(visit(full, static_masks(vectors, end - full), values))
+    return values
+
+
+def static_masks(vectors: Vectors, columns: int) -> list[Value | None]:
+    """The masks of a block of so many columns."""
+    masks: list[Value | None] = [None] * (columns // LANES)
+    if columns % LANES:
+        masks.append(vectors.mask_below(columns % LANES))
+    return masks
+
+
+def _divided(function: Function, count: Value | int, unit: int) -> Value | int:
+    if isinstance(count, int) or not count.startswith("%"):
+        return int(count) // unit
+    return function.value(f"udiv i64 {count}, {unit}")

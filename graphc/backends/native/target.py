@@ -1,0 +1,175 @@
+"""The machine that native code is made for: its instructions, and the width of its vectors."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from graphc.errors import GraphError
+
+OLDEST_LLVMLITE = (0, 45)
+WIDTHS = (512, 256, 128)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What code is generated for; equal targets share compiled objects."""
+
+    triple: str
+    cpu: str
+    features: str
+    """Every feature that LLVM knows of, switched on or off: "+avx,-avx512f,..."."""
+    bits: int
+    """The width of a vector register: 512, 256 or 128."""
+
+    @property
+    def arm(self) -> bool:
+        """Whether this is a 64-bit ARM; otherwise it is an x86-64."""
+        return self.triple.startswith(("aarch64", "arm64"))
+
+    @property
+    def apple(self) -> bool:
+        """Whether the system is macOS; otherwise it is Linux."""
+        return "apple" in self.triple
+
+
+def available() -> str | None:
+    """None where native code can be made, else the reason why not, in a few words."""
+    try:
+        llvm = bindings()
+    except (ImportError, OSError, RuntimeError):
+        return "llvmlite is missing"
+    if _llvmlite_version() < OLDEST_LLVMLITE:
+        return "llvmlite is older than " + ".".join(map(str, OLDEST_LLVMLITE))
+    if sys.platform not in ("linux", "darwin"):
+        return f"no native code on {platform.system() or sys.platform} yet"
+    if sys.maxsize < 2**32:
+        return "Python is not a 64-bit program"
+    with LLVM:
+        return _unfit(llvm.get_process_triple(), llvm.get_host_cpu_features())
+
+
+def _unfit(triple: str, features: Mapping[str, bool]) -> str | None:
+    """Why no code can be made for a processor; None where it can."""
+    machine = triple.split("-")[0]
+    if machine in ("aarch64", "arm64"):
+        return None
+    if machine not in ("x86_64", "amd64"):
+        return f"no native code for {machine} yet"
+    if not (features.get("fma") and features.get("avx")):
+        # Each product of a matrix product would be a call of libm's fma: slower than NumPy.
+        return "the processor has no fused multiply-add"
+    return None
+
+
+def host() -> Target:
+    """This machine, or what GRAPHC_VECTOR_BITS leaves of it.
+
+    Call it where `available()` is None.  Raises GraphError for widths this machine has not.
+    """
+    return _host(os.environ.get("GRAPHC_VECTOR_BITS") or None)
+
+
+@lru_cache
+def _host(asked: str | None) -> Target:
+    llvm = bindings()
+    with LLVM:
+        features = dict(llvm.get_host_cpu_features())
+        triple, cpu = llvm.get_process_triple(), llvm.get_host_cpu_name() or "generic"
+    bits = _narrowed(asked, _width(triple, features))
+    return Target(triple, cpu, _flat(_up_to(bits, features)), bits)
+
+
+def _width(triple: str, features: Mapping[str, bool]) -> int:
+    """The widest vectors of a processor that has these features."""
+    if triple.startswith(("aarch64", "arm64")):
+        return 128
+    if features.get("avx512f") and features.get("avx512vl"):
+        return 512
+    return 256 if features.get("avx2") else 128
+
+
+def _narrowed(asked: str | None, widest: int) -> int:
+    if asked is None:
+        return widest
+    widths = [str(bits) for bits in WIDTHS if bits <= widest]
+    if asked.strip() not in widths:
+        raise GraphError(
+            f"GRAPHC_VECTOR_BITS is {asked!r}, which is no width of this processor's vectors.",
+            hint=f"set it to {' or '.join(widths)}, or unset it",
+        )
+    return int(asked)
+
+
+def _up_to(bits: int, features: Mapping[str, bool]) -> dict[str, bool]:
+    """The features without those of wider vectors.
+
+    At 128 bits AVX itself stays: without it there is no fused multiply-add.
+    """
+    wider = [name for name, width in (("avx512f", 512), ("avx2", 256)) if bits < width]
+    return {name: on and name not in wider for name, on in features.items()}
+
+
+def _flat(features: Mapping[str, bool]) -> str:
+    """What is switched off comes last: that takes with it what builds on it."""
+    order = sorted(features.items(), key=lambda item: (not item[1], item[0]))
+    return ",".join(f"{'+' if on else '-'}{name}" for name, on in order)
+
+
+LLVM = threading.RLock()
+"""Held around all that LLVM does, which works for one thread at a time anyhow."""
+
+# A child of fork must not find LLVM halfway through what another thread was at.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=LLVM.acquire, after_in_parent=LLVM.release, after_in_child=LLVM.release
+    )
+
+
+@lru_cache(maxsize=1)
+def bindings() -> Any:
+    """llvmlite's bindings, ready to make code for this process.
+
+    Raises ImportError, OSError or RuntimeError where they are missing or broken.
+    """
+    with LLVM:
+        import llvmlite.binding as llvm
+
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        llvm.initialize_native_asmparser()  # inline assembly without it ends the whole process
+        return llvm
+
+
+def _llvmlite_version() -> tuple[int, ...]:
+    import llvmlite
+
+    return tuple(map(int, re.findall(r"\d+", llvmlite.__version__)[:2]))
+
+
+@lru_cache
+def machine(target: Target) -> Any:
+    """LLVM's target machine, one a target; to be used by one thread at a time."""
+    return (
+        bindings()
+        .Target.from_triple(target.triple)
+        .create_target_machine(cpu=target.cpu, features=target.features, jit=True, **CODEGEN)
+    )
+
+
+CODEGEN = {"opt": 2, "reloc": "pic", "codemodel": "small"}
+"""How code is generated: opt=1 is 5 % slower code, opt=3 the same as 2."""
+
+
+def compiler_version() -> str:
+    """The versions of llvmlite and LLVM: other ones may generate other code."""
+    import llvmlite
+
+    return f"llvmlite {llvmlite.__version__}, LLVM {bindings().llvm_version_info}"

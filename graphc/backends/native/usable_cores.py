@@ -1,0 +1,102 @@
+"""How many threads a program gets: what was asked for, within what this process may use."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+from graphc.errors import GraphError
+
+VARIABLES = ("GRAPHC_THREADS", "OMP_NUM_THREADS")
+
+
+def thread_count(asked: int | None = None) -> int:
+    """`asked`, or GRAPHC_THREADS, or OMP_NUM_THREADS, or every usable core; never more.
+
+    A child of multiprocessing takes one unless told: its siblings use the other cores.
+    Raises GraphError for what is no positive number.
+    """
+    if asked is None:
+        asked = _from_environment()
+    elif asked < 1:
+        raise GraphError(f"threads is {asked}, but a program runs on at least one thread.")
+    if asked is None:
+        return 1 if _among_siblings() else cores()
+    return min(asked, cores())
+
+
+def cores() -> int:
+    """The cores that this process may keep busy: affinity and control groups both count."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(own or 1, _quota()))
+
+
+@lru_cache
+def _quota() -> int:
+    """The processors' worth of time that the control groups allow."""
+    try:
+        membership = Path("/proc/self/cgroup").read_text()
+    except OSError:  # no Linux
+        return sys.maxsize
+    return quota(membership, Path("/sys/fs/cgroup"))
+
+
+def quota(membership: str, root: Path) -> int:
+    """The smallest quota of a process's groups and of those above them, rounded up.
+
+    `membership` is what the system tells of a process in /proc/self/cgroup; `root` is where
+    the groups are mounted.  Without any quota it is sys.maxsize.
+    """
+    limits = [sys.maxsize]
+    for line in membership.splitlines():
+        _, controllers, group = line.split(":", 2)
+        mounts = ("",) if not controllers else (controllers, *controllers.split(","))
+        for mount in mounts:
+            for folder in _upwards(root / mount, group):
+                limits.append(_allowed(folder, version=1 if controllers else 2))
+    return max(1, min(limits))
+
+
+def _upwards(root: Path, group: str) -> list[Path]:
+    """The folders of a group and of all above it; inside a container some do not show."""
+    parts = [part for part in group.split("/") if part not in ("", "..")]
+    return [root.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
+
+
+def _allowed(folder: Path, version: int) -> int:
+    """The quota of one group: "150000 100000" is 1.5 processors, so 2; "max" or -1 is none."""
+    try:
+        if version == 2:
+            time, period = (folder / "cpu.max").read_text().split()
+        else:
+            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+            time, period = ((folder / name).read_text().strip() for name in files)
+        return -(-int(time) // int(period)) if int(time) > 0 else sys.maxsize
+    except (OSError, ValueError, ZeroDivisionError):
+        return sys.maxsize
+
+
+def _from_environment() -> int | None:
+    for name in VARIABLES:
+        if told := os.environ.get(name, "").strip():
+            return _number(name, told)
+    return None
+
+
+def _number(name: str, told: str) -> int:
+    """OpenMP allows one number for each level of nesting: "4,2"; ours is the first."""
+    first = told.split(",")[0].strip() if name == "OMP_NUM_THREADS" else told
+    if not (first.isascii() and first.isdigit() and int(first)):
+        raise GraphError(
+            f"{name} is {told!r}, which is no number of threads.",
+            hint=f"set it to 1 or more, or unset {name}",
+        )
+    return int(first)
+
+
+def _among_siblings() -> bool:
+    """Whether this is a child of multiprocessing, which then has been imported."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None

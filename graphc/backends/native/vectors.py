@@ -1,0 +1,174 @@
+"""Vectors of elements: memory, lanes, and every scalar function of a kernel's steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphc.backends.native import elementwise
+from graphc.backends.native.ir import Value
+from graphc.backends.native.registers import Registers, element_type
+from graphc.tensor_type import ITEMSIZE
+
+__all__ = ["Vectors", "element_type"]
+
+
+class Vectors(Registers):
+    """What kernels are emitted with; see `Registers` for types, constants and arithmetic."""
+
+    # ------------------------------------------------------------------ memory
+
+    def mask_below(self, count: Value | int) -> Value:
+        """The mask of the lanes whose number is below `count` (i64)."""
+        if not str(count).startswith("%"):
+            bits = ("true" if lane < int(count) else "false" for lane in range(self.lanes))
+            return "<" + ", ".join(f"i1 {bit}" for bit in bits) + ">"
+        # Lanes of 32 bits make half the compares; the count must fit them.
+        fit = self.function.smaller(self.function.larger(count, 0), self.lanes)
+        narrow = self.function.value(f"trunc i64 {fit} to i32")
+        numbers = self.lane_numbers("int32")
+        return self.compare("less", numbers, self.splat(narrow, "int32"), "int32")
+
+    def load(self, pointer: Value, dtype: str, mask: Value | None = None) -> Value:
+        """Consecutive elements; lanes outside the mask are not read, and are 0."""
+        type, align = self._memory_type(dtype), ITEMSIZE[dtype]
+        if mask is None:
+            x = self.function.value(f"load {type}, ptr {pointer}, align {align}")
+        else:
+            masks = self.type("bool")
+            symbol = f"@llvm.masked.load.{self._memory_suffix(dtype)}.p0"
+            self.module.declare(f"declare {type} {symbol}(ptr, i32, {masks}, {type})")
+            x = self.function.value(
+                f"call {type} {symbol}(ptr {pointer}, i32 {align}, {masks} {mask}, "
+                f"{type} zeroinitializer)"
+            )
+        return self.function.value(f"icmp ne {type} {x}, zeroinitializer") if _byte(dtype) else x
+
+    def store(self, x: Value, pointer: Value, dtype: str, mask: Value | None = None) -> None:
+        """Write consecutive elements; lanes outside the mask are not touched."""
+        type, align = self._memory_type(dtype), ITEMSIZE[dtype]
+        if _byte(dtype):
+            x = self.function.value(f"zext {self.type(dtype)} {x} to {type}")
+        if mask is None:
+            self.function.do(f"store {type} {x}, ptr {pointer}, align {align}")
+            return
+        masks = self.type("bool")
+        symbol = f"@llvm.masked.store.{self._memory_suffix(dtype)}.p0"
+        self.module.declare(f"declare void {symbol}({type}, ptr, i32, {masks})")
+        self.function.do(
+            f"call void {symbol}({type} {x}, ptr {pointer}, i32 {align}, {masks} {mask})"
+        )
+
+    def load_splat(self, pointer: Value, dtype: str) -> Value:
+        """One element, in all lanes."""
+        element = element_type(dtype)
+        x = self.function.value(f"load {element}, ptr {pointer}, align {ITEMSIZE[dtype]}")
+        if _byte(dtype):
+            x = self.function.value(f"icmp ne i8 {x}, 0")
+        return self.splat(x, dtype)
+
+    def store_first(self, x: Value, pointer: Value, dtype: str) -> None:
+        """Write lane 0 as one element."""
+        scalar = self.first(x, dtype)
+        if _byte(dtype):
+            scalar = self.function.value(f"zext i1 {scalar} to i8")
+        element = element_type(dtype)
+        self.function.do(f"store {element} {scalar}, ptr {pointer}, align {ITEMSIZE[dtype]}")
+
+    def _memory_type(self, dtype: str) -> str:
+        return f"<{self.lanes} x {element_type(dtype)}>"
+
+    def _memory_suffix(self, dtype: str) -> str:
+        return f"v{self.lanes}i8" if _byte(dtype) else self.mangled(dtype)
+
+    # ------------------------------------------------------------------ across lanes
+
+    def first(self, x: Value, dtype: str) -> Value:
+        """Lane 0, a scalar."""
+        return self.function.value(f"extractelement {self.type(dtype)} {x}, i64 0")
+
+    def sum(self, x: Value, dtype: str) -> Value:
+        """The sum of the lanes, a scalar: lane l with l + lanes/2, then halves of the halves."""
+        return self._reduced(x, dtype, lambda half, a, b: half.add(a, b, dtype))
+
+    def max(self, x: Value, dtype: str) -> Value:
+        """The largest lane, a scalar; NaN where there is one."""
+        return self._reduced(x, dtype, lambda half, a, b: half.maximum(a, b, dtype))
+
+    def _reduced(
+        self, x: Value, dtype: str, join: Callable[[Vectors, Value, Value], Value]
+    ) -> Value:
+        if self.lanes == 1:
+            return self.first(x, dtype)
+        middle = self.lanes // 2
+        half = Vectors(self.module, self.function, middle)
+        low = self.shuffle(x, "poison", range(middle), dtype)
+        high = self.shuffle(x, "poison", range(middle, self.lanes), dtype)
+        return half._reduced(join(half, low, high), dtype, join)
+
+    def shuffle(self, a: Value, b: Value, lanes: Sequence[int], dtype: str) -> Value:
+        """Chosen lanes of `a`, and of `b` numbered after those of `a`."""
+        type, indices = self.type(dtype), ", ".join(f"i32 {lane}" for lane in lanes)
+        return self.function.value(
+            f"shufflevector {type} {a}, {type} {b}, <{len(lanes)} x i32> <{indices}>"
+        )
+
+    def transpose(self, rows: Sequence[Value], dtype: str) -> list[Value]:
+        """The columns of a square of `lanes` rows, by log2(lanes) stages of shuffles."""
+        rows = list(rows)
+        block = 4 if ITEMSIZE[dtype] == 4 and self.lanes >= 4 else 1
+        distance = self.lanes // 2
+        while distance >= block:
+            rows = self._exchanged(rows, distance, dtype)
+            distance //= 2
+        return self._blocks_of_four(rows, dtype) if block == 4 else rows
+
+    def _exchanged(self, rows: list[Value], distance: int, dtype: str) -> list[Value]:
+        """Transpose each square of 2 x 2 blocks of `distance` lanes, blocks taken whole."""
+        upper, lower = [], []
+        for lane in range(self.lanes):
+            odd = lane & distance
+            upper.append(lane if not odd else self.lanes + lane - distance)
+            lower.append(lane + distance if not odd else self.lanes + lane)
+        result = list(rows)
+        for i in (i for i in range(self.lanes) if not i & distance):
+            a, b = rows[i], rows[i + distance]
+            result[i] = self.shuffle(a, b, upper, dtype)
+            result[i + distance] = self.shuffle(a, b, lower, dtype)
+        return result
+
+    def _blocks_of_four(self, rows: list[Value], dtype: str) -> list[Value]:
+        """Transpose each block of 4 x 4 with the unpack instructions of x86."""
+
+        def blocks(*lanes: int) -> list[int]:
+            return [
+                base + lane % 4 + (self.lanes if lane >= 4 else 0)
+                for base in range(0, self.lanes, 4)
+                for lane in lanes
+            ]
+
+        low, high = blocks(0, 4, 1, 5), blocks(2, 6, 3, 7)
+        left, right = blocks(0, 1, 4, 5), blocks(2, 3, 6, 7)
+        result: list[Value] = []
+        for i in range(0, self.lanes, 4):
+            a, b, c, d = rows[i : i + 4]
+            for half in (low, high):
+                upper, lower = self.shuffle(a, b, half, dtype), self.shuffle(c, d, half, dtype)
+                result += [self.shuffle(upper, lower, side, dtype) for side in (left, right)]
+        return result
+
+    # ------------------------------------------------------------------ scalar functions
+
+    def apply(
+        self, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
+    ) -> Value:
+        """A function of `graphc.kernels.functions.FUNCTIONS`: arguments, their dtypes, the
+        dtype of the result."""
+        return elementwise.apply(self, function, args, dtypes, dtype)
+
+    def power(self, x: Value, exponent: float, dtype: str) -> Value:
+        """x to a constant exponent, by products and roots where they say it."""
+        return elementwise.power(self, x, exponent, dtype)
+
+
+def _byte(dtype: str) -> bool:
+    return dtype == "bool"

@@ -1,0 +1,143 @@
+"""`graphc bench`: how fast a model runs, where its time goes, and how far that is from the peak."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from statistics import median
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from graphc.backends.choice import BACKENDS
+from graphc.cli.arguments import add_model, add_optimizer, optimizer, positive
+from graphc.cli.check import random_feeds
+from graphc.cli.model import load_model
+from graphc.compiler import compile
+from graphc.errors import GraphError
+from graphc.executor import Executor
+from graphc.graph import Graph
+from graphc.plan import Plan
+from graphc.profile.cost import program_cost
+from graphc.profile.peak import Peak, how, measure_peak
+from graphc.profile.table import lines_of, table
+from graphc.profile.times import Instructions, program_name
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+TURN_SECONDS = 0.05
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser(
+        "bench",
+        help="time a model",
+        description="Time a training step, or inference for a net without loss, on each backend "
+        "in turns; then each instruction: its share, its operations and bytes, and how near they "
+        "come to the measured peak of this machine.",
+    )
+    add_model(parser)
+    add = parser.add_argument
+    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    add("--threads", type=positive, help="of the native backend (default: all cores)")
+    add("--rounds", type=positive, default=15, help="turns of each backend (default: 15)")
+    add("--backend", choices=BACKENDS, help="whose instructions (default: the faster one)")
+    add_optimizer(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, and print both tables."""
+    plans = _plans(args, load_model(args.model).graph)
+    chosen = args.backend or next(iter(plans))
+    if chosen not in plans:
+        raise GraphError(f"there is no {chosen} backend here", hint="leave --backend out")
+    feeds = random_feeds(next(iter(plans.values())), args.batch)
+    name = program_name(plans[chosen])
+    instructions = Instructions(plans[chosen], name, feeds, args.batch)
+    sides = {backend: _call(plan, feeds) for backend, plan in plans.items()}
+    times = _in_turns(sides, instructions, args.rounds)
+    peak = measure_peak(_threads(plans[chosen], chosen))
+    print(_whole(plans, times, name, args.batch, peak))
+    print(f"\neach instruction of {name!r} on {chosen}, called by itself:\n")
+    print(table(lines_of(instructions.program, instructions.medians, args.batch), peak))
+    return 0
+
+
+def _plans(args: argparse.Namespace, graph: Graph) -> dict[str, Plan]:
+    """A plan for each backend that can be had, native first."""
+    name = args.optimizer or ("momentum" if graph.losses else None)
+    rule = optimizer(name, None) if name else None
+    plans = {}
+    for backend in BACKENDS:
+        try:
+            plans[backend] = compile(
+                graph, batch=args.batch, optimizer=rule, backend=backend, threads=args.threads
+            )
+        except GraphError as error:
+            if backend == "numpy" or not error.sentence.startswith("there is no native backend"):
+                raise
+            print(f"{error.sentence}\n")
+    return plans
+
+
+def _call(plan: Plan, feeds: Mapping[str, Any]) -> Callable[[], object]:
+    """A step on these feeds or, without an optimizer, inference."""
+    ex = Executor(plan)
+    if plan.optimizer is not None:
+        return lambda: ex.step(feeds)
+    return lambda: ex.forward(feeds, copy=False)
+
+
+def _in_turns(
+    sides: Mapping[str, Callable[[], object]], instructions: Instructions, rounds: int
+) -> dict[str, float]:
+    """Seconds of a call of each side, the median over rounds; instructions take their turn."""
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, call in sides.items():
+            found[name].append(_turn(call))
+        instructions.run(TURN_SECONDS)
+    return {name: median(times) for name, times in found.items()}
+
+
+def _turn(call: Callable[[], object]) -> float:
+    call()
+    found: list[float] = []
+    start = last = perf_counter()
+    while last - start < TURN_SECONDS:
+        call()
+        now = perf_counter()
+        found.append(now - last)
+        last = now
+    return median(found)
+
+
+def _threads(plan: Plan, backend: str) -> int:
+    """What the peak is measured with: the threads of the plan, or every core for NumPy."""
+    from graphc.backends.native.usable_cores import thread_count
+
+    return thread_count(plan.recipe.threads if backend == "native" else None)
+
+
+def _whole(
+    plans: Mapping[str, Plan], times: Mapping[str, float], name: str, n: int, peak: Peak
+) -> str:
+    """The whole program on each backend beside the least time that its products need."""
+    plan = next(iter(plans.values()))
+    work = program_cost(plan.programs[name], n)
+    bound = work.products / peak.flops
+    threads = f"{peak.threads} thread{'s' if peak.threads > 1 else ''}"
+    lines = [
+        f"{name!r} of {plan.declared.name!r} at {n} rows: {work.flops / 1e6:.2f} MFLOP, "
+        f"{work.products / 1e6:.2f} of them in matrix products",
+        f"peak of {threads}: {peak.flops / 1e9:.0f} GFLOP/s ({how()}), "
+        f"{peak.bytes / 1e9:.0f} GB/s; the products take {bound * 1e6:.1f} us at least",
+    ]
+    for backend, seconds in times.items():
+        ratio = f", {seconds / bound:.2f} of the bound" if bound else ""
+        lines.append(f"  {backend:<6} {seconds * 1e6:>10.1f} us{ratio}")
+    if len(times) == len(BACKENDS):
+        lines.append(f"native is {times['numpy'] / times['native']:.2f} times as fast as numpy")
+    return "\n".join(lines)

@@ -1,0 +1,119 @@
+"""Where the buffers of fused kernels live: as elsewhere, but lives are counted in epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphc.kernels.barriers import ALL, Barriers, Region, accesses
+from graphc.kernels.kernel import Gemm
+from graphc.plan import Instr
+from graphc.program import Assignment, Slot
+from graphc.schedule import Schedule
+from graphc.tensor_type import TensorType
+
+
+class KernelAssignment(Assignment):
+    """Buffers of a program whose kernels are shared by threads.
+
+    Two buffers have the same bytes only if a barrier lies between their lives, or if each
+    thread writes of the one the very bytes that it alone touched of the other.
+    """
+
+    backend = "native"
+
+    def _arrange(self, order: Schedule) -> tuple[list[Instr], list[tuple[str, ...]]]:
+        """The instructions with barriers between; none are merged."""
+
+        def memory(name: str) -> str:
+            root = self.low.root(name)
+            return order.in_place.get(root, root)
+
+        arranged = Barriers(self.low.instrs, self.low.border, memory)
+        self.low.border = arranged.border
+        self.epochs = arranged.epochs
+        self._regions: dict[tuple[int, str], set[Region]] = {}
+        for instr, epoch in zip(arranged.instrs, arranged.epochs, strict=True):
+            for name, region in self._touched(instr):
+                self._regions.setdefault((epoch, name), set()).add(region)
+        return arranged.instrs, []
+
+    def _touched(self, instr: Instr) -> Iterator[tuple[str, Region]]:
+        if instr.body is not None:
+            for access in accesses(instr.body):
+                yield self.low.root(access.buffer), access.region
+        else:
+            for name in (*instr.ins, *instr.outs, *instr.scratch):
+                yield self.low.root(name), ALL
+
+    def _time(self, i: int) -> int:
+        """The epoch of an instruction, or of the end."""
+        if i < len(self.epochs):
+            return self.epochs[i] if i >= 0 else i
+        return self.epochs[-1] + 1 if self.epochs else 0
+
+    def _share(self) -> list[Slot | None]:
+        slots: list[Slot | None] = [None] * len(self.types)
+        self._held: dict[str, list[str]] = {}
+        free: dict[TensorType, list[Slot]] = {}
+        for i, instr in enumerate(self.instrs):
+            if i and self.epochs[i] != self.epochs[i - 1]:
+                free = {}
+            for name in instr.scratch:
+                if name in self.low.scratches:
+                    slots[self.root[name]] = self._new_slot(self.root[name], i)
+            for name in instr.outs:
+                self._give_slot(name, instr, i, slots, free)
+            for name in (*instr.ins, *instr.outs):
+                slot = slots[self.root[name]]
+                if slot is not None and slot.last == i:
+                    free.setdefault(slot.type, []).append(slot)
+        return slots
+
+    def _give_slot(
+        self,
+        name: str,
+        instr: Instr,
+        i: int,
+        slots: list[Slot | None],
+        free: dict[TensorType, list[Slot]],
+    ) -> None:
+        number = self.root[name]
+        if self.spaces[number] is not None or slots[number] is not None:
+            return  # a value joined of several has its slot from the first of them on
+        slot = None
+        if instr.body is None:
+            slot = self._dying_operand(instr, number, i, slots, ())
+        else:
+            dying = [slots[self.root[operand]] for operand in _read_in_place(instr)]
+            candidates = [s for s in dying if s is not None and s.last == i]
+            candidates += reversed(free.get(self.types[number], []))
+            epoch = self.epochs[i]
+            slot = next((s for s in candidates if self._is_private(s, number, epoch)), None)
+        if slot is None:
+            slot = self._new_slot(number, i)
+        elif slot in free.get(slot.type, ()):
+            free[slot.type].remove(slot)
+        self._held.setdefault(slot.key, []).append(name)
+        slot.last = max(self.last[number], slot.last)
+        slots[number] = slot
+
+    def _is_private(self, slot: Slot, number: int, epoch: int) -> bool:
+        """Whether each thread touches the same part of a slot and of a buffer in this epoch."""
+        if slot.type != self.types[number]:
+            return False
+        names = (*self._held.get(slot.key, ()), self.names[number])
+        regions = set().union(*(self._regions.get((epoch, name), set()) for name in names))
+        return len(regions) == 1 and ALL not in regions
+
+
+def _read_in_place(instr: Instr) -> list[str]:
+    """The operands that are read only at the element that is written afterwards."""
+    assert instr.body is not None
+    spans: dict[str, set[str]] = {}
+    for step in instr.body.body.steps:
+        if step.op == "load":
+            spans.setdefault(step.buffer, set()).add(step.span)
+    if isinstance(instr.body, Gemm):
+        for factor in (instr.body.a, instr.body.b):
+            spans.setdefault(factor, set()).add("factor")
+    return [name for name, found in spans.items() if found == {"each"}]

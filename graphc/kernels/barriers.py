@@ -1,0 +1,160 @@
+"""Where threads must wait for each other, and the epochs that this makes.
+
+Within an epoch threads run ahead of each other.  Two kernels of one epoch may touch the same
+memory only where each thread touches its own part of it in both: the same rows, or the same
+columns.  Kernels whose results nothing waits for are moved to the epoch after, rather than
+cost a barrier of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+from graphc.kernels.body import Span
+from graphc.kernels.kernel import Gemm, Kernel, Loop
+from graphc.plan import Instr
+from graphc.tensor_type import Dim
+
+BARRIER = Instr("barrier", "barrier", None, (), (), (), "")
+"""All threads wait for each other."""
+
+
+class Region(NamedTuple):
+    """The part of a buffer that a thread touches: its rows, its columns, or anything."""
+
+    kind: str
+    size: Dim = 0
+    owner: int = 0
+
+
+ALL = Region("all")
+FIRST = Region("first thread")
+
+
+class Access(NamedTuple):
+    """One buffer that a kernel reads or writes."""
+
+    buffer: str
+    writes: bool
+    region: Region
+
+
+def accesses(kernel: Kernel) -> Iterator[Access]:
+    """What each thread touches of the buffers of a kernel."""
+    if isinstance(kernel, Gemm):
+        rows = kernel.split == "rows" and not kernel.trans_a
+        yield Access(kernel.a, False, Region("rows", kernel.m) if rows else ALL)
+        yield Access(kernel.b, False, ALL)
+    for step in kernel.body.steps:
+        if step.op == "load":
+            yield Access(step.buffer, False, region(kernel, step.span))
+    for store in kernel.body.stores:
+        yield Access(store.buffer, True, region(kernel, store.span))
+
+
+def region(kernel: Kernel, span: Span) -> Region:
+    """The part of a buffer of that span that a thread touches."""
+    if kernel.split == "none":
+        return FIRST
+    if kernel.split == "rows":
+        rows = kernel.rows if isinstance(kernel, Loop) else kernel.m
+        return Region("rows", rows) if span in ("each", "row") else ALL
+    if span not in ("each", "column"):
+        return ALL
+    if isinstance(kernel, Gemm):
+        return Region("panels", kernel.n, id(kernel))
+    return Region(f"columns along {kernel.axis}", kernel.columns)
+
+
+class Barriers:
+    """Instructions with barriers between; `epochs` has the epoch of each instruction."""
+
+    def __init__(
+        self, instrs: Sequence[Instr], border: int, memory: Callable[[str], str]
+    ) -> None:
+        self.instrs: list[Instr] = []
+        self.epochs: list[int] = []
+        self.border = len(instrs)
+        self._memory = memory
+        self._epoch = 0
+        self._touched: dict[str, set[tuple[bool, Region]]] = {}
+        self._late: list[Instr] = []
+        self._last_reader = self._readers(instrs)
+        for i, instr in enumerate(instrs):
+            if i == border:
+                self._end_of_forward()
+            self._add(i, instr)
+        self._flush()
+        if border >= len(instrs):
+            self.border = len(self.instrs)
+
+    def _readers(self, instrs: Sequence[Instr]) -> dict[str, int]:
+        return {self._memory(name): i for i, instr in enumerate(instrs) for name in instr.ins}
+
+    def _end_of_forward(self) -> None:
+        self._flush()
+        self._next_epoch()
+        self.border = len(self.instrs)
+
+    def _add(self, i: int, instr: Instr) -> None:
+        if instr.body is None:
+            self._flush()
+            self._next_epoch()
+            self._emit(instr)
+            self._next_epoch()
+            return
+        if self._late and self._touches_late(instr):
+            self._flush()
+        if self._conflicts(instr):
+            if self._may_wait(i, instr):
+                self._late.append(instr)
+                return
+            self._barrier()
+        self._emit(instr)
+
+    def _may_wait(self, i: int, instr: Instr) -> bool:
+        return all(self._last_reader.get(self._memory(out), -1) <= i for out in instr.outs)
+
+    def _touches_late(self, instr: Instr) -> bool:
+        written = {self._memory(out) for late in self._late for out in late.outs}
+        read = {self._memory(name) for late in self._late for name in late.ins}
+        mine = {self._memory(name) for name in instr.ins}
+        outs = {self._memory(out) for out in instr.outs}
+        return bool(written & (mine | outs) or read & outs)
+
+    def _conflicts(self, instr: Instr) -> bool:
+        assert instr.body is not None
+        for access in accesses(instr.body):
+            for writes, region in self._touched.get(self._memory(access.buffer), ()):
+                both = writes or access.writes
+                if both and (region != access.region or region.kind == "all"):
+                    return True
+        return False
+
+    def _emit(self, instr: Instr) -> None:
+        self.instrs.append(instr)
+        self.epochs.append(self._epoch)
+        if instr.body is not None:
+            for access in accesses(instr.body):
+                known = self._touched.setdefault(self._memory(access.buffer), set())
+                known.add((access.writes, access.region))
+
+    def _barrier(self) -> None:
+        """Wait, then run what was waiting for it."""
+        self.instrs.append(BARRIER)
+        self.epochs.append(self._epoch)
+        self._next_epoch()
+        late, self._late = self._late, []
+        for instr in late:
+            if self._conflicts(instr):
+                self._barrier()
+            self._emit(instr)
+
+    def _flush(self) -> None:
+        if self._late:
+            self._barrier()
+
+    def _next_epoch(self) -> None:
+        self._epoch += 1
+        self._touched = {}

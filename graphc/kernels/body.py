@@ -1,0 +1,75 @@
+"""What a fused kernel computes for each element: steps in order, then stores.
+
+A kernel runs over rows i and columns j.  Each step yields one value, and its span says on what
+the value depends:
+
+    each     i and j: an element of a matrix
+    row      i alone: one number for each row, such as a label
+    column   j alone: one number for each column, such as a bias
+    one      neither: a scalar, such as a learning rate
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Span = Literal["each", "row", "column", "one"]
+Axis = Literal["rows", "columns"]
+
+Attribute = int | float | bool | str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One value: `op` of earlier steps, by their numbers.
+
+    Besides the scalar functions (see `graphc.kernels.functions`) the ops are
+
+        load      the element of `buffer` at (i, j), (i), (j) or () by the span
+        const     the number `value`
+        index     the number of the row (span row) or column (span column), int64
+        size      the number of rows or columns that the kernel runs over, by `value`
+                  ("rows", "columns"), or that many times the rows of the batch (a whole number)
+        product   the element of the matrix product; only in a Gemm, and only once
+        sum, max  of the argument along the axis `value`
+        philox    the random word of (i, j) of stream `value`; its arguments are seed and draws
+    """
+
+    op: str
+    args: tuple[int, ...]
+    span: Span
+    dtype: str
+    buffer: str = ""
+    value: Attribute = None
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write the value of a step to a buffer, at the place that `span` says.
+
+    A value of a smaller span is repeated.
+    """
+
+    buffer: str
+    step: int
+    span: Span
+
+
+@dataclass(frozen=True)
+class Body:
+    """Steps in order, then stores.  No step reads a buffer that a store of the kernel changed
+    before: a kernel loads all that it needs of an element before it stores that element."""
+
+    steps: tuple[Step, ...]
+    stores: tuple[Store, ...]
+
+    @property
+    def loads(self) -> tuple[str, ...]:
+        """The buffers that are read, each once."""
+        return tuple(dict.fromkeys(step.buffer for step in self.steps if step.op == "load"))
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The buffers that are written."""
+        return tuple(store.buffer for store in self.stores)

@@ -1,0 +1,209 @@
+"""Expressions: what an op's `scalar` rule writes a kernel's steps with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.kernels.body import Attribute, Axis, Body, Span, Step, Store
+from graphc.kernels.functions import BOOLEANS
+from graphc.tensor_type import FLOATS, Dim
+
+Number = int | float | bool
+
+
+class BodyBuilder:
+    """Steps in the making; equal steps become one."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.stores: list[Store] = []
+        self._known: dict[Step, int] = {}
+
+    def step(self, step: Step) -> Expr:
+        """The value of a step, new or known."""
+        number = self._known.get(step)
+        if number is None:
+            number = self._known[step] = len(self.steps)
+            self.steps.append(step)
+        return Expr(self, number)
+
+    def load(self, buffer: str, span: Span, dtype: str) -> Expr:
+        """An element of a buffer."""
+        return self.step(Step("load", (), span, dtype, buffer))
+
+    def const(self, value: Number, dtype: str) -> Expr:
+        """A number."""
+        return self.step(Step("const", (), "one", dtype, value=_in_kind(value, dtype)))
+
+    def product(self, dtype: str) -> Expr:
+        """The element of the matrix product."""
+        return self.step(Step("product", (), "each", dtype))
+
+    def index(self, axis: Axis) -> Expr:
+        """The number of the row, or of the column."""
+        return self.step(Step("index", (), "row" if axis == "rows" else "column", "int64"))
+
+    def size(self, axis: Axis, dtype: str) -> Expr:
+        """How many rows or columns the kernel runs over."""
+        return self.step(Step("size", (), "one", dtype, value=axis))
+
+    def dim(self, dim: Dim, dtype: str) -> Expr:
+        """The size of a dimension: a number, or the rows of the batch times a factor."""
+        if isinstance(dim, int):
+            return self.const(dim, dtype)
+        return self.step(Step("size", (), "one", dtype, value=dim.factor))
+
+    def store(self, value: Expr, buffer: str, span: Span) -> None:
+        """Write a value at the end."""
+        self.stores.append(Store(buffer, value.number, span))
+
+    def body(self) -> Body:
+        """What was written, without the steps that no store needs."""
+        needed: set[int] = set()
+        todo = [store.step for store in self.stores]
+        while todo:
+            number = todo.pop()
+            if number not in needed:
+                needed.add(number)
+                todo.extend(self.steps[number].args)
+        order = sorted(needed)
+        place = {old: new for new, old in enumerate(order)}
+        steps = tuple(_renumbered(self.steps[old], place) for old in order)
+        stores = tuple(Store(s.buffer, place[s.step], s.span) for s in self.stores)
+        return Body(steps, stores)
+
+
+def _in_kind(value: Number, dtype: str) -> Number:
+    """The number as a float, a whole number or a bool, so that equal constants are equal."""
+    if dtype in FLOATS:
+        return float(value)
+    return bool(value) if dtype == "bool" else int(value)
+
+
+def _renumbered(step: Step, place: dict[int, int]) -> Step:
+    args = tuple(place[a] for a in step.args)
+    return Step(step.op, args, step.span, step.dtype, step.buffer, step.value)
+
+
+@dataclass(frozen=True, eq=False)
+class Expr:
+    """The value of a step; arithmetic with it adds steps."""
+
+    builder: BodyBuilder
+    number: int
+
+    @property
+    def step(self) -> Step:
+        """The step that yields the value."""
+        return self.builder.steps[self.number]
+
+    @property
+    def span(self) -> Span:
+        """On what the value depends."""
+        return self.step.span
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of the value."""
+        return self.step.dtype
+
+    def lift(self, other: Expr | Number) -> Expr:
+        """A number as a constant of this value's dtype."""
+        return other if isinstance(other, Expr) else self.builder.const(other, self.dtype)
+
+    def __add__(self, other: Expr | Number) -> Expr:
+        return call("add", self, other)
+
+    def __radd__(self, other: Number) -> Expr:
+        return call("add", self.lift(other), self)
+
+    def __sub__(self, other: Expr | Number) -> Expr:
+        return call("sub", self, other)
+
+    def __rsub__(self, other: Number) -> Expr:
+        return call("sub", self.lift(other), self)
+
+    def __mul__(self, other: Expr | Number) -> Expr:
+        return call("mul", self, other)
+
+    def __rmul__(self, other: Number) -> Expr:
+        return call("mul", self.lift(other), self)
+
+    def __truediv__(self, other: Expr | Number) -> Expr:
+        return call("div", self, other)
+
+    def __rtruediv__(self, other: Number) -> Expr:
+        return call("div", self.lift(other), self)
+
+    def __neg__(self) -> Expr:
+        return call("neg", self)
+
+    def __lt__(self, other: Expr | Number) -> Expr:
+        return call("less", self, other)
+
+    def __le__(self, other: Expr | Number) -> Expr:
+        return call("less_equal", self, other)
+
+    def __gt__(self, other: Expr | Number) -> Expr:
+        return call("greater", self, other)
+
+    def __ge__(self, other: Expr | Number) -> Expr:
+        return call("greater_equal", self, other)
+
+    def equals(self, other: Expr | Number) -> Expr:
+        """Whether the values are equal."""
+        return call("equal", self, other)
+
+    def cast(self, dtype: str) -> Expr:
+        """The value in another dtype."""
+        if dtype == self.dtype:
+            return self
+        return self.builder.step(Step("cast", (self.number,), self.span, dtype))
+
+    def sum(self, axis: Axis) -> Expr:
+        """The sum along the rows or the columns."""
+        return self._reduced("sum", axis)
+
+    def max(self, axis: Axis) -> Expr:
+        """The largest along the rows or the columns; NaN where there is one."""
+        return self._reduced("max", axis)
+
+    def mean(self, axis: Axis) -> Expr:
+        """The sum along an axis, divided by how many they are."""
+        return self.sum(axis) / self.builder.size(axis, self.dtype)
+
+    def _reduced(self, op: str, axis: Axis) -> Expr:
+        span: Span = "row" if axis == "columns" else "column"
+        return self.builder.step(Step(op, (self.number,), span, self.dtype, value=axis))
+
+
+def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
+    """A scalar function of values; numbers take the dtype of the first value."""
+    first = next(a for a in args if isinstance(a, Expr))
+    exprs = [first.lift(a) for a in args]
+    dtype = "bool" if function in BOOLEANS else exprs[-1].dtype
+    step = Step(
+        function, tuple(e.number for e in exprs), join(*(e.span for e in exprs)), dtype, value=value
+    )
+    return first.builder.step(step)
+
+
+def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:
+    """`a` where the condition holds, else `b`."""
+    like = a if isinstance(a, Expr) else b
+    assert isinstance(like, Expr), "one of the two is a value"
+    return call("select", condition, like.lift(a), like.lift(b))
+
+
+def philox(seed: Expr, draws: Expr, stream: int) -> Expr:
+    """The random word of the element, uint32."""
+    args = (seed.number, draws.number)
+    return seed.builder.step(Step("philox", args, "each", "uint32", value=stream))
+
+
+def join(*spans: Span) -> Span:
+    """The span of what depends on all of these."""
+    found = set(spans) - {"one"}
+    if not found:
+        return "one"
+    return found.pop() if len(found) == 1 else "each"

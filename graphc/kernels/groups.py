@@ -1,0 +1,457 @@
+"""Which nodes run together: each group becomes one fused kernel.
+
+Nodes are taken in the order of the schedule.  One joins the group of what it reads where the
+matrix views agree, and the group then runs at the place of its last node.  It may be
+delayed like that until a node outside reads what it makes, or writes a state that it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from graphc.graph import Graph, Node
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.matrix import Space, broadcast_span, flat, matrix
+from graphc.op import Op, Source
+from graphc.ops.affine import Affine
+from graphc.ops.dropout import DropoutMask
+from graphc.ops.fused import AffineRelu, MatMulReluGrad
+from graphc.ops.linalg import MatMul
+from graphc.ops.shape import Reshape, StopGradient
+from graphc.kernels.views import Part, View, joined_columns, sliced_columns
+from graphc.tensor_type import Batch, TensorType, count
+
+PRODUCTS = (Affine, AffineRelu, MatMul, MatMulReluGrad)
+
+
+@dataclass(eq=False)
+class Group:
+    """Nodes that one kernel computes: over `space`, with reductions along `axis`.
+
+    `roles` says how the value of each node stands in the space; `operands` how a node sees
+    each of its operands.
+    """
+
+    space: Space
+    axis: Axis | None
+    product: Node | None = None
+    nodes: list[Node] = field(default_factory=list)
+    roles: dict[str, Span] = field(default_factory=dict)
+    operands: dict[str, tuple[Span, ...]] = field(default_factory=dict)
+    feeds: int = 0
+    forward: bool = True
+    position: int = -1
+    sealed: bool = False
+    """Whether the group may not be delayed any more."""
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A node whose columns are copies of its operands'."""
+
+    node: Node
+    parts: list[Part]
+
+
+Unit = Group | Joined | Node
+"""What runs: a fused kernel, copies, or a single node that the backend has its own way for."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a node would stand in a group."""
+
+    role: Span
+    operands: tuple[Span, ...]
+    axis: Axis | None
+
+
+class Grouping:
+    """The units of a schedule's nodes, in order."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        order: tuple[Node, ...],
+        border: int,
+        in_place: Mapping[str, str],
+    ) -> None:
+        self.graph = graph
+        self.roots: dict[str, str] = {}
+        """For an alias the node whose bytes it is."""
+        self.views: dict[str, View] = {}
+        """For an alias that is only some columns of its root: which."""
+        self.inlined: set[str] = set()
+        """Broadcast numbers, which each reader computes for itself."""
+        self.group_of: dict[str, Group] = {}
+        self._in_place = in_place
+        self._border = border
+        self._separate = not graph.updates and not graph.gradients
+        self._feeds = _feed_masks(graph) if self._separate else {}
+        self._readers: dict[str, list[Group]] = {}
+        self._units: dict[int, Unit] = {}
+        for position, node in enumerate(order):
+            self._place(position, node)
+
+    def __iter__(self) -> Iterator[Unit]:
+        return iter(self._units.values())
+
+    def root(self, name: str) -> str:
+        """The node whose bytes `name` is."""
+        return self.roots.get(name, name)
+
+    def bytes_of(self, name: str) -> str:
+        """The buffer that a kernel reads for `name`: its root, or the columns that it is."""
+        return name if name in self.views else self.root(name)
+
+    def type(self, name: str) -> TensorType:
+        """The type of a node."""
+        return self.graph[name].type
+
+    # ------------------------------------------------------------------ one node
+
+    def _place(self, position: int, node: Node) -> None:
+        if isinstance(node.op, Source):
+            return
+        if isinstance(node.op, (Reshape, StopGradient)):
+            self.roots[node.name] = self.root(node.inputs[0])
+            return
+        if self._is_splat(node):
+            self.inlined.add(node.name)
+            return
+        if self._is_view(node):
+            return
+        forward = position < self._border
+        group = self._joined(node, forward) or self._opened(node, forward)
+        self._seal(node, group)
+        if group is None:
+            ins = [self.type(operand) for operand in node.inputs]
+            parts = joined_columns(node.op, node.inputs, ins)
+            self._units[position] = node if parts is None else Joined(node, parts)
+            return
+        self._register(node, group)
+        self._units.pop(group.position, None)
+        self._units[position] = group
+        group.position = position
+
+    def _register(self, node: Node, group: Group) -> None:
+        """Note which group a node is in, and what that reads."""
+        self.group_of[node.name] = group
+        for root in self.reads(node):
+            readers = self._readers.setdefault(root, [])
+            if group not in readers[-4:]:
+                readers.append(group)
+
+    def reads(self, node: Node) -> Iterator[str]:
+        """The nodes whose bytes a node reads when it runs in a kernel."""
+        for operand in node.inputs:
+            if operand in self.inlined:
+                yield from map(self.root, self.graph[operand].inputs)
+            else:
+                yield self.root(operand)
+
+    def _is_view(self, node: Node) -> bool:
+        """Whether a node is columns of a value that its readers can find there; noted if so."""
+        x = self.type(node.inputs[0]) if len(node.inputs) == 1 else None
+        columns = sliced_columns(node.op, x) if x is not None else None
+        if x is None or columns is None or node.name in self.graph.roots:
+            return False
+        if not all(self._reads_each(self.graph[user], node) for user in self.graph.users[node.name]):
+            return False
+        width = count(x.shape[1:])
+        assert isinstance(width, int), "sliced columns are counted"
+        whole = View(self.root(node.inputs[0]), 0, width)
+        outer = self.views.get(node.inputs[0], whole)
+        self.views[node.name] = View(outer.root, outer.start + columns[0], outer.pitch)
+        self.roots[node.name] = outer.root
+        return True
+
+    def _reads_each(self, user: Node, node: Node) -> bool:
+        """Whether a node reads another element by element of its own matrix."""
+        ins = [self.type(operand) for operand in user.inputs]
+        if product_of(user.op, ins) is not None:
+            return node.name in user.inputs[:2] and node.name not in user.inputs[2:]
+        fit = own_fit(user, ins)
+        if fit is None or user.op.along(ins) == "all" or node.type.rank < 2:
+            return False
+        if own_space(user, ins) != matrix(node.type.shape) or node.type.shape[0] == 1:
+            return False
+        return all(
+            span == "each"
+            for operand, span in zip(user.inputs, fit.operands, strict=True)
+            if operand == node.name
+        )
+
+    def _is_splat(self, node: Node) -> bool:
+        """Whether a node only repeats numbers, and nothing but kernels reads it."""
+        ins = [self.type(operand) for operand in node.inputs]
+        small = all(_is_number(type) for type in ins)
+        if not small or _is_number(node.type) or node.op.along(ins) != "elements":
+            return False
+        if _draws(node.op):
+            return False
+        if node.name in self.graph.roots or not ins:
+            return False
+        return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
+
+    def _is_fusable(self, node: Node) -> bool:
+        ins = [self.type(operand) for operand in node.inputs]
+        return product_of(node.op, ins) is None and node.op.along(ins) != "call"
+
+    def _seal(self, node: Node, group: Group | None) -> None:
+        """Close the groups that cannot run after this node."""
+        for root in self.reads(node):
+            other = self.group_of.get(root)
+            if other is not None and other is not group:
+                other.sealed = True
+        state = self._in_place.get(node.name)
+        if state is not None:
+            for other in self._readers.get(state, ()):
+                if other is not group:
+                    other.sealed = True
+
+    # ------------------------------------------------------------------ joining
+
+    def _joined(self, node: Node, forward: bool) -> Group | None:
+        ins = [self.type(operand) for operand in node.inputs]
+        if node.op.along(ins) == "call":
+            return None
+        for group in self._candidates(node):
+            if group.sealed or group.forward != forward or not self._same_feeds(group, node):
+                continue
+            fit = self._fit(group, node, ins)
+            if fit is not None:
+                group.axis = group.axis or fit.axis
+                for operand, span in zip(node.inputs, fit.operands, strict=True):
+                    self._absorb(group, self.root(operand), span)
+                self._add(group, node, fit)
+                return group
+        return None
+
+    def _absorb(self, group: Group, operand: str, span: Span) -> None:
+        """Take in the group that makes an operand where it can as well run in this one."""
+        other = self.group_of.get(operand)
+        if other is None or other is group or other.sealed or other.product or other.axis:
+            return
+        if other.forward != group.forward or other.feeds != group.feeds:
+            return
+        if other.space == group.space:
+            if group.product is not None and any(_draws(node.op) for node in other.nodes):
+                return
+            span = "each"
+        elif not self._is_vector_of(other, group, span):
+            return
+        del self._units[other.position]
+        for node in other.nodes:
+            roles = (span if role == "each" else role for role in other.operands[node.name])
+            self._add(group, node, Fit(span, tuple(roles), None))
+            self._register(node, group)
+
+    def _is_vector_of(self, other: Group, group: Group, span: Span) -> bool:
+        """Whether a group of vectors can run among the rows or columns of another's matrix."""
+        size = {"row": group.space[0], "column": group.space[1]}.get(span)
+        axis: Axis = "columns" if span == "row" else "rows"
+        if group.product is not None or group.axis != axis or other.space != (1, size):
+            return False
+        return all(node.type.rank == 1 for node in other.nodes)
+
+    def _candidates(self, node: Node) -> list[Group]:
+        """Groups of what the node reads, the latest first, then others that read the same."""
+        roots = [self.root(operand) for operand in node.inputs]
+        made = [self.group_of[root] for root in roots if root in self.group_of]
+        made.sort(key=lambda group: -group.position)
+        beside = [g for root in reversed(roots) for g in reversed(self._readers.get(root, ())[-4:])]
+        return list(dict.fromkeys([*made, *beside]))
+
+    def _same_feeds(self, group: Group, node: Node) -> bool:
+        """In inference nodes that need other feeds stay apart, since feeds may be missing."""
+        return not self._separate or self._feeds[node.name] == group.feeds
+
+    def _fit(self, group: Group, node: Node, ins: list[TensorType]) -> Fit | None:
+        along = node.op.along(ins)
+        fits = (
+            self._as_matrix(group, node, ins, along),
+            self._as_vector(group, node, ins, along),
+        )
+        for fit in fits:
+            if fit is None or not _axes_agree(group, fit.axis):
+                continue
+            if group.product is not None and not _in_epilogue(node.op, fit):
+                continue
+            if self._members_agree(group, node, fit):
+                return fit
+        return None
+
+    def _as_matrix(
+        self, group: Group, node: Node, ins: list[TensorType], along: str
+    ) -> Fit | None:
+        """The node in its own space, where that is the group's."""
+        fit = own_fit(node, ins)
+        return fit if fit is not None and own_space(node, ins) == group.space else None
+
+    def _as_vector(
+        self, group: Group, node: Node, ins: list[TensorType], along: str
+    ) -> Fit | None:
+        """A vector or a number among the rows or columns of the group's matrix."""
+        if along != "elements" or group.product is not None:
+            return None
+        roles = {
+            group.roles[root]
+            for root in map(self.root, node.inputs)
+            if root in group.roles and group.roles[root] != "each"
+        }
+        if len(roles) != 1:
+            return None
+        role = roles.pop()
+        if not _stands_as(node.type, role, group.space):
+            return None
+        operands: list[Span] = []
+        for type in ins:
+            if _is_number(type):
+                operands.append("one")
+            elif _stands_as(type, role, group.space) and type.shape == node.type.shape:
+                operands.append(role)
+            else:
+                return None
+        return Fit(role, tuple(operands), "columns" if role == "row" else "rows")
+
+    def _members_agree(self, group: Group, node: Node, fit: Fit) -> bool:
+        """Whether the node sees each member that it reads as what that is in the group."""
+        for operand, span in zip(node.inputs, fit.operands, strict=True):
+            role = group.roles.get(self.root(operand))
+            if role is None or (role == span and operand not in self.views):
+                continue
+            if operand in self.views:
+                return False
+            if not (role == "row" and span == "one" and group.space[0] == 1):
+                return False
+        return True
+
+    # ------------------------------------------------------------------ new groups
+
+    def _opened(self, node: Node, forward: bool) -> Group | None:
+        ins = [self.type(operand) for operand in node.inputs]
+        feeds = self._feeds.get(node.name, 0)
+        sides = product_of(node.op, ins)
+        if sides is not None:
+            group = Group(matrix(node.type.shape), None, node, feeds=feeds, forward=forward)
+            self._add(group, node, _product_fit(node, ins))
+            return group
+        fit = own_fit(node, ins)
+        if fit is None:
+            return None
+        group = Group(own_space(node, ins), fit.axis, feeds=feeds, forward=forward)
+        self._add(group, node, fit)
+        return group
+
+    def _add(self, group: Group, node: Node, fit: Fit) -> None:
+        group.nodes.append(node)
+        group.roles[node.name] = fit.role
+        group.operands[node.name] = fit.operands
+
+
+def product_of(op: Op, ins: list[TensorType]) -> tuple[bool, bool] | None:
+    """For a matrix product that has a kernel: whether each factor is transposed."""
+    if not isinstance(op, PRODUCTS) or ins[0].rank != 2 or ins[1].rank != 2:
+        return None
+    trans_a = bool(getattr(op, "trans_a", False))
+    trans_b = bool(getattr(op, "trans_b", False))
+    inner = (ins[0].shape[1], ins[1].shape[1], ins[1].shape[0 if trans_b else 1])
+    return None if any(isinstance(dim, Batch) for dim in inner) else (trans_a, trans_b)
+
+
+def own_space(node: Node, ins: list[TensorType]) -> Space:
+    """The matrix that a node runs over by itself."""
+    along = node.op.along(ins)
+    if along == "all":
+        return flat(ins[0].shape)
+    if along == "elements":
+        return matrix(node.type.shape)
+    return matrix(ins[0].shape)
+
+
+def own_fit(node: Node, ins: list[TensorType]) -> Fit | None:
+    """How a node and its operands stand in its own space; None where it has no kernel."""
+    along = node.op.along(ins)
+    if along == "call":
+        return None
+    if along == "all":
+        return Fit("row", ("each",) * len(ins), "columns")
+    spans = node.op.spans(ins)
+    if along == "elements":
+        role: Span = "each" if node.type.rank else "row"
+        if spans is None:
+            found = [broadcast_span(type.shape, node.type.shape) for type in ins]
+            spans = tuple(span for span in found if span is not None)
+            if len(spans) < len(found):
+                return None
+        return Fit(role, spans, None)
+    assert spans is not None, f"{node.op.name} says how its operands stand"
+    axis: Axis = "rows" if along == "rows" else "columns"
+    return Fit(_result_span(node.type, matrix(ins[0].shape), axis), spans, axis)
+
+
+def _result_span(type: TensorType, space: Space, axis: Axis) -> Span:
+    if type.rank >= 2 and matrix(type.shape) == space:
+        return "each"
+    return "row" if axis == "columns" else "column"
+
+
+def _product_fit(node: Node, ins: list[TensorType]) -> Fit:
+    found = (broadcast_span(type.shape, node.type.shape) for type in ins[2:])
+    extra = tuple(span or "each" for span in found)
+    return Fit("each", ("each", "each", *extra), None)
+
+
+def _axes_agree(group: Group, axis: Axis | None) -> bool:
+    return axis is None or group.axis is None or axis == group.axis
+
+
+def _in_epilogue(op: Op, fit: Fit) -> bool:
+    """Whether a node can run on a product while it is in registers."""
+    return fit.axis is None and not _draws(op)
+
+
+def _draws(op: Op) -> bool:
+    """Whether an op makes random numbers, which serve many columns at once."""
+    return isinstance(op, DropoutMask)
+
+
+def _is_number(type: TensorType) -> bool:
+    return all(dim == 1 for dim in type.shape)
+
+
+def _stands_as(type: TensorType, role: Span, space: Space) -> bool:
+    """Whether a value can be one number for each row, or for each column, of the space."""
+    if role == "row":
+        if space[0] == 1:
+            return _is_number(type)
+        return type.rank >= 1 and type.shape[0] == space[0] and _is_number(_rest(type))
+    if role == "column":
+        shape = type.shape
+        return shape == (space[1],) or (len(shape) > 1 and shape[0] == 1 and matrix(shape) == (1, space[1]))
+    return False
+
+
+def _rest(type: TensorType) -> TensorType:
+    return type.with_shape(type.shape[1:])
+
+
+def _feed_masks(graph: Graph) -> dict[str, int]:
+    """For each node, as bits, the feeds that it depends on."""
+    from graphc.ops.source import Input
+
+    masks: dict[str, int] = {}
+    bit = 1
+    for node in graph:
+        if isinstance(node.op, Input):
+            masks[node.name] = bit
+            bit <<= 1
+            continue
+        mask = 0
+        for operand in node.inputs:
+            mask |= masks[operand]
+        masks[node.name] = mask
+    return masks
+

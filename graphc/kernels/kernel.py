@@ -1,0 +1,62 @@
+"""The two kinds of fused kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from graphc.kernels.body import Axis, Body
+from graphc.tensor_type import Dim
+
+CHUNK = 16
+"""Threads split rows at multiples of this; a constant, so that results do not depend on it."""
+LANES = 16
+"""A sum along columns keeps this many partial sums, whatever the machine's vectors hold."""
+
+Split = Literal["rows", "columns", "none"]
+"""How threads share a kernel: by rows, by columns, or not at all (the first thread runs it)."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The body at each of `rows` x `columns` elements.
+
+    Sums and maxima run along `axis`: "columns" reduces each row to a number, "rows" each
+    column.  What depends on a reduction sees its final value.
+    """
+
+    rows: Dim
+    columns: Dim
+    axis: Axis
+    body: Body
+    split: Split
+
+
+@dataclass(frozen=True)
+class Gemm:
+    """product(i, j) = sum over p of a(i, p) * b(p, j), and the body at each of m x n elements.
+
+    `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
+    has one accumulator an element, in the order of p, with fused multiply-add.
+    """
+
+    m: Dim
+    n: Dim
+    k: Dim
+    a: str
+    b: str
+    trans_a: bool
+    trans_b: bool
+    dtype: str
+    body: Body
+    split: Split
+
+
+Kernel = Loop | Gemm
+
+
+def space(kernel: Kernel) -> tuple[Dim, Dim]:
+    """The rows and columns that a kernel's body runs over."""
+    if isinstance(kernel, Gemm):
+        return kernel.m, kernel.n
+    return kernel.rows, kernel.columns

@@ -1,0 +1,114 @@
+"""Nodes to fused kernels; what has none keeps its NumPy kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from graphc.graph import Graph, Node
+from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.fuse import fused
+from graphc.kernels.groups import Group, Grouping, Joined
+from graphc.kernels.kernel import Gemm, Kernel, Loop
+from graphc.kernels.matrix import Space, flat
+from graphc.kernels.order import fusing_order
+from graphc.kernels.split import loop_split
+from graphc.kernels.views import View
+from graphc.lowering import Lowering
+from graphc.plan import Instr
+from graphc.schedule import Schedule
+from graphc.tensor_type import TensorType
+
+
+class KernelLowering(Lowering):
+    """The instructions of a scheduled graph, fused into as few kernels as it gives."""
+
+    def __init__(
+        self, graph: Graph, schedule: Schedule, capacity: int, kernels: Container[str]
+    ) -> None:
+        order = fusing_order(graph, schedule)
+        self._grouping = Grouping(graph, order, schedule.border, schedule.in_place)
+        super().__init__(graph, schedule, capacity, kernels)
+
+    def _run(self, schedule: Schedule) -> None:
+        self.roots.update(self._grouping.roots)
+        self.views.update(self._grouping.views)
+        backward = {node.name for node in schedule.order[schedule.border :]}
+        self.border = -1
+        for unit in self._grouping:
+            last = unit if isinstance(unit, Node) else _last(unit)
+            if self.border < 0 and last.name in backward:
+                self.border = len(self.instrs)
+            if isinstance(unit, Group):
+                self._kernel(unit)
+            elif isinstance(unit, Joined):
+                self._join(unit)
+            else:
+                self._node = unit
+                unit.op.lower(self, unit.inputs, unit.name)
+        if self.border < 0:
+            self.border = len(self.instrs)
+        for state, value in schedule.commits:
+            self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
+
+    def _kernel(self, group: Group) -> None:
+        kernel = fused(group, self._grouping, lambda name: self._is_stored(group, name), self.capacity)
+        names = tuple(node.name for node in group.nodes)
+        self.instrs.append(kernel_instr(kernel, names))
+
+    def _join(self, joined: Joined) -> None:
+        """Copy each part to its columns."""
+        name, type = joined.node.name, joined.node.type
+        width = joined.parts[-1].stop
+        for number, part in enumerate(joined.parts):
+            view = f"{name}.columns{number}"
+            rows, columns = type.shape[0], part.stop - part.start
+            self.types[view] = type.with_shape((rows, columns))
+            self.roots[view] = name
+            self.views[view] = View(name, part.start, width)
+            self._copy_matrix(part.operand, view, type.dtype, (rows, columns), (name,))
+
+    def _copy_matrix(
+        self, source: str | None, out: str, dtype: str, space: Space, nodes: tuple[str, ...]
+    ) -> None:
+        builder = BodyBuilder()
+        if source is None:
+            value = builder.const(0, dtype)
+        else:
+            value = builder.load(self._grouping.bytes_of(source), "each", dtype)
+        builder.store(value, out, "each")
+        body = builder.body()
+        split = loop_split(*space, "columns", body, self.capacity)
+        self.instrs.append(kernel_instr(Loop(*space, "columns", body, split), nodes))
+
+    def _is_stored(self, group: Group, name: str) -> bool:
+        """Whether anything outside the group reads a node, or an alias of it."""
+        if name in self.graph.roots:
+            return True
+        for user in self.graph.users[name]:
+            if user in self._grouping.roots or user in self._grouping.inlined:
+                if self._is_stored(group, user):
+                    return True
+            elif self._grouping.group_of.get(user) is not group:
+                return True
+        return False
+
+    def copy(self, source: str, out: str, type: TensorType, node: str) -> None:
+        """Copy a buffer into a new one."""
+        self.types[out] = type
+        self._copy_matrix(source, out, type.dtype, flat(type.shape), (node,))
+
+
+def kernel_instr(kernel: Kernel, nodes: tuple[str, ...]) -> Instr:
+    """The instruction that runs a fused kernel."""
+    ins = kernel.body.loads
+    if isinstance(kernel, Gemm):
+        ins = tuple(dict.fromkeys((kernel.a, kernel.b, *ins)))
+        kind = "gemm"
+    else:
+        kind = kernel.axis
+    outs = kernel.body.written
+    return Instr("kernel", kind, None, ins, outs, (), nodes[-1], 1, kernel, nodes)
+
+
+def _last(unit: Group | Joined) -> Node:
+    return unit.nodes[-1] if isinstance(unit, Group) else unit.node

@@ -1,0 +1,151 @@
+"""What an instruction does: floating-point operations, and bytes read and written.
+
+The counts are those of the mathematics, not of an implementation.  A multiply-add is two
+operations; each other function of an element, exp as much as max, is one.  Bytes are those of the
+distinct buffers read and of those written, as if none were in a cache; scratch does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+from graphc.kernels.body import Body, Span, Step
+from graphc.kernels.kernel import Gemm, Kernel
+from graphc.op import Op
+from graphc.plan import Instr, Program
+from graphc.tensor_type import TensorType, dim_at, shape_at
+
+PRODUCTS = {"affine": 1, "affine_relu": 2, "matmul": 0, "matmul_relu_grad": 1}
+"""The matrix products, and their operations on each element of the result besides."""
+
+OPERATIONS = {
+    "adam_mean": 3,
+    "adam_square": 4,
+    "adam_step": 6,
+    "batchnorm_dgamma": 8,
+    "batchnorm_dx": 12,
+    "batchnorm_train": 8,
+    "log_softmax": 5,
+    "momentum": 2,
+    "nesterov_step": 4,
+    "normalize": 4,
+    "normalize_dgamma": 4,
+    "normalize_dx": 7,
+    "sgd_step": 2,
+    "sigmoid": 3,
+    "softmax": 4,
+    "softmax_rows": 4,
+    "softmax_rows_grad": 6,
+    "square_sum": 2,
+    "svm_rows": 4,
+    "svm_rows_grad": 4,
+}
+"""For each element of the largest operand or result; what is not here has one."""
+
+MOVES = (
+    "broadcast_to",
+    "cast",
+    "cleared",
+    "concat",
+    "copy",
+    "mean_grad",
+    "one_hot",
+    "pick",
+    "reshape",
+    "slice",
+    "slice_grad",
+    "stop_gradient",
+    "transpose",
+)
+"""These compute nothing."""
+
+NO_ARITHMETIC = ("load", "const", "index", "size", "product", "cast", "philox")
+"""Steps of a fused kernel that are no floating-point operation of its body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Operations and bytes; `products` are the operations inside matrix products alone."""
+
+    flops: int = 0
+    bytes: int = 0
+    products: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.flops + other.flops, self.bytes + other.bytes, self.products + other.products
+        )
+
+
+def program_cost(program: Program, n: int) -> Cost:
+    """The sum over all instructions for a batch of `n` rows."""
+    return sum((cost(program, instr, n) for instr in program.instrs), Cost())
+
+
+def cost(program: Program, instr: Instr, n: int) -> Cost:
+    """What an instruction does for a batch of `n` rows."""
+    if instr.body is not None:
+        operations, products = kernel_flops(instr.body, n)
+        return Cost(operations + products, _bytes(program, instr, n), products)
+    if instr.op is None:
+        return Cost(bytes=_bytes(program, instr, n))
+    operations, products = _member_flops(program, instr, n)
+    return Cost(operations + products, _bytes(program, instr, n), products)
+
+
+def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
+    """Operations of the body of a fused kernel, and those of its matrix product."""
+    if isinstance(kernel, Gemm):
+        rows, columns, inner = (dim_at(d, n) for d in (kernel.m, kernel.n, kernel.k))
+        return _body_flops(kernel.body, rows, columns), 2 * rows * columns * inner
+    rows, columns = dim_at(kernel.rows, n), dim_at(kernel.columns, n)
+    return _body_flops(kernel.body, rows, columns), 0
+
+
+def _body_flops(body: Body, rows: int, columns: int) -> int:
+    times: dict[Span, int] = {"each": rows * columns, "row": rows, "column": columns, "one": 1}
+    return sum(times[_worked(body, s)] for s in body.steps if s.op not in NO_ARITHMETIC)
+
+
+def _worked(body: Body, step: Step) -> Span:
+    """A reduction works on each element of its argument, other steps on those of the result."""
+    return body.steps[step.args[0]].span if step.op in ("sum", "max") else step.span
+
+
+def _member_flops(program: Program, instr: Instr, n: int) -> tuple[int, int]:
+    """The operations of a kernel of NumPy, over all nodes that it does at once."""
+    assert instr.op is not None
+    operations = products = 0
+    ins = [program.buffers[name].type for name in instr.ins]
+    for member, name in enumerate(instr.outs):
+        own = ins[member :: instr.members]
+        more, product = op_flops(instr.op, own, program.buffers[name].type, n)
+        operations, products = operations + more, products + product
+    return operations, products
+
+
+def op_flops(op: Op, ins: list[TensorType], out: TensorType, n: int) -> tuple[int, int]:
+    """The operations of an op besides matrix products, and those of its matrix product."""
+    size = _size(out, n)
+    if op.name in PRODUCTS:
+        axis = -1 if getattr(op, "trans_b", False) else -2
+        inner = shape_at(ins[1].shape, n)[axis]
+        return PRODUCTS[op.name] * size, 2 * size * inner
+    if op.name in MOVES:
+        return 0, 0
+    largest = max([size, *(_size(type, n) for type in ins)])
+    return OPERATIONS.get(op.name, 1) * largest, 0
+
+
+def _bytes(program: Program, instr: Instr, n: int) -> int:
+    return _read_or_written(program, instr.ins, n) + _read_or_written(program, instr.outs, n)
+
+
+def _read_or_written(program: Program, names: Iterable[str], n: int) -> int:
+    return sum(program.buffers[name].type.nbytes(n) for name in dict.fromkeys(names))
+
+
+def _size(type: TensorType, n: int) -> int:
+    return prod(shape_at(type.shape, n))

@@ -1,0 +1,161 @@
+"""What this machine can do at best: multiply-adds and bytes a second, measured.
+
+Where native code can be made, a loop of independent multiply-adds is timed; else NumPy's
+matrix product, with the threads that NumPy takes, which stays a little below.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+CHAINS = 12
+"""Independent sums: enough to hide the latency of two multiply-adds a cycle, and they fit the
+registers of every machine."""
+ROUNDS = 20_000
+"""Of one call: about 0.1 ms, long beside the call itself."""
+MATRIX = 512
+STREAM = 1 << 23
+"""Floats of each of three arrays: more than caches hold."""
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The limits of some threads together."""
+
+    threads: int
+    flops: float
+    """Floating-point operations a second, float32; a multiply-add is two."""
+    bytes: float
+    """Bytes a second between memory and cores."""
+
+    def seconds(self, flops: float, nbytes: float) -> float:
+        """The least time for this work: whichever limit is met later."""
+        return max(flops / self.flops, nbytes / self.bytes)
+
+
+def measure_peak(threads: int, seconds: float = 0.2) -> Peak:
+    """Both limits; each is measured for that time."""
+    return Peak(threads, fma_rate(threads, seconds), stream_rate(threads, seconds))
+
+
+def how() -> str:
+    """What `fma_rate` times, in a few words."""
+    return "NumPy's matrix product" if _native() is None else "native multiply-adds"
+
+
+def fma_rate(threads: int, seconds: float) -> float:
+    """Floating-point operations a second of so many threads, the median over that time."""
+    native = _native()
+    if native is None:
+        return _matmul_rate(seconds)
+    flops, call = native
+
+    def work() -> Callable[[], object]:
+        sink = np.zeros(CHAINS * 16, np.float32)
+        address = sink.ctypes.data
+        return lambda: call(address, ROUNDS)
+
+    return flops * ROUNDS * _calls_a_second(work, threads, seconds)
+
+
+def stream_rate(threads: int, seconds: float) -> float:
+    """Bytes a second of c = a + b on arrays that no cache holds."""
+
+    def work() -> Callable[[], object]:
+        a, b, c = (np.ones(STREAM, np.float32) for _ in range(3))
+        return lambda: np.add(a, b, out=c)
+
+    return 3 * 4 * STREAM * _calls_a_second(work, threads, seconds)
+
+
+def _matmul_rate(seconds: float) -> float:
+    a = np.ones((MATRIX, MATRIX), np.float32)
+    out = np.empty_like(a)
+    return 2 * MATRIX**3 * _calls_a_second(lambda: lambda: np.matmul(a, a, out=out), 1, seconds)
+
+
+def _calls_a_second(
+    make: Callable[[], Callable[[], object]], threads: int, seconds: float
+) -> float:
+    """The rates of all threads added up, each the median of its own calls."""
+    calls = [make() for _ in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        return sum(pool.map(lambda call: _rate(call, seconds), calls))
+
+
+def _rate(call: Callable[[], object], seconds: float) -> float:
+    call()
+    found: list[float] = []
+    start = last = perf_counter()
+    while last - start < seconds or not found:
+        call()
+        now = perf_counter()
+        found.append(now - last)
+        last = now
+    return 1 / median(found)
+
+
+@lru_cache(maxsize=1)
+def _native() -> tuple[int, Callable[..., Any]] | None:
+    """The flops of a round and the function (address of a sink, rounds); None without LLVM."""
+    from graphc.backends.native import target
+
+    if target.available() is not None:
+        return None
+    from graphc.backends.native.jit import load
+
+    lanes = target.host().bits // 32
+    library = load(fma_loop(lanes), ("fma_loop",), target.host())
+    function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library.address("fma_loop"))
+
+    def call(sink: int, rounds: int, library: Any = library) -> None:  # keeps the code in memory
+        function(sink, rounds)
+
+    return 2 * lanes * CHAINS, call
+
+
+def fma_loop(lanes: int) -> str:
+    """LLVM IR of CHAINS sums of `lanes` floats each: x = x * 0.5 + 1 as often as asked."""
+    vector = f"<{lanes} x float>"
+    fma = f"@llvm.fma.v{lanes}f32"
+    half, one = (f"<{', '.join([f'float {v}'] * lanes)}>" for v in ("0.5", "1.0"))
+    sums = range(CHAINS)
+    phis = [f"  %x{i} = phi {vector} [ {one}, %entry ], [ %y{i}, %round ]" for i in sums]
+    steps = [
+        f"  %y{i} = call {vector} {fma}({vector} %x{i}, {vector} {half}, {vector} {one})"
+        for i in sums
+    ]
+    stores = [
+        f"  %p{i} = getelementptr {vector}, ptr %sink, i64 {i}\n"
+        f"  store {vector} %y{i}, ptr %p{i}, align 4"
+        for i in sums
+    ]
+    return "\n".join(
+        [
+            f"declare {vector} {fma}({vector}, {vector}, {vector})",
+            "define void @fma_loop(ptr %sink, i64 %rounds) {",
+            "entry:",
+            "  br label %round",
+            "round:",
+            "  %i = phi i64 [ 0, %entry ], [ %next, %round ]",
+            *phis,
+            *steps,
+            "  %next = add i64 %i, 1",
+            "  %more = icmp slt i64 %next, %rounds",
+            "  br i1 %more, label %round, label %done",
+            "done:",
+            *stores,
+            "  ret void",
+            "}",
+            "",
+        ]
+    )

@@ -1,0 +1,164 @@
+"""Print fused kernels: expressions as one writes them on paper.
+
+    loop N x 100  float32 along=rows split=columns
+      %1[j] = sum(affine_1) / N
+      relu_1 = select(0 > affine_1 - %1[j], 0, affine_1 - %1[j])
+
+A value with [i] is one number for each row, with [j] for each column; i and j themselves are the
+numbers of the row and the column.  A sum or max with [i] runs along the columns, and the
+reverse.  Loaded numbers are listed in the head; other names stand for an element each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from graphc.kernels.body import Body, Span, Step
+from graphc.kernels.kernel import Gemm, Kernel, space
+from graphc.tensor_type import FLOATS, Dim, N
+from graphc.text.graph import name_text
+
+INFIX = {
+    "or": (1, "or"),
+    "and": (2, "and"),
+    "less": (4, "<"),
+    "less_equal": (4, "<="),
+    "greater": (4, ">"),
+    "greater_equal": (4, ">="),
+    "equal": (4, "=="),
+    "not_equal": (4, "!="),
+    "add": (5, "+"),
+    "sub": (5, "-"),
+    "mul": (6, "*"),
+    "div": (6, "/"),
+    "floor_div": (6, "//"),
+    "pow": (8, "**"),
+}
+"""How tightly an operator binds, and its sign; the ranks are Python's."""
+ALONE = (4, 8)
+"""The ranks of operators that do not chain."""
+PREFIX = {"not": (3, "not "), "neg": (7, "-")}
+ATOM = 9
+WIDTH = 80
+"""A longer expression gets a line of its own."""
+INDEX: dict[Span, str] = {"each": "", "row": "[i]", "column": "[j]", "one": ""}
+
+
+def kernel_text(kernel: Kernel) -> str:
+    """The kernel, a line for its head and one for each value that is stored or read twice."""
+    return "\n".join([_head(kernel), *(f"  {line}" for line in _Writer(kernel).lines())]) + "\n"
+
+
+def _head(kernel: Kernel) -> str:
+    numbers = dict.fromkeys(
+        s.buffer for s in kernel.body.steps if s.op == "load" and s.span == "one"
+    )
+    given = f"  given {', '.join(map(name_text, numbers))}" if numbers else ""
+    if isinstance(kernel, Gemm):
+        a, b = name_text(kernel.a), name_text(kernel.b)
+        factors = f"{a}{'.T' * kernel.trans_a} @ {b}{'.T' * kernel.trans_b}"
+        place = f"gemm {kernel.m} x {kernel.n}  {kernel.dtype} split={kernel.split}"
+        return f"{place}  product = {factors} over {kernel.k}{given}"
+    place = f"loop {kernel.rows} x {kernel.columns}  {_dtypes(kernel.body)}"
+    reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
+    along = f" along={kernel.axis}" if reduces else ""
+    return f"{place}{along} split={kernel.split}{given}"
+
+
+def _dtypes(body: Body) -> str:
+    """The dtypes of floats that occur, else of what is stored."""
+    found = [d for d in FLOATS if any(step.dtype == d for step in body.steps)]
+    return "/".join(found or dict.fromkeys(body.steps[s.step].dtype for s in body.stores))
+
+
+class _Writer:
+    """The text of each step, and how tightly its outermost operator binds."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.sizes = space(kernel)
+        self.body = kernel.body
+        self.texts: list[tuple[str, int]] = []
+        self.count = 0
+        uses = Counter(arg for step in self.body.steps for arg in step.args)
+        self.stored = Counter(store.step for store in self.body.stores)
+        self.uses = uses + self.stored
+        self.names = self._stored_names()
+
+    def _stored_names(self) -> dict[int, str]:
+        """Steps whose value is read again under the name of the buffer it is stored to."""
+        names: dict[int, str] = {}
+        for store in self.body.stores:
+            step = self.body.steps[store.step]
+            if step.span == store.span and store.buffer not in self.body.loads:
+                names.setdefault(store.step, name_text(store.buffer) + INDEX[store.span])
+        return names
+
+    def lines(self) -> Iterator[str]:
+        """Values that are read twice or reduced, as they come; then what is stored."""
+        for number, step in enumerate(self.body.steps):
+            text, rank = self._text(step)
+            if self._is_named(number, step, text):
+                name = self.names.get(number) or self._new_name(step.span)
+                yield f"{name} = {text}"
+                text, rank = name, ATOM
+            self.texts.append((text, rank))
+        for store in self.body.stores:
+            target, value = name_text(store.buffer) + INDEX[store.span], self.texts[store.step][0]
+            if target != value:
+                yield f"{target} = {value}"
+
+    def _is_named(self, number: int, step: Step, text: str) -> bool:
+        if not step.args:
+            return False
+        long = len(text) > WIDTH and not self.stored[number]
+        return self.uses[number] > 1 or step.op in ("sum", "max") or long
+
+    def _new_name(self, span: Span) -> str:
+        self.count += 1
+        return f"%{self.count}{INDEX[span]}"
+
+    def _text(self, step: Step) -> tuple[str, int]:
+        if not step.args:
+            return self._leaf(step), ATOM
+        if step.op in INFIX:
+            rank, sign = INFIX[step.op]
+            alone = rank in ALONE
+            left = self._operand(step.args[0], rank + alone)
+            return f"{left} {sign} {self._operand(step.args[1], rank + 1)}", rank
+        if step.op in PREFIX:
+            rank, sign = PREFIX[step.op]
+            return f"{sign}{self._operand(step.args[0], rank + 1)}", rank
+        inside = ", ".join(self.texts[arg][0] for arg in step.args)
+        if step.op == "philox":
+            inside += f", stream={step.value}"
+        return f"{step.dtype if step.op == 'cast' else step.op}({inside})", ATOM
+
+    def _operand(self, number: int, rank: int) -> str:
+        text, own = self.texts[number]
+        return text if own >= rank else f"({text})"
+
+    def _leaf(self, step: Step) -> str:
+        if step.op == "load":
+            return name_text(step.buffer) + INDEX[step.span]
+        if step.op == "const":
+            return _number(step)
+        if step.op == "index":
+            return "i" if step.span == "row" else "j"
+        if step.op == "size":
+            return self._size(step.value)
+        return step.op
+
+    def _size(self, of: object) -> str:
+        size: Dim = of * N if isinstance(of, int) else self.sizes[of == "columns"]
+        text = str(size)
+        return text if text.isalnum() else f"({text})"
+
+
+def _number(step: Step) -> str:
+    if isinstance(step.value, bool):
+        return str(step.value).lower()
+    text = str(np.dtype(step.dtype).type(step.value)).removesuffix(".0")
+    return f"({text})" if text.startswith("-") else text

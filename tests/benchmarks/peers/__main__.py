@@ -1,0 +1,106 @@
+"""Compare graphc with its peers.
+
+    python -m tests.benchmarks.peers                       all workloads, all sides
+    python -m tests.benchmarks.peers tiny deep --only graphc,torch,bound --rounds 5
+
+Sides whose package is missing are skipped with a line; `--python` names further interpreters
+that may have it.  Run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from tests.benchmarks.peers.processes import ROOT
+from tests.benchmarks.peers.rounds import Comparison, Options, compare, machine
+from tests.benchmarks.peers.sides import chosen
+from tests.benchmarks.peers.table import report, table
+from tests.benchmarks.peers.workloads import WORKLOADS
+
+DOCUMENT = ROOT / "docs" / "benchmarks.md"
+BUSY = 0.25
+"""The share of a core that others may take before the report says so."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure, print each table when it is there, write all of them and a JSON."""
+    args = _parser().parse_args(argv)
+    sides = chosen(args.only)
+    if not sides:
+        sys.exit(f"no side is called {args.only!r}")
+    pythons = [sys.executable, *args.python]
+    threads = [int(part) for part in args.threads.split(",")]
+    options = Options(sides, threads, args.rounds, args.seconds, pythons, args.patience)
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    note, found, where = _busy_note(), [], machine()
+    for name in args.workloads or WORKLOADS:
+        for rows in _batches(name, args.modes):
+            found.append(compare(name, rows, options, lambda line: print(line, flush=True)))
+            if found[-1].results:
+                print(f"\n{table(found[-1])}", flush=True)
+            _write(out, found, where, note)
+    if args.docs:
+        DOCUMENT.write_text(f"# Benchmarks\n\n{report(found, where, note)}", encoding="utf-8")
+    return 0
+
+
+def _batches(name: str, modes: str) -> list[int]:
+    """0 for training, and the batches of inference."""
+    train = [0] if "train" in modes else []
+    return train + (list(WORKLOADS[name].infer) if "infer" in modes else [])
+
+
+def _write(out: Path, found: list[Comparison], where: dict[str, object], note: str) -> None:
+    data = {"machine": where, "note": note, "comparisons": [c.as_json() for c in found]}
+    (out / "peers.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
+    (out / "peers.md").write_text(f"# Benchmarks\n\n{report(found, where, note)}", encoding="utf-8")
+
+
+def _busy_note() -> str:
+    """A sentence where other processes were at work when the run began."""
+    try:
+        before, start = _busy_seconds(), time.perf_counter()
+        time.sleep(1)
+        share = (_busy_seconds() - before) / (time.perf_counter() - start)
+    except OSError:
+        return ""
+    if share < BUSY:
+        return ""
+    return f"The machine was not quiet: other processes took {share:.1f} cores at the start.\n"
+
+
+def _busy_seconds() -> float:
+    """Seconds that all cores together have worked, by Linux's count."""
+    fields = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:]
+    ticks = [int(field) for field in fields]
+    return (sum(ticks[:8]) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.peers",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("workloads", nargs="*", metavar="WORKLOAD", help=f"of {', '.join(WORKLOADS)}")
+    add("--only", metavar="SIDE,...", help='sides, or how their names begin: "graphc,torch"')
+    add("--rounds", type=int, default=15, help="turns of each side (default: 15)")
+    add("--seconds", type=float, default=0.15, help="of a turn (default: 0.15)")
+    add("--threads", default="1,2", help="numbers of threads (default: 1,2)")
+    add("--modes", default="train,infer", help="(default: train,infer)")
+    add("--python", action="append", default=[], help="another interpreter; may be repeated")
+    add("--patience", type=float, default=240, help="seconds to build a side (default: 240)")
+    add("--out", default="peers-run", help="folder for peers.md and peers.json")
+    add("--docs", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}, too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""What every side starts from: parameters, feeds, and the flops of a net's products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tests.benchmarks.peers.workloads import WORKLOADS, Workload
+
+Array = NDArray[np.float32]
+Feeds = Mapping[str, NDArray[np.generic]]
+
+PARAMETERS_SEED, FEEDS_SEED = 7, 11
+
+
+@dataclass(frozen=True)
+class Part:
+    """A value: its columns, and whether a gradient is wanted."""
+
+    width: int
+    trained: bool
+
+
+class Outline:
+    """A maker that only notes what a net needs."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.parameters: list[Array] = []
+        self.feeds: dict[str, tuple[str, int]] = {}
+        """By name: "input" or "target" and the width, "labels" and how many classes."""
+        self.outputs: list[int] = []
+        self.rows_forward = self.rows_backward = 0
+        self._random = np.random.RandomState(PARAMETERS_SEED)
+        workload.declare(self)
+
+    def flops(self, batch: int, train: bool) -> int:
+        """The multiplications and additions of the matrix products, for so many rows."""
+        return batch * (self.rows_forward + (self.rows_backward if train else 0))
+
+    def input(self, name: str, width: int) -> Part:
+        self.feeds[name] = ("input", width)
+        return Part(width, False)
+
+    def labels(self, name: str, classes: int) -> Part:
+        self.feeds[name] = ("labels", classes)
+        return Part(classes, False)
+
+    def target(self, name: str, width: int) -> Part:
+        self.feeds[name] = ("target", width)
+        return Part(width, False)
+
+    def affine(self, h: Part, width: int) -> Part:
+        self._normal((h.width, width), 0.0, (2 / h.width) ** 0.5)
+        self._normal((width,), 0.0, 0.01)
+        product = 2 * h.width * width
+        self.rows_forward += product
+        self.rows_backward += product * (1 + h.trained)
+        return Part(width, True)
+
+    def batchnorm(self, h: Part) -> Part:
+        self._normal((h.width,), 1.0, 0.1)
+        self._normal((h.width,), 0.0, 0.1)
+        return h
+
+    def relu(self, h: Part) -> Part:
+        return h
+
+    def dropout(self, h: Part, keep: float) -> Part:
+        return h
+
+    def add(self, a: Part, b: Part) -> Part:
+        return Part(a.width, a.trained or b.trained)
+
+    def concat(self, a: Part, b: Part) -> Part:
+        return Part(a.width + b.width, a.trained or b.trained)
+
+    def output(self, h: Part) -> None:
+        self.outputs.append(h.width)
+
+    def softmax_loss(self, scores: Part, labels: Part) -> None:
+        """A loss has no product."""
+
+    def mse_loss(self, guess: Part, target: Part) -> None:
+        """A loss has no product."""
+
+    def _normal(self, shape: tuple[int, ...], centre: float, spread: float) -> None:
+        values = centre + spread * self._random.standard_normal(shape)
+        self.parameters.append(np.ascontiguousarray(values, np.float32))
+
+
+def outline(name: str) -> Outline:
+    """The outline of a workload."""
+    return Outline(WORKLOADS[name])
+
+
+def batches(name: str, rows: int, count: int, inference: bool = False) -> list[Feeds]:
+    """So many batches of random feeds; for inference without what only a loss reads."""
+    random = np.random.RandomState(FEEDS_SEED)
+    feeds = outline(name).feeds.items()
+    wanted = {k: v for k, v in feeds if not inference or v[0] == "input"}
+    made: list[Feeds] = []
+    for _ in range(count):
+        batch: dict[str, NDArray[np.generic]] = {}
+        for feed, (kind, width) in wanted.items():
+            if kind == "labels":
+                batch[feed] = random.randint(0, width, rows).astype(np.int64)
+            else:
+                batch[feed] = random.standard_normal((rows, width)).astype(np.float32)
+        made.append(batch)
+    return made

@@ -1,0 +1,152 @@
+"""Losses and scores in float64: what every side is compared with before it is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.peers.outline import Feeds, outline
+from tests.benchmarks.peers.workloads import EPS, MOMENTUM, WORKLOADS
+
+STEPS = 5
+
+
+class Value:
+    """An array and the gradient of the loss by it."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = np.asarray(array)
+        self.grad: Any = 0.0
+
+
+class Tape:
+    """A maker that computes at once and can go back; dropout keeps everything."""
+
+    def __init__(self, feeds: Feeds, parameters: Sequence[Value]) -> None:
+        self.loss = 0.0
+        self.result: Any = None
+        self._feeds, self._parameters = feeds, iter(parameters)
+        self._back: list[Callable[[], None]] = []
+
+    def backward(self) -> None:
+        """Fill in the gradients."""
+        for step in reversed(self._back):
+            step()
+
+    def input(self, name: str, width: int) -> Value:
+        return Value(self._feeds[name].astype(np.float64))
+
+    def target(self, name: str, width: int) -> Value:
+        return self.input(name, width) if name in self._feeds else Value(0.0)
+
+    def labels(self, name: str, classes: int) -> Value:
+        return Value(self._feeds.get(name, np.zeros(0, np.int64)))
+
+    def affine(self, h: Value, width: int) -> Value:
+        weight, bias = next(self._parameters), next(self._parameters)
+
+        def back() -> None:
+            weight.grad += h.array.T @ out.grad
+            bias.grad += out.grad.sum(0)
+            h.grad = h.grad + out.grad @ weight.array.T
+
+        out = Value(h.array @ weight.array + bias.array)
+        return self._record(out, back)
+
+    def batchnorm(self, h: Value) -> Value:
+        gamma, beta = next(self._parameters), next(self._parameters)
+        scale = 1 / np.sqrt(h.array.var(0) + EPS)
+        normal = (h.array - h.array.mean(0)) * scale
+
+        def back() -> None:
+            gamma.grad += (out.grad * normal).sum(0)
+            beta.grad += out.grad.sum(0)
+            d = out.grad * gamma.array
+            h.grad = h.grad + scale * (d - d.mean(0) - normal * (d * normal).mean(0))
+
+        out = Value(normal * gamma.array + beta.array)
+        return self._record(out, back)
+
+    def relu(self, h: Value) -> Value:
+        def back() -> None:
+            h.grad = h.grad + out.grad * (h.array > 0)
+
+        out = Value(np.maximum(h.array, 0))
+        return self._record(out, back)
+
+    def dropout(self, h: Value, keep: float) -> Value:
+        return h
+
+    def add(self, a: Value, b: Value) -> Value:
+        def back() -> None:
+            a.grad, b.grad = a.grad + out.grad, b.grad + out.grad
+
+        out = Value(a.array + b.array)
+        return self._record(out, back)
+
+    def concat(self, a: Value, b: Value) -> Value:
+        def back() -> None:
+            cut = a.array.shape[1]
+            a.grad, b.grad = a.grad + out.grad[:, :cut], b.grad + out.grad[:, cut:]
+
+        out = Value(np.concatenate([a.array, b.array], axis=1))
+        return self._record(out, back)
+
+    def output(self, h: Value) -> None:
+        self.result = h.array
+
+    def softmax_loss(self, scores: Value, labels: Value) -> None:
+        if not labels.array.size:
+            return
+        rows = np.arange(len(labels.array))
+        shifted = scores.array - scores.array.max(1, keepdims=True)
+        logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+        def back() -> None:
+            d = np.exp(logs)
+            d[rows, labels.array] -= 1
+            scores.grad = scores.grad + d / len(rows)
+
+        self.loss -= float(logs[rows, labels.array].mean())
+        self._back.append(back)
+
+    def mse_loss(self, guess: Value, target: Value) -> None:
+        difference = guess.array - target.array
+
+        def back() -> None:
+            guess.grad = guess.grad + 2 * difference / difference.size
+
+        self.loss += float((difference**2).mean())
+        self._back.append(back)
+
+    def _record(self, out: Value, back: Callable[[], None]) -> Value:
+        self._back.append(back)
+        return out
+
+
+def losses(name: str, feeds: Feeds) -> list[float]:
+    """The losses of a few steps of SGD with momentum on one batch, without dropout."""
+    workload = WORKLOADS[name]
+    arrays = [p.astype(np.float64) for p in outline(name).parameters]
+    speeds = [np.zeros_like(p) for p in arrays]
+    found = []
+    for _ in range(STEPS):
+        parameters = [Value(p) for p in arrays]
+        tape = Tape(feeds, parameters)
+        workload.declare(tape)
+        tape.backward()
+        found.append(tape.loss)
+        for array, speed, value in zip(arrays, speeds, parameters, strict=True):
+            speed *= MOMENTUM
+            speed += value.grad
+            array -= workload.lr * speed
+    return found
+
+
+def scores(name: str, feeds: Feeds) -> Any:
+    """What the net's output is."""
+    tape = Tape(feeds, [Value(p.astype(np.float64)) for p in outline(name).parameters])
+    WORKLOADS[name].declare(tape)
+    return tape.result

@@ -1,0 +1,56 @@
+"""The sides of the comparison: one file a framework, each imported in its own process only."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from tests.benchmarks.peers.sides.side import Side
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a side is, and the package without which it is skipped."""
+
+    module: str
+    kind: str
+    package: str
+
+
+SIDES: Mapping[str, Entry] = {
+    "graphc": Entry("graphc_side", "Native", "graphc"),
+    "graphc-numpy": Entry("graphc_side", "OnNumPy", "graphc"),
+    "numpy": Entry("numpy_side", "Buffers", "numpy"),
+    "numpy-layers": Entry("by_hand_side", "Layers", "numpy"),
+    "numpy-hand": Entry("by_hand_side", "HandBuffers", "numpy"),
+    "numba": Entry("numba_side", "Numba", "numba"),
+    "torch-foreach": Entry("torch_side", "Foreach", "torch"),
+    "torch-fused": Entry("torch_side", "FusedOptimizer", "torch"),
+    "torch-compile": Entry("torch_compile_side", "Compiled", "torch"),
+    "torch-compile-cpp": Entry("torch_compile_side", "CppWrapper", "torch"),
+    "torch-compile-max": Entry("torch_compile_side", "Autotuned", "torch"),
+    "jax": Entry("jax_side", "Jax", "jax"),
+    "jax-rbg": Entry("jax_side", "FastRandom", "jax"),
+    "pytensor": Entry("pytensor_side", "PyTensor", "pytensor"),
+    "onnxruntime": Entry("onnx_side", "OnnxRuntime", "onnxruntime"),
+    "openvino": Entry("openvino_side", "OpenVino", "openvino"),
+    "bound": Entry("bound_side", "Bound", "numpy"),
+}
+"""`bound` is no peer: the time that the matrix products take at the measured peak."""
+
+
+def side(name: str, threads: int) -> Side:
+    """A side, in the process that runs it."""
+    entry = SIDES[name]
+    module = importlib.import_module(f"{__name__}.{entry.module}")
+    return cast(Side, getattr(module, entry.kind)(threads))
+
+
+def chosen(only: str | None) -> list[str]:
+    """The names that a list such as "graphc,torch" stands for; a name covers those it begins."""
+    if only is None:
+        return list(SIDES)
+    wanted = [part.strip() for part in only.split(",") if part.strip()]
+    return [n for n in SIDES if any(n == w or n.startswith(f"{w}-") for w in wanted)]

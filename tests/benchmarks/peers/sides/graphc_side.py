@@ -1,0 +1,115 @@
+"""graphc by its public interface."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+import graphc as gc
+from tests.benchmarks.peers.outline import Array
+from tests.benchmarks.peers.sides.side import Infer, Side, Step, Unsupported
+from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
+
+
+class Declare:
+    """A maker that declares a net."""
+
+    def __init__(self, dropout: bool) -> None:
+        self.net = gc.Net("peer")
+        self._dropout = dropout
+
+    def input(self, name: str, width: int) -> gc.Value:
+        return self.net.input(name, (gc.N, width))
+
+    target = input
+
+    def labels(self, name: str, classes: int) -> gc.Value:
+        return self.net.input(name, (gc.N,), dtype="int64")
+
+    def affine(self, h: gc.Value, width: int) -> gc.Value:
+        return gc.affine(h, width)
+
+    def batchnorm(self, h: gc.Value) -> gc.Value:
+        return gc.batchnorm(h, eps=EPS, running_decay=DECAY)
+
+    def relu(self, h: gc.Value) -> gc.Value:
+        return gc.relu(h)
+
+    def dropout(self, h: gc.Value, keep: float) -> gc.Value:
+        return gc.dropout(h, keep_prob=keep) if self._dropout else h
+
+    def add(self, a: gc.Value, b: gc.Value) -> gc.Value:
+        return gc.add(a, b)
+
+    def concat(self, a: gc.Value, b: gc.Value) -> gc.Value:
+        return gc.concat([a, b], axis=1)
+
+    def output(self, h: gc.Value) -> None:
+        self.net.output("output", h)
+
+    def softmax_loss(self, scores: gc.Value, labels: gc.Value) -> None:
+        self.net.loss("class_loss", gc.softmax_loss(scores, labels))
+
+    def mse_loss(self, guess: gc.Value, target: gc.Value) -> None:
+        self.net.loss("square_loss", gc.mse_loss(guess, target))
+
+
+class OnNumPy(Side):
+    """The numpy backend."""
+
+    backend = "numpy"
+
+    def versions(self) -> str:
+        return f"graphc {gc.__version__}, numpy {np.__version__}"
+
+    def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
+        optimizer = gc.SGD(lr=workload.lr, momentum=MOMENTUM)
+        return self._executor(workload, parameters, dropout, workload.batch, optimizer).step
+
+    def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
+        ex = self._executor(workload, parameters, False, batch, None)
+        forward = ex.forward
+        return lambda feeds: forward(feeds, copy=False)["output"]
+
+    def _executor(
+        self,
+        workload: Workload,
+        parameters: list[Array],
+        dropout: bool,
+        batch: int,
+        optimizer: Any,
+    ) -> gc.Executor:
+        made = Declare(dropout)
+        workload.declare(made)
+        plan = gc.compile(made.net, batch=batch, optimizer=optimizer, **self._options())
+        ex = gc.Executor(plan, seed=0)
+        for name, array in zip(plan.parameter_names, parameters, strict=True):
+            ex.parameters[name] = array
+        return ex
+
+    def _options(self) -> dict[str, Any]:
+        options: dict[str, Any] = {"backend": self.backend}
+        if "threads" in inspect.signature(gc.compile).parameters:
+            options["threads"] = self.threads
+        return options
+
+
+class Native(OnNumPy):
+    """The native backend."""
+
+    backend = "native"
+
+    def versions(self) -> str:
+        return f"graphc {gc.__version__}"
+
+    def _options(self) -> dict[str, Any]:
+        options = super()._options()
+        net = gc.Net("probe")
+        net.output("out", gc.relu(net.input("x", (gc.N, 1))))
+        try:
+            gc.compile(net, batch=1, **options)
+        except gc.GraphError as error:
+            raise Unsupported(error.sentence) from None
+        return options

@@ -1,0 +1,134 @@
+"""JAX: a jitted step whose parameters and speeds are donated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.benchmarks.peers.outline import Array
+from tests.benchmarks.peers.sides.side import Infer, Side, Step, Unsupported
+from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
+
+
+class Traced:
+    """A maker that JAX traces."""
+
+    def __init__(self, feeds: Mapping[str, Any], parameters: Any, key: Any = None) -> None:
+        self.loss: Any = 0.0
+        self.result: Any = None
+        self.statistics: list[Any] = []
+        self._feeds, self._parameters, self._key = feeds, iter(parameters), key
+
+    def input(self, name: str, width: int) -> Any:
+        return self._feeds.get(name)
+
+    target = input
+    labels = input
+
+    def affine(self, h: Any, width: int) -> Any:
+        return h @ next(self._parameters) + next(self._parameters)
+
+    def batchnorm(self, h: Any) -> Any:
+        mean, var = h.mean(0), h.var(0)
+        self.statistics += [mean, var]
+        scaled = (h - mean) * jax.lax.rsqrt(var + EPS) * next(self._parameters)
+        return scaled + next(self._parameters)
+
+    def relu(self, h: Any) -> Any:
+        return jax.nn.relu(h)
+
+    def dropout(self, h: Any, keep: float) -> Any:
+        if self._key is None:
+            return h
+        self._key, key = jax.random.split(self._key)
+        return jnp.where(jax.random.bernoulli(key, keep, h.shape), h * (1 / keep), 0)
+
+    def add(self, a: Any, b: Any) -> Any:
+        return a + b
+
+    def concat(self, a: Any, b: Any) -> Any:
+        return jnp.concatenate((a, b), axis=1)
+
+    def output(self, h: Any) -> None:
+        self.result = h
+
+    def softmax_loss(self, scores: Any, labels: Any) -> None:
+        if labels is not None:
+            logs = jax.nn.log_softmax(scores)
+            self.loss -= jnp.take_along_axis(logs, labels[:, None], axis=1).mean()
+
+    def mse_loss(self, guess: Any, target: Any) -> None:
+        if target is not None:
+            self.loss += jnp.square(guess - target).mean()
+
+
+class Jax(Side):
+    """The default generator of random numbers."""
+
+    generator: str | None = None
+
+    def versions(self) -> str:
+        return f"jax {jax.__version__}"
+
+    def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
+        if self.generator is not None:
+            jax.config.update("jax_default_prng_impl", self.generator)
+
+        def loss_of(tensors: Any, feeds: Any, key: Any) -> Any:
+            net = Traced(feeds, tensors, key)
+            workload.declare(net)
+            return net.loss, net.statistics
+
+        def step(tensors: Any, speeds: Any, running: Any, key: Any, feeds: Any) -> Any:
+            key, drawn = (None, None) if key is None else jax.random.split(key)
+            run = jax.value_and_grad(loss_of, has_aux=True)
+            (loss, new), gradients = run(tensors, feeds, drawn)
+            speeds = [MOMENTUM * v + g for v, g in zip(speeds, gradients, strict=True)]
+            tensors = [p - workload.lr * v for p, v in zip(tensors, speeds, strict=True)]
+            running = [DECAY * r + (1 - DECAY) * s for r, s in zip(running, new, strict=True)]
+            return tensors, speeds, running, key, loss
+
+        jitted = jax.jit(step, donate_argnums=(0, 1, 2, 3))
+        tensors = [jnp.array(p) for p in parameters]
+        state: list[Any] = [tensors, [jnp.zeros_like(p) for p in tensors]]
+        state += [_running(workload), jax.random.key(0) if dropout else None]
+
+        def run(feeds: Mapping[str, Any]) -> float:
+            *state[:], loss = jitted(*state, feeds)
+            return float(loss)
+
+        return run
+
+    def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
+        def scores(tensors: Any, feeds: Any) -> Any:
+            net = Traced(feeds, tensors)
+            workload.declare(net)
+            return net.result
+
+        jitted = jax.jit(scores)
+        tensors = [jnp.array(p) for p in parameters]
+        return lambda feeds: np.asarray(jitted(tensors, feeds))
+
+
+class FastRandom(Jax):
+    """A cheaper generator, which matters for dropout alone."""
+
+    generator = "unsafe_rbg"
+
+    def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
+        if workload.keep is None:
+            raise Unsupported("it is as jax without dropout")
+        return super().train(workload, parameters, dropout)
+
+    def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
+        raise Unsupported("it is as jax without dropout")
+
+
+def _running(workload: Workload) -> list[Any]:
+    chain = workload.chain
+    widths = chain.sizes[1:-1] if chain is not None and chain.batchnorm else ()
+    return [fill(width) for width in widths for fill in (jnp.zeros, jnp.ones)]

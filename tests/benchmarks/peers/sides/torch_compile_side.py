@@ -1,0 +1,125 @@
+"""PyTorch with torch.compile: the whole step, update included, is one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from tests.benchmarks.peers.outline import Array
+from tests.benchmarks.peers.sides.side import Infer, Side, Step
+from tests.benchmarks.peers.sides.torch_side import Forward, Tensor, parameters_of
+from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
+
+
+class Pure(Forward):
+    """As `Forward`, but batchnorm notes the batch's statistics and changes nothing."""
+
+    def batchnorm(self, h: Tensor) -> Tensor:
+        var, mean = torch.var_mean(h, 0, correction=0)
+        self.statistics += [mean, var]
+        gamma, beta = next(self._parameters), next(self._parameters)
+        return (h - mean) * torch.rsqrt(var + EPS) * gamma + beta
+
+
+class Compiled(Side):
+    """The default mode."""
+
+    mode: str | None = None
+    config: Mapping[str, Any] = {}
+
+    def versions(self) -> str:
+        return f"torch {torch.__version__}"
+
+    def _set_up(self, **more: Any) -> None:
+        import torch._inductor.config as inductor
+
+        torch.set_num_threads(self.threads)
+        for name, value in {**self.config, **more}.items():
+            setattr(inductor, name, value)
+
+    def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
+        self._set_up()
+        tensors = parameters_of(parameters)
+        speeds = [torch.zeros_like(p) for p in tensors]
+        running: list[Tensor] = []
+        step = torch.compile(
+            _whole_step(workload, dropout), fullgraph=True, dynamic=False, mode=self.mode
+        )
+        for width in _normalised(workload):
+            running += [torch.zeros(width), torch.ones(width)]
+        wrap = torch.from_numpy
+
+        def run(feeds: Mapping[str, Any]) -> float:
+            with torch.no_grad():
+                given = {name: wrap(array) for name, array in feeds.items()}
+                return step(tensors, speeds, running, given).item()
+
+        return run
+
+    def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
+        self._set_up(freezing=True)
+
+        class Module(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.tensors = torch.nn.ParameterList(parameters_of(parameters))
+
+            def forward(self, feeds: Mapping[str, Tensor]) -> Tensor:
+                net = Forward(feeds, list(self.tensors))
+                workload.declare(net)
+                return net.result
+
+        compiled = torch.compile(Module().eval(), dynamic=False, mode=self.mode)
+        wrap = torch.from_numpy
+
+        def infer(feeds: Mapping[str, Any]) -> Any:
+            with torch.no_grad():
+                return compiled({name: wrap(array) for name, array in feeds.items()}).numpy()
+
+        return infer
+
+
+class CppWrapper(Compiled):
+    """The calls of kernels are compiled, too."""
+
+    config: Mapping[str, Any] = {"cpp_wrapper": True}
+
+
+class Autotuned(Compiled):
+    """Products are chosen by timing."""
+
+    mode = "max-autotune"
+
+
+def _whole_step(workload: Workload, dropout: bool) -> Any:
+    """Loss, gradients and update as one function of tensors that it changes in place."""
+
+    def loss_of(tensors: list[Tensor], feeds: Mapping[str, Tensor]) -> Any:
+        net = Pure(feeds, tensors, dropout)
+        workload.declare(net)
+        return net.loss, net.statistics
+
+    def step(
+        tensors: list[Tensor],
+        speeds: list[Tensor],
+        running: list[Tensor],
+        feeds: Mapping[str, Tensor],
+    ) -> Tensor:
+        run = torch.func.grad_and_value(loss_of, has_aux=True)
+        gradients, (loss, statistics) = run(tensors, feeds)
+        for tensor, speed, gradient in zip(tensors, speeds, gradients, strict=True):
+            speed.mul_(MOMENTUM).add_(gradient)
+            tensor.sub_(speed, alpha=workload.lr)
+        for kept, new in zip(running, statistics, strict=True):
+            kept.mul_(DECAY).add_(new, alpha=1 - DECAY)
+        return loss
+
+    return step
+
+
+def _normalised(workload: Workload) -> list[int]:
+    """The widths of the batchnorms."""
+    chain = workload.chain
+    return list(chain.sizes[1:-1]) if chain is not None and chain.batchnorm else []

@@ -1,0 +1,134 @@
+"""PyTorch, eager."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from tests.benchmarks.peers.outline import Array
+from tests.benchmarks.peers.sides.side import Infer, Side, Step
+from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
+
+Tensor = torch.Tensor
+
+
+def parameters_of(arrays: list[Array]) -> list[Tensor]:
+    """Tensors for the arrays; weights as (out, in), the order that torch's affine map wants."""
+    return [torch.from_numpy(a.T.copy() if a.ndim == 2 else a.copy()) for a in arrays]
+
+
+class Forward:
+    """A maker that computes as it goes.
+
+    Layers that keep running statistics take them, in order, from `statistics`.
+    """
+
+    def __init__(
+        self,
+        feeds: Mapping[str, Any],
+        parameters: list[Tensor],
+        dropout: bool = False,
+        statistics: list[Tensor] | None = None,
+    ) -> None:
+        self.losses: list[Tensor] = []
+        self.result: Any = None
+        self._feeds, self._parameters, self._dropout = feeds, iter(parameters), dropout
+        self.statistics, self._used = ([] if statistics is None else statistics), 0
+
+    @property
+    def loss(self) -> Tensor:
+        """The sum of the losses."""
+        total = self.losses[0]
+        for loss in self.losses[1:]:
+            total = total + loss
+        return total
+
+    def input(self, name: str, width: int) -> Any:
+        return self._feeds.get(name)
+
+    target = input
+    labels = input
+
+    def affine(self, h: Tensor, width: int) -> Tensor:
+        return F.linear(h, next(self._parameters), next(self._parameters))
+
+    def batchnorm(self, h: Tensor) -> Tensor:
+        if self._used == len(self.statistics):
+            self.statistics += [torch.zeros(h.shape[1]), torch.ones(h.shape[1])]
+        mean, var = self.statistics[self._used : self._used + 2]
+        self._used += 2
+        gamma, beta = next(self._parameters), next(self._parameters)
+        return F.batch_norm(h, mean, var, gamma, beta, True, 1 - DECAY, EPS)
+
+    def relu(self, h: Tensor) -> Tensor:
+        return F.relu(h)
+
+    def dropout(self, h: Tensor, keep: float) -> Tensor:
+        return F.dropout(h, 1 - keep) if self._dropout else h
+
+    def add(self, a: Tensor, b: Tensor) -> Tensor:
+        return a + b
+
+    def concat(self, a: Tensor, b: Tensor) -> Tensor:
+        return torch.cat((a, b), 1)
+
+    def output(self, h: Tensor) -> None:
+        self.result = h
+
+    def softmax_loss(self, scores: Tensor, labels: Tensor | None) -> None:
+        if labels is not None:
+            self.losses.append(F.cross_entropy(scores, labels))
+
+    def mse_loss(self, guess: Tensor, target: Tensor | None) -> None:
+        if target is not None:
+            self.losses.append(F.mse_loss(guess, target))
+
+
+class Foreach(Side):
+    """torch.optim.SGD with foreach=True."""
+
+    optimizer: Mapping[str, bool] = {"foreach": True}
+
+    def versions(self) -> str:
+        return f"torch {torch.__version__}"
+
+    def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
+        torch.set_num_threads(self.threads)
+        tensors = [p.requires_grad_() for p in parameters_of(parameters)]
+        sgd = torch.optim.SGD(tensors, lr=workload.lr, momentum=MOMENTUM, **self.optimizer)
+        statistics: list[Tensor] = []
+        wrap, declare = torch.from_numpy, workload.declare
+
+        def step(feeds: Mapping[str, Any]) -> float:
+            sgd.zero_grad(set_to_none=True)
+            given = {name: wrap(array) for name, array in feeds.items()}
+            net = Forward(given, tensors, dropout, statistics)
+            declare(net)
+            loss = net.loss
+            loss.backward()
+            sgd.step()
+            return loss.item()
+
+        return step
+
+    def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
+        torch.set_num_threads(self.threads)
+        tensors = parameters_of(parameters)
+        wrap, declare = torch.from_numpy, workload.declare
+
+        def infer(feeds: Mapping[str, Any]) -> Any:
+            with torch.inference_mode():
+                net = Forward({name: wrap(array) for name, array in feeds.items()}, tensors)
+                declare(net)
+                return net.result.numpy()
+
+        return infer
+
+
+class FusedOptimizer(Foreach):
+    """torch.optim.SGD with fused=True."""
+
+    optimizer: Mapping[str, bool] = {"fused": True}

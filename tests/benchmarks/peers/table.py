@@ -1,0 +1,117 @@
+"""Comparisons as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import median
+from typing import Any
+
+from tests.benchmarks.peers.rounds import Comparison, Row
+
+OURS = ("graphc", "graphc-numpy")
+BOUND = "bound"
+
+HEAD = """\
+Medians over rounds in which all sides take turns, each in a process of its own, at the better of
+the numbers of threads.  A training step is forward, loss, backward and SGD with momentum in
+float32 on a batch that changes each time, with the loss read back; inference goes from NumPy
+arrays to a NumPy array.  Every side's losses or scores were compared with float64 first.  The
+bound is the time that the matrix products alone take at the peak of the machine, measured in the
+same rounds.
+"""
+
+
+def report(comparisons: Sequence[Comparison], machine: dict[str, Any], note: str) -> str:
+    """The whole report: machine and versions, an overview, a table for each comparison."""
+    parts = [HEAD, _machine_text(comparisons, machine), note]
+    for train, title in ((True, "Training steps"), (False, "Inference")):
+        chosen = [c for c in comparisons if (c.rows == 0) is train and c.results]
+        if chosen:
+            parts += [f"## {title}\n", overview(chosen)]
+    parts.append("## Every side\n")
+    parts += [table(c) for c in comparisons if c.results]
+    return "\n".join(part for part in parts if part)
+
+
+def _machine_text(comparisons: Sequence[Comparison], machine: dict[str, Any]) -> str:
+    versions = {part: None for c in comparisons for r in c.results for part in [r.versions]}
+    where = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
+    return (
+        f"Measured on {machine['date']}: {where}, Python {machine['python']}.  "
+        f"Versions: {'; '.join(versions)}.\n"
+    )
+
+
+def overview(comparisons: Sequence[Comparison]) -> str:
+    """A row for each side, a column for each workload."""
+    sides = list(dict.fromkeys(row.side for c in comparisons for row in c.results))
+    names = [c.workload + (f" b{c.rows}" if c.rows else "") for c in comparisons]
+    lines = [_line("", *names), _line("---", *["---:"] * len(names))]
+    for side in sides:
+        best = [c.best(side) for c in comparisons]
+        lines.append(_line(side, *(time_text(r.median) if r else "" for r in best)))
+    return "\n".join(lines) + "\n"
+
+
+def table(made: Comparison) -> str:
+    """The sides of a comparison from fast to slow, and what was skipped."""
+    sides = dict.fromkeys(row.side for row in made.results)
+    best = [row for side in sides if (row := made.best(side)) is not None]
+    best.sort(key=lambda row: row.median)
+    ours = next((row for name in OURS for row in best if row.side == name), None)
+    ratio = f"/ {ours.side}" if ours else "/ fastest"
+    columns = ("side", "threads", "median", "10-90 %", ratio, "/ bound", "build", "memory")
+    lines = [f"### {made.title}\n", _line(*columns), _line("---", *["---:"] * (len(columns) - 1))]
+    bound = made.best(BOUND)
+    peers = [row for row in best if row.side != BOUND]
+    base = ours or (peers[0] if peers else None)
+    lines += [_line(*_cells(row, base, bound)) for row in best]
+    lines += _skipped(made)
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row, base: Row | None, bound: Row | None) -> Iterator[str]:
+    yield row.side
+    yield str(row.threads)
+    yield time_text(row.median)
+    yield spread(row)
+    yield "" if base is None else f"{ratio(row, base):.2f}"
+    yield "" if bound is None else f"{ratio(row, bound):.2f}"
+    yield "" if row.build_seconds is None else f"{row.build_seconds:.2g} s"
+    yield "" if row.side == BOUND else f"{row.memory_mb:.0f} MB"
+
+
+def ratio(row: Row, base: Row) -> float:
+    """How much longer it takes: the median over rounds, since both met the same disturbances."""
+    return median(a / b for a, b in zip(row.times, base.times, strict=True))
+
+
+def spread(row: Row) -> str:
+    """The range that most rounds lie in."""
+    times = sorted(row.times)
+    low, high = times[len(times) // 10], times[-1 - len(times) // 10]
+    return f"{time_text(low)} to {time_text(high)}"
+
+
+def time_text(microseconds: float) -> str:
+    """Three digits, in the unit that fits."""
+    for unit, size in (("us", 1.0), ("ms", 1e3), ("s", 1e6)):
+        value = microseconds / size
+        if value < 999.5 or unit == "s":
+            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+            return f"{value:.{digits}f} {unit}"
+    raise AssertionError("the last unit fits all")
+
+
+def _skipped(made: Comparison) -> Iterator[str]:
+    reasons: dict[str, list[str]] = {}
+    for task, reason in made.missing.items():
+        reasons.setdefault(reason, []).append(task.partition(" on ")[0])
+    if reasons:
+        yield ""
+        texts = (f"{', '.join(dict.fromkeys(t))} ({reason})" for reason, t in reasons.items())
+        yield f"Not there: {'; '.join(texts)}."
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

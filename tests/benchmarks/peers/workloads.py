@@ -1,0 +1,171 @@
+"""What is timed: each net is declared once, to a maker that builds it for one side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+LR = 1e-3
+MOMENTUM = 0.9
+EPS = 1e-5
+DECAY = 0.9
+"""How much of its old value a running statistic of batchnorm keeps."""
+
+
+class Maker(Protocol):
+    """What a net is declared with.  Values are whatever the side makes of them.
+
+    Parameters are taken in the order of the calls: weight and bias of an affine, gamma and beta
+    of a batchnorm.  The total loss is the sum of the losses; a net has one output.
+    """
+
+    def input(self, name: str, width: int) -> Any:
+        """A float32 feed, (batch, width)."""
+
+    def labels(self, name: str, classes: int) -> Any:
+        """An int64 feed, (batch,), that only a loss reads."""
+
+    def target(self, name: str, width: int) -> Any:
+        """A float32 feed, (batch, width), that only a loss reads."""
+
+    def affine(self, h: Any, width: int) -> Any:
+        """h @ weight + bias."""
+
+    def batchnorm(self, h: Any) -> Any:
+        """Normalised by the batch's statistics, scaled and moved; running statistics are kept."""
+
+    def relu(self, h: Any) -> Any:
+        """max(h, 0)."""
+
+    def dropout(self, h: Any, keep: float) -> Any:
+        """h / keep where a mask of that probability says so, else 0."""
+
+    def add(self, a: Any, b: Any) -> Any:
+        """a + b."""
+
+    def concat(self, a: Any, b: Any) -> Any:
+        """The columns of a, then those of b."""
+
+    def output(self, h: Any) -> None:
+        """What inference returns."""
+
+    def softmax_loss(self, scores: Any, labels: Any) -> None:
+        """Cross-entropy, the mean over rows."""
+
+    def mse_loss(self, guess: Any, target: Any) -> None:
+        """Squared error, the mean over all elements."""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Affine layers of these sizes, each but the last followed by relu; a softmax loss."""
+
+    sizes: tuple[int, ...]
+    batchnorm: bool = False
+    keep: float | None = None
+
+    def __call__(self, m: Maker) -> None:
+        """Declare the net."""
+        h = m.input("x", self.sizes[0])
+        for width in self.sizes[1:-1]:
+            h = m.affine(h, width)
+            h = m.batchnorm(h) if self.batchnorm else h
+            h = m.relu(h)
+            h = h if self.keep is None else m.dropout(h, self.keep)
+        h = m.affine(h, self.sizes[-1])
+        m.output(h)
+        m.softmax_loss(h, m.labels("y", self.sizes[-1]))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A net, the rows of a training step, the batches that it is fed in turn, and how it is timed.
+
+    `infer` are the batches at which inference is timed.
+    """
+
+    declare: Callable[[Maker], None]
+    batch: int
+    pool: int = 32
+    lr: float = LR
+    infer: tuple[int, ...] = ()
+
+    @property
+    def chain(self) -> Chain | None:
+        """The layers, where the net is a mere chain of them."""
+        return self.declare if isinstance(self.declare, Chain) else None
+
+    @property
+    def keep(self) -> float | None:
+        """The probability that dropout keeps an element."""
+        return None if self.chain is None else self.chain.keep
+
+
+def autoencoder(m: Maker) -> None:
+    """Down to 64 and back, compared with its own input."""
+    x = h = m.input("x", 784)
+    for width in (256, 64, 256):
+        h = m.relu(m.affine(h, width))
+    h = m.affine(h, 784)
+    m.output(h)
+    m.mse_loss(h, x)
+
+
+def residual(m: Maker) -> None:
+    """Four residual blocks of 128, the scores from first and last of them side by side."""
+    first = h = m.relu(m.affine(m.input("x", 64), 128))
+    for _ in range(4):
+        h = m.add(h, m.affine(m.relu(m.affine(h, 128)), 128))
+    scores = m.affine(m.concat(first, h), 10)
+    m.output(scores)
+    m.softmax_loss(scores, m.labels("y", 10))
+
+
+def two_inputs(m: Maker) -> None:
+    """A critic: the worth of an action in a state."""
+    state = m.relu(m.affine(m.input("state", 17), 64))
+    action = m.relu(m.affine(m.input("action", 6), 64))
+    h = m.relu(m.affine(m.concat(state, action), 64))
+    worth = m.affine(h, 1)
+    m.output(worth)
+    m.mse_loss(worth, m.target("target", 1))
+
+
+def two_losses(m: Maker) -> None:
+    """One trunk, a class and a number learnt from it."""
+    h = m.input("x", 64)
+    for _ in range(2):
+        h = m.relu(m.affine(h, 128))
+    scores = m.affine(h, 10)
+    m.output(scores)
+    m.softmax_loss(scores, m.labels("y", 10))
+    m.mse_loss(m.affine(h, 1), m.target("target", 1))
+
+
+_MNIST = (784, 512, 256, 10)
+
+MAIN: Mapping[str, Workload] = {
+    "tiny": Workload(Chain((64, 64, 64, 10)), 32, pool=64, infer=(1, 32)),
+    "mnist": Workload(Chain(_MNIST), 128, infer=(1, 128)),
+    "seed": Workload(Chain(_MNIST, batchnorm=True, keep=0.8), 128),
+    # Of 410,000 relus a step some lie within float32's rounding of zero and go either way.  At
+    # this rate that moves the compared losses by much less than the tolerance.
+    "deep": Workload(Chain((128,) * 51 + (10,)), 64, pool=64, lr=1e-5),
+    "wide": Workload(Chain((1024, 4096, 4096, 1000)), 256, pool=8, infer=(1, 256)),
+}
+"""What the project's claims are about."""
+
+
+OTHERS: Mapping[str, Workload] = {
+    **{f"width{w}": Workload(Chain((w, w, w, 10)), 32, infer=(1, 32)) for w in (17, 37, 100)},
+    "width1000": Workload(Chain((1000, 1000, 1000, 10)), 32, infer=(1, 32)),
+    **{f"batch{n}": Workload(Chain(_MNIST), n, infer=(n,)) for n in (1, 7, 33, 97, 512)},
+    "autoencoder": Workload(autoencoder, 128, infer=(128,)),
+    "residual": Workload(residual, 64, infer=(1, 64)),
+    "two_inputs": Workload(two_inputs, 256, infer=(1, 256)),
+    "two_losses": Workload(two_losses, 64, infer=(64,)),
+}
+"""Shapes that nothing was tuned for."""
+
+WORKLOADS: Mapping[str, Workload] = {**MAIN, **OTHERS}

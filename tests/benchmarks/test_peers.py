@@ -1,0 +1,161 @@
+"""The comparison with the peers computes the same everywhere and counts right; nothing is timed."""
+
+from __future__ import annotations
+
+import importlib.util
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.benchmarks.peers import outline, reference, worker, workloads
+from tests.benchmarks.peers.outline import Outline, batches
+from tests.benchmarks.peers.rounds import Comparison, Row
+from tests.benchmarks.peers.sides import SIDES, chosen, side
+from tests.benchmarks.peers.sides.side import Unsupported
+from tests.benchmarks.peers.table import report, table, time_text
+from tests.benchmarks.peers.workloads import Chain, Workload
+
+SMALL = {
+    "chain": Workload(Chain((5, 7, 6, 3)), 4, infer=(1, 4)),
+    "normalised": Workload(Chain((5, 7, 6, 3), batchnorm=True, keep=0.8), 8),
+    "autoencoder": replace(workloads.WORKLOADS["autoencoder"], batch=3, infer=(3,)),
+    "residual": replace(workloads.WORKLOADS["residual"], batch=5, infer=(1, 5)),
+    "two_inputs": replace(workloads.WORKLOADS["two_inputs"], batch=6, infer=(1, 6)),
+    "two_losses": replace(workloads.WORKLOADS["two_losses"], batch=4, infer=(4,)),
+}
+HERE = ("graphc-numpy", "graphc", "numpy", "numpy-layers", "numpy-hand")
+"""The sides that need no package that graphc's tests do not need, too."""
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nets that take no time."""
+    for module in (outline, reference, worker):
+        monkeypatch.setattr(module, "WORKLOADS", SMALL)
+    monkeypatch.setattr(worker, "WARM_SECONDS", 0.0)
+
+
+@pytest.mark.parametrize("workload", SMALL)
+def test_the_reference_goes_down_its_own_gradient(workload: str) -> None:
+    """The loss falls by the rate times the square of the gradient, which differences give."""
+    (feeds,) = batches(workload, SMALL[workload].batch, 1)
+    parameters = [p.astype(np.float64) for p in outline.outline(workload).parameters]
+
+    def loss(arrays: list[Any]) -> tuple[float, list[Any]]:
+        values = [reference.Value(a) for a in arrays]
+        tape = reference.Tape(feeds, values)
+        SMALL[workload].declare(tape)
+        tape.backward()
+        return tape.loss, [v.grad for v in values]
+
+    _, gradients = loss(parameters)
+    rng, eps = np.random.default_rng(0), 1e-6
+    along = [rng.standard_normal(p.shape) for p in parameters]
+    ahead, behind = (
+        loss([p + sign * eps * d for p, d in zip(parameters, along, strict=True)])[0]
+        for sign in (1, -1)
+    )
+    slope = sum(float((g * d).sum()) for g, d in zip(gradients, along, strict=True))
+    assert (ahead - behind) / (2 * eps) == pytest.approx(slope, rel=1e-4, abs=1e-7)
+
+
+@pytest.mark.parametrize("workload", SMALL)
+@pytest.mark.parametrize("name", HERE)
+def test_every_side_trains_alike(name: str, workload: str) -> None:
+    try:
+        _, answer = worker.trained(side(name, 1), workload)
+    except Unsupported:
+        assert name not in ("numpy", "graphc-numpy")
+        return
+    assert answer["error"] < 1e-5
+
+
+@pytest.mark.parametrize("workload", [name for name, made in SMALL.items() if made.infer])
+@pytest.mark.parametrize("name", HERE)
+def test_every_side_infers_alike(name: str, workload: str) -> None:
+    for rows in SMALL[workload].infer:
+        try:
+            _, answer = worker.inferring(side(name, 1), workload, rows)
+        except Unsupported:
+            assert name not in ("numpy", "graphc-numpy")
+            return
+        assert answer["error"] < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SIDES if name not in (*HERE, "bound")])
+def test_peers_compute_alike(name: str) -> None:
+    if importlib.util.find_spec(SIDES[name].package) is None:
+        pytest.skip(f"{SIDES[name].package} is not installed")
+    for workload, made in SMALL.items():
+        with suppress(Unsupported):
+            assert worker.trained(side(name, 1), workload)[1]["error"] < 1e-4
+        for rows in made.infer:
+            with suppress(Unsupported):
+                assert worker.inferring(side(name, 1), workload, rows)[1]["error"] < 1e-4
+
+
+def test_a_side_that_is_wrong_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "losses", lambda name, feeds: [0.0] * reference.STEPS)
+    with pytest.raises(worker.Wrong, match="differs from float64"):
+        worker.prepared("numpy", 1, "chain", 0)
+
+
+def test_products_are_counted() -> None:
+    made = Outline(SMALL["chain"])
+    assert made.flops(4, train=False) == 4 * 2 * (5 * 7 + 7 * 6 + 6 * 3)
+    assert made.flops(4, train=True) == 4 * 2 * (2 * 5 * 7 + 3 * 7 * 6 + 3 * 6 * 3)
+
+
+def test_inference_is_fed_what_the_output_needs() -> None:
+    assert set(batches("two_inputs", 2, 1)[0]) == {"state", "action", "target"}
+    assert set(batches("two_inputs", 2, 1, inference=True)[0]) == {"state", "action"}
+    assert set(batches("chain", 2, 1, inference=True)[0]) == {"x"}
+
+
+def test_a_name_covers_those_that_it_begins() -> None:
+    assert chosen("graphc,jax-rbg") == ["graphc", "graphc-numpy", "jax-rbg"]
+    assert chosen("num") == []
+    assert chosen(None) == list(SIDES)
+
+
+def comparison() -> Comparison:
+    rows = [
+        Row("graphc", 1, "graphc 1", [10.0, 11.0, 12.0], 0.0, 0.5, 100.0),
+        Row("graphc", 2, "graphc 1", [20.0, 22.0, 24.0], 0.0, 0.5, 100.0),
+        Row("torch-fused", 2, "torch 2", [30.0, 33.0, 60.0], 0.0, 0.1, 300.0),
+        Row("bound", 2, "loop", [5.0, 5.5, 6.0]),
+    ]
+    return Comparison("tiny", 0, 10, rows, {"jax on 1 thread": "jax is not installed"})
+
+
+def test_a_table_shows_each_side_at_its_better_number_of_threads() -> None:
+    lines = table(comparison()).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:7]]
+    assert [row[:3] for row in cells] == [
+        ["bound", "2", "5.50 us"],
+        ["graphc", "1", "11.0 us"],
+        ["torch-fused", "2", "33.0 us"],
+    ]
+    assert [row[4] for row in cells] == ["0.50", "1.00", "3.00"]
+    assert [row[5] for row in cells] == ["1.00", "2.00", "6.00"]
+    assert lines[-1] == "Not there: jax (jax is not installed)."
+
+
+def test_a_report_names_machine_and_versions() -> None:
+    machine = {"date": "today", "processor": "fast", "cores": 2, "system": "any", "python": "3"}
+    text = report([comparison()], machine, "")
+    assert "today: fast, 2 cores" in text
+    assert "graphc 1; torch 2" in text
+    assert "| torch-fused | 33.0 us |" in text
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [(0.5, "0.50 us"), (99.94, "99.9 us"), (999, "999 us"), (1000, "1.00 ms"), (2.5e6, "2.50 s")],
+)
+def test_times_have_three_digits(microseconds: float, text: str) -> None:
+    assert time_text(microseconds) == text

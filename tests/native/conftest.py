@@ -1,0 +1,30 @@
+"""A cache of objects that is nobody's, and more threads than this machine may have cores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from graphc.backends.native import pool, target, usable_cores
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty place for compiled objects; the folder does not exist yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("GRAPHC_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pool.Pool]:
+    """The pool of a machine with four cores; on fewer, its threads take turns."""
+    if reason := target.available():
+        pytest.skip(reason)
+    workers = pool.Pool(4)
+    monkeypatch.setattr(pool, "_pool", workers)
+    monkeypatch.setattr(usable_cores, "cores", lambda: 4)
+    yield workers
+    workers.close()

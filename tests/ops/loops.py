@@ -1,0 +1,81 @@
+"""One op as a fused kernel of its own, and examples of other sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import BodyBuilder, Expr
+from graphc.kernels.interpret import run
+from graphc.kernels.kernel import Loop
+from graphc.kernels.matrix import Space, broadcast_span, flat, matrix
+from graphc.op import Array, Op
+from graphc.tensor_type import Shape, TensorType, shape_at
+from tests.ops.example import Example
+
+
+def own_space(op: Op, ins: Sequence[TensorType]) -> Space:
+    """The matrix that `along` says the op is at home in."""
+    along = op.along(ins)
+    if along == "all":
+        return flat(ins[0].shape)
+    return matrix((op.infer(ins) if along == "elements" else ins[0]).shape)
+
+
+def own_spans(op: Op, ins: Sequence[TensorType]) -> tuple[Span, ...]:
+    """How the operands stand in it."""
+    spans = op.spans(ins)
+    if spans is None:
+        result = op.infer(ins).shape
+        found = [broadcast_span(x.shape, result) for x in ins]
+        spans = tuple(span for span in found if span is not None)
+    assert len(spans) == len(ins), "every operand stands somewhere"
+    return spans
+
+
+def own_loop(op: Op, ins: Sequence[TensorType]) -> tuple[Loop, Expr]:
+    """The op of operands in0, in1, ... to `out`, and its expression."""
+    along, space = op.along(ins), own_space(op, ins)
+    axis: Axis = "rows" if along == "rows" else "columns"
+    b = BodyBuilder()
+    spans = own_spans(op, ins)
+    operands = [b.load(f"in{i}", spans[i], x.dtype) for i, x in enumerate(ins)]
+    value = op.scalar(operands, axis)
+    b.store(value, "out", _result_span(op.infer(ins).shape, along, space))
+    return Loop(*space, axis, b.body(), "none"), value
+
+
+def _result_span(shape: Shape, along: str, space: Space) -> Span:
+    if along == "all":
+        return "one"
+    if along == "elements" or (matrix(shape) == space and len(shape) > 1):
+        return "each"
+    return "row" if along == "columns" else "column"
+
+
+def computed(op: Op, types: Sequence[TensorType], ins: Sequence[Array], n: int) -> Array:
+    """The result by the op's own kernel."""
+    result = op.infer(types)
+    arrays = {f"in{i}": x for i, x in enumerate(ins)}
+    arrays["out"] = np.full(shape_at(result.shape, n), 77).astype(result.dtype)
+    run(own_loop(op, types)[0], arrays, n)
+    return arrays["out"]
+
+
+def resized(example: Example, sizes: Mapping[int, int]) -> Example:
+    """The example with other sizes for some of its dimensions."""
+    new = {f: _sized(v, sizes) for f, v in vars(example.op).items() if f in ("shape", "depth")}
+    op = dataclasses.replace(example.op, **new) if new else example.op  # type: ignore[type-var]
+    types = tuple(t.with_shape(_sized(t.shape, sizes)) for t in example.types)
+    fill = tuple(_sized(f, sizes) if isinstance(f, int) else f for f in example.fill)
+    return Example(op, types, fill)
+
+
+def _sized(value: Any, sizes: Mapping[int, int]) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_sized(part, sizes) for part in value)
+    return sizes.get(value, value) if isinstance(value, int) else value
