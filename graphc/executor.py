@@ -13,17 +13,15 @@ from graphc.errors import FeedError, StateError
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Plan, Program
-from graphc.runtime.bound import Binder, Bound, Direct
+from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.cotangents import CotangentRun
+from graphc.runtime.direct import Direct, Directs
 from graphc.runtime.entry import Entry, quiet_context, run_all
 from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
 from graphc.runtime.state import State, readonly
 from graphc.runtime.workspace import Workspace
-
-KNOWN_FEEDS = 64
-"""How many sets of inputs may be fed without a copy."""
 
 
 class Executor:
@@ -46,7 +44,7 @@ class Executor:
         else:
             self._state = state
             state.extend(plan.state_nodes)
-        self._workspace = Workspace(plan.programs, plan.batch, self._state)
+        self._workspace = Workspace(plan.programs, plan.batch, self._state, plan.recipe.threads)
         self._binder = Binder(self._workspace, plan.recipe.threads)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
@@ -56,10 +54,10 @@ class Executor:
         self._saved_draws = 0
         self._differentiated = False
         self._last: Mapping[str, Array] = {}
+        native = any(program.backend == "native" for program in plan.programs.values())
+        self._parameters = Parameters(self._state, plan.parameter_names, native)
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
-        self._direct: dict[str, dict[tuple[str, ...], Direct]] = {
-            name: {} for name in (self._step_name, "infer")
-        }
+        self._direct = {name: Directs() for name in ("infer", self._step_name)}
 
     # ------------------------------------------------------------------ state
 
@@ -76,7 +74,7 @@ class Executor:
     @property
     def parameters(self) -> Parameters:
         """The parameters by name."""
-        return Parameters(self._state, self.plan.parameter_names)
+        return self._parameters
 
     @property
     def hyper(self) -> Hyper:
@@ -301,26 +299,15 @@ class Executor:
             )
         for name, array in arrays.items():
             np.copyto(bound.feeds[name], array)
-        self._remember(bound, feeds)
+        if program.name in self._direct:
+            self._direct[program.name].add(self._binder, bound, tuple(feeds))
         return bound
 
-    def _remember(self, bound: Bound, feeds: Mapping[str, Any]) -> None:
-        """Let runs on feeds of these names take their arrays where they lie from now on."""
-        known = self._direct.get(bound.program.name)
-        names = tuple(feeds)
-        if known is None or names in known or len(known) >= KNOWN_FEEDS:
-            return
-        if (direct := self._binder.direct(bound, names)) is not None:
-            known[names] = direct
-
-    def _directly(self, direct: Direct, given: dict[str, Any], writes: bool) -> Bound | None:
+    def _directly(self, direct: Direct, feeds: Mapping[str, Any], writes: bool) -> Bound | None:
         """Run on arrays where they lie; None, with nothing run, when that cannot be."""
-        n = direct.take(given)
-        if n is None:
+        bound = direct.ready(feeds)
+        if bound is None:
             return None
-        bound = direct.bounds.get(n) or direct.bound(n)
-        for name in direct.copied:
-            np.copyto(bound.feeds[name], given[name])
         if direct.quiet:
             try:
                 for call in bound.calls:
@@ -337,11 +324,13 @@ class Executor:
         """The loss of a step that has run; the update, when enough has been accumulated."""
         losses = bound.losses
         loss = float(losses[0] if len(losses) == 1 else sum(losses))
-        if self._step_name == "accumulate":
-            if int(self._state.arrays["accumulated"]) >= self.plan.accumulate:
-                self._keep_outputs()
-                self._run(self._binder.bound(self._program("apply"), 1).calls, writes=True)
+        if self._step_name == "accumulate" and self._accumulated() >= self.plan.accumulate:
+            self._keep_outputs()
+            self._run(self._binder.bound(self._program("apply"), 1).calls, writes=True)
         return loss
+
+    def _accumulated(self) -> int:
+        return int(self._state.arrays["accumulated"])
 
     def _run(self, calls: list[Call], writes: bool) -> None:
         try:
@@ -374,7 +363,7 @@ class Executor:
 
     def _gradients_ready(self) -> bool:
         if self.plan.accumulate > 1:
-            return int(self._state.arrays["accumulated"]) > 0
+            return self._accumulated() > 0
         return self._differentiated
 
     def _set_gradients(self, apply: Program, gradients: Mapping[str, Any]) -> None:

@@ -10,7 +10,13 @@ from graphc.errors import BudgetError, Operand
 from graphc.loc import Loc, caller_loc
 from graphc.plan import Plan, Program
 from graphc.runtime.state import block_bytes, layout
-from graphc.runtime.workspace import constant_types, feed_types, region_bytes
+from graphc.runtime.workspace import (
+    ScratchSize,
+    constant_types,
+    feed_types,
+    region_bytes,
+    scratch_size,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +36,11 @@ class BufferLine:
 class MemoryReport:
     """Exact bytes of a plan for `n` rows.
 
-    `feeds`, `constants`, `arena` and `gradients` belong to each executor, `state` may be
-    shared; `total` is their sum, alignment included.  The gradient block is made by the first
-    `forward(train=True)` or `update(gradients)`, all else when the executor is made.  What
-    `backward` with cotangents needs is not in it: that is compiled when first asked for.
+    `feeds`, `constants`, `arena`, `scratch` and `gradients` belong to each executor, `state`
+    may be shared; `total` is their sum, alignment included.  The gradient block is made by the
+    first `forward(train=True)` or `update(gradients)`, all else when the executor is made.  What
+    `backward` with cotangents needs is not in it: that is compiled when first asked for.  Nor is
+    native code, whose size nobody knows before it is made, at the first run of a program.
     """
 
     def __init__(self, plan: Plan, n: int) -> None:
@@ -70,6 +77,15 @@ class MemoryReport:
         return block_bytes(max(self.arenas.values()))
 
     @property
+    def scratch(self) -> int:
+        """What the threads of native code keep parts of matrices in; it depends on the machine."""
+        return block_bytes(self._scratch.nbytes)
+
+    @cached_property
+    def _scratch(self) -> ScratchSize:
+        return scratch_size(self._programs, self._plan.recipe.threads)
+
+    @property
     def feeds(self) -> int:
         """The buffers that feeds are copied to."""
         return block_bytes(region_bytes(feed_types(self._programs), self.n))
@@ -93,7 +109,7 @@ class MemoryReport:
     @property
     def workspace(self) -> int:
         """What each executor allocates for itself before the first `backward`."""
-        return self.arena + self.feeds + self.constants
+        return self.arena + self.scratch + self.feeds + self.constants
 
     @property
     def total(self) -> int:
@@ -121,8 +137,8 @@ class MemoryReport:
         """BudgetError when the plan needs more than `budget` bytes."""
         if self.total <= budget:
             return
-        parts = {"state": self.state, "arena": self.arena, "feeds": self.feeds}
-        parts["gradients"] = self.gradients
+        parts = {"state": self.state, "arena": self.arena, "scratch": self.scratch}
+        parts |= {"feeds": self.feeds, "gradients": self.gradients}
         lines = [Operand(part, f"{size:,}", "bytes", None) for part, size in parts.items() if size]
         fits = self._largest_batch(budget)
         hint = f"batch={fits} fits" if fits else "not even batch=1 fits: make the net smaller"
@@ -169,9 +185,16 @@ class MemoryReport:
             ("gradients", self.gradients, "made by the first forward(train=True)"),
             ("total", self.total, ""),
         ]
+        if self._plan.backend == "native":
+            rows.insert(4, ("scratch", self.scratch, self._scratch_text()))
+            rows[-1] = ("total", self.total, "without native code, made at the first run")
         lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]
         lines += [f"  {name:<10} {size:>14,}  {what}".rstrip() for name, size, what in rows]
         return "\n".join(lines)
+
+    def _scratch_text(self) -> str:
+        each = self._scratch
+        return f"{each.thread:,} a thread, {each.threads} here"
 
     def _arenas_text(self) -> str:
         return ", ".join(
@@ -181,28 +204,16 @@ class MemoryReport:
         )
 
     def table(self) -> str:
-        """Every arena buffer in a line: offset, bytes, formula, life, name, the user's line."""
-        lines = [
-            f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  {'life':<9} buffer"
-        ]
+        """Every arena buffer in a line: offset, bytes, formula, life, name, the user's line.
+
+        Lives are counted in instructions, those of native programs in epochs: from barrier to
+        barrier.
+        """
+        life = "epochs" if self._plan.backend == "native" else "life"
+        lines = [f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  {life:<9} buffer"]
         for b in self.buffers():
             life = f"{b.first}..{b.last}"
             numbers = f"{b.program:<10} {b.offset:>10} {b.nbytes:>10} {b.formula:>10}"
             where = f"  {b.loc}" if b.loc else ""
             lines.append(f"{numbers}  {life:<9} {b.name}{where}")
         return "\n".join(lines)
-
-
-def plan_report(plan: Plan) -> str:
-    """What was compiled, in a few lines."""
-    lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows"]
-    for name, program in plan.programs.items():
-        slow = sorted({i.kernel for i in program.instrs if i.kind == "reference"})
-        note = f"; by their reference rule: {', '.join(slow)}" if slow else ""
-        lines.append(
-            f"  {name}: {len(program.graph)} nodes, {len(program.instrs)} instructions{note}"
-        )
-    idle = [name for name in plan.parameter_names if name not in plan.wrt]
-    if idle and plan.losses:
-        lines.append(f"  not trained: {', '.join(idle)}")
-    return "\n".join(lines)

@@ -47,7 +47,10 @@ class Instr(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A typed place in memory.  `first` and `last` are the instructions of its life."""
+    """A typed place in memory.
+
+    `first` and `last` are the instructions of its life, or the epochs of a native program.
+    """
 
     name: str
     type: TensorType
@@ -192,6 +195,11 @@ class Plan:
         return tuple(node.name for node in self.declared if isinstance(node.op, Parameter))
 
     @property
+    def backend(self) -> str:
+        """What runs the programs: "native" or "numpy"."""
+        return self.recipe.backend
+
+    @property
     def losses(self) -> tuple[str, ...]:
         """The outputs that training minimises."""
         return self.declared.losses
@@ -227,8 +235,8 @@ class Plan:
         return render_plan(self, path)
 
     def report(self) -> str:
-        """What was compiled: programs, what runs by its reference rule, what is not trained."""
-        from graphc.memory_report import plan_report
+        """What was compiled: programs, what is not native code and why, what is not trained."""
+        from graphc.plan_report import plan_report
 
         return plan_report(self)
 

@@ -11,13 +11,19 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.native import target, usable_cores
+from graphc.backends.native.scratch import kernel_scratch
 from graphc.backends.numpy.bind import bind
+from graphc.kernels.kernel import Gemm
 from graphc.plan import Plan, Program
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 
 Array = np.ndarray[Any, Any]
 SGD = gc.SGD(lr=0.1, momentum=0.9)
+native = pytest.mark.skipif(target.available() is not None, reason="no native backend here")
+BACKENDS = ["numpy", pytest.param("native", marks=native)]
+both = pytest.mark.parametrize("backend", BACKENDS)
 
 
 def deep(layers: int = 50, width: int = 128) -> gc.Net:
@@ -66,27 +72,30 @@ def array_bytes() -> int:
 
 @pytest.fixture
 def traced() -> Any:
+    """Memory is watched, after what all executors of a process share has been made."""
+    gc.Executor(compiled(None)).forward(x=np.zeros((1, 32)))
     tracemalloc.start()
     yield
     tracemalloc.stop()
 
 
+@both
 @pytest.mark.parametrize(
     "optimizer", [None, SGD, gc.Adam(clip_norm=1.0), gc.SGD(0.1, accumulate=2)]
 )
-def test_the_report_is_what_is_allocated(optimizer: Any, traced: None) -> None:
-    plan = gc.compile(varied(), batch=32, optimizer=optimizer)
+def test_the_report_is_what_is_allocated(optimizer: Any, backend: str, traced: None) -> None:
+    plan = gc.compile(varied(), batch=32, optimizer=optimizer, backend=backend)
     memory, before = plan.memory, array_bytes()
     ex = gc.Executor(plan)
     assert array_bytes() - before == ex.nbytes == memory.workspace + memory.state
     ex.forward(x=feed(32)["x"])
     if optimizer is not None:
         ex.step(feed(32))
-    assert array_bytes() - before == ex.nbytes + kept(ex)
+    assert array_bytes() - before == ex.nbytes + kept(ex) + tables(ex)
     ex.forward(feed(32), train=True)
     ex.backward()
     assert ex.nbytes == memory.total
-    assert array_bytes() - before == memory.total + kept(ex)
+    assert array_bytes() - before == memory.total + kept(ex) + tables(ex)
 
 
 def kept(ex: gc.Executor) -> int:
@@ -94,31 +103,63 @@ def kept(ex: gc.Executor) -> int:
     return sum(array.nbytes for array in ex._last.values() if array.base is None)
 
 
+def tables(ex: gc.Executor) -> int:
+    """What belongs to native code: the addresses that it finds the memory by."""
+    found = ex._binder._native.values()
+    return sum(program.table.nbytes + program._addresses.nbytes for program in found)
+
+
+@native
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_scratch_is_what_the_largest_product_needs_of_each_thread(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(usable_cores, "cores", lambda: 4)
+    plan = gc.compile(varied(), batch=32, optimizer=SGD, backend="native", threads=threads)
+    bits = target.host().bits
+    instrs = [i for program in plan.programs.values() for i in program.instrs]
+    gemms = [i.body for i in instrs if isinstance(i.body, Gemm)]
+    largest = max(kernel_scratch(gemm, bits, 32) for gemm in gemms)
+    assert plan.memory.scratch == threads * largest + 64
+    assert plan.memory.workspace == gc.Executor(plan)._workspace.nbytes
+    assert f"{largest:,} a thread, {threads} here" in str(plan.memory)
+
+
+def test_numpy_has_no_scratch() -> None:
+    memory = gc.compile(varied(), batch=32, backend="numpy").memory
+    assert memory.scratch == 0
+    assert "scratch" not in str(memory)
+
+
+@both
 @pytest.mark.parametrize("n", [1, 5, 31])
 @pytest.mark.parametrize("optimizer", [None, SGD])
-def test_the_report_at_n_is_that_of_a_plan_for_n(n: int, optimizer: Any) -> None:
-    at = gc.compile(varied(), batch=32, optimizer=optimizer).memory.at(n)
-    exact = gc.compile(varied(), batch=n, optimizer=optimizer).memory
+def test_the_report_at_n_is_that_of_a_plan_for_n(n: int, optimizer: Any, backend: str) -> None:
+    at = gc.compile(varied(), batch=32, optimizer=optimizer, backend=backend).memory.at(n)
+    exact = gc.compile(varied(), batch=n, optimizer=optimizer, backend=backend).memory
     assert at.arenas == exact.arenas
     assert at.peaks == exact.peaks
-    assert (at.total, at.feeds, at.constants) == (exact.total, exact.feeds, exact.constants)
+    assert (at.total, at.scratch) == (exact.total, exact.scratch)
+    assert (at.feeds, at.constants) == (exact.feeds, exact.constants)
     lines = [[replace(line, loc=None) for line in report.buffers()] for report in (at, exact)]
     assert lines[0] == lines[1]
 
 
-def test_the_table_names_owner_and_line_of_every_buffer() -> None:
-    plan = gc.compile(varied(), batch=32, optimizer=SGD)
+@both
+def test_the_table_names_owner_and_line_of_every_buffer(backend: str) -> None:
+    plan = gc.compile(varied(), batch=32, optimizer=SGD, backend=backend)
     table, lines = plan.memory.table(), list(plan.memory.buffers())
     assert len(table.splitlines()) == len(lines) + 1
     scores = next(line for line in lines if line.program == "step" and line.name == "scores")
     assert (scores.nbytes, scores.formula) == (32 * 7 * 4, "28*N")
     assert scores.loc is not None and "scores = gc.affine" in scores.loc.text
-    assert scores.first < scores.last
+    assert scores.first < scores.last or backend == "native"  # lives are epochs there
     assert f"{plan.memory.total:,}" in str(plan.memory)
 
 
-def test_fifty_layers_fit_into_few_bytes() -> None:
-    memory = gc.compile(deep(), batch=64, optimizer=SGD).memory
+@both
+def test_fifty_layers_fit_into_few_bytes(backend: str) -> None:
+    memory = gc.compile(deep(), batch=64, optimizer=SGD, backend=backend).memory
     assert memory.arenas["step"] <= 1.70 * 2**20
     assert memory.arenas["infer"] <= 72 * 2**10
     for name in ("step", "infer"):
@@ -129,8 +170,9 @@ def test_fifty_layers_fit_into_few_bytes() -> None:
 # ---------------------------------------------------------------- running makes no arrays
 
 
-def test_a_thousand_steps_make_no_array_memory(traced: None) -> None:
-    ex = gc.Executor(gc.compile(varied(), batch=64, optimizer=SGD))
+@both
+def test_a_thousand_steps_make_no_array_memory(backend: str, traced: None) -> None:
+    ex = gc.Executor(gc.compile(varied(), batch=64, optimizer=SGD, backend=backend))
     feeds = {"x": feed(64)["x"].astype(np.float32), "y": feed(64)["y"]}
     for _ in range(3):
         ex.step(feeds)
@@ -140,8 +182,9 @@ def test_a_thousand_steps_make_no_array_memory(traced: None) -> None:
     assert array_bytes() == before
 
 
+@both
 @pytest.mark.parametrize("optimizer", [SGD, gc.Adam(weight_decay=0.1, clip_norm=1.0), gc.AdamW()])
-def test_no_step_makes_an_array_on_the_way(optimizer: Any, traced: None) -> None:
+def test_no_step_makes_an_array_on_the_way(optimizer: Any, backend: str, traced: None) -> None:
     """The least activation has 1.8 MB here; what a step makes and drops stays far below."""
     net = gc.Net("wide")
     x, y = net.input("x", (gc.N, 300)), net.input("y", (gc.N,), dtype="int64")
@@ -149,7 +192,7 @@ def test_no_step_makes_an_array_on_the_way(optimizer: Any, traced: None) -> None
     scores = gc.affine(gc.relu(gc.affine(h, 300)), 300)
     net.loss("loss", gc.softmax_loss(scores, y))
     net.loss("svm", gc.svm_loss(scores, y))
-    ex = gc.Executor(gc.compile(net, batch=1500, optimizer=optimizer))
+    ex = gc.Executor(gc.compile(net, batch=1500, optimizer=optimizer, backend=backend))
     rng = np.random.default_rng(0)
     feeds = {"x": rng.random((1500, 300), np.float32), "y": rng.integers(0, 300, 1500)}
     ex.step(feeds)
@@ -195,7 +238,7 @@ def owned(program: Program, i: int, nbytes: int) -> Any:
 @pytest.mark.parametrize("optimizer", [SGD, gc.Adam(clip_norm=1.0, weight_decay=0.1)])
 @pytest.mark.parametrize("n", [1, 7, 16])
 def test_bytes_that_nobody_owns_are_never_read(optimizer: Any, n: int) -> None:
-    plan = gc.compile(varied(), batch=16, optimizer=optimizer)
+    plan = gc.compile(varied(), batch=16, optimizer=optimizer, backend="numpy")
     clean = gc.Executor(plan, seed=1)
     poisoned = State(plan.state_nodes, 1)
     for step in range(3):
@@ -211,8 +254,8 @@ def test_bytes_that_nobody_owns_are_never_read(optimizer: Any, n: int) -> None:
 # ---------------------------------------------------------------- budgets
 
 
-def compiled(budget: int | None, batch: int = 64) -> Plan:
-    return gc.compile(deep(3, 32), batch=batch, optimizer=SGD, budget=budget)
+def compiled(budget: int | None, batch: int = 64, backend: str | None = None) -> Plan:
+    return gc.compile(deep(3, 32), batch=batch, optimizer=SGD, budget=budget, backend=backend)
 
 
 def test_a_budget_that_is_kept_changes_nothing() -> None:
@@ -220,18 +263,25 @@ def test_a_budget_that_is_kept_changes_nothing() -> None:
     assert str(compiled(needs)) == str(compiled(None))
 
 
-def test_a_budget_names_shortfall_owners_and_the_batch_that_fits() -> None:
-    needs = compiled(None).memory.total
+@both
+def test_a_budget_names_shortfall_and_the_batch_that_fits(backend: str) -> None:
+    needs = compiled(None, backend=backend).memory.total
     with pytest.raises(gc.BudgetError) as caught:
-        compiled(needs - 1)
+        compiled(needs - 1, backend=backend)
     text = str(caught.value)
     assert f"needs {needs:,} bytes, 1 more than the budget of {needs - 1:,}" in text
-    owner = r"largest    d_affine_1 8,192 bytes  declared at test_memory_report\.py:\d+ in deep"
-    assert re.search(owner, text)
     fits = int(text.rpartition("batch=")[2].split()[0])
-    assert compiled(needs - 1, fits).memory.total < needs
+    assert compiled(needs - 1, fits, backend).memory.total < needs
     with pytest.raises(gc.BudgetError):
-        compiled(needs - 1, fits + 1)
+        compiled(needs - 1, fits + 1, backend)
+
+
+def test_a_budget_names_the_largest_owners() -> None:
+    needs = compiled(None, backend="numpy").memory.total
+    with pytest.raises(gc.BudgetError) as caught:
+        compiled(needs - 1, backend="numpy")
+    owner = r"largest    d_affine_1 8,192 bytes  declared at test_memory_report\.py:\d+ in deep"
+    assert re.search(owner, str(caught.value))
 
 
 def test_a_budget_below_the_parameters_fits_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,7 +215,7 @@ def test_program_text_has_instructions_and_memory() -> None:
     net = gc.Net("net")
     h = gc.affine(net.input("x", (gc.N, 4)), 3, name="h")
     net.output("y", gc.relu(h, name="y"))
-    plan = gc.compile(net, batch=8)
+    plan = gc.compile(net, batch=8, backend="numpy")
     program = plan.programs["infer"]
     text = program_text(program)
     assert text == str(program)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.backends.choice import BACKENDS
 from graphc.errors import GraphError
 from graphc.optim import SGD, Adam, AdamW, Optimizer
 
@@ -41,6 +42,25 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 def add_optimizer(parser: argparse.ArgumentParser) -> None:
     """The option --optimizer."""
     parser.add_argument("--optimizer", choices=OPTIMIZERS, help="momentum is sgd with 0.9")
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """The options --backend and --threads."""
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="what runs it (default: GRAPHC_BACKEND, or native where it can be had)",
+    )
+    add_threads(parser)
+
+
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """The option --threads."""
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        help="of the native backend (default: GRAPHC_THREADS, OMP_NUM_THREADS or all cores)",
+    )
 
 
 def optimizer(name: str, lr: float | None) -> Optimizer:

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.choice import BACKENDS
-from graphc.cli.arguments import add_model, add_optimizer, optimizer, positive
+from graphc.cli.arguments import add_model, add_optimizer, add_threads, optimizer, positive
 from graphc.cli.check import random_feeds
 from graphc.cli.model import load_model
 from graphc.compiler import compile
@@ -40,7 +40,7 @@ def add_to(commands: Commands) -> None:
     add_model(parser)
     add = parser.add_argument
     add("--batch", type=positive, default=128, help="rows (default: 128)")
-    add("--threads", type=positive, help="of the native backend (default: all cores)")
+    add_threads(parser)
     add("--rounds", type=positive, default=15, help="turns of each backend (default: 15)")
     add("--backend", choices=BACKENDS, help="whose instructions (default: the faster one)")
     add_optimizer(parser)

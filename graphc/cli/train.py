@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from graphc.cli import optional
 from graphc.cli.arguments import (
+    add_backend,
     add_model,
     add_optimizer,
     folder,
@@ -40,7 +41,7 @@ def add_to(commands: Commands) -> None:
     add_optimizer(parser)
     add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
     add("--seed", type=int, default=0, help="of weights, shuffling and masks (default: 0)")
-    add("--backend", help="(default: the best there is)")
+    add_backend(parser)
     add("--passes", action=ListPasses, help="list the compiler's passes, and stop")
     add("--without", metavar="PASS,...", default="", help="leave these passes out")
     add("--out", default="graphc-run", metavar="DIR", help="(default: graphc-run)")
@@ -91,6 +92,7 @@ def _executor(args: argparse.Namespace, model: Model) -> Executor:
         optimizer=chosen,
         wrt=None if saved is None else saved.plan.wrt,
         backend=args.backend,
+        threads=args.threads,
         passes=own_passes().DEFAULT.without(*names),
     )
     ex = Executor(plan, seed=args.seed)

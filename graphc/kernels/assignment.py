@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from graphc.kernels.barriers import ALL, Barriers, Region, accesses
+from graphc.kernels.barriers import ALL, Barriers, Region
 from graphc.kernels.kernel import Gemm
 from graphc.plan import Instr
 from graphc.program import Assignment, Slot
@@ -28,22 +26,19 @@ class KernelAssignment(Assignment):
             root = self.low.root(name)
             return order.in_place.get(root, root)
 
-        arranged = Barriers(self.low.instrs, self.low.border, memory)
+        def nbytes(name: str) -> int:
+            root = self.low.root(name)
+            return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
+
+        arranged = Barriers(self.low.instrs, self.low.border, memory, nbytes)
         self.low.border = arranged.border
         self.epochs = arranged.epochs
         self._regions: dict[tuple[int, str], set[Region]] = {}
         for instr, epoch in zip(arranged.instrs, arranged.epochs, strict=True):
-            for name, region in self._touched(instr):
-                self._regions.setdefault((epoch, name), set()).add(region)
+            if instr.body is not None:
+                for memory, _, region in arranged.accesses(instr):
+                    self._regions.setdefault((epoch, memory), set()).add(region)
         return arranged.instrs, []
-
-    def _touched(self, instr: Instr) -> Iterator[tuple[str, Region]]:
-        if instr.body is not None:
-            for access in accesses(instr.body):
-                yield self.low.root(access.buffer), access.region
-        else:
-            for name in (*instr.ins, *instr.outs, *instr.scratch):
-                yield self.low.root(name), ALL
 
     def _time(self, i: int) -> int:
         """The epoch of an instruction, or of the end."""
@@ -63,10 +58,13 @@ class KernelAssignment(Assignment):
                     slots[self.root[name]] = self._new_slot(self.root[name], i)
             for name in instr.outs:
                 self._give_slot(name, instr, i, slots, free)
-            for name in (*instr.ins, *instr.outs):
-                slot = slots[self.root[name]]
-                if slot is not None and slot.last == i:
-                    free.setdefault(slot.type, []).append(slot)
+            for number in dict.fromkeys(self.root[name] for name in (*instr.ins, *instr.outs)):
+                slot = slots[number]
+                if slot is None or slot.last != i:
+                    continue
+                known = free.setdefault(slot.type, [])
+                if slot not in known:
+                    known.append(slot)
         return slots
 
     def _give_slot(
@@ -84,7 +82,7 @@ class KernelAssignment(Assignment):
         if instr.body is None:
             slot = self._dying_operand(instr, number, i, slots, ())
         else:
-            dying = [slots[self.root[operand]] for operand in _read_in_place(instr)]
+            dying = [slots[root] for root in self._read_in_place(instr)]
             candidates = [s for s in dying if s is not None and s.last == i]
             candidates += reversed(free.get(self.types[number], []))
             epoch = self.epochs[i]
@@ -93,7 +91,7 @@ class KernelAssignment(Assignment):
             slot = self._new_slot(number, i)
         elif slot in free.get(slot.type, ()):
             free[slot.type].remove(slot)
-        self._held.setdefault(slot.key, []).append(name)
+        self._held.setdefault(slot.key, []).append(self.names[number])
         slot.last = max(self.last[number], slot.last)
         slots[number] = slot
 
@@ -105,15 +103,18 @@ class KernelAssignment(Assignment):
         regions = set().union(*(self._regions.get((epoch, name), set()) for name in names))
         return len(regions) == 1 and ALL not in regions
 
+    def _read_in_place(self, instr: Instr) -> list[int]:
+        """The operands that are read only at the element that is written afterwards.
 
-def _read_in_place(instr: Instr) -> list[str]:
-    """The operands that are read only at the element that is written afterwards."""
-    assert instr.body is not None
-    spans: dict[str, set[str]] = {}
-    for step in instr.body.body.steps:
-        if step.op == "load":
-            spans.setdefault(step.buffer, set()).add(step.span)
-    if isinstance(instr.body, Gemm):
-        for factor in (instr.body.a, instr.body.b):
-            spans.setdefault(factor, set()).add("factor")
-    return [name for name, found in spans.items() if found == {"each"}]
+        Not those of which some columns are read, or read as a factor of a product, too.
+        """
+        assert instr.body is not None
+        found: dict[int, set[str]] = {}
+        for step in instr.body.body.steps:
+            if step.op == "load":
+                span = "columns" if step.buffer in self.low.views else step.span
+                found.setdefault(self.root[step.buffer], set()).add(span)
+        if isinstance(instr.body, Gemm):
+            for factor in (instr.body.a, instr.body.b):
+                found.setdefault(self.root[factor], set()).add("factor")
+        return [root for root, spans in found.items() if spans == {"each"}]

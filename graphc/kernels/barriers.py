@@ -3,7 +3,7 @@
 Within an epoch threads run ahead of each other.  Two kernels of one epoch may touch the same
 memory only where each thread touches its own part of it in both: the same rows, or the same
 columns.  Kernels whose results nothing waits for are moved to the epoch after, rather than
-cost a barrier of their own.
+cost a barrier of their own, as long as little memory has to wait with them.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from graphc.tensor_type import Dim
 
 BARRIER = Instr("barrier", "barrier", None, (), (), (), "")
 """All threads wait for each other."""
+
+
+WAITING_BYTES = 64 * 1024
+"""What the kernels that wait for a barrier may read between them."""
 
 
 class Region(NamedTuple):
@@ -71,15 +75,21 @@ class Barriers:
     """Instructions with barriers between; `epochs` has the epoch of each instruction."""
 
     def __init__(
-        self, instrs: Sequence[Instr], border: int, memory: Callable[[str], str]
+        self,
+        instrs: Sequence[Instr],
+        border: int,
+        memory: Callable[[str], str],
+        nbytes: Callable[[str], int],
     ) -> None:
+        """`memory` names the memory of a buffer; `nbytes` are those of the arena that it keeps."""
         self.instrs: list[Instr] = []
         self.epochs: list[int] = []
         self.border = len(instrs)
-        self._memory = memory
+        self._memory, self._nbytes = memory, nbytes
         self._epoch = 0
         self._touched: dict[str, set[tuple[bool, Region]]] = {}
         self._late: list[Instr] = []
+        self._known: dict[int, tuple[Access, ...]] = {}
         self._last_reader = self._readers(instrs)
         for i, instr in enumerate(instrs):
             if i == border:
@@ -114,7 +124,10 @@ class Barriers:
         self._emit(instr)
 
     def _may_wait(self, i: int, instr: Instr) -> bool:
-        return all(self._last_reader.get(self._memory(out), -1) <= i for out in instr.outs)
+        if any(self._last_reader.get(self._memory(out), -1) > i for out in instr.outs):
+            return False
+        kept = {name for late in (*self._late, instr) for name in late.ins}
+        return sum(map(self._nbytes, kept)) <= WAITING_BYTES
 
     def _touches_late(self, instr: Instr) -> bool:
         written = {self._memory(out) for late in self._late for out in late.outs}
@@ -124,21 +137,28 @@ class Barriers:
         return bool(written & (mine | outs) or read & outs)
 
     def _conflicts(self, instr: Instr) -> bool:
-        assert instr.body is not None
-        for access in accesses(instr.body):
-            for writes, region in self._touched.get(self._memory(access.buffer), ()):
-                both = writes or access.writes
-                if both and (region != access.region or region.kind == "all"):
+        for memory, mine, part in self.accesses(instr):
+            for writes, region in self._touched.get(memory, ()):
+                if (writes or mine) and (region != part or region.kind == "all"):
                     return True
         return False
+
+    def accesses(self, instr: Instr) -> tuple[Access, ...]:
+        """What a kernel touches, by the memory that its buffers are."""
+        found = self._known.get(id(instr.body))
+        if found is None:
+            assert instr.body is not None
+            named = ((self._memory(a.buffer), a) for a in accesses(instr.body))
+            found = tuple(Access(memory, a.writes, a.region) for memory, a in named)
+            self._known[id(instr.body)] = found
+        return found
 
     def _emit(self, instr: Instr) -> None:
         self.instrs.append(instr)
         self.epochs.append(self._epoch)
         if instr.body is not None:
-            for access in accesses(instr.body):
-                known = self._touched.setdefault(self._memory(access.buffer), set())
-                known.add((access.writes, access.region))
+            for memory, writes, region in self.accesses(instr):
+                self._touched.setdefault(memory, set()).add((writes, region))
 
     def _barrier(self) -> None:
         """Wait, then run what was waiting for it."""

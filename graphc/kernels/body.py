@@ -12,7 +12,7 @@ the value depends:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Span = Literal["each", "row", "column", "one"]
 Axis = Literal["rows", "columns"]
@@ -20,8 +20,7 @@ Axis = Literal["rows", "columns"]
 Attribute = int | float | bool | str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One value: `op` of earlier steps, by their numbers.
 
     Besides the scalar functions (see `graphc.kernels.functions`) the ops are
@@ -44,8 +43,7 @@ class Step:
     value: Attribute = None
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(NamedTuple):
     """Write the value of a step to a buffer, at the place that `span` says.
 
     A value of a smaller span is repeated.

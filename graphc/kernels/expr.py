@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from graphc.kernels.body import Attribute, Axis, Body, Span, Step, Store
 from graphc.kernels.functions import BOOLEANS
 from graphc.tensor_type import FLOATS, Dim
@@ -25,7 +23,7 @@ class BodyBuilder:
         if number is None:
             number = self._known[step] = len(self.steps)
             self.steps.append(step)
-        return Expr(self, number)
+        return Expr(self, number, step)
 
     def load(self, buffer: str, span: Span, dtype: str) -> Expr:
         """An element of a buffer."""
@@ -66,6 +64,8 @@ class BodyBuilder:
             if number not in needed:
                 needed.add(number)
                 todo.extend(self.steps[number].args)
+        if len(needed) == len(self.steps):
+            return Body(tuple(self.steps), tuple(self.stores))
         order = sorted(needed)
         place = {old: new for new, old in enumerate(order)}
         steps = tuple(_renumbered(self.steps[old], place) for old in order)
@@ -85,17 +85,13 @@ def _renumbered(step: Step, place: dict[int, int]) -> Step:
     return Step(step.op, args, step.span, step.dtype, step.buffer, step.value)
 
 
-@dataclass(frozen=True, eq=False)
 class Expr:
     """The value of a step; arithmetic with it adds steps."""
 
-    builder: BodyBuilder
-    number: int
+    __slots__ = ("builder", "number", "step")
 
-    @property
-    def step(self) -> Step:
-        """The step that yields the value."""
-        return self.builder.steps[self.number]
+    def __init__(self, builder: BodyBuilder, number: int, step: Step) -> None:
+        self.builder, self.number, self.step = builder, number, step
 
     @property
     def span(self) -> Span:
@@ -203,7 +199,10 @@ def philox(seed: Expr, draws: Expr, stream: int) -> Expr:
 
 def join(*spans: Span) -> Span:
     """The span of what depends on all of these."""
-    found = set(spans) - {"one"}
-    if not found:
-        return "one"
-    return found.pop() if len(found) == 1 else "each"
+    found: Span = "one"
+    for span in spans:
+        if span not in ("one", found):
+            if found != "one":
+                return "each"
+            found = span
+    return found

@@ -8,7 +8,8 @@ from typing import Protocol, cast
 from graphc.graph import Node
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.groups import Group, Grouping, product_of
+from graphc.kernels.fit import product_of
+from graphc.kernels.groups import Group, Grouping
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.matrix import matrix
 from graphc.kernels.split import gemm_split, loop_split

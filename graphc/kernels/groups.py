@@ -12,17 +12,22 @@ from dataclasses import dataclass, field
 
 from graphc.graph import Graph, Node
 from graphc.kernels.body import Axis, Span
-from graphc.kernels.matrix import Space, broadcast_span, flat, matrix
-from graphc.op import Op, Source
-from graphc.ops.affine import Affine
-from graphc.ops.dropout import DropoutMask
-from graphc.ops.fused import AffineRelu, MatMulReluGrad
-from graphc.ops.linalg import MatMul
-from graphc.ops.shape import Reshape, StopGradient
+from graphc.kernels.fit import (
+    Fit,
+    draws,
+    in_epilogue,
+    is_number,
+    own_fit,
+    own_space,
+    product_fit,
+    product_of,
+    stands_as,
+)
+from graphc.kernels.matrix import Space, matrix
 from graphc.kernels.views import Part, View, joined_columns, sliced_columns
-from graphc.tensor_type import Batch, TensorType, count
-
-PRODUCTS = (Affine, AffineRelu, MatMul, MatMulReluGrad)
+from graphc.op import Source
+from graphc.ops.shape import Reshape, StopGradient
+from graphc.tensor_type import TensorType, count
 
 
 @dataclass(eq=False)
@@ -56,15 +61,6 @@ class Joined:
 
 Unit = Group | Joined | Node
 """What runs: a fused kernel, copies, or a single node that the backend has its own way for."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How a node would stand in a group."""
-
-    role: Span
-    operands: tuple[Span, ...]
-    axis: Axis | None
 
 
 class Grouping:
@@ -157,7 +153,9 @@ class Grouping:
         columns = sliced_columns(node.op, x) if x is not None else None
         if x is None or columns is None or node.name in self.graph.roots:
             return False
-        if not all(self._reads_each(self.graph[user], node) for user in self.graph.users[node.name]):
+        if not all(
+            self._reads_each(self.graph[user], node) for user in self.graph.users[node.name]
+        ):
             return False
         width = count(x.shape[1:])
         assert isinstance(width, int), "sliced columns are counted"
@@ -186,10 +184,10 @@ class Grouping:
     def _is_splat(self, node: Node) -> bool:
         """Whether a node only repeats numbers, and nothing but kernels reads it."""
         ins = [self.type(operand) for operand in node.inputs]
-        small = all(_is_number(type) for type in ins)
-        if not small or _is_number(node.type) or node.op.along(ins) != "elements":
+        small = all(is_number(type) for type in ins)
+        if not small or is_number(node.type) or node.op.along(ins) != "elements":
             return False
-        if _draws(node.op):
+        if draws(node.op):
             return False
         if node.name in self.graph.roots or not ins:
             return False
@@ -237,7 +235,7 @@ class Grouping:
         if other.forward != group.forward or other.feeds != group.feeds:
             return
         if other.space == group.space:
-            if group.product is not None and any(_draws(node.op) for node in other.nodes):
+            if group.product is not None and any(draws(node.op) for node in other.nodes):
                 return
             span = "each"
         elif not self._is_vector_of(other, group, span):
@@ -277,22 +275,47 @@ class Grouping:
         for fit in fits:
             if fit is None or not _axes_agree(group, fit.axis):
                 continue
-            if group.product is not None and not _in_epilogue(node.op, fit):
+            if group.product is not None and not in_epilogue(node.op, fit):
                 continue
-            if self._members_agree(group, node, fit):
+            if group.product is not None and not self._one_pitch(group.product, node):
+                continue
+            if self._members_agree(group, node, fit) and self._may_write(group, node, fit):
                 return fit
         return None
 
-    def _as_matrix(
-        self, group: Group, node: Node, ins: list[TensorType], along: str
-    ) -> Fit | None:
+    def _one_pitch(self, product: Node, node: Node) -> bool:
+        """Whether a node reads the factors of a product as matrices of as many columns.
+
+        The same bytes may be matrices of several shapes, and a kernel sees them in one.
+        """
+        columns = {self.bytes_of(name): self.type(name).shape[1] for name in product.inputs[:2]}
+        for operand in node.inputs:
+            known, type = columns.get(self.bytes_of(operand)), self.type(operand)
+            if known is not None and type.rank > 1 and matrix(type.shape)[1] != known:
+                return False
+        return True
+
+    def _may_write(self, group: Group, node: Node, fit: Fit) -> bool:
+        """Whether a group reads the state that a node overwrites, if it does, only at the element
+        that is written, and not as a factor of its product."""
+        state = self._in_place.get(node.name)
+        if state is None or is_number(self.type(state)):
+            return True
+        for member in group.nodes:
+            for number, operand in enumerate(member.inputs):
+                if self.root(operand) != state:
+                    continue
+                factor = member is group.product and number < 2
+                if factor or operand in self.views or group.operands[member.name][number] != fit.role:
+                    return False
+        return True
+
+    def _as_matrix(self, group: Group, node: Node, ins: list[TensorType], along: str) -> Fit | None:
         """The node in its own space, where that is the group's."""
         fit = own_fit(node, ins)
         return fit if fit is not None and own_space(node, ins) == group.space else None
 
-    def _as_vector(
-        self, group: Group, node: Node, ins: list[TensorType], along: str
-    ) -> Fit | None:
+    def _as_vector(self, group: Group, node: Node, ins: list[TensorType], along: str) -> Fit | None:
         """A vector or a number among the rows or columns of the group's matrix."""
         if along != "elements" or group.product is not None:
             return None
@@ -304,13 +327,13 @@ class Grouping:
         if len(roles) != 1:
             return None
         role = roles.pop()
-        if not _stands_as(node.type, role, group.space):
+        if not stands_as(node.type, role, group.space):
             return None
         operands: list[Span] = []
         for type in ins:
-            if _is_number(type):
+            if is_number(type):
                 operands.append("one")
-            elif _stands_as(type, role, group.space) and type.shape == node.type.shape:
+            elif stands_as(type, role, group.space) and type.shape == node.type.shape:
                 operands.append(role)
             else:
                 return None
@@ -334,9 +357,9 @@ class Grouping:
         ins = [self.type(operand) for operand in node.inputs]
         feeds = self._feeds.get(node.name, 0)
         sides = product_of(node.op, ins)
-        if sides is not None:
+        if sides is not None and self._one_pitch(node, node):
             group = Group(matrix(node.type.shape), None, node, feeds=feeds, forward=forward)
-            self._add(group, node, _product_fit(node, ins))
+            self._add(group, node, product_fit(node, ins))
             return group
         fit = own_fit(node, ins)
         if fit is None:
@@ -351,91 +374,8 @@ class Grouping:
         group.operands[node.name] = fit.operands
 
 
-def product_of(op: Op, ins: list[TensorType]) -> tuple[bool, bool] | None:
-    """For a matrix product that has a kernel: whether each factor is transposed."""
-    if not isinstance(op, PRODUCTS) or ins[0].rank != 2 or ins[1].rank != 2:
-        return None
-    trans_a = bool(getattr(op, "trans_a", False))
-    trans_b = bool(getattr(op, "trans_b", False))
-    inner = (ins[0].shape[1], ins[1].shape[1], ins[1].shape[0 if trans_b else 1])
-    return None if any(isinstance(dim, Batch) for dim in inner) else (trans_a, trans_b)
-
-
-def own_space(node: Node, ins: list[TensorType]) -> Space:
-    """The matrix that a node runs over by itself."""
-    along = node.op.along(ins)
-    if along == "all":
-        return flat(ins[0].shape)
-    if along == "elements":
-        return matrix(node.type.shape)
-    return matrix(ins[0].shape)
-
-
-def own_fit(node: Node, ins: list[TensorType]) -> Fit | None:
-    """How a node and its operands stand in its own space; None where it has no kernel."""
-    along = node.op.along(ins)
-    if along == "call":
-        return None
-    if along == "all":
-        return Fit("row", ("each",) * len(ins), "columns")
-    spans = node.op.spans(ins)
-    if along == "elements":
-        role: Span = "each" if node.type.rank else "row"
-        if spans is None:
-            found = [broadcast_span(type.shape, node.type.shape) for type in ins]
-            spans = tuple(span for span in found if span is not None)
-            if len(spans) < len(found):
-                return None
-        return Fit(role, spans, None)
-    assert spans is not None, f"{node.op.name} says how its operands stand"
-    axis: Axis = "rows" if along == "rows" else "columns"
-    return Fit(_result_span(node.type, matrix(ins[0].shape), axis), spans, axis)
-
-
-def _result_span(type: TensorType, space: Space, axis: Axis) -> Span:
-    if type.rank >= 2 and matrix(type.shape) == space:
-        return "each"
-    return "row" if axis == "columns" else "column"
-
-
-def _product_fit(node: Node, ins: list[TensorType]) -> Fit:
-    found = (broadcast_span(type.shape, node.type.shape) for type in ins[2:])
-    extra = tuple(span or "each" for span in found)
-    return Fit("each", ("each", "each", *extra), None)
-
-
 def _axes_agree(group: Group, axis: Axis | None) -> bool:
     return axis is None or group.axis is None or axis == group.axis
-
-
-def _in_epilogue(op: Op, fit: Fit) -> bool:
-    """Whether a node can run on a product while it is in registers."""
-    return fit.axis is None and not _draws(op)
-
-
-def _draws(op: Op) -> bool:
-    """Whether an op makes random numbers, which serve many columns at once."""
-    return isinstance(op, DropoutMask)
-
-
-def _is_number(type: TensorType) -> bool:
-    return all(dim == 1 for dim in type.shape)
-
-
-def _stands_as(type: TensorType, role: Span, space: Space) -> bool:
-    """Whether a value can be one number for each row, or for each column, of the space."""
-    if role == "row":
-        if space[0] == 1:
-            return _is_number(type)
-        return type.rank >= 1 and type.shape[0] == space[0] and _is_number(_rest(type))
-    if role == "column":
-        shape = type.shape
-        return shape == (space[1],) or (len(shape) > 1 and shape[0] == 1 and matrix(shape) == (1, space[1]))
-    return False
-
-
-def _rest(type: TensorType) -> TensorType:
-    return type.with_shape(type.shape[1:])
 
 
 def _feed_masks(graph: Graph) -> dict[str, int]:
@@ -454,4 +394,3 @@ def _feed_masks(graph: Graph) -> dict[str, int]:
             mask |= masks[operand]
         masks[node.name] = mask
     return masks
-

@@ -60,3 +60,11 @@ def space(kernel: Kernel) -> tuple[Dim, Dim]:
     if isinstance(kernel, Gemm):
         return kernel.m, kernel.n
     return kernel.rows, kernel.columns
+
+
+def factor_columns(kernel: Gemm) -> dict[str, Dim]:
+    """The columns of the two factors, as they are stored."""
+    return {
+        kernel.a: kernel.m if kernel.trans_a else kernel.k,
+        kernel.b: kernel.k if kernel.trans_b else kernel.n,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
+from functools import partial
 
 from graphc.graph import Graph, Node
 from graphc.kernels.expr import BodyBuilder
@@ -51,7 +52,9 @@ class KernelLowering(Lowering):
             self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
 
     def _kernel(self, group: Group) -> None:
-        kernel = fused(group, self._grouping, lambda name: self._is_stored(group, name), self.capacity)
+        kernel = fused(
+            group, self._grouping, lambda name: self._is_stored(group, name), self.capacity
+        )
         names = tuple(node.name for node in group.nodes)
         self.instrs.append(kernel_instr(kernel, names))
 

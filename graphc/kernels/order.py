@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Sequence
 
 from graphc.graph import Graph, Node
-from graphc.kernels.groups import product_of
+from graphc.kernels.fit import product_of
 from graphc.op import Source
 from graphc.schedule import Schedule
 

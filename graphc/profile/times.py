@@ -26,7 +26,9 @@ class Instructions:
 
     def __init__(self, plan: Plan, name: str, feeds: Mapping[str, Any], n: int) -> None:
         self.program = plan.programs[name]
-        self._workspace = Workspace(plan.programs, plan.batch, State(plan.state_nodes))
+        self._workspace = Workspace(
+            plan.programs, plan.batch, State(plan.state_nodes), plan.recipe.threads
+        )
         for feed, array in feeds.items():
             if feed in self.program.feeds:
                 self._view(feed, n)[...] = array
@@ -60,18 +62,17 @@ class Instructions:
             if instr.kind == "barrier":
                 made.append(())
             elif instr.kind == "kernel":
-                made.append(self._native(i, threads, n, view))
+                made.append(self._native(i, threads is not None, n, view))
             else:
                 made.append(bind_instr(instr, n, view))
         return made
 
-    def _native(self, i: int, threads: int | None, n: int, view: View) -> Sequence[Call]:
+    def _native(self, i: int, asked: bool, n: int, view: View) -> Sequence[Call]:
         """A program of which everything but one kernel is left out."""
         from graphc.backends.native.bind import NativeProgram
 
         others = frozenset(range(len(self.program.instrs))) - {i}
-        arena = self._workspace.arena
-        native = NativeProgram(self.program, others, arena, view, threads)
+        native = NativeProgram(self.program, others, self._workspace, view, asked)
         self._kept.append(native)
         return native.calls(n, view)[0]
 

@@ -36,31 +36,6 @@ class Bound:
     native: NativeProgram | None = None
 
 
-class Direct:
-    """A native program that reads the arrays of a user where they lie."""
-
-    __slots__ = ("_bind", "bounds", "copied", "quiet", "take")
-
-    def __init__(
-        self, take: Take, copied: tuple[str, ...], quiet: bool, bind: Callable[[int], Bound]
-    ) -> None:
-        self.take, self._bind = take, bind
-        self.copied = copied
-        """The feeds that must be copied into the workspace all the same."""
-        self.quiet = quiet
-        """Whether no call of the program can warn."""
-        self.bounds: dict[int, Bound] = {}
-
-    def bound(self, n: int) -> Bound:
-        """The program for `n` rows; the table stays as it is."""
-        found = self.bounds.get(n)
-        if found is None:
-            if len(self.bounds) >= BOUND_BATCHES:
-                self.bounds.clear()
-            found = self.bounds[n] = self._bind(n)
-        return found
-
-
 class Binder:
     """Binds programs to a workspace, and remembers them."""
 
@@ -74,29 +49,28 @@ class Binder:
 
         It reads its feeds in the workspace.
         """
-        found = self._bound(program, n, missing)
+        found = self.layout(program, n, missing)
         if found.native is not None:
             found.native.feed_in_place()
         return found
 
-    def direct(self, bound: Bound, names: Collection[str]) -> Direct | None:
-        """For runs of a bound program on arrays of these names; None where they are copied."""
+    def take(self, bound: Bound, names: Collection[str]) -> tuple[Take, tuple[str, ...]] | None:
+        """The native check of feeds of these names, and those of them that are copied all the
+        same; None where all are copied."""
         if bound.native is None:
             return None
         from graphc.backends.native.direct import bind_feeds, readable
 
         if not readable():
             return None
-        program, native = bound.program, bound.native
+        native = bound.native
         entries = {name: native.feeds[name] for name in names if name in native.feeds}
-        take = bind_feeds(program, names, entries, native.table, self._workspace.written)
-        copied = tuple(name for name in program.feeds if name in names and name not in entries)
-        missing = frozenset(program.feeds.keys() - set(names))
-        return Direct(
-            take, copied, native.all_native, lambda n: self._bound(program, n, missing)
-        )
+        take = bind_feeds(bound.program, names, entries, native.table, self._workspace.written)
+        read = [name for name in bound.program.feeds if name in names]
+        return take, tuple(name for name in read if name not in entries)
 
-    def _bound(self, program: Program, n: int, missing: frozenset[str]) -> Bound:
+    def layout(self, program: Program, n: int, missing: frozenset[str]) -> Bound:
+        """The same, but where it reads its feeds stays as it is."""
         key = (program.name, n, missing)
         found = self._known.get(key)
         if found is None:
@@ -136,7 +110,7 @@ class Binder:
 
         found = self._native.get((program.name, skip))
         if found is None:
-            arena = self._workspace.arena
-            found = NativeProgram(program, skip, arena, view, self._threads)
+            asked = self._threads is not None
+            found = NativeProgram(program, skip, self._workspace, view, asked)
             self._native[program.name, skip] = found
         return found

@@ -26,8 +26,10 @@ class CotangentRun:
 
     def __init__(self, plan: Plan, outputs: tuple[str, ...], state: State) -> None:
         self.program = plan.cotangent_program(outputs)
-        self.workspace = Workspace({self.program.name: self.program}, plan.batch, state)
-        self._binder = Binder(self.workspace)
+        self.workspace = Workspace(
+            {self.program.name: self.program}, plan.batch, state, plan.recipe.threads
+        )
+        self._binder = Binder(self.workspace, plan.recipe.threads)
         self._declared = plan.declared
         self._draws = state.arrays["draws"]
         feeds = {o: Feed(self.program.graph[f"cotangent:{o}"], None) for o in outputs}

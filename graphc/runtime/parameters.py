@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
 from graphc.errors import StateError
 from graphc.op import Array
+from graphc.runtime.mixing import Mixing, mixing
 from graphc.runtime.state import State, readonly
+
+Patterns = str | tuple[str, ...] | None
+KNOWN_MIXINGS = 16
+"""How many choices of names `copy_from` keeps ready."""
 
 
 class Parameters(MutableMapping[str, Array]):
     """The parameters of a net by name.  Reading copies; assigning checks, then sets."""
 
-    def __init__(self, state: State, names: Sequence[str]) -> None:
-        self._state, self._names = state, tuple(names)
+    def __init__(self, state: State, names: Sequence[str], native: bool = False) -> None:
+        self._state, self._names, self._native = state, tuple(names), native
+        self._mixings: dict[Patterns, tuple[ref[Parameters], Mixing]] = {}
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
@@ -81,7 +88,26 @@ class Parameters(MutableMapping[str, Array]):
 
         `names` are patterns such as "actor/*"; by default all that both have.
         """
-        patterns = ("*",) if names is None else (names,) if isinstance(names, str) else tuple(names)
+        key = names if names is None or isinstance(names, str) else tuple(names)
+        if self._native and type(mix) is float and mix != 1.0 and type(other) is Parameters:
+            known = self._mixings.get(key)
+            found = known[1] if known and known[0]() is other else self._mixing(other, key)
+            if found is not None:
+                found.run(mix)
+                return
+        shared = self._shared(other, key)
+        new = {name: np.asarray(other[name]) for name in shared}
+        with self._state.lock:
+            if mix != 1.0:
+                own = self._state.arrays
+                for name, value in new.items():
+                    self._state.fit(name, value)  # refuses other shapes and kinds
+                new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
+            self._state.assign(new)
+
+    def _shared(self, other: Mapping[str, Any], names: Patterns) -> list[str]:
+        """The parameters that both have and that are meant; StateError if there are none."""
+        patterns = ("*",) if names is None else (names,) if isinstance(names, str) else names
         shared = [
             name
             for name in self._names
@@ -91,12 +117,16 @@ class Parameters(MutableMapping[str, Array]):
             raise StateError(
                 f"no parameter matches {', '.join(patterns)}", hint=f"there are: {self._shown()}"
             )
-        new = {name: np.asarray(other[name]) for name in shared}
-        with self._state.lock:
-            if mix != 1.0:
-                own = self._state.arrays
-                new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
-            self._state.assign(new)
+        return shared
+
+    def _mixing(self, other: Parameters, names: Patterns) -> Mixing | None:
+        """Made for these two, and remembered while the other lives; None if they differ."""
+        made = mixing(self._state, other._state, self._shared(other, names))
+        if made is not None:
+            if len(self._mixings) >= KNOWN_MIXINGS:
+                self._mixings.clear()
+            self._mixings[names] = ref(other), made
+        return made
 
 
 def _mixed(own: Array, other: Array, mix: float) -> Array:

@@ -20,6 +20,7 @@ from graphc.memory import ALIGNMENT, align
 from graphc.op import Array
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
+from graphc.runtime.large_pages import advise_large_pages
 from graphc.tensor_type import TensorType
 
 
@@ -27,7 +28,9 @@ def block(nbytes: int) -> Array:
     """Zeroed bytes that start on a 64-byte border, cut out of `block_bytes(nbytes)`."""
     raw = np.zeros(block_bytes(nbytes), np.uint8)
     start = -raw.ctypes.data % ALIGNMENT if nbytes else 0
-    return raw[start : start + nbytes]
+    memory = raw[start : start + nbytes]
+    advise_large_pages(memory)
+    return memory
 
 
 def block_bytes(nbytes: int) -> int:

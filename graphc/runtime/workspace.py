@@ -1,8 +1,9 @@
-"""The buffers of one executor: arena, feeds, constants, and gradients when asked for."""
+"""The buffers of one executor: arena, scratch, feeds, constants; gradients when asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,11 +16,22 @@ from graphc.tensor_type import TensorType, shape_at
 
 
 class Workspace:
-    """Memory for the programs of a plan; `view` gives a buffer as an array of `n` rows."""
+    """Memory for the programs of a plan; `view` gives a buffer as an array of `n` rows.
 
-    def __init__(self, programs: Mapping[str, Program], capacity: int, state: State) -> None:
+    `threads` is what compile() was asked for.
+    """
+
+    def __init__(
+        self,
+        programs: Mapping[str, Program],
+        capacity: int,
+        state: State,
+        threads: int | None = None,
+    ) -> None:
         self._capacity, self._state = capacity, state
         self.arena = block(max((p.arena.nbytes for p in programs.values()), default=0))
+        self.scratch_size = scratch_size(programs, threads)
+        self.scratch = block(self.scratch_size.nbytes)
         self.feeds = _Region(feed_types(programs), capacity)
         self.constants = _Region(constant_types(programs), capacity)
         self._gradients: Array | None = None
@@ -29,7 +41,7 @@ class Workspace:
     @property
     def nbytes(self) -> int:
         """The bytes that are allocated, alignment included."""
-        parts = [len(self.arena), self.feeds.nbytes, self.constants.nbytes]
+        parts = [len(self.arena), len(self.scratch), self.feeds.nbytes, self.constants.nbytes]
         if self._gradients is not None:
             parts.append(len(self._gradients))
         return sum(block_bytes(part) for part in parts)
@@ -92,6 +104,30 @@ class _Region:
 
     def view(self, name: str, type: TensorType, n: int) -> Array:
         return _typed(self.memory, self._offsets[name], type, n)
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchSize:
+    """What native code needs besides buffers: so many bytes for each of its threads."""
+
+    thread: int
+    threads: int
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all threads."""
+        return self.thread * self.threads
+
+
+def scratch_size(programs: Mapping[str, Program], threads: int | None) -> ScratchSize:
+    """The scratch of programs, which run one at a time; nothing where all are NumPy's."""
+    native = [program for program in programs.values() if program.backend == "native"]
+    if not native:
+        return ScratchSize(0, 1)
+    from graphc.backends.native.scratch import scratch_bytes
+    from graphc.backends.native.usable_cores import thread_count
+
+    return ScratchSize(scratch_bytes(native), thread_count(threads))
 
 
 def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from graphc.tensor_type import count
 from graphc.text.graph import name_text, op_text
+from graphc.text.kernels import kernel_text
 
 if TYPE_CHECKING:
     from graphc.plan import Buffer, Instr, Program
@@ -14,11 +16,16 @@ if TYPE_CHECKING:
 def program_text(program: Program) -> str:
     """The instructions in order, then the memory, one line a buffer.
 
-    `a <- kernel(b, c)` says what is read and written; bytes are a formula in the rows N.
+    `a <- kernel(b, c)` says what is read and written; bytes are a formula in the rows N.  Of a
+    native program every fused kernel is written out, and an epoch is what lies between two
+    barriers: lives are then counted in epochs, since threads run ahead of each other within one.
     """
-    lines = [f"program {name_text(program.name)} for up to {program.capacity} rows"]
-    lines.extend(_instructions(program))
-    lines.append(f"memory: arena {program.arena.nbytes} bytes, {program.arena.peak} live at once")
+    native = program.backend == "native"
+    kind, lives = (", native", "; lives are epochs") if native else ("", "")
+    lines = [f"program {name_text(program.name)} for up to {program.capacity} rows{kind}"]
+    lines.extend(_native_instructions(program) if native else _instructions(program))
+    arena = program.arena
+    lines.append(f"memory: arena {arena.nbytes} bytes, {arena.peak} live at once{lives}")
     lines.extend(_table(_row(buffer) for buffer in program.buffers.values()))
     return "\n".join(lines) + "\n"
 
@@ -29,6 +36,40 @@ def _instructions(program: Program) -> Iterator[str]:
         if i == program.border and i:
             yield "  backward:"
         yield f"  {i:>{width}}  {_instr_text(instr)}"
+
+
+def _native_instructions(program: Program) -> Iterator[str]:
+    width = len(str(len(program.instrs)))
+    blank = " " * (width + 4)
+    epoch = 0
+    for i, (instr, now) in enumerate(zip(program.instrs, epochs(program), strict=True)):
+        if i == program.border and i:
+            yield "  backward:"
+        if instr.kind == "barrier":
+            epoch = now + 1
+            yield f"  {i:>{width}}  ---- barrier ---- epoch {epoch}"
+            continue
+        if now != epoch:
+            epoch = now
+            yield f"{blank}---- epoch {epoch}"
+        text = _instr_text(instr) if instr.body is None else kernel_text(instr.body)
+        first, *rest = text.splitlines()
+        yield f"  {i:>{width}}  {first}"
+        yield from (blank + line for line in rest)
+
+
+def epochs(program: Program) -> Iterator[int]:
+    """The epoch of each instruction of a native program.
+
+    One ends at a barrier and at the border between forward and backward; a call of NumPy has one
+    to itself.
+    """
+    epoch = 0
+    for i, instr in enumerate(program.instrs):
+        alone = instr.kind not in ("kernel", "barrier")
+        epoch += (i == program.border) + alone
+        yield epoch
+        epoch += alone or instr.kind == "barrier"
 
 
 def _instr_text(instr: Instr) -> str:
@@ -50,7 +91,16 @@ def _row(buffer: Buffer) -> tuple[str, ...]:
     place = f"{buffer.space} {buffer.offset}" if placed else buffer.space
     life = "" if buffer.last < buffer.first else f"{buffer.first}..{buffer.last}"
     view = "" if buffer.key == buffer.name else f"of {name_text(buffer.key)}"
+    if buffer.pitch:
+        view = f"columns {_columns(buffer)} {view}"
     return name_text(buffer.name), str(buffer.type), buffer.type.bytes_text(), place, life, view
+
+
+def _columns(buffer: Buffer) -> str:
+    """Which of the columns of a matrix a buffer is, as Python slices them."""
+    width = count(buffer.type.shape[1:])
+    assert isinstance(width, int), "only columns that are counted are views"
+    return f"{buffer.shift}:{buffer.shift + width} of {buffer.pitch}"
 
 
 def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

@@ -77,9 +77,15 @@ def spec(shape: str, kind: str, fused: bool) -> Spec:
     return Spec(m, n, k, kind[0] == "T", kind[1] == "T", write=write, split="rows")
 
 
+def repeats(shape: str) -> int:
+    """How often a call runs a product, so that the call itself costs nothing beside it."""
+    return max(1, int(1e7 / np.prod(SHAPES[shape])))
+
+
 def array(values: NDArray[Any]) -> NDArray[Any]:
     """A copy on large pages, as the buffers of programs are."""
-    memory = mmap.mmap(-1, -(-values.nbytes // PAGES) * PAGES + PAGES)
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # shared memory gets no large pages
+    memory = mmap.mmap(-1, -(-values.nbytes // PAGES) * PAGES + PAGES, flags=private)
     if values.nbytes >= PAGES and hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)
     whole = np.frombuffer(memory, np.uint8)
@@ -91,7 +97,8 @@ def array(values: NDArray[Any]) -> NDArray[Any]:
 
 def sides(shape: str, kind: str, bits: int) -> dict[str, Callable[[], object]]:
     """NumPy and ours."""
-    plain, fused = (Product(spec(shape, kind, f), bits) for f in (False, True))
+    times = repeats(shape)
+    plain, fused = (Product(spec(shape, kind, f), bits, times=times) for f in (False, True))
     s = plain.spec
     rng = np.random.default_rng(0)
     arrays = {name: array(x) for name, x in s.operands(rng, 1).items()}
@@ -103,7 +110,7 @@ def sides(shape: str, kind: str, bits: int) -> dict[str, Callable[[], object]]:
     arrays["rate"], arrays["decay"] = np.full((), 0.01, np.float32), np.full((), 0.9, np.float32)
     out = array(np.zeros((m, n), np.float32))
     return {
-        "numpy": lambda: np.matmul(a, b, out=out),
+        "numpy": lambda: [np.matmul(a, b, out=out) for _ in range(times)],
         "plain": bound(plain, arrays),
         "fused": bound(fused, arrays),
     }
@@ -111,11 +118,13 @@ def sides(shape: str, kind: str, bits: int) -> dict[str, Callable[[], object]]:
 
 def bound(product: Product, arrays: dict[str, NDArray[Any]]) -> Callable[[], object]:
     """A call of one thread with all arguments converted once."""
-    scratch = array(np.zeros(product.code.scratch(1), np.uint8))
+    scratch = array(np.zeros(product.code.scratch(1) // 4 + 16, np.float32))
     pointers = [arrays[name].ctypes.data for name in product.code.buffers]
     kinds = [ctypes.c_void_p] * (len(pointers) + 1) + [ctypes.c_int64] * 3
     function = ctypes.CFUNCTYPE(None, *kinds)(product.address)
-    values = [kind(x) for kind, x in zip(kinds, [*pointers, scratch.ctypes.data, 1, 0, 1], strict=True)]
+    values = [
+        kind(x) for kind, x in zip(kinds, [*pointers, scratch.ctypes.data, 1, 0, 1], strict=True)
+    ]
     keep = (product, arrays, scratch)
     return lambda: (function(*values), keep)
 
@@ -166,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"GFLOP/s of one core (of the peak in %), {options.bits} bits")
     print(f"{'':14} {'peak':>10}", *(f"{side:>13}" for side in ("numpy", "plain", "fused")))
     for shape in options.shapes:
-        flops = 2 * np.prod(SHAPES[shape])
+        flops = 2 * np.prod(SHAPES[shape]) * repeats(shape)
         for kind in options.kinds:
             times = measure({"peak": run_peak, **sides(shape, kind, options.bits)}, options.rounds)
             top = operations / times.pop("peak") / 1e9

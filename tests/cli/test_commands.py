@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.backends.native.target import available
 from graphc.cli import main
 
+native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 PNG = b"\x89PNG\r\n"
 
 
@@ -146,16 +148,34 @@ def test_render_draws_a_saved_model_as_its_net(
     ).read_text().count("<title>")
 
 
+@native
+def test_train_on_so_many_threads(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["train", "model.py:net", "--data", "digits", "--epochs", "1", "--backend", "native"]
+    printed(capsys, *argv, "--threads", "1")
+    plan = gc.load("graphc-run/small.gc").plan
+    assert (plan.backend, plan.recipe.threads) == ("native", 1)
+
+
+@native
+def test_plan_shows_native_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["plan", "model.py:no_loss", "--batch", "7", "--backend", "native", "--threads", "1"]
+    lines = printed(capsys, *argv)
+    assert lines[0] == "plan of 'no_loss' for up to 7 rows on native"
+    assert "program infer for up to 7 rows, native" in lines
+    assert any(line.startswith("  0  gemm N x 3  float32 split=") for line in lines)
+    assert any(line.startswith("  scratch") and "1 here" in line for line in lines)
+
+
 def test_plan_shows_instructions_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    short = printed(capsys, "plan", "model.py:net", "--batch", "7")
-    assert short[0] == "plan of 'small' for up to 7 rows"
+    short = printed(capsys, "plan", "model.py:net", "--batch", "7", "--backend", "numpy")
+    assert short[0] == "plan of 'small' for up to 7 rows on numpy"
     assert "program infer for up to 7 rows" in short
     assert "memory of 'small' at N = 7, bytes" in short
     assert not any(line.startswith("program step") for line in short)
     long = printed(
         capsys, "plan", "model.py:net", "--batch", "7", "--memory", "--optimizer", "adam"
     )
-    assert "program step for up to 7 rows" in long
+    assert any(line.startswith("program step for up to 7 rows") for line in long)
     (table,) = (
         i for i, line in enumerate(long) if line.split()[:3] == ["program", "offset", "bytes"]
     )

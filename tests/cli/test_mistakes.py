@@ -131,7 +131,6 @@ def test_data(model: str, data: str, folder: Path, capsys: pytest.CaptureFixture
 
 
 OPTIONS = {
-    ("--backend", "gpu"): "error: there is no backend 'gpu'\n",
     ("--without", "backward"): "error: pass 'backward' is required\n",
     ("--without", "cse,typo"): "error: there is no pass 'typo'\n",
     ("--lr", "-1"): "error: Adam: lr is -1.0, it must be 0 or more\n",
@@ -155,6 +154,8 @@ def test_options(options: tuple[str, str], capsys: pytest.CaptureFixture[str]) -
         ["train", "model.py:net", "--data", "digits", "--validation", "1"],
         ["train", "model.py:net", "--data", "digits", "--validation", "some"],
         ["train", "model.py:net", "--data", "digits", "--optimizer", "lion"],
+        ["train", "model.py:net", "--data", "digits", "--backend", "gpu"],
+        ["train", "model.py:net", "--data", "digits", "--threads", "0"],
         ["plan", "model.py:net", "--batch", "-3"],
     ],
 )

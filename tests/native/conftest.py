@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import pool, target, usable_cores
+from graphc.backends.native import jit, pool, target, usable_cores
 
 
 @pytest.fixture
@@ -15,6 +16,7 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty place for compiled objects; the folder does not exist yet."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("GRAPHC_CACHE", str(folder))
+    monkeypatch.setattr(jit, "_recent", deque(maxlen=0))  # what nobody uses is forgotten at once
     return folder
 
 

@@ -75,17 +75,18 @@ class Spec:
 class Product:
     """A compiled product."""
 
-    def __init__(self, spec: Spec, bits: int = 512, rows: int = 1) -> None:
-        """`rows` is the batch for which pitches are meant where they depend on it."""
+    def __init__(self, spec: Spec, bits: int = 512, rows: int = 1, times: int = 1) -> None:
+        """`rows` is the batch for which pitches are meant where they depend on it; a call runs
+        the product so many `times`."""
         self.spec = spec
         module = Module()
         self.code: GemmCode = emit_gemm(module, spec.kernel(), spec.pitch(rows), bits)
-        self._compiled = Compiled(_exported(module, self.code), "entry")
+        self._compiled = Compiled(_exported(module, self.code, times), "entry")
 
     @property
     def address(self) -> int:
         """Where the function is."""
-        return self._compiled.address
+        return int(self._compiled.address)
 
     def __call__(self, arrays: Mapping[str, Array], n: int, threads: int = 1) -> None:
         """Run the threads one after the other; their scratch starts as NaN."""
@@ -96,11 +97,12 @@ class Product:
             self._compiled(*buffers, scratch[start:], n, thread, threads)
 
 
-def _exported(module: Module, code: GemmCode) -> Module:
+def _exported(module: Module, code: GemmCode, times: int) -> Module:
     names = [f"%b{i}" for i in range(len(code.buffers))] + ["%scratch"]
     arguments = [("ptr", name) for name in names] + [("i64", x) for x in ("%n", "%tid", "%threads")]
     f = Function("entry", arguments, linkage="")
-    f.do(f"call void @{code.name}({', '.join(f'{type} {name}' for type, name in arguments)})")
+    call = f"call void @{code.name}({', '.join(f'{type} {name}' for type, name in arguments)})"
+    f.loop(0, times, 1, lambda *_: f.do(call))
     f.ret()
     module.add(f)
     return module

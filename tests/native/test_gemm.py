@@ -70,13 +70,13 @@ def test_shapes(trans: tuple[bool, bool], dtype: str, bits: int) -> None:
     """Every size in every place, each paired with others."""
     rng = np.random.default_rng(bits)
     ms, ns, ks = (rng.permutation(SIZES).tolist() for _ in range(3))
-    for i in range(0, len(SIZES), 3):
+    for i in range(0, len(SIZES), 4):
         spec = Spec(ms[i], ns[i], ks[i], *trans, dtype=dtype, write=epilogue)
         before = arrays_of(spec, 1)
         check(spec, run(Product(spec, bits), before, 1), before)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     m=st.integers(1, 70),
     n=st.integers(1, 70),
@@ -100,7 +100,7 @@ def test_bits_do_not_depend_on_threads(trans: tuple[bool, bool], split: str) -> 
     assert same_bytes([run(product, before, 1, threads)["c"] for threads in (1, 2, 3, 4, 9)])
 
 
-@pytest.mark.parametrize("trans", KINDS, ids=IDS)
+@pytest.mark.parametrize("trans", KINDS[:3], ids=IDS[:3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_do_not_depend_on_the_width(trans: tuple[bool, bool], dtype: str) -> None:
     spec = Spec(37, 50, 100, *trans, dtype=dtype, write=epilogue)

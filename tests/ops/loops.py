@@ -59,11 +59,20 @@ def _result_span(shape: Shape, along: str, space: Space) -> Span:
 
 def computed(op: Op, types: Sequence[TensorType], ins: Sequence[Array], n: int) -> Array:
     """The result by the op's own kernel."""
-    result = op.infer(types)
-    arrays = {f"in{i}": x for i, x in enumerate(ins)}
-    arrays["out"] = np.full(shape_at(result.shape, n), 77).astype(result.dtype)
+    arrays = _buffers(op.infer(types), ins, n)
     run(own_loop(op, types)[0], arrays, n)
     return arrays["out"]
+
+
+def operands_of(example: Example, n: int) -> dict[str, Array]:
+    """The buffers of an example's own kernel."""
+    return _buffers(example.op.infer(example.types), example.operands(n), n)
+
+
+def _buffers(result: TensorType, ins: Sequence[Array], n: int) -> dict[str, Array]:
+    arrays = {f"in{i}": x for i, x in enumerate(ins)}
+    arrays["out"] = np.full(shape_at(result.shape, n), 77).astype(result.dtype)
+    return arrays
 
 
 def resized(example: Example, sizes: Mapping[int, int]) -> Example:

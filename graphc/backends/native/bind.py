@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.backends.native.calls import bind as bind_call
 from graphc.backends.native.jit import load
-from graphc.backends.native.memory_pages import advise_large_pages
 from graphc.backends.native.program import (
     ARENA,
     SCRATCH,
@@ -19,11 +19,13 @@ from graphc.backends.native.program import (
     table_index,
 )
 from graphc.backends.native.target import host
-from graphc.backends.native.usable_cores import thread_count
 from graphc.backends.numpy.bind import Call, bind_instr
 from graphc.kernels.work import microseconds
 from graphc.op import Array
 from graphc.plan import Program
+
+if TYPE_CHECKING:
+    from graphc.runtime.workspace import Workspace
 
 LONG = 20
 """Microseconds from which a run lets go of the interpreter's lock."""
@@ -34,28 +36,31 @@ View = Callable[[str], Array]
 
 
 class NativeProgram:
-    """The code of a program, and the table of the memory that it runs on."""
+    """The code of a program, and the table of the memory that it runs on.
+
+    `asked`: whether a number of threads was asked for, to be used for short runs too.
+    """
 
     def __init__(
         self,
         program: Program,
         skip: frozenset[int],
-        arena: Array,
+        workspace: Workspace,
         view: View,
-        threads: int | None,
+        asked: bool,
     ) -> None:
         target = host()
         self.program = program
         self.code = program_code(program, target, skip)
         self.library = load(self.code.ir, self.code.symbols, target)
-        self.threads = thread_count(threads)
-        self._asked = threads is not None
-        self._scratch = _aligned(self.code.scratch * self.threads)
+        scratch = workspace.scratch_size
+        assert self.code.scratch <= scratch.thread, "what the memory report said is enough"
+        self.threads, self._asked = scratch.threads, asked
         self.table = np.zeros(len(self.code.places) + 1, np.uint64)
-        self.table[0] = arena.ctypes.data
-        self.table[1] = self._scratch.ctypes.data
-        self.table[2] = self.code.scratch
-        self._kept: list[Array] = []
+        self.table[0] = workspace.arena.ctypes.data
+        self.table[1] = workspace.scratch.ctypes.data
+        self.table[2] = scratch.thread
+        self._kept: list[Array] = [workspace.arena, workspace.scratch]
         self.feeds: dict[str, int] = {}
         """Where the table has the address of each feed that only native code reads."""
         self._fill(view)
@@ -108,16 +113,6 @@ class NativeProgram:
                 calls.extend(bind_instr(self.program.instrs[segment.start], n, view))
                 continue
             long = threads > 1 or time >= LONG
-            run = bind_call(
-                self.library, segment.symbol, self.table, threads=threads, long=long
-            )
+            run = bind_call(self.library, segment.symbol, self.table, threads=threads, long=long)
             calls.append(partial(run, n))
         return calls, len(calls) if border is None else border
-
-
-def _aligned(nbytes: int) -> Array:
-    raw = np.zeros(nbytes + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    block = raw[start : start + nbytes]
-    advise_large_pages(block)
-    return block

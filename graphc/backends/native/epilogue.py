@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.backends.native.body import evaluate
+from graphc.backends.native.body import Leaf, evaluate
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.tile import Tile
@@ -24,6 +24,8 @@ EPILOGUE_ARGUMENTS = (
 )
 """After the buffers: the tile, where it lies, how much of it there is, the rows of all, and
 those of the batch."""
+
+ROWS_TOGETHER = 8
 
 
 @dataclass(frozen=True)
@@ -71,21 +73,38 @@ class _Epilogue:
             values = dict(ones)
             evaluate(self.v, self.body, self._steps("column"), values, self._leaf("0", j))
             columns.append(values)
-        self.f.loop(0, "%rows", 1, lambda r, _: self._row(r, columns, ones))
+        full = self.f.value(f"and i64 %rows, {-self.together}")
+        self.f.loop(0, full, self.together, lambda r, _: self._rows(r, self.together, columns))
+        if self.together > 1:
+            self.f.loop(full, "%rows", 1, lambda r, _: self._rows(r, 1, columns))
         self.f.ret()
+
+    @property
+    def together(self) -> int:
+        """How many rows are read before the first of them is written.
+
+        Short rows that are updated in place lie within one vector of the next: a load just after
+        a store that it partly overlaps waits until the store is done.
+        """
+        read = {s.buffer for s in self.body.steps if s.op == "load" and s.span == "each"}
+        in_place = read.intersection(self.body.written)
+        return ROWS_TOGETHER if in_place and self.masks[-1] is not None else 1
 
     def _steps(self, span: Span) -> Sequence[int]:
         return [n for n, step in enumerate(self.body.steps) if step.span == span]
 
-    def _row(self, r: Value, columns: list[dict[int, Value]], ones: dict[int, Value]) -> None:
-        of_row = dict(ones)
-        evaluate(self.v, self.body, self._steps("row"), of_row, self._leaf(r, 0))
-        vectors = []
-        for j, of_column in enumerate(columns):
-            values = of_column | of_row
-            evaluate(self.v, self.body, self._steps("each"), values, self._leaf(r, j))
-            vectors.append(values)
-        for j, values in enumerate(vectors):
+    def _rows(self, first: Value, count: int, columns: list[dict[int, Value]]) -> None:
+        """Evaluate so many rows, then store them."""
+        done: list[tuple[Value, int, dict[int, Value]]] = []
+        for i in range(count):
+            r = self.f.add(first, i)
+            of_row = {n: columns[0][n] for n in self._steps("one")}
+            evaluate(self.v, self.body, self._steps("row"), of_row, self._leaf(r, 0))
+            for j, of_column in enumerate(columns):
+                values = of_column | of_row
+                evaluate(self.v, self.body, self._steps("each"), values, self._leaf(r, j))
+                done.append((r, j, values))
+        for r, j, values in done:
             for store in self.body.stores:
                 self._store(r, j, store.buffer, store.step, values[store.step])
 
@@ -99,7 +118,7 @@ class _Epilogue:
         index = self.f.add(self.f.add(row, "%column"), self.offsets[j])
         return self.f.address(self.memory.arguments[buffer], index, element_type(dtype))
 
-    def _leaf(self, r: Value, j: int):  # type: ignore[no-untyped-def]
+    def _leaf(self, r: Value, j: int) -> Leaf:
         def leaf(step: Step) -> Value:
             if step.op == "load":
                 return self._load(step, r, j)

@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from string import Template
 
 from graphc.backends.native.ir import Module
+from graphc.backends.native.largest_ir import add_largest
 
 DATA, NDIM, DIMENSIONS, DESCR, FLAGS = 16, 24, 32, 56, 64
 """Where an array object has what is read of it; the object's type is at 8."""
@@ -49,11 +50,7 @@ def feeds_ir() -> str:
     module = Module()
     for declaration in _PYTHON:
         module.declare(declaration)
-    for bits in (32, 64):
-        module.declare(f"declare <16 x i{bits}> @llvm.umax.v16i{bits}(" + _two(bits) + ")")
-        module.declare(f"declare i{bits} @llvm.vector.reduce.umax.v16i{bits}(<16 x i{bits}>)")
-        module.declare(f"declare i{bits} @llvm.umax.i{bits}(i{bits}, i{bits})")
-        module.functions.append(_largest(bits))
+    add_largest(module)
     frame = ("type", "none", "names", "capacity", "table", "ranges", "range", "feeds", "feed")
     feed = ("name", "dtype", "rank", "dims", "axis", "factor", "bytes", "slot", "width", "bound")
     words = {f"load_{name}": text for name, text in _loads("%frame", frame)}
@@ -72,15 +69,6 @@ def feeds_ir() -> str:
     return module.text()
 
 
-def _largest(bits: int) -> str:
-    widened = "zext i32 %top to i64" if bits == 32 else "add i64 %top, 0"
-    return Template(_LARGEST).substitute(bits=bits, align=bits // 8, widened=widened)
-
-
-def _two(bits: int) -> str:
-    return f"<16 x i{bits}>, <16 x i{bits}>"
-
-
 def _loads(base: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """The text that loads each word of a structure, into a value of its name."""
     pointers = {"type", "none", "table", "range", "feed", "name", "dtype", "dims"}
@@ -93,43 +81,6 @@ def _loads(base: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             f"  {value} = load {kind}, ptr %{name}.word",
         )
 
-
-# The largest of `count` unsigned integers; 0 if there are none.
-_LARGEST = """\
-define internal i64 @largest${bits}(ptr %data, i64 %count) #0 {
-entry:
-  %blocks = and i64 %count, -16
-  br label %block
-block:
-  %i = phi i64 [ 0, %entry ], [ %i.next, %more ]
-  %most = phi <16 x i${bits}> [ zeroinitializer, %entry ], [ %most.next, %more ]
-  %inside = icmp ult i64 %i, %blocks
-  br i1 %inside, label %more, label %across
-more:
-  %from = getelementptr i${bits}, ptr %data, i64 %i
-  %some = load <16 x i${bits}>, ptr %from, align ${align}
-  %most.next = call <16 x i${bits}> @llvm.umax.v16i${bits}(
-    <16 x i${bits}> %most, <16 x i${bits}> %some)
-  %i.next = add i64 %i, 16
-  br label %block
-across:
-  %first = call i${bits} @llvm.vector.reduce.umax.v16i${bits}(<16 x i${bits}> %most)
-  br label %rest
-rest:
-  %j = phi i64 [ %blocks, %across ], [ %j.next, %one ]
-  %top = phi i${bits} [ %first, %across ], [ %top.next, %one ]
-  %left = icmp ult i64 %j, %count
-  br i1 %left, label %one, label %done
-one:
-  %at = getelementptr i${bits}, ptr %data, i64 %j
-  %value = load i${bits}, ptr %at, align ${align}
-  %top.next = call i${bits} @llvm.umax.i${bits}(i${bits} %top, i${bits} %value)
-  %j.next = add i64 %j, 1
-  br label %rest
-done:
-  %widened = ${widened}
-  ret i64 %widened
-}"""
 
 _BELOW = """\
 define internal i1 @below(ptr %data, i64 %bytes, ptr %feed) #0 {

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from graphc.backends.native.epilogue import Memory, emit_epilogue
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
-from graphc.backends.native.tile import Tile
+from graphc.backends.native.tile import LINE, Tile
 from graphc.kernels.kernel import Gemm
 from graphc.tensor_type import ITEMSIZE, Batch, Dim, dim_at
 
-LINE = 64
 FEW = 3
 """Up to so many rows, b is read in place, once."""
 
@@ -29,6 +28,12 @@ class Scratch:
     ELEMENTS = 1 << 16
 
     @property
+    def columns(self) -> int:
+        """The columns of the result, whatever the batch."""
+        assert isinstance(self.kernel.n, int), "the batch is in m or in k"
+        return self.kernel.n
+
+    @property
     def products(self) -> int:
         """A tile of products."""
         return self.tile.rows * self.tile.width
@@ -36,7 +41,7 @@ class Scratch:
     @property
     def row(self) -> int:
         """The sums of a row, in full panels."""
-        return -(-self.kernel.n // self.tile.width) * self.tile.width
+        return -(-self.columns // self.tile.width) * self.tile.width
 
     def panel(self, k: int) -> int:
         """A panel of b; packing by transposition rounds k up."""
@@ -75,8 +80,8 @@ class Frame:
         self.element = element_type(tile.dtype)
         self.a, self.b = arguments[kernel.a], arguments[kernel.b]
         self.pitch_a, self.pitch_b = pitch[kernel.a], pitch[kernel.b]
-        self.panels, self.rest = divmod(kernel.n, tile.width)
         self.scratch = Scratch(kernel, tile)
+        self.panels, self.rest = divmod(self.scratch.columns, tile.width)
         self.m, self.k = self._size(kernel.m), self._size(kernel.k)
         self.products = "%scratch"
         self.workspace = self.address("%scratch", self.scratch.products)
@@ -106,33 +111,24 @@ class Frame:
             more = f.value(f"icmp sgt i64 {last}, {self.panels}")
             f.when(more, lambda: narrow(str(self.panels * width)))
 
-    def prefetch(self, row: Value, rows: int, column: Value) -> None:
-        """Ask for what the body of a full tile will read and write, while the products are made."""
-        self.module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        for buffer, dtype in self._matrices.items():
-            start = self.f.add(self.f.mul(row, self.memory.pitches[buffer]), column)
-            base = self.f.address(self.memory.arguments[buffer], start, element_type(dtype))
-            per_line = LINE // ITEMSIZE[dtype]
-            for r in range(rows):
-                for j in range(0, self.tile.width, per_line):
-                    offset = r * self.memory.pitches[buffer] + j
-                    place = self.f.address(base, offset, element_type(dtype))
-                    self.f.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 1, i32 3, i32 1)")
-
     @property
-    def _matrices(self) -> dict[str, str]:
-        """The dtypes of the buffers that the body reads or writes at each element."""
+    def matrices(self) -> list[str]:
+        """The buffers of elements as large as the product's that the body reads or writes at
+        each element."""
         body = self.kernel.body
-        read = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
-        return read | {store.buffer: body.steps[store.step].dtype for store in body.stores}
+        dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
+        dtypes |= {store.buffer: body.steps[store.step].dtype for store in body.stores}
+        size = ITEMSIZE[self.tile.dtype]
+        return [buffer for buffer, dtype in dtypes.items() if ITEMSIZE[dtype] == size]
 
     def finish(
         self, vectors: int, rest: int, products: Value, row: Value, rows: int, column: Value
     ) -> None:
         """Run the body on a tile of products."""
         if (vectors, rest) not in self._epilogues:
+            masked = rest % self.tile.lanes != 0
             self._epilogues[vectors, rest] = emit_epilogue(
-                self.module, self.kernel, self.memory, self.tile, vectors, bool(rest)
+                self.module, self.kernel, self.memory, self.tile, vectors, masked
             )
         buffers = "".join(f"ptr {x}, " for x in self.memory.arguments.values())
         self.f.do(

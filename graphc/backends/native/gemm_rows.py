@@ -26,7 +26,7 @@ class Sweeps:
         """All rows meet the same rows of b before the next ones are read."""
         frame, f = self.frame, self.f
         start = f.mul(panels[0], frame.tile.width)
-        end = f.smaller(f.mul(panels[1], frame.tile.width), frame.kernel.n)
+        end = f.smaller(f.mul(panels[1], frame.tile.width), frame.scratch.columns)
         self.columns = (start, f.larger(f.sub(end, start), 0))
         self.rows = rows
         even = f.value(f"and i64 {frame.k}, {-AT_ONCE}")

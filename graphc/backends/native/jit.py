@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -13,6 +14,8 @@ from graphc.backends.native import cache
 from graphc.backends.native.target import LLVM, Target, bindings, machine
 
 _loaded: WeakValueDictionary[tuple[str, tuple[str, ...]], Library] = WeakValueDictionary()
+_recent: deque[Library] = deque(maxlen=64)
+"""Kept while unused, since executors of one plan come and go, and LLVM keeps some bytes a link."""
 _numbers = itertools.count()
 
 
@@ -46,6 +49,7 @@ def load(ir: str, symbols: Sequence[str], target: Target) -> Library:
         if library is None:
             library = _from_disk(key, symbols, target) or _compiled(key, ir, symbols, target)
             _loaded[key, tuple(symbols)] = library
+            _recent.append(library)
         return library
 
 

@@ -57,8 +57,8 @@ def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCod
 
 
 def _renamed(body: Body, names: Mapping[str, str]) -> Body:
-    steps = tuple(replace(s, buffer=names[s.buffer]) if s.buffer else s for s in body.steps)
-    return Body(steps, tuple(replace(s, buffer=names[s.buffer]) for s in body.stores))
+    steps = tuple(s._replace(buffer=names[s.buffer]) if s.buffer else s for s in body.steps)
+    return Body(steps, tuple(s._replace(buffer=names[s.buffer]) for s in body.stores))
 
 
 def _emit(

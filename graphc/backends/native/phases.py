@@ -80,8 +80,8 @@ def as_one_column(kernel: Loop) -> Loop:
 
 
 def _with_spans(kernel: Loop, spans: dict[Span, Span]) -> Loop:
-    steps = tuple(replace(s, span=spans.get(s.span, s.span)) for s in kernel.body.steps)
-    stores = tuple(replace(s, span=spans.get(s.span, s.span)) for s in kernel.body.stores)
+    steps = tuple(s._replace(span=spans.get(s.span, s.span)) for s in kernel.body.steps)
+    stores = tuple(s._replace(span=spans.get(s.span, s.span)) for s in kernel.body.stores)
     return replace(kernel, body=Body(steps, stores))
 
 

@@ -16,9 +16,9 @@ from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.loops import emit_loop
 from graphc.backends.native.target import Target
 from graphc.backends.native.threads_ir import add_barrier
-from graphc.kernels.kernel import Gemm, Kernel
+from graphc.kernels.kernel import Gemm, Kernel, factor_columns
 from graphc.plan import Buffer, Instr, Program
-from graphc.tensor_type import ITEMSIZE, count
+from graphc.tensor_type import ITEMSIZE
 
 Place = tuple[str, str]
 """A block of memory: the space, and in it the key where there are several blocks."""
@@ -84,7 +84,7 @@ class _Emission:
         self.scratch = 0
 
     def code(self) -> ProgramCode:
-        found = []
+        found: list[Segment] = []
         for start, end, native in segments(self.program, self.skip):
             symbol = f"segment{len(found)}" if native else None
             if symbol is not None:
@@ -139,11 +139,10 @@ class _Emission:
             if isinstance(pitch, int):
                 found[name] = pitch
         if isinstance(kernel, Gemm):
-            for name in (kernel.a, kernel.b):
-                buffer = self.program.buffers[name]
-                width = buffer.pitch or count(buffer.type.shape[1:])
-                assert isinstance(width, int)
-                found[name] = width
+            for name, width in factor_columns(kernel).items():
+                pitch = self.program.buffers[name].pitch or width
+                assert isinstance(pitch, int), "the columns of a factor are counted"
+                found[name] = pitch
         return found
 
     def _pointer(self, function: Function, name: str) -> Value:

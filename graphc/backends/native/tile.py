@@ -9,7 +9,6 @@ from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.tensor_type import ITEMSIZE
 
-
 LINE = 64
 """Bytes that move between caches together."""
 
@@ -18,7 +17,7 @@ LINE = 64
 class Tile:
     """`rows` scalars meet `vectors` vectors of `lanes` elements: rows * vectors accumulators.
 
-    `rows` divides the chunk by which threads share rows.
+    Twice `rows` divides the chunk by which threads share rows; `vectors` are 2 or more.
     """
 
     dtype: str
@@ -31,10 +30,13 @@ class Tile:
         """Columns of a full tile."""
         return self.lanes * self.vectors
 
-    @property
-    def heights(self) -> tuple[int, ...]:
-        """Rows of the tiles that tile any number of rows: halves down to 1."""
-        return tuple(self.rows >> i for i in range(self.rows.bit_length()))
+    def heights(self, vectors: int) -> tuple[int, ...]:
+        """The rows of tiles of so many vectors that cover any number of rows: halves down to 1.
+
+        One vector takes twice the rows: fewer sums could not hide how long an addition takes.
+        """
+        rows = self.rows if vectors > 1 else 2 * self.rows
+        return tuple(rows >> i for i in range(rows.bit_length()))
 
     def vectors_of(self, columns: int) -> int:
         """How many vectors hold so many columns."""
@@ -47,35 +49,53 @@ def choose_tile(dtype: str, bits: int) -> Tile:
     return Tile(dtype, lanes, 8, 2) if bits == 512 else Tile(dtype, lanes, 4, 3)
 
 
-TILE_ARGUMENTS = (
+Strides = tuple[int, int]
+"""Elements from row to row, and from p to p."""
+
+_ARGUMENTS = (
     ("ptr", "%s"),
+    ("i64", "%row"),
+    ("i64", "%step"),
     ("ptr", "%v"),
     ("i64", "%pitch"),
     ("ptr", "%out"),
     ("i64", "%k"),
-    ("ptr", "%ahead"),
-    ("i64", "%apart"),
-    ("i64", "%shift"),
 )
 
 
 def emit_tile(
-    module: Module, tile: Tile, rows: int, vectors: int, strides: tuple[int, int]
+    module: Module,
+    tile: Tile,
+    rows: int,
+    vectors: int,
+    strides: Strides | None = None,
+    asks: int = 0,
+    ragged: bool = False,
 ) -> str:
     """The function that multiplies `rows` scalars by `vectors` vectors for each of k.
 
-    out[i, :] = sum over p of s[i * row + p * step] * v[p * pitch :], where (row, step) are the
-    `strides` and the rows of `out` are `vectors` vectors wide.  One accumulator an element, from
-    zero, in the order of p.  The strides are constants: as registers they cost an addition a load.
-    Meanwhile it asks for the lines of a full tile's width at ahead[(p >> shift) * apart].
+    out[i, :] = sum over p of s[i * row + p * step] * v[p * pitch :], where the rows of `out` are
+    `vectors` vectors wide.  One accumulator an element, from zero, in the order of p.
+
+    Full tiles know the strides (row, step) as constants: in registers they cost an addition a
+    load.  For each of `asks` they take three arguments more, and ask meanwhile for the lines of a
+    full tile's width at ahead[(p >> shift) * apart]: spread over k, requests delay nothing.
+    Where that is `ragged`, it begins amid a line and takes one more, but for the first.
     """
-    key = ("tile", tile.dtype, tile.lanes, rows, vectors, strides)
+    key = ("tile", tile.dtype, tile.lanes, rows, vectors, strides, asks, ragged)
     name = module.known(key)
     if name is not None:
         return name
     name = module.name("tile", key)
-    function = Function(name, TILE_ARGUMENTS, attributes="#1")
-    _Emitter(Vectors(module, function, tile.lanes), tile, rows, vectors, strides).emit()
+    extra = [
+        (type, f"%{stem}{i}")
+        for i in range(asks)
+        for type, stem in (("ptr", "ahead"), ("i64", "apart"), ("i64", "shift"))
+    ]
+    function = Function(name, [*_ARGUMENTS, *extra], attributes="#1")
+    emitter = _Emitter(Vectors(module, function, tile.lanes), tile, rows, vectors, strides)
+    emitter.asks, emitter.ragged = asks, ragged
+    emitter.emit()
     module.add(function)
     return name
 
@@ -83,49 +103,53 @@ def emit_tile(
 class _Emitter:
     """The text of one tile."""
 
-    UNROLL = 2
-
     def __init__(
-        self, v: Vectors, tile: Tile, rows: int, vectors: int, strides: tuple[int, int]
+        self, v: Vectors, tile: Tile, rows: int, vectors: int, strides: Strides | None
     ) -> None:
-        self.v, self.f, self.rows, self.vectors = v, v.function, rows, vectors
+        self.v, self.f, self.tile, self.vectors = v, v.function, tile, vectors
         self.dtype, self.element = tile.dtype, element_type(tile.dtype)
-        self.offsets = [strides[0] * i for i in range(rows)]
-        self.step = strides[1]
-        self.per_line = LINE // ITEMSIZE[tile.dtype]
-        self.wide = tile.width
+        row, step = ("%row", "%step") if strides is None else map(str, strides)
+        self.step = step
+        self.offsets = [self.f.mul(row, i) for i in range(rows)]
+        self.unroll = 2 if strides else 1
+        self.asks, self.ragged = 0, False
 
     def emit(self) -> None:
         """The loop over k, what is left of it, and the stores."""
         type = self.v.type(self.dtype)
         state: list[tuple[str, Value]] = [("ptr", "%s"), ("ptr", "%v")]
-        state += [(type, "zeroinitializer")] * (self.rows * self.vectors)
-        even = self.f.value(f"and i64 %k, {-self.UNROLL}")
-        carried = self.f.loop(0, even, self.UNROLL, self._steps(self.UNROLL), state)
-        state = [(t, x) for (t, _), x in zip(state, carried, strict=True)]
-        carried = self.f.loop(even, "%k", 1, self._steps(1), state)
+        state += [(type, "zeroinitializer")] * (len(self.offsets) * self.vectors)
+        start: Value = "0"
+        if self.unroll > 1:
+            start = self.f.value(f"and i64 %k, {-self.unroll}")
+            carried = self.f.loop(0, start, self.unroll, self._several, state)
+            state = [(t, x) for (t, _), x in zip(state, carried, strict=True)]
+        carried = self.f.loop(start, "%k", 1, lambda _, carried: self._step(carried), state)
         for i, x in enumerate(carried[2:]):
             place = self.f.address("%out", i * self.v.lanes, self.element)
             self.v.store(x, place, self.dtype)
         self.f.ret()
 
-    def _steps(self, count: int):  # type: ignore[no-untyped-def]
-        def body(p: Value, carried: list[Value]) -> list[Value]:
-            if count > 1:
-                self._ask(p)
-            for _ in range(count):
-                carried = self._step(carried)
-            return carried
+    def _several(self, p: Value, carried: list[Value]) -> list[Value]:
+        for number in range(self.asks):
+            self._ask(p, number)
+        for _ in range(self.unroll):
+            carried = self._step(carried)
+        return carried
 
-        return body
-
-    def _ask(self, p: Value) -> None:
-        row = self.f.value(f"lshr i64 {p}, %shift")
-        place = self.f.address("%ahead", self.f.mul(row, "%apart"), self.element)
+    def _ask(self, p: Value, number: int) -> None:
+        """The first is for the second cache: it is used once, by packing."""
+        row = self.f.value(f"lshr i64 {p}, %shift{number}")
+        index = self.f.mul(row, f"%apart{number}")
+        place = self.f.address(f"%ahead{number}", index, self.element)
         self.v.module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        for j in range(0, self.wide, self.per_line):
+        write, near = (0, 2) if number == 0 else (1, 3)
+        columns = [*range(0, self.tile.width, LINE // ITEMSIZE[self.dtype])]
+        if number and self.ragged:
+            columns.append(self.tile.width - 1)
+        for j in columns:
             line = self.f.address(place, j, self.element)
-            self.f.do(f"call void @llvm.prefetch.p0(ptr {line}, i32 0, i32 2, i32 1)")
+            self.f.do(f"call void @llvm.prefetch.p0(ptr {line}, i32 {write}, i32 {near}, i32 1)")
 
     def _step(self, carried: list[Value]) -> list[Value]:
         """One p: each vector by each scalar."""

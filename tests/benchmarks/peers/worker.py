@@ -80,7 +80,7 @@ def trained(made: Side, name: str) -> tuple[Timed, Answer]:
         start = perf_counter()
         step = made.train(workload, parameters, dropout=True)
         masked = step(arguments[0])
-        seconds = perf_counter() - start
+        seconds = max(seconds, perf_counter() - start)
         if not 1e-4 < abs(masked - wanted[0]) < 1:
             raise Wrong(f"dropout turns the first loss {wanted[0]} into {masked}")
     return Timed(step, arguments), {"error": error, "build_seconds": seconds}

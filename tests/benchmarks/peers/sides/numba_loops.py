@@ -72,14 +72,14 @@ def update(flat, gradients, speeds, lr):
 
 
 @njit(fastmath=True)
-def kept(position, seed, keep):
-    """Whether dropout keeps an element: a hash of its position, in 32 bits."""
+def kept(position, seed, limit):
+    """Whether dropout keeps an element: a hash of its position, 32 bits, is below the limit."""
     h = (position * 2654435761 + seed) & 0xFFFFFFFF
     h ^= h >> 16
     h = (h * 2246822507) & 0xFFFFFFFF
     h ^= h >> 13
     h = (h * 3266489909) & 0xFFFFFFFF
-    return f32((h ^ (h >> 16)) >> 8) < keep * f32(16777216)
+    return (h ^ (h >> 16)) < limit
 
 
 @njit(fastmath=True)
@@ -105,7 +105,7 @@ def moments(z, b, scale, mean, var):
 
 
 @njit(fastmath=True)
-def normalise(z, b, gamma, beta, normal, statistics, mask, draw):
+def normalise(z, b, gamma, beta, normal, statistics, draw):
     """Bias, batchnorm, relu and dropout in place."""
     scale, running_mean, running_var = statistics
     keep, seed = draw
@@ -115,15 +115,14 @@ def normalise(z, b, gamma, beta, normal, statistics, mask, draw):
     for j in range(columns):
         running_mean[j] = KEPT * running_mean[j] + NEW * mean[j]
         running_var[j] = KEPT * running_var[j] + NEW * var[j]
-    larger = ONE / keep
+    larger, limit = ONE / keep, int(keep * 4294967296.0)
     for i in range(rows):
         for j in range(columns):
             normal[i, j] = (z[i, j] - mean[j]) * scale[j]
             z[i, j] = max(normal[i, j] * gamma[j] + beta[j], ZERO)
         if keep < ONE:
             for j in range(columns):
-                mask[i, j] = kept(i * columns + j, seed, keep)
-                z[i, j] = z[i, j] * larger if mask[i, j] else ZERO
+                z[i, j] = z[i, j] * larger if kept(i * columns + j, seed, limit) else ZERO
 
 
 @njit(fastmath=True)

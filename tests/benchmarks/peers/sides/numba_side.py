@@ -64,14 +64,14 @@ def normalised_step(x, y, p, dp, h, d, flat, gradients, speeds, lr, kept, keep, 
     """As `step`, with batchnorm and dropout; `kept` is what is kept from forward to backward."""
     weights, biases, gammas, betas = p
     dweights, dbiases, dgammas, dbetas = dp
-    normal, scales, means, variances, masks = kept
+    normal, scales, means, variances = kept
     last = len(weights) - 1
     inner = x
     for i in range(last):
         np.dot(inner, weights[i], h[i])
         statistics = (scales[i], means[i], variances[i])
         draw = (keep, seed * 7919 + i * 104729)
-        normalise(h[i], biases[i], gammas[i], betas[i], normal[i], statistics, masks[i], draw)
+        normalise(h[i], biases[i], gammas[i], betas[i], normal[i], statistics, draw)
         inner = h[i]
     np.dot(inner, weights[last], h[last])
     bias(h[last], biases[last])
@@ -148,12 +148,11 @@ def _grouped(parameters: list[Array], chain: Chain) -> tuple[tuple[Array, ...], 
 
 
 def _kept(h: tuple[Array, ...]) -> tuple[Any, ...]:
-    """Normalised values, scales, running means and variances, and masks."""
+    """Normalised values, scales, running means and variances."""
     widths = [array.shape[1] for array in h]
     return (
         tuple(np.empty_like(array) for array in h),
         tuple(np.empty(width, f32) for width in widths),
         tuple(np.zeros(width, f32) for width in widths),
         tuple(np.ones(width, f32) for width in widths),
-        tuple(np.empty(array.shape, np.bool_) for array in h),
     )

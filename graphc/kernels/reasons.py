@@ -1,0 +1,20 @@
+"""Why a node of a native plan is no part of a fused kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from graphc.kernels.fit import PRODUCTS
+from graphc.op import Op
+from graphc.tensor_type import TensorType
+
+
+def reason_for_call(op: Op, ins: Sequence[TensorType]) -> str:
+    """In a few words, for an op that NumPy runs: what it lacks, or what its operands are."""
+    types = ", ".join(map(str, ins))
+    if isinstance(op, PRODUCTS):
+        if any(type.rank != 2 for type in ins[:2]):
+            return f"only products of matrices are generated, not of {types}"
+    elif type(op).along is Op.along:
+        return "it has no scalar rule"
+    return f"no generated form for {types}"

@@ -1,0 +1,63 @@
+"""What a plan runs, and what stays outside of native code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from graphc.kernels.reasons import reason_for_call
+from graphc.plan import Instr, Plan, Program
+
+WAYS = {"call": "calls NumPy", "reference": "runs its reference rule"}
+
+
+def plan_report(plan: Plan) -> str:
+    """What was compiled, in a few lines."""
+    lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows on {plan.backend}"]
+    for name, program in plan.programs.items():
+        told = _native(program) if program.backend == "native" else _numpy(program)
+        lines.append(f"  {name}: {len(program.graph)} nodes, {told}")
+    if plan.backend == "native":
+        lines.extend(_outside(plan))
+    idle = [name for name in plan.parameter_names if name not in plan.wrt]
+    if idle and plan.losses:
+        lines.append(f"  not trained: {', '.join(idle)}")
+    return "\n".join(lines)
+
+
+def _numpy(program: Program) -> str:
+    slow = sorted({i.kernel for i in program.instrs if i.kind == "reference"})
+    note = f"; by their reference rule: {', '.join(slow)}" if slow else ""
+    return f"{len(program.instrs)} instructions{note}"
+
+
+def _native(program: Program) -> str:
+    found = Counter(instr.kind for instr in program.instrs)
+    calls = found.total() - found["kernel"] - found["barrier"]
+    numbers = (("kernel", found["kernel"]), ("barrier", found["barrier"]), ("NumPy call", calls))
+    return ", ".join(_several(number, word) for word, number in numbers if number)
+
+
+def _several(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+def _outside(plan: Plan) -> Iterator[str]:
+    """A line for each kind of op that is no native code: where it is, and why."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for program in plan.programs.values():
+        for instr in program.instrs:
+            if instr.kind not in ("kernel", "barrier"):
+                names = found.setdefault(_told(program, instr), [])
+                if instr.node not in names:
+                    names.append(instr.node)
+    for (op, way, reason), names in found.items():
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        yield f"  {op} {way}: {reason} ({', '.join(names[:3])}{more})"
+
+
+def _told(program: Program, instr: Instr) -> tuple[str, str, str]:
+    """The op, what it does instead, and why."""
+    assert instr.op is not None, "a native plan copies by kernels"
+    ins = [program.graph[name].type for name in program.graph[instr.node].inputs]
+    return instr.op.name, WAYS[instr.kind], reason_for_call(instr.op, ins)

@@ -1,0 +1,67 @@
+"""Runs of native programs on a user's arrays where they lie.
+
+Arrays that are not as native code can read them, or wrong, are left to the check that converts
+or refuses them, and are copied into the workspace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
+
+if TYPE_CHECKING:
+    from graphc.backends.native.direct import Take
+
+KNOWN_FEEDS = 64
+"""How many sets of inputs of a program may be fed without a copy."""
+
+
+class Direct:
+    """A native program for feeds of certain names."""
+
+    __slots__ = ("_bind", "_bounds", "_copied", "_take", "quiet")
+
+    def __init__(
+        self, take: Take, copied: tuple[str, ...], quiet: bool, bind: Callable[[int], Bound]
+    ) -> None:
+        self._take, self._copied, self._bind = take, copied, bind
+        self._bounds: dict[int, Bound] = {}
+        self.quiet = quiet
+        """Whether no call of the program can warn."""
+
+    def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
+        """The program, set to read these arrays in its next run; None for unusual ones."""
+        n = self._take(feeds)
+        if n is None:
+            return None
+        bound = self._bounds.get(n)
+        if bound is None:
+            bound = self._bound(n)
+        for name in self._copied:
+            np.copyto(bound.feeds[name], feeds[name])
+        return bound
+
+    def _bound(self, n: int) -> Bound:
+        if len(self._bounds) >= BOUND_BATCHES:
+            self._bounds.clear()
+        self._bounds[n] = bound = self._bind(n)
+        return bound
+
+
+class Directs(dict[tuple[str, ...], Direct]):
+    """Those of one program, by the names of the feeds."""
+
+    def add(self, binder: Binder, bound: Bound, names: tuple[str, ...]) -> None:
+        """Let later runs on feeds of these names take them where they lie, if that can be."""
+        if names in self or len(self) >= KNOWN_FEEDS:
+            return
+        if (found := binder.take(bound, names)) is None:
+            return
+        program = bound.program
+        missing = frozenset(program.feeds.keys() - set(names))
+        quiet = bound.native is not None and bound.native.all_native
+        self[names] = Direct(*found, quiet, lambda n: binder.layout(program, n, missing))

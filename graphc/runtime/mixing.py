@@ -1,0 +1,63 @@
+"""Moving the parameters of one state towards another's by native code, where both lie alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from graphc.memory import align
+from graphc.op import Array
+from graphc.runtime.state import State
+
+
+class Mixing:
+    """Parameters of two states, by the same names."""
+
+    __slots__ = ("_first", "_mix", "_own", "_second")
+
+    def __init__(self, own: State, other: State, mix: Callable[[float], None]) -> None:
+        self._own, self._mix = own, mix
+        # One order of locks for all, lest two that move towards each other wait for ever.
+        locks = own.lock, other.lock
+        self._first, self._second = locks if id(own) < id(other) else locks[::-1]
+
+    def run(self, share: float) -> None:
+        """Move by this share, while neither state is used by a run."""
+        with self._first, self._second:
+            self._mix(share)
+            self._own.version += 1
+
+
+def mixing(own: State, other: State, names: Sequence[str]) -> Mixing | None:
+    """Between parameters of one shape and dtype in both states; None where any differ."""
+    from graphc.backends.native.mixing import bind_mixing
+
+    ours, theirs = ([state.arrays[name] for name in names] for state in (own, other))
+    for a, b in zip(ours, theirs, strict=True):
+        if a.shape != b.shape or a.dtype != b.dtype or a.dtype.kind != "f":
+            return None
+    parts = [(_span(ours[i:j]), _span(theirs[i:j])) for i, j in _neighbours(ours, theirs)]
+    return Mixing(own, other, bind_mixing(parts))
+
+
+def _neighbours(ours: Sequence[Array], theirs: Sequence[Array]) -> Iterator[tuple[int, int]]:
+    """Runs of arrays that follow each other in both memories: between them is only padding."""
+    start = 0
+    for i in range(1, len(ours) + 1):
+        if i == len(ours) or not (_follows(ours, i) and _follows(theirs, i)):
+            yield start, i
+            start = i
+
+
+def _follows(arrays: Sequence[Array], i: int) -> bool:
+    before, array = arrays[i - 1], arrays[i]
+    near = array.ctypes.data == before.ctypes.data + align(before.nbytes)
+    return near and array.base is before.base and array.dtype == before.dtype
+
+
+def _span(arrays: Sequence[Array]) -> Array:
+    """One vector over neighbours, padding included."""
+    base, first, last = arrays[0].base, arrays[0], arrays[-1]
+    assert base is not None
+    start = first.ctypes.data - base.ctypes.data
+    end = last.ctypes.data + last.nbytes - base.ctypes.data
+    return base[start:end].view(first.dtype)
