@@ -36,8 +36,8 @@ class KernelAssignment(Assignment):
         self._regions: dict[tuple[int, str], set[Region]] = {}
         for instr, epoch in zip(arranged.instrs, arranged.epochs, strict=True):
             if instr.body is not None:
-                for memory, _, region in arranged.accesses(instr):
-                    self._regions.setdefault((epoch, memory), set()).add(region)
+                for block, _, region in arranged.accesses(instr):
+                    self._regions.setdefault((epoch, block), set()).add(region)
         return arranged.instrs, []
 
     def _time(self, i: int) -> int:

@@ -52,7 +52,8 @@ def own_fit(node: Node, ins: list[TensorType]) -> Fit | None:
     if along == "call":
         return None
     if along == "all":
-        return Fit("row", ("each",) * len(ins), "columns")
+        whole: list[Span] = ["each" for _ in ins]
+        return Fit("row", tuple(whole), "columns")
     spans = node.op.spans(ins)
     if along == "elements":
         role: Span = "each" if node.type.rank else "row"

@@ -1,12 +1,16 @@
-"""A group of nodes to a kernel: their expressions joined, and what others read stored."""
+"""A group of nodes to a kernel: their expressions joined, and what others read stored.
+
+Groups that differ in names only, such as the layers of a deep net, have one body between them;
+each gets a copy with its own names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
 from graphc.graph import Node
-from graphc.kernels.body import Axis, Span
+from graphc.kernels.body import Axis, Body, Span, Store
 from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.fit import product_of
 from graphc.kernels.groups import Group, Grouping
@@ -22,48 +26,107 @@ class Epilogue(Protocol):
         """The result from the product and the operands after the two factors."""
 
 
-def fused(group: Group, grouping: Grouping, stored: Callable[[str], bool], capacity: int) -> Kernel:
-    """The kernel of a group; `stored` tells of a node whether anything outside reads it."""
-    fusion = _Fusion(group, grouping)
-    for node in group.nodes:
-        fusion.add(node)
-    for node in group.nodes:
-        if stored(node.name):
-            fusion.builder.store(fusion.values[node.name], node.name, group.roles[node.name])
-    body = fusion.builder.body()
-    if group.product is None:
-        axis: Axis = group.axis or "columns"
-        rows, columns = group.space
-        return Loop(rows, columns, axis, body, loop_split(rows, columns, axis, body, capacity))
-    product = group.product
-    ins = [grouping.type(operand) for operand in product.inputs]
-    sides = product_of(product.op, ins)
-    assert sides is not None
-    (m, n), inner = group.space, ins[0].shape[0 if sides[0] else 1]
-    a, b = (grouping.bytes_of(operand) for operand in product.inputs[:2])
-    split = gemm_split(m, capacity)
-    return Gemm(m, n, inner, a, b, *sides, product.type.dtype, body, split)
+class Fuser:
+    """Makes the kernels of a grouping's groups, for up to `capacity` rows."""
+
+    def __init__(self, grouping: Grouping, capacity: int) -> None:
+        self._grouping, self._capacity = grouping, capacity
+        self._bodies: dict[object, Body] = {}
+
+    def kernel(self, group: Group, stored: Callable[[str], bool]) -> Kernel:
+        """The kernel of a group; `stored` tells of a node whether anything outside reads it."""
+        body = self._body(group, [stored(node.name) for node in group.nodes])
+        if group.product is None:
+            axis: Axis = group.axis or "columns"
+            split = loop_split(*group.space, axis, body, self._capacity)
+            return Loop(*group.space, axis, body, split)
+        product = group.product
+        ins = [self._grouping.type(operand) for operand in product.inputs]
+        sides = product_of(product.op, ins)
+        assert sides is not None
+        (m, n), inner = group.space, ins[0].shape[0 if sides[0] else 1]
+        a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
+        split = gemm_split(m, self._capacity)
+        return Gemm(m, n, inner, a, b, *sides, product.type.dtype, body, split)
+
+    def _body(self, group: Group, stored: list[bool]) -> Body:
+        fusion = _Fusion(group, self._grouping)
+        key = fusion.signature, tuple(stored)
+        body = self._bodies.get(key)
+        if body is None:
+            body = self._bodies[key] = fusion.body(stored)
+        return _named(body, fusion.names)
+
+
+def _named(body: Body, names: Mapping[str, str]) -> Body:
+    """The body with its buffers' real names."""
+    steps = tuple(
+        step._replace(buffer=names[step.buffer]) if step.op == "load" else step
+        for step in body.steps
+    )
+    stores = tuple(Store(names[buffer], step, span) for buffer, step, span in body.stores)
+    return Body(steps, stores)
 
 
 class _Fusion:
-    """The expressions of a group in the making."""
+    """One group: all that its body depends on, and the body when asked for.
+
+    `signature` is that without names: two groups with one signature have one body.  Buffers
+    count by their first appearance, nodes by their place in the group; `names` maps back.
+    Ops and types count by identity, since comparing them costs more than a second body.
+    """
 
     def __init__(self, group: Group, grouping: Grouping) -> None:
         self.group, self.grouping = group, grouping
-        self.builder = BodyBuilder()
-        self.values: dict[str, Expr] = {}
+        self.names: dict[str, str] = {}
+        self._buffers: dict[str, str] = {}
+        self._values: dict[str, Expr] = {}
+        self._builder = BodyBuilder()
+        self._members = {node.name: f"node{i}" for i, node in enumerate(group.nodes)}
+        self.names.update((place, name) for name, place in self._members.items())
+        nodes = tuple(map(self._node_signature, group.nodes))
+        self.signature = group.space, group.axis, group.product is not None, nodes
 
-    def add(self, node: Node) -> None:
-        """The expression of one more node."""
+    def _node_signature(self, node: Node) -> object:
+        name = node.name
+        spans = self.group.operands[name]
+        reads = tuple(map(self._operand_signature, node.inputs))
+        return id(node.op), id(node.type), self.group.roles[name], spans, reads
+
+    def _operand_signature(self, name: str) -> object:
+        if name in self.grouping.inlined:
+            node = self.grouping.graph[name]
+            return id(node.op), tuple(map(self._operand_signature, node.inputs))
+        root = self.grouping.bytes_of(name)
+        return self._members.get(root) or (self._place(root), self.grouping.type(name).dtype)
+
+    def _place(self, root: str) -> str:
+        place = self._buffers.get(root)
+        if place is None:
+            place = self._buffers[root] = f"buffer{len(self._buffers)}"
+            self.names[place] = root
+        return place
+
+    def body(self, stored: list[bool]) -> Body:
+        """The body, with places for names."""
+        for node in self.group.nodes:
+            self._add(node)
+        for node, asked in zip(self.group.nodes, stored, strict=True):
+            if asked:
+                value, role = self._values[node.name], self.group.roles[node.name]
+                self._builder.store(value, self._members[node.name], role)
+        return self._builder.body()
+
+    def _add(self, node: Node) -> None:
         spans = self.group.operands[node.name]
         if node is self.group.product:
-            product = self.builder.product(node.type.dtype)
+            product = self._builder.product(node.type.dtype)
             extra = [self._operand(o, s) for o, s in zip(node.inputs[2:], spans[2:], strict=True)]
             value = cast("Epilogue", node.op).epilogue(product, extra)
         else:
             ins = [self._operand(o, s) for o, s in zip(node.inputs, spans, strict=True)]
             value = node.op.scalar(ins, self.group.axis or self._free_axis(node))
-        self.values[node.name] = value
+        self._values[node.name] = value
 
     def _free_axis(self, node: Node) -> Axis:
         """The axis that a node's own counts are taken along where nothing is reduced."""
@@ -71,11 +134,11 @@ class _Fusion:
 
     def _operand(self, name: str, span: Span) -> Expr:
         root = self.grouping.bytes_of(name)
-        if root in self.values:
-            return self.values[root]
+        if root in self._values:
+            return self._values[root]
         if name in self.grouping.inlined:
             node = self.grouping.graph[name]
             ins = [self._operand(operand, "one") for operand in node.inputs]
             axis: Axis = "columns" if self.group.space[0] == 1 else "rows"
             return node.op.scalar(ins, axis)
-        return self.builder.load(root, span, self.grouping.type(name).dtype)
+        return self._builder.load(self._place(root), span, self.grouping.type(name).dtype)

@@ -7,7 +7,7 @@ from functools import partial
 
 from graphc.graph import Graph, Node
 from graphc.kernels.expr import BodyBuilder
-from graphc.kernels.fuse import fused
+from graphc.kernels.fuse import Fuser
 from graphc.kernels.groups import Group, Grouping, Joined
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.matrix import Space, flat
@@ -28,6 +28,7 @@ class KernelLowering(Lowering):
     ) -> None:
         order = fusing_order(graph, schedule)
         self._grouping = Grouping(graph, order, schedule.border, schedule.in_place)
+        self._fuser = Fuser(self._grouping, capacity)
         super().__init__(graph, schedule, capacity, kernels)
 
     def _run(self, schedule: Schedule) -> None:
@@ -52,9 +53,7 @@ class KernelLowering(Lowering):
             self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
 
     def _kernel(self, group: Group) -> None:
-        kernel = fused(
-            group, self._grouping, lambda name: self._is_stored(group, name), self.capacity
-        )
+        kernel = self._fuser.kernel(group, lambda name: self._is_stored(group, name))
         names = tuple(node.name for node in group.nodes)
         self.instrs.append(kernel_instr(kernel, names))
 

@@ -149,7 +149,10 @@ def test_render_draws_a_saved_model_as_its_net(
 
 
 @native
-def test_train_on_so_many_threads(capsys: pytest.CaptureFixture[str]) -> None:
+def test_train_on_so_many_threads(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRAPHC_BACKEND", raising=False)
     argv = ["train", "model.py:net", "--data", "digits", "--epochs", "1", "--backend", "native"]
     printed(capsys, *argv, "--threads", "1")
     plan = gc.load("graphc-run/small.gc").plan

@@ -27,9 +27,9 @@ Array = NDArray[Any]
 Range = tuple[int, int]
 Unit = tuple[slice, slice]
 
-SHARE_ROWS, SHARE_COLUMNS = 2, 4
-"""Threads split rows and columns at multiples of these: smaller than they are in generated
-code, so that small nets are shared."""
+SHARE_ROWS, SHARE_COLUMNS, SHARE_PANELS = 2, 4, 6
+"""Threads split rows, columns, and the columns of products at multiples of these: smaller than
+they are in generated code, so that small nets are shared."""
 UNIT_ROWS, UNIT_COLUMNS = 2, 16
 NAN = 0xFF
 """A byte that makes a NaN of any float."""
@@ -187,9 +187,10 @@ def own_spans(kernel: Kernel) -> tuple[Span, ...]:
 def units(kernel: Kernel, n: int, thread: int, threads: int) -> Iterator[Unit]:
     """The parts of its elements that a thread computes one after the other."""
     rows, columns = (dim_at(dim, n) for dim in space(kernel))
+    block = SHARE_PANELS if isinstance(kernel, Gemm) else SHARE_COLUMNS
     mine = {
         "rows": (share(rows, SHARE_ROWS, thread, threads), (0, columns)),
-        "columns": ((0, rows), share(columns, SHARE_COLUMNS, thread, threads)),
+        "columns": ((0, rows), share(columns, block, thread, threads)),
         "none": ((0, rows), (0, columns if thread == 0 else 0)),
     }[kernel.split]
     by_rows = isinstance(kernel, Gemm) or kernel.axis == "columns"

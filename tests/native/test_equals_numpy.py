@@ -1,0 +1,183 @@
+"""A plan of the native backend gives the numbers of the numpy backend."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.backends.native.target import available
+from graphc.optim import Optimizer
+from tests import generate
+from tests.generate import CLASSES, random_net
+from tests.native.nets import NETS, OPTIMIZERS, assert_close, feeds_of
+from tests.native.test_ops_native import chosen
+from tests.ops.example import Example
+from tests.ops.test_contract import OP_EXAMPLES, by_op, close
+
+pytestmark = pytest.mark.skipif(available() is not None, reason="no native code here")
+
+TOLERANCE = {"float32": 2e-3, "float64": 1e-9}
+"""For nets: their numbers grow and shrink on the way.  Ops are held to rounding."""
+WIDTHS = (1, 2, 5, 8, 16, 17, 33, 64)
+CAPACITY = 40
+SEED = 5
+
+
+def pair(net: gc.Net, optimizer: Optimizer | None, batch: int) -> tuple[gc.Executor, gc.Executor]:
+    """The net on the native backend, and on numpy."""
+    plans = (
+        gc.compile(net, batch=batch, optimizer=optimizer, backend=backend)
+        for backend in ("native", "numpy")
+    )
+    first, second = (gc.Executor(plan, seed=SEED) for plan in plans)
+    return first, second
+
+
+def assert_equal_steps(
+    net: gc.Net, optimizer: Optimizer, rows: Sequence[int], tolerance: float
+) -> None:
+    """Steps on these numbers of rows, their outputs, and the state that they leave."""
+    native, plain = pair(net, optimizer, max(rows))
+    for number, n in enumerate(rows):
+        feeds = feeds_of(net, n, seed=number)
+        assert_close(native.step(feeds), plain.step(feeds), tolerance, f"loss of step {number}")
+        assert_close(native.values, plain.values, tolerance, f"values of step {number}")
+    assert_close(native.snapshot(), plain.snapshot(), tolerance, "state after the steps")
+
+
+def assert_equal_runs(net: gc.Net, rows: Sequence[int], tolerance: float) -> None:
+    """Inference, training forward, gradients, and gradients by cotangents."""
+    native, plain = pair(net, None, max(rows))
+    for n in rows:
+        feeds = feeds_of(net, n)
+        assert_close(native.forward(feeds), plain.forward(feeds), tolerance, f"inference of {n}")
+        unlabelled = {name: array for name, array in feeds.items() if name != "y"}
+        wanted = plain.forward(unlabelled)
+        assert_close(native.forward(unlabelled), wanted, tolerance, f"without labels, of {n}")
+        outputs = native.forward(feeds, train=True)
+        assert_close(outputs, plain.forward(feeds, train=True), tolerance, f"forward of {n}")
+        assert_close(native.backward(), plain.backward(), tolerance, f"gradients of {n}")
+        dscores = np.linspace(-1, 1, n * CLASSES).reshape(n, CLASSES)
+        for ex in (native, plain):
+            ex.forward(feeds, train=True)
+        found, wanted = native.backward(scores=dscores), plain.backward(scores=dscores)
+        assert_close(found, wanted, tolerance, f"gradients by cotangents of {n}")
+        assert_close(native.snapshot(), plain.snapshot(), tolerance, f"state after {n}")
+
+
+def dtype_of(number: int) -> str:
+    return ("float32", "float64")[number % 2]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_steps_of_hand_made_nets(name: str) -> None:
+    number = list(NETS).index(name)
+    dtype = dtype_of(number)
+    optimizer = list(OPTIMIZERS.values())[number % len(OPTIMIZERS)]
+    assert_equal_steps(NETS[name](dtype), optimizer(), (CAPACITY, 1, 33, 17), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("name", ["seed_layers", "gated", "plain_outputs", "squared_weight"])
+def test_runs_of_hand_made_nets(name: str) -> None:
+    assert_equal_runs(NETS[name]("float64"), (CAPACITY, 3), TOLERANCE["float64"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_all_runs_of_hand_made_nets(name: str, dtype: str) -> None:
+    assert_equal_runs(NETS[name](dtype), (CAPACITY, 1, 33), TOLERANCE[dtype])
+    for optimizer in OPTIMIZERS.values():
+        assert_equal_steps(NETS[name](dtype), optimizer(), (CAPACITY, 1, 33), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_every_batch(dtype: str) -> None:
+    capacity = 35
+    net = NETS["seed_layers"](dtype)
+    native, plain = pair(net, gc.SGD(lr=0.05, momentum=0.9), capacity)
+    for n in range(1, capacity + 1):
+        feeds = feeds_of(net, n, seed=n)
+        assert_close(native.step(feeds), plain.step(feeds), TOLERANCE[dtype], f"step of {n}")
+        wanted = plain.forward(feeds)
+        assert_close(native.forward(feeds), wanted, TOLERANCE[dtype], f"inference of {n}")
+    assert_close(native.snapshot(), plain.snapshot(), TOLERANCE[dtype], "state")
+
+
+def test_one_step_in_double_precision_agrees_to_rounding() -> None:
+    net = NETS["seed_layers"]("float64")
+    assert_equal_steps(net, gc.SGD(lr=0.05, momentum=0.9), (CAPACITY,), 1e-12)
+
+
+def test_predict_and_evaluate() -> None:
+    net = NETS["seed_layers"]("float64")
+    native, plain = pair(net, gc.Adam(), 16)
+    feeds = feeds_of(net, 45)
+    assert_close(native.predict(feeds["x"]), plain.predict(feeds["x"]), 1e-12, "predict")
+    found, wanted = native.evaluate(**feeds), plain.evaluate(**feeds)
+    assert_close(found, wanted, 1e-12, "evaluate")
+
+
+# ---------------------------------------------------------------------- random nets
+
+
+def check_random(seed: int, *, runs: bool) -> None:
+    r = random.Random(seed)
+    dtype = dtype_of(seed)
+    net = random_net(r, dtype)
+    optimizer = r.choice(list(OPTIMIZERS.values()))
+    rows = r.choice(((CAPACITY, 1, 33), (5, 4, 1), (8, 3, 8)))
+    if runs:
+        assert_equal_runs(net, rows, TOLERANCE[dtype])
+    assert_equal_steps(net, optimizer(), (*rows, *rows[:2]), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_nets(seed: int) -> None:
+    check_random(seed, runs=seed == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("widths", [generate.WIDTHS, WIDTHS], ids=["narrow", "wide"])
+@pytest.mark.parametrize("seed", range(100, 200))
+def test_more_random_nets(
+    seed: int, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate, "WIDTHS", widths)
+    check_random(seed, runs=True)
+
+
+# ---------------------------------------------------------------------- ops
+
+OPS = by_op(OP_EXAMPLES)
+
+
+def alone(examples: Sequence[Example]) -> gc.Net:
+    """A net whose outputs are the op, of inputs of its own, once for each example."""
+    net = gc.Net("op", dtype="float32")
+    for number, example in enumerate(examples):
+        types = enumerate(example.types)
+        values = [net.input(f"in{number}_{i}", t.shape, dtype=t.dtype) for i, t in types]
+        net.output(f"out{number}", gc.apply(example.op, *values))
+    return net
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_alone(name: str) -> None:
+    examples = chosen(OPS[name])
+    native, plain = pair(alone(examples), None, 5)
+    for n in (5, 1):
+        feeds: dict[str, Any] = {}
+        for number, example in enumerate(examples):
+            operands = enumerate(example.operands(n))
+            feeds |= {f"in{number}_{i}": array for i, array in operands}
+        found, wanted = native.forward(feeds), plain.forward(feeds)
+        for number, example in enumerate(examples):
+            out = f"out{number}"
+            assert found[out].dtype == wanted[out].dtype
+            assert close(found[out], wanted[out]), f"{example} of {n}"
