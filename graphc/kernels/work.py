@@ -1,25 +1,32 @@
-"""How much a kernel does: enough to tell a short program from a long one."""
+"""How long a kernel takes, roughly: enough to tell a short program from a long one."""
 
 from __future__ import annotations
 
 from graphc.kernels.kernel import Gemm, Kernel
 from graphc.plan import Program
-from graphc.tensor_type import dim_at
+from graphc.tensor_type import ITEMSIZE, dim_at
 
-OPERATIONS_A_MICROSECOND = 50_000
-"""What one core does at least, in round numbers."""
+OPERATIONS_A_MICROSECOND = 150_000
+BYTES_A_MICROSECOND = 30_000
+"""What one core does, in round numbers."""
+CALL = 0.1
+"""Microseconds that a kernel costs however little it does."""
 
 
-def operations(kernel: Kernel, n: int) -> int:
-    """Arithmetic operations for a batch of `n` rows."""
+def kernel_microseconds(kernel: Kernel, n: int) -> float:
+    """The time of a kernel on one core, for a batch of `n` rows."""
     if isinstance(kernel, Gemm):
         m, columns, k = (dim_at(dim, n) for dim in (kernel.m, kernel.n, kernel.k))
-        return m * columns * (2 * k + len(kernel.body.steps))
-    return dim_at(kernel.rows, n) * dim_at(kernel.columns, n) * len(kernel.body.steps)
+        operations = m * columns * (2 * k + len(kernel.body.steps))
+        moved = (m * k + k * columns + m * columns) * ITEMSIZE[kernel.dtype]
+    else:
+        size = dim_at(kernel.rows, n) * dim_at(kernel.columns, n)
+        operations = size * len(kernel.body.steps)
+        moved = size * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
+    return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
 
 
 def microseconds(program: Program, n: int) -> float:
-    """Roughly how long the kernels of a program take on one core."""
+    """The time of all kernels of a program on one core."""
     bodies = (instr.body for instr in program.instrs)
-    work = sum(operations(body, n) for body in bodies if body is not None)
-    return work / OPERATIONS_A_MICROSECOND
+    return sum(kernel_microseconds(body, n) for body in bodies if body is not None)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LONG = 20
 """Microseconds from which a run lets go of the interpreter's lock."""
-WORTH_THREADS = 40
+WORTH_THREADS = 60
 """Microseconds from which a run is shared by threads."""
 
 View = Callable[[str], Array]
