@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from graphc.graph import Graph, Node
 from graphc.kernels.body import Axis, Span
+from graphc.kernels.feed_masks import feed_masks
 from graphc.kernels.fit import (
     Fit,
     draws,
@@ -84,7 +85,7 @@ class Grouping:
         self._in_place = in_place
         self._border = border
         self._separate = not graph.updates and not graph.gradients
-        self._feeds = _feed_masks(graph) if self._separate else {}
+        self._feeds = feed_masks(graph) if self._separate else {}
         self._readers: dict[str, list[Group]] = {}
         self._units: dict[int, Unit] = {}
         for position, node in enumerate(order):
@@ -235,7 +236,7 @@ class Grouping:
         if other.forward != group.forward or other.feeds != group.feeds:
             return
         if other.space == group.space:
-            if group.product is not None and any(draws(node.op) for node in other.nodes):
+            if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
                 return
             span = "each"
         elif not self._is_vector_of(other, group, span):
@@ -245,6 +246,10 @@ class Grouping:
             roles = (span if role == "each" else role for role in other.operands[node.name])
             self._add(group, node, Fit(span, tuple(roles), None))
             self._register(node, group)
+
+    def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
+        """Whether a node without reductions can follow the product of a group, if it has one."""
+        return product is None or (not draws(node.op) and self._one_pitch(product, node))
 
     def _is_vector_of(self, other: Group, group: Group, span: Span) -> bool:
         """Whether a group of vectors can run among the rows or columns of another's matrix."""
@@ -306,7 +311,11 @@ class Grouping:
                 if self.root(operand) != state:
                     continue
                 factor = member is group.product and number < 2
-                if factor or operand in self.views or group.operands[member.name][number] != fit.role:
+                if (
+                    factor
+                    or operand in self.views
+                    or group.operands[member.name][number] != fit.role
+                ):
                     return False
         return True
 
@@ -376,21 +385,3 @@ class Grouping:
 
 def _axes_agree(group: Group, axis: Axis | None) -> bool:
     return axis is None or group.axis is None or axis == group.axis
-
-
-def _feed_masks(graph: Graph) -> dict[str, int]:
-    """For each node, as bits, the feeds that it depends on."""
-    from graphc.ops.source import Input
-
-    masks: dict[str, int] = {}
-    bit = 1
-    for node in graph:
-        if isinstance(node.op, Input):
-            masks[node.name] = bit
-            bit <<= 1
-            continue
-        mask = 0
-        for operand in node.inputs:
-            mask |= masks[operand]
-        masks[node.name] = mask
-    return masks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from functools import partial
 
 from graphc.graph import Graph, Node
 from graphc.kernels.expr import BodyBuilder

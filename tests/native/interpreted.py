@@ -83,7 +83,9 @@ class Interpreted:
         size = ITEMSIZE[buffer.type.dtype]
         at = (buffer.offset if memory is not None else 0) + buffer.shift * size
         if not buffer.pitch:
-            return block[at : at + int(np.prod(shape)) * size].view(buffer.type.dtype).reshape(shape)
+            return (
+                block[at : at + int(np.prod(shape)) * size].view(buffer.type.dtype).reshape(shape)
+            )
         matrix = shape[0], int(np.prod(shape[1:]))
         whole = block[at:][: ((matrix[0] - 1) * buffer.pitch + matrix[1]) * size]
         return as_strided(whole.view(buffer.type.dtype), matrix, (buffer.pitch * size, size))
@@ -140,7 +142,9 @@ class Interpreted:
         assert kernel is not None
         for unit in units(kernel, self.n, thread, len(self.order)):
             self._write(kernel, unit, ("each", *own_spans(kernel)))
-        if thread == 0 and any(s.span not in ("each", *own_spans(kernel)) for s in kernel.body.stores):
+        if thread == 0 and any(
+            s.span not in ("each", *own_spans(kernel)) for s in kernel.body.stores
+        ):
             everything = slice(None), slice(None)
             rest = tuple(s for s in ("row", "column", "one") if s not in own_spans(kernel))
             self._write(kernel, everything, rest)  # type: ignore[arg-type]
@@ -157,10 +161,14 @@ class Interpreted:
         rows, columns = (dim_at(dim, self.n) for dim in space(kernel))
         for store in body.stores:
             if store.span in spans:
-                shape = rows if store.span in ("each", "row") else 1, (
-                    columns if store.span in ("each", "column") else 1
+                shape = (
+                    rows if store.span in ("each", "row") else 1,
+                    (columns if store.span in ("each", "column") else 1),
                 )
-                at = unit[0] if shape[0] > 1 else slice(None), unit[1] if shape[1] > 1 else slice(None)
+                at = (
+                    unit[0] if shape[0] > 1 else slice(None),
+                    unit[1] if shape[1] > 1 else slice(None),
+                )
                 target = _matrix(targets[store.buffer], shape)
                 target[at] = results[store.buffer].reshape(shape)[at]
 

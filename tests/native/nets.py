@@ -213,6 +213,7 @@ def gradient_penalty(dtype: str) -> gc.Net:
     net, x = start(dtype)
     h = gc.tanh(gc.affine(x, 18))
     slope = gc.grad(gc.sum(gc.affine(h, 1)), x)
+    assert isinstance(slope, gc.Value)
     net.loss("penalty", gc.mean((gc.sum(slope * slope, 1) - 1.0) ** 2))
     return finish(net, h)
 

@@ -51,11 +51,12 @@ def as_bytes(arrays: Iterable[tuple[str, Any]]) -> State:
     return {name: np.asarray(array).tobytes() for name, array in arrays}
 
 
-@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
-@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize(
+    ("name", "optimizer"), list(zip(WORKLOADS, ("momentum", "adam") * 3, strict=True))
+)
 def test_any_number_of_threads(name: str, optimizer: str, four_threads: object) -> None:
     wanted = trained(executor(name, optimizer, threads=1), name)
-    for threads in (1, 2, 3, 4):
+    for threads in (2, 3, 4):
         found = trained(executor(name, optimizer, threads=threads), name)
         assert found == wanted, f"{threads} threads"
 
@@ -85,14 +86,22 @@ def test_gradients_with_any_number_of_threads(four_threads: object) -> None:
 SPLITS = ((64,), (1, 63), (7,) * 9 + (1,), (33, 31), (16, 17, 31), (2, 3, 4, 55))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("name", ["seed_layers", "gated", "three_axes", "concat_of_slices"])
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("seed_layers", "float32"),
+        ("seed_layers", "float64"),
+        ("gated", "float32"),
+        ("three_axes", "float64"),
+        ("concat_of_slices", "float32"),
+    ],
+)
 def test_any_split_of_rows_at_inference(name: str, dtype: str, four_threads: object) -> None:
     """And any capacity of the plan, and any number of threads."""
     net = NETS[name](dtype)
     feeds = feeds_of(net, 64)
     found = set()
-    for capacity, threads in ((64, 1), (64, 3), (71, 4), (300, 2)):
+    for capacity, threads in ((64, 1), (71, 4), (300, 3)):
         ex = gc.Executor(gc.compile(net, batch=capacity, threads=threads, backend="native"), seed=1)
         for split in SPLITS:
             found.add(np.concatenate(list(in_parts(ex, feeds["x"], split))).tobytes())
@@ -153,7 +162,7 @@ def send_trained(connection: Any) -> None:
 def test_in_a_process(wanted: State, how: str) -> None:
     if how not in multiprocessing.get_all_start_methods() or not hasattr(os, "fork"):
         pytest.skip("no such processes here")
-    context = multiprocessing.get_context(how)
+    context: Any = multiprocessing.get_context(how)
     here, there = context.Pipe()
     process = context.Process(target=send_trained, args=(there,))
     process.start()

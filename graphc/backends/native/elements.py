@@ -118,13 +118,21 @@ class Elements:
 
     # ------------------------------------------------------------------ one step
 
+    def of_one(self, step: Step) -> Value:
+        """A leaf that is the same everywhere, in all lanes."""
+        if step.op == "load":
+            return self.vectors.load_splat(self.buffers[step.buffer], step.dtype)
+        if step.op == "index":
+            return self.vectors.const(0, "int64")
+        assert step.op == "size", f"a loop kernel has no {step.op} here"
+        return self._size(step)
+
     def _leaf(self, step: Step, place: Place) -> Value:
         if step.op == "load":
             return self._load(step, place)
-        if step.op == "index":
+        if step.op == "index" and step.span != "one":
             return self._index(step, place)
-        assert step.op == "size", f"a loop kernel has no {step.op} here"
-        return self._size(step)
+        return self.of_one(step)
 
     def _scalar(self, number: int, known: Known) -> Value:
         return self.vectors.first(known[number], self.body.steps[number].dtype)
@@ -152,8 +160,6 @@ class Elements:
     def _index(self, step: Step, place: Place) -> Value:
         if step.span == "row":
             return self.vectors.splat(str(place.row), "int64")
-        if step.span == "one":
-            return self.vectors.const(0, "int64")
         first = self.function.add(place.column, place.lane)
         numbers = self.vectors.lane_numbers("int64")
         return self.vectors.add(self.vectors.splat(first, "int64"), numbers, "int64")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.native.body import Leaf, evaluate
@@ -27,6 +27,9 @@ those of the batch."""
 
 ROWS_TOGETHER = 8
 
+Products = Callable[[int, int], Value]
+"""The products of a row, counted from a first one, and of one of its vectors."""
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -46,107 +49,140 @@ def emit_epilogue(
     name = module.name("epilogue", object())
     buffers = [("ptr", argument) for argument in memory.arguments.values()]
     f = Function(name, [*buffers, *EPILOGUE_ARGUMENTS], attributes="#1")
-    _Epilogue(Vectors(module, f, tile.lanes), kernel, memory, vectors, masked).emit()
+    v, element, width = Vectors(module, f, tile.lanes), element_type(tile.dtype), vectors
+    epilogue = Epilogue(v, kernel, memory, vectors, masked)
+
+    def rows(r: Value, count: int) -> None:
+        start = f.address("%products", f.mul(r, width * tile.lanes), element)
+
+        def product(i: int, j: int) -> Value:
+            place = f.address(start, (i * width + j) * tile.lanes, element)
+            return v.load(place, tile.dtype)
+
+        epilogue.rows(f.add("%row", r), count, product)
+
+    together = epilogue.together
+    full = f.even("%rows", together)
+    f.loop(0, full, together, lambda r, _: rows(r, together))
+    if together > 1:
+        f.loop(full, "%rows", 1, lambda r, _: rows(r, 1))
+    f.ret()
     module.add(f)
     return name
 
 
-class _Epilogue:
-    """The text of one epilogue."""
+def lines(f: Function, body: Body, memory: Memory, row: Value) -> dict[str, Value]:
+    """Where a row of the panel that begins at %column is, in all matrices."""
+    dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
+    dtypes |= {store.buffer: body.steps[store.step].dtype for store in body.stores}
+    return {
+        buffer: f.address(
+            memory.arguments[buffer],
+            f.add(f.mul(row, memory.pitches[buffer]), "%column"),
+            element_type(dtype),
+        )
+        for buffer, dtype in dtypes.items()
+    }
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A row: where the first one is in each matrix, its number from there, and from the top."""
+
+    start: dict[str, Value]
+    number: int
+    row: Value
+
+
+class Epilogue:
+    """The body on rows of a panel, in a function that has `EPILOGUE_ARGUMENTS` but the first
+    three."""
 
     def __init__(
         self, v: Vectors, kernel: Gemm, memory: Memory, vectors: int, masked: bool
     ) -> None:
+        """Emit what does not depend on the row."""
         self.v, self.f, self.kernel, self.memory = v, v.function, kernel, memory
         self.body: Body = kernel.body
         self.offsets = [j * v.lanes for j in range(vectors)]
         self.masks: list[Value | None] = [
             v.mask_below(self.f.sub("%columns", o)) if masked else None for o in self.offsets
         ]
-
-    def emit(self) -> None:
-        """What does not depend on the row first, then the rows one after the other."""
-        columns: list[dict[int, Value]] = []
-        ones: dict[int, Value] = {}
-        evaluate(self.v, self.body, self._steps("one"), ones, self._leaf("0", 0))
-        for j in range(len(self.offsets)):
-            values = dict(ones)
-            evaluate(self.v, self.body, self._steps("column"), values, self._leaf("0", j))
-            columns.append(values)
-        full = self.f.value(f"and i64 %rows, {-self.together}")
-        self.f.loop(0, full, self.together, lambda r, _: self._rows(r, self.together, columns))
-        if self.together > 1:
-            self.f.loop(full, "%rows", 1, lambda r, _: self._rows(r, 1, columns))
-        self.f.ret()
+        self.ones: dict[int, Value] = {}
+        evaluate(v, self.body, self._steps("one"), self.ones, self._leaf("0", 0))
+        self.columns: list[dict[int, Value]] = []
+        for j in range(vectors):
+            values = dict(self.ones)
+            evaluate(v, self.body, self._steps("column"), values, self._leaf("0", j))
+            self.columns.append(values)
 
     @property
     def together(self) -> int:
         """How many rows are read before the first of them is written.
 
-        Short rows that are updated in place lie within one vector of the next: a load just after
-        a store that it partly overlaps waits until the store is done.
+        Short rows lie within one vector of the next, and what is read may be updated in place
+        under another name: a load just after a store that it partly overlaps waits until the
+        store is done.
         """
-        read = {s.buffer for s in self.body.steps if s.op == "load" and s.span == "each"}
-        in_place = read.intersection(self.body.written)
-        return ROWS_TOGETHER if in_place and self.masks[-1] is not None else 1
+        reads = any(s.op == "load" and s.span == "each" for s in self.body.steps)
+        return ROWS_TOGETHER if reads and self.masks[-1] is not None else 1
 
     def _steps(self, span: Span) -> Sequence[int]:
         return [n for n, step in enumerate(self.body.steps) if step.span == span]
 
-    def _rows(self, first: Value, count: int, columns: list[dict[int, Value]]) -> None:
-        """Evaluate so many rows, then store them."""
-        done: list[tuple[Value, int, dict[int, Value]]] = []
+    def rows(self, first: Value, count: int, product: Products) -> None:
+        """Evaluate so many rows, then store them: no load waits for a store."""
+        done: list[tuple[_Line, int, dict[int, Value]]] = []
+        start = lines(self.f, self.body, self.memory, first)
         for i in range(count):
-            r = self.f.add(first, i)
-            of_row = {n: columns[0][n] for n in self._steps("one")}
-            evaluate(self.v, self.body, self._steps("row"), of_row, self._leaf(r, 0))
-            for j, of_column in enumerate(columns):
+            line = _Line(start, i, self.f.add(first, i))
+            of_row = dict(self.ones)
+            evaluate(self.v, self.body, self._steps("row"), of_row, self._leaf(line.row, 0))
+            for j, of_column in enumerate(self.columns):
                 values = of_column | of_row
-                evaluate(self.v, self.body, self._steps("each"), values, self._leaf(r, j))
-                done.append((r, j, values))
-        for r, j, values in done:
+                leaf = self._leaf(line.row, j, line, product)
+                evaluate(self.v, self.body, self._steps("each"), values, leaf)
+                done.append((line, j, values))
+        for line, j, values in done:
             for store in self.body.stores:
-                self._store(r, j, store.buffer, store.step, values[store.step])
+                dtype = self.body.steps[store.step].dtype
+                place = self._place(store.buffer, line, j, dtype)
+                self.v.store(values[store.step], place, dtype, self.masks[j])
 
-    def _store(self, r: Value, j: int, buffer: str, number: int, x: Value) -> None:
-        dtype = self.body.steps[number].dtype
-        self.v.store(x, self._place(buffer, r, j, dtype), dtype, self.masks[j])
-
-    def _place(self, buffer: str, r: Value, j: int, dtype: str) -> Value:
+    def _place(self, buffer: str, line: _Line, j: int, dtype: str) -> Value:
         """The address of a vector of a matrix."""
-        row = self.f.mul(self.f.add("%row", r), self.memory.pitches[buffer])
-        index = self.f.add(self.f.add(row, "%column"), self.offsets[j])
-        return self.f.address(self.memory.arguments[buffer], index, element_type(dtype))
+        index = line.number * self.memory.pitches[buffer] + self.offsets[j]
+        return self.f.address(line.start[buffer], index, element_type(dtype))
 
-    def _leaf(self, r: Value, j: int) -> Leaf:
+    def _leaf(
+        self, row: Value, j: int, line: _Line | None = None, product: Products | None = None
+    ) -> Leaf:
         def leaf(step: Step) -> Value:
+            if step.op == "load" and line and step.span == "each":
+                place = self._place(step.buffer, line, j, step.dtype)
+                return self.v.load(place, step.dtype, self.masks[j])
             if step.op == "load":
-                return self._load(step, r, j)
-            if step.op == "product":
-                width = len(self.offsets) * self.v.lanes
-                index = self.f.add(self.f.mul(r, width), self.offsets[j])
-                place = self.f.address("%products", index, element_type(step.dtype))
-                return self.v.load(place, step.dtype)
-            return self._number(step, r, j)
+                return self._load(step, row, j)
+            if step.op == "product" and line and product:
+                return product(line.number, j)
+            return self._number(step, row, j)
 
         return leaf
 
-    def _load(self, step: Step, r: Value, j: int) -> Value:
+    def _load(self, step: Step, row: Value, j: int) -> Value:
         dtype, element = step.dtype, element_type(step.dtype)
-        if step.span == "each":
-            return self.v.load(self._place(step.buffer, r, j, dtype), dtype, self.masks[j])
         base = self.memory.arguments[step.buffer]
         if step.span == "column":
             place = self.f.address(base, self.f.add("%column", self.offsets[j]), element)
             return self.v.load(place, dtype, self.masks[j])
         if step.span == "row":
-            base = self.f.address(base, self.f.add("%row", r), element)
+            base = self.f.address(base, row, element)
         return self.v.load_splat(base, dtype)
 
-    def _number(self, step: Step, r: Value, j: int) -> Value:
+    def _number(self, step: Step, row: Value, j: int) -> Value:
         """The number of the row or of the columns, or how many there are."""
         if step.op == "index" and step.span == "row":
-            return self._whole(self.f.add("%row", r), step.dtype)
+            return self._whole(row, step.dtype)
         if step.op == "index":
             first = self._whole(self.f.add("%column", self.offsets[j]), step.dtype)
             return self.v.add(first, self.v.lane_numbers(step.dtype), step.dtype)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from graphc.backends.native.gemm_frame import Frame, Scratch
 from graphc.backends.native.gemm_rows import FEW, Sweeps
+from graphc.backends.native.gemm_squares import Squares
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.ir import Module, Value
 from graphc.backends.native.tile import Tile, choose_tile
@@ -59,20 +60,19 @@ def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits:
 
 
 def _emit(frame: Frame) -> None:
-    """The whole function: this thread's rows and panels, few rows by sweeps, many by tiles."""
+    """The whole function: this thread's rows and panels, few rows or many."""
     f, kernel = frame.f, frame.kernel
     rows, panels = _share(frame)
-    tiles, sweeps = Tiles(frame), Sweeps(frame)
-    if kernel.trans_a or kernel.trans_b or (isinstance(kernel.m, int) and kernel.m > FEW):
+    tiles = Tiles(frame)
+    few = Squares(frame) if kernel.trans_b else Sweeps(frame)
+    if kernel.trans_a or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)
     elif isinstance(kernel.m, int):
-        sweeps.emit(rows, panels)
+        few.emit(rows, panels)
     else:
         count = f.sub(rows[1], rows[0])
-        many = f.value(f"icmp sgt i64 {count}, {FEW}")
-        f.when(many, lambda: tiles.emit(rows, panels))
-        few = f.value(f"icmp sle i64 {count}, {FEW}")
-        f.when(few, lambda: sweeps.emit(rows, panels))
+        f.when(f.value(f"icmp sgt i64 {count}, {FEW}"), lambda: tiles.emit(rows, panels))
+        f.when(f.value(f"icmp sle i64 {count}, {FEW}"), lambda: few.emit(rows, panels))
     f.ret()
     frame.module.add(f)
 

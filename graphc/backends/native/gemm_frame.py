@@ -121,17 +121,25 @@ class Frame:
         size = ITEMSIZE[self.tile.dtype]
         return [buffer for buffer, dtype in dtypes.items() if ITEMSIZE[dtype] == size]
 
-    def finish(
-        self, vectors: int, rest: int, products: Value, row: Value, rows: int, column: Value
-    ) -> None:
-        """Run the body on a tile of products."""
+    @property
+    def passed(self) -> str:
+        """The buffers, as they are handed on to functions of this one."""
+        return "".join(f"ptr {x}, " for x in self.memory.arguments.values())
+
+    def epilogue(self, vectors: int, rest: int) -> str:
+        """The function that runs the body on a tile of products; see `EPILOGUE_ARGUMENTS`."""
         if (vectors, rest) not in self._epilogues:
             masked = rest % self.tile.lanes != 0
             self._epilogues[vectors, rest] = emit_epilogue(
                 self.module, self.kernel, self.memory, self.tile, vectors, masked
             )
-        buffers = "".join(f"ptr {x}, " for x in self.memory.arguments.values())
+        return self._epilogues[vectors, rest]
+
+    def finish(
+        self, vectors: int, rest: int, products: Value, row: Value, rows: Value | int, column: Value
+    ) -> None:
+        """Run the body on a tile of products."""
         self.f.do(
-            f"call void @{self._epilogues[vectors, rest]}({buffers}ptr {products}, i64 {row}, "
+            f"call void @{self.epilogue(vectors, rest)}({self.passed}ptr {products}, i64 {row}, "
             f"i64 {rows}, i64 {column}, i64 {rest or self.tile.width}, i64 {self.m}, i64 %n)"
         )

@@ -16,6 +16,31 @@ AT_ONCE = 8
 """Rows of b that are added to the sums in one sweep over the columns."""
 
 
+class Sums:
+    """A thread's memory with the sums of few rows, in full panels."""
+
+    def __init__(self, frame: Frame, first: Value) -> None:
+        self.frame, self.f, self.first = frame, frame.f, first
+
+    def place(self, i: Value, column: Value) -> Value:
+        """Where the sums of row i are."""
+        row = self.f.mul(self.f.sub(i, self.first), self.frame.scratch.row)
+        return self.frame.address(self.frame.workspace, self.f.add(row, column))
+
+    def finish(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+        """The body on all sums, row by row."""
+        self.f.loop(*rows, 1, lambda i, _: self._finish(i, panels))
+
+    def _finish(self, i: Value, panels: tuple[Value, Value]) -> None:
+        def panel(vectors: int, rest: int) -> Callable[[Value], None]:
+            def body(column: Value) -> None:
+                self.frame.finish(vectors, rest, self.place(i, column), i, 1, column)
+
+            return body
+
+        self.frame.each_panel(*panels, panel)
+
+
 class Sweeps:
     """The product of few rows, whose sums stay in a thread's memory while b goes by."""
 
@@ -28,19 +53,19 @@ class Sweeps:
         start = f.mul(panels[0], frame.tile.width)
         end = f.smaller(f.mul(panels[1], frame.tile.width), frame.scratch.columns)
         self.columns = (start, f.larger(f.sub(end, start), 0))
-        self.rows = rows
+        self.rows, self.sums = rows, Sums(frame, rows[0])
         even = f.value(f"and i64 {frame.k}, {-AT_ONCE}")
         f.loop(rows[0], rows[1], 1, lambda i, _: self._clear(i))
         f.loop(0, even, AT_ONCE, lambda p, _: self._sweep(p, AT_ONCE))
         f.loop(even, frame.k, 1, lambda p, _: self._sweep(p, 1))
-        f.loop(rows[0], rows[1], 1, lambda i, _: self._finish(i, panels))
+        self.sums.finish(rows, panels)
 
     def _clear(self, i: Value) -> None:
         v = Vectors(self.frame.module, self.f, self.frame.tile.lanes)
         dtype, (start, count) = self.frame.tile.dtype, self.columns
 
         def vector(column: Value, _: list[Value]) -> None:
-            place = self._sums(i, self.f.add(start, column))
+            place = self.sums.place(i, self.f.add(start, column))
             v.store(v.const(0, dtype), place, dtype)
 
         self.f.loop(0, count, v.lanes, vector)
@@ -53,28 +78,12 @@ class Sweeps:
 
         def row(i: Value, _: list[Value]) -> None:
             s = frame.address(frame.a, f.add(f.mul(i, frame.pitch_a), p))
-            sums = self._sums(i, start)
+            sums = self.sums.place(i, start)
             f.do(
                 f"call void @{name}(ptr {s}, ptr {b}, i64 {frame.pitch_b}, i64 {count}, ptr {sums})"
             )
 
         f.loop(self.rows[0], self.rows[1], 1, row)
-
-    def _sums(self, i: Value, column: Value) -> Value:
-        """Where the sums of a row are."""
-        row = self.f.mul(self.f.sub(i, self.rows[0]), self.frame.scratch.row)
-        return self.frame.address(self.frame.workspace, self.f.add(row, column))
-
-    def _finish(self, i: Value, panels: tuple[Value, Value]) -> None:
-        """The body on the sums of a row."""
-
-        def panel(vectors: int, rest: int) -> Callable[[Value], None]:
-            def body(column: Value) -> None:
-                self.frame.finish(vectors, rest, self._sums(i, column), i, 1, column)
-
-            return body
-
-        self.frame.each_panel(*panels, panel)
 
 
 def emit_sweep(module: Module, tile: Tile, rows: int) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from math import gcd
 
 from graphc.backends.native.gemm_frame import Frame, Scratch
+from graphc.backends.native.gemm_strips import emit_strip
 from graphc.backends.native.ir import Value
 from graphc.backends.native.packing import emit_copy, emit_transpose
 from graphc.backends.native.tile import LINE, emit_tile
@@ -16,12 +19,17 @@ SETS = 1024
 ROWS_A_SET = 32
 """Of a second cache, and how many rows of b may fall on one set: measured, more than its ways."""
 
-Work = Callable[[Value, int], None]
-"""What is done at a row with so many rows."""
 
-Ask = tuple[Value, int, Value]
-"""The arguments of a tile by which it asks for memory: where, the elements between rows, and by
-what p is shifted to make the number of a row."""
+@dataclass(frozen=True)
+class _Panel:
+    """A panel of b: its vectors, how full the last is (0: full), its first column; where it is,
+    and the elements between its rows."""
+
+    vectors: int
+    rest: int
+    column: Value
+    place: Value
+    pitch: Value
 
 
 class Tiles:
@@ -76,92 +84,51 @@ class Tiles:
     def _panels(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         def panel(vectors: int, rest: int) -> Callable[[Value], None]:
             def at(column: Value) -> None:
-                panel = self._panel_of_b(rows, column, vectors, rest)
-                heights = self.frame.tile.heights(vectors)
-                self._cut(rows, heights, self._tile(rows, column, vectors, rest, panel))
+                panel = _Panel(
+                    vectors, rest, column, *self._panel_of_b(rows, column, vectors, rest)
+                )
+                self._cut(rows, panel)
 
             return at
 
         self.frame.each_panel(*panels, panel)
 
-    def _cut(self, rows: tuple[Value, Value], heights: tuple[int, ...], work: Work) -> None:
-        """Full tiles, then halves of them for the rows that are left."""
-        f, height = self.f, heights[0]
-        count = f.sub(rows[1], rows[0])
-        row = f.add(rows[0], f.value(f"and i64 {count}, {-height}"))
-        f.loop(rows[0], row, height, lambda i, _: work(i, height))
-        for rest in heights[1:]:
-            if _may_remain(self.kernel.m, rest, height):
-                some = f.value(f"and i64 {count}, {rest}")
-                self._rest(f.value(f"icmp ne i64 {some}, 0"), row, rest, work)
-                row = f.add(row, some)
+    def _cut(self, rows: tuple[Value, Value], panel: _Panel) -> None:
+        """Full tiles, then smaller ones for the rows that are left."""
+        f, height = self.f, self.frame.tile.height(panel.vectors)
+        row = f.add(rows[0], f.even(f.sub(rows[1], rows[0]), height))
+        self._strip(rows[0], row, panel)
+        if not _divides(self.kernel.m, height):
+            f.loop(row, rows[1], self.frame.tile.rows, lambda i, _: self._rest(rows, i, panel))
 
-    def _rest(self, some: Value, row: Value, rest: int, work: Work) -> None:
-        self.f.when(some, lambda: work(row, rest))
-
-    def _tile(
-        self,
-        rows: tuple[Value, Value],
-        column: Value,
-        vectors: int,
-        rest: int,
-        panel: tuple[Value, Value],
-    ) -> Work:
+    def _strip(self, first: Value, last: Value, panel: _Panel) -> None:
         f, frame = self.f, self.frame
-        full = frame.tile.heights(vectors)[0]
-        shift = self._halvings(f.value(f"udiv i64 {f.sub(*rows[::-1])}, {full}"))
-        per_line = LINE // ITEMSIZE[frame.tile.dtype]
-        ragged = any(frame.memory.pitches[buffer] % per_line for buffer in frame.matrices)
+        strip = emit_strip(frame, panel.vectors, panel.rest, self.strides, self.packs_a)
+        f.do(
+            f"call void @{strip}({frame.passed}ptr {self._scalars(first, first)}, "
+            f"ptr {panel.place}, i64 {panel.pitch}, i64 {frame.k}, i64 {first}, i64 {last}, "
+            f"ptr {frame.products}, i64 {panel.column}, i64 {panel.rest or frame.tile.width}, "
+            f"i64 {frame.m}, i64 %n)"
+        )
 
-        def tile(i: Value, height: int) -> None:
-            asks: list[Ask] = []
-            strides = None
-            if height == full:
-                strides = self.strides
-                number = f.value(f"udiv i64 {f.sub(i, rows[0])}, {full}")
-                asks = [self._next_panel(number, column, shift)]
-                asks += self._next_rows(f.add(i, full), column, full)
-            name = emit_tile(frame.module, frame.tile, height, vectors, strides, len(asks), ragged)
-            ahead = "".join(f", ptr {a}, i64 {apart}, i64 {s}" for a, apart, s in asks)
-            f.do(
-                f"call void @{name}(ptr {self._scalars(rows[0], i)}, i64 {self.strides[0]}, "
-                f"i64 {self.strides[1]}, ptr {panel[0]}, i64 {panel[1]}, ptr {frame.products}, "
-                f"i64 {frame.k}{ahead})"
-            )
-            frame.finish(vectors, rest, frame.products, i, height, column)
+    def _rest(self, rows: tuple[Value, Value], i: Value, panel: _Panel) -> None:
+        """A tile at the end, or half of one where that is enough."""
+        f, height = self.f, self.frame.tile.rows
+        left = f.smaller(f.sub(rows[1], i), height)
+        for comparison, size in (("sle", height // 2), ("sgt", height)):
+            fits = f.value(f"icmp {comparison} i64 {left}, {height // 2}")
+            f.when(fits, partial(self._part, rows[0], i, left, size, panel))
 
-        return tile
-
-    # ------------------------------------------------------------------ what is needed next
-
-    def _next_panel(self, number: Value, column: Value, shift: Value) -> Ask:
-        """The share of the tile with this number in the next panel of b: some of its k rows, or,
-        where b is stored (n, k), one of its columns."""
-        f, frame, width = self.f, self.frame, self.frame.tile.width
-        following = f.add(column, width)
-        if self.kernel.trans_b:
-            index = f.mul(f.add(following, number), frame.pitch_b)
-            return frame.address(frame.b, index), width, str(width.bit_length() - 1)
-        share = f.mul(f.value(f"lshr i64 {frame.k}, {shift}"), frame.pitch_b)
-        place = frame.address(frame.address(frame.b, following), f.mul(number, share))
-        return place, frame.pitch_b, shift
-
-    def _next_rows(self, i: Value, column: Value, height: int) -> list[Ask]:
-        """What the body reads and writes of the next rows."""
+    def _part(self, start: Value, i: Value, count: Value, height: int, panel: _Panel) -> None:
+        """`count` rows by a tile of `height`."""
         f, frame = self.f, self.frame
-        shift = self._halvings(f.value(f"udiv i64 {frame.k}, {height}"))
-        asks: list[Ask] = []
-        for buffer in frame.matrices:
-            pitch = frame.memory.pitches[buffer]
-            index = f.add(f.mul(i, pitch), column)
-            asks.append((frame.address(frame.memory.arguments[buffer], index), pitch, shift))
-        return asks
-
-    def _halvings(self, number: Value) -> Value:
-        """The logarithm of a number to base 2, rounded down; of 0 it is 0."""
-        self.frame.module.declare("declare i64 @llvm.ctlz.i64(i64, i1)")
-        zeros = self.f.value(f"call i64 @llvm.ctlz.i64(i64 {self.f.larger(number, 1)}, i1 true)")
-        return self.f.sub(63, zeros)
+        name = emit_tile(frame.module, frame.tile, height, panel.vectors)
+        f.do(
+            f"call void @{name}(ptr {self._scalars(start, i)}, i64 {self.strides[0]}, "
+            f"i64 {self.strides[1]}, i64 {count}, ptr {panel.place}, i64 {panel.pitch}, "
+            f"ptr {frame.products}, i64 {frame.k})"
+        )
+        frame.finish(panel.vectors, panel.rest, frame.products, i, count, panel.column)
 
     # ------------------------------------------------------------------ operands
 
@@ -230,13 +197,6 @@ class Tiles:
             f"call void @{name}(ptr {source}, i64 {frame.pitch_b}, "
             f"i64 {rest or frame.tile.width}, ptr {self.panel}, i64 {frame.k})"
         )
-
-
-def _may_remain(dim: Dim, rest: int, height: int) -> bool:
-    """Whether `rest` rows can be left over when the dimension is cut into tiles."""
-    if isinstance(dim, Batch):
-        return not _divides(dim, height)
-    return bool(dim % height & rest)
 
 
 def _divides(dim: Dim, size: int) -> bool:

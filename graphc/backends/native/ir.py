@@ -67,6 +67,11 @@ class Function:
         """a * b in i64."""
         return self._integer("mul", a, b)
 
+    def even(self, a: Value, unit: int) -> Value:
+        """The largest multiple of `unit`, a power of two, that is not above a."""
+        x = _literal(a)
+        return self.value(f"and i64 {a}, {-unit}") if x is None else str(x & -unit)
+
     def smaller(self, a: Value | int, b: Value | int) -> Value:
         """The smaller of two i64."""
         return self._extreme("smin", min, a, b)

@@ -9,6 +9,7 @@ from math import gcd
 
 from graphc.backends.native.elements import Elements, Known, Place
 from graphc.backends.native.ir import Value
+from graphc.backends.native.lane_rows import LaneRows, takes_lanes
 from graphc.backends.native.phases import Phase, needed, phases
 from graphc.backends.native.ranges import (
     BLOCK,
@@ -61,12 +62,20 @@ class _Rows:
 
         def rows() -> None:
             bounds = (0, columns) if small else (first, last)
-            self.function.loop(start, end, 1, lambda row, _: self._row(row, *bounds))
+            alone = self._by_lanes(start, end) if takes_lanes(self.kernel) else start
+            self.function.loop(alone, end, 1, lambda row, _: self._row(row, *bounds))
 
         if small and split == "columns":
             self.function.when(self.function.value(f"icmp slt i64 {first}, {last}"), rows)
         else:
             rows()
+
+    def _by_lanes(self, start: Value | int, end: Value | int) -> Value:
+        """Sixteen rows at a time; the first of those that are left."""
+        lanes = LaneRows(self.elements, self.kernel, self.known, self.stores)
+        full = self.function.add(start, self.function.even(self.function.sub(end, start), LANES))
+        self.function.loop(start, full, LANES, lambda row, _: lanes.emit(row))
+        return full
 
     def _row(self, number: Value, first: Value | int, last: Value | int) -> None:
         known: Known = ChainMap({}, dict(self.known))

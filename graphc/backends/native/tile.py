@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from graphc.backends.native.ir import Function, Module, Value
@@ -30,13 +31,12 @@ class Tile:
         """Columns of a full tile."""
         return self.lanes * self.vectors
 
-    def heights(self, vectors: int) -> tuple[int, ...]:
-        """The rows of tiles of so many vectors that cover any number of rows: halves down to 1.
+    def height(self, vectors: int) -> int:
+        """The rows of a full tile of so many vectors.
 
         One vector takes twice the rows: fewer sums could not hide how long an addition takes.
         """
-        rows = self.rows if vectors > 1 else 2 * self.rows
-        return tuple(rows >> i for i in range(rows.bit_length()))
+        return self.rows if vectors > 1 else 2 * self.rows
 
     def vectors_of(self, columns: int) -> int:
         """How many vectors hold so many columns."""
@@ -56,6 +56,7 @@ _ARGUMENTS = (
     ("ptr", "%s"),
     ("i64", "%row"),
     ("i64", "%step"),
+    ("i64", "%count"),
     ("ptr", "%v"),
     ("i64", "%pitch"),
     ("ptr", "%out"),
@@ -63,95 +64,73 @@ _ARGUMENTS = (
 )
 
 
-def emit_tile(
-    module: Module,
-    tile: Tile,
-    rows: int,
-    vectors: int,
-    strides: Strides | None = None,
-    asks: int = 0,
-    ragged: bool = False,
-) -> str:
+def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
     """The function that multiplies `rows` scalars by `vectors` vectors for each of k.
 
     out[i, :] = sum over p of s[i * row + p * step] * v[p * pitch :], where the rows of `out` are
-    `vectors` vectors wide.  One accumulator an element, from zero, in the order of p.
-
-    Full tiles know the strides (row, step) as constants: in registers they cost an addition a
-    load.  For each of `asks` they take three arguments more, and ask meanwhile for the lines of a
-    full tile's width at ahead[(p >> shift) * apart]: spread over k, requests delay nothing.
-    Where that is `ragged`, it begins amid a line and takes one more, but for the first.
+    `vectors` vectors wide.  One accumulator an element, from zero, in the order of p.  Only
+    `count` rows of s exist: the others repeat the last one.
     """
-    key = ("tile", tile.dtype, tile.lanes, rows, vectors, strides, asks, ragged)
+    key = ("tile", tile.dtype, tile.lanes, rows, vectors)
     name = module.known(key)
     if name is not None:
         return name
     name = module.name("tile", key)
-    extra = [
-        (type, f"%{stem}{i}")
-        for i in range(asks)
-        for type, stem in (("ptr", "ahead"), ("i64", "apart"), ("i64", "shift"))
-    ]
-    function = Function(name, [*_ARGUMENTS, *extra], attributes="#1")
-    emitter = _Emitter(Vectors(module, function, tile.lanes), tile, rows, vectors, strides)
-    emitter.asks, emitter.ragged = asks, ragged
-    emitter.emit()
-    module.add(function)
+    f = Function(name, _ARGUMENTS, attributes="#1")
+    v, last = Vectors(module, f, tile.lanes), f.sub("%count", 1)
+    offsets = [f.mul("%row", f.smaller(i, last)) for i in range(rows)]
+    steps = Steps(v, tile.dtype, vectors, offsets, "%step")
+    sums = steps.run(("%s", "%v"), "%pitch", "%k", 1)
+    for i, x in enumerate(sums):
+        v.store(x, f.address("%out", i * v.lanes, steps.element), tile.dtype)
+    f.ret()
+    module.add(f)
     return name
 
 
-class _Emitter:
-    """The text of one tile."""
+class Steps:
+    """The products of `offsets` scalars and some vectors, added up over k."""
 
     def __init__(
-        self, v: Vectors, tile: Tile, rows: int, vectors: int, strides: Strides | None
+        self, v: Vectors, dtype: str, vectors: int, offsets: Sequence[Value | int], step: Value
     ) -> None:
-        self.v, self.f, self.tile, self.vectors = v, v.function, tile, vectors
-        self.dtype, self.element = tile.dtype, element_type(tile.dtype)
-        row, step = ("%row", "%step") if strides is None else map(str, strides)
-        self.step = step
-        self.offsets = [self.f.mul(row, i) for i in range(rows)]
-        self.unroll = 2 if strides else 1
-        self.asks, self.ragged = 0, False
+        """`step` is how far the scalars of the next p are."""
+        self.v, self.f, self.vectors = v, v.function, vectors
+        self.dtype, self.element = dtype, element_type(dtype)
+        self.offsets, self.step = offsets, step
 
-    def emit(self) -> None:
-        """The loop over k, what is left of it, and the stores."""
-        type = self.v.type(self.dtype)
-        state: list[tuple[str, Value]] = [("ptr", "%s"), ("ptr", "%v")]
-        state += [(type, "zeroinitializer")] * (len(self.offsets) * self.vectors)
-        start: Value = "0"
-        if self.unroll > 1:
-            start = self.f.value(f"and i64 %k, {-self.unroll}")
-            carried = self.f.loop(0, start, self.unroll, self._several, state)
-            state = [(t, x) for (t, _), x in zip(state, carried, strict=True)]
-        carried = self.f.loop(start, "%k", 1, lambda _, carried: self._step(carried), state)
-        for i, x in enumerate(carried[2:]):
-            place = self.f.address("%out", i * self.v.lanes, self.element)
-            self.v.store(x, place, self.dtype)
-        self.f.ret()
+    def run(
+        self,
+        places: tuple[Value, Value],
+        pitch: Value,
+        k: Value,
+        unroll: int,
+        before: Callable[[Value], object] = lambda p: None,
+    ) -> list[Value]:
+        """The sums, row by row; `places` of the first scalar and vector, `pitch` between vectors.
 
-    def _several(self, p: Value, carried: list[Value]) -> list[Value]:
-        for number in range(self.asks):
-            self._ask(p, number)
-        for _ in range(self.unroll):
-            carried = self._step(carried)
-        return carried
+        `before` emits what happens before every `unroll` steps, but for the last ones.
+        """
+        f, type = self.f, self.v.type(self.dtype)
+        carried = [*places, *["zeroinitializer"] * (len(self.offsets) * self.vectors)]
+        types = ["ptr", "ptr", *[type] * (len(carried) - 2)]
 
-    def _ask(self, p: Value, number: int) -> None:
-        """The first is for the second cache: it is used once, by packing."""
-        row = self.f.value(f"lshr i64 {p}, %shift{number}")
-        index = self.f.mul(row, f"%apart{number}")
-        place = self.f.address(f"%ahead{number}", index, self.element)
-        self.v.module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
-        write, near = (0, 2) if number == 0 else (1, 3)
-        columns = [*range(0, self.tile.width, LINE // ITEMSIZE[self.dtype])]
-        if number and self.ragged:
-            columns.append(self.tile.width - 1)
-        for j in columns:
-            line = self.f.address(place, j, self.element)
-            self.f.do(f"call void @llvm.prefetch.p0(ptr {line}, i32 {write}, i32 {near}, i32 1)")
+        def several(p: Value, carried: list[Value]) -> list[Value]:
+            before(p)
+            for _ in range(unroll):
+                carried = self._step(carried, pitch)
+            return carried
 
-    def _step(self, carried: list[Value]) -> list[Value]:
+        even: Value = "0"
+        if unroll > 1:
+            even = f.even(k, unroll)
+            carried = f.loop(0, even, unroll, several, list(zip(types, carried, strict=True)))
+        if even != k:
+            state = list(zip(types, carried, strict=True))
+            carried = f.loop(even, k, 1, lambda _, x: self._step(x, pitch), state)
+        return carried[2:]
+
+    def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
         """One p: each vector by each scalar."""
         s, v, *sums = carried
         right = [
@@ -165,6 +144,6 @@ class _Emitter:
                 sums[number] = self.v.fma(left, vector, sums[number], self.dtype)
         following = [
             self.f.address(s, self.step, self.element),
-            self.f.address(v, "%pitch", self.element),
+            self.f.address(v, pitch, self.element),
         ]
         return following + sums

@@ -74,6 +74,12 @@ class Vectors(Registers):
         element = element_type(dtype)
         self.function.do(f"store {element} {scalar}, ptr {pointer}, align {ITEMSIZE[dtype]}")
 
+    def prefetch(self, pointer: Value, *, write: bool) -> None:
+        """Ask for a line: to the first cache if it will be written, else to the second."""
+        self.module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+        hints = "i32 1, i32 3" if write else "i32 0, i32 2"
+        self.function.do(f"call void @llvm.prefetch.p0(ptr {pointer}, {hints}, i32 1)")
+
     def _memory_type(self, dtype: str) -> str:
         return f"<{self.lanes} x {element_type(dtype)}>"
 
