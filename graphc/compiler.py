@@ -50,7 +50,7 @@ def compile(
     Raises GraphError when the graph, a name or an option does not fit, BudgetError when the
     plan needs more than `budget`.
     """
-    with _collector_paused():
+    with collector_paused():
         graph = _graph(net)
         check_options(graph, batch, optimizer, threads)
         backend = chosen_backend(backend)
@@ -133,7 +133,7 @@ def check_options(
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """No search for reference cycles: a plan is many small objects that are all kept.
 
     The search would take a third of the time for a large net, and grow faster than the net.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
 from graphc.runtime.state import State, readonly
 from graphc.runtime.workspace import Workspace
+
+if TYPE_CHECKING:
+    from graphc.profile.executor_profile import Profile
 
 
 class Executor:
@@ -250,6 +253,14 @@ class Executor:
         Arrays by position are those of the inputs in declared order.  Raises FeedError.
         """
         return evaluate(self, arrays, by_name)
+
+    def profile(
+        self, feeds: Mapping[str, Any] | None = None, /, *, rounds: int = 20, **by_name: Any
+    ) -> Profile:
+        """The time of each instruction of a step, or of inference.  Raises FeedError."""
+        from graphc.profile.executor_profile import profile
+
+        return profile(self, by_name if feeds is None else merged(feeds, by_name), rounds)
 
     # ------------------------------------------------------------------ frozen plans
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from graphc.errors import BudgetError, Operand
 from graphc.loc import Loc, caller_loc
@@ -217,3 +218,13 @@ class MemoryReport:
             where = f"  {b.loc}" if b.loc else ""
             lines.append(f"{numbers}  {life:<9} {b.name}{where}")
         return "\n".join(lines)
+
+    def render(self, path: str | Path) -> Path:
+        """Draw the arena, offsets over time: .svg that of a step, .html those of all programs.
+
+        Each rectangle is a buffer, coloured by what it is for; the peak is marked, with all that
+        is alive there.  Raises GraphError for another suffix.
+        """
+        from graphc.render.memory_view import render_arena
+
+        return render_arena(self._programs, self._plan.declared.name, path)

@@ -69,6 +69,16 @@ class Op:
         """One cotangent for each operand, or None where none flows."""
         raise NotImplementedError(f"op {self.name} has no gradient")
 
+    @property
+    def gradient_text(self) -> tuple[str, ...]:
+        """What `grad` computes, a formula for each operand; empty where none flows.
+
+        In NumPy's notation with the operands' roles, the op's attributes, `out` and its
+        cotangent `d_out`; summed down to the operand's shape where that was broadcast.  The
+        last formula serves all further operands.
+        """
+        return ()
+
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """The instructions that compute `out`; one call of the kernel of the op's name."""
         em.call(self.name, ins, out)

@@ -151,9 +151,7 @@ def _groups(columns: int) -> int:
 
 def _round_keys(key: tuple[int, int]) -> list[tuple[int, int]]:
     """The key of every round: the Weyl sequence that starts at `key`."""
-    return [
-        ((key[0] + r * WEYL[0]) & _LOW, (key[1] + r * WEYL[1]) & _LOW) for r in range(ROUNDS)
-    ]
+    return [((key[0] + r * WEYL[0]) & _LOW, (key[1] + r * WEYL[1]) & _LOW) for r in range(ROUNDS)]
 
 
 def _count_from(first: int, out: _Wide) -> None:

@@ -16,17 +16,18 @@ from graphc.backends.native.target import available
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _refresh() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_refresh", ROOT / "docs" / "refresh.py")
+def _tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["docs_refresh"] = module
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
 
-refresh: Any = _refresh()
+refresh: Any = _tool("refresh")
+pictures: Any = _tool("pictures")
 
 
 @pytest.mark.parametrize("document", refresh.DOCUMENTS)
@@ -60,3 +61,15 @@ def test_readme_says_what_graphc_is_not_for_on_its_first_screen() -> None:
     screen = "\n".join((ROOT / "README.md").read_text().splitlines()[:20])
     for word in ("for the CPU", "It is for", "It is not for", "GPUs", "control flow"):
         assert word in screen
+
+
+def test_pictures_are_drawn_by_one_command_the_same_each_time(tmp_path: Path) -> None:
+    drawn = [pictures.draw(tmp_path / str(number)) for number in range(2)]
+    for first, second in zip(*drawn, strict=True):
+        assert first.read_bytes() == second.read_bytes()
+    committed = {path.name for path in pictures.FOLDER.glob("*.svg")}
+    assert {path.name for path in drawn[0]} == committed
+    documents = "".join((ROOT / name).read_text() for name in refresh.DOCUMENTS)
+    for name in committed:
+        assert f"pictures/{name})" in documents
+    assert "python docs/pictures.py" in (ROOT / "README.md").read_text()

@@ -18,9 +18,11 @@ from graphc.executor import Executor
 from graphc.graph import Graph
 from graphc.plan import Plan
 from graphc.profile.cost import program_cost
+from graphc.profile.executor_profile import Profile
 from graphc.profile.peak import Peak, how, measure_peak
-from graphc.profile.table import lines_of, table
+from graphc.profile.table import table
 from graphc.profile.times import Instructions, program_name
+from graphc.profile.verdict import RULE
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
@@ -43,6 +45,8 @@ def add_to(commands: Commands) -> None:
     add_threads(parser)
     add("--rounds", type=positive, default=15, help="turns of each backend (default: 15)")
     add("--backend", choices=BACKENDS, help="whose instructions (default: the faster one)")
+    add("--picture", metavar="FILE", help="draw where the time goes, too: .svg or .html")
+    add("--trace", metavar="FILE", help="write a trace for Perfetto or chrome://tracing, too")
     add_optimizer(parser)
     parser.set_defaults(run=run)
 
@@ -61,7 +65,14 @@ def run(args: argparse.Namespace) -> int:
     peak = measure_peak(_threads(plans[chosen], chosen))
     print(_whole(plans, times, name, args.batch, peak))
     print(f"\neach instruction of {name!r} on {chosen}, called by itself:\n")
-    print(table(lines_of(instructions.program, instructions.medians, args.batch), peak))
+    seconds = tuple(instructions.medians)
+    found = Profile(plans[chosen], name, args.batch, args.rounds, seconds, peak)
+    print(table(found.lines, peak))
+    print(f"\nbound by {RULE}")
+    if args.picture:
+        print(f"\nwrote {found.render(args.picture)}")
+    if args.trace:
+        print(f"\nwrote {found.chrome_trace(args.trace)}")
     return 0
 
 

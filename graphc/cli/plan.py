@@ -19,6 +19,11 @@ def add_to(commands: Commands) -> None:
     add_model(parser)
     parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
     parser.add_argument("--memory", action="store_true", help="a line for each buffer, too")
+    parser.add_argument(
+        "--picture",
+        metavar="FILE",
+        help="draw the arena, too: .svg for a step's, .html for every program's",
+    )
     add_backend(parser)
     add_optimizer(parser)
     parser.set_defaults(run=run)
@@ -37,4 +42,6 @@ def run(args: argparse.Namespace) -> int:
     print(plan.report(), plan, plan.memory, sep="\n\n")
     if args.memory:
         print(f"\n{plan.memory.table()}")
+    if args.picture:
+        print(f"\nwrote {plan.memory.render(args.picture)}")
     return 0

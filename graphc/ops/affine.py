@@ -26,6 +26,7 @@ class Affine(Op):
     """x @ weight + bias; a row of x is a sample, a column of weight a unit."""
 
     roles = ("x", "weight", "bias")
+    gradient_text = ("d_out @ weight.T", "x.T @ d_out", "sum(d_out, 0)")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         x, weight, bias = ins

@@ -26,6 +26,7 @@ from graphc.tensor_type import (
 class Concat(Op):
     """Values joined along an axis."""
 
+    gradient_text = ("d_out[part]",)
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

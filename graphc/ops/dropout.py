@@ -62,6 +62,7 @@ class DropoutMask(Op):
 
     name = "dropout_mask"
     roles = ("seed", "draws")
+    gradient_text = ("", "")
     shape: Shape
     dtype: str
     keep_prob: float

@@ -66,6 +66,8 @@ class Binary(Op):
 class Add(Binary):
     """a + b."""
 
+    gradient_text = ("d_out", "d_out")
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] + ins[1])
 
@@ -81,6 +83,8 @@ class Add(Binary):
 @dataclass(frozen=True)
 class Sub(Binary):
     """a - b."""
+
+    gradient_text = ("d_out", "-d_out")
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] - ins[1])
@@ -98,6 +102,8 @@ class Sub(Binary):
 class Mul(Binary):
     """a * b."""
 
+    gradient_text = ("d_out * b", "d_out * a")
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] * ins[1])
 
@@ -113,6 +119,8 @@ class Mul(Binary):
 @dataclass(frozen=True)
 class Div(Binary):
     """a / b; floats only."""
+
+    gradient_text = ("d_out / b", "-d_out * out / b")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         if not ins[0].is_float:
@@ -139,6 +147,7 @@ class Neg(Unary):
     """-x."""
 
     floats_only = False
+    gradient_text = ("-d_out",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         if ins[0].dtype == "bool":
@@ -161,6 +170,7 @@ class Neg(Unary):
 class Power(Unary):
     """x ** exponent, for a fixed exponent."""
 
+    gradient_text = ("d_out * exponent * x ** (exponent - 1)",)
     exponent: float
 
     def reference(self, ins: Sequence[Array]) -> Array:

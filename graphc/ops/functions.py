@@ -22,6 +22,8 @@ from graphc.tensor_type import TensorType, normal_axis, plain
 class Exp(Unary):
     """e ** x."""
 
+    gradient_text = ("d_out * out",)
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.exp(ins[0]))
 
@@ -37,6 +39,8 @@ class Exp(Unary):
 @dataclass(frozen=True)
 class Log(Unary):
     """The natural logarithm."""
+
+    gradient_text = ("d_out / x",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.log(ins[0]))
@@ -54,6 +58,8 @@ class Log(Unary):
 class Sqrt(Unary):
     """The square root."""
 
+    gradient_text = ("d_out / (2 * out)",)
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sqrt(ins[0]))
 
@@ -70,6 +76,8 @@ class Sqrt(Unary):
 class Abs(Unary):
     """The absolute value; gradient 0 at 0."""
 
+    gradient_text = ("d_out * sign(x)",)
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.abs(ins[0]))
 
@@ -85,6 +93,8 @@ class Abs(Unary):
 @dataclass(frozen=True)
 class Sign(Unary):
     """-1, 0 or 1; its gradient is zero."""
+
+    gradient_text = ("",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sign(ins[0]))
@@ -103,6 +113,8 @@ class Sign(Unary):
 class Tanh(Unary):
     """The hyperbolic tangent."""
 
+    gradient_text = ("d_out * (1 - out ** 2)",)
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.tanh(ins[0]))
 
@@ -118,6 +130,8 @@ class Tanh(Unary):
 @dataclass(frozen=True)
 class Sigmoid(Unary):
     """1 / (1 + e**-x), without overflow for any x."""
+
+    gradient_text = ("d_out * out * (1 - out)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
@@ -166,6 +180,7 @@ class AlongAxis(Op):
 class Softmax(AlongAxis):
     """e**x along an axis, scaled to sum to 1; stable for any finite x."""
 
+    gradient_text = ("out * (d_out - sum(d_out * out, axis))",)
     axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -194,6 +209,7 @@ class LogSoftmax(AlongAxis):
     """The logarithm of softmax, without taking the logarithm of what underflowed."""
 
     name = "log_softmax"
+    gradient_text = ("d_out - exp(out) * sum(d_out, axis)",)
     axis: int = -1
 
     def reference(self, ins: Sequence[Array]) -> Array:

@@ -32,6 +32,7 @@ class Argmax(Op):
     """The index of the largest along an axis, the first of equals; int64, no gradient."""
 
     roles = ("x",)
+    gradient_text = ("",)
     axis: int = -1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -85,6 +86,7 @@ class OneHot(ByIndex):
 
     name = "one_hot"
     roles = ("indices",)
+    gradient_text = ("",)
     depth: int
     dtype: str = "float32"
 
@@ -123,6 +125,7 @@ class Pick(ByIndex):
     """From each row of scores the one at the row's index."""
 
     roles = ("scores", "indices")
+    gradient_text = ("onehot(indices) * column(d_out)", "")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         scores, indices = ins

@@ -62,6 +62,15 @@ class MatMul(Op):
             dy = b.apply(MatMul(not self.trans_a, False), x, dout)
         return unbroadcast(dx, x), unbroadcast(dy, y)
 
+    @property
+    def gradient_text(self) -> tuple[str, ...]:
+        back_a, back_b = ("a" if self.trans_a else "a.T"), ("b" if self.trans_b else "b.T")
+        for_a, for_b = f"d_out @ {back_b}", f"{back_a} @ d_out"
+        return (
+            f"({for_a}).T" if self.trans_a else for_a,
+            f"({for_b}).T" if self.trans_b else for_b,
+        )
+
 
 def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
     return (shape[-1], shape[-2]) if transposed else (shape[-2], shape[-1])

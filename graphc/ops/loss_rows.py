@@ -108,6 +108,7 @@ class SoftmaxRows(LabelledRows):
     """logsumexp(s) - s_y of each row."""
 
     name = "softmax_rows"
+    gradient_text = ("(softmax(scores) - onehot(labels)) * column(d_out)", "")
 
     def reference(self, ins: Sequence[Array]) -> Array:
         scores, labels = ins
@@ -132,6 +133,11 @@ class SoftmaxRowsGrad(LabelledGrad):
     """(softmax(s) - onehot(y)) * drows."""
 
     name = "softmax_rows_grad"
+    gradient_text = (
+        "column(drows) * softmax(scores) * (d_out - sum(softmax(scores) * d_out, 1))",
+        "",
+        "sum((softmax(scores) - onehot(labels)) * d_out, 1)",
+    )
 
     def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
         """A number a row."""
@@ -180,6 +186,7 @@ class SvmRows(LabelledRows):
     """The multiclass hinge loss of each row (Weston and Watkins 1999)."""
 
     name = "svm_rows"
+    gradient_text = ("violations(scores, labels) * column(d_out)", "")
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(_margins(ins[0], ins[1]).sum(axis=1))
@@ -200,6 +207,7 @@ class SvmRowsGrad(LabelledGrad):
     """drows where a margin is violated, and minus their number at the label."""
 
     name = "svm_rows_grad"
+    gradient_text = ("", "", "sum(violations(scores, labels) * d_out, 1)")
 
     def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
         """Which margins are violated."""

@@ -103,6 +103,11 @@ class BatchNormTrain(Op):
 
     name = "batchnorm_train"
     roles = ("x", "gamma", "beta")
+    gradient_text = (
+        "gamma / std(x) * (d_out - mean(d_out) - xhat(x) * mean(d_out * xhat(x)))",
+        "sum(d_out * xhat(x), rows)",
+        "sum(d_out, rows)",
+    )
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -165,6 +170,7 @@ class BatchNormDgamma(Op):
 
     name = "batchnorm_dgamma"
     roles = ("x", "dout")
+    gradient_text = ("d_out / std(x) * project(dout)", "d_out * xhat(x)")
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -208,6 +214,12 @@ class BatchNormDx(Op):
 
     name = "batchnorm_dx"
     roles = ("x", "gamma", "dout")
+    gradient_text = (
+        "-(xhat(x) * mean(d_out * out) + gamma / std(x) * project(d_out * mean(dout * "
+        "xhat(x)) + dout * mean(d_out * xhat(x)))) / std(x)",
+        "sum(d_out * out, rows) / gamma",
+        "gamma / std(x) * project(d_out)",
+    )
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -263,6 +275,13 @@ class Normalize(Op):
 
     roles = ("x", "mean", "var", "gamma", "beta")
     inplace = (0,)
+    gradient_text = (
+        "d_out * gamma / sqrt(var + eps)",
+        "-sum(d_out, rows) * gamma / sqrt(var + eps)",
+        "-sum(d_out * (x - mean), rows) * gamma / (2 * (var + eps) ** 1.5)",
+        "sum(d_out * (x - mean), rows) / sqrt(var + eps)",
+        "sum(d_out, rows)",
+    )
     eps: float
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -80,6 +80,7 @@ class Reduction(Op):
 class Sum(Reduction):
     """The sum over `axes`."""
 
+    gradient_text = ("spread(d_out)",)
     axes: tuple[int, ...]
     keepdims: bool = False
 
@@ -102,6 +103,7 @@ class Sum(Reduction):
 class Mean(Reduction):
     """The mean over `axes`."""
 
+    gradient_text = ("spread(d_out) / count",)
     axes: tuple[int, ...]
     keepdims: bool = False
 
@@ -128,6 +130,7 @@ class MeanGrad(Op):
 
     name = "mean_grad"
     roles = ("dout",)
+    gradient_text = ("sum(d_out, axes) / count",)
     shape: Shape
     axes: tuple[int, ...]
 
@@ -161,6 +164,7 @@ class MeanGrad(Op):
 class Max(Reduction):
     """The largest along `axes`; where several are largest they share the gradient evenly."""
 
+    gradient_text = ("(x == spread(out)) * spread(d_out) / sum(x == spread(out), axes)",)
     axes: tuple[int, ...]
     keepdims: bool = False
 
@@ -187,6 +191,7 @@ class BroadcastTo(Op):
 
     name = "broadcast_to"
     roles = ("x",)
+    gradient_text = ("d_out",)
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -29,6 +29,8 @@ from graphc.tensor_type import TensorType, broadcast
 class Relu(Unary):
     """max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
 
+    gradient_text = ("d_out * (out > 0)",)
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(ins[0], 0))
 
@@ -49,6 +51,7 @@ class ReluGrad(Op):
     name = "relu_grad"
     roles = ("out", "dout")
     inplace = (0,)
+    gradient_text = ("", "d_out * (out > 0)")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         out, dout = ins
@@ -81,6 +84,8 @@ class ReluGrad(Op):
 class Maximum(Binary):
     """The larger of a and b; at a tie the gradient goes to a."""
 
+    gradient_text = ("d_out * (a >= b)", "d_out * (a < b)")
+
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(ins[0], ins[1]))
 
@@ -96,6 +101,8 @@ class Maximum(Binary):
 @dataclass(frozen=True)
 class Minimum(Binary):
     """The smaller of a and b; at a tie the gradient goes to a."""
+
+    gradient_text = ("d_out * (a <= b)", "d_out * (a > b)")
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.minimum(ins[0], ins[1]))
@@ -118,6 +125,7 @@ def _chosen(first: Value, ins: Sequence[Value], dout: Value) -> tuple[Value, Val
 class Clip(Unary):
     """x held between `low` and `high`; the gradient passes where low <= x <= high."""
 
+    gradient_text = ("d_out * (x == out)",)
     low: float
     high: float
 
@@ -146,6 +154,7 @@ class Where(Op):
     """a where the condition holds, else b."""
 
     roles = ("condition", "a", "b")
+    gradient_text = ("", "where(condition, d_out, 0)", "where(condition, 0, d_out)")
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         condition, a, b = ins
@@ -179,6 +188,7 @@ class Comparison(Binary):
 
     result = "bool"
     inplace: ClassVar[tuple[int, ...]] = ()
+    gradient_text = ("", "")
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

@@ -30,6 +30,7 @@ class Reshape(Op):
     """The same elements in C order under another shape; no copy is made."""
 
     roles = ("x",)
+    gradient_text = ("reshape(d_out, x.shape)",)
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -58,6 +59,7 @@ class Transpose(Op):
     """The axes in another order."""
 
     roles = ("x",)
+    gradient_text = ("d_out.transpose(argsort(axes))",)
     axes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -81,6 +83,7 @@ class Cast(Op):
     """The same numbers in another dtype; gradients are cast back, and end at whole numbers."""
 
     roles = ("x",)
+    gradient_text = ("d_out.astype(x.dtype)",)
     dtype: str
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -110,6 +113,7 @@ class StopGradient(Op):
 
     name = "stop_gradient"
     roles = ("x",)
+    gradient_text = ("",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]

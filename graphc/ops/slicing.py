@@ -29,6 +29,7 @@ class Slice(Op):
     """A regular part of x: `cuts` says for each axis that is cut its start, stop and step."""
 
     roles = ("x",)
+    gradient_text = ("place(d_out, cuts)",)
     cuts: tuple[Cut, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -57,6 +58,7 @@ class SliceGrad(Op):
 
     name = "slice_grad"
     roles = ("dout",)
+    gradient_text = ("d_out[cuts]",)
     shape: Shape
     cuts: tuple[Cut, ...]
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from graphc.plan import Instr, Program
 from graphc.profile.cost import Cost, cost
 from graphc.profile.peak import Peak
+from graphc.profile.verdict import verdict
 from graphc.text.graph import name_text
 
-COLUMNS = ("time us", "share", "kFLOP", "of peak", "kB", "GB/s", "roof", "kernel", "node", "line")
-TEXT_COLUMNS = 3
+COLUMNS = (
+    "time us", "share", "kFLOP", "of peak", "kB", "GB/s", "roof", "bound", "kernel", "node", "line",
+)  # fmt: skip
+TEXT_COLUMNS = 4
 """The last ones, which stand to the left."""
 
 
@@ -56,7 +59,7 @@ def table(lines: Sequence[Line], peak: Peak) -> str:
 
     `of peak` is the share of the peak of multiply-adds, `roof` the share of what the roofline
     allows: of the peak, or of the memory's bandwidth where that is the nearer limit.  Data that
-    caches hold may come faster than that.
+    caches hold may come faster than that.  `bound` is the verdict, see `graphc.profile.verdict`.
     """
     total = sum(line.seconds for line in lines)
     whole = sum((line.cost for line in lines), Cost())
@@ -79,6 +82,7 @@ def _row(line: Line, total: float, peak: Peak) -> tuple[str, ...]:
         f"{work.bytes / 1e3:.1f}",
         f"{stream / 1e9:.1f}",
         f"{roof:.0%}",
+        verdict(seconds, work, peak) if line.kernel != "sum" else "",
         line.kernel,
         name_text(line.node) if line.node else "",
         line.where,

@@ -22,13 +22,22 @@ class Instructions:
 
     Native kernels are compiled one by one, with the threads of the plan.  A time includes the
     call: about 0.3 us from Python, and where threads share the work, what it takes to wake them.
+    `values` are the parameters and states to start from, else those of a new executor.
     """
 
-    def __init__(self, plan: Plan, name: str, feeds: Mapping[str, Any], n: int) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        name: str,
+        feeds: Mapping[str, Any],
+        n: int,
+        values: Mapping[str, Array] | None = None,
+    ) -> None:
         self.program = plan.programs[name]
-        self._workspace = Workspace(
-            plan.programs, plan.batch, State(plan.state_nodes), plan.recipe.threads
-        )
+        state = State(plan.state_nodes)
+        if values is not None:
+            state.assign(values)
+        self._workspace = Workspace(plan.programs, plan.batch, state, plan.recipe.threads)
         for feed, array in feeds.items():
             if feed in self.program.feeds:
                 self._view(feed, n)[...] = array

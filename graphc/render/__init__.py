@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphc.errors import GraphError, RendererMissing
+from graphc.errors import RendererMissing
 from graphc.graph import Graph
 from graphc.render.draw import ENDS, picture
+from graphc.render.files import PNG_DPI, format_of, put
 from graphc.render.layout import (
     INSTALL,
     Format,
@@ -20,14 +21,12 @@ from graphc.render.picture import Picture
 
 if TYPE_CHECKING:
     from graphc.plan import Plan
-
-FORMATS = ("svg", "png", "pdf", "dot", "html")
-PNG_DPI = 144
+    from graphc.profile.executor_profile import Profile
 
 
 def render_plan(plan: Plan, path: str | Path, *, dot: str | Path | None = None) -> Path:
     """Draw a plan's training program, or its inference where there is no loss, in its layers."""
-    return render_graph(plan.declared, path, backward=plan_graph(plan), dot=dot)
+    return _write(plan.declared, path, plan_graph(plan), dot, plan)
 
 
 def plan_graph(plan: Plan) -> Graph:
@@ -49,19 +48,7 @@ def render_graph(
     the graph's layers.  `dot` is the renderer to use.  Raises GraphError for another suffix,
     and RendererMissing, before any work, where nothing here can draw the format.
     """
-    target = Path(path)
-    format = target.suffix.lower().removeprefix(".")
-    if format not in FORMATS:
-        raise GraphError(
-            f"cannot draw {target.name!r}: the suffix says the format",
-            hint=f"one of {', '.join('.' + name for name in FORMATS)}",
-        )
-    data = _drawn(graph, format, backward, dot)
-    try:
-        target.write_bytes(data)
-    except OSError as error:
-        raise GraphError(f"cannot write {str(target)!r}: {error.strerror}") from None
-    return target
+    return _write(graph, path, backward, dot, None)
 
 
 def svg_text(graph: Graph, *, backward: Graph | None = None, dot: str | Path | None = None) -> str:
@@ -69,17 +56,26 @@ def svg_text(graph: Graph, *, backward: Graph | None = None, dot: str | Path | N
     return _laid_out(graph, "svg", backward, dot)[1].decode()
 
 
-def html_text(graph: Graph, *, backward: Graph | None = None, dot: str | Path | None = None) -> str:
-    """The page; without a renderer it holds the DOT text, the table, and what to install."""
-    from graphc.render.dot import dot_text
-    from graphc.render.page import page_text, page_without_renderer
+def html_text(
+    graph: Graph,
+    *,
+    backward: Graph | None = None,
+    dot: str | Path | None = None,
+    plan: Plan | None = None,
+    profile: Profile | None = None,
+) -> str:
+    """The page; without a renderer it holds the DOT text, the table, and what to install.
 
+    With a plan it shows the passes and the memory too, and with a profile of it the time.
+    """
+    from graphc.render.page.build import Subject, page_of
+
+    subject = Subject(graph, backward, plan, profile)
     if find_renderer(dot) is None:
-        shown = picture(graph, backward)
         note = f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
-        return page_without_renderer(graph, shown, dot_text(shown), note)
+        return page_of(subject, picture(graph, backward), None, note)
     shown, svg = _laid_out(graph, "svg", backward, dot)
-    return page_text(graph, shown, svg.decode())
+    return page_of(subject, shown, svg.decode())
 
 
 def notebook_svg(shown: Graph | Plan) -> str | None:
@@ -92,13 +88,28 @@ def notebook_svg(shown: Graph | Plan) -> str | None:
         return None
 
 
+def _write(
+    graph: Graph,
+    path: str | Path,
+    backward: Graph | None,
+    dot: str | Path | None,
+    plan: Plan | None,
+) -> Path:
+    target = Path(path)
+    format = format_of(target)
+    data = (
+        html_text(graph, backward=backward, dot=dot, plan=plan).encode()
+        if format == "html"
+        else _drawn(graph, format, backward, dot)
+    )
+    return put(target, data)
+
+
 def _drawn(graph: Graph, format: str, backward: Graph | None, dot: str | Path | None) -> bytes:
     if format == "dot":
         from graphc.render.dot import dot_text
 
         return dot_text(picture(graph, backward)).encode()
-    if format == "html":
-        return html_text(graph, backward=backward, dot=dot).encode()
     known: dict[str, Format] = {"svg": "svg", "png": "png", "pdf": "pdf"}
     return _laid_out(graph, known[format], backward, dot)[1]
 

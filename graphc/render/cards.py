@@ -14,6 +14,8 @@ from graphc.tensor_type import shape_text
 MOST = 12
 """More lines than this of one kind are summed up in one."""
 NAME_WIDTH = 24
+END = 14
+"""The size of the space that ends each line, larger than all text on cards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,13 @@ class Run:
 
 
 Line = tuple[Run, ...]
-Cells = tuple[Run, Run, Run]
+Cells = tuple[str, Run, Run, Run]
+"""The node that a row of a table is about, and its three columns."""
 _NOTHING = Run("")
+
+
+Owned = tuple[str, Line]
+"""A line and the node that it is about, or with "" none."""
 
 
 def width(line: Line) -> int:
@@ -49,33 +56,34 @@ def muted(text: str) -> Run:
     return Run(text, "muted")
 
 
-def card_lines(card: Card) -> list[Line]:
+def card_lines(card: Card) -> list[Owned]:
     """The lines of a card: its nodes, what they read, and what they are for."""
-    marks = [(Run(short(mark), "mark", bold=True),) for mark in card.marks[:MOST]]
+    marks = [("", (Run(short(mark), "mark", bold=True),)) for mark in card.marks[:MOST]]
     return [*_head(card), *_table(_sources(card), right=True), *marks]
 
 
 def lines_markup(lines: Sequence[Line]) -> str:
     """Lines as one cell's text, each starting at the left; a larger space spreads them."""
-    end = '<font point-size="14"> </font><br align="left"/>'
+    end = f'<font point-size="{END}"> </font><br align="left"/>'
     return "".join(f"{''.join(run.markup() for run in line)}{end}" for line in lines)
 
 
-def _head(card: Card) -> Iterator[Line]:
+def _head(card: Card) -> Iterator[Owned]:
     last = card.nodes[-1]
     if card.layer == REST:
-        yield (Run(f"... {len(card.nodes):,} nodes", bold=True),)
-        yield (muted("not drawn one by one"),)
+        yield "", (Run(f"... {len(card.nodes):,} nodes", bold=True),)
+        yield "", (muted("not drawn one by one"),)
     elif card.folded and len(card.nodes) > 1:
-        yield Run(card.side, bold=True), muted(f" {len(card.nodes)} nodes")
-        yield (Run(str(last.type)),)
+        yield last.name, (Run(card.side, bold=True), muted(f" {len(card.nodes)} nodes"))
+        yield last.name, (Run(str(last.type)),)
     elif card.side == "wrt":
-        yield (Run("gradients of parameters", bold=True),)
+        yield "", (Run("gradients of parameters", bold=True),)
         yield from _table(_gradients(card), right=True)
     elif len(card.nodes) == 1:
         part = _part(card, last)
-        yield Run(short(last.op.name, NAME_WIDTH), bold=True), muted(f" {part}".rstrip())
-        yield (Run(str(last.type)),)
+        name = Run(short(last.op.name, NAME_WIDTH), bold=True)
+        yield last.name, (name, muted(f" {part}".rstrip()))
+        yield last.name, (Run(str(last.type)),)
     else:
         yield from _table(_nodes(card), right=False)
 
@@ -83,10 +91,10 @@ def _head(card: Card) -> Iterator[Line]:
 def _nodes(card: Card) -> Iterator[Cells]:
     shown = card.nodes if len(card.nodes) <= MOST else card.nodes[1 - MOST :]
     if len(shown) < len(card.nodes):
-        yield muted(f"{len(card.nodes) - len(shown)} more"), _NOTHING, _NOTHING
+        yield "", muted(f"{len(card.nodes) - len(shown)} more"), _NOTHING, _NOTHING
     for node in shown:
         op = Run(short(node.op.name, NAME_WIDTH), bold=True)
-        yield op, muted(_part(card, node)), Run(str(node.type))
+        yield node.name, op, muted(_part(card, node)), Run(str(node.type))
 
 
 def _part(card: Card, node: Node) -> str:
@@ -111,18 +119,19 @@ def _gradients(card: Card) -> Iterator[Cells]:
     for node in card.nodes[:MOST]:
         name = short(_inside(card, node.name.removeprefix("d_")), NAME_WIDTH)
         op = muted(short(node.op.name, NAME_WIDTH))
-        yield Run(name), op, Run(shape_text(node.type.shape))
+        yield node.name, Run(name), op, Run(shape_text(node.type.shape))
     if len(card.nodes) > MOST:
-        yield muted(f"{len(card.nodes) - MOST} more"), _NOTHING, _NOTHING
+        yield "", muted(f"{len(card.nodes) - MOST} more"), _NOTHING, _NOTHING
 
 
 def _sources(card: Card) -> Iterator[Cells]:
     for row in card.rows[:MOST]:
-        yield _source_name(card, row), muted(row.what), Run(f"{row.count:,}" if row.count else "")
+        number = Run(f"{row.count:,}" if row.count else "")
+        yield row.name, _source_name(card, row), muted(row.what), number
     if len(card.rows) > MOST:
         rest = sum(row.count for row in card.rows[MOST:])
         more = muted(f"{len(card.rows) - MOST} more")
-        yield more, _NOTHING, Run(f"{rest:,}" if rest else "")
+        yield "", more, _NOTHING, Run(f"{rest:,}" if rest else "")
 
 
 def _source_name(card: Card, row: Row) -> Run:
@@ -137,12 +146,13 @@ def _inside(card: Card, name: str) -> str:
     return _local(name.removeprefix(f"{card.layer}."))
 
 
-def _table(rows: Iterable[Cells], *, right: bool) -> Iterator[Line]:
+def _table(rows: Iterable[Cells], *, right: bool) -> Iterator[Owned]:
     """Columns from the left; the last one ends in one line when it is `right`."""
     cells = list(rows)
-    widths = [max((len(row[i].text) for row in cells), default=0) for i in range(3)]
+    columns = [[run.text for run in runs] for _, *runs in cells]
+    widths = [max((len(row[i]) for row in columns), default=0) for i in range(3)]
     between = [width + 1 if width else 0 for width in widths]
-    for left, middle, end in cells:
+    for node, left, middle, end in cells:
         gap = between[1] - len(middle.text) + (widths[2] - len(end.text) if right else 0)
         line = (left, Run(" " * (between[0] - len(left.text))), middle, Run(" " * gap), end)
-        yield line if end.text else line[:3]
+        yield node, line if end.text else line[:3]

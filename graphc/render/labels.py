@@ -31,7 +31,7 @@ class Labels:
     def __init__(self, picture: Picture, within: Mapping[str, Sequence[Link]]) -> None:
         cards = [card for box in picture.layers for card in box.cards]
         self.within = within
-        self.lines = {card.id: card_lines(card) for card in cards}
+        self.lines = {card.id: [line for _, line in card_lines(card)] for card in cards}
         self.columns = {side: self._column(cards, side) for side in LEAST}
         sizes = [bytes_text(link.values) for links in within.values() for link in links]
         self.gap = max((len(size) for size in sizes), default=6)

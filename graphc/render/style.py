@@ -24,6 +24,14 @@ LIGHT = {
     "wrt": "#7a3a9e",
     "saved": "#3f7051",
     "mark": "#0b6b50",
+    "added": "#1a7f37",
+    "added-fill": "#e0f4e5",
+    "removed": "#b42318",
+    "removed-fill": "#fdeae8",
+    "changed": "#8f5600",
+    "changed-fill": "#fff1d2",
+    "renamed": "#4a52b8",
+    "renamed-fill": "#ecedfb",
 }
 """Every colour once, so that a drawn colour says which variable it is."""
 
@@ -45,6 +53,14 @@ DARK = {
     "wrt": "#cf9bec",
     "saved": "#86c29b",
     "mark": "#5fd0ab",
+    "added": "#57c979",
+    "added-fill": "#15371f",
+    "removed": "#ff8a80",
+    "removed-fill": "#451c1a",
+    "changed": "#f0b959",
+    "changed-fill": "#423010",
+    "renamed": "#a3abff",
+    "renamed-fill": "#262a52",
 }
 
 
@@ -65,6 +81,7 @@ def stylesheet() -> str:
         "svg.graphc { max-width: 100%; height: auto; }\n"
         f"@media (prefers-color-scheme: dark) {{ .graphc {{ {variables(DARK)} }} }}\n"
         # A halo, so that a label can be read where lines pass behind it.
-        ".graphc .saved text { paint-order: stroke; stroke: var(--frame); stroke-width: 4px; }\n"
+        ".graphc .saved text, .graphc .heading text "
+        "{ paint-order: stroke; stroke: var(--frame); stroke-width: 4px; }\n"
         f".graphc text {{ font-family: {FAMILY}; white-space: pre; }}\n{fills}\n"
     )

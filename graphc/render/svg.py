@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from xml.etree import ElementTree
 
 from graphc.render.labels import bytes_text
 from graphc.render.picture import Picture
+from graphc.render.pointing import SVG, point
 from graphc.render.style import LIGHT, stylesheet
 from graphc.render.words import sentence, shown
 
-SVG = "http://www.w3.org/2000/svg"
 _NAMES = {colour: name for name, colour in LIGHT.items()}
 SMALLEST = 0.65
 """The scale that a picture is not shrunk below to fit its window."""
@@ -25,13 +25,20 @@ def finish(raw: bytes, picture: Picture) -> str:
     Comments, which name the renderer's version, go; generated ids become readable titles;
     every colour stays, for viewers without CSS, and gets the class that a theme changes.
     """
-    ElementTree.register_namespace("", SVG)
     root = ElementTree.fromstring(raw)
-    titles = dict(_titles(picture))
+    point(root, picture)
+    return dressed(root, dict(_titles(picture)), picture.name, picture.caption)
+
+
+def dressed(
+    root: ElementTree.Element, titles: Mapping[str, str], name: str, caption: Sequence[str]
+) -> str:
+    """The text of a renderer's SVG in our style; `titles` by the ids that were made up."""
+    ElementTree.register_namespace("", SVG)
     for element in list(root.iter()):
         _theme(element)
         _name(element, titles)
-    _describe(root, picture)
+    _describe(root, name, caption)
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
@@ -59,9 +66,9 @@ def _name(element: ElementTree.Element, titles: Mapping[str, str]) -> None:
         element.remove(title)
 
 
-def _describe(root: ElementTree.Element, picture: Picture) -> None:
+def _describe(root: ElementTree.Element, name: str, caption: Sequence[str]) -> None:
     title = ElementTree.Element(f"{{{SVG}}}title")
-    title.text = shown(picture.name)
+    title.text = shown(name)
     style = ElementTree.Element(f"{{{SVG}}}style")
     style.text = stylesheet()
     root.insert(0, title)
@@ -69,7 +76,7 @@ def _describe(root: ElementTree.Element, picture: Picture) -> None:
     title.tail = style.tail = "\n"
     root.set("class", "graphc")
     root.set("role", "img")
-    root.set("aria-label", shown(f"{picture.name}: {', '.join(picture.caption)}"))
+    root.set("aria-label", shown(f"{name}: {', '.join(caption)}"))
     # Wide pictures scroll rather than shrink to text that nobody can read.
     natural = float(root.get("width", "0").removesuffix("pt")) * 4 / 3
     root.set("style", f"min-width: {SMALLEST * natural:.0f}px")

@@ -41,7 +41,8 @@ def graphc_executor(workload: str, keep: float | None, lr: float) -> gc.Executor
     scores = gc.affine(h, sizes[-1], name="scores")
     net.output("scores", scores)
     net.loss("loss", gc.softmax_loss(scores, y))
-    plan = gc.compile(net, batch=shape["batch"], optimizer=gc.SGD(lr=lr, momentum=peers.MU))
+    sgd = gc.SGD(lr=lr, momentum=peers.MU)
+    plan = gc.compile(net, batch=shape["batch"], optimizer=sgd, backend="numpy")
     ex = gc.Executor(plan, seed=3)
     layers = [*(f"affine_{i + 1}" for i in range(len(sizes) - 2)), "scores"]
     for i, (layer, values) in enumerate(zip(layers, peers.make_params(workload), strict=True)):

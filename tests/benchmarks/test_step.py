@@ -1,4 +1,7 @@
-"""The numpy plan's step against hand-written NumPy; run with `pytest -m bench tests/benchmarks`."""
+"""The numpy plan's step against hand-written NumPy.
+
+Run with `pytest -m bench -n 0 tests/benchmarks`.
+"""
 
 from __future__ import annotations
 

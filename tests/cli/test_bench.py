@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +42,8 @@ def bench(capsys: pytest.CaptureFixture[str], *options: str) -> Table:
     assert main(["bench", *options, "--rounds", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     start = next(i for i, line in enumerate(lines) if "time us" in line)
-    cells = [re.split(r"\s{2,}", line.strip()) for line in lines[start + 1 :]]
+    rows = lines[start + 1 : lines.index("", start)]
+    cells = [re.split(r"\s{2,}", line.strip()) for line in rows]
     return Table(lines[:start], cells[:-1], cells[-1])
 
 
@@ -92,13 +95,13 @@ def test_both_backends_are_timed_beside_the_bound(capsys: pytest.CaptureFixture[
 def test_a_net_without_loss_infers(capsys: pytest.CaptureFixture[str]) -> None:
     found = bench(capsys, "model.py:no_loss", "--batch", "3", "--backend", "numpy")
     assert found.head[0].startswith("'infer' of 'no_loss' at 3 rows: ")
-    assert [row[7] for row in found.rows] == ["affine"]
+    assert [row[8] for row in found.rows] == ["affine"]
 
 
 def test_the_optimizer_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--batch", "3", "--backend", "numpy", "--optimizer", "adam")
     found = bench(capsys, "model.py:net", *options)
-    assert any("adam_step" in row[7] for row in found.rows)
+    assert any("adam_step" in row[8] for row in found.rows)
 
 
 def test_without_native_numpy_alone_is_timed(
@@ -111,3 +114,14 @@ def test_without_native_numpy_alone_is_timed(
     assert "each instruction of 'step' on numpy, called by itself:" in found.head
     assert main(["bench", "model.py:net", "--backend", "native"]) == 1
     assert "there is no native backend here" in capsys.readouterr().err
+
+
+def test_pictures_and_traces_are_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    files = {name: tmp_path / f"times.{name}" for name in ("svg", "json")}
+    options = ("--backend", "numpy", "--picture", str(files["svg"]), "--trace", str(files["json"]))
+    found = bench(capsys, "model.py:net", "--batch", "3", *options)
+    assert "scores" in files["svg"].read_text(encoding="utf-8")
+    events = json.loads(files["json"].read_text(encoding="utf-8"))["traceEvents"]
+    assert sum(event["ph"] == "X" for event in events) == len(found.rows)

@@ -112,7 +112,18 @@ def test_hostile_names_stay_text_in_the_svg() -> None:
     text = svg_text(graph, backward=backward)
     root = ElementTree.fromstring(text)
     tags = {element.tag.removeprefix(SVG) for element in root.iter()}
-    assert tags <= {"svg", "g", "title", "style", "polygon", "path", "text", "ellipse", "polyline"}
+    assert tags <= {
+        "svg",
+        "g",
+        "title",
+        "style",
+        "rect",
+        "polygon",
+        "path",
+        "text",
+        "ellipse",
+        "polyline",
+    }
     assert not any(key.startswith("on") or "href" in key for e in root.iter() for key in e.attrib)
     said = " ".join(e.text or "" for e in root.iter(f"{SVG}text"))
     for name in ('a"b', "a:b", "back\\N\\G\\\\", "&amp;", "new\\nline", "\\u202eevil", "]]>"):
@@ -143,7 +154,8 @@ def test_hostile_names_stay_text_in_the_page(
     graph, backward = compiled(hostile())
     page = _Page()
     page.feed(html_text(graph, backward=backward))
-    assert not {"script", "img", "a", "b", "link", "iframe"} & set(page.tags)
+    assert not {"img", "a", "b", "link", "iframe"} & set(page.tags)
+    assert page.tags.count("script") == 2  # the data, and the page's own
     assert not any(key.startswith("on") or "href" in key or key == "src" for key in page.keys)
     words = "".join(page.words)
     for name in HOSTILE:
@@ -152,10 +164,8 @@ def test_hostile_names_stay_text_in_the_page(
 
 def test_the_page_holds_the_layers_as_a_table() -> None:
     page = html_text(digits().graph())
-    assert page.startswith("<!DOCTYPE html>") and "http" not in page.replace(
-        "http://www.w3.org", ""
-    )
-    row = re.search(r'<tr><th scope="row">affine_1</th>(.*?)</tr>', page)
+    assert page.startswith("<!DOCTYPE html>")
+    row = re.search(r'<tr[^>]*><th scope="row">affine_1</th>(.*?)</tr>', page)
     assert row is not None
     cells = re.findall(r"<td[^>]*>(.*?)</td>", row[1])
     assert cells[:4] == [

@@ -84,9 +84,9 @@ class Function:
         x, y = _literal(a), _literal(b)
         if x is not None and y is not None:
             return str({"add": x + y, "sub": x - y, "mul": x * y}[op])
-        if y == 0 and op in ("add", "sub") or y == 1 and op == "mul":
+        if (y == 0 and op in ("add", "sub")) or (y == 1 and op == "mul"):
             return str(a)
-        if x == 0 and op == "add" or x == 1 and op == "mul":
+        if (x == 0 and op == "add") or (x == 1 and op == "mul"):
             return str(b)
         return self.value(f"{op} nsw i64 {a}, {b}")
 

@@ -1,0 +1,149 @@
+"""`graphc diff`: what differs between two models, or what one pass changes in a model."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphc.cli.arguments import add_backend, add_optimizer, optimizer, positive
+from graphc.cli.model import load_model
+from graphc.compiler import compile
+from graphc.difference import Difference, difference
+from graphc.errors import GraphError
+from graphc.graph import Graph
+from graphc.own_passes import own_passes
+from graphc.plan import Plan, Program
+from graphc.profile.totals import Totals, changed_totals, totals
+from graphc.render.files import format_of
+from graphc.render.render_difference import render_difference
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A difference with its heading, and the lines of what it saves."""
+
+    name: str
+    made: Difference
+    saved: tuple[str, ...]
+    declared: Graph
+
+    def __str__(self) -> str:
+        lines = [f"{self.name}: {str(self.made).rstrip()}", *(f"  {line}" for line in self.saved)]
+        return "\n".join(lines)
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add_parser("diff", help="compare two models", description=__doc__)
+    add = parser.add_argument
+    add("models", metavar="MODEL", nargs="+", help="two models; with --pass one")
+    add("--pass", dest="step", metavar="NAME", help="compare before and after this pass")
+    add("-o", "--out", metavar="FILE", help="draw it; .svg, .png, .pdf, .dot or .html")
+    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    add_backend(parser)
+    add_optimizer(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the difference; draw it where that is asked for."""
+    if len(args.models) != (2 if args.step is None else 1):
+        raise GraphError(
+            f"diff was given {len(args.models)} model{'s' * (len(args.models) != 1)}",
+            hint="graphc diff MODEL MODEL compares two models, graphc diff MODEL --pass NAME one "
+            "before and after a pass",
+        )
+    if args.out is not None:
+        format_of(Path(args.out))
+    shown = list(_of_pass(args) if args.step is not None else _of_models(args))
+    print(*shown, sep="\n\n")
+    if args.out is not None:
+        drawn = next((one for one in shown if one.made), shown[0])
+        path = render_difference(
+            drawn.made, args.out, name=drawn.name, words=drawn.saved, declared=drawn.declared
+        )
+        print(f"wrote {path}")
+    return 0
+
+
+def _of_models(args: argparse.Namespace) -> Iterator[Shown]:
+    """The difference of the declared graphs, and of the programs that they become."""
+    old, new = (_compiled(args, model) for model in args.models)
+    both = next(n for n in ("step", "grad", "infer") if n in old.programs and n in new.programs)
+    saved = changed_totals(*(_totals(plan, plan.programs[both]) for plan in (old, new)))
+    made = difference(old.declared, new.declared)
+    name = " -> ".join(dict.fromkeys((old.declared.name, new.declared.name)))
+    yield Shown(name, made, tuple(saved), new.declared)
+
+
+def _totals(plan: Plan, program: Program) -> Totals:
+    return totals(plan.declared, plan.batch, program)
+
+
+def _compiled(args: argparse.Namespace, model: str, without: str = "") -> Plan:
+    passes = own_passes()
+    graph = load_model(model).graph
+    return compile(
+        graph,
+        batch=args.batch,
+        optimizer=optimizer(args.optimizer, None) if args.optimizer else None,
+        backend=args.backend,
+        threads=args.threads,
+        passes=passes.DEFAULT.without(without) if without else None,
+    )
+
+
+def _of_pass(args: argparse.Namespace) -> Iterator[Shown]:
+    """The difference that each run of the pass made in the program that trains, or infers."""
+    _check_pass(args.step)
+    plan = _compiled(args, args.models[0])
+    program = next(name for name in ("step", "grad", "infer") if plan.graphs.get(name))
+    runs = list(_runs(plan, program, args.step))
+    if not runs:
+        raise GraphError(
+            f"pass {args.step!r} does not run in program {program!r} of {plan.declared.name!r}",
+            hint="update needs --optimizer",
+        )
+    for number, made in enumerate(runs, 1):
+        name = args.step if len(runs) == 1 else f"{args.step}, run {number} of {len(runs)}"
+        before, after = (totals(graph, plan.batch) for graph in (made.before, made.after))
+        saved = list(changed_totals(before, after)) if made else []
+        if len(runs) == 1 and made:
+            saved.extend(_saved_of_program(args, plan, program))
+        yield Shown(name, made, tuple(saved), plan.declared)
+
+
+def _check_pass(name: str) -> None:
+    known = dict.fromkeys(own_passes().DEFAULT.names)
+    if name not in known:
+        raise GraphError(f"there is no pass {name!r}", hint=f"the passes are {', '.join(known)}")
+
+
+def _runs(plan: Plan, program: str, name: str) -> Iterator[Difference]:
+    before = plan.declared
+    for record in plan.graphs[program]:
+        if record.name == name:
+            yield difference(before, record.graph)
+        before = record.graph
+
+
+def _saved_of_program(args: argparse.Namespace, plan: Plan, program: str) -> Sequence[str]:
+    """Instructions and arena with the pass, against those of a plan compiled without it."""
+    if args.step in own_passes().REQUIRED:
+        return ()
+    other = _compiled(args, args.models[0], without=args.step)
+    old, new = (_program_only(made, made.programs[program]) for made in (other, plan))
+    saved = tuple(changed_totals(old, new))
+    return saved or ("as many instructions, and as large an arena, as without it",)
+
+
+def _program_only(plan: Plan, program: Program) -> Totals:
+    """Instructions and the arena alone."""
+    found = _totals(plan, program)
+    return Totals(0, 0, type(found.values)(), plan.batch, None, found.instructions, found.arena)

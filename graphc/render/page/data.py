@@ -1,0 +1,71 @@
+"""The facts of nodes as JSON for the page's script; any name in it is only text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+
+from graphc.render.page.facts import Facts
+from graphc.render.picture import REST, Picture
+from graphc.render.words import shown
+
+MOST = 5000
+"""Of more nodes than this only those drawn, and the first others, can be searched for."""
+_INERT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x7F: "\\u007f"}
+
+
+def facts_json(facts: Facts, picture: Picture) -> str:
+    """All nodes, those drawn first; each says by number whom it reads, and who reads it.
+
+    A node is [name, op, type, line, rows, derivation, operands, readers, card]: the last is the
+    number of the node whose lines on the card stand for it, or -1 where its own are drawn.
+    """
+    cards = dict(_cards(picture))
+    names = list(dict.fromkeys([*_drawn(picture), *facts.homes]))
+    hidden = max(0, len(names) - max(MOST, len(cards)))
+    names = [name for name in names if name in facts.homes][: len(names) - hidden]
+    numbers = {name: number for number, name in enumerate(names)}
+    nodes = [_node(facts, name, numbers, cards) for name in names]
+    # A node a line, so that a review sees which have changed.
+    lines = ",\n".join(
+        json.dumps(node, ensure_ascii=False, separators=(",", ":")) for node in nodes
+    )
+    return f'{{"hidden":{hidden},"nodes":[\n{lines}\n]}}'.translate(_INERT)
+
+
+def _drawn(picture: Picture) -> Iterator[str]:
+    for card in (card for box in picture.layers if box.name != REST for card in box.cards):
+        yield from (node.name for node in card.nodes)
+        yield from (row.name for row in card.rows)
+
+
+def _cards(picture: Picture) -> Iterator[tuple[str, str]]:
+    """Of each node that is drawn on a card: the node whose lines stand for it."""
+    for card in (card for box in picture.layers if box.name != REST for card in box.cards):
+        last = card.nodes[-1].name
+        for node in card.nodes:
+            yield node.name, last if card.folded else node.name
+
+
+def _node(
+    facts: Facts, name: str, numbers: Mapping[str, int], cards: Mapping[str, str]
+) -> list[object]:
+    told = facts.of(name)
+    graph = facts.homes[name]
+    card = cards.get(name, name)
+    return [
+        told.name,
+        told.op,
+        told.type,
+        told.line,
+        told.rows,
+        facts.derived.get(name, ()),
+        _numbers(graph[name].inputs, numbers),
+        _numbers(graph.users[name], numbers),
+        -1 if card == name else numbers[card],
+    ]
+
+
+def _numbers(names: Iterable[str], numbers: Mapping[str, int]) -> list[int | str]:
+    """Each node once, by its number; by name where the page knows no more of it."""
+    return [numbers.get(name, shown(name)) for name in dict.fromkeys(names)]
