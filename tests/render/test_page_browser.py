@@ -213,6 +213,9 @@ def test_a_narrow_window_is_enough(browser: Any, folder: Path, net: str) -> None
         assert panel["y"] + panel["height"] <= 800
         box = page.locator("#view-graph .port").bounding_box()
         assert box["height"] > 150 and box["y"] + box["height"] <= panel["y"] + 1
+        page.locator("#view-graph .op").last.click()
+        chosen = page.locator("#view-graph .op.chosen").first.bounding_box()
+        assert box["y"] <= chosen["y"] and chosen["y"] + chosen["height"] <= panel["y"]
         for tab in page.locator("[role=tab]").all():
             tab.click()
             assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]

@@ -25,12 +25,14 @@ def facts_json(facts: Facts, picture: Picture) -> str:
     hidden = max(0, len(names) - max(MOST, len(cards)))
     names = [name for name in names if name in facts.homes][: len(names) - hidden]
     numbers = {name: number for number, name in enumerate(names)}
-    nodes = [_node(facts, name, numbers, cards) for name in names]
-    # A node a line, so that a review sees which have changed.
-    lines = ",\n".join(
-        json.dumps(node, ensure_ascii=False, separators=(",", ":")) for node in nodes
-    )
-    return f'{{"hidden":{hidden},"nodes":[\n{lines}\n]}}'.translate(_INERT)
+    lines = ",\n".join(_json(_node(facts, name, numbers, cards)) for name in names)
+    # A line for each node, so that a renamed one changes few lines of the file.
+    return f'{{"hidden":{hidden},"nodes":[\n{lines}\n]}}'
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.translate(_INERT)
 
 
 def _drawn(picture: Picture) -> Iterator[str]:

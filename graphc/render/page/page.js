@@ -22,6 +22,7 @@
   const current = () => sections.find((section) => !section.hidden);
   const portOf = (section) => section.querySelector(".port");
   const figuresOf = (section) => [...section.querySelectorAll("figure")];
+  const stepOf = (section) => figuresOf(section).findIndex((figure) => !figure.hidden);
   const figureOf = (section) => figuresOf(section).find((figure) => !figure.hidden) || section;
 
   // Where each node is drawn: in any view, in any step.
@@ -45,7 +46,7 @@
     const card = nodes[number][CARD];
     return card < 0 ? own : [...own, ...(drawn.get(nodes[card][NAME]) || [])];
   }
-  const visible = (element) => !element.closest("section").hidden && !element.closest("figure[hidden]");
+  const visible = (element) => !element.closest("section[hidden], figure[hidden]");
 
   // Tabs and steps.
   function showTab(index, focus) {
@@ -70,13 +71,13 @@
       range.value = index;
       range.setAttribute("aria-valuetext", title);
       section.querySelector(".count").textContent = `${index + 1} of ${figures.length}`;
-      section.querySelector("output.step").textContent = title;
+      section.querySelector(".step").textContent = title;
     }
     fit(section);
     mark();
     reveal(section);
   }
-  // The title of a step with what its picture says of it; and what is new in it, in sight.
+  // The title of a step with what its picture says of it; then what is new in it, in sight.
   function describe(figure) {
     const svg = figure.querySelector("svg"), title = figure.dataset.title;
     const label = svg ? svg.getAttribute("aria-label") || "" : "";
@@ -84,12 +85,12 @@
   }
   function reveal(section) {
     const first = figureOf(section).querySelector(".op.chosen") ||
-      figureOf(section).querySelector(".op.removed, .op.added, .op.changed, .op.renamed");
+      figureOf(section).querySelector(".op.removed, .op.added, .op.changed, .op.renamed") ||
+      figureOf(section).querySelector("svg .op");
     if (!first || section.hidden) return;
     portOf(section).scrollTo(0, 0);
     first.scrollIntoView({ block: "nearest", inline: "center" });
   }
-  const stepOf = (section) => figuresOf(section).findIndex((figure) => !figure.hidden);
   tabs.forEach((tab, index) => tab.addEventListener("click", () => showTab(index, false)));
   document.querySelector("[role=tablist]").addEventListener("keydown", (event) => {
     const at = tabs.indexOf(document.activeElement);
@@ -175,13 +176,13 @@
         if (dragged) port.scrollTo(start.left - dx, start.top - dy);
       }
     });
-    const end = (event) => {
-      touches.delete(event.pointerId);
-      if (touches.size < 2) start = null;
-      port.classList.remove("dragging");
-    };
-    window.addEventListener("pointerup", end);
-    window.addEventListener("pointercancel", end);
+    for (const end of ["pointerup", "pointercancel"]) {
+      window.addEventListener(end, (event) => {
+        touches.delete(event.pointerId);
+        if (touches.size < 2) start = null;
+        port.classList.remove("dragging");
+      });
+    }
     port.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
@@ -212,7 +213,8 @@
     fit();
     mark();
     const shown = elementsOf(number).find(visible);
-    if (move && shown) shown.scrollIntoView({ block: "center", inline: "center" });
+    const place = move ? "center" : "nearest"; // the panel may have come up over it
+    if (shown) shown.scrollIntoView({ block: place, inline: place });
   }
   function close() {
     panel.hidden = true;
@@ -240,8 +242,9 @@
       button.addEventListener("click", action);
     }
   }
-  const links = (others) => others.map((other) => typeof other === "string" ? [other, null]
-    : [nodes[other][NAME], () => { choose(other, true); panel.focus(); }]);
+  const follow = (number) => { choose(number, true); panel.focus(); };
+  const links = (others) => others.map((other) =>
+    typeof other === "string" ? [other, null] : [nodes[other][NAME], () => follow(other)]);
   function places(number) {
     const seen = new Map();
     for (const element of elementsOf(number)) {
@@ -262,8 +265,7 @@
   }
   function fill(node) {
     facts.replaceChildren();
-    const heading = make("h2", node[NAME], facts);
-    heading.dir = "auto";
+    make("h2", node[NAME], facts).dir = "auto";
     make("p", `${node[OP]}  ${node[TYPE]}`, facts);
     if (node[LINE]) {
       make("h3", "Your line", facts);
@@ -275,8 +277,7 @@
     list("Read by", links(node[READERS]));
     if (node[CARD] >= 0) list("Drawn on the card of", links([node[CARD]]));
     const drawnIn = places(byName.get(node[NAME]));
-    list("Drawn in", drawnIn);
-    if (!drawnIn.length) make("p", "Not drawn by itself in any view.", facts);
+    list("Drawn in", drawnIn.length ? drawnIn : [["no view", null]]);
     panel.scrollTop = 0;
   }
   function chooseElement(element) {
@@ -325,7 +326,7 @@
   document.addEventListener("keydown", (event) => {
     const target = event.target;
     if (event.ctrlKey || event.metaKey || event.altKey || target.matches("input")) return;
-    const port = portOf(current()), section = current();
+    const section = current(), port = portOf(section);
     const move = { ArrowUp: [0, -80], ArrowDown: [0, 80], ArrowLeft: [-80, 0], ArrowRight: [80, 0] };
     const inPicture = target === document.body || port.contains(target);
     const actions = {
@@ -335,10 +336,8 @@
       "]": () => showStep(section, stepOf(section) + 1),
       Escape: close,
     };
-    if (event.key === "Enter" || event.key === " ") {
-      if (!target.matches("[data-node]")) return;
-      chooseElement(target);
-    } else if (move[event.key] && inPicture) port.scrollBy(...move[event.key]);
+    if (["Enter", " "].includes(event.key) && target.matches("[data-node]")) chooseElement(target);
+    else if (move[event.key] && inPicture) port.scrollBy(...move[event.key]);
     else if (actions[event.key]) actions[event.key]();
     else return;
     event.preventDefault();
