@@ -66,8 +66,10 @@ class Difference:
         return tuple(pair for pair in self.pairs if pair.kind != "equal")
 
     def count(self, kind: Kind) -> int:
-        """How many nodes differ in this way."""
-        return sum(pair.kind == kind for pair in self.pairs)
+        """How many nodes differ in this way, or are equal."""
+        if kind == "equal":
+            return len(self.pairs) - len(self.changes)
+        return sum(pair.kind == kind for pair in self.changes)
 
     def __bool__(self) -> bool:
         return bool(self.changes or self.roots)
@@ -200,11 +202,10 @@ def _pairs(before: Graph, after: Graph, known: Mapping[str, str]) -> Iterator[Pa
 
 
 def _kind_of(old: Node, new: Node, known: Mapping[str, str]) -> Kind:
-    if old is not new:
-        reads = tuple(known.get(name) for name in new.inputs)
-        if reads != old.inputs or _whole(old) != _whole(new):
-            return "changed"
-    elif any(known.get(name) != name for name in new.inputs):
+    if old is new:  # and so are its operands, which both graphs have by the same names
+        return "equal"
+    reads = tuple([known.get(name) for name in new.inputs])
+    if reads != old.inputs or _whole(old) != _whole(new):
         return "changed"
     return "equal" if old.name == new.name else "renamed"
 

@@ -120,10 +120,11 @@ class Net:
     def __repr__(self) -> str:
         return f"<Net {self.name!r}: {len(self.builder.nodes)} nodes>"
 
-    def _repr_svg_(self) -> str | None:
-        from graphc.render import notebook_svg
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The picture for a notebook, or the text alone where nothing here can draw it."""
+        from graphc.render import notebook_bundle
 
-        return notebook_svg(self.graph())
+        return notebook_bundle(self.graph(), str(self))
 
     def _source(self, op: Op, name: str) -> Value:
         try:

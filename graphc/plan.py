@@ -228,11 +228,14 @@ class Plan:
         """The program that differentiates outputs by cotangents that are fed."""
         return self.recipe.cotangent_program(outputs)
 
-    def render(self, path: str | Path) -> Path:
-        """Draw forward and backward side by side; the suffix says how: svg, png, pdf, dot, html."""
+    def render(self, path: str | Path, *, fold: bool = True) -> Path:
+        """Draw forward and backward side by side; the suffix says how: svg, png, pdf, dot, html.
+
+        With `fold` a block of layers that is repeated is drawn once.  A page has both pictures.
+        """
         from graphc.render import render_plan
 
-        return render_plan(self, path)
+        return render_plan(self, path, fold=fold)
 
     def report(self) -> str:
         """What was compiled: programs, what is not native code and why, what is not trained."""
@@ -254,7 +257,8 @@ class Plan:
     def __repr__(self) -> str:
         return f"<Plan of {self.declared.name!r}, batch {self.batch}: {', '.join(self.programs)}>"
 
-    def _repr_svg_(self) -> str | None:
-        from graphc.render import notebook_svg
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The picture for a notebook, or the text alone where nothing here can draw it."""
+        from graphc.render import notebook_bundle
 
-        return notebook_svg(self)
+        return notebook_bundle(self, str(self))

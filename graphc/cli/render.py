@@ -23,12 +23,18 @@ def add_to(commands: Commands) -> None:
         metavar="FILE",
         help="where to; .svg, .png, .pdf, .dot or .html (default: the net's name and .svg)",
     )
+    parser.add_argument(
+        "--unfold",
+        action="store_true",
+        help="draw a block of layers that is repeated every time; .html has both pictures",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Draw the model; the picture does not depend on the batch."""
     graph = load_model(args.model).graph
-    path = compile(graph, batch=1).render(args.out or f"{graph.name}.svg")
+    plan = compile(graph, batch=1)
+    path = plan.render(args.out or f"{graph.name}.svg", fold=not args.unfold)
     print(f"wrote {path}")
     return 0

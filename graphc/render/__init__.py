@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.errors import RendererMissing
 from graphc.graph import Graph
-from graphc.render.draw import ENDS, picture
+from graphc.render.draw import ENDS, LAYER_LIMIT, picture
 from graphc.render.files import PNG_DPI, format_of, put
+from graphc.render.graph_view import Drawing
 from graphc.render.layout import (
     INSTALL,
     Format,
@@ -24,9 +26,11 @@ if TYPE_CHECKING:
     from graphc.profile.executor_profile import Profile
 
 
-def render_plan(plan: Plan, path: str | Path, *, dot: str | Path | None = None) -> Path:
+def render_plan(
+    plan: Plan, path: str | Path, *, fold: bool = True, dot: str | Path | None = None
+) -> Path:
     """Draw a plan's training program, or its inference where there is no loss, in its layers."""
-    return _write(plan.declared, path, plan_graph(plan), dot, plan)
+    return _write(Shown(plan.declared, plan_graph(plan), fold, dot), path, plan)
 
 
 def plan_graph(plan: Plan) -> Graph:
@@ -40,20 +44,28 @@ def render_graph(
     path: str | Path,
     *,
     backward: Graph | None = None,
+    fold: bool = True,
     dot: str | Path | None = None,
 ) -> Path:
     """Draw a graph as its suffix says, svg, png, pdf, dot or html; returns the path.
 
     `backward` is what the graph was compiled to, gradients included: its nodes are drawn in
-    the graph's layers.  `dot` is the renderer to use.  Raises GraphError for another suffix,
-    and RendererMissing, before any work, where nothing here can draw the format.
+    the graph's layers.  With `fold` a block of layers that is repeated is drawn once.  `dot` is
+    the renderer to use.  Raises GraphError for another suffix, and RendererMissing, before any
+    work, where nothing here can draw the format.
     """
-    return _write(graph, path, backward, dot, None)
+    return _write(Shown(graph, backward, fold, dot), path, None)
 
 
-def svg_text(graph: Graph, *, backward: Graph | None = None, dot: str | Path | None = None) -> str:
+def svg_text(
+    graph: Graph,
+    *,
+    backward: Graph | None = None,
+    fold: bool = True,
+    dot: str | Path | None = None,
+) -> str:
     """The picture as SVG text, themed for light and dark.  RendererMissing without a renderer."""
-    return _laid_out(graph, "svg", backward, dot)[1].decode()
+    return _laid_out(Shown(graph, backward, fold, dot), "svg")[1].decode()
 
 
 def html_text(
@@ -73,63 +85,79 @@ def html_text(
     subject = Subject(graph, backward, plan, profile)
     if find_renderer(dot) is None:
         note = f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
-        return page_of(subject, picture(graph, backward), None, note)
-    shown, svg = _laid_out(graph, "svg", backward, dot)
-    return page_of(subject, shown, svg.decode())
+        return page_of(subject, [Drawing(picture(graph, backward, fold=False), "")], note)
+    drawings = [_drawing(Shown(graph, backward, True, dot))]
+    if drawings[0].picture.folds:
+        drawings.append(_drawing(Shown(graph, backward, False, dot)))
+    return page_of(subject, drawings)
 
 
-def notebook_svg(shown: Graph | Plan) -> str | None:
-    """The SVG of a graph or plan for a notebook; None, so that its text is shown, without one."""
+def notebook_bundle(drawn: Graph | Plan, text: str) -> dict[str, str]:
+    """What a notebook shows of a graph or plan: its SVG, or only the text without a renderer."""
+    bundle = {"text/plain": text}
     try:
-        if isinstance(shown, Graph):
-            return svg_text(shown)
-        return svg_text(shown.declared, backward=plan_graph(shown))
+        if isinstance(drawn, Graph):
+            bundle["image/svg+xml"] = svg_text(drawn)
+        else:
+            bundle["image/svg+xml"] = svg_text(drawn.declared, backward=plan_graph(drawn))
     except (RendererMissing, LayoutTooSlow):
-        return None
+        pass
+    return bundle
 
 
-def _write(
-    graph: Graph,
-    path: str | Path,
-    backward: Graph | None,
-    dot: str | Path | None,
-    plan: Plan | None,
-) -> Path:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What is drawn, and how: see `render_graph`."""
+
+    graph: Graph
+    backward: Graph | None
+    fold: bool
+    dot: str | Path | None
+
+    def picture(self, most_layers: int = LAYER_LIMIT) -> Picture:
+        """What goes to the renderer."""
+        return picture(self.graph, self.backward, fold=self.fold, most_layers=most_layers)
+
+
+def _write(shown: Shown, path: str | Path, plan: Plan | None) -> Path:
     target = Path(path)
     format = format_of(target)
     data = (
-        html_text(graph, backward=backward, dot=dot, plan=plan).encode()
+        html_text(shown.graph, backward=shown.backward, dot=shown.dot, plan=plan).encode()
         if format == "html"
-        else _drawn(graph, format, backward, dot)
+        else _drawn(shown, format)
     )
     return put(target, data)
 
 
-def _drawn(graph: Graph, format: str, backward: Graph | None, dot: str | Path | None) -> bytes:
+def _drawn(shown: Shown, format: str) -> bytes:
     if format == "dot":
         from graphc.render.dot import dot_text
 
-        return dot_text(picture(graph, backward)).encode()
+        return dot_text(shown.picture()).encode()
     known: dict[str, Format] = {"svg": "svg", "png": "png", "pdf": "pdf"}
-    return _laid_out(graph, known[format], backward, dot)[1]
+    return _laid_out(shown, known[format])[1]
 
 
-def _laid_out(
-    graph: Graph, format: Format, backward: Graph | None, dot: str | Path | None
-) -> tuple[Picture, bytes]:
+def _drawing(shown: Shown) -> Drawing:
+    made, svg = _laid_out(shown, "svg")
+    return Drawing(made, svg.decode())
+
+
+def _laid_out(shown: Shown, format: Format) -> tuple[Picture, bytes]:
     """The picture and its file.  A graph too tangled to lay out in time shows its two ends."""
     from graphc.render.dot import dot_text
     from graphc.render.svg import finish
 
-    renderer = need_renderer(format, dot)
+    renderer = need_renderer(format, shown.dot)
     dpi = PNG_DPI if format == "png" else None
-    shown = picture(graph, backward)
+    made = shown.picture()
     try:
         # Ten seconds is ample for the usual few dozen layers.
-        data = run(renderer, dot_text(shown, dpi=dpi), format, 10 + len(shown.layers) / 50)
+        data = run(renderer, dot_text(made, dpi=dpi), format, 10 + len(made.layers) / 50)
     except LayoutTooSlow:
-        if len(shown.layers) <= 2 * ENDS:
+        if len(made.layers) <= 2 * ENDS:
             raise
-        shown = picture(graph, backward, most_layers=2 * ENDS)
-        data = run(renderer, dot_text(shown, dpi=dpi), format)
-    return shown, finish(data, shown).encode() if format == "svg" else data
+        made = shown.picture(most_layers=2 * ENDS)
+        data = run(renderer, dot_text(made, dpi=dpi), format)
+    return made, finish(data, made).encode() if format == "svg" else data

@@ -124,7 +124,9 @@ class _Drawing:
             x = LEFT + (at + 0.5) * self.across
             for y in (TOP + HEIGHT, base):
                 yield line(x, y, x, y + 4, "muted")
-            yield words(x, base + 16, f"{at:,}", "muted", "middle")
+            label = f"{at:,}"
+            middle = min(x, WIDTH - 2 - 0.5 * ADVANCE * len(label))
+            yield words(middle, base + 16, label, "muted", "middle")
         yield words(LEFT, base + 32, f"{_UNITS[arena.unit]}, in order", "muted")
 
     def _steps(self) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphc.graph import Node
-from graphc.render.picture import REST, Card, Row
+from graphc.render.picture import Card, Row
 from graphc.render.style import LIGHT
 from graphc.render.words import escape, short
 from graphc.tensor_type import shape_text
@@ -59,6 +59,8 @@ def muted(text: str) -> Run:
 def card_lines(card: Card) -> list[Owned]:
     """The lines of a card: its nodes, what they read, and what they are for."""
     marks = [("", (Run(short(mark), "mark", bold=True),)) for mark in card.marks[:MOST]]
+    if card.fold is not None:
+        return [*_fold(card), *marks]
     return [*_head(card), *_table(_sources(card), right=True), *marks]
 
 
@@ -70,10 +72,7 @@ def lines_markup(lines: Sequence[Line]) -> str:
 
 def _head(card: Card) -> Iterator[Owned]:
     last = card.nodes[-1]
-    if card.layer == REST:
-        yield "", (Run(f"... {len(card.nodes):,} nodes", bold=True),)
-        yield "", (muted("not drawn one by one"),)
-    elif card.folded and len(card.nodes) > 1:
+    if card.summed and len(card.nodes) > 1:
         yield last.name, (Run(card.side, bold=True), muted(f" {len(card.nodes)} nodes"))
         yield last.name, (Run(str(last.type)),)
     elif card.side == "wrt":
@@ -86,6 +85,17 @@ def _head(card: Card) -> Iterator[Owned]:
         yield last.name, (Run(str(last.type)),)
     else:
         yield from _table(_nodes(card), right=False)
+
+
+def _fold(card: Card) -> Iterator[Owned]:
+    """What is folded; a page takes a click on its first node for one that opens it."""
+    first = card.nodes[0].name
+    assert card.fold is not None
+    yield first, (Run(card.fold.text, bold=True),)
+    yield first, (muted(f"{len(card.nodes):,} nodes"),)
+    parameters = sum(row.count for row in card.rows)
+    if parameters:
+        yield first, (muted(f"{parameters:,} parameters"),)
 
 
 def _nodes(card: Card) -> Iterator[Cells]:

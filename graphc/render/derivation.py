@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from graphc.graph import Graph, Node
@@ -40,18 +40,19 @@ WORDS = {
 """What formulas take for granted, in words."""
 
 
-def derivation(source: Plan | Graph) -> dict[str, Rows]:
+def derivation(source: Plan | Graph, names: Iterable[str] | None = None) -> dict[str, Rows]:
     """For each backward node its derivation, as (label, text) rows; plain Unicode text.
 
     Of a plan's graphs the one right after the pass `backward` tells; a graph by itself is told
-    from its own names, and what passes have fused in it may be missing.
+    from its own names, and what passes have fused in it may be missing.  `names` are the nodes
+    that are asked for, where not all are.
     """
     if isinstance(source, Graph):
-        return _Derivation(source, source.forward()).rows()
+        return _Derivation(source, source.forward()).rows(names)
     for records in source.graphs.values():
         for before, record in pairwise(records):
             if record.name == "backward":
-                found = _Derivation(record.graph, set(before.graph.nodes)).rows()
+                found = _Derivation(record.graph, set(before.graph.nodes)).rows(names)
                 return {
                     name: (*rows, *_later(name, record.graph, records[-1].graph))
                     for name, rows in found.items()
@@ -76,14 +77,16 @@ class _Derivation:
     def __init__(self, graph: Graph, forward: set[str]) -> None:
         self.graph, self.forward = graph, forward
 
-    def rows(self) -> dict[str, Rows]:
-        """The rows of every backward node whose rule is known."""
+    def rows(self, names: Iterable[str] | None) -> dict[str, Rows]:
+        """The rows of every backward node whose rule is known, of those asked for."""
+        wanted = self.graph.nodes.keys() if names is None else set(names)
         found: dict[str, Rows] = {}
         for node in self.graph:
-            if node.name not in self.forward and node.name.startswith(PREFIX):
+            name = node.name
+            if name in wanted and name.startswith(PREFIX) and name not in self.forward:
                 rows = [(label, shown(text)) for label, text in self._rows(node)]
                 if rows:
-                    found[node.name] = tuple(dict.fromkeys(rows))
+                    found[name] = tuple(dict.fromkeys(rows))
         return found
 
     def _rows(self, node: Node) -> Iterator[tuple[str, str]]:

@@ -157,9 +157,12 @@ def _edges(shown: Difference, touching: Container[str] | None) -> Iterator[Edge]
     """Every read in either graph; `touching` some nodes, where they are given."""
     new_of = {p.before.name: p.node.name for p in shown.pairs if p.before is not None}
     for pair in shown.pairs:
-        before = [new_of[name] for name in pair.before.inputs] if pair.before else []
-        after = list(pair.after.inputs) if pair.after else []
         name = pair.node.name
+        after = list(pair.after.inputs) if pair.after else []
+        if pair.kind == "equal":
+            before = after
+        else:
+            before = [new_of[name] for name in pair.before.inputs] if pair.before else []
         for source in dict.fromkeys([*before, *after]):
             if touching is None or name in touching or source in touching:
                 yield Edge(source, name, _look(source in before, source in after))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import prod
-from typing import Literal
 
 from graphc.graph import Graph, Node
 from graphc.op import Source
 from graphc.ops.source import Constant, Input, Parameter
+from graphc.render.blocks import repeated, signatures
 from graphc.render.homes import Homes
-from graphc.render.picture import REST, Card, Kind, LayerBox, Link, Picture, Row, Side
+from graphc.render.picture import Card, Fold, Kind, LayerBox, Link, Picture, Row, Side
 from graphc.render.words import short
 from graphc.tensor_type import shape_text
 
@@ -20,25 +20,35 @@ LAYER_LIMIT = 1000
 """Of more layers than this only the first and the last ones are drawn."""
 ENDS = 20
 """How many layers are drawn at each end of such a graph."""
+FEWEST = 4
+"""Blocks that come less often are drawn each time."""
 
-Key = tuple[str, Side]
-Level = Literal["nodes", "layers", "ends"]
+Place = str | int
+"""A layer by its name, or a fold by its number."""
+Key = tuple[Place, Side]
 COLUMNS: tuple[Side, ...] = ("input", "forward", "backward", "wrt")
 BACKWARD = ("backward", "wrt")
 
 
 def picture(
-    declared: Graph, compiled: Graph | None = None, *, most_layers: int = LAYER_LIMIT
+    declared: Graph,
+    compiled: Graph | None = None,
+    *,
+    fold: bool = True,
+    most_layers: int = LAYER_LIMIT,
 ) -> Picture:
-    """The picture of a declared graph, or of what it became: forward beside backward."""
+    """The picture of a declared graph, or of what it became: forward beside backward.
+
+    With `fold` a block of layers that is repeated is drawn once.
+    """
     graph = declared if compiled is None else compiled
-    return _Drawing(declared, graph, most_layers).picture()
+    return _Drawing(declared, graph, fold, most_layers).picture()
 
 
 class _Drawing:
     """One graph being drawn."""
 
-    def __init__(self, declared: Graph, graph: Graph, most_layers: int) -> None:
+    def __init__(self, declared: Graph, graph: Graph, fold: bool, most_layers: int) -> None:
         self.graph = graph
         whole = not graph.gradients and (declared is graph or not graph.outputs)
         roots = [*graph.outputs.values(), *graph.gradients.values()]
@@ -50,9 +60,28 @@ class _Drawing:
         self.layers = {name: self.homes.layer(name) for name in self.sides}
         self.order = _layer_order(declared, self.layers.values())
         self.idle = [] if declared is graph else _idle(declared, self.order, self.homes)
-        self.level = _level(len(self.sides), len(self.order), most_layers)
-        ends = self.order[:ENDS] + self.order[-ENDS:]
-        self.kept = frozenset(ends if self.level == "ends" else self.order)
+        self.parts = self._parts(fold, most_layers)
+        self.places = dict(_places(self.parts))
+        single = sum(isinstance(self.places[layer], str) for layer in self.layers.values())
+        self.summed = single if single > NODE_LIMIT else 0
+
+    def _parts(self, fold: bool, most_layers: int) -> list[str | Fold]:
+        """What is drawn from top to bottom."""
+        parts: list[str | Fold] = list(self._blocks()) if fold else list(self.order)
+        if len(parts) > most_layers:
+            middle = [layer for part in parts[ENDS:-ENDS] for layer in _layers_of(part)]
+            parts[ENDS:-ENDS] = [Fold(tuple(middle))]
+        return parts
+
+    def _blocks(self) -> Iterator[str | Fold]:
+        """The layers, and after the first of each repeated block a fold of the others."""
+        forward = {n: layer for n, layer in self.layers.items() if self.sides[n] not in BACKWARD}
+        at = 0
+        for block in repeated(signatures(self.graph, forward, self.order), FEWEST):
+            yield from self.order[at : block.again.start]
+            yield Fold(tuple(self.order[block.again]), block.size, block.times - 1)
+            at = block.again.stop
+        yield from self.order[at:]
 
     def _drawn(self, node: Node) -> bool:
         """Ops and inputs are drawn; other sources stand in the cards that read them."""
@@ -69,35 +98,38 @@ class _Drawing:
 
     def _key(self, name: str) -> Key:
         """The card that a node stands on."""
-        layer, side = self.layers[name], self.sides[name]
-        if layer in self.kept:
-            return layer, side
-        return REST, "backward" if side in BACKWARD else "forward"
+        place, side = self.places[self.layers[name]], self.sides[name]
+        if isinstance(place, str):
+            return place, side
+        return place, "backward" if side in BACKWARD else "forward"
 
     def picture(self) -> Picture:
         """The finished picture."""
         names: dict[Key, list[str]] = {}
         for name in self.sides:
             names.setdefault(self._key(name), []).append(name)
-        layers = [name for name in self.order if name in self.kept]
-        if len(layers) < len(self.order):
-            layers.insert(ENDS, REST)
-        keys = [(layer, side) for layer in layers for side in COLUMNS if (layer, side) in names]
+        places = [part if isinstance(part, str) else i for i, part in enumerate(self.parts)]
+        keys = [(place, side) for place in places for side in COLUMNS if (place, side) in names]
         ids = {key: f"c{i}" for i, key in enumerate(keys)}
         shown: set[str] = set()
-        cards: dict[str, list[Card]] = {}
+        cards: dict[Place, list[Card]] = {}
         for key in keys:
             cards.setdefault(key[0], []).append(self._card(ids[key], key, names[key], shown))
-        boxes = tuple(self._box(layer, tuple(cards[layer])) for layer in layers)
+        boxes = tuple(self._box(place, tuple(cards[place])) for place in places)
         return Picture(self.graph.name, boxes, self._links(ids), tuple(self._caption()))
 
+    def _fold(self, place: Place) -> Fold | None:
+        part = self.parts[place] if isinstance(place, int) else None
+        return part if isinstance(part, Fold) else None
+
     def _card(self, id: str, key: Key, names: list[str], shown: set[str]) -> Card:
-        layer, side = key
+        place, side = key
+        layer = place if isinstance(place, str) else ""
         nodes = tuple(self.graph[name] for name in names)
-        sources = side not in BACKWARD and layer != REST
-        rows = tuple(self._sources(nodes, shown)) if sources else ()
-        folded = self.level != "nodes" and side != "input"
-        return Card(id, side, layer, nodes, rows, tuple(self._marks(names)), folded)
+        rows = tuple(self._sources(nodes, shown)) if side not in BACKWARD else ()
+        summed = bool(self.summed) and side != "input"
+        marks = tuple(self._marks(names))
+        return Card(id, side, layer, nodes, rows, marks, summed, self._fold(place))
 
     def _sources(self, nodes: Iterable[Node], shown: set[str]) -> Iterator[Row]:
         """What the nodes read; a parameter is counted where it is read first."""
@@ -137,10 +169,12 @@ class _Drawing:
         kept = tuple(node for node in nodes if values[node.name]) if kind == "saved" else ()
         return Link(source, target, kind, nodes, kept)
 
-    def _box(self, layer: str, cards: tuple[Card, ...]) -> LayerBox:
-        node = self.homes.known.get(layer) or self.graph.nodes.get(layer)
+    def _box(self, place: Place, cards: tuple[Card, ...]) -> LayerBox:
+        if isinstance(place, int):
+            return LayerBox("", "", (), cards, self._fold(place))
+        node = self.homes.known.get(place) or self.graph.nodes.get(place)
         op = node.op.name if node is not None else ""
-        return LayerBox(layer, op, tuple(self.homes.made_of(layer)), cards)
+        return LayerBox(place, op, tuple(self.homes.made_of(place)), cards)
 
     def _caption(self) -> Iterator[str]:
         parameters = [prod(n.op.shape) for n in self.graph if isinstance(n.op, Parameter)]
@@ -149,11 +183,29 @@ class _Drawing:
             yield f"not drawn: {_counted(self.unreached, 'node')} that only update states"
         if self.idle:
             yield f"nothing left to do: {_listed(self.idle)}"
-        hidden = len(self.order) - len(self.kept)
-        if hidden:
-            yield f"not drawn one by one: {hidden:,} of {len(self.order):,} layers, in the middle"
-        if self.level != "nodes":
-            yield f"{_counted(len(self.sides), 'node')} folded into one card a layer and direction"
+        yield from self._hidden()
+        if self.summed:
+            yield f"{_counted(self.summed, 'node')} summed up, one card a layer and direction"
+
+    def _hidden(self) -> Iterator[str]:
+        """How many layers are not drawn one by one, and why."""
+        folds = [part for part in self.parts if isinstance(part, Fold)]
+        of = f"of {_counted(len(self.order), 'layer')}"
+        repeats = sum(len(fold.layers) for fold in folds if fold.times)
+        if repeats:
+            yield f"{repeats:,} {of} repeat those above them, and are folded"
+        middle = sum(len(fold.layers) for fold in folds if not fold.times)
+        if middle:
+            yield f"not drawn one by one: {middle:,} {of}, in the middle"
+
+
+def _layers_of(part: str | Fold) -> Sequence[str]:
+    return (part,) if isinstance(part, str) else part.layers
+
+
+def _places(parts: Sequence[str | Fold]) -> Iterator[tuple[str, Place]]:
+    for number, part in enumerate(parts):
+        yield from ((layer, part if layer == part else number) for layer in _layers_of(part))
 
 
 def _counted(count: int, what: str) -> str:
@@ -170,12 +222,6 @@ def _idle(declared: Graph, drawn: Iterable[str], homes: Homes) -> list[str]:
     """The declared layers that the compiled graph does without, such as dropout in inference."""
     present = {*drawn, *homes.merged}
     return [n.name for n in declared if n.name not in present and not isinstance(n.op, Source)]
-
-
-def _level(nodes: int, layers: int, most_layers: int) -> Level:
-    if layers > most_layers:
-        return "ends"
-    return "nodes" if nodes <= NODE_LIMIT else "layers"
 
 
 def _layer_order(declared: Graph, used: Iterable[str]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from graphc.render.cards import card_lines
 from graphc.render.labels import bytes_text
@@ -13,14 +14,28 @@ from graphc.render.words import shown
 MOST_LINES = 2000
 
 
-def graph_view(picture: Picture, svg: str) -> View:
-    """The tab that a page opens with; its words are what stands on the cards and arrows."""
-    lines = list(_words(picture))
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture and its SVG, which is empty where there is no renderer."""
+
+    picture: Picture
+    svg: str
+
+
+def graph_view(drawings: Sequence[Drawing]) -> View:
+    """The tab that a page opens with; where blocks are folded, its second step is without.
+
+    The words are what stands on the cards and arrows.
+    """
+    return View("graph", "Graph", tuple([_step(drawing) for drawing in drawings]))
+
+
+def _step(drawing: Drawing) -> Step:
+    lines = list(_words(drawing.picture))
     hidden = len(lines) - MOST_LINES
     if hidden > 0:
         lines[MOST_LINES:] = [f"... {hidden:,} more lines"]
-    title = ", ".join(picture.caption)
-    return View("graph", "Graph", (Step(title, svg, shown_lines(lines)),))
+    return Step(", ".join(drawing.picture.caption), drawing.svg, shown_lines(lines))
 
 
 def shown_lines(lines: list[str]) -> str:
@@ -30,17 +45,18 @@ def shown_lines(lines: list[str]) -> str:
 
 def _words(picture: Picture) -> Iterator[str]:
     readers: dict[str, list[Link]] = {}
-    layer_of = {card.id: box.name for box in picture.layers for card in box.cards}
+    layer_of = {card.id: box for box in picture.layers for card in box.cards}
     for link in picture.links:
         readers.setdefault(link.source, []).append(link)
     for box in picture.layers:
-        yield " + ".join(box.made_of) or "layers not drawn"
+        yield box.text
         for card in box.cards:
             texts = ("".join(run.text for run in line).strip() for _, line in card_lines(card))
             yield f"  {card.side}: {'; '.join(texts)}"
             for link in readers.get(card.id, ()):
-                target = layer_of[link.target] or "layers not drawn"
-                yield f"    {_WAYS[link.kind]} {target}, {bytes_text(link.values)}"
+                target = layer_of[link.target]
+                name = target.text if target.fold else target.name
+                yield f"    {_WAYS[link.kind]} {name}, {bytes_text(link.values)}"
 
 
 _WAYS = {"flow": "goes to", "gradient": "gradient goes to", "saved": "saved for backward of"}

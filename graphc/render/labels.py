@@ -107,8 +107,11 @@ def bytes_text(values: Sequence[Node]) -> str:
 
 
 def _heading(box: LayerBox) -> Run:
+    if box.fold is not None:
+        ends = (box.fold.layers[0], box.fold.layers[-1])
+        return Run(" ... ".join(short(name, 24) for name in dict.fromkeys(ends)), bold=True)
     names = [short(name.rpartition("/")[2] or name) for name in box.made_of]
-    return Run(" + ".join(names) if box.name else "layers not drawn", bold=True)
+    return Run(" + ".join(names), bold=True)
 
 
 def _centred(lines: Sequence[Line]) -> str:

@@ -10,8 +10,27 @@ from graphc.graph import Node
 Side = Literal["input", "forward", "backward", "wrt"]
 """The columns: what is fed or computed, its gradients, those of the layer's parameters."""
 Kind = Literal["flow", "gradient", "saved"]
-REST = ""
-"""The layer, which no declared one can be, that stands for those not drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Layers that are not drawn one by one, and stand together on one card a direction.
+
+    They are `times` more times the block of `size` layers above them; 0 times where they do not
+    repeat anything, but are the middle of a long net.
+    """
+
+    layers: tuple[str, ...]
+    size: int = 0
+    times: int = 0
+
+    @property
+    def text(self) -> str:
+        """What the card says that it holds."""
+        if not self.times:
+            return "layers not drawn"
+        block = "the layer" if self.size == 1 else f"the {self.size} layers"
+        return f"{block} above, {self.times:,} more time{'s' if self.times > 1 else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +50,14 @@ class Card:
     id: str
     side: Side
     layer: str
+    """Its name; of a fold it is empty."""
     nodes: tuple[Node, ...]
     rows: tuple[Row, ...] = ()
     marks: tuple[str, ...] = ()
     """What the card is for: `output: scores`, `loss: loss`."""
-    folded: bool = False
+    summed: bool = False
     """Whether the nodes are only counted."""
+    fold: Fold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +80,12 @@ class LayerBox:
     op: str
     made_of: tuple[str, ...]
     cards: tuple[Card, ...]
+    fold: Fold | None = None
+
+    @property
+    def text(self) -> str:
+        """What it is called in a line of text."""
+        return self.fold.text if self.fold else " + ".join(self.made_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +96,8 @@ class Picture:
     layers: tuple[LayerBox, ...]
     links: tuple[Link, ...]
     caption: tuple[str, ...]
+
+    @property
+    def folds(self) -> tuple[Fold, ...]:
+        """The blocks that are drawn once for all their repeats."""
+        return tuple([box.fold for box in self.layers if box.fold and box.fold.times])

@@ -87,9 +87,8 @@ def _ending_in(texts: list[Element], wanted: str) -> list[Element]:
 
 
 def _pointed(card: Card, name: str, lines: Sequence[list[Element]], wide: int) -> Element:
-    pointed = ElementTree.Element(
-        f"{{{SVG}}}g", {"class": f"op {card.side}", "data-node": shown(name)}
-    )
+    role = "op fold" if card.fold else f"op {card.side}"
+    pointed = ElementTree.Element(f"{{{SVG}}}g", {"class": role, "data-node": shown(name)})
     title = ElementTree.SubElement(pointed, f"{{{SVG}}}title")
     title.text = _title(card, name)
     left = min(float(text.get("x", "0")) for line in lines for text in line) - 3
@@ -105,6 +104,8 @@ def _pointed(card: Card, name: str, lines: Sequence[list[Element]], wide: int) -
 
 
 def _title(card: Card, name: str) -> str:
+    if card.fold is not None:
+        return card.fold.text
     found = next((node for node in card.nodes if node.name == name), None)
     if found is not None:
         return sentence(found)

@@ -51,7 +51,7 @@ def _page(
     from graphc.render.page.table import layer_table
 
     nothing = Picture(sheet.name, (), (), ())
-    data = facts_json(Facts((made.after, made.before)), nothing)
+    data = facts_json(Facts((made.after, made.before)), [nothing])
     table = layer_table(declared, nothing)
     if find_renderer(dot) is None:
         note = f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"

@@ -55,10 +55,10 @@ def _theme(element: ElementTree.Element) -> None:
 
 
 def _name(element: ElementTree.Element, titles: Mapping[str, str]) -> None:
-    """Replace the title, a generated id, by words, or take it out where there are none."""
+    """Replace a renderer's title, a generated id, by words; without any take it out."""
     own = element.attrib.pop("id", "")
     title = element.find(f"{{{SVG}}}title")
-    if title is None:
+    if title is None or not own:  # what has no id is ours
         return
     if own in titles:
         title.text = titles[own]
@@ -84,10 +84,11 @@ def _describe(root: ElementTree.Element, name: str, caption: Sequence[str]) -> N
 
 def _titles(picture: Picture) -> Iterator[tuple[str, str]]:
     cards = [card for box in picture.layers for card in box.cards]
-    layer_of = {card.id: card.layer or "layers not drawn" for card in cards}
+    layer_of = {card.id: card.fold.text if card.fold else card.layer for card in cards}
     for index, box in enumerate(picture.layers):
-        nodes = [node for card in box.cards for node in card.nodes]
-        yield f"r{index}", "\n".join(sentence(node) for node in nodes[:MOST_LINES])
+        nodes = [node for card in box.cards for node in card.nodes][:MOST_LINES]
+        lines = [shown(box.text)] if box.fold else [sentence(node) for node in nodes]
+        yield f"r{index}", "\n".join(lines)
     for index, link in enumerate(picture.links):
         ways = f"{layer_of[link.source]} to {layer_of[link.target]}{_WAYS[link.kind]}: "
         values = ", ".join(f"{node.name} {node.type}" for node in link.values[:MOST_LINES])

@@ -19,10 +19,10 @@ MOST = 60
 """Of more instructions the longest are drawn, in order, and the others summed up."""
 
 
-def time_view(profile: Profile, graph_svg: str | None = None) -> View:
+def time_view(profile: Profile, graph_svg: str = "") -> View:
     """A tab with the layers, the instructions, and the graph where it is drawn already."""
     steps = [_layers(profile), _instructions(profile)]
-    if graph_svg is not None:
+    if graph_svg:
         text = "The same times on the graph, hotter where more of the time goes."
         steps.append(Step("on the graph", heated(graph_svg, profile), text))
     return View("time", "Time", tuple(steps))

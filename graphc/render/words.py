@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import unicodedata
+from functools import cache
 
 from graphc.graph import Node
 
@@ -37,6 +38,7 @@ def sentence(node: Node) -> str:
     return shown(f"{node.name}: {node.op.name}, {node.type}{where}")
 
 
+@cache
 def _is_plain(char: str) -> bool:
     # Cc controls, Cf invisible and direction marks, Cs halves, Co/Cn none, Zl Zp line ends;
     # the joiner inside emoji is the one format character that readers need.

@@ -67,6 +67,18 @@ def deep(layers: int) -> gc.Net:
     return net
 
 
+def residual(blocks: int) -> gc.Net:
+    """Blocks of two affine layers, each added to what it read."""
+    net = gc.Net("residual")
+    h = gc.relu(gc.affine(net.input("x", (gc.N, 8)), 16))
+    for _ in range(blocks):
+        h = h + gc.affine(gc.relu(gc.affine(h, 16)), 16)
+    scores = gc.affine(h, 3)
+    net.output("scores", scores)
+    net.loss("loss", gc.softmax_loss(scores, net.input("y", (gc.N,), dtype="int64")))
+    return net
+
+
 def compiled(net: gc.Net) -> tuple[Graph, Graph]:
     """The declared graph, and that with gradients after every pass."""
     plan = gc.compile(net, batch=4)

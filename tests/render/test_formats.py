@@ -11,7 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc.errors import GraphError, RendererMissing
-from graphc.render import layout, notebook_svg, render_graph, render_plan
+from graphc.render import layout, notebook_bundle, render_graph, render_plan
 from graphc.render.draw import picture
 from tests.render.graphs import digits
 from tests.told import told
@@ -102,7 +102,7 @@ def test_without_a_renderer_dot_and_the_page_are_written(bare: Path) -> None:
 
 
 def test_without_a_renderer_a_notebook_shows_text(bare: Path) -> None:
-    assert notebook_svg(digits().graph()) is None
+    assert notebook_bundle(digits().graph(), "text") == {"text/plain": "text"}
 
 
 def test_nothing_is_drawn_before_the_renderer_is_known(
@@ -184,7 +184,7 @@ def test_a_graph_too_tangled_to_lay_out_shows_its_ends(
     h = net.input("x", (gc.N, 2))
     for _ in range(60):
         h = gc.relu(h)
-    whole = len(picture(net.graph()).layers)
+    whole = len(picture(net.graph(), fold=False).layers)
     real = layout.run
     calls: list[int] = []
 
@@ -195,7 +195,7 @@ def test_a_graph_too_tangled_to_lay_out_shows_its_ends(
         return real(renderer, source, "svg")
 
     monkeypatch.setattr("graphc.render.run", slow_once)
-    text = render_graph(net.graph(), tmp_path / "net.svg").read_text()
+    text = render_graph(net.graph(), tmp_path / "net.svg", fold=False).read_text()
     assert calls == [whole, 41]
     assert "not drawn one by one: 21 of 61 layers, in the middle" in text
 
@@ -205,3 +205,12 @@ def test_drawing_leaves_the_graphviz_package_as_it_was(tmp_path: Path) -> None:
 
     render_graph(digits().graph(), tmp_path / "net.svg")
     assert Path("dot") == dot_command.DOT_BINARY
+
+
+def test_notebooks_get_the_picture_and_the_text() -> None:
+    net = digits()
+    bundle = net._repr_mimebundle_()
+    assert bundle.keys() == {"text/plain", "image/svg+xml"}
+    assert bundle["text/plain"] == str(net) and bundle["image/svg+xml"].startswith("<svg")
+    trained = gc.compile(net, batch=2)._repr_mimebundle_()
+    assert "gradients of parameters" in trained["image/svg+xml"]

@@ -17,7 +17,7 @@ from graphc.plan import Plan
 from graphc.render import html_text, plan_graph
 from graphc.render.page.slim import slim
 from graphc.render.words import shown
-from tests.render.graphs import HOSTILE, deep, digits, hostile
+from tests.render.graphs import HOSTILE, deep, digits, hostile, residual
 
 NAME, OP, TYPE, LINE, ROWS, DERIVED, OPERANDS, READERS, CARD = range(9)
 
@@ -145,13 +145,24 @@ def test_of_many_nodes_those_drawn_can_be_searched() -> None:
     assert text.count("<tr") == 1002 and len(text) < 4_000_000
 
 
-def test_a_card_that_is_folded_stands_for_its_nodes() -> None:
+def test_a_page_has_the_folded_picture_and_the_opened_one() -> None:
+    text = _page(_plan(residual(8)))
+    graph = text[text.index('id="view-graph"') : text.index('id="view-passes"')]
+    folded, opened = graph.split("<figure")[1:]
+    (first, back) = re.findall(r'<g class="op fold" data-node="(.*?)"', folded)
+    assert "layers above, 7 more times" in folded and "op fold" not in opened
+    assert f'data-node="{first}"' in opened and f'data-node="{back}"' in opened
+    names = {node[NAME] for node in _data(text)["nodes"]}
+    assert {first, back} <= names
+
+
+def test_a_card_that_is_summed_up_stands_for_its_nodes() -> None:
     text = _page(_plan(deep(251)))
     nodes = _data(text)["nodes"]
-    folded = [node for node in nodes if node[CARD] >= 0]
-    assert folded
+    summed = [node for node in nodes if node[CARD] >= 0]
+    assert summed
     drawn = set(re.findall(r'<g class="op [a-z]+" data-node="(.*?)"', text))
-    assert {nodes[node[CARD]][NAME] for node in folded} <= drawn
+    assert {nodes[node[CARD]][NAME] for node in summed} <= drawn
 
 
 def test_the_page_of_fifty_layers_is_small() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 
 import graphc as gc
 from graphc.render import html_text, plan_graph
-from tests.render.graphs import deep, digits, hostile
+from tests.render.graphs import deep, digits, hostile, residual
 
 sync_api = pytest.importorskip("playwright.sync_api")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -33,12 +33,22 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+NETS: dict[str, Callable[[], gc.Net]] = {
+    "digits": digits,
+    "hostile": hostile,
+    "fifty": lambda: deep(50),
+    "residual": lambda: residual(16),
+    "2,000 nodes": lambda: deep(500),
+    "20,000 nodes": lambda: deep(5000),
+}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pages of three nets; that of digits with times."""
+    """The pages of the nets; that of digits with times."""
     made = tmp_path_factory.mktemp("pages")
-    for name, net in (("digits", digits()), ("hostile", hostile()), ("fifty", deep(50))):
-        plan = gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1))
+    for name, make in NETS.items():
+        plan = gc.compile(make(), batch=4, optimizer=gc.SGD(lr=0.1))
         times = None
         if name == "digits":
             feeds = {"x": np.zeros((4, 64), np.float32), "y": np.zeros(4, np.int64)}
@@ -155,6 +165,24 @@ def test_tabs_work_as_tabs_do(browser: Any, folder: Path) -> None:
         assert page.is_visible("#view-graph .op.chosen")
 
 
+def test_a_click_on_a_fold_opens_it(browser: Any, folder: Path) -> None:
+    with Opened(browser, folder / "fifty.html", WIDE) as page:
+        fold = page.locator("#view-graph figure:visible .op.fold").first
+        assert "49 more times: open" in fold.get_attribute("aria-label")
+        name = fold.get_attribute("data-node")
+        fold.click()
+        assert page.locator("#view-graph figure:visible .op.fold").count() == 0
+        chosen = page.locator("#view-graph figure:visible .op.chosen").first
+        assert chosen.get_attribute("data-node") == name == _text(page, "#panel h2")
+        page.keyboard.press("[")
+        assert page.locator("#view-graph figure:visible .op.fold").count() == 2
+        page.keyboard.press("/")
+        page.keyboard.type("relu_30")
+        page.keyboard.press("Enter")
+        box = page.locator("#view-graph figure:visible .op.chosen").first.bounding_box()
+        assert 90 < box["y"] < 800 and _text(page, "#panel h2").endswith("relu_30")
+
+
 def test_zoom_by_keys_buttons_and_wheel(browser: Any, folder: Path) -> None:
     with Opened(browser, folder / "digits.html", WIDE) as page:
 
@@ -181,6 +209,7 @@ def test_zoom_by_keys_buttons_and_wheel(browser: Any, folder: Path) -> None:
 def test_pictures_move_by_dragging_and_by_arrows(browser: Any, folder: Path) -> None:
     with Opened(browser, folder / "fifty.html", WIDE) as page:
         top = "document.querySelector('#view-graph .port').scrollTop"
+        page.keyboard.press("]")
         page.mouse.move(300, 600)
         page.mouse.down()
         page.mouse.move(300, 400, steps=4)
@@ -207,13 +236,13 @@ def test_names_are_only_text(browser: Any, folder: Path) -> None:
 def test_a_narrow_window_is_enough(browser: Any, folder: Path, net: str) -> None:
     with Opened(browser, folder / f"{net}.html", NARROW) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
-        page.locator("#view-graph .op").first.click()
+        page.locator("#view-graph figure:visible .op").first.click()
         panel = page.locator("#panel").bounding_box()
         assert panel["x"] >= 0 and panel["x"] + panel["width"] <= 390
         assert panel["y"] + panel["height"] <= 800
         box = page.locator("#view-graph .port").bounding_box()
         assert box["height"] > 150 and box["y"] + box["height"] <= panel["y"] + 1
-        page.locator("#view-graph .op").last.click()
+        page.locator("#view-graph figure:visible .op").last.click()
         chosen = page.locator("#view-graph .op.chosen").first.bounding_box()
         assert box["y"] <= chosen["y"] and chosen["y"] + chosen["height"] <= panel["y"]
         for tab in page.locator("[role=tab]").all():
@@ -238,7 +267,8 @@ def test_dark_is_dark(browser: Any, folder: Path) -> None:
 def test_text_stays_on_its_card(browser: Any, folder: Path, net: str) -> None:
     with Opened(browser, folder / f"{net}.html", WIDE) as page:
         spilt = page.evaluate(
-            """[...document.querySelectorAll("#view-graph .layer")].filter((layer) => {
+            """[...document.querySelectorAll(
+              "#view-graph figure:not([hidden]) .layer")].filter((layer) => {
               const areas = [...layer.querySelectorAll(":scope > path, :scope > polygon")]
                 .map((shape) => shape.getBoundingClientRect());
               return [...layer.querySelectorAll("text")].some((text) => {
@@ -249,6 +279,65 @@ def test_text_stays_on_its_card(browser: Any, folder: Path, net: str) -> None:
             }).map((layer) => layer.querySelector("title").textContent)"""
         )
         assert spilt == []
+
+
+SPOILT = """() => {
+  const figure = document.querySelector("section:not([hidden]) figure:not([hidden])");
+  const svg = figure.querySelector("svg"), frame = svg.getBoundingClientRect(), found = [];
+  const scale = frame.width / svg.viewBox.baseVal.width;
+  const boxes = (elements) => elements.map((e) => [e.getBoundingClientRect(), e.textContent])
+    .filter(([box]) => box.width * box.height > 0).sort(([a], [b]) => a.top - b.top);
+  const overlap = (all, across, down) => all.forEach(([a, text], i) => {
+    for (let j = i + 1; j < all.length && all[j][0].top < a.bottom - down; j++) {
+      const b = all[j][0];
+      if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > across) {
+        found.push(`${text} over ${all[j][1]}`);
+      }
+    }
+  });
+  const texts = boxes([...svg.querySelectorAll("text")]);
+  for (const [box, text] of texts) {
+    const inside = box.left >= frame.left - 1 && box.right <= frame.right + 1 &&
+      box.top >= frame.top - 1 && box.bottom <= frame.bottom + 1;
+    if (!inside) found.push(`${text} is cut`);
+  }
+  overlap(texts, 2, 4 * scale);
+  overlap(boxes([...svg.querySelectorAll(".layer")].map((e) => e.querySelector("path, polygon"))),
+    1, 1);
+  return [texts.length, found];
+}"""
+"""How many texts the shown picture has; those that are cut, and what lies over another."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("net", [name for name in NETS if name != "hostile"])
+def test_nothing_overlaps_or_is_cut(browser: Any, folder: Path, net: str, scheme: str) -> None:
+    with Opened(browser, folder / f"{net}.html", WIDE, color_scheme=scheme) as page:
+        for tab in ("graph", "passes", "memory"):
+            page.click(f"#tab-{tab}")
+            for _ in range(page.locator(f"#view-{tab} figure").count()):
+                texts, spoilt = page.evaluate(SPOILT)
+                assert texts > 0 and spoilt == []
+                page.keyboard.press("]")
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_every_net_can_be_searched_and_stepped_through(
+    browser: Any, folder: Path, net: str
+) -> None:
+    with Opened(browser, folder / f"{net}.html", WIDE) as page:
+        page.keyboard.press("/")
+        page.keyboard.type("d_")
+        page.keyboard.press("Enter")
+        assert "d_" in _text(page, "#panel h2") and _text(page, "#found").startswith("1 of ")
+        chosen = page.locator("#view-graph figure:visible .op.chosen").first
+        chosen.click()
+        assert "d_" in _text(page, "#panel h2") and "Derivation" in _text(page, "#panel")
+        page.click("#tab-passes")
+        steps = page.locator("#view-passes figure").count()
+        for step in range(1, steps):
+            page.keyboard.press("]")
+            assert _text(page, "#view-passes output").startswith(f"{step + 1} ")
 
 
 def test_print_shows_the_picture_and_the_table(browser: Any, folder: Path) -> None:

@@ -7,7 +7,7 @@ from graphc.graph import Graph
 from graphc.op import Source
 from graphc.render.draw import picture
 from graphc.render.labels import bytes_text
-from graphc.render.picture import REST, Card, Picture
+from graphc.render.picture import Card, Picture
 from passes.backward import Backward
 from passes.specialize import Specialize
 from tests.render.graphs import compiled, deep, digits
@@ -110,18 +110,18 @@ def test_outputs_and_losses_are_marked() -> None:
     assert marks == [("output: scores",), ("loss: loss",)]
 
 
-def test_many_nodes_fold_into_their_layers() -> None:
-    shown = picture(*_unfused(deep(200)))
-    assert all(card.folded for card in _cards(shown) if card.side != "input")
-    assert "1,203 nodes folded into one card a layer and direction" in shown.caption
+def test_many_nodes_are_summed_up_by_layer() -> None:
+    shown = picture(*_unfused(deep(200)), fold=False)
+    assert all(card.summed for card in _cards(shown) if card.side != "input")
+    assert "1,203 nodes summed up, one card a layer and direction" in shown.caption
     assert len(shown.layers) == 402
 
 
 def test_of_many_layers_the_ends_are_drawn() -> None:
     declared, graph = _unfused(deep(1000))
-    shown = picture(declared, graph)
+    shown = picture(declared, graph, fold=False)
     names = [box.name for box in shown.layers]
-    assert len(names) == 41 and names[20] == REST
+    assert len(names) == 41 and shown.layers[20].text == "layers not drawn"
     assert names[0] == "x" and names[-1] == "mean_1"
     assert "not drawn one by one: 1,962 of 2,002 layers, in the middle" in shown.caption
     needed = graph.upstream([*graph.outputs.values(), *graph.gradients.values()])

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from graphc.graph import Graph
 from graphc.plan import Plan
 from graphc.profile.executor_profile import Profile
 from graphc.render.dot import dot_text
-from graphc.render.graph_view import graph_view
+from graphc.render.graph_view import Drawing, graph_view
 from graphc.render.memory_view import memory_view
 from graphc.render.page import page_text
 from graphc.render.page.data import facts_json
 from graphc.render.page.facts import Facts, everything
 from graphc.render.page.table import layer_table
 from graphc.render.passes_view import pass_view
-from graphc.render.picture import Picture
 from graphc.render.time_view import time_view
 from graphc.render.view import View
 
@@ -40,21 +39,26 @@ class Subject:
         return everything(self.plan, graphs[:1], self.profile)
 
 
-def page_of(subject: Subject, picture: Picture, svg: str | None, note: str = "") -> str:
-    """The page.  Without an SVG of the picture it has the DOT text, to lay out elsewhere."""
-    table = layer_table(subject.declared, picture)
-    if svg is None:
-        table += f"\n<h2>DOT</h2>\n<pre>{html.escape(dot_text(picture))}</pre>"
-    views = list(_views(subject, picture, svg))
-    return page_text(picture.name, views, table, facts_json(subject.facts, picture), note)
+def page_of(subject: Subject, drawings: Sequence[Drawing], note: str = "") -> str:
+    """The page of drawings, each with less folded than the one before.
+
+    Without a renderer there is one without SVG; then the DOT text is there to lay out elsewhere.
+    """
+    pictures = [drawing.picture for drawing in drawings]
+    table = layer_table(subject.declared, pictures[-1])
+    if not drawings[-1].svg:
+        table += f"\n<h2>DOT</h2>\n<pre>{html.escape(dot_text(pictures[-1]))}</pre>"
+    data = facts_json(subject.facts, pictures)
+    return page_text(pictures[0].name, list(_views(subject, drawings)), table, data, note)
 
 
-def _views(subject: Subject, picture: Picture, svg: str | None) -> Iterator[View]:
-    if svg is not None:
-        yield graph_view(picture, svg)
+def _views(subject: Subject, drawings: Sequence[Drawing]) -> Iterator[View]:
+    svg = drawings[-1].svg
+    if svg:
+        yield graph_view(drawings)
     if subject.plan is None:
         return
-    if svg is not None:
+    if svg:
         yield pass_view(subject.plan)
     memory = memory_view(subject.plan)
     if memory.steps:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from graphc.render.derivation import Rows
 from graphc.render.page.facts import Facts
-from graphc.render.picture import REST, Picture
+from graphc.render.picture import Card, Picture
 from graphc.render.words import shown
 
 MOST = 5000
@@ -14,20 +15,24 @@ MOST = 5000
 _INERT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x7F: "\\u007f"}
 
 
-def facts_json(facts: Facts, picture: Picture) -> str:
+def facts_json(facts: Facts, pictures: Sequence[Picture]) -> str:
     """All nodes, those drawn first; each says by number whom it reads, and who reads it.
 
     A node is [name, op, type, line, rows, derivation, operands, readers, card]: the last is the
-    number of the node whose lines on the card stand for it, or -1 where its own are drawn.
+    number of the node whose lines on the card of the last picture stand for it, or -1 where its
+    own are drawn.
     """
-    cards = dict(_cards(picture))
-    names = list(dict.fromkeys([*_drawn(picture), *facts.homes]))
-    hidden = max(0, len(names) - max(MOST, len(cards)))
-    names = [name for name in names if name in facts.homes][: len(names) - hidden]
+    cards = dict(_cards(pictures[-1]))
+    drawn = dict.fromkeys(name for picture in reversed(pictures) for name in _drawn(picture))
+    names = [name for name in dict.fromkeys([*drawn, *facts.homes]) if name in facts.homes]
+    hidden = len(names) - max(MOST, len(drawn))
+    names = names[: len(names) - max(hidden, 0)]
     numbers = {name: number for number, name in enumerate(names)}
-    lines = ",\n".join(_json(_node(facts, name, numbers, cards)) for name in names)
+    derived = facts.derived(names)
+    nodes = (_node(facts, name, derived.get(name, ()), numbers, cards) for name in names)
+    lines = ",\n".join(map(_json, nodes))
     # A line for each node, so that a renamed one changes few lines of the file.
-    return f'{{"hidden":{hidden},"nodes":[\n{lines}\n]}}'
+    return f'{{"hidden":{max(hidden, 0)},"nodes":[\n{lines}\n]}}'
 
 
 def _json(value: object) -> str:
@@ -36,21 +41,28 @@ def _json(value: object) -> str:
 
 
 def _drawn(picture: Picture) -> Iterator[str]:
-    for card in (card for box in picture.layers if box.name != REST for card in box.cards):
+    for card in _all_cards(picture):
+        if card.fold is not None:
+            yield card.nodes[0].name
+            continue
         yield from (node.name for node in card.nodes)
         yield from (row.name for row in card.rows)
 
 
 def _cards(picture: Picture) -> Iterator[tuple[str, str]]:
-    """Of each node that is drawn on a card: the node whose lines stand for it."""
-    for card in (card for box in picture.layers if box.name != REST for card in box.cards):
-        last = card.nodes[-1].name
+    """Of each node that is on a card: the node whose lines stand for it."""
+    for card in _all_cards(picture):
+        first, last = card.nodes[0].name, card.nodes[-1].name
         for node in card.nodes:
-            yield node.name, last if card.folded else node.name
+            yield node.name, first if card.fold else last if card.summed else node.name
+
+
+def _all_cards(picture: Picture) -> Iterator[Card]:
+    return (card for box in picture.layers for card in box.cards)
 
 
 def _node(
-    facts: Facts, name: str, numbers: Mapping[str, int], cards: Mapping[str, str]
+    facts: Facts, name: str, derived: Rows, numbers: Mapping[str, int], cards: Mapping[str, str]
 ) -> list[object]:
     told = facts.of(name)
     graph = facts.homes[name]
@@ -61,7 +73,7 @@ def _node(
         told.type,
         told.line,
         told.rows,
-        facts.derived.get(name, ()),
+        derived,
         _numbers(graph[name].inputs, numbers),
         _numbers(graph.users[name], numbers),
         -1 if card == name else numbers[card],

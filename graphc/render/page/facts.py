@@ -12,7 +12,7 @@ from graphc.op import Layer, Source, attributes
 from graphc.ops.source import Constant
 from graphc.plan import Instr, Plan, Program
 from graphc.profile.executor_profile import Profile
-from graphc.render.derivation import derivation
+from graphc.render.derivation import Rows, derivation
 from graphc.render.heat import time_lines
 from graphc.render.view import NodeFacts
 from graphc.render.words import shown
@@ -51,10 +51,9 @@ class Facts:
         op = f"layer {node.op.name}" if isinstance(node.op, Layer) else node.op.name
         return NodeFacts(shown(name), shown(op), str(node.type), line, rows)
 
-    @cached_property
-    def derived(self) -> Mapping[str, tuple[tuple[str, str], ...]]:
-        """Of each backward node: the rule that made it, its formula, and what it reads."""
-        return derivation(self.plan or self.graphs[0])
+    def derived(self, names: Iterable[str]) -> Mapping[str, Rows]:
+        """Of each backward node of these: the rule that made it, its formula, what it reads."""
+        return derivation(self.plan or self.graphs[0], names)
 
     def _rows(self, graph: Graph, node: Node) -> Iterator[tuple[str, str]]:
         name = node.name

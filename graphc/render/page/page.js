@@ -19,6 +19,7 @@
     if (parent) parent.append(element);
     return element;
   };
+  const isFold = (element) => element.classList.contains("fold");
   const current = () => sections.find((section) => !section.hidden);
   const portOf = (section) => section.querySelector(".port");
   const figuresOf = (section) => [...section.querySelectorAll("figure")];
@@ -36,7 +37,9 @@
       element.setAttribute("role", "button");
       if (!byName.has(name)) continue;
       const node = nodes[byName.get(name)];
-      element.setAttribute("aria-label", `${node[NAME]}, ${node[OP]}, ${node[TYPE]}`);
+      const label = isFold(element) ? `${element.querySelector("title").textContent}: open`
+        : `${node[NAME]}, ${node[OP]}, ${node[TYPE]}`;
+      element.setAttribute("aria-label", label);
     }
   }
   for (const svg of document.querySelectorAll("figure > svg")) svg.setAttribute("role", "group");
@@ -206,13 +209,22 @@
     }
     paint(chosen, "chosen");
   }
+  // Go to a step that draws the node, where this one does not, or only in a fold.
+  function unfold(section, number) {
+    const own = elementsOf(number).filter((element) => !isFold(element));
+    if (own.some(visible)) return;
+    const step = figuresOf(section).findIndex((figure) => own.some((e) => figure.contains(e)));
+    if (step >= 0) showStep(section, step);
+  }
   function choose(number, move) {
     chosen = number;
+    if (move) unfold(current(), number);
     fill(nodes[number]);
     panel.hidden = false;
     fit();
     mark();
-    const shown = elementsOf(number).find(visible);
+    const here = elementsOf(number).filter(visible);
+    const shown = here.find((element) => !isFold(element)) || here[0];
     const place = move ? "center" : "nearest"; // the panel may have come up over it
     if (shown) shown.scrollIntoView({ block: place, inline: place });
   }
@@ -284,7 +296,7 @@
     const number = byName.get(element.dataset.node);
     if (number === undefined) return;
     opener = element;
-    choose(number, false);
+    choose(number, isFold(element));
     panel.focus({ preventScroll: true });
   }
   document.querySelector("main").addEventListener("click", (event) => {
