@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from graphc.kernels.barriers import ALL, Barriers, Region
 from graphc.kernels.kernel import Gemm
 from graphc.plan import Instr
@@ -22,10 +24,12 @@ class KernelAssignment(Assignment):
     def _arrange(self, order: Schedule) -> tuple[list[Instr], list[tuple[str, ...]]]:
         """The instructions with barriers between; none are merged."""
 
+        @cache
         def memory(name: str) -> str:
             root = self.low.root(name)
             return order.in_place.get(root, root)
 
+        @cache
         def nbytes(name: str) -> int:
             root = self.low.root(name)
             return 0 if root in self.space else self.low.type(root).nbytes(self.low.capacity)
@@ -33,11 +37,13 @@ class KernelAssignment(Assignment):
         arranged = Barriers(self.low.instrs, self.low.border, memory, nbytes)
         self.low.border = arranged.border
         self.epochs = arranged.epochs
-        self._regions: dict[tuple[int, str], set[Region]] = {}
+        self._regions: dict[tuple[int, str], list[Region]] = {}
         for instr, epoch in zip(arranged.instrs, arranged.epochs, strict=True):
             if instr.body is not None:
                 for block, _, region in arranged.accesses(instr):
-                    self._regions.setdefault((epoch, block), set()).add(region)
+                    regions = self._regions.setdefault((epoch, block), [])
+                    if region not in regions:
+                        regions.append(region)
         return arranged.instrs, []
 
     def _time(self, i: int) -> int:
@@ -100,8 +106,8 @@ class KernelAssignment(Assignment):
         if slot.type != self.types[number]:
             return False
         names = (*self._held.get(slot.key, ()), self.names[number])
-        regions = set().union(*(self._regions.get((epoch, name), set()) for name in names))
-        return len(regions) == 1 and ALL not in regions
+        regions = [region for name in names for region in self._regions.get((epoch, name), ())]
+        return bool(regions) and regions[0] != ALL and all(r == regions[0] for r in regions)
 
     def _read_in_place(self, instr: Instr) -> list[int]:
         """The operands that are read only at the element that is written afterwards.

@@ -87,7 +87,7 @@ class Barriers:
         self.border = len(instrs)
         self._memory, self._nbytes = memory, nbytes
         self._epoch = 0
-        self._touched: dict[str, set[tuple[bool, Region]]] = {}
+        self._touched: dict[str, list[Access]] = {}
         self._late: list[Instr] = []
         self._known: dict[int, tuple[Access, ...]] = {}
         self._last_reader = self._readers(instrs)
@@ -138,7 +138,7 @@ class Barriers:
 
     def _conflicts(self, instr: Instr) -> bool:
         for memory, mine, part in self.accesses(instr):
-            for writes, region in self._touched.get(memory, ()):
+            for _, writes, region in self._touched.get(memory, ()):
                 if (writes or mine) and (region != part or region.kind == "all"):
                     return True
         return False
@@ -148,8 +148,8 @@ class Barriers:
         found = self._known.get(id(instr.body))
         if found is None:
             assert instr.body is not None
-            named = ((self._memory(a.buffer), a) for a in accesses(instr.body))
-            found = tuple(Access(memory, a.writes, a.region) for memory, a in named)
+            memory, touched = self._memory, accesses(instr.body)
+            found = tuple([Access(memory(a.buffer), a.writes, a.region) for a in touched])
             self._known[id(instr.body)] = found
         return found
 
@@ -157,8 +157,10 @@ class Barriers:
         self.instrs.append(instr)
         self.epochs.append(self._epoch)
         if instr.body is not None:
-            for memory, writes, region in self.accesses(instr):
-                self._touched.setdefault(memory, set()).add((writes, region))
+            for access in self.accesses(instr):
+                touched = self._touched.setdefault(access.buffer, [])
+                if access not in touched:
+                    touched.append(access)
 
     def _barrier(self) -> None:
         """Wait, then run what was waiting for it."""

@@ -12,7 +12,6 @@ from typing import Protocol, cast
 from graphc.graph import Node
 from graphc.kernels.body import Axis, Body, Span, Store
 from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.fit import product_of
 from graphc.kernels.groups import Group, Grouping
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.matrix import matrix
@@ -41,10 +40,10 @@ class Fuser:
             split = loop_split(*group.space, axis, body, self._capacity)
             return Loop(*group.space, axis, body, split)
         product = group.product
-        ins = [self._grouping.type(operand) for operand in product.inputs]
-        sides = product_of(product.op, ins)
+        traits = self._grouping.traits(product)
+        sides = traits.product
         assert sides is not None
-        (m, n), inner = group.space, ins[0].shape[0 if sides[0] else 1]
+        (m, n), inner = group.space, traits.ins[0].shape[0 if sides[0] else 1]
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
         split = gemm_split(m, self._capacity)
         return Gemm(m, n, inner, a, b, *sides, product.type.dtype, body, split)

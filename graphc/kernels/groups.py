@@ -13,20 +13,10 @@ from dataclasses import dataclass, field
 from graphc.graph import Graph, Node
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.feed_masks import feed_masks
-from graphc.kernels.fit import (
-    Fit,
-    draws,
-    in_epilogue,
-    is_number,
-    own_fit,
-    own_space,
-    product_fit,
-    product_of,
-    stands_as,
-)
+from graphc.kernels.fit import Fit, draws, in_epilogue, is_number, product_fit, stands_as
 from graphc.kernels.matrix import Space, matrix
+from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import Part, View, joined_columns, sliced_columns
-from graphc.op import Source
 from graphc.ops.shape import Reshape, StopGradient
 from graphc.tensor_type import TensorType, count
 
@@ -65,7 +55,7 @@ Unit = Group | Joined | Node
 
 
 class Grouping:
-    """The units of a schedule's nodes, in order."""
+    """The units of a schedule's nodes, in order; the first `border` of them are forward."""
 
     def __init__(
         self,
@@ -73,8 +63,9 @@ class Grouping:
         order: tuple[Node, ...],
         border: int,
         in_place: Mapping[str, str],
+        traits: TraitsOf,
     ) -> None:
-        self.graph = graph
+        self.graph, self.traits = graph, traits
         self.roots: dict[str, str] = {}
         """For an alias the node whose bytes it is."""
         self.views: dict[str, View] = {}
@@ -109,8 +100,6 @@ class Grouping:
     # ------------------------------------------------------------------ one node
 
     def _place(self, position: int, node: Node) -> None:
-        if isinstance(node.op, Source):
-            return
         if isinstance(node.op, (Reshape, StopGradient)):
             self.roots[node.name] = self.root(node.inputs[0])
             return
@@ -123,8 +112,7 @@ class Grouping:
         group = self._joined(node, forward) or self._opened(node, forward)
         self._seal(node, group)
         if group is None:
-            ins = [self.type(operand) for operand in node.inputs]
-            parts = joined_columns(node.op, node.inputs, ins)
+            parts = joined_columns(node.op, node.inputs, self.traits(node).ins)
             self._units[position] = node if parts is None else Joined(node, parts)
             return
         self._register(node, group)
@@ -168,13 +156,13 @@ class Grouping:
 
     def _reads_each(self, user: Node, node: Node) -> bool:
         """Whether a node reads another element by element of its own matrix."""
-        ins = [self.type(operand) for operand in user.inputs]
-        if product_of(user.op, ins) is not None:
+        traits = self.traits(user)
+        if traits.product is not None:
             return node.name in user.inputs[:2] and node.name not in user.inputs[2:]
-        fit = own_fit(user, ins)
-        if fit is None or user.op.along(ins) == "all" or node.type.rank < 2:
+        fit = traits.fit
+        if fit is None or traits.along == "all" or node.type.rank < 2:
             return False
-        if own_space(user, ins) != matrix(node.type.shape) or node.type.shape[0] == 1:
+        if traits.space != matrix(node.type.shape) or node.type.shape[0] == 1:
             return False
         return all(
             span == "each"
@@ -184,19 +172,19 @@ class Grouping:
 
     def _is_splat(self, node: Node) -> bool:
         """Whether a node only repeats numbers, and nothing but kernels reads it."""
-        ins = [self.type(operand) for operand in node.inputs]
-        small = all(is_number(type) for type in ins)
-        if not small or is_number(node.type) or node.op.along(ins) != "elements":
+        traits = self.traits(node)
+        small = all(is_number(type) for type in traits.ins)
+        if not small or is_number(node.type) or traits.along != "elements":
             return False
         if draws(node.op):
             return False
-        if node.name in self.graph.roots or not ins:
+        if node.name in self.graph.roots or not node.inputs:
             return False
         return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
 
     def _is_fusable(self, node: Node) -> bool:
-        ins = [self.type(operand) for operand in node.inputs]
-        return product_of(node.op, ins) is None and node.op.along(ins) != "call"
+        traits = self.traits(node)
+        return traits.product is None and traits.along != "call"
 
     def _seal(self, node: Node, group: Group | None) -> None:
         """Close the groups that cannot run after this node."""
@@ -213,13 +201,12 @@ class Grouping:
     # ------------------------------------------------------------------ joining
 
     def _joined(self, node: Node, forward: bool) -> Group | None:
-        ins = [self.type(operand) for operand in node.inputs]
-        if node.op.along(ins) == "call":
+        if self.traits(node).along == "call":
             return None
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
                 continue
-            fit = self._fit(group, node, ins)
+            fit = self._fit(group, node)
             if fit is not None:
                 group.axis = group.axis or fit.axis
                 for operand, span in zip(node.inputs, fit.operands, strict=True):
@@ -271,13 +258,9 @@ class Grouping:
         """In inference nodes that need other feeds stay apart, since feeds may be missing."""
         return not self._separate or self._feeds[node.name] == group.feeds
 
-    def _fit(self, group: Group, node: Node, ins: list[TensorType]) -> Fit | None:
-        along = node.op.along(ins)
-        fits = (
-            self._as_matrix(group, node, ins, along),
-            self._as_vector(group, node, ins, along),
-        )
-        for fit in fits:
+    def _fit(self, group: Group, node: Node) -> Fit | None:
+        for stand in (self._as_matrix, self._as_vector):
+            fit = stand(group, node)
             if fit is None or not _axes_agree(group, fit.axis):
                 continue
             if group.product is not None and not in_epilogue(node.op, fit):
@@ -319,14 +302,15 @@ class Grouping:
                     return False
         return True
 
-    def _as_matrix(self, group: Group, node: Node, ins: list[TensorType], along: str) -> Fit | None:
+    def _as_matrix(self, group: Group, node: Node) -> Fit | None:
         """The node in its own space, where that is the group's."""
-        fit = own_fit(node, ins)
-        return fit if fit is not None and own_space(node, ins) == group.space else None
+        traits = self.traits(node)
+        return traits.fit if traits.space == group.space else None
 
-    def _as_vector(self, group: Group, node: Node, ins: list[TensorType], along: str) -> Fit | None:
+    def _as_vector(self, group: Group, node: Node) -> Fit | None:
         """A vector or a number among the rows or columns of the group's matrix."""
-        if along != "elements" or group.product is not None:
+        traits = self.traits(node)
+        if traits.along != "elements" or group.product is not None:
             return None
         roles = {
             group.roles[root]
@@ -339,7 +323,7 @@ class Grouping:
         if not stands_as(node.type, role, group.space):
             return None
         operands: list[Span] = []
-        for type in ins:
+        for type in traits.ins:
             if is_number(type):
                 operands.append("one")
             elif stands_as(type, role, group.space) and type.shape == node.type.shape:
@@ -363,18 +347,15 @@ class Grouping:
     # ------------------------------------------------------------------ new groups
 
     def _opened(self, node: Node, forward: bool) -> Group | None:
-        ins = [self.type(operand) for operand in node.inputs]
-        feeds = self._feeds.get(node.name, 0)
-        sides = product_of(node.op, ins)
-        if sides is not None and self._one_pitch(node, node):
+        traits, feeds = self.traits(node), self._feeds.get(node.name, 0)
+        if traits.product is not None and self._one_pitch(node, node):
             group = Group(matrix(node.type.shape), None, node, feeds=feeds, forward=forward)
-            self._add(group, node, product_fit(node, ins))
+            self._add(group, node, product_fit(node, traits.ins))
             return group
-        fit = own_fit(node, ins)
-        if fit is None:
+        if traits.fit is None:
             return None
-        group = Group(own_space(node, ins), fit.axis, feeds=feeds, forward=forward)
-        self._add(group, node, fit)
+        group = Group(traits.space, traits.fit.axis, feeds=feeds, forward=forward)
+        self._add(group, node, traits.fit)
         return group
 
     def _add(self, group: Group, node: Node, fit: Fit) -> None:

@@ -12,6 +12,7 @@ from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.matrix import Space, flat
 from graphc.kernels.order import fusing_order
 from graphc.kernels.split import loop_split
+from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import View
 from graphc.lowering import Lowering
 from graphc.plan import Instr
@@ -25,8 +26,9 @@ class KernelLowering(Lowering):
     def __init__(
         self, graph: Graph, schedule: Schedule, capacity: int, kernels: Container[str]
     ) -> None:
-        order = fusing_order(graph, schedule)
-        self._grouping = Grouping(graph, order, schedule.border, schedule.in_place)
+        traits = TraitsOf(graph)
+        order, border = fusing_order(graph, schedule, traits)
+        self._grouping = Grouping(graph, order, border, schedule.in_place, traits)
         self._fuser = Fuser(self._grouping, capacity)
         super().__init__(graph, schedule, capacity, kernels)
 

@@ -10,36 +10,60 @@ import heapq
 from collections.abc import Sequence
 
 from graphc.graph import Graph, Node
-from graphc.kernels.fit import product_of
+from graphc.kernels.traits import TraitsOf
 from graphc.op import Source
 from graphc.schedule import Schedule
 
+KINDS = 3
+"""How many ranks `_kind` gives."""
 
-def fusing_order(graph: Graph, schedule: Schedule) -> tuple[Node, ...]:
-    """The nodes of a schedule; forward ones still come first, and states change last."""
-    nodes = schedule.order
-    place = {node.name: i for i, node in enumerate(nodes)}
-    waiting = [0] * len(nodes)
-    after: list[list[int]] = [[] for _ in nodes]
-    for i, node in enumerate(nodes):
-        for need in _needs(graph, schedule, node):
-            waiting[i] += 1
-            after[place[need]].append(i)
+
+def fusing_order(
+    graph: Graph, schedule: Schedule, traits: TraitsOf
+) -> tuple[tuple[Node, ...], int]:
+    """The nodes of a schedule that compute something, and how many of them are forward.
+
+    Forward ones still come first, and states change last.
+    """
+    nodes = [node for node in schedule.order if not isinstance(node.op, Source)]
+    backward = {node.name for node in schedule.order[schedule.border :]}
     ranks = [
-        (i >= schedule.border, _kind(graph, schedule, node), i) for i, node in enumerate(nodes)
+        ((node.name in backward) * KINDS + _kind(graph, schedule, node, traits)) * len(nodes) + i
+        for i, node in enumerate(nodes)
     ]
+    waiting, after = _dependencies(graph, schedule, nodes)
     ready = [ranks[i] for i, number in enumerate(waiting) if number == 0]
     heapq.heapify(ready)
     order = []
     while ready:
-        i = heapq.heappop(ready)[2]
+        i = heapq.heappop(ready) % len(nodes)
         order.append(nodes[i])
         for user in after[i]:
             waiting[user] -= 1
             if waiting[user] == 0:
                 heapq.heappush(ready, ranks[user])
     assert len(order) == len(nodes), "a schedule has no cycle"
-    return tuple(order)
+    return tuple(order), sum(node.name not in backward for node in nodes)
+
+
+def _dependencies(
+    graph: Graph, schedule: Schedule, nodes: Sequence[Node]
+) -> tuple[list[int], list[list[int]]]:
+    """By position: how many others a node waits for, and who waits for it."""
+    place = {node.name: i for i, node in enumerate(nodes)}
+    none: list[int] = []
+    waiting, after = [0] * len(nodes), [none] * len(nodes)
+    for i, node in enumerate(nodes):
+        for need in _needs(graph, schedule, node):
+            earlier = place.get(need)
+            if earlier is None:
+                continue
+            waiting[i] += 1
+            if after[earlier]:
+                after[earlier].append(i)
+            else:
+                after[earlier] = [i]
+    return waiting, after
 
 
 def _needs(graph: Graph, schedule: Schedule, node: Node) -> Sequence[str]:
@@ -50,13 +74,10 @@ def _needs(graph: Graph, schedule: Schedule, node: Node) -> Sequence[str]:
     return [*node.inputs, *(user for user in graph.users[state] if user != node.name)]
 
 
-def _kind(graph: Graph, schedule: Schedule, node: Node) -> int:
+def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int:
     if node.name in schedule.in_place and not node.type.rank:
         return 2  # a counter: whoever reads the old number may then still be moved
-    if isinstance(node.op, Source):
-        return 0
-    ins = [graph[operand].type for operand in node.inputs]
-    along = node.op.along(ins)
-    if along == "all" and not graph.users[node.name]:
+    known = traits(node)
+    if known.along == "all" and not graph.users[node.name]:
         return 2
-    return 1 if along == "call" or product_of(node.op, ins) is not None else 0
+    return 1 if known.along == "call" or known.product is not None else 0
