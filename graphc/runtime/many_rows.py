@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,18 +11,27 @@ from graphc.errors import FeedError
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Program
-from graphc.tensor_type import Batch, TensorType
+from graphc.runtime.feeds import program_check
+from graphc.tensor_type import Batch, TensorType, shape_at
 
 if TYPE_CHECKING:
     from graphc.executor import Executor
 
 
 def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """The outputs of all rows: an array, or a dict when there are several."""
-    losses = ex.plan.losses
-    results = _in_pieces(ex, arrays, named)
-    parts = [{k: v for k, v in out.items() if k not in losses} for _, out in results]
-    found = _joined(ex.plan.programs["infer"], parts)
+    """The outputs of all rows: an array, or a dict when there are several.
+
+    Only the outputs are held as a whole: pieces of the feeds are read and converted in turn.
+    """
+    program = ex.plan.programs["infer"]
+    rows, results = _in_pieces(ex, arrays, named)
+    found: dict[str, Array] = {}
+    for start, n, out in results:
+        for name in _with_rows(program, out, ex.plan.losses):
+            type = program.buffers[program.outputs[name]].type
+            if name not in found:
+                found[name] = np.empty(shape_at(type.shape, rows), out[name].dtype)
+            _rows(found[name], type, start, start + n)[...] = _rows(out[name], type, 0, n)
     if not found:
         raise FeedError(
             "predict: what was fed determines no output with rows",
@@ -34,10 +43,15 @@ def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> 
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
     """The mean over all rows of each loss and of each other scalar output."""
-    results = _in_pieces(ex, arrays, named)
-    rows = sum(n for n, _ in results)
+    rows, results = _in_pieces(ex, arrays, named)
+    if not rows:
+        raise FeedError(
+            "evaluate: there are 0 rows",
+            loc=caller_loc(),
+            hint="the mean over no rows is not defined",
+        )
     totals: dict[str, float] = {}
-    for n, out in results:
+    for _, n, out in results:
         for name, array in out.items():
             if array.ndim == 0:
                 totals[name] = totals.get(name, 0.0) + n * float(array)
@@ -52,12 +66,28 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
 
 def _in_pieces(
     ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
-) -> list[tuple[int, dict[str, Array]]]:
-    """Inference on pieces of at most the planned batch: their rows and their outputs."""
-    feeds = by_position(ex.plan.input_names, arrays, named)
-    checked, rows = ex.rows(feeds, train=False)
-    parts = _pieces(ex.plan.programs["infer"], checked, rows, ex.plan.batch)
-    return [(n, ex.forward(part)) for n, part in parts]
+) -> tuple[int, Iterator[tuple[int, int, dict[str, Array]]]]:
+    """How many rows there are, and inference on pieces of at most the planned batch.
+
+    Of each piece its first row, its rows, and its outputs, which the next one overwrites.  What
+    no row has shapes all the same: no rows are inferred as none of one that is made up.
+    """
+    program = ex.plan.programs["infer"]
+    check = program_check(program, ex.plan.input_names)
+    given, rows = check.counted(by_position(ex.plan.input_names, arrays, named))
+
+    def results() -> Iterator[tuple[int, int, dict[str, Array]]]:
+        for start in range(0, rows, ex.plan.batch):
+            stop = min(start + ex.plan.batch, rows)
+            part = {k: _rows(v, program.feeds[k], start, stop) for k, v in given.items()}
+            checked, n = check.arrays(part, optional=True, first=start)
+            yield start, n, ex.forward(checked, copy=False)
+        if not rows:
+            types = ((name, program.feeds[name]) for name in given)
+            row = {name: np.zeros(shape_at(type.shape, 1), type.dtype) for name, type in types}
+            yield 0, 0, ex.forward(row, copy=False)
+
+    return rows, results()
 
 
 def by_position(
@@ -77,37 +107,15 @@ def by_position(
     return {**dict(zip(inputs, arrays, strict=False)), **named}
 
 
-def _pieces(
-    program: Program, arrays: Mapping[str, Array], rows: int, size: int
-) -> Iterator[tuple[int, dict[str, Array]]]:
-    """The number of rows and the feeds of each piece; arrays without a batch go into all."""
-    for start in range(0, rows, size):
-        stop = min(start + size, rows)
-        yield (
-            stop - start,
-            {
-                name: _rows(array, program.feeds[name], start, stop)
-                for name, array in arrays.items()
-            },
-        )
-
-
-def _joined(program: Program, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """Each output of all pieces, along its batch dimension.
-
-    Outputs without one have no rows to join; they stay where there is but one piece to make.
-    """
-    found: dict[str, Array] = {}
+def _with_rows(
+    program: Program, out: Mapping[str, Array], losses: Collection[str]
+) -> Iterator[str]:
+    """The outputs that are predictions: no losses, and without a batch only in a net without."""
     batched = any(type.batched for type in program.feeds.values())
-    for name in parts[0]:
+    for name in out:
         type = program.buffers[program.outputs[name]].type
-        if type.batched:
-            axis, _ = _batch_axis(type)
-            arrays = [part[name] for part in parts]
-            found[name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
-        elif not batched:
-            found[name] = parts[0][name]
-    return found
+        if name not in losses and type.batched == batched:
+            yield name
 
 
 def _batch_axis(type: TensorType) -> tuple[int, int]:
