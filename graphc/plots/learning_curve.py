@@ -1,0 +1,49 @@
+"""The learning curve: losses and metrics over the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphc.plots.figure import bare, new_figure, save_figure
+
+if TYPE_CHECKING:
+    from graphc.train.history import History
+
+
+def learning_curve(history: History, path: str | Path) -> Path:
+    """Draw the losses in one panel and, where there are any, the metrics in another below.
+
+    The suffix says the format.  Raises GraphError without matplotlib, or for a file that cannot
+    be drawn to.
+    """
+    panels: list[tuple[str, Mapping[str, Sequence[float]]]] = [("loss", _losses(history))]
+    if history.metrics:
+        panels.append(("validation metrics", history.metrics))
+    figure = new_figure("a learning curve", 7.0, 1.0 + 3.4 * len(panels))
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (label, curves) in zip(axes, panels, strict=True):
+        _panel(axis, label, curves)
+    axes[-1].set_xlabel("epoch")
+    return save_figure(figure, Path(path))
+
+
+def _losses(history: History) -> dict[str, Sequence[float]]:
+    losses: dict[str, Sequence[float]] = {"training": history.loss}
+    if history.val_loss:
+        losses["validation"] = history.val_loss
+    return losses
+
+
+def _panel(axis: Any, label: str, curves: Mapping[str, Sequence[float]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for name, values in curves.items():
+        epochs = range(1, len(values) + 1)
+        axis.plot(epochs, values, marker="o", markersize=3, linewidth=1.6, label=name)
+    axis.set_ylabel(label)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    bare(axis)
+    axis.legend(frameon=False)
