@@ -24,21 +24,41 @@ def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> 
     Only the outputs are held as a whole: pieces of the feeds are read and converted in turn.
     """
     program = ex.plan.programs["infer"]
-    rows, results = _in_pieces(ex, arrays, named)
+    rows, pieces = predictions(ex, arrays, named)
     found: dict[str, Array] = {}
-    for start, n, out in results:
-        for name in _with_rows(program, out, ex.plan.losses):
+    start = 0
+    for n, out in pieces:
+        for name, array in out.items():
             type = program.buffers[program.outputs[name]].type
             if name not in found:
-                found[name] = np.empty(shape_at(type.shape, rows), out[name].dtype)
-            _rows(found[name], type, start, start + n)[...] = _rows(out[name], type, 0, n)
-    if not found:
-        raise FeedError(
-            "predict: what was fed determines no output with rows",
-            loc=caller_loc(),
-            hint="ex.evaluate gives losses, ex.forward everything for one batch",
-        )
+                found[name] = np.empty(shape_at(type.shape, rows), array.dtype)
+            rows_of(found[name], type, start, start + n)[...] = array
+        start += n
     return next(iter(found.values())) if len(found) == 1 else found
+
+
+def predictions(
+    ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[int, Iterator[tuple[int, dict[str, Array]]]]:
+    """How many rows there are, and piece by piece some rows and their outputs by name.
+
+    The arrays are views that the next piece overwrites; there is at least one piece.
+    """
+    program = ex.plan.programs["infer"]
+    rows, results = _in_pieces(ex, arrays, named)
+
+    def pieces() -> Iterator[tuple[int, dict[str, Array]]]:
+        for _, n, out in results:
+            types = dict(_with_rows(program, out, ex.plan.losses))
+            if not types:
+                raise FeedError(
+                    "predict: what was fed determines no output with rows",
+                    loc=caller_loc(),
+                    hint="ex.evaluate gives losses, ex.forward everything for one batch",
+                )
+            yield n, {name: rows_of(out[name], type, 0, n) for name, type in types.items()}
+
+    return rows, pieces()
 
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
@@ -79,7 +99,7 @@ def _in_pieces(
     def results() -> Iterator[tuple[int, int, dict[str, Array]]]:
         for start in range(0, rows, ex.plan.batch):
             stop = min(start + ex.plan.batch, rows)
-            part = {k: _rows(v, program.feeds[k], start, stop) for k, v in given.items()}
+            part = {k: rows_of(v, program.feeds[k], start, stop) for k, v in given.items()}
             checked, n = check.arrays(part, optional=True, first=start)
             yield start, n, ex.forward(checked, copy=False)
         if not rows:
@@ -109,13 +129,13 @@ def by_position(
 
 def _with_rows(
     program: Program, out: Mapping[str, Array], losses: Collection[str]
-) -> Iterator[str]:
+) -> Iterator[tuple[str, TensorType]]:
     """The outputs that are predictions: no losses, and without a batch only in a net without."""
     batched = any(type.batched for type in program.feeds.values())
     for name in out:
         type = program.buffers[program.outputs[name]].type
         if name not in losses and type.batched == batched:
-            yield name
+            yield name, type
 
 
 def _batch_axis(type: TensorType) -> tuple[int, int]:
@@ -126,7 +146,8 @@ def _batch_axis(type: TensorType) -> tuple[int, int]:
     return 0, 0
 
 
-def _rows(array: Array, type: TensorType, start: int, stop: int) -> Array:
+def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
+    """Some rows of an array, as a view; all of it where its type has no batch."""
     axis, factor = _batch_axis(type)
     if factor == 0:
         return array
