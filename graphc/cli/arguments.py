@@ -54,12 +54,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data(parser: argparse.ArgumentParser, what: str, *, required: bool) -> None:
-    """The options --data and --label."""
+    """The options --data and --label, for data with labels."""
     parser.add_argument("--data", required=required, metavar="FILE", help=what)
     parser.add_argument(
         "--label",
         metavar="COLUMN",
-        help="the column of a .csv file that is the label (default: y, label or target, else the "
+        help="which column of a .csv file is the label (default: y, label or target, else the "
         "last)",
     )
 

@@ -66,8 +66,11 @@ def predicting_feeds(plan: Plan, table: Table, label: str | None) -> Feeds:
     features = _roles(plan, table).features
     columns = list(range(len(table.header)))
     at = None
-    if label is not None or len(columns) == _width(plan, features) + 1:
+    if label is not None:
         at = table.column(label)
+    elif len(columns) == _width(plan, features) + 1:
+        at = table.label
+    if at is not None:
         columns.remove(at)
     return {features: _taken(plan, table, features, columns, at)}
 
@@ -123,11 +126,10 @@ def _wrong_columns(
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     count = f"{len(columns)} column{'' if len(columns) == 1 else 's'}"
     beside = "" if left_out is None else f" beside the label {table.header[left_out]!r}"
+    told = [f"{'it is' if len(names) == 1 else 'they are'} {shown}"] if names else []
+    told.append("--label COLUMN says which is the label")
     return DataError(
-        f"{table.path} has {count}{beside}, input {name!r} takes {width}",
-        hint=f"{'it is' if len(names) == 1 else 'they are'} {shown}; --label COLUMN names the label"
-        if names
-        else "--label COLUMN names the label",
+        f"{table.path} has {count}{beside}, input {name!r} takes {width}", hint="; ".join(told)
     )
 
 

@@ -18,8 +18,8 @@ MODEL = """\
 MODEL is file.py:function, a function without arguments that returns a gc.Net,
 or a model that gc.save wrote.
 
-graphc COMMAND --help has an example of each.  The exit status is 0 when all is well, 1 after an
-error, 2 for wrong usage."""
+graphc COMMAND --help shows an example.  The exit status is 0 when all is well,
+1 after an error, 2 for wrong usage."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -11,8 +11,16 @@ import numpy as np
 
 
 def print_json(found: Mapping[str, Any]) -> None:
-    """Print one JSON object; numbers that are not finite, which JSON has not, are null."""
-    print(json.dumps(_plain(found), indent=2, allow_nan=False))
+    """Print one JSON object, a line for each of its keys.
+
+    Numbers that are not finite, which JSON does not have, are null.
+    """
+    lines = (f"{json.dumps(key)}: {_text(value)}" for key, value in found.items())
+    print("{" + ",\n ".join(lines) + "}")
+
+
+def _text(value: Any) -> str:
+    return json.dumps(_plain(value), allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

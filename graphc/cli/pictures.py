@@ -40,7 +40,8 @@ class Pictures:
             yield confusion_matrix(judged[classes.labels], found, path, classes=classes.count)
         yield histograms(ex.parameters, out / "weights.png", before=self._weights)
         gradients = _gradients(ex, self._rows)
-        yield histograms(gradients, out / "gradients.png", before=self._gradients)
+        path = out / "gradients.png"
+        yield histograms(gradients, path, before=self._gradients, magnitudes=True)
 
 
 def check_matplotlib() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.cli.arguments import add_command, add_data, add_json
+from graphc.cli.arguments import add_command, add_json
 from graphc.cli.columns import Feeds, predicting_feeds, predicting_inputs
 from graphc.cli.data import arrays_of, is_table, named
 from graphc.cli.model import load_model
@@ -44,10 +44,15 @@ def add_to(commands: Commands) -> None:
         example="graphc predict graphc-run/iris.gc --data new.csv --out predicted.csv",
     )
     parser.add_argument("model", metavar="MODEL", help="a model that train or gc.save wrote")
-    add_data(parser, '.csv, .npy, .npz or "digits"', required=True)
-    parser.add_argument(
-        "--out", metavar="FILE", help=".csv, .npy or .npz (default: print the .csv file)"
+    add = parser.add_argument
+    add("--data", required=True, metavar="FILE", help='.csv, .npy, .npz or "digits"')
+    add(
+        "--label",
+        metavar="COLUMN",
+        help="a column of a .csv file to leave out (default: y, label or target, where the file "
+        "has one column more than the net takes)",
     )
+    add("--out", metavar="FILE", help=".csv, .npy or .npz (default: print the .csv file)")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -125,8 +130,10 @@ def _mapped(source: str) -> NDArray[Any]:
     hint = "write it with numpy.save(path, x), numbers only"
     try:
         array = np.load(source, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except OSError as error:
         raise DataError(f"cannot read {source}: {reason(error)}", hint=hint) from None
+    except (ValueError, EOFError):
+        raise DataError(f"{source} is no whole .npy file of numbers", hint=hint) from None
     if not isinstance(array, np.ndarray):
         raise DataError(f"{source} holds arrays by name", hint="call it .npz")
     return array

@@ -30,15 +30,20 @@ class Table:
     values: NDArray[np.float64]
     lines: NDArray[np.int64]
 
+    @property
+    def label(self) -> int | None:
+        """The first of the columns y, label, target (in any case) that exists."""
+        folded = [own.lower() for own in self.header]
+        found = [own for own in LABEL_NAMES if own in folded]
+        return folded.index(found[0]) if found else None
+
     def column(self, name: str | None) -> int:
         """The column called `name`; without it the first of y, label, target, else the last.
 
         Raises DataError where there is none of that name.
         """
         if name is None:
-            folded = [own.lower() for own in self.header]
-            found = [own for own in LABEL_NAMES if own in folded]
-            return folded.index(found[0]) if found else len(self.header) - 1
+            return len(self.header) - 1 if self.label is None else self.label
         if name not in self.header:
             raise DataError(
                 f"{self.path} has no column {name!r}",

@@ -25,10 +25,13 @@ def histograms(
     path: str | Path,
     *,
     before: Mapping[str, Array] | None = None,
+    magnitudes: bool = False,
 ) -> Path:
     """Draw a histogram of each array, such as `ex.parameters` or what `ex.backward()` returns.
 
-    `before` holds the arrays as they were earlier, drawn as a grey outline.  Zeros, of which
+    `before` holds the arrays as they were earlier, drawn as a grey outline.  With `magnitudes`
+    it is those of the absolute values on a logarithmic axis, as fits gradients, which shrink by
+    orders of magnitude while a net learns.  Zeros, of which
     relu makes many in gradients, and values that are not finite are left out and counted in the
     panel's title.  Raises GraphError without arrays, without matplotlib, or for a file that
     cannot be drawn to.
@@ -41,35 +44,45 @@ def histograms(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, array) in zip(axes, arrays.items(), strict=False):
         old = None if before is None else before.get(name)
-        _panel(axis, name, np.asarray(array), None if old is None else np.asarray(old))
+        _panel(axis, name, np.asarray(array), old, magnitudes)
     for axis in axes[len(arrays) :]:
         axis.set_visible(False)
+    figure.supxlabel("magnitude" if magnitudes else "value", fontsize=9)
     if before is not None:
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
     return save_figure(figure, Path(path))
 
 
-def _panel(axis: Any, name: str, array: Array, before: Array | None) -> None:
-    now, old = _shown(array), None if before is None else _shown(before)
+def _panel(axis: Any, name: str, array: Array, before: Array | None, magnitudes: bool) -> None:
+    now = _shown(array, magnitudes)
+    old = None if before is None else _shown(np.asarray(before), magnitudes)
     edges = _edges(now if old is None else np.concatenate([now, old]))
+    borders = 10**edges if magnitudes else edges
     if old is not None:
-        axis.stairs(np.histogram(old, edges)[0], edges, color=BEFORE, label="before", zorder=3)
-    axis.stairs(np.histogram(now, edges)[0], edges, fill=True, color=NOW, alpha=0.75, label="now")
+        axis.stairs(np.histogram(old, edges)[0], borders, color=BEFORE, label="before", zorder=3)
+    counts = np.histogram(now, edges)[0]
+    axis.stairs(counts, borders, fill=True, color=NOW, alpha=0.75, label="now")
+    if magnitudes:
+        axis.set_xscale("log")
+        axis.set_xlim(10 ** math.floor(edges[0]), 10 ** math.ceil(edges[-1]))
+        axis.xaxis.set_minor_formatter("")
+    else:
+        axis.ticklabel_format(axis="x", scilimits=(-2, 3))
+        axis.locator_params(axis="x", nbins=5)
     short = name if len(name) <= LONGEST_NAME else "..." + name[3 - LONGEST_NAME :]
     axis.set_title(f"{short}\n{_told(array, now)}", fontsize=8)
     axis.tick_params(labelsize=7)
-    axis.ticklabel_format(axis="x", scilimits=(-2, 3))
     axis.xaxis.get_offset_text().set_fontsize(7)
-    axis.locator_params(axis="x", nbins=5)
     axis.set_ylim(bottom=0)
     bare(axis)
 
 
-def _shown(array: Array) -> NDArray[np.float64]:
+def _shown(array: Array, magnitudes: bool) -> NDArray[np.float64]:
+    """What is counted: the values, or the decimal logarithms of their magnitudes."""
     flat = array.astype(np.float64).ravel()
     found: NDArray[np.float64] = flat[np.isfinite(flat) & (flat != 0)]
-    return found
+    return np.log10(np.abs(found)) if magnitudes else found
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -94,6 +94,26 @@ def test_each_array_has_a_panel_with_all_its_values(tmp_path: Path, figures: lis
     ]
 
 
+def test_magnitudes_are_those_of_all_values_but_zeros(
+    tmp_path: Path, figures: list[Figure]
+) -> None:
+    values = np.array([0.0, 1e-7, -1e-5, 2e-5, 1.0, np.nan])
+    before = {"g": np.array([3.0, -30.0]), "zero": np.ones(2)}
+    arrays = {"g": values, "zero": np.zeros(2), "one": np.full(3, -5.0)}
+    draw_histograms(arrays, tmp_path / "h.png", before=before, magnitudes=True)
+    axis, zero, one = (axis for axis in figures[0].axes if axis.get_visible())
+    old, now = (patch.get_data() for patch in axis.patches)
+    assert axis.get_xscale() == "log"
+    assert axis.get_xlim() == (1e-7, 100)
+    assert (old.edges[0], old.edges[-1]) == (pytest.approx(1e-7), pytest.approx(30))
+    places = np.searchsorted(now.edges, [1.2e-7, 1e-5, 2e-5, 0.99]) - 1
+    assert now.values.sum() == 4
+    assert now.values[places].all()
+    assert old.values[-1] == 1
+    assert [int(patch.get_data().values.sum()) for patch in zero.patches] == [2, 0]
+    assert one.patches[0].get_data().values[4] == 3  # in the middle
+
+
 def test_parameters_and_gradients_of_an_executor(tmp_path: Path, figures: list[Figure]) -> None:
     net = gc.Net("small")
     out = gc.affine(net.input("x", (gc.N, 3)), 2, name="out")
