@@ -47,14 +47,14 @@ def run(args: argparse.Namespace) -> int:
     graph = model.graph
     verify(graph)
     plan = compile(graph, batch=ROWS)
-    if not args.json:
-        print(f"graph {graph.name!r}: ok, {len(graph)} nodes; it compiles")
     if args.data:
         feeds = {
             name: array[:ROWS] for name, array in feeds_of(plan, args.data, args.label).items()
         }
     else:
         feeds = random_feeds(plan)
+    if not args.json:
+        print(f"graph {graph.name!r}: ok, {len(graph)} nodes; it compiles")
     state = model.saved.state if model.saved is not None else None
     report = grad_check(model.net, feeds, wrt=plan.parameter_names, state=state)
     if args.json:
