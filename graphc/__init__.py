@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import passes
-    from graphc import layers
+    from graphc import layers, plots
     from graphc.checks.check_layer import check_layer
     from graphc.checks.check_op import check_op
     from graphc.checks.grad_check import grad_check
@@ -70,6 +70,7 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "layers": "graphc.layers",
+    "plots": "graphc.plots",
     "check_layer": "graphc.checks.check_layer",
     "check_op": "graphc.checks.check_op",
     "grad_check": "graphc.checks.grad_check",
@@ -91,9 +92,7 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     module: ModuleType = importlib.import_module(_LAZY[name])
-    value = (
-        module if _LAZY[name] == f"graphc.{name}" and name == "layers" else getattr(module, name)
-    )
+    value = module if _LAZY[name] == f"graphc.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 
@@ -174,6 +173,7 @@ __all__ = [
     "one_hot",
     "passes",
     "pick",
+    "plots",
     "power",
     "relu",
     "reshape",

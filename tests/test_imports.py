@@ -19,7 +19,7 @@ LAYERS = (
     ("graphc.ops",),
     ("passes",),
     ("graphc.net", "graphc.compiler"),
-    ("graphc.train", "graphc.cli", "graphc.render", "graphc.freeze"),
+    ("graphc.train", "graphc.cli", "graphc.render", "graphc.plots", "graphc.freeze"),
 )
 """Each may import from its own row and the rows above it, not from those below."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,19 @@ if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
+
+
+def add_command(
+    commands: Commands, name: str, *, help: str, description: str, example: str
+) -> argparse.ArgumentParser:
+    """A command whose --help ends with an example."""
+    return commands.add_parser(
+        name,
+        help=help,
+        description="\n\n".join(textwrap.fill(part, 79) for part in description.split("\n\n")),
+        epilog="example:\n" + textwrap.indent(example, "  "),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def positive(text: str) -> int:
@@ -37,6 +51,22 @@ def fraction(text: str) -> float:
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The argument MODEL."""
     parser.add_argument("model", metavar="MODEL", help="file.py:function, or a saved model")
+
+
+def add_data(parser: argparse.ArgumentParser, what: str, *, required: bool) -> None:
+    """The options --data and --label, for data with labels."""
+    parser.add_argument("--data", required=required, metavar="FILE", help=what)
+    parser.add_argument(
+        "--label",
+        metavar="COLUMN",
+        help="which column of a .csv file is the label (default: y, label or target, else the "
+        "last)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The option --json."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def add_optimizer(parser: argparse.ArgumentParser) -> None:

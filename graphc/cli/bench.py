@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.choice import BACKENDS
-from graphc.cli.arguments import add_model, add_optimizer, add_threads, optimizer, positive
+from graphc.cli.arguments import (
+    add_command,
+    add_json,
+    add_model,
+    add_optimizer,
+    add_threads,
+    optimizer,
+    positive,
+)
 from graphc.cli.check import random_feeds
 from graphc.cli.model import load_model
+from graphc.cli.output import print_json
 from graphc.compiler import compile
 from graphc.errors import GraphError
 from graphc.executor import Executor
@@ -32,12 +43,14 @@ TURN_SECONDS = 0.05
 
 def add_to(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "bench",
         help="time a model",
         description="Time a training step, or inference for a net without loss, on each backend "
         "in turns; then each instruction: its share, its operations and bytes, and how near they "
         "come to the measured peak of this machine.",
+        example="graphc bench net.py:net --batch 32 --trace trace.json",
     )
     add_model(parser)
     add = parser.add_argument
@@ -48,12 +61,15 @@ def add_to(commands: Commands) -> None:
     add("--picture", metavar="FILE", help="draw where the time goes, too: .svg or .html")
     add("--trace", metavar="FILE", help="write a trace for Perfetto or chrome://tracing, too")
     add_optimizer(parser)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, and print both tables."""
-    plans = _plans(args, load_model(args.model).graph)
+    plans, missing = _plans(args, load_model(args.model).graph)
+    if missing and not args.json:
+        print(f"{missing}\n")
     chosen = args.backend or next(iter(plans))
     if chosen not in plans:
         raise GraphError(f"there is no {chosen} backend here", hint="leave --backend out")
@@ -63,24 +79,60 @@ def run(args: argparse.Namespace) -> int:
     sides = {backend: _call(plan, feeds) for backend, plan in plans.items()}
     times = _in_turns(sides, instructions, args.rounds)
     peak = measure_peak(_threads(plans[chosen], chosen))
-    print(_whole(plans, times, name, args.batch, peak))
-    print(f"\neach instruction of {name!r} on {chosen}, called by itself:\n")
     seconds = tuple(instructions.medians)
     found = Profile(plans[chosen], name, args.batch, args.rounds, seconds, peak)
+    if args.json:
+        files = _files(args, found)
+        print_json({**_data(found, times), "missing": missing, "files": list(map(str, files))})
+        return 0
+    print(_whole(plans, times, name, args.batch, peak))
+    print(f"\neach instruction of {name!r} on {chosen}, called by itself:\n")
     print(table(found.lines, peak))
     print(f"\nbound by {RULE}")
-    if args.picture:
-        print(f"\nwrote {found.render(args.picture)}")
-    if args.trace:
-        print(f"\nwrote {found.chrome_trace(args.trace)}")
+    for file in _files(args, found):
+        print(f"\nwrote {file}")
     return 0
 
 
-def _plans(args: argparse.Namespace, graph: Graph) -> dict[str, Plan]:
-    """A plan for each backend that can be had, native first."""
+def _files(args: argparse.Namespace, found: Profile) -> Iterator[Path]:
+    """What is written besides."""
+    if args.picture:
+        yield found.render(args.picture)
+    if args.trace:
+        yield found.chrome_trace(args.trace)
+
+
+def _data(found: Profile, times: Mapping[str, float]) -> dict[str, Any]:
+    """The same for programs, in seconds, operations and bytes."""
+    work = program_cost(found.program, found.n)
+    return {
+        "net": found.plan.declared.name,
+        "program": found.name,
+        "rows": found.n,
+        "seconds": dict(times),
+        "work": asdict(work),
+        "peak": asdict(found.peak),
+        "backend": found.plan.backend,
+        "instructions": [
+            {
+                "node": timed.instr.node,
+                "kernel": timed.instr.kernel,
+                "nodes": timed.nodes,
+                "seconds": timed.seconds,
+                **asdict(timed.cost),
+                "roof": timed.roof,
+                "bound": timed.verdict,
+            }
+            for timed in found.timed
+        ],
+    }
+
+
+def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str | None]:
+    """A plan for each backend that can be had, native first; and why one cannot be had."""
     name = args.optimizer or ("momentum" if graph.losses else None)
     rule = optimizer(name, None) if name else None
-    plans = {}
+    plans, missing = {}, None
     for backend in BACKENDS:
         try:
             plans[backend] = compile(
@@ -89,8 +141,8 @@ def _plans(args: argparse.Namespace, graph: Graph) -> dict[str, Plan]:
         except GraphError as error:
             if backend == "numpy" or not error.sentence.startswith("there is no native backend"):
                 raise
-            print(f"{error.sentence}\n")
-    return plans
+            missing = error.sentence
+    return plans, missing
 
 
 def _call(plan: Plan, feeds: Mapping[str, Any]) -> Callable[[], object]:

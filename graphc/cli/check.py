@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.checks.grad_check import grad_check
-from graphc.cli.arguments import add_model
+from graphc.checks.grad_report import GradReport
+from graphc.cli.arguments import add_command, add_data, add_json, add_model
 from graphc.cli.data import feeds_of
 from graphc.cli.model import load_model
+from graphc.cli.output import print_json
 from graphc.compiler import compile
-from graphc.graph import verify
+from graphc.graph import Graph, verify
 from graphc.plan import Plan
 from graphc.tensor_type import TensorType, shape_at
 
@@ -25,16 +27,17 @@ ROWS = 6
 
 def add_to(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "check",
         help="check graph and gradients",
         description="Verify the graph, compile it, and compare the gradient of every parameter "
         "with central differences in float64; exit status 1 when something is wrong.",
+        example="graphc check net.py:net --data train.csv",
     )
     add_model(parser)
-    parser.add_argument(
-        "--data", metavar="FILE", help=f"feed its first {ROWS} rows instead of random numbers"
-    )
+    add_data(parser, f"feed its first {ROWS} rows instead of random numbers", required=False)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -44,15 +47,47 @@ def run(args: argparse.Namespace) -> int:
     graph = model.graph
     verify(graph)
     plan = compile(graph, batch=ROWS)
-    print(f"graph {graph.name!r}: ok, {len(graph)} nodes; it compiles")
     if args.data:
-        feeds = {name: array[:ROWS] for name, array in feeds_of(plan, args.data).items()}
+        feeds = {
+            name: array[:ROWS] for name, array in feeds_of(plan, args.data, args.label).items()
+        }
     else:
         feeds = random_feeds(plan)
+    if not args.json:
+        print(f"graph {graph.name!r}: ok, {len(graph)} nodes; it compiles")
     state = model.saved.state if model.saved is not None else None
     report = grad_check(model.net, feeds, wrt=plan.parameter_names, state=state)
-    print(report)
+    if args.json:
+        print_json(_data(graph, report))
+    else:
+        print(report)
     return 0 if report.ok else 1
+
+
+def _data(graph: Graph, report: GradReport) -> dict[str, Any]:
+    """The report for programs."""
+    return {
+        "net": graph.name,
+        "nodes": len(graph),
+        "ok": report.ok,
+        "tolerance": report.tolerance,
+        "gradients": [
+            {
+                "name": item.name,
+                "ok": item.worst.error <= report.tolerance,
+                "error": item.worst.error,
+                "index": item.worst.index,
+                "by_rules": item.worst.ours,
+                "by_differences": item.worst.numeric,
+                "checked": len(item.entries),
+                "size": item.size,
+                "declared": item.loc and str(item.loc),
+            }
+            for item in report.checked
+        ],
+        "unreached": report.unreached,
+        "suspect": report.suspect and str(report.suspect),
+    }
 
 
 def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:

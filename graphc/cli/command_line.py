@@ -8,15 +8,18 @@ import sys
 from collections.abc import Sequence
 
 import graphc
-from graphc.cli import bench, check, demo, diff, plan, render, train
+from graphc.cli import bench, check, demo, diff, plan, predict, render, train
 from graphc.cli.model import UsersError
 from graphc.errors import GraphError
 
-COMMANDS = (demo, train, render, plan, diff, check, bench)
+COMMANDS = (demo, train, predict, render, plan, diff, check, bench)
 
 MODEL = """\
 MODEL is file.py:function, a function without arguments that returns a gc.Net,
-or a model that gc.save wrote."""
+or a model that gc.save wrote.
+
+graphc COMMAND --help shows an example.  The exit status is 0 when all is well,
+1 after an error, 2 for wrong usage."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except MemoryError as error:
+        print(f"error: there is not enough memory: {error}", file=sys.stderr)
         return 1
 
 

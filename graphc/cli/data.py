@@ -2,37 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from graphc.cli.columns import Feeds, training_feeds
 from graphc.data import load_data, stratified_split
+from graphc.data.table import read_table
 from graphc.errors import DataError
 from graphc.init import generator
 from graphc.plan import Plan
 
-Feeds = dict[str, NDArray[Any]]
 
-
-def feeds_of(plan: Plan, source: str) -> Feeds:
-    """The arrays of "digits" or a file for each input of the net, matched by name.
+def feeds_of(plan: Plan, source: str, label: str | None = None) -> Feeds:
+    """The arrays of "digits" or a file for each input of the net: by name, or from a table.
 
     DataError when an input has no array, or arrays have different numbers of rows.
     """
-    arrays = load_data(source)
-    for name in plan.input_names:
-        if name not in arrays:
-            raise DataError(
-                f"{source} has no array for the input {name!r}",
-                hint=f"it has {', '.join(arrays)}; the net reads {', '.join(plan.input_names)}",
-            )
-    feeds = {name: arrays[name] for name in plan.input_names}
+    if is_table(source):
+        return training_feeds(plan, read_table(source), label)
+    arrays = arrays_of(source, label)
+    feeds = named(plan.input_names, arrays, source)
     rows = {name: len(array) for name, array in feeds.items() if array.ndim}
     if len(set(rows.values())) > 1:
         text = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
         raise DataError(f"the arrays of {source} differ in their number of rows: {text}")
     return feeds
+
+
+def is_table(source: str) -> bool:
+    """Whether the data is a table of columns rather than arrays by name."""
+    return Path(source).suffix.lower() == ".csv"
+
+
+def arrays_of(source: str, label: str | None) -> Feeds:
+    """The arrays by name; DataError where a column is asked for, of which there are none."""
+    if label is not None:
+        raise DataError(
+            f"{source} has no columns to take the label {label!r} from",
+            hint="--label is for a .csv file; other data has its labels as an array",
+        )
+    return load_data(source)
+
+
+def named(names: Sequence[str], arrays: Feeds, source: str) -> Feeds:
+    """The arrays of these inputs; DataError for the first that is missing."""
+    for name in names:
+        if name not in arrays:
+            raise DataError(
+                f"{source} has no array for the input {name!r}",
+                hint=f"it has {', '.join(arrays)}; the net reads {', '.join(names)}",
+            )
+    return {name: arrays[name] for name in names}
 
 
 def split(feeds: Feeds, part: float, seed: int) -> tuple[Feeds, Feeds]:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from graphc.cli.arguments import add_backend, add_optimizer, optimizer, positive
+from graphc.cli.arguments import (
+    add_backend,
+    add_command,
+    add_json,
+    add_optimizer,
+    optimizer,
+    positive,
+)
 from graphc.cli.model import load_model
+from graphc.cli.output import print_json
 from graphc.compiler import compile
 from graphc.difference import Difference, difference
 from graphc.errors import GraphError
@@ -19,6 +27,7 @@ from graphc.plan import Plan, Program
 from graphc.profile.totals import Totals, changed_totals, totals
 from graphc.render.files import format_of
 from graphc.render.render_difference import render_difference
+from graphc.text.graph import node_text
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
@@ -40,7 +49,14 @@ class Shown:
 
 def add_to(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("diff", help="compare two models", description=__doc__)
+    parser = add_command(
+        commands,
+        "diff",
+        help="compare two models",
+        description="Show what differs between two models, or what one pass changes in a model.",
+        example="graphc diff net.py:net other.py:net --out difference.svg\n"
+        "graphc diff net.py:net --pass fuse_affine_relu",
+    )
     add = parser.add_argument
     add("models", metavar="MODEL", nargs="+", help="two models; with --pass one")
     add("--pass", dest="step", metavar="NAME", help="compare before and after this pass")
@@ -48,6 +64,7 @@ def add_to(commands: Commands) -> None:
     add("--batch", type=positive, default=128, help="rows (default: 128)")
     add_backend(parser)
     add_optimizer(parser)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -62,14 +79,33 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         format_of(Path(args.out))
     shown = list(_of_pass(args) if args.step is not None else _of_models(args))
-    print(*shown, sep="\n\n")
+    if not args.json:
+        print(*shown, sep="\n\n")
+    path = None
     if args.out is not None:
         drawn = next((one for one in shown if one.made), shown[0])
         path = render_difference(
             drawn.made, args.out, name=drawn.name, words=drawn.saved, declared=drawn.declared
         )
+    if args.json:
+        print_json({"differences": [_data(one) for one in shown], "file": path and str(path)})
+    elif path is not None:
         print(f"wrote {path}")
     return 0
+
+
+def _data(one: Shown) -> dict[str, Any]:
+    """A difference for programs: the nodes as they were and as they are, in the text form."""
+    changes = [
+        {
+            "kind": pair.kind,
+            "before": pair.before and node_text(pair.before),
+            "after": pair.after and node_text(pair.after),
+        }
+        for pair in one.made.changes
+    ]
+    roots = [asdict(root) for root in one.made.roots]
+    return {"name": one.name, "changes": changes, "roots": roots, "totals": one.saved}
 
 
 def _of_models(args: argparse.Namespace) -> Iterator[Shown]:

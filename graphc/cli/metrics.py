@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from graphc.cli.data import Feeds
+from graphc.cli.columns import Feeds
 from graphc.executor import Executor
+from graphc.graph import Graph
+from graphc.op import Array
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
+from graphc.ops.source import Input
+from graphc.tensor_type import dim_at
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The output that scores classes, and the input that holds the right ones."""
+
+    scores: str
+    labels: str
+    count: int
+
+
+def classes_of(graph: Graph) -> Classes | None:
+    """Where a loss compares scores, which are an output, with labels, which are fed."""
+    public = {value: name for name, value in graph.outputs.items()}
+    for node in graph:
+        if isinstance(node.op, (SoftmaxLoss, SvmLoss)):
+            scores, labels = node.inputs[:2]
+            if scores in public and isinstance(graph[labels].op, Input):
+                return Classes(public[scores], labels, dim_at(graph[scores].type.shape[-1], 1))
+    return None
 
 
 def metrics(ex: Executor, feeds: Feeds) -> dict[str, float]:
     """The losses by name, and `accuracy` where a loss compares scores with fed labels."""
     found = ex.evaluate(feeds)
-    for node in ex.plan.declared:
-        if isinstance(node.op, (SoftmaxLoss, SvmLoss)):
-            scores, labels = node.inputs[:2]
-            public = {value: name for name, value in ex.plan.declared.outputs.items()}
-            if scores in public and labels in feeds:
-                found["accuracy"] = accuracy(ex, feeds, public[scores], labels)
-                break
+    classes = classes_of(ex.plan.declared)
+    if classes is not None:
+        found["accuracy"] = accuracy(ex, feeds, classes)
     return found
 
 
-def accuracy(ex: Executor, feeds: Feeds, scores: str, labels: str) -> float:
-    """The share of rows whose largest score is their label's."""
-    inputs = {name: array for name, array in feeds.items() if name != labels}
+def predicted_classes(ex: Executor, feeds: Feeds, classes: Classes) -> Array:
+    """The class with the largest score of each row."""
+    inputs = {name: array for name, array in feeds.items() if name != classes.labels}
     predicted = ex.predict(inputs)
-    array = predicted[scores] if isinstance(predicted, dict) else predicted
-    return float(np.mean(array.argmax(axis=1) == feeds[labels]))
+    array: Array = predicted[classes.scores] if isinstance(predicted, dict) else predicted
+    found: Array = array.argmax(axis=1)
+    return found
+
+
+def accuracy(ex: Executor, feeds: Feeds, classes: Classes) -> float:
+    """The share of rows whose largest score is their label's."""
+    return float(np.mean(predicted_classes(ex, feeds, classes) == feeds[classes.labels]))

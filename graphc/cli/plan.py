@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from graphc.cli.arguments import add_backend, add_model, add_optimizer, optimizer, positive
+from graphc.cli.arguments import (
+    add_backend,
+    add_command,
+    add_json,
+    add_model,
+    add_optimizer,
+    optimizer,
+    positive,
+)
 from graphc.cli.model import load_model
+from graphc.cli.output import print_json
 from graphc.compiler import compile
+from graphc.plan import Plan, Program
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
@@ -15,7 +26,13 @@ if TYPE_CHECKING:
 
 def add_to(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("plan", help="show instructions and memory", description=__doc__)
+    parser = add_command(
+        commands,
+        "plan",
+        help="show instructions and memory",
+        description="Show the instructions of a model, and the memory they need.",
+        example="graphc plan net.py:net --batch 32 --memory --optimizer adam",
+    )
     add_model(parser)
     parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
     parser.add_argument("--memory", action="store_true", help="a line for each buffer, too")
@@ -26,6 +43,7 @@ def add_to(commands: Commands) -> None:
     )
     add_backend(parser)
     add_optimizer(parser)
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -39,9 +57,50 @@ def run(args: argparse.Namespace) -> int:
         backend=args.backend,
         threads=args.threads,
     )
+    picture = plan.memory.render(args.picture) if args.picture else None
+    if args.json:
+        print_json({**_data(plan, args.memory), "picture": picture and str(picture)})
+        return 0
     print(plan.report(), plan, plan.memory, sep="\n\n")
     if args.memory:
         print(f"\n{plan.memory.table()}")
-    if args.picture:
-        print(f"\nwrote {plan.memory.render(args.picture)}")
+    if picture is not None:
+        print(f"\nwrote {picture}")
     return 0
+
+
+def _data(plan: Plan, buffers: bool) -> dict[str, Any]:
+    """The same for programs; sizes are bytes."""
+    memory = plan.memory
+    parts = ("state", "feeds", "constants", "arena", "scratch", "gradients", "total")
+    found: dict[str, Any] = {
+        "net": plan.declared.name,
+        "batch": plan.batch,
+        "backend": plan.backend,
+        "memory": {part: getattr(memory, part) for part in parts},
+        "programs": {name: _program(program) for name, program in plan.programs.items()},
+    }
+    if buffers:
+        found["buffers"] = [
+            {**asdict(line), "loc": line.loc and str(line.loc)} for line in memory.buffers()
+        ]
+    return found
+
+
+def _program(program: Program) -> dict[str, Any]:
+    return {
+        "nodes": len(program.graph),
+        "arena": program.arena.nbytes,
+        "peak": program.arena.peak,
+        "instructions": [
+            {
+                "kind": instr.kind,
+                "kernel": instr.kernel,
+                "node": instr.node,
+                "nodes": instr.nodes,
+                "ins": instr.ins,
+                "outs": instr.outs,
+            }
+            for instr in program.instrs
+        ],
+    }

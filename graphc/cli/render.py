@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from graphc.cli.arguments import add_model
+from graphc.cli.arguments import add_command, add_model
 from graphc.cli.model import load_model
 from graphc.compiler import compile
 
@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 def add_to(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("render", help="draw a model", description=__doc__)
+    parser = add_command(
+        commands,
+        "render",
+        help="draw a model",
+        description="Draw a model, forward beside backward.",
+        example="graphc render net.py:net -o net.svg",
+    )
     add_model(parser)
     parser.add_argument(
         "-o",

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from graphc.cli import optional
 from graphc.cli.arguments import (
     add_backend,
+    add_command,
+    add_data,
+    add_json,
     add_model,
     add_optimizer,
     folder,
@@ -15,16 +19,18 @@ from graphc.cli.arguments import (
     optimizer,
     positive,
 )
-from graphc.cli.data import Feeds, feeds_of, split
+from graphc.cli.data import feeds_of, split
 from graphc.cli.metrics import metrics
 from graphc.cli.model import Model, load_model
+from graphc.cli.output import print_json
 from graphc.cli.passes import ListPasses
+from graphc.cli.pictures import Pictures, check_matplotlib
 from graphc.compiler import compile
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.files.serialize import load, save
 from graphc.own_passes import own_passes
-from graphc.train import fit
+from graphc.train import History, fit
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
@@ -32,10 +38,19 @@ if TYPE_CHECKING:
 
 def add_to(commands: Commands) -> None:
     """Declare the command."""
-    parser = commands.add_parser("train", help="train a model", description=__doc__)
+    parser = add_command(
+        commands,
+        "train",
+        help="train a model",
+        description="Train a model on a file of data, hold a part of it back for validation, and "
+        "save the model in a folder. A saved model goes on where it was. Of a .csv file, whose "
+        "first line names the columns, one column is the label; a .npz file has an array for "
+        "each input.",
+        example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots",
+    )
     add_model(parser)
     add = parser.add_argument
-    add("--data", required=True, metavar="FILE", help='.npz, .csv or "digits"')
+    add_data(parser, '.npz, .csv or "digits"', required=True)
     add("--epochs", type=positive, default=20, help="(default: 20)")
     add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
     add_optimizer(parser)
@@ -52,24 +67,60 @@ def add_to(commands: Commands) -> None:
         metavar="FRACTION",
         help="of the rows that are not trained on (default: 0.2)",
     )
+    add(
+        "--plots",
+        action="store_true",
+        help="draw learning curve, confusion matrix, and histograms of weights and gradients",
+    )
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, print the final metrics, save the model and the learning curve."""
+    """Train, print the final metrics, save the model and the pictures."""
+    if args.plots:
+        check_matplotlib()
     model = load_model(args.model)
     ex = _executor(args, model)
-    feeds = feeds_of(ex.plan, args.data)
+    feeds = feeds_of(ex.plan, args.data, args.label)
+    feeds |= ex.rows(feeds, train=True)[0]
     train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
     out = folder(args.out)
+    pictures = Pictures(ex, train) if args.plots else None
     history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed)
-    _print_metrics(ex, train, held)
-    files = [
-        save(out / f"{ex.plan.declared.name}.gc", ex),
-        optional.write(out / "learning_curve.png", history.plot),
-    ]
-    print("wrote", *(str(path) for path in files if path is not None), sep="\n  ")
+    files = [save(out / f"{ex.plan.declared.name}.gc", ex)]
+    if pictures is not None:
+        files.extend(pictures.draw(out, history, ex, train if held is None else held))
+    parts = {"training": train} if held is None else {"training": train, "validation": held}
+    found = {name: metrics(ex, part) for name, part in parts.items()}
+    if args.json:
+        print_json(_data(ex, found, history, files))
+        return 0
+    for name, numbers in found.items():
+        print(f"{name}:", ", ".join(f"{key} {value:.4f}" for key, value in numbers.items()))
+    print("wrote", *files, sep="\n  ")
     return 0
+
+
+def _data(
+    ex: Executor,
+    found: Mapping[str, Mapping[str, float]],
+    history: History,
+    files: Sequence[Path],
+) -> dict[str, Any]:
+    """The same for programs: the final numbers, and those of each epoch."""
+    return {
+        "net": ex.plan.declared.name,
+        **found,
+        "history": {
+            "epochs": history.epochs,
+            "loss": history.loss,
+            "val_loss": history.val_loss,
+            "metrics": history.metrics,
+            "seconds": history.seconds,
+        },
+        "files": [str(path) for path in files],
+    }
 
 
 def _executor(args: argparse.Namespace, model: Model) -> Executor:
@@ -101,10 +152,3 @@ def _executor(args: argparse.Namespace, model: Model) -> Executor:
     if args.lr is not None:
         ex.hyper["lr"] = args.lr
     return ex
-
-
-def _print_metrics(ex: Executor, train: Feeds, held: Feeds | None) -> None:
-    rows = [("training", train)] + ([("validation", held)] if held is not None else [])
-    for name, feeds in rows:
-        found = ", ".join(f"{key} {value:.4f}" for key, value in metrics(ex, feeds).items())
-        print(f"{name}: {found}")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import math
 import zipfile
 import zlib
-from array import array
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,12 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphc.data.table import load_table, reason
 from graphc.errors import DataError
 from graphc.init import generator
 
-LABEL_NAMES = ("y", "label", "target")
-
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
 _UNREADABLE = (
     OSError,
     ValueError,
@@ -101,7 +96,7 @@ def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
             named = isinstance(archive, np.lib.npyio.NpzFile)
             arrays = {name: archive[name] for name in archive.files} if named else None
     except _UNREADABLE as error:
-        raise DataError(f"cannot read {path}: {_reason(error)}", hint=hint) from error
+        raise DataError(f"cannot read {path}: {reason(error)}", hint=hint) from error
     if arrays is None:
         raise DataError(f"{path} holds one bare array, not arrays by name", hint=hint)
     if not arrays:
@@ -111,103 +106,3 @@ def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
             kind = getattr(value, "dtype", "bytes")
             raise DataError(f"{name!r} in {path} holds {kind}, not numbers", hint=hint)
     return arrays
-
-
-def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[Any]]:
-    """A `.csv` file of numbers with a header: x float32 (N, D), and y (N,).
-
-    y is the column called `label`; without it the first of y, label, target (in any case) that
-    exists, else the last column.  It is int64 when every value is whole, else float32.  Raises
-    DataError, with line and column, when the file is missing, ragged, or not all finite numbers.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = _rows(path, csv.reader(file, strict=True))
-            header = _header(path, rows)
-            at = _label_column(path, header, label)
-            values = array("d")
-            for line, cells in rows:
-                values.extend(_numbers(path, header, line, cells))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"cannot read {path}: {_reason(error)}", hint="give the path of a UTF-8 text file"
-        ) from error
-    if not values:
-        raise DataError(f"{path} has a header but no rows", hint="add a line of numbers per sample")
-    table = np.frombuffer(values, np.float64).reshape(-1, len(header))
-    y = table[:, at]
-    whole = bool(np.all((np.rint(y) == y) & (np.abs(y) <= 2.0**53)))
-    return {
-        "x": np.delete(table, at, axis=1).astype(np.float32),
-        "y": y.astype(np.int64 if whole else np.float32),
-    }
-
-
-def _rows(path: str | Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
-    """Line number and cells of every line that is not blank."""
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield reader.line_num, cells
-    except csv.Error as error:
-        raise DataError(
-            f"{path}, line {reader.line_num}: {error}", hint="check the quotes on that line"
-        ) from error
-
-
-def _header(path: str | Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
-    _, cells = next(rows, (0, []))
-    names = [cell.strip() for cell in cells]
-    hint = "the first line names the columns: some features and one label"
-    if not names:
-        raise DataError(f"{path} is empty", hint=hint)
-    if all(_number(name) is not None for name in names):
-        raise DataError(f"{path} has no header, its first line is all numbers", hint=hint)
-    if len(names) < 2:
-        raise DataError(f"{path} has a single column, {names[0]!r}", hint=hint)
-    return names
-
-
-def _label_column(path: str | Path, header: list[str], label: str | None) -> int:
-    if label is not None:
-        if label not in header:
-            raise DataError(
-                f"{path} has no column {label!r}", hint=f"its columns are {', '.join(header[:20])}"
-            )
-        return header.index(label)
-    folded = [name.lower() for name in header]
-    found = [name for name in LABEL_NAMES if name in folded]
-    return folded.index(found[0]) if found else len(header) - 1
-
-
-def _numbers(path: str | Path, header: list[str], line: int, cells: list[str]) -> list[float]:
-    """The cells of one line as numbers; DataError names the first that is none."""
-    if len(cells) != len(header):
-        raise DataError(
-            f"{path}, line {line}: {len(cells)} values, but the header names {len(header)} columns",
-            hint="give every line one value for each column, separated by commas",
-        )
-    numbers = [_number(cell) for cell in cells]
-    for position, number in enumerate(numbers):
-        if number is None or not abs(number) <= _FLOAT32_MAX:
-            text = cells[position].strip()[:40]
-            raise DataError(
-                f"{path}, line {line}, column {position + 1} ({header[position]!r}): "
-                + (f"{text!r} is not a finite float32 number" if text else "the value is missing"),
-                hint="fill missing values, and encode words as numbers, before loading",
-            )
-    return [number for number in numbers if number is not None]
-
-
-def _number(text: str) -> float | None:
-    """The number that a cell spells, or None; digit separators are refused."""
-    try:
-        return None if "_" in text else float(text)
-    except ValueError:
-        return None
-
-
-def _reason(error: BaseException) -> str:
-    """What an exception says, on one line, without repeating the path."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join((text or type(error).__name__).split())

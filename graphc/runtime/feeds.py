@@ -54,12 +54,39 @@ class FeedCheck:
         ]
         """One tuple an input, so that the check of a small batch costs well under a microsecond."""
 
+    def counted(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Array], int]:
+        """The arrays as they are, converted later, and their number of rows, from 0 up.
+
+        FeedError for the first whose shape or kind of numbers does not fit.  Inputs may be missing.
+        """
+        found: dict[str, Array] = {}
+        rows, owner = 0, ""
+        for name, _, rank, axis, factor, tail, _ in self._specs:
+            if name not in feeds:
+                continue
+            if feeds[name] is None:
+                raise self._missing(name, feeds)
+            value = self._array(name, feeds[name])
+            self._convert(name, np.empty(0, value.dtype))
+            if value.ndim != rank or value.shape[:axis] + value.shape[axis + 1 :] != tail:
+                raise self._wrong_shape(name, value)
+            if factor and (not owner or value.shape[axis] != rows * factor):
+                rows, owner = self._rows(name, value, rows, owner), name
+            found[name] = value
+        return found, self._whole(feeds, rows if owner else 1, limit=False)
+
     def arrays(
-        self, feeds: Mapping[str, Any], *, optional: bool = False, limit: bool = True
+        self,
+        feeds: Mapping[str, Any],
+        *,
+        optional: bool = False,
+        limit: bool = True,
+        first: int = 0,
     ) -> tuple[dict[str, Array], int]:
         """The arrays to copy in, and the number of rows; FeedError for the first that misfits.
 
-        With `optional`, inputs may be missing; without `limit`, any number of rows fits.
+        With `optional`, inputs may be missing; without `limit`, any number of rows fits.  Errors
+        count rows from `first`.
         """
         found: dict[str, Array] = {}
         rows, owner = 0, ""
@@ -80,7 +107,7 @@ class FeedCheck:
                 elif not rows:
                     raise self._too_many(0)
             if bound is not None:
-                self._check_range(name, value)
+                self._check_range(name, value, first)
             found[name] = value
         return found, self._whole(feeds, rows if owner else 1, limit)
 
@@ -99,8 +126,6 @@ class FeedCheck:
         n, rest = divmod(size, factor)
         if rest:
             raise self._wrong_shape(name, value)
-        if n == 0:
-            raise self._too_many(0)
         if owner and known != n:
             raise FeedError(
                 f"{owner!r} has {known} rows, {name!r} has {n}",
@@ -110,10 +135,9 @@ class FeedCheck:
             )
         return n
 
-    def _convert(self, name: str, value: Any) -> Array:
-        feed, dtype = self._feeds[name], self._dtypes[name]
+    def _array(self, name: str, value: Any) -> Array:
         try:
-            array = np.asarray(value)
+            return np.asarray(value)
         except ValueError:
             raise FeedError(
                 f"{self._word} {name!r} is no array: its parts have different lengths",
@@ -121,6 +145,10 @@ class FeedCheck:
                 loc=caller_loc(),
                 hint="all rows of a batch have one shape",
             ) from None
+
+    def _convert(self, name: str, value: Any) -> Array:
+        feed, dtype = self._feeds[name], self._dtypes[name]
+        array = self._array(name, value)
         if array.dtype.kind in "fiub" and feed.type.is_float:
             return array.astype(dtype)
         if array.dtype.kind in "iu" and dtype.kind in "iu":
@@ -149,14 +177,16 @@ class FeedCheck:
             )
         return array.astype(dtype)
 
-    def _check_range(self, name: str, value: Array) -> None:
+    def _check_range(self, name: str, value: Array, first: int) -> None:
         bound = self._bounds[name]
         unsigned = value.view(_UNSIGNED[value.itemsize]).reshape(-1)  # what is negative is huge
         if value.size == 0 or unsigned[unsigned.argmax()] < bound:
             return
-        bad = np.flatnonzero((value < 0) | (value >= bound))[0]
+        bad = np.argwhere((value < 0) | (value >= bound))[0]
+        axis, factor, _ = _tail(self._feeds[name].type)
+        row = f" at row {first + bad[axis] // factor}" if factor else ""
         raise FeedError(
-            f"{self._word} {name!r} holds the label {value.reshape(-1)[bad]} at row {bad}, "
+            f"{self._word} {name!r} holds the label {value[tuple(bad)]}{row}, "
             f"there are {bound} classes",
             operands=self._operands(name),
             loc=caller_loc(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,33 +11,67 @@ from graphc.errors import FeedError
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Program
-from graphc.tensor_type import Batch, TensorType
+from graphc.runtime.feeds import program_check
+from graphc.tensor_type import Batch, TensorType, shape_at
 
 if TYPE_CHECKING:
     from graphc.executor import Executor
 
 
 def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """The outputs of all rows: an array, or a dict when there are several."""
-    losses = ex.plan.losses
-    results = _in_pieces(ex, arrays, named)
-    parts = [{k: v for k, v in out.items() if k not in losses} for _, out in results]
-    found = _joined(ex.plan.programs["infer"], parts)
-    if not found:
-        raise FeedError(
-            "predict: what was fed determines no output with rows",
-            loc=caller_loc(),
-            hint="ex.evaluate gives losses, ex.forward everything for one batch",
-        )
+    """The outputs of all rows: an array, or a dict when there are several.
+
+    Only the outputs are held as a whole: pieces of the feeds are read and converted in turn.
+    """
+    program = ex.plan.programs["infer"]
+    rows, pieces = predictions(ex, arrays, named)
+    found: dict[str, Array] = {}
+    start = 0
+    for n, out in pieces:
+        for name, array in out.items():
+            type = program.buffers[program.outputs[name]].type
+            if name not in found:
+                found[name] = np.empty(shape_at(type.shape, rows), array.dtype)
+            rows_of(found[name], type, start, start + n)[...] = array
+        start += n
     return next(iter(found.values())) if len(found) == 1 else found
+
+
+def predictions(
+    ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
+) -> tuple[int, Iterator[tuple[int, dict[str, Array]]]]:
+    """How many rows there are, and piece by piece some rows and their outputs by name.
+
+    The arrays are views that the next piece overwrites; there is at least one piece.
+    """
+    program = ex.plan.programs["infer"]
+    rows, results = _in_pieces(ex, arrays, named)
+
+    def pieces() -> Iterator[tuple[int, dict[str, Array]]]:
+        for _, n, out in results:
+            types = dict(_with_rows(program, out, ex.plan.losses))
+            if not types:
+                raise FeedError(
+                    "predict: what was fed determines no output with rows",
+                    loc=caller_loc(),
+                    hint="ex.evaluate gives losses, ex.forward everything for one batch",
+                )
+            yield n, {name: rows_of(out[name], type, 0, n) for name, type in types.items()}
+
+    return rows, pieces()
 
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
     """The mean over all rows of each loss and of each other scalar output."""
-    results = _in_pieces(ex, arrays, named)
-    rows = sum(n for n, _ in results)
+    rows, results = _in_pieces(ex, arrays, named)
+    if not rows:
+        raise FeedError(
+            "evaluate: there are 0 rows",
+            loc=caller_loc(),
+            hint="the mean over no rows is not defined",
+        )
     totals: dict[str, float] = {}
-    for n, out in results:
+    for _, n, out in results:
         for name, array in out.items():
             if array.ndim == 0:
                 totals[name] = totals.get(name, 0.0) + n * float(array)
@@ -52,12 +86,28 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
 
 def _in_pieces(
     ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
-) -> list[tuple[int, dict[str, Array]]]:
-    """Inference on pieces of at most the planned batch: their rows and their outputs."""
-    feeds = by_position(ex.plan.input_names, arrays, named)
-    checked, rows = ex.rows(feeds, train=False)
-    parts = _pieces(ex.plan.programs["infer"], checked, rows, ex.plan.batch)
-    return [(n, ex.forward(part)) for n, part in parts]
+) -> tuple[int, Iterator[tuple[int, int, dict[str, Array]]]]:
+    """How many rows there are, and inference on pieces of at most the planned batch.
+
+    Of each piece its first row, its rows, and its outputs, which the next one overwrites.  What
+    no row has shapes all the same: no rows are inferred as none of one that is made up.
+    """
+    program = ex.plan.programs["infer"]
+    check = program_check(program, ex.plan.input_names)
+    given, rows = check.counted(by_position(ex.plan.input_names, arrays, named))
+
+    def results() -> Iterator[tuple[int, int, dict[str, Array]]]:
+        for start in range(0, rows, ex.plan.batch):
+            stop = min(start + ex.plan.batch, rows)
+            part = {k: rows_of(v, program.feeds[k], start, stop) for k, v in given.items()}
+            checked, n = check.arrays(part, optional=True, first=start)
+            yield start, n, ex.forward(checked, copy=False)
+        if not rows:
+            types = ((name, program.feeds[name]) for name in given)
+            row = {name: np.zeros(shape_at(type.shape, 1), type.dtype) for name, type in types}
+            yield 0, 0, ex.forward(row, copy=False)
+
+    return rows, results()
 
 
 def by_position(
@@ -77,37 +127,15 @@ def by_position(
     return {**dict(zip(inputs, arrays, strict=False)), **named}
 
 
-def _pieces(
-    program: Program, arrays: Mapping[str, Array], rows: int, size: int
-) -> Iterator[tuple[int, dict[str, Array]]]:
-    """The number of rows and the feeds of each piece; arrays without a batch go into all."""
-    for start in range(0, rows, size):
-        stop = min(start + size, rows)
-        yield (
-            stop - start,
-            {
-                name: _rows(array, program.feeds[name], start, stop)
-                for name, array in arrays.items()
-            },
-        )
-
-
-def _joined(program: Program, parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """Each output of all pieces, along its batch dimension.
-
-    Outputs without one have no rows to join; they stay where there is but one piece to make.
-    """
-    found: dict[str, Array] = {}
+def _with_rows(
+    program: Program, out: Mapping[str, Array], losses: Collection[str]
+) -> Iterator[tuple[str, TensorType]]:
+    """The outputs that are predictions: no losses, and without a batch only in a net without."""
     batched = any(type.batched for type in program.feeds.values())
-    for name in parts[0]:
+    for name in out:
         type = program.buffers[program.outputs[name]].type
-        if type.batched:
-            axis, _ = _batch_axis(type)
-            arrays = [part[name] for part in parts]
-            found[name] = arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis)
-        elif not batched:
-            found[name] = parts[0][name]
-    return found
+        if name not in losses and type.batched == batched:
+            yield name, type
 
 
 def _batch_axis(type: TensorType) -> tuple[int, int]:
@@ -118,7 +146,8 @@ def _batch_axis(type: TensorType) -> tuple[int, int]:
     return 0, 0
 
 
-def _rows(array: Array, type: TensorType, start: int, stop: int) -> Array:
+def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
+    """Some rows of an array, as a view; all of it where its type has no batch."""
     axis, factor = _batch_axis(type)
     if factor == 0:
         return array

@@ -43,9 +43,9 @@ class History:
 
         Raises GraphError when matplotlib is missing or the suffix is none that it draws.
         """
-        from graphc.train.plot import plot
+        from graphc.plots.learning_curve import learning_curve
 
-        return plot(self, Path(path))
+        return learning_curve(self, path)
 
     def __str__(self) -> str:
         columns = [("epoch", [str(epoch) for epoch in self.epochs])]

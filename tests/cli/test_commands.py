@@ -67,7 +67,7 @@ def test_train_saves_a_model_that_can_go_on(
     lines = printed(capsys, "train", "model.py:net", "--data", "digits", "--epochs", "2")
     assert [line.split()[0] for line in lines[:2]] == ["training:", "validation:"]
     assert "accuracy 0." in lines[1]
-    assert (folder / "graphc-run/learning_curve.png").read_bytes().startswith(PNG)
+    assert lines[2:] == ["wrote", f"  {Path('graphc-run') / 'small.gc'}"]
     first = gc.load("graphc-run/small.gc")
     argv = ["train", "graphc-run/small.gc", "--data", "digits", "--epochs", "1", "--out", "more"]
     printed(capsys, *argv, "--lr", "0.25", "--without", "cse,fuse_affine_relu")
@@ -75,6 +75,67 @@ def test_train_saves_a_model_that_can_go_on(
     assert second.plan.optimizer == first.plan.optimizer
     assert second.state["updates"] == first.state["updates"] * 1.5
     assert second.hyper["lr"] == 0.25
+
+
+PICTURES = ("learning_curve", "confusion_matrix", "weights", "gradients")
+
+
+def test_train_draws_pictures_and_leaves_the_model_as_it_is(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    argv = ["train", "model.py:net", "--data", "digits", "--epochs", "2", "--out"]
+    plain = printed(capsys, *argv, "plain")
+    drawn = printed(capsys, *argv, "drawn", "--plots")
+    assert drawn[:2] == plain[:2]
+    names = ["small.gc", *(f"{name}.png" for name in PICTURES)]
+    assert drawn[2:] == ["wrote", *(f"  {Path('drawn') / name}" for name in names)]
+    assert all((folder / "drawn" / name).read_bytes().startswith(PNG) for name in names[1:])
+    assert (folder / "drawn/small.gc").read_bytes() == (folder / "plain/small.gc").read_bytes()
+
+
+def test_pictures_show_weights_and_gradients_before_and_after(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    shown = {}
+
+    def histograms(arrays, path, *, before, magnitudes=False):
+        shown[path.stem] = {k: np.array(v) for k, v in arrays.items()}, dict(before)
+        return path
+
+    monkeypatch.setattr("graphc.cli.pictures.histograms", histograms)
+    monkeypatch.setattr("graphc.cli.pictures.confusion_matrix", pytest.fail)  # no classifier
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    np.savez(folder / "data.npz", x=x, y=x @ [1.0, 2.0])
+    argv = ["--data", "data.npz", "--epochs", "3", "--validation", "0", "--batch", "9"]
+    printed(capsys, "train", "model.py:table", *argv, "--optimizer", "sgd", "--plots")
+    saved = gc.load("graphc-run/table.gc")
+    weights, old = shown["weights"]
+    for name, array in saved.parameters.items():
+        np.testing.assert_array_equal(weights[name], array)
+    for now, (w, b) in zip(shown["gradients"], _both(weights, old), strict=True):
+        gap = x @ w + b - x @ [1.0, 2.0]  # by hand: the derivative of the mean of gap**2
+        np.testing.assert_allclose(now["affine_1.weight"][:, 0], 2 * gap @ x / 9, rtol=1e-4)
+        np.testing.assert_allclose(now["affine_1.bias"], [2 * gap.mean()], rtol=1e-4)
+
+
+def _both(*states):
+    for state in states:
+        yield state["affine_1.weight"][:, 0], state["affine_1.bias"][0]
+
+
+def test_pictures_without_matplotlib_are_refused_before_training(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(["train", "model.py:net", "--data", "digits", "--plots"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "error: each of the --plots is drawn by matplotlib, which is not installed\n"
+        "  hint: pip install 'graphc-nn[plot]'\n",
+    )
+    assert not (folder / "graphc-run").exists()
 
 
 def test_train_is_repeatable_and_follows_the_seed(capsys: pytest.CaptureFixture[str]) -> None:

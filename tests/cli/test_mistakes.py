@@ -110,7 +110,7 @@ DATA = {
         "  hint: give more rows, another --validation, or --validation 0\n"
     ),
     ("model.py:table", "digits"): (
-        "error: input 'x' takes (N, 2), the array has shape (1438, 64)\n"
+        "error: input 'x' takes (N, 2), the array has shape (1797, 64)\n"
         "  input  x float32[N, 2]  declared at model.py:16 in table\n"
         "  hint: the batch dimension N is free, all others are as declared\n"
     ),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.plots import figure
 from graphc.train.batches import Batches
 from graphc.train.interrupts import StepBorder
 
@@ -332,6 +333,24 @@ def test_the_learning_curve(tmp_path, validation):
     orange = np.abs(pixels - [1.0, 0x7F / 255, 0x0E / 255]).sum(-1) < 0.02
     assert blue.sum() > 200
     assert (orange.sum() > 200) == (validation is not None)
+
+
+def test_a_loss_that_falls_by_far_is_drawn_on_a_logarithmic_axis(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    made = []
+
+    def new_figure(*args):
+        made.append(figure.new_figure(*args))
+        return made[-1]
+
+    monkeypatch.setattr(sys.modules["graphc.plots.learning_curve"], "new_figure", new_figure)
+    for last in (0.5, 1e-3, 0.0, float("nan"), -1.0):
+        history = gc.History()
+        history.add(1.0, 0.1, None, {"accuracy": 0.5})
+        history.add(last, 0.1, None, {"accuracy": 0.6})
+        history.plot(tmp_path / "curve.png")
+    scales = [[axis.get_yscale() for axis in f.axes] for f in made]
+    assert scales == [["linear"] * 2, ["log", "linear"], *([["linear"] * 2] * 3)]
 
 
 def test_a_path_that_cannot_be_drawn_to(tmp_path):

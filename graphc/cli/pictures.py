@@ -1,0 +1,56 @@
+"""`graphc train --plots`: pictures of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+
+from graphc.cli.columns import Feeds
+from graphc.cli.metrics import classes_of, predicted_classes
+from graphc.executor import Executor
+from graphc.op import Array
+from graphc.plots import confusion_matrix, histograms, learning_curve
+from graphc.plots.figure import new_figure
+from graphc.train import History
+
+
+class Pictures:
+    """Weights and gradients as they were before training, to compare with those after it.
+
+    Gradients are those of as many rows as the plan takes, spread evenly over the training data.
+    """
+
+    def __init__(self, ex: Executor, train: Feeds) -> None:
+        rows = len(next(iter(train.values())))
+        chosen = np.unique(np.linspace(0, rows - 1, min(ex.plan.batch, rows)).astype(int))
+        self._rows = {name: array[chosen] for name, array in train.items()}
+        self._weights = dict(ex.parameters)
+        self._gradients = _gradients(ex, self._rows)
+
+    def draw(self, out: Path, history: History, ex: Executor, judged: Feeds) -> Iterator[Path]:
+        """Draw all pictures; the confusion matrix, of a classifier, is that of `judged`."""
+        yield learning_curve(history, out / "learning_curve.png")
+        classes = classes_of(ex.plan.declared)
+        if classes is not None:
+            found = predicted_classes(ex, judged, classes)
+            path = out / "confusion_matrix.png"
+            yield confusion_matrix(judged[classes.labels], found, path, classes=classes.count)
+        yield histograms(ex.parameters, out / "weights.png", before=self._weights)
+        gradients = _gradients(ex, self._rows)
+        path = out / "gradients.png"
+        yield histograms(gradients, path, before=self._gradients, magnitudes=True)
+
+
+def check_matplotlib() -> None:
+    """GraphError where pictures could not be drawn at the end."""
+    new_figure("each of the --plots", 1, 1)
+
+
+def _gradients(ex: Executor, rows: Feeds) -> dict[str, Array]:
+    """The gradients of these rows; masks and running statistics of `ex` stay as they are."""
+    twin = deepcopy(ex)
+    twin.forward(rows, train=True)
+    return twin.backward()

@@ -1,0 +1,146 @@
+"""`graphc predict`: what a trained model says of rows of data."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.cli.arguments import add_command, add_json
+from graphc.cli.columns import Feeds, predicting_feeds, predicting_inputs
+from graphc.cli.data import arrays_of, is_table, named
+from graphc.cli.model import load_model
+from graphc.cli.output import print_json
+from graphc.cli.predicted import Predicted, format_of
+from graphc.data.table import read_blocks, reason
+from graphc.errors import DataError, GraphError
+from graphc.executor import Executor
+from graphc.files.container import write_atomically
+from graphc.plan import Plan
+from graphc.runtime.many_rows import predictions
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+BLOCK = 16384
+"""How many rows of a .csv file are held at once."""
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "predict",
+        help="let a trained model predict",
+        description="Predict a row for each row of the data: the outputs of the net, and for a "
+        "classifier first the class with the largest score. Only the inputs that the outputs "
+        "depend on are read. Of a .csv file those are the columns, in the order of training; a "
+        "label column may be there. A .npy file holds the one input; it may be larger than memory.",
+        example="graphc predict graphc-run/iris.gc --data new.csv --out predicted.csv",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model that train or gc.save wrote")
+    add = parser.add_argument
+    add("--data", required=True, metavar="FILE", help='.csv, .npy, .npz or "digits"')
+    add(
+        "--label",
+        metavar="COLUMN",
+        help="a column of a .csv file to leave out (default: y, label or target, where the file "
+        "has one column more than the net takes)",
+    )
+    add("--out", metavar="FILE", help=".csv, .npy or .npz (default: print the .csv file)")
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict piece by piece; a file is written whole or not at all."""
+    kind = format_of(args.out) if args.out is not None else "csv"
+    ex = _trained(args.model)
+    shown = Predicted.of(ex.plan)
+    pieces = _Counted(_pieces(ex, args.data, args.label))
+    if args.out is not None:
+        _write(Path(args.out), shown.file(kind, pieces))
+    elif args.json:
+        print_json({"net": shown.net, "predictions": shown.joined(pieces)})
+        return 0
+    else:
+        for text in shown.csv(pieces):
+            sys.stdout.write(text)
+        return 0
+    if args.json:
+        print_json({"net": shown.net, "rows": pieces.rows, "file": args.out})
+    else:
+        print(f"wrote {args.out}: {pieces.rows:,} row{'' if pieces.rows == 1 else 's'}")
+    return 0
+
+
+class _Counted:
+    """Pieces of outputs, and how many rows have gone by."""
+
+    def __init__(self, pieces: Iterator[tuple[int, Feeds]]) -> None:
+        self._pieces, self.rows = pieces, 0
+
+    def __iter__(self) -> Iterator[Feeds]:
+        for rows, outputs in self._pieces:
+            self.rows += rows
+            yield outputs
+
+
+def _trained(source: str) -> Executor:
+    saved = load_model(source).saved
+    if saved is None:
+        raise GraphError(
+            f"{source} declares a net, it has no trained weights",
+            hint="graphc train writes a model that can predict: graphc-run/NAME.gc",
+        )
+    return saved
+
+
+def _pieces(ex: Executor, source: str, label: str | None) -> Iterator[tuple[int, Feeds]]:
+    """Some rows and their outputs at a time."""
+    for feeds in _feeds(ex.plan, source, label):
+        _, pieces = predictions(ex, (feeds,), {})
+        yield from pieces
+
+
+def _feeds(plan: Plan, source: str, label: str | None) -> Iterator[Feeds]:
+    if is_table(source):
+        for table in read_blocks(source, BLOCK):
+            yield predicting_feeds(plan, table, label)
+        return
+    inputs = predicting_inputs(plan)
+    if Path(source).suffix.lower() != ".npy":
+        yield named(inputs, arrays_of(source, label), source)
+    elif len(inputs) == 1:
+        yield {inputs[0]: _mapped(source)}
+    else:
+        raise DataError(
+            f"{source} holds one array, the outputs of the net need {', '.join(inputs)}",
+            hint="give a .npz file with these arrays",
+        )
+
+
+def _mapped(source: str) -> NDArray[Any]:
+    """The array of a file, which is read where it is needed."""
+    hint = "write it with numpy.save(path, x), numbers only"
+    try:
+        array = np.load(source, mmap_mode="r", allow_pickle=False)
+    except OSError as error:
+        raise DataError(f"cannot read {source}: {reason(error)}", hint=hint) from None
+    except (ValueError, EOFError):
+        raise DataError(f"{source} is no whole .npy file of numbers", hint=hint) from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{source} holds arrays by name", hint="call it .npz")
+    return array
+
+
+def _write(path: Path, pieces: Iterator[bytes | memoryview]) -> None:
+    try:
+        write_atomically(path, pieces)
+    except OSError as error:
+        raise GraphError(f"cannot write {path}: {error.strerror or error}") from None

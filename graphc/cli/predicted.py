@@ -1,0 +1,125 @@
+"""Predictions as the text of a table, or as arrays in a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from graphc.cli.columns import Feeds
+from graphc.cli.metrics import Classes, classes_of
+from graphc.errors import GraphError
+from graphc.op import Array
+from graphc.plan import Plan
+from graphc.tensor_type import Batch, N, TensorType, shape_text
+
+CLASS = "class"
+"""What the class with the largest score is called."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a net predicts: its outputs by name, and which of them scores classes."""
+
+    net: str
+    types: dict[str, TensorType]
+    classes: Classes | None
+
+    @classmethod
+    def of(cls, plan: Plan) -> Predicted:
+        """What this plan predicts."""
+        program = plan.programs["infer"]
+        types = {n: program.buffers[b].type for n, b in program.outputs.items()}
+        return cls(plan.declared.name, types, classes_of(plan.declared))
+
+    def file(self, kind: str, pieces: Iterable[Feeds]) -> Iterator[bytes | memoryview]:
+        """The bytes of a file; those of a .csv file are made as the pieces come."""
+        if kind == "csv":
+            yield from (text.encode() for text in self.csv(pieces))
+            return
+        arrays = self.joined(pieces)
+        if kind == "npz":
+            whole = io.BytesIO()
+            np.savez(whole, **cast(dict[str, Any], arrays))
+            yield whole.getbuffer()
+            return
+        own = [name for name in arrays if name in self.types]
+        if len(own) != 1:
+            raise GraphError(
+                f"a .npy file holds one array, the net has the outputs {', '.join(own)}",
+                hint="write a .npz file",
+            )
+        header = io.BytesIO()
+        array = np.ascontiguousarray(arrays[own[0]])
+        np.lib.format.write_array_header_1_0(
+            header, np.lib.format.header_data_from_array_1_0(array)
+        )
+        yield header.getvalue()
+        yield array.reshape(-1).view(np.uint8).data
+
+    def joined(self, pieces: Iterable[Feeds]) -> Feeds:
+        """The arrays of all rows, the classes first."""
+        parts = [{k: v.copy() for k, v in self._with_class(piece).items()} for piece in pieces]
+        return {
+            name: np.concatenate([part[name] for part in parts], self._axis(name))
+            for name in parts[0]
+        }
+
+    def csv(self, pieces: Iterable[Feeds]) -> Iterator[str]:
+        """The lines of a table: a header, then a line for each row."""
+        first = True
+        for piece in pieces:
+            found = self._with_class(piece)
+            text = io.StringIO()
+            writer = csv.writer(text, lineterminator="\n")
+            columns = {name: self._columns(name, array) for name, array in found.items()}
+            if first:
+                writer.writerow(h for n, c in columns.items() for h in _header(n, found[n], c))
+            writer.writerows(np.concatenate([c.astype(str) for c in columns.values()], 1).tolist())
+            yield text.getvalue()
+            first = False
+
+    def _with_class(self, piece: Feeds) -> Feeds:
+        classes = self.classes
+        if classes is None or classes.scores not in piece or CLASS in self.types:
+            return piece
+        return {CLASS: piece[classes.scores].argmax(axis=1), **piece}
+
+    def _columns(self, name: str, array: Array) -> Array:
+        """The rows of an output, flat."""
+        type = self.types.get(name)
+        if type is not None and (not type.shape or type.shape[0] != N):
+            raise GraphError(
+                f"output {name!r} is {shape_text(type.shape)}, which is no row of a table for "
+                "each row of data",
+                hint="write a .npz file",
+            )
+        return array.reshape(len(array), int(np.prod(array.shape[1:])))
+
+    def _axis(self, name: str) -> int:
+        """Along which axis the rows of an output are."""
+        shape = self.types[name].shape if name in self.types else (N,)
+        return next((axis for axis, dim in enumerate(shape) if isinstance(dim, Batch)), 0)
+
+
+def _header(name: str, array: Array, columns: Array) -> list[str]:
+    """`guess` for a single number a row, else `scores_0`, `scores_1`, ..."""
+    if array.ndim == 1:
+        return [name]
+    return [f"{name}_{number}" for number in range(columns.shape[1])]
+
+
+def format_of(path: str) -> str:
+    """The format that the suffix says; GraphError for one that predictions are not written in."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".csv", ".npy", ".npz"):
+        raise GraphError(
+            f"cannot write predictions to {path!r}: the suffix says the format",
+            hint="one of .csv, .npy, .npz",
+        )
+    return suffix[1:]

@@ -1,0 +1,44 @@
+"""A matplotlib figure, its colours, and its file; the figure belongs to no window."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+
+NOW = "#1f77b4"
+BEFORE = "#8a8f98"
+
+
+def new_figure(what: str, width: float, height: float) -> Any:
+    """A figure of so many inches; GraphError, in which it is called `what`, without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise GraphError(
+            f"{what} is drawn by matplotlib, which is not installed",
+            loc=caller_loc(),
+            hint="pip install 'graphc-nn[plot]'",
+        ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def bare(axis: Any) -> None:
+    """No frame above and to the right."""
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write the figure as what the suffix says; GraphError where that cannot be."""
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        raise GraphError(
+            f"cannot draw {path}: {reason}",
+            loc=caller_loc(),
+            hint=f"{path.stem}.png is a good name",
+        ) from error
+    return path
