@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ class TensorBoardLog(Callback):
             from tensorboardX import SummaryWriter
 
             again = epoch.number if epoch.number > 1 else None
-            self._writer = SummaryWriter(str(self.folder), purge_step=again)
+            # Files are named by the second, which a run and its successor may share.
+            mark = f".{epoch.number:09d}.{os.getpid()}"
+            self._writer = SummaryWriter(str(self.folder), purge_step=again, filename_suffix=mark)
         for name, value in epoch.numbers.items():
             self._writer.add_scalar(name, value, epoch.number)
         self._writer.flush()

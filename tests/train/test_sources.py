@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc as collector
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -113,8 +114,6 @@ def test_one_shard_at_a_time_is_in_memory(tmp_path: Path) -> None:
         rows = np.zeros((20_000, 4), np.float32)
         np.savez(tmp_path / f"{number}.npz", x=rows, y=np.zeros(20_000, np.int64))
     source = training_source(executor(batch=64), tmp_path, 64, 0)
-    import tracemalloc
-
     collector.collect()
     tracemalloc.start()
     assert sum(n for n, _ in source.batches(1)) == 160_000
@@ -133,9 +132,8 @@ def test_a_function_of_the_epoch(tmp_path: Path) -> None:
             yield {"y": y[rows], "x": x[rows]}
 
     a, b = executor(), executor()
-    history = gc.fit(
-        a, batches, validation=lambda epoch: [(x, y)][:0] or [(x[:8], y[:8])], epochs=3
-    )
+    history = gc.fit(a, batches, validation=lambda epoch: [(x[:8], y[:8])], epochs=3)
+    assert history.val_loss[-1] == a.evaluate(x[:8], y[:8])["loss"]
     losses = []
     for epoch in (1, 2, 3):
         total = 0.0
@@ -155,8 +153,6 @@ def test_a_generator_trains_one_epoch() -> None:
 
 
 def test_a_last_partial_batch_compiles_nothing() -> None:
-    from graphc.backends.native import jit
-
     ex = executor()
     gc.fit(ex, table(40))
     if ex.plan.backend != "native":
@@ -164,7 +160,6 @@ def test_a_last_partial_batch_compiles_nothing() -> None:
     made = len(ex._binder._native)
     gc.fit(ex, table(45))
     assert len(ex._binder._native) == made
-    assert jit is not None
 
 
 X, Y = table(20)
@@ -272,4 +267,3 @@ def test_a_file_of_four_gigabytes_trains_in_bounded_memory(tmp_path: Path) -> No
     assert updates == 2 + -(-rows // 4096)
     order = rows * 8 // 2**20
     assert after < before + order + 400, f"{before} MB before, {after} MB after, order {order} MB"
-    print(f"peak {after} MB, {before} MB of them before, {order} MB the order of the rows")

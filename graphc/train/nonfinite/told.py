@@ -24,6 +24,8 @@ _HINTS = {
     "exp": "keep what it reads small: gc.exp(gc.minimum(x, 80))",
 }
 
+_PARTS = {"forward": "forward pass", "backward": "backward pass", "update": "update"}
+
 _GROWN = "numbers have grown too large: a smaller lr, or clip_norm= in the optimizer"
 _SLOPE = "the derivative is infinite or undefined here: keep its operands away from that place"
 
@@ -98,7 +100,7 @@ def _named(origin: Origin) -> str:
     node = origin.node
     if isinstance(node.op, (Input, Parameter, State)):
         return f"{node.op.name} {node.name!r}"
-    return f"{node.op.name} {node.name!r} of the {origin.part}"
+    return f"{node.op.name} {node.name!r} of the {_PARTS[origin.part]}"
 
 
 def _place(origin: Origin, at: Position, source: Source) -> str:
@@ -126,7 +128,7 @@ def _hint(origin: Origin) -> str:
     if not origin.sure or _large(origin):
         return _GROWN
     if origin.part == "backward":
-        return _HINTS.get(node.op.name, _SLOPE) if node.op.name == "div" else _SLOPE
+        return _SLOPE
     return _HINTS.get(node.op.name, "") if origin.part == "forward" else _GROWN
 
 
