@@ -12,6 +12,7 @@ from graphc.errors import (
     FeedError,
     GraphError,
     ModelFileError,
+    NotFiniteError,
     RendererMissing,
     StateError,
 )
@@ -31,6 +32,7 @@ from graphc.ops.gradient import grad
 from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.linalg import matmul
 from graphc.ops.loss import mse_loss, softmax_loss, svm_loss
+from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
@@ -64,7 +66,16 @@ if TYPE_CHECKING:
     from graphc.checks.check_op import check_op
     from graphc.checks.grad_check import grad_check
     from graphc.files.serialize import load, save
-    from graphc.train import History, fit
+    from graphc.train import (
+        Callback,
+        Checkpoints,
+        CsvLog,
+        EarlyStopping,
+        Epoch,
+        History,
+        TensorBoardLog,
+        fit,
+    )
 
 __version__ = "0.1.0"
 
@@ -76,7 +87,13 @@ _LAZY = {
     "grad_check": "graphc.checks.grad_check",
     "load": "graphc.files.serialize",
     "save": "graphc.files.serialize",
+    "Callback": "graphc.train",
+    "Checkpoints": "graphc.train",
+    "CsvLog": "graphc.train",
+    "EarlyStopping": "graphc.train",
+    "Epoch": "graphc.train",
     "History": "graphc.train",
+    "TensorBoardLog": "graphc.train",
     "fit": "graphc.train",
 }
 """Names that are imported when first used, and where they are."""
@@ -102,9 +119,14 @@ __all__ = [
     "Adam",
     "AdamW",
     "BudgetError",
+    "Callback",
+    "Checkpoints",
     "Constant",
     "Cosine",
+    "CsvLog",
     "DataError",
+    "EarlyStopping",
+    "Epoch",
     "Executor",
     "FeedError",
     "Glorot",
@@ -118,6 +140,7 @@ __all__ = [
     "Net",
     "Node",
     "Normal",
+    "NotFiniteError",
     "Ones",
     "Op",
     "Orthogonal",
@@ -126,12 +149,14 @@ __all__ = [
     "State",
     "StateError",
     "Step",
+    "TensorBoardLog",
     "TensorType",
     "Uniform",
     "Value",
     "WarmUp",
     "Zeros",
     "abs",
+    "accuracy",
     "add",
     "affine",
     "apply",
@@ -165,6 +190,7 @@ __all__ = [
     "max",
     "maximum",
     "mean",
+    "mean_absolute_error",
     "minimum",
     "mse_loss",
     "mul",

@@ -70,6 +70,10 @@ class StateError(GraphError):
     """A call that the executor's state does not allow now."""
 
 
+class NotFiniteError(GraphError):
+    """A loss or a state that has become infinite or NaN, with the node where that began."""
+
+
 class BudgetError(GraphError):
     """A plan that needs more memory than its budget."""
 

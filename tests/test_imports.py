@@ -24,7 +24,16 @@ LAYERS = (
 """Each may import from its own row and the rows above it, not from those below."""
 
 ONLY_IN = {"networkx": "graphc/graph.py", "graphviz": "graphc/render/"}
-AT_FIRST_USE = ("networkx", "graphviz", "llvmlite", "matplotlib", "tqdm", "sklearn", "safetensors")
+AT_FIRST_USE = (
+    "networkx",
+    "graphviz",
+    "llvmlite",
+    "matplotlib",
+    "tqdm",
+    "sklearn",
+    "safetensors",
+    "tensorboardX",
+)
 
 
 def imports(path: Path, everywhere: bool) -> Iterator[str]:

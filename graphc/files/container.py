@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from math import prod
 from pathlib import Path
@@ -42,6 +42,8 @@ _LENGTH = 8
 _NO_DIGEST = "0" * 64
 _LARGEST = 2**63 - 1
 _DEEPEST = 32
+_MARK = 16
+"""The random digits in the name of an unfinished file."""
 
 
 def pack(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
@@ -169,7 +171,7 @@ def _check_digest(data: bytes, digest: str, start: int) -> None:
 def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Write a file so that at any time the old or the new one is there, whole; OSError."""
     path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_MARK // 2)}.tmp")
     try:
         with open(temporary, "xb") as file:
             for piece in pieces:
@@ -182,6 +184,15 @@ def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
             temporary.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def remove_temporaries(folder: Path, names: Callable[[str], bool]) -> None:
+    """Remove what writers left behind that were killed: the unfinished files of these names."""
+    for path in folder.glob(".*.tmp"):
+        name, _, mark = path.name[1:-4].rpartition(".")
+        if names(name) and len(mark) == _MARK and set(mark) <= set("0123456789abcdef"):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +39,26 @@ def save(path: str | Path, ex: Executor) -> Path:
             loc=caller_loc(),
             hint="gc.save(path, ex) with ex = gc.Executor(plan)",
         )
-    pieces = _pieces(ex)
+    write_model(Path(path), ex)
+    return Path(path)
+
+
+def write_model(
+    path: Path,
+    ex: Executor,
+    metadata: Mapping[str, str] | None = None,
+    tensors: Mapping[str, Array] | None = None,
+) -> None:
+    """Write an executor, with more text and arrays beside it, all or nothing; see `save`."""
+    pieces = _pieces(ex, metadata, tensors)
     try:
-        write_atomically(Path(path), pieces)
+        write_atomically(path, pieces)
     except OSError as error:
         raise ModelFileError(
             f"cannot write {path}: {error.strerror or error}",
             loc=caller_loc(),
             hint="a file that was there before is as it was",
         ) from error
-    return Path(path)
 
 
 def load(
@@ -104,8 +114,12 @@ def _plan_of(thing: Plan | Executor) -> Plan:
     return thing.plan if isinstance(thing, Executor) else thing
 
 
-def _pieces(thing: Net | Plan | Executor) -> list[bytes | memoryview]:
-    tensors: dict[str, Array] = {}
+def _pieces(
+    thing: Net | Plan | Executor,
+    more: Mapping[str, str] | None = None,
+    arrays: Mapping[str, Array] | None = None,
+) -> list[bytes | memoryview]:
+    tensors: dict[str, Array] = dict(arrays or {})
     if isinstance(thing, Net):
         file = graph_file(thing.graph())
         model: dict[str, Any] = {"kind": "net", "dtype": thing.dtype}
@@ -114,11 +128,11 @@ def _pieces(thing: Net | Plan | Executor) -> list[bytes | memoryview]:
         file = graph_file(plan.declared)
         model = {"kind": "plan", "plan": _choices(plan.recipe)}
     if isinstance(thing, Executor):
-        tensors = {STATE + name: array for name, array in thing.snapshot().items()}
+        tensors.update({STATE + name: array for name, array in thing.snapshot().items()})
         model.update(kind="executor", seed=thing.state.seed)
     model.update(file.notes)
     metadata = {"format": f"graphc {FORMAT}", "graph": file.text, "model": json.dumps(model)}
-    return pack(metadata, {**tensors, **file.tensors})
+    return pack({**metadata, **(more or {})}, {**tensors, **file.tensors})
 
 
 def _choices(recipe: Recipe) -> dict[str, Any]:

@@ -1,8 +1,22 @@
-"""Training by epochs: `fit`, and the history that it gives back."""
+"""Training by epochs: `fit`, what it takes, and the history that it gives back."""
 
 from __future__ import annotations
 
+from graphc.train.callbacks import Callback, Epoch
+from graphc.train.checkpoints import Checkpoints
+from graphc.train.csv_log import CsvLog
+from graphc.train.early_stopping import EarlyStopping
 from graphc.train.fit import fit
 from graphc.train.history import History
+from graphc.train.tensorboard_log import TensorBoardLog
 
-__all__ = ["History", "fit"]
+__all__ = [
+    "Callback",
+    "Checkpoints",
+    "CsvLog",
+    "EarlyStopping",
+    "Epoch",
+    "History",
+    "TensorBoardLog",
+    "fit",
+]

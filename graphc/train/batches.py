@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from graphc.init import generator
 from graphc.op import Array
 from graphc.tensor_type import Batch, TensorType
+from graphc.train.mapped import Mapped
 
 Rows = NDArray[np.intp]
 
@@ -19,7 +20,8 @@ class Batches:
     """Cuts arrays into batches; all memory is made here, an epoch makes none.
 
     `arrays` have `rows` rows along the batch axis of their `types`; those without one are fed
-    as they are.
+    as they are.  Arrays of another dtype are converted a batch at a time where that is safe,
+    and are otherwise left to the check of each step.
     """
 
     def __init__(
@@ -27,44 +29,66 @@ class Batches:
     ) -> None:
         self._rows, self._batch = rows, min(batch, rows)
         self._order = np.arange(rows, dtype=np.intp)
-        split = {name: _RowAxis.of(types[name]) for name in arrays}
+        split = {name: RowAxis.of(types[name]) for name in arrays}
         self._sources = {k: a.split(arrays[k]) for k, a in split.items() if a is not None}
         fixed = {name: arrays[name] for name, a in split.items() if a is None}
-        self._sizes: dict[int, tuple[dict[str, Array], dict[str, Array]]] = {}
+        self._sizes: dict[int, tuple[dict[str, Array], dict[str, Array], dict[str, Array]]] = {}
         buffers = {k: a.buffer(arrays[k], self._batch) for k, a in split.items() if a is not None}
+        casts = {
+            k: np.empty(b.size, types[k].dtype) for k, b in buffers.items() if _cast(b, types[k])
+        }
         for n in {self._batch, rows % self._batch} - {0}:
-            cut = {k: a.cut(buffers[k], arrays[k], n) for k, a in split.items() if a is not None}
-            feeds = {k: a.join(cut[k]) for k, a in split.items() if a is not None}
-            self._sizes[n] = cut, {**fixed, **feeds}
+            axes = {k: a for k, a in split.items() if a is not None}
+            cut = {k: a.cut(buffers[k], arrays[k], n) for k, a in axes.items()}
+            cast = {k: axes[k].cut(casts[k], arrays[k], n) for k in casts}
+            feeds = {k: a.join(cast.get(k, cut[k])) for k, a in axes.items()}
+            self._sizes[n] = cut, cast, {**fixed, **feeds}
         self._axes = {name: a.axis for name, a in split.items() if a is not None}
+        self._mapped = Mapped(arrays)
 
     def shuffle(self, seed: int, epoch: int) -> None:
         """Put the rows into the order of this seed and epoch, whatever was before."""
         self._order.sort()
         generator(seed, f"epoch {epoch}").shuffle(self._order)
 
+    def place(self, step: int, row: int) -> int:
+        """The place in the arrays of a row of a batch, in the order of now."""
+        return int(self._order[step * self._batch + row])
+
     def __len__(self) -> int:
         return -(-self._rows // self._batch)
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Array]]]:
         """The number of rows and the feeds of each batch; the next one overwrites the arrays."""
-        for start in range(0, self._rows, self._batch):
+        return self.since(0)
+
+    def since(self, first: int) -> Iterator[tuple[int, dict[str, Array]]]:
+        """The batches from number `first` on."""
+        for start in range(first * self._batch, self._rows, self._batch):
             chosen = self._order[start : start + self._batch]
-            buffers, feeds = self._sizes[len(chosen)]
+            buffers, casts, feeds = self._sizes[len(chosen)]
             for name, buffer in buffers.items():
                 # Any mode but "raise" writes straight into `out`; the rows are all in range.
                 np.take(self._sources[name], chosen, self._axes[name], buffer, "clip")
+            for name, cast in casts.items():
+                np.copyto(cast, buffers[name], casting="unsafe")
+            self._mapped.read(len(chosen))
             yield len(chosen), feeds
 
 
-class _RowAxis:
+def _cast(buffer: Array, type: TensorType) -> bool:
+    """Whether rows of the buffer's dtype are converted here."""
+    return buffer.dtype != type.dtype and type.is_float and buffer.dtype.kind in "fiub"
+
+
+class RowAxis:
     """Where the rows of an array are: `factor` entries of `axis` belong to one row."""
 
     def __init__(self, axis: int, factor: int) -> None:
         self.axis, self.factor = axis, factor
 
     @classmethod
-    def of(cls, type: TensorType) -> _RowAxis | None:
+    def of(cls, type: TensorType) -> RowAxis | None:
         """None for an array that every batch shares."""
         for axis, dim in enumerate(type.shape):
             if isinstance(dim, Batch):
@@ -88,6 +112,12 @@ class _RowAxis:
         """Rows that are split as one array of the declared rank; the same memory."""
         head, tail = rows.shape[: self.axis], rows.shape[self.axis + 2 :]
         return rows.reshape(*head, rows.shape[self.axis] * self.factor, *tail)
+
+    def rows(self, array: Array, start: int, stop: int) -> Array:
+        """Some rows of the array, as a view."""
+        index = [slice(None)] * array.ndim
+        index[self.axis] = slice(start * self.factor, stop * self.factor)
+        return array[tuple(index)]
 
     def _shape(self, array: Array, n: int) -> tuple[int, ...]:
         n = array.shape[self.axis] // self.factor if n < 0 else n

@@ -1,18 +1,22 @@
-"""fit(): train an executor on data that fits into memory, epoch by epoch."""
+"""fit(): train an executor, epoch by epoch."""
 
 from __future__ import annotations
 
-from time import perf_counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from graphc.errors import FeedError, GraphError
+from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
-from graphc.op import Array
-from graphc.train.batches import Batches, whole
+from graphc.train.batches import whole
+from graphc.train.callbacks import Epoch
+from graphc.train.checkpoints import Checkpoints
+from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History
-from graphc.train.interrupts import StepBorder
-from graphc.train.progress import Progress
+from graphc.train.run import Run
+from graphc.train.sources import held_out_source, training_source
+from graphc.train.validate import scalar_outputs
 
 
 def fit(
@@ -24,36 +28,59 @@ def fit(
     batch: int | None = None,
     shuffle: bool = True,
     seed: int = 0,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+    callbacks: Sequence[Callable[[Epoch], Any]] = (),
+    checkpoint: str | Path | Checkpoints | None = None,
+    resume: bool = False,
     progress: bool | None = None,
 ) -> History:
     """Train for some epochs over all rows of `data`, in batches of `batch` (default the plan's).
 
-    `data` and `validation` are a tuple of arrays in the order of the declared inputs, a mapping
-    by name, or one array.  Rows are shuffled by `seed` and the number of the epoch, which
-    counts from 1 in every call; the last batch of an epoch may be smaller.  `progress` forces
-    the bar on or off; otherwise it is shown in terminals and notebooks, and each epoch is
-    logged to "graphc" elsewhere.
+    `data` and `validation` are
+
+    - a tuple of arrays in the order of the declared inputs, a mapping by name, or one array;
+      arrays from `np.load(path, mmap_mode="r")` are read as they are needed;
+    - the path of a folder of `.npz` shards, of which one at a time is in memory;
+    - a function of the number of the epoch that yields batches, as tuples or mappings of at
+      most the plan's rows; or, to train for one epoch, a generator.
+
+    Rows are shuffled by `seed` and the number of the epoch, which counts from 1 in every call,
+    but not those that come from functions; the last batch of an epoch may be smaller, for which
+    nothing is compiled.
+
+    `sample_weight` (N,) and `class_weight`, a mapping from class to weight, are fed to the
+    input that a loss takes as `weight=`; a row's weight is their product, or 1 without them.
+    The history has the losses and, of the validation data, every scalar output as a metric,
+    all averaged by rows.  `callbacks` are called with an Epoch after each.
+
+    With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is
+    interrupted.  With `resume` it goes on from the last checkpoint where there is one, and ends
+    with the same bits as if it had never stopped; `epochs` counts those before, too.
+
+    `progress` forces the bar on or off; otherwise it is shown in terminals and notebooks, and
+    each epoch is logged to "graphc" elsewhere.
 
     Ctrl-C takes effect between two steps, so the executor can go on.  Raises FeedError for
     data that does not fit, StateError for a plan without optimizer, GraphError for options
-    that make no sense, all before anything is trained.
+    that make no sense, all before anything is trained; NotFiniteError, which names the node
+    and its line, when a loss or the state stops being finite, with the executor as it was before
+    that step; ModelFileError when a checkpoint cannot be written or read.
     """
     rows = _check(ex, epochs, batch, seed)
-    arrays, count = ex.rows(data, train=True)
-    held = None if validation is None else _held_out(ex, validation)
-    types = {name: ex.plan.declared[name].type for name in arrays}
-    batches = Batches(arrays, types, count, rows)
-    history = History()
-    with Progress(progress, epochs, count) as shown:
-        for epoch in range(1, epochs + 1):
-            start = perf_counter()
-            if shuffle:
-                batches.shuffle(seed, epoch)
-            loss = _epoch(ex, batches, shown) / count
-            val_loss, metrics = _validate(ex, held)
-            history.add(loss, perf_counter() - start, val_loss, metrics)
-            shown.epoch(epoch, history.last())
-    return history
+    _check_stream(data, epochs, batch)
+    order = seed if shuffle else None
+    source = training_source(ex, data, rows, order, sample_weight, class_weight)
+    held = None if validation is None else held_out_source(ex, validation)
+    kept = _checkpoints(checkpoint, resume)
+    called = _callbacks(callbacks)
+    _check_watched(ex, held is not None, [kept, *called])
+    choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
+    run = Run(ex, source, held, epochs, called, kept, choices)
+    found = None if kept is None else kept.begin(resume)
+    if found is not None:
+        run.resume(found)
+    return run.train(progress)
 
 
 def _check(ex: Executor, epochs: int, batch: int | None, seed: int) -> int:
@@ -80,37 +107,62 @@ def _check(ex: Executor, epochs: int, batch: int | None, seed: int) -> int:
     return int(rows)
 
 
-def _held_out(ex: Executor, validation: Any) -> dict[str, Array]:
-    """The validation data, checked; FeedError when a loss cannot be computed from it."""
-    arrays, _ = ex.rows(validation, train=False)
-    program = ex.plan.programs["infer"]
-    losses = [program.graph.outputs[name] for name in ex.plan.losses]
-    needed = program.graph.upstream(losses)
-    for name in program.feeds:
-        if name in needed and name not in arrays:
-            raise FeedError(
-                f"validation: input {name!r} is missing, which a loss needs",
+def _check_stream(data: Any, epochs: int, batch: int | None) -> None:
+    """GraphError for options that data made by code of the user's do not have."""
+    if isinstance(data, Iterator) and epochs > 1:
+        raise GraphError(
+            f"fit: a generator is used up after one epoch, epochs is {epochs}",
+            loc=caller_loc(),
+            hint="give a function: def batches(epoch): yield x, y, and gc.fit(ex, batches)",
+        )
+    if (isinstance(data, Iterator) or callable(data)) and batch is not None:
+        raise GraphError(
+            "fit: batch is given, but the data come in batches already", loc=caller_loc()
+        )
+
+
+def _checkpoints(given: str | Path | Checkpoints | None, resume: bool) -> Checkpoints | None:
+    if given is None and resume:
+        raise GraphError(
+            "fit: resume=True needs the folder of the run",
+            loc=caller_loc(),
+            hint='gc.fit(ex, data, checkpoint="run", resume=True)',
+        )
+    if given is None or isinstance(given, Checkpoints):
+        return given
+    if isinstance(given, (str, Path)):
+        return Checkpoints(given)
+    raise GraphError(
+        f"fit: checkpoint is {given!r}, not a folder",
+        loc=caller_loc(),
+        hint='checkpoint="run", or gc.Checkpoints("run", every=1000)',
+    )
+
+
+def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callable[[Epoch], Any], ...]:
+    listed = given if isinstance(given, Sequence) else (given,)
+    for callback in listed:
+        if not callable(callback):
+            raise GraphError(
+                f"fit: callbacks holds {callback!r}, which cannot be called",
                 loc=caller_loc(),
-                hint="validation=(x, y) holds the same inputs as the training data",
+                hint="a function of an Epoch, or gc.EarlyStopping(patience=5)",
             )
-    return arrays
+    return tuple(listed)
 
 
-def _epoch(ex: Executor, batches: Batches, shown: Progress) -> float:
-    """One step for each batch; returns the sum of the losses over the rows."""
-    total = 0.0
-    with StepBorder() as border:
-        for n, feeds in batches:
-            total += n * ex.step(feeds)
-            shown.rows(n)
-            border.check()
-    return total
-
-
-def _validate(ex: Executor, held: dict[str, Array] | None) -> tuple[float | None, dict[str, float]]:
-    """The sum of the losses on the validation data, and the other scalars by name."""
-    if held is None:
-        return None, {}
-    found = ex.evaluate(held)
-    loss = sum(found.pop(name) for name in ex.plan.losses)
-    return loss, found
+def _check_watched(ex: Executor, held: bool, watching: Sequence[Any]) -> None:
+    """GraphError for a number that the history will not have."""
+    metrics = [name for name in scalar_outputs(ex) if name not in ex.plan.losses]
+    known = ["loss", *(["val_loss", *metrics] if held else [])]
+    for one in watching:
+        watch = one.watch if isinstance(one, (EarlyStopping, Checkpoints)) else None
+        if watch is not None and watch not in known:
+            hint = f"there are: {', '.join(known)}"
+            if not held and watch in ("val_loss", *metrics):
+                hint = f"{watch!r} is of validation data: give validation=, or watch='loss'"
+            raise GraphError(
+                f"{type(one).__name__}: there will be no {watch!r} to watch",
+                loc=caller_loc(),
+                hint=hint,
+            )

@@ -13,7 +13,8 @@ class History:
 
     `loss` is the mean over the rows while the weights changed, masks included; `val_loss` and
     `metrics`, the other scalar outputs, are those of the validation data after the epoch.
-    Without validation data they are empty.  `seconds` counts an epoch and its validation.
+    Without validation data they are empty.  Where rows are weighted, the losses of the batches
+    are averaged by rows all the same.  `seconds` counts an epoch and its validation.
     """
 
     epochs: list[int] = field(default_factory=list)
@@ -21,6 +22,8 @@ class History:
     val_loss: list[float] = field(default_factory=list)
     metrics: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
+    stopped: str = ""
+    """Why training ended before its last epoch; empty where it did not."""
 
     def add(
         self, loss: float, seconds: float, val_loss: float | None, metrics: dict[str, float]
@@ -37,6 +40,10 @@ class History:
     def last(self) -> dict[str, float]:
         """The numbers of the last epoch by name, without the time."""
         return {name: values[-1] for name, values in self._columns() if values}
+
+    def column(self, name: str) -> list[float]:
+        """The numbers of that name, one an epoch; KeyError where there are none."""
+        return dict(self._columns())[name]
 
     def plot(self, path: str | Path) -> Path:
         """Draw the learning curve to a PNG file, or what else the suffix says.

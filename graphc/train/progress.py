@@ -13,17 +13,22 @@ LOG = logging.getLogger("graphc")
 class Progress:
     """A bar over all rows of all epochs; or, where none is shown, a log line for each epoch.
 
-    `shown` None means: where someone watches, in a terminal or a notebook.
+    `shown` None means: where someone watches, in a terminal or a notebook.  `rows` is how many
+    an epoch has, where that is known; `done` is how many were trained on in an earlier run.
     """
 
-    def __init__(self, shown: bool | None, epochs: int, rows: int) -> None:
+    def __init__(
+        self, shown: bool | None, epochs: int, rows: int | None, epoch: int = 1, done: int = 0
+    ) -> None:
         self._epochs = epochs
         self._bar: Any = None
         if _watched() if shown is None else shown:
             from tqdm.auto import tqdm
 
-            self._bar = tqdm(total=epochs * rows, unit="row", unit_scale=True)
-            self._bar.set_description(f"epoch 1/{epochs}", refresh=False)
+            total = None if rows is None else epochs * rows
+            done += 0 if rows is None else (epoch - 1) * rows
+            self._bar = tqdm(total=total, initial=done, unit="row", unit_scale=True)
+            self._bar.set_description(f"epoch {min(epoch, epochs)}/{epochs}", refresh=False)
 
     def __enter__(self) -> Progress:
         return self

@@ -1,0 +1,69 @@
+"""Arrays, in memory or mapped from files, as a source of batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from graphc.executor import Executor
+from graphc.op import Array
+from graphc.runtime.many_rows import by_position
+from graphc.train.batches import Batches, RowAxis
+from graphc.train.mapped import check_order
+from graphc.train.source import Batch
+from graphc.train.weights import filled
+
+
+class ArraySource:
+    """Rows of arrays, shuffled by a seed and the epoch where there is a seed."""
+
+    def __init__(
+        self, ex: Executor, arrays: Mapping[str, Array], rows: int, batch: int, seed: int | None
+    ) -> None:
+        types = {name: ex.plan.declared[name].type for name in arrays}
+        self.names, self.rows = frozenset(arrays), rows
+        self._batches, self._seed = Batches(arrays, types, rows, batch), seed
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on."""
+        if self._seed is not None:
+            self._batches.shuffle(self._seed, epoch)
+        return self._batches.since(start)
+
+    def release(self, epoch: int, start: int) -> None:
+        """Arrays stay."""
+
+    def row(self, epoch: int, step: int, row: int) -> int | None:
+        """The place in the arrays of a row of a batch of the epoch that was begun last."""
+        return self._batches.place(step, row)
+
+
+def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
+    """Arrays by input, and their rows; those that are mapped from files are not read.
+
+    Their numbers are checked a batch at a time.  Raises FeedError.
+    """
+    given = filled(ex, by_position(ex.plan.input_names, (data,), {}))
+    mapped = {name for name, array in given.items() if isinstance(array, np.memmap)}
+    if not mapped:
+        return ex.rows(given, train=train)
+    check_order(given)
+    shapes = {name: _blank(ex, name, given[name]) for name in mapped}
+    found, rows = ex.rows({**given, **shapes}, train=train)
+    ex.rows({name: _first_row(ex, name, array) for name, array in given.items()}, train=train)
+    return {k: given[k] if k in mapped else array for k, array in found.items()}, rows
+
+
+def _first_row(ex: Executor, name: str, array: Any) -> Any:
+    """What shows whether the dtype and the other dimensions are right."""
+    axis = RowAxis.of(ex.plan.declared[name].type) if name in ex.plan.declared else None
+    array = np.asarray(array)
+    return array if axis is None or array.ndim <= axis.axis else axis.rows(array, 0, 1)
+
+
+def _blank(ex: Executor, name: str, array: Array) -> Array:
+    """Zeros of the array's shape and the input's dtype, which take no memory."""
+    dtype = ex.plan.declared[name].type.dtype if name in ex.plan.declared else array.dtype
+    return np.broadcast_to(np.zeros((), dtype), array.shape)

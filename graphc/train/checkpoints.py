@@ -1,0 +1,127 @@
+"""Checkpoints of a run in a folder: the last two, and the best."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from graphc.errors import GraphError, ModelFileError
+from graphc.executor import Executor
+from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint, write_checkpoint
+from graphc.files.container import remove_temporaries
+from graphc.files.serialize import save
+from graphc.loc import caller_loc
+from graphc.op import Array
+from graphc.train.batches import whole
+from graphc.train.early_stopping import best_epoch
+from graphc.train.history import History
+
+LOG = logging.getLogger("graphc")
+KEPT = 2
+"""How many checkpoints are kept beside the best model."""
+
+_NAME = re.compile(r"step-(\d{9,})\.gc")
+
+
+class Checkpoints:
+    """Where `fit` writes checkpoints, and how often.
+
+    `folder` is made when it is not there.  A checkpoint, `step-<steps>.gc`, is written after
+    each epoch, or with `every` after so many steps; the last two stay.  `best.gc` is the model
+    of the epoch with the smallest `watch`, or with `largest` the greatest; `watch` None is
+    "val_loss" where there are validation data, and "loss" elsewhere.  All of them are models
+    that `gc.load` reads, written whole or not at all, with a checksum.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        every: int | None = None,
+        watch: str | None = None,
+        largest: bool = False,
+    ) -> None:
+        if every is not None and not whole(every, 1):
+            raise GraphError(
+                f"Checkpoints: every is {every!r}, not a whole number of steps from 1 up",
+                loc=caller_loc(),
+                hint="leave it out for a checkpoint after each epoch",
+            )
+        self.folder, self.every = Path(folder), every
+        self.watch, self.largest = watch, largest
+
+    @property
+    def best(self) -> Path:
+        """The model of the best epoch."""
+        return self.folder / "best.gc"
+
+    @property
+    def last(self) -> Path | None:
+        """The newest checkpoint; None where there is none."""
+        found = self._found()
+        return found[-1] if found else None
+
+    def begin(self, resume: bool) -> CheckpointFile | None:
+        """Prepare the folder; the newest whole checkpoint, when a run is to be resumed.
+
+        GraphError when there are checkpoints of another run; ModelFileError when none of those
+        that are there can be read, or the folder cannot be made.
+        """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ModelFileError(
+                f"cannot make the folder {self.folder}: {error.strerror or error}",
+                loc=caller_loc(),
+            ) from error
+        remove_temporaries(self.folder, lambda name: name == "best.gc" or bool(_number(name)))
+        found = self._found()
+        if found and not resume:
+            raise GraphError(
+                f"fit: {self.folder} holds checkpoints of an earlier run",
+                loc=caller_loc(),
+                hint="resume=True goes on with it; another folder begins anew",
+            )
+        return self._newest(found)
+
+    def write(
+        self, ex: Executor, steps: int, notes: Mapping[str, Any], arrays: Mapping[str, Array]
+    ) -> None:
+        """Write a checkpoint; then those before the last two go.  ModelFileError."""
+        write_checkpoint(self.folder / f"step-{steps:09d}.gc", ex, notes, arrays)
+        for path in self._found()[:-KEPT]:
+            with suppress(OSError):
+                path.unlink()
+
+    def write_best(self, ex: Executor, history: History, watch: str) -> None:
+        """Write the model when the last epoch is the best one.  ModelFileError."""
+        values = history.column(watch)
+        if best_epoch(values, self.largest) == len(values):
+            save(self.best, ex)
+
+    def _found(self) -> list[Path]:
+        """The checkpoints, oldest first."""
+        paths = [path for path in self.folder.glob("step-*.gc") if _number(path.name)]
+        return sorted(paths, key=lambda path: int(_number(path.name)))
+
+    def _newest(self, found: list[Path]) -> CheckpointFile | None:
+        error: ModelFileError | None = None
+        for path in reversed(found):
+            try:
+                return read_checkpoint(path)
+            except ModelFileError as damage:
+                error = error or damage
+                LOG.warning("%s; the checkpoint before it is tried", damage.sentence)
+        if error is not None:
+            raise error
+        return None
+
+
+def _number(name: str) -> str:
+    """The digits of a checkpoint's name; empty for another file."""
+    match = _NAME.fullmatch(name)
+    return match[1] if match else ""

@@ -1,0 +1,57 @@
+"""The history as a table in a file, a line an epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from graphc.errors import DataError
+from graphc.files.container import remove_temporaries, write_atomically
+from graphc.loc import caller_loc
+from graphc.train.callbacks import Callback, Epoch
+from graphc.train.history import History
+
+
+class CsvLog(Callback):
+    """Writes `path` with the columns epoch, losses, metrics and seconds.
+
+    Each epoch adds a line; a resumed run first writes the lines of the epochs before, so that
+    no line stands twice or is cut.  Raises DataError when the file cannot be written.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._epochs = 0
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Add the line of the epoch."""
+        history = epoch.history
+        added = self._epochs and self._epochs == epoch.number - 1
+        try:
+            if added:
+                with open(self.path, "a", encoding="utf-8", newline="") as file:
+                    file.write(_lines(history, epoch.number - 1))
+            else:
+                header = _row(["epoch", *history.last(), "seconds"])
+                remove_temporaries(self.path.parent, lambda name: name == self.path.name)
+                write_atomically(self.path, [(header + _lines(history, 0)).encode()])
+        except OSError as error:
+            raise DataError(
+                f"cannot write {self.path}: {error.strerror or error}", loc=caller_loc()
+            ) from error
+        self._epochs = epoch.number
+
+
+def _lines(history: History, start: int) -> str:
+    """The epochs from index `start` on; numbers as Python reads them back exactly."""
+    numbers = map(history.column, history.last())
+    columns: list[Sequence[float]] = [history.epochs, *numbers, history.seconds]
+    return "".join(_row([c[i] for c in columns]) for i in range(start, len(history.epochs)))
+
+
+def _row(cells: Sequence[object]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells)
+    return text.getvalue()

@@ -1,0 +1,99 @@
+"""Batches that the user's code makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import FeedError
+from graphc.executor import Executor
+from graphc.loc import caller_loc
+from graphc.runtime.many_rows import by_position
+from graphc.train.source import Batch
+from graphc.train.weights import filled
+
+
+class FunctionSource:
+    """A function that takes the number of the epoch and yields its batches."""
+
+    names: frozenset[str] | None = None
+    rows: int | None = None
+
+    def __init__(self, ex: Executor, make: Callable[[int], Iterable[Any]], train: bool) -> None:
+        self._ex, self._make, self._train = ex, make, train
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch; those before `start` are made and dropped."""
+        made = self._make(epoch)
+        if not isinstance(made, Iterable):
+            raise FeedError(
+                f"the function that makes batches gave {type(made).__name__}, not batches",
+                loc=caller_loc(),
+                hint="def batches(epoch): yield x, y",
+            )
+        for number, item in enumerate(made):
+            if number >= start:
+                yield as_batch(self._ex, item, self._train)
+
+    def release(self, epoch: int, start: int) -> None:
+        """The function can be called again."""
+
+    def row(self, epoch: int, step: int, row: int) -> int | None:
+        """Unknown."""
+        return None
+
+
+class IteratorSource:
+    """A generator: batches that come once, so those that may be needed again are copied."""
+
+    names: frozenset[str] | None = None
+    rows: int | None = None
+
+    def __init__(self, ex: Executor, items: Iterator[Any], train: bool) -> None:
+        self._ex, self._items, self._train = ex, items, train
+        self._kept: list[Batch] = []
+        self._first = 0
+        """The number of the batch that was kept first."""
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Kept batches, then new ones; those before `start` are dropped."""
+        number = self._first
+        while True:
+            if number < self._first + len(self._kept):
+                batch = self._kept[number - self._first]
+            else:
+                try:
+                    item = next(self._items)
+                except StopIteration:
+                    return
+                n, feeds = as_batch(self._ex, item, self._train)
+                batch = n, {name: np.array(array) for name, array in feeds.items()}
+                self._kept.append(batch)
+            if number >= start:
+                yield batch
+            number += 1
+
+    def release(self, epoch: int, start: int) -> None:
+        """Forget the copies of earlier batches."""
+        drop = max(0, min(start - self._first, len(self._kept)))
+        del self._kept[:drop]
+        self._first += drop
+
+    def row(self, epoch: int, step: int, row: int) -> int | None:
+        """Unknown."""
+        return None
+
+
+def as_batch(ex: Executor, item: Any, train: bool) -> Batch:
+    """The rows and feeds of what was yielded: a tuple by position, a mapping, or one array."""
+    given = filled(ex, by_position(ex.plan.input_names, (item,), {}))
+    feeds, rows = ex.rows(given, train=train)
+    if rows > ex.plan.batch:
+        raise FeedError(
+            f"a batch of {rows} rows was yielded, the plan takes up to {ex.plan.batch}",
+            loc=caller_loc(),
+            hint=f"yield smaller ones, or compile with batch={rows}",
+        )
+    return rows, feeds

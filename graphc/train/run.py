@@ -1,0 +1,150 @@
+"""The loop of training: steps, the end of an epoch, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from math import isfinite
+from time import perf_counter
+from typing import Any
+
+from graphc.errors import FeedError, GraphError
+from graphc.executor import Executor
+from graphc.files.checkpoint_file import CheckpointFile
+from graphc.loc import caller_loc
+from graphc.train.callbacks import Callback, Called, Epoch, restore_arrays, saved_arrays
+from graphc.train.checkpoints import Checkpoints
+from graphc.train.history import History
+from graphc.train.interrupts import StepBorder
+from graphc.train.nonfinite.guard import EVERY, Guard
+from graphc.train.position import Position
+from graphc.train.progress import Progress
+from graphc.train.source import Source
+from graphc.train.validate import validated
+
+
+class Run:
+    """One call of `fit`, from where it begins or is resumed to its end."""
+
+    def __init__(
+        self,
+        ex: Executor,
+        source: Source,
+        held: Source | None,
+        epochs: int,
+        callbacks: tuple[Called, ...],
+        checkpoints: Checkpoints | None,
+        choices: Mapping[str, Any],
+    ) -> None:
+        self.ex, self.source, self.held, self.epochs = ex, source, held, epochs
+        self.callbacks, self.checkpoints = callbacks, checkpoints
+        self.choices = dict(choices)
+        """What decides the order of rows; a resumed run must have the same."""
+        self.at, self.history = Position(), History()
+
+    def resume(self, file: CheckpointFile) -> None:
+        """Take up a run where its checkpoint was written.
+
+        GraphError, with nothing changed, when that run had another order of rows or another net.
+        """
+        for name, value in self.choices.items():
+            before = file.notes["choices"].get(name)
+            if before != value:
+                raise GraphError(
+                    f"fit: the run to be resumed had {name} {before}, now it is {value}",
+                    loc=caller_loc(),
+                    hint="resume with what the run began with, or begin anew in another folder",
+                )
+        odd = sorted(file.state.keys() ^ self.ex.plan.state_nodes.keys())
+        if odd:
+            raise GraphError(
+                f"fit: the run to be resumed was of another net or optimizer: {odd[0]!r} is not "
+                "in both",
+                loc=caller_loc(),
+                hint="begin anew in another folder",
+            )
+        self.ex.state = file.state
+        self.at = Position(**file.notes["position"])
+        self.history = History(**file.notes["history"])
+        restore_arrays(self.callbacks, file.arrays)
+
+    def train(self, progress: bool | None) -> History:
+        """Train what is left; Ctrl-C comes out between two steps, with a checkpoint written."""
+        self.guard = Guard(self.ex, self.source, self.at)
+        shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
+        try:
+            with shown:
+                while self.at.epoch <= self.epochs and not self.history.stopped:
+                    self._epoch(shown)
+        except KeyboardInterrupt:
+            between = len(self.history.epochs) == self.at.epoch - 1
+            if self.checkpoints is not None and between:
+                with StepBorder():
+                    self._save(self.checkpoints)
+            raise
+        for callback in self.callbacks:
+            if isinstance(callback, Callback):
+                callback.finish(self.ex)
+        return self.history
+
+    def _epoch(self, shown: Progress) -> None:
+        """The steps of an epoch that are left, and its end."""
+        before = perf_counter() - self.at.seconds
+        try:
+            self._steps(shown)
+            if not self.at.rows:
+                raise FeedError(f"the data of epoch {self.at.epoch} are empty", loc=caller_loc())
+            val_loss, metrics = (None, {}) if self.held is None else validated(self.ex, self.held)
+            if self.at.epoch == self.epochs or not isfinite(val_loss or 0.0):
+                self.guard.check_state(self.at)
+        finally:
+            self.at.seconds = perf_counter() - before
+        with StepBorder():
+            loss = self.at.total / self.at.rows
+            self.history.add(loss, self.at.seconds, val_loss, metrics)
+            shown.epoch(self.at.epoch, self.history.last())
+            self._end()
+
+    def _steps(self, shown: Progress) -> None:
+        ex, at, guard = self.ex, self.at, self.guard
+        every = self.checkpoints.every if self.checkpoints is not None else None
+        with StepBorder() as border:
+            for rows, feeds in self.source.batches(at.epoch, at.step):
+                loss = ex.step(feeds)
+                if not isfinite(loss):
+                    raise guard.trace(at, loss)
+                at.count(rows, loss)
+                shown.rows(rows)
+                if at.steps % EVERY == 0:
+                    guard.mark(at)
+                if every and at.steps % every == 0:
+                    assert self.checkpoints is not None
+                    self._save(self.checkpoints)
+                border.check()
+
+    def _end(self) -> None:
+        """What follows an epoch: the best model, callbacks, a checkpoint."""
+        checkpoints = self.checkpoints
+        if checkpoints is not None:
+            self.guard.check_state(self.at)
+            watch = checkpoints.watch or ("loss" if self.held is None else "val_loss")
+            checkpoints.write_best(self.ex, self.history, watch)
+        epoch = Epoch(self.ex, self.history, self.at.steps)
+        for callback in self.callbacks:
+            callback(epoch)
+        self.at.next_epoch()
+        if self.callbacks:
+            self.guard.mark(self.at)  # they may have changed the state
+        last = self.at.epoch > self.epochs or bool(self.history.stopped)
+        if checkpoints is not None and (checkpoints.every is None or last):
+            self._save(checkpoints)
+
+    def _save(self, checkpoints: Checkpoints) -> None:
+        """A checkpoint of this position; never of a state that has become bad."""
+        self.guard.check_state(self.at)
+        notes = {
+            "choices": self.choices,
+            "position": asdict(self.at),
+            "history": asdict(self.history),
+        }
+        checkpoints.write(self.ex, self.at.steps, notes, saved_arrays(self.callbacks))

@@ -1,0 +1,192 @@
+"""A folder of `.npz` files, of which one at a time is in memory."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from graphc.errors import DataError, FeedError
+from graphc.executor import Executor
+from graphc.init import generator
+from graphc.loc import caller_loc
+from graphc.op import Array
+from graphc.train.batches import RowAxis
+from graphc.train.source import Batch
+from graphc.train.weights import filled
+
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+
+
+class ShardSource:
+    """The rows of all shards of a folder, in batches that go on from one shard to the next.
+
+    A shard is an `.npz` file with an array for each input, by name.  With a seed the shards
+    come in the order of seed and epoch, and so do the rows of each; rows of different shards
+    are not mixed, so similar rows should not stand in one.  All headers are read at once, to
+    tell what does not fit before anything is trained.
+    """
+
+    def __init__(
+        self, ex: Executor, folder: Path, batch: int, seed: int | None, train: bool
+    ) -> None:
+        self._files = sorted(folder.glob("*.npz"))
+        if not self._files:
+            raise DataError(
+                f"{folder} holds no shards",
+                loc=caller_loc(),
+                hint="write some: np.savez(folder / 'part-000.npz', x=x, y=y)",
+            )
+        headers = [_checked(ex, file, train) for file in self._files]
+        self._counts = [count for _, count in headers]
+        self.names, self.rows = headers[0][0], sum(self._counts)
+        self._check_names([names for names, _ in headers])
+        self._batch, self._seed = batch, seed
+        types = {name: ex.plan.declared[name].type for name in self.names}
+        self._axes = {name: RowAxis.of(type) for name, type in types.items()}
+        self._begun = 0
+
+    def _check_names(self, found: list[frozenset[str]]) -> None:
+        for file, names in zip(self._files, found, strict=True):
+            if names != self.names:
+                raise DataError(
+                    f"{file.name} holds {', '.join(sorted(names))}, "
+                    f"{self._files[0].name} holds {', '.join(sorted(self.names))}",
+                    loc=caller_loc(),
+                    hint="all shards of a folder have the same arrays",
+                )
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from number `start` on; shards before it are not read."""
+        skip, pieces, have = start * self._batch, list[dict[str, Array]](), 0
+        for shard in self._order(epoch):
+            count = self._counts[shard]
+            if skip >= count:
+                skip -= count
+                continue
+            arrays: dict[str, Array] = {}  # the shard before goes first
+            arrays = self._read(shard)
+            rows = self._rows_of(epoch, shard)[skip:]
+            skip = 0
+            while len(rows):
+                taken, rows = rows[: self._batch - have], rows[self._batch - have :]
+                pieces.append(self._taken(arrays, taken))
+                have += len(taken)
+                if have == self._batch:
+                    yield have, self._joined(pieces)
+                    pieces, have = [], 0
+        if have:
+            yield have, self._joined(pieces)
+
+    def release(self, epoch: int, start: int) -> None:
+        """Files stay."""
+
+    def row(self, epoch: int, step: int, row: int) -> int | None:
+        """The row, counted through all shards in the order of their names."""
+        position = step * self._batch + row
+        for shard in self._order(epoch):
+            if position < self._counts[shard]:
+                before = sum(self._counts[:shard])
+                return before + int(self._rows_of(epoch, shard)[position])
+            position -= self._counts[shard]
+        return None
+
+    def _order(self, epoch: int) -> list[int]:
+        if self._seed is None:
+            return list(range(len(self._files)))
+        order = generator(self._seed, f"epoch {epoch}").permutation(len(self._files))
+        return [int(shard) for shard in order]
+
+    def _rows_of(self, epoch: int, shard: int) -> Any:
+        if self._seed is None:
+            return np.arange(self._counts[shard])
+        return generator(self._seed, f"epoch {epoch} shard {shard}").permutation(
+            self._counts[shard]
+        )
+
+    def _read(self, shard: int) -> dict[str, Array]:
+        """A shard's arrays, with one entry of the batch axis for each row."""
+        try:
+            with np.load(self._files[shard], allow_pickle=False) as file:
+                arrays = {name: np.asarray(file[name]) for name in self.names}
+        except _UNREADABLE as error:
+            raise _unreadable(self._files[shard], error) from error
+        split = {name: axis.split(arrays[name]) for name, axis in self._split()}
+        return {**arrays, **split}
+
+    def _split(self) -> Iterator[tuple[str, RowAxis]]:
+        return ((name, axis) for name, axis in self._axes.items() if axis is not None)
+
+    def _taken(self, arrays: Mapping[str, Array], rows: Any) -> dict[str, Array]:
+        taken = {name: np.take(arrays[name], rows, axis.axis) for name, axis in self._split()}
+        return {**arrays, **taken}
+
+    def _joined(self, pieces: list[dict[str, Array]]) -> dict[str, Array]:
+        feeds = dict(pieces[0])
+        for name, axis in self._split():
+            parts = [piece[name] for piece in pieces]
+            feeds[name] = axis.join(
+                parts[0] if len(parts) == 1 else np.concatenate(parts, axis.axis)
+            )
+        return feeds
+
+
+def _checked(ex: Executor, file: Path, train: bool) -> tuple[frozenset[str], int]:
+    """The arrays and rows of a shard, by its headers alone; FeedError where they do not fit."""
+    try:
+        headers = _headers(file)
+    except _UNREADABLE as error:
+        raise _unreadable(file, error) from error
+    try:
+        blank = {k: np.broadcast_to(_zero(ex, k), shape) for k, (shape, _) in headers.items()}
+        _, rows = ex.rows(filled(ex, blank), train=train)
+        row = {k: _one_row(ex, k, *header) for k, header in headers.items()}
+        ex.rows(filled(ex, row), train=train)
+    except FeedError as error:
+        sentence = f"{file.name}: {error.sentence}"
+        raise FeedError(sentence, loc=error.loc, hint=error.hint) from None
+    return frozenset(headers), rows
+
+
+def _zero(ex: Executor, name: str) -> Array:
+    declared = ex.plan.declared
+    return np.zeros((), declared[name].type.dtype if name in declared else None)
+
+
+def _one_row(ex: Executor, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Zeros of the dtype, as one row; FeedError comes for what is no input."""
+    axis = RowAxis.of(ex.plan.declared[name].type) if name in ex.plan.input_names else None
+    sizes = list(shape)
+    if axis is not None and axis.axis < len(sizes):
+        sizes[axis.axis] = min(sizes[axis.axis], axis.factor)
+    return np.zeros(sizes, dtype)
+
+
+def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shape and dtype of each array, without its numbers."""
+    found = {}
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.namelist():
+            with archive.open(entry) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = (
+                    np.lib.format.read_array_header_1_0
+                    if version == (1, 0)
+                    else np.lib.format.read_array_header_2_0
+                )
+                shape, _, dtype = read(stream)
+                found[entry.removesuffix(".npy")] = shape, dtype
+    return found
+
+
+def _unreadable(file: Path, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+    return DataError(
+        f"cannot read {file.name}: {reason}",
+        loc=caller_loc(),
+        hint="shards are written by np.savez(path, x=x, y=y)",
+    )

@@ -1,0 +1,114 @@
+"""The source of batches for what a user hands over as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from graphc.errors import FeedError, GraphError
+from graphc.executor import Executor
+from graphc.loc import caller_loc
+from graphc.runtime.many_rows import by_position
+from graphc.train.arrays import ArraySource, checked_arrays
+from graphc.train.generated import FunctionSource, IteratorSource
+from graphc.train.shards import ShardSource
+from graphc.train.source import Source
+from graphc.train.weights import Weighted, class_weights, needed_input, weight_input
+
+
+def training_source(
+    ex: Executor,
+    data: Any,
+    batch: int,
+    seed: int | None,
+    sample_weight: Any = None,
+    class_weight: Any = None,
+) -> Source:
+    """Batches to train on; `seed` None leaves rows in their order.  Raises FeedError."""
+    takes = weight_input(ex)
+    classes = None if class_weight is None else class_weights(ex, class_weight)
+    if sample_weight is not None:
+        data = _with_weights(ex, data, sample_weight)
+    source = _source(ex, data, batch, seed, train=True)
+    return source if takes is None else Weighted(ex, source, takes[0], classes)
+
+
+def held_out_source(ex: Executor, data: Any) -> Source:
+    """Batches to evaluate on, in order; FeedError when a loss cannot be computed from them."""
+    if isinstance(data, Iterator):
+        raise FeedError(
+            "validation: a generator is used up after one epoch",
+            loc=caller_loc(),
+            hint="give arrays, a folder of shards, or a function of the epoch's number",
+        )
+    source = _source(ex, data, ex.plan.batch, None, train=False)
+    takes = weight_input(ex)
+    if takes is not None:
+        source = Weighted(ex, source, takes[0], None)
+    missing = missing_for_losses(ex, source.names)
+    if missing is not None:
+        raise cannot_compute(missing)
+    return source
+
+
+def missing_for_losses(ex: Executor, names: frozenset[str] | None) -> str | None:
+    """An input that a loss needs and that is not fed; None for a source that does not say."""
+    program = ex.plan.programs["infer"]
+    losses = [program.graph.outputs[name] for name in ex.plan.losses]
+    needed = program.graph.upstream(losses)
+    missing = (name for name in program.feeds if name in needed)
+    return None if names is None else next((k for k in missing if k not in names), None)
+
+
+def cannot_compute(missing: str) -> FeedError:
+    """What is said of validation data without labels."""
+    return FeedError(
+        f"validation: input {missing!r} is missing, which a loss needs",
+        loc=caller_loc(),
+        hint="validation=(x, y) holds the same inputs as the training data",
+    )
+
+
+def _streamed(data: Any) -> bool:
+    """Whether the data are not arrays."""
+    return callable(data) or isinstance(data, (Iterator, str, Path))
+
+
+def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) -> Source:
+    if isinstance(data, (str, Path)):
+        return ShardSource(ex, _folder(data), batch, seed, train)
+    if isinstance(data, Iterator):
+        return IteratorSource(ex, data, train)
+    if callable(data):
+        return FunctionSource(ex, data, train)
+    arrays, rows = checked_arrays(ex, data, train=train)
+    return ArraySource(ex, arrays, rows, batch, seed)
+
+
+def _folder(path: str | Path) -> Path:
+    if not Path(path).is_dir():
+        raise FeedError(
+            f"data is {str(path)!r}, which is no folder of shards",
+            loc=caller_loc(),
+            hint="a file: np.load(path, mmap_mode='r') gives an array; gc.fit(ex, (x, y))",
+        )
+    return Path(path)
+
+
+def _with_weights(ex: Executor, data: Any, weights: Any) -> dict[str, Any]:
+    name, _ = needed_input(ex, "sample_weight")
+    if _streamed(data):
+        raise GraphError(
+            "fit: sample_weight goes with arrays",
+            loc=caller_loc(),
+            hint=f"shards and generators give the weights themselves, as {name!r}",
+        )
+    feeds = by_position(ex.plan.input_names, (data,), {})
+    if name in feeds:
+        raise GraphError(
+            f"fit: sample_weight is given, and so is {name!r}, which takes it",
+            loc=caller_loc(),
+            hint="give one of them",
+        )
+    return {**feeds, name: weights}

@@ -1,0 +1,269 @@
+"""Every kind of data trains as arrays do."""
+
+from __future__ import annotations
+
+import gc as collector
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.train.mapped import Mapped
+from graphc.train.sources import training_source
+from tests.train.nets import BATCH, bits, executor, table
+
+
+def test_a_mapped_file_trains_as_its_array_does(tmp_path: Path) -> None:
+    x, y = table(45)
+    for name, array in {"x": x, "y": y}.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    mapped = tuple(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xy")
+    a, b = executor(), executor()
+    gc.fit(a, (x, y), validation=(x, y), epochs=3)
+    gc.fit(b, mapped, validation=mapped, epochs=3)
+    assert bits(a) == bits(b)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float64"])
+def test_a_mapped_file_of_another_dtype_is_converted_a_batch_at_a_time(
+    tmp_path: Path, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = table(45)
+    x = np.abs(x * 20).astype(dtype)
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    a, b = executor(), executor()
+    gc.fit(a, (x, y), epochs=2)
+    longest = []
+    whole = gc.Executor.rows
+
+    def rows(self, data, *, train):
+        found = whole(self, data, train=train)
+        longest.extend(array.nbytes for array in found[0].values() if array.strides[0])
+        return found
+
+    monkeypatch.setattr(gc.Executor, "rows", rows)
+    gc.fit(b, (mapped, y), epochs=2)
+    assert bits(a) == bits(b)
+    assert max(longest) <= y.nbytes
+
+
+def test_pages_of_mapped_files_are_given_back(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((2000, 4)))
+    given_back = []
+
+    class Watched:
+        def madvise(self, advice: int) -> None:
+            given_back.append(advice)
+
+    mapped = Mapped({"x": np.load(tmp_path / "x.npy", mmap_mode="r")})
+    assert len(mapped._files) == 1
+    mapped._files = [Watched()]  # type: ignore[list-item]
+    for _ in range(20):
+        mapped.read(100)  # 64 KiB for each row: 1000 rows are 62.5 MiB
+    assert len(given_back) == 1
+    copy_on_write = np.load(tmp_path / "x.npy", mmap_mode="c")
+    assert not Mapped({"x": copy_on_write})._files
+
+
+def shards(folder: Path, sizes: tuple[int, ...] = (17, 5, 23)) -> tuple[np.ndarray, np.ndarray]:
+    x, y = table(sum(sizes))
+    start = 0
+    for number, size in enumerate(sizes):
+        rows = slice(start, start + size)
+        np.savez(folder / f"part-{number}.npz", x=x[rows], y=y[rows])
+        start += size
+    return x, y
+
+
+def test_shards_in_order_train_as_one_array(tmp_path: Path) -> None:
+    arrays = shards(tmp_path)
+    a, b = executor(), executor()
+    gc.fit(a, arrays, validation=arrays, epochs=2, shuffle=False)
+    history = gc.fit(b, tmp_path, validation=str(tmp_path), epochs=2, shuffle=False)
+    assert bits(a) == bits(b)
+    assert history.val_loss[-1] == pytest.approx(b.evaluate(*arrays)["loss"])
+
+
+def test_shuffled_shards_give_each_row_once_in_full_batches(tmp_path: Path) -> None:
+    x, _ = shards(tmp_path)
+    source = training_source(executor(), tmp_path, BATCH, 0)
+    epochs = []
+    for epoch in (1, 2):
+        batches = list(source.batches(epoch))
+        assert [n for n, _ in batches] == [8, 8, 8, 8, 8, 5]
+        epochs.append(np.concatenate([feeds["x"] for _, feeds in batches]))
+        np.testing.assert_array_equal(np.sort(epochs[-1], 0), np.sort(x, 0))
+        for start in range(1, 6):
+            again = list(source.batches(epoch, start))
+            for (_, late), (_, early) in zip(again, batches[start:], strict=True):
+                np.testing.assert_array_equal(late["x"], early["x"])
+        place = source.row(epoch, 3, 2)
+        assert place is not None
+        list(source.batches(epoch))
+        np.testing.assert_array_equal(x[place], epochs[-1][3 * BATCH + 2])
+    assert not np.array_equal(*epochs)
+
+
+def test_one_shard_at_a_time_is_in_memory(tmp_path: Path) -> None:
+    for number in range(8):
+        rows = np.zeros((20_000, 4), np.float32)
+        np.savez(tmp_path / f"{number}.npz", x=rows, y=np.zeros(20_000, np.int64))
+    source = training_source(executor(batch=64), tmp_path, 64, 0)
+    collector.collect()
+    tracemalloc.start()
+    assert sum(n for n, _ in source.batches(1)) == 160_000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * 20_000 * 24  # all of them would be 8 * 20,000 * 24 bytes
+
+
+def test_a_function_of_the_epoch(tmp_path: Path) -> None:
+    x, y = table(45)
+    order = [np.random.default_rng(epoch).permutation(45) for epoch in range(4)]
+
+    def batches(epoch: int):
+        for start in range(0, 45, BATCH):
+            rows = order[epoch][start : start + BATCH]
+            yield {"y": y[rows], "x": x[rows]}
+
+    a, b = executor(), executor()
+    history = gc.fit(a, batches, validation=lambda epoch: [(x[:8], y[:8])], epochs=3)
+    assert history.val_loss[-1] == a.evaluate(x[:8], y[:8])["loss"]
+    losses = []
+    for epoch in (1, 2, 3):
+        total = 0.0
+        for feeds in batches(epoch):
+            total += len(feeds["y"]) * b.step(feeds)
+        losses.append(total / 45)
+    assert bits(a) == bits(b)
+    assert history.loss == losses
+
+
+def test_a_generator_trains_one_epoch() -> None:
+    x, y = table(40)
+    a, b = executor(), executor()
+    gc.fit(a, ((x[i : i + 8], y[i : i + 8]) for i in range(0, 40, 8)))
+    gc.fit(b, (x, y), shuffle=False)
+    assert bits(a) == bits(b)
+
+
+def test_a_last_partial_batch_compiles_nothing() -> None:
+    ex = executor()
+    gc.fit(ex, table(40))
+    if ex.plan.backend != "native":
+        pytest.skip("nothing is compiled")
+    made = len(ex._binder._native)
+    gc.fit(ex, table(45))
+    assert len(ex._binder._native) == made
+
+
+X, Y = table(20)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "words"),
+    [
+        (((X, Y) for _ in range(1)), {"epochs": 2}, "a generator is used up after one epoch"),
+        (lambda epoch: [(X, Y)], {}, "a batch of 20 rows was yielded, the plan takes up to 8"),
+        (lambda epoch: [], {}, "the data of epoch 1 are empty"),
+        (lambda epoch: None, {}, "gave NoneType, not batches"),
+        (lambda epoch: [(X[:8], Y[:8])], {"batch": 4}, "the data come in batches already"),
+        (lambda epoch: [X[:8]], {}, "input 'y' is missing"),
+        ("nowhere", {}, "data is 'nowhere', which is no folder of shards"),
+        ((X, Y), {"validation": iter([])}, "validation: a generator is used up"),
+        ((X, Y), {"validation": lambda epoch: [X[:8]]}, "validation: input 'y' is missing"),
+    ],
+)
+def test_mistakes(data, options, words) -> None:
+    with pytest.raises(gc.GraphError) as caught:
+        gc.fit(executor(), data, **options)
+    assert words in str(caught.value)
+    assert "test_sources.py" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"x": X}, "part-1.npz: input 'y' is missing"),
+        ({"x": X[:, :3], "y": Y}, "part-1.npz: input 'x' takes (N, 4)"),
+        ({"x": X, "y": Y[:5]}, "part-1.npz: 'x' has 20 rows, 'y' has 5"),
+        ({"x": X.astype(str), "y": Y}, "part-1.npz: input 'x' takes float32"),
+        ({"x": X, "y": Y, "z": Y}, "part-1.npz: there is no input 'z'"),
+        (None, "cannot read part-1.npz: File is not a zip file"),
+    ],
+)
+def test_shards_that_do_not_fit(tmp_path: Path, arrays, words: str) -> None:
+    np.savez(tmp_path / "part-0.npz", x=X, y=Y)
+    if arrays is None:
+        (tmp_path / "part-1.npz").write_bytes(b"something else")
+    else:
+        np.savez(tmp_path / "part-1.npz", **arrays)
+    ex = executor()
+    with pytest.raises(gc.GraphError) as caught:
+        gc.fit(ex, tmp_path)
+    assert words in str(caught.value)
+    assert "test_sources.py" in str(caught.value)
+    assert int(ex.state["updates"]) == 0
+
+
+def test_a_folder_without_shards(tmp_path: Path) -> None:
+    with pytest.raises(gc.DataError, match="holds no shards"):
+        gc.fit(executor(), tmp_path)
+
+
+def test_a_mapped_file_whose_rows_are_apart(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.asfortranarray(X))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    with pytest.raises(gc.FeedError, match="does not have its rows one after the other"):
+        gc.fit(executor(), (mapped, Y))
+
+
+@pytest.mark.parametrize("wrong", [X[:, :3], X[:5], X.astype("complex64")])
+def test_mapped_files_that_do_not_fit(tmp_path: Path, wrong: np.ndarray) -> None:
+    np.save(tmp_path / "x.npy", wrong)
+    ex = executor()
+    with pytest.raises(gc.FeedError) as mapped:
+        gc.fit(ex, (np.load(tmp_path / "x.npy", mmap_mode="r"), Y))
+    with pytest.raises(gc.FeedError) as plain:
+        gc.fit(ex, (wrong, Y))
+    if wrong.dtype == X.dtype:
+        assert mapped.value.sentence == plain.value.sentence
+    assert mapped.value.sentence.startswith(("input 'x' takes", "'x' has"))
+
+
+BOUNDED = """
+import resource, sys
+import numpy as np
+import graphc as gc
+
+path, gigabytes = sys.argv[1], float(sys.argv[2])
+rows = int(gigabytes * 2**30) // (64 * 4)
+made = np.lib.format.open_memmap(path, "w+", "float32", (rows, 64))
+del made  # a file with holes reads as zeros
+net = gc.Net("wide")
+x = net.input("x", (gc.N, 64))
+net.loss("loss", gc.mean((gc.affine(x, 4) - 1.0) ** 2))
+ex = gc.Executor(gc.compile(net, batch=4096, optimizer=gc.SGD(0.01)))
+x = np.load(path, mmap_mode="r")
+gc.fit(ex, x[:8192])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+gc.fit(ex, x)
+after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(rows, int(ex.state["updates"]), before // 1024, after // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures as Linux does")
+def test_a_file_of_four_gigabytes_trains_in_bounded_memory(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BOUNDED, str(tmp_path / "x.npy"), "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    rows, updates, before, after = map(int, done.stdout.split())
+    assert updates == 2 + -(-rows // 4096)
+    order = rows * 8 // 2**20
+    assert after < before + order + 400, f"{before} MB before, {after} MB after, order {order} MB"

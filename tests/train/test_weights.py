@@ -1,0 +1,88 @@
+"""Weights of rows and classes reach the loss."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from tests.train.nets import BATCH, bits, classes, executor, table
+
+X, Y = table(45)
+W = np.random.default_rng(1).uniform(0.5, 2.0, 45).astype(np.float32)
+
+
+def weighted() -> gc.Executor:
+    return executor(classes(weighted=True))
+
+
+def test_sample_and_class_weights_are_what_a_loop_feeds() -> None:
+    a, b = weighted(), weighted()
+    gc.fit(a, (X, Y), sample_weight=W, class_weight={0: 3.0, 2: 0.5}, epochs=2, shuffle=False)
+    by_hand = W * np.array([3.0, 1.0, 0.5])[Y]
+    for _ in range(2):
+        for start in range(0, 45, BATCH):
+            rows = slice(start, start + BATCH)
+            b.step(x=X[rows], y=Y[rows], w=by_hand[rows])
+    assert bits(a) == bits(b)
+
+
+def test_weights_follow_their_rows_when_shuffled() -> None:
+    a, b = weighted(), weighted()
+    gc.fit(a, (X, Y), sample_weight=W, epochs=2)
+    gc.fit(b, {"x": X, "y": Y, "w": W}, epochs=2)
+    assert bits(a) == bits(b)
+    gc.fit(a, (X, Y), class_weight={1: 2.0})
+    gc.fit(b, (X, Y), sample_weight=np.where(Y == 1, 2.0, 1.0))
+    assert bits(a) == bits(b)
+
+
+def test_without_weights_all_are_one() -> None:
+    a, b = weighted(), weighted()
+    gc.fit(a, (X, Y), validation=(X, Y), epochs=2)
+    gc.fit(b, (X, Y), sample_weight=np.ones(45), validation=(X, Y, np.ones(45)), epochs=2)
+    assert bits(a) == bits(b)
+
+
+def test_class_weights_with_batches_of_a_function_and_shards(tmp_path) -> None:
+    a, b, c = weighted(), weighted(), weighted()
+    np.savez(tmp_path / "all.npz", x=X, y=Y)
+    table = {0: 2.0}
+    gc.fit(a, (X, Y), class_weight=table, shuffle=False)
+    gc.fit(
+        b,
+        lambda epoch: ((X[i : i + 8], Y[i : i + 8]) for i in range(0, 45, 8)),
+        class_weight=table,
+    )
+    gc.fit(c, tmp_path, class_weight=table, shuffle=False)
+    assert bits(a) == bits(b) == bits(c)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sample_weight": W[:5]}, "'x' has 45 rows, 'w' has 5"),
+        ({"class_weight": {3: 1.0}}, "class_weight names the class 3, there are 0 to 2"),
+        ({"class_weight": {0: -1.0}}, "the weight of class 0 is -1.0"),
+        ({"class_weight": [1, 2, 3]}, "class_weight is list, not a mapping"),
+    ],
+)
+def test_mistakes(options, words: str) -> None:
+    ex = weighted()
+    with pytest.raises(gc.GraphError, match=words):
+        gc.fit(ex, (X, Y), **options)
+    assert int(ex.state["updates"]) == 0
+
+
+def test_a_net_that_takes_no_weights() -> None:
+    for option in ("sample_weight", "class_weight"):
+        with pytest.raises(gc.GraphError) as caught:
+            gc.fit(executor(), (X, Y), **{option: {0: 1.0}})
+        assert caught.value.sentence == (
+            f"fit: {option} is given, but not just one input of the net is the weight of a loss"
+        )
+
+
+def test_weights_given_twice() -> None:
+    with pytest.raises(gc.GraphError, match="sample_weight is given, and so is 'w'"):
+        gc.fit(weighted(), (X, Y, W), sample_weight=W)
