@@ -41,7 +41,7 @@ def arrays_of(source: str, label: str | None) -> Feeds:
     if label is not None:
         raise DataError(
             f"{source} has no columns to take the label {label!r} from",
-            hint="--label is for a .csv file; other data has its labels as an array",
+            hint="a label is named for a .csv file; other data has its y already",
         )
     return load_data(source)
 

@@ -66,7 +66,9 @@ class FeedCheck:
                 continue
             if feeds[name] is None:
                 raise self._missing(name, feeds)
-            value = self._array(name, feeds[name])
+            value = feeds[name]
+            if not isinstance(value, np.ndarray):
+                value = self._array(name, value)
             self._convert(name, np.empty(0, value.dtype))
             if value.ndim != rank or value.shape[:axis] + value.shape[axis + 1 :] != tail:
                 raise self._wrong_shape(name, value)

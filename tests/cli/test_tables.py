@@ -199,7 +199,7 @@ OPTIONS = {
     ),
     ("net.py:flowers", "digits", "--label", "kind"): (
         "digits has no columns to take the label 'kind' from\n"
-        "  hint: --label is for a .csv file; other data has its labels as an array\n"
+        "  hint: a label is named for a .csv file; other data has its y already\n"
     ),
     ("net.py:three", "t.csv"): (
         "t.csv has features and a label, the net reads a, b, c\n"
