@@ -43,7 +43,8 @@ def fit(
       arrays from `np.load(path, mmap_mode="r")` are read as they are needed;
     - the path of a folder of `.npz` shards, of which one at a time is in memory;
     - a function of the number of the epoch that yields batches, as tuples or mappings of at
-      most the plan's rows; or, to train for one epoch, a generator.
+      most the plan's rows; or, to train for one epoch, a generator, of which the last 256
+      batches are kept.
 
     Rows are shuffled by `seed` and the number of the epoch, which counts from 1 in every call,
     but not those that come from functions; the last batch of an epoch may be smaller, for which

@@ -75,14 +75,14 @@ class ClassWeights:
 
 
 def weight_input(ex: Executor) -> tuple[str, str] | None:
-    """The one input that losses take as `weight=`, and that of the labels beside it."""
-    found = dict.fromkeys(
+    """The one input that losses take as `weight=`, and the labels or targets beside it."""
+    found = [
         (node.inputs[2], node.inputs[1])
         for node in ex.plan.declared
         if isinstance(node.op, RowLoss) and len(node.inputs) == 3
-        if all(isinstance(ex.plan.declared[name].op, Input) for name in node.inputs[1:])
-    )
-    return next(iter(found)) if len({weight for weight, _ in found}) == 1 else None
+        if isinstance(ex.plan.declared[node.inputs[2]].op, Input)
+    ]
+    return found[0] if len({weight for weight, _ in found}) == 1 else None
 
 
 def filled(ex: Executor, feeds: dict[str, Any]) -> dict[str, Any]:
@@ -108,9 +108,10 @@ def class_weights(ex: Executor, given: Any) -> ClassWeights:
             loc=caller_loc(),
             hint="class_weight={0: 1.0, 1: 5.0}",
         )
-    if ex.plan.declared[labels].type.is_float:
+    node = ex.plan.declared[labels]
+    if node.type.is_float or not isinstance(node.op, Input):
         raise GraphError(
-            f"fit: class_weight is given, but {labels!r} holds numbers, not classes",
+            f"fit: class_weight is given, but {labels!r} is no input of class numbers",
             loc=caller_loc(),
             hint="sample_weight= gives each row a weight of its own",
         )
@@ -118,7 +119,7 @@ def class_weights(ex: Executor, given: Any) -> ClassWeights:
 
 
 def needed_input(ex: Executor, option: str) -> tuple[str, str]:
-    """The input of weights and that of labels; GraphError where there is not just one."""
+    """The input of weights and the labels; GraphError where there is not just one."""
     found = weight_input(ex)
     if found is None:
         raise GraphError(

@@ -267,3 +267,14 @@ def test_a_file_of_four_gigabytes_trains_in_bounded_memory(tmp_path: Path) -> No
     assert updates == 2 + -(-rows // 4096)
     order = rows * 8 // 2**20
     assert after < before + order + 400, f"{before} MB before, {after} MB after, order {order} MB"
+
+
+def test_the_bar_of_a_resumed_run_and_of_rows_that_are_not_known(tmp_path: Path, capsys) -> None:
+    gc.fit(executor(), (X, Y), epochs=1, checkpoint=tmp_path)
+    options = {"checkpoint": tmp_path, "resume": True, "progress": True}
+    gc.fit(executor(), (X, Y), epochs=3, **options)
+    shown = capsys.readouterr().err
+    assert "epoch 3/3: 100%" in shown
+    assert "60.0/60.0" in shown
+    gc.fit(executor(), lambda epoch: [(X[:8], Y[:8])], epochs=2, progress=True)
+    assert "epoch 2/2: : 16.0row" in capsys.readouterr().err

@@ -83,6 +83,27 @@ def test_a_net_that_takes_no_weights() -> None:
         )
 
 
+def test_classes_of_what_is_no_input_or_no_class() -> None:
+    for hot in (True, False):
+        net = gc.Net("hot")
+        x, w = net.input("x", (gc.N, 3)), net.input("w", (gc.N,))
+        y = net.input("y", (gc.N, 3))
+        scores = gc.affine(x, 3)
+        if hot:
+            net.loss("loss", gc.softmax_loss(scores, gc.argmax(y, 1), weight=w))
+        else:
+            net.loss("loss", gc.mse_loss(scores, y, weight=w))
+        ex = executor(net)
+        feeds = {"x": X[:, :3], "y": np.eye(3)[Y]}
+        gc.fit(ex, feeds, sample_weight=W)
+        with pytest.raises(gc.GraphError) as caught:
+            gc.fit(ex, feeds, class_weight={0: 2.0})
+        name = "argmax_1" if hot else "y"
+        assert caught.value.sentence == (
+            f"fit: class_weight is given, but {name!r} is no input of class numbers"
+        )
+
+
 def test_weights_given_twice() -> None:
     with pytest.raises(gc.GraphError, match="sample_weight is given, and so is 'w'"):
         gc.fit(weighted(), (X, Y, W), sample_weight=W)

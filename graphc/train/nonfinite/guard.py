@@ -16,9 +16,10 @@ from graphc.train.nonfinite.trace import traced
 from graphc.train.position import Position
 from graphc.train.source import Batch, Source
 
-EVERY = 128
+EVERY = 256
 """The steps between two copies.  A step reads and writes every trained number that a copy
-reads, so that a copy takes less time than a step, and all copies less than 1 %."""
+reads, so that a copy takes less time than a step, or, for nets of a few units, less than two
+steps: all copies take less than 1 %."""
 
 
 class Guard:
