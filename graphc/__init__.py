@@ -19,6 +19,7 @@ from graphc.executor import Executor
 from graphc.freeze import freeze
 from graphc.graph import Graph, Node
 from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
+from graphc.mlp import mlp
 from graphc.net import Net
 from graphc.op import Layer, Op
 from graphc.ops.affine import affine
@@ -49,6 +50,7 @@ from graphc.ops.select import (
     where,
 )
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
+from graphc.ops.standardize import standardize
 from graphc.optim import SGD, Adam, AdamW
 from graphc.plan import Plan
 from graphc.runtime.state import State
@@ -64,7 +66,7 @@ if TYPE_CHECKING:
     from graphc.checks.check_op import check_op
     from graphc.checks.grad_check import grad_check
     from graphc.files.serialize import load, save
-    from graphc.train import History, fit
+    from graphc.train import History, fit, fit_standardize
 
 __version__ = "0.1.0"
 
@@ -77,6 +79,7 @@ _LAZY = {
     "save": "graphc.files.serialize",
     "History": "graphc.train",
     "fit": "graphc.train",
+    "fit_standardize": "graphc.train",
 }
 """Names that are imported when first used, and where they are."""
 
@@ -150,6 +153,7 @@ __all__ = [
     "equal",
     "exp",
     "fit",
+    "fit_standardize",
     "flatten",
     "freeze",
     "grad",
@@ -167,6 +171,7 @@ __all__ = [
     "maximum",
     "mean",
     "minimum",
+    "mlp",
     "mse_loss",
     "mul",
     "neg",
@@ -182,6 +187,7 @@ __all__ = [
     "softmax",
     "softmax_loss",
     "sqrt",
+    "standardize",
     "stop_gradient",
     "sub",
     "sum",

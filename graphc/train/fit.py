@@ -13,6 +13,7 @@ from graphc.train.batches import Batches, whole
 from graphc.train.history import History
 from graphc.train.interrupts import StepBorder
 from graphc.train.progress import Progress
+from graphc.train.standards import fit_new
 
 
 def fit(
@@ -34,6 +35,8 @@ def fit(
     the bar on or off; otherwise it is shown in terminals and notebooks, and each epoch is
     logged to "graphc" elsewhere.
 
+    Where the net standardises inputs and has no statistics yet, they are fitted to `data` first.
+
     Ctrl-C takes effect between two steps, so the executor can go on.  Raises FeedError for
     data that does not fit, StateError for a plan without optimizer, GraphError for options
     that make no sense, all before anything is trained.
@@ -44,6 +47,7 @@ def fit(
     types = {name: ex.plan.declared[name].type for name in arrays}
     batches = Batches(arrays, types, count, rows)
     history = History()
+    fit_new(ex, arrays)
     with Progress(progress, epochs, count) as shown:
         for epoch in range(1, epochs + 1):
             start = perf_counter()
