@@ -30,14 +30,15 @@ def mlp(
     is favoured before the first step; `name` is its name.  GraphError for widths that are no
     whole numbers from 1 up, and for a share that is none.
     """
-    as_value("mlp", x)
+    b = as_value("mlp", x).builder
     _check(hidden, dropout)
-    for width in hidden:
-        x = affine(x, int(width))
-        x = batchnorm_layer(x) if batchnorm else x
-        x = relu(x)
-        x = dropout_layer(x, drop_prob=dropout) if dropout else x
-    return affine(x, units, init="zeros", name=name)
+    with b.all_or_nothing():
+        for width in hidden:
+            x = affine(x, int(width))
+            x = batchnorm_layer(x) if batchnorm else x
+            x = relu(x)
+            x = dropout_layer(x, drop_prob=dropout) if dropout else x
+        return affine(x, units, init="zeros", name=name)
 
 
 def _check(hidden: Sequence[int], dropout: float) -> None:
@@ -57,4 +58,4 @@ def _check(hidden: Sequence[int], dropout: float) -> None:
 
 
 def _whole(width: object) -> bool:
-    return isinstance(width, Integral) and not isinstance(width, bool) and width >= 1
+    return isinstance(width, Integral) and not isinstance(width, bool) and int(width) >= 1

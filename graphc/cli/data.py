@@ -15,12 +15,13 @@ from graphc.plan import Plan
 Feeds = dict[str, NDArray[Any]]
 
 
-def feeds_of(plan: Plan, source: str) -> Feeds:
-    """The arrays of "digits" or a file for each input of the net, matched by name.
+def feeds_of(plan: Plan, source: str, label: str | None = None) -> Feeds:
+    """The arrays of a data set or a file for each input of the net, matched by name.
 
-    DataError when an input has no array, or arrays have different numbers of rows.
+    `label` names the column of a `.csv` file that becomes y.  DataError when an input has no
+    array, or arrays have different numbers of rows.
     """
-    arrays = load_data(source)
+    arrays = load_data(source, label)
     for name in plan.input_names:
         if name not in arrays:
             raise DataError(

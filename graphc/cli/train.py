@@ -35,7 +35,10 @@ def add_to(commands: Commands) -> None:
     parser = commands.add_parser("train", help="train a model", description=__doc__)
     add_model(parser)
     add = parser.add_argument
-    add("--data", required=True, metavar="FILE", help='.npz, .csv or "digits"')
+    add("--data", required=True, metavar="FILE", help=".npz, .csv, digits, iris, wine, ...")
+    add(
+        "--label", metavar="COLUMN", help="of a .csv file: what is learnt, instead of y or the last"
+    )
     add("--epochs", type=positive, default=20, help="(default: 20)")
     add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
     add_optimizer(parser)
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     """Train, print the final metrics, save the model and the learning curve."""
     model = load_model(args.model)
     ex = _executor(args, model)
-    feeds = feeds_of(ex.plan, args.data)
+    feeds = feeds_of(ex.plan, args.data, args.label)
     train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
     out = folder(args.out)
     history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed)

@@ -111,10 +111,10 @@ def load_data(source: str, label: str | None = None) -> dict[str, NDArray[Any]]:
         return load_arrays(source)
     if suffix == ".csv":
         return load_table(source, label)
+    names = ", ".join(f'"{name}"' for name in ("digits", *FOUND))
     raise DataError(
         f"cannot tell what kind of data {source} is",
-        hint=f'give "digits", {", ".join(FOUND)}, a .npz file, or a .csv file whose first line '
-        "names the columns",
+        hint=f"give {names}, a .npz file, or a .csv file whose first line names the columns",
     )
 
 

@@ -22,7 +22,7 @@ class Standardize(Layer):
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         x, *statistics = ins
-        if not x.is_float or x.rank < 1 or not isinstance(x.shape[0], Batch):
+        if not x.is_float or x.rank < 1:
             raise ValueError(f"x is {x}, standardize takes floats of shape (N, ...)")
         for vector in statistics:
             if vector != x.with_shape(x.shape[1:]):
@@ -50,6 +50,8 @@ def standardize(x: Value, *, name: str | None = None) -> Value:
     """
     b = as_value("standardize", x).builder
     layer = Standardize()
+    if x.type.rank < 1 or not isinstance(x.shape[0], Batch):
+        raise b.error(layer, f"x is {x.type}, standardize takes floats of shape (N, ...)", (x,))
     if not isinstance(x.node.op, Input):
         message = (
             f"x is the result of {x.node.op.name}, standardize takes an input of the net\n"

@@ -43,9 +43,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
                 f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
                 + ("" if sample_weight is None else " in rows of positive weight")
             )
-        self.classes_ = classes
-        rows = self._coded(rows)
+        rows = _coded(rows, classes)
         self._begin(rows, len(classes))
+        self.classes_ = classes
         return self._train(rows, until)
 
     def partial_fit(
@@ -68,10 +68,10 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         known = np.unique(np.asarray(classes)) if first else self.classes_
         if classes is not None and not np.array_equal(np.unique(np.asarray(classes)), known):
             raise ValueError(f"classes are not those of the first call: {known.tolist()}")
-        self.classes_ = known
-        rows = self._coded(rows)
+        rows = _coded(rows, known)
         if first:
             self._begin(rows, len(known))
+            self.classes_ = known
         return self._train(rows, self._once())
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -83,10 +83,11 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         """The probability of each of `classes_`: (N, classes)."""
         return Softmax().reference([self._predict(X)])
 
-    def _coded(self, rows: Rows) -> Rows:
-        """Labels as positions in `classes_`; ValueError for one that is not there."""
-        found = np.isin(rows.y, self.classes_)
-        if not found.all():
-            strange = rows.y[~found][0]
-            raise ValueError(f"the label {strange} is not among the classes {self.classes_.tolist()}")
-        return rows._replace(y=np.searchsorted(self.classes_, rows.y))
+
+def _coded(rows: Rows, classes: NDArray[Any]) -> Rows:
+    """Labels as positions among the classes; ValueError for one that is not there."""
+    found = np.isin(rows.y, classes)
+    if not found.all():
+        strange = rows.y[~found].tolist()[0]
+        raise ValueError(f"the label {strange!r} is not among the classes {classes.tolist()}")
+    return rows._replace(y=np.searchsorted(classes, rows.y))

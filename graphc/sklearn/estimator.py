@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from numbers import Integral, Real
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -19,10 +19,6 @@ from graphc.sklearn.nets import WEIGHT, Declare, Perceptron, Task
 from graphc.sklearn.training import Until, train
 from graphc.train.history import History
 from graphc.train.standards import fit_standardize
-
-
-FLOATS = (np.float64, np.float32)
-"""Other numbers are converted to the first."""
 
 FLOATS = (np.float64, np.float32)
 """Features of one of these dtypes are trained on in it, all others in the first."""
@@ -74,6 +70,24 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         threads: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
+        """Store the options; `fit` checks them.
+
+        hidden: the widths of the hidden layers, each affine and relu.
+        batchnorm, dropout: batchnorm in each hidden layer; the share of its values to drop.
+        standardize: whether features are standardised inside the net by those of `fit`.
+        net: a function (features, outputs) -> gc.Net, in the place of the four above.
+        lr, weight_decay: of Adam.
+        optimizer: another one of graphc, which has a rate and a decay of its own.
+        batch: the rows of a step, or all rows where there are fewer.
+        epochs: how many at most.
+        tol, patience: training ends when the loss was not `tol` better than its best for
+        `patience` epochs in a row.
+        backend, threads: as `gc.compile` takes them.
+        random_state: the seed of weights, shuffling and masks, or what draws it.
+
+        The net computes in the dtype of X where that is float32 or float64, and in float64
+        otherwise.  float32 takes half the time.
+        """
         self.hidden = hidden
         self.batchnorm = batchnorm
         self.dropout = dropout
@@ -107,7 +121,9 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     ) -> Rows:
         """The rows of positive weight, checked; ValueError for data that cannot be used."""
         x, y = validate_data(self, X, y, dtype=FLOATS, reset=reset, **y_as)
-        weight = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
+        weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
+        if (weight < 0).any():
+            raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
         if not weight.any():
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
         weight = (weight / weight.max()).astype(x.dtype)
@@ -170,4 +186,3 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         with executor.state.lock:  # other threads wait, as they may predict at the same time
             found = executor.predict(x=x)
         return np.asarray(found[self._output] if isinstance(found, dict) else found)
-

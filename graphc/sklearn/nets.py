@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,7 +28,7 @@ WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
-class Perceptron:
+class Perceptron(ABC):
     """What declares a multilayer perceptron with its loss, each row weighted."""
 
     hidden: tuple[int, ...]
@@ -35,6 +36,10 @@ class Perceptron:
     dropout: float
     standardize: bool
     dtype: str
+
+    @abstractmethod
+    def __call__(self, features: int, units: int) -> Net:
+        """The net for so many features and outputs."""
 
     def _scores(self, x: Value, units: int) -> Value:
         h = standardize(x, name="features") if self.standardize else x

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
-from sklearn.utils import Tags
 
 from graphc.op import Array
 from graphc.sklearn.estimator import GraphEstimator, Rows
@@ -44,8 +43,9 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         twice.  Raises ValueError for data that cannot be trained on.
         """
         until = self._until()
-        rows = self._targets(X, y, sample_weight, reset=True)
+        rows, flat = self._targets(X, y, sample_weight, reset=True)
         self._begin(rows, rows.y.shape[1])
+        self._flat = flat
         return self._train(rows, until)
 
     def partial_fit(
@@ -57,12 +57,13 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         for data that cannot be trained on.
         """
         first = not hasattr(self, "executor_")
-        flat = None if first else self._flat
-        rows = self._targets(X, y, sample_weight, reset=first)
+        rows, flat = self._targets(X, y, sample_weight, reset=first)
         if first:
             self._begin(rows, rows.y.shape[1])
+            self._flat = flat
         elif flat != self._flat:
-            raise ValueError(f"y has the shape {np.shape(y)}, that of the first call was another")
+            declared = "(N,)" if self._flat else "(N, targets)"
+            raise ValueError(f"y has shape {np.shape(y)}, in the first call it was {declared}")
         return self._train(rows, self._once())
 
     def predict(self, X: ArrayLike) -> Array:
@@ -70,15 +71,10 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         found = self._predict(X)
         return found[:, 0] if self._flat else found
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
-        return tags
-
     def _targets(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
-    ) -> Rows:
-        """The rows, their targets as (N, targets)."""
+    ) -> tuple[Rows, bool]:
+        """The rows, their targets as (N, targets), and whether those came as (N,)."""
         rows = self._rows(X, y, sample_weight, reset=reset, multi_output=True, y_numeric=True)
-        self._flat = rows.y.ndim == 1
-        return rows._replace(y=rows.y.reshape(len(rows.y), -1).astype(rows.x.dtype))
+        targets = rows.y.reshape(len(rows.y), -1).astype(rows.x.dtype)
+        return rows._replace(y=targets), rows.y.ndim == 1

@@ -51,17 +51,16 @@ def statistics(
     x: NDArray[Any], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and scale of each entry of a row of x (N, ...), rows weighted by `weight` (N,)."""
-    total = weight.sum()
-    mean = np.zeros(x.shape[1:])
+    total, first = weight.sum(), x[0].astype(np.float64)
+    offset = np.zeros(x.shape[1:])  # of the mean from the first row: exactly 0 for a constant
     for rows in _pieces(x):
-        mean += np.tensordot(weight[rows], x[rows].astype(np.float64), 1)
-    mean /= total
+        offset += np.tensordot(weight[rows], x[rows] - first, 1)
+    offset /= total
     square, largest = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
     for rows in _pieces(x):
-        part = x[rows].astype(np.float64)
-        square += np.tensordot(weight[rows], (part - mean) ** 2, 1)
-        np.maximum(largest, np.abs(part).max(axis=0), out=largest)
-    scale = np.sqrt(square / total)
+        square += np.tensordot(weight[rows], (x[rows] - first - offset) ** 2, 1)
+        np.maximum(largest, np.abs(x[rows]).max(axis=0), out=largest)
+    mean, scale = first + offset, np.sqrt(square / total)
     return mean, np.where(scale > np.finfo(x.dtype).eps * largest, scale, 1.0)
 
 
@@ -91,7 +90,7 @@ def _set(
         fitted = statistics(arrays[x], weight)
         values.update(zip((mean, scale), (v.astype(node.type.dtype) for v in fitted), strict=True))
     if values:
-        ex.state = values  # type: ignore[assignment]
+        ex.state = values
 
 
 def _weights(weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:

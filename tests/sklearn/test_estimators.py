@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-
-sklearn = pytest.importorskip("sklearn")
-
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_regression
+from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import graphc as gc
 from graphc.sklearn import GraphClassifier, GraphRegressor
+from tests.told import told
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,10 @@ def test_a_net_of_ones_own(digits: list[Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": 100}, "hidden is 100, it must list the widths of the hidden layers, as (100, 50)"),
+        (
+            {"hidden": 100},
+            "hidden is 100, it must list the widths of the hidden layers, as (100, 50)",
+        ),
         ({"epochs": 0}, "epochs is 0, it must be a whole number from 1 up"),
         ({"patience": 1.5}, "patience is 1.5, it must be a whole number from 1 up"),
         ({"tol": -1}, "tol is -1, it must be a number of 0 or more"),
@@ -143,3 +146,79 @@ def test_labels_that_do_not_fit() -> None:
     with pytest.raises(ValueError) as caught:
         GraphClassifier().partial_fit(x, [0, 1, 2], classes=[0, 1])
     assert str(caught.value) == "the label 2 is not among the classes [0, 1]"
+
+
+def test_targets_of_another_shape_change_nothing() -> None:
+    x, y = make_regression(40, 3, random_state=0)
+    found = GraphRegressor(random_state=0).partial_fit(x, y)
+    before = found.predict(x)
+    with pytest.raises(ValueError) as caught:
+        found.partial_fit(x, y[:, None])
+    assert str(caught.value) == "y has shape (40, 1), in the first call it was (N,)"
+    np.testing.assert_array_equal(found.predict(x), before)
+
+
+def test_weights_that_are_none(digits: list[Any]) -> None:
+    x, _, y, _ = digits
+    with pytest.raises(ValueError, match=r"^sample_weight holds -1\.0, weights are 0 or more$"):
+        GraphClassifier().fit(x, y, sample_weight=np.full(len(y), -1.0))
+    # Newer versions of scikit-learn say so themselves.
+    with pytest.raises(ValueError, match=r"at least one non-zero|nothing to train on"):
+        GraphClassifier().fit(x, y, sample_weight=np.zeros(len(y)))
+
+
+def test_a_linear_model_reaches_the_optimum() -> None:
+    """Without hidden layers the loss is convex: ordinary least squares."""
+    x, y = make_regression(150, 4, noise=10.0, random_state=0)
+    found = GraphRegressor(
+        hidden=(), epochs=500, patience=500, lr=0.02, weight_decay=0.0, random_state=0
+    ).fit(x, y)
+    wanted = LinearRegression().fit(x, y).predict(x)
+    np.testing.assert_allclose(found.predict(x), wanted, atol=1e-3 * y.std())
+
+
+def test_a_loss_that_is_no_longer_finite_is_told() -> None:
+    x, y = make_regression(50, 4, random_state=0)
+    with pytest.raises(gc.GraphError) as caught:
+        GraphRegressor(optimizer=gc.SGD(1e6), random_state=0).fit(x, y)
+    assert told(caught.value).endswith("\n  hint: a smaller lr may help: the default is 0.001")
+
+
+def test_training_stops_when_the_loss_stands_still() -> None:
+    x, y = make_regression(50, 4, random_state=0)
+    found = GraphRegressor(tol=1e9, patience=4, random_state=0).fit(x, y)
+    assert found.n_iter_ == 5 == len(found.history_.loss)
+
+
+def test_threads_may_predict_at_the_same_time(digits: list[Any]) -> None:
+    x, x_test, y, _ = digits
+    found = GraphClassifier(epochs=1, random_state=0).fit(x, y)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(found.predict_proba, [x_test] * 16))
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_nets_that_do_not_fit_are_told() -> None:
+    x, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+
+    def without_y(features: int, units: int) -> gc.Net:
+        net = gc.Net("own")
+        net.output("scores", net.input("x", (gc.N, features)))
+        return net
+
+    def too_few(features: int, units: int) -> gc.Net:
+        net = _net(features, units - 1)
+        return net
+
+    for declare, message in (
+        (lambda features, units: None, "the function given as net returned NoneType, not a Net"),
+        (without_y, "net 'own' has no input 'y'"),
+        (too_few, "output 'scores' is float32[N, 1], for this data it must be float32[N, 2]"),
+    ):
+        with pytest.raises(gc.GraphError) as caught:
+            GraphClassifier(net=declare).fit(x, y)
+        assert caught.value.sentence == message
+    with pytest.raises(gc.GraphError) as caught:
+        GraphRegressor(net=_net).fit(x, y)
+    assert caught.value.sentence == "net 'own' has no output 'prediction'"
