@@ -20,6 +20,7 @@ from graphc.executor import Executor
 from graphc.freeze import freeze
 from graphc.graph import Graph, Node
 from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
+from graphc.mlp import mlp
 from graphc.net import Net
 from graphc.op import Layer, Op
 from graphc.ops.affine import affine
@@ -51,6 +52,7 @@ from graphc.ops.select import (
     where,
 )
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
+from graphc.ops.standardize import standardize
 from graphc.optim import SGD, Adam, AdamW
 from graphc.plan import Plan
 from graphc.runtime.state import State
@@ -75,6 +77,7 @@ if TYPE_CHECKING:
         History,
         TensorBoardLog,
         fit,
+        fit_standardize,
     )
 
 __version__ = "0.1.0"
@@ -95,6 +98,7 @@ _LAZY = {
     "History": "graphc.train",
     "TensorBoardLog": "graphc.train",
     "fit": "graphc.train",
+    "fit_standardize": "graphc.train",
 }
 """Names that are imported when first used, and where they are."""
 
@@ -174,6 +178,7 @@ __all__ = [
     "equal",
     "exp",
     "fit",
+    "fit_standardize",
     "flatten",
     "freeze",
     "grad",
@@ -192,6 +197,7 @@ __all__ = [
     "mean",
     "mean_absolute_error",
     "minimum",
+    "mlp",
     "mse_loss",
     "mul",
     "neg",
@@ -208,6 +214,7 @@ __all__ = [
     "softmax",
     "softmax_loss",
     "sqrt",
+    "standardize",
     "stop_gradient",
     "sub",
     "sum",

@@ -98,6 +98,12 @@ class Net:
         """The immutable graph of what has been declared so far."""
         return self.builder.graph()
 
+    def summary(self) -> None:
+        """Print the layers with their shapes and numbers of parameters, as Keras does."""
+        from graphc.summary import summary
+
+        print(summary(self.graph()))  # noqa: T201 - what the method is for
+
     @classmethod
     def of(cls, graph: Graph, dtype: str = "float32") -> Net:
         """A net that has declared all that the graph holds, and can go on."""

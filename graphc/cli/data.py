@@ -16,13 +16,14 @@ from graphc.plan import Plan
 
 
 def feeds_of(plan: Plan, source: str, label: str | None = None) -> Feeds:
-    """The arrays of "digits" or a file for each input of the net: by name, or from a table.
+    """The arrays of a data set or a file for each input of the net: by name, or from a table.
 
-    DataError when an input has no array, or arrays have different numbers of rows.
+    `label` names the column of a `.csv` file that becomes y.  DataError when an input has no
+    array, or arrays have different numbers of rows.
     """
     if is_table(source):
         return training_feeds(plan, read_table(source), label)
-    arrays = arrays_of(source, label)
+    arrays = load_data(source, label)
     feeds = named(plan.input_names, arrays, source)
     rows = {name: len(array) for name, array in feeds.items() if array.ndim}
     if len(set(rows.values())) > 1:
@@ -34,16 +35,6 @@ def feeds_of(plan: Plan, source: str, label: str | None = None) -> Feeds:
 def is_table(source: str) -> bool:
     """Whether the data is a table of columns rather than arrays by name."""
     return Path(source).suffix.lower() == ".csv"
-
-
-def arrays_of(source: str, label: str | None) -> Feeds:
-    """The arrays by name; DataError where a column is asked for, of which there are none."""
-    if label is not None:
-        raise DataError(
-            f"{source} has no columns to take the label {label!r} from",
-            hint="a label is named for a .csv file; other data has its y already",
-        )
-    return load_data(source)
 
 
 def named(names: Sequence[str], arrays: Feeds, source: str) -> Feeds:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from graphc.cli.arguments import add_command, add_json
 from graphc.cli.columns import Feeds, predicting_feeds, predicting_inputs
-from graphc.cli.data import arrays_of, is_table, named
+from graphc.cli.data import is_table, named
 from graphc.cli.model import load_model
 from graphc.cli.output import print_json
 from graphc.cli.predicted import Predicted, format_of
+from graphc.data import load_data
 from graphc.data.table import read_blocks, reason
 from graphc.errors import DataError, GraphError
 from graphc.executor import Executor
@@ -115,7 +116,7 @@ def _feeds(plan: Plan, source: str, label: str | None) -> Iterator[Feeds]:
         return
     inputs = predicting_inputs(plan)
     if Path(source).suffix.lower() != ".npy":
-        yield named(inputs, arrays_of(source, label), source)
+        yield named(inputs, load_data(source, label), source)
     elif len(inputs) == 1:
         yield {inputs[0]: _mapped(source)}
     else:

@@ -50,7 +50,7 @@ def add_to(commands: Commands) -> None:
     )
     add_model(parser)
     add = parser.add_argument
-    add_data(parser, '.npz, .csv or "digits"', required=True)
+    add_data(parser, ".npz, .csv, digits, iris, wine, ...", required=True)
     add("--epochs", type=positive, default=20, help="(default: 20)")
     add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
     add_optimizer(parser)

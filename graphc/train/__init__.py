@@ -8,6 +8,7 @@ from graphc.train.csv_log import CsvLog
 from graphc.train.early_stopping import EarlyStopping
 from graphc.train.fit import fit
 from graphc.train.history import History
+from graphc.train.standards import fit_standardize
 from graphc.train.tensorboard_log import TensorBoardLog
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "History",
     "TensorBoardLog",
     "fit",
+    "fit_standardize",
 ]

@@ -9,13 +9,15 @@ from typing import Any
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
+from graphc.train.arrays import checked_arrays
 from graphc.train.batches import whole
 from graphc.train.callbacks import Epoch
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History
 from graphc.train.run import Run
-from graphc.train.sources import held_out_source, training_source
+from graphc.train.sources import held_out_source, streamed, training_source
+from graphc.train.standards import fit_new, unfitted
 from graphc.train.validate import scalar_outputs
 
 
@@ -62,6 +64,8 @@ def fit(
     `progress` forces the bar on or off; otherwise it is shown in terminals and notebooks, and
     each epoch is logged to "graphc" elsewhere.
 
+    Where the net standardises inputs and has no statistics yet, they are fitted to `data` first.
+
     Ctrl-C takes effect between two steps, so the executor can go on.  Raises FeedError for
     data that does not fit, StateError for a plan without optimizer, GraphError for options
     that make no sense, all before anything is trained; NotFiniteError, which names the node
@@ -81,7 +85,23 @@ def fit(
     found = None if kept is None else kept.begin(resume)
     if found is not None:
         run.resume(found)
+    _standardise(ex, data)
     return run.train(progress)
+
+
+def _standardise(ex: Executor, data: Any) -> None:
+    """Fit statistics that were not fitted; GraphError where that needs data that is streamed."""
+    layers = unfitted(ex)
+    if not layers:
+        return
+    if streamed(data):
+        raise GraphError(
+            f"fit: {layers[0].name!r} has no statistics yet, and data that is streamed gives none",
+            operands=[layers[0].described("standardised")],
+            loc=caller_loc(),
+            hint="gc.fit_standardize(ex, arrays) with some rows first",
+        )
+    fit_new(ex, checked_arrays(ex, data, train=True)[0])
 
 
 def _check(ex: Executor, epochs: int, batch: int | None, seed: int) -> int:

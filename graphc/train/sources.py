@@ -70,7 +70,7 @@ def cannot_compute(missing: str) -> FeedError:
     )
 
 
-def _streamed(data: Any) -> bool:
+def streamed(data: Any) -> bool:
     """Whether the data are not arrays."""
     return callable(data) or isinstance(data, (Iterator, str, Path))
 
@@ -98,7 +98,7 @@ def _folder(path: str | Path) -> Path:
 
 def _with_weights(ex: Executor, data: Any, weights: Any) -> dict[str, Any]:
     name, _ = needed_input(ex, "sample_weight")
-    if _streamed(data):
+    if streamed(data):
         raise GraphError(
             "fit: sample_weight goes with arrays",
             loc=caller_loc(),

@@ -169,6 +169,10 @@ def test_train_on_tables_without_validation(
     npz = printed(capsys, "train", "model.py:table", "--data", "data.npz", *argv)
     csv = printed(capsys, "train", "model.py:table", "--data", "data.csv", *argv)
     assert npz == csv
+    named = "".join(f"{a + 2 * b},{a},{b}\n" for a, b in x)
+    (folder / "named.csv").write_text(f"rent,a,b\n{named}")
+    label = ["--data", "named.csv", "--label", "rent", *argv]
+    assert printed(capsys, "train", "model.py:table", *label) == npz
     assert [line.split(":")[0] for line in npz[:2]] == ["training", "wrote"]
     printed(capsys, "train", "model.py:table", "--data", "data.csv", "--epochs", "1")
 

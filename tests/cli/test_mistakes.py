@@ -97,7 +97,8 @@ DATA = {
     ),
     ("model.py:net", "notes.txt"): (
         "error: cannot tell what kind of data notes.txt is\n"
-        '  hint: give "digits", a .npz file, or a .csv file whose first line names the columns\n'
+        '  hint: give "digits", "iris", "wine", "breast_cancer", "diabetes", "mnist_5k", a .npz '
+        "file, or a .csv file whose first line names the columns\n"
     ),
     ("model.py:net", "only_x.npz"): (
         "error: only_x.npz has no array for the input 'y'\n  hint: it has x; the net reads x, y\n"

@@ -47,6 +47,7 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
+from graphc.ops.standardize import Standardize
 from graphc.tensor_type import FLOATS, N, Shape, TensorType
 from tests.ops.example import GRID, POSITIVE, SMALL, Example, t, whole
 
@@ -202,6 +203,9 @@ def _norms() -> Iterator[Example]:
         yield Example(NormalizeDx(1e-5), (x, v, v, v, x, v, v), (GRID, GRID, POSITIVE))
         yield Example(BatchNorm(), (x, v, v, v, v), (GRID, POSITIVE, GRID, GRID, POSITIVE))
     yield Example(BatchNormTrain(1e-5), (t(1, 3), t(3), t(3)))
+    for x in (t(N), t(N, 3), t(N, 2, 3)):
+        row = t(*x.shape[1:])
+        yield Example(Standardize(), (x, row, row), (GRID, GRID, POSITIVE))
     keyed = whole(dtype="uint64"), whole()
     for shape in ((N,), (N, 3), (N, 70), (N, 2, 3, 2)):
         yield Example(DropoutMask(shape, "float64", 0.7, 12345), keyed, (99, 99))

@@ -1,0 +1,61 @@
+"""A multilayer perceptron in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+
+from graphc.build import Value, as_value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.ops.affine import affine
+from graphc.ops.dropout import dropout as dropout_layer
+from graphc.ops.norm import batchnorm as batchnorm_layer
+from graphc.ops.select import relu
+
+
+def mlp(
+    x: Value,
+    hidden: Sequence[int],
+    units: int,
+    *,
+    batchnorm: bool = False,
+    dropout: float = 0.0,
+    name: str | None = None,
+) -> Value:
+    """Hidden layers of these widths, and an affine layer of `units`: x (N, ...) to (N, units).
+
+    A hidden layer is affine, batchnorm if asked for, relu, and dropout of the share `dropout`
+    of the values, from 0 to below 1.  The last layer starts with weights of 0, so that no output
+    is favoured before the first step; `name` is its name.  GraphError for widths that are no
+    whole numbers from 1 up, and for a share that is none.
+    """
+    b = as_value("mlp", x).builder
+    _check(hidden, dropout)
+    with b.all_or_nothing():
+        for width in hidden:
+            x = affine(x, int(width))
+            x = batchnorm_layer(x) if batchnorm else x
+            x = relu(x)
+            x = dropout_layer(x, drop_prob=dropout) if dropout else x
+        return affine(x, units, init="zeros", name=name)
+
+
+def _check(hidden: Sequence[int], dropout: float) -> None:
+    if not isinstance(hidden, Sequence) or not all(_whole(width) for width in hidden):
+        raise GraphError(
+            f"mlp: hidden is {hidden!r}, it must list whole numbers from 1 up",
+            loc=caller_loc(),
+            hint="gc.mlp(x, [100, 50], 10) has two hidden layers and 10 outputs",
+        )
+    share = isinstance(dropout, Real) and not isinstance(dropout, bool)
+    if not share or not 0 <= dropout < 1:
+        raise GraphError(
+            f"mlp: dropout is {dropout!r}, it must be from 0 to below 1",
+            loc=caller_loc(),
+            hint="it is the share of values that is dropped: 0.2 drops one in five",
+        )
+
+
+def _whole(width: object) -> bool:
+    return isinstance(width, Integral) and not isinstance(width, bool) and int(width) >= 1

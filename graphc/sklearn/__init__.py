@@ -1,0 +1,16 @@
+"""Estimators for scikit-learn: `GraphClassifier` and `GraphRegressor`."""
+
+from __future__ import annotations
+
+try:
+    import sklearn as _sklearn  # noqa: F401
+except ImportError:
+    raise ImportError(
+        "graphc.sklearn needs scikit-learn, which is not installed: "
+        "pip install 'graphc-nn[sklearn]'"
+    ) from None
+
+from graphc.sklearn.classifier import GraphClassifier
+from graphc.sklearn.regressor import GraphRegressor
+
+__all__ = ["GraphClassifier", "GraphRegressor"]

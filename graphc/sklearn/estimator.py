@@ -1,0 +1,188 @@
+"""What classifier and regressor have in common: parameters, fit and partial_fit."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from graphc.errors import GraphError
+from graphc.executor import Executor
+from graphc.op import Array
+from graphc.optim import Adam, Optimizer
+from graphc.sklearn.nets import WEIGHT, Declare, Perceptron, Task
+from graphc.sklearn.training import Until, train
+from graphc.train.history import History
+from graphc.train.standards import fit_standardize
+
+FLOATS = (np.float64, np.float32)
+"""Features of one of these dtypes are trained on in it, all others in the first."""
+
+
+class Rows(NamedTuple):
+    """What is trained on: x (N, features), y, and the weight of each row, at most 1."""
+
+    x: Array
+    y: Array
+    weight: Array
+
+    def feeds(self, ex: Executor) -> dict[str, Array]:
+        """The arrays that the net takes; GraphError for weights where it takes none."""
+        found = {"x": self.x, "y": self.y}
+        if WEIGHT in ex.plan.input_names:
+            return {**found, WEIGHT: self.weight}
+        if np.ptp(self.weight):
+            raise GraphError(
+                f"net {ex.plan.declared.name!r} takes no sample_weight",
+                hint=f"declare net.input({WEIGHT!r}, gc.N), and give it to the loss: "
+                f"gc.softmax_loss(scores, y, weight=w)",
+            )
+        return found
+
+
+class GraphEstimator(BaseEstimator):  # type: ignore[misc]
+    """A net compiled by graphc; `GraphClassifier` and `GraphRegressor` document it."""
+
+    _output: str
+    _perceptron: type[Perceptron]
+
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (100,),
+        *,
+        batchnorm: bool = False,
+        dropout: float = 0.0,
+        standardize: bool = True,
+        net: Declare | None = None,
+        lr: float = 1e-3,
+        weight_decay: float = 3e-3,
+        optimizer: Optimizer | None = None,
+        batch: int = 200,
+        epochs: int = 200,
+        tol: float = 1e-4,
+        patience: int = 10,
+        backend: str | None = None,
+        threads: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        """Store the options; `fit` checks them.
+
+        hidden: the widths of the hidden layers, each affine and relu.
+        batchnorm, dropout: batchnorm in each hidden layer; the share of its values to drop.
+        standardize: whether features are standardised inside the net by those of `fit`.
+        net: a function (features, outputs) -> gc.Net, in the place of the four above.
+        lr, weight_decay: of Adam.
+        optimizer: another one of graphc, which has a rate and a decay of its own.
+        batch: the rows of a step, or all rows where there are fewer.
+        epochs: how many at most.
+        tol, patience: training ends when the loss was not `tol` better than its best for
+        `patience` epochs in a row.
+        backend, threads: as `gc.compile` takes them.
+        random_state: the seed of weights, shuffling and masks, or what draws it.
+
+        The net computes in the dtype of X where that is float32 or float64, and in float64
+        otherwise.  float32 takes half the time.
+        """
+        self.hidden = hidden
+        self.batchnorm = batchnorm
+        self.dropout = dropout
+        self.standardize = standardize
+        self.net = net
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.optimizer = optimizer
+        self.batch = batch
+        self.epochs = epochs
+        self.tol = tol
+        self.patience = patience
+        self.backend = backend
+        self.threads = threads
+        self.random_state = random_state
+
+    @property
+    def n_iter_(self) -> int:
+        """How many epochs have been trained."""
+        check_is_fitted(self)
+        return len(self.history_.epochs)
+
+    def _rows(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        *,
+        reset: bool,
+        **y_as: bool,
+    ) -> Rows:
+        """The rows of positive weight, checked; ValueError for data that cannot be used."""
+        x, y = validate_data(self, X, y, dtype=FLOATS, reset=reset, **y_as)
+        weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
+        if (weight < 0).any():
+            raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
+        if not weight.any():
+            raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
+        weight = (weight / weight.max()).astype(x.dtype)
+        kept = weight > 0
+        return Rows(x[kept], np.asarray(y)[kept], weight[kept])
+
+    def _begin(self, rows: Rows, units: int) -> None:
+        """A new executor, its statistics fitted to the rows."""
+        plan = Task(
+            self.net or self._layers(rows.x.dtype.name),
+            rows.x.shape[1],
+            units,
+            self._output,
+            self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
+            self.batch,
+            self.backend,
+            self.threads,
+        ).plan()
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        executor = Executor(plan, seed=seed)
+        fit_standardize(executor, rows.feeds(executor), weight=rows.weight)
+        self.executor_, self.history_ = executor, History()
+
+    def _layers(self, dtype: str) -> Perceptron:
+        hidden = self.hidden
+        try:
+            widths = tuple(hidden)
+        except TypeError:
+            raise ValueError(
+                f"hidden is {hidden!r}, it must list the widths of the hidden layers, as (100, 50)"
+            ) from None
+        return self._perceptron(
+            widths, bool(self.batchnorm), float(self.dropout), bool(self.standardize), dtype
+        )
+
+    def _train(self, rows: Rows, until: Until) -> Self:
+        executor = self.executor_
+        train(executor, rows.feeds(executor), executor.state.seed, until, self.history_)
+        return self
+
+    def _until(self) -> Until:
+        """When to stop; ValueError for numbers that make no sense."""
+        for name in ("epochs", "patience"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} is {value!r}, it must be a whole number from 1 up")
+        if not isinstance(self.tol, Real) or not self.tol >= 0:
+            raise ValueError(f"tol is {self.tol!r}, it must be a number of 0 or more")
+        return Until(int(self.epochs), float(self.tol), int(self.patience))
+
+    def _once(self) -> Until:
+        """One epoch, whatever it gains."""
+        return Until(1, 0.0, 1)
+
+    def _predict(self, X: ArrayLike) -> Array:
+        """The output for each row: (N, units)."""
+        check_is_fitted(self)
+        x = validate_data(self, X, dtype=FLOATS, reset=False)
+        executor = self.executor_
+        with executor.state.lock:  # other threads wait, as they may predict at the same time
+            found = executor.predict(x=x)
+        return np.asarray(found[self._output] if isinstance(found, dict) else found)

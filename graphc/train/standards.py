@@ -1,0 +1,113 @@
+"""The statistics of standardised inputs, fitted to the training set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from graphc.errors import FeedError
+from graphc.executor import Executor
+from graphc.graph import Node
+from graphc.loc import caller_loc
+from graphc.op import Array
+from graphc.ops.standardize import Standardize
+
+_PIECE = 1 << 20
+"""How many numbers are read at a time, so that data on disk stays there."""
+
+
+def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None) -> None:
+    """Set the mean and scale of every `gc.standardize` of the net to those of `data`.
+
+    `data` are arrays as `gc.fit` takes them; inputs that are not standardised may be missing.
+    The scale is the standard deviation (divided by the sum of weights, not one less), and 1
+    where that is nothing but the rounding of a constant.  `weight` has a number of 0 or more
+    for each row.  Raises FeedError for arrays that do not fit; then nothing is changed.
+    """
+    arrays, rows = ex.rows(data, train=False)
+    layers = _layers(ex)
+    for node in layers:
+        if node.inputs[0] not in arrays:
+            raise FeedError(
+                f"fit_standardize: input {node.inputs[0]!r} is missing",
+                operands=[node.described("standardised")],
+                loc=caller_loc(),
+                hint="give the same arrays as to gc.fit",
+            )
+    _set(ex, layers, arrays, _weights(weight, rows))
+
+
+def unfitted(ex: Executor) -> list[Node]:
+    """The layers that still have the statistics which they were declared with."""
+    return [node for node in _layers(ex) if _as_declared(ex, node)]
+
+
+def fit_new(ex: Executor, arrays: Mapping[str, Array]) -> None:
+    """Fit those that are unfitted."""
+    new = unfitted(ex)
+    if new:
+        _set(ex, new, arrays, np.ones(len(arrays[new[0].inputs[0]])))
+
+
+def statistics(
+    x: NDArray[Any], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and scale of each entry of a row of x (N, ...), rows weighted by `weight` (N,)."""
+    total, first = weight.sum(), x[0].astype(np.float64)
+    offset = np.zeros(x.shape[1:])  # of the mean from the first row: exactly 0 for a constant
+    for rows in _pieces(x):
+        offset += np.tensordot(weight[rows], x[rows] - first, 1)
+    offset /= total
+    square, largest = np.zeros(x.shape[1:]), np.zeros(x.shape[1:])
+    for rows in _pieces(x):
+        square += np.tensordot(weight[rows], (x[rows] - first - offset) ** 2, 1)
+        np.maximum(largest, np.abs(x[rows]).max(axis=0), out=largest)
+    mean, scale = first + offset, np.sqrt(square / total)
+    return mean, np.where(scale > np.finfo(x.dtype).eps * largest, scale, 1.0)
+
+
+def _pieces(x: NDArray[Any]) -> Iterator[slice]:
+    count = max(1, _PIECE // max(1, x[0].size))
+    return (slice(start, start + count) for start in range(0, len(x), count))
+
+
+def _layers(ex: Executor) -> list[Node]:
+    """The standardising layers whose statistics the plan has."""
+    known = ex.plan.state_nodes
+    layers = (node for node in ex.plan.declared if isinstance(node.op, Standardize))
+    return [node for node in layers if node.inputs[1] in known and node.inputs[2] in known]
+
+
+def _as_declared(ex: Executor, node: Node) -> bool:
+    _, mean, scale = node.inputs
+    return not ex.state[mean].any() and bool((ex.state[scale] == 1).all())
+
+
+def _set(
+    ex: Executor, layers: list[Node], arrays: Mapping[str, Array], weight: NDArray[np.float64]
+) -> None:
+    values: dict[str, Array] = {}
+    for node in layers:
+        x, mean, scale = node.inputs
+        fitted = statistics(arrays[x], weight)
+        values.update(zip((mean, scale), (v.astype(node.type.dtype) for v in fitted), strict=True))
+    if values:
+        ex.state = values
+
+
+def _weights(weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
+    """One number a row; FeedError for anything else."""
+    if weight is None:
+        return np.ones(rows)
+    array = np.asarray(weight)
+    numbers = array.dtype.kind in "fiub" and array.shape == (rows,)
+    if not numbers or not np.isfinite(array).all() or (array < 0).any() or not array.any():
+        raise FeedError(
+            f"fit_standardize: weight must have {rows} numbers of 0 or more, not all 0",
+            loc=caller_loc(),
+            hint="leave it out to let every row count as much",
+        )
+    return array.astype(np.float64)

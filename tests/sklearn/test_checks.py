@@ -1,0 +1,47 @@
+"""scikit-learn's own checks of estimators, all of them, on both backends."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from graphc.backends.native.target import available
+from graphc.sklearn import GraphClassifier, GraphRegressor
+
+BACKENDS = ["numpy"] if available() is not None else ["numpy", "native"]
+
+
+@parametrize_with_checks(
+    [kind(backend=backend) for kind in (GraphClassifier, GraphRegressor) for backend in BACKENDS]
+)
+@pytest.mark.filterwarnings("ignore")
+def test_check(estimator: Any, check: Callable[[Any], None]) -> None:
+    check(estimator)
+
+
+ARRAY_API = """
+from sklearn.utils.estimator_checks import estimator_checks_generator
+from graphc.sklearn import GraphClassifier, GraphRegressor
+for kind in GraphClassifier, GraphRegressor:
+    for estimator, check in estimator_checks_generator(kind()):
+        if "array_api" in str(check):
+            check(estimator)
+            print("checked")
+"""
+
+
+def test_the_check_that_needs_a_process_of_its_own() -> None:
+    """It is skipped where SciPy was imported without SCIPY_ARRAY_API."""
+    done = subprocess.run(
+        [sys.executable, "-c", ARRAY_API],
+        env={**os.environ, "SCIPY_ARRAY_API": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "checked\nchecked\n", done.stderr

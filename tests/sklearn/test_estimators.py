@@ -1,0 +1,224 @@
+"""The estimators beside plain graphc and NumPy, and what they tell of mistakes."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_digits, make_regression
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import graphc as gc
+from graphc.sklearn import GraphClassifier, GraphRegressor
+from tests.told import told
+
+
+@pytest.fixture(scope="module")
+def digits() -> list[Any]:
+    """Rows and labels of a training and a test set."""
+    x, y = load_digits(return_X_y=True)
+    return list(train_test_split(x, y, test_size=0.3, stratify=y, random_state=0))
+
+
+def test_digits_are_learnt_under_their_own_labels(digits: list[Any]) -> None:
+    x, x_test, y, y_test = digits
+    names = np.array([f"digit {i}" for i in range(10)])
+    found = GraphClassifier(epochs=30, random_state=0).fit(x, names[y])
+    assert found.score(x_test, names[y_test]) > 0.95
+    assert found.classes_.tolist() == names.tolist() and found.n_iter_ <= 30
+    chances = found.predict_proba(x_test)
+    np.testing.assert_allclose(chances.sum(axis=1), 1, rtol=1e-6)
+    assert (found.predict(x_test) == names[chances.argmax(axis=1)]).all()
+
+
+def test_the_scores_are_those_of_the_parameters(digits: list[Any]) -> None:
+    """A perceptron written out in NumPy."""
+    x, x_test, y, _ = digits
+    found = GraphClassifier(hidden=(20,), epochs=3, random_state=1).fit(x, y)
+    p = found.executor_.parameters
+    h = (x_test - x.mean(axis=0)) / np.where(x.std(axis=0) > 0, x.std(axis=0), 1)
+    h = np.maximum(h @ p["affine_1.weight"] + p["affine_1.bias"], 0)
+    scores = h @ p["affine_2.weight"] + p["affine_2.bias"]
+    odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+    wanted = odds / odds.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found.predict_proba(x_test), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_a_dtype_is_kept(digits: list[Any]) -> None:
+    x, _, y, _ = digits
+    for dtype in (np.float32, np.float64):
+        found = GraphClassifier(epochs=1).fit(x.astype(dtype), y)
+        assert found.predict_proba(x.astype(dtype)).dtype == dtype
+
+
+def test_several_targets_are_predicted_in_their_own_units() -> None:
+    x, y = make_regression(200, 8, n_informative=4, n_targets=2, random_state=0)
+    y = y * [1.0, 1000.0] + [50.0, 1e6]
+    found = GraphRegressor(epochs=300, lr=0.01, random_state=0).fit(x, y)
+    assert found.score(x, y) > 0.98 and found.predict(x).shape == (200, 2)
+    one = GraphRegressor(epochs=5, random_state=0).fit(x, y[:, 1])
+    assert one.predict(x).shape == (200,)
+
+
+def test_the_same_random_state_gives_the_same_bits(digits: list[Any]) -> None:
+    x, x_test, y, _ = digits
+    made = [GraphClassifier(epochs=2, dropout=0.2, random_state=7).fit(x, y) for _ in range(2)]
+    first, second = (found.predict_proba(x_test).tobytes() for found in made)
+    assert first == second
+    other = GraphClassifier(epochs=2, dropout=0.2, random_state=8).fit(x, y)
+    assert other.predict_proba(x_test).tobytes() != first
+
+
+def test_epochs_one_by_one_are_those_of_fit(digits: list[Any]) -> None:
+    x, x_test, y, _ = digits
+    whole = GraphClassifier(epochs=3, random_state=3).fit(x, y)
+    parts = GraphClassifier(random_state=3)
+    for _ in range(3):
+        parts.partial_fit(x, y, classes=np.arange(10))
+    assert parts.n_iter_ == 3
+    assert whole.predict_proba(x_test).tobytes() == parts.predict_proba(x_test).tobytes()
+
+
+def test_copies_and_pickles_predict_the_same(digits: list[Any]) -> None:
+    x, x_test, y, _ = digits
+    found = GraphClassifier(epochs=2, batchnorm=True, random_state=0).fit(x, y)
+    again = pickle.loads(pickle.dumps(found))
+    assert again.predict_proba(x_test).tobytes() == found.predict_proba(x_test).tobytes()
+    assert clone(found).get_params() == found.get_params()
+    assert not hasattr(clone(found), "executor_")
+
+
+def test_pipelines_and_searches(digits: list[Any]) -> None:
+    x, _, y, _ = digits
+    model = make_pipeline(StandardScaler(), GraphClassifier(epochs=40, random_state=0))
+    name = "graphclassifier__hidden"
+    search = GridSearchCV(model, {name: [(2,), (50,)]}, cv=2, n_jobs=2).fit(x, y)
+    assert search.best_params_ == {name: (50,)} and search.best_score_ > 0.85
+
+
+def _net(features: int, units: int) -> gc.Net:
+    net = gc.Net("own")
+    x, y = net.input("x", (gc.N, features)), net.input("y", gc.N, dtype="int64")
+    scores = net.output("scores", gc.affine(gc.tanh(gc.affine(x, 30)), units))
+    net.loss("loss", gc.svm_loss(scores, y))
+    return net
+
+
+def test_a_net_of_ones_own(digits: list[Any]) -> None:
+    x, x_test, y, y_test = digits
+    found = GraphClassifier(net=_net, epochs=20, lr=0.01, random_state=0).fit(x / 16, y)
+    assert found.score(x_test / 16, y_test) > 0.9
+    with pytest.raises(gc.GraphError, match="net 'own' takes no sample_weight"):
+        GraphClassifier(net=_net).fit(x, y, sample_weight=np.arange(len(y)))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"hidden": 100},
+            "hidden is 100, it must list the widths of the hidden layers, as (100, 50)",
+        ),
+        ({"epochs": 0}, "epochs is 0, it must be a whole number from 1 up"),
+        ({"patience": 1.5}, "patience is 1.5, it must be a whole number from 1 up"),
+        ({"tol": -1}, "tol is -1, it must be a number of 0 or more"),
+    ],
+)
+def test_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    x, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+    with pytest.raises(ValueError) as caught:
+        GraphClassifier(**options).fit(x, y)
+    assert str(caught.value) == message
+
+
+def test_labels_that_do_not_fit() -> None:
+    x = np.zeros((3, 2))
+    with pytest.raises(ValueError) as caught:
+        GraphClassifier().fit(x, [1, 1, 1])
+    assert str(caught.value) == "a classifier needs 2 classes, y has only 1 class: 1"
+    with pytest.raises(ValueError) as caught:
+        GraphClassifier().partial_fit(x, [0, 1, 2], classes=[0, 1])
+    assert str(caught.value) == "the label 2 is not among the classes [0, 1]"
+
+
+def test_targets_of_another_shape_change_nothing() -> None:
+    x, y = make_regression(40, 3, random_state=0)
+    found = GraphRegressor(random_state=0).partial_fit(x, y)
+    before = found.predict(x)
+    with pytest.raises(ValueError) as caught:
+        found.partial_fit(x, y[:, None])
+    assert str(caught.value) == "y has shape (40, 1), in the first call it was (N,)"
+    np.testing.assert_array_equal(found.predict(x), before)
+
+
+def test_weights_that_are_none(digits: list[Any]) -> None:
+    x, _, y, _ = digits
+    with pytest.raises(ValueError, match=r"^sample_weight holds -1\.0, weights are 0 or more$"):
+        GraphClassifier().fit(x, y, sample_weight=np.full(len(y), -1.0))
+    # Newer versions of scikit-learn say so themselves.
+    with pytest.raises(ValueError, match=r"at least one non-zero|nothing to train on"):
+        GraphClassifier().fit(x, y, sample_weight=np.zeros(len(y)))
+
+
+def test_a_linear_model_reaches_the_optimum() -> None:
+    """Without hidden layers the loss is convex: ordinary least squares."""
+    x, y = make_regression(150, 4, noise=10.0, random_state=0)
+    found = GraphRegressor(
+        hidden=(), epochs=500, patience=500, lr=0.02, weight_decay=0.0, random_state=0
+    ).fit(x, y)
+    wanted = LinearRegression().fit(x, y).predict(x)
+    np.testing.assert_allclose(found.predict(x), wanted, atol=1e-3 * y.std())
+
+
+def test_a_loss_that_is_no_longer_finite_is_told() -> None:
+    x, y = make_regression(50, 4, random_state=0)
+    with pytest.raises(gc.GraphError) as caught:
+        GraphRegressor(optimizer=gc.SGD(1e6), random_state=0).fit(x, y)
+    assert told(caught.value).endswith("\n  hint: a smaller lr may help: the default is 0.001")
+
+
+def test_training_stops_when_the_loss_stands_still() -> None:
+    x, y = make_regression(50, 4, random_state=0)
+    found = GraphRegressor(tol=1e9, patience=4, random_state=0).fit(x, y)
+    assert found.n_iter_ == 5 == len(found.history_.loss)
+
+
+def test_threads_may_predict_at_the_same_time(digits: list[Any]) -> None:
+    x, x_test, y, _ = digits
+    found = GraphClassifier(epochs=1, random_state=0).fit(x, y)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(found.predict_proba, [x_test] * 16))
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+
+
+def test_nets_that_do_not_fit_are_told() -> None:
+    x, y = np.zeros((4, 2)), np.array([0, 1, 0, 1])
+
+    def without_y(features: int, units: int) -> gc.Net:
+        net = gc.Net("own")
+        net.output("scores", net.input("x", (gc.N, features)))
+        return net
+
+    def too_few(features: int, units: int) -> gc.Net:
+        net = _net(features, units - 1)
+        return net
+
+    for declare, message in (
+        (lambda features, units: None, "the function given as net returned NoneType, not a Net"),
+        (without_y, "net 'own' has no input 'y'"),
+        (too_few, "output 'scores' is float32[N, 1], for this data it must be float32[N, 2]"),
+    ):
+        with pytest.raises(gc.GraphError) as caught:
+            GraphClassifier(net=declare).fit(x, y)
+        assert caught.value.sentence == message
+    with pytest.raises(gc.GraphError) as caught:
+        GraphRegressor(net=_net).fit(x, y)
+    assert caught.value.sentence == "net 'own' has no output 'prediction'"
