@@ -103,7 +103,7 @@ def test_some_runs_killed_at_random_moments(tmp_path: Path) -> None:
     assert campaign(tmp_path, kills=2, seed=0)[0] == 2
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
 def test_two_hundred_runs_killed_at_random_moments(tmp_path: Path) -> None:
     killed, _ = campaign(tmp_path, kills=200, seed=1)

@@ -258,7 +258,7 @@ print(rows, int(ex.state["updates"]), before // 1024, after // 1024)
 """
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures as Linux does")
 def test_a_file_of_four_gigabytes_trains_in_bounded_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", BOUNDED, str(tmp_path / "x.npy"), "4"]
