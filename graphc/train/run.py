@@ -116,6 +116,7 @@ class Run:
                 at.count(rows, loss)
                 shown.rows(rows)
                 if at.steps % EVERY == 0:
+                    guard.check_state(at)
                     guard.mark(at)
                 if every and at.steps % every == 0:
                     assert self.checkpoints is not None
@@ -125,8 +126,9 @@ class Run:
     def _end(self) -> None:
         """What follows an epoch: the best model, callbacks, a checkpoint."""
         checkpoints = self.checkpoints
-        if checkpoints is not None:
+        if checkpoints is not None or self.callbacks:
             self.guard.check_state(self.at)
+        if checkpoints is not None:
             watch = checkpoints.watch or ("loss" if self.held is None else "val_loss")
             checkpoints.write_best(self.ex, self.history, watch)
         epoch = Epoch(self.ex, self.history, self.at.steps)

@@ -210,6 +210,16 @@ def test_found_however_long_ago_the_copy_was_made(monkeypatch, every: int, strea
     assert "row 4 of the batch" in error.sentence
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_no_copy_is_made_of_a_state_that_has_just_become_bad(monkeypatch, steps: int) -> None:
+    monkeypatch.setattr("graphc.train.run.EVERY", steps)
+    ex = executor(of_root(), optimizer=gc.SGD(1e-3))
+    x = np.linspace(1, 2, 24).astype(np.float32)
+    x[8 * steps - 3] = 0  # in the step after which a copy is due
+    error = failed(ex, x, shuffle=False, epochs=2, callbacks=[lambda epoch: None])
+    assert f"epoch 1, step {steps}: div 'd_mul_1' of the backward pass" in error.sentence
+
+
 def test_batches_that_are_not_the_same_again() -> None:
     calls = []
 

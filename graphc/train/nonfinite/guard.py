@@ -33,7 +33,7 @@ class Guard:
         self._at = replace(at)
 
     def mark(self, at: Position) -> None:
-        """Copy the state as it is at this position."""
+        """Copy the state as it is at this position; it must be good, for a trace starts there."""
         state = self._ex.state
         with state.lock:
             for name, copy in self._copy.items():

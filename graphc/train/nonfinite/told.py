@@ -73,7 +73,7 @@ def described(array: Array) -> str:
     """Type, range and mean of the finite numbers, and how many there are of what is special."""
     text = f"{array.dtype.name}{list(array.shape)}"
     if array.dtype.kind == "f":
-        finite = array[np.isfinite(array)].astype(np.float64)
+        finite: Array = array[np.isfinite(array)].astype(np.float64)
     else:
         finite = array.reshape(-1).astype(np.float64)
     if finite.size == 1 and array.size == 1:
