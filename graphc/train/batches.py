@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from graphc.init import generator
 from graphc.op import Array
 from graphc.tensor_type import Batch, TensorType
-from graphc.train.mapped import Mapped
+from graphc.train.mapped import Ahead, mapped_files
 
 Rows = NDArray[np.intp]
 
@@ -44,7 +44,11 @@ class Batches:
             feeds = {k: a.join(cast.get(k, cut[k])) for k, a in axes.items()}
             self._sizes[n] = cut, cast, {**fixed, **feeds}
         self._axes = {name: a.axis for name, a in split.items() if a is not None}
-        self._mapped = Mapped(arrays)
+        mapped = {k for k in self._sources if isinstance(arrays[k], np.memmap)}
+        ahead = {name: self._sources.pop(name) for name in mapped}
+        self._ahead = Ahead(ahead, self._axes, mapped_files(arrays))
+        self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
+        self._mapped = mapped
 
     def shuffle(self, seed: int, epoch: int) -> None:
         """Put the rows into the order of this seed and epoch, whatever was before."""
@@ -64,16 +68,26 @@ class Batches:
 
     def since(self, first: int) -> Iterator[tuple[int, dict[str, Array]]]:
         """The batches from number `first` on."""
-        for start in range(first * self._batch, self._rows, self._batch):
+        begin = first * self._batch
+        for start in range(begin, self._rows, self._batch):
             chosen = self._order[start : start + self._batch]
             buffers, casts, feeds = self._sizes[len(chosen)]
-            for name, buffer in buffers.items():
+            for name, source in self._sources.items():
                 # Any mode but "raise" writes straight into `out`; the rows are all in range.
-                np.take(self._sources[name], chosen, self._axes[name], buffer, "clip")
+                np.take(source, chosen, self._axes[name], buffers[name], "clip")
+            if self._mapped:
+                self._take_mapped((start - begin) % self._window, start, buffers)
             for name, cast in casts.items():
                 np.copyto(cast, buffers[name], casting="unsafe")
-            self._mapped.read(len(chosen))
             yield len(chosen), feeds
+
+    def _take_mapped(self, offset: int, start: int, buffers: Mapping[str, Array]) -> None:
+        """The rows of the batch at `start`, which is so far into what is read ahead at once."""
+        if offset == 0:
+            self._ahead.read(self._order[start : start + self._window])
+        stop = min(offset + self._batch, self._rows - start + offset)
+        for name in self._mapped:
+            self._ahead.take(name, offset, stop, buffers[name])
 
 
 def _cast(buffer: Array, type: TensorType) -> bool:

@@ -3,44 +3,71 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphc.errors import FeedError
 from graphc.loc import caller_loc
 from graphc.op import Array
 
-_HELD = 64 * 2**20
-"""About how many bytes of the files a process holds before it gives them back."""
+_AHEAD = 128 * 2**20
+"""About how many bytes of rows are read ahead."""
 
-_AROUND = 64 * 1024
-"""What systems map around the place of one read."""
+_PIECE = 1024
+"""The rows after which pages are given back.  Systems map some 64 KiB around each that is read."""
 
 
-class Mapped:
-    """The memory-mapped arrays among some arrays.
+class Ahead:
+    """Rows of memory-mapped arrays for the next batches, read in the order of the file.
 
+    Rows in a random order lie anywhere in a file, and each would cost an access of its own.
     Pages that were read stay with the process as long as the system has room, so that it would
-    seem to grow to the size of the file.  They are given back from time to time; the system
-    goes on keeping them in its cache.  Only arrays opened for reading alone, where that cannot
-    lose anything.
+    seem to grow to the size of the file.  So they are given back, where the array is open for
+    reading alone and that cannot lose anything; the system goes on keeping them in its cache.
+
+    `arrays` have one entry of their `axes` for each row.
     """
 
-    def __init__(self, arrays: Mapping[str, Array]) -> None:
-        self._files = list(_files(arrays.values()))
-        self._row_bytes = _AROUND * len(self._files)
-        self._held = 0
+    def __init__(
+        self, arrays: Mapping[str, Array], axes: Mapping[str, int], files: Sequence[mmap.mmap]
+    ) -> None:
+        self._arrays, self._axes, self._files = arrays, axes, files
+        count = max((a.shape[axes[name]] for name, a in arrays.items()), default=1)
+        self.rows = max(1, _AHEAD * count // max(1, sum(a.nbytes for a in arrays.values())))
+        """How many rows are read at a time."""
+        self._memory: dict[str, Array] = {}
+        self._places = np.empty(0, np.intp)
 
-    def read(self, rows: int) -> None:
-        """So many rows were read, from anywhere."""
-        if self._files:
-            self._held += rows * self._row_bytes
-            if self._held > _HELD:
-                self._held = 0
-                for file in self._files:
-                    file.madvise(mmap.MADV_DONTNEED)
+    def read(self, rows: NDArray[np.intp]) -> None:
+        """Read these rows; `take` then gives them by their number in this array."""
+        ascending = np.argsort(rows)
+        self._places = np.empty(len(rows), np.intp)
+        self._places[ascending] = np.arange(len(rows))
+        for name, array in self._arrays.items():
+            axis = self._axes[name]
+            shape = (*array.shape[:axis], len(rows), *array.shape[axis + 1 :])
+            if name not in self._memory or self._memory[name].shape != shape:
+                self._memory[name] = np.empty(shape, array.dtype)
+        for start in range(0, len(rows), _PIECE):
+            piece = rows[ascending[start : start + _PIECE]]
+            for name, array in self._arrays.items():
+                axis = self._axes[name]
+                part = (*[slice(None)] * axis, slice(start, start + len(piece)))
+                self._memory[name][part] = np.take(array, piece, axis)
+            for file in self._files:
+                file.madvise(mmap.MADV_DONTNEED)
+
+    def take(self, name: str, start: int, stop: int, buffer: Array) -> None:
+        """Copy rows that were read, by their numbers, into a buffer."""
+        np.take(self._memory[name], self._places[start:stop], self._axes[name], buffer, "clip")
+
+
+def mapped_files(arrays: Mapping[str, Array]) -> list[mmap.mmap]:
+    """The files of the arrays that are mapped for reading alone, whose pages may be given back."""
+    return list(_files(arrays.values()))
 
 
 def _files(arrays: Iterable[Array]) -> Iterable[mmap.mmap]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train.mapped import Mapped
+from graphc.train import mapped
 from graphc.train.sources import training_source
 from tests.train.nets import BATCH, bits, executor, table
 
@@ -21,10 +21,10 @@ def test_a_mapped_file_trains_as_its_array_does(tmp_path: Path) -> None:
     x, y = table(45)
     for name, array in {"x": x, "y": y}.items():
         np.save(tmp_path / f"{name}.npy", array)
-    mapped = tuple(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xy")
+    files = tuple(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in "xy")
     a, b = executor(), executor()
     gc.fit(a, (x, y), validation=(x, y), epochs=3)
-    gc.fit(b, mapped, validation=mapped, epochs=3)
+    gc.fit(b, files, validation=files, epochs=3)
     assert bits(a) == bits(b)
 
 
@@ -35,7 +35,7 @@ def test_a_mapped_file_of_another_dtype_is_converted_a_batch_at_a_time(
     x, y = table(45)
     x = np.abs(x * 20).astype(dtype)
     np.save(tmp_path / "x.npy", x)
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    file = np.load(tmp_path / "x.npy", mmap_mode="r")
     a, b = executor(), executor()
     gc.fit(a, (x, y), epochs=2)
     longest = []
@@ -47,27 +47,59 @@ def test_a_mapped_file_of_another_dtype_is_converted_a_batch_at_a_time(
         return found
 
     monkeypatch.setattr(gc.Executor, "rows", rows)
-    gc.fit(b, (mapped, y), epochs=2)
+    gc.fit(b, (file, y), epochs=2)
     assert bits(a) == bits(b)
     assert max(longest) <= y.nbytes
 
 
-def test_pages_of_mapped_files_are_given_back(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.zeros((2000, 4)))
+def test_mapped_rows_are_read_in_order_and_their_pages_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = np.arange(40.0).reshape(20, 2)
+    np.save(tmp_path / "x.npy", array)
     given_back = []
 
     class Watched:
         def madvise(self, advice: int) -> None:
             given_back.append(advice)
 
-    mapped = Mapped({"x": np.load(tmp_path / "x.npy", mmap_mode="r")})
-    assert len(mapped._files) == 1
-    mapped._files = [Watched()]  # type: ignore[list-item]
-    for _ in range(20):
-        mapped.read(100)  # 64 KiB for each row: 1000 rows are 62.5 MiB
-    assert len(given_back) == 1
-    copy_on_write = np.load(tmp_path / "x.npy", mmap_mode="c")
-    assert not Mapped({"x": copy_on_write})._files
+    monkeypatch.setattr(mapped, "_PIECE", 4)
+    x = np.load(tmp_path / "x.npy", mmap_mode="r")
+    ahead = mapped.Ahead({"x": x, "across": x.T}, {"x": 0, "across": 1}, [Watched()])  # type: ignore[list-item]
+    rows = np.random.default_rng(0).permutation(20)[:10]
+    read: list[int] = []
+    take = np.take
+
+    def watched(source, places, axis, *rest):
+        if source is x:
+            read.extend(places)
+        return take(source, places, axis, *rest)
+
+    monkeypatch.setattr(np, "take", watched)
+    ahead.read(rows)
+    assert read == sorted(rows)
+    assert len(given_back) == 3
+    buffer, across = np.empty((3, 2)), np.empty((2, 3))
+    ahead.take("x", 4, 7, buffer)
+    ahead.take("across", 4, 7, across)
+    np.testing.assert_array_equal(buffer, array[rows[4:7]])
+    np.testing.assert_array_equal(across, array[rows[4:7]].T)
+    assert len(mapped.mapped_files({"x": x})) == 1
+    assert not mapped.mapped_files({"x": np.load(tmp_path / "x.npy", mmap_mode="c")})
+
+
+@pytest.mark.parametrize("ahead", [1, 16 * 8 * 3, 10**9])
+def test_however_much_is_read_ahead(tmp_path: Path, monkeypatch, ahead: int) -> None:
+    monkeypatch.setattr(mapped, "_AHEAD", ahead)
+    x, y = table(45)
+    np.save(tmp_path / "x.npy", x)
+    plain = training_source(executor(), (x, y), BATCH, 1)
+    source = training_source(executor(), (np.load(tmp_path / "x.npy", mmap_mode="r"), y), BATCH, 1)
+    for start in (0, 1, 4):
+        for (n, a), (m, b) in zip(plain.batches(2, start), source.batches(2, start), strict=True):
+            assert n == m
+            np.testing.assert_array_equal(a["x"], b["x"])
+            np.testing.assert_array_equal(a["y"], b["y"])
 
 
 def shards(folder: Path, sizes: tuple[int, ...] = (17, 5, 23)) -> tuple[np.ndarray, np.ndarray]:
@@ -218,22 +250,22 @@ def test_a_folder_without_shards(tmp_path: Path) -> None:
 
 def test_a_mapped_file_whose_rows_are_apart(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.asfortranarray(X))
-    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    file = np.load(tmp_path / "x.npy", mmap_mode="r")
     with pytest.raises(gc.FeedError, match="does not have its rows one after the other"):
-        gc.fit(executor(), (mapped, Y))
+        gc.fit(executor(), (file, Y))
 
 
 @pytest.mark.parametrize("wrong", [X[:, :3], X[:5], X.astype("complex64")])
 def test_mapped_files_that_do_not_fit(tmp_path: Path, wrong: np.ndarray) -> None:
     np.save(tmp_path / "x.npy", wrong)
     ex = executor()
-    with pytest.raises(gc.FeedError) as mapped:
+    with pytest.raises(gc.FeedError) as of_file:
         gc.fit(ex, (np.load(tmp_path / "x.npy", mmap_mode="r"), Y))
     with pytest.raises(gc.FeedError) as plain:
         gc.fit(ex, (wrong, Y))
     if wrong.dtype == X.dtype:
-        assert mapped.value.sentence == plain.value.sentence
-    assert mapped.value.sentence.startswith(("input 'x' takes", "'x' has"))
+        assert of_file.value.sentence == plain.value.sentence
+    assert of_file.value.sentence.startswith(("input 'x' takes", "'x' has"))
 
 
 BOUNDED = """
