@@ -18,8 +18,15 @@ LAYERS = (
     ("graphc.op", "graphc.graph", "graphc.build", "graphc.plan", "graphc.autodiff"),
     ("graphc.ops",),
     ("passes",),
-    ("graphc.net", "graphc.compiler"),
-    ("graphc.train", "graphc.cli", "graphc.render", "graphc.plots", "graphc.freeze"),
+    ("graphc.net", "graphc.mlp", "graphc.compiler"),
+    (
+        "graphc.train",
+        "graphc.cli",
+        "graphc.render",
+        "graphc.plots",
+        "graphc.freeze",
+        "graphc.sklearn",
+    ),
 )
 """Each may import from its own row and the rows above it, not from those below."""
 
@@ -31,6 +38,7 @@ AT_FIRST_USE = (
     "matplotlib",
     "tqdm",
     "sklearn",
+    "mlxtend",
     "safetensors",
     "tensorboardX",
 )
