@@ -31,6 +31,7 @@ from graphc.executor import Executor
 from graphc.files.serialize import load, save
 from graphc.own_passes import own_passes
 from graphc.train import History, fit
+from graphc.train.standards import fit_new
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
@@ -86,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     feeds |= ex.rows(feeds, train=True)[0]
     train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
     out = folder(args.out)
+    fit_new(ex, train)  # so that the gradients before training are those of its first step
     pictures = Pictures(ex, train) if args.plots else None
     history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed)
     files = [save(out / f"{ex.plan.declared.name}.gc", ex)]

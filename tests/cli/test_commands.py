@@ -11,7 +11,8 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native.target import available
-from graphc.cli import main
+from graphc.cli import main, pictures
+from graphc.cli.columns import Feeds
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 PNG = b"\x89PNG\r\n"
@@ -277,3 +278,30 @@ def test_it_is_a_module_too(folder: Path) -> None:
         check=True,
     )
     assert found.stdout == f"graphc {gc.__version__}\n"
+
+
+STANDARDISED = """
+import graphc as gc
+
+def net():
+    net = gc.Net("standardised")
+    x, y = net.input("x", (gc.N, 64)), net.input("y", (gc.N,), dtype="int64")
+    net.loss("loss", gc.softmax_loss(gc.affine(gc.standardize(x, name="norm"), 10), y))
+    return net
+"""
+
+
+def test_gradients_before_training_are_of_standardised_data(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "model.py").write_text(STANDARDISED)
+    seen: list[float] = []
+
+    class Pictures(pictures.Pictures):
+        def __init__(self, ex: gc.Executor, train: Feeds) -> None:
+            seen.append(float(ex.state["norm.scale"].max()))
+            super().__init__(ex, train)
+
+    monkeypatch.setattr("graphc.cli.train.Pictures", Pictures)
+    printed(capsys, "train", "model.py:net", "--data", "digits", "--epochs", "1", "--plots")
+    assert seen[0] > 1  # as declared it is 1; the pixels of digits vary by more

@@ -34,7 +34,8 @@ def report(comparisons: Sequence[Comparison], machine: dict[str, Any], note: str
 
 
 def _machine_text(comparisons: Sequence[Comparison], machine: dict[str, Any]) -> str:
-    versions = {part: None for c in comparisons for r in c.results for part in [r.versions]}
+    sides = [r for c in comparisons for r in c.results if r.side != "bound"]
+    versions = dict.fromkeys(part for r in sides for part in r.versions.split(", "))
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
     return (
         f"Measured on {machine['date']}: {where}, Python {machine['python']}.  "
