@@ -10,7 +10,6 @@ from typing import Any, SupportsIndex
 
 ITEMSIZE = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1, "uint64": 8, "uint32": 4}
 FLOATS = ("float32", "float64")
-INTEGERS = ("int64", "int32")
 
 
 @dataclass(frozen=True, slots=True)

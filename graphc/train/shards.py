@@ -48,7 +48,6 @@ class ShardSource:
         self._batch, self._seed = batch, seed
         types = {name: ex.plan.declared[name].type for name in self.names}
         self._axes = {name: RowAxis.of(type) for name, type in types.items()}
-        self._begun = 0
 
     def _check_names(self, found: list[frozenset[str]]) -> None:
         for file, names in zip(self._files, found, strict=True):

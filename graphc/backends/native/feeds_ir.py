@@ -33,7 +33,7 @@ DATA, NDIM, DIMENSIONS, DESCR, FLAGS = 16, 24, 32, 56, 64
 """Where an array object has what is read of it; the object's type is at 8."""
 USUAL = 0x0001 | 0x0100
 """The flags of an array that is C-contiguous and aligned."""
-FRAME_WORDS, FEED_WORDS = 9, 10
+FEED_WORDS = 10
 
 _PYTHON = (
     "declare ptr @PyLong_AsVoidPtr(ptr)",

@@ -8,7 +8,7 @@ the kernels in order, and waits at the barriers between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphc.backends.native.gemm import emit_gemm
@@ -178,8 +178,3 @@ def _offset(buffer: Buffer) -> int:
     """The bytes from the start of the block."""
     base = buffer.offset if buffer.space == "arena" else 0
     return base + buffer.shift * ITEMSIZE[buffer.type.dtype]
-
-
-def kernels_of(instrs: Sequence[Instr]) -> Iterator[Kernel]:
-    """The fused kernels among instructions."""
-    return (instr.body for instr in instrs if instr.body is not None)
