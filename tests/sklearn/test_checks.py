@@ -14,14 +14,21 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 from graphc.backends.native.target import available
 from graphc.sklearn import GraphClassifier, GraphRegressor
 
-BACKENDS = ["numpy"] if available() is not None else ["numpy", "native"]
+ESTIMATORS = (GraphClassifier, GraphRegressor)
 
 
-@parametrize_with_checks(
-    [kind(backend=backend) for kind in (GraphClassifier, GraphRegressor) for backend in BACKENDS]
-)
+@parametrize_with_checks([kind() for kind in ESTIMATORS])
 @pytest.mark.filterwarnings("ignore")
 def test_check(estimator: Any, check: Callable[[Any], None]) -> None:
+    """On the backend that is used by default."""
+    check(estimator)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(available() is not None, reason="numpy is the default here")
+@parametrize_with_checks([kind(backend="numpy") for kind in ESTIMATORS])
+@pytest.mark.filterwarnings("ignore")
+def test_check_on_numpy(estimator: Any, check: Callable[[Any], None]) -> None:
     check(estimator)
 
 
@@ -46,7 +53,7 @@ def test_checks_that_need_a_process_of_their_own() -> None:
     )
     wanted = [
         f"checked {kind.__name__}"
-        for kind in (GraphClassifier, GraphRegressor)
+        for kind in ESTIMATORS
         for _, check in estimator_checks_generator(kind())
         if "array_api" in str(check)
     ]
