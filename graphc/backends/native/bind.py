@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.backends.native.calls import bind as bind_call
-from graphc.backends.native.jit import load
-from graphc.backends.native.program import (
+from graphc.backends.native.jit import Library, load, load_by_recipe
+from graphc.backends.native.recipe import recipe
+from graphc.backends.native.segments import (
     ARENA,
     SCRATCH,
     Place,
+    layout,
     place_of,
-    program_code,
     table_index,
 )
 from graphc.backends.native.target import host
@@ -49,14 +50,11 @@ class NativeProgram:
         view: View,
         asked: bool,
     ) -> None:
-        target = host()
-        self.program = program
-        self.code = program_code(program, target, skip)
-        self.library = load(self.code.ir, self.code.symbols, target)
+        self.program, self.layout = program, layout(program, skip)
         scratch = workspace.scratch_size
-        assert self.code.scratch <= scratch.thread, "what the memory report said is enough"
+        self.library = _library(program, skip, self.layout.symbols, scratch.thread)
         self.threads, self._asked = scratch.threads, asked
-        self.table = np.zeros(len(self.code.places) + 1, np.uint64)
+        self.table = np.zeros(len(self.layout.places) + 1, np.uint64)
         self.table[0] = workspace.arena.ctypes.data
         self.table[1] = workspace.scratch.ctypes.data
         self.table[2] = scratch.thread
@@ -71,7 +69,7 @@ class NativeProgram:
         for buffer in self.program.buffers.values():
             names.setdefault(place_of(buffer), buffer.name)
         fixed = self._fixed_feeds()
-        for slot, place in enumerate(self.code.places):
+        for slot, place in enumerate(self.layout.places):
             if place in (ARENA, SCRATCH):
                 continue
             array = view(names[place])
@@ -84,7 +82,7 @@ class NativeProgram:
         """Feeds that have one place: NumPy calls read them, or they are results themselves."""
         instrs, buffers = self.program.instrs, self.program.buffers
         names = [*self.program.outputs.values(), *self.program.gradients.values()]
-        for segment in self.code.segments:
+        for segment in self.layout.segments:
             if segment.symbol is None:
                 names.extend(instrs[segment.start].ins)
         for instr in instrs:
@@ -98,7 +96,7 @@ class NativeProgram:
     @property
     def all_native(self) -> bool:
         """Whether no NumPy call is among the calls."""
-        return all(segment.symbol is not None for segment in self.code.segments)
+        return all(segment.symbol is not None for segment in self.layout.segments)
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """The calls of a run with `n` rows, and how many of them are the forward pass."""
@@ -106,7 +104,7 @@ class NativeProgram:
         threads = self.threads if self._asked or time >= WORTH_THREADS else 1
         calls: list[Call] = []
         border = None
-        for segment in self.code.segments:
+        for segment in self.layout.segments:
             if border is None and segment.start >= self.program.border:
                 border = len(calls)
             if segment.symbol is None:
@@ -116,3 +114,22 @@ class NativeProgram:
             run = bind_call(self.library, segment.symbol, self.table, threads=threads, long=long)
             calls.append(partial(run, n))
         return calls, len(calls) if border is None else border
+
+
+def _library(
+    program: Program, skip: frozenset[int], symbols: Sequence[str], scratch: int
+) -> Library:
+    """The functions of a program; its text is written where no object is kept for it."""
+    target = host()
+
+    def write() -> str:
+        from graphc.backends.native.program import program_code
+
+        code = program_code(program, target, skip)
+        assert code.scratch <= scratch, "what the memory report said is enough"
+        return code.ir
+
+    known = recipe(program, target.bits, skip)
+    if known is None:
+        return load(write(), symbols, target)
+    return load_by_recipe(known, write, symbols, target)

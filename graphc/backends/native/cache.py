@@ -1,5 +1,7 @@
 """Compiled objects kept on disk: a private directory, in which nothing is trusted unchecked.
 
+An object is kept under its text; beside it, what the text was written from leads to its name.
+
 What cannot be read or does not prove whole is compiled again; what cannot be written is not
 kept.  Neither is an error, nor a warning.
 """
@@ -27,12 +29,12 @@ _ABANDONED = 3600.0
 _HEADER = len(MAGIC) + hashlib.sha256().digest_size
 
 
-def key(ir: str, target: Target) -> str:
-    """The name of an object: a hash of all that its bytes depend on.
+def key(text: str, target: Target) -> str:
+    """The name of an entry: a hash of all that its bytes depend on.
 
     Of graphc they depend on the text alone, so that a new version finds what did not change.
     """
-    told = (compiler_version(), str(CODEGEN), target.triple, target.cpu, target.features, ir)
+    told = (compiler_version(), str(CODEGEN), target.triple, target.cpu, target.features, text)
     return hashlib.sha256("\0".join(told).encode()).hexdigest()
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from graphc.backends.native.gemm_frame import Frame, Scratch
-from graphc.backends.native.gemm_rows import FEW, Sweeps
+from graphc.backends.native.gemm_frame import Frame
+from graphc.backends.native.gemm_rows import Sweeps
 from graphc.backends.native.gemm_squares import Squares
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.ir import Module, Value
-from graphc.backends.native.tile import Tile, choose_tile
+from graphc.backends.native.scratch import Scratch
+from graphc.backends.native.tile import FEW, Tile, choose_tile
 from graphc.kernels.kernel import CHUNK, Gemm
 
 

@@ -3,60 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from graphc.backends.native.epilogue import Memory, emit_epilogue
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
-from graphc.backends.native.tile import LINE, Tile
+from graphc.backends.native.scratch import Scratch
+from graphc.backends.native.tile import Tile
 from graphc.kernels.kernel import Gemm
-from graphc.tensor_type import ITEMSIZE, Batch, Dim, dim_at
-
-FEW = 3
-"""Up to so many rows, b is read in place, once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scratch:
-    """The parts of a thread's memory, in elements: products, a panel of b, a block of a."""
-
-    kernel: Gemm
-    tile: Tile
-
-    BLOCK = 256
-    LEAST = 32
-    ELEMENTS = 1 << 16
-
-    @property
-    def columns(self) -> int:
-        """The columns of the result, whatever the batch."""
-        assert isinstance(self.kernel.n, int), "the batch is in m or in k"
-        return self.kernel.n
-
-    @property
-    def products(self) -> int:
-        """A tile of products."""
-        return self.tile.rows * self.tile.width
-
-    @property
-    def row(self) -> int:
-        """The sums of a row, in full panels."""
-        return -(-self.columns // self.tile.width) * self.tile.width
-
-    def panel(self, k: int) -> int:
-        """A panel of b; packing by transposition rounds k up."""
-        return (k + self.tile.lanes) * self.tile.width
-
-    def block(self, k: int) -> int:
-        """The most that a block of a takes for up to k."""
-        return max(self.BLOCK * min(k, self.ELEMENTS // self.BLOCK), self.LEAST * k)
-
-    def size(self, n: int) -> int:
-        """Bytes for all parts, for any batch of up to n rows."""
-        k = dim_at(self.kernel.k, n)
-        tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
-        elements = self.products + max(tiles, FEW * self.row)
-        return -(-elements * ITEMSIZE[self.tile.dtype] // LINE) * LINE
+from graphc.tensor_type import ITEMSIZE, Batch, Dim
 
 
 class Frame:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from graphc.backends.native.gemm_frame import FEW, Frame
+from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.tile import Tile
 from graphc.backends.native.vectors import Vectors
-
-__all__ = ["FEW", "Sweeps"]
 
 AT_ONCE = 8
 """Rows of b that are added to the sums in one sweep over the columns."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from graphc.backends.native.gemm_frame import FEW, Frame
+from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_rows import Sums
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
-from graphc.backends.native.tile import Tile
+from graphc.backends.native.tile import FEW, Tile
 from graphc.backends.native.vectors import Vectors
 
 AHEAD = 128

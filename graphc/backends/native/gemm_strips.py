@@ -8,7 +8,8 @@ from functools import partial
 from graphc.backends.native.epilogue import EPILOGUE_ARGUMENTS, Epilogue, lines
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.tile import LINE, Steps, Strides
+from graphc.backends.native.tile import LINE
+from graphc.backends.native.tile_ir import Steps, Strides
 from graphc.backends.native.vectors import Vectors
 from graphc.kernels.kernel import CHUNK, Gemm
 from graphc.tensor_type import ITEMSIZE, dim_at

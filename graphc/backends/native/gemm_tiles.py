@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.gemm_frame import Frame, Scratch
+from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_strips import emit_strip
 from graphc.backends.native.ir import Value
 from graphc.backends.native.packing import emit_copy, emit_transpose
-from graphc.backends.native.tile import LINE, emit_tile
+from graphc.backends.native.scratch import Scratch
+from graphc.backends.native.tile import LINE
+from graphc.backends.native.tile_ir import emit_tile
 from graphc.kernels.kernel import CHUNK
 from graphc.tensor_type import ITEMSIZE, Batch, Dim
 

@@ -45,12 +45,44 @@ def load(ir: str, symbols: Sequence[str], target: Target) -> Library:
     """
     key = cache.key(ir, target)
     with LLVM:
-        library = _loaded.get((key, tuple(symbols)))
+        library = _found(key, symbols, target)
         if library is None:
-            library = _from_disk(key, symbols, target) or _compiled(key, ir, symbols, target)
-            _loaded[key, tuple(symbols)] = library
-            _recent.append(library)
+            library = _compiled(key, ir, symbols, target)
+            _keep(key, symbols, library)
         return library
+
+
+def load_by_recipe(
+    recipe: str, write: Callable[[], str], symbols: Sequence[str], target: Target
+) -> Library:
+    """The same for the text that `write` makes, which is only made where it must be compiled.
+
+    `recipe` decides the text; the disk keeps which object it led to.
+    """
+    name = cache.key(recipe, target)
+    with LLVM:
+        key = cache.read(name)
+        library = None if key is None else _found(key.decode(), symbols, target)
+        if library is None:
+            ir = write()
+            library = load(ir, symbols, target)
+            cache.write(name, cache.key(ir, target).encode())
+        return library
+
+
+def _found(key: str, symbols: Sequence[str], target: Target) -> Library | None:
+    """What this process or the disk has."""
+    library = _loaded.get((key, tuple(symbols)))
+    if library is None:
+        library = _from_disk(key, symbols, target)
+        if library is not None:
+            _keep(key, symbols, library)
+    return library
+
+
+def _keep(key: str, symbols: Sequence[str], library: Library) -> None:
+    _loaded[key, tuple(symbols)] = library
+    _recent.append(library)
 
 
 def _from_disk(key: str, symbols: Sequence[str], target: Target) -> Library | None:

@@ -8,64 +8,25 @@ the kernels in order, and waits at the barriers between.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.loops import emit_loop
+from graphc.backends.native.segments import SCRATCH, Place, layout, place_of, table_index
 from graphc.backends.native.target import Target
 from graphc.backends.native.threads_ir import add_barrier
 from graphc.kernels.kernel import Gemm, Kernel, factor_columns
 from graphc.plan import Buffer, Instr, Program
 from graphc.tensor_type import ITEMSIZE
 
-Place = tuple[str, str]
-"""A block of memory: the space, and in it the key where there are several blocks."""
-
-ARENA: Place = ("arena", "")
-SCRATCH: Place = ("scratch", "")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Instructions from `start` to before `end`: kernels in one function, or one NumPy call."""
-
-    start: int
-    end: int
-    symbol: str | None
-
 
 @dataclass(frozen=True)
 class ProgramCode:
-    """The text of a program, and what its table holds."""
+    """The text of a program, and the bytes of scratch that each thread needs for it."""
 
     ir: str
-    segments: tuple[Segment, ...]
-    places: tuple[Place, ...]
     scratch: int
-    """The bytes of scratch that each thread needs."""
-
-    @property
-    def symbols(self) -> list[str]:
-        """The functions to call, in order."""
-        return [segment.symbol for segment in self.segments if segment.symbol is not None]
-
-
-def segments(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
-    """Runs of kernels, ended by NumPy calls and by the border; (start, end, is native)."""
-    start = 0
-    for i, instr in enumerate((*program.instrs, None)):
-        native = instr is not None and instr.kind in ("kernel", "barrier")
-        if native and i != program.border:
-            continue
-        if any(program.instrs[j].body is not None and j not in skip for j in range(start, i)):
-            yield start, i, True
-        start = i
-        if instr is not None and not native:
-            if i not in skip:
-                yield i, i + 1, False
-            start = i + 1
 
 
 def program_code(
@@ -80,17 +41,15 @@ class _Emission:
         self.program, self.bits, self.skip = program, target.bits, skip
         self.module = Module()
         add_barrier(self.module, target)
-        self.places: dict[Place, int] = {ARENA: 0, SCRATCH: 1}
+        self.layout = layout(program, skip)
+        self.slots = {place: slot for slot, place in enumerate(self.layout.places)}
         self.scratch = 0
 
     def code(self) -> ProgramCode:
-        found: list[Segment] = []
-        for start, end, native in segments(self.program, self.skip):
-            symbol = f"segment{len(found)}" if native else None
-            if symbol is not None:
-                self._segment(symbol, start, end)
-            found.append(Segment(start, end, symbol))
-        return ProgramCode(self.module.text(), tuple(found), tuple(self.places), self.scratch)
+        for segment in self.layout.segments:
+            if segment.symbol is not None:
+                self._segment(segment.symbol, segment.start, segment.end)
+        return ProgramCode(self.module.text(), self.scratch)
 
     def _segment(self, symbol: str, start: int, end: int) -> None:
         arguments = [
@@ -158,20 +117,8 @@ class _Emission:
         return function.address(base, function.mul("%tid", size), "i8")
 
     def _block(self, function: Function, place: Place) -> Value:
-        slot = self.places.setdefault(place, len(self.places))
-        index = slot if slot < 2 else slot + 1  # entry 2 is the size of a thread's scratch
-        pointer = function.address("%table", index, "ptr")
+        pointer = function.address("%table", table_index(self.slots[place]), "ptr")
         return function.value(f"load ptr, ptr {pointer}")
-
-
-def table_index(slot: int) -> int:
-    """Where the address of a block stands in the table."""
-    return slot if slot < 2 else slot + 1
-
-
-def place_of(buffer: Buffer) -> Place:
-    """The block that a buffer lies in."""
-    return ARENA if buffer.space == "arena" else (buffer.space, buffer.key)
 
 
 def _offset(buffer: Buffer) -> int:

@@ -3,13 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from graphc.backends.native.gemm import GemmCode
 from graphc.backends.native.target import host
-from graphc.backends.native.tile import choose_tile
+from graphc.backends.native.tile import FEW, LINE, Tile, choose_tile
 from graphc.kernels.kernel import Gemm
 from graphc.memory import align
 from graphc.plan import Program
+from graphc.tensor_type import ITEMSIZE, dim_at
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """The parts of a thread's memory, in elements: products, a panel of b, a block of a."""
+
+    kernel: Gemm
+    tile: Tile
+
+    BLOCK = 256
+    LEAST = 32
+    ELEMENTS = 1 << 16
+
+    @property
+    def columns(self) -> int:
+        """The columns of the result, whatever the batch."""
+        assert isinstance(self.kernel.n, int), "the batch is in m or in k"
+        return self.kernel.n
+
+    @property
+    def products(self) -> int:
+        """A tile of products."""
+        return self.tile.rows * self.tile.width
+
+    @property
+    def row(self) -> int:
+        """The sums of a row, in full panels."""
+        return -(-self.columns // self.tile.width) * self.tile.width
+
+    def panel(self, k: int) -> int:
+        """A panel of b; packing by transposition rounds k up."""
+        return (k + self.tile.lanes) * self.tile.width
+
+    def block(self, k: int) -> int:
+        """The most that a block of a takes for up to k."""
+        return max(self.BLOCK * min(k, self.ELEMENTS // self.BLOCK), self.LEAST * k)
+
+    def size(self, n: int) -> int:
+        """Bytes for all parts, for any batch of up to n rows."""
+        k = dim_at(self.kernel.k, n)
+        tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
+        elements = self.products + max(tiles, FEW * self.row)
+        return -(-elements * ITEMSIZE[self.tile.dtype] // LINE) * LINE
 
 
 def scratch_bytes(programs: Iterable[Program]) -> int:
@@ -30,4 +74,4 @@ def scratch_bytes(programs: Iterable[Program]) -> int:
 def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
     """The part of one product, for batches of up to `n` rows."""
     tile = choose_tile(kernel.dtype, bits)
-    return align(GemmCode("", (), kernel, tile).scratch(n))
+    return align(Scratch(kernel, tile).size(n))
