@@ -45,7 +45,7 @@ class Fuser:
         assert sides is not None
         (m, n), inner = group.space, traits.ins[0].shape[0 if sides[0] else 1]
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
-        split = gemm_split(m, self._capacity)
+        split = gemm_split(m, n, inner, self._capacity)
         return Gemm(m, n, inner, a, b, *sides, product.type.dtype, body, split)
 
     def _body(self, group: Group, stored: list[bool]) -> Body:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from graphc.backends.native.gemm import emit_gemm
 from graphc.backends.native.ir import Module
+from graphc.backends.native.tile import K_BLOCK
 from graphc.kernels.expr import BodyBuilder, Expr, call, select
 from graphc.tensor_type import Batch, dim_at
 from tests.native.gemm_function import Array, Product, Spec, run, same_bytes
@@ -147,6 +148,29 @@ def test_long_sums_and_many_rows() -> None:
         results = [run(Product(spec), before, 1, threads) for threads in (1, 3)]
         check(spec, results[0], before)
         assert same_bytes([r["c"] for r in results])
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("trans_b", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sums_in_blocks(dtype: str, trans_b: bool, bits: int) -> None:
+    """Blocks of k, the last one not full, give the bits of one long sum, at all heights."""
+    spec = Spec(Batch(), 70, 4 * K_BLOCK + 37, False, trans_b, dtype=dtype)
+    arrays = spec.operands(np.random.default_rng(2), 37)
+    arrays["c"] = np.zeros((37, spec.n), dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("graphc.backends.native.scratch.K_BLOCK", 1 << 20)
+        whole = Product(spec, bits)
+        want, scratch = run(whole, arrays, 37)["c"], whole.code.scratch(37)
+    sizes = spec.product(np.abs(arrays["a"]), np.abs(arrays["b"]))
+    error = np.abs(want - spec.product(arrays["a"], arrays["b"]))
+    assert (error <= TOLERANCE[dtype] * sizes).all()
+    product = Product(spec, bits)
+    assert product.code.scratch(37) < scratch, "the panel is shorter"
+    for n in (1, 3, 4, 5, 8, 16, 17, 31, 32, 33, 37):
+        some = {"a": arrays["a"][:n], "b": arrays["b"], "c": arrays["c"][:n]}
+        for threads in (1, 2):
+            assert run(product, some, n, threads)["c"].tobytes() == want[:n].tobytes()
 
 
 def test_a_nan_stays_in_its_row() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from graphc.backends.native.gemm_blocks import Blocks
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_rows import Sweeps
 from graphc.backends.native.gemm_squares import Squares
@@ -64,7 +65,7 @@ def _emit(frame: Frame) -> None:
     """The whole function: this thread's rows and panels, few rows or many."""
     f, kernel = frame.f, frame.kernel
     rows, panels = _share(frame)
-    tiles = Tiles(frame)
+    tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
     few = Squares(frame) if kernel.trans_b else Sweeps(frame)
     if kernel.trans_a or (isinstance(kernel.m, int) and kernel.m > FEW):
         tiles.emit(rows, panels)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from graphc.backends.native.target import host
-from graphc.backends.native.tile import FEW, LINE, Tile, choose_tile
+from graphc.backends.native.tile import FEW, K_BLOCK, LINE, Tile, choose_tile
 from graphc.kernels.kernel import Gemm
 from graphc.memory import align
 from graphc.plan import Program
@@ -40,6 +40,12 @@ class Scratch:
         """The sums of a row, in full panels."""
         return -(-self.columns // self.tile.width) * self.tile.width
 
+    @property
+    def in_blocks(self) -> bool:
+        """Whether the product is added up in blocks of k."""
+        kernel = self.kernel
+        return not kernel.trans_a and isinstance(kernel.k, int) and kernel.k > 2 * K_BLOCK
+
     def panel(self, k: int) -> int:
         """A panel of b; packing by transposition rounds k up."""
         return (k + self.tile.lanes) * self.tile.width
@@ -48,10 +54,18 @@ class Scratch:
         """The most that a block of a takes for up to k."""
         return max(self.BLOCK * min(k, self.ELEMENTS // self.BLOCK), self.LEAST * k)
 
+    def sums(self, rows: int) -> int:
+        """The sums of a panel, in full tiles of whatever height."""
+        most = 2 * self.tile.rows
+        return -(-rows // most) * most * self.tile.width
+
     def size(self, n: int) -> int:
         """Bytes for all parts, for any batch of up to n rows."""
         k = dim_at(self.kernel.k, n)
-        tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
+        if self.in_blocks:
+            tiles = self.panel(K_BLOCK) + self.sums(dim_at(self.kernel.m, n))
+        else:
+            tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
         elements = self.products + max(tiles, FEW * self.row)
         return -(-elements * ITEMSIZE[self.tile.dtype] // LINE) * LINE
 

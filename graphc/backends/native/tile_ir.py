@@ -66,13 +66,17 @@ class Steps:
         k: Value,
         unroll: int,
         before: Callable[[Value], object] = lambda p: None,
+        start: Sequence[Value] | None = None,
     ) -> list[Value]:
         """The sums, row by row; `places` of the first scalar and vector, `pitch` between vectors.
 
-        `before` emits what happens before every `unroll` steps, but for the last ones.
+        `before` emits what happens before every `unroll` steps, but for the last ones.  The sums
+        begin with `start`, or zero.
         """
         f, type = self.f, self.v.type(self.dtype)
-        carried = [*places, *["zeroinitializer"] * (len(self.offsets) * self.vectors)]
+        if start is None:
+            start = ["zeroinitializer"] * (len(self.offsets) * self.vectors)
+        carried = [*places, *start]
         types = ["ptr", "ptr", *[type] * (len(carried) - 2)]
 
         def several(p: Value, carried: list[Value]) -> list[Value]:

@@ -1,0 +1,222 @@
+"""A matrix product whose sums are long: panels by blocks of k, which stay near the core.
+
+The sums of a panel wait in a thread's memory between blocks.  They are added up in the order of
+k all the same, so the bits are those of one long sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from graphc.backends.native.gemm_frame import Frame
+from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.packing import emit_copy, emit_transpose
+from graphc.backends.native.registers import element_type
+from graphc.backends.native.tile import K_BLOCK, LINE, Tile
+from graphc.backends.native.tile_ir import Steps
+from graphc.backends.native.vectors import Vectors
+from graphc.tensor_type import ITEMSIZE
+
+UNROLL = 2
+
+_ARGUMENTS = (
+    ("ptr", "%s"),
+    ("i64", "%count"),
+    ("ptr", "%v"),
+    ("i64", "%k"),
+    ("ptr", "%sums"),
+    ("ptr", "%next"),
+    ("i64", "%apart"),
+)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A panel of b: its vectors, how full the last is (0: full), its first column."""
+
+    vectors: int
+    rest: int
+    column: Value
+
+
+class Blocks:
+    """Panels of columns; in each the blocks of k; in each the tiles of all rows."""
+
+    def __init__(self, frame: Frame) -> None:
+        assert not frame.kernel.trans_a and isinstance(frame.kernel.k, int)
+        self.frame, self.f, self.k = frame, frame.f, frame.kernel.k
+        self.packed = frame.workspace
+        self.sums = frame.address(self.packed, frame.scratch.panel(K_BLOCK))
+
+    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+        """The rows and panels from and to."""
+
+        def panel(vectors: int, rest: int) -> Callable[[Value], None]:
+            return lambda column: self._panel(rows, _Panel(vectors, rest, column))
+
+        some = self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}")
+        self.f.when(some, lambda: self.frame.each_panel(*panels, panel))
+
+    def _panel(self, rows: tuple[Value, Value], panel: _Panel) -> None:
+        f, frame = self.f, self.frame
+        count, full = f.sub(rows[1], rows[0]), self.k // K_BLOCK * K_BLOCK
+        clear = _emit_clear(frame.module, frame.tile, panel.vectors)
+        f.do(f"call void @{clear}(ptr {self.sums}, i64 {count})")
+        f.loop(0, full, K_BLOCK, lambda p, _: self._block(rows[0], count, p, K_BLOCK, panel))
+        if full < self.k:
+            self._block(rows[0], count, str(full), self.k - full, panel)
+        frame.finish(panel.vectors, panel.rest, self.sums, rows[0], count, panel.column)
+
+    def _block(self, row: Value, count: Value, p: Value, k: int, panel: _Panel) -> None:
+        f, frame = self.f, self.frame
+        self._pack(p, k, panel)
+        name = _emit_block(frame, panel.vectors)
+        s = frame.address(frame.a, f.add(f.mul(row, frame.pitch_a), p))
+        f.do(
+            f"call void @{name}(ptr {s}, i64 {count}, ptr {self.packed}, "
+            f"i64 {k}, ptr {self.sums}, ptr {self._following(p, k, panel)}, i64 {frame.pitch_b})"
+        )
+
+    def _pack(self, p: Value, k: int, panel: _Panel) -> None:
+        frame = self.frame
+        if frame.kernel.trans_b:
+            name = emit_transpose(frame.module, frame.tile, panel.vectors)
+        else:
+            masked = panel.rest % frame.tile.lanes != 0
+            name = emit_copy(frame.module, frame.tile, panel.vectors, masked)
+        self.f.do(
+            f"call void @{name}(ptr {self._place(p, panel.column)}, i64 {frame.pitch_b}, "
+            f"i64 {panel.rest or frame.tile.width}, ptr {self.packed}, i64 {k})"
+        )
+
+    def _following(self, p: Value, k: int, panel: _Panel) -> Value:
+        """Where the block begins that is packed after this one."""
+        f = self.f
+        after = f.add(p, k)
+        ends = f.value(f"icmp eq i64 {after}, {self.k}")
+        here = self._place(after, panel.column)
+        there = self._place("0", f.add(panel.column, self.frame.tile.width))
+        return f.value(f"select i1 {ends}, ptr {there}, ptr {here}")
+
+    def _place(self, p: Value, column: Value) -> Value:
+        """Where row p of b has a column."""
+        f, frame = self.f, self.frame
+        major, minor = (column, p) if frame.kernel.trans_b else (p, column)
+        return frame.address(frame.b, f.add(f.mul(major, frame.pitch_b), minor))
+
+
+def _emit_clear(module: Module, tile: Tile, vectors: int) -> str:
+    """The function that sets the sums of some rows to zero, full tiles of them."""
+    key = ("clear", tile.dtype, tile.lanes, vectors)
+    name = module.known(key)
+    if name is not None:
+        return name
+    name = module.name("clear", key)
+    f = Function(name, (("ptr", "%sums"), ("i64", "%count")), attributes="#1")
+    v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
+    height = tile.height(vectors)
+    rows = f.mul(f.value(f"udiv i64 {f.add('%count', height - 1)}, {height}"), height)
+
+    def vector(i: Value, _: list[Value]) -> None:
+        place = f.address("%sums", i, element)
+        v.store(v.const(0, tile.dtype), place, tile.dtype)
+
+    f.loop(0, f.mul(rows, vectors * tile.lanes), tile.lanes, vector)
+    f.ret()
+    module.add(f)
+    return name
+
+
+def _emit_block(frame: Frame, vectors: int) -> str:
+    """The function that adds the products of `count` rows with k rows of a packed panel to sums.
+
+    The rows of the panel and the sums are full vectors.  Meanwhile it asks for the block at
+    `next`.  The last tile may have fewer rows: then the last one stands for those that miss.
+    """
+    module, tile, rows, lines = frame.module, frame.tile, K_BLOCK, _lines(frame, frame.tile.width)
+    if frame.kernel.trans_b:
+        rows, lines = tile.width, _lines(frame, K_BLOCK)
+    key = ("block", tile.dtype, tile.lanes, vectors, frame.pitch_a, rows, lines)
+    name = module.known(key)
+    if name is None:
+        name = module.name("block", key)
+        f = Function(name, _ARGUMENTS, attributes="#1")
+        v = Vectors(module, f, tile.lanes)
+        _Block(v, tile, vectors, frame.pitch_a, (rows, lines)).emit()
+        f.ret()
+        module.add(f)
+    return name
+
+
+def _lines(frame: Frame, columns: int) -> int:
+    """The lines of memory that so many columns of a row of b are in, at most."""
+    line = LINE // ITEMSIZE[frame.tile.dtype]
+    return -(-columns // line) + bool(frame.pitch_b % line)
+
+
+class _Block:
+    """The text of the tiles of one block."""
+
+    def __init__(
+        self, v: Vectors, tile: Tile, vectors: int, pitch: int, following: tuple[int, int]
+    ) -> None:
+        """`pitch` is that of s; `following` are the rows of the next block of b, and the lines
+        of memory in each."""
+        self.v, self.f, self.dtype, self.pitch = v, v.function, tile.dtype, pitch
+        self.element, self.vectors = element_type(tile.dtype), vectors
+        self.height, self.width = tile.height(vectors), vectors * tile.lanes
+        self.line, self.following = LINE // ITEMSIZE[tile.dtype], following
+
+    def emit(self) -> None:
+        """The full tiles, and one of the rows that are left."""
+        f, height = self.f, self.height
+        tiles = f.value(f"udiv i64 {f.add('%count', height - 1)}, {height}")
+        share = f.value(f"udiv i64 {self.following[0] * self.following[1]}, {tiles}")
+        full = f.even("%count", height)
+        offsets = [r * self.pitch for r in range(height)]
+        f.loop(0, full, height, lambda i, _: self._tile(i, offsets, share))
+        last = f.sub(f.sub("%count", full), 1)
+        some = f.value(f"icmp sge i64 {last}, 0")
+        rest = [f.mul(self.pitch, f.smaller(r, last)) for r in range(height)]
+        f.when(some, lambda: self._tile(full, rest, share))
+
+    def _tile(self, i: Value, offsets: Sequence[Value | int], share: Value) -> None:
+        """The tile from row i on."""
+        f, v = self.f, self.v
+        steps = Steps(v, self.dtype, self.vectors, offsets, "1")
+        s = f.address("%s", f.mul(i, self.pitch), self.element)
+        sums = f.address("%sums", f.mul(i, self.width), self.element)
+        numbers = range(self.height * self.vectors)
+        places = [f.address(sums, number * v.lanes, self.element) for number in numbers]
+        start = [v.load(place, self.dtype) for place in places]
+        of_next = f.mul(f.value(f"udiv i64 {i}, {self.height}"), share)
+        below = f.address(s, self.height * self.pitch, self.element)
+
+        def before(p: Value) -> None:
+            self._ask_for_rows(below, p)
+            self._ask_for_next(f.add(of_next, self._part(p, share)))
+
+        totals = steps.run((s, "%v"), str(self.width), "%k", UNROLL, before, start)
+        for place, total in zip(places, totals, strict=True):
+            v.store(total, place, self.dtype)
+
+    def _part(self, p: Value, of: Value | int) -> Value:
+        """p of K_BLOCK parts: what is asked for is spread over k, so that it delays nothing."""
+        return self.f.value(f"lshr i64 {self.f.mul(p, of)}, {K_BLOCK.bit_length() - 1}")
+
+    def _ask_for_rows(self, below: Value, p: Value) -> None:
+        """Lines of the tile below: the processor foresees the rows, but not where they begin."""
+        lines = K_BLOCK // self.line
+        self._ask(below, self._part(p, self.height * lines), lines, self.pitch)
+
+    def _ask_for_next(self, line: Value) -> None:
+        """Lines of the block that is packed next."""
+        self._ask("%next", line, self.following[1], "%apart")
+
+    def _ask(self, base: Value, number: Value, lines: int, pitch: Value | int) -> None:
+        """Ask for a line, by its number in rows of so many."""
+        f = self.f
+        row = f.mul(f.value(f"udiv i64 {number}, {lines}"), pitch)
+        inside = f.mul(f.value(f"urem i64 {number}, {lines}"), self.line)
+        self.v.prefetch(f.address(base, f.add(row, inside), self.element), write=False)
