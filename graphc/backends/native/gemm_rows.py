@@ -9,9 +9,12 @@ from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.tile import Tile
 from graphc.backends.native.vectors import Vectors
+from graphc.tensor_type import ITEMSIZE, dim_at
 
 AT_ONCE = 8
 """Rows of b that are added to the sums in one sweep over the columns."""
+FAR = 1 << 23
+"""Bytes of b from which no cache holds it from one run to the next: rows are asked for ahead."""
 
 
 class Sums:
@@ -70,7 +73,8 @@ class Sweeps:
 
     def _sweep(self, p: Value, height: int) -> None:
         frame, f = self.frame, self.f
-        name = emit_sweep(frame.module, frame.tile, height)
+        ahead = 2 * AT_ONCE if self._is_far() else 0
+        name = emit_sweep(frame.module, frame.tile, height, ahead)
         start, count = self.columns
         b = frame.address(frame.address(frame.b, start), f.mul(p, frame.pitch_b))
 
@@ -83,13 +87,19 @@ class Sweeps:
 
         f.loop(self.rows[0], self.rows[1], 1, row)
 
+    def _is_far(self) -> bool:
+        kernel = self.frame.kernel
+        size = dim_at(kernel.k, 1) * self.frame.scratch.columns * ITEMSIZE[kernel.dtype]
+        return size >= FAR
 
-def emit_sweep(module: Module, tile: Tile, rows: int) -> str:
+
+def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int) -> str:
     """The function that adds `rows` rows of b, each times its scalar of s, to sums.
 
-    The sums of `columns` columns take the rows in order; `out` has space for full vectors.
+    The sums of `columns` columns take the rows in order; `out` has space for full vectors.  Rows
+    so many `ahead` are asked for meanwhile, if any.
     """
-    key = ("sweep", tile.dtype, tile.lanes, rows)
+    key = ("sweep", tile.dtype, tile.lanes, rows, ahead)
     name = module.known(key)
     if name is not None:
         return name
@@ -98,11 +108,14 @@ def emit_sweep(module: Module, tile: Tile, rows: int) -> str:
     f = Function(name, [*arguments, ("ptr", "%out")], attributes="#1")
     v, element, dtype = Vectors(module, f, tile.lanes), element_type(tile.dtype), tile.dtype
     starts = [f.address("%v", f.mul("%pitch", i), element) for i in range(rows)]
+    later = [f.address("%v", f.mul("%pitch", i + ahead), element) for i in range(rows)]
     scalars = [v.load_splat(f.address("%s", i, element), dtype) for i in range(rows)]
 
     def vector(column: Value, mask: Value | None) -> None:
         place = f.address("%out", column, element)
         total = v.load(place, dtype)
+        for start in later if ahead else ():
+            v.prefetch(f.address(start, column, element), write=False)
         for start, scalar in zip(starts, scalars, strict=True):
             x = v.load(f.address(start, column, element), dtype, mask)
             total = v.fma(scalar, x, total, dtype)
