@@ -13,7 +13,7 @@ from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.packing import emit_copy, emit_transpose
 from graphc.backends.native.registers import element_type
-from graphc.backends.native.tile import K_BLOCK, LINE, Tile
+from graphc.backends.native.tile import LINE, Tile
 from graphc.backends.native.tile_ir import Steps
 from graphc.backends.native.vectors import Vectors
 from graphc.tensor_type import ITEMSIZE
@@ -46,8 +46,9 @@ class Blocks:
     def __init__(self, frame: Frame) -> None:
         assert not frame.kernel.trans_a and isinstance(frame.kernel.k, int)
         self.frame, self.f, self.k = frame, frame.f, frame.kernel.k
+        self.size = frame.scratch.k_block
         self.packed = frame.workspace
-        self.sums = frame.address(self.packed, frame.scratch.panel(K_BLOCK))
+        self.sums = frame.address(self.packed, frame.scratch.panel(self.size))
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         """The rows and panels from and to."""
@@ -60,10 +61,11 @@ class Blocks:
 
     def _panel(self, rows: tuple[Value, Value], panel: _Panel) -> None:
         f, frame = self.f, self.frame
-        count, full = f.sub(rows[1], rows[0]), self.k // K_BLOCK * K_BLOCK
+        count, size = f.sub(rows[1], rows[0]), self.size
+        full = self.k // size * size
         clear = _emit_clear(frame.module, frame.tile, panel.vectors)
         f.do(f"call void @{clear}(ptr {self.sums}, i64 {count})")
-        f.loop(0, full, K_BLOCK, lambda p, _: self._block(rows[0], count, p, K_BLOCK, panel))
+        f.loop(0, full, size, lambda p, _: self._block(rows[0], count, p, size, panel))
         if full < self.k:
             self._block(rows[0], count, str(full), self.k - full, panel)
         frame.finish(panel.vectors, panel.rest, self.sums, rows[0], count, panel.column)
@@ -134,16 +136,17 @@ def _emit_block(frame: Frame, vectors: int) -> str:
     The rows of the panel and the sums are full vectors.  Meanwhile it asks for the block at
     `next`.  The last tile may have fewer rows: then the last one stands for those that miss.
     """
-    module, tile, rows, lines = frame.module, frame.tile, K_BLOCK, _lines(frame, frame.tile.width)
+    module, tile, size = frame.module, frame.tile, frame.scratch.k_block
+    following = (size, _lines(frame, tile.width))
     if frame.kernel.trans_b:
-        rows, lines = tile.width, _lines(frame, K_BLOCK)
-    key = ("block", tile.dtype, tile.lanes, vectors, frame.pitch_a, rows, lines)
+        following = (tile.width, _lines(frame, size))
+    key = ("block", tile.dtype, tile.lanes, vectors, frame.pitch_a, size, following)
     name = module.known(key)
     if name is None:
         name = module.name("block", key)
         f = Function(name, _ARGUMENTS, attributes="#1")
         v = Vectors(module, f, tile.lanes)
-        _Block(v, tile, vectors, frame.pitch_a, (rows, lines)).emit()
+        _Block(v, tile, vectors, frame.pitch_a, size, following).emit()
         f.ret()
         module.add(f)
     return name
@@ -159,14 +162,20 @@ class _Block:
     """The text of the tiles of one block."""
 
     def __init__(
-        self, v: Vectors, tile: Tile, vectors: int, pitch: int, following: tuple[int, int]
+        self,
+        v: Vectors,
+        tile: Tile,
+        vectors: int,
+        pitch: int,
+        size: int,
+        following: tuple[int, int],
     ) -> None:
-        """`pitch` is that of s; `following` are the rows of the next block of b, and the lines
-        of memory in each."""
+        """`pitch` is that of s, `size` the usual k; `following` are the rows of the next block
+        of b, and the lines of memory in each."""
         self.v, self.f, self.dtype, self.pitch = v, v.function, tile.dtype, pitch
         self.element, self.vectors = element_type(tile.dtype), vectors
         self.height, self.width = tile.height(vectors), vectors * tile.lanes
-        self.line, self.following = LINE // ITEMSIZE[tile.dtype], following
+        self.line, self.size, self.following = LINE // ITEMSIZE[tile.dtype], size, following
 
     def emit(self) -> None:
         """The full tiles, and one of the rows that are left."""
@@ -202,12 +211,12 @@ class _Block:
             v.store(total, place, self.dtype)
 
     def _part(self, p: Value, of: Value | int) -> Value:
-        """p of K_BLOCK parts: what is asked for is spread over k, so that it delays nothing."""
-        return self.f.value(f"lshr i64 {self.f.mul(p, of)}, {K_BLOCK.bit_length() - 1}")
+        """What is asked for is spread over k, so that it delays nothing."""
+        return self.f.value(f"udiv i64 {self.f.mul(p, of)}, {self.size}")
 
     def _ask_for_rows(self, below: Value, p: Value) -> None:
         """Lines of the tile below: the processor foresees the rows, but not where they begin."""
-        lines = K_BLOCK // self.line
+        lines = self.size // self.line
         self._ask(below, self._part(p, self.height * lines), lines, self.pitch)
 
     def _ask_for_next(self, line: Value) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from graphc.backends.native.target import host
 from graphc.backends.native.tile import FEW, K_BLOCK, LINE, Tile, choose_tile
-from graphc.kernels.kernel import Gemm
+from graphc.kernels.kernel import LANES, Gemm
 from graphc.memory import align
 from graphc.plan import Program
 from graphc.tensor_type import ITEMSIZE, dim_at
@@ -44,7 +44,14 @@ class Scratch:
     def in_blocks(self) -> bool:
         """Whether the product is added up in blocks of k."""
         kernel = self.kernel
-        return not kernel.trans_a and isinstance(kernel.k, int) and kernel.k > 2 * K_BLOCK
+        return not kernel.trans_a and isinstance(kernel.k, int) and kernel.k > 4 * K_BLOCK
+
+    @property
+    def k_block(self) -> int:
+        """Rows of a block, nearly equal ones; the last one may have fewer."""
+        assert isinstance(self.kernel.k, int), "the batch is in m"
+        blocks = round(self.kernel.k / K_BLOCK)
+        return -(-self.kernel.k // (blocks * LANES)) * LANES
 
     def panel(self, k: int) -> int:
         """A panel of b; packing by transposition rounds k up."""
@@ -63,7 +70,7 @@ class Scratch:
         """Bytes for all parts, for any batch of up to n rows."""
         k = dim_at(self.kernel.k, n)
         if self.in_blocks:
-            tiles = self.panel(K_BLOCK) + self.sums(dim_at(self.kernel.m, n))
+            tiles = self.panel(self.k_block) + self.sums(dim_at(self.kernel.m, n))
         else:
             tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)
         elements = self.products + max(tiles, FEW * self.row)

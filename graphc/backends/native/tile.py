@@ -9,7 +9,7 @@ from graphc.tensor_type import ITEMSIZE
 LINE = 64
 """Bytes that move between caches together."""
 K_BLOCK = 256
-"""Sums that are longer than two of these are added up in blocks: a panel of so many rows stays
+"""Sums that are longer than four of these are added up in blocks: a panel of so many rows stays
 in the second cache."""
 FEW = 3
 """Up to so many rows, no tile is filled: b is read in place, once."""
