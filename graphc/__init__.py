@@ -23,6 +23,18 @@ from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform,
 from graphc.mlp import mlp
 from graphc.net import Net
 from graphc.op import Layer, Op
+from graphc.ops.activations import (
+    elu,
+    gelu,
+    hard_sigmoid,
+    hard_swish,
+    leaky_relu,
+    mish,
+    prelu,
+    selu,
+    silu,
+    softsign,
+)
 from graphc.ops.affine import affine
 from graphc.ops.concat import concat
 from graphc.ops.dropout import dropout
@@ -52,6 +64,7 @@ from graphc.ops.select import (
     where,
 )
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
+from graphc.ops.smooth import erf, softplus
 from graphc.ops.standardize import standardize
 from graphc.optim import SGD, Adam, AdamW
 from graphc.plan import Plan
@@ -175,17 +188,23 @@ __all__ = [
     "concat",
     "div",
     "dropout",
+    "elu",
     "equal",
+    "erf",
     "exp",
     "fit",
     "fit_standardize",
     "flatten",
     "freeze",
+    "gelu",
     "grad",
     "grad_check",
     "greater",
     "greater_equal",
+    "hard_sigmoid",
+    "hard_swish",
     "layers",
+    "leaky_relu",
     "less",
     "less_equal",
     "load",
@@ -197,6 +216,7 @@ __all__ = [
     "mean",
     "mean_absolute_error",
     "minimum",
+    "mish",
     "mlp",
     "mse_loss",
     "mul",
@@ -207,12 +227,17 @@ __all__ = [
     "pick",
     "plots",
     "power",
+    "prelu",
     "relu",
     "reshape",
     "save",
+    "selu",
     "sigmoid",
+    "silu",
     "softmax",
     "softmax_loss",
+    "softplus",
+    "softsign",
     "sqrt",
     "standardize",
     "stop_gradient",

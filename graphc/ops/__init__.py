@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from graphc.op import Layer, Op
+from graphc.ops.activations import (
+    Elu,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Mish,
+    PRelu,
+    Selu,
+    Silu,
+    Softsign,
+)
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
@@ -44,12 +56,26 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
+from graphc.ops.smooth import Erf, Softplus
 from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.ops.standardize import Standardize
 
 _SOURCES = (Input, Parameter, State, Constant)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, MseLoss, Standardize, Gradient)
-_ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power, Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid)
+_ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
+_FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
+_ACTIVATIONS = (
+    LeakyRelu,
+    PRelu,
+    Elu,
+    Selu,
+    Gelu,
+    Silu,
+    Mish,
+    Softsign,
+    HardSigmoid,
+    HardSwish,
+)
 _CHOICES = (Relu, ReluGrad, Maximum, Minimum, Clip, Where)
 _COMPARISONS = (Less, LessEqual, Greater, GreaterEqual, Equal, NotEqual)
 _REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftmax)
@@ -64,7 +90,9 @@ _RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate)
 _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
     *_LAYERS,
+    *_ACTIVATIONS,
     *_ELEMENTWISE,
+    *_FUNCTIONS,
     *_CHOICES,
     *_COMPARISONS,
     *_REDUCTIONS,

@@ -25,7 +25,7 @@ class Unary(Op):
     """An op on one value of any shape."""
 
     roles = ("x",)
-    inplace = (0,)
+    inplace: ClassVar[tuple[int, ...]] = (0,)
     floats_only: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -7,6 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphc.op import Op
+from graphc.ops.activations import (
+    Elu,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Mish,
+    PRelu,
+    Selu,
+    Silu,
+    Softsign,
+)
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
@@ -47,6 +59,7 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
+from graphc.ops.smooth import Erf, Softplus
 from graphc.ops.standardize import Standardize
 from graphc.tensor_type import FLOATS, N, Shape, TensorType
 from tests.ops.example import GRID, POSITIVE, SMALL, Example, t, whole
@@ -83,6 +96,8 @@ def _elementwise() -> Iterator[Example]:
         yield from _binary(op, SMALL, SMALL)
     for op in (Neg(), Exp(), Abs(), Sign(), Tanh(), Sigmoid(), Relu(), Clip(-0.5, 0.5)):
         yield from _unary(op)
+    for op in (Erf(), Softplus()):
+        yield from _unary(op)
     yield from _unary(Clip(-np.inf, 0.5))
     for op in (Log(), Sqrt(), *(Power(e) for e in (-1.0, 0.5, 1.7, -2.5, 3.0))):
         yield from _unary(op, POSITIVE)
@@ -92,6 +107,25 @@ def _elementwise() -> Iterator[Example]:
         yield Example(ReluGrad(), (type, type))
     for c, a, b in ((t(N, 3), t(3), t()), (t(3), t(N, 1), t(N, 3)), (t(), t(), t(N))):
         yield Example(Where(), (c.with_dtype("bool"), a, b), (2,))
+
+
+def _activations() -> Iterator[Example]:
+    for op in (
+        LeakyRelu(0.1),
+        Elu(0.7),
+        Selu(),
+        Gelu(),
+        Gelu("tanh"),
+        Silu(),
+        Mish(),
+        Softsign(),
+        HardSigmoid(),
+        HardSwish(),
+    ):
+        for type in (t(), t(N, 3), t(3, 1, 2, 2)):
+            yield Example(op, (type,))
+    for x in (t(N, 3), t(N, 2, 3, 2)):
+        yield Example(PRelu(), (x, t(x.shape[1])))
 
 
 def _reductions() -> Iterator[Example]:
@@ -247,6 +281,7 @@ def _updates() -> Iterator[Example]:
 
 DOUBLE: tuple[Example, ...] = (
     *_elementwise(),
+    *_activations(),
     *_reductions(),
     *_by_index(),
     *_shapes(),

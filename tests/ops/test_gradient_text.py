@@ -113,8 +113,8 @@ def vocabulary(
     words: dict[str, Any] = {
         "sum": total, "mean": average, "std": std, "xhat": xhat, "project": project,
         "spread": spread, "rows": rows, "exp": np.exp, "sign": np.sign, "sqrt": np.sqrt,
-        "where": np.where, "reshape": np.reshape, "argsort": np.argsort, "softmax": softmax,
-        "violations": violations, "column": lambda value: value[:, None],
+        "pi": np.pi, "where": np.where, "reshape": np.reshape, "argsort": np.argsort,
+        "softmax": softmax, "violations": violations, "column": lambda value: value[:, None],
         "onehot": lambda labels: np.eye(last(example))[labels],
         "count": np.prod([(out if op.name == "mean_grad" else x).shape[axis] for axis in axes]),
     }  # fmt: skip

@@ -11,11 +11,13 @@ from graphc.backends.numpy.norm import NORM
 from graphc.backends.numpy.optim import OPTIM_KERNELS
 from graphc.backends.numpy.reduce import REDUCE
 from graphc.backends.numpy.shape import SHAPE
+from graphc.backends.numpy.smooth import SMOOTH
 
 __all__ = ["KERNELS", "Call", "Kernel"]
 
 KERNELS: dict[str, Kernel] = {
     **ELEMENTWISE,
+    **SMOOTH,
     **REDUCE,
     **SHAPE,
     **LINALG,

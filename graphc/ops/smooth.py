@@ -1,0 +1,80 @@
+"""The smooth functions that activations and losses are made of: erf and softplus."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value, apply
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call
+from graphc.op import Array
+from graphc.ops.elementwise import Unary, mul, neg
+from graphc.ops.functions import exp, sigmoid
+from graphc.plan import Emitter
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+@dataclass(frozen=True)
+class Erf(Unary):
+    """The error function: 2 / sqrt(pi) times the integral of e**(-t**2) from 0 to x."""
+
+    inplace = ()
+    gradient_text = ("d_out * 2 / sqrt(pi) * exp(-x ** 2)",)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(_erf(ins[0])).astype(ins[0].dtype)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("erf", ins[0])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        (x,) = ins
+        return (mul(dout, mul(exp(neg(mul(x, x))), 2 / math.sqrt(math.pi))),)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: three arrays like x, and where x is small."""
+        type = em.type(out)
+        kept = [em.scratch(t) for t in (type, type, type, type.with_dtype("bool"))]
+        em.call(self.name, ins, out, scratch=kept)
+
+
+@dataclass(frozen=True)
+class Softplus(Unary):
+    """log(1 + e**x), without overflow for any x."""
+
+    inplace = ()
+    gradient_text = ("d_out / (1 + exp(-x))",)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        (x,) = ins
+        return np.asarray(np.logaddexp(x.dtype.type(0), x))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        return call("maximum", x, 0) + call("log", 1 + call("exp", -call("abs", x)))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, sigmoid(ins[0])),)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: one array like x."""
+        em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)),))
+
+
+def erf(x: Value, *, name: str | None = None) -> Value:
+    """The error function."""
+    return apply(Erf(), x, name=name)
+
+
+def softplus(x: Value, *, name: str | None = None) -> Value:
+    """log(1 + e**x)."""
+    return apply(Softplus(), x, name=name)
