@@ -38,13 +38,14 @@ from graphc.ops.activations import (
 from graphc.ops.affine import affine
 from graphc.ops.concat import concat
 from graphc.ops.dropout import dropout
+from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, softmax, sqrt, tanh
 from graphc.ops.gradient import grad
 from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.linalg import matmul
-from graphc.ops.loss import mse_loss, softmax_loss, svm_loss
+from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import broadcast_to, mean
@@ -203,6 +204,7 @@ __all__ = [
     "greater_equal",
     "hard_sigmoid",
     "hard_swish",
+    "huber_loss",
     "layers",
     "leaky_relu",
     "less",
@@ -210,6 +212,7 @@ __all__ = [
     "load",
     "log",
     "log_softmax",
+    "mae_loss",
     "matmul",
     "max",
     "maximum",
@@ -233,6 +236,7 @@ __all__ = [
     "save",
     "selu",
     "sigmoid",
+    "sigmoid_loss",
     "silu",
     "softmax",
     "softmax_loss",

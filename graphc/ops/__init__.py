@@ -18,13 +18,14 @@ from graphc.ops.activations import (
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
+from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss import MseLoss, SoftmaxLoss, SvmLoss
+from graphc.ops.loss import SoftmaxLoss, SvmLoss
 from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
@@ -61,7 +62,8 @@ from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.ops.standardize import Standardize
 
 _SOURCES = (Input, Parameter, State, Constant)
-_LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, MseLoss, Standardize, Gradient)
+_LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
+_ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
 _FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
 _ACTIVATIONS = (
@@ -90,6 +92,7 @@ _RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate)
 _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
     *_LAYERS,
+    *_ELEMENT_LOSSES,
     *_ACTIVATIONS,
     *_ELEMENTWISE,
     *_FUNCTIONS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from graphc.build import Builder, Value, apply
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.op import Array, Layer
-from graphc.ops.elementwise import div, mul, power, sub
+from graphc.ops.elementwise import add, div, mul, sub
+from graphc.ops.index import pick
 from graphc.ops.loss_rows import SoftmaxRows, SvmRows, check_scores
 from graphc.ops.reduce import mean, sum_
 from graphc.tensor_type import TensorType
@@ -26,7 +28,7 @@ class RowLoss(Layer):
     sum: sum(weight * rows); none: weight * rows.
     """
 
-    roles = ("scores", "labels", "weight")
+    roles: ClassVar[tuple[str, ...]] = ("scores", "labels", "weight")
     reduction: str
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
@@ -74,19 +76,30 @@ class RowLoss(Layer):
 
 @dataclass(frozen=True)
 class SoftmaxLoss(RowLoss):
-    """logsumexp(s) - s_y of each row: cross-entropy of softmax, stable for any finite s."""
+    """logsumexp(s) - s_y of each row: cross-entropy of softmax, stable for any finite s.
+
+    With smoothing, s_y gives way to (1 - smoothing) * s_y + smoothing * mean(s).
+    """
 
     name = "softmax_loss"
     reduction: str = "mean"
+    label_smoothing: float = 0.0
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
         return check_scores(ins, self.name)
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
-        return SoftmaxRows().reference(ins)
+        rows, (scores, labels) = SoftmaxRows().reference(ins), ins
+        own = scores[np.arange(len(labels)), labels]
+        return np.asarray(rows + self.label_smoothing * (own - scores.mean(axis=1)))
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
-        return b.apply(SoftmaxRows(), *ins, name=name)
+        if self.label_smoothing == 0:
+            return b.apply(SoftmaxRows(), *ins, name=name)
+        scores, labels = ins
+        sharp = b.apply(SoftmaxRows(), *ins, name=f"{name}.sharp")
+        more = sub(pick(scores, labels), mean(scores, 1))
+        return add(sharp, mul(more, self.label_smoothing), name=name)
 
 
 @dataclass(frozen=True)
@@ -106,49 +119,29 @@ class SvmLoss(RowLoss):
         return b.apply(SvmRows(), *ins, name=name)
 
 
-@dataclass(frozen=True)
-class MseLoss(RowLoss):
-    """The mean of (prediction - target)**2 over the features of each row."""
-
-    name = "mse_loss"
-    roles = ("prediction", "target", "weight")
-    reduction: str = "mean"
-
-    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        prediction, target = ins
-        if prediction != target or not prediction.is_float or prediction.rank < 1:
-            raise ValueError(
-                f"prediction is {prediction}, target is {target}; they must be equal\n"
-                "a silent broadcast would compare every row with every other"
-            )
-        return prediction.with_shape(prediction.shape[:1])
-
-    def reference_rows(self, ins: Sequence[Array]) -> Array:
-        square = (ins[0] - ins[1]) ** 2
-        return np.asarray(square.mean(axis=tuple(range(1, square.ndim))))
-
-    def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
-        rank = ins[0].type.rank
-        error = sub(ins[0], ins[1], name=f"{name}.error")
-        if rank == 1:
-            return power(error, 2, name=name)
-        square = power(error, 2, name=f"{name}.square")
-        return mean(square, tuple(range(1, rank)), name=name)
-
-
 def softmax_loss(
     scores: Value,
     labels: Value,
     *,
     weight: Value | None = None,
     reduction: str = "mean",
+    label_smoothing: float = 0.0,
     name: str | None = None,
 ) -> Value:
     """Cross-entropy of softmax: scores (N, C), labels (N,) whole numbers, weight (N,).
 
-    `reduction` is "mean" (weighted by `weight`), "sum" or "none" (one loss a row).
+    `reduction` is "mean" (weighted by `weight`), "sum" or "none" (one loss a row).  With
+    `label_smoothing` that share of each row's target is spread evenly over all classes (Szegedy
+    et al. 2016, arXiv:1512.00567).  GraphError for a share that is not in 0..1.
     """
-    return _loss(SoftmaxLoss, scores, labels, weight, reduction, name)
+    if not 0 <= label_smoothing <= 1:
+        raise GraphError(
+            f"softmax_loss: label_smoothing is {label_smoothing!r}, it must be from 0 to 1",
+            loc=caller_loc(),
+            hint="0.1 leaves 90 % of the target to the label",
+        )
+    loss = SoftmaxLoss(reduction, float(label_smoothing))
+    return apply_loss(loss, scores, labels, weight, name)
 
 
 def svm_loss(
@@ -160,34 +153,16 @@ def svm_loss(
     name: str | None = None,
 ) -> Value:
     """Multiclass hinge loss with margin 1: scores (N, C), labels (N,), weight (N,)."""
-    return _loss(SvmLoss, scores, labels, weight, reduction, name)
+    return apply_loss(SvmLoss(reduction), scores, labels, weight, name)
 
 
-def mse_loss(
-    prediction: Value,
-    target: Value,
-    *,
-    weight: Value | None = None,
-    reduction: str = "mean",
-    name: str | None = None,
-) -> Value:
-    """Mean squared error: both (N, ...) of one shape; a row's loss is the mean of its squares."""
-    return _loss(MseLoss, prediction, target, weight, reduction, name)
-
-
-def _loss(
-    kind: type[SoftmaxLoss] | type[SvmLoss] | type[MseLoss],
-    a: Value,
-    b: Value,
-    weight: Value | None,
-    reduction: str,
-    name: str | None,
-) -> Value:
-    if reduction not in REDUCTIONS:
+def apply_loss(loss: RowLoss, a: Value, b: Value, weight: Value | None, name: str | None) -> Value:
+    """Apply a loss to its operands.  Raises GraphError for a reduction that does not exist."""
+    if loss.reduction not in REDUCTIONS:
         raise GraphError(
-            f"{kind.name}: reduction {reduction!r} is not one of mean, sum, none",
+            f"{loss.name}: reduction {loss.reduction!r} is not one of mean, sum, none",
             loc=caller_loc(),
             hint="'none' gives one loss a row, to be weighted or masked",
         )
     operands = (a, b) if weight is None else (a, b, weight)
-    return apply(kind(reduction), *operands, name=name)
+    return apply(loss, *operands, name=name)

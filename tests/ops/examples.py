@@ -22,12 +22,13 @@ from graphc.ops.activations import (
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
+from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss import MseLoss, SoftmaxLoss, SvmLoss
+from graphc.ops.loss import SoftmaxLoss, SvmLoss
 from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
@@ -253,10 +254,11 @@ def _losses() -> Iterator[Example]:
         for weight in no_weight, (t(N),):
             scores, labels = t(N, 3), whole(N)
             fill = (GRID, 3, POSITIVE)[: 2 + len(weight)]
-            for op in (SoftmaxLoss(reduction), SvmLoss(reduction)):
+            for op in (SoftmaxLoss(reduction), SoftmaxLoss(reduction, 0.2), SvmLoss(reduction)):
                 yield Example(op, (scores, labels, *weight), fill)
             for x in (t(N, 3), t(N), t(N, 2, 3)):
-                yield Example(MseLoss(reduction), (x, x, *weight), (GRID, GRID, *fill[2:]))
+                for kind in (MseLoss, MaeLoss, HuberLoss, SigmoidLoss):
+                    yield Example(kind(reduction), (x, x, *weight), (GRID, GRID, *fill[2:]))
 
 
 def _updates() -> Iterator[Example]:
