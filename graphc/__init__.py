@@ -51,6 +51,7 @@ from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
+from graphc.ops.row_norm import layernorm, rmsnorm
 from graphc.ops.select import (
     clip,
     equal,
@@ -205,6 +206,7 @@ __all__ = [
     "hard_sigmoid",
     "hard_swish",
     "huber_loss",
+    "layernorm",
     "layers",
     "leaky_relu",
     "less",
@@ -233,6 +235,7 @@ __all__ = [
     "prelu",
     "relu",
     "reshape",
+    "rmsnorm",
     "save",
     "selu",
     "sigmoid",

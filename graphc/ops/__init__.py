@@ -41,6 +41,7 @@ from graphc.ops.optim import (
 )
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
+from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -63,6 +64,7 @@ from graphc.ops.standardize import Standardize
 
 _SOURCES = (Input, Parameter, State, Constant)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
+_ROW_NORMS = (LayerNorm, RmsNorm)
 _ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
 _FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
@@ -92,6 +94,7 @@ _RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate)
 _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
     *_LAYERS,
+    *_ROW_NORMS,
     *_ELEMENT_LOSSES,
     *_ACTIVATIONS,
     *_ELEMENTWISE,

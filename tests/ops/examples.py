@@ -44,6 +44,7 @@ from graphc.ops.optim import (
 )
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
+from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -241,6 +242,10 @@ def _norms() -> Iterator[Example]:
     for x in (t(N), t(N, 3), t(N, 2, 3)):
         row = t(*x.shape[1:])
         yield Example(Standardize(), (x, row, row), (GRID, GRID, POSITIVE))
+    for x in (t(N, 3), t(N, 7), t(2, N, 3)):
+        row = t(*x.shape[-1:])
+        yield Example(LayerNorm(), (x, row, row))
+        yield Example(RmsNorm(), (x, row))
     keyed = whole(dtype="uint64"), whole()
     for shape in ((N,), (N, 3), (N, 70), (N, 2, 3, 2)):
         yield Example(DropoutMask(shape, "float64", 0.7, 12345), keyed, (99, 99))
