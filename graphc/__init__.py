@@ -21,6 +21,7 @@ from graphc.freeze import freeze
 from graphc.graph import Graph, Node
 from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
 from graphc.mlp import mlp
+from graphc.more_optimizers import Adagrad, Lion, RMSprop
 from graphc.net import Net
 from graphc.op import Layer, Op
 from graphc.ops.activations import (
@@ -41,7 +42,7 @@ from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
-from graphc.ops.functions import exp, log, log_softmax, sigmoid, softmax, sqrt, tanh
+from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
 from graphc.ops.gradient import grad
 from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.linalg import matmul
@@ -135,6 +136,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "SGD",
+    "Adagrad",
     "Adam",
     "AdamW",
     "BudgetError",
@@ -154,6 +156,7 @@ __all__ = [
     "He",
     "History",
     "Layer",
+    "Lion",
     "ModelFileError",
     "N",
     "Net",
@@ -164,6 +167,7 @@ __all__ = [
     "Op",
     "Orthogonal",
     "Plan",
+    "RMSprop",
     "RendererMissing",
     "State",
     "StateError",
@@ -240,6 +244,7 @@ __all__ = [
     "selu",
     "sigmoid",
     "sigmoid_loss",
+    "sign",
     "silu",
     "softmax",
     "softmax_loss",

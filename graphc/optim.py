@@ -118,15 +118,15 @@ class SGD(Optimizer):
         """One or two nodes, and the slot `<parameter>.velocity` with momentum."""
         decay = self.decay_of(p.node)
         if not self.momentum:
-            _next(p, SgdStep(decay), p, g, rate)
+            next_value(p, SgdStep(decay), p, g, rate)
             return
         velocity = slot(p, "velocity")
         momentum = shared(Momentum, self.momentum, decay)
-        new = _next(velocity, momentum, velocity, g, *_if(decay, p))
+        new = next_value(velocity, momentum, velocity, g, *operands_with_decay(decay, p))
         if self.nesterov:
-            _next(p, NesterovStep(self.momentum, decay), p, new, g, rate)
+            next_value(p, NesterovStep(self.momentum, decay), p, new, g, rate)
         else:
-            _next(p, shared(SgdStep), p, new, rate)
+            next_value(p, shared(SgdStep), p, new, rate)
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,10 @@ class Adam(Optimizer):
         self, p: Value, g: Value, rate: Value, updates: Value, l2: float, decoupled: float
     ) -> None:
         mean, square = slot(p, "mean"), slot(p, "square")
-        m = _next(mean, AdamMean(self.beta1, l2), mean, g, *_if(l2, p))
-        s = _next(square, AdamSquare(self.beta2, l2), square, g, *_if(l2, p))
+        m = next_value(mean, AdamMean(self.beta1, l2), mean, g, *operands_with_decay(l2, p))
+        s = next_value(square, AdamSquare(self.beta2, l2), square, g, *operands_with_decay(l2, p))
         step = AdamStep(self.beta1, self.beta2, self.eps, decoupled)
-        _next(p, step, p, m, s, rate, updates)
+        next_value(p, step, p, m, s, rate, updates)
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ def slot(p: Value, kind: str) -> Value:
     return state(p.builder, name, p.type)
 
 
-def _next(target: Value, op: Op, *operands: Value) -> Value:
+def next_value(target: Value, op: Op, *operands: Value) -> Value:
     """Apply an op whose result is the next value of a parameter or slot."""
     b = target.builder
     new = b.apply(op, *operands, name=b.unique(f"{target.name}.next"))
@@ -200,7 +200,7 @@ def _next(target: Value, op: Op, *operands: Value) -> Value:
     return new
 
 
-def _if(decay: float, p: Value) -> Sequence[Value]:
+def operands_with_decay(decay: float, p: Value) -> Sequence[Value]:
     """The parameter as an operand of the ops that read it only with decay."""
     return (p,) if decay else ()
 

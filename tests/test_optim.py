@@ -67,6 +67,48 @@ def test_adam(decoupled: bool, decay: float) -> None:
         np.testing.assert_allclose(after[f"{name}.square"], v, rtol=1e-12)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_rmsprop_as_torch_documents_it(momentum: float, decay: float) -> None:
+    optimizer = gc.RMSprop(0.02, 0.9, 1e-3, momentum, weight_decay=decay, decay=("*",))
+    after = run(optimizer, W, STEPS)
+    for name, start in W.items():
+        w, square, buf = start.copy(), np.zeros_like(start), np.zeros_like(start)
+        for gradients in STEPS:
+            g = gradients[name] + decay * w
+            square = 0.9 * square + 0.1 * g**2
+            buf = momentum * buf + g / (np.sqrt(square) + 1e-3)
+            w = w - 0.02 * buf
+        np.testing.assert_allclose(after[name], w, rtol=1e-12)
+        np.testing.assert_allclose(after[f"{name}.square"], square, rtol=1e-12)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_adagrad_as_torch_documents_it(decay: float) -> None:
+    after = run(gc.Adagrad(0.02, 1e-3, weight_decay=decay, decay=("*",)), W, STEPS)
+    for name, start in W.items():
+        w, total = start.copy(), np.zeros_like(start)
+        for gradients in STEPS:
+            g = gradients[name] + decay * w
+            total = total + g**2
+            w = w - 0.02 * g / (np.sqrt(total) + 1e-3)
+        np.testing.assert_allclose(after[name], w, rtol=1e-12)
+        np.testing.assert_allclose(after[f"{name}.sum"], total, rtol=1e-12)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_lion_as_published(decay: float) -> None:
+    after = run(gc.Lion(0.02, 0.8, 0.95, weight_decay=decay, decay=("*",)), W, STEPS)
+    for name, start in W.items():
+        w, m = start.copy(), np.zeros_like(start)
+        for gradients in STEPS:
+            g = gradients[name]
+            w = w - 0.02 * (np.sign(0.8 * m + 0.2 * g) + decay * w)
+            m = 0.95 * m + 0.05 * g
+        np.testing.assert_allclose(after[name], w, rtol=1e-12)
+        np.testing.assert_allclose(after[f"{name}.mean"], m, rtol=1e-12)
+
+
 def table(low: float, high: float) -> Array:
     return np.linspace(low, high, 20).reshape(4, 5)
 

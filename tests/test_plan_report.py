@@ -22,7 +22,7 @@ SGD = gc.SGD(lr=0.1)
 class Softplus(gc.Op):
     """A user's op: enough to run, and to differentiate."""
 
-    name = "softplus"
+    name = "own_softplus"
 
     def infer(self, ins: Any) -> TensorType:
         found: TensorType = ins[0]
@@ -60,7 +60,7 @@ def test_a_native_plan_says_what_stays_outside_and_why() -> None:
     assert "8 NumPy calls" in programs[0]
     assert "call" not in programs[-1]
     assert lines[:4] == [
-        "  softplus runs its reference rule: it has no scalar rule (soft)",
+        "  own_softplus runs its reference rule: it has no scalar rule (soft)",
         "  matmul calls NumPy: only products of matrices are generated, "
         "not of float32[N, 3, 4], float32[N, 4, 1] (product)",
         "  softmax calls NumPy: no generated form for float32[N, 3, 4] (shares)",
@@ -83,7 +83,7 @@ def test_a_numpy_plan_names_what_runs_by_its_reference_rule() -> None:
     assert plan.backend == "numpy"
     report = plan.report()
     assert report.startswith("plan of 'net' for up to 8 rows on numpy\n  infer: ")
-    assert "instructions; by their reference rule: softplus\n" in report
+    assert "instructions; by their reference rule: own_softplus\n" in report
 
 
 def test_parameters_that_are_not_trained_are_named() -> None:

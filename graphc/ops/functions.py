@@ -87,7 +87,7 @@ class Abs(Unary):
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
-        return (mul(dout, b.apply(Sign(), ins[0])),)
+        return (mul(dout, sign(ins[0])),)
 
 
 @dataclass(frozen=True)
@@ -250,6 +250,11 @@ def sqrt(x: Value, *, name: str | None = None) -> Value:
 def abs_(x: Value, *, name: str | None = None) -> Value:
     """The absolute value; gradient 0 at 0."""
     return apply(Abs(), x, name=name)
+
+
+def sign(x: Value, *, name: str | None = None) -> Value:
+    """-1, 0 or 1; its gradient is zero."""
+    return apply(Sign(), x, name=name)
 
 
 def tanh(x: Value, *, name: str | None = None) -> Value:

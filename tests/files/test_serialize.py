@@ -98,6 +98,8 @@ def assert_go_on_alike(a: gc.Executor, b: gc.Executor) -> None:
         gc.SGD(lr=0.1),
         gc.SGD(0.1, momentum=0.9, nesterov=True, schedule=gc.Step(2, 0.5)),
         gc.AdamW(accumulate=2),
+        gc.RMSprop(momentum=0.5),
+        gc.Lion(weight_decay=0.1),
     ],
 )
 def test_training_goes_on_bit_for_bit(tmp_path, optimizer):
