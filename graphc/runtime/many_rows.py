@@ -12,6 +12,7 @@ from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Program
 from graphc.runtime.feeds import program_check
+from graphc.runtime.means import Means
 from graphc.tensor_type import Batch, TensorType, shape_at
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def predictions(
     rows, results = _in_pieces(ex, arrays, named)
 
     def pieces() -> Iterator[tuple[int, dict[str, Array]]]:
-        for _, n, out in results:
+        for n, _, out in results:
             types = dict(_with_rows(program, out, ex.plan.losses))
             if not types:
                 raise FeedError(
@@ -62,7 +63,7 @@ def predictions(
 
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
-    """The mean over all rows of each loss and of each other scalar output."""
+    """The mean over all rows of each loss, by their weights, and of each other scalar output."""
     rows, results = _in_pieces(ex, arrays, named)
     if not rows:
         raise FeedError(
@@ -70,42 +71,41 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
             loc=caller_loc(),
             hint="the mean over no rows is not defined",
         )
-    totals: dict[str, float] = {}
-    for _, n, out in results:
-        for name, array in out.items():
-            if array.ndim == 0:
-                totals[name] = totals.get(name, 0.0) + n * float(array)
-    if not totals:
+    means = Means(ex.plan)
+    for n, feeds, out in results:
+        means.add(n, feeds, out)
+    found = means.found()
+    if not found:
         raise FeedError(
             "evaluate: what was fed determines no loss and no other scalar output",
             loc=caller_loc(),
             hint="feed the labels, too: ex.evaluate(x, y)",
         )
-    return {name: total / rows for name, total in totals.items()}
+    return found
 
 
 def _in_pieces(
     ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
-) -> tuple[int, Iterator[tuple[int, int, dict[str, Array]]]]:
+) -> tuple[int, Iterator[tuple[int, dict[str, Array], dict[str, Array]]]]:
     """How many rows there are, and inference on pieces of at most the planned batch.
 
-    Of each piece its first row, its rows, and its outputs, which the next one overwrites.  What
+    Of each piece its rows, its feeds, and its outputs, which the next one overwrites.  What
     no row has shapes all the same: no rows are inferred as none of one that is made up.
     """
     program = ex.plan.programs["infer"]
     check = program_check(program, ex.plan.input_names)
     given, rows = check.counted(by_position(ex.plan.input_names, arrays, named))
 
-    def results() -> Iterator[tuple[int, int, dict[str, Array]]]:
+    def results() -> Iterator[tuple[int, dict[str, Array], dict[str, Array]]]:
         for start in range(0, rows, ex.plan.batch):
             stop = min(start + ex.plan.batch, rows)
             part = {k: rows_of(v, program.feeds[k], start, stop) for k, v in given.items()}
             checked, n = check.arrays(part, optional=True, first=start)
-            yield start, n, ex.forward(checked, copy=False)
+            yield n, checked, ex.forward(checked, copy=False)
         if not rows:
             types = ((name, program.feeds[name]) for name in given)
             row = {name: np.zeros(shape_at(type.shape, 1), type.dtype) for name, type in types}
-            yield 0, 0, ex.forward(row, copy=False)
+            yield 0, row, ex.forward(row, copy=False)
 
     return rows, results()
 

@@ -34,7 +34,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         A row of weight 0 is as if it were not there, and one of weight 2 as if it were there
         twice.  Raises ValueError for data that cannot be trained on.
         """
-        until = self._until()
+        stopping = self._stopping()
         rows = self._rows(X, y, sample_weight, reset=True)
         check_classification_targets(rows.y)
         classes = np.unique(rows.y)
@@ -46,7 +46,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         rows = _coded(rows, classes)
         self._begin(rows, len(classes))
         self.classes_ = classes
-        return self._train(rows, until)
+        return self._train(rows, self.epochs, stopping)
 
     def partial_fit(
         self,
@@ -72,7 +72,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         if first:
             self._begin(rows, len(known))
             self.classes_ = known
-        return self._train(rows, self._once())
+        return self._train(rows, 1)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each row: (N,)."""
@@ -86,8 +86,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
 
 def _coded(rows: Rows, classes: NDArray[Any]) -> Rows:
     """Labels as positions among the classes; ValueError for one that is not there."""
-    found = np.isin(rows.y, classes)
-    if not found.all():
-        strange = rows.y[~found].tolist()[0]
-        raise ValueError(f"the label {strange!r} is not among the classes {classes.tolist()}")
-    return rows._replace(y=np.searchsorted(classes, rows.y))
+    codes = np.searchsorted(classes, rows.y)
+    strange = np.flatnonzero(np.take(classes, codes, mode="clip") != rows.y)
+    if len(strange):
+        label = rows.y[strange].tolist()[0]
+        raise ValueError(f"the label {label!r} is not among the classes {classes.tolist()}")
+    return rows._replace(y=codes)

@@ -19,6 +19,8 @@ class TensorBoardLog(Callback):
     when tensorboardX is missing.
     """
 
+    only_reads_numbers = True
+
     def __init__(self, folder: str | Path) -> None:
         try:
             import tensorboardX  # noqa: F401
