@@ -30,11 +30,17 @@ FLOATS = (np.float64, np.float32)
 
 
 class Rows(NamedTuple):
-    """What is trained on: x (N, features), y, and the weight of each row, at most 1."""
+    """What is trained on: x (N, features), y, and the weight of each row."""
 
     x: Array
     y: Array
     weight: Array
+
+    def ready(self) -> Rows:
+        """With weights of at most 1 in the dtype of x; without those that have none left."""
+        weight = (self.weight / self.weight.max()).astype(self.x.dtype)
+        kept = weight > 0
+        return Rows(self.x[kept], self.y[kept], weight[kept])
 
     def feeds(self, ex: Executor) -> dict[str, Array]:
         """The arrays that the net takes; GraphError for weights where it takes none."""
@@ -131,7 +137,6 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
         if not weight.any():
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
-        weight = (weight / weight.max()).astype(x.dtype)
         kept = weight > 0
         return Rows(x[kept], np.asarray(y)[kept], weight[kept])
 

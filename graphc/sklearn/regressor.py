@@ -77,4 +77,4 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         """The rows, their targets as (N, targets), and whether those came as (N,)."""
         rows = self._rows(X, y, sample_weight, reset=reset, multi_output=True, y_numeric=True)
         targets = rows.y.reshape(len(rows.y), -1).astype(rows.x.dtype)
-        return rows._replace(y=targets), rows.y.ndim == 1
+        return rows._replace(y=targets).ready(), rows.y.ndim == 1
