@@ -250,7 +250,8 @@ class Executor:
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
         """The mean over all rows of each loss and of each other scalar output, by name.
 
-        Arrays by position are those of the inputs in declared order.  Raises FeedError.
+        Arrays by position are those of the inputs in declared order; or it is the path of a folder
+        of `.npz` shards.  Losses with weights of rows are averaged by these.  Raises FeedError.
         """
         return evaluate(self, arrays, by_name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +14,14 @@ from graphc.op import Array
 from graphc.plan import Program
 from graphc.runtime.feeds import program_check
 from graphc.runtime.means import Means
+from graphc.runtime.pages import Pages
 from graphc.tensor_type import Batch, TensorType, shape_at
 
 if TYPE_CHECKING:
     from graphc.executor import Executor
+
+Piece = tuple[int, dict[str, Array], dict[str, Array]]
+"""Some rows: how many, their feeds, and their outputs, which the next piece overwrites."""
 
 
 def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
@@ -64,16 +69,21 @@ def predictions(
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
     """The mean over all rows of each loss, by their weights, and of each other scalar output."""
-    rows, results = _in_pieces(ex, arrays, named)
-    if not rows:
+    if len(arrays) == 1 and isinstance(arrays[0], (str, Path)) and not named:
+        from graphc.train.validate import shard_batches
+
+        pieces = shard_batches(ex, arrays[0])
+    else:
+        _, pieces = _in_pieces(ex, arrays, named)
+    means = Means(ex.plan)
+    for piece in pieces:
+        means.add(*piece)
+    if not means.rows:
         raise FeedError(
             "evaluate: there are 0 rows",
             loc=caller_loc(),
             hint="the mean over no rows is not defined",
         )
-    means = Means(ex.plan)
-    for n, feeds, out in results:
-        means.add(n, feeds, out)
     found = means.found()
     if not found:
         raise FeedError(
@@ -86,22 +96,24 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
 
 def _in_pieces(
     ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
-) -> tuple[int, Iterator[tuple[int, dict[str, Array], dict[str, Array]]]]:
+) -> tuple[int, Iterator[Piece]]:
     """How many rows there are, and inference on pieces of at most the planned batch.
 
-    Of each piece its rows, its feeds, and its outputs, which the next one overwrites.  What
-    no row has shapes all the same: no rows are inferred as none of one that is made up.
+    What no row has shapes all the same: no rows are inferred as none of one that is made up.
     """
     program = ex.plan.programs["infer"]
     check = program_check(program, ex.plan.input_names)
     given, rows = check.counted(by_position(ex.plan.input_names, arrays, named))
 
-    def results() -> Iterator[tuple[int, dict[str, Array], dict[str, Array]]]:
+    def results() -> Iterator[Piece]:
+        pages = Pages(given.values())
         for start in range(0, rows, ex.plan.batch):
             stop = min(start + ex.plan.batch, rows)
             part = {k: rows_of(v, program.feeds[k], start, stop) for k, v in given.items()}
             checked, n = check.arrays(part, optional=True, first=start)
             yield n, checked, ex.forward(checked, copy=False)
+            pages.read(part.values())
+        pages.give_back()
         if not rows:
             types = ((name, program.feeds[name]) for name in given)
             row = {name: np.zeros(shape_at(type.shape, 1), type.dtype) for name, type in types}

@@ -21,12 +21,12 @@ class Means:
     def __init__(self, plan: Plan) -> None:
         self._weight, self._losses = mean_weight(plan), plan.losses
         self._totals: dict[str, float] = {}
-        self._rows, self._shares = 0, 0.0
+        self.rows, self._shares = 0, 0.0
 
     def add(self, rows: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Take the outputs of inference on a batch."""
         part = share(self._weight, feeds, rows)
-        self._rows += rows
+        self.rows += rows
         self._shares += part
         for name, array in outputs.items():
             count = part if name in self._losses else rows
@@ -36,7 +36,7 @@ class Means:
     def found(self) -> dict[str, float]:
         """The mean of each by name."""
         counts = dict.fromkeys(self._losses, self._shares)
-        return {k: total / counts.get(k, self._rows) for k, total in self._totals.items()}
+        return {k: total / counts.get(k, self.rows) for k, total in self._totals.items()}
 
 
 class WeightInput(NamedTuple):

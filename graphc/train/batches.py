@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from graphc.init import generator
 from graphc.op import Array
 from graphc.tensor_type import Batch, TensorType
-from graphc.train.mapped import Ahead, mapped_files
+from graphc.train.mapped import Ahead
 
 Rows = NDArray[np.intp]
 
@@ -46,7 +46,7 @@ class Batches:
         self._axes = {name: a.axis for name, a in split.items() if a is not None}
         mapped = {k for k in self._sources if isinstance(arrays[k], np.memmap)}
         ahead = {name: self._sources.pop(name) for name in mapped}
-        self._ahead = Ahead(ahead, self._axes, mapped_files(arrays))
+        self._ahead = Ahead(ahead, self._axes)
         self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
         self._mapped = mapped
 

@@ -47,6 +47,11 @@ def held_out_source(ex: Executor, data: Any) -> Source:
     return source
 
 
+def folder_source(ex: Executor, folder: str | Path) -> Source:
+    """The rows of a folder of shards, in order."""
+    return weighted(ex, ShardSource(ex, _folder(folder), ex.plan.batch, None, False))
+
+
 def missing_for_losses(ex: Executor, names: frozenset[str] | None) -> str | None:
     """An input that a loss needs and that is not fed; None for a source that does not say."""
     program = ex.plan.programs["infer"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from graphc.executor import Executor
+from graphc.runtime.many_rows import Piece
 from graphc.runtime.means import Means
 from graphc.train.interrupts import StepBorder
 from graphc.train.source import Source
-from graphc.train.sources import cannot_compute, missing_for_losses
+from graphc.train.sources import cannot_compute, folder_source, missing_for_losses
 
 
 def scalar_outputs(ex: Executor) -> list[str]:
@@ -29,6 +33,12 @@ def validated(ex: Executor, held: Source, border: StepBorder) -> tuple[float, di
         border.check()
     means = totals.found()
     return sum(means.pop(name, 0.0) for name in ex.plan.losses), means
+
+
+def shard_batches(ex: Executor, folder: str | Path) -> Iterator[Piece]:
+    """Inference on the shards of a folder; FeedError or DataError where they do not fit."""
+    source = folder_source(ex, folder)
+    return ((n, feeds, ex.forward(feeds, copy=False)) for n, feeds in source.batches(0))
 
 
 def _rank(ex: Executor, buffer: str) -> int:
