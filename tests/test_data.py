@@ -209,7 +209,7 @@ def test_csv_with_byte_order_mark_and_quotes(tmp_path: Path) -> None:
         ("1,2\n3,4\n", "no header"),
         ("a\n1\n", "single column, 'a'"),
         ("a,b\n1,2\n1,2,3\n", "line 3: 3 values, but the header names 2 columns"),
-        ("a,b\n1,2\n1\n", "line 3: 1 values"),
+        ("a,b\n1,2\n1\n", "line 3: 1 value,"),
         ("a,b\n1,2\n\nx7,4\n", r"line 4, column 1 \('a'\): 'x7' is not a finite"),
         ("a,b\n1,\n", r"line 2, column 2 \('b'\): the value is missing"),
         ("a,b\n1,nan\n", "'nan' is not a finite"),

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     plan = compile(graph, batch=ROWS)
     if args.data:
         feeds = {
-            name: array[:ROWS] for name, array in feeds_of(plan, args.data, args.label).items()
+            name: array[:ROWS] for name, array in feeds_of(plan, args.data, args.label)[0].items()
         }
     else:
         feeds = random_feeds(plan)

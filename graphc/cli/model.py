@@ -14,6 +14,7 @@ from typing import Any
 
 from graphc.errors import GraphError
 from graphc.executor import Executor
+from graphc.files.columns_file import Columns, read_columns
 from graphc.files.serialize import load
 from graphc.graph import Graph
 from graphc.net import Net
@@ -29,6 +30,8 @@ class Model:
 
     net: Net
     saved: Executor | None = None
+    columns: Columns | None = None
+    """The names of the columns that it was trained on."""
 
     @property
     def graph(self) -> Graph:
@@ -48,7 +51,7 @@ def load_model(source: str) -> Model:
         )
     _check_file(Path(source))
     saved = load(source)
-    return Model(Net.of(saved.plan.declared), saved)
+    return Model(Net.of(saved.plan.declared), saved, read_columns(source))
 
 
 def _net(path: Path, function: str) -> Net:
