@@ -229,5 +229,5 @@ def test_csv_mistakes_are_located(tmp_path: Path, text: str, message: str) -> No
 def test_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin.csv"
     path.write_bytes("größe,y\n1,2\n".encode("latin-1"))
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="is no text in UTF-8"):
         load_table(path)

@@ -27,6 +27,10 @@ class Roles:
     label: str | None
 
 
+class MissingColumns(DataError):
+    """A table without the columns that a model was trained on: wrong usage of the model."""
+
+
 def predicting_inputs(plan: Plan) -> tuple[str, ...]:
     """The inputs that the outputs with rows depend on; all where there are no such outputs."""
     graph = plan.declared
@@ -141,11 +145,11 @@ def _by_name(plan: Plan, header: Header, name: str, known: Columns) -> list[int]
     return [header.header.index(column) for column in known.features]
 
 
-def _missing(header: Header, missing: Sequence[str]) -> DataError:
+def _missing(header: Header, missing: Sequence[str]) -> MissingColumns:
     """The error for columns that the model was trained on and that are not there."""
     shown = ", ".join(map(repr, missing[:8])) + (", ..." if len(missing) > 8 else "")
     own = ", ".join(header.header[:20]) + (", ..." if len(header.header) > 20 else "")
-    return DataError(
+    return MissingColumns(
         f"{header.path} has no column{'' if len(missing) == 1 else 's'} {shown}, which the model "
         "was trained on",
         hint=f"its columns are {own}; they are found by name, in any order",

@@ -19,6 +19,8 @@ from graphc.files.serialize import load
 from graphc.graph import Graph
 from graphc.net import Net
 
+HINT = "MODEL is file.py:function, or a model that gc.save wrote"
+
 
 class UsersError(Exception):
     """An exception of the user's own code; its text is the traceback from their file on."""
@@ -50,6 +52,8 @@ def load_model(source: str) -> Model:
             hint=f"{source}:net",
         )
     _check_file(Path(source))
+    if Path(source).suffix.lower() in (".csv", ".npy", ".npz"):
+        raise GraphError(f"{source} is data, not a model", hint=HINT)
     saved = load(source)
     return Model(Net.of(saved.plan.declared), saved, read_columns(source))
 
@@ -77,9 +81,7 @@ def _net(path: Path, function: str) -> Net:
 def _check_file(path: Path) -> None:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise GraphError(
-            f"{path} {what}", hint="MODEL is file.py:function, or a model that gc.save wrote"
-        )
+        raise GraphError(f"{path} {what}", hint=HINT)
 
 
 def _module(path: Path) -> ModuleType:

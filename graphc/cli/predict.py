@@ -68,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     ex = _trained(args.model, model)
     shown = Predicted.of(ex.plan, model.columns)
-    pieces = _Counted(_pieces(ex, args.data, args.label, model.columns))
+    scores = None if shown.classes is None else shown.classes.scores
+    pieces = _Counted(_pieces(ex, args.data, args.label, model.columns), scores)
     if args.out is not None:
         _write(Path(args.out), shown.file(kind, pieces))
     elif args.json:
@@ -86,15 +87,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Counted:
-    """Pieces of outputs, and how many rows have gone by."""
+    """Pieces of outputs, and how many rows have gone by; DataError for a row without a class."""
 
-    def __init__(self, pieces: Iterator[tuple[int, Feeds]]) -> None:
-        self._pieces, self.rows = pieces, 0
+    def __init__(self, pieces: Iterator[tuple[int, Feeds]], scores: str | None) -> None:
+        self._pieces, self._scores, self.rows = pieces, scores, 0
 
     def __iter__(self) -> Iterator[Feeds]:
         for rows, outputs in self._pieces:
+            if self._scores in outputs:
+                self._check(outputs[self._scores])
             self.rows += rows
             yield outputs
+
+    def _check(self, scores: NDArray[Any]) -> None:
+        odd = np.flatnonzero(np.isnan(scores).any(axis=1))
+        if len(odd):
+            raise DataError(
+                f"row {self.rows + odd[0]}, counted from 0, has no class: its scores are not "
+                "numbers",
+                hint="nor are all of its data, or of the model's parameters",
+            )
 
 
 def _trained(source: str, model: Model) -> Executor:

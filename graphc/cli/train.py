@@ -18,6 +18,7 @@ from graphc.cli.arguments import (
     fraction,
     optimizer,
     positive,
+    whole,
 )
 from graphc.cli.data import feeds_of, split
 from graphc.cli.metrics import metrics
@@ -56,7 +57,7 @@ def add_to(commands: Commands) -> None:
     add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
     add_optimizer(parser)
     add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
-    add("--seed", type=int, default=0, help="of weights, shuffling and masks (default: 0)")
+    add("--seed", type=whole, default=0, help="of weights, shuffling and masks (default: 0)")
     add_backend(parser)
     add("--passes", action=ListPasses, help="list the compiler's passes, and stop")
     add("--without", metavar="PASS,...", default="", help="leave these passes out")

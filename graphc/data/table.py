@@ -125,9 +125,14 @@ def read_blocks(
                 first = False
                 if size is None:
                     return
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DataError(
-            f"cannot read {path}: {reason(error)}", hint="give the path of a UTF-8 text file"
+            f"cannot read {path}: {reason(error)}", hint="give the path of a .csv file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is no text in UTF-8: it has a byte {error.object[error.start]:#04x}",
+            hint="export it as CSV in UTF-8",
         ) from error
 
 

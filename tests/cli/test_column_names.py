@@ -106,14 +106,14 @@ def test_the_names_of_classes_are_in_every_format(table, capsys) -> None:
 
 def test_missing_columns_are_refused_by_name(table, capsys) -> None:
     write("t.csv", {"Width": [1.0], "length": [2.0], "height": [3.0]})
-    text = said(capsys, "predict", MODEL, "--data", "t.csv", "--out", "out.csv")
+    text = said(capsys, "predict", MODEL, "--data", "t.csv", "--out", "out.csv", status=2)
     assert text == (
         "error: t.csv has no column 'width', which the model was trained on\n"
         "  hint: its columns are Width, length, height; they are found by name, in any order\n"
     )
     assert not Path("out.csv").exists()
     write("t.csv", {"a": [1.0], "b": [2.0]})
-    text = said(capsys, "predict", MODEL, "--data", "t.csv")
+    text = said(capsys, "predict", MODEL, "--data", "t.csv", status=2)
     assert text.startswith("error: t.csv has no columns 'width', 'length', which the model was")
     Path("t.csv").write_text("width,length,width\n1,2,3\n")
     text = said(capsys, "predict", MODEL, "--data", "t.csv")
@@ -121,6 +121,14 @@ def test_missing_columns_are_refused_by_name(table, capsys) -> None:
     Path("t.csv").write_text("length,width\n1,2\n1,tall\n")
     text = said(capsys, "predict", MODEL, "--data", "t.csv")
     assert text.startswith("error: t.csv, line 3, column 2 ('width'): 'tall' is not a finite")
+
+
+def test_check_takes_the_columns_by_name_too(table, capsys) -> None:
+    turned = {name: table[name] for name in ("kind", "length", "width")}
+    assert main(["check", MODEL, "--data", write("t.csv", {"id": range(90), **turned})]) == 0
+    capsys.readouterr()
+    assert main(["check", MODEL, "--data", write("t.csv", {"width": [1]})]) == 2
+    assert "error: t.csv has no column 'kind', which the model was" in capsys.readouterr().err
 
 
 def test_training_goes_on_with_the_same_names(table, capsys) -> None:
@@ -141,7 +149,7 @@ def test_training_goes_on_with_the_same_names(table, capsys) -> None:
         "  hint: it was trained on 'setosa', 'versicolor', 'virginica'\n"
     )
     write("odd.csv", {"length": [1.0], "width": [1.0], "sort": ["setosa"]})
-    text = said(capsys, "train", MODEL, "--data", "odd.csv")
+    text = said(capsys, "train", MODEL, "--data", "odd.csv", status=2)
     assert text.startswith("error: odd.csv has no column 'kind', which the model was trained on\n")
     write("odd.csv", {"length": [1.0], "width": [1.0], "kind": ["setosa"]})
     text = said(capsys, "train", MODEL, "--data", "odd.csv", "--label", "width")
