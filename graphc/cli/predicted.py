@@ -17,7 +17,8 @@ from graphc.errors import GraphError
 from graphc.files.columns_file import Columns
 from graphc.op import Array
 from graphc.plan import Plan
-from graphc.tensor_type import Batch, N, TensorType, shape_text
+from graphc.runtime.row_axis import RowAxis
+from graphc.tensor_type import N, TensorType, shape_text
 
 CLASS = "class"
 """What the class with the largest score is called."""
@@ -114,8 +115,8 @@ class Predicted:
 
     def _axis(self, name: str) -> int:
         """Along which axis the rows of an output are."""
-        shape = self.types[name].shape if name in self.types else (N,)
-        return next((axis for axis, dim in enumerate(shape) if isinstance(dim, Batch)), 0)
+        axis = RowAxis.of(self.types[name]) if name in self.types else None
+        return 0 if axis is None else axis.axis
 
 
 def _header(name: str, array: Array, columns: Array) -> list[str]:

@@ -15,7 +15,8 @@ from graphc.plan import Program
 from graphc.runtime.feeds import program_check
 from graphc.runtime.means import Means
 from graphc.runtime.pages import Pages
-from graphc.tensor_type import Batch, TensorType, shape_at
+from graphc.runtime.row_axis import RowAxis
+from graphc.tensor_type import TensorType, shape_at
 
 if TYPE_CHECKING:
     from graphc.executor import Executor
@@ -38,7 +39,7 @@ def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> 
             type = program.buffers[program.outputs[name]].type
             if name not in found:
                 found[name] = np.empty(shape_at(type.shape, rows), array.dtype)
-            rows_of(found[name], type, start, start + n)[...] = array
+            _rows_of(found[name], type, start, start + n)[...] = array
         start += n
     return next(iter(found.values())) if len(found) == 1 else found
 
@@ -62,7 +63,7 @@ def predictions(
                     loc=caller_loc(),
                     hint="ex.evaluate gives losses, ex.forward everything for one batch",
                 )
-            yield n, {name: rows_of(out[name], type, 0, n) for name, type in types.items()}
+            yield n, {name: _rows_of(out[name], type, 0, n) for name, type in types.items()}
 
     return rows, pieces()
 
@@ -109,7 +110,7 @@ def _in_pieces(
         pages = Pages(given.values())
         for start in range(0, rows, ex.plan.batch):
             stop = min(start + ex.plan.batch, rows)
-            part = {k: rows_of(v, program.feeds[k], start, stop) for k, v in given.items()}
+            part = {k: _rows_of(v, program.feeds[k], start, stop) for k, v in given.items()}
             checked, n = check.arrays(part, optional=True, first=start)
             yield n, checked, ex.forward(checked, copy=False)
             pages.read(part.values())
@@ -150,19 +151,7 @@ def _with_rows(
             yield name, type
 
 
-def _batch_axis(type: TensorType) -> tuple[int, int]:
-    """The axis of the batch and its factor, which is 0 where there is none."""
-    for axis, dim in enumerate(type.shape):
-        if isinstance(dim, Batch):
-            return axis, dim.factor
-    return 0, 0
-
-
-def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
+def _rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
     """Some rows of an array, as a view; all of it where its type has no batch."""
-    axis, factor = _batch_axis(type)
-    if factor == 0:
-        return array
-    index = [slice(None)] * array.ndim
-    index[axis] = slice(start * factor, stop * factor)
-    return array[tuple(index)]
+    axis = RowAxis.of(type)
+    return array if axis is None else axis.rows(array, start, stop)

@@ -26,7 +26,7 @@ def validated(ex: Executor, held: Source, border: StepBorder) -> tuple[float, di
     """
     totals = Means(ex.plan)
     for rows, feeds in held.batches(0):
-        missing = missing_for_losses(ex, frozenset(feeds))
+        missing = None if totals.rows else missing_for_losses(ex, frozenset(feeds))
         if missing is not None:
             raise cannot_compute(missing)
         totals.add(rows, feeds, ex.forward(feeds, copy=False))

@@ -13,7 +13,7 @@ from graphc.executor import Executor
 from graphc.loc import caller_loc
 from graphc.ops.source import Input
 from graphc.runtime.means import WeightInput, weight_input
-from graphc.train.batches import RowAxis
+from graphc.runtime.row_axis import RowAxis
 from graphc.train.source import Batch, Source
 
 _HINT = 'w = net.input("w", (gc.N,)), then gc.softmax_loss(scores, y, weight=w)'
