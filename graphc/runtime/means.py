@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple, cast
 
@@ -30,13 +31,14 @@ class Means:
         self._shares += part
         for name, array in outputs.items():
             count = part if name in self._losses else rows
-            if array.ndim == 0 and count:
-                self._totals[name] = self._totals.get(name, 0.0) + count * float(array)
+            if array.ndim == 0:
+                total = self._totals.get(name, 0.0)
+                self._totals[name] = total + count * float(array) if count else total
 
     def found(self) -> dict[str, float]:
-        """The mean of each by name."""
-        counts = dict.fromkeys(self._losses, self._shares)
-        return {k: total / counts.get(k, self.rows) for k, total in self._totals.items()}
+        """The mean of each by name; NaN where all weights were 0."""
+        counts = {k: self._shares if k in self._losses else self.rows for k in self._totals}
+        return {k: v / counts[k] if counts[k] else math.nan for k, v in self._totals.items()}
 
 
 class WeightInput(NamedTuple):

@@ -55,6 +55,11 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         threads: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
+        """Store the options; `fit` checks them.
+
+        class_weight: a mapping from class to weight, or "balanced"; see above.  All others are
+        those of GraphRegressor.
+        """
         super().__init__(
             hidden,
             batchnorm=batchnorm,

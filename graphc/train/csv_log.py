@@ -26,6 +26,7 @@ class CsvLog(Callback):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.begin(History(), {})
 
     def begin(self, history: History, saved: Mapping[str, Array]) -> None:
         """The next line is the first, or that after those of an earlier run."""

@@ -48,6 +48,7 @@ class EarlyStopping(Callback):
         self.patience, self.watch, self.largest = patience, watch, largest
         self.least, self.restore = float(least), restore
         self.only_reads_numbers = not restore
+        self.begin(History(), {})
 
     def begin(self, history: History, saved: Mapping[str, Array]) -> None:
         """Take back the numbers and the best state of the epochs before."""

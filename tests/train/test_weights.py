@@ -70,6 +70,16 @@ def test_the_loss_is_the_weighted_mean_over_all_rows(tmp_path) -> None:
     assert gc.fit(ex, tmp_path).loss == pytest.approx(losses[:1], rel=1e-5)
 
 
+def test_rows_of_weight_0_have_no_mean() -> None:
+    ex = weighted()
+    none = np.zeros(45)
+    found = ex.evaluate(X, Y, none)
+    assert np.isnan(found["loss"]) and 0 <= found["accuracy"] <= 1
+    some = np.where(np.arange(45) < 8, 0.0, 1.0)  # the first batch has none, the others do
+    rest = ex.evaluate(X[8:], Y[8:], some[8:])["loss"]
+    assert ex.evaluate(X, Y, some)["loss"] == pytest.approx(rest, rel=1e-6)
+
+
 def test_class_weights_with_batches_of_a_function_and_shards(tmp_path) -> None:
     a, b, c = weighted(), weighted(), weighted()
     np.savez(tmp_path / "all.npz", x=X, y=Y)
