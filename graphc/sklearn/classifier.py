@@ -133,6 +133,8 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
 
     def _by_class(self, rows: Rows, classes: NDArray[Any]) -> Rows:
         """The rows, their weights times those of their classes."""
+        if self.class_weight is None:
+            return rows.ready()
         factors = class_factors(self.class_weight, classes, rows.y, rows.weight)
         weight = rows.weight * factors[rows.y]
         if not weight.any():

@@ -39,8 +39,12 @@ class Rows(NamedTuple):
     def ready(self) -> Rows:
         """With weights of at most 1 in the dtype of x; without those that have none left."""
         weight = (self.weight / self.weight.max()).astype(self.x.dtype)
-        kept = weight > 0
-        return Rows(self.x[kept], self.y[kept], weight[kept])
+        return self._replace(weight=weight).weighted()
+
+    def weighted(self) -> Rows:
+        """The rows of positive weight."""
+        kept = self.weight > 0
+        return self if kept.all() else Rows(self.x[kept], self.y[kept], self.weight[kept])
 
     def feeds(self, ex: Executor) -> dict[str, Array]:
         """The arrays that the net takes; GraphError for weights where it takes none."""
@@ -137,8 +141,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
         if not weight.any():
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
-        kept = weight > 0
-        return Rows(x[kept], np.asarray(y)[kept], weight[kept])
+        return Rows(x, np.asarray(y), weight).weighted()
 
     def _begin(self, rows: Rows, units: int) -> None:
         """A new executor, its statistics fitted to the rows."""
