@@ -248,9 +248,9 @@ class Executor:
         return predict(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
-        """The mean over all rows of each loss and of each other scalar output, by name.
+        """The mean over all rows, weighted as the loss is, of each loss and scalar output by name.
 
-        Arrays by position are those of the inputs in declared order.  Raises FeedError.
+        Of arrays as `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
         """
         return evaluate(self, arrays, by_name)
 

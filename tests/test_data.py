@@ -209,7 +209,7 @@ def test_csv_with_byte_order_mark_and_quotes(tmp_path: Path) -> None:
         ("1,2\n3,4\n", "no header"),
         ("a\n1\n", "single column, 'a'"),
         ("a,b\n1,2\n1,2,3\n", "line 3: 3 values, but the header names 2 columns"),
-        ("a,b\n1,2\n1\n", "line 3: 1 values"),
+        ("a,b\n1,2\n1\n", "line 3: 1 value,"),
         ("a,b\n1,2\n\nx7,4\n", r"line 4, column 1 \('a'\): 'x7' is not a finite"),
         ("a,b\n1,\n", r"line 2, column 2 \('b'\): the value is missing"),
         ("a,b\n1,nan\n", "'nan' is not a finite"),
@@ -229,5 +229,5 @@ def test_csv_mistakes_are_located(tmp_path: Path, text: str, message: str) -> No
 def test_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin.csv"
     path.write_bytes("größe,y\n1,2\n".encode("latin-1"))
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="is no text in UTF-8"):
         load_table(path)

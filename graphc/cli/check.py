@@ -48,9 +48,8 @@ def run(args: argparse.Namespace) -> int:
     verify(graph)
     plan = compile(graph, batch=ROWS)
     if args.data:
-        feeds = {
-            name: array[:ROWS] for name, array in feeds_of(plan, args.data, args.label).items()
-        }
+        found, _ = feeds_of(plan, args.data, args.label, model.columns)
+        feeds = {name: array[:ROWS] for name, array in found.items()}
     else:
         feeds = random_feeds(plan)
     if not args.json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.data.table import Table
+from graphc.data.table import Header, Read, Table, no_number, read_table
 from graphc.errors import DataError
+from graphc.files.columns_file import Columns
 from graphc.plan import Plan
 from graphc.tensor_type import N, TensorType, shape_at, shape_text
 
@@ -23,6 +25,10 @@ class Roles:
 
     features: str
     label: str | None
+
+
+class MissingColumns(DataError):
+    """A table without the columns that a model was trained on: wrong usage of the model."""
 
 
 def predicting_inputs(plan: Plan) -> tuple[str, ...]:
@@ -38,44 +44,155 @@ def predicting_inputs(plan: Plan) -> tuple[str, ...]:
     return found or plan.input_names
 
 
-def training_feeds(plan: Plan, table: Table, label: str | None) -> Feeds:
-    """Features and label of every row, in the types of their inputs.
+def training_feeds(
+    plan: Plan, source: str, label: str | None, known: Columns | None = None
+) -> tuple[Feeds, Columns]:
+    """Features and label of every row in the types of their inputs, and the names of columns.
 
-    DataError when the columns are not as many as the net takes, or a cell is no such number.
+    Those of a model that is trained on are `known`: columns are then found by their names, and
+    words are the classes that they were.  DataError when the columns are not as many as the net
+    takes, one is missing, or a cell is no such number.
     """
-    roles = _roles(plan, table)
+    roles = _roles(plan, source)
+    table = read_table(source, lambda header: _training_read(plan, header, roles, label, known))
     if not len(table.values):
         raise DataError(
             f"{table.path} has a header but no rows", hint="add a line of numbers per sample"
         )
-    if roles.label is None:
-        return predicting_feeds(plan, table, label)
-    at = table.column(label)
-    columns = [column for column in range(len(table.header)) if column != at]
-    return {
-        roles.features: _taken(plan, table, roles.features, columns, at),
-        roles.label: _taken(plan, table, roles.label, [at], None),
-    }
+    read = _training_read(plan, table, roles, label, known)
+    found = {roles.features: _taken(plan, table, roles.features, list(read.numbers))}
+    classes = known.classes if known is not None else ()
+    if roles.label is not None and read.words is not None:
+        array, classes = _labels(plan, table, roles.label, read.words, classes)
+        found[roles.label] = array
+    try:
+        names = tuple(table.header[column] for column in read.numbers)
+        label = "" if read.words is None else table.header[read.words]
+        return found, Columns(names, label, classes)
+    except ValueError as error:
+        raise DataError(
+            f"{source} has names of columns that cannot be kept: {error}",
+            hint="rename them in its first line",
+        ) from None
 
 
-def predicting_feeds(plan: Plan, table: Table, label: str | None) -> Feeds:
-    """The features of every row; a label column may be there, and is left out.
+def predicting_read(
+    plan: Plan, header: Header, label: str | None, known: Columns | None = None
+) -> Read:
+    """The columns of the features, and none else.
 
-    DataError when the columns are not as many as the net takes, or a cell is no such number.
+    By the names that the model was trained on, where it has them; otherwise all but the label, in
+    their order.  DataError where one is missing, or there are not as many as the net takes.
     """
-    features = _roles(plan, table).features
-    columns = list(range(len(table.header)))
-    at = None
-    if label is not None:
-        at = table.column(label)
-    elif len(columns) == _width(plan, features) + 1:
-        at = table.label
-    if at is not None:
-        columns.remove(at)
-    return {features: _taken(plan, table, features, columns, at)}
+    features = _roles(plan, header.path).features
+    at = None if label is None else header.column(label)
+    if known is not None:
+        return Read(_by_name(plan, header, features, known))
+    columns = list(range(len(header.header)))
+    if label is None and len(columns) == _width(plan, features) + 1:
+        at = header.label
+    return Read(_counted(plan, header, features, columns, at))
 
 
-def _roles(plan: Plan, table: Table) -> Roles:
+def predicting_feeds(plan: Plan, table: Table, read: Read) -> Feeds:
+    """The features of every row.  DataError where a cell is no number that the net takes."""
+    features = _roles(plan, table.path).features
+    return {features: _taken(plan, table, features, list(read.numbers))}
+
+
+def _training_read(
+    plan: Plan, header: Header, roles: Roles, label: str | None, known: Columns | None
+) -> Read:
+    """The columns of the features, and that of the label where the net takes one."""
+    if roles.label is None:
+        return predicting_read(plan, header, label, known)
+    if known is None:
+        at = header.column(label)
+        return Read(_counted(plan, header, roles.features, range(len(header.header)), at), at)
+    if known.label and label is None and known.label not in header.header:
+        raise _missing(header, [known.label])
+    at = header.column(known.label if label is None and known.label else label)
+    columns = _by_name(plan, header, roles.features, known)
+    if at in columns:
+        raise DataError(
+            f"the label {header.header[at]!r} is one of the columns that the model reads",
+            hint="--label COLUMN names another",
+        )
+    return Read(columns, at)
+
+
+def _by_name(plan: Plan, header: Header, name: str, known: Columns) -> list[int]:
+    """Where the known columns are; columns of other names are left alone.
+
+    None of these can take the place of one that is meant, since all must be there by name.
+    """
+    width = _width(plan, name)
+    if len(known.features) != width:
+        raise DataError(
+            f"the model names {len(known.features)} column{'' if len(known.features) == 1 else 's'}"
+            f", its input {name!r} takes {width}",
+            hint="train it again, or give a .npz file",
+        )
+    missing = [column for column in known.features if column not in header.header]
+    if missing:
+        raise _missing(header, missing)
+    for column in known.features:
+        if header.header.count(column) > 1:
+            raise DataError(
+                f"{header.path} has {header.header.count(column)} columns called {column!r}",
+                hint="rename them in its first line",
+            )
+    return [header.header.index(column) for column in known.features]
+
+
+def _missing(header: Header, missing: Sequence[str]) -> MissingColumns:
+    """The error for columns that the model was trained on and that are not there."""
+    shown = ", ".join(map(repr, missing[:8])) + (", ..." if len(missing) > 8 else "")
+    own = ", ".join(header.header[:20]) + (", ..." if len(header.header) > 20 else "")
+    return MissingColumns(
+        f"{header.path} has no column{'' if len(missing) == 1 else 's'} {shown}, which the model "
+        "was trained on",
+        hint=f"its columns are {own}; they are found by name, in any order",
+    )
+
+
+def _labels(
+    plan: Plan, table: Table, name: str, column: int, classes: tuple[str, ...]
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """The label of each row, and the words that labels are, which are numbered by the alphabet.
+
+    Labels are words where none of them is a number and the net scores as many classes.
+    """
+    odd = np.flatnonzero(np.isnan(table.values[:, column]))
+    bound = _bound(plan, name)
+    if not classes and (len(odd) < len(table.lines) or bound is None):
+        if len(odd):
+            row = int(odd[0])
+            raise no_number(table, int(table.lines[row]), column, table.words[row])
+        return _taken(plan, table, name, [column]), ()
+    found = classes or tuple(sorted(set(table.words)))
+    if not classes and len(found) != bound:
+        shown = ", ".join(map(repr, found[:8])) + (", ..." if len(found) > 8 else "")
+        raise DataError(
+            f"{table.path} has {len(found)} different labels in column {table.header[column]!r}, "
+            f"the net has {bound} classes",
+            hint=f"the labels are {shown}",
+        )
+    codes = {word: code for code, word in enumerate(found)}
+    for row, word in enumerate(table.words):
+        if word not in codes:
+            raise table.wrong(
+                row,
+                column,
+                f"the model knows no class {word[:40]!r}",
+                f"it was trained on {', '.join(map(repr, found[:8]))}",
+            )
+    type = _type(plan, name)
+    array = np.array([codes[word] for word in table.words], type.dtype)
+    return array.reshape(shape_at(type.shape, len(array))), found
+
+
+def _roles(plan: Plan, source: str) -> Roles:
     names = plan.input_names
     if set(names) == {"x", "y"}:
         return Roles("x", "y")
@@ -85,7 +202,7 @@ def _roles(plan: Plan, table: Table) -> Roles:
     labels = [name for name in names if name not in features]
     if len(features) != 1 or len(labels) > 1:
         raise DataError(
-            f"{table.path} has features and a label, the net reads {', '.join(names)}",
+            f"{source} has features and a label, the net reads {', '.join(names)}",
             hint=f"give a .npz file with the arrays {', '.join(names)}",
         )
     return Roles(features[0], labels[0] if labels else None)
@@ -93,6 +210,12 @@ def _roles(plan: Plan, table: Table) -> Roles:
 
 def _type(plan: Plan, name: str) -> TensorType:
     return plan.declared[name].type
+
+
+def _bound(plan: Plan, name: str) -> int | None:
+    """How many classes the labels of an input have."""
+    program = plan.programs["grad" if "grad" in plan.programs else "infer"]
+    return program.index_bounds.get(name)
 
 
 def _width(plan: Plan, name: str) -> int:
@@ -106,30 +229,38 @@ def _width(plan: Plan, name: str) -> int:
     return prod(shape_at(type.shape, 1))
 
 
-def _taken(
-    plan: Plan, table: Table, name: str, columns: list[int], left_out: int | None
-) -> NDArray[Any]:
+def _counted(
+    plan: Plan, header: Header, name: str, columns: Sequence[int], left_out: int | None
+) -> list[int]:
+    """The columns but one; DataError when they are not as many as the input takes."""
+    kept = [column for column in columns if column != left_out]
+    width = _width(plan, name)
+    if len(kept) != width:
+        raise _wrong_columns(header, name, width, kept, left_out)
+    return kept
+
+
+def _taken(plan: Plan, table: Table, name: str, columns: list[int]) -> NDArray[Any]:
     """The columns as the array of an input."""
-    width, type = _width(plan, name), _type(plan, name)
-    if len(columns) != width:
-        raise _wrong_columns(table, name, width, columns, left_out)
-    values = table.values[:, columns]
+    type, values = _type(plan, name), table.values[:, columns]
+    if len(columns) != _width(plan, name):
+        raise _wrong_columns(table, name, _width(plan, name), columns, None)
     if not type.is_float:
         _check_whole(plan, table, name, columns, values)
     return values.astype(type.dtype).reshape(shape_at(type.shape, len(values)))
 
 
 def _wrong_columns(
-    table: Table, name: str, width: int, columns: list[int], left_out: int | None
+    header: Header, name: str, width: int, columns: list[int], left_out: int | None
 ) -> DataError:
-    names = [table.header[column] for column in columns]
+    names = [header.header[column] for column in columns]
     shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
     count = f"{len(columns)} column{'' if len(columns) == 1 else 's'}"
-    beside = "" if left_out is None else f" beside the label {table.header[left_out]!r}"
+    beside = "" if left_out is None else f" beside the label {header.header[left_out]!r}"
     told = [f"{'it is' if len(names) == 1 else 'they are'} {shown}"] if names else []
     told.append("--label COLUMN says which is the label")
     return DataError(
-        f"{table.path} has {count}{beside}, input {name!r} takes {width}", hint="; ".join(told)
+        f"{header.path} has {count}{beside}, input {name!r} takes {width}", hint="; ".join(told)
     )
 
 
@@ -137,8 +268,7 @@ def _check_whole(
     plan: Plan, table: Table, name: str, columns: list[int], values: NDArray[np.float64]
 ) -> None:
     """DataError for the first number that is not whole, or is none of the classes."""
-    program = plan.programs["grad" if "grad" in plan.programs else "infer"]
-    bound = program.index_bounds.get(name)
+    bound = _bound(plan, name)
     odd = np.argwhere((np.rint(values) != values) | (np.abs(values) > 2.0**53))
     if len(odd):
         row, column = odd[0]

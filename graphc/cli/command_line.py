@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import graphc
 from graphc.cli import bench, check, demo, diff, plan, predict, render, train
+from graphc.cli.columns import MissingColumns
 from graphc.cli.model import UsersError
 from graphc.errors import GraphError
 
@@ -19,7 +20,8 @@ MODEL is file.py:function, a function without arguments that returns a gc.Net,
 or a model that gc.save wrote.
 
 graphc COMMAND --help shows an example.  The exit status is 0 when all is well,
-1 after an error, 2 for wrong usage."""
+1 after an error, 2 for wrong usage, such as a table without a column that the
+model was trained on."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(args.run(args))
     except GraphError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, MissingColumns) else 1
     except UsersError as error:
         print(error, file=sys.stderr, end="")
         return 1

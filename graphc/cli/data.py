@@ -9,27 +9,30 @@ import numpy as np
 
 from graphc.cli.columns import Feeds, training_feeds
 from graphc.data import load_data, stratified_split
-from graphc.data.table import read_table
 from graphc.errors import DataError
+from graphc.files.columns_file import Columns
 from graphc.init import generator
 from graphc.plan import Plan
 
 
-def feeds_of(plan: Plan, source: str, label: str | None = None) -> Feeds:
+def feeds_of(
+    plan: Plan, source: str, label: str | None = None, known: Columns | None = None
+) -> tuple[Feeds, Columns | None]:
     """The arrays of a data set or a file for each input of the net: by name, or from a table.
 
+    Also the names of the columns, which are those `known` where the source has no columns.
     `label` names the column of a `.csv` file that becomes y.  DataError when an input has no
     array, or arrays have different numbers of rows.
     """
     if is_table(source):
-        return training_feeds(plan, read_table(source), label)
+        return training_feeds(plan, source, label, known)
     arrays = load_data(source, label)
     feeds = named(plan.input_names, arrays, source)
     rows = {name: len(array) for name, array in feeds.items() if array.ndim}
     if len(set(rows.values())) > 1:
         text = ", ".join(f"{name!r} has {count}" for name, count in rows.items())
         raise DataError(f"the arrays of {source} differ in their number of rows: {text}")
-    return feeds
+    return feeds, known
 
 
 def is_table(source: str) -> bool:

@@ -14,9 +14,12 @@ from typing import Any
 
 from graphc.errors import GraphError
 from graphc.executor import Executor
+from graphc.files.columns_file import Columns, read_columns
 from graphc.files.serialize import load
 from graphc.graph import Graph
 from graphc.net import Net
+
+HINT = "MODEL is file.py:function, or a model that gc.save wrote"
 
 
 class UsersError(Exception):
@@ -29,6 +32,8 @@ class Model:
 
     net: Net
     saved: Executor | None = None
+    columns: Columns | None = None
+    """The names of the columns that it was trained on."""
 
     @property
     def graph(self) -> Graph:
@@ -47,8 +52,10 @@ def load_model(source: str) -> Model:
             hint=f"{source}:net",
         )
     _check_file(Path(source))
+    if Path(source).suffix.lower() in (".csv", ".npy", ".npz"):
+        raise GraphError(f"{source} is data, not a model", hint=HINT)
     saved = load(source)
-    return Model(Net.of(saved.plan.declared), saved)
+    return Model(Net.of(saved.plan.declared), saved, read_columns(source))
 
 
 def _net(path: Path, function: str) -> Net:
@@ -74,9 +81,7 @@ def _net(path: Path, function: str) -> Net:
 def _check_file(path: Path) -> None:
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise GraphError(
-            f"{path} {what}", hint="MODEL is file.py:function, or a model that gc.save wrote"
-        )
+        raise GraphError(f"{path} {what}", hint=HINT)
 
 
 def _module(path: Path) -> ModuleType:

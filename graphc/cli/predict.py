@@ -12,15 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.cli.arguments import add_command, add_json
-from graphc.cli.columns import Feeds, predicting_feeds, predicting_inputs
+from graphc.cli.columns import Feeds, predicting_feeds, predicting_inputs, predicting_read
 from graphc.cli.data import is_table, named
-from graphc.cli.model import load_model
+from graphc.cli.model import Model, load_model
 from graphc.cli.output import print_json
 from graphc.cli.predicted import Predicted, format_of
 from graphc.data import load_data
-from graphc.data.table import read_blocks, reason
+from graphc.data.table import Header, Read, read_blocks, reason
 from graphc.errors import DataError, GraphError
 from graphc.executor import Executor
+from graphc.files.columns_file import Columns
 from graphc.files.container import write_atomically
 from graphc.plan import Plan
 from graphc.runtime.many_rows import predictions
@@ -40,8 +41,11 @@ def add_to(commands: Commands) -> None:
         help="let a trained model predict",
         description="Predict a row for each row of the data: the outputs of the net, and for a "
         "classifier first the class with the largest score. Only the inputs that the outputs "
-        "depend on are read. Of a .csv file those are the columns, in the order of training; a "
-        "label column may be there. A .npy file holds the one input; it may be larger than memory.",
+        "depend on are read. A model that was trained on a .csv file knows the names of its "
+        "columns: here they may stand in any order, all must be there, and others are ignored. "
+        "It also knows the words that its classes had. For other models the columns are in the "
+        "order of training, and a label column may be there. A .npy file holds the one input; it "
+        "may be larger than memory.",
         example="graphc predict graphc-run/iris.gc --data new.csv --out predicted.csv",
     )
     parser.add_argument("model", metavar="MODEL", help="a model that train or gc.save wrote")
@@ -61,9 +65,11 @@ def add_to(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict piece by piece; a file is written whole or not at all."""
     kind = format_of(args.out) if args.out is not None else "csv"
-    ex = _trained(args.model)
-    shown = Predicted.of(ex.plan)
-    pieces = _Counted(_pieces(ex, args.data, args.label))
+    model = load_model(args.model)
+    ex = _trained(args.model, model)
+    shown = Predicted.of(ex.plan, model.columns)
+    scores = None if shown.classes is None else shown.classes.scores
+    pieces = _Counted(_pieces(ex, args.data, args.label, model.columns), scores)
     if args.out is not None:
         _write(Path(args.out), shown.file(kind, pieces))
     elif args.json:
@@ -81,38 +87,54 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Counted:
-    """Pieces of outputs, and how many rows have gone by."""
+    """Pieces of outputs, and how many rows have gone by; DataError for a row without a class."""
 
-    def __init__(self, pieces: Iterator[tuple[int, Feeds]]) -> None:
-        self._pieces, self.rows = pieces, 0
+    def __init__(self, pieces: Iterator[tuple[int, Feeds]], scores: str | None) -> None:
+        self._pieces, self._scores, self.rows = pieces, scores, 0
 
     def __iter__(self) -> Iterator[Feeds]:
         for rows, outputs in self._pieces:
+            if self._scores in outputs:
+                self._check(outputs[self._scores])
             self.rows += rows
             yield outputs
 
+    def _check(self, scores: NDArray[Any]) -> None:
+        odd = np.flatnonzero(np.isnan(scores).any(axis=1))
+        if len(odd):
+            raise DataError(
+                f"row {self.rows + odd[0]}, counted from 0, has no class: its scores are not "
+                "numbers",
+                hint="nor are all of its data, or of the model's parameters",
+            )
 
-def _trained(source: str) -> Executor:
-    saved = load_model(source).saved
-    if saved is None:
+
+def _trained(source: str, model: Model) -> Executor:
+    if model.saved is None:
         raise GraphError(
             f"{source} declares a net, it has no trained weights",
             hint="graphc train writes a model that can predict: graphc-run/NAME.gc",
         )
-    return saved
+    return model.saved
 
 
-def _pieces(ex: Executor, source: str, label: str | None) -> Iterator[tuple[int, Feeds]]:
+def _pieces(
+    ex: Executor, source: str, label: str | None, known: Columns | None
+) -> Iterator[tuple[int, Feeds]]:
     """Some rows and their outputs at a time."""
-    for feeds in _feeds(ex.plan, source, label):
+    for feeds in _feeds(ex.plan, source, label, known):
         _, pieces = predictions(ex, (feeds,), {})
         yield from pieces
 
 
-def _feeds(plan: Plan, source: str, label: str | None) -> Iterator[Feeds]:
+def _feeds(plan: Plan, source: str, label: str | None, known: Columns | None) -> Iterator[Feeds]:
     if is_table(source):
-        for table in read_blocks(source, BLOCK):
-            yield predicting_feeds(plan, table, label)
+
+        def choose(header: Header) -> Read:
+            return predicting_read(plan, header, label, known)
+
+        for table in read_blocks(source, BLOCK, choose):
+            yield predicting_feeds(plan, table, choose(table))
         return
     inputs = predicting_inputs(plan)
     if Path(source).suffix.lower() != ".npy":

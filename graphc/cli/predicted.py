@@ -14,9 +14,11 @@ import numpy as np
 from graphc.cli.columns import Feeds
 from graphc.cli.metrics import Classes, classes_of
 from graphc.errors import GraphError
+from graphc.files.columns_file import Columns
 from graphc.op import Array
 from graphc.plan import Plan
-from graphc.tensor_type import Batch, N, TensorType, shape_text
+from graphc.runtime.row_axis import RowAxis
+from graphc.tensor_type import N, TensorType, shape_text
 
 CLASS = "class"
 """What the class with the largest score is called."""
@@ -29,13 +31,22 @@ class Predicted:
     net: str
     types: dict[str, TensorType]
     classes: Classes | None
+    words: tuple[str, ...] = ()
+    """What the classes are called; empty where they are numbers."""
 
     @classmethod
-    def of(cls, plan: Plan) -> Predicted:
-        """What this plan predicts."""
+    def of(cls, plan: Plan, columns: Columns | None = None) -> Predicted:
+        """What this plan predicts, of a model with these names."""
         program = plan.programs["infer"]
         types = {n: program.buffers[b].type for n, b in program.outputs.items()}
-        return cls(plan.declared.name, types, classes_of(plan.declared))
+        classes = classes_of(plan.declared)
+        words = columns.classes if columns is not None and classes is not None else ()
+        if classes is not None and len(words) not in (0, classes.count):
+            raise GraphError(
+                f"the model names {len(words)} classes, it scores {classes.count}",
+                hint="train it again",
+            )
+        return cls(plan.declared.name, types, classes, words)
 
     def file(self, kind: str, pieces: Iterable[Feeds]) -> Iterator[bytes | memoryview]:
         """The bytes of a file; those of a .csv file are made as the pieces come."""
@@ -88,7 +99,8 @@ class Predicted:
         classes = self.classes
         if classes is None or classes.scores not in piece or CLASS in self.types:
             return piece
-        return {CLASS: piece[classes.scores].argmax(axis=1), **piece}
+        best = piece[classes.scores].argmax(axis=1)
+        return {CLASS: np.array(self.words)[best] if self.words else best, **piece}
 
     def _columns(self, name: str, array: Array) -> Array:
         """The rows of an output, flat."""
@@ -103,8 +115,8 @@ class Predicted:
 
     def _axis(self, name: str) -> int:
         """Along which axis the rows of an output are."""
-        shape = self.types[name].shape if name in self.types else (N,)
-        return next((axis for axis, dim in enumerate(shape) if isinstance(dim, Batch)), 0)
+        axis = RowAxis.of(self.types[name]) if name in self.types else None
+        return 0 if axis is None else axis.axis
 
 
 def _header(name: str, array: Array, columns: Array) -> list[str]:

@@ -18,6 +18,7 @@ from graphc.cli.arguments import (
     fraction,
     optimizer,
     positive,
+    whole,
 )
 from graphc.cli.data import feeds_of, split
 from graphc.cli.metrics import metrics
@@ -28,7 +29,7 @@ from graphc.cli.pictures import Pictures, check_matplotlib
 from graphc.compiler import compile
 from graphc.errors import GraphError
 from graphc.executor import Executor
-from graphc.files.serialize import load, save
+from graphc.files.serialize import load, write_model
 from graphc.own_passes import own_passes
 from graphc.train import History, fit
 from graphc.train.standards import fit_new
@@ -45,8 +46,8 @@ def add_to(commands: Commands) -> None:
         help="train a model",
         description="Train a model on a file of data, hold a part of it back for validation, and "
         "save the model in a folder. A saved model goes on where it was. Of a .csv file, whose "
-        "first line names the columns, one column is the label; a .npz file has an array for "
-        "each input.",
+        "first line names the columns, one column is the label: a number, or the word of a class. "
+        "The names are saved with the model. A .npz file has an array for each input.",
         example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots",
     )
     add_model(parser)
@@ -56,7 +57,7 @@ def add_to(commands: Commands) -> None:
     add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
     add_optimizer(parser)
     add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
-    add("--seed", type=int, default=0, help="of weights, shuffling and masks (default: 0)")
+    add("--seed", type=whole, default=0, help="of weights, shuffling and masks (default: 0)")
     add_backend(parser)
     add("--passes", action=ListPasses, help="list the compiler's passes, and stop")
     add("--without", metavar="PASS,...", default="", help="leave these passes out")
@@ -83,14 +84,15 @@ def run(args: argparse.Namespace) -> int:
         check_matplotlib()
     model = load_model(args.model)
     ex = _executor(args, model)
-    feeds = feeds_of(ex.plan, args.data, args.label)
+    feeds, columns = feeds_of(ex.plan, args.data, args.label, model.columns)
     feeds |= ex.rows(feeds, train=True)[0]
     train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
     out = folder(args.out)
     fit_new(ex, train)  # so that the gradients before training are those of its first step
     pictures = Pictures(ex, train) if args.plots else None
     history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed)
-    files = [save(out / f"{ex.plan.declared.name}.gc", ex)]
+    files = [out / f"{ex.plan.declared.name}.gc"]
+    write_model(files[0], ex, {} if columns is None else columns.metadata())
     if pictures is not None:
         files.extend(pictures.draw(out, history, ex, train if held is None else held))
     parts = {"training": train} if held is None else {"training": train, "validation": held}

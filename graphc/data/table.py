@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,14 +22,11 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
-class Table:
-    """Rows of a file: `values` (N, C) by the names of the columns, and the `lines` (N,) they are
-    on, counted from 1."""
+class Header:
+    """The names of a file's columns."""
 
     path: str
     header: tuple[str, ...]
-    values: NDArray[np.float64]
-    lines: NDArray[np.int64]
 
     @property
     def label(self) -> int | None:
@@ -51,9 +49,31 @@ class Table:
             )
         return self.header.index(name)
 
+
+@dataclass(frozen=True)
+class Read:
+    """Which columns are read: some as numbers, one as words; the others may hold anything."""
+
+    numbers: Collection[int]
+    words: int | None = None
+
+
+@dataclass(frozen=True)
+class Table(Header):
+    """Rows of a file: `values` (N, C) by the names of the columns, NaN where none was read; the
+    `lines` (N,) they are on, counted from 1; and the `words` of one column, if one has some."""
+
+    values: NDArray[np.float64]
+    lines: NDArray[np.int64]
+    words: tuple[str, ...] = ()
+
     def wrong(self, row: int, column: int, what: str, hint: str) -> DataError:
         """The error for a cell, with its line and column."""
         return _wrong(self.path, self.header, int(self.lines[row]), column, what, hint)
+
+
+def _all_numbers(header: Header) -> Read:
+    return Read(range(len(header.header)))
 
 
 def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[Any]]:
@@ -80,44 +100,55 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
     }
 
 
-def read_table(path: str | Path) -> Table:
-    """All rows of a `.csv` file of numbers with a header.  Raises DataError as `load_table`."""
-    (table,) = read_blocks(path, None)
+def read_table(path: str | Path, choose: Callable[[Header], Read] = _all_numbers) -> Table:
+    """All rows of a `.csv` file with a header; see `read_blocks`."""
+    (table,) = read_blocks(path, None, choose)
     return table
 
 
-def read_blocks(path: str | Path, size: int | None) -> Iterator[Table]:
+def read_blocks(
+    path: str | Path, size: int | None, choose: Callable[[Header], Read] = _all_numbers
+) -> Iterator[Table]:
     """The rows in tables of `size`, the last of which may be smaller; at least one table.
 
-    Raises DataError, with line and column, when the file is missing, ragged, or not all finite
-    numbers.
+    `choose` says which columns are read, once the header is.  Raises DataError, with line and
+    column, when the file is missing, ragged, or a number of these is missing or not finite.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = _rows(path, csv.reader(file, strict=True))
-            header = _header(path, rows)
+            header = Header(str(path), tuple(_header(path, rows)))
+            read = choose(header)
             first = True
-            while len((table := _block(path, header, islice(rows, size))).lines) or first:
+            while len((table := _block(header, read, islice(rows, size))).lines) or first:
                 yield table
                 first = False
                 if size is None:
                     return
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise DataError(
-            f"cannot read {path}: {reason(error)}", hint="give the path of a UTF-8 text file"
+            f"cannot read {path}: {reason(error)}", hint="give the path of a .csv file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is no text in UTF-8: it has a byte {error.object[error.start]:#04x}",
+            hint="export it as CSV in UTF-8",
         ) from error
 
 
-def _block(path: str | Path, header: list[str], rows: Iterator[tuple[int, list[str]]]) -> Table:
-    values, lines = array("d"), array("q")
+def _block(header: Header, read: Read, rows: Iterator[tuple[int, list[str]]]) -> Table:
+    values, lines, words = array("d"), array("q"), list[str]()
     for line, cells in rows:
-        values.extend(_numbers(path, header, line, cells))
+        values.extend(_numbers(header, read, line, cells))
         lines.append(line)
+        if read.words is not None:
+            words.append(cells[read.words].strip())
     return Table(
-        str(path),
-        tuple(header),
-        np.array(values, np.float64).reshape(-1, len(header)),
+        header.path,
+        header.header,
+        np.array(values, np.float64).reshape(-1, len(header.header)),
         np.array(lines, np.int64),
+        tuple(words),
     )
 
 
@@ -150,26 +181,37 @@ def _header(path: str | Path, rows: Iterator[tuple[int, list[str]]]) -> list[str
     return names
 
 
-def _numbers(path: str | Path, header: list[str], line: int, cells: list[str]) -> list[float]:
-    """The cells of one line as numbers; DataError names the first that is none."""
-    if len(cells) != len(header):
+def _numbers(header: Header, read: Read, line: int, cells: list[str]) -> list[float]:
+    """The cells of one line, NaN where they are not read; DataError names the first misfit."""
+    if len(cells) != len(header.header):
         raise DataError(
-            f"{path}, line {line}: {len(cells)} values, but the header names {len(header)} columns",
+            f"{header.path}, line {line}: {len(cells)} value{'' if len(cells) == 1 else 's'}, but "
+            f"the header names {len(header.header)} columns",
             hint="give every line one value for each column, separated by commas",
         )
-    numbers = [_number(cell) for cell in cells]
-    for position, number in enumerate(numbers):
+    found = [math.nan] * len(cells)
+    for position in read.numbers:
+        number = _number(cells[position])
         if number is None or not abs(number) <= _FLOAT32_MAX:
-            text = cells[position].strip()[:40]
-            raise _wrong(
-                path,
-                header,
-                line,
-                position,
-                f"{text!r} is not a finite float32 number" if text else "the value is missing",
-                "fill missing values, and encode words as numbers, before loading",
-            )
-    return [number for number in numbers if number is not None]
+            raise no_number(header, line, position, cells[position].strip())
+        found[position] = number
+    if read.words is not None:
+        word = cells[read.words].strip()
+        if not word:
+            raise no_number(header, line, read.words, word)
+        number = _number(word)
+        if number is not None:
+            if not abs(number) <= _FLOAT32_MAX:
+                raise no_number(header, line, read.words, word)
+            found[read.words] = number
+    return found
+
+
+def no_number(header: Header, line: int, column: int, text: str) -> DataError:
+    """The error for a cell that is empty, or no number."""
+    what = f"{text[:40]!r} is not a finite float32 number" if text else "the value is missing"
+    hint = "fill missing values, and encode words as numbers, before loading"
+    return _wrong(header.path, header.header, line, column, what, hint)
 
 
 def _number(text: str) -> float | None:

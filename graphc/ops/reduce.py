@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -53,6 +53,10 @@ class Reduction(Op):
             raise ValueError(f"axes {self.axes} do not exist in shape {shape_text(x.shape)}")
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))
 
+    def by_numpy(self, function: Callable[..., Any], ins: Sequence[Array]) -> Array:
+        """What that reduction of NumPy's gives."""
+        return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
+
     def along(self, ins: Sequence[TensorType]) -> Along:
         rank = ins[0].rank
         if self.axes == tuple(range(rank)):
@@ -85,7 +89,7 @@ class Sum(Reduction):
     keepdims: bool = False
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0].sum(axis=self.axes, keepdims=self.keepdims))
+        return self.by_numpy(np.sum, ins)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].sum(axis)
@@ -108,7 +112,7 @@ class Mean(Reduction):
     keepdims: bool = False
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0].mean(axis=self.axes, keepdims=self.keepdims))
+        return self.by_numpy(np.mean, ins)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].mean(axis)
@@ -169,7 +173,7 @@ class Max(Reduction):
     keepdims: bool = False
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0].max(axis=self.axes, keepdims=self.keepdims))
+        return self.by_numpy(np.max, ins)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].max(axis)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,16 @@ from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Program
 from graphc.runtime.feeds import program_check
-from graphc.tensor_type import Batch, TensorType, shape_at
+from graphc.runtime.means import Means
+from graphc.runtime.pages import Pages
+from graphc.runtime.row_axis import RowAxis
+from graphc.tensor_type import TensorType, shape_at
 
 if TYPE_CHECKING:
     from graphc.executor import Executor
+
+Piece = tuple[int, dict[str, Array], dict[str, Array]]
+"""Some rows: how many, their feeds, and their outputs, which the next piece overwrites."""
 
 
 def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
@@ -32,7 +39,7 @@ def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> 
             type = program.buffers[program.outputs[name]].type
             if name not in found:
                 found[name] = np.empty(shape_at(type.shape, rows), array.dtype)
-            rows_of(found[name], type, start, start + n)[...] = array
+            _rows_of(found[name], type, start, start + n)[...] = array
         start += n
     return next(iter(found.values())) if len(found) == 1 else found
 
@@ -48,7 +55,7 @@ def predictions(
     rows, results = _in_pieces(ex, arrays, named)
 
     def pieces() -> Iterator[tuple[int, dict[str, Array]]]:
-        for _, n, out in results:
+        for n, _, out in results:
             types = dict(_with_rows(program, out, ex.plan.losses))
             if not types:
                 raise FeedError(
@@ -56,56 +63,62 @@ def predictions(
                     loc=caller_loc(),
                     hint="ex.evaluate gives losses, ex.forward everything for one batch",
                 )
-            yield n, {name: rows_of(out[name], type, 0, n) for name, type in types.items()}
+            yield n, {name: _rows_of(out[name], type, 0, n) for name, type in types.items()}
 
     return rows, pieces()
 
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
-    """The mean over all rows of each loss and of each other scalar output."""
-    rows, results = _in_pieces(ex, arrays, named)
-    if not rows:
+    """The mean over all rows of each loss, by their weights, and of each other scalar output."""
+    if len(arrays) == 1 and isinstance(arrays[0], (str, Path)) and not named:
+        from graphc.train.validate import shard_batches
+
+        pieces = shard_batches(ex, arrays[0])
+    else:
+        _, pieces = _in_pieces(ex, arrays, named)
+    means = Means(ex.plan)
+    for piece in pieces:
+        means.add(*piece)
+    if not means.rows:
         raise FeedError(
             "evaluate: there are 0 rows",
             loc=caller_loc(),
             hint="the mean over no rows is not defined",
         )
-    totals: dict[str, float] = {}
-    for _, n, out in results:
-        for name, array in out.items():
-            if array.ndim == 0:
-                totals[name] = totals.get(name, 0.0) + n * float(array)
-    if not totals:
+    found = means.found()
+    if not found:
         raise FeedError(
             "evaluate: what was fed determines no loss and no other scalar output",
             loc=caller_loc(),
             hint="feed the labels, too: ex.evaluate(x, y)",
         )
-    return {name: total / rows for name, total in totals.items()}
+    return found
 
 
 def _in_pieces(
     ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
-) -> tuple[int, Iterator[tuple[int, int, dict[str, Array]]]]:
+) -> tuple[int, Iterator[Piece]]:
     """How many rows there are, and inference on pieces of at most the planned batch.
 
-    Of each piece its first row, its rows, and its outputs, which the next one overwrites.  What
-    no row has shapes all the same: no rows are inferred as none of one that is made up.
+    What no row has shapes all the same: no rows are inferred as none of one that is made up.
     """
     program = ex.plan.programs["infer"]
     check = program_check(program, ex.plan.input_names)
     given, rows = check.counted(by_position(ex.plan.input_names, arrays, named))
 
-    def results() -> Iterator[tuple[int, int, dict[str, Array]]]:
+    def results() -> Iterator[Piece]:
+        pages = Pages(given.values())
         for start in range(0, rows, ex.plan.batch):
             stop = min(start + ex.plan.batch, rows)
-            part = {k: rows_of(v, program.feeds[k], start, stop) for k, v in given.items()}
+            part = {k: _rows_of(v, program.feeds[k], start, stop) for k, v in given.items()}
             checked, n = check.arrays(part, optional=True, first=start)
-            yield start, n, ex.forward(checked, copy=False)
+            yield n, checked, ex.forward(checked, copy=False)
+            pages.read(part.values())
+        pages.give_back()
         if not rows:
             types = ((name, program.feeds[name]) for name in given)
             row = {name: np.zeros(shape_at(type.shape, 1), type.dtype) for name, type in types}
-            yield 0, 0, ex.forward(row, copy=False)
+            yield 0, row, ex.forward(row, copy=False)
 
     return rows, results()
 
@@ -138,19 +151,7 @@ def _with_rows(
             yield name, type
 
 
-def _batch_axis(type: TensorType) -> tuple[int, int]:
-    """The axis of the batch and its factor, which is 0 where there is none."""
-    for axis, dim in enumerate(type.shape):
-        if isinstance(dim, Batch):
-            return axis, dim.factor
-    return 0, 0
-
-
-def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
+def _rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
     """Some rows of an array, as a view; all of it where its type has no batch."""
-    axis, factor = _batch_axis(type)
-    if factor == 0:
-        return array
-    index = [slice(None)] * array.ndim
-    index[axis] = slice(start * factor, stop * factor)
-    return array[tuple(index)]
+    axis = RowAxis.of(type)
+    return array if axis is None else axis.rows(array, start, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -11,12 +12,18 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from graphc.op import Array
 from graphc.ops.functions import Softmax
+from graphc.optim import Optimizer
+from graphc.sklearn.class_weight import class_factors
 from graphc.sklearn.estimator import GraphEstimator, Rows
-from graphc.sklearn.nets import ClassifierNet
+from graphc.sklearn.nets import ClassifierNet, Declare
 
 
 class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     """A classifier by a net that graphc compiles, trained by the cross-entropy of softmax.
+
+    `class_weight` is a mapping from class to weight, 1 for those it leaves out, or "balanced",
+    which lets the rows of each class weigh as much together; a row's weight is its class's times
+    its own.  All other options are those of GraphRegressor, too.
 
     A function given as `net` declares inputs x (N, features), y (N,) of int64 and, to take
     sample weights, weight (N,); an output "scores" (N, classes); and a loss.
@@ -28,13 +35,57 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     _output = "scores"
     _perceptron = ClassifierNet
 
+    def __init__(
+        self,
+        hidden: tuple[int, ...] = (100,),
+        *,
+        batchnorm: bool = False,
+        dropout: float = 0.0,
+        standardize: bool = True,
+        net: Declare | None = None,
+        lr: float = 1e-3,
+        weight_decay: float = 3e-3,
+        optimizer: Optimizer | None = None,
+        batch: int = 200,
+        epochs: int = 200,
+        tol: float = 1e-4,
+        patience: int = 10,
+        class_weight: Mapping[Any, float] | str | None = None,
+        backend: str | None = None,
+        threads: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        """Store the options; `fit` checks them.
+
+        class_weight: a mapping from class to weight, or "balanced"; see above.  All others are
+        those of GraphRegressor.
+        """
+        super().__init__(
+            hidden,
+            batchnorm=batchnorm,
+            dropout=dropout,
+            standardize=standardize,
+            net=net,
+            lr=lr,
+            weight_decay=weight_decay,
+            optimizer=optimizer,
+            batch=batch,
+            epochs=epochs,
+            tol=tol,
+            patience=patience,
+            backend=backend,
+            threads=threads,
+            random_state=random_state,
+        )
+        self.class_weight = class_weight
+
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Train anew on X (N, features) and y (N,).
 
         A row of weight 0 is as if it were not there, and one of weight 2 as if it were there
         twice.  Raises ValueError for data that cannot be trained on.
         """
-        until = self._until()
+        stopping = self._stopping()
         rows = self._rows(X, y, sample_weight, reset=True)
         check_classification_targets(rows.y)
         classes = np.unique(rows.y)
@@ -43,10 +94,10 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
                 f"a classifier needs 2 classes, y has only 1 class: {classes.tolist()[0]!r}"
                 + ("" if sample_weight is None else " in rows of positive weight")
             )
-        rows = _coded(rows, classes)
+        rows = self._by_class(_coded(rows, classes), classes)
         self._begin(rows, len(classes))
         self.classes_ = classes
-        return self._train(rows, until)
+        return self._train(rows, self.epochs, stopping)
 
     def partial_fit(
         self,
@@ -58,7 +109,8 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         """One epoch more, over these rows; `classes` lists all of them at the first call.
 
         Features are standardised by the rows of the first call.  Raises ValueError for data
-        that cannot be trained on, and for a label that is not among the classes.
+        that cannot be trained on, for a label that is not among the classes, and for balanced
+        class weights, which need all rows.
         """
         first = not hasattr(self, "executor_")
         if first and classes is None:
@@ -68,11 +120,26 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         known = np.unique(np.asarray(classes)) if first else self.classes_
         if classes is not None and not np.array_equal(np.unique(np.asarray(classes)), known):
             raise ValueError(f"classes are not those of the first call: {known.tolist()}")
-        rows = _coded(rows, known)
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"partial_fit takes class_weight as a mapping, not as {self.class_weight!r}: it "
+                "does not know the rows to come"
+            )
+        rows = self._by_class(_coded(rows, known), known)
         if first:
             self._begin(rows, len(known))
             self.classes_ = known
-        return self._train(rows, self._once())
+        return self._train(rows, 1)
+
+    def _by_class(self, rows: Rows, classes: NDArray[Any]) -> Rows:
+        """The rows, their weights times those of their classes."""
+        if self.class_weight is None:
+            return rows.ready()
+        factors = class_factors(self.class_weight, classes, rows.y, rows.weight)
+        weight = rows.weight * factors[rows.y]
+        if not weight.any():
+            raise ValueError("class_weight is 0 for every row, so there is nothing to train on")
+        return rows._replace(weight=weight).ready()
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The most probable class of each row: (N,)."""
@@ -86,8 +153,9 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
 
 def _coded(rows: Rows, classes: NDArray[Any]) -> Rows:
     """Labels as positions among the classes; ValueError for one that is not there."""
-    found = np.isin(rows.y, classes)
-    if not found.all():
-        strange = rows.y[~found].tolist()[0]
-        raise ValueError(f"the label {strange!r} is not among the classes {classes.tolist()}")
-    return rows._replace(y=np.searchsorted(classes, rows.y))
+    codes = np.searchsorted(classes, rows.y)
+    strange = np.flatnonzero(np.take(classes, codes, mode="clip") != rows.y)
+    if len(strange):
+        label = rows.y[strange].tolist()[0]
+        raise ValueError(f"the label {label!r} is not among the classes {classes.tolist()}")
+    return rows._replace(y=codes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Integral, Real
+import math
+from numbers import Real
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -16,8 +17,12 @@ from graphc.executor import Executor
 from graphc.op import Array
 from graphc.optim import Adam, Optimizer
 from graphc.sklearn.nets import WEIGHT, Declare, Perceptron, Task
-from graphc.sklearn.training import Until, train
+from graphc.train.batches import whole
+from graphc.train.callbacks import Callback
+from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History
+from graphc.train.run import Run
+from graphc.train.sources import training_source
 from graphc.train.standards import fit_standardize
 
 FLOATS = (np.float64, np.float32)
@@ -25,11 +30,21 @@ FLOATS = (np.float64, np.float32)
 
 
 class Rows(NamedTuple):
-    """What is trained on: x (N, features), y, and the weight of each row, at most 1."""
+    """What is trained on: x (N, features), y, and the weight of each row."""
 
     x: Array
     y: Array
     weight: Array
+
+    def ready(self) -> Rows:
+        """With weights of at most 1 in the dtype of x; without those that have none left."""
+        weight = (self.weight / self.weight.max()).astype(self.x.dtype)
+        return self._replace(weight=weight).weighted()
+
+    def weighted(self) -> Rows:
+        """The rows of positive weight."""
+        kept = self.weight > 0
+        return self if kept.all() else Rows(self.x[kept], self.y[kept], self.weight[kept])
 
     def feeds(self, ex: Executor) -> dict[str, Array]:
         """The arrays that the net takes; GraphError for weights where it takes none."""
@@ -126,9 +141,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError(f"sample_weight holds {weight.min()}, weights are 0 or more")
         if not weight.any():
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
-        weight = (weight / weight.max()).astype(x.dtype)
-        kept = weight > 0
-        return Rows(x[kept], np.asarray(y)[kept], weight[kept])
+        return Rows(x, np.asarray(y), weight).weighted()
 
     def _begin(self, rows: Rows, units: int) -> None:
         """A new executor, its statistics fitted to the rows."""
@@ -159,24 +172,24 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             widths, bool(self.batchnorm), float(self.dropout), bool(self.standardize), dtype
         )
 
-    def _train(self, rows: Rows, until: Until) -> Self:
-        executor = self.executor_
-        train(executor, rows.feeds(executor), executor.state.seed, until, self.history_)
+    def _train(self, rows: Rows, epochs: int, *callbacks: Callback) -> Self:
+        """So many epochs more; NotFiniteError where the loss does not stay finite."""
+        executor, history = self.executor_, self.history_
+        seed = executor.state.seed
+        source = training_source(executor, rows.feeds(executor), executor.plan.batch, seed)
+        last = len(history.epochs) + int(epochs)
+        Run(executor, source, last, callbacks, history=history).train(progress=False)
         return self
 
-    def _until(self) -> Until:
-        """When to stop; ValueError for numbers that make no sense."""
+    def _stopping(self) -> EarlyStopping:
+        """What ends `fit` before its last epoch; ValueError for numbers that make no sense."""
         for name in ("epochs", "patience"):
             value = getattr(self, name)
-            if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+            if not whole(value, 1):
                 raise ValueError(f"{name} is {value!r}, it must be a whole number from 1 up")
-        if not isinstance(self.tol, Real) or not self.tol >= 0:
+        if not (isinstance(self.tol, Real) and 0 <= self.tol < math.inf):
             raise ValueError(f"tol is {self.tol!r}, it must be a number of 0 or more")
-        return Until(int(self.epochs), float(self.tol), int(self.patience))
-
-    def _once(self) -> Until:
-        """One epoch, whatever it gains."""
-        return Until(1, 0.0, 1)
+        return EarlyStopping(self.patience, watch="loss", least=float(self.tol), restore=False)
 
     def _predict(self, X: ArrayLike) -> Array:
         """The output for each row: (N, units)."""

@@ -42,11 +42,11 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         A row of weight 0 is as if it were not there, and one of weight 2 as if it were there
         twice.  Raises ValueError for data that cannot be trained on.
         """
-        until = self._until()
+        stopping = self._stopping()
         rows, flat = self._targets(X, y, sample_weight, reset=True)
         self._begin(rows, rows.y.shape[1])
         self._flat = flat
-        return self._train(rows, until)
+        return self._train(rows, self.epochs, stopping)
 
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -64,7 +64,7 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         elif flat != self._flat:
             declared = "(N,)" if self._flat else "(N, targets)"
             raise ValueError(f"y has shape {np.shape(y)}, in the first call it was {declared}")
-        return self._train(rows, self._once())
+        return self._train(rows, 1)
 
     def predict(self, X: ArrayLike) -> Array:
         """The prediction for each row: shaped as y was."""
@@ -77,4 +77,4 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         """The rows, their targets as (N, targets), and whether those came as (N,)."""
         rows = self._rows(X, y, sample_weight, reset=reset, multi_output=True, y_numeric=True)
         targets = rows.y.reshape(len(rows.y), -1).astype(rows.x.dtype)
-        return rows._replace(y=targets), rows.y.ndim == 1
+        return rows._replace(y=targets).ready(), rows.y.ndim == 1

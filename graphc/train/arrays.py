@@ -10,7 +10,8 @@ import numpy as np
 from graphc.executor import Executor
 from graphc.op import Array
 from graphc.runtime.many_rows import by_position
-from graphc.train.batches import Batches, RowAxis
+from graphc.runtime.row_axis import RowAxis
+from graphc.train.batches import Batches
 from graphc.train.mapped import check_order
 from graphc.train.source import Batch
 from graphc.train.weights import filled

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from graphc.init import generator
 from graphc.op import Array
-from graphc.tensor_type import Batch, TensorType
-from graphc.train.mapped import Ahead, mapped_files
+from graphc.runtime.row_axis import RowAxis
+from graphc.tensor_type import TensorType
+from graphc.train.mapped import Ahead
 
 Rows = NDArray[np.intp]
 
@@ -46,7 +47,7 @@ class Batches:
         self._axes = {name: a.axis for name, a in split.items() if a is not None}
         mapped = {k for k in self._sources if isinstance(arrays[k], np.memmap)}
         ahead = {name: self._sources.pop(name) for name in mapped}
-        self._ahead = Ahead(ahead, self._axes, mapped_files(arrays))
+        self._ahead = Ahead(ahead, self._axes)
         self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
         self._mapped = mapped
 
@@ -93,49 +94,6 @@ class Batches:
 def _cast(buffer: Array, type: TensorType) -> bool:
     """Whether rows of the buffer's dtype are converted here."""
     return buffer.dtype != type.dtype and type.is_float and buffer.dtype.kind in "fiub"
-
-
-class RowAxis:
-    """Where the rows of an array are: `factor` entries of `axis` belong to one row."""
-
-    def __init__(self, axis: int, factor: int) -> None:
-        self.axis, self.factor = axis, factor
-
-    @classmethod
-    def of(cls, type: TensorType) -> RowAxis | None:
-        """None for an array that every batch shares."""
-        for axis, dim in enumerate(type.shape):
-            if isinstance(dim, Batch):
-                return cls(axis, dim.factor)
-        return None
-
-    def split(self, array: Array) -> Array:
-        """The array with one entry of the axis for each row."""
-        return np.ascontiguousarray(array).reshape(self._shape(array, -1))
-
-    def buffer(self, array: Array, n: int) -> Array:
-        """Memory for `n` rows of the array."""
-        return np.empty(array.size // array.shape[self.axis] * self.factor * n, array.dtype)
-
-    def cut(self, buffer: Array, array: Array, n: int) -> Array:
-        """The buffer as `n` rows, split as by `split`."""
-        shape = self._shape(array, n)
-        return buffer[: int(np.prod(shape))].reshape(shape)
-
-    def join(self, rows: Array) -> Array:
-        """Rows that are split as one array of the declared rank; the same memory."""
-        head, tail = rows.shape[: self.axis], rows.shape[self.axis + 2 :]
-        return rows.reshape(*head, rows.shape[self.axis] * self.factor, *tail)
-
-    def rows(self, array: Array, start: int, stop: int) -> Array:
-        """Some rows of the array, as a view."""
-        index = [slice(None)] * array.ndim
-        index[self.axis] = slice(start * self.factor, stop * self.factor)
-        return array[tuple(index)]
-
-    def _shape(self, array: Array, n: int) -> tuple[int, ...]:
-        n = array.shape[self.axis] // self.factor if n < 0 else n
-        return (*array.shape[: self.axis], n, self.factor, *array.shape[self.axis + 1 :])
 
 
 def whole(value: Any, least: int) -> bool:

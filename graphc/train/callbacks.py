@@ -40,8 +40,14 @@ class Epoch:
 class Callback:
     """An object that `fit` calls after each epoch; plain functions of an Epoch serve, too.
 
-    `saved` and `restore` are for what a resumed run has to know beside the history.
+    `saved` and `begin` are for what a resumed run has to know beside the history.
     """
+
+    only_reads_numbers = False
+    """Whether it leaves the executor alone, which saves a check and a copy of the state."""
+
+    def begin(self, history: History, saved: Mapping[str, Array]) -> None:
+        """Training begins; or it is resumed, with the epochs so far and the arrays `saved`."""
 
     def __call__(self, epoch: Epoch) -> None:
         """An epoch has ended."""
@@ -49,9 +55,6 @@ class Callback:
     def saved(self) -> Mapping[str, Array]:
         """Arrays by name that a checkpoint keeps."""
         return {}
-
-    def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Take back the arrays of a checkpoint."""
 
     def finish(self, ex: Executor) -> None:
         """Training is over: all epochs are done, or a callback has stopped it."""
@@ -70,10 +73,10 @@ def saved_arrays(callbacks: tuple[Called, ...]) -> dict[str, Array]:
     }
 
 
-def restore_arrays(callbacks: tuple[Called, ...], arrays: Mapping[str, Array]) -> None:
-    """Give each callback its arrays back."""
+def begin(callbacks: tuple[Called, ...], history: History, arrays: Mapping[str, Array]) -> None:
+    """Tell all callbacks that training begins, each with its own of the saved arrays."""
     for number, callback in enumerate(callbacks):
         if isinstance(callback, Callback):
             start = f"{number}/"
             own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
-            callback.restore(own)
+            callback.begin(history, own)

@@ -17,7 +17,7 @@ from graphc.files.serialize import save
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.train.batches import whole
-from graphc.train.early_stopping import best_epoch
+from graphc.train.best import Best
 from graphc.train.history import History
 
 LOG = logging.getLogger("graphc")
@@ -99,8 +99,8 @@ class Checkpoints:
 
     def write_best(self, ex: Executor, history: History, watch: str) -> None:
         """Write the model when the last epoch is the best one.  ModelFileError."""
-        values = history.column(watch)
-        if best_epoch(values, self.largest) == len(values):
+        best = Best(self.largest)
+        if [best.add(value) for value in history.column(watch)][-1]:
             save(self.best, ex)
 
     def _found(self) -> list[Path]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from graphc.errors import DataError
 from graphc.files.container import remove_temporaries, write_atomically
 from graphc.loc import caller_loc
+from graphc.op import Array
 from graphc.train.callbacks import Callback, Epoch
 from graphc.train.history import History
 
@@ -21,16 +22,21 @@ class CsvLog(Callback):
     no line stands twice or is cut.  Raises DataError when the file cannot be written.
     """
 
+    only_reads_numbers = True
+
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._epochs = 0
+        self.begin(History(), {})
+
+    def begin(self, history: History, saved: Mapping[str, Array]) -> None:
+        """The next line is the first, or that after those of an earlier run."""
+        self._whole = False
 
     def __call__(self, epoch: Epoch) -> None:
         """Add the line of the epoch."""
         history = epoch.history
-        added = self._epochs and self._epochs == epoch.number - 1
         try:
-            if added:
+            if self._whole:
                 with open(self.path, "a", encoding="utf-8", newline="") as file:
                     file.write(_lines(history, epoch.number - 1))
             else:
@@ -41,7 +47,7 @@ class CsvLog(Callback):
             raise DataError(
                 f"cannot write {self.path}: {error.strerror or error}", loc=caller_loc()
             ) from error
-        self._epochs = epoch.number
+        self._whole = True
 
 
 def _lines(history: History, start: int) -> str:

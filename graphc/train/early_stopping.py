@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -12,11 +12,13 @@ from graphc.executor import Executor
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.train.batches import whole
+from graphc.train.best import Best
 from graphc.train.callbacks import Callback, Epoch
+from graphc.train.history import History
 
 
 class EarlyStopping(Callback):
-    """Stops when `watch` has not become better for `patience` epochs.
+    """Stops when `watch` was not better than its best before for `patience` epochs in a row.
 
     Better is smaller by more than `least`, or with `largest` greater by more.  `watch` is
     "loss", "val_loss" or a metric.  With `restore` the executor has the state of the best epoch
@@ -44,37 +46,29 @@ class EarlyStopping(Callback):
                 f"EarlyStopping: least is {least!r}, not a number from 0 up", loc=caller_loc()
             )
         self.patience, self.watch, self.largest = patience, watch, largest
-        self.least, self._restores = float(least), restore
-        self._best: Mapping[str, Array] = {}
+        self.least, self.restore = float(least), restore
+        self.only_reads_numbers = not restore
+        self.begin(History(), {})
+
+    def begin(self, history: History, saved: Mapping[str, Array]) -> None:
+        """Take back the numbers and the best state of the epochs before."""
+        self._numbers, self._state = Best(self.largest, self.least), saved
+        for value in history.column(self.watch) if self.watch in history.last() else ():
+            self._numbers.add(value)
 
     def __call__(self, epoch: Epoch) -> None:
-        """Keep the state of the best epoch; stop when that is too long ago."""
-        values = epoch.history.column(self.watch)
-        best = best_epoch(values, self.largest, self.least)
-        if best == len(values) and self._restores:
-            self._best = epoch.ex.snapshot()
-        if len(values) - best >= self.patience:
-            epoch.stop(f"{self.watch} has not become better since epoch {best}")
+        """Keep the state of the best epoch; stop when there has been none for too long."""
+        if self._numbers.add(epoch.numbers[self.watch]) and self.restore:
+            self._state = epoch.ex.snapshot()
+        waited = self._numbers.waited
+        if waited >= self.patience:
+            epoch.stop(f"{self.watch} has not become better since epoch {epoch.number - waited}")
 
     def saved(self) -> Mapping[str, Array]:
         """The state of the best epoch."""
-        return self._best
-
-    def restore(self, arrays: Mapping[str, Array]) -> None:
-        """Take the state of the best epoch back."""
-        self._best = dict(arrays)
+        return self._state
 
     def finish(self, ex: Executor) -> None:
         """Give the executor the state of the best epoch."""
-        if self._best:
-            ex.state = self._best
-
-
-def best_epoch(values: Sequence[float], largest: bool, least: float = 0.0) -> int:
-    """The number of the best epoch, from 1, the first of equals; 0 where all are NaN."""
-    best, found = 0, 0.0
-    for number, value in enumerate(values, 1):
-        value = -value if largest else value
-        if value == value and (not best or value < found - least):
-            best, found = number, value
-    return best
+        if self._state:
+            ex.state = self._state

@@ -55,7 +55,8 @@ def fit(
     `sample_weight` (N,) and `class_weight`, a mapping from class to weight, are fed to the
     input that a loss takes as `weight=`; a row's weight is their product, or 1 without them.
     The history has the losses and, of the validation data, every scalar output as a metric,
-    all averaged by rows.  `callbacks` are called with an Epoch after each.
+    all averaged by rows, weighted losses by weights.  `callbacks` are called with an Epoch after
+    each.
 
     With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is
     interrupted.  With `resume` it goes on from the last checkpoint where there is one, and ends
@@ -80,11 +81,10 @@ def fit(
     kept = _checkpoints(checkpoint, resume)
     called = _callbacks(callbacks)
     _check_watched(ex, held is not None, [kept, *called])
-    choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
-    run = Run(ex, source, held, epochs, called, kept, choices)
-    found = None if kept is None else kept.begin(resume)
-    if found is not None:
-        run.resume(found)
+    run = Run(ex, source, epochs, called, held=held)
+    if kept is not None:
+        choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
+        run.keep(kept, choices, resume)
     _standardise(ex, data)
     return run.train(progress)
 

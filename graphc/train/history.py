@@ -13,8 +13,8 @@ class History:
 
     `loss` is the mean over the rows while the weights changed, masks included; `val_loss` and
     `metrics`, the other scalar outputs, are those of the validation data after the epoch.
-    Without validation data they are empty.  Where rows are weighted, the losses of the batches
-    are averaged by rows all the same.  `seconds` counts an epoch and its validation.
+    Without validation data they are empty.  Where a loss is a mean by the weights of rows, so is
+    the mean over batches.  `seconds` counts an epoch and its validation.
     """
 
     epochs: list[int] = field(default_factory=list)

@@ -1,9 +1,8 @@
-"""Arrays that are files: a program that reads all of one need not hold all of it."""
+"""Rows of arrays that are files, in any order."""
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from graphc.errors import FeedError
 from graphc.loc import caller_loc
 from graphc.op import Array
+from graphc.runtime.pages import Pages
 
 _AHEAD = 128 * 2**20
 """About how many bytes of rows are read ahead."""
@@ -24,17 +24,11 @@ class Ahead:
     """Rows of memory-mapped arrays for the next batches, read in the order of the file.
 
     Rows in a random order lie anywhere in a file, and each would cost an access of its own.
-    Pages that were read stay with the process as long as the system has room, so that it would
-    seem to grow to the size of the file.  So they are given back, where the array is open for
-    reading alone and that cannot lose anything; the system goes on keeping them in its cache.
-
     `arrays` have one entry of their `axes` for each row.
     """
 
-    def __init__(
-        self, arrays: Mapping[str, Array], axes: Mapping[str, int], files: Sequence[mmap.mmap]
-    ) -> None:
-        self._arrays, self._axes, self._files = arrays, axes, files
+    def __init__(self, arrays: Mapping[str, Array], axes: Mapping[str, int]) -> None:
+        self._arrays, self._axes, self._pages = arrays, axes, Pages(arrays.values())
         count = max((a.shape[axes[name]] for name, a in arrays.items()), default=1)
         self.rows = max(1, _AHEAD * count // max(1, sum(a.nbytes for a in arrays.values())))
         """How many rows are read at a time."""
@@ -57,25 +51,11 @@ class Ahead:
                 axis = self._axes[name]
                 part = (*[slice(None)] * axis, slice(start, start + len(piece)))
                 self._memory[name][part] = np.take(array, piece, axis)
-            for file in self._files:
-                file.madvise(mmap.MADV_DONTNEED)
+            self._pages.give_back()
 
     def take(self, name: str, start: int, stop: int, buffer: Array) -> None:
         """Copy rows that were read, by their numbers, into a buffer."""
         np.take(self._memory[name], self._places[start:stop], self._axes[name], buffer, "clip")
-
-
-def mapped_files(arrays: Mapping[str, Array]) -> list[mmap.mmap]:
-    """The files of the arrays that are mapped for reading alone, whose pages may be given back."""
-    return list(_files(arrays.values()))
-
-
-def _files(arrays: Iterable[Array]) -> Iterable[mmap.mmap]:
-    for array in arrays:
-        if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
-            file: Any = array._mmap  # type: ignore[attr-defined]
-            if isinstance(file, mmap.mmap):
-                yield file
 
 
 def check_order(arrays: Mapping[str, Any]) -> None:

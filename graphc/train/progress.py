@@ -7,6 +7,8 @@ import sys
 from types import TracebackType
 from typing import Any
 
+from graphc.train.history import History
+
 LOG = logging.getLogger("graphc")
 
 
@@ -47,8 +49,11 @@ class Progress:
         if self._bar is not None:
             self._bar.update(count)
 
-    def epoch(self, number: int, found: dict[str, float]) -> None:
-        """An epoch has ended with these numbers."""
+    def epoch(self, history: History) -> None:
+        """An epoch has ended."""
+        if self._bar is None and not LOG.isEnabledFor(logging.INFO):
+            return
+        number, found = len(history.epochs), history.last()
         text = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
         if self._bar is None:
             LOG.info("epoch %d/%d: %s", number, self._epochs, text)

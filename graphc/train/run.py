@@ -12,7 +12,9 @@ from graphc.errors import FeedError, GraphError
 from graphc.executor import Executor
 from graphc.files.checkpoint_file import CheckpointFile
 from graphc.loc import caller_loc
-from graphc.train.callbacks import Callback, Called, Epoch, restore_arrays, saved_arrays
+from graphc.op import Array
+from graphc.runtime.means import mean_weight, share
+from graphc.train.callbacks import Callback, Called, Epoch, begin, saved_arrays
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import History
 from graphc.train.interrupts import StepBorder
@@ -24,29 +26,46 @@ from graphc.train.validate import validated
 
 
 class Run:
-    """One call of `fit`, from where it begins or is resumed to its end."""
+    """Training up to an epoch, from where it begins or is resumed.
+
+    A `history` of epochs before is gone on with: the next one has the number that follows.
+    """
 
     def __init__(
         self,
         ex: Executor,
         source: Source,
-        held: Source | None,
         epochs: int,
-        callbacks: tuple[Called, ...],
-        checkpoints: Checkpoints | None,
-        choices: Mapping[str, Any],
+        callbacks: tuple[Called, ...] = (),
+        *,
+        held: Source | None = None,
+        history: History | None = None,
     ) -> None:
         self.ex, self.source, self.held, self.epochs = ex, source, held, epochs
-        self.callbacks, self.checkpoints = callbacks, checkpoints
-        self.choices = dict(choices)
-        """What decides the order of rows; a resumed run must have the same."""
-        self.at, self.history = Position(), History()
+        self.callbacks = callbacks
+        self.history = History() if history is None else history
+        self.history.stopped = ""
+        self.at = Position(epoch=len(self.history.epochs) + 1)
+        self.checkpoints: Checkpoints | None = None
+        self.choices: dict[str, Any] = {}
+        self._saved: Mapping[str, Array] = {}
+        self._weight = mean_weight(ex.plan)
+        self._touched = not all(
+            isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
+        )
 
-    def resume(self, file: CheckpointFile) -> None:
-        """Take up a run where its checkpoint was written.
+    def keep(self, checkpoints: Checkpoints, choices: Mapping[str, Any], resume: bool) -> None:
+        """Write checkpoints; with `resume` go on from the last one, where there is one.
 
-        GraphError, with nothing changed, when that run had another order of rows or another net.
+        `choices` are what decides the order of rows.  GraphError, with nothing changed, when
+        the earlier run had another order, or another net.
         """
+        self.checkpoints, self.choices = checkpoints, dict(choices)
+        file = checkpoints.begin(resume)
+        if file is not None:
+            self._resume(file)
+
+    def _resume(self, file: CheckpointFile) -> None:
         for name, value in self.choices.items():
             before = file.notes["choices"].get(name)
             if before != value:
@@ -66,16 +85,17 @@ class Run:
         self.ex.state = file.state
         self.at = Position(**file.notes["position"])
         self.history = History(**file.notes["history"])
-        restore_arrays(self.callbacks, file.arrays)
+        self._saved = file.arrays
 
     def train(self, progress: bool | None) -> History:
         """Train what is left; Ctrl-C comes out between two steps, with a checkpoint written."""
         self.guard = Guard(self.ex, self.source, self.at)
+        begin(self.callbacks, self.history, self._saved)
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
         try:
-            with shown:
+            with shown, StepBorder() as border:
                 while self.at.epoch <= self.epochs and not self.history.stopped:
-                    self._epoch(shown)
+                    self._epoch(shown, border)
         except KeyboardInterrupt:
             between = len(self.history.epochs) == self.at.epoch - 1
             if self.checkpoints is not None and between:
@@ -87,46 +107,45 @@ class Run:
                 callback.finish(self.ex)
         return self.history
 
-    def _epoch(self, shown: Progress) -> None:
+    def _epoch(self, shown: Progress, border: StepBorder) -> None:
         """The steps of an epoch that are left, and its end."""
-        before = perf_counter() - self.at.seconds
+        at, held = self.at, self.held
+        before = perf_counter() - at.seconds
         try:
-            self._steps(shown)
-            if not self.at.rows:
-                raise FeedError(f"the data of epoch {self.at.epoch} are empty", loc=caller_loc())
-            val_loss, metrics = (None, {}) if self.held is None else validated(self.ex, self.held)
-            if self.at.epoch == self.epochs or not isfinite(val_loss or 0.0):
-                self.guard.check_state(self.at)
+            self._steps(shown, border)
+            if not at.rows:
+                raise FeedError(f"the data of epoch {at.epoch} are empty", loc=caller_loc())
+            val_loss, metrics = (None, {}) if held is None else validated(self.ex, held, border)
+            if at.epoch == self.epochs or not isfinite(val_loss or 0.0):
+                self.guard.check_state(at)
         finally:
-            self.at.seconds = perf_counter() - before
-        with StepBorder():
-            loss = self.at.total / self.at.rows
-            self.history.add(loss, self.at.seconds, val_loss, metrics)
-            shown.epoch(self.at.epoch, self.history.last())
-            self._end()
+            at.seconds = perf_counter() - before
+        self.history.add(at.loss, at.seconds, val_loss, metrics)
+        shown.epoch(self.history)
+        self._end()
+        border.check()
 
-    def _steps(self, shown: Progress) -> None:
-        ex, at, guard = self.ex, self.at, self.guard
+    def _steps(self, shown: Progress, border: StepBorder) -> None:
+        ex, at, guard, weight = self.ex, self.at, self.guard, self._weight
         every = self.checkpoints.every if self.checkpoints is not None else None
-        with StepBorder() as border:
-            for rows, feeds in self.source.batches(at.epoch, at.step):
-                loss = ex.step(feeds)
-                if not isfinite(loss):
-                    raise guard.trace(at, loss)
-                at.count(rows, loss)
-                shown.rows(rows)
-                if at.steps % EVERY == 0:
-                    guard.check_state(at)
-                    guard.mark(at)
-                if every and at.steps % every == 0:
-                    assert self.checkpoints is not None
-                    self._save(self.checkpoints)
-                border.check()
+        for rows, feeds in self.source.batches(at.epoch, at.step):
+            loss = ex.step(feeds)
+            if not isfinite(loss):
+                raise guard.trace(at, loss)
+            at.count(rows, loss, share(weight, feeds, rows))
+            shown.rows(rows)
+            if at.steps % EVERY == 0:
+                guard.check_state(at)
+                guard.mark(at)
+            if every and at.steps % every == 0:
+                assert self.checkpoints is not None
+                self._save(self.checkpoints)
+            border.check()
 
     def _end(self) -> None:
         """What follows an epoch: the best model, callbacks, a checkpoint."""
         checkpoints = self.checkpoints
-        if checkpoints is not None or self.callbacks:
+        if checkpoints is not None or self._touched:
             self.guard.check_state(self.at)
         if checkpoints is not None:
             watch = checkpoints.watch or ("loss" if self.held is None else "val_loss")
@@ -135,8 +154,8 @@ class Run:
         for callback in self.callbacks:
             callback(epoch)
         self.at.next_epoch()
-        if self.callbacks:
-            self.guard.mark(self.at)  # they may have changed the state
+        if self._touched:
+            self.guard.mark(self.at)
         last = self.at.epoch > self.epochs or bool(self.history.stopped)
         if checkpoints is not None and (checkpoints.every is None or last):
             self._save(checkpoints)

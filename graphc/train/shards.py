@@ -15,7 +15,7 @@ from graphc.executor import Executor
 from graphc.init import generator
 from graphc.loc import caller_loc
 from graphc.op import Array
-from graphc.train.batches import RowAxis
+from graphc.runtime.row_axis import RowAxis
 from graphc.train.source import Batch
 from graphc.train.weights import filled
 

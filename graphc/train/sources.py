@@ -14,7 +14,7 @@ from graphc.train.arrays import ArraySource, checked_arrays
 from graphc.train.generated import FunctionSource, IteratorSource
 from graphc.train.shards import ShardSource
 from graphc.train.source import Source
-from graphc.train.weights import Weighted, class_weights, needed_input, weight_input
+from graphc.train.weights import class_weights, needed_input, weighted
 
 
 def training_source(
@@ -26,12 +26,10 @@ def training_source(
     class_weight: Any = None,
 ) -> Source:
     """Batches to train on; `seed` None leaves rows in their order.  Raises FeedError."""
-    takes = weight_input(ex)
     classes = None if class_weight is None else class_weights(ex, class_weight)
     if sample_weight is not None:
         data = _with_weights(ex, data, sample_weight)
-    source = _source(ex, data, batch, seed, train=True)
-    return source if takes is None else Weighted(ex, source, takes[0], classes)
+    return weighted(ex, _source(ex, data, batch, seed, train=True), classes)
 
 
 def held_out_source(ex: Executor, data: Any) -> Source:
@@ -42,14 +40,16 @@ def held_out_source(ex: Executor, data: Any) -> Source:
             loc=caller_loc(),
             hint="give arrays, a folder of shards, or a function of the epoch's number",
         )
-    source = _source(ex, data, ex.plan.batch, None, train=False)
-    takes = weight_input(ex)
-    if takes is not None:
-        source = Weighted(ex, source, takes[0], None)
+    source = weighted(ex, _source(ex, data, ex.plan.batch, None, train=False))
     missing = missing_for_losses(ex, source.names)
     if missing is not None:
         raise cannot_compute(missing)
     return source
+
+
+def folder_source(ex: Executor, folder: str | Path) -> Source:
+    """The rows of a folder of shards, in order."""
+    return weighted(ex, ShardSource(ex, _folder(folder), ex.plan.batch, None, False))
 
 
 def missing_for_losses(ex: Executor, names: frozenset[str] | None) -> str | None:
@@ -97,7 +97,7 @@ def _folder(path: str | Path) -> Path:
 
 
 def _with_weights(ex: Executor, data: Any, weights: Any) -> dict[str, Any]:
-    name, _ = needed_input(ex, "sample_weight")
+    name = needed_input(ex, "sample_weight").name
     if streamed(data):
         raise GraphError(
             "fit: sample_weight goes with arrays",

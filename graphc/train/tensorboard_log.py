@@ -19,6 +19,8 @@ class TensorBoardLog(Callback):
     when tensorboardX is missing.
     """
 
+    only_reads_numbers = True
+
     def __init__(self, folder: str | Path) -> None:
         try:
             import tensorboardX  # noqa: F401
@@ -39,10 +41,13 @@ class TensorBoardLog(Callback):
             again = epoch.number if epoch.number > 1 else None
             # Files are named by the second, which a run and its successor may share.
             mark = f".{epoch.number:09d}.{os.getpid()}"
-            self._writer = SummaryWriter(str(self.folder), purge_step=again, filename_suffix=mark)
+            # A thread of the writer's puts numbers into the file, so often; its `flush` does not
+            # wait for those that the thread has not got yet.
+            self._writer = SummaryWriter(
+                str(self.folder), purge_step=again, filename_suffix=mark, flush_secs=0.1
+            )
         for name, value in epoch.numbers.items():
             self._writer.add_scalar(name, value, epoch.number)
-        self._writer.flush()
 
     def finish(self, ex: Executor) -> None:
         """Close the file."""

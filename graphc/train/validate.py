@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 from graphc.executor import Executor
+from graphc.runtime.many_rows import Piece
+from graphc.runtime.means import Means
+from graphc.train.interrupts import StepBorder
 from graphc.train.source import Source
-from graphc.train.sources import cannot_compute, missing_for_losses
+from graphc.train.sources import cannot_compute, folder_source, missing_for_losses
 
 
 def scalar_outputs(ex: Executor) -> list[str]:
@@ -13,23 +19,26 @@ def scalar_outputs(ex: Executor) -> list[str]:
     return [name for name, buffer in program.outputs.items() if not _rank(ex, buffer)]
 
 
-def validated(ex: Executor, held: Source) -> tuple[float, dict[str, float]]:
+def validated(ex: Executor, held: Source, border: StepBorder) -> tuple[float, dict[str, float]]:
     """The sum of the losses, and the other scalar outputs, as means over all rows.
 
     FeedError where the batches determine no loss.
     """
-    totals: dict[str, float] = {}
-    count = 0
+    totals = Means(ex.plan)
     for rows, feeds in held.batches(0):
-        missing = missing_for_losses(ex, frozenset(feeds)) if not count else None
+        missing = None if totals.rows else missing_for_losses(ex, frozenset(feeds))
         if missing is not None:
             raise cannot_compute(missing)
-        count += rows
-        for name, array in ex.forward(feeds, copy=False).items():
-            if array.ndim == 0:
-                totals[name] = totals.get(name, 0.0) + rows * float(array)
-    means = {name: total / max(count, 1) for name, total in totals.items()}
+        totals.add(rows, feeds, ex.forward(feeds, copy=False))
+        border.check()
+    means = totals.found()
     return sum(means.pop(name, 0.0) for name in ex.plan.losses), means
+
+
+def shard_batches(ex: Executor, folder: str | Path) -> Iterator[Piece]:
+    """Inference on the shards of a folder; FeedError or DataError where they do not fit."""
+    source = folder_source(ex, folder)
+    return ((n, feeds, ex.forward(feeds, copy=False)) for n, feeds in source.batches(0))
 
 
 def _rank(ex: Executor, buffer: str) -> int:

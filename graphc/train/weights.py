@@ -11,12 +11,21 @@ from numpy.typing import NDArray
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
-from graphc.ops.loss import RowLoss
 from graphc.ops.source import Input
-from graphc.train.batches import RowAxis
+from graphc.runtime.means import WeightInput, weight_input
+from graphc.runtime.row_axis import RowAxis
 from graphc.train.source import Batch, Source
 
 _HINT = 'w = net.input("w", (gc.N,)), then gc.softmax_loss(scores, y, weight=w)'
+
+
+def weighted(ex: Executor, source: Source, classes: ClassWeights | None = None) -> Source:
+    """The source; with weights where a loss takes some, and it has none or classes have some."""
+    takes = weight_input(ex.plan)
+    if takes is None:
+        return source
+    filled = source.names is None or takes.name in source.names  # batches by functions are
+    return source if filled and classes is None else Weighted(ex, source, takes.name, classes)
 
 
 class Weighted:
@@ -74,34 +83,23 @@ class ClassWeights:
         return np.take(self._table, labels, mode="clip")
 
 
-def weight_input(ex: Executor) -> tuple[str, str] | None:
-    """The one input that losses take as `weight=`, and the labels or targets beside it."""
-    found = [
-        (node.inputs[2], node.inputs[1])
-        for node in ex.plan.declared
-        if isinstance(node.op, RowLoss) and len(node.inputs) == 3
-        if isinstance(ex.plan.declared[node.inputs[2]].op, Input)
-    ]
-    return found[0] if len({weight for weight, _ in found}) == 1 else None
-
-
 def filled(ex: Executor, feeds: dict[str, Any]) -> dict[str, Any]:
     """The feeds; weights of 1 with them where a loss takes some and none are there."""
-    takes = weight_input(ex)
-    if takes is None or takes[0] in feeds:
+    takes = weight_input(ex.plan)
+    if takes is None or takes.name in feeds:
         return feeds
     for name, array in feeds.items():
         axis = RowAxis.of(ex.plan.declared[name].type) if name in ex.plan.input_names else None
         if axis is not None and np.ndim(array) > axis.axis:
             rows = np.shape(array)[axis.axis] // axis.factor
-            one = np.ones((), ex.plan.declared[takes[0]].type.dtype)
-            return {**feeds, takes[0]: np.broadcast_to(one, (rows,))}
+            one = np.ones((), ex.plan.declared[takes.name].type.dtype)
+            return {**feeds, takes.name: np.broadcast_to(one, (rows,))}
     return feeds
 
 
 def class_weights(ex: Executor, given: Any) -> ClassWeights:
     """Class weights, checked; GraphError where they make no sense."""
-    labels = needed_input(ex, "class_weight")[1]
+    labels = needed_input(ex, "class_weight").labels
     if not isinstance(given, Mapping):
         raise GraphError(
             f"fit: class_weight is {type(given).__name__}, not a mapping",
@@ -118,9 +116,9 @@ def class_weights(ex: Executor, given: Any) -> ClassWeights:
     return ClassWeights(ex, labels, given)
 
 
-def needed_input(ex: Executor, option: str) -> tuple[str, str]:
-    """The input of weights and the labels; GraphError where there is not just one."""
-    found = weight_input(ex)
+def needed_input(ex: Executor, option: str) -> WeightInput:
+    """The input of weights; GraphError where there is not just one."""
+    found = weight_input(ex.plan)
     if found is None:
         raise GraphError(
             f"fit: {option} is given, but not just one input of the net is the weight of a loss",

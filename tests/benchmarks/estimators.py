@@ -32,7 +32,7 @@ from graphc.data import load_data
 from graphc.sklearn import GraphClassifier, GraphRegressor
 
 DATA = ("wine", "breast_cancer", "digits", "mnist_5k", "diabetes")
-TIMED = ("digits", "mnist_5k")
+TIMED = ("wine", "digits", "mnist_5k")
 SPLITS, SEEDS, EPOCHS, TIMED_EPOCHS = 5, 3, 200, 10
 FIRST, TUNING = 0, 1000
 """The seed of the first split, and of the first that defaults were chosen on."""

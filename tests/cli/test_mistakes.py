@@ -171,3 +171,24 @@ def test_a_suffix_that_is_no_picture(suffix: str, capsys: pytest.CaptureFixture[
         f"error: cannot draw 'a.{suffix}': the suffix says the format\n"
         "  hint: one of .svg, .png, .pdf, .dot, .html\n"
     )
+
+
+def test_data_in_the_place_of_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("t.csv").write_text("a,b\n1,2\n")
+    for argv in (["train", "t.csv", "--data", "t.csv"], ["predict", "t.csv", "--data", "t.csv"]):
+        assert said(capsys, *argv) == (
+            "error: t.csv is data, not a model\n"
+            "  hint: MODEL is file.py:function, or a model that gc.save wrote\n"
+        )
+
+
+def test_a_table_that_is_no_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("t.csv").write_bytes("a,b\ncaf\u00e9,2\n".encode("latin-1"))
+    assert said(capsys, "train", "model.py:table", "--data", "t.csv") == (
+        "error: t.csv is no text in UTF-8: it has a byte 0xe9\n  hint: export it as CSV in UTF-8\n"
+    )
+
+
+def test_a_seed_below_0_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys, "train", "m.py:net", "--data", "t.csv", "--seed", "-3", status=2)
+    assert text.endswith("argument --seed: '-3' is not a whole number from 0 up\n")

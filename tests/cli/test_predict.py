@@ -201,7 +201,7 @@ MISTAKES = {
     ),
     ("iris.gc", "nix.csv"): (
         "error: cannot read nix.csv: No such file or directory\n"
-        "  hint: give the path of a UTF-8 text file\n"
+        "  hint: give the path of a .csv file\n"
     ),
     ("iris.gc", "nix.npy"): (
         "error: cannot read nix.npy: No such file or directory\n"
@@ -321,3 +321,15 @@ def test_a_net_of_two_inputs_takes_arrays_by_name(
     np.savez("in.npz", a=np.ones((3, 2)), b=np.ones((3, 2)))
     assert main(["predict", "two.gc", "--data", "in.npz"]) == 0
     assert capsys.readouterr().out == "out_0,out_1\n" + "2.0,2.0\n" * 3
+
+
+def test_a_row_without_a_class_is_told(ex: gc.Executor, capsys) -> None:
+    x = rows(40)
+    x[37, 2] = np.nan
+    np.save("in.npy", x)
+    text = said(capsys, "predict", "iris.gc", "--data", "in.npy", "--out", "out.csv")
+    assert text == (
+        "error: row 37, counted from 0, has no class: its scores are not numbers\n"
+        "  hint: nor are all of its data, or of the model's parameters\n"
+    )
+    assert not Path("out.csv").exists()

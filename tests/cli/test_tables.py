@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.cli import main
-from graphc.cli.columns import predicting_feeds, training_feeds
+from graphc.cli.columns import predicting_feeds, predicting_read, training_feeds
 from graphc.data.table import read_blocks, read_table
 from tests.cli.test_mistakes import said
 
@@ -80,7 +80,7 @@ def test_features_and_label(header: str, label: str | None, features: list[list[
         cells = list(map(str, row))
         cells.insert(at, str(kind))
         lines.append(",".join(cells))
-    feeds = training_feeds(plan("flowers"), read_table(write("\n".join(lines))), label)
+    feeds, names = training_feeds(plan("flowers"), write("\n".join(lines)), label)
     assert {name: array.dtype.name for name, array in feeds.items()} == {
         "size": "float32",
         "kind": "int32",
@@ -90,12 +90,12 @@ def test_features_and_label(header: str, label: str | None, features: list[list[
 
 
 def test_a_net_without_labels_takes_all_columns() -> None:
-    table = read_table(write("a,b\n1,2\n3,4\n"))
-    feeds = training_feeds(plan("both_ways"), table, None)
+    feeds, names = training_feeds(plan("both_ways"), write("a,b\n1,2\n3,4\n"), None)
     assert {name: array.tolist() for name, array in feeds.items()} == {"signal": [[1, 2], [3, 4]]}
-    table = read_table(write("a,id,b\n1,7,2\n"))
-    feeds = training_feeds(plan("both_ways"), table, "id")
+    assert (names.features, names.label, names.classes) == (("a", "b"), "", ())
+    feeds, names = training_feeds(plan("both_ways"), write("a,id,b\n1,seven,2\n"), "id")
     assert feeds["signal"].tolist() == [[1, 2]]
+    assert names.features == ("a", "b")
     assert main(["train", "net.py:both_ways", "--data", write("a,b\n" + "1,2\n" * 9)]) == 0
 
 
@@ -117,9 +117,10 @@ def test_a_row_of_a_later_block_is_told_by_its_line() -> None:
     net.output("out", gc.one_hot(net.input("k", (gc.N,), dtype="int64"), 3))
     blocks = list(read_blocks(write("k\n0\n1\n\n2\n3\n"), 2))
     plan = gc.compile(net, batch=4)
-    assert predicting_feeds(plan, blocks[0], None)["k"].tolist() == [0, 1]
+    read = predicting_read(plan, blocks[0], None)
+    assert predicting_feeds(plan, blocks[0], read)["k"].tolist() == [0, 1]
     with pytest.raises(gc.DataError) as caught:
-        predicting_feeds(plan, blocks[1], None)
+        predicting_feeds(plan, blocks[1], read)
     assert (
         caught.value.sentence == "t.csv, line 6, column 1 ('k'): there is no class 3, the net has 3"
     )
@@ -141,8 +142,26 @@ TABLES = {
     "a,b,kind\n1,2,0\n1,two,1\n": (
         f"t.csv, line 3, column 2 ('b'): 'two' is not a finite float32 number\n{FILL}"
     ),
-    "a,b,kind\n1,2,setosa\n": (
-        f"t.csv, line 2, column 3 ('kind'): 'setosa' is not a finite float32 number\n{FILL}"
+    "a,b,kind\n1,2,setosa\n1,2,virginica\n": (
+        "t.csv has 2 different labels in column 'kind', the net has 3 classes\n"
+        "  hint: the labels are 'setosa', 'virginica'\n"
+    ),
+    "a,b,kind\n1,2,0\n1,2,setosa\n": (
+        f"t.csv, line 3, column 3 ('kind'): 'setosa' is not a finite float32 number\n{FILL}"
+    ),
+    "a,b,kind\n1,2,setosa\n1,2, \n": (
+        f"t.csv, line 3, column 3 ('kind'): the value is missing\n{FILL}"
+    ),
+    "a,b,kind\n1,2,setosa\n1,2,nan\n": (
+        f"t.csv, line 3, column 3 ('kind'): 'nan' is not a finite float32 number\n{FILL}"
+    ),
+    "a,a,kind\n1,2,0\n": (
+        "t.csv has names of columns that cannot be kept: 'a' stands twice\n"
+        "  hint: rename them in its first line\n"
+    ),
+    f"{'a' * 1001},b,kind\n1,2,0\n": (
+        f"t.csv has names of columns that cannot be kept: '{'a' * 40}'... has 1,001 characters\n"
+        "  hint: rename them in its first line\n"
     ),
     "a,b,kind\n1,2,0\n1,2\n": (
         "t.csv, line 3: 2 values, but the header names 3 columns\n"

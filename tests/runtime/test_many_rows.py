@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -91,39 +89,6 @@ def test_predict_and_evaluate_convert_a_piece_at_a_time() -> None:
     tracemalloc.stop()
     assert predict < 50_000 * 2 * 4 + 100_000  # the scores, and not the 800,000 bytes of x
     assert evaluate < 100_000
-
-
-MEASURE = """
-import resource
-import sys
-
-import numpy as np
-
-import graphc as gc
-
-ex = gc.load(sys.argv[1])
-ex.predict(np.zeros((1000, 64), np.float32))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-x = np.memmap(sys.argv[2], np.float32, "r", shape=(2_000_000, 64))
-found = ex.predict(x[:, ::-1])
-print(found.shape[0], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="peaks are counted in kilobytes on Linux")
-def test_half_a_gigabyte_is_predicted_in_the_memory_of_its_pages(tmp_path: Path) -> None:
-    net = gc.Net("wide")
-    net.output("out", gc.affine(net.input("x", (gc.N, 64)), 1))
-    gc.save(tmp_path / "wide.gc", gc.Executor(gc.compile(net, batch=1000)))
-    with open(tmp_path / "x.bin", "wb") as file:
-        file.truncate(2_000_000 * 64 * 4)
-    argv = [sys.executable, "-c", MEASURE, tmp_path / "wide.gc", tmp_path / "x.bin"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    rows, kilobytes = map(int, done.stdout.split())
-    assert rows == 2_000_000
-    # Pages of the file that were read count, too, until the system needs them elsewhere.
-    assert kilobytes < (2_000_000 * 64 * 4 + 2_000_000 * 4) / 1024 + 30_000
 
 
 MISTAKES = {

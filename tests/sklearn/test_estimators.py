@@ -14,9 +14,11 @@ from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.class_weight import compute_class_weight
 
 import graphc as gc
 from graphc.sklearn import GraphClassifier, GraphRegressor
+from graphc.sklearn.class_weight import class_factors
 from tests.told import told
 
 
@@ -181,7 +183,8 @@ def test_a_loss_that_is_no_longer_finite_is_told() -> None:
     x, y = make_regression(50, 4, random_state=0)
     with pytest.raises(gc.GraphError) as caught:
         GraphRegressor(optimizer=gc.SGD(1e6), random_state=0).fit(x, y)
-    assert told(caught.value).endswith("\n  hint: a smaller lr may help: the default is 0.001")
+    assert isinstance(caught.value, gc.NotFiniteError)
+    assert "hint: numbers have grown too large: a smaller lr" in told(caught.value)
 
 
 def test_training_stops_when_the_loss_stands_still() -> None:
@@ -222,3 +225,106 @@ def test_nets_that_do_not_fit_are_told() -> None:
     with pytest.raises(gc.GraphError) as caught:
         GraphRegressor(net=_net).fit(x, y)
     assert caught.value.sentence == "net 'own' has no output 'prediction'"
+
+
+# ---------------------------------------------------------------------- weights of classes
+
+
+def _uneven(rows: int = 120) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, labels of uneven frequency, and weights of the rows."""
+    rng = np.random.default_rng(0)
+    y = np.array(["few", "many", "some"])[rng.choice(3, rows, p=[0.1, 0.6, 0.3])]
+    return rng.normal(size=(rows, 4)), y, rng.uniform(0.5, 2.0, rows)
+
+
+def _chances(model: GraphClassifier, x: np.ndarray, *given: Any, **weights: Any) -> bytes:
+    return model.fit(x, *given, **weights).predict_proba(x).tobytes()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_class_weights_are_factors_of_sample_weights(dtype: Any) -> None:
+    x, y, weight = _uneven()
+    x = x.astype(dtype)
+    table = {"few": 5.0, "some": 0.5}
+    factors = np.select([y == "few", y == "some"], [5.0, 0.5], 1.0)
+    options = {"epochs": 3, "batch": 50, "random_state": 0}
+    model, plain = GraphClassifier(class_weight=table, **options), GraphClassifier(**options)
+    assert _chances(model, x, y) == _chances(plain, x, y, sample_weight=factors)
+    wanted = _chances(plain, x, y, sample_weight=weight * factors)
+    assert _chances(model, x, y, sample_weight=weight) == wanted
+    assert _chances(plain, x, y) != wanted
+    names = np.unique(y)
+    parts = [GraphClassifier(random_state=0, class_weight=given) for given in (table, None)]
+    for part, given in zip(parts, (weight, weight * factors), strict=True):
+        part.partial_fit(x, y, classes=names, sample_weight=given)
+    first, second = (part.predict_proba(x).tobytes() for part in parts)
+    assert first == second
+
+
+def test_balanced_class_weights_are_those_of_scikit_learn() -> None:
+    x, y, weight = _uneven()
+    names = np.unique(y)
+    options = {"epochs": 3, "random_state": 0}
+    table = compute_class_weight("balanced", classes=names, y=y)
+    given = GraphClassifier(class_weight=dict(zip(names, table, strict=True)), **options)
+    balanced = GraphClassifier(class_weight="balanced", **options)
+    assert _chances(balanced, x, y) == _chances(given, x, y)
+    # With weights of rows, too, the rows of each class weigh as much together.
+    codes = np.searchsorted(names, y)
+    factors = class_factors("balanced", names, codes, weight)
+    sums = np.bincount(codes, weight * factors[codes])
+    np.testing.assert_allclose(sums, weight.sum() / 3)
+
+
+def test_a_class_of_weight_0_is_known_and_never_trained_on() -> None:
+    x, y, _ = _uneven()
+    found = GraphClassifier(class_weight={"some": 0}, epochs=30, lr=0.01, random_state=0).fit(x, y)
+    assert found.classes_.tolist() == ["few", "many", "some"]
+    rest = y != "some"
+    options = {"epochs": 30, "lr": 0.01, "random_state": 0}
+    without = GraphClassifier(**options).partial_fit(x[rest], y[rest], classes=np.unique(y))
+    once = GraphClassifier(class_weight={"some": 0}, **options)
+    once.partial_fit(x, y, classes=np.unique(y))
+    np.testing.assert_array_equal(once.predict_proba(x), without.predict_proba(x))
+
+
+def test_class_weights_are_cloned_pickled_and_searched_for() -> None:
+    x, y, _ = _uneven(400)
+    y = np.where(x[:, 0] + 0.3 * x[:, 1] > 1.2, "few", "many")
+    model = GraphClassifier(epochs=10, lr=0.01, random_state=0, class_weight={"few": 4.0})
+    assert clone(model).get_params()["class_weight"] == {"few": 4.0}
+    fitted = pickle.loads(pickle.dumps(model.fit(x, y)))
+    assert fitted.class_weight == {"few": 4.0}
+    np.testing.assert_array_equal(fitted.predict_proba(x), model.predict_proba(x))
+    choices = [{"few": 0.0}, None, "balanced"]
+    search = GridSearchCV(model, {"class_weight": choices}, cv=2, scoring="balanced_accuracy")
+    search.fit(x, y)
+    scores = search.cv_results_["mean_test_score"]
+    assert scores[0] == 0.5 < scores[2]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("even", "class_weight is 'even', it must be None, 'balanced', or a mapping from class "),
+        ({"none": 1.0}, "class_weight names 'none', which is not among the classes ['few', "),
+        ({"few": -1.0}, "class_weight is {'few': -1.0}, weights are numbers of 0 or more"),
+        ({"few": float("nan")}, "class_weight is {'few': nan}, weights are numbers of 0 or more"),
+        (dict.fromkeys(("few", "many", "some"), 0), "class_weight is 0 for every row, so there "),
+    ],
+)
+def test_class_weights_that_make_no_sense(given: Any, message: str) -> None:
+    x, y, _ = _uneven()
+    with pytest.raises(ValueError) as caught:
+        GraphClassifier(class_weight=given).fit(x, y)
+    assert str(caught.value).startswith(message)
+
+
+def test_balanced_weights_need_all_rows() -> None:
+    x, y, _ = _uneven()
+    with pytest.raises(ValueError) as caught:
+        GraphClassifier(class_weight="balanced").partial_fit(x, y, classes=np.unique(y))
+    assert str(caught.value) == (
+        "partial_fit takes class_weight as a mapping, not as 'balanced': it does not know the rows "
+        "to come"
+    )

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train.early_stopping import best_epoch
+from graphc.train.best import Best
+from graphc.train.nonfinite.guard import Guard
 from tests.train.nets import bits, executor, table
 
+NAN = float("nan")
 X, Y = table(45)
 HELD = table(20, seed=1)
 
@@ -43,14 +45,53 @@ def test_a_callback_may_stop() -> None:
     assert history.stopped == "enough"
 
 
-def test_the_best_epoch_is_the_first_of_equals_and_no_nan() -> None:
-    nan = float("nan")
-    assert best_epoch([3.0, 1.0, 1.0, 2.0], largest=False) == 2
-    assert best_epoch([3.0, 1.0, 3.0], largest=True) == 1
-    assert best_epoch([nan, 2.0, nan], largest=False) == 2
-    assert best_epoch([nan], largest=True) == 0
-    assert best_epoch([1.0, 0.95, 0.8], largest=False, least=0.1) == 3
-    assert best_epoch([1.0, 0.95, 0.91], largest=False, least=0.1) == 1
+@pytest.mark.parametrize(
+    ("values", "options", "best", "waited"),
+    [
+        ([3.0, 1.0, 1.0, 2.0], {}, [1, 1, 0, 0], [0, 0, 1, 2]),
+        ([3.0, 1.0, 3.0, 4.0], {"largest": True}, [1, 0, 0, 1], [0, 1, 2, 0]),
+        ([NAN, 2.0, NAN, 1.0], {}, [0, 1, 0, 1], [1, 0, 1, 0]),
+        ([NAN, NAN], {"largest": True}, [0, 0], [1, 2]),
+        # The best is the smallest of all, by however little; only what is gained ends the wait.
+        ([1.0, 0.95, 0.91, 0.8], {"least": 0.1}, [1, 1, 1, 1], [0, 1, 2, 0]),
+        ([1.0, 0.95, 0.9, 0.85], {"least": 0.1}, [1, 1, 1, 1], [0, 1, 2, 3]),
+    ],
+)
+def test_the_best_is_the_first_of_equals_and_no_nan(values, options, best, waited) -> None:
+    numbers = Best(**options)
+    found = [(numbers.add(value), numbers.waited) for value in values]
+    assert found == list(zip(map(bool, best), waited, strict=True))
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3])
+def test_the_stop_is_that_of_scikit_learn(patience: int) -> None:
+    """Its rule, from `MLPClassifier._update_no_improvement_count`, on the losses of a run."""
+    options = {"optimizer": gc.SGD(lr=0.3, momentum=0.9)}
+    losses = gc.fit(executor(**options), (X, Y), epochs=40).loss
+    least, best, counts = 0.01, float("inf"), [0]
+    for loss in losses:
+        counts.append(counts[-1] + 1 if loss > best - least else 0)
+        best = min(best, loss)
+    epochs = counts.index(patience)
+    stopping = gc.EarlyStopping(patience, watch="loss", least=least, restore=False)
+    history = gc.fit(executor(**options), (X, Y), epochs=40, callbacks=[stopping])
+    assert patience < len(history.epochs) == epochs < 40
+
+
+def test_a_callback_serves_several_runs() -> None:
+    stopping = gc.EarlyStopping(2, watch="loss", least=1e9)
+    for _ in range(2):
+        assert gc.fit(executor(), (X, Y), epochs=9, callbacks=[stopping]).epochs == [1, 2, 3]
+
+
+def test_what_only_reads_numbers_needs_no_copy_of_the_state(monkeypatch, tmp_path) -> None:
+    marks = []
+    monkeypatch.setattr(Guard, "mark", lambda guard, at: marks.append(at.epoch))
+    watching = [gc.EarlyStopping(9, watch="loss", restore=False), gc.CsvLog(tmp_path / "log.csv")]
+    gc.fit(executor(), (X, Y), epochs=3, callbacks=watching)
+    assert marks == []
+    gc.fit(executor(), (X, Y), epochs=3, callbacks=[*watching, lambda epoch: None])
+    assert marks == [2, 3, 4]
 
 
 @pytest.mark.parametrize(("watch", "largest"), [("val_loss", False), ("accuracy", True)])

@@ -210,7 +210,7 @@ def test_a_disk_that_is_full_at_any_write(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_log_on_a_full_disk() -> None:
     log = gc.CsvLog("/dev/full")
-    log._epochs = 1
+    log._whole = True
     epoch = gc.Epoch(executor(), gc.History([1, 2], [0.5, 0.25], seconds=[1.0, 1.0]), 2)
     with pytest.raises(gc.DataError, match="cannot write /dev/full: No space left on device"):
         log(epoch)

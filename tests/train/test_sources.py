@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.runtime.pages import Pages
 from graphc.train import mapped
 from graphc.train.sources import training_source
 from tests.train.nets import BATCH, bits, executor, table
@@ -58,14 +59,10 @@ def test_mapped_rows_are_read_in_order_and_their_pages_given_back(
     array = np.arange(40.0).reshape(20, 2)
     np.save(tmp_path / "x.npy", array)
     given_back = []
-
-    class Watched:
-        def madvise(self, advice: int) -> None:
-            given_back.append(advice)
-
+    monkeypatch.setattr(Pages, "give_back", lambda pages: given_back.append(pages))
     monkeypatch.setattr(mapped, "_PIECE", 4)
     x = np.load(tmp_path / "x.npy", mmap_mode="r")
-    ahead = mapped.Ahead({"x": x, "across": x.T}, {"x": 0, "across": 1}, [Watched()])  # type: ignore[list-item]
+    ahead = mapped.Ahead({"x": x, "across": x.T}, {"x": 0, "across": 1})
     rows = np.random.default_rng(0).permutation(20)[:10]
     read: list[int] = []
     take = np.take
@@ -84,8 +81,6 @@ def test_mapped_rows_are_read_in_order_and_their_pages_given_back(
     ahead.take("across", 4, 7, across)
     np.testing.assert_array_equal(buffer, array[rows[4:7]])
     np.testing.assert_array_equal(across, array[rows[4:7]].T)
-    assert len(mapped.mapped_files({"x": x})) == 1
-    assert not mapped.mapped_files({"x": np.load(tmp_path / "x.npy", mmap_mode="c")})
 
 
 @pytest.mark.parametrize("ahead", [1, 16 * 8 * 3, 10**9])
@@ -152,6 +147,37 @@ def test_one_shard_at_a_time_is_in_memory(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * 20_000 * 24  # all of them would be 8 * 20,000 * 24 bytes
+
+
+def test_shards_are_evaluated_one_at_a_time(tmp_path: Path) -> None:
+    x, y = shards(tmp_path)
+    ex = executor()
+    gc.fit(ex, (x, y))
+    found = ex.evaluate(tmp_path)
+    assert found == pytest.approx(ex.evaluate(x, y), rel=1e-6)
+    assert ex.evaluate(str(tmp_path)) == found
+    with pytest.raises(gc.FeedError, match="which is no folder of shards"):
+        ex.evaluate(tmp_path / "nowhere")
+    (tmp_path / "many").mkdir()
+    for number in range(8):
+        np.savez(
+            tmp_path / "many" / f"{number}.npz",
+            x=np.zeros((20_000, 4), np.float32),
+            y=np.zeros(20_000, np.int64),
+        )
+    collector.collect()
+    tracemalloc.start()
+    ex.evaluate(tmp_path / "many")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * 20_000 * 24
+
+
+def test_shards_without_labels_are_told(tmp_path: Path) -> None:
+    x, _ = table(20)
+    np.savez(tmp_path / "a.npz", x=x)
+    with pytest.raises(gc.FeedError, match="what was fed determines no loss"):
+        executor().evaluate(tmp_path)
 
 
 def test_a_function_of_the_epoch(tmp_path: Path) -> None:

@@ -44,6 +44,42 @@ def test_without_weights_all_are_one() -> None:
     assert bits(a) == bits(b)
 
 
+def test_the_loss_is_the_weighted_mean_over_all_rows(tmp_path) -> None:
+    """However the rows are cut into batches; a rate of 0 leaves the weights as they are."""
+    uneven = np.where(np.arange(45) < 20, 1.0, 9.0)
+    net = classes(dropout=False, weighted=True)
+    ex = executor(net, optimizer=gc.SGD(lr=0.0))
+    hidden = ex.predict(x=X).astype(np.float64)
+    rows = np.log(np.exp(hidden).sum(axis=1)) - hidden[np.arange(45), Y]
+    wanted = np.average(rows, weights=uneven)
+    hits = np.mean(hidden.argmax(axis=1) == Y)
+    found = ex.evaluate(X, Y, uneven)
+    assert found == pytest.approx({"loss": wanted, "accuracy": hits}, rel=1e-5)
+    history = gc.fit(ex, (X, Y, uneven), validation=(X, Y, uneven), batch=7)
+    # Its batches of rows train batchnorm's running statistics, so that it is computed after.
+    assert history.val_loss[0] == pytest.approx(ex.evaluate(X, Y, uneven)["loss"], rel=1e-6)
+    plain = gc.Net("plain")
+    x = plain.input("x", (gc.N, 4))
+    y, w = plain.input("y", gc.N, dtype="int64"), plain.input("w", gc.N)
+    scores = plain.output("scores", gc.affine(x, 3))
+    plain.loss("loss", gc.softmax_loss(scores, y, weight=w))
+    ex = executor(plain, optimizer=gc.SGD(lr=0.0))
+    losses = [gc.fit(ex, (X, Y, uneven), batch=n).loss[0] for n in (1, 3, 8)]
+    assert losses == pytest.approx([ex.evaluate(X, Y, uneven)["loss"]] * 3, rel=1e-5)
+    np.savez(tmp_path / "all.npz", x=X, y=Y, w=uneven)
+    assert gc.fit(ex, tmp_path).loss == pytest.approx(losses[:1], rel=1e-5)
+
+
+def test_rows_of_weight_0_have_no_mean() -> None:
+    ex = weighted()
+    none = np.zeros(45)
+    found = ex.evaluate(X, Y, none)
+    assert np.isnan(found["loss"]) and 0 <= found["accuracy"] <= 1
+    some = np.where(np.arange(45) < 8, 0.0, 1.0)  # the first batch has none, the others do
+    rest = ex.evaluate(X[8:], Y[8:], some[8:])["loss"]
+    assert ex.evaluate(X, Y, some)["loss"] == pytest.approx(rest, rel=1e-6)
+
+
 def test_class_weights_with_batches_of_a_function_and_shards(tmp_path) -> None:
     a, b, c = weighted(), weighted(), weighted()
     np.savez(tmp_path / "all.npz", x=X, y=Y)

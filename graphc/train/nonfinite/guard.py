@@ -28,7 +28,9 @@ class Guard:
     def __init__(self, ex: Executor, source: Source, at: Position) -> None:
         self._ex, self._source = ex, source
         arrays = ex.snapshot()
-        self._watched = [name for name, a in arrays.items() if a.dtype.kind == "f" and _good(a)]
+        floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+        with np.errstate(all="ignore"):
+            self._watched = [name for name, array in floats.items() if _good(array)]
         self._copy = arrays
         self._at = replace(at)
 
@@ -75,8 +77,10 @@ class Guard:
 
     def _state_good(self) -> bool:
         arrays = self._ex.state.arrays
-        return all(_good(arrays[name]) for name in self._watched)
+        with np.errstate(all="ignore"):
+            return all(_good(arrays[name]) for name in self._watched)
 
 
 def _good(array: Array) -> bool:
-    return bool(np.isfinite(array).all())
+    """Whether all numbers are finite; then their sum is, too, unless it is too large."""
+    return isfinite(np.add.reduce(array, axis=None)) or bool(np.isfinite(array).all())

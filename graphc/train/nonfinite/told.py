@@ -12,7 +12,7 @@ from graphc.graph import Node
 from graphc.loc import Loc, caller_loc
 from graphc.op import Array
 from graphc.ops.source import Input, Parameter, State
-from graphc.tensor_type import Batch
+from graphc.runtime.row_axis import RowAxis
 from graphc.train.nonfinite.trace import Origin
 from graphc.train.position import Position
 from graphc.train.source import Source
@@ -108,15 +108,13 @@ def _place(origin: Origin, at: Position, source: Source) -> str:
     node = origin.node
     if not isinstance(node.op, Input):
         return ""
-    for axis, dim in enumerate(node.type.shape):
-        if isinstance(dim, Batch):
-            first = np.argwhere(~np.isfinite(origin.values[node.name]))[0][axis]
-            row = int(first) // dim.factor
-            data = source.row(at.epoch, at.step, row)
-            return f"; row {row} of the batch" + (
-                f", row {data} of the data" if data is not None else ""
-            )
-    return ""
+    axis = RowAxis.of(node.type)
+    if axis is None:
+        return ""
+    first = np.argwhere(~np.isfinite(origin.values[node.name]))[0][axis.axis]
+    row = int(first) // axis.factor
+    data = source.row(at.epoch, at.step, row)
+    return f"; row {row} of the batch" + (f", row {data} of the data" if data is not None else "")
 
 
 def _hint(origin: Origin) -> str:
