@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from graphc.checks.float64 import in_float64
 
 MARGIN = 1e-6
 """How far from a kink (relu at 0, ties of max, clipping) every number must be."""
+
+_T = TypeVar("_T")
 
 Style = Literal["normal", "small", "positive", "special"]
 STYLES: tuple[Style, ...] = (*("normal",) * 12, *("small",) * 4, *("positive",) * 4)
@@ -50,6 +52,18 @@ class Draw:
     near: bool = False
     """Whether this one is, too, since no better one was found."""
     known: dict[tuple[str, Any], Array] = field(default_factory=dict, compare=False, repr=False)
+    found: dict[str, tuple[Graph, Any]] = field(default_factory=dict, compare=False, repr=False)
+
+    def once(self, what: str, graph: Graph, compute: Callable[[], _T]) -> _T:
+        """What was computed for the graph, if it was the last one asked about, or compute it.
+
+        What one pass made is what the next one is given.
+        """
+        last = self.found.get(what)
+        if last is None or last[0] is not graph:
+            last = self.found[what] = graph, compute()
+        value: _T = last[1]
+        return value
 
     def array(self, node: Node) -> Array:
         """The numbers of an input, parameter or state, in the dtype of its type."""
@@ -113,7 +127,7 @@ def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
 
 def special(draw: Draw) -> Draw:
     """The same rows with zeros of both signs, infinities, NaN and numbers near the limits."""
-    return replace(draw, style="special", known={})
+    return replace(draw, style="special", known={}, found={})
 
 
 def draws_for(
@@ -145,7 +159,7 @@ def _drawn(graph: Graph, first: Draw) -> Draw:
     """The first of the draws that is finite and away from kinks, or else the last."""
     draw = first
     for number, style in enumerate(STYLES):
-        draw = replace(first, seed=first.seed + 1000 * number, style=style, redrawn=number, known={})
+        draw = replace(first, seed=first.seed + 1000 * number, style=style, redrawn=number, known={}, found={})
         if nearest_kink(graph, draw.rows, given_of(graph, draw)) >= MARGIN:
             return draw
     return replace(draw, near=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from graphc.checks.float64 import in_float64
@@ -20,16 +22,53 @@ from graphc.validation.updates import accumulation_mismatch, update_mismatch
 if TYPE_CHECKING:
     from passes.pipeline import Pass
 
+Check = Callable[[Graph, Graph, Draw], Mismatch | None]
+"""Compares what two graphs compute."""
+
 SINGLE = float(2**29)
 """How much coarser float32 is than float64."""
 
 
-def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Mismatch | None:
-    """The first result that the pass changed beyond what it declares; None where there is none.
+@dataclass(frozen=True)
+class Failure:
+    """A comparison that a pass failed, to be made again with other graphs."""
 
-    specialize, backward, update and accumulate add what was not there before; they have judges
-    of their own, who know what must be there now.
+    mismatch: Mismatch
+    old: Graph
+    new: Graph
+    draw: Draw
+    check: Check
+
+    def shows(self, graph: Graph) -> bool:
+        """Whether the same result is wrong in a graph that stands between old and new."""
+        try:
+            verify(graph)
+            found = self.check(self.old, graph, self.draw)
+        except Exception:
+            return False
+        return found is not None and found.what == self.mismatch.what
+
+
+def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Failure | None:
+    """The first comparison that shows a change beyond what the pass declares, or None.
+
+    specialize, backward, update and accumulate add what was not there before; they have checks
+    of their own, which know what must be there now.
     """
+    for old, new, check, chosen in _comparisons(step, before, made, draws):
+        for draw in chosen:
+            found = check(old, new, draw)
+            if found is not None:
+                return Failure(found, old, new, draw, check)
+    return None
+
+
+Comparison = tuple[Graph, Graph, Check, Sequence[Draw]]
+
+
+def _comparisons(
+    step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]
+) -> Iterator[Comparison]:
     own_passes()
     from passes.accumulate import Accumulate
     from passes.backward import Backward
@@ -37,43 +76,41 @@ def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Mism
     from passes.update import Update
 
     if isinstance(step, Specialize):
-        wide, train = in_float64(before), step.train
-        return _first(
-            layer_mismatch(train, wide, new, scale, draw)
-            for new, scale in _in_float64(step, before, wide, made)
-            for draw in draws
-        )
-    if isinstance(step, Backward):
-        return _first(derivative_mismatch(step, before, made, draw) for draw in draws)
-    if isinstance(step, Update):
-        return _first(update_mismatch(step.optimizer, before, made, draw) for draw in draws)
-    if isinstance(step, Accumulate):
-        return _first(accumulation_mismatch(before, made, draw) for draw in draws)
-    return _general(step, before, made, draws)
+        wide = in_float64(before)
+        for new, scale in _in_float64(step, before, wide, made):
+            yield wide, new, partial(layer_mismatch, step.train, scale), draws
+    elif isinstance(step, Backward):
+        yield in_float64(before), in_float64(made), partial(derivative_mismatch, step), draws
+    elif isinstance(step, Update):
+        check = partial(update_mismatch, step.optimizer)
+        yield in_float64(before), in_float64(made), check, draws
+    elif isinstance(step, Accumulate):
+        yield in_float64(before), in_float64(made), accumulation_mismatch, draws
+    else:
+        yield from _general(step, before, made, draws)
 
 
-def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Mismatch | None:
+def _general(
+    step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]
+) -> Iterator[Comparison]:
     """Every output, gradient and next state is compared, by the class of the pass."""
     from passes.pipeline import preserves_of
 
     kind = preserves_of(step)
     if kind == "bitwise":
-        every = [*draws, *map(special, draws[:2])]
-        found = (
-            _bitwise(old, new, draw) for old, new in _runnable(before, made) for draw in every
-        )
-        return _first(found)
+        every = [*draws, *(special(draw) for draw in draws[:2])]
+        for old, new in _runnable(before, made):
+            yield old, new, _bitwise, every
+        return
     wide = in_float64(before)
     if kind == "reassociated":
-        return _first(
-            _reassociated(old, new, scale, draw)
-            for wide_made, scale in _in_float64(step, before, wide, made)
-            for old, new in _runnable(wide, wide_made)
-            for draw in draws
-        )
+        for wide_made, scale in _in_float64(step, before, wide, made):
+            for old, new in _runnable(wide, wide_made):
+                yield old, new, partial(_reassociated, scale), draws
+        return
     bound = _stated_bound(step)
-    pairs_of_runs = _runnable(wide, in_float64(made))
-    return _first(_approximate(bound, old, new, draw) for old, new in pairs_of_runs for draw in draws)
+    for old, new in _runnable(wide, in_float64(made)):
+        yield old, new, partial(_approximate, bound), draws
 
 
 def _runnable(before: Graph, made: Graph) -> list[tuple[Graph, Graph]]:
@@ -117,12 +154,13 @@ def _stated_bound(step: Pass) -> float:
     return bound
 
 
-def _first(found: Iterator[Mismatch | None]) -> Mismatch | None:
-    return next((each for each in found if each is not None), None)
-
-
 def _results(graph: Graph, draw: Draw) -> Results:
-    return results_of(graph, values_of_arrays(graph, draw.rows, given_of(graph, draw)))
+    """The results of the graph; those of the last one are remembered."""
+
+    def run() -> Results:
+        return results_of(graph, values_of_arrays(graph, draw.rows, given_of(graph, draw)))
+
+    return draw.once("results", graph, run)
 
 
 def _bitwise(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
@@ -131,11 +169,13 @@ def _bitwise(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
     return first_mismatch(_results(before, draw), _results(made, draw), None, draw.rows, told)
 
 
-def _reassociated(before: Graph, made: Graph, scale: float, draw: Draw) -> Mismatch | None:
+def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
     """Equal but for the rounding that the graph itself is exposed to."""
     old = _results(before, draw)
-    bounds = spread(before, draw.rows, given_of(before, draw), old)
-    bounds = {name: scale * bound for name, bound in bounds.items()}
+    moved = draw.once(
+        "spread", before, lambda: spread(before, draw.rows, given_of(before, draw), old)
+    )
+    bounds = {name: scale * bound for name, bound in moved.items()}
     told = "the pass declares reassociated"
     return first_mismatch(old, _results(made, draw), bounds, draw.rows, told)
 

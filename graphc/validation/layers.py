@@ -18,7 +18,7 @@ from graphc.validation.run import Results, results_of, spread, values_of_arrays
 
 
 def layer_mismatch(
-    train: bool, old: Graph, new: Graph, scale: float, draw: Draw
+    train: bool, scale: float, old: Graph, new: Graph, draw: Draw
 ) -> Mismatch | None:
     """A result that is not what the layers mean in training or in inference, in float64.
 
@@ -27,11 +27,8 @@ def layer_mismatch(
     draws goes on by one; in inference nothing is updated.  A `gc.grad` is confirmed by differences
     along a random direction.
     """
-    left = next((node for node in new if isinstance(node.op, Layer)), None)
-    if left is not None:
-        return Mismatch(f"layer {left.name}", draw.rows, "is still a layer", node=left.name)
     arrays = given_of(new, draw) | given_of(old, draw)
-    values = values_of_arrays(new, draw.rows, arrays)
+    values = values_of_arrays(new, draw.rows, arrays, train=train)
     known, lost = dict(arrays), set[str]()
     for node in old:
         if isinstance(node.op, Gradient):
@@ -64,6 +61,7 @@ def _compared(
     expected = results_of(old, meant)
     if train:
         expected |= _updates(old, meant, values)
+    left = next((node.name for node in new if isinstance(node.op, Layer)), None)
     after = results_of(new, values)
     bounds = spread(new, draw.rows, given_of(new, draw), after)
     unjudged = _states_of_users(old)
@@ -73,7 +71,10 @@ def _compared(
         if name in expected or (name.partition(" ")[2] not in unjudged and not lost)
     }
     limits = {name: scale * bounds.get(name, 0.0) for name in expected}
-    return first_mismatch(expected, after, limits, draw.rows, "the layers mean it so")
+    found = first_mismatch(expected, after, limits, draw.rows, "the layers mean it so")
+    if found is None and left is not None:
+        return Mismatch(f"layer {left}", draw.rows, "is still there", node=left)
+    return found
 
 
 def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Array]) -> Results:

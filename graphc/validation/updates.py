@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphc.checks.float64 import in_float64
 from graphc.graph import Graph, Node
 from graphc.op import Array
 from graphc.ops.source import Parameter
@@ -19,25 +18,23 @@ from graphc.validation.run import Results, results_of, spread, values_of_arrays
 
 
 def update_mismatch(
-    optimizer: Optimizer, before: Graph, made: Graph, draw: Draw
+    optimizer: Optimizer, old: Graph, new: Graph, draw: Draw
 ) -> Mismatch | None:
     """A next state that is not what the optimizer's rule gives for the gradients before."""
-    gradients = _of_parameters(before)
+    gradients = _of_parameters(old)
     if not has_rule(optimizer) or not gradients:
         return None
-    old = in_float64(before)
     values = values_of_arrays(old, draw.rows, given_of(old, draw))
     expected = _without_gradients(results_of(old, values))
     given = {name: values[gradient] for name, gradient in gradients.items()}
-    return _by_rule(optimizer, given, expected, in_float64(made), draw)
+    return _by_rule(optimizer, given, expected, new, draw)
 
 
-def accumulation_mismatch(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
+def accumulation_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """A sum that is not the old one and the gradient, or a count that did not go on by one."""
-    gradients = _of_parameters(before)
+    gradients = _of_parameters(old)
     if not gradients:
         return None
-    old, new = in_float64(before), in_float64(made)
     arrays = given_of(new, draw)
     values = values_of_arrays(old, draw.rows, given_of(old, draw))
     expected = _without_gradients(results_of(old, values))
@@ -49,7 +46,7 @@ def accumulation_mismatch(before: Graph, made: Graph, draw: Draw) -> Mismatch | 
 
 
 def apply_mismatch(
-    parameters: Iterable[Node], optimizer: Optimizer, made: Graph, draw: Draw
+    parameters: Iterable[Node], optimizer: Optimizer, new: Graph, draw: Draw
 ) -> Mismatch | None:
     """A next state that is not the rule's, for gradients that are fed or the mean of sums.
 
@@ -58,7 +55,6 @@ def apply_mismatch(
     names = [node.name for node in parameters]
     if not has_rule(optimizer) or not names:
         return None
-    new = in_float64(made)
     arrays = given_of(new, draw)
     expected: Results = {}
     if optimizer.accumulate > 1:

@@ -1,0 +1,122 @@
+"""From a failure to what is told: the rewrite, the smallest graph, the test file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphc.checks.op_gradient import wrong_entries
+from graphc.graph import Graph, Node, verify
+from graphc.own_passes import own_passes
+from graphc.text.graph import node_text
+from graphc.validation.draws import draws_for, given_of
+from graphc.validation.error import ValidationError, validation_error
+from graphc.validation.judge import Failure, judge
+from graphc.validation.reproduce import write_test
+from graphc.validation.rewrites import first_rewrite
+from graphc.validation.run import values_of_arrays
+from graphc.validation.shrink import shrunk
+
+if TYPE_CHECKING:
+    from passes.pipeline import Pass
+
+
+def explained(
+    step: Pass, before: Graph, made: Graph, failure: Failure, folder: Path | None
+) -> ValidationError:
+    """The error for a failed pass; a test file is written where there is a folder for it."""
+    from passes.pipeline import name_of
+
+    node, rewrite = _blame(step, failure)
+    name = name_of(step)
+    if folder is None:
+        return validation_error(name, failure.mismatch, culprit=node, rewrite=rewrite)
+    smallest_step, smallest, rows = _smallest(step, before, failure)
+    path, unwritten = None, ""
+    call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
+    try:
+        told = str(failure.mismatch)
+        path = write_test(folder, name, smallest_step, smallest, told, call)
+    except OSError as error:
+        unwritten = f"a test could not be written: {error.strerror}: {error.filename}"
+    return validation_error(
+        name,
+        failure.mismatch,
+        culprit=node,
+        rewrite=rewrite,
+        smallest=smallest,
+        path=path,
+        unwritten=unwritten,
+    )
+
+
+def _blame(step: Pass, failure: Failure) -> tuple[Node | None, str]:
+    """The node at fault, and the change that shows it."""
+    from passes.backward import Backward
+
+    if isinstance(step, Backward):
+        return _wrong_rule(failure)
+    found = first_rewrite(failure.old, failure.new, failure.shows)
+    if found is not None:
+        node = failure.new.nodes.get(found.name) or failure.old.nodes.get(found.name)
+        return node, str(found)
+    node = failure.new.nodes.get(failure.mismatch.node)
+    return node, f"the pass adds {node_text(node)}" if node is not None else ""
+
+
+def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
+    """The first op whose own gradient rule differences do not confirm."""
+    graph, draw = failure.old, failure.draw
+    values = values_of_arrays(graph, draw.rows, given_of(graph, draw))
+    for node in graph:
+        ins = [values[name] for name in node.inputs]
+        if any(array.dtype.name == "float64" for array in ins):
+            try:
+                wrong = next(wrong_entries(node.op.at(draw.rows), ins, limit=10), None)
+            except Exception as error:  # a rule that cannot be run by itself
+                wrong = None if isinstance(error, NotImplementedError) else error
+            if wrong is not None:
+                return node, f"the rule of {node.op.name} {node.name!r}: {wrong}"
+    kind, _, name = failure.mismatch.what.partition(" ")
+    place = failure.new.gradients.get(name, "") if kind == "gradient" else ""
+    node_ = failure.new.nodes.get(place)
+    return node_, f"the pass adds {node_text(node_)}" if node_ is not None else ""
+
+
+def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph, int]:
+    """A pass with what remains of its options, a small graph, and how many rows show it."""
+    draw = failure.draw
+    rows = next((n for n in (1, 2, 3) if _fails(step, before, n, draw.seed)), draw.rows)
+
+    def fails(graph: Graph) -> bool:
+        narrow = narrowed(step, graph)
+        return narrow is not None and _fails(narrow, graph, rows, draw.seed)
+
+    if not fails(before):
+        return step, before, rows
+    graph = shrunk(before, fails)
+    return narrowed(step, graph) or step, graph, rows
+
+
+def _fails(step: Pass, graph: Graph, rows: int, seed: int) -> bool:
+    try:
+        made = step(graph)
+        verify(made)
+        return judge(step, graph, made, draws_for(graph, (rows,), seed=seed)) is not None
+    except Exception:
+        return False
+
+
+def narrowed(step: Pass, graph: Graph) -> Pass | None:
+    """Backward with the losses and targets that a smaller graph has; other passes as they are."""
+    own_passes()
+    from passes.backward import Backward
+
+    if not isinstance(step, Backward):
+        return step
+    losses = tuple(name for name in step.losses if name in graph.outputs)
+    wrt = tuple(name for name in step.wrt if graph.gradients.get(name, name) in graph)
+    if not losses or not wrt:
+        return None
+    return replace(step, losses=losses, wrt=wrt, required=())
