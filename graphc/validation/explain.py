@@ -57,12 +57,22 @@ def _blame(step: Pass, failure: Failure) -> tuple[Node | None, str]:
 
     if isinstance(step, Backward):
         return _wrong_rule(failure)
+    added = _added(failure)
+    if added is not None:
+        return added, f"the pass adds {node_text(added)}"
     found = first_rewrite(failure.old, failure.new, failure.shows)
     if found is not None:
         node = failure.new.nodes.get(found.name) or failure.old.nodes.get(found.name)
         return node, str(found)
-    node = failure.new.nodes.get(failure.mismatch.node)
-    return node, f"the pass adds {node_text(node)}" if node is not None else ""
+    return None, ""
+
+
+def _added(failure: Failure) -> Node | None:
+    """The node of a next state that the graph before did not have."""
+    kind, _, name = failure.mismatch.what.partition(" ")
+    if kind != "update" or name in failure.old.updates or name not in failure.new.updates:
+        return None
+    return failure.new[failure.new.updates[name]]
 
 
 def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
@@ -80,8 +90,8 @@ def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
                 return node, f"the rule of {node.op.name} {node.name!r}: {wrong}"
     kind, _, name = failure.mismatch.what.partition(" ")
     place = failure.new.gradients.get(name, "") if kind == "gradient" else ""
-    node_ = failure.new.nodes.get(place)
-    return node_, f"the pass adds {node_text(node_)}" if node_ is not None else ""
+    added = failure.new.nodes.get(place)
+    return added, f"the pass adds {node_text(added)}" if added is not None else ""
 
 
 def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph, int]:

@@ -8,6 +8,7 @@ nodes are left out for an operand of their type; dimensions are made smaller.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -48,9 +49,10 @@ class _Trial:
     def smaller(self, graph: Graph, candidates: Callable[[Graph], Iterator[Graph]]) -> Graph:
         """The graph after every candidate that still fails, one upon the other."""
         found: Graph | None = graph
-        while found is not None:
+        while found is not None and self.left > 0:
             graph = found
-            found = next((each for each in candidates(graph) if self(each)), None)
+            tried = itertools.islice(candidates(graph), self.left)
+            found = next((each for each in tried if self(each)), None)
         return graph
 
 
@@ -79,7 +81,7 @@ def _with_roots(graph: Graph, kept: list[tuple[str, str]]) -> Graph:
 def _cut(graph: Graph, trial: _Trial) -> Graph:
     """Inputs in the place of as many nodes as can be, in ever smaller groups."""
     size = len(graph)
-    while size >= 1:
+    while size >= 1 and trial.left > 0:
         names = [node.name for node in graph if not isinstance(node.op, (Input, Constant))]
         for start in reversed(range(0, len(names), size)):
             chosen = [name for name in names[start : start + size] if name in graph]
