@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ def compile(
     threads: int | None = None,
     passes: PassList | None = None,
     budget: int | None = None,
-    validate: bool | str | Path = False,
+    validate: bool | str | Path | Watch = False,
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
@@ -51,7 +52,8 @@ def compile(
     or GRAPHC_THREADS or OMP_NUM_THREADS); results do not depend on it.
 
     With `validate` every pass is judged on random inputs by what it declares to preserve, and a
-    test of one that fails is written to the folder `graphc-failures`, or to the one named.
+    test of one that fails is written to the folder `graphc-failures`, or to the one named; see
+    docs/validation.md.
 
     Raises GraphError when the graph, a name or an option does not fit, BudgetError when the
     plan needs more than `budget`, ValidationError when a pass is wrong.
@@ -63,7 +65,7 @@ def compile(
         graph = select_outputs(graph, losses, outputs)
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
-        chosen = passes or _default()
+        chosen = _limited(passes or _default())
         full = outputs is not None
         recipe = Recipe(graph, batch, trained, required, optimizer, chosen, full, backend, threads)
         plan = recipe.plan(_watch(graph, batch, validate))
@@ -72,11 +74,13 @@ def compile(
     return plan
 
 
-def _watch(graph: Graph, batch: int, validate: bool | str | Path) -> Watch | None:
+def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Watch | None:
     if validate is False:
         return None
     from graphc.validation.validate import FOLDER, Watch
 
+    if isinstance(validate, Watch):
+        return validate
     return Watch(graph, batch, FOLDER if validate is True else validate)
 
 
@@ -98,6 +102,15 @@ def _default() -> PassList:
     from passes import DEFAULT
 
     return DEFAULT
+
+
+def _limited(passes: PassList) -> PassList:
+    """The list as the environment limits it, which `graphc bisect` makes use of."""
+    if "GRAPHC_PASS_LIMIT" not in os.environ and "GRAPHC_PASS_LOG" not in os.environ:
+        return passes
+    from graphc.validation.limit import from_environment
+
+    return from_environment(passes)
 
 
 def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:

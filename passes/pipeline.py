@@ -38,9 +38,7 @@ class FunctionPass:
         return self.run(graph)
 
 
-def graph_pass(
-    preserves: Preserves, bound: float | None = None
-) -> Callable[[Pass], FunctionPass]:
+def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pass], FunctionPass]:
     """Declare what a function from graph to graph preserves.
 
     An approximate pass states a `bound`: no number of a result moves by more than that part of

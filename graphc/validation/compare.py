@@ -47,7 +47,8 @@ def first_mismatch(
             if name.startswith("mask "):
                 continue  # a mask may be fused into what reads it
             return Mismatch(name, rows, "is gone")
-        found = mismatch(name, value, after[name], bounds and bounds[name], rows, allowed)
+        bound = None if bounds is None else bounds[name]
+        found = mismatch(name, value, after[name], bound, rows, allowed)
         if found is not None:
             return found
     new = next((n for n in after if n not in before and not n.startswith("mask ")), None)
@@ -76,9 +77,8 @@ def _gaps(before: Array, after: Array, bound: float) -> Array:
     """How far each number is off beyond the bound; 0 where it is not."""
     if before.dtype.kind != "f":
         return np.asarray(before != after, np.float64)
-    same = (before.view(_BITS[before.dtype.itemsize]) == after.view(_BITS[after.dtype.itemsize])) | (
-        np.isnan(before) & np.isnan(after)
-    )
+    bits = _BITS[before.dtype.itemsize]
+    same = (before.view(bits) == after.view(bits)) | (np.isnan(before) & np.isnan(after))
     with np.errstate(all="ignore"):
         gaps = np.abs(after.astype(np.float64) - before.astype(np.float64))
     gaps = np.where(np.isnan(gaps), np.inf, gaps)

@@ -35,10 +35,10 @@ class Function:
         changed = {target}
         self.nodes = []
         for node in graph:
-            if node.name in needed and node.name != target and not changed.isdisjoint(node.inputs):
-                if not isinstance(node.op, StopGradient):
-                    self.nodes.append(node)
-                    changed.add(node.name)
+            stops = node.name == target or isinstance(node.op, StopGradient)
+            if node.name in needed and not stops and not changed.isdisjoint(node.inputs):
+                self.nodes.append(node)
+                changed.add(node.name)
 
     def __call__(self, x: Array) -> float:
         """The sum where the node has the value x."""

@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from graphc.checks.float64 import in_float64
 from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.init import generator
@@ -18,7 +19,6 @@ from graphc.own_passes import own_passes
 from graphc.program import index_bounds
 from graphc.tensor_type import shape_at
 from graphc.validation.kinks import nearest_kink
-from graphc.checks.float64 import in_float64
 
 MARGIN = 1e-6
 """How far from a kink (relu at 0, ties of max, clipping) every number must be."""
@@ -142,7 +142,9 @@ def draws_for(
     plain = _plain(graph)
     limits = {**index_bounds(plain), **(bounds or {})}
     wide = in_float64(plain)
-    return tuple(_drawn(wide, Draw(rows, seed, bounds=limits, given=given or {})) for rows in batches)
+    return tuple(
+        _drawn(wide, Draw(rows, seed, bounds=limits, given=given or {})) for rows in batches
+    )
 
 
 def _plain(graph: Graph) -> Graph:
@@ -159,7 +161,9 @@ def _drawn(graph: Graph, first: Draw) -> Draw:
     """The first of the draws that is finite and away from kinks, or else the last."""
     draw = first
     for number, style in enumerate(STYLES):
-        draw = replace(first, seed=first.seed + 1000 * number, style=style, redrawn=number, known={}, found={})
+        draw = replace(
+            first, seed=first.seed + 1000 * number, style=style, redrawn=number, known={}, found={}
+        )
         if nearest_kink(graph, draw.rows, given_of(graph, draw)) >= MARGIN:
             return draw
     return replace(draw, near=True)

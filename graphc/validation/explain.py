@@ -84,8 +84,8 @@ def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
         if any(array.dtype.name == "float64" for array in ins):
             try:
                 wrong = next(wrong_entries(node.op.at(draw.rows), ins, limit=10), None)
-            except Exception as error:  # a rule that cannot be run by itself
-                wrong = None if isinstance(error, NotImplementedError) else error
+            except Exception:  # a rule that cannot be run by itself
+                continue
             if wrong is not None:
                 return node, f"the rule of {node.op.name} {node.name!r}: {wrong}"
     kind, _, name = failure.mismatch.what.partition(" ")

@@ -90,9 +90,7 @@ def _comparisons(
         yield from _general(step, before, made, draws)
 
 
-def _general(
-    step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]
-) -> Iterator[Comparison]:
+def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Iterator[Comparison]:
     """Every output, gradient and next state is compared, by the class of the pass."""
     from passes.pipeline import preserves_of
 

@@ -125,5 +125,7 @@ def _gradient_mismatch(
         told = f"has shape {list(ours.shape)}, what it is taken by {list(x.shape)}"
         return Mismatch(f"grad {node.name}", draw.rows, told, node=node.name)
     f = Function(new, values, draw.rows, wrt, [(of, 1.0)])
-    told = disagreement(f, x, ours, generator(0, f"validation:{node.name}"))
-    return None if told is None else Mismatch(f"grad {node.name}", draw.rows, *told, node=node.name)
+    found = disagreement(f, x, ours, generator(0, f"validation:{node.name}"))
+    if found is None:
+        return None
+    return Mismatch(f"grad {node.name}", draw.rows, found[0], found[1], node.name)

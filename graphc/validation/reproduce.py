@@ -83,7 +83,9 @@ class _Source:
 
     def text(self) -> str:
         """The imports, the files that are run for what they define, and copied source."""
-        loads = [f"{name} = SimpleNamespace(**run_path({path!r}))" for path, name in self.loaded.items()]
+        loads = [
+            f"{name} = SimpleNamespace(**run_path({path!r}))" for path, name in self.loaded.items()
+        ]
         if loads:
             self.imports |= {"from runpy import run_path", "from types import SimpleNamespace"}
         parts = ["\n".join(sorted(self.imports)), "\n".join(loads), *self.sources]
@@ -104,9 +106,8 @@ class _Source:
             return self._function(value, run)
         if inspect.isfunction(value):
             return self._function(value, value)
-        if isinstance(value, (tuple, list)):
-            inside = ", ".join(map(self.of, value))
-            return f"({inside}{',' if len(value) == 1 else ''})" if isinstance(value, tuple) else f"[{inside}]"
+        if isinstance(value, tuple):
+            return f"({''.join(f'{self.of(part)}, ' for part in value).strip()})"
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             fields = [f.name for f in dataclasses.fields(value) if f.init]
             inside = ", ".join(f"{name}={self.of(getattr(value, name))}" for name in fields)
@@ -159,6 +160,8 @@ def _with_imports(text: str, module: ModuleType | None) -> str:
     if not isinstance(file, str) or not Path(file).is_file():
         return f"import graphc as gc\n\n\n{text}"
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    lines = [ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    lines = [
+        ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
     lines = [line for line in lines if "__future__" not in line]
     return "\n".join(lines) + f"\n\n\n{text}"

@@ -17,9 +17,7 @@ from graphc.validation.rules import has_rule, next_states
 from graphc.validation.run import Results, results_of, spread, values_of_arrays
 
 
-def update_mismatch(
-    optimizer: Optimizer, old: Graph, new: Graph, draw: Draw
-) -> Mismatch | None:
+def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """A next state that is not what the optimizer's rule gives for the gradients before."""
     gradients = _of_parameters(old)
     if not has_rule(optimizer) or not gradients:
@@ -84,7 +82,9 @@ def _by_rule(
         if found is None:
             states = next_states(optimizer, gradients, arrays)
             expected = others | {f"update {name}": value for name, value in states.items()}
-            found = _found(expected, new, arrays, draw, f"by the rule of {type(optimizer).__name__}")
+            found = _found(
+                expected, new, arrays, draw, f"by the rule of {type(optimizer).__name__}"
+            )
         if found is not None:
             return found
     return None

@@ -88,9 +88,7 @@ class Watch:
         self.judged.append("apply_update")
 
 
-def validate_apply(
-    parameters: Iterable[Node], optimizer: Optimizer, *, seed: int = 0
-) -> Graph:
+def validate_apply(parameters: Iterable[Node], optimizer: Optimizer, *, seed: int = 0) -> Graph:
     """The graph that updates these parameters, judged by the optimizer's rule.
 
     Raises ValidationError where a next state is another than the rule's.

@@ -22,7 +22,7 @@ OPTIM, PASSES = "graphc.optim", "passes"
 
 # fmt: off
 FAULTS = (
-    # fault                                  net     where                          right -> wrong            caught by
+    # the fault, a net that shows it, the function; what is right, what is wrong; what catches it
     # Gradient rules.
     Fault("relu lets every gradient through", layers, f"{SELECT}:Relu.grad",
           "b.apply(shared(ReluGrad), out, dout)", "dout", "backward: gradient"),
@@ -45,12 +45,12 @@ FAULTS = (
           "b.apply(MeanGrad(ins[0].shape, self.axes), self.spread(dout, ins))",
           "broadcast_to(self.spread(dout, ins), ins[0].shape)", "backward: gradient"),
     Fault("max gives its gradient to all", ops, "graphc.ops.reduce:Max.grad",
-          "mul(hit, share)", "mul(sub_one(hit), share)".replace("sub_one(hit)", "div(hit, hit)"),
+          "mul(hit, share)", "mul(sub(2.0, hit), share)",
           "backward: gradient"),
     Fault("a matrix product's gradient is not transposed", ops, "graphc.ops.linalg:MatMul.grad",
           "MatMul(not self.trans_a, False), x, dout", "MatMul(not self.trans_a, True), x, dout",
           "verify: "),
-    Fault("affine's gradient by x uses the weight as it is", layers, "graphc.ops.affine:Affine.grad",
+    Fault("affine's gradient uses the weight as it is", layers, "graphc.ops.affine:Affine.grad",
           "shared(MatMul, False, True), dout, weight", "shared(MatMul, False, False), dout, weight",
           "verify: "),
     Fault("concat cuts its gradient from the start", ops, "graphc.ops.concat:Concat.grad",
@@ -63,7 +63,7 @@ FAULTS = (
     Fault("softmax_loss forgets the label", layers, "graphc.ops.loss_rows:SoftmaxRows.grad",
           "b.apply(SoftmaxRowsGrad(), *ins, dout)",
           "mul(softmax(ins[0]), reshape(dout, (*dout.shape, 1)))", "backward: gradient"),
-    Fault("batchnorm's gradient takes the statistics as fixed", layers, f"{NORM}:BatchNormTrain.grad",
+    Fault("batchnorm's gradient holds statistics fixed", layers, f"{NORM}:BatchNormTrain.grad",
           "b.apply(BatchNormDx(self.eps), x, gamma, dout)",
           "mul(dout, div(_spread(gamma, x), sqrt(add(_spread(_statistics(x, 's')[1], x), 1e-5))))",
           "backward: gradient"),
@@ -121,7 +121,8 @@ FAULTS = (
           "(bias - average) * scale", "bias * scale", "fold_batchnorm: output"),
     Fault("fold_batchnorm scales the inputs of the weight", frozen, "passes.fold_batchnorm:_fold",
           "_wide(graph, first.inputs[1]) * scale",
-          "_wide(graph, first.inputs[1]) * np.resize(scale, (graph[first.inputs[1]].type.shape[0], 1))",
+          "_wide(graph, first.inputs[1])"
+          " * np.resize(scale, (graph[first.inputs[1]].type.shape[0], 1))",
           "fold_batchnorm: output"),
     Fault("fold_batchnorm takes what others read", frozen, "passes.fold_batchnorm:_folds",
           "graph.feeds_only(first.name, node.name)", "True", "verify: "),
@@ -181,9 +182,9 @@ FAULTS = (
     Fault("the rate is fixed at compile time", layers, f"{PASSES}.update:add_updates",
           "rates = _Casts(rate)", "from graphc.ops.source import constant\n"
           "    rates = _Casts(constant(b, optimizer.lr, dtype))", "update: update", SGD),
-    Fault("accumulation keeps the last gradient", layers, f"{PASSES}.accumulate:Accumulate.__call__",
+    Fault("accumulation keeps the last gradient", layers, "passes.accumulate:Accumulate.__call__",
           "add(total, gradient,", "add(gradient, 0.0,", "update: update", MANY),
-    Fault("accumulated steps are not counted", layers, f"{PASSES}.accumulate:Accumulate.__call__",
+    Fault("accumulated steps are not counted", layers, "passes.accumulate:Accumulate.__call__",
           "add(steps, 1,", "add(steps, 0,", "update: update", MANY),
     Fault("accumulated sums are not divided", layers, f"{PASSES}.apply_update:_means",
           "div(accumulator(p), counts[p.dtype], name=mean)", "accumulator(p)",
