@@ -7,6 +7,6 @@ declares.  What finds no fault proves nothing; what finds one shows the numbers.
 from __future__ import annotations
 
 from graphc.validation.error import ValidationError
-from graphc.validation.validate import validate_pass
+from graphc.validation.validate import validate_apply, validate_pass
 
-__all__ = ["ValidationError", "validate_pass"]
+__all__ = ["ValidationError", "validate_apply", "validate_pass"]

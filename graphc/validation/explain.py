@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.checks.float64 import in_float64
 from graphc.checks.op_gradient import wrong_entries
 from graphc.graph import Graph, Node, verify
+from graphc.optim import Optimizer
 from graphc.own_passes import own_passes
 from graphc.text.graph import node_text
-from graphc.validation.draws import draws_for, given_of
+from graphc.validation.compare import Mismatch
+from graphc.validation.draws import Draw, draws_for, given_of
 from graphc.validation.error import ValidationError, validation_error
 from graphc.validation.judge import Failure, judge
 from graphc.validation.reproduce import write_test
 from graphc.validation.rewrites import first_rewrite
 from graphc.validation.run import values_of_arrays
 from graphc.validation.shrink import shrunk
+from graphc.validation.updates import apply_mismatch
 
 if TYPE_CHECKING:
     from passes.pipeline import Pass
@@ -33,13 +38,8 @@ def explained(
     if folder is None:
         return validation_error(name, failure.mismatch, culprit=node, rewrite=rewrite)
     smallest_step, smallest, rows = _smallest(step, before, failure)
-    path, unwritten = None, ""
     call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
-    try:
-        told = str(failure.mismatch)
-        path = write_test(folder, name, smallest_step, smallest, told, call)
-    except OSError as error:
-        unwritten = f"a test could not be written: {error.strerror}: {error.filename}"
+    path, unwritten = _written(folder, name, smallest_step, smallest, failure.mismatch, call)
     return validation_error(
         name,
         failure.mismatch,
@@ -49,6 +49,51 @@ def explained(
         path=path,
         unwritten=unwritten,
     )
+
+
+def explained_update(
+    parameters: Sequence[Node],
+    optimizer: Optimizer,
+    made: Graph,
+    mismatch: Mismatch,
+    draw: Draw,
+    folder: Path | None,
+) -> ValidationError:
+    """The error for a wrong update alone; its test has one parameter where that will do."""
+    from passes.apply_update import apply_graph
+
+    node = made.nodes.get(mismatch.node)
+    rewrite = f"the pass adds {node_text(node)}" if node is not None else ""
+    name = "apply_update"
+    if folder is None:
+        return validation_error(name, mismatch, culprit=node, rewrite=rewrite)
+    smallest = list(parameters)
+    for each in parameters:
+        alone = in_float64(apply_graph([each], optimizer))
+        if apply_mismatch([each], optimizer, alone, draw) is not None:
+            smallest = [each]
+            break
+    path, unwritten = _written(
+        folder,
+        name,
+        optimizer,
+        Graph(name, smallest),
+        mismatch,
+        f"validate_apply(graph, {{step}}, seed={draw.seed})",
+    )
+    return validation_error(
+        name, mismatch, culprit=node, rewrite=rewrite, path=path, unwritten=unwritten
+    )
+
+
+def _written(
+    folder: Path, name: str, step: object, graph: Graph, mismatch: Mismatch, call: str
+) -> tuple[Path | None, str]:
+    """The path of the test, or why there is none."""
+    try:
+        return write_test(folder, name, step, graph, str(mismatch), call), ""
+    except OSError as error:
+        return None, f"a test could not be written: {error.strerror}: {error.filename}"
 
 
 def _blame(step: Pass, failure: Failure) -> tuple[Node | None, str]:

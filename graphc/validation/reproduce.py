@@ -40,7 +40,7 @@ def write_test(folder: Path, pass_name: str, step: Any, graph: Graph, told: str,
 
     `call` says how the test calls validation, with `{step}` for the pass.
     """
-    source = _Source()
+    source = _Source(call)
     expression = source.of(step)
     ops = source.ops(graph)
     imports = source.text()
@@ -72,11 +72,11 @@ def _identifier(name: str) -> str:
 class _Source:
     """Expressions for objects, and what must be imported or defined for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: str) -> None:
         self.imports = {
             "from graphc.ops import OPS",
             "from graphc.text import parse_graph",
-            "from graphc.validation import validate_pass",
+            f"from graphc.validation import {call.partition('(')[0]}",
         }
         self.loaded: dict[str, str] = {}
         self.sources: list[str] = []

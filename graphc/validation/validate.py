@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.checks.float64 import in_float64
 from graphc.graph import Graph, Node, verify
 from graphc.net import Net
 from graphc.optim import Optimizer
 from graphc.own_passes import own_passes
 from graphc.validation.draws import Draw, batches_for, draws_for
-from graphc.validation.error import validation_error
-from graphc.validation.explain import explained
+from graphc.validation.explain import explained, explained_update
 from graphc.validation.judge import judge
 from graphc.validation.updates import apply_mismatch
 
@@ -80,15 +80,17 @@ class Watch:
 
     def apply(self, parameters: Sequence[Node], optimizer: Optimizer, made: Graph) -> None:
         """Judge the graph of an update alone; ValidationError where it is wrong."""
-        from graphc.checks.float64 import in_float64
-
-        found = apply_mismatch(parameters, optimizer, in_float64(made), self.draws[0])
-        if found is not None:
-            raise validation_error("apply_update", found, culprit=made.nodes.get(found.node))
+        _check_apply(parameters, optimizer, made, self.draws[0], self.folder)
         self.judged.append("apply_update")
 
 
-def validate_apply(parameters: Iterable[Node], optimizer: Optimizer, *, seed: int = 0) -> Graph:
+def validate_apply(
+    parameters: Iterable[Node],
+    optimizer: Optimizer,
+    *,
+    seed: int = 0,
+    folder: str | Path | None = None,
+) -> Graph:
     """The graph that updates these parameters, judged by the optimizer's rule.
 
     Raises ValidationError where a next state is another than the rule's.
@@ -98,6 +100,14 @@ def validate_apply(parameters: Iterable[Node], optimizer: Optimizer, *, seed: in
 
     nodes = list(parameters)
     made = apply_graph(nodes, optimizer)
-    watch = Watch(Graph("apply", nodes), 1)
-    watch.apply(nodes, optimizer, made)
+    where = Path(folder) if folder is not None else None
+    _check_apply(nodes, optimizer, made, Draw(1, seed), where)
     return made
+
+
+def _check_apply(
+    parameters: Sequence[Node], optimizer: Optimizer, made: Graph, draw: Draw, folder: Path | None
+) -> None:
+    found = apply_mismatch(parameters, optimizer, in_float64(made), draw)
+    if found is not None:
+        raise explained_update(parameters, optimizer, in_float64(made), found, draw, folder)
