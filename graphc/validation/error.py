@@ -9,6 +9,9 @@ from graphc.graph import Graph, Node
 from graphc.text.graph import node_text
 from graphc.validation.compare import Mismatch
 
+SHOWN = 8
+"""How many nodes of the smallest graph are told, from its end."""
+
 
 class ValidationError(GraphError):
     """A pass that changed a result, or computes a wrong one.
@@ -39,7 +42,7 @@ def validation_error(
         lines.append(f"  first rewrite that shows it: {rewrite}")
     if smallest is not None:
         lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
-        lines.extend(f"    {node_text(node)}" for node in list(smallest)[-6:])
+        lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
     hint = f"this test fails by it: python -m pytest {path}" if path else unwritten
     loc = culprit.locs[0] if culprit is not None and culprit.locs else None
     error = ValidationError("\n".join(lines), loc=loc, hint=hint)

@@ -1,8 +1,9 @@
 """The smallest graph on which a pass still fails, found by trying ever smaller ones.
 
-Roots are dropped; parts of the graph are replaced by inputs, in halves, quarters and so on (A.
-Zeller, R. Hildebrandt, "Simplifying and isolating failure-inducing input", IEEE TSE 28, 2002);
-nodes are left out for an operand of their type; dimensions are made smaller.
+Roots are dropped, or give way to a node before them; parts of the graph are replaced by inputs,
+in halves, quarters and so on (A. Zeller, R. Hildebrandt, "Simplifying and isolating
+failure-inducing input", IEEE TSE 28, 2002); nodes are left out for an operand of their type;
+dimensions are made smaller.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def shrunk(graph: Graph, fails: Fails) -> Graph:
     size = None
     while size != (size := (len(graph), _numbers(graph), len(graph.roots))):
         graph = trial.smaller(graph, _fewer_roots)
+        graph = trial.smaller(graph, _earlier)
         graph = _cut(graph, trial)
         graph = trial.smaller(graph, _bypassed)
         graph = trial.smaller(graph, _narrower)
@@ -76,6 +78,15 @@ def _with_roots(graph: Graph, kept: list[tuple[str, str]]) -> Graph:
     }
     losses = [name for name in graph.losses if name in chosen["outputs"]]
     return Graph(graph.name, graph, losses=losses, **chosen).pruned()
+
+
+def _earlier(graph: Graph) -> Iterator[Graph]:
+    """The graph up to each node, which becomes its only output."""
+    key = next(iter(graph.outputs), "result")
+    losses = [name for name in graph.losses if name == key]
+    for node in graph:
+        if not isinstance(node.op, Source) and graph.outputs.get(key) != node.name:
+            yield Graph(graph.name, graph, outputs={key: node.name}, losses=losses).pruned()
 
 
 def _cut(graph: Graph, trial: _Trial) -> Graph:
