@@ -92,11 +92,12 @@ def _check_passes(args: argparse.Namespace, graph: Graph) -> int:
         }
         print_json({"net": graph.name, "ok": False, **failed, "rewrite": error.rewrite})
         return 1
-    counts = Counter(judged)
+    counts = Counter(judged.passes)
     if args.json:
-        print_json({"net": graph.name, "ok": True, "judged": counts})
+        redrawn = sum(draw.redrawn for draw in judged.draws)
+        print_json({"net": graph.name, "ok": True, "judged": counts, "redrawn": redrawn})
         return 0
-    print(f"passes of {graph.name!r}: ok, {len(judged)} runs judged with {ROWS} rows and fewer")
+    print(f"passes of {graph.name!r}: {judged}")
     for name, count in counts.items():
         print(f"  {name:<28} {count}")
     return 0

@@ -9,6 +9,7 @@ import numpy as np
 from graphc.graph import Graph
 from graphc.op import Array
 from graphc.ops.shape import StopGradient
+from graphc.reference import computed
 
 STEP, TOLERANCE = 1e-6, 1e-6
 SHRINKS = 1.0, 1 / 32, 32.0, 1 / 1024
@@ -46,7 +47,7 @@ class Function:
         with np.errstate(all="ignore"):
             for node in self.nodes:
                 ins = [values[name] for name in node.inputs]
-                values[node.name] = np.asarray(node.op.at(self.rows).reference(ins))
+                values[node.name] = computed(node, ins, self.rows, True)
         return float(sum((values[name] * weight).sum() for name, weight in self.weights))
 
 

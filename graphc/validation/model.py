@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,13 +29,31 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
 """Each optimizer, with each of the options that they have in common."""
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What was judged, and by which numbers."""
+
+    passes: tuple[str, ...]
+    """Those that changed something, one for each run."""
+    draws: tuple[Draw, ...]
+
+    def __str__(self) -> str:
+        rows = ", ".join(str(draw.rows) for draw in self.draws)
+        text = f"ok, {len(self.passes)} runs judged with {rows} rows"
+        redrawn = sum(draw.redrawn for draw in self.draws)
+        if redrawn:
+            text += f"; numbers were drawn again {redrawn} times, for kinks"
+        if any(draw.near for draw in self.draws):
+            text += ", and some stayed near one"
+        return text
+
+
 def validate_model(
     graph: Graph, rows: int, passes: PassList | None = None, folder: str | Path = FOLDER
-) -> list[str]:
+) -> Judged:
     """Judge each pass for inference, frozen inference, training and every optimizer.
 
-    Returns the passes that changed something and so were judged, one for each run.  Raises
-    ValidationError for the first that fails.
+    Raises ValidationError for the first that fails.
     """
     watch = Watch(graph, rows, folder)
     trains = bool(graph.losses) and any(isinstance(node.op, Parameter) for node in graph)
@@ -50,7 +69,7 @@ def validate_model(
         inner = Watch(frozen, rows, folder)
         compile(frozen, batch=rows, passes=passes, backend="numpy", validate=inner)
         watch.judged.extend(inner.judged)
-    return watch.judged
+    return Judged(tuple(watch.judged), watch.draws)
 
 
 def _is_state(node: Node) -> bool:

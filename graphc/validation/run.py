@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.init import generator
-from graphc.op import Array, Layer
+from graphc.op import Array
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Neg
@@ -19,6 +20,7 @@ from graphc.ops.select import Clip, Maximum, Minimum, Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.source import Constant
+from graphc.reference import computed
 
 Results = dict[str, Array]
 """What a graph is for, by kind and name: `output scores`, `gradient w`, `update w`, `mask d`."""
@@ -59,9 +61,17 @@ def values_of_arrays(
 
 
 def _computed(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
-    op = node.op.at(rows)
-    value = op.reference_in(ins, train) if isinstance(op, Layer) else op.reference(ins)
-    return np.asarray(value)
+    try:
+        return computed(node, ins, rows, train)
+    except GraphError:
+        raise
+    except Exception as error:  # a rule of a user's op, which may do anything
+        raise GraphError(
+            f"{node.op.name} {node.name!r}: its reference rule fails: "
+            f"{type(error).__name__}: {error}",
+            loc=node.locs[0] if node.locs else None,
+            hint="passes are validated by the reference rules; gc.check_op tries one op",
+        ) from None
 
 
 def results_of(graph: Graph, values: Mapping[str, Array]) -> Results:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.checks.float64 import in_float64
+from graphc.errors import GraphError
 from graphc.graph import Graph, Node, verify
 from graphc.net import Net
 from graphc.optim import Optimizer
@@ -53,7 +54,13 @@ def validate_pass(
 def _check(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw], folder: Path | None
 ) -> None:
-    failure = judge(step, before, made, draws)
+    try:
+        failure = judge(step, before, made, draws)
+    except GraphError as error:
+        from passes.pipeline import name_of
+
+        error.add_note(f"when pass {name_of(step)!r} was validated")
+        raise
     if failure is not None:
         raise explained(step, before, made, failure, folder)
 

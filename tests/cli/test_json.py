@@ -96,7 +96,8 @@ def test_check_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert data["judged"]["update"] == data["judged"]["apply_update"] == 6
     assert main(["check", "model.py:net", "--passes"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("passes of 'small': ok, ")
+    runs = sum(data["judged"].values())
+    assert lines[0] == f"passes of 'small': ok, {runs} runs judged with 1, 5, 6 rows"
     assert "  apply_update                 6" in lines
     (folder / "mine.py").write_text(PASSES)
     data = found(capsys, "check", "model.py:net", "--passes", "mine.py:own", status=1)

@@ -278,6 +278,45 @@ def test_the_op_whose_gradient_rule_is_wrong_is_named(tmp_path: Path) -> None:
     assert run_test(error.path).returncode == 1
 
 
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_gradients_of_outputs_with_fed_cotangents_are_judged(
+    factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = gc.Net("net", dtype="float64")
+    h = gc.affine(net.input("x", (gc.N, 3)), 4, name="h")
+    net.output("out", gc.tanh(h))
+    graph = Specialize(train=True)(net.graph())
+    right = Tanh.grad
+    monkeypatch.setattr(
+        Tanh, "grad", lambda self, b, ins, out, dout: right(self, b, ins, out, factor * dout)
+    )
+    step = Backward(("out",), ("h.weight", "x"), fed=True)
+    if factor == 1:
+        assert set(validate_pass(step, graph).gradients) == {"h.weight", "x"}
+    else:
+        with pytest.raises(ValidationError, match=r"gradient 'h\.weight' is "):
+            validate_pass(step, graph)
+
+
+def test_a_reference_rule_that_fails_is_told_with_the_pass() -> None:
+    class Broken(Wrong):
+        name = "broken"
+
+        def reference(self, ins):  # type: ignore[no-untyped-def]
+            raise KeyError("h")
+
+    @gc.passes.graph_pass(preserves="bitwise")
+    def breaks(graph: Graph) -> Graph:
+        return of_kind(graph, Tanh, lambda n: replaced(n, Broken(), n.inputs))
+
+    with pytest.raises(gc.GraphError) as caught:
+        validate_pass(breaks, three())
+    assert told(caught.value).startswith(
+        "broken 'tanh_1': its reference rule fails: KeyError: 'h'\n"
+    )
+    assert caught.value.__notes__ == ["when pass 'breaks' was validated"]
+
+
 def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValidationError) as caught:
