@@ -37,7 +37,13 @@ def explained(
     name = name_of(step)
     if folder is None:
         return validation_error(name, failure.mismatch, culprit=node, rewrite=rewrite)
-    smallest_step, smallest, rows = _smallest(step, before, failure)
+    found = _smallest(step, before, failure)
+    if found is None:
+        told = "these numbers alone show it: no smaller graph was looked for, no test written"
+        return validation_error(
+            name, failure.mismatch, culprit=node, rewrite=rewrite, unwritten=told
+        )
+    smallest_step, smallest, rows = found
     call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
     path, unwritten = _written(folder, name, smallest_step, smallest, failure.mismatch, call)
     return validation_error(
@@ -139,8 +145,11 @@ def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
     return added, f"the pass adds {node_text(added)}" if added is not None else ""
 
 
-def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph, int]:
-    """A pass with what remains of its options, a small graph, and how many rows show it."""
+def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph, int] | None:
+    """A pass with what remains of its options, a small graph, and how many rows show it.
+
+    None where the graph does not fail by numbers that are drawn anew.
+    """
     draw = failure.draw
     rows = next((n for n in (1, 2, 3) if _fails(step, before, n, draw.seed)), draw.rows)
 
@@ -149,7 +158,7 @@ def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph,
         return narrow is not None and _fails(narrow, graph, rows, draw.seed)
 
     if not fails(before):
-        return step, before, rows
+        return None
     graph = shrunk(before, fails)
     return narrowed(step, graph) or step, graph, rows
 

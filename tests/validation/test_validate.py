@@ -17,6 +17,7 @@ from graphc.op import Op
 from graphc.ops.elementwise import Add, Mul, Power, Sub
 from graphc.ops.functions import Tanh
 from graphc.ops.reduce import Mean, Sum
+from graphc.ops.select import Clip
 from graphc.ops.source import Parameter, constant_op
 from graphc.validation import ValidationError, validate_pass
 from graphc.validation.validate import Watch, validate_apply
@@ -416,6 +417,20 @@ def test_labels_are_in_range() -> None:
     labels = given_of(net.graph(), draw)["y"]
     assert labels.min() == 0
     assert labels.max() == 10
+
+
+def test_what_only_given_numbers_show_is_not_made_smaller(tmp_path: Path) -> None:
+    @gc.passes.graph_pass(preserves="reassociated")
+    def clipped(graph: Graph) -> Graph:
+        return of_kind(graph, Tanh, lambda n: replaced(n, Clip(-50.0, 50.0), n.inputs))
+
+    net = gc.Net("net")
+    net.output("out", gc.tanh(1e6 * gc.relu(net.input("x", (gc.N, 2)) - 40)))
+    with pytest.raises(ValidationError) as caught:
+        validate_pass(clipped, net, batches=[1], feeds={"x": [[50, 50]]}, folder=tmp_path)
+    assert caught.value.path is None
+    assert "these numbers alone show it" in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_feeds_may_be_given() -> None:
