@@ -12,6 +12,7 @@ from passes.accumulate import Accumulate
 from passes.apply_update import apply_graph
 from passes.backward import Backward
 from passes.fold_batchnorm import fold_batchnorm
+from passes.fold_constants import fold_constants
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from tests.passes.same import differentiated, frozen, specialized
 
@@ -70,3 +71,22 @@ def test_a_folded_batchnorm_carries_the_lines_of_both() -> None:
     assert len(made["bn"].locs) == 2
     for name in ("bn.folded_weight", "bn.folded_bias"):
         assert made[name].locs == graph["bn"].locs
+
+
+def test_joined_and_folded_nodes_carry_their_own_lines() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 2, 3))
+    first = gc.reshape(x, (gc.N, 3, 2))
+    net.output("reshaped", gc.reshape(first, (gc.N, 6), name="reshaped"))
+    turned = gc.transpose(gc.transpose(x, (1, 0, 2)), (2, 0, 1), name="turned")
+    net.output("turned", turned)
+    net.output("folded", gc.exp(net.constant(2.0), name="folded"))
+    net.output("reading", gc.tanh(x * 1, name="reading"))
+    before = net.graph()
+    made = fold_constants(before)
+    ops = {"reshaped": "reshape", "turned": "transpose", "folded": "constant", "reading": "tanh"}
+    for name, op in ops.items():
+        assert made[name].op.name == op
+        assert made[name].locs == before[name].locs != ()
+        assert made[name].type == before[name].type
+    assert made["reading"].inputs == made["turned"].inputs == ("x",)

@@ -189,3 +189,12 @@ def test_seconds_are_those_of_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("passes.pipeline.perf_counter", lambda: next(clock))
     records = run_passes(small(), [same, Specialize(train=False)])[1]
     assert [record.seconds for record in records] == [2.5, 1.0]
+
+
+def test_an_object_without_name_is_called_as_its_class() -> None:
+    class Tidy:
+        def __call__(self, graph: Graph) -> Graph:
+            return graph
+
+    assert name_of(Tidy()) == "Tidy"
+    assert run_passes(small(), [Tidy()])[1][0].name == "Tidy"
