@@ -56,6 +56,20 @@ def ops() -> gc.Net:
     return net
 
 
+def derivative() -> gc.Net:
+    """A derivative inside the net, a weighted loss, and a statistic of the inputs."""
+    net = gc.Net("derivative")
+    x, w = net.input("x", (gc.N, 3)), net.input("w", (gc.N,))
+    y = net.input("y", (gc.N,), dtype="int64")
+    h = gc.tanh(gc.affine(gc.standardize(x), 4))
+    slope = gc.grad(gc.sum(h**2), x)
+    scores = gc.affine(gc.concat([h, slope], axis=1), 3)
+    net.output("slope", slope)
+    net.output("label", gc.argmax(scores, axis=1))
+    net.loss("loss", gc.softmax_loss(scores, y, weight=w))
+    return net
+
+
 def numbers() -> gc.Net:
     """What fold_constants and identities look at."""
     net = gc.Net("numbers", dtype="float32")

@@ -8,7 +8,7 @@ import pytest
 
 import graphc as gc
 from graphc.validation import ValidationError
-from tests.validation.faults import Fault, frozen, layers, numbers, ops, plant
+from tests.validation.faults import Fault, derivative, frozen, layers, numbers, ops, plant
 
 SGD = gc.SGD(lr=0.1, momentum=0.9, weight_decay=0.1)
 NESTEROV = gc.SGD(lr=0.1, momentum=0.9, nesterov=True)
@@ -135,6 +135,10 @@ FAULTS = (
           "dgamma.name, dbeta.name)", "dbeta.name, dgamma.name)",
           "share_batchnorm_statistics: gradient"),
     # Layers.
+    Fault("a derivative inside the net is wrong", derivative, "graphc.ops.functions:Tanh.grad",
+          "mul(out, out)", "out", "specialize: grad"),
+    Fault("a weighted loss is divided by the rows", derivative, "graphc.ops.loss:RowLoss.expand",
+          "sum_(weight, name=", "mul(mean(weight), 2.0, name=", "specialize: output"),
     Fault("batchnorm infers by the statistics of the batch", layers, f"{NORM}:BatchNorm.expand",
           "if not train", "if False", "specialize: output"),
     Fault("running statistics keep the wrong share", layers, f"{NORM}:BatchNorm.expand",

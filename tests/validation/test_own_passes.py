@@ -14,7 +14,7 @@ from graphc.graph import Graph
 from graphc.validation.model import OPTIMIZERS, validate_model
 from graphc.validation.validate import Watch
 from tests.generate import random_net
-from tests.validation.faults import layers, ops
+from tests.validation.faults import derivative, layers, ops
 
 
 def course(loss: Callable[..., gc.Value], normalise: bool) -> gc.Net:
@@ -45,20 +45,6 @@ def joined() -> gc.Net:
     guess = gc.affine(both, 2)
     net.output("guess", guess)
     net.loss("loss", gc.mse_loss(guess, t))
-    return net
-
-
-def derivative() -> gc.Net:
-    """A derivative inside the net, a weighted loss, and a statistic of the inputs."""
-    net = gc.Net("derivative")
-    x, w = net.input("x", (gc.N, 3)), net.input("w", (gc.N,))
-    y = net.input("y", (gc.N,), dtype="int64")
-    h = gc.tanh(gc.affine(gc.standardize(x), 4))
-    slope = gc.grad(gc.sum(h**2), x)
-    scores = gc.affine(gc.concat([h, slope], axis=1), 3)
-    net.output("slope", slope)
-    net.output("label", gc.argmax(scores, axis=1))
-    net.loss("loss", gc.softmax_loss(scores, y, weight=w))
     return net
 
 
