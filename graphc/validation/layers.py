@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -27,54 +27,72 @@ def layer_mismatch(
     draws goes on by one; in inference nothing is updated.  A `gc.grad` is confirmed by differences
     along a random direction.
     """
-    arrays = given_of(new, draw) | given_of(old, draw)
-    values = values_of_arrays(new, draw.rows, arrays, train=train)
-    known, lost = dict(arrays), set[str]()
-    for node in old:
-        if isinstance(node.op, Gradient):
-            places = [_place(old, new, name) for name in (node.name, *node.inputs)]
-            if None in places:
-                lost |= old.downstream([node.name])
-                known[node.name] = np.zeros(0)
-                continue
-            found = _gradient_mismatch(node, [str(place) for place in places], new, values, draw)
-            if found is not None:
-                return found
-            known[node.name] = values[str(places[0])]
-    return _compared(train, old, new, scale, known, values, lost, draw)
+    return _Expansion(train, old, new, draw).mismatch(scale)
 
 
-def _compared(
-    train: bool,
-    old: Graph,
-    new: Graph,
-    scale: float,
-    known: Mapping[str, Array],
-    values: Mapping[str, Array],
-    lost: Collection[str],
-    draw: Draw,
-) -> Mismatch | None:
-    if lost:
-        kept = {name: value for name, value in old.outputs.items() if value not in lost}
-        old = Graph(old.name, (node for node in old if node.name not in lost), outputs=kept)
-    meant = values_of_arrays(old, draw.rows, known, train=train)
-    expected = results_of(old, meant)
-    if train:
-        expected |= _updates(old, meant, values)
-    left = next((node.name for node in new if isinstance(node.op, Layer)), None)
-    after = results_of(new, values)
-    bounds = spread(new, draw.rows, given_of(new, draw), after)
-    unjudged = _states_of_users(old)
-    after = {
-        name: value
-        for name, value in after.items()
-        if name in expected or (name.partition(" ")[2] not in unjudged and not lost)
-    }
-    limits = {name: scale * bounds.get(name, 0.0) for name in expected}
-    found = first_mismatch(expected, after, limits, draw.rows, "the layers mean it so")
-    if found is None and left is not None:
-        return Mismatch(f"layer {left}", draw.rows, "is still there", node=left)
-    return found
+class _Expansion:
+    """A graph of layers and the one of ops that it became, both with their numbers."""
+
+    def __init__(self, train: bool, old: Graph, new: Graph, draw: Draw) -> None:
+        self.train, self.old, self.new, self.draw = train, old, new, draw
+        arrays = given_of(new, draw) | given_of(old, draw)
+        self.values = values_of_arrays(new, draw.rows, arrays, train=train)
+        self.known = arrays
+        """What the layers' graph is given: sources, and derivatives that were confirmed."""
+        self.lost: set[str] = set()
+        """What depends on a derivative that could not be found among the ops."""
+
+    def mismatch(self, scale: float) -> Mismatch | None:
+        """The first wrong derivative, or else the first wrong result."""
+        for node in self.old:
+            if isinstance(node.op, Gradient):
+                found = self._derivative(node)
+                if found is not None:
+                    return found
+        left = next((node.name for node in self.new if isinstance(node.op, Layer)), None)
+        found = self._results(scale)
+        if found is None and left is not None:
+            return Mismatch(f"layer {left}", self.draw.rows, "is still there", node=left)
+        return found
+
+    def _derivative(self, node: Node) -> Mismatch | None:
+        """Whether differences of `of` along `wrt` do not confirm what stands for a gc.grad."""
+        names = (node.name, *node.inputs)
+        place, of, wrt = (_place(self.old, self.new, name) for name in names)
+        if place is None or of is None or wrt is None:
+            self.lost |= self.old.downstream([node.name])
+            return None
+        ours, x, rows = self.values[place], self.values[wrt], self.draw.rows
+        self.known[node.name] = ours
+        if ours.shape != x.shape:
+            told = f"has shape {list(ours.shape)}, what it is taken by {list(x.shape)}"
+            return Mismatch(f"grad {node.name}", rows, told, node=node.name)
+        f = Function(self.new, self.values, rows, wrt, [(of, 1.0)])
+        found = disagreement(f, x, ours, generator(0, f"validation:{node.name}"))
+        if found is None:
+            return None
+        return Mismatch(f"grad {node.name}", rows, found[0], found[1], node.name)
+
+    def _results(self, scale: float) -> Mismatch | None:
+        old, draw = self.old, self.draw
+        if self.lost:
+            kept = {name: value for name, value in old.outputs.items() if value not in self.lost}
+            nodes = (node for node in old if node.name not in self.lost)
+            old = Graph(old.name, nodes, outputs=kept)
+        meant = values_of_arrays(old, draw.rows, self.known, train=self.train)
+        expected = results_of(old, meant)
+        if self.train:
+            expected |= _updates(old, meant, self.values)
+        after = results_of(self.new, self.values)
+        bounds = spread(self.new, draw.rows, given_of(self.new, draw), after)
+        limits = {name: scale * bounds.get(name, 0.0) for name in expected}
+        unjudged = _states_of_users(old)
+        after = {
+            name: value
+            for name, value in after.items()
+            if name in expected or (name.partition(" ")[2] not in unjudged and not self.lost)
+        }
+        return first_mismatch(expected, after, limits, draw.rows, "the layers mean it so")
 
 
 def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Array]) -> Results:
@@ -113,19 +131,3 @@ def _place(old: Graph, new: Graph, name: str) -> str | None:
         if not isinstance(old[reader].op, Layer) and reader in new:
             return new[reader].inputs[old[reader].inputs.index(name)]
     return None
-
-
-def _gradient_mismatch(
-    node: Node, places: list[str], new: Graph, values: Mapping[str, Array], draw: Draw
-) -> Mismatch | None:
-    """Whether differences of `of` along `wrt` do not confirm what stands for a gc.grad."""
-    place, of, wrt = places
-    ours, x = values[place], values[wrt]
-    if ours.shape != x.shape:
-        told = f"has shape {list(ours.shape)}, what it is taken by {list(x.shape)}"
-        return Mismatch(f"grad {node.name}", draw.rows, told, node=node.name)
-    f = Function(new, values, draw.rows, wrt, [(of, 1.0)])
-    found = disagreement(f, x, ours, generator(0, f"validation:{node.name}"))
-    if found is None:
-        return None
-    return Mismatch(f"grad {node.name}", draw.rows, found[0], found[1], node.name)
