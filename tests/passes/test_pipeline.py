@@ -131,6 +131,7 @@ def test_only_functions_are_inserted() -> None:
 def test_slots_are_filled_or_left_out() -> None:
     filled = passes.DEFAULT.fill({"specialize": Specialize(False), "update": None})
     assert name_of(filled[0]) == "specialize"
+    assert tuple(passes.DEFAULT) == passes.DEFAULT.entries
     assert "backward" not in map(name_of, filled)
     assert all(callable(step) for step in filled)
 
@@ -162,9 +163,9 @@ def test_what_is_no_pass_is_told_with_what_a_pass_is() -> None:
         "3 is no pass\n  hint: a pass is a function that takes and returns a Graph"
     )
     with pytest.raises(gc.GraphError) as caught:
-        run_passes(small(), [lambda graph: None])  # type: ignore[arg-type, return-value]
+        run_passes(small(), [lambda graph: 3])  # type: ignore[arg-type, return-value]
     assert told(caught.value) == (
-        "pass '<lambda>' gave NoneType, not a Graph\n"
+        "pass '<lambda>' gave int, not a Graph\n"
         "  hint: a pass returns a Graph, the one it was given where nothing changes"
     )
 
