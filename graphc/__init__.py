@@ -92,9 +92,9 @@ if TYPE_CHECKING:
         Epoch,
         History,
         TensorBoardLog,
-        fit,
         fit_standardize,
     )
+    from graphc.train.fit import fit
 
 __version__ = "0.1.0"
 

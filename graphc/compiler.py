@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.backends.choice import chosen_backend
@@ -20,6 +22,7 @@ from graphc.program import build_program
 from graphc.selection import Names, select_outputs, select_wrt
 
 if TYPE_CHECKING:
+    from graphc.validation.validate import Watch
     from passes.pass_list import PassList
     from passes.pipeline import Pass, PassRecord
 
@@ -36,6 +39,7 @@ def compile(
     threads: int | None = None,
     passes: PassList | None = None,
     budget: int | None = None,
+    validate: bool | str | Path | Watch = False,
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
@@ -47,8 +51,12 @@ def compile(
     the native backend may use, at most those that the process may run on (default all of them,
     or GRAPHC_THREADS or OMP_NUM_THREADS); results do not depend on it.
 
+    With `validate` every pass is judged on random inputs by what it declares to preserve, and a
+    test of one that fails is written to the folder `graphc-failures`, or to the one named; see
+    docs/validation.md.
+
     Raises GraphError when the graph, a name or an option does not fit, BudgetError when the
-    plan needs more than `budget`.
+    plan needs more than `budget`, ValidationError when a pass is wrong.
     """
     with collector_paused():
         graph = _graph(net)
@@ -57,13 +65,23 @@ def compile(
         graph = select_outputs(graph, losses, outputs)
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
-        chosen = passes or _default()
+        chosen = _limited(passes or _default())
         full = outputs is not None
         recipe = Recipe(graph, batch, trained, required, optimizer, chosen, full, backend, threads)
-        plan = recipe.plan()
+        plan = recipe.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
     return plan
+
+
+def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Watch | None:
+    if validate is False:
+        return None
+    from graphc.validation.validate import FOLDER, Watch
+
+    if isinstance(validate, Watch):
+        return validate
+    return Watch(graph, batch, FOLDER if validate is True else validate)
 
 
 def _graph(net: Net | Graph) -> Graph:
@@ -84,6 +102,15 @@ def _default() -> PassList:
     from passes import DEFAULT
 
     return DEFAULT
+
+
+def _limited(passes: PassList) -> PassList:
+    """The list as the environment limits it, which `graphc bisect` makes use of."""
+    if "GRAPHC_PASS_LIMIT" not in os.environ and "GRAPHC_PASS_LOG" not in os.environ:
+        return passes
+    from graphc.validation.limit import from_environment
+
+    return from_environment(passes)
 
 
 def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
@@ -165,11 +192,11 @@ class Recipe:
     backend: str
     threads: int | None = None
 
-    def plan(self) -> Plan:
-        """Compile every program."""
-        records = {"infer": self._infer()}
+    def plan(self, watch: Watch | None = None) -> Plan:
+        """Compile every program; `watch` judges each pass."""
+        records = {"infer": self._infer(watch)}
         if self.wrt:
-            records.update(self._training())
+            records.update(self._training(watch))
         programs = {name: self._program(name, rows[-1].graph) for name, rows in records.items()}
         graphs = dict(records)
         trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
@@ -178,25 +205,26 @@ class Recipe:
     def _program(self, name: str, graph: Graph) -> Program:
         return build_program(name, graph, self.batch, self.backend)
 
-    def _infer(self) -> tuple[PassRecord, ...]:
+    def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
         own = _own()
-        return own.run_passes(self.graph, self._passes(specialize=own.Specialize(train=False)))[1]
+        passes = self._passes(specialize=own.Specialize(train=False))
+        return own.run_passes(self.graph, passes, watch)[1]
 
     def _passes(self, **made: Pass) -> tuple[Pass, ...]:
         """The pass list with its slots filled; those that are not made are left out."""
         return self.passes.fill({"specialize": None, "backward": None, "update": None, **made})
 
-    def _training(self) -> dict[str, tuple[PassRecord, ...]]:
+    def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
         """The programs that train; what they have in common, up to backward, runs once."""
         own = _own()
         required = self.required if self.graph.losses else ()
         backward = own.Backward(self.graph.losses, self.wrt, required)
         slots: dict[str, Pass] = {"specialize": own.Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
-        common, first = own.run_passes(_asking(self.graph, self.required), head)
+        common, first = own.run_passes(_asking(self.graph, self.required), head, watch)
         if self.graph.losses and not common.gradients:
             raise self._no_gradient()
-        records = {"grad": first + own.run_passes(common, tail, verified=True)[1]}
+        records = {"grad": first + own.run_passes(common, tail, watch, verified=True)[1]}
         if self.optimizer is None:
             return records
         trained = common if self.all_outputs else _only_losses(common)
@@ -204,12 +232,15 @@ class Recipe:
         slots["update"] = own.Accumulate() if many else own.Update(self.optimizer)
         _, tail = _split(self._passes(**slots), backward)
         records["accumulate" if many else "step"] = (
-            first + own.run_passes(trained, tail, verified=True)[1]
+            first + own.run_passes(trained, tail, watch, verified=True)[1]
         )
         parameters = [n for n in records["grad"][-1].graph.gradients if self._is_parameter(n)]
-        apply = own.apply_graph([self.graph[n] for n in parameters], self.optimizer)
+        nodes = [self.graph[name] for name in parameters]
+        apply = own.apply_graph(nodes, self.optimizer)
+        if watch is not None:
+            watch.apply(nodes, self.optimizer, apply)
         _, tail = _split(self._passes(backward=backward), backward)
-        records["apply"] = own.run_passes(apply, tail)[1]
+        records["apply"] = own.run_passes(apply, tail, watch)[1]
         return records
 
     def _no_gradient(self) -> GraphError:

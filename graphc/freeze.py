@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.loc import caller_loc
+from graphc.op import Array
 from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.plan import Plan
 
@@ -24,7 +26,7 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
     from graphc.compiler import compile
     from graphc.executor import Executor
 
-    graph = _frozen(ex.plan.declared, ex)
+    graph = frozen_graph(ex.plan.declared, ex.state)
     recipe = ex.plan.recipe
     plan = compile(
         graph,
@@ -66,10 +68,12 @@ def refreshed(plan: Plan, other: Executor) -> Plan:
     return replace(plan, declared=graph, programs=programs, recipe=recipe)
 
 
-def _frozen(graph: Graph, ex: Executor) -> Graph:
+def frozen_graph(graph: Graph, state: Mapping[str, Array]) -> Graph:
     """The declared graph with constants for parameters and states, without losses."""
     changed: dict[str, Node | None] = {
-        node.name: _constant(node, ex) for node in graph if isinstance(node.op, (Parameter, State))
+        node.name: _constant(node, state)
+        for node in graph
+        if isinstance(node.op, (Parameter, State))
     }
     outputs = {k: v for k, v in graph.outputs.items() if k not in graph.losses}
     if not outputs:
@@ -89,11 +93,11 @@ def _thaw(graph: Graph, ex: Executor) -> Graph:
     missing = [node.name for node in labelled if node.name not in ex.state]
     if missing:
         raise GraphError(f"refresh: the other executor has no {missing[0]!r}", loc=caller_loc())
-    return graph.replace({node.name: _constant(node, ex) for node in labelled})
+    return graph.replace({node.name: _constant(node, ex.state) for node in labelled})
 
 
-def _constant(node: Node, ex: Executor) -> Node:
-    array = ex.state[node.name]
+def _constant(node: Node, state: Mapping[str, Array]) -> Node:
+    array = state[node.name]
     shape = tuple(dim for dim in node.type.shape if isinstance(dim, int))
     if array.shape != shape:
         raise GraphError(f"refresh: {node.name!r} has another shape there", loc=caller_loc())

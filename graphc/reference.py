@@ -41,7 +41,7 @@ def evaluate(
         elif isinstance(node.op, (Parameter, State)):
             value = _given(node, state, "state", n)
         else:
-            value = _computed(node, [values[name] for name in node.inputs], n, train)
+            value = computed(node, [values[name] for name in node.inputs], n, train)
         values[node.name] = value
     return values
 
@@ -81,7 +81,8 @@ def _given(node: Node, arrays: Mapping[str, Any], what: str, n: int) -> Array:
     return value.astype(node.type.dtype, copy=False)
 
 
-def _computed(node: Node, ins: Sequence[Array], n: int, train: bool) -> Array:
+def computed(node: Node, ins: Sequence[Array], n: int, train: bool) -> Array:
+    """What a node's reference rule gives for its operands; GraphError for another type."""
     op = node.op.at(n)
     if isinstance(op, Gradient):
         raise GraphError(

@@ -25,6 +25,8 @@ class FunctionPass:
 
     run: Pass
     preserves: Preserves
+    bound: float | None = None
+    """For an approximate pass: how far off results may be, as a part of their largest number."""
 
     @property
     def name(self) -> str:
@@ -36,9 +38,13 @@ class FunctionPass:
         return self.run(graph)
 
 
-def graph_pass(preserves: Preserves) -> Callable[[Pass], FunctionPass]:
-    """Declare what a function from graph to graph preserves."""
-    return lambda run: FunctionPass(run, preserves)
+def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pass], FunctionPass]:
+    """Declare what a function from graph to graph preserves.
+
+    An approximate pass states a `bound`: no number of a result moves by more than that part of
+    the result's largest number.
+    """
+    return lambda run: FunctionPass(run, preserves, bound)
 
 
 def name_of(step: Pass) -> str:
@@ -50,6 +56,12 @@ def name_of(step: Pass) -> str:
 def preserves_of(step: Pass) -> Preserves:
     """What the pass declares to preserve; a plain function is taken to be approximate."""
     return cast(Preserves, getattr(step, "preserves", "approximate"))
+
+
+def bound_of(step: Pass) -> float | None:
+    """The bound that an approximate pass states; None where it does not."""
+    bound = getattr(step, "bound", None)
+    return None if bound is None else float(bound)
 
 
 @dataclass(frozen=True)
@@ -64,11 +76,11 @@ class PassRecord:
 def run_passes(
     graph: Graph,
     passes: Iterable[Pass],
-    after: Callable[[str, Graph], object] | None = None,
+    after: Callable[[Pass, Graph, Graph], object] | None = None,
     *,
     verified: bool = False,
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
-    """Run the passes in order; `after(name, graph)` is called when each is done.
+    """Run the passes in order; `after(step, before, made)` is called when one changed the graph.
 
     The whole graph is verified first, unless it is `verified` because passes made it, and what
     a pass changed at once.  An exception keeps its type and gets the pass's name as a note.
@@ -85,11 +97,11 @@ def run_passes(
         except Exception as error:
             error.add_note(f"in pass {name!r}")
             raise
+        records.append(PassRecord(name, made, perf_counter() - start))
+        if after is not None and made is not graph:
+            after(step, graph, made)
         settled = [*settled, step] if made is graph else []
         graph = made
-        records.append(PassRecord(name, graph, perf_counter() - start))
-        if after is not None:
-            after(name, graph)
     return graph, tuple(records)
 
 

@@ -25,6 +25,7 @@ LAYERS = (
         "graphc.render",
         "graphc.plots",
         "graphc.freeze",
+        "graphc.validation",
         "graphc.sklearn",
     ),
 )

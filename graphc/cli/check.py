@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from graphc.checks.grad_check import grad_check
 from graphc.checks.grad_report import GradReport
 from graphc.cli.arguments import add_command, add_data, add_json, add_model
 from graphc.cli.data import feeds_of
-from graphc.cli.model import load_model
+from graphc.cli.model import load_model, load_passes
 from graphc.cli.output import print_json
 from graphc.compiler import compile
 from graphc.graph import Graph, verify
 from graphc.plan import Plan
 from graphc.tensor_type import TensorType, shape_at
+from graphc.validation.error import ValidationError
+from graphc.validation.model import validate_model
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
@@ -32,11 +35,21 @@ def add_to(commands: Commands) -> None:
         "check",
         help="check graph and gradients",
         description="Verify the graph, compile it, and compare the gradient of every parameter "
-        "with central differences in float64; exit status 1 when something is wrong.",
-        example="graphc check net.py:net --data train.csv",
+        "with central differences in float64; exit status 1 when something is wrong.\n\n"
+        "With --passes, every pass of the compiler is judged instead, on random inputs: for "
+        "inference, frozen inference, training, and the update of each optimizer.  Of a pass that "
+        "fails, the smallest graph is written to a test in graphc-failures.",
+        example="graphc check net.py:net --data train.csv\ngraphc check net.py:net --passes",
     )
     add_model(parser)
     add_data(parser, f"feed its first {ROWS} rows instead of random numbers", required=False)
+    parser.add_argument(
+        "--passes",
+        nargs="?",
+        const="",
+        metavar="FILE:NAME",
+        help="judge the default passes, or those of a gc.passes list in your file",
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -46,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     model = load_model(args.model)
     graph = model.graph
     verify(graph)
+    if args.passes is not None:
+        return _check_passes(args, graph)
     plan = compile(graph, batch=ROWS)
     if args.data:
         found, _ = feeds_of(plan, args.data, args.label, model.columns)
@@ -61,6 +76,30 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(report)
     return 0 if report.ok else 1
+
+
+def _check_passes(args: argparse.Namespace, graph: Graph) -> int:
+    passes = load_passes(args.passes) if args.passes else None
+    try:
+        judged = validate_model(graph, ROWS, passes)
+    except ValidationError as error:
+        if not args.json:
+            raise
+        failed = {
+            "error": error.sentence.partition("\n")[0],
+            "test": error.path and str(error.path),
+        }
+        print_json({"net": graph.name, "ok": False, **failed, "rewrite": error.rewrite})
+        return 1
+    counts = Counter(judged.passes)
+    if args.json:
+        redrawn = sum(draw.redrawn for draw in judged.draws)
+        print_json({"net": graph.name, "ok": True, "judged": counts, "redrawn": redrawn})
+        return 0
+    print(f"passes of {graph.name!r}: {judged}")
+    for name, count in counts.items():
+        print(f"  {name:<28} {count}")
+    return 0
 
 
 def _data(graph: Graph, report: GradReport) -> dict[str, Any]:

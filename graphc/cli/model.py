@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.errors import GraphError
 from graphc.executor import Executor
@@ -18,6 +18,10 @@ from graphc.files.columns_file import Columns, read_columns
 from graphc.files.serialize import load
 from graphc.graph import Graph
 from graphc.net import Net
+from graphc.own_passes import own_passes
+
+if TYPE_CHECKING:
+    from passes.pass_list import PassList
 
 HINT = "MODEL is file.py:function, or a model that gc.save wrote"
 
@@ -56,6 +60,26 @@ def load_model(source: str) -> Model:
         raise GraphError(f"{source} is data, not a model", hint=HINT)
     saved = load(source)
     return Model(Net.of(saved.plan.declared), saved, read_columns(source))
+
+
+def load_passes(source: str) -> PassList:
+    """The list of passes that FILE:NAME names; GraphError or UsersError where there is none."""
+    path, _, name = source.rpartition(":")
+    if not path.endswith(".py"):
+        raise GraphError(
+            f"{source!r} names no list of passes", hint="file.py:name, of a gc.passes list"
+        )
+    _check_file(Path(path))
+    own_passes()
+    from passes.pass_list import PassList
+
+    found = getattr(_run(Path(path), lambda: _module(Path(path))), name, None)
+    if not isinstance(found, PassList):
+        raise GraphError(
+            f"{path} has no list of passes {name!r}",
+            hint=f'{name} = gc.passes.after("cse", my_pass)',
+        )
+    return found
 
 
 def _net(path: Path, function: str) -> Net:

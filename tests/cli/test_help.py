@@ -26,8 +26,8 @@ def net():
     return net
 """
 
-COMMANDS = ("demo", "train", "predict", "render", "plan", "diff", "check", "bench")
-MACHINE = ("train", "predict", "plan", "check", "bench", "diff")
+COMMANDS = ("demo", "train", "predict", "render", "plan", "diff", "check", "bisect", "bench")
+MACHINE = ("train", "predict", "plan", "check", "bisect", "bench", "diff")
 """Those whose output programs read."""
 
 
@@ -74,6 +74,7 @@ def test_the_examples_run(
     x, y = rng.normal(size=(60, 4)), rng.integers(0, 3, 60)
     rows = ["a,b,c,d,species", *(f"{','.join(map(str, r))},{k}" for r, k in zip(x, y, strict=True))]
     (folder / "train.csv").write_text("\n".join(rows))
+    (folder / "train.py").write_text("print('trained')")
     (folder / "new.csv").write_text("\n".join(row.rpartition(",")[0] for row in rows[:9]))
     for command in COMMANDS:
         for words in examples(help_of(command, capsys)):

@@ -90,6 +90,84 @@ def test_check(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'wrong_1' is wrong" in data["suspect"]
 
 
+def test_check_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = found(capsys, "check", "model.py:net", "--passes")
+    assert data["ok"]
+    assert data["judged"]["update"] == data["judged"]["apply_update"] == 6
+    assert main(["check", "model.py:net", "--passes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    runs = sum(data["judged"].values())
+    assert lines[0] == f"passes of 'small': ok, {runs} runs judged with 1, 5, 6 rows"
+    assert "  apply_update                 6" in lines
+    (folder / "mine.py").write_text(PASSES)
+    data = found(capsys, "check", "model.py:net", "--passes", "mine.py:own", status=1)
+    assert not data["ok"]
+    assert data["error"].startswith("pass 'no_relu': output 'scores' is ")
+    assert "relu" in data["rewrite"]
+    assert Path(data["test"]).is_file()
+    assert main(["check", "model.py:net", "--passes", "mine.py:own"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: pass 'no_relu': output 'scores' is ")
+    assert "smallest graph that still fails: 2 nodes" in err
+    for name, sentence in {
+        "mine.py:nix": "mine.py has no list of passes 'nix'",
+        "mine": "'mine' names no list of passes",
+    }.items():
+        assert main(["check", "model.py:net", "--passes", name]) == 1
+        assert capsys.readouterr().err.startswith(f"error: {sentence}")
+
+
+def test_bisect(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert found(capsys, "bisect", "model.py:net") == {"found": False}
+    (folder / "mine.py").write_text(PASSES)
+    argv = ("bisect", "model.py:net", "--passes", "mine.py:own", "--optimizer", "adam")
+    data = found(capsys, *argv, status=1)
+    assert (data["name"], data["position"], data["count"]) == ("no_relu", 2, 8)
+    assert (data["good"], data["bad"]) == ("1.0", "1.1")
+    assert main([*argv, "--symptom", "output:scores", "--data", "digits"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:] == [
+        "first bad pass: 'no_relu', number 2 of 8",
+        f"first bad rewrite: {data['rewrite'][0]}",
+        "GRAPHC_PASS_LIMIT=1.1 shows it, GRAPHC_PASS_LIMIT=1.0 does not",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "told"),
+    [
+        ((), 1, "bisect takes a model or a command, one of both"),
+        (("model.py:net", "--run", "python x.py"), 1, "bisect takes a model or a command"),
+        (("--run", "python x.py"), 2, "the exit status is 2"),
+        (("--run", "nix"), 1, "cannot run 'nix'"),
+        (("model.py:net", "--symptom", "output:nix"), 1, "there is no 'output:nix'"),
+    ],
+)
+def test_mistakes_with_bisect(
+    argv: tuple[str, ...], status: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bisect", *argv]) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {told}")
+
+
+PASSES = """\
+import graphc as gc
+from graphc.ops.select import Relu
+
+
+@gc.passes.graph_pass(preserves="bitwise")
+def no_relu(graph):
+    relus = {n.name: n.inputs[0] for n in graph if isinstance(n.op, Relu)}
+    return graph.rename_reads(relus)
+
+
+own = gc.passes.after("cse", no_relu)
+"""
+
+
 def test_bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("graphc.cli.bench.TURN_SECONDS", 1e-9)
     monkeypatch.setattr("graphc.cli.bench.measure_peak", lambda threads: Peak(threads, 2e9, 1e9))

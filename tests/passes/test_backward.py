@@ -3,11 +3,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
+from graphc.build import Builder
 from graphc.graph import Graph, verify
+from graphc.ops.reduce import Mean
+from graphc.ops.source import Input
 from graphc.reference import evaluate
 from passes.backward import Backward
 from tests.generate import nets, random_feeds, random_state
@@ -104,3 +108,32 @@ def test_random_nets_against_central_differences(net: gc.Net, seed: int) -> None
     values = evaluate(graph, feeds, state, 3)
     exact = sum(np.vdot(values[graph.gradients[k]], d) for k, d in direction.items())
     np.testing.assert_allclose(exact, numeric, rtol=1e-5, atol=1e-6)
+
+
+def unreached(*losses: str) -> str:
+    net = gc.Net("net")
+    x, w = net.input("x", (gc.N, 2)), net.parameter("w", (3,))
+    for name in losses:
+        net.loss(name, gc.mean(x))
+    net.output("w", w)
+    with pytest.raises(gc.GraphError) as caught:
+        Backward(losses, ("w",), required=("w",))(net.graph())
+    assert caught.value.loc == net.graph()["w"].locs[0]
+    return str(caught.value)
+
+
+def test_a_required_gradient_that_nothing_reaches_is_told() -> None:
+    one, two = unreached("a"), unreached("a", "b")
+    assert one.startswith("loss 'a' does not depend on parameter 'w', so it has no gradient\n  at ")
+    assert two.startswith("losses a, b do not depend on parameter 'w', so it has no gradient\n")
+    assert one.endswith("  hint: leave it out of wrt, or use it on the way to a loss")
+
+
+def test_it_is_told_of_a_node_without_lines_too() -> None:
+    b = Builder("net")
+    b.locs = ()
+    x = b.apply(Input((2,), "float64"), name="x")
+    b.outputs["a"] = b.apply(Mean((0,)), x, name="a").name
+    other = b.apply(Input((2,), "float64"), name="other")
+    with pytest.raises(gc.GraphError, match="loss 'a' does not depend on input 'other'"):
+        Backward(("a",), (other.name,), required=(other.name,))(b.graph())

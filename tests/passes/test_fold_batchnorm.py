@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 
 import graphc as gc
 from graphc.graph import Graph
+from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.source import Constant
 from passes.dead_code import dead_code
@@ -82,7 +84,7 @@ def test_weights_that_still_change_are_not_folded() -> None:
 def test_one_changing_operand_is_enough_to_refuse() -> None:
     net = declared()
     graph, live = frozen(net), specialized(net, train=False)
-    for name in ("bn.gamma", "bn.running_var", "a.weight", "a.bias"):
+    for name in ("bn.running_mean", "bn.running_var", "bn.gamma", "bn.beta", "a.weight", "a.bias"):
         mixed = graph.replace({name: live[name]})
         assert fold_batchnorm(mixed) is mixed
 
@@ -96,6 +98,26 @@ def test_a_second_reader_or_an_output_prevents_it() -> None:
 def test_a_product_without_bias_becomes_an_affine_map() -> None:
     after = assert_preserved(fold_batchnorm, frozen(declared(bias=False)), 3)
     assert after["bn"].op.name == "affine"
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+def test_only_plain_products_of_matrices_are_folded(transposed: bool) -> None:
+    net = gc.Net("net")
+    if transposed:
+        a = gc.apply(MatMul(False, True), net.input("x", (gc.N, 3)), net.parameter("w", (3, 3)))
+    else:
+        a = gc.matmul(net.input("x", (gc.N, 3, 2)), net.parameter("w", (2, 4)))
+    net.output("y", gc.batchnorm(a, name="bn"))
+    graph = frozen(net)
+    assert fold_batchnorm(graph) is graph
+
+
+def test_names_of_folded_constants_that_are_taken() -> None:
+    net = declared()
+    for name in ("bn.folded_weight", "bn.folded_weight_", "bn.folded_bias"):
+        net.output(name, net.constant([1.0], name=name))
+    after = assert_preserved(fold_batchnorm, frozen(net), 3)
+    assert after["bn"].inputs == ("x", "bn.folded_weight__", "bn.folded_bias_")
 
 
 def test_a_shared_weight_is_folded_for_one_reader_and_stays_for_the_other() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import graphc as gc
 from graphc.graph import Graph
 from graphc.ops.reduce import BroadcastTo
-from graphc.ops.shape import Cast
+from graphc.ops.shape import Cast, Transpose
 from graphc.ops.source import Constant
 from graphc.reference import evaluate
 from passes.dead_code import dead_code
@@ -163,3 +163,59 @@ def test_random_graphs_keep_every_bit(net: gc.Net) -> None:
     assert_preserved(fold_constants, differentiated(net), 2)
     after = assert_preserved(fold_constants, frozen(net), 2)
     assert fold_constants(after) is after
+
+
+def test_a_transpose_to_the_same_shape_stays() -> None:
+    net = gc.Net("net", dtype="float64")
+    x = net.input("x", (3, 3))
+    net.output("y", gc.transpose(x, (1, 0)))
+    net.output("z", gc.transpose(gc.transpose(net.input("c", (2, 2, 2)), (1, 2, 0)), (1, 2, 0)))
+    graph = specialized(net, train=False)
+    made = fold_constants(graph)
+    assert [n.op for n in made if n.op.name == "transpose"][-1] == Transpose((2, 0, 1))
+    assert_preserved(fold_constants, graph, 1)
+
+
+@pytest.mark.parametrize(("size", "gone"), [(4096, True), (4097, False)])
+def test_up_to_4096_ones_are_looked_at(size: int, gone: bool) -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, size))
+    net.output("y", x * net.constant(np.ones(size, np.float32)))
+    made = fold_constants(net.graph())
+    assert (made.outputs["y"] == "x") == gone
+
+
+@pytest.mark.parametrize(("numbers", "folds"), [(1024, True), (1025, False)])
+def test_a_larger_result_is_folded_up_to_4096_bytes(numbers: int, folds: bool) -> None:
+    net = gc.Net("net")
+    one = net.constant(np.ones((1, 1), np.float32))
+    net.output("y", gc.apply(BroadcastTo((1, numbers)), one))
+    made = fold_constants(net.graph())
+    assert isinstance(made[made.outputs["y"]].op, Constant) == folds
+
+
+def test_a_result_as_large_as_what_it_is_made_of_is_folded() -> None:
+    net = gc.Net("net")
+    half = net.constant(np.ones((1, 2000), np.float32))
+    net.output("both", gc.concat([half, half], 0))
+    net.output("more", gc.apply(BroadcastTo((2, 2000)), half))
+    made = fold_constants(net.graph())
+    assert isinstance(made[made.outputs["both"]].op, Constant)
+    assert not isinstance(made[made.outputs["more"]].op, Constant)
+
+
+@pytest.mark.parametrize("wrong", ["shape", "dtype"])
+def test_an_op_that_breaks_its_word_is_left_to_be_told_of(wrong: str) -> None:
+    class Liar(gc.Op):
+        name = "liar"
+
+        def infer(self, ins):  # type: ignore[no-untyped-def]
+            return ins[0]
+
+        def reference(self, ins):  # type: ignore[no-untyped-def]
+            return ins[0][:1] if wrong == "shape" else ins[0].astype("float64")
+
+    net = gc.Net("net")
+    net.output("y", gc.apply(Liar(), net.constant(np.ones(3, np.float32)), name="y"))
+    graph = net.graph()
+    assert fold_constants(graph) is graph

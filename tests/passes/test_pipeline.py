@@ -10,7 +10,7 @@ import passes
 from graphc.graph import Graph, Node
 from graphc.ops.select import Relu
 from graphc.tensor_type import TensorType
-from passes.pipeline import graph_pass, name_of, preserves_of, run_passes
+from passes.pipeline import bound_of, graph_pass, name_of, preserves_of, run_passes
 from passes.specialize import Specialize
 from tests.generate import nets, random_feeds, random_state
 from tests.passes.same import assert_equal_results, results, specialized, training_passes
@@ -31,11 +31,13 @@ def same(graph: Graph) -> Graph:
 
 def test_records_every_pass_in_order() -> None:
     graph = small()
-    seen: list[tuple[str, Graph]] = []
-    chosen = [Specialize(train=False), same]
-    result, records = run_passes(graph, chosen, after=lambda n, g: seen.append((n, g)))
+    seen: list[tuple[str, Graph, Graph]] = []
+    chosen = [Specialize(train=True), same]
+    result, records = run_passes(
+        graph, chosen, after=lambda step, g, made: seen.append((name_of(step), g, made))
+    )
     assert [record.name for record in records] == ["specialize", "same"]
-    assert [(record.name, record.graph) for record in records] == seen
+    assert seen == [("specialize", graph, records[0].graph)]
     assert records[-1].graph is result
     assert all(record.seconds >= 0 for record in records)
 
@@ -129,6 +131,7 @@ def test_only_functions_are_inserted() -> None:
 def test_slots_are_filled_or_left_out() -> None:
     filled = passes.DEFAULT.fill({"specialize": Specialize(False), "update": None})
     assert name_of(filled[0]) == "specialize"
+    assert tuple(passes.DEFAULT) == passes.DEFAULT.entries
     assert "backward" not in map(name_of, filled)
     assert all(callable(step) for step in filled)
 
@@ -144,3 +147,55 @@ def test_each_optional_pass_off_and_all_off_give_equal_results(net: gc.Net) -> N
         chosen = [step for step in default if name_of(step) not in off]
         found = results(run_passes(graph, chosen)[0], feeds, state, 3)
         assert_equal_results(wanted, found)
+
+
+def test_passes_that_are_required_stay_so_in_every_list() -> None:
+    lists = passes.without("cse"), passes.after("cse", same), passes.before("update", same)
+    for chosen in lists:
+        with pytest.raises(gc.GraphError, match="pass 'backward' is required"):
+            chosen.without("backward")
+
+
+def test_what_is_no_pass_is_told_with_what_a_pass_is() -> None:
+    with pytest.raises(gc.GraphError) as caught:
+        passes.after("cse", 3)  # type: ignore[arg-type]
+    assert told(caught.value) == (
+        "3 is no pass\n  hint: a pass is a function that takes and returns a Graph"
+    )
+    with pytest.raises(gc.GraphError) as caught:
+        run_passes(small(), [lambda graph: 3])  # type: ignore[arg-type, return-value]
+    assert told(caught.value) == (
+        "pass '<lambda>' gave int, not a Graph\n"
+        "  hint: a pass returns a Graph, the one it was given where nothing changes"
+    )
+
+
+def test_an_approximate_pass_states_its_bound() -> None:
+    assert bound_of(graph_pass(preserves="approximate", bound=0.5)(same)) == 0.5
+    assert bound_of(graph_pass("approximate", 1)(same)) == 1.0
+    assert bound_of(graph_pass(preserves="bitwise")(same)) is None
+    assert bound_of(same) is None
+
+
+def test_the_given_graph_is_verified_unless_it_is_known_to_be() -> None:
+    graph = small()
+    broken = graph.replace({"y": Node("y", Relu(), ("x",), TensorType((gc.N, 2), "float32"))})
+    with pytest.raises(gc.GraphError, match="'y' has type"):
+        run_passes(broken, [same])
+    assert run_passes(broken, [same], verified=True)[0] is broken
+
+
+def test_seconds_are_those_of_the_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([10.0, 12.5, 20.0, 21.0])
+    monkeypatch.setattr("passes.pipeline.perf_counter", lambda: next(clock))
+    records = run_passes(small(), [same, Specialize(train=False)])[1]
+    assert [record.seconds for record in records] == [2.5, 1.0]
+
+
+def test_an_object_without_name_is_called_as_its_class() -> None:
+    class Tidy:
+        def __call__(self, graph: Graph) -> Graph:
+            return graph
+
+    assert name_of(Tidy()) == "Tidy"
+    assert run_passes(small(), [Tidy()])[1][0].name == "Tidy"

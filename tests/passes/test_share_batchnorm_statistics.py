@@ -3,8 +3,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.graph import Graph, Node
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain
+from graphc.ops.reduce import Sum
 from graphc.tensor_type import Dim
 from passes.backward import Backward
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
@@ -82,6 +83,49 @@ def test_statistics_of_another_value_do_not_count() -> None:
     net.output("y", gc.apply(BatchNormTrain(1e-5), x, gamma, beta))
     graph = net.graph()
     assert share_batchnorm_statistics(graph) is graph
+
+
+def batchnorm_by_hand(mean_axes: tuple[int, ...], keepdims: bool) -> gc.Net:
+    """batchnorm_train of x (N, 3), beside a mean and a variance over some axes of x."""
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3))
+    mean = gc.mean(x, mean_axes, keepdims=keepdims)
+    spread = gc.reshape(mean, (gc.N, 1)) if mean_axes == (1,) else mean
+    net.output("var", gc.mean((x - spread) ** 2, mean_axes, keepdims=keepdims))
+    gamma, beta = net.parameter("gamma", (3,)), net.parameter("beta", (3,))
+    net.output("y", gc.apply(BatchNormTrain(1e-5), x, gamma, beta, name="y"))
+    return net
+
+
+def test_only_statistics_of_the_features_count() -> None:
+    for axes, keepdims in (((1,), False), ((0,), True)):
+        graph = batchnorm_by_hand(axes, keepdims).graph()
+        assert share_batchnorm_statistics(graph) is graph
+    graph = batchnorm_by_hand((0,), False).graph()
+    made = share_batchnorm_statistics(graph)
+    assert made["y"].inputs == ("x", "mean_1", "mean_2", "gamma", "beta")
+
+
+def test_a_sum_is_made_once_for_two_layers_with_one_cotangent() -> None:
+    graph = gradients_of_inputs(normalized(gc.N, 3, twice=True), "x")
+    after = assert_preserved(share_batchnorm_statistics, graph, 5)
+    sums = [node.name for node in after if node.op.name == "sum" and node.type.rank == 1]
+    assert len(sums) == 1
+    readers = [node for node in after if node.op.name == "normalize_dx"]
+    assert [node.inputs[-1] for node in readers] == sums * 2
+
+
+def test_sums_over_other_axes_are_no_gradient_of_beta() -> None:
+    graph = gradients_of_inputs(normalized(gc.N, 3), "x")
+    d_bn = graph["d_x"].inputs[-1]
+    place = list(graph.nodes).index(d_bn) + 1
+    nodes = list(graph)
+    ops = Sum((1,)), Sum((0,), True)
+    for number, op in enumerate(ops):
+        node = Node(f"sum{number}", op, (d_bn,), op.infer([graph[d_bn].type]))
+        nodes.insert(place, node)
+    after = share_batchnorm_statistics(graph.with_nodes(nodes))
+    assert after["d_x"].inputs[-1] == "d_x.dbeta"
 
 
 def test_two_layers_on_one_value_share_its_statistics() -> None:

@@ -1,0 +1,119 @@
+"""`graphc bisect`: the first pass, and the first rewrite of it, that shows a symptom."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from graphc.cli.arguments import (
+    add_command,
+    add_data,
+    add_json,
+    add_optimizer,
+    optimizer,
+    positive,
+)
+from graphc.cli.data import feeds_of
+from graphc.cli.model import load_model, load_passes
+from graphc.cli.output import print_json
+from graphc.compiler import compile
+from graphc.errors import GraphError
+from graphc.own_passes import own_passes
+from graphc.validation.bisect import Command, Found, NotThePasses, Symptom, bisect
+from graphc.validation.symptoms import Values
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+ROWS = 6
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "bisect",
+        help="find the pass that shows a symptom",
+        description="Find the first pass, and the first rewrite of it, with which a symptom comes, "
+        "by halving the list of passes that can be left out.\n\n"
+        "By itself the symptom is a loss, output, gradient or next state that differs from the "
+        "one without passes, in float64.  With --run it is what your command says: it is run "
+        "with GRAPHC_PASS_LIMIT in its environment, the number of passes that graphc may use, "
+        "and is bad where its exit status is not 0.\n\n"
+        "The exit status is 0 where the symptom does not come, 1 where the pass was found, and 2 "
+        "where passes are not the cause.",
+        example='graphc bisect net.py:net --symptom loss\ngraphc bisect --run "python train.py"',
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", nargs="?", help="file.py:function, or a saved model")
+    add(
+        "--symptom",
+        metavar="WHAT",
+        help="loss, output:NAME, gradient:NAME, update:NAME or nonfinite (default: any result)",
+    )
+    add(
+        "--run",
+        dest="command",
+        metavar="COMMAND",
+        help="a command that fails where the symptom is; python is the one graphc runs in",
+    )
+    add("--passes", metavar="FILE:NAME", help="a gc.passes list in your file (default: graphc's)")
+    add("--tolerance", type=float, default=1e-6, help="of the largest number (default: 1e-6)")
+    add("--rows", type=positive, default=ROWS, help=f"how many are fed (default: {ROWS})")
+    add_data(parser, "feed its first rows instead of random numbers", required=False)
+    add_optimizer(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Find the pass and tell it."""
+    try:
+        found = bisect(_symptom(args))
+    except NotThePasses as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if args.json:
+        print_json({"found": found is not None, **(asdict(found) if found else {})})
+    elif found is None:
+        print("the symptom does not come with all passes")
+    else:
+        print(_text(found))
+    return 0 if found is None else 1
+
+
+def _symptom(args: argparse.Namespace) -> Symptom:
+    if (args.model is None) == (args.command is None):
+        raise GraphError(
+            "bisect takes a model or a command, one of both",
+            hint='graphc bisect MODEL, or graphc bisect --run "python train.py"',
+        )
+    if args.command is not None:
+        return Command.of(args.command)
+    graph = load_model(args.model).graph
+    feeds = None
+    if args.data:
+        plan = compile(graph, batch=args.rows, backend="numpy")
+        found = feeds_of(plan, args.data, args.label)
+        feeds = {name: array[: args.rows] for name, array in found.items()}
+    return Values(
+        graph,
+        args.rows,
+        load_passes(args.passes) if args.passes else own_passes().DEFAULT,
+        optimizer(args.optimizer, None) if args.optimizer else None,
+        args.symptom,
+        args.tolerance,
+        feeds,
+    )
+
+
+def _text(found: Found) -> str:
+    lines = [
+        f"with all passes {found.told}",
+        f"first bad pass: {found.name!r}, number {found.position} of {found.count}",
+        *(f"first bad rewrite: {text}" for text in found.rewrite),
+        f"GRAPHC_PASS_LIMIT={found.bad} shows it, GRAPHC_PASS_LIMIT={found.good} does not",
+    ]
+    return "\n".join(lines)

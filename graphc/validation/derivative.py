@@ -1,0 +1,58 @@
+"""Backward against an oracle of its own: differences of the losses along random directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphc.graph import Graph
+from graphc.init import generator
+from graphc.op import Array
+from graphc.validation.compare import Mismatch, first_mismatch
+from graphc.validation.differences import Function, disagreement
+from graphc.validation.draws import Draw, given_of
+from graphc.validation.run import Results, results_of, values_of_arrays
+
+if TYPE_CHECKING:
+    from passes.backward import Backward
+
+
+def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
+    """A gradient that differences do not confirm, or a result that Backward changed.
+
+    Each of `wrt` is tried by itself, in float64, against the sum of the losses, or of the outputs
+    times the cotangents that are fed.  What has no gradient must not matter to it.
+    """
+    values = values_of_arrays(new, draw.rows, given_of(new, draw))
+    plain = values_of_arrays(old, draw.rows, given_of(old, draw))
+    changed = first_mismatch(
+        _others(old, plain), _others(new, values), None, draw.rows, "backward leaves it as it is"
+    )
+    if changed is not None:
+        return changed
+    weights: list[tuple[str, Array | float]] = [
+        (old.outputs[name], values[f"cotangent:{name}"] if step.fed else 1.0)
+        for name in step.losses
+    ]
+    for name in step.wrt:
+        target = old.gradients.get(name, name)
+        if target not in old:
+            continue  # nothing reads it, so it has gone
+        x, gradient = plain[target], new.gradients.get(name)
+        ours = np.zeros_like(x) if gradient is None else values[gradient]
+        if ours.shape != x.shape:
+            told = f"has shape {list(ours.shape)}, {name!r} has {list(x.shape)}"
+            return Mismatch(f"gradient {name}", draw.rows, told)
+        f = Function(old, plain, draw.rows, target, weights)
+        found = disagreement(f, x, ours, generator(0, f"validation:{name}"))
+        if found is not None:
+            return Mismatch(f"gradient {name}", draw.rows, *found)
+    return None
+
+
+def _others(graph: Graph, values: Mapping[str, Array]) -> Results:
+    """All results but gradients."""
+    found = results_of(graph, values)
+    return {name: value for name, value in found.items() if not name.startswith("gradient ")}

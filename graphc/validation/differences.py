@@ -1,0 +1,81 @@
+"""Central differences of a graph's scalar along a random direction, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from graphc.graph import Graph
+from graphc.op import Array
+from graphc.ops.shape import StopGradient
+from graphc.reference import computed
+
+STEP, TOLERANCE = 1e-6, 1e-6
+SHRINKS = 1.0, 1 / 32, 32.0, 1 / 1024
+"""Of the step, tried while derivative and difference disagree: a kink may lie nearer."""
+
+
+class Function:
+    """The weighted sum of some nodes as a function of one node's value.
+
+    Only what depends on the node runs again; what stop_gradient yields stays as it was, which
+    is what it means for a derivative.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        values: Mapping[str, Array],
+        rows: int,
+        target: str,
+        weights: Sequence[tuple[str, Array | float]],
+    ) -> None:
+        self.values, self.rows, self.target, self.weights = values, rows, target, weights
+        needed = graph.upstream(name for name, _ in weights)
+        changed = {target}
+        self.nodes = []
+        for node in graph:
+            stops = node.name == target or isinstance(node.op, StopGradient)
+            if node.name in needed and not stops and not changed.isdisjoint(node.inputs):
+                self.nodes.append(node)
+                changed.add(node.name)
+
+    def __call__(self, x: Array) -> float:
+        """The sum where the node has the value x."""
+        values = {**self.values, self.target: x}
+        with np.errstate(all="ignore"):
+            for node in self.nodes:
+                ins = [values[name] for name in node.inputs]
+                values[node.name] = computed(node, ins, self.rows, True)
+        return float(sum((values[name] * weight).sum() for name, weight in self.weights))
+
+
+def disagreement(
+    f: Function, x: Array, gradient: Array, rng: np.random.Generator
+) -> tuple[str, str] | None:
+    """What is wrong with a gradient and what would be allowed; None where differences agree.
+
+    (f(x + h v) - f(x - h v)) / 2h for a random v of signs, of norm 1, against the product of v
+    and the gradient.  A wrong entry shows with probability 1, since signs do not hide it, unless
+    it is a millionth of the gradient's norm; 64 roundings of f are not held against it.
+    """
+    if not x.size:
+        return None
+    v = (rng.integers(0, 2, x.shape) * 2 - 1) / np.sqrt(x.size)
+    ours = float((gradient * v).sum())
+    share = float(np.linalg.norm(gradient)) / np.sqrt(x.size)
+    first: tuple[str, str] | None = None
+    for shrink in SHRINKS:
+        h = STEP * shrink
+        high, low = f(x + h * v), f(x - h * v)
+        numeric = (high - low) / (2 * h)
+        noise = 64 * np.finfo(np.float64).eps * max(abs(high), abs(low), 1e-3) / h
+        bound = TOLERANCE * (share + abs(numeric)) + noise
+        if abs(numeric - ours) <= bound:
+            return None
+        first = first or (
+            f"is {ours:.9g} along a random direction, differences give {numeric:.9g}",
+            f"a difference of {bound:.2g} is allowed",
+        )
+    return first

@@ -1,0 +1,50 @@
+"""What a failed validation says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from graphc.errors import GraphError
+from graphc.graph import Graph, Node
+from graphc.text.graph import node_text
+from graphc.validation.compare import Mismatch
+
+SHOWN = 8
+"""How many nodes of the smallest graph are told, from its end."""
+
+
+class ValidationError(GraphError):
+    """A pass that changed a result, or computes a wrong one.
+
+    `mismatch` has the result and the numbers, `rewrite` the first change of the pass that shows
+    it, `smallest` a small graph on which the pass still fails, `path` the test that was written.
+    """
+
+    mismatch: Mismatch
+    rewrite: str = ""
+    smallest: Graph | None = None
+    path: Path | None = None
+
+
+def validation_error(
+    pass_name: str,
+    mismatch: Mismatch,
+    *,
+    culprit: Node | None = None,
+    rewrite: str = "",
+    smallest: Graph | None = None,
+    path: Path | None = None,
+    unwritten: str = "",
+) -> ValidationError:
+    """The error, in the user's words."""
+    lines = [f"pass {pass_name!r}: {mismatch}"]
+    if rewrite:
+        lines.append(f"  first rewrite that shows it: {rewrite}")
+    if smallest is not None:
+        lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
+        lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
+    hint = f"this test fails by it: python -m pytest {path}" if path else unwritten
+    loc = culprit.locs[0] if culprit is not None and culprit.locs else None
+    error = ValidationError("\n".join(lines), loc=loc, hint=hint)
+    error.mismatch, error.rewrite, error.smallest, error.path = mismatch, rewrite, smallest, path
+    return error

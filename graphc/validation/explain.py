@@ -1,0 +1,186 @@
+"""From a failure to what is told: the rewrite, the smallest graph, the test file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphc.checks.float64 import in_float64
+from graphc.checks.op_gradient import wrong_entries
+from graphc.graph import Graph, Node, verify
+from graphc.optim import Optimizer
+from graphc.own_passes import own_passes
+from graphc.text.graph import node_text
+from graphc.validation.compare import Mismatch
+from graphc.validation.draws import Draw, draws_for, given_of
+from graphc.validation.error import ValidationError, validation_error
+from graphc.validation.judge import Failure, judge
+from graphc.validation.reproduce import write_test
+from graphc.validation.rewrites import first_rewrite
+from graphc.validation.run import values_of_arrays
+from graphc.validation.shrink import shrunk
+from graphc.validation.updates import apply_mismatch
+
+if TYPE_CHECKING:
+    from passes.pipeline import Pass
+
+
+def explained(
+    step: Pass, before: Graph, made: Graph, failure: Failure, folder: Path | None
+) -> ValidationError:
+    """The error for a failed pass; a test file is written where there is a folder for it."""
+    from passes.pipeline import name_of
+
+    node, rewrite = _blame(step, failure)
+    name = name_of(step)
+    if folder is None:
+        return validation_error(name, failure.mismatch, culprit=node, rewrite=rewrite)
+    found = _smallest(step, before, failure)
+    if found is None:
+        told = "these numbers alone show it: no smaller graph was looked for, no test written"
+        return validation_error(
+            name, failure.mismatch, culprit=node, rewrite=rewrite, unwritten=told
+        )
+    smallest_step, smallest, rows = found
+    call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
+    path, unwritten = _written(folder, name, smallest_step, smallest, failure.mismatch, call)
+    return validation_error(
+        name,
+        failure.mismatch,
+        culprit=node,
+        rewrite=rewrite,
+        smallest=smallest,
+        path=path,
+        unwritten=unwritten,
+    )
+
+
+def explained_update(
+    parameters: Sequence[Node],
+    optimizer: Optimizer,
+    made: Graph,
+    mismatch: Mismatch,
+    draw: Draw,
+    folder: Path | None,
+) -> ValidationError:
+    """The error for a wrong update alone; its test has one parameter where that will do."""
+    from passes.apply_update import apply_graph
+
+    node = made.nodes.get(mismatch.node)
+    rewrite = f"the pass adds {node_text(node)}" if node is not None else ""
+    name = "apply_update"
+    if folder is None:
+        return validation_error(name, mismatch, culprit=node, rewrite=rewrite)
+    smallest = list(parameters)
+    for each in parameters:
+        alone = in_float64(apply_graph([each], optimizer))
+        if apply_mismatch([each], optimizer, alone, draw) is not None:
+            smallest = [each]
+            break
+    path, unwritten = _written(
+        folder,
+        name,
+        optimizer,
+        Graph(name, smallest),
+        mismatch,
+        f"validate_apply(graph, {{step}}, seed={draw.seed})",
+    )
+    return validation_error(
+        name, mismatch, culprit=node, rewrite=rewrite, path=path, unwritten=unwritten
+    )
+
+
+def _written(
+    folder: Path, name: str, step: object, graph: Graph, mismatch: Mismatch, call: str
+) -> tuple[Path | None, str]:
+    """The path of the test, or why there is none."""
+    try:
+        return write_test(folder, name, step, graph, str(mismatch), call), ""
+    except OSError as error:
+        return None, f"a test could not be written: {error.strerror}: {error.filename}"
+
+
+def _blame(step: Pass, failure: Failure) -> tuple[Node | None, str]:
+    """The node at fault, and the change that shows it."""
+    from passes.backward import Backward
+
+    if isinstance(step, Backward):
+        return _wrong_rule(failure)
+    added = _added(failure)
+    if added is not None:
+        return added, f"the pass adds {node_text(added)}"
+    found = first_rewrite(failure.old, failure.new, failure.shows)
+    if found is not None:
+        node = failure.new.nodes.get(found.name) or failure.old.nodes.get(found.name)
+        return node, str(found)
+    return None, ""
+
+
+def _added(failure: Failure) -> Node | None:
+    """The node of a next state that the graph before did not have."""
+    kind, _, name = failure.mismatch.what.partition(" ")
+    if kind != "update" or name in failure.old.updates or name not in failure.new.updates:
+        return None
+    return failure.new[failure.new.updates[name]]
+
+
+def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
+    """The first op whose own gradient rule differences do not confirm."""
+    graph, draw = failure.old, failure.draw
+    values = values_of_arrays(graph, draw.rows, given_of(graph, draw))
+    for node in graph:
+        ins = [values[name] for name in node.inputs]
+        if any(array.dtype.name == "float64" for array in ins):
+            try:
+                wrong = next(wrong_entries(node.op.at(draw.rows), ins, limit=10), None)
+            except Exception:  # a rule that cannot be run by itself
+                continue
+            if wrong is not None:
+                return node, f"the rule of {node.op.name} {node.name!r}: {wrong}"
+    kind, _, name = failure.mismatch.what.partition(" ")
+    place = failure.new.gradients.get(name, "") if kind == "gradient" else ""
+    added = failure.new.nodes.get(place)
+    return added, f"the pass adds {node_text(added)}" if added is not None else ""
+
+
+def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph, int] | None:
+    """A pass with what remains of its options, a small graph, and how many rows show it.
+
+    None where the graph does not fail by numbers that are drawn anew.
+    """
+    draw = failure.draw
+    rows = next((n for n in (1, 2, 3) if _fails(step, before, n, draw.seed)), draw.rows)
+
+    def fails(graph: Graph) -> bool:
+        narrow = narrowed(step, graph)
+        return narrow is not None and _fails(narrow, graph, rows, draw.seed)
+
+    if not fails(before):
+        return None
+    graph = shrunk(before, fails)
+    return narrowed(step, graph) or step, graph, rows
+
+
+def _fails(step: Pass, graph: Graph, rows: int, seed: int) -> bool:
+    try:
+        made = step(graph)
+        verify(made)
+        return judge(step, graph, made, draws_for(graph, (rows,), seed=seed)) is not None
+    except Exception:
+        return False
+
+
+def narrowed(step: Pass, graph: Graph) -> Pass | None:
+    """Backward with the losses and targets that a smaller graph has; other passes as they are."""
+    own_passes()
+    from passes.backward import Backward
+
+    if not isinstance(step, Backward):
+        return step
+    losses = tuple(name for name in step.losses if name in graph.outputs)
+    wrt = tuple(name for name in step.wrt if graph.gradients.get(name, name) in graph)
+    if not losses or not wrt:
+        return None
+    return replace(step, losses=losses, wrt=wrt, required=())

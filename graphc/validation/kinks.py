@@ -1,0 +1,63 @@
+"""How near the numbers of a run are to a place where a derivative jumps or is not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from graphc.graph import Graph
+from graphc.op import Array, Op
+from graphc.ops.elementwise import Div, Power
+from graphc.ops.functions import Abs, Log, Sign, Sqrt
+from graphc.ops.index import Argmax
+from graphc.ops.loss_rows import SvmRows
+from graphc.ops.reduce import Max
+from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
+from graphc.validation.run import values_of_arrays
+
+
+def nearest_kink(graph: Graph, rows: int, arrays: Mapping[str, Array]) -> float:
+    """The smallest distance of any number to a kink of its op; -1 where one is not finite.
+
+    A distance of exactly 0 is left out: numbers drawn at random meet a kink only where the net
+    itself puts them there, as relu does before abs.
+    """
+    values = values_of_arrays(graph, rows, arrays)
+    nearest = np.inf
+    for node in graph:
+        value = values[node.name]
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            return -1.0
+        gaps = _gaps(node.op, [values[name] for name in node.inputs])
+        if gaps is not None:
+            sizes = np.abs(gaps)
+            nearest = min(nearest, float(np.min(sizes, where=sizes > 0, initial=np.inf)))
+    return nearest
+
+
+def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
+    """The signed distances to the op's kinks; None for an op without any."""
+    if isinstance(op, (Relu, Abs, Sign, Sqrt, Log)) or (isinstance(op, Power) and _kinked(op)):
+        return ins[0]
+    if isinstance(op, Div):
+        return ins[1]
+    if isinstance(op, Clip):
+        gaps = [ins[0] - bound for bound in (op.low, op.high) if np.isfinite(bound)]
+        return np.concatenate([gap.ravel() for gap in gaps]) if gaps else None
+    if isinstance(op, (Maximum, Minimum, Comparison)):
+        return np.subtract(ins[0], ins[1], dtype=np.float64)
+    if isinstance(op, SvmRows):
+        scores, labels = ins
+        return np.asarray(scores - scores[np.arange(len(labels)), labels][:, None] + 1)
+    if isinstance(op, Max):
+        return _to_largest(ins[0], op.axes)
+    return _to_largest(ins[0], (op.axis,)) if isinstance(op, Argmax) else None
+
+
+def _kinked(op: Power) -> bool:
+    return op.exponent < 0 or op.exponent != int(op.exponent)
+
+
+def _to_largest(x: Array, axes: tuple[int, ...]) -> Array:
+    return np.asarray(x.max(axis=axes, keepdims=True, initial=-np.inf) - x)

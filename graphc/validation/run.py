@@ -1,0 +1,125 @@
+"""Run a graph by the reference rules: its results, and how far rounding may move them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from graphc.errors import GraphError
+from graphc.graph import Graph, Node
+from graphc.init import generator
+from graphc.op import Array
+from graphc.ops.concat import Concat
+from graphc.ops.dropout import DropoutMask
+from graphc.ops.elementwise import Neg
+from graphc.ops.functions import Abs, Sign
+from graphc.ops.index import OneHot, Pick
+from graphc.ops.reduce import BroadcastTo, Max
+from graphc.ops.select import Clip, Maximum, Minimum, Relu, ReluGrad, Where
+from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
+from graphc.ops.slicing import Slice, SliceGrad
+from graphc.ops.source import Constant
+from graphc.reference import computed
+
+Results = dict[str, Array]
+"""What a graph is for, by kind and name: `output scores`, `gradient w`, `update w`, `mask d`."""
+
+EXACT = (
+    *(Relu, ReluGrad, Maximum, Minimum, Clip, Where, Max, Neg, Abs, Sign, Reshape, Transpose),
+    *(Concat, Slice, SliceGrad, BroadcastTo, Cast, StopGradient, OneHot, Pick, DropoutMask),
+    Constant,
+)
+"""Ops that never round."""
+
+Change = Callable[[Node, Array], Array]
+
+
+def values_of_arrays(
+    graph: Graph,
+    rows: int,
+    arrays: Mapping[str, Array],
+    *,
+    train: bool = True,
+    change: Change | None = None,
+) -> dict[str, Array]:
+    """The value of every node; what `arrays` holds is not computed.
+
+    Every value lies in C order: the bits of a sum depend on how its operand lies.
+    """
+    values: dict[str, Array] = {}
+    with np.errstate(all="ignore"):
+        for node in graph:
+            if node.name in arrays:
+                value = arrays[node.name]
+            else:
+                value = _computed(node, [values[name] for name in node.inputs], rows, train)
+            if change is not None:
+                value = change(node, value)
+            values[node.name] = np.asarray(value, order="C")
+    return values
+
+
+def _computed(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
+    try:
+        return computed(node, ins, rows, train)
+    except GraphError:
+        raise
+    except Exception as error:  # a rule of a user's op, which may do anything
+        raise GraphError(
+            f"{node.op.name} {node.name!r}: its reference rule fails: "
+            f"{type(error).__name__}: {error}",
+            loc=node.locs[0] if node.locs else None,
+            hint="passes are validated by the reference rules; gc.check_op tries one op",
+        ) from None
+
+
+def results_of(graph: Graph, values: Mapping[str, Array]) -> Results:
+    """Outputs, gradients, next states and dropout masks."""
+    roots = {"output": graph.outputs, "gradient": graph.gradients, "update": graph.updates}
+    found = {f"{kind} {k}": values[v] for kind, names in roots.items() for k, v in names.items()}
+    masks = (node.name for node in graph if isinstance(node.op, DropoutMask))
+    return found | {f"mask {name}": values[name] for name in masks}
+
+
+def spread(
+    graph: Graph, rows: int, arrays: Mapping[str, Array], plain: Results, runs: int = 2
+) -> dict[str, float]:
+    """For each result, how far rounding may move it: the bound of what is reassociated.
+
+    Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
+    graph runs again with every number that is read or rounded moved by one part in 2**52, at
+    random.  The largest move of a result, times a factor that grows with the square root
+    of the largest dimension, is what sums in another order may change.
+    """
+    moved: dict[str, float] = dict.fromkeys(plain, 0.0)
+    for run in range(runs):
+        values = values_of_arrays(graph, rows, arrays, change=_Noise(run))
+        for name, value in results_of(graph, values).items():
+            if value.dtype.kind == "f":
+                moved[name] = max(moved[name], largest(value - plain[name]))
+    factor = 16 + 2 * max((max(v.shape, default=1) for v in values.values()), default=1) ** 0.5
+    return {name: factor * moved[name] + 4 * EPS * largest(plain[name]) for name in plain}
+
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+class _Noise:
+    """Moves what may be rounded by one part in 2**52, up or down."""
+
+    def __init__(self, run: int) -> None:
+        self.rng = generator(run, "validation:noise")
+
+    def __call__(self, node: Node, value: Array) -> Array:
+        if value.dtype != np.float64 or isinstance(node.op, EXACT):
+            return value
+        signs = self.rng.integers(0, 2, value.shape) * 2 - 1
+        return np.asarray(value * (1 + EPS * signs))
+
+
+def largest(value: Array) -> float:
+    """The largest absolute value, of numbers that are finite."""
+    if value.dtype.kind != "f":
+        return 0.0
+    return float(np.max(np.abs(value), where=np.isfinite(value), initial=0.0))

@@ -1,0 +1,92 @@
+"""Nodes that passes make carry the lines of what they are made from."""
+
+from __future__ import annotations
+
+import pytest
+
+import graphc as gc
+from graphc.graph import Graph
+from graphc.ops.fused import NormalizeDgamma, NormalizeDx
+from graphc.ops.norm import Normalize
+from passes.accumulate import Accumulate
+from passes.apply_update import apply_graph
+from passes.backward import Backward
+from passes.fold_batchnorm import fold_batchnorm
+from passes.fold_constants import fold_constants
+from passes.share_batchnorm_statistics import share_batchnorm_statistics
+from tests.passes.same import differentiated, frozen, specialized
+
+
+def net() -> gc.Net:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3))
+    a = gc.affine(x, 2, name="a")
+    h = gc.batchnorm(a, name="bn")
+    net.output("h", h)
+    net.loss("loss", gc.mean(gc.tanh(h)))
+    return net
+
+
+def test_accumulation_carries_the_lines_of_its_parameter() -> None:
+    graph = Accumulate()(differentiated(net()))
+    for name in ("a.weight", "bn.gamma"):
+        total = f"{name}.accumulated"
+        assert graph[total].locs == graph[name].locs
+        assert graph[graph.updates[total]].locs == graph[name].locs
+    assert graph[graph.updates["accumulated"]].locs == ()
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_the_update_alone_carries_the_lines_of_its_parameters(accumulate: int) -> None:
+    declared = net().graph()
+    names = "a.weight", "bn.gamma"
+    optimizer = gc.SGD(lr=0.1, momentum=0.9, accumulate=accumulate)
+    graph = apply_graph([declared[name] for name in names], optimizer)
+    for node in graph:
+        owner = next((name for name in names if name in node.name), None)
+        assert node.locs == (declared[owner].locs if owner else ()), node.name
+    made = {node.name for node in graph}
+    assert ("gradient:a.weight" in made) == (accumulate == 1)
+    assert ("a.weight.gradient" in made) == (accumulate > 1)
+
+
+@pytest.mark.parametrize("wrt", [("x",), ("bn.gamma",), ("x", "bn.gamma", "bn.beta")])
+def test_shared_statistics_carry_the_lines_of_the_batchnorm(wrt: tuple[str, ...]) -> None:
+    declared = net()
+    graph = Backward(("loss",), wrt)(specialized(declared))
+    made = share_batchnorm_statistics(graph)
+    lines = declared.graph()["bn"].locs
+    kinds = Normalize, NormalizeDx, NormalizeDgamma
+    found = [node for node in made if isinstance(node.op, kinds)]
+    assert len(found) == (3 if "x" in wrt else 2)
+    for node in [*found, *(n for n in made if n.name.endswith((".dgamma", ".dbeta")))]:
+        assert node.locs == lines
+        assert lines
+
+
+def test_a_folded_batchnorm_carries_the_lines_of_both() -> None:
+    graph = frozen(net())
+    made: Graph = fold_batchnorm(graph)
+    assert made["bn"].locs == (*graph["a"].locs, *graph["bn"].locs)
+    assert len(made["bn"].locs) == 2
+    for name in ("bn.folded_weight", "bn.folded_bias"):
+        assert made[name].locs == graph["bn"].locs
+
+
+def test_joined_and_folded_nodes_carry_their_own_lines() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 2, 3))
+    first = gc.reshape(x, (gc.N, 3, 2))
+    net.output("reshaped", gc.reshape(first, (gc.N, 6), name="reshaped"))
+    turned = gc.transpose(gc.transpose(x, (1, 0, 2)), (2, 0, 1), name="turned")
+    net.output("turned", turned)
+    net.output("folded", gc.exp(net.constant(2.0), name="folded"))
+    net.output("reading", gc.tanh(x * 1, name="reading"))
+    before = net.graph()
+    made = fold_constants(before)
+    ops = {"reshaped": "reshape", "turned": "transpose", "folded": "constant", "reading": "tanh"}
+    for name, op in ops.items():
+        assert made[name].op.name == op
+        assert made[name].locs == before[name].locs != ()
+        assert made[name].type == before[name].type
+    assert made["reading"].inputs == made["turned"].inputs == ("x",)
