@@ -1,0 +1,34 @@
+"""Docstrings as graphc writes them: plain text, code in single backticks, lists with dashes.
+
+To reStructuredText, `*`, `|` and a `_` that ends a word are markup; here they mean themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_CODE = re.compile(r"(`[^`]*`)")
+_MARKUP = re.compile(r"([*|]|_\b(?!\w))")
+
+
+def plain(lines: list[str]) -> list[str]:
+    """The lines with everything but code in backticks taken literally."""
+    text = "\n".join(lines)
+    parts = _CODE.split(text)
+    parts[::2] = (_MARKUP.sub(r"\\\1", part) for part in parts[::2])
+    return "".join(parts).split("\n")
+
+
+def escape(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Let autodoc read graphc's own docstrings as plain text."""
+    if name.partition(".")[0] in ("graphc", "passes"):
+        lines[:] = plain(lines)
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", escape)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
