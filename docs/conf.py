@@ -14,9 +14,11 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 sys.path[:0] = [str(DOCS / "extensions"), str(ROOT)]
-# The notebooks import this tree, too.  Bars of progress are for people who wait.
+# The notebooks import this tree, too.  Bars of progress are for
+# people who wait; `graphc` in a shell is the one beside this Python.
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.getenv("PYTHONPATH")])])
 os.environ["TQDM_DISABLE"] = "1"
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 import graphc  # noqa: E402 - found by the path above
 
@@ -47,7 +49,9 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 80
+autodoc_type_aliases = {name: name for name in ("Array", "ArrayLike", "Names")}
 default_role = "code"
+smartquotes = False
 
 html_theme = "furo"
 html_title = "graphc"
