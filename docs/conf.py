@@ -27,7 +27,7 @@ author = "The graphc developers"
 project_copyright = author
 release = version = graphc.__version__
 
-extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings", "pictures_inline"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "docstrings", "pictures_inline", "whole_streams"]
 exclude_patterns = ["_build"]
 
 # MyST: links to headings work as they do on a code host.
