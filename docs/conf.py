@@ -1,6 +1,6 @@
 """The site: Sphinx with MyST notebooks, which run while it is built, and the theme furo.
 
-    python -m sphinx -W --keep-going -b html docs docs/_build/html
+    python -m sphinx -W --keep-going -j auto -b html docs docs/_build/html
 
 It needs `pip install -e '.[docs]'`, and nothing over the network.
 """
