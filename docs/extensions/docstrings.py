@@ -41,7 +41,32 @@ def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[s
         lines[:] = plain(lines)
 
 
+def shorten(
+    app: Any,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str | None, str | None]:
+    """Types as the source calls them: Array, not what it stands for."""
+    return _short(signature), _short(result)
+
+
+def _short(text: str | None) -> str | None:
+    if text is None:
+        return None
+    text = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text)
+    return re.sub(
+        r"~?(?:numpy\.)?ndarray\[tuple\[.*?\], ~?(?:numpy\.)?dtype\[([^]]*)\]\]",
+        r"NDArray[\1]",
+        text,
+    )
+
+
 def setup(app: Any) -> dict[str, bool]:
     """Called by Sphinx."""
     app.connect("autodoc-process-docstring", escape)
+    app.connect("autodoc-process-signature", shorten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
