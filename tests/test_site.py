@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -19,6 +20,7 @@ import pytest
 
 from graphc.cli.command_line import COMMANDS
 from graphc.render.layout import find_renderer
+from graphc.render.style import DARK, LIGHT
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -52,6 +54,7 @@ def extension(name: str) -> Any:
 
 
 def test_the_reference_names_all_that_is_public() -> None:
+    pytest.importorskip("sklearn")
     text = "".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
     named = set(re.findall(r"^\.\. auto\w+:: (\S+)", text, re.M))
     whole = {"graphc.data", "graphc.layers", "graphc.plots"}  # by their modules
@@ -222,3 +225,32 @@ def test_pictures_are_part_of_the_page_and_follow_its_theme(site: Path) -> None:
     theme = (site / "_static" / "pictures.css").read_text()
     assert 'body[data-theme="dark"] .graphc' in theme
     assert "srcdoc=" in (site / "lessons" / "reading_pictures.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1280])
+def test_in_a_browser_pages_fit_their_window_and_pictures_follow_the_theme(
+    site: Path, pages: dict[Path, Links], width: int
+) -> None:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium here")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        for path in pages:
+            page.goto(path.as_uri())
+            root = "document.documentElement"
+            assert page.evaluate(f"{root}.scrollWidth <= {root}.clientWidth"), path
+        page.goto((site / "index.html").as_uri())
+        for theme, colours in (("light", LIGHT), ("dark", DARK)):
+            page.evaluate(f"document.body.dataset.theme = '{theme}'")
+            picture = "getComputedStyle(document.querySelector('svg.graphc'))"
+            paper = page.evaluate(f"{picture}.getPropertyValue('--paper')")
+            assert paper.strip() == colours["paper"]
+        browser.close()
+    assert not wrong
