@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from graphc.errors import BudgetError, Operand
 from graphc.loc import Loc, caller_loc
@@ -218,6 +220,15 @@ class MemoryReport:
             where = f"  {b.loc}" if b.loc else ""
             lines.append(f"{numbers}  {life:<9} {b.name}{where}")
         return "\n".join(lines)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The arena's picture for a notebook, if there is an arena; `print` gives the bytes."""
+        from graphc.render.memory_view import arena_steps
+
+        bundle = {"text/plain": str(self)}
+        for step in islice(arena_steps(self._programs), 1):
+            bundle["image/svg+xml"] = step.svg
+        return bundle
 
     def render(self, path: str | Path) -> Path:
         """Draw the arena, offsets over time: .svg that of a step, .html those of all programs.

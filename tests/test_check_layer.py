@@ -241,6 +241,20 @@ def test_an_overflowing_softmax() -> None:
     assert all(finding.cause.startswith("exp overflows") for finding in report.findings)
 
 
+def test_the_log_of_a_softmax_that_has_become_0() -> None:
+    def loss(x: Any, y: Any) -> Any:
+        p = np.exp(x - x.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        rows = np.arange(len(x))
+        value = -np.log(p[rows, y]).mean()
+        p[rows, y] -= 1
+        return value, p / len(x)
+
+    (finding,) = check_layer("softmax_loss", loss).findings
+    assert finding.what == "loss"
+    assert finding.cause.startswith("the log of a probability that has become 0")
+
+
 def test_functions_that_raise_or_give_something_else() -> None:
     def flat_only(x: Any, w: Any, b: Any) -> Any:
         return x.dot(w) + b, (x, w, b)

@@ -22,13 +22,23 @@ def likely_cause(layer: str, what: str, theirs: Any, case: Case, ours: Results) 
     if array is None:
         return ""
     if layer == "softmax_loss" and not np.isfinite(array).all():
-        return "exp overflows; subtract each row's largest score first"
+        return _not_finite(array)
     right = np.asarray(ours[what])
     with np.errstate(all="ignore"):
         for text, candidate in (*_OF[layer](what, case, ours), *_general(right)):
             if matches(array, np.asarray(candidate)):
                 return text
     return ""
+
+
+def _not_finite(array: Array) -> str:
+    """Of softmax: an overflow gives inf / inf, a probability that is rounded to 0 log(0)."""
+    if np.isnan(array).any():
+        return "exp overflows; subtract each row's largest score first"
+    return (
+        "the log of a probability that has become 0; the log-probabilities are "
+        "shifted - log(sum(exp(shifted)))"
+    )
 
 
 def _general(right: Array) -> Iterator[Candidate]:

@@ -120,6 +120,12 @@ class Profile:
             f"{table(self.lines, self.peak)}\n\nbound by {RULE}"
         )
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """The bars for a notebook; `print` gives the table."""
+        from graphc.render.time_view import times_svg
+
+        return {"text/plain": str(self), "image/svg+xml": times_svg(self)}
+
     def __repr__(self) -> str:
         return f"<Profile of {self.name!r}: {len(self.lines)} instructions, {self.total:.6f} s>"
 

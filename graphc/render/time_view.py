@@ -33,7 +33,7 @@ def render_times(profile: Profile, path: str | Path) -> Path:
     target = Path(path)
     format = target.suffix.lower()
     if format == ".svg":
-        return put(target, _instructions(profile).svg.encode())
+        return put(target, times_svg(profile).encode())
     if format == ".html":
         from graphc.render import html_text, plan_graph
 
@@ -44,6 +44,11 @@ def render_times(profile: Profile, path: str | Path) -> Path:
         f"cannot draw the times as {target.name!r}: the suffix says the format",
         hint="one of .svg, .html",
     )
+
+
+def times_svg(profile: Profile) -> str:
+    """The bars of the instructions."""
+    return _instructions(profile).svg
 
 
 def _instructions(profile: Profile) -> Step:

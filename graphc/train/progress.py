@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from types import TracebackType
 from typing import Any
 
@@ -25,11 +26,9 @@ class Progress:
         self._epochs = epochs
         self._bar: Any = None
         if _watched() if shown is None else shown:
-            from tqdm.auto import tqdm
-
             total = None if rows is None else epochs * rows
             done += 0 if rows is None else (epoch - 1) * rows
-            self._bar = tqdm(total=total, initial=done, unit="row", unit_scale=True)
+            self._bar = _bar()(total=total, initial=done, unit="row", unit_scale=True)
             self._bar.set_description(f"epoch {min(epoch, epochs)}/{epochs}", refresh=False)
 
     def __enter__(self) -> Progress:
@@ -60,6 +59,14 @@ class Progress:
             return
         self._bar.set_description(f"epoch {number}/{self._epochs}", refresh=False)
         self._bar.set_postfix_str(text)
+
+
+def _bar() -> Any:
+    """The bar of notebooks where ipywidgets can show it, else that of terminals."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        from tqdm.auto import tqdm
+    return tqdm
 
 
 def _watched() -> bool:

@@ -7,6 +7,7 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import graphc as gc
@@ -214,3 +215,20 @@ def test_notebooks_get_the_picture_and_the_text() -> None:
     assert bundle["text/plain"] == str(net) and bundle["image/svg+xml"].startswith("<svg")
     trained = gc.compile(net, batch=2)._repr_mimebundle_()
     assert "gradients of parameters" in trained["image/svg+xml"]
+
+
+def test_notebooks_get_the_pictures_of_memory_and_time(tmp_path: Path) -> None:
+    plan = gc.compile(digits(), batch=4, optimizer=gc.SGD(lr=0.1))
+    feeds = {"x": np.zeros((4, 64)), "y": np.zeros(4, np.int64)}
+    for shown in (plan.memory, gc.Executor(plan).profile(feeds, rounds=1)):
+        bundle = shown._repr_mimebundle_()
+        assert bundle["text/plain"] == str(shown)
+        assert bundle["image/svg+xml"] == shown.render(tmp_path / "shown.svg").read_text()
+
+
+def test_of_a_plan_without_an_arena_a_notebook_gets_the_text() -> None:
+    net = gc.Net()
+    net.output("y", net.input("x", (gc.N, 2)))
+    memory = gc.compile(net, batch=2, backend="numpy").memory
+    assert not any(memory.arenas.values())
+    assert memory._repr_mimebundle_() == {"text/plain": str(memory)}

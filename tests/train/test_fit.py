@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -309,6 +310,23 @@ def test_bar_or_log(monkeypatch, caplog, terminal, progress):
         lines = [record.getMessage() for record in caplog.records]
         assert [line.partition(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
         assert "mean_gap" in lines[0]
+
+
+def test_in_a_notebook_without_ipywidgets_the_bar_comes_without_a_warning():
+    pytest.importorskip("ipykernel")
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    cell = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.modules["ipywidgets"] = None
+import graphc as gc
+from tests.train.nets import executor, table
+gc.fit(executor(), table(), epochs=2)"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    nbclient.NotebookClient(notebook, timeout=60).execute()
+    told = "".join(out.text for out in notebook.cells[0].outputs if out.output_type == "stream")
+    assert "epoch 2/2: 100%" in told
+    assert "Warning" not in told
 
 
 def test_history_as_a_table():

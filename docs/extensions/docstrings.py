@@ -1,0 +1,72 @@
+"""Docstrings as graphc writes them: plain text, code in single backticks, lists with dashes.
+
+To reStructuredText, `*`, `|` and a `_` that ends a word are markup; here they mean themselves.
+Lines such as `lr, decay: what they are` are made a list, and `gc.name` leads to its description.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+_CODE = re.compile(r"(`[^`]*`)")
+_MARKUP = re.compile(r"([*|]|_\b(?!\w))")
+_PUBLIC = re.compile(r"`gc\.(\w+)`")
+_OPTION = re.compile(r"\w+(, \w+)*: ")
+
+
+def plain(lines: list[str]) -> list[str]:
+    """The lines with everything but code in backticks taken literally."""
+    text = "\n".join(listed(lines))
+    parts = _CODE.split(text)
+    parts[::2] = (_MARKUP.sub(r"\\\1", part) for part in parts[::2])
+    parts[1::2] = (_PUBLIC.sub(r":obj:`gc.\1 <graphc.\1>`", part) for part in parts[1::2])
+    return "".join(parts).split("\n")
+
+
+def listed(lines: list[str]) -> list[str]:
+    """Paragraphs that begin with the name of an option, as lists of options."""
+    made: list[str] = []
+    inside = False
+    for before, line in zip(["", *lines], lines, strict=False):
+        begins = _OPTION.match(line) is not None
+        inside = (begins and not before) or (inside and bool(line))
+        made.append(("- " if begins else "  ") + line if inside else line)
+    return made
+
+
+def escape(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Let autodoc read graphc's own docstrings as plain text."""
+    if name.partition(".")[0] in ("graphc", "passes"):
+        lines[:] = plain(lines)
+
+
+def shorten(
+    app: Any,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    signature: str | None,
+    result: str | None,
+) -> tuple[str | None, str | None]:
+    """Types as the source calls them: Array, not what it stands for."""
+    return _short(signature), _short(result)
+
+
+def _short(text: str | None) -> str | None:
+    if text is None:
+        return None
+    text = re.sub(r"TypeAliasForwardRef\('(\w+)'\)", r"\1", text)
+    return re.sub(
+        r"~?(?:numpy\.)?ndarray\[tuple\[.*?\], ~?(?:numpy\.)?dtype\[([^]]*)\]\]",
+        r"NDArray[\1]",
+        text,
+    )
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", escape)
+    app.connect("autodoc-process-signature", shorten)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
