@@ -14,7 +14,7 @@ from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Plan, Program
 from graphc.runtime.bound import Binder, Bound
-from graphc.runtime.cotangents import CotangentRun
+from graphc.runtime.cotangents import CotangentRun, StatesSeen
 from graphc.runtime.direct import Direct, Directs
 from graphc.runtime.entry import Entry, quiet_context, run_all
 from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
@@ -54,7 +54,7 @@ class Executor:
         self._entry = Entry(self._state)
         self._quiet = quiet_context()
         self._saved: Bound | None = None
-        self._saved_draws = 0
+        self._seen = StatesSeen(plan, self._state)
         self._differentiated = False
         self._last: Mapping[str, Array] = {}
         native = any(program.backend == "native" for program in plan.programs.values())
@@ -150,7 +150,7 @@ class Executor:
             bound = self._load(program, given, optional=not train)
             self._forget()
             if train:
-                self._saved_draws = int(self._state.arrays["draws"])
+                self._seen.note()
             self._run(bound.calls[: bound.border] if train else bound.calls, writes=train)
             self._saved = bound if train else None
             self._last = bound.outputs
@@ -178,8 +178,9 @@ class Executor:
                     loc=caller_loc(),
                     hint="declare a loss, or give cotangents: ex.backward(scores=d)",
                 )
-            self._run(saved.calls[saved.border :], writes=False)
-            self._differentiated = True
+            if not self._differentiated:  # once: it overwrites the values of the forward pass
+                self._run(saved.calls[saved.border :], writes=False)
+                self._differentiated = True
             return {name: array.copy() for name, array in saved.gradients.items()}
 
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:
@@ -368,7 +369,7 @@ class Executor:
         if run is None:
             run = self._cotangents[outputs] = CotangentRun(self.plan, outputs, self._state)
         bound = run.bind(saved, cotangents)
-        with run.drawing(self._saved_draws):
+        with self._seen:
             self._run(bound.calls, writes=False)
         return {name: array.copy() for name, array in bound.gradients.items()}
 

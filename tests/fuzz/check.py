@@ -1,0 +1,80 @@
+"""Whether a case gives what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from graphc.errors import GraphError
+from graphc.plan import Plan
+from tests.fuzz.bound import RUNS, Meant
+from tests.fuzz.case import Case
+from tests.fuzz.meaning import Meaning
+from tests.fuzz.run import run
+
+Kind = Literal["right", "wrong", "raised", "near a kink", "not finite", "refused"]
+REDRAWS = 6
+REFUSALS = ("has no gradient", "no gradient flows", "depends on no parameter", "no loss depends on")
+"""What compile rightly says of some choices of losses and wrt."""
+
+
+@dataclass
+class Verdict:
+    """What became of a case, or of the draw of numbers that was judged."""
+
+    kind: Kind
+    message: str
+    case: Case
+    plans: list[Plan] = field(default_factory=list)
+    redrawn: int = 0
+    meant: Meant | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether graphc is at fault."""
+        return self.kind in ("wrong", "raised")
+
+
+def check(case: Case) -> Verdict:
+    """Judge a case; numbers near a kink, or not finite, are drawn again a few times."""
+    try:
+        meaning = Meaning(case)
+    except GraphError as error:
+        if any(reason in str(error) for reason in REFUSALS):
+            return Verdict("refused", str(error), case)
+        raise
+    for redrawn, drawn in enumerate(_draws(case)):
+        meaning.case = drawn
+        verdict = _judge(drawn, meaning)
+        verdict.redrawn = redrawn
+        if verdict.kind not in ("near a kink", "not finite"):
+            break
+    return verdict
+
+
+def _draws(case: Case) -> Iterator[Case]:
+    """The case with other numbers; all have one plan."""
+    plan = case.plan
+    for number in range(REDRAWS):
+        drawn = case if number == 0 else replace(case, draw=case.draw + 100_000 * number)
+        drawn.__dict__["plan"] = plan
+        yield drawn
+
+
+def _judge(case: Case, meaning: Meaning) -> Verdict:
+    meant = Meant(meaning)
+    meant.widen(RUNS[0])
+    if not meant.finite:
+        return Verdict("not finite", "", case)
+    if meant.near_kink():
+        return Verdict("near a kink", "", case)
+    found, plans = run(case)
+    for runs in RUNS:
+        meant.widen(runs)
+        wrong = meant.wrong(found)
+        if wrong is None:
+            return Verdict("right", "", case, plans, meant=meant)
+        if meant.near_kink():
+            return Verdict("near a kink", "", case, plans)
+    return Verdict("wrong", str(wrong), case, plans)
