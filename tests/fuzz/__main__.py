@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.fuzz.campaign import Findings, cases
 from tests.fuzz.draw import Wishes, steps_of
+from tests.fuzz.write import write
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
         told = {"cases": findings.cases, "seconds": findings.seconds, **findings.coverage.as_json()}
         chosen.json.write_text(json.dumps(told, indent=1) + "\n")
     for verdict in findings.failures:
-        print(verdict.case.draw, verdict.message[-1500:])  # noqa: T201
+        path = write(verdict, chosen.found)
+        print(f"{path}: {verdict.summary}")  # noqa: T201
     return int(bool(findings.failures))
 
 

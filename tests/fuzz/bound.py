@@ -86,8 +86,10 @@ class Meant:
         return bound(exact, (each.results[event][what] for each in self.noisy))
 
     def wrong(self, found: Iterable[Mapping[str, Array]]) -> Wrong | None:
-        """The first of the found results that is outside its bound."""
-        for event, results in enumerate(found):
+        """The first of the found results that is outside its bound; all events, once or more."""
+        events = len(self.exact.results)
+        for number, results in enumerate(found):
+            event = number % events
             for what, array in results.items():
                 wrong = self._judge(event, what, np.asarray(array))
                 if wrong is not None:

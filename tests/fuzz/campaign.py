@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc as collector
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.fuzz.check import Verdict, check
+from tests.fuzz.check import Verdict, judge
 from tests.fuzz.coverage import Coverage
 from tests.fuzz.draw import Wishes, draw
+from tests.fuzz.shrink import shrink
 
+SHRUNK = 5
+"""How many failures are made small: what comes after is mostly the same."""
 COLLECT = 50
 """Cases between two collections of garbage: at every moment they take most of the time."""
 
@@ -59,15 +61,6 @@ class Findings:
         self.redrawn += other.redrawn
 
 
-def judge(seed: int, wishes: Wishes) -> Verdict:
-    """The verdict on the case of a seed; whatever is raised is a failure of graphc."""
-    case = draw(seed, wishes)
-    try:
-        return check(case)
-    except Exception:
-        return Verdict("raised", traceback.format_exc(), case)
-
-
 def cases(seeds: Iterator[int], wishes: Wishes, until: float | None = None) -> Findings:
     """Judge the cases of these seeds, until that time of `time.monotonic()`."""
     findings = Findings()
@@ -76,7 +69,9 @@ def cases(seeds: Iterator[int], wishes: Wishes, until: float | None = None) -> F
         for seed in seeds:
             if until is not None and time.monotonic() > until:
                 break
-            verdict = judge(seed, wishes)
+            verdict = judge(draw(seed, wishes))
+            if verdict.failed and len(findings.failures) < SHRUNK:
+                verdict = shrink(verdict, judge)
             findings.add(verdict)
             verdict.meant, verdict.plans = None, []
             collect()

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import numpy as np
+
 import graphc as gc
 from graphc.graph import Graph
 from graphc.op import Array
@@ -20,8 +22,9 @@ class Event(NamedTuple):
     """One run of a batch of `n` rows.
 
     `kind`: infer; unlabelled, inference without the inputs that only losses read; forward,
-    that of training; train, forward and backward; update, the same and then the optimizer by hand; cotangents, forward
-    and backward from an output; step; frozen, inference with the weights built in.
+    that of training; train, forward and backward; update, the same and then the optimizer by
+    hand; cotangents, forward and backward from an output; step; frozen, inference with the
+    weights built in.
     """
 
     kind: str
@@ -43,6 +46,8 @@ class Case:
     wrt: tuple[str, ...] | None = None
     backend: str = "numpy"
     threads: int = 1
+    slopes: bool = False
+    """Whether gradients are compared with differences of the losses, too."""
     draw: int = 0
     """The seed of feeds and state."""
 
@@ -84,8 +89,6 @@ class Case:
 
     def cotangent(self, event: int, output: str) -> Array:
         """What an output's gradient is fed with."""
-        import numpy as np
-
         declared = self.plan.declared
         type = declared[declared.outputs[output]].type
         rng = np.random.default_rng([self.draw, event])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -10,8 +11,10 @@ from graphc.errors import GraphError
 from graphc.plan import Plan
 from tests.fuzz.bound import RUNS, Meant
 from tests.fuzz.case import Case
+from tests.fuzz.declared import declared
 from tests.fuzz.meaning import Meaning
 from tests.fuzz.run import run
+from tests.fuzz.slopes import wrong_slope
 
 Kind = Literal["right", "wrong", "raised", "near a kink", "not finite", "refused"]
 REDRAWS = 6
@@ -31,9 +34,34 @@ class Verdict:
     meant: Meant | None = None
 
     @property
+    def error(self) -> str:
+        """The kind of error that was raised."""
+        return self.summary.partition(":")[0]
+
+    @property
+    def summary(self) -> str:
+        """The message in one line."""
+        lines = [line for line in self.message.splitlines() if line and not line.startswith(" ")]
+        return lines[-1] if lines else ""
+
+    @property
     def failed(self) -> bool:
         """Whether graphc is at fault."""
         return self.kind in ("wrong", "raised")
+
+
+def assert_right(case: Case) -> None:
+    """AssertionError where graphc gives another result than the case means, or an error."""
+    verdict = judge(case)
+    assert not verdict.failed, verdict.message
+
+
+def judge(case: Case) -> Verdict:
+    """The verdict on a case; whatever is raised is graphc's failure."""
+    try:
+        return check(case)
+    except Exception:
+        return Verdict("raised", traceback.format_exc(), case)
 
 
 def check(case: Case) -> Verdict:
@@ -70,11 +98,13 @@ def _judge(case: Case, meaning: Meaning) -> Verdict:
     if meant.near_kink():
         return Verdict("near a kink", "", case)
     found, plans = run(case)
+    found = [*found, *declared(meant)]
     for runs in RUNS:
         meant.widen(runs)
         wrong = meant.wrong(found)
         if wrong is None:
-            return Verdict("right", "", case, plans, meant=meant)
+            break
         if meant.near_kink():
             return Verdict("near a kink", "", case, plans)
-    return Verdict("wrong", str(wrong), case, plans)
+    message = str(wrong or (wrong_slope(meant) if case.slopes else None) or "")
+    return Verdict("wrong" if message else "right", message, case, plans, meant=meant)

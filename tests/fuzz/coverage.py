@@ -81,11 +81,10 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _fired(declared: Graph, records: Iterable[PassRecord]) -> Iterable[str]:
     """The passes that gave another graph than they were given."""
-    before: Graph | None = None
+    before = declared
     for record in records:
-        if before is None or record.graph is not before:
-            if before is not None or record.graph is not declared:
-                yield record.name
+        if record.graph is not before:
+            yield record.name
         before = record.graph
 
 

@@ -16,6 +16,8 @@ from tests.fuzz.case import Case, Event
 from tests.generate import WIDTHS, random_net
 
 WIDER = (1, 2, 5, 8, 16, 17, 33)
+SLOPES = 0.25
+"""The share of cases whose gradients are compared with differences."""
 CAPACITIES = (1, 2, 3, 5, 5, 7, 8, 13, 40)
 OPTIONAL = tuple(
     dict.fromkeys(name for name in gc.passes.DEFAULT.names if name not in gc.passes.REQUIRED)
@@ -56,7 +58,8 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
         _wrt(r, graph),
         "native" if native else "numpy",
         r.randint(1, 4) if native else 1,
-        draw=seed,
+        r.random() < SLOPES,
+        seed,
     )
 
 
@@ -138,11 +141,12 @@ def _outputs(r: random.Random, graph: Graph) -> tuple[str, ...] | None:
 
 
 def _wrt(r: random.Random, graph: Graph) -> tuple[str, ...] | None:
-    """The last bias, some parameters, and perhaps an input or a value inside the net."""
+    """The last bias, patterns of some parameters, and perhaps an input or a value inside."""
     if r.random() < 0.75:
         return None
     parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
-    chosen = [name for name in parameters[:-1] if r.random() < 0.5] + parameters[-1:]
+    patterns = [f"{name}*" for name in parameters[:-1] if r.random() < 0.5]
+    chosen = patterns + parameters[-1:]
     return tuple(chosen + _inner(r, graph))
 
 

@@ -52,6 +52,12 @@ class Meaning:
         backward = Backward(self.declared.losses, recipe.wrt, required)
         return backward(Specialize(True)(self._asking()))
 
+    @cached_property
+    def losses(self) -> Graph:
+        """Forward in training, as far as the losses need it."""
+        names = {name: self.train.outputs[name] for name in self.train.losses}
+        return Graph("losses", self.train, outputs=names, losses=list(names)).pruned()
+
     def cotangents(self, output: str) -> Graph:
         """Forward in training, and the gradients of one output by fed cotangents."""
         wrt = self.case.plan.recipe.wrt
@@ -87,6 +93,8 @@ class Outcome:
 
     results: list[dict[str, Array]] = field(default_factory=list)
     kinks: list[dict[str, Array]] = field(default_factory=list)
+    before: list[dict[str, Array]] = field(default_factory=list)
+    """The state that each event began with."""
     finite: bool = True
 
 
@@ -107,6 +115,7 @@ class _Trajectory:
         for number, event in enumerate(self.case.events):
             found: dict[str, Array] = {}
             kinks: dict[str, Array] = {}
+            self.out.before.append(dict(self.state))
             self.out.results.append(found)
             self.out.kinks.append(kinks)
             for name, run, graph in self._runs(number, event.kind, event.n):
@@ -121,7 +130,7 @@ class _Trajectory:
 
     def _runs(self, number: int, kind: str, n: int) -> Any:
         """Each graph that an event runs, with its run; the state changes in between."""
-        feeds, meaning = self.case.feeds(number), self.meaning
+        feeds = self.case.feeds(number)
         if kind in ("infer", "unlabelled", "frozen"):
             yield self._run("infer", n, feeds)
         elif kind == "cotangents":

@@ -18,16 +18,15 @@ import numpy as np
 
 from graphc.graph import Graph, Node
 from graphc.op import Array, Layer, Op
+from graphc.ops.concat import Concat
 from graphc.ops.dropout import DropoutMask
-from graphc.ops.elementwise import Neg, Unary
+from graphc.ops.elementwise import Binary, Neg, Unary
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.optim import Cleared, UpdateOp
 from graphc.ops.reduce import BroadcastTo, Max
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
-from graphc.ops.elementwise import Binary
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
-from graphc.ops.concat import Concat
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.source import Constant, Input, Parameter, State
 from tests.fuzz.kinks import kink_distance
