@@ -294,8 +294,7 @@ class Executor:
     def _check(self, program: Program) -> FeedCheck:
         check = self._checks.get(program.name)
         if check is None:
-            check = program_check(program, self.plan.input_names)
-            self._checks[program.name] = check
+            check = self._checks[program.name] = program_check(program, self.plan)
         return check
 
     def _load(self, program: Program, feeds: Mapping[str, Any], optional: bool = False) -> Bound:

@@ -10,7 +10,7 @@ the last of them is there, so groups stay small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from graphc.graph import Graph
@@ -42,10 +42,14 @@ def merge_updates(
     dropped: set[int] = set()
     packs: list[tuple[str, ...]] = []
     for group in _groups(graph, instrs, updates, in_place, packable):
+        columns = list(zip(*(updates[name] for name in group), strict=True))
+        moved = {i: max(column) for column in columns for i in column}
+        if not all(_may_move(instrs, i, to, moved, in_place) for i, to in moved.items()):
+            continue
+        for column in columns:  # at the last of its members, since a later write waits for that
+            merged.setdefault(max(column), []).append(_merge([instrs[i] for i in column]))
+        dropped.update(moved)
         rows = [[instrs[i] for i in updates[name]] for name in group]
-        last = max(i for name in group for i in updates[name])
-        merged[last] = [_merge(column) for column in zip(*rows, strict=True)]
-        dropped.update(i for name in group for i in updates[name])
         packs.extend(_packs(rows, in_place, graph))
     if len({name for pack in packs for name in pack}) < sum(map(len, packs)):
         return list(instrs), []  # one gradient serves two parameters: it lies in one place only
@@ -53,6 +57,19 @@ def merge_updates(
     for i, instr in enumerate(instrs):
         result.extend(merged.get(i, ()) if i in dropped else (instr,))
     return result, packs
+
+
+def _may_move(
+    instrs: Sequence[Instr], i: int, to: int, group: Container[int], in_place: Mapping[str, str]
+) -> bool:
+    """Whether nothing between writes a state that an instruction reads, or reads its result."""
+    instr = instrs[i]
+    for k in range(i + 1, to):
+        if k not in group:
+            written = {in_place.get(out) for out in instrs[k].outs}
+            if not written.isdisjoint(instr.ins) or not {*instrs[k].ins}.isdisjoint(instr.outs):
+                return False
+    return True
 
 
 def _updates(graph: Graph, instrs: Sequence[Instr], in_place: Mapping[str, str]) -> Updates:

@@ -45,6 +45,7 @@ class Case:
     outputs: tuple[str, ...] | None = None
     wrt: tuple[str, ...] | None = None
     backend: str = "numpy"
+    """numpy; native; or interpreted, which are the programs of native."""
     threads: int = 1
     slopes: bool = False
     """Whether gradients are compared with differences of the losses, too."""
@@ -61,7 +62,7 @@ class Case:
             losses=self.losses,
             outputs=self.outputs,
             wrt=self.wrt,
-            backend=self.backend,
+            backend="native" if self.backend == "interpreted" else self.backend,
             threads=self.threads,
             passes=gc.passes.without(*self.off),
         )

@@ -29,7 +29,9 @@ class Wishes:
     """What a campaign is about."""
 
     native: float = 0.05
-    """The share of cases that run on the native backend."""
+    """The share of cases that run on the native backend; 0 is right where there is none."""
+    interpreted: float = 0.1
+    """The share of cases whose native programs are interpreted."""
     most: int = 7
     """Steps of a net."""
     without: tuple[str, ...] = ()
@@ -44,23 +46,30 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
     dtype = r.choice(("float32", "float64"))
     net = random_net(r, dtype, widths=widths, most=wishes.most, without=wishes.without)
     graph = net.graph()
-    native = r.random() < wishes.native
+    backend = _backend(r, wishes)
     optimizer = random_optimizer(r) if r.random() < 0.75 else None
     batch = r.choice(CAPACITIES)
     return Case(
         graph,
         batch,
-        _events(r, graph, batch, optimizer, native),
+        _events(r, graph, batch, optimizer, backend == "native"),
         optimizer,
         random_off(r),
         _losses(r, graph),
         _outputs(r, graph),
         _wrt(r, graph),
-        "native" if native else "numpy",
-        r.randint(1, 4) if native else 1,
+        backend,
+        r.randint(1, 4) if backend == "native" else 1,
         r.random() < SLOPES,
         seed,
     )
+
+
+def _backend(r: random.Random, wishes: Wishes) -> str:
+    share = r.random()
+    if share < wishes.native:
+        return "native"
+    return "interpreted" if share < wishes.native + wishes.interpreted else "numpy"
 
 
 def random_off(r: random.Random) -> tuple[str, ...]:

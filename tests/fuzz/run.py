@@ -12,11 +12,14 @@ from graphc.op import Array
 from graphc.ops.source import Input
 from graphc.plan import Plan
 from tests.fuzz.case import Case
+from tests.fuzz.interpreted import interpret
 from tests.fuzz.meaning import cotangent_output
 
 
 def run(case: Case) -> tuple[list[dict[str, Array]], list[Plan]]:
     """The results of each event, and the plans that were made."""
+    if case.backend == "interpreted":
+        return interpret(case), [case.plan]
     ex = gc.Executor(case.plan)
     ex.state = case.state()
     plans = [case.plan]

@@ -94,33 +94,40 @@ def _keeping(case: Case, graph: Graph) -> Case:
 
 
 def _smaller_graphs(graph: Graph) -> Iterator[Graph]:
-    for name in graph.losses:
-        if len(graph.losses) > 1:
-            yield _with_outputs(graph, {k: v for k, v in graph.outputs.items() if k != name})
+    if len(needed(graph)) < len(graph):
+        yield needed(graph)
+        yield from _without_an_end(graph)
     for name in graph.outputs:
-        if name not in graph.losses and len(graph.outputs) > 1:
-            yield _with_outputs(graph, {k: v for k, v in graph.outputs.items() if k != name})
+        if len(graph.outputs) > 1:
+            yield _without_output(graph, name)
     for node in reversed(list(graph)):
         for operand in node.inputs:
             if graph[operand].type == node.type:
-                yield needed(graph.replace({node.name: None}, reads={node.name: operand}))
+                yield graph.replace({node.name: None}, reads={node.name: operand})
     for node in reversed(list(graph)):
         if not isinstance(node.op, (Input, Parameter, State, Constant)):
             fed = Node(node.name, Input(node.type.shape, node.type.dtype), (), node.type)
-            yield needed(graph.replace({node.name: fed}))
+            yield graph.replace({node.name: fed})
     yield from smaller_sizes(graph)
-
-
-def _with_outputs(graph: Graph, outputs: dict[str, str]) -> Graph:
-    losses = [name for name in graph.losses if name in outputs]
-    return needed(Graph(graph.name, graph, outputs=outputs, losses=losses))
 
 
 def needed(graph: Graph) -> Graph:
     """The graph without what no output depends on."""
     kept = graph.upstream(graph.outputs.values())
-    nodes = [node for node in graph if node.name in kept]
-    return Graph(graph.name, nodes, outputs=graph.outputs, losses=graph.losses)
+    return graph.with_nodes(node for node in graph if node.name in kept)
+
+
+def _without_an_end(graph: Graph) -> Iterator[Graph]:
+    """One of the nodes left out that nothing reads."""
+    for node in reversed(list(graph)):
+        if not graph.users.get(node.name) and node.name not in graph.roots:
+            yield graph.replace({node.name: None})
+
+
+def _without_output(graph: Graph, name: str) -> Graph:
+    outputs = {other: value for other, value in graph.outputs.items() if other != name}
+    losses = [other for other in graph.losses if other != name]
+    return Graph(graph.name, graph, outputs=outputs, losses=losses)
 
 
 def _fewer_rows(case: Case) -> Iterator[Case]:
