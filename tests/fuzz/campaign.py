@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc as collector
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -61,8 +61,13 @@ class Findings:
         self.redrawn += other.redrawn
 
 
-def cases(seeds: Iterator[int], wishes: Wishes, until: float | None = None) -> Findings:
-    """Judge the cases of these seeds, until that time of `time.monotonic()`."""
+def cases(
+    seeds: Iterable[int], wishes: Wishes, until: float | None = None, shrunk: int = SHRUNK
+) -> Findings:
+    """Judge the cases of these seeds, until that time of `time.monotonic()`.
+
+    The first few that fail are made small.
+    """
     findings = Findings()
     start = time.monotonic()
     with collected_rarely() as collect:
@@ -70,7 +75,7 @@ def cases(seeds: Iterator[int], wishes: Wishes, until: float | None = None) -> F
             if until is not None and time.monotonic() > until:
                 break
             verdict = judge(draw(seed, wishes))
-            if verdict.failed and len(findings.failures) < SHRUNK:
+            if verdict.failed and len(findings.failures) < shrunk:
                 verdict = shrink(verdict, judge)
             findings.add(verdict)
             verdict.meant, verdict.plans = None, []

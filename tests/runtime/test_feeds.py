@@ -121,4 +121,3 @@ def test_an_input_that_is_not_read_tells_the_rows() -> None:
         assert ex.forward(x=np.ones((n, 2)))["slope"].shape == (n, 2)
     with pytest.raises(gc.FeedError, match="5 rows"):
         ex.forward(x=np.ones((5, 2)))
-    assert ex.predict(np.ones((9, 2))).shape == (9, 2)
