@@ -13,6 +13,7 @@ from graphc.errors import (
     GraphError,
     ModelFileError,
     NotFiniteError,
+    OutOfMemoryError,
     RendererMissing,
     StateError,
 )
@@ -148,6 +149,7 @@ __all__ = [
     "Ones",
     "Op",
     "Orthogonal",
+    "OutOfMemoryError",
     "Plan",
     "RendererMissing",
     "State",

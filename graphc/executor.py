@@ -21,7 +21,7 @@ from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_che
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
 from graphc.runtime.state import State, readonly
-from graphc.runtime.workspace import Workspace
+from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
     from graphc.profile.executor_profile import Profile
@@ -42,12 +42,7 @@ class Executor:
                 hint="compile the net first: plan = gc.compile(net, batch=128)",
             )
         self.plan = plan
-        if state is None:
-            self._state = State(plan.state_nodes, _seed(seed))
-        else:
-            self._state = state
-            state.extend(plan.state_nodes)
-        self._workspace = Workspace(plan.programs, plan.batch, self._state, plan.recipe.threads)
+        self._state, self._workspace = memory_of(plan, _seed(seed), state)
         self._binder = Binder(self._workspace, plan.recipe.threads)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
@@ -323,8 +318,8 @@ class Executor:
             try:
                 for call in bound.calls:
                     call()
-            except BaseException:
-                self._failed(writes)
+            except BaseException:  # an interrupt comes before or after a native call, never inside
+                self._failed(writes and len(bound.calls) > 1)
                 raise
         else:
             self._run(bound.calls, writes)

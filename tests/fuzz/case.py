@@ -49,6 +49,8 @@ class Case:
     threads: int = 1
     slopes: bool = False
     """Whether gradients are compared with differences of the losses, too."""
+    torch: bool = False
+    """Whether all is compared with PyTorch, too."""
     draw: int = 0
     """The seed of feeds and state."""
 

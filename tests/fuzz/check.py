@@ -106,5 +106,16 @@ def _judge(case: Case, meaning: Meaning) -> Verdict:
             break
         if meant.near_kink():
             return Verdict("near a kink", "", case, plans)
-    message = str(wrong or (wrong_slope(meant) if case.slopes else None) or "")
+    message = str(wrong or _others_say(meant) or "")
     return Verdict("wrong" if message else "right", message, case, plans, meant=meant)
+
+
+def _others_say(meant: Meant) -> str | None:
+    """What differences of the losses, or PyTorch, contradict."""
+    case = meant.meaning.case
+    wrong = wrong_slope(meant) if case.slopes else None
+    if wrong is None and case.torch:
+        from tests.fuzz.torch_oracle import wrong_by_torch
+
+        wrong = wrong_by_torch(meant)
+    return wrong

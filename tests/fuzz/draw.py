@@ -32,6 +32,8 @@ class Wishes:
     """The share of cases that run on the native backend; 0 is right where there is none."""
     interpreted: float = 0.1
     """The share of cases whose native programs are interpreted."""
+    torch: float = 0.0
+    """The share of cases that are compared with PyTorch."""
     most: int = 7
     """Steps of a net."""
     without: tuple[str, ...] = ()
@@ -61,6 +63,7 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
         backend,
         r.randint(1, 4) if backend == "native" else 1,
         r.random() < SLOPES,
+        r.random() < wishes.torch,
         seed,
     )
 
