@@ -14,7 +14,6 @@ from graphc.errors import StateError
 from graphc.loc import caller_loc
 from graphc.runtime.state import State
 
-
 ENTERING = {"forward", "backward", "update", "step", "snapshot", "refresh"}
 """The methods of an executor that enter."""
 
@@ -76,7 +75,7 @@ class Entry:
             frame = frame.f_back  # type: ignore[assignment]
         if inside > 1:
             return False
-        while self._lock._is_owned():  # type: ignore[attr-defined]
+        while self._lock._is_owned():
             self._lock.release()
         return True
 

@@ -127,7 +127,7 @@ class FeedCheck:
     def _rows_unread(self, feeds: Mapping[str, Any]) -> int:
         """The rows of an input that is not read, where none is that has any."""
         for name, type in self._unread.items():
-            shape, (axis, factor, _) = np.shape(feeds.get(name)), _tail(type)
+            shape, (axis, factor, _) = np.shape(feeds.get(name, 0)), _tail(type)
             if factor and len(shape) == type.rank and shape[axis] % factor == 0:
                 return int(shape[axis]) // factor or 1
         return 1

@@ -14,7 +14,7 @@ PART = 100
 WISHES = (
     Wishes(native=0.0, interpreted=0.0)
     if available() is not None
-    else Wishes(native=0.01, interpreted=0.04)
+    else Wishes(native=0.005, interpreted=0.02)
 )
 
 

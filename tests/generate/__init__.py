@@ -26,11 +26,14 @@ MOST_STEPS = 12
 
 
 def nets(dtype: str = "float64", without: Collection[str] = ()) -> st.SearchStrategy[gc.Net]:
-    """A strategy of nets, reproduced and made smaller by hypothesis."""
+    """A strategy of nets, reproduced and made smaller by hypothesis.
+
+    None has parts of another float dtype, so that rounding is that of `dtype`.
+    """
     from hypothesis import strategies as st
 
     randoms = st.randoms(use_true_random=False)
-    return randoms.map(lambda r: random_net(r, dtype, without=without))
+    return randoms.map(lambda r: random_net(r, dtype, without=("other_dtype", *without)))
 
 
 def random_net(
