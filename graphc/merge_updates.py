@@ -38,13 +38,14 @@ def merge_updates(
     whether it may be placed where we want it.
     """
     updates = _updates(graph, instrs, in_place)
+    order = _Order(instrs, in_place)
     merged: dict[int, list[Instr]] = {}
     dropped: set[int] = set()
     packs: list[tuple[str, ...]] = []
     for group in _groups(graph, instrs, updates, in_place, packable):
         columns = list(zip(*(updates[name] for name in group), strict=True))
         moved = {i: max(column) for column in columns for i in column}
-        if not all(_may_move(instrs, i, to, moved, in_place) for i, to in moved.items()):
+        if not all(order.allows(i, to, moved) for i, to in moved.items()):
             continue
         for column in columns:  # at the last of its members, since a later write waits for that
             merged.setdefault(max(column), []).append(_merge([instrs[i] for i in column]))
@@ -59,17 +60,31 @@ def merge_updates(
     return result, packs
 
 
-def _may_move(
-    instrs: Sequence[Instr], i: int, to: int, group: Container[int], in_place: Mapping[str, str]
-) -> bool:
-    """Whether nothing between writes a state that an instruction reads, or reads its result."""
-    instr = instrs[i]
-    for k in range(i + 1, to):
-        if k not in group:
-            written = {in_place.get(out) for out in instrs[k].outs}
-            if not written.isdisjoint(instr.ins) or not {*instrs[k].ins}.isdisjoint(instr.outs):
-                return False
-    return True
+class _Order:
+    """Who writes each state, and who reads each new value."""
+
+    def __init__(self, instrs: Sequence[Instr], in_place: Mapping[str, str]) -> None:
+        self.instrs = instrs
+        self.writer: dict[str, int] = {}
+        self.readers: dict[str, list[int]] = {}
+        for i, instr in enumerate(instrs):
+            for out in instr.outs:
+                if out in in_place:
+                    self.writer[in_place[out]] = i
+            for operand in instr.ins:
+                if operand in in_place:
+                    self.readers.setdefault(operand, []).append(i)
+
+    def allows(self, i: int, to: int, group: Container[int]) -> bool:
+        """Whether an instruction may move, past all between that are not of its group.
+
+        None of them may write a state that it reads, or read what it makes.
+        """
+        instr = self.instrs[i]
+        others = [self.writer[name] for name in instr.ins if name in self.writer]
+        for out in instr.outs:
+            others += self.readers.get(out, ())
+        return not any(i < k < to and k not in group for k in others)
 
 
 def _updates(graph: Graph, instrs: Sequence[Instr], in_place: Mapping[str, str]) -> Updates:

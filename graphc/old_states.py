@@ -23,7 +23,8 @@ def keep_old_states(graph: Graph) -> Graph:
         return graph
     backward = backward_nodes(graph)
     late = {name: _late_readers(graph, name, backward) for name in graph.updates}
-    kept = {name: f"{name}.before" for name in graph.updates if late[name] or name in _ends(graph)}
+    ends = {*graph.outputs.values(), *graph.gradients.values()}
+    kept = {name: f"{name}.before" for name in graph.updates if late[name] or name in ends}
     if not kept:
         return graph
     nodes: list[Node] = []
@@ -49,8 +50,3 @@ def keep_old_states(graph: Graph) -> Graph:
 def _late_readers(graph: Graph, state: str, backward: set[str]) -> set[str]:
     """Readers in the backward pass, and every other name of the state's bytes."""
     return {user for user in graph.users.get(state, ()) if user in backward or aliases(graph[user])}
-
-
-def _ends(graph: Graph) -> set[str]:
-    """What is read when the run is over."""
-    return {*graph.outputs.values(), *graph.gradients.values()}
