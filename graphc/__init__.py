@@ -13,6 +13,7 @@ from graphc.errors import (
     GraphError,
     ModelFileError,
     NotFiniteError,
+    OutOfMemoryError,
     RendererMissing,
     StateError,
 )
@@ -166,6 +167,7 @@ __all__ = [
     "Ones",
     "Op",
     "Orthogonal",
+    "OutOfMemoryError",
     "Plan",
     "RMSprop",
     "RendererMissing",

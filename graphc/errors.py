@@ -78,6 +78,10 @@ class BudgetError(GraphError):
     """A plan that needs more memory than its budget."""
 
 
+class OutOfMemoryError(GraphError, MemoryError):
+    """A plan for which the system has not the memory."""
+
+
 class DataError(GraphError):
     """A data file that cannot be used."""
 

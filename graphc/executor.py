@@ -14,14 +14,14 @@ from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Plan, Program
 from graphc.runtime.bound import Binder, Bound
-from graphc.runtime.cotangents import CotangentRun
+from graphc.runtime.cotangents import CotangentRun, StatesSeen
 from graphc.runtime.direct import Direct, Directs
 from graphc.runtime.entry import Entry, quiet_context, run_all
 from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
 from graphc.runtime.state import State, readonly
-from graphc.runtime.workspace import Workspace
+from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
     from graphc.profile.executor_profile import Profile
@@ -42,19 +42,14 @@ class Executor:
                 hint="compile the net first: plan = gc.compile(net, batch=128)",
             )
         self.plan = plan
-        if state is None:
-            self._state = State(plan.state_nodes, _seed(seed))
-        else:
-            self._state = state
-            state.extend(plan.state_nodes)
-        self._workspace = Workspace(plan.programs, plan.batch, self._state, plan.recipe.threads)
+        self._state, self._workspace = memory_of(plan, _seed(seed), state)
         self._binder = Binder(self._workspace, plan.recipe.threads)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
         self._entry = Entry(self._state)
         self._quiet = quiet_context()
         self._saved: Bound | None = None
-        self._saved_draws = 0
+        self._seen = StatesSeen(plan, self._state)
         self._differentiated = False
         self._last: Mapping[str, Array] = {}
         native = any(program.backend == "native" for program in plan.programs.values())
@@ -150,7 +145,7 @@ class Executor:
             bound = self._load(program, given, optional=not train)
             self._forget()
             if train:
-                self._saved_draws = int(self._state.arrays["draws"])
+                self._seen.note()
             self._run(bound.calls[: bound.border] if train else bound.calls, writes=train)
             self._saved = bound if train else None
             self._last = bound.outputs
@@ -178,8 +173,9 @@ class Executor:
                     loc=caller_loc(),
                     hint="declare a loss, or give cotangents: ex.backward(scores=d)",
                 )
-            self._run(saved.calls[saved.border :], writes=False)
-            self._differentiated = True
+            if not self._differentiated:  # once: it overwrites the values of the forward pass
+                self._run(saved.calls[saved.border :], writes=False)
+                self._differentiated = True
             return {name: array.copy() for name, array in saved.gradients.items()}
 
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:
@@ -293,8 +289,7 @@ class Executor:
     def _check(self, program: Program) -> FeedCheck:
         check = self._checks.get(program.name)
         if check is None:
-            check = program_check(program, self.plan.input_names)
-            self._checks[program.name] = check
+            check = self._checks[program.name] = program_check(program, self.plan)
         return check
 
     def _load(self, program: Program, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
@@ -323,8 +318,8 @@ class Executor:
             try:
                 for call in bound.calls:
                     call()
-            except BaseException:
-                self._failed(writes)
+            except BaseException:  # an interrupt comes before or after a native call, never inside
+                self._failed(writes and len(bound.calls) > 1)
                 raise
         else:
             self._run(bound.calls, writes)
@@ -368,7 +363,7 @@ class Executor:
         if run is None:
             run = self._cotangents[outputs] = CotangentRun(self.plan, outputs, self._state)
         bound = run.bind(saved, cotangents)
-        with run.drawing(self._saved_draws):
+        with self._seen:
             self._run(bound.calls, writes=False)
         return {name: array.copy() for name, array in bound.gradients.items()}
 

@@ -43,14 +43,18 @@ class Lowering:
     def _run(self, schedule: Schedule) -> None:
         for position, node in enumerate(schedule.order):
             if position == schedule.border:
-                self.border = len(self.instrs)
+                self._end_forward(schedule)
             if not isinstance(node.op, Source):
                 self._node = node
                 node.op.lower(self, node.inputs, node.name)
         if schedule.border == len(schedule.order):
-            self.border = len(self.instrs)
+            self._end_forward(schedule)
+
+    def _end_forward(self, schedule: Schedule) -> None:
+        """Copy what could not be written in place; the backward pass reads none of these states."""
         for state, value in schedule.commits:
             self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
+        self.border = len(self.instrs)
 
     def root(self, name: str) -> str:
         """The buffer whose bytes `name` is."""

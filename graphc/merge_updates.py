@@ -10,7 +10,7 @@ the last of them is there, so groups stay small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from graphc.graph import Graph
@@ -38,14 +38,19 @@ def merge_updates(
     whether it may be placed where we want it.
     """
     updates = _updates(graph, instrs, in_place)
+    order = _Order(instrs, in_place)
     merged: dict[int, list[Instr]] = {}
     dropped: set[int] = set()
     packs: list[tuple[str, ...]] = []
     for group in _groups(graph, instrs, updates, in_place, packable):
+        columns = list(zip(*(updates[name] for name in group), strict=True))
+        moved = {i: max(column) for column in columns for i in column}
+        if not all(order.allows(i, to, moved) for i, to in moved.items()):
+            continue
+        for column in columns:  # at the last of its members, since a later write waits for that
+            merged.setdefault(max(column), []).append(_merge([instrs[i] for i in column]))
+        dropped.update(moved)
         rows = [[instrs[i] for i in updates[name]] for name in group]
-        last = max(i for name in group for i in updates[name])
-        merged[last] = [_merge(column) for column in zip(*rows, strict=True)]
-        dropped.update(i for name in group for i in updates[name])
         packs.extend(_packs(rows, in_place, graph))
     if len({name for pack in packs for name in pack}) < sum(map(len, packs)):
         return list(instrs), []  # one gradient serves two parameters: it lies in one place only
@@ -53,6 +58,33 @@ def merge_updates(
     for i, instr in enumerate(instrs):
         result.extend(merged.get(i, ()) if i in dropped else (instr,))
     return result, packs
+
+
+class _Order:
+    """Who writes each state, and who reads each new value."""
+
+    def __init__(self, instrs: Sequence[Instr], in_place: Mapping[str, str]) -> None:
+        self.instrs = instrs
+        self.writer: dict[str, int] = {}
+        self.readers: dict[str, list[int]] = {}
+        for i, instr in enumerate(instrs):
+            for out in instr.outs:
+                if out in in_place:
+                    self.writer[in_place[out]] = i
+            for operand in instr.ins:
+                if operand in in_place:
+                    self.readers.setdefault(operand, []).append(i)
+
+    def allows(self, i: int, to: int, group: Container[int]) -> bool:
+        """Whether an instruction may move, past all between that are not of its group.
+
+        None of them may write a state that it reads, or read what it makes.
+        """
+        instr = self.instrs[i]
+        others = [self.writer[name] for name in instr.ins if name in self.writer]
+        for out in instr.outs:
+            others += self.readers.get(out, ())
+        return not any(i < k < to and k not in group for k in others)
 
 
 def _updates(graph: Graph, instrs: Sequence[Instr], in_place: Mapping[str, str]) -> Updates:

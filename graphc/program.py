@@ -10,6 +10,7 @@ from graphc.graph import Graph
 from graphc.lowering import Lowering
 from graphc.memory import align, place
 from graphc.merge_updates import merge_updates
+from graphc.old_states import keep_old_states
 from graphc.op import Op, Source
 from graphc.ops.source import Constant, Input
 from graphc.plan import Buffer, Instr, Program, Space, Storage
@@ -21,6 +22,7 @@ def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Progr
     """The program of a graph in which every node is needed, for up to `capacity` rows."""
     from graphc.backends.numpy import KERNELS
 
+    graph = keep_old_states(graph)
     order = schedule(graph)
     if backend == "native":
         from graphc.kernels.assignment import KernelAssignment

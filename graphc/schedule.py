@@ -35,7 +35,7 @@ def schedule(graph: Graph) -> Schedule:
     if not graph.updates and not graph.gradients:
         return Schedule(tuple(graph), len(graph), {}, ())
     eager = _eager(graph)
-    backward = _backward(graph)
+    backward = backward_nodes(graph)
     readers = _readers(graph)
     in_place, commits = _writers(graph, readers)
     while True:
@@ -48,12 +48,19 @@ def schedule(graph: Graph) -> Schedule:
     return Schedule(tuple(order), border, in_place, tuple(commits))
 
 
-def _backward(graph: Graph) -> set[str]:
-    """What neither outputs nor updates need; nothing where nobody asks for gradients."""
+def backward_nodes(graph: Graph) -> set[str]:
+    """What neither outputs nor updates need; nothing where nobody asks for gradients.
+
+    What is made of states alone that the forward pass overwrites is made there, before.
+    """
     if not graph.gradients:
         return set()
     forward = graph.upstream([*graph.outputs.values(), *graph.updates.values()])
-    return {name for name in graph.nodes if name not in forward}
+    return {
+        node.name
+        for node in graph
+        if node.name not in forward and not (node.inputs and graph.updates.keys() >= {*node.inputs})
+    }
 
 
 def _eager(graph: Graph) -> set[str]:
@@ -103,17 +110,18 @@ def _readers(graph: Graph) -> dict[str, list[Node]]:
 
 def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[Node]]) -> bool:
     node = graph[value]
-    if isinstance(node.op, Source) or _aliases(node):
+    if isinstance(node.op, Source) or aliases(node):
         return False
     if any(o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)):
         return False
     others = [reader for reader in readers[state] if reader is not node]
-    if state in graph.roots or any(map(_aliases, others)):
+    if state in graph.roots or any(map(aliases, others)):
         return False
     return not readers[value] or not _reaches(graph, value, {reader.name for reader in others})
 
 
-def _aliases(node: Node) -> bool:
+def aliases(node: Node) -> bool:
+    """Whether its result is the bytes of its operand."""
     from graphc.ops.shape import Reshape, StopGradient
 
     return isinstance(node.op, (Reshape, StopGradient))

@@ -5,15 +5,16 @@ The program is compiled, and its memory made, at the first use of each set of ou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from graphc.errors import FeedError
+from graphc.graph import Node
 from graphc.loc import caller_loc
 from graphc.op import Array
+from graphc.ops.source import Input
 from graphc.plan import Plan
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.feeds import Feed, FeedCheck
@@ -31,8 +32,7 @@ class CotangentRun:
         )
         self._binder = Binder(self.workspace, plan.recipe.threads)
         self._declared = plan.declared
-        self._draws = state.arrays["draws"]
-        feeds = {o: Feed(self.program.graph[f"cotangent:{o}"], None) for o in outputs}
+        feeds = {o: Feed(_cotangent(plan, o), None) for o in outputs}
         self._check = FeedCheck(feeds, feeds, plan.batch, "cotangent")
 
     def bind(self, saved: Bound, cotangents: Mapping[str, Any]) -> Bound:
@@ -48,16 +48,44 @@ class CotangentRun:
             np.copyto(array, saved.feeds[name] if output == name else arrays[output])
         return bound
 
-    @contextmanager
-    def drawing(self, draws: int) -> Iterator[None]:
-        """Inside, masks are those of the forward pass that is differentiated."""
-        counter = self._draws
-        now = int(counter)
-        counter[...] = draws
-        try:
-            yield
-        finally:
-            counter[...] = now
-
     def _nodes(self, names: Mapping[str, Array]) -> list[str]:
         return [self._declared.outputs[name] for name in names]
+
+
+class StatesSeen:
+    """The states that a forward pass both updates and computes its results from.
+
+    `note` them before it; inside `with` they are as they were noted.
+    """
+
+    def __init__(self, plan: Plan, state: State) -> None:
+        self._state = state
+        names: set[str] = set()
+        if "grad" in plan.programs:
+            graph = plan.programs["grad"].graph
+            read = graph.upstream([*graph.outputs.values(), *graph.gradients.values()])
+            names = graph.updates.keys() & read
+        self._noted = {name: state.arrays[name].copy() for name in names}
+
+    def note(self) -> None:
+        """Copy them as they are now."""
+        for name, array in self._noted.items():
+            array[...] = self._state.arrays[name]
+
+    def __enter__(self) -> None:
+        self._swap()
+
+    def __exit__(self, *error: object) -> None:
+        self._swap()
+
+    def _swap(self) -> None:
+        for name, array in self._noted.items():
+            other = self._state.arrays[name].copy()
+            self._state.arrays[name][...] = array
+            array[...] = other
+
+
+def _cotangent(plan: Plan, output: str) -> Node:
+    """The input for it, which the program has only where something depends on it."""
+    type = plan.declared[plan.declared.outputs[output]].type
+    return Node(f"cotangent:{output}", Input(type.shape, type.dtype), (), type)

@@ -12,7 +12,7 @@ from graphc.errors import FeedError, Operand
 from graphc.graph import Node
 from graphc.loc import caller_loc
 from graphc.op import Array
-from graphc.plan import Program
+from graphc.plan import Plan, Program
 from graphc.tensor_type import Batch, TensorType, shape_text
 
 
@@ -41,8 +41,11 @@ class FeedCheck:
         known: Collection[str],
         capacity: int,
         word: str = "input",
+        unread: Mapping[str, TensorType] | None = None,
     ) -> None:
         self._feeds = feeds
+        self._unread = unread or {}
+        """Inputs that the program does not read; they tell how many rows there are, too."""
         self._word = word
         self._known = frozenset(known)
         self._capacity = capacity
@@ -75,7 +78,7 @@ class FeedCheck:
             if factor and (not owner or value.shape[axis] != rows * factor):
                 rows, owner = self._rows(name, value, rows, owner), name
             found[name] = value
-        return found, self._whole(feeds, rows if owner else 1, limit=False)
+        return found, self._whole(feeds, rows if owner else self._rows_unread(feeds), limit=False)
 
     def arrays(
         self,
@@ -111,7 +114,7 @@ class FeedCheck:
             if bound is not None:
                 self._check_range(name, value, first)
             found[name] = value
-        return found, self._whole(feeds, rows if owner else 1, limit)
+        return found, self._whole(feeds, rows if owner else self._rows_unread(feeds), limit)
 
     def _whole(self, feeds: Mapping[str, Any], n: int, limit: bool) -> int:
         """The rows of all feeds together; FeedError for unknown names and too many rows."""
@@ -120,6 +123,14 @@ class FeedCheck:
         if n > self._capacity and limit:
             raise self._too_many(n)
         return n
+
+    def _rows_unread(self, feeds: Mapping[str, Any]) -> int:
+        """The rows of an input that is not read, where none is that has any."""
+        for name, type in self._unread.items():
+            shape, (axis, factor, _) = np.shape(feeds.get(name, 0)), _tail(type)
+            if factor and len(shape) == type.rank and shape[axis] % factor == 0:
+                return int(shape[axis]) // factor or 1
+        return 1
 
     def _rows(self, name: str, value: Array, known: int, owner: str) -> int:
         """The number of rows that this array implies; FeedError when the others' differs."""
@@ -272,11 +283,12 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
     return {**(feeds or {}), **by_name}
 
 
-def program_check(program: Program, inputs: Collection[str]) -> FeedCheck:
+def program_check(program: Program, plan: Plan) -> FeedCheck:
     """The check of a program's feeds; it knows all inputs of the net, also those it reads not."""
     bounds = program.index_bounds
     feeds = {name: Feed(program.graph[name], bounds.get(name)) for name in program.feeds}
-    return FeedCheck(feeds, {*inputs, *feeds}, program.capacity)
+    unread = {name: plan.declared[name].type for name in plan.input_names if name not in feeds}
+    return FeedCheck(feeds, {*unread, *feeds}, program.capacity, unread=unread)
 
 
 def gradient_arrays(

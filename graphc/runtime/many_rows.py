@@ -103,7 +103,7 @@ def _in_pieces(
     What no row has shapes all the same: no rows are inferred as none of one that is made up.
     """
     program = ex.plan.programs["infer"]
-    check = program_check(program, ex.plan.input_names)
+    check = program_check(program, ex.plan)
     given, rows = check.counted(by_position(ex.plan.input_names, arrays, named))
 
     def results() -> Iterator[Piece]:

@@ -87,22 +87,26 @@ class State(Mapping[str, Array]):
     def extend(self, nodes: Mapping[str, Node]) -> None:
         """Make the states that are not here yet, at their initial values.
 
-        StateError when one is here in another shape or dtype; then nothing is made.
+        StateError when one is here in another shape or dtype, MemoryError; then nothing is made.
         """
         missing = {name: node for name, node in nodes.items() if name not in self.arrays}
         for name, node in nodes.items():
             if name not in missing:
                 self._check(name, node.type)
+        if not missing:
+            return
         offsets, nbytes = layout(missing)
         memory = block(nbytes)
-        self.blocks.append(memory)
+        made: dict[str, Array] = {}
         for name, node in missing.items():
             start = offsets[name]
             raw = memory[start : start + node.type.nbytes(1)]
             shape = tuple(dim for dim in node.type.shape if isinstance(dim, int))
             array = raw.view(node.type.dtype).reshape(shape)
             array[...] = initial_value(node, self.seed)
-            self.arrays[name] = array
+            made[name] = array
+        self.blocks.append(memory)
+        self.arrays.update(made)
 
     def _check(self, name: str, type: TensorType) -> None:
         have = self.arrays[name]

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.errors import OutOfMemoryError
+from graphc.loc import caller_loc
 from graphc.memory import align
 from graphc.op import Array
 from graphc.ops.source import Constant
-from graphc.plan import Buffer, Program
+from graphc.plan import Buffer, Plan, Program
 from graphc.runtime.state import State, block, block_bytes
 from graphc.tensor_type import TensorType, shape_at
 
@@ -104,6 +106,24 @@ class _Region:
 
     def view(self, name: str, type: TensorType, n: int) -> Array:
         return _typed(self.memory, self._offsets[name], type, n)
+
+
+def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Workspace]:
+    """The state, made or given, and the buffers of one executor.
+
+    OutOfMemoryError where the system has not so much; a given state is then as it was.
+    """
+    try:
+        own = State({}, seed) if state is None else state
+        workspace = Workspace(plan.programs, plan.batch, own, plan.recipe.threads)
+        own.extend(plan.state_nodes)
+    except MemoryError:
+        raise OutOfMemoryError(
+            f"there is not enough memory for this plan, which needs {plan.memory.total:,} bytes",
+            loc=caller_loc(),
+            hint="plan.memory says what for; compile with a smaller batch, or with budget=",
+        ) from None
+    return own, workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +11,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.optim import Optimizer
-from tests import generate
-from tests.generate import CLASSES, random_net
-from tests.native import random_nets
+from tests.generate import CLASSES
 from tests.native.nets import NETS, OPTIMIZERS, assert_close, feeds_of
 from tests.native.test_ops_native import chosen
 from tests.ops.example import Example
@@ -24,7 +21,6 @@ pytestmark = pytest.mark.skipif(available() is not None, reason="no native code 
 
 TOLERANCE = {"float32": 2e-3, "float64": 1e-9}
 """For nets: their numbers grow and shrink on the way.  Ops are held to rounding."""
-WIDTHS = (1, 2, 5, 8, 16, 17, 33, 64)
 CAPACITY = 40
 SEED = 5
 
@@ -155,49 +151,6 @@ def test_frozen_and_updated_by_hand(name: str) -> None:
         ex.update({wrt: array * 0.5 for wrt, array in gradients.items()})
     native, plain = (gc.freeze(ex, batch=3).predict(feeds["x"]) for ex in executors)
     assert_close(native, plain, 1e-12, "predictions")
-
-
-# ---------------------------------------------------------------------- random nets
-
-
-def check_random(net: gc.Net, seed: int, dtype: str, *, runs: bool) -> None:
-    r = random.Random(seed)
-    optimizer = r.choice(list(OPTIMIZERS.values()))
-    rows = r.choice(((CAPACITY, 1, 33), (5, 4, 1), (8, 3, 8)))
-    if runs:
-        assert_equal_runs(net, rows, TOLERANCE[dtype])
-    assert_equal_steps(net, optimizer(), (*rows, *rows[:2]), TOLERANCE[dtype])
-
-
-def check_nets_of_all_kinds(seed: int, *, runs: bool) -> None:
-    dtype = dtype_of(seed)
-    check_random(random_net(random.Random(seed), dtype), seed, dtype, runs=runs)
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_random_nets(seed: int) -> None:
-    check_nets_of_all_kinds(seed, runs=seed == 0)
-
-
-@pytest.mark.parametrize("seed", range(1, 4))
-def test_random_nets_that_share_memory(seed: int) -> None:
-    check_random(random_nets.random_net(seed), seed, "float64", runs=False)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("widths", [generate.WIDTHS, WIDTHS], ids=["narrow", "wide"])
-@pytest.mark.parametrize("seed", range(100, 200))
-def test_more_random_nets(
-    seed: int, widths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generate, "WIDTHS", widths)
-    check_nets_of_all_kinds(seed, runs=True)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 200))
-def test_more_random_nets_that_share_memory(seed: int) -> None:
-    check_random(random_nets.random_net(seed), seed, "float64", runs=True)
 
 
 # ---------------------------------------------------------------------- ops

@@ -5,7 +5,6 @@ A missing barrier, or memory that two values share at one time, shows as a wrong
 
 from __future__ import annotations
 
-import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +14,6 @@ import pytest
 import graphc as gc
 from graphc.optim import Optimizer
 from graphc.plan import Plan
-from tests.generate import random_net
-from tests.native import random_nets
 from tests.native.interpreted import Interpreted
 from tests.native.nets import NETS, OPTIMIZERS, assert_close, feeds_of
 
@@ -93,36 +90,6 @@ def test_optimizers(name: str) -> None:
     pair = Pair(NETS["seed_layers"]("float64"), "float64", OPTIMIZERS[name](), CAPACITY)
     for order in ORDERS:
         pair.check(ROWS, order)
-
-
-def check_random(net: gc.Net, seed: int, dtype: str) -> None:
-    r = random.Random(seed)
-    optimizer = r.choice(list(OPTIMIZERS.values()))()
-    pair = Pair(net, dtype, optimizer, r.choice((3, CAPACITY)))
-    for order in ORDERS:
-        pair.check(3, order)
-
-
-def check_nets_of_all_kinds(seed: int) -> None:
-    dtype = dtype_of(seed)
-    check_random(random_net(random.Random(seed), dtype), seed, dtype)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_random_nets(seed: int) -> None:
-    check_nets_of_all_kinds(seed)
-
-
-@pytest.mark.parametrize("seed", range(15))
-def test_random_nets_that_share_memory(seed: int) -> None:
-    check_random(random_nets.random_net(seed), seed, "float64")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(1000, 1300))
-def test_more_random_nets(seed: int) -> None:
-    check_nets_of_all_kinds(seed)
-    check_random(random_nets.random_net(seed), seed, "float64")
 
 
 @pytest.mark.slow

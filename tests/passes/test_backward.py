@@ -87,7 +87,7 @@ def test_an_operand_that_is_read_twice_gets_both_parts() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(net=nets(), seed=st.integers(0, 1000))
+@given(net=nets(without=("stopped",)), seed=st.integers(0, 1000))
 def test_random_nets_against_central_differences(net: gc.Net, seed: int) -> None:
     """The derivative along a random direction of all parameters at once."""
     graph, forward = differentiated(net), specialized(net)

@@ -108,3 +108,16 @@ def test_a_label_out_of_range_is_named_with_its_row(bad: int, layout: str) -> No
         labels = np.repeat(labels, 2)[::2]
     with pytest.raises(gc.FeedError, match=rf"label {bad} at row 5, there are 4 classes"):
         network().step(x=X, y=labels)
+
+
+def test_an_input_that_is_not_read_tells_the_rows() -> None:
+    """The derivative of what depends on no row is zeros, as many as there are rows."""
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 2))
+    slope = gc.grad(gc.sum(net.parameter("p", (3,))), x)
+    net.output("slope", slope)
+    ex = gc.Executor(gc.compile(net, batch=4, backend="numpy"))
+    for n in (4, 1, 3):
+        assert ex.forward(x=np.ones((n, 2)))["slope"].shape == (n, 2)
+    with pytest.raises(gc.FeedError, match="5 rows"):
+        ex.forward(x=np.ones((5, 2)))

@@ -1,0 +1,52 @@
+"""Copies of states for those that read them when they may have been overwritten.
+
+    d_x = mul(d_h, s)                s.before = cast(s)
+    output mean = s           ->     d_x = mul(d_h, s.before)
+    update s = s.next                output mean = s.before
+                                     update s = s.next
+
+A state is overwritten in the forward pass, as soon as its readers there are done.  What reads it
+in the backward pass, and an output or gradient that is its own bytes, needs the value from
+before.  A cast to the own dtype copies it.
+"""
+
+from __future__ import annotations
+
+from graphc.graph import Graph, Node
+from graphc.ops.shape import Cast
+from graphc.schedule import aliases, backward_nodes
+
+
+def keep_old_states(graph: Graph) -> Graph:
+    """The graph in which late readers of a state read a copy; itself where there are none."""
+    if not graph.updates:
+        return graph
+    backward = backward_nodes(graph)
+    late = {name: _late_readers(graph, name, backward) for name in graph.updates}
+    ends = {*graph.outputs.values(), *graph.gradients.values()}
+    kept = {name: f"{name}.before" for name in graph.updates if late[name] or name in ends}
+    if not kept:
+        return graph
+    nodes: list[Node] = []
+    for node in graph:
+        old = {name for name in node.inputs if name in kept and node.name in late[name]}
+        if old:
+            inputs = tuple(kept[name] if name in old else name for name in node.inputs)
+            node = Node(node.name, node.op, inputs, node.type, node.locs)
+        nodes.append(node)
+        if node.name in kept:
+            copy = Cast(node.type.dtype)
+            nodes.append(Node(kept[node.name], copy, (node.name,), node.type, node.locs))
+    return Graph(
+        graph.name,
+        nodes,
+        outputs={name: kept.get(value, value) for name, value in graph.outputs.items()},
+        losses=graph.losses,
+        gradients={name: kept.get(value, value) for name, value in graph.gradients.items()},
+        updates=graph.updates,
+    )
+
+
+def _late_readers(graph: Graph, state: str, backward: set[str]) -> set[str]:
+    """Readers in the backward pass, and every other name of the state's bytes."""
+    return {user for user in graph.users.get(state, ()) if user in backward or aliases(graph[user])}

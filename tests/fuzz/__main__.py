@@ -1,0 +1,101 @@
+"""Run random nets for some time: `python -m tests.fuzz --minutes 5`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+from graphc.backends.native import usable_cores
+from tests.fuzz.campaign import Findings, cases
+from tests.fuzz.draw import Wishes, steps_of
+from tests.fuzz.write import write
+
+MOST_THREADS = 4
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The number of failures, at most 1, as an exit code."""
+    chosen = _parser().parse_args(arguments)
+    without = steps_of(chosen.only) if chosen.only else ()
+    wishes = Wishes(chosen.native, chosen.interpreted, chosen.torch, chosen.steps, without)
+    findings = _run(chosen, wishes)
+    print(report(findings))  # noqa: T201
+    if chosen.json:
+        told = {"cases": findings.cases, "seconds": findings.seconds, **findings.coverage.as_json()}
+        chosen.json.write_text(json.dumps(told, indent=1) + "\n")
+    for verdict in findings.failures:
+        path = write(verdict, chosen.found)
+        print(f"{path}: {verdict.summary}")  # noqa: T201
+    return int(bool(findings.failures))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("--minutes", type=float, help="how long (default: until --cases)")
+    parser.add_argument("--cases", type=int, default=None, help="how many at most")
+    parser.add_argument("--seed", type=int, default=0, help="of the first case; others count on")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help="grow nets by these steps alone")
+    parser.add_argument("--native", type=float, default=0.05, help="the share of native cases")
+    parser.add_argument("--interpreted", type=float, default=0.1, help="and of those interpreted")
+    parser.add_argument("--torch", type=float, default=_torch_share(), help="and with PyTorch")
+    parser.add_argument("--steps", type=int, default=7, help="of a net, at most")
+    parser.add_argument("--json", type=Path, help="where to write the coverage")
+    parser.add_argument("--found", type=Path, default=Path(__file__).parent / "found")
+    return parser
+
+
+def _torch_share() -> float:
+    """Half of the cases where PyTorch is installed."""
+    return 0.5 if importlib.util.find_spec("torch") else 0.0
+
+
+def _run(chosen: argparse.Namespace, wishes: Wishes) -> Findings:
+    if chosen.minutes is None and chosen.cases is None:
+        chosen.minutes = 1.0
+    until = None if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes
+    work = [
+        (job, chosen.jobs, chosen.seed, chosen.cases, wishes, until) for job in range(chosen.jobs)
+    ]
+    if chosen.jobs == 1:
+        return _job(*work[0])
+    total = Findings()
+    with multiprocessing.get_context("spawn").Pool(chosen.jobs) as pool:
+        for findings in pool.starmap(_job, work, chunksize=1):
+            total.merge(findings)
+    return total
+
+
+def _job(
+    job: int, jobs: int, seed: int, count: int | None, wishes: Wishes, until: float | None
+) -> Findings:
+    """Every so manieth seed, so that jobs share the work evenly."""
+    seeds = itertools.count(seed) if count is None else range(seed, seed + count)
+    known = usable_cores.cores
+    usable_cores.cores = lambda: MOST_THREADS  # on fewer cores they take turns
+    try:
+        return cases(itertools.islice(seeds, job, None, jobs), wishes, until)
+    finally:
+        usable_cores.cores = known
+
+
+def report(findings: Findings) -> str:
+    """A few lines for people."""
+    rate = findings.cases / max(findings.seconds, 1e-9)
+    lines = [
+        f"{findings.cases:,} cases in {findings.seconds:.0f} s, {rate:.1f} a second; "
+        f"{findings.redrawn:,} draws near a kink",
+        f"{findings.results:,} results; the largest error is {findings.closest:.2f} of its bound; "
+        f"the bound is above 1 % for {findings.loose:,}",
+        findings.coverage.text(),
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

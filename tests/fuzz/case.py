@@ -1,0 +1,104 @@
+"""A case: a graph, the options that it is compiled with, and what is run in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import graphc as gc
+from graphc.graph import Graph
+from graphc.op import Array
+from graphc.optim import Optimizer
+from graphc.plan import Plan
+from graphc.tensor_type import shape_at
+from tests.generate import random_feeds, random_state
+
+
+class Event(NamedTuple):
+    """One run of a batch of `n` rows.
+
+    `kind`: infer; unlabelled, inference without the inputs that only losses read; forward,
+    that of training; train, forward and backward; update, the same and then the optimizer by
+    hand; cotangents, forward and backward from an output; step; frozen, inference with the
+    weights built in.
+    """
+
+    kind: str
+    n: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """All that a run depends on."""
+
+    graph: Graph
+    batch: int
+    events: tuple[Event, ...]
+    optimizer: Optimizer | None = None
+    off: tuple[str, ...] = ()
+    """Passes that are left out."""
+    losses: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
+    wrt: tuple[str, ...] | None = None
+    backend: str = "numpy"
+    """numpy; native; or interpreted, which are the programs of native."""
+    threads: int = 1
+    slopes: bool = False
+    """Whether gradients are compared with differences of the losses, too."""
+    torch: bool = False
+    """Whether all is compared with PyTorch, too."""
+    draw: int = 0
+    """The seed of feeds and state."""
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What graphc makes of it."""
+        return gc.compile(
+            self.graph,
+            batch=self.batch,
+            optimizer=self.optimizer,
+            losses=self.losses,
+            outputs=self.outputs,
+            wrt=self.wrt,
+            backend="native" if self.backend == "interpreted" else self.backend,
+            threads=self.threads,
+            passes=gc.passes.without(*self.off),
+        )
+
+    def feeds(self, event: int) -> dict[str, Any]:
+        """The arrays of an event, which is given by its number."""
+        return random_feeds(self.graph, self.events[event].n, 1000 * self.draw + event)
+
+    def state(self) -> dict[str, Any]:
+        """What parameters and states hold at the start."""
+        nodes = self.plan.state_nodes.values()
+        state = random_state(Graph("state", nodes), self.draw)
+        hyper = {name: array for name, array in state.items() if name.startswith("hyper.")}
+        for name, array in hyper.items():  # a rate and a limit as they were asked for
+            node = self.plan.state_nodes[name]
+            state[name] = array * 0 + node.op.start  # type: ignore[attr-defined]
+        if "accumulated" in state:
+            for name in state:
+                if name.endswith(".accumulated"):
+                    state[name] = state[name] * 0
+        return {
+            name: value.astype(self.plan.state_nodes[name].type.dtype)
+            for name, value in state.items()
+        }
+
+    def cotangent(self, event: int, output: str) -> Array:
+        """What an output's gradient is fed with."""
+        declared = self.plan.declared
+        type = declared[declared.outputs[output]].type
+        rng = np.random.default_rng([self.draw, event])
+        return np.asarray(
+            rng.standard_normal(shape_at(type.shape, self.events[event].n)), type.dtype
+        )
+
+
+Results = Mapping[str, Array]
+"""What one event gave, by what it is: `output scores`, `gradient w`, `state w`."""

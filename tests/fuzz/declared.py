@@ -1,0 +1,32 @@
+"""What layers mean before they become ops: their own reference rules."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.op import Array
+from graphc.ops.gradient import Gradient
+from graphc.reference import evaluate
+from tests.fuzz.bound import Meant
+
+INFERENCE = ("infer", "unlabelled", "frozen")
+
+
+def declared(meant: Meant) -> list[dict[str, Array]]:
+    """The outputs of each event by the declared graph; none where it has derivatives inside."""
+    meaning, case = meant.meaning, meant.meaning.case
+    graph = meaning.declared
+    if any(isinstance(node.op, Gradient) for node in graph):
+        return [{} for _ in case.events]
+    found = []
+    for number, event in enumerate(case.events):
+        state = {
+            name: np.asarray(array, graph[name].type.dtype)
+            for name, array in meant.exact.before[number].items()
+            if name in graph
+        }
+        train = event.kind not in INFERENCE
+        with np.errstate(all="ignore"):
+            values = evaluate(graph, case.feeds(number), state, event.n, train)
+        found.append({f"output {name}": values[value] for name, value in graph.outputs.items()})
+    return found

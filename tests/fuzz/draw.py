@@ -1,0 +1,195 @@
+"""Draw a case: a random net and random options, all from one seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import graphc as gc
+from graphc.graph import Graph
+from graphc.ops.norm import BatchNorm
+from graphc.ops.source import Parameter
+from graphc.optim import Optimizer
+from graphc.schedules import Schedule
+from tests.fuzz.case import Case, Event
+from tests.generate import WIDTHS, random_net
+
+WIDER = (1, 2, 5, 8, 16, 17, 33)
+SLOPES = 0.25
+"""The share of cases whose gradients are compared with differences."""
+CAPACITIES = (1, 2, 3, 5, 5, 7, 8, 13, 40)
+OPTIONAL = tuple(
+    dict.fromkeys(name for name in gc.passes.DEFAULT.names if name not in gc.passes.REQUIRED)
+)
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a campaign is about."""
+
+    native: float = 0.05
+    """The share of cases that run on the native backend; 0 is right where there is none."""
+    interpreted: float = 0.1
+    """The share of cases whose native programs are interpreted."""
+    torch: float = 0.0
+    """The share of cases that are compared with PyTorch."""
+    most: int = 7
+    """Steps of a net."""
+    without: tuple[str, ...] = ()
+    """Steps that are not taken."""
+
+
+def draw(seed: int, wishes: Wishes | None = None) -> Case:
+    """The case of a seed."""
+    wishes = wishes or Wishes()
+    r = random.Random(seed)
+    widths = WIDER if r.random() < 0.1 else WIDTHS
+    dtype = r.choice(("float32", "float64"))
+    net = random_net(r, dtype, widths=widths, most=wishes.most, without=wishes.without)
+    graph = net.graph()
+    backend = _backend(r, wishes)
+    optimizer = random_optimizer(r) if r.random() < 0.75 else None
+    batch = r.choice(CAPACITIES)
+    return Case(
+        graph,
+        batch,
+        _events(r, graph, batch, optimizer, backend == "native"),
+        optimizer,
+        random_off(r),
+        _losses(r, graph),
+        _outputs(r, graph),
+        _wrt(r, graph),
+        backend,
+        r.randint(1, 4) if backend == "native" else 1,
+        r.random() < SLOPES,
+        r.random() < wishes.torch,
+        seed,
+    )
+
+
+def _backend(r: random.Random, wishes: Wishes) -> str:
+    share = r.random()
+    if share < wishes.native:
+        return "native"
+    return "interpreted" if share < wishes.native + wishes.interpreted else "numpy"
+
+
+def random_off(r: random.Random) -> tuple[str, ...]:
+    """Passes that are left out: mostly none, else any of the optional ones."""
+    if r.random() < 0.6:
+        return ()
+    return tuple(name for name in OPTIONAL if r.random() < 0.4)
+
+
+def random_optimizer(r: random.Random) -> Optimizer:
+    """Any kind, with all options that optimizers have in common."""
+    kind = r.choice((gc.SGD, gc.SGD, gc.Adam, gc.AdamW))
+    chosen: dict[str, object] = {"lr": r.choice((0.01, 0.05))}
+    if kind is gc.SGD and r.random() < 0.6:
+        chosen |= {"momentum": r.choice((0.5, 0.9)), "nesterov": r.random() < 0.5}
+    if kind is not gc.SGD:
+        chosen["eps"] = r.choice((0.01, 0.1))
+    if r.random() < 0.4:
+        chosen |= {"weight_decay": r.choice((0.01, 0.1)), "decay": r.choice(DECAYS)}
+    if r.random() < 0.3:
+        chosen["schedule"] = random_schedule(r)
+    if r.random() < 0.25:
+        chosen["clip_norm"] = r.choice((0.1, 1.0, 100.0))
+    if r.random() < 0.2:
+        chosen["accumulate"] = r.choice((2, 3))
+    return kind(**chosen)  # type: ignore[arg-type]
+
+
+DECAYS = (None, None, ("*.weight",), ("*.bias", "p*"), ("*",))
+
+
+def random_schedule(r: random.Random) -> Schedule:
+    """Any kind; cases start at update 3."""
+    return r.choice(
+        (
+            gc.Cosine(total=5),
+            gc.Cosine(total=9, floor=0.1, warmup=4),
+            gc.Step(every=2, factor=0.5),
+            gc.WarmUp(5),
+            gc.WarmUp(4, then=gc.Step(every=1, factor=0.8)),
+            gc.WarmUp(2, then=gc.Cosine(total=6)),
+        )
+    )
+
+
+def _events(
+    r: random.Random, graph: Graph, batch: int, optimizer: Optimizer | None, native: bool
+) -> tuple[Event, ...]:
+    """A few kinds of run; fewer on the native backend, where each kind is compiled."""
+    kinds = ["infer"]
+    kinds += r.choices(("train", "forward", "unlabelled", "cotangents"), (5, 2, 1, 1))
+    if optimizer is not None:
+        kinds += ["step"] * r.randint(1, 3)
+        if optimizer.accumulate == 1 and r.random() < 0.2:
+            kinds.append("update")
+    has_batchnorm = any(isinstance(node.op, BatchNorm) for node in graph)
+    if r.random() < (0.25 if has_batchnorm else 0.03):
+        kinds.append("frozen")
+    r.shuffle(kinds)
+    if native:
+        kinds = kinds[:3]
+    return tuple(Event(kind, r.choice((batch, batch, r.randint(1, batch)))) for kind in kinds)
+
+
+def _losses(r: random.Random, graph: Graph) -> tuple[str, ...] | None:
+    if r.random() < 0.85:
+        return None
+    others = [name for name in graph.losses[1:] if r.random() < 0.5]
+    return (graph.losses[0], *others)
+
+
+def _outputs(r: random.Random, graph: Graph) -> tuple[str, ...] | None:
+    """Any nodes, those that were no outputs included; scores, so that there is one to freeze."""
+    if r.random() < 0.85:
+        return None
+    names = [*graph.nodes, *(name for name in graph.outputs if name not in graph.losses)]
+    return tuple(dict.fromkeys(["scores", *r.choices(names, k=2)]))
+
+
+def _wrt(r: random.Random, graph: Graph) -> tuple[str, ...] | None:
+    """The last bias, patterns of some parameters, and perhaps an input or a value inside."""
+    if r.random() < 0.75:
+        return None
+    parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
+    patterns = [f"{name}*" for name in parameters[:-1] if r.random() < 0.5]
+    chosen = patterns + parameters[-1:]
+    return tuple(chosen + _inner(r, graph))
+
+
+def _inner(r: random.Random, graph: Graph) -> list[str]:
+    """A value between, which the scores and so the first loss depend on."""
+    if r.random() < 0.5:
+        return []
+    scores = graph.outputs["scores"]
+    needed = _differentiably_upstream(graph, scores)
+    return [r.choice(needed)] if needed else []
+
+
+def _differentiably_upstream(graph: Graph, name: str) -> list[str]:
+    """Float values that are read as the first operand of layers alone on the way to a node."""
+    found = []
+    while graph[name].inputs:
+        name = graph[name].inputs[0]
+        node = graph[name]
+        smooth = node.op.name in ("affine", "reshape", "batchnorm", "tanh", "input", "relu", "mul")
+        if not smooth or not node.type.is_float:
+            break
+        found.append(name)
+    return found
+
+
+def steps_of(names: Collection[str]) -> tuple[str, ...]:
+    """All other steps than these."""
+    from tests.generate.steps import STEPS
+
+    known = [step.__name__ for step in STEPS]
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        raise SystemExit(f"there is no step {', '.join(unknown)}; there are {', '.join(known)}")
+    return tuple(name for name in known if name not in names)

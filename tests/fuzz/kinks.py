@@ -1,0 +1,95 @@
+"""How far the operands of an op are from where its value or slope jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.op import Array, Op
+from graphc.ops.functions import Abs, Sign
+from graphc.ops.index import Argmax
+from graphc.ops.loss_rows import SvmRows, SvmRowsGrad
+from graphc.ops.reduce import Max
+from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
+from graphc.ops.shape import Cast
+
+Distance = Callable[[Any, Sequence[Array]], Array]
+
+
+def kink_distance(op: Op, ins: Sequence[Array]) -> Array | None:
+    """Numbers whose signs decide what the op does; None for an op that is smooth.
+
+    One is 0 where the operands are at the very edge.
+    """
+    rule = _rule(type(op))
+    if rule is None or ins[0].dtype.kind != "f":
+        return None
+    return rule(op, ins)
+
+
+def _first(op: Op, ins: Sequence[Array]) -> Array:
+    return ins[0]
+
+
+def _difference(op: Op, ins: Sequence[Array]) -> Array:
+    return np.asarray(ins[0] - ins[1])
+
+
+def _bounds(op: Clip, ins: Sequence[Array]) -> Array:
+    sides = [ins[0] - side for side in (op.low, op.high) if np.isfinite(side)]
+    return np.stack(sides) if sides else np.ones(())
+
+
+def _lead(op: Max, ins: Sequence[Array]) -> Array:
+    """Of the first of the largest over each other one; 0 at a tie."""
+    (x,) = ins
+    moved = np.moveaxis(x, op.axes, range(-len(op.axes), 0)) if op.axes else x[..., None]
+    return _gaps(moved.reshape(*moved.shape[: moved.ndim - max(len(op.axes), 1)], -1))
+
+
+def _lead_of_index(op: Argmax, ins: Sequence[Array]) -> Array:
+    return _gaps(np.moveaxis(ins[0], op.axis, -1))
+
+
+def _gaps(rows: Array) -> Array:
+    gaps = rows.max(axis=-1, keepdims=True) - rows
+    np.put_along_axis(gaps, rows.argmax(axis=-1)[..., None], 1, -1)
+    return np.asarray(gaps)
+
+
+def _margins(op: Op, ins: Sequence[Array]) -> Array:
+    scores, labels = ins[0], ins[1]
+    rows = np.arange(len(labels))
+    margins = scores - scores[rows, labels][:, None] + 1
+    margins[rows, labels] = 1
+    return np.asarray(margins)
+
+
+def _to_whole(op: Cast, ins: Sequence[Array]) -> Array:
+    if op.dtype == "bool":
+        return ins[0]
+    if np.dtype(op.dtype).kind == "f":
+        return np.ones(())
+    return np.asarray(ins[0] - np.round(ins[0]))
+
+
+RULES: dict[type[Op], Distance] = {
+    Relu: _first,
+    Abs: _first,
+    Sign: _first,
+    Maximum: _difference,
+    Minimum: _difference,
+    Comparison: _difference,
+    Clip: _bounds,
+    Max: _lead,
+    Argmax: _lead_of_index,
+    SvmRows: _margins,
+    SvmRowsGrad: _margins,
+    Cast: _to_whole,
+}
+
+
+def _rule(kind: type[Op]) -> Distance | None:
+    return RULES.get(kind) or (RULES[Comparison] if issubclass(kind, Comparison) else None)

@@ -1,0 +1,71 @@
+"""Run the events of a case on an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import graphc as gc
+from graphc.op import Array
+from graphc.ops.source import Input
+from graphc.plan import Plan
+from tests.fuzz.case import Case
+from tests.fuzz.interpreted import interpret
+from tests.fuzz.meaning import cotangent_output
+
+
+def run(case: Case) -> tuple[list[dict[str, Array]], list[Plan]]:
+    """The results of each event, and the plans that were made."""
+    if case.backend == "interpreted":
+        return interpret(case), [case.plan]
+    ex = gc.Executor(case.plan)
+    ex.state = case.state()
+    plans = [case.plan]
+    results: list[dict[str, Array]] = []
+    for number, event in enumerate(case.events):
+        found = _event(case, ex, number, event.kind, plans)
+        found.update({f"state {name}": array for name, array in ex.snapshot().items()})
+        results.append(found)
+    return results, plans
+
+
+def _event(
+    case: Case, ex: gc.Executor, number: int, kind: str, plans: list[Plan]
+) -> dict[str, Array]:
+    feeds = case.feeds(number)
+    if kind == "infer":
+        return _named("output", ex.forward(feeds))
+    if kind == "unlabelled":
+        return _named("output", ex.forward(_unlabelled(case, feeds)))
+    if kind == "frozen":
+        frozen = gc.freeze(ex, batch=case.events[number].n)
+        plans.append(frozen.plan)
+        return _named("output", frozen.forward(feeds))
+    if kind == "step":
+        loss = ex.step(feeds)
+        return {"loss": np.asarray(loss), **_named("output", ex.values)}
+    found = _named("output", ex.forward(feeds, train=True))
+    if kind == "cotangents":
+        output = cotangent_output(case)
+        return found | _named("gradient", ex.backward(**{output: case.cotangent(number, output)}))
+    if kind == "forward":
+        return found
+    found |= _named("gradient", ex.backward())
+    if kind == "update":
+        ex.update()
+    return found
+
+
+def _named(what: str, arrays: Mapping[str, Any]) -> dict[str, Array]:
+    return {f"{what} {name}": np.asarray(array) for name, array in arrays.items()}
+
+
+def _unlabelled(case: Case, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Without the inputs that only losses read."""
+    declared = case.plan.declared
+    plain = (value for name, value in declared.outputs.items() if name not in declared.losses)
+    needed = declared.upstream(plain)
+    inputs = [node.name for node in declared if isinstance(node.op, Input)]
+    return {name: feeds[name] for name in inputs if name in needed}

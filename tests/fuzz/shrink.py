@@ -1,0 +1,158 @@
+"""Make a failing case small: fewer runs, options, passes, nodes, and shorter dimensions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
+
+import graphc as gc
+from graphc.graph import Graph, Node
+from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.optim import Optimizer
+from tests.fuzz.case import Case, Event
+from tests.fuzz.check import Verdict
+from tests.fuzz.draw import OPTIONAL
+from tests.fuzz.resize import smaller_sizes
+
+SECONDS = 60.0
+
+Judge = Callable[[Case], Verdict]
+
+
+def shrink(failing: Verdict, judge: Judge, seconds: float = SECONDS) -> Verdict:
+    """A smaller case that fails in the same way, as far as that is found in the time."""
+    until = time.monotonic() + seconds
+    found = True
+    while found:
+        found = False
+        for case in smaller(failing.case):
+            if time.monotonic() > until:
+                return failing
+            verdict = judge(case)
+            if _alike(verdict, failing):
+                failing, found = verdict, True
+                break
+    return failing
+
+
+def _alike(a: Verdict, b: Verdict) -> bool:
+    """Whether both are wrong, or both raised the same kind of error."""
+    return a.kind == b.kind and (a.kind != "raised" or a.error == b.error)
+
+
+def smaller(case: Case) -> Iterator[Case]:
+    """Cases with one thing less, the largest things first."""
+    yield from _fewer_events(case)
+    yield from _plainer_options(case)
+    for graph in _smaller_graphs(case.graph):
+        yield _keeping(case, graph)
+    yield from _fewer_rows(case)
+    yield from _plainer_optimizers(case)
+
+
+def _fewer_events(case: Case) -> Iterator[Case]:
+    if len(case.events) > 1:
+        yield from (replace(case, events=(event,)) for event in case.events)
+        for i in range(len(case.events)):
+            yield replace(case, events=(*case.events[:i], *case.events[i + 1 :]))
+
+
+def _plainer_options(case: Case) -> Iterator[Case]:
+    plain: dict[str, object] = {
+        "backend": "numpy",
+        "threads": 1,
+        "off": OPTIONAL,
+        "losses": None,
+        "outputs": None,
+        "wrt": None,
+    }
+    if not {event.kind for event in case.events} & {"step", "update"}:
+        plain["optimizer"] = None
+    for name, value in plain.items():
+        if getattr(case, name) != value:
+            yield replace(case, **{name: value})  # type: ignore[arg-type]
+    for name in OPTIONAL:
+        if name not in case.off:
+            yield replace(case, off=(*case.off, name))
+
+
+def _keeping(case: Case, graph: Graph) -> Case:
+    """The case with another graph; choices of what that has no more are dropped."""
+
+    def kept(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        found = names and tuple(n for n in names if n in graph or n in graph.outputs or "*" in n)
+        return found or None
+
+    return replace(
+        case,
+        graph=graph,
+        losses=kept(case.losses),
+        outputs=kept(case.outputs),
+        wrt=kept(case.wrt),
+    )
+
+
+def _smaller_graphs(graph: Graph) -> Iterator[Graph]:
+    if len(needed(graph)) < len(graph):
+        yield needed(graph)
+        yield from _without_an_end(graph)
+    for name in graph.outputs:
+        if len(graph.outputs) > 1:
+            yield _without_output(graph, name)
+    for node in reversed(list(graph)):
+        for operand in node.inputs:
+            if graph[operand].type == node.type:
+                yield graph.replace({node.name: None}, reads={node.name: operand})
+    for node in reversed(list(graph)):
+        if not isinstance(node.op, (Input, Parameter, State, Constant)):
+            fed = Node(node.name, Input(node.type.shape, node.type.dtype), (), node.type)
+            yield graph.replace({node.name: fed})
+    yield from smaller_sizes(graph)
+
+
+def needed(graph: Graph) -> Graph:
+    """The graph without what no output depends on."""
+    kept = graph.upstream(graph.outputs.values())
+    return graph.with_nodes(node for node in graph if node.name in kept)
+
+
+def _without_an_end(graph: Graph) -> Iterator[Graph]:
+    """One of the nodes left out that nothing reads."""
+    for node in reversed(list(graph)):
+        if not graph.users.get(node.name) and node.name not in graph.roots:
+            yield graph.replace({node.name: None})
+
+
+def _without_output(graph: Graph, name: str) -> Graph:
+    outputs = {other: value for other, value in graph.outputs.items() if other != name}
+    losses = [other for other in graph.losses if other != name]
+    return Graph(graph.name, graph, outputs=outputs, losses=losses)
+
+
+def _fewer_rows(case: Case) -> Iterator[Case]:
+    most = max(event.n for event in case.events)
+    for n in (1, 2, 3, most // 2, most - 1):
+        if 0 < n < most:
+            events = tuple(Event(event.kind, min(event.n, n)) for event in case.events)
+            yield replace(case, events=events, batch=n)
+    if case.batch > most:
+        yield replace(case, batch=most)
+
+
+def _plainer_optimizers(case: Case) -> Iterator[Case]:
+    if case.optimizer is None:
+        return
+    if case.optimizer != gc.SGD(lr=case.optimizer.lr):
+        yield replace(case, optimizer=gc.SGD(lr=case.optimizer.lr))
+    for optimizer in _without_an_option(case.optimizer):
+        yield replace(case, optimizer=optimizer)
+
+
+def _without_an_option(optimizer: Optimizer) -> Iterator[Optimizer]:
+    for field in fields(optimizer):
+        if field.name != "lr" and getattr(optimizer, field.name) != field.default:
+            try:
+                yield replace(optimizer, **{field.name: field.default})
+            except gc.GraphError:
+                continue

@@ -1,0 +1,82 @@
+"""The command, what it counts, and how a case is drawn and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.text import graph_text
+from tests.fuzz.__main__ import main
+from tests.fuzz.case import Case, Event
+from tests.fuzz.check import Verdict
+from tests.fuzz.coverage import Coverage
+from tests.fuzz.draw import Wishes, draw
+from tests.fuzz.write import graph_of, source
+
+NUMPY = Wishes(native=0.0, interpreted=0.0)
+
+
+def test_a_seed_is_always_the_same_case() -> None:
+    for seed in range(20):
+        one, two = draw(seed, NUMPY), draw(seed, NUMPY)
+        assert graph_text(one.graph) == graph_text(two.graph)
+        assert source(Verdict("wrong", "", one)) == source(Verdict("wrong", "", two))
+        for a, b in zip(one.feeds(0).values(), two.feeds(0).values(), strict=True):
+            assert np.array_equal(a, b)
+
+
+def test_the_text_of_a_test_holds_the_whole_case() -> None:
+    for seed in range(20):
+        case = draw(seed, NUMPY)
+        names: dict[str, object] = {}
+        exec(source(Verdict("wrong", 'a """ message', case)), names)
+        graph = names["graph_of"](names["GRAPH"])  # type: ignore[operator]
+        assert graph_text(graph) == graph_text(case.graph)
+        assert repr(case.optimizer) in source(Verdict("wrong", "", case)) or not case.optimizer
+
+
+def test_the_command_tells_what_took_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "coverage.json"
+    options = ["--cases", "6", "--native", "0", "--torch", "0", "--json", str(path)]
+    assert main(options) == 0
+    told = json.loads(path.read_text())
+    assert told["cases"] == 6
+    assert sum(told["verdicts"].values()) == 6
+    assert told["ops"]["input"] >= 5
+    assert set(gc.passes.DEFAULT.names) <= told["passes"].keys()
+    printed = capsys.readouterr().out
+    assert "6 cases" in printed
+    assert "verdicts: " in printed
+
+
+def test_only_some_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--cases", "4", "--native", "0", "--interpreted", "0", "--torch", "0"]
+    assert main([*options, "--only", "affine", "where"]) == 0
+    assert "batchnorm" not in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="there is no step unheard_of"):
+        main([*options, "--only", "unheard_of"])
+
+
+def test_a_pass_fires_where_it_changes_a_graph() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3))
+    net.output("y", gc.relu(gc.affine(x, 2)))
+    coverage = Coverage()
+    coverage.add([Case(net.graph(), 2, (Event("infer", 2),)).plan])
+    assert coverage.passes["fuse_affine_relu"] == 1
+    assert coverage.passes["specialize"] == 1
+    assert coverage.passes["fold_batchnorm"] == 0
+    assert coverage.pairs["fuse_affine_relu + specialize"] == 1
+    assert coverage.ops["layer affine"] == coverage.ops["affine_relu"] == 1
+    assert "op dropout_mask" in coverage.missing(1)
+
+
+def test_a_graph_reads_back() -> None:
+    graph = draw(3, NUMPY).graph
+    assert graph_text(graph_of("\n" + graph_text(graph))) == graph_text(graph)

@@ -1,0 +1,176 @@
+"""Faults that are planted are found, made small, and written as a test that fails with them."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc.schedule
+import passes.identities
+from graphc.backends.numpy import KERNELS
+from graphc.build import Value
+from graphc.memory import LiveRange
+from graphc.ops.functions import Tanh
+from graphc.ops.linalg import MatMul
+from graphc.ops.source import Constant
+from graphc.plan import Storage
+from passes import cse
+from tests.fuzz.campaign import collected_rarely
+from tests.fuzz.check import Verdict, judge
+from tests.fuzz.draw import Wishes, draw
+from tests.fuzz.shrink import shrink
+from tests.fuzz.write import write
+
+CASES = 150
+SECONDS = 20.0
+WISHES = Wishes(native=0.0, interpreted=0.0)
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def forgotten_mask(patch: pytest.MonkeyPatch) -> None:
+    """The gradient of relu where it is 0, too."""
+
+    def kernel(op: Any, ins: Sequence[Any], out: Any, scratch: Any) -> Sequence[Any]:
+        return (partial(np.copyto, out, ins[1]),)
+
+    patch.setitem(KERNELS, "relu_grad", kernel)
+
+
+def small_error(patch: pytest.MonkeyPatch) -> None:
+    """A hundred roundings more in sigmoid."""
+    whole = KERNELS["sigmoid"]
+
+    def kernel(op: Any, ins: Sequence[Any], out: Any, scratch: Any) -> Sequence[Any]:
+        factor = np.asarray(1 + 100 * np.finfo(out.dtype).eps, out.dtype)
+        return (*whole(op, ins, out, scratch), partial(np.multiply, out, factor, out))
+
+    patch.setitem(KERNELS, "sigmoid", kernel)
+
+
+def merged_too_much(patch: pytest.MonkeyPatch) -> None:
+    """Products are the same whatever is transposed, to cse."""
+    monkey = MatMul.__eq__, MatMul.__hash__
+    assert monkey[0] is not object.__eq__
+    whole = cse.run
+
+    def run(graph: Any) -> Any:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(MatMul, "__eq__", lambda a, b: isinstance(b, MatMul))
+            inner.setattr(MatMul, "__hash__", lambda a: 1)
+            inner.setattr(MatMul, "__repr__", lambda a: "matmul")
+            return whole(graph)
+
+    _set_frozen(patch, cse, "run", run)
+
+
+def factors_dropped(patch: pytest.MonkeyPatch) -> None:
+    """Every positive constant is 1, to fold_constants."""
+
+    def is_all(node: Any, number: int) -> bool:
+        return isinstance(node.op, Constant) and number == 1 and bool((node.op.array() > 0).all())
+
+    patch.setattr(passes.identities, "_is_all", is_all)
+
+
+def fused_though_read(patch: pytest.MonkeyPatch) -> None:
+    """An affine map is fused with a relu, whoever else reads it."""
+    module = importlib.import_module("passes.fuse_affine_relu")
+    patch.setattr(module, "_read_elsewhere", lambda graph, reader: set())
+
+
+def wrong_rule(patch: pytest.MonkeyPatch) -> None:
+    """A gradient rule that is wrong for every backend alike."""
+
+    def grad(self: Tanh, b: Any, ins: Sequence[Value], out: Value, dout: Value) -> Any:
+        return (dout * (1.0 - out),)
+
+    patch.setattr(Tanh, "grad", grad)
+
+
+def written_too_early(patch: pytest.MonkeyPatch) -> None:
+    """Updates do not wait for those that read the old value."""
+
+    def waits(in_place: Mapping[str, str], readers: Any) -> dict[str, list[str]]:
+        return {}
+
+    patch.setattr(graphc.schedule, "_waits", waits)
+
+
+def dead_too_early(patch: pytest.MonkeyPatch) -> None:
+    """Values give their memory away before they have been read for the last time."""
+
+    def range_at(self: Storage, n: int) -> LiveRange:
+        size = sum(t.nbytes(n) for t in self.parts)
+        return LiveRange(self.key, size, self.first, max(self.first, self.last - 2))
+
+    patch.setattr(Storage, "range_at", range_at)
+
+
+def _set_frozen(patch: pytest.MonkeyPatch, target: object, name: str, value: object) -> None:
+    """As `patch.setattr`, on a frozen dataclass."""
+    patch.setitem(vars(target), name, value)  # type: ignore[arg-type]
+
+
+FAULTS: dict[Plant, int] = {
+    forgotten_mask: 6,
+    small_error: 4,
+    merged_too_much: 12,
+    factors_dropped: 12,
+    fused_though_read: 12,
+    wrong_rule: 6,
+    written_too_early: 8,
+    dead_too_early: 12,
+}
+"""And the most nodes that a case may have once it is small, inputs and weights included."""
+ALWAYS = (forgotten_mask, small_error, wrong_rule)
+
+
+@contextmanager
+def planted(fault: Plant) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        fault(patch)
+        yield
+
+
+def first_failure() -> Verdict:
+    for seed in range(CASES):
+        verdict = judge(draw(seed, WISHES))
+        if verdict.failed:
+            return verdict
+    raise AssertionError(f"not found in {CASES} cases")
+
+
+def written_test(path: Path) -> Callable[[], None]:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found: Callable[[], None] = getattr(module, path.stem)
+    return found
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(f, marks=() if f in ALWAYS else pytest.mark.slow, id=f.__name__) for f in FAULTS],
+)
+def test_a_planted_fault_becomes_a_small_test(fault: Plant, tmp_path: Path) -> None:
+    with collected_rarely(), planted(fault):
+        failing = first_failure()
+        small = shrink(failing, judge, SECONDS)
+        path = write(small, tmp_path)
+        test = written_test(path)
+        with pytest.raises(AssertionError):
+            test()
+    assert len(small.case.events) == 1
+    assert len(small.case.graph) <= FAULTS[fault], path.read_text()
+    test()  # without the fault it is right

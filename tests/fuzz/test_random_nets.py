@@ -1,0 +1,51 @@
+"""Random nets give what they mean; `python -m tests.fuzz --minutes 30` is the long run."""
+
+from __future__ import annotations
+
+import pytest
+
+from graphc.backends.native.target import available
+from graphc.ops import OPS
+from tests.fuzz.campaign import Findings, cases
+from tests.fuzz.draw import Wishes
+from tests.generate.steps import STEPS
+
+PART = 100
+WISHES = (
+    Wishes(native=0.0, interpreted=0.0)
+    if available() is not None
+    else Wishes(native=0.005, interpreted=0.02)
+)
+
+
+def assert_right(findings: Findings) -> None:
+    told = [f"seed {v.case.draw}: {v.summary}" for v in findings.failures]
+    assert not told, "\n".join([*told, "python -m tests.fuzz --seed S --cases 1 writes a test"])
+
+
+@pytest.mark.parametrize("part", range(20))
+def test_two_thousand_random_nets(part: int) -> None:
+    findings = cases(range(part * PART, (part + 1) * PART), WISHES, shrunk=0)
+    assert_right(findings)
+    told = findings.coverage.verdicts
+    assert told["right"] >= 0.9 * PART, told
+    missing = findings.coverage.missing(1)
+    assert len(missing) < len(OPS) / 2, missing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(10))
+@pytest.mark.skipif(available() is not None, reason="no native code here")
+def test_random_nets_on_native(part: int) -> None:
+    wishes = Wishes(native=0.5, interpreted=0.5)
+    assert_right(cases(range(10_000 + 40 * part, 10_000 + 40 * part + 40), wishes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.__name__)
+def test_nets_of_one_kind_of_step(step: object) -> None:
+    """Beside affine, so that there is something to train."""
+    kept = (step, next(iter(STEPS)))
+    without = tuple(other.__name__ for other in STEPS if other not in kept)
+    wishes = Wishes(native=0.0, interpreted=0.0, without=without)
+    assert_right(cases(range(20_000, 20_020), wishes))

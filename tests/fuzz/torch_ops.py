@@ -1,0 +1,166 @@
+"""Ops and layers in PyTorch: an independent translation, each in torch's own words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from graphc.op import Op
+from graphc.ops.affine import AffineLayer
+from graphc.ops.concat import Concat
+from graphc.ops.dropout import Dropout, DropoutMask
+from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
+from graphc.ops.gradient import Gradient
+from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.linalg import MatMul
+from graphc.ops.loss import MseLoss, RowLoss, SoftmaxLoss, SvmLoss
+from graphc.ops.norm import BatchNorm
+from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
+from graphc.ops.select import (
+    Clip,
+    Equal,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    Maximum,
+    Minimum,
+    NotEqual,
+    Relu,
+    Where,
+)
+from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
+from graphc.ops.slicing import Slice, cut_index
+from graphc.ops.standardize import Standardize
+
+Tensor = torch.Tensor
+Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]
+"""rule(op, operands, train): the op is concrete, floats are float64."""
+
+
+def _affine(op: AffineLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x = ins[0] if op.last_axis else ins[0].flatten(1)
+    return F.linear(x, ins[1].T, ins[2] if len(ins) == 3 else None)
+
+
+def _batchnorm(op: BatchNorm, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, gamma, beta, mean, var = ins
+    if not train:
+        return F.batch_norm(x, mean, var, gamma, beta, False, eps=op.eps)
+    if x.numel() == x.shape[1]:  # one number a feature: torch refuses, its own mean is left of it
+        return x * 0 + beta.reshape(1, -1, *[1] * (x.ndim - 2)) + 0 * gamma.sum()
+    return F.batch_norm(x, None, None, gamma, beta, True, eps=op.eps)
+
+
+def _dropout(op: Dropout, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, seed, draws = ins
+    if not train:
+        return x
+    mask = DropoutMask(tuple(x.shape), "float64", op.keep_prob, op.stream)
+    return x * torch.as_tensor(mask.reference([seed.numpy(), draws.numpy()]))
+
+
+def _row_loss(op: RowLoss, ins: Sequence[Tensor], train: bool) -> Tensor:
+    rows = _rows(op, ins[0], ins[1])
+    weight = ins[2] if len(ins) == 3 else torch.ones_like(rows)
+    if op.reduction == "none":
+        return rows * weight
+    total = torch.dot(rows, weight)
+    return total / weight.sum() if op.reduction == "mean" else total
+
+
+def _rows(op: RowLoss, scores: Tensor, target: Tensor) -> Tensor:
+    if isinstance(op, SoftmaxLoss):
+        return F.cross_entropy(scores, target.long(), reduction="none")
+    if isinstance(op, SvmLoss):  # torch divides by the classes
+        loss = F.multi_margin_loss(scores, target.long(), reduction="none")
+        return loss * scores.shape[1]
+    assert isinstance(op, MseLoss)
+    square = F.mse_loss(scores, target, reduction="none")
+    return square.flatten(1).mean(1) if square.ndim > 1 else square
+
+
+def _gradient(op: Gradient, ins: Sequence[Tensor], train: bool) -> Tensor:
+    of, wrt = ins
+    if not of.requires_grad or not wrt.requires_grad:
+        return torch.zeros_like(wrt)
+    (found,) = torch.autograd.grad(of, wrt, create_graph=True, allow_unused=True)
+    return torch.zeros_like(wrt) if found is None else found
+
+
+def _cast(op: Cast, ins: Sequence[Tensor], train: bool) -> Tensor:
+    kind = torch.float64 if op.dtype.startswith("float") else getattr(torch, op.dtype)
+    return ins[0].to(kind)
+
+
+def _pick(op: Pick, ins: Sequence[Tensor], train: bool) -> Tensor:
+    return ins[0].gather(1, ins[1].long()[:, None])[:, 0]
+
+
+def _reduced(function: Callable[..., Tensor]) -> Rule:
+    def rule(op: Any, ins: Sequence[Tensor], train: bool) -> Tensor:
+        return function(ins[0], dim=op.axes, keepdim=op.keepdims) if op.axes else ins[0]
+
+    return rule
+
+
+def _plain(function: Callable[..., Tensor]) -> Rule:
+    return lambda op, ins, train: function(*ins)
+
+
+RULES: Mapping[type[Op], Rule] = {
+    AffineLayer: _affine,
+    BatchNorm: _batchnorm,
+    Dropout: _dropout,
+    SoftmaxLoss: _row_loss,
+    SvmLoss: _row_loss,
+    MseLoss: _row_loss,
+    Standardize: lambda op, ins, train: (ins[0] - ins[1]) / ins[2],
+    Gradient: _gradient,
+    Add: _plain(torch.add),
+    Sub: _plain(torch.sub),
+    Mul: _plain(torch.mul),
+    Div: _plain(torch.div),
+    Neg: _plain(torch.neg),
+    Power: lambda op, ins, train: torch.pow(ins[0], op.exponent),
+    Exp: _plain(torch.exp),
+    Log: _plain(torch.log),
+    Sqrt: _plain(torch.sqrt),
+    Abs: _plain(torch.abs),
+    Sign: _plain(torch.sign),
+    Tanh: _plain(torch.tanh),
+    Sigmoid: _plain(torch.sigmoid),
+    Softmax: lambda op, ins, train: F.softmax(ins[0], dim=op.axis),
+    LogSoftmax: lambda op, ins, train: F.log_softmax(ins[0], dim=op.axis),
+    Relu: _plain(F.relu),
+    Maximum: _plain(torch.maximum),
+    Minimum: _plain(torch.minimum),
+    Clip: lambda op, ins, train: ins[0].clamp(op.low, op.high),
+    Where: _plain(torch.where),
+    Less: _plain(torch.lt),
+    LessEqual: _plain(torch.le),
+    Greater: _plain(torch.gt),
+    GreaterEqual: _plain(torch.ge),
+    Equal: _plain(torch.eq),
+    NotEqual: _plain(torch.ne),
+    Sum: _reduced(torch.sum),
+    Mean: _reduced(torch.mean),
+    Max: _reduced(torch.amax),
+    Argmax: lambda op, ins, train: torch.argmax(ins[0], dim=op.axis),
+    OneHot: lambda op, ins, train: F.one_hot(ins[0].long(), op.depth).double(),
+    Pick: _pick,
+    Reshape: lambda op, ins, train: ins[0].reshape(op.shape),
+    Transpose: lambda op, ins, train: ins[0].permute(op.axes),
+    Concat: lambda op, ins, train: torch.cat(list(ins), dim=op.axis),
+    Slice: lambda op, ins, train: ins[0][cut_index(op.cuts, ins[0].ndim)],
+    Cast: _cast,
+    StopGradient: lambda op, ins, train: ins[0].detach(),
+    BroadcastTo: lambda op, ins, train: ins[0].expand(op.shape),
+    MatMul: lambda op, ins, train: torch.matmul(
+        ins[0].mT if op.trans_a else ins[0], ins[1].mT if op.trans_b else ins[1]
+    ),
+}

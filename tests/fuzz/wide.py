@@ -1,0 +1,155 @@
+"""What a graph means in more digits than it will be computed in, and how rounding moves it.
+
+A graph is run by its ops' reference rules, with every float in `numpy.longdouble`.  With noise,
+it is run in its own dtypes instead, and each op that rounds reads each operand, and gives its
+result, moved by a rounding more; ops that reduce or multiply matrices by as many as their sums
+are long, under a root.  This is Monte Carlo arithmetic: D. Stott Parker, "Monte Carlo
+arithmetic: exploiting randomness in floating-point arithmetic", UCLA CSD-970002, 1997.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from graphc.graph import Graph, Node
+from graphc.op import Array, Layer, Op
+from graphc.ops.concat import Concat
+from graphc.ops.dropout import DropoutMask
+from graphc.ops.elementwise import Binary, Neg, Unary
+from graphc.ops.functions import Abs, Sign
+from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.optim import Cleared, UpdateOp
+from graphc.ops.reduce import BroadcastTo, Max
+from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
+from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
+from graphc.ops.slicing import Slice, SliceGrad
+from graphc.ops.source import Constant, Input, Parameter, State
+from tests.fuzz.kinks import kink_distance
+
+WIDE = np.longdouble
+EXACT = (
+    *(Neg, Abs, Sign, Relu, ReluGrad, Maximum, Minimum, Clip, Where, Comparison, Max, Argmax),
+    *(OneHot, Pick, Reshape, Transpose, Concat, Slice, SliceGrad, StopGradient, BroadcastTo),
+    *(DropoutMask, Cleared),
+)
+"""Ops that do not round."""
+ELEMENTWISE = (Unary, Binary, UpdateOp)
+
+POOL = 1 << 15
+_RNG = np.random.default_rng(0)
+SIGNS = _RNG.uniform(0.5, 1, POOL) * _RNG.choice((-1, 1), POOL)
+
+
+class Noise:
+    """Roundings, drawn at random."""
+
+    def __init__(self, seed: int) -> None:
+        self.r = random.Random(seed)
+
+    def on(self, array: Array, scale: float) -> Array:
+        """The array with each element moved by up to that share of itself."""
+        size = array.size
+        if size > POOL:
+            signs = np.resize(SIGNS, size)
+        else:
+            start = int(self.r.random() * (POOL - size + 1))
+            signs = SIGNS[start : start + size]
+        moved = array * (1 + scale * signs.reshape(array.shape))
+        return np.asarray(moved, array.dtype)
+
+
+class Step(NamedTuple):
+    """A node, with what is known of it before it runs."""
+
+    node: Node
+    op: Op
+    exact: bool
+    scales: tuple[float, ...]
+    """Of the roundings of each operand, 0 for what is no float; and last, of the result."""
+
+
+@dataclass
+class Run:
+    """The values of a graph, and the distances from kinks, by node."""
+
+    values: dict[str, Array] = field(default_factory=dict)
+    kinks: dict[str, Array] = field(default_factory=dict)
+
+
+class WideGraph:
+    """A graph without layers, to be run for batches of `n` rows."""
+
+    def __init__(self, graph: Graph, n: int) -> None:
+        self.graph, self.n = graph, n
+        self.steps = [self._step(node) for node in graph]
+
+    def _step(self, node: Node) -> Step:
+        op = node.op.at(self.n)
+        assert not isinstance(op, Layer)
+        exact = isinstance(op, EXACT) or (isinstance(op, Cast) and not self._narrows(node))
+        scales = tuple(self._scale(name) for name in (*node.inputs, node.name))
+        return Step(node, op, exact, scales)
+
+    def _narrows(self, node: Node) -> bool:
+        return node.type.is_float and self.graph[node.inputs[0]].type != node.type
+
+    def _scale(self, name: str) -> float:
+        type = self.graph[name].type
+        return float(np.finfo(type.dtype).eps) if type.is_float else 0.0
+
+    def run(
+        self,
+        feeds: Mapping[str, Array],
+        state: Mapping[str, Array],
+        noise: Noise | None = None,
+        frozen: Mapping[str, Array] | None = None,
+    ) -> Run:
+        """The values; those of `frozen` are not computed but given."""
+        run = Run()
+        values = run.values
+        with np.errstate(all="ignore"):
+            for step in self.steps:
+                node, op = step.node, step.op
+                if frozen is not None and node.name in frozen:
+                    value = frozen[node.name]
+                elif isinstance(op, Input):
+                    value = feeds[node.name]
+                elif isinstance(op, (Parameter, State)):
+                    value = state[node.name]
+                elif isinstance(op, Constant):
+                    value = op.array()
+                else:
+                    ins = [values[name] for name in node.inputs]
+                    distance = kink_distance(op, ins)
+                    if distance is not None:
+                        run.kinks[node.name] = distance
+                    value = _computed(step, ins, noise)
+                values[node.name] = _widened(value) if noise is None else np.asarray(value)
+        return run
+
+
+def _computed(step: Step, ins: Sequence[Array], noise: Noise | None) -> Array:
+    op, scales = step.op, step.scales
+    if noise is None:
+        return ins[0] if isinstance(op, Cast) and scales[-1] and scales[0] else op.reference(ins)
+    if step.exact:
+        return op.reference(ins)
+    longest = 1.0 if isinstance(op, ELEMENTWISE) else _root_of_longest(ins)
+    pairs = zip(ins, scales, strict=False)
+    ins = [noise.on(x, longest * scale) if scale else x for x, scale in pairs]
+    value = np.asarray(op.reference(ins))
+    return noise.on(value, scales[-1]) if scales[-1] else value
+
+
+def _root_of_longest(ins: Sequence[Array]) -> float:
+    return float(max((max(x.shape, default=1) for x in ins), default=1)) ** 0.5
+
+
+def _widened(value: Array) -> Array:
+    value = np.asarray(value)
+    return value.astype(WIDE) if value.dtype.kind == "f" and value.dtype != WIDE else value

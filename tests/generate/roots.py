@@ -1,0 +1,57 @@
+"""What a net is for: its scores, labels, losses and outputs."""
+
+from __future__ import annotations
+
+import graphc as gc
+from tests.generate.growth import CLASSES, Growth, scalar
+
+REDUCTIONS = ("mean", "mean", "sum", "none")
+
+
+def finish(g: Growth) -> None:
+    """Scores of the last value with a loss, and perhaps more losses and outputs."""
+    scores = gc.affine(gc.flatten(g.pool[-1]), CLASSES)
+    g.net.output("scores", scores)
+    y = g.net.input("y", (gc.N,), dtype=g.choice("int64", "int64", "int64", "int32"))
+    loss = g.choice(gc.softmax_loss, gc.svm_loss)
+    g.net.loss("loss", _of_rows(g, loss, scores, y))
+    if g.chance(0.3):
+        _regression(g)
+    if g.chance(0.3):
+        g.net.loss("penalty", scalar(gc.tanh(g.choice(*g.pool))) * scalar(gc.tanh(scores)))
+    if g.chance(0.5):
+        g.output("inner", g.choice(*g.pool))
+    if g.chance(0.15):
+        _plain_outputs(g)
+
+
+def _of_rows(g: Growth, loss, a: gc.Value, b: gc.Value) -> gc.Value:  # type: ignore[no-untyped-def]
+    """The loss with any reduction, and perhaps a weight for each row."""
+    weight = g.input("weight", gc.N) if g.chance(0.2) else None
+    reduction = g.choice(*REDUCTIONS)
+    value: gc.Value = loss(a, b, weight=weight, reduction=reduction)
+    if reduction == "none":
+        g.output("rows", value)
+        return gc.mean(gc.tanh(value))
+    return value
+
+
+def _regression(g: Growth) -> None:
+    """The squares of differences to a target that is fed, or that is another value."""
+    value = g.choice(*g.pool)
+    value = g.choice(value, gc.tanh(value), gc.mean(value, -1))
+    if not g.trained(value):
+        return
+    others = [v for v in g.pool if v.shape == value.shape]
+    fed = not others or g.chance(0.6)
+    target = g.input("target", *value.shape) if fed else g.choice(*others)
+    g.net.loss("regression", _of_rows(g, gc.mse_loss, value, target) * 0.1)
+
+
+def _plain_outputs(g: Growth) -> None:
+    """Inputs, parameters and reshaped values as outputs."""
+    g.output("same", g.pool[0])
+    g.output("flat", gc.flatten(g.choice(*g.pool)))
+    weights = [w for w, _ in g.shareable]
+    if weights:
+        g.output("weight_out", g.choice(*weights))

@@ -1,0 +1,136 @@
+"""Steps that change shapes, take parts, join, and reduce."""
+
+from __future__ import annotations
+
+import graphc as gc
+from tests.generate.growth import Growth, columns, features
+
+
+def reshape(g: Growth, x: gc.Value) -> gc.Value:
+    size = features(x)
+    parts = [k for k in (1, 2, 3) if size % k == 0]
+    k = g.choice(*parts)
+    shapes = ((-1,), (k, size // k), (size // k, k), (k, 1, size // k))
+    shape = g.choice(*shapes)
+    return gc.reshape(gc.reshape(x, (gc.N, size)) if g.chance(0.3) else x, (gc.N, *shape))
+
+
+def transpose(g: Growth, x: gc.Value) -> gc.Value:
+    axes = list(range(1, x.type.rank))
+    g.r.shuffle(axes)
+    return gc.transpose(x, (0, *axes))
+
+
+def turned(g: Growth, x: gc.Value) -> gc.Value:
+    """The batch as the last axis for a while."""
+    h = gc.transpose(g.matrix(x))
+    h = g.choice(gc.tanh, gc.sigmoid, gc.relu)(h * g.parameter(columns(g.matrix(x)), 1))
+    return gc.transpose(h, (1, 0))
+
+
+def concat(g: Growth, x: gc.Value) -> gc.Value:
+    axis = g.choice(-1, g.axis(x))
+    axis = axis % x.type.rank
+
+    def rest(v: gc.Value) -> tuple[object, ...]:
+        return (*v.shape[:axis], *v.shape[axis + 1 :])
+
+    others = [v for v in g.pool if v.type.rank == x.type.rank and rest(v) == rest(x)]
+    parts = [x, *(g.choice(*others) for _ in range(g.choice(0, 1, 1, 2)))]
+    g.r.shuffle(parts)
+    return gc.concat(parts, axis=axis)
+
+
+def cut(g: Growth, x: gc.Value) -> gc.Value:
+    width = columns(x)
+    start = g.r.randrange(width)
+    stop = g.r.randint(start + 1, width)
+    return x[..., start : stop : g.choice(1, 1, 2, 3)]
+
+
+def index(g: Growth, x: gc.Value) -> gc.Value:
+    """One index of an axis, which goes where there are others left."""
+    place = g.choice(0, -1)
+    return x[:, place] if x.type.rank > 2 else x[:, place : columns(x)][:, :1]
+
+
+def gate(g: Growth, x: gc.Value) -> gc.Value:
+    """Two slices, which may overlap, of about half the columns."""
+    h = g.matrix(x)
+    half = max(1, columns(h) // 2)
+    a, b = (g.r.randrange(columns(h) - half + 1) for _ in range(2))
+    return gc.sigmoid(h[:, a : a + half]) * h[:, b : b + half]
+
+
+def spread(g: Growth, x: gc.Value) -> gc.Value:
+    """What is left after a reduction that keeps its axes."""
+    axes = _axes(g, x)
+    reduced = _reduction(g)(x, axes, keepdims=True)
+    return gc.tanh(x - reduced)
+
+
+def reduced(g: Growth, x: gc.Value) -> gc.Value:
+    """The rows' own numbers after a reduction that drops its axes."""
+    value = _reduction(g)(x, g.axis(x))
+    back = value if value.type.rank > 1 else gc.reshape(value, (gc.N, 1))
+    return gc.tanh(back)
+
+
+def over_all(g: Growth, x: gc.Value) -> gc.Value:
+    """Scaled by one number of the whole batch."""
+    value = g.choice(gc.mean, gc.max)(x, None)
+    if g.chance(0.3):
+        g.output("number", value)
+    return x * gc.tanh(value)
+
+
+def centred(g: Growth, x: gc.Value) -> gc.Value:
+    return x - gc.mean(x, 0, keepdims=True)
+
+
+def weighted(g: Growth, x: gc.Value) -> gc.Value:
+    return gc.softmax(x) * gc.sum(gc.tanh(x), -1, keepdims=True)
+
+
+def broadcast_to(g: Growth, x: gc.Value) -> gc.Value:
+    mean = gc.mean(x, _axes(g, x), keepdims=True)
+    return gc.broadcast_to(mean, x.shape) * 0.5 + x
+
+
+def other_dtype(g: Growth, x: gc.Value) -> gc.Value:
+    """Through the other float dtype and back."""
+    other = "float32" if x.dtype == "float64" else "float64"
+    return gc.cast(gc.tanh(gc.cast(x, other)), x.dtype)
+
+
+def stopped(g: Growth, x: gc.Value) -> gc.Value:
+    return x * gc.stop_gradient(gc.tanh(g.like(x)))
+
+
+def _axes(g: Growth, x: gc.Value) -> int | tuple[int, ...]:
+    axes = range(x.type.rank)
+    several = tuple(axis for axis in axes if g.chance(0.4))
+    return g.choice(*axes, several or g.axis(x))
+
+
+def _reduction(g: Growth):  # type: ignore[no-untyped-def]
+    return g.choice(gc.sum, gc.mean, gc.max)
+
+
+STEPS = {
+    reshape: 3,
+    transpose: 2,
+    turned: 1,
+    concat: 4,
+    cut: 3,
+    index: 2,
+    gate: 2,
+    spread: 3,
+    reduced: 2,
+    over_all: 1,
+    centred: 2,
+    weighted: 1,
+    broadcast_to: 1,
+    other_dtype: 1,
+    stopped: 2,
+}
