@@ -96,7 +96,7 @@ def _symptom(args: argparse.Namespace) -> Symptom:
     feeds = None
     if args.data:
         plan = compile(graph, batch=args.rows, backend="numpy")
-        found = feeds_of(plan, args.data, args.label)
+        found, _ = feeds_of(plan, args.data, args.label)
         feeds = {name: array[: args.rows] for name, array in found.items()}
     return Values(
         graph,

@@ -11,6 +11,7 @@ from math import cos, pi, sqrt
 
 import numpy as np
 
+from graphc.more_optimizers import Adagrad, Lion, RMSprop
 from graphc.op import Array
 from graphc.optim import SGD, Adam, AdamW, Optimizer
 from graphc.schedules import Cosine, Schedule, Step, WarmUp
@@ -19,7 +20,8 @@ from graphc.schedules import Cosine, Schedule, Step, WarmUp
 def has_rule(optimizer: Optimizer) -> bool:
     """Whether the optimizer and its schedule are graphc's own, not a user's."""
     schedule = optimizer.schedule
-    return type(optimizer) in (SGD, Adam, AdamW) and (schedule is None or _known(schedule))
+    own = type(optimizer) in (SGD, Adam, AdamW, RMSprop, Adagrad, Lion)
+    return own and (schedule is None or _known(schedule))
 
 
 def _known(schedule: Schedule) -> bool:
@@ -47,6 +49,12 @@ def next_states(
             found |= _adam(optimizer, name, g, decay, rate, updates + 1, state)
         elif isinstance(optimizer, SGD):
             found |= _sgd(optimizer, name, g + decay * state[name], rate, state)
+        elif isinstance(optimizer, RMSprop):
+            found |= _rmsprop(optimizer, name, g + decay * state[name], rate, state)
+        elif isinstance(optimizer, Adagrad):
+            found |= _adagrad(optimizer, name, g + decay * state[name], rate, state)
+        elif isinstance(optimizer, Lion):
+            found |= _lion(optimizer, name, g, decay, rate, state)
     return found
 
 
@@ -87,6 +95,38 @@ def _adam(
     step = rate * unbiased[0] / (np.sqrt(unbiased[1]) + optimizer.eps)
     shrunk = p * (1 - rate * decay) if decoupled else p
     return {f"{name}.mean": mean, f"{name}.square": square, name: shrunk - step}
+
+
+def _rmsprop(
+    optimizer: RMSprop, name: str, g: Array, rate: float, state: Mapping[str, Array]
+) -> dict[str, Array]:
+    """G. Hinton, 2012, as in torch.optim.RMSprop."""
+    square = optimizer.alpha * state[f"{name}.square"] + (1 - optimizer.alpha) * g**2
+    direction = g / (np.sqrt(square) + optimizer.eps)
+    slots = {f"{name}.square": square}
+    if optimizer.momentum:
+        direction = optimizer.momentum * state[f"{name}.velocity"] + direction
+        slots[f"{name}.velocity"] = direction
+    return slots | {name: state[name] - rate * direction}
+
+
+def _adagrad(
+    optimizer: Adagrad, name: str, g: Array, rate: float, state: Mapping[str, Array]
+) -> dict[str, Array]:
+    """J. Duchi et al., JMLR 2011, as in torch.optim.Adagrad."""
+    total = state[f"{name}.sum"] + g**2
+    step = rate * g / (np.sqrt(total) + optimizer.eps)
+    return {f"{name}.sum": total, name: state[name] - step}
+
+
+def _lion(
+    optimizer: Lion, name: str, g: Array, decay: float, rate: float, state: Mapping[str, Array]
+) -> dict[str, Array]:
+    """X. Chen et al., 2023, algorithm 2."""
+    mean, p = state[f"{name}.mean"], state[name]
+    direction = np.sign(optimizer.beta1 * mean + (1 - optimizer.beta1) * g)
+    kept = optimizer.beta2 * mean + (1 - optimizer.beta2) * g
+    return {f"{name}.mean": kept, name: p - rate * (direction + decay * p)}
 
 
 def factor(schedule: Schedule, updates: int) -> float:

@@ -84,11 +84,13 @@ def random_off(r: random.Random) -> tuple[str, ...]:
 
 def random_optimizer(r: random.Random) -> Optimizer:
     """Any kind, with all options that optimizers have in common."""
-    kind = r.choice((gc.SGD, gc.SGD, gc.Adam, gc.AdamW))
+    kind = r.choice((gc.SGD, gc.SGD, gc.Adam, gc.AdamW, gc.RMSprop, gc.Adagrad, gc.Lion))
     chosen: dict[str, object] = {"lr": r.choice((0.01, 0.05))}
     if kind is gc.SGD and r.random() < 0.6:
         chosen |= {"momentum": r.choice((0.5, 0.9)), "nesterov": r.random() < 0.5}
-    if kind is not gc.SGD:
+    if kind is gc.RMSprop:
+        chosen["momentum"] = r.choice((0.0, 0.5))
+    if kind not in (gc.SGD, gc.Lion):
         chosen["eps"] = r.choice((0.01, 0.1))
     if r.random() < 0.4:
         chosen |= {"weight_decay": r.choice((0.01, 0.1)), "decay": r.choice(DECAYS)}

@@ -9,17 +9,31 @@ import torch
 import torch.nn.functional as F
 
 from graphc.op import Op
+from graphc.ops.activations import (
+    Elu,
+    Gelu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Mish,
+    PRelu,
+    Selu,
+    Silu,
+    Softsign,
+)
 from graphc.ops.affine import AffineLayer
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
+from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss import MseLoss, RowLoss, SoftmaxLoss, SvmLoss
+from graphc.ops.loss import RowLoss, SoftmaxLoss, SvmLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
+from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -35,6 +49,7 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, cut_index
+from graphc.ops.smooth import Erf, Softplus
 from graphc.ops.standardize import Standardize
 
 Tensor = torch.Tensor
@@ -75,13 +90,24 @@ def _row_loss(op: RowLoss, ins: Sequence[Tensor], train: bool) -> Tensor:
 
 def _rows(op: RowLoss, scores: Tensor, target: Tensor) -> Tensor:
     if isinstance(op, SoftmaxLoss):
-        return F.cross_entropy(scores, target.long(), reduction="none")
+        share = op.label_smoothing
+        return F.cross_entropy(scores, target.long(), reduction="none", label_smoothing=share)
     if isinstance(op, SvmLoss):  # torch divides by the classes
         loss = F.multi_margin_loss(scores, target.long(), reduction="none")
         return loss * scores.shape[1]
+    each = _element_loss(op, scores, target)
+    return each.flatten(1).mean(1) if each.ndim > 1 else each
+
+
+def _element_loss(op: RowLoss, scores: Tensor, target: Tensor) -> Tensor:
+    if isinstance(op, MaeLoss):
+        return F.l1_loss(scores, target, reduction="none")
+    if isinstance(op, HuberLoss):
+        return F.huber_loss(scores, target, reduction="none", delta=op.delta)
+    if isinstance(op, SigmoidLoss):
+        return F.binary_cross_entropy_with_logits(scores, target, reduction="none")
     assert isinstance(op, MseLoss)
-    square = F.mse_loss(scores, target, reduction="none")
-    return square.flatten(1).mean(1) if square.ndim > 1 else square
+    return F.mse_loss(scores, target, reduction="none")
 
 
 def _gradient(op: Gradient, ins: Sequence[Tensor], train: bool) -> Tensor:
@@ -119,6 +145,25 @@ RULES: Mapping[type[Op], Rule] = {
     SoftmaxLoss: _row_loss,
     SvmLoss: _row_loss,
     MseLoss: _row_loss,
+    MaeLoss: _row_loss,
+    HuberLoss: _row_loss,
+    SigmoidLoss: _row_loss,
+    LayerNorm: lambda op, ins, train: F.layer_norm(ins[0], ins[0].shape[-1:], *ins[1:], op.eps),
+    RmsNorm: lambda op, ins, train: F.rms_norm(ins[0], ins[0].shape[-1:], ins[1], op.eps),
+    LeakyRelu: lambda op, ins, train: F.leaky_relu(ins[0], op.slope),
+    PRelu: lambda op, ins, train: F.prelu(*ins),
+    Elu: lambda op, ins, train: F.elu(ins[0], op.alpha),
+    Selu: _plain(F.selu),
+    Gelu: lambda op, ins, train: F.gelu(
+        ins[0], approximate="tanh" if op.form == "tanh" else "none"
+    ),
+    Silu: _plain(F.silu),
+    Mish: _plain(F.mish),
+    Softsign: _plain(F.softsign),
+    HardSigmoid: _plain(F.hardsigmoid),
+    HardSwish: _plain(F.hardswish),
+    Erf: _plain(torch.erf),
+    Softplus: _plain(F.softplus),
     Standardize: lambda op, ins, train: (ins[0] - ins[1]) / ins[2],
     Gradient: _gradient,
     Add: _plain(torch.add),

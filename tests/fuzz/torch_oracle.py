@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from math import cos, pi, sqrt
+from typing import Any
 
 import numpy as np
 import torch
 
 from graphc.graph import Node
+from graphc.more_optimizers import Adagrad, Lion, RMSprop
 from graphc.op import Array
 from graphc.ops.norm import BatchNorm
 from graphc.ops.source import Constant, Input, Parameter, State
@@ -141,17 +143,7 @@ def update(
         parameters[name] = p = _tensor(before[name], False).clone().requires_grad_()
         p.grad = gradient * scale
         groups.append({"params": [p], "weight_decay": _decay(optimizer, name, p.ndim)})
-    if isinstance(optimizer, SGD):
-        made: torch.optim.Optimizer = torch.optim.SGD(
-            groups, lr=rate, momentum=optimizer.momentum, nesterov=optimizer.nesterov
-        )
-        slots = {"momentum_buffer": "velocity"} if optimizer.momentum else {}
-    else:
-        assert isinstance(optimizer, Adam)
-        kind = torch.optim.AdamW if isinstance(optimizer, AdamW) else torch.optim.Adam
-        betas = optimizer.beta1, optimizer.beta2
-        made = kind(groups, lr=rate, betas=betas, eps=optimizer.eps)
-        slots = {"exp_avg": "mean", "exp_avg_sq": "square"}
+    made, slots = _made(optimizer, groups, rate)
     for name, p in parameters.items():
         state = {
             theirs: _tensor(before[f"{name}.{ours}"], False).clone()
@@ -163,6 +155,45 @@ def update(
     for name, p in parameters.items():
         found.update({f"{name}.{ours}": _array(made.state[p][t]) for t, ours in slots.items()})
     return found
+
+
+def _made(
+    optimizer: Optimizer, groups: list[dict[str, Any]], rate: float
+) -> tuple[torch.optim.Optimizer, dict[str, str]]:
+    """Torch's optimizer, and by its names of slots ours."""
+    if isinstance(optimizer, SGD):
+        slots = {"momentum_buffer": "velocity"} if optimizer.momentum else {}
+        nesterov, momentum = optimizer.nesterov, optimizer.momentum
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov), slots
+    if isinstance(optimizer, RMSprop):
+        slots = {"square_avg": "square"}
+        slots |= {"momentum_buffer": "velocity"} if optimizer.momentum else {}
+        options = {"alpha": optimizer.alpha, "eps": optimizer.eps, "momentum": optimizer.momentum}
+        return torch.optim.RMSprop(groups, lr=rate, **options), slots
+    if isinstance(optimizer, Adagrad):
+        return torch.optim.Adagrad(groups, lr=rate, eps=optimizer.eps), {"sum": "sum"}
+    betas = optimizer.beta1, optimizer.beta2
+    if isinstance(optimizer, Lion):
+        return _Lion(groups, {"lr": rate, "betas": betas}), {"mean": "mean"}
+    assert isinstance(optimizer, Adam)
+    kind = torch.optim.AdamW if isinstance(optimizer, AdamW) else torch.optim.Adam
+    slots = {"exp_avg": "mean", "exp_avg_sq": "square"}
+    return kind(groups, lr=rate, betas=betas, eps=optimizer.eps), slots
+
+
+class _Lion(torch.optim.Optimizer):
+    """Algorithm 2 of arXiv:2302.06675, which torch does not have."""
+
+    @torch.no_grad()
+    def step(self) -> None:  # type: ignore[override]
+        """One update."""
+        for group in self.param_groups:
+            first, second = group["betas"]
+            for p in group["params"]:
+                mean = self.state[p]["mean"]
+                direction = torch.sign(first * mean + (1 - first) * p.grad)
+                p -= group["lr"] * (direction + group["weight_decay"] * p)
+                self.state[p]["mean"] = second * mean + (1 - second) * p.grad
 
 
 def _decay(optimizer: Optimizer, name: str, rank: int) -> float:

@@ -39,6 +39,24 @@ def unary(g: Growth, x: gc.Value) -> gc.Value:
     return g.choice(*ops)(x)
 
 
+def activation(g: Growth, x: gc.Value) -> gc.Value:
+    ops: tuple[Unary, ...] = (
+        lambda v: gc.leaky_relu(v, g.choice(0.01, 0.3)),
+        lambda v: gc.elu(v, g.choice(1.0, 0.5)),
+        gc.selu,
+        gc.gelu,
+        lambda v: gc.gelu(v, "tanh"),
+        gc.silu,
+        gc.mish,
+        gc.softplus,
+        gc.softsign,
+        gc.hard_sigmoid,
+        gc.hard_swish,
+        gc.erf,
+    )
+    return g.choice(*ops)(x)
+
+
 def softmax(g: Growth, x: gc.Value) -> gc.Value:
     axis = g.choice(-1, -1, *range(x.type.rank))
     return gc.softmax(x, axis) if g.chance(0.6) else gc.log_softmax(gc.tanh(x), axis)
@@ -139,6 +157,7 @@ def _other(g: Growth, x: gc.Value) -> gc.Value | float:
 
 STEPS = {
     unary: 8,
+    activation: 6,
     softmax: 3,
     power: 3,
     number: 5,

@@ -48,6 +48,17 @@ def batchnorm_of_image(g: Growth, x: gc.Value) -> gc.Value:
     return batchnorm(g, gc.reshape(x, (gc.N, *shape)))
 
 
+def prelu(g: Growth, x: gc.Value) -> gc.Value:
+    """Of features; of a batch alone there are none."""
+    return gc.prelu(x if x.type.rank > 1 else g.matrix(x))
+
+
+def row_norm(g: Growth, x: gc.Value) -> gc.Value:
+    h = x if x.type.rank > 1 else g.matrix(x)
+    layer = gc.layernorm if g.chance(0.6) else gc.rmsnorm
+    return layer(h, eps=g.choice(1e-3, 0.1))
+
+
 def dropout(g: Growth, x: gc.Value) -> gc.Value:
     if g.chance(0.2):
         return gc.dropout(x, drop_prob=0.25)
@@ -108,6 +119,8 @@ STEPS = {
     affine_batchnorm: 5,
     batchnorm: 2,
     batchnorm_of_image: 1,
+    prelu: 1,
+    row_norm: 2,
     dropout: 4,
     residual: 3,
     matmul: 2,

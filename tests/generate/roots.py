@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import graphc as gc
 from tests.generate.growth import CLASSES, Growth, scalar
 
@@ -13,7 +15,7 @@ def finish(g: Growth) -> None:
     scores = gc.affine(gc.flatten(g.pool[-1]), CLASSES)
     g.net.output("scores", scores)
     y = g.net.input("y", (gc.N,), dtype=g.choice("int64", "int64", "int64", "int32"))
-    loss = g.choice(gc.softmax_loss, gc.svm_loss)
+    loss = g.choice(gc.softmax_loss, gc.svm_loss, _smoothed)
     g.net.loss("loss", _of_rows(g, loss, scores, y))
     if g.chance(0.3):
         _regression(g)
@@ -23,6 +25,10 @@ def finish(g: Growth) -> None:
         g.output("inner", g.choice(*g.pool))
     if g.chance(0.15):
         _plain_outputs(g)
+
+
+def _smoothed(scores: gc.Value, labels: gc.Value, **options: Any) -> gc.Value:
+    return gc.softmax_loss(scores, labels, label_smoothing=0.2, **options)
 
 
 def _of_rows(g: Growth, loss, a: gc.Value, b: gc.Value) -> gc.Value:  # type: ignore[no-untyped-def]
@@ -37,7 +43,7 @@ def _of_rows(g: Growth, loss, a: gc.Value, b: gc.Value) -> gc.Value:  # type: ig
 
 
 def _regression(g: Growth) -> None:
-    """The squares of differences to a target that is fed, or that is another value."""
+    """How far a value is from a target that is fed, or that is another value."""
     value = g.choice(*g.pool)
     value = g.choice(value, gc.tanh(value), gc.mean(value, -1))
     if not g.trained(value):
@@ -45,7 +51,8 @@ def _regression(g: Growth) -> None:
     others = [v for v in g.pool if v.shape == value.shape]
     fed = not others or g.chance(0.6)
     target = g.input("target", *value.shape) if fed else g.choice(*others)
-    g.net.loss("regression", _of_rows(g, gc.mse_loss, value, target) * 0.1)
+    loss = g.choice(gc.mse_loss, gc.mae_loss, gc.huber_loss, gc.sigmoid_loss)
+    g.net.loss("regression", _of_rows(g, loss, value, target) * 0.1)
 
 
 def _plain_outputs(g: Growth) -> None:
