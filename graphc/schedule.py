@@ -49,10 +49,16 @@ def schedule(graph: Graph) -> Schedule:
 
 
 def _backward(graph: Graph) -> set[str]:
-    """What neither outputs nor updates need; nothing where nobody asks for gradients."""
+    """What neither outputs nor updates need; nothing where nobody asks for gradients.
+
+    Copies of states from before the forward pass are a part of it.
+    """
     if not graph.gradients:
         return set()
-    forward = graph.upstream([*graph.outputs.values(), *graph.updates.values()])
+    from graphc.ops.again import Before
+
+    copies = [node.name for node in graph if isinstance(node.op, Before)]
+    forward = graph.upstream([*graph.outputs.values(), *graph.updates.values(), *copies])
     return {name for name in graph.nodes if name not in forward}
 
 
@@ -114,9 +120,10 @@ def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[
 
 
 def _aliases(node: Node) -> bool:
+    from graphc.ops.again import After
     from graphc.ops.shape import Reshape, StopGradient
 
-    return isinstance(node.op, (Reshape, StopGradient))
+    return isinstance(node.op, (Reshape, StopGradient, After))
 
 
 def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:

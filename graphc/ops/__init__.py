@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphc.op import Layer, Op
+from graphc.ops.again import After, Before
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
@@ -58,6 +59,7 @@ _PRODUCTS = (MatMul, Affine)
 _NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
 _LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad)
 _FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
+_AGAIN = (After, Before)
 _UPDATES = (Momentum, SgdStep, NesterovStep, AdamMean, AdamSquare, AdamStep, Cleared)
 _RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate)
 
@@ -73,6 +75,7 @@ _ALL: tuple[type[Op], ...] = (
     *_NORMS,
     *_LOSSES,
     *_FUSED,
+    *_AGAIN,
     *_UPDATES,
     *_RATES,
 )
