@@ -7,6 +7,7 @@ and the choice made again, a few times at most.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,12 +16,12 @@ from graphc.plan import Plan, Program
 from graphc.profile.cost import program_cost
 from graphc.program import build_program
 from graphc.remat.search import Choice, choose, least
+from graphc.remat.told import SLOT
 from graphc.remat.values import Values
 
 if TYPE_CHECKING:
     from passes.pipeline import PassRecord
 
-SLOT = "rematerialize"
 TRIES = 4
 """How often a program is built for one limit."""
 NEAR = 50
@@ -38,30 +39,28 @@ def fitted(plan: Plan, budget: int) -> Plan | None:
         return plan
     if SLOT not in plan.recipe.passes.names:
         return None
-    fittings = [Fitting(plan, name) for name in plan.programs]
+    fittings = _fittings(plan)
     limit = max(plan.memory.arenas.values()) - over
-    for _ in range(2):
-        made = [fitting.within(limit) for fitting in fittings]
-        found = [each for each in made if each is not None]
-        if len(found) < len(made):
-            return None
-        result = _with_programs(plan, found)
+    while (result := _within(plan, fittings, limit)) is not None:
         over = result.memory.total - budget
         if over <= 0:
-            return result
+            break
         limit -= over  # what clones need besides the arena
-    return None
+    return result
 
 
 def smallest(plan: Plan) -> Plan:
     """The plan with the least memory that is found; itself where none is smaller."""
+    return fitted(plan, least_total(plan)) or plan
+
+
+def least_total(plan: Plan) -> int:
+    """The fewest bytes that are found for a plan, by computing values again."""
     if SLOT not in plan.recipe.passes.names:
-        return plan
-    fittings = [Fitting(plan, name) for name in plan.programs]
-    limit = max(fitting.smallest().program.arena.nbytes for fitting in fittings)
-    made = [fitting.within(limit) for fitting in fittings]
-    result = _with_programs(plan, [each for each in made if each is not None])
-    return result if result.memory.total < plan.memory.total else plan
+        return plan.memory.total
+    largest = max(plan.memory.arenas.values())
+    least = max(fitting.smallest().program.arena.nbytes for fitting in _fittings(plan))
+    return plan.memory.total - largest + least
 
 
 def at_batch(plan: Plan, n: int) -> Plan:
@@ -72,26 +71,62 @@ def at_batch(plan: Plan, n: int) -> Plan:
 
 
 def largest_batch(plan: Plan, budget: int) -> int:
-    """The largest batch below the plan's that fits when values are computed again, or 0."""
-    fixed, most = at_batch(plan, 1).memory.total, smallest(plan).memory.total
-    guess = plan.batch * (budget - fixed) // max(most - fixed, 1)  # bytes are a + b*N, nearly
-    low, high, step = 0, plan.batch, 1
-    middle = guess
+    """The largest batch of a plan that keeps everything which fits when values are computed again.
+
+    0 where none does.
+    """
+    least = least_total(plan)
+    return _largest(plan, budget, least, lambda n: fitted(at_batch(plan, n), budget) is not None)
+
+
+def largest_batch_kept(plan: Plan, budget: int) -> int:
+    """The largest batch that fits as everything is kept, or 0."""
+    most = plan.memory.total
+    return _largest(plan, budget, most, lambda n: at_batch(plan, n).memory.total <= budget)
+
+
+def _largest(plan: Plan, budget: int, most: int, fits: Callable[[int], bool]) -> int:
+    """The largest batch that fits, if larger ones need more; `most` is what the plan's needs.
+
+    Bytes are nearly a + b*N, which says where to look first.
+    """
+    fixed = at_batch(plan, 1).memory.total
+    guess = max(1, 1 + (plan.batch - 1) * (budget - fixed) // max(most - fixed, 1))
+    step = 1
+    if fits(guess):
+        low = guess
+        while fits(low + step):
+            low, step = low + step, 2 * step
+        high = low + step
+    else:
+        low, high = guess - 1, guess
+        while low > 0 and not fits(low):
+            low, high, step = max(low - step, 0), low, 2 * step
     while high - low > 1:
-        middle = min(max(middle, low + 1), high - 1)
-        if fitted(at_batch(plan, middle), budget) is not None:
-            low, middle = middle, middle + step
-        else:
-            high, middle = middle, middle - step
-        step *= 2
-        if low and high < plan.batch:
-            middle = (low + high) // 2
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
     return low
 
 
-def _with_programs(plan: Plan, made: list[Made]) -> Plan:
-    programs = {each.program.name: each.program for each in made}
-    return replace(plan, programs=programs, graphs={e.program.name: e.records for e in made})
+def _fittings(plan: Plan) -> list[Fitting]:
+    """The programs, the largest first: what does not fit is known the soonest."""
+    return sorted(
+        (Fitting(plan, name) for name in plan.programs),
+        key=lambda fitting: -fitting.kept.program.arena.nbytes,
+    )
+
+
+def _within(plan: Plan, fittings: Iterable[Fitting], limit: int) -> Plan | None:
+    """The plan with all arenas within a limit."""
+    found: dict[str, Made] = {}
+    for fitting in fittings:
+        made = fitting.within(limit)
+        if made is None:
+            return None
+        found[fitting.name] = made
+    programs = {name: found[name].program for name in plan.programs}
+    graphs = {name: found[name].records for name in plan.programs}
+    return replace(plan, programs=programs, graphs=graphs)
 
 
 @dataclass(frozen=True)

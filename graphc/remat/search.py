@@ -22,7 +22,11 @@ from typing import NamedTuple
 import numpy as np
 
 from graphc.op import Array
+from graphc.remat.checkpoints import checkpoints
 from graphc.remat.values import SMALL, Value, Values
+
+CHECKPOINTS = (0, 4, 8, 16)
+"""How many are tried, one after the other, where a limit is not kept with fewer."""
 
 
 class Change(NamedTuple):
@@ -142,21 +146,43 @@ class Choice:
 
 def choose(values: Values, limit: int) -> Choice | None:
     """A choice within the limit, in bytes, with little work; None where none is found."""
+    found = (_greedy(values, limit, count) for count in CHECKPOINTS)
+    return next((choice for choice in found if choice is not None), None)
+
+
+def least(values: Values) -> Choice:
+    """The choice with the smallest peak that is found, by halving the range of the limit."""
+    best = Choice(values)
+    for count in CHECKPOINTS:
+        low, high = 0, best.peak
+        while high - low > max(high // 50, 1):
+            middle = (low + high) // 2
+            found = _greedy(values, middle, count)
+            if found is None:
+                low = middle
+            else:
+                best, high = found, found.peak
+    return best
+
+
+def _greedy(values: Values, limit: int, count: int) -> Choice | None:
+    """A choice that keeps so many checkpoints."""
+    kept = checkpoints(values, count) if count else frozenset[Value]()
     choice = Choice(values)
     queue = _Queue(choice, limit)
     excess = choice.excess(limit)
-    queue.push(value for value in values.all if value.saved and value.may_repeat)
+    queue.push(v for v in values.all if v.saved and v.may_repeat and v not in kept)
     while excess > 0:
         move = queue.pop()
         if move is None:
             return None
         excess -= choice.removed(move, limit)
         choice.apply(move)
-        queue.push(_neighbours(move, choice))
+        queue.push(v for v in _cheaper(move, choice) if v not in kept)
     return choice
 
 
-def _neighbours(move: Move, choice: Choice) -> Iterable[Value]:
+def _cheaper(move: Move, choice: Choice) -> Iterable[Value]:
     """The values for which a move may have made it cheaper to be computed again."""
     users = dict.fromkeys(user for value in move.again for user in value.users)
     return [user for user in users if user.saved and user.may_repeat and user not in choice.again]
@@ -193,17 +219,3 @@ class _Queue:
 
     def _merit(self, move: Move) -> float:
         return self._choice.removed(move, self._limit) / move.work
-
-
-def least(values: Values) -> Choice:
-    """The choice with the smallest peak that is found, by halving the limit's range."""
-    best = Choice(values)
-    low, high = 0, best.peak
-    while high - low > max(high // 100, 1):
-        middle = (low + high) // 2
-        found = choose(values, middle)
-        if found is None:
-            low = middle
-        else:
-            best, high = found, found.peak
-    return best

@@ -17,7 +17,7 @@ from graphc.profile.cost import op_flops
 from graphc.schedule import schedule
 
 SMALL = 8
-"""An operand of at most 1/SMALL of a value's bytes is kept for it rather than computed again."""
+"""A value of at most 1/SMALL of the bytes of an operand or a reader, such as a statistic, is kept."""
 
 
 def border(graph: Graph, order: Iterable[Node]) -> int:
@@ -94,7 +94,8 @@ class Values:
         flops = sum(op_flops(node.op, types, node.type, self.n))
         nbytes = align(node.type.nbytes(self.n))
         placed = 0 if node.name in self._outside else nbytes
-        may = time <= self.border and placed > 0 and self._may_repeat(node)
+        largest = max((self.of[name].nbytes for name in node.inputs if name in self.of), default=0)
+        may = time <= self.border and placed * SMALL > largest and self._may_repeat(node)
         return Value(node.name, time, placed, flops, flops + nbytes // 4, may, [node.name], last=time)
 
     def _may_repeat(self, node: Node) -> bool:
