@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graphc.op import Layer, Op
-from graphc.ops.again import After, Before
 from graphc.ops.affine import Affine, AffineLayer
+from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub

@@ -55,6 +55,11 @@ class Before(Fused):
         return ins[0]
 
 
+def is_clone(name: str) -> bool:
+    """Whether a node of the backward part has the name of a clone."""
+    return name.rpartition(".")[2].rstrip("_") in ("again", "late")
+
+
 def is_event_of(name: str, reader: Node) -> bool:
     """Whether a node only waits for that value, and reads none of its bytes."""
     return isinstance(reader.op, After) and reader.inputs[0] != name

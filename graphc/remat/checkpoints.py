@@ -5,6 +5,8 @@ Where a value behind such a checkpoint is computed again, what stands before it 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from graphc.remat.values import Value, Values
@@ -27,7 +29,7 @@ def checkpoints(values: Values, count: int) -> frozenset[Value]:
     ends = [1 - (1 - (j + 0.5) / (count + 1)) ** 2 for j in range(count + 1)]
     places = np.searchsorted(share, ends)
     found: set[Value] = set()
-    for low, high in zip(places[:-1], places[1:], strict=True):
+    for low, high in pairwise(places):
         if low < high:
             moment = low + int(np.argmin(live[low:high]))
             found.update(value for value in forward if value.time <= moment < value.last)

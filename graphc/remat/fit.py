@@ -20,7 +20,7 @@ from graphc.remat.told import SLOT
 from graphc.remat.values import Values
 
 if TYPE_CHECKING:
-    from passes.pipeline import PassRecord
+    from passes.pipeline import Pass, PassRecord
 
 TRIES = 4
 """How often a program is built for one limit."""
@@ -195,7 +195,7 @@ class Fitting:
         from passes.pipeline import run_passes
         from passes.rematerialize import Rematerialize
 
-        steps = (Rematerialize(choice.names()), *self._tail)
+        steps: tuple[Pass, ...] = (Rematerialize(choice.names()), *self._tail)
         graph, records = run_passes(self._head[-1].graph, steps, verified=True)
         program = build_program(self.name, graph, self.plan.batch, self.plan.backend)
         return Made(program, (*self._head, *records), choice.names())

@@ -17,7 +17,7 @@ from graphc.profile.cost import op_flops
 from graphc.schedule import schedule
 
 SMALL = 8
-"""A value of at most 1/SMALL of the bytes of an operand or a reader, such as a statistic, is kept."""
+"""A value of at most 1/SMALL of an operand's or a reader's bytes, such as a statistic, is kept."""
 
 
 def border(graph: Graph, order: Iterable[Node]) -> int:
@@ -96,7 +96,9 @@ class Values:
         placed = 0 if node.name in self._outside else nbytes
         largest = max((self.of[name].nbytes for name in node.inputs if name in self.of), default=0)
         may = time <= self.border and placed * SMALL > largest and self._may_repeat(node)
-        return Value(node.name, time, placed, flops, flops + nbytes // 4, may, [node.name], last=time)
+        return Value(
+            node.name, time, placed, flops, flops + nbytes // 4, may, [node.name], last=time
+        )
 
     def _may_repeat(self, node: Node) -> bool:
         """Whether a clone computes the same, and can be told to wait for the backward part.
