@@ -67,7 +67,9 @@ def compile(
         check_losses(graph, optimizer)
         chosen = _limited(passes or _default())
         full = outputs is not None
-        recipe = Recipe(graph, batch, trained, required, optimizer, chosen, full, backend, threads)
+        recipe = Recipe(
+            graph, batch, trained, required, optimizer, chosen, full, backend, threads, budget
+        )
         plan = recipe.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
@@ -191,16 +193,25 @@ class Recipe:
     """Whether a training step, too, computes outputs that no loss depends on."""
     backend: str
     threads: int | None = None
+    budget: int | None = None
 
     def plan(self, watch: Watch | None = None) -> Plan:
-        """Compile every program; `watch` judges each pass."""
+        """Compile every program, with values computed again where that makes the budget fit.
+
+        `watch` judges each pass.
+        """
         records = {"infer": self._infer(watch)}
         if self.wrt:
             records.update(self._training(watch))
         programs = {name: self._program(name, rows[-1].graph) for name, rows in records.items()}
         graphs = dict(records)
         trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
-        return Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
+        plan = Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
+        if self.budget is None or plan.memory.total <= self.budget:
+            return plan
+        from graphc.remat.fit import fitted
+
+        return fitted(plan, self.budget) or plan
 
     def _program(self, name: str, graph: Graph) -> Program:
         return build_program(name, graph, self.batch, self.backend)

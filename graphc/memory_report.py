@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.errors import BudgetError, Operand
 from graphc.loc import Loc, caller_loc
@@ -20,6 +20,9 @@ from graphc.runtime.workspace import (
     region_bytes,
     scratch_size,
 )
+
+if TYPE_CHECKING:
+    from graphc.remat.curve import Curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +146,11 @@ class MemoryReport:
         parts = {"state": self.state, "arena": self.arena, "scratch": self.scratch}
         parts |= {"feeds": self.feeds, "gradients": self.gradients}
         lines = [Operand(part, f"{size:,}", "bytes", None) for part, size in parts.items() if size]
-        fits = self._largest_batch(budget)
-        hint = f"batch={fits} fits" if fits else "not even batch=1 fits: make the net smaller"
+        least, hint = self._what_fits(budget)
         raise BudgetError(
             f"the plan needs {self.total:,} bytes, {self.total - budget:,} more than the budget "
             f"of {budget:,}",
-            operands=[*lines, *self._largest_owners()],
+            operands=[*lines, *least, *self._largest_owners()],
             loc=caller_loc(),
             hint=hint,
         )
@@ -169,15 +171,27 @@ class MemoryReport:
             for name in owners[:3]
         ]
 
-    def _largest_batch(self, budget: int) -> int:
-        low, high = 0, self.n
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.at(middle).total <= budget:
-                low = middle
-            else:
-                high = middle
-        return low
+    def _what_fits(self, budget: int) -> tuple[list[Operand], str]:
+        """The least memory by computing values again, and a hint that says which batch fits."""
+        from graphc.remat.fit import largest_batch, largest_batch_kept, least_total
+
+        kept = largest_batch_kept(self._plan, budget)
+        least = least_total(self._plan)
+        if least == self.total:
+            hint = f"batch={kept} fits" if kept else "not even batch=1 fits: make the net smaller"
+            return [], hint
+        told = Operand("least", f"{least:,}", "bytes, by computing values again", None)
+        fits = largest_batch(self._plan, budget)
+        if not fits:
+            return [told], "not even batch=1 fits: make the net smaller"
+        more = f"batch={fits} fits, by computing values again"
+        return [told], f"{more}; batch={kept} without" if kept else more
+
+    def curve(self) -> Curve:
+        """Memory against FLOPs, from keeping every value to computing as much again as helps."""
+        from graphc.remat.curve import curve
+
+        return curve(self._plan)
 
     def __str__(self) -> str:
         rows = [

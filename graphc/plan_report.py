@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from graphc.kernels.reasons import reason_for_call
 from graphc.plan import Instr, Plan, Program
+from graphc.remat.told import computes_again, keeping_all, repeated
 
 WAYS = {"call": "calls NumPy", "reference": "runs its reference rule"}
 
@@ -19,6 +20,8 @@ def plan_report(plan: Plan) -> str:
         lines.append(f"  {name}: {len(program.graph)} nodes, {told}")
     if plan.backend == "native":
         lines.extend(_outside(plan))
+    if computes_again(plan):
+        lines.extend(f"  {told}" for told in repeated(plan, keeping_all(plan)))
     idle = [name for name in plan.parameter_names if name not in plan.wrt]
     if idle and plan.losses:
         lines.append(f"  not trained: {', '.join(idle)}")

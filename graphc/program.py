@@ -265,8 +265,9 @@ def index_bounds(graph: Graph) -> dict[str, int]:
 
 
 def _through_aliases(graph: Graph, name: str) -> str:
+    from graphc.ops.again import After
     from graphc.ops.shape import Cast, Reshape, StopGradient
 
-    while isinstance(graph[name].op, (Reshape, StopGradient, Cast)):
+    while isinstance(graph[name].op, (Reshape, StopGradient, Cast, After)):
         name = graph[name].inputs[0]
     return name

@@ -51,11 +51,15 @@ def schedule(graph: Graph) -> Schedule:
 def backward_nodes(graph: Graph) -> set[str]:
     """What neither outputs nor updates need; nothing where nobody asks for gradients.
 
-    What is made of states alone that the forward pass overwrites is made there, before.
+    What is made of states alone that the forward pass overwrites is made there, before, as are
+    copies of states from before it.
     """
     if not graph.gradients:
         return set()
-    forward = graph.upstream([*graph.outputs.values(), *graph.updates.values()])
+    from graphc.ops.again import Before
+
+    copies = [node.name for node in graph if isinstance(node.op, Before)]
+    forward = graph.upstream([*graph.outputs.values(), *graph.updates.values(), *copies])
     return {
         node.name
         for node in graph
@@ -122,9 +126,10 @@ def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[
 
 def aliases(node: Node) -> bool:
     """Whether its result is the bytes of its operand."""
+    from graphc.ops.again import After
     from graphc.ops.shape import Reshape, StopGradient
 
-    return isinstance(node.op, (Reshape, StopGradient))
+    return isinstance(node.op, (Reshape, StopGradient, After))
 
 
 def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:

@@ -10,7 +10,9 @@ The order and its reasons:
   other's constants and leave parts unread.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
   since the affine that it leaves may be fused with the relu behind it.
-- `dead_code` last: the plan has an instruction for every node that is left.
+- `dead_code` then: the plan has an instruction for every node that is left.
+- `rematerialize` last, and only where a plan is over its budget: it has to know what is
+  fused, and nothing may merge its clones.
 """
 
 from __future__ import annotations
@@ -50,6 +52,7 @@ DEFAULT = PassList(
         fold_batchnorm,
         fuse_affine_relu,
         dead_code,
+        "rematerialize",
     ),
     REQUIRED,
 )

@@ -255,7 +255,15 @@ def test_bytes_that_nobody_owns_are_never_read(optimizer: Any, n: int) -> None:
 
 
 def compiled(budget: int | None, batch: int = 64, backend: str | None = None) -> Plan:
-    return gc.compile(deep(3, 32), batch=batch, optimizer=SGD, budget=budget, backend=backend)
+    """Values are not computed again: see tests/remat for that."""
+    return gc.compile(
+        deep(3, 32),
+        batch=batch,
+        optimizer=SGD,
+        budget=budget,
+        backend=backend,
+        passes=gc.passes.without("rematerialize"),
+    )
 
 
 def test_a_budget_that_is_kept_changes_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,16 @@ def whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
+
+
+def nbytes(text: str) -> int:
+    """A number of bytes: a whole number, or one with a unit such as kB, MB, GB, KiB or MiB."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMG]?B?|[KMG]iB)", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; 8000000, 8MB and 8MiB are")
+    number, unit = match.groups()
+    base = 1024 if "i" in unit else 1000
+    return int(float(number) * base ** " kmg".index(unit[:1].lower().replace("b", "") or " "))
 
 
 def fraction(text: str) -> float:

@@ -12,6 +12,7 @@ from graphc.cli.arguments import (
     add_json,
     add_model,
     add_optimizer,
+    nbytes,
     optimizer,
     positive,
 )
@@ -19,6 +20,8 @@ from graphc.cli.model import load_model
 from graphc.cli.output import print_json
 from graphc.compiler import compile
 from graphc.plan import Plan, Program
+from graphc.remat.fit import largest_batch, largest_batch_kept
+from graphc.remat.told import computes_again, keeping_all, repeated
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
@@ -30,8 +33,11 @@ def add_to(commands: Commands) -> None:
         commands,
         "plan",
         help="show instructions and memory",
-        description="Show the instructions of a model, and the memory they need.",
-        example="graphc plan net.py:net --batch 32 --memory --optimizer adam",
+        description="Show the instructions of a model, and the memory they need. With a budget "
+        "values are computed again where that makes the plan fit, and the price is printed; the "
+        "curve is the price of each budget.",
+        example="graphc plan net.py:net --batch 32 --memory --optimizer adam\n"
+        "graphc plan net.py:net --batch 512 --optimizer adam --curve --budget 8MB",
     )
     add_model(parser)
     parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
@@ -39,7 +45,13 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help="draw the arena, too: .svg for a step's, .html for every program's",
+        help="draw the arena, too: .svg for a step's, .html for every program's; or the curve",
+    )
+    parser.add_argument("--budget", type=nbytes, help="the most memory, such as 8MB or 8MiB")
+    parser.add_argument(
+        "--curve",
+        action="store_true",
+        help="memory against FLOPs instead; with a budget the largest batch, too",
     )
     add_backend(parser)
     add_optimizer(parser)
@@ -48,7 +60,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the programs and the memory report."""
+    """Print the programs and the memory report, or the curve."""
     chosen = optimizer(args.optimizer, None) if args.optimizer else None
     plan = compile(
         load_model(args.model).graph,
@@ -56,7 +68,10 @@ def run(args: argparse.Namespace) -> int:
         optimizer=chosen,
         backend=args.backend,
         threads=args.threads,
+        budget=None if args.curve else args.budget,
     )
+    if args.curve:
+        return _curve(plan, args)
     picture = plan.memory.render(args.picture) if args.picture else None
     if args.json:
         print_json({**_data(plan, args.memory), "picture": picture and str(picture)})
@@ -67,6 +82,35 @@ def run(args: argparse.Namespace) -> int:
     if picture is not None:
         print(f"\nwrote {picture}")
     return 0
+
+
+def _curve(plan: Plan, args: argparse.Namespace) -> int:
+    """Print memory against FLOPs, and which batch a budget is enough for."""
+    curve = plan.memory.curve()
+    picture = curve.plot(args.picture) if args.picture else None
+    batches = _batches(plan, args.budget) if args.budget else None
+    if args.json:
+        found = {"net": curve.name, "batch": curve.batch, "program": curve.program}
+        points = [{**asdict(point), "more": curve.more(point)} for point in curve.points]
+        more = {"largest_batch": batches, "picture": picture and str(picture)}
+        print_json({**found, "points": points, **more})
+        return 0
+    print(curve)
+    if batches is not None:
+        print(
+            f"\nlargest batch within {args.budget:,} bytes: {batches['kept']:,}, or "
+            f"{batches['computed_again']:,} by computing values again"
+        )
+    if picture is not None:
+        print(f"\nwrote {picture}")
+    return 0
+
+
+def _batches(plan: Plan, budget: int) -> dict[str, int]:
+    return {
+        "kept": largest_batch_kept(plan, budget),
+        "computed_again": largest_batch(plan, budget),
+    }
 
 
 def _data(plan: Plan, buffers: bool) -> dict[str, Any]:
@@ -80,6 +124,9 @@ def _data(plan: Plan, buffers: bool) -> dict[str, Any]:
         "memory": {part: getattr(memory, part) for part in parts},
         "programs": {name: _program(program) for name, program in plan.programs.items()},
     }
+    if computes_again(plan):
+        told = repeated(plan, keeping_all(plan))
+        found["computed_again"] = [{**asdict(each), "share": each.share} for each in told]
     if buffers:
         found["buffers"] = [
             {**asdict(line), "loc": line.loc and str(line.loc)} for line in memory.buffers()

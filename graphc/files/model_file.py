@@ -141,6 +141,7 @@ class Model:
             all_outputs=bool(said["all_outputs"]),
             backend=chosen_backend("numpy" if said["backend"] == "numpy" else None),
             threads=said["threads"],
+            budget=said.get("budget"),
         )
 
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:

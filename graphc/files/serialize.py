@@ -152,6 +152,7 @@ def _choices(recipe: Recipe) -> dict[str, Any]:
         "all_outputs": recipe.all_outputs,
         "backend": recipe.backend,
         "threads": recipe.threads,
+        "budget": recipe.budget,
         "optimizer": None if optimizer is None else optimizer_text(optimizer),
         "without": [name for name in dict.fromkeys(own) if name not in used],
     }

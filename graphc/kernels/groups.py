@@ -17,6 +17,7 @@ from graphc.kernels.fit import Fit, draws, in_epilogue, is_number, product_fit, 
 from graphc.kernels.matrix import Space, matrix
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import Part, View, joined_columns, sliced_columns
+from graphc.ops.again import After
 from graphc.ops.shape import Reshape, StopGradient
 from graphc.tensor_type import TensorType, count
 
@@ -100,8 +101,10 @@ class Grouping:
     # ------------------------------------------------------------------ one node
 
     def _place(self, position: int, node: Node) -> None:
-        if isinstance(node.op, (Reshape, StopGradient)):
+        if isinstance(node.op, (Reshape, StopGradient, After)):
             self.roots[node.name] = self.root(node.inputs[0])
+            if isinstance(node.op, After) and self.root(node.name) in self.group_of:
+                self.group_of[self.root(node.name)].sealed = True  # nothing later may join it
             return
         if self._is_splat(node):
             self.inlined.add(node.name)

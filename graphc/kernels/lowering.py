@@ -15,6 +15,7 @@ from graphc.kernels.split import loop_split
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import View
 from graphc.lowering import Lowering
+from graphc.ops.again import is_event_of
 from graphc.plan import Instr
 from graphc.schedule import Schedule
 from graphc.tensor_type import TensorType
@@ -86,6 +87,8 @@ class KernelLowering(Lowering):
         if name in self.graph.roots:
             return True
         for user in self.graph.users[name]:
+            if is_event_of(name, self.graph[user]):
+                continue
             if user in self._grouping.roots or user in self._grouping.inlined:
                 if self._is_stored(group, user):
                     return True

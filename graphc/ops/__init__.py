@@ -16,6 +16,7 @@ from graphc.ops.activations import (
     Softsign,
 )
 from graphc.ops.affine import Affine, AffineLayer
+from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
@@ -88,6 +89,7 @@ _PRODUCTS = (MatMul, Affine)
 _NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
 _LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad)
 _FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
+_AGAIN = (After, Before)
 _UPDATES = (Momentum, SgdStep, NesterovStep, AdamMean, AdamSquare, AdamStep, Cleared)
 _RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate)
 
@@ -107,6 +109,7 @@ _ALL: tuple[type[Op], ...] = (
     *_NORMS,
     *_LOSSES,
     *_FUSED,
+    *_AGAIN,
     *_UPDATES,
     *_RATES,
 )

@@ -45,6 +45,8 @@ OPERATIONS = {
 """For each element of the largest operand or result; what is not here has one."""
 
 MOVES = (
+    "after",
+    "before",
     "broadcast_to",
     "cast",
     "cleared",

@@ -10,17 +10,19 @@ from typing import Literal
 from graphc.graph import Graph, Node
 from graphc.loc import Loc
 from graphc.memory import align
+from graphc.ops.again import is_clone
 from graphc.ops.source import Parameter, State
 from graphc.plan import Buffer, Program
 from graphc.tensor_type import ITEMSIZE
 from graphc.text.program import epochs
 
-Role = Literal["forward", "kept", "backward", "wrt", "update", "scratch"]
+Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "scratch"]
 ROLES: Mapping[Role, str] = {
     "forward": "values",
     "kept": "values kept for backward",
     "backward": "gradients",
     "wrt": "gradients of parameters",
+    "again": "values computed again",
     "update": "updates of states",
     "scratch": "scratch of one instruction",
 }
@@ -126,13 +128,15 @@ def roles(graph: Graph) -> dict[str, Role]:
         known = node.name in forward
         found[node.name] = "forward" if known else _later_role(node.name, graph, forward)
     for name in forward:
-        if any(found[user] in ("backward", "wrt") for user in graph.users[name]):
+        if any(found[user] in ("backward", "wrt", "again") for user in graph.users[name]):
             found[name] = "kept"
     return found
 
 
 def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
-    """A gradient is named `d_` and what it is of; all else in training updates states."""
+    """Gradients are named `d_` and what they are of, clones too; all else updates states."""
+    if is_clone(name):
+        return "again"
     owner = _known_prefix(name.rpartition(".")[0], graph)
     if not name.startswith("d_") or (owner and _is_given(graph[owner], forward)):
         return "update"

@@ -42,6 +42,7 @@ _DASHES: dict[Role, str] = {
     "kept": 'stroke-dasharray="1.5 2" stroke-width="1.6"',
     "backward": 'stroke-dasharray="6 3"',
     "wrt": 'stroke-dasharray="10 2 2 2"',
+    "again": 'stroke-dasharray="3 1.5"',
     "update": 'stroke-dasharray="2 4"',
     "scratch": 'stroke-width="0.6"',
 }
@@ -50,6 +51,7 @@ _COLOURS: dict[Role, tuple[str, str, str]] = {
     "kept": ("saved", "saved", 'fill-opacity="0.2"'),
     "backward": ("backward-fill", "backward", ""),
     "wrt": ("wrt-fill", "wrt", ""),
+    "again": ("forward-fill", "forward", 'fill-opacity="0.5"'),
     "update": ("input-fill", "input", ""),
     "scratch": ("edge", "muted", ""),
 }
@@ -219,6 +221,7 @@ _LEGEND: dict[Role, str] = {
     "kept": "kept for backward",
     "backward": "gradients",
     "wrt": "of parameters",
+    "again": "computed again",
     "update": "updates",
     "scratch": "scratch",
 }

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphc.graph import Node
+from graphc.ops.again import is_clone
 from graphc.render.picture import Card, Row
 from graphc.render.style import LIGHT
 from graphc.render.words import escape, short
@@ -80,7 +81,7 @@ def _head(card: Card) -> Iterator[Owned]:
         yield from _table(_gradients(card), right=True)
     elif len(card.nodes) == 1:
         part = _part(card, last)
-        name = Run(short(last.op.name, NAME_WIDTH), bold=True)
+        name = _op(card, last)
         yield last.name, (name, muted(f" {part}".rstrip()))
         yield last.name, (Run(str(last.type)),)
     else:
@@ -103,8 +104,13 @@ def _nodes(card: Card) -> Iterator[Cells]:
     if len(shown) < len(card.nodes):
         yield "", muted(f"{len(card.nodes) - len(shown)} more"), _NOTHING, _NOTHING
     for node in shown:
-        op = Run(short(node.op.name, NAME_WIDTH), bold=True)
-        yield node.name, op, muted(_part(card, node)), Run(str(node.type))
+        yield node.name, _op(card, node), muted(_part(card, node)), Run(str(node.type))
+
+
+def _op(card: Card, node: Node) -> Run:
+    """The op; what the backward part computes again is in the colour of the forward part."""
+    colour = "forward" if card.side == "backward" and is_clone(node.name) else "ink"
+    return Run(short(node.op.name, NAME_WIDTH), colour, bold=True)
 
 
 def _part(card: Card, node: Node) -> str:

@@ -20,6 +20,7 @@ from graphc.ops.activations import (
     Softsign,
 )
 from graphc.ops.affine import Affine, AffineLayer
+from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
@@ -180,6 +181,8 @@ def _shapes() -> Iterator[Example]:
         yield Example(Reshape(shape), (x,))
     for type in (t(), t(N, 3)):
         yield Example(StopGradient(), (type,))
+        yield Example(After(), (type, t(3, 7)))
+        yield Example(Before(), (type,))
     for x, axes in ((t(N, 3), (1, 0)), (t(2, N, 3), (2, 0, 1)), (t(N), (0,)), (t(), ())):
         yield Example(Transpose(axes), (x,))
     yield Example(Concat(0), (t(N, 3), t(N * 2, 3)))

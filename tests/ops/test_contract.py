@@ -21,7 +21,7 @@ from tests.ops.examples import DOUBLE, EXAMPLES
 from tests.ops.harness import Bound, lowered
 
 ROWS = 5
-ALIASES = {"reshape", "stop_gradient"}
+ALIASES = {"reshape", "stop_gradient", "after"}
 """Ops that need no kernel: their result is the bytes of their operand."""
 
 OP_EXAMPLES = [e for e in EXAMPLES if not isinstance(e.op, Layer)]

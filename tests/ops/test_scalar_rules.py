@@ -66,6 +66,7 @@ def test_scalar_rule_is_of_the_dtype_of_the_result() -> None:
 ALWAYS_CALLS = {
     "reshape": "no work: another name for the same bytes",
     "stop_gradient": "no work: another name for the same bytes",
+    "after": "no work: another name for the same bytes",
     "transpose": "reads other elements than it writes",
     "concat": "reads other elements than it writes",
     "slice": "reads other elements than it writes",

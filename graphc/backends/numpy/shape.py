@@ -48,6 +48,11 @@ def cast(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> 
     return (partial(np.copyto, out, ins[0], casting="unsafe"),)
 
 
+def before(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """A copy."""
+    return (partial(np.copyto, out, ins[0]),)
+
+
 def broadcast_to(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
@@ -61,5 +66,6 @@ SHAPE: dict[str, Kernel] = {
     "slice": slice_,
     "slice_grad": slice_grad,
     "cast": cast,
+    "before": before,
     "broadcast_to": broadcast_to,
 }

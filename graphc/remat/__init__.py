@@ -1,0 +1,1 @@
+"""Which values to compute again, so that a plan fits its budget."""

@@ -1,0 +1,90 @@
+"""Memory against work: from keeping every value to the least memory that is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphc.plan import Plan
+from graphc.profile.cost import program_cost
+from graphc.remat.fit import fitted, smallest
+from graphc.remat.told import clones, keeping_all
+
+STEPS = 12
+"""How many budgets are tried, evenly between the ends."""
+TRAINS = ("step", "accumulate", "grad")
+"""The program whose work is told: the first of these that a plan has."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A plan's bytes, those of its arena, the FLOPs of a training step, and what it repeats."""
+
+    total: int
+    arena: int
+    flops: int
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points in order: less memory, more FLOPs.  The first keeps everything."""
+
+    name: str
+    batch: int
+    program: str
+    points: tuple[Point, ...]
+
+    def __str__(self) -> str:
+        lines = [f"memory and FLOPs of {self.name!r} at N = {self.batch}, {self.program}"]
+        head = ("total bytes", "of them arena", "FLOPs", "more", "computed again")
+        lines.append("  {:>16} {:>16} {:>18} {:>8} {:>16}".format(*head))
+        for point in self.points:
+            more = f"{self.more(point):+.1%}"
+            again = f"{point.nodes:,} node{'' if point.nodes == 1 else 's'}"
+            lines.append(
+                f"  {point.total:>16,} {point.arena:>16,} {point.flops:>18,} {more:>8} {again:>16}"
+            )
+        return "\n".join(lines)
+
+    def more(self, point: Point) -> float:
+        """The FLOPs that a point adds, as a share of those of keeping everything."""
+        return point.flops / self.points[0].flops - 1
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw it; the suffix says the format.  Raises GraphError without matplotlib."""
+        from graphc.plots.memory_curve import memory_curve
+
+        return memory_curve(self, path)
+
+
+def curve(plan: Plan) -> Curve:
+    """The curve of a plan: no point of it has both more bytes and more FLOPs than another.
+
+    One point, the plan itself, where it does not train.
+    """
+    kept = keeping_all(plan)
+    program = next((name for name in TRAINS if name in kept.programs), "infer")
+    points = [_point(made, program) for made in _plans(kept)]
+    best: list[Point] = []
+    for point in sorted(set(points), key=lambda p: (p.flops, p.total)):
+        if not best or point.total < best[-1].total:
+            best.append(point)
+    return Curve(plan.declared.name, plan.batch, program, tuple(best))
+
+
+def _plans(kept: Plan) -> Iterator[Plan]:
+    yield kept
+    least = smallest(kept)
+    most, low = kept.memory.total, least.memory.total
+    for step in range(1, STEPS):
+        made = fitted(kept, most - (most - low) * step // STEPS)
+        if made is not None:
+            yield made
+    yield least
+
+
+def _point(plan: Plan, program: str) -> Point:
+    flops = program_cost(plan.programs[program], plan.batch).flops
+    return Point(plan.memory.total, plan.memory.arena, flops, len(clones(plan, program)))

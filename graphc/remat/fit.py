@@ -1,0 +1,201 @@
+"""Make a plan fit a budget: choose, build the real programs, and correct by what they need.
+
+The choice counts the values of a graph one by one.  A program fuses, shares and rounds them, so
+that its arena is a little larger or smaller: the limit for the choice is moved by the difference
+and the choice made again, a few times at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from graphc.plan import Plan, Program
+from graphc.profile.cost import program_cost
+from graphc.program import build_program
+from graphc.remat.search import Choice, choose, least
+from graphc.remat.told import SLOT
+from graphc.remat.values import Values
+
+if TYPE_CHECKING:
+    from passes.pipeline import Pass, PassRecord
+
+TRIES = 4
+"""How often a program is built for one limit."""
+NEAR = 50
+"""A program that leaves at most 1/NEAR of its limit unused is not made again with less work."""
+
+
+def fitted(plan: Plan, budget: int) -> Plan | None:
+    """A plan that needs at most `budget` bytes, since its programs compute values again.
+
+    The plan itself where it fits as it is; None where no such plan is found, or its pass list
+    is without the pass.
+    """
+    over = plan.memory.total - budget
+    if over <= 0:
+        return plan
+    if SLOT not in plan.recipe.passes.names:
+        return None
+    fittings = _fittings(plan)
+    limit = max(plan.memory.arenas.values()) - over
+    while (result := _within(plan, fittings, limit)) is not None:
+        over = result.memory.total - budget
+        if over <= 0:
+            break
+        limit -= over  # what clones need besides the arena
+    return result
+
+
+def smallest(plan: Plan) -> Plan:
+    """The plan with the least memory that is found; itself where none is smaller."""
+    return fitted(plan, least_total(plan)) or plan
+
+
+def least_total(plan: Plan) -> int:
+    """The fewest bytes that are found for a plan, by computing values again."""
+    if SLOT not in plan.recipe.passes.names:
+        return plan.memory.total
+    largest = max(plan.memory.arenas.values())
+    least = max(fitting.smallest().program.arena.nbytes for fitting in _fittings(plan))
+    return plan.memory.total - largest + least
+
+
+def at_batch(plan: Plan, n: int) -> Plan:
+    """The same plan made for `n` rows."""
+    known = plan.programs.items()
+    programs = {name: build_program(name, p.graph, n, p.backend) for name, p in known}
+    return replace(plan, batch=n, programs=programs, recipe=replace(plan.recipe, batch=n))
+
+
+def largest_batch(plan: Plan, budget: int) -> int:
+    """The largest batch of a plan that keeps everything which fits when values are computed again.
+
+    0 where none does.
+    """
+    least = least_total(plan)
+    return _largest(plan, budget, least, lambda n: fitted(at_batch(plan, n), budget) is not None)
+
+
+def largest_batch_kept(plan: Plan, budget: int) -> int:
+    """The largest batch that fits as everything is kept, or 0."""
+    most = plan.memory.total
+    return _largest(plan, budget, most, lambda n: at_batch(plan, n).memory.total <= budget)
+
+
+def _largest(plan: Plan, budget: int, most: int, fits: Callable[[int], bool]) -> int:
+    """The largest batch that fits, if larger ones need more; `most` is what the plan's needs.
+
+    Bytes are nearly a + b*N, which says where to look first.
+    """
+    fixed = at_batch(plan, 1).memory.total
+    guess = max(1, 1 + (plan.batch - 1) * (budget - fixed) // max(most - fixed, 1))
+    step = 1
+    if fits(guess):
+        low = guess
+        while fits(low + step):
+            low, step = low + step, 2 * step
+        high = low + step
+    else:
+        low, high = guess - 1, guess
+        while low > 0 and not fits(low):
+            low, high, step = max(low - step, 0), low, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _fittings(plan: Plan) -> list[Fitting]:
+    """The programs, the largest first: what does not fit is known the soonest."""
+    return sorted(
+        (Fitting(plan, name) for name in plan.programs),
+        key=lambda fitting: -fitting.kept.program.arena.nbytes,
+    )
+
+
+def _within(plan: Plan, fittings: Iterable[Fitting], limit: int) -> Plan | None:
+    """The plan with all arenas within a limit."""
+    found: dict[str, Made] = {}
+    for fitting in fittings:
+        made = fitting.within(limit)
+        if made is None:
+            return None
+        found[fitting.name] = made
+    programs = {name: found[name].program for name in plan.programs}
+    graphs = {name: found[name].records for name in plan.programs}
+    return replace(plan, programs=programs, graphs=graphs)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A program, and the passes that led to it."""
+
+    program: Program
+    records: tuple[PassRecord, ...]
+    names: frozenset[str] = frozenset()
+    """What is computed again."""
+
+    @cached_property
+    def flops(self) -> int:
+        """The operations of a run of as many rows as there may be."""
+        return program_cost(self.program, self.program.capacity).flops
+
+
+class Fitting:
+    """One program of a plan, to be made again with a smaller arena."""
+
+    def __init__(self, plan: Plan, name: str) -> None:
+        self.plan, self.name = plan, name
+        self.kept = Made(plan.programs[name], plan.graphs[name])
+        """The program as it is, in which nothing is computed again."""
+        passes = plan.recipe.passes
+        rest = list(passes)[passes.names.index(SLOT) + 1 :]
+        self._tail = tuple(step for step in rest if not isinstance(step, str))
+        self._head = self.kept.records[: len(self.kept.records) - len(self._tail)]
+
+    @cached_property
+    def values(self) -> Values:
+        """The values to choose from."""
+        return Values(self._head[-1].graph, self.plan.batch)
+
+    @cached_property
+    def _least(self) -> Choice:
+        return least(self.values)
+
+    def within(self, limit: int) -> Made | None:
+        """The program with an arena of at most `limit` bytes and little work; None without one."""
+        arena = self.kept.program.arena.nbytes
+        if arena <= limit:
+            return self.kept
+        target = limit - (arena - Choice(self.values).peak)
+        best: Made | None = None
+        for left in reversed(range(TRIES)):
+            choice = choose(self.values, target) if left else None
+            if best is not None and (choice is None or best.names == choice.names()):
+                break
+            made = self.made(choice or self._least)
+            spare = limit - made.program.arena.nbytes
+            if spare >= 0 and (best is None or made.flops < best.flops):
+                best = made
+            if choice is None or 0 <= spare <= limit // NEAR or (best is not None and spare < 0):
+                break
+            target = choice.peak + spare
+        return best
+
+    def smallest(self) -> Made:
+        """The program with the smallest arena that is found."""
+        made = self.made(self._least)
+        return made if made.program.arena.nbytes < self.kept.program.arena.nbytes else self.kept
+
+    def made(self, choice: Choice) -> Made:
+        """The program for a choice."""
+        from passes.pipeline import run_passes
+        from passes.rematerialize import Rematerialize
+
+        steps: tuple[Pass, ...] = (Rematerialize(choice.names()), *self._tail)
+        graph, records = run_passes(self._head[-1].graph, steps, verified=True)
+        program = build_program(self.name, graph, self.plan.batch, self.plan.backend)
+        return Made(program, (*self._head, *records), choice.names())

@@ -1,0 +1,221 @@
+"""Choose what to compute again, so that no moment of a step needs more than a limit.
+
+A value that is computed again frees its bytes from its last reader in the forward part to its
+first one in the backward part.  What it costs is its FLOPs, those of operands that are not there
+any more, and memory: operands that are computed again have to be there as early as it.
+
+The choice is greedy: again and again the value is taken whose loss removes the most bytes above
+the limit, summed over time, for the least work.  Elementwise results therefore go before
+products, and of equal layers those that are kept the longest; where a pile of clones would
+itself come above the limit, the value before it loses its merit and stays, as a checkpoint.
+Each value is computed at most twice: see Chen et al. 2016 (arXiv:1604.06174) for the idea,
+Kirisame et al. 2021 (arXiv:2006.09616) for bytes by time by cost as the measure.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from graphc.op import Array
+from graphc.remat.checkpoints import checkpoints
+from graphc.remat.values import SMALL, Value, Values
+
+CHECKPOINTS = (0, 4, 8, 16)
+"""How many are tried, one after the other, where a limit is not kept with fewer."""
+
+
+class Change(NamedTuple):
+    """Bytes that are needed more, or less, from `start` up to and without `end`."""
+
+    start: int
+    end: int
+    nbytes: int
+
+
+@dataclass(eq=False)
+class Move:
+    """One value to be computed again, and all that follows from it."""
+
+    value: Value
+    time: int
+    again: list[Value] = field(default_factory=list)
+    """What has to be computed again for it that is not yet, itself included."""
+    pulled: list[Value] = field(default_factory=list)
+    """What is computed again already, and has to be earlier now."""
+    kept: list[Value] = field(default_factory=list)
+    """What has to be kept for longer."""
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def work(self) -> int:
+        """What it costs."""
+        return sum(value.work if value.last > value.time else 1 for value in self.again)
+
+
+class Choice:
+    """What is computed again, and the bytes that each moment needs."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+        self.again: dict[Value, int] = {}
+        """When each value is computed again."""
+        self.until = {value: max([value.last, *value.reads]) for value in values.all}
+        """When each value is read last, by clones as well."""
+        self.first = {value: min(value.reads) for value in values.all if value.reads}
+        """When each value is first read behind the border, by clones as well."""
+        self.bytes: Array = np.zeros(len(values.graph) + 2, np.int64)
+        for value in values.all:
+            self.bytes[value.time] += value.nbytes
+            self.bytes[self.until[value] + 1] -= value.nbytes
+        self.bytes = np.cumsum(self.bytes)
+
+    @property
+    def peak(self) -> int:
+        """The most bytes of any moment."""
+        return int(self.bytes.max())
+
+    def excess(self, limit: int) -> int:
+        """The bytes above the limit, summed over time."""
+        return int(np.maximum(self.bytes - limit, 0).sum())
+
+    def names(self) -> frozenset[str]:
+        """The nodes that are computed again, other names of values included."""
+        return frozenset(name for value in self.again for name in value.names)
+
+    def move(self, value: Value) -> Move:
+        """What it means to compute a value again."""
+        time = self.first[value]
+        move = Move(value, time)
+        move.changes.append(Change(value.last + 1, time, -value.nbytes))
+        self._need(move, value)
+        return move
+
+    def _need(self, move: Move, value: Value) -> None:
+        """Follow the operands of a value that is computed again at the time of the move."""
+        found, stack = {value}, [value]
+        move.again.append(value)
+        while stack:
+            for operand in stack.pop().operands:
+                if operand in found:
+                    continue
+                found.add(operand)
+                if operand in self.again:
+                    if self.again[operand] > move.time:
+                        move.pulled.append(operand)
+                        end = self.again[operand]
+                        move.changes.append(Change(move.time, end, operand.nbytes))
+                        stack.append(operand)
+                elif self._is_repeated(operand, value):
+                    move.again.append(operand)
+                    stack.append(operand)
+                elif self.until[operand] < move.time:
+                    move.kept.append(operand)
+                    end = self.until[operand]
+                    move.changes.append(Change(end + 1, move.time + 1, operand.nbytes))
+
+    def _is_repeated(self, operand: Value, value: Value) -> bool:
+        """Whether an operand that is not kept is computed again rather than kept for longer."""
+        small = operand.nbytes * SMALL <= value.nbytes
+        return operand not in self.first and operand.may_repeat and not small
+
+    def removed(self, move: Move, limit: int) -> int:
+        """By how much a move makes the excess smaller."""
+        low = min(change.start for change in move.changes)
+        high = max(change.end for change in move.changes)
+        before = self.bytes[low:high]
+        after = before.copy()
+        for start, end, nbytes in move.changes:
+            after[start - low : end - low] += nbytes
+        return int(np.maximum(before - limit, 0).sum() - np.maximum(after - limit, 0).sum())
+
+    def apply(self, move: Move) -> None:
+        """Make the move."""
+        for start, end, nbytes in move.changes:
+            self.bytes[start:end] += nbytes
+        for value in (*move.again, *move.pulled):
+            self.again[value] = move.time
+            for operand in value.operands:
+                self.first[operand] = min(self.first.get(operand, move.time), move.time)
+                self.until[operand] = max(self.until[operand], move.time)
+
+
+def choose(values: Values, limit: int) -> Choice | None:
+    """A choice within the limit, in bytes, with little work; None where none is found."""
+    found = (_greedy(values, limit, count) for count in CHECKPOINTS)
+    return next((choice for choice in found if choice is not None), None)
+
+
+def least(values: Values) -> Choice:
+    """The choice with the smallest peak that is found, by halving the range of the limit."""
+    best = Choice(values)
+    for count in CHECKPOINTS:
+        low, high = 0, best.peak
+        while high - low > max(high // 50, 1):
+            middle = (low + high) // 2
+            found = _greedy(values, middle, count)
+            if found is None:
+                low = middle
+            else:
+                best, high = found, found.peak
+    return best
+
+
+def _greedy(values: Values, limit: int, count: int) -> Choice | None:
+    """A choice that keeps so many checkpoints."""
+    kept = checkpoints(values, count) if count else frozenset[Value]()
+    choice = Choice(values)
+    queue = _Queue(choice, limit)
+    excess = choice.excess(limit)
+    queue.push(v for v in values.all if v.saved and v.may_repeat and v not in kept)
+    while excess > 0:
+        move = queue.pop()
+        if move is None:
+            return None
+        excess -= choice.removed(move, limit)
+        choice.apply(move)
+        queue.push(v for v in _cheaper(move, choice) if v not in kept)
+    return choice
+
+
+def _cheaper(move: Move, choice: Choice) -> Iterable[Value]:
+    """The values for which a move may have made it cheaper to be computed again."""
+    users = dict.fromkeys(user for value in move.again for user in value.users)
+    return [user for user in users if user.saved and user.may_repeat and user not in choice.again]
+
+
+class _Queue:
+    """Values by what they bring, which is only worked out anew for those at the front."""
+
+    def __init__(self, choice: Choice, limit: int) -> None:
+        self._choice, self._limit = choice, limit
+        self._heap: list[tuple[float, int]] = []
+        self._at = {value.time: value for value in choice.values.all}
+
+    def push(self, values: Iterable[Value]) -> None:
+        """Put values in."""
+        for value in values:
+            heapq.heappush(self._heap, (-self._merit(self._choice.move(value)), value.time))
+
+    def pop(self) -> Move | None:
+        """The best move; None where none brings anything."""
+        while self._heap:
+            _, time = heapq.heappop(self._heap)
+            value = self._at[time]
+            if value in self._choice.again:
+                continue
+            move = self._choice.move(value)
+            merit = self._merit(move)
+            if merit <= 0:
+                continue
+            if not self._heap or merit >= -self._heap[0][0]:
+                return move
+            heapq.heappush(self._heap, (-merit, time))
+        return None
+
+    def _merit(self, move: Move) -> float:
+        return self._choice.removed(move, self._limit) / move.work

@@ -1,0 +1,147 @@
+"""Compute values again in the backward part, rather than keep them from the forward pass.
+
+    h1 = affine_relu(x, w1, b1)            h1 = affine_relu(x, w1, b1)
+    h2 = affine_relu(h1, w2, b2)           h2 = affine_relu(h1, w2, b2)
+    loss = ...(h2)                         loss = ...(h2)
+    d_s = ...                       ->     d_s = ...
+    d_w3 = matmul(h2, d_s)                 h1.late = after(h1, d_s)
+                                           h2.again = affine_relu(h1.late, w2, b2)
+                                           d_w3 = matmul(h2.again, d_s)
+
+A value's clone, `<name>.again`, stands before the first node behind the losses that reads the
+value, and all such nodes read the clone.  It reads clones itself where its operands are computed
+again, too.  Every clone waits, by `after`, for a value of the backward part: so none is merged
+with the node that it repeats, and no order can move it ahead.
+
+graphc/remat chooses the values.  A clone computes the same from the same: in a program that
+stops between forward and backward, states that the forward part changes are copied before
+(`<state>.before`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from graphc.graph import Graph, Node
+from graphc.op import Op, Source
+from graphc.ops.again import After, Before
+from graphc.ops.source import Constant
+from graphc.remat.values import border
+
+
+@dataclass(frozen=True)
+class Rematerialize:
+    """The nodes that are computed again where the backward part reads them."""
+
+    name: ClassVar[str] = "rematerialize"
+    preserves: ClassVar[Literal["bitwise"]] = "bitwise"
+    nodes: frozenset[str]
+
+    def __call__(self, graph: Graph) -> Graph:
+        """The graph with clones; as it was where the backward part reads none of the nodes."""
+        cloning = _Cloning(graph, self.nodes)
+        made = list(cloning.walk())
+        return graph.with_nodes(made).pruned() if cloning.clones else graph
+
+
+class _Cloning:
+    """One walk over a graph: clones are made when their first reader behind the border comes."""
+
+    def __init__(self, graph: Graph, repeated: frozenset[str]) -> None:
+        self.graph, self.repeated = graph, repeated
+        self.places = {node.name: i for i, node in enumerate(graph)}
+        self.border = border(graph, graph)
+        self.clones: dict[str, str] = {}
+        self.origins: dict[str, Node] = dict(graph.nodes)
+        """For each name, new ones included, the node that it stands for."""
+        self.before: dict[str, str] = {}
+        self.copied = self._copied_states()
+
+    def walk(self) -> Iterator[Node]:
+        """The nodes of the new graph in order."""
+        event = ""
+        for node in self.graph:
+            if self.places[node.name] <= self.border:
+                yield node
+                if node.name in self.copied:
+                    copy = self._new(node, "before", Before(), (node.name,))
+                    self.before[node.name] = copy.name
+                    yield copy
+            else:
+                yield from self._clones_for(node, event)
+                yield _reading(node, self.clones)
+            if not isinstance(node.op, Source) and node.name not in self.graph.updates.values():
+                event = node.name
+
+    def _copied_states(self) -> set[str]:
+        """The states that clones read after the forward part has changed them."""
+        if not self.graph.gradients:
+            return set()
+        read = {operand for name in self.repeated for operand in self.graph[name].inputs}
+        return read & self.graph.updates.keys()
+
+    def _clones_for(self, reader: Node, before: str) -> Iterator[Node]:
+        """What has to be computed again for a node, in order; each once it may run."""
+        wanted = self._wanted(reader)
+        if not wanted:
+            return
+        event = self._event(reader) or before
+        late: dict[str, str] = {}
+        fresh: set[str] = set()
+        for name in sorted(wanted, key=self.places.__getitem__):
+            node = self.graph[name]
+            inputs = [self.clones.get(o, self.before.get(o, o)) for o in node.inputs]
+            waiting = self._waiting(inputs) if fresh.isdisjoint(inputs) else None
+            if waiting is not None:
+                if waiting not in late:
+                    guard = self._new(self.origins[waiting], "late", After(), (waiting, event))
+                    late[waiting] = guard.name
+                    yield guard
+                inputs[inputs.index(waiting)] = late[waiting]
+            clone = self._new(node, "again", node.op, inputs)
+            self.clones[name] = clone.name
+            fresh.add(clone.name)
+            yield clone
+
+    def _wanted(self, reader: Node) -> set[str]:
+        wanted: set[str] = set()
+        stack = list(reader.inputs)
+        while stack:
+            name = stack.pop()
+            if name in self.repeated and name not in self.clones and name not in wanted:
+                wanted.add(name)
+                stack.extend(self.graph[name].inputs)
+        return wanted
+
+    def _event(self, reader: Node) -> str | None:
+        """The last value of the backward part that a node reads."""
+        read = [name for name in reader.inputs if self.places[name] > self.border]
+        computed = (name for name in read if not isinstance(self.graph[name].op, Source))
+        return max(computed, key=self.places.__getitem__, default=None)
+
+    def _waiting(self, inputs: Sequence[str]) -> str | None:
+        """The operand that a clone waits with: a computed one, or else one that is no constant.
+
+        Not a state that changes, since that could not be written in place any more.
+        """
+        fixed = [name for name in inputs if name not in self.graph.updates]
+        computed = [name for name in fixed if not isinstance(self.origins[name].op, Source)]
+        given = [name for name in fixed if not isinstance(self.origins[name].op, Constant)]
+        return next(iter((*computed, *given, *fixed)), None)
+
+    def _new(self, node: Node, part: str, op: Op, inputs: Sequence[str]) -> Node:
+        """A new node of the type of another, under a name below its own."""
+        name = f"{node.name}.{part}"
+        while name in self.origins:
+            name += "_"
+        self.origins[name] = node
+        return Node(name, op, tuple(inputs), node.type, node.locs)
+
+
+def _reading(node: Node, clones: dict[str, str]) -> Node:
+    if clones.keys().isdisjoint(node.inputs):
+        return node
+    inputs = tuple(clones.get(name, name) for name in node.inputs)
+    return Node(node.name, node.op, inputs, node.type, node.locs)
