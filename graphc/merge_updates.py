@@ -38,21 +38,20 @@ def merge_updates(
     whether it may be placed where we want it.
     """
     updates = _updates(graph, instrs, in_place)
-    merged: dict[int, list[Instr]] = {}
+    merged: dict[int, Instr] = {}
     dropped: set[int] = set()
     packs: list[tuple[str, ...]] = []
     for group in _groups(graph, instrs, updates, in_place, packable):
         rows = [[instrs[i] for i in updates[name]] for name in group]
-        last = max(i for name in group for i in updates[name])
-        merged[last] = [_merge(column) for column in zip(*rows, strict=True)]
-        dropped.update(i for name in group for i in updates[name])
+        for places in zip(*(updates[name] for name in group), strict=True):
+            # Where the last of them stood: what overwrites a state that they read comes later.
+            merged[max(places)] = _merge([instrs[i] for i in places])
+            dropped.update(places)
         packs.extend(_packs(rows, in_place, graph))
     if len({name for pack in packs for name in pack}) < sum(map(len, packs)):
         return list(instrs), []  # one gradient serves two parameters: it lies in one place only
-    result: list[Instr] = []
-    for i, instr in enumerate(instrs):
-        result.extend(merged.get(i, ()) if i in dropped else (instr,))
-    return result, packs
+    kept = (merged.get(i, None if i in dropped else instr) for i, instr in enumerate(instrs))
+    return [instr for instr in kept if instr is not None], packs
 
 
 def _updates(graph: Graph, instrs: Sequence[Instr], in_place: Mapping[str, str]) -> Updates:

@@ -89,7 +89,8 @@ class Program:
     """One entry of a plan: instructions in order over one arena.
 
     Instructions before `border` are the forward pass.  `outputs` and `gradients` map public
-    names to buffers; `index_bounds` says how many entries an integer feed may index.
+    names to buffers; `index_bounds` says how many entries an integer feed may index, `aliases` for
+    a buffer that has no bytes of its own whose they are.
     """
 
     name: str
@@ -103,6 +104,7 @@ class Program:
     outputs: Mapping[str, str]
     gradients: Mapping[str, str]
     index_bounds: Mapping[str, int]
+    aliases: Mapping[str, str]
     backend: str = "numpy"
 
     @cached_property

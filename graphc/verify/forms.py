@@ -1,0 +1,143 @@
+"""Is the certificate well formed, and does every buffer lie where it may?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from graphc.certificate.tables import (
+    BARRIER,
+    COLUMN,
+    COLUMNS,
+    EACH,
+    GEMM,
+    LEFT,
+    LOOP,
+    NONE,
+    ONE,
+    RIGHT,
+    ROW,
+    ROWS,
+    WHOLE,
+    Ints,
+)
+from graphc.verify.facts import ALIGNMENT, ARENA, GRADIENT, Facts, at, times
+from graphc.verify.report import Counterexample
+from graphc.verify.words import Words
+
+INSIDE = "every buffer lies within its memory"
+ALIGNED = "buffers are aligned"
+ALIASES = "an alias is part of its value"
+KERNELS = "a kernel touches a whole buffer and no more"
+SPLITTING = "threads split no sum"
+
+
+def inside(f: Facts) -> Iterator[Counterexample]:
+    """Nothing goes outside the arena, the gradients, a state, a feed or a constant."""
+    b, words = f.buffers, Words(f)
+    limit = f.base + at(f.blocks.size, f.capacity)
+    out = (f.high > limit[b.block]) | (b.offset < 0) | (b.shift < 0)
+    for i in np.flatnonzero(out).tolist():
+        size = int(limit[b.block[i]] - f.base[b.block[i]])
+        yield Counterexample(INSIDE, f"{words.buffer(i)} ends behind byte {size:,}")
+    columns = at(b.columns, f.capacity)
+    wide = (b.pitch > 0) & (b.shift + columns > b.pitch)
+    for i in np.flatnonzero(wide).tolist():
+        yield Counterexample(
+            INSIDE,
+            f"{b.names[i]!r} is columns {b.shift[i]}..{b.shift[i] + columns[i]} of {b.pitch[i]}",
+        )
+
+
+def alignment(f: Facts) -> Iterator[Counterexample]:
+    """Slots start at multiples of 64 bytes, buffers at multiples of their elements."""
+    b, words = f.buffers, Words(f)
+    for i in np.flatnonzero(f.slots.offset % ALIGNMENT != 0).tolist():
+        yield Counterexample(
+            ALIGNED,
+            f"slot {f.slots.names[i]!r} starts at arena byte {f.slots.offset[i]:,}",
+            (f"that is no multiple of {ALIGNMENT}",),
+        )
+    gradient = (f.space == GRADIENT) & (b.offset % ALIGNMENT != 0)
+    for i in np.flatnonzero(gradient | (b.offset % b.item != 0)).tolist():
+        unit = ALIGNMENT if gradient[i] else int(b.item[i])
+        yield Counterexample(
+            ALIGNED, f"{words.buffer(i)} starts at no multiple of {unit}, its unit"
+        )
+
+
+def aliases(f: Facts) -> Iterator[Counterexample]:
+    """A buffer that shows another's value lies within it, for every batch, in its units."""
+    b, words = f.buffers, Words(f)
+    own = np.arange(len(b.root))
+    root = b.root
+    fits = (b.block == b.block[root]) & (b.offset == b.offset[root]) & (b.item == b.item[root])
+    for n in {1, f.capacity}:  # sizes are linear in N: what holds at both ends holds between
+        long = at(f.elements, n)
+        wide = b.shift + (at(b.rows, n) - 1) * b.pitch + at(b.columns, n)
+        fits &= np.where(b.pitch > 0, wide, long) <= long[root]
+    fits &= (root[root] == root) & ((b.pitch == 0) | _same(b.rows, b.rows[root]))
+    for i in np.flatnonzero(~fits & (root != own)).tolist():
+        yield Counterexample(
+            ALIASES,
+            f"{words.buffer(i)} is said to show {words.buffer(int(root[i]))}",
+            (f"it has {_size(f.elements[i])} elements of {b.item[i]} bytes, "
+             f"that has {_size(f.elements[root[i]])} of {b.item[root[i]]}",),
+        )
+
+
+def kernels(f: Facts) -> Iterator[Counterexample]:
+    """What a kernel touches by its sizes is its buffer, for every batch."""
+    a, b, s, words = f.accesses, f.buffers, f.steps, Words(f)
+    rows, columns, depth = s.rows[a.step], s.columns[a.step], s.depth[a.step]
+    one = np.broadcast_to(np.array([1, 0]), rows.shape)
+    wanted = f.elements[a.buffer].copy()
+    for span, size in (
+        (EACH, times(rows, columns)),
+        (ROW, rows),
+        (COLUMN, columns),
+        (ONE, one),
+        (LEFT, times(rows, depth)),
+        (RIGHT, times(depth, columns)),
+    ):
+        wanted = np.where((a.span == span)[:, None], size, wanted)
+    view = b.pitch[a.buffer] > 0
+    bad = ~_same(wanted, f.elements[a.buffer])
+    left, right = s.transposed[a.step] & 1 > 0, s.transposed[a.step] & 2 > 0
+    width = np.where((a.span == LEFT)[:, None], np.where(left[:, None], rows, depth), columns)
+    width = np.where(((a.span == RIGHT) & right)[:, None], depth, width)
+    bad |= view & ~_same(width, b.columns[a.buffer])
+    bad |= view & ~np.isin(a.span, (EACH, LEFT, RIGHT))
+    bad |= (s.kind[a.step] == BARRIER) | ((s.kind[a.step] < LOOP) & (a.span != WHOLE))
+    bad |= (s.kind[a.step] == GEMM) & (a.use == 1) & (a.span != EACH)
+    for i in np.flatnonzero(bad).tolist():
+        yield Counterexample(
+            KERNELS,
+            f"{words.step(int(a.step[i]))} touches {_size(wanted[i])} elements of "
+            f"{words.buffer(int(a.buffer[i]))}, which has {_size(f.elements[a.buffer[i]])}",
+        )
+
+
+def splits(f: Facts) -> Iterator[Counterexample]:
+    """A sum along an axis is one thread's; a gemm is split by rows or columns."""
+    s, words = f.steps, Words(f)
+    bad = (s.kind == LOOP) & (s.reduced != NONE) & (s.split == s.reduced)
+    for i in np.flatnonzero(bad).tolist():
+        axis = "rows" if s.reduced[i] == ROWS else "columns"
+        yield Counterexample(
+            SPLITTING,
+            f"{words.step(i)} sums along {axis}, and threads split its {axis}",
+            ("each thread would have the sum of its own part only",),
+        )
+
+
+def _same(a: Ints, b: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.asarray((a == b).all(axis=-1))
+
+
+def _size(pair: Ints) -> str:
+    fixed, per_row = int(pair[0]), int(pair[1])
+    if not per_row:
+        return f"{fixed:,}"
+    return f"{per_row}*N" if not fixed else f"{fixed} + {per_row}*N"

@@ -1,0 +1,184 @@
+"""Which thread touches which bytes.
+
+How threads share a dimension is a function of its size alone: rows in chunks of 16, columns in
+blocks of 64, the columns of a matrix product in panels; a thread gets the units from
+t * units / threads on.  So two accesses are by the same thread, byte for byte, for every number of
+threads and every batch, where they agree in the way of sharing, the size that is shared as
+a + b*N, the address of the first unit, the bytes from one to the next, and the bytes of each.
+No case is tried: the numbers themselves are compared.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.certificate.tables import (
+    COLUMN,
+    COLUMNS,
+    EACH,
+    GEMM,
+    LEFT,
+    LOOP,
+    NONE,
+    ONE,
+    ROW,
+    ROWS,
+    WRITE,
+    Ints,
+)
+from graphc.verify.facts import Facts, at
+
+Bools = NDArray[np.bool_]
+
+ALL, FIRST, BY_ROWS, BY_COLUMNS, BY_PANELS = range(5)
+UNITS = {BY_ROWS: 16, BY_COLUMNS: 64}
+PANEL_BYTES = 128
+"""A panel of columns where vectors have 512 bits; only examples depend on it."""
+WAYS = (
+    "every thread touches all of it",
+    "the first thread has all of it",
+    "each thread has some rows",
+    "each thread has some columns",
+    "each thread has some panels of columns",
+)
+
+DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4]])
+"""For each span whether it depends on the row and on the column; others by numbers of theirs."""
+
+
+def _is_one(size: Ints) -> Ints:
+    return np.asarray((size[:, 0] == 1) & (size[:, 1] == 0)).astype(np.int64)
+
+
+class Threads:
+    """For each access who touches which bytes; see the module."""
+
+    def __init__(self, f: Facts) -> None:
+        self.f = f
+
+    def agree(self, i: Ints, j: Ints) -> Bools:
+        """Whether accesses i and j are by the same thread, byte for byte."""
+        same = (self.key[i] == self.key[j]).all(axis=-1)
+        return np.asarray(same & (self.way[i] != ALL))
+
+    @cached_property
+    def way(self) -> Ints:
+        """ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS for each access.
+
+        As the loops of the native backend share them; a call of NumPy is one thread's.
+        """
+        a, s = self.f.accesses, self.f.steps
+        kind, split, span = s.kind[a.step], s.split[a.step], a.span
+        rows = (split == ROWS) & np.isin(span, (EACH, ROW))
+        rows |= (split == ROWS) & (span == LEFT) & (s.transposed[a.step] & 1 == 0)
+        columns = (split == COLUMNS) & np.isin(span, (EACH, COLUMN))
+        found = np.full(len(a.step), ALL)
+        found[rows] = BY_ROWS
+        found[columns] = BY_COLUMNS
+        found[columns & (kind == GEMM)] = BY_PANELS
+        across = self._across()
+        found[self._repeated(across)] = ALL
+        found[across] = FIRST
+        found[(split == NONE) | (kind < LOOP)] = FIRST
+        return found
+
+    def _across(self) -> Bools:
+        """What loops store across their direction: the first thread does that, afterwards."""
+        a, s = self.f.accesses, self.f.steps
+        split = s.split[a.step]
+        down = (s.by_columns[a.step] == 1) | ((s.reduced[a.step] == ROWS) & (split != ROWS))
+        row = (a.span == ROW) & ((split != ROWS) | down)
+        column = (a.span == COLUMN) & ((split != COLUMNS) | ~down)
+        column &= at(s.rows[a.step], self.f.capacity) != 1
+        loops = (s.kind[a.step] == LOOP) & (a.use == WRITE)
+        return np.asarray(loops & (row | column | (a.span == ONE)))
+
+    def _repeated(self, across: Bools) -> Bools:
+        """The loads of rows or columns that the first thread repeats for such a store."""
+        a = self.f.accesses
+        again = np.zeros(self.f.end + 1, bool)
+        again[a.step[across & (a.span != ONE)]] = True
+        loads = (a.use != WRITE) & np.isin(a.span, (ROW, COLUMN))
+        return np.asarray(again[a.step] & loads)
+
+    @cached_property
+    def key(self) -> Ints:
+        """The numbers in which two accesses must agree to be of the same threads, a row each."""
+        f, a, way = self.f, self.f.accesses, self.way
+        b, s = f.buffers, f.steps
+        by_rows, by_columns = way == BY_ROWS, (way == BY_COLUMNS) | (way == BY_PANELS)
+        size = np.where(by_rows[:, None], s.rows[a.step], s.columns[a.step])
+        item = b.item[a.buffer]
+        start = f.low[a.buffer] - np.where(by_rows, b.shift[a.buffer] * item, 0)
+        single = by_columns & ((a.span == COLUMN) | (at(s.rows[a.step], f.capacity) == 1))
+        stride = np.where(single, 0, item * self.pitch)
+        unit = np.where(by_columns, item, 0)
+        panel = np.where(way == BY_PANELS, s.item[a.step], 0)
+        rest = np.stack((size[:, 0], size[:, 1], start, stride, unit, panel), axis=1)
+        shared = (by_rows | by_columns)[:, None]
+        return np.column_stack((way, np.where(shared, rest, 0)))
+
+    @cached_property
+    def pitch(self) -> Ints:
+        """For each access the elements from row to row."""
+        f, a = self.f, self.f.accesses
+        columns = at(f.steps.columns[a.step], f.capacity)
+        columns = np.where(a.span == LEFT, at(f.steps.depth[a.step], f.capacity), columns)
+        columns = np.where(a.span == ROW, 1, columns)
+        pitch = f.buffers.pitch[a.buffer]
+        return np.asarray(np.where(pitch > 0, pitch, columns))
+
+    @cached_property
+    def element(self) -> Ints:
+        """The numbers in which a load and a store agree that are of the same element.
+
+        In a single row, or column, it does not matter whether one depends on its number; but
+        where there are sums, what is stored once a row is stored after all of the row.
+        """
+        f, a, s = self.f, self.f.accesses, self.f.steps
+        low, high, item = f.low[a.buffer], f.high[a.buffer], f.buffers.item[a.buffer]
+        plain = ((s.kind[a.step] == LOOP) & (s.reduced[a.step] == NONE)).astype(np.int64)
+        down, across = DEPENDS[a.span, 0], DEPENDS[a.span, 1]
+        down = down * (1 - plain * _is_one(s.rows[a.step]))
+        across = across * (1 - plain * _is_one(s.columns[a.step]))
+        stride = np.where(down == 1, self.pitch, 0)
+        return np.stack((low, high, item, down, across, stride, a.member), axis=1)
+
+    # ------------------------------------------------------------------ examples
+
+    def example(self, i: int, j: int) -> tuple[int, int, int, int] | None:
+        """Threads, an address, and two of the threads: that of access i and another of access j."""
+        f, a = self.f, self.f.accesses
+        x, y = int(a.buffer[i]), int(a.buffer[j])
+        low, high = int(max(f.low[x], f.low[y])), int(min(f.high[x], f.high[y]))
+        step = max((high - low) // 4096, 1)
+        for threads in range(2, 9):
+            for address in range(low, high, step):
+                one, other = self._owner(i, address, threads), self._owner(j, address, threads)
+                if one is None:
+                    one = 0 if other else 1
+                if other is None:
+                    other = 0 if one else 1
+                if one != other:
+                    return threads, address, one, other
+        return None
+
+    def _owner(self, i: int, address: int, threads: int) -> int | None:
+        """The thread of an access that touches an address; None if all do."""
+        f, way = self.f, int(self.way[i])
+        if way in (ALL, FIRST):
+            return None if way == ALL else 0
+        _, fixed, per_row, start, stride, item, panel = self.key[i].tolist()
+        offset = address - start
+        if way == BY_ROWS:
+            number = offset // max(stride, 1)
+        else:
+            number = (offset % stride if stride else offset) // item
+        unit = UNITS.get(way) or PANEL_BYTES // panel
+        units = -(-(fixed + per_row * f.capacity) // unit)
+        return next(
+            t for t in range(threads) if (t + 1) * units // threads > min(number // unit, units - 1)
+        )
