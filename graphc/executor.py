@@ -178,8 +178,9 @@ class Executor:
                     loc=caller_loc(),
                     hint="declare a loss, or give cotangents: ex.backward(scores=d)",
                 )
-            self._run(saved.calls[saved.border :], writes=False)
-            self._differentiated = True
+            if not self._differentiated:  # once: backward kernels use the memory of what they read
+                self._run(saved.calls[saved.border :], writes=False)
+                self._differentiated = True
             return {name: array.copy() for name, array in saved.gradients.items()}
 
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:

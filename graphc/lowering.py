@@ -35,6 +35,8 @@ class Lowering:
         """Constant vectors that kernels asked for."""
         self.scratches: dict[str, int] = {}
         """The instruction that a scratch buffer belongs to."""
+        self.outputs = dict(graph.outputs)
+        """The buffer of each output."""
         self.border = 0
         self._kernels = kernels
         self._node: Node | None = None
@@ -43,14 +45,29 @@ class Lowering:
     def _run(self, schedule: Schedule) -> None:
         for position, node in enumerate(schedule.order):
             if position == schedule.border:
-                self.border = len(self.instrs)
+                self._end_forward(schedule)
             if not isinstance(node.op, Source):
                 self._node = node
                 node.op.lower(self, node.inputs, node.name)
         if schedule.border == len(schedule.order):
-            self.border = len(self.instrs)
+            self._end_forward(schedule)
+
+    def _end_forward(self, schedule: Schedule) -> None:
+        """The forward pass ends with the states that it advances.
+
+        An output that is the old value of such a state, by itself or in another shape, is copied
+        first.
+        """
+        advanced = {state for state, _ in schedule.commits}
+        for value in dict.fromkeys(self.outputs.values()):
+            if self.root(value) in advanced:
+                kept = f"{value} before"
+                self.copy(value, kept, self.type(value), value)
+                names = [name for name, found in self.outputs.items() if found == value]
+                self.outputs.update(dict.fromkeys(names, kept))
         for state, value in schedule.commits:
             self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
+        self.border = len(self.instrs)
 
     def root(self, name: str) -> str:
         """The buffer whose bytes `name` is."""

@@ -130,7 +130,7 @@ class Assignment:
                 if last[number] < 0:
                     first[number] = i
                 last[number] = i
-        for value in self.graph.outputs.values():
+        for value in self.low.outputs.values():
             last[root[value]] = len(self.instrs)  # outputs are read when the run is over
         return first, last
 
@@ -200,7 +200,7 @@ class Assignment:
             tuple(storages),
             arena,
             self.low.border,
-            dict(self.graph.outputs),
+            self.low.outputs,
             self.gradients,
             index_bounds(self.graph),
             dict(self.low.roots),

@@ -40,7 +40,7 @@ class KernelLowering(Lowering):
         for unit in self._grouping:
             last = unit if isinstance(unit, Node) else _last(unit)
             if self.border < 0 and last.name in backward:
-                self.border = len(self.instrs)
+                self._end_forward(schedule)
             if isinstance(unit, Group):
                 self._kernel(unit)
             elif isinstance(unit, Joined):
@@ -49,9 +49,7 @@ class KernelLowering(Lowering):
                 self._node = unit
                 unit.op.lower(self, unit.inputs, unit.name)
         if self.border < 0:
-            self.border = len(self.instrs)
-        for state, value in schedule.commits:
-            self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
+            self._end_forward(schedule)
 
     def _kernel(self, group: Group) -> None:
         kernel = self._fuser.kernel(group, lambda name: self._is_stored(group, name))

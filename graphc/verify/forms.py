@@ -77,7 +77,8 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
         long = at(f.elements, n)
         wide = b.shift + (at(b.rows, n) - 1) * b.pitch + at(b.columns, n)
         fits &= np.where(b.pitch > 0, wide, long) <= long[root]
-    fits &= (root[root] == root) & ((b.pitch == 0) | _same(b.rows, b.rows[root]))
+    dense = _same(b.rows * b.pitch[:, None], f.elements[root])  # the matrix that a view is cut of
+    fits &= (root[root] == root) & ((b.pitch == 0) | dense)
     for i in np.flatnonzero(~fits & (root != own)).tolist():
         yield Counterexample(
             ALIASES,

@@ -115,7 +115,9 @@ def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterex
     here = (a.step[access] == step[position]) & (a.use[access] != WRITE)
     position, access = position[here], access[here]
     writer = near.writer[after[position]]
-    good = (a.in_place[access] == 1) & _equal(threads.element, access, writer)
+    order = _equal(threads.element, access, writer)
+    order |= threads.early[access] & _equal(threads.element[:, :3], access, writer)
+    good = (a.in_place[access] == 1) & order
     for i, j in zip(access[~good].tolist(), writer[~good].tolist(), strict=True):
         old, new = int(a.buffer[i]), int(a.buffer[j])
         yield Counterexample(

@@ -147,6 +147,12 @@ class Threads:
         stride = np.where(down == 1, self.pitch, 0)
         return np.stack((low, high, item, down, across, stride, a.member), axis=1)
 
+    @cached_property
+    def early(self) -> Bools:
+        """What a loop reads as a single number it reads before all else."""
+        a = self.f.accesses
+        return np.asarray((self.f.steps.kind[a.step] == LOOP) & (a.span == ONE))
+
     # ------------------------------------------------------------------ examples
 
     def example(self, i: int, j: int) -> tuple[int, int, int, int] | None:
