@@ -33,8 +33,10 @@ from graphc.certificate.tables import (
     Ints,
     MemoryClaims,
     ProgramTables,
+    Results,
     Slots,
     Steps,
+    Updates,
 )
 from graphc.kernels.body import Body
 from graphc.kernels.kernel import Gemm, Kernel, Loop
@@ -84,6 +86,7 @@ def certify_program(program: Program) -> ProgramTables:
     slots, slot_of = _slots(program)
     lines = list(program.buffers.values())
     buffers = _buffers(lines, number, program.aliases, block_of, slot_of)
+    updates = program.graph.updates
     return ProgramTables(
         program.name,
         program.backend,
@@ -96,14 +99,18 @@ def certify_program(program: Program) -> ProgramTables:
         buffers,
         _steps(program),
         _accesses(program.instrs, number),
-        {name: number[value] for name, value in program.outputs.items()},
-        {name: number[value] for name, value in program.gradients.items()},
-        {
-            name: (block_of.get(("state", name), -1), number[value])
-            for name, value in program.graph.updates.items()
-        },
-        len(program.graph),
+        _results(program.outputs, number),
+        _results(program.gradients, number),
+        Updates(
+            list(updates),
+            _column([block_of.get(("state", name), -1) for name in updates]),
+            _column([number[value] for value in updates.values()]),
+        ),
     )
+
+
+def _results(named: Mapping[str, str], number: Mapping[str, int]) -> Results:
+    return Results(list(named), _column([number[buffer] for buffer in named.values()]))
 
 
 # ------------------------------------------------------------------ memory
@@ -146,7 +153,9 @@ def _slots(program: Program) -> tuple[Slots, dict[str, int]]:
     sizes = []
     for storage in storages:
         parts = [_bytes(type) for type in storage.parts]
-        sizes.append(parts[0] if len(parts) == 1 else (sum(a for a, _ in parts), sum(b for _, b in parts)))
+        sizes.append(
+            parts[0] if len(parts) == 1 else (sum(a for a, _ in parts), sum(b for _, b in parts))
+        )
     slots = Slots(
         [storage.key for storage in storages],
         _column([offsets[storage.key] for storage in storages]),
@@ -239,7 +248,17 @@ def _step(instr: Instr) -> tuple[int, ...]:
     if isinstance(kernel, Gemm):
         sizes = (*_pair(kernel.m), *_pair(kernel.n), *_pair(kernel.k))
         item = ITEMSIZE[kernel.dtype]
-        return (KINDS.index("gemm"), split, *sizes, kernel.trans_a + 2 * kernel.trans_b, NONE, 0, item, 0, 0)
+        return (
+            KINDS.index("gemm"),
+            split,
+            *sizes,
+            kernel.trans_a + 2 * kernel.trans_b,
+            NONE,
+            0,
+            item,
+            0,
+            0,
+        )
     sizes = (*_pair(kernel.rows), *_pair(kernel.columns), 1, 0)
     reduced, by_columns, copies = _traits(kernel)
     return (KINDS.index("loop"), split, *sizes, 0, reduced, by_columns, 0, copies, 0)

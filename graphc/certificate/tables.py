@@ -119,6 +119,24 @@ class Accesses:
 
 
 @dataclass(frozen=True, slots=True)
+class Results:
+    """Buffers that are read when the program is over, by public name."""
+
+    names: Sequence[str]
+    buffer: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """States that the program advances: the block, -1 where nothing touches it, and the buffer
+    of the next value."""
+
+    names: Sequence[str]
+    block: Ints
+    buffer: Ints
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramTables:
     """One program: what the planner says of it."""
 
@@ -134,12 +152,9 @@ class ProgramTables:
     buffers: Buffers
     steps: Steps
     accesses: Accesses
-    outputs: Mapping[str, int]
-    gradients: Mapping[str, int]
-    updates: Mapping[str, tuple[int, int]]
-    """For each state that the program advances: its block (-1 where nothing touches it), and the
-    buffer of its next value."""
-    graph_nodes: int
+    outputs: Results
+    gradients: Results
+    updates: Updates
 
 
 @dataclass(frozen=True, slots=True)

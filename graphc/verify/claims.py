@@ -51,8 +51,10 @@ def slots(f: Facts) -> Iterator[Counterexample]:
         yield Counterexample(
             SLOTS,
             f"{words.buffer(int(mine[k]))} is not in its slot {s.names[j]!r}",
-            (f"that has bytes {s.offset[j]:,}..{s.offset[j] + size[j]:,} "
-             f"from {s.first[j]} to {s.last[j]}",),
+            (
+                f"that has bytes {s.offset[j]:,}..{s.offset[j] + size[j]:,} "
+                f"from {s.first[j]} to {s.last[j]}",
+            ),
         )
     found = sharing(Rectangles(s.offset, s.offset + aligned(size), s.first, s.last)).conflict
     if found is not None:
@@ -70,7 +72,9 @@ def arena(f: Facts) -> Iterator[Counterexample]:
     size = aligned(at(s.size, f.capacity))
     end = int(np.max(s.offset + size, initial=0))
     if end != t.arena:
-        yield Counterexample(SIZES, f"it is said to have {t.arena:,} bytes", (f"slots end at {end:,}",))
+        yield Counterexample(
+            SIZES, f"it is said to have {t.arena:,} bytes", (f"slots end at {end:,}",)
+        )
     change = np.zeros(int(np.max(s.last, initial=0)) + 2, np.int64)
     np.add.at(change, s.first, size)
     np.add.at(change, s.last + 1, -size)
@@ -150,5 +154,3 @@ def _gradients(p: ProgramTables) -> int:
 
 def _up(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
-
-

@@ -13,6 +13,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphc.certificate.tables import (
     BARRIER,
@@ -27,6 +28,15 @@ from graphc.certificate.tables import (
 ALIGNMENT = 64
 FEED, CONSTANT, STATE = SPACES.index("feed"), SPACES.index("constant"), SPACES.index("state")
 ARENA, GRADIENT = SPACES.index("arena"), SPACES.index("gradient")
+
+
+Bools = NDArray[np.bool_]
+
+
+def distinct(numbers: Ints) -> Ints:
+    """Each number once, in order; for large arrays faster than np.unique."""
+    ordered = np.sort(numbers)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
 def aligned(sizes: Ints) -> Ints:
@@ -125,14 +135,13 @@ class Facts:
         return np.flatnonzero(self.accesses.use == WRITE)
 
     @cached_property
-    def initial(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """The values that are there before the program: feeds, constants, old values of states."""
-        b, space = self.buffers, self.space
+    def initial(self) -> Bools:
+        """The values that are there before the program: feeds, constants, and of each state what
+        no step writes."""
+        space, root = self.space, self.buffers.root
         given = (space == FEED) | (space == CONSTANT)
-        held = np.zeros(len(given), bool)
-        for i in np.flatnonzero(space == STATE).tolist():
-            held[i] = b.names[i] == self.blocks.names[b.block[i]]
-        return np.asarray((given | held) & (b.root == np.arange(len(b.root))))
+        held = (space == STATE) & (self.written[1] < 0)
+        return np.asarray((given | held) & (root == np.arange(len(root))))
 
     @cached_property
     def written(self) -> tuple[Ints, Ints]:
@@ -149,11 +158,11 @@ class Facts:
         """The values that are read when the program is over: outputs, gradients, next states, and
         states that stay as they are."""
         t, root = self.tables, self.buffers.root
-        named = [*t.outputs.values(), *t.gradients.values(), *self.next_states.tolist()]
         moved = np.zeros(len(self.blocks.space), bool)
-        moved[[block for block, _ in t.updates.values() if block >= 0]] = True
+        moved[t.updates.block[t.updates.block >= 0]] = True
         kept = np.flatnonzero(self.initial & ~moved[self.buffers.block])
-        return np.concatenate((root[np.array(named, np.int64)], kept))
+        named = np.concatenate((t.outputs.buffer, t.gradients.buffer))
+        return np.concatenate((root[named], self.next_states[self.next_states >= 0], kept))
 
     @cached_property
     def next_states(self) -> Ints:
@@ -161,16 +170,13 @@ class Facts:
 
         It is the next value itself, or a copy of it.
         """
-        if not self.tables.updates:
-            return np.zeros(0, np.int64)
-        b = self.buffers
-        updates = np.array(list(self.tables.updates.values()), np.int64)
-        found = b.root[updates[:, 1]]
-        elsewhere = np.flatnonzero((b.block[found] != updates[:, 0]) | self.initial[found])
+        b, updates = self.buffers, self.tables.updates
+        found = b.root[updates.buffer]
+        elsewhere = np.flatnonzero((b.block[found] != updates.block) | self.initial[found])
         if len(elsewhere):
             copies = self._copies()
             for i in elsewhere.tolist():
-                found[i] = copies.get((int(updates[i, 0]), int(found[i])), -1)
+                found[i] = copies.get((int(updates.block[i]), int(found[i])), -1)
         return found
 
     def _copies(self) -> dict[tuple[int, int], int]:
@@ -198,7 +204,6 @@ class Facts:
         written = 2 * a.step[self.writes] + 1
         np.minimum.at(start, self.value[self.writes], written)
         np.maximum.at(end, self.value[self.writes], written)
-        finals = self.finals[self.finals >= 0]
-        end[finals] = 2 * self.end
+        end[self.finals] = 2 * self.end
         start[self.initial] = -1
         return start, end

@@ -9,25 +9,28 @@ import numpy as np
 from graphc.certificate.tables import (
     BARRIER,
     COLUMN,
-    COLUMNS,
     EACH,
     GEMM,
     LEFT,
     LOOP,
     NONE,
-    ONE,
     RIGHT,
     ROW,
     ROWS,
+    SPANS,
     WHOLE,
+    WRITE,
     Ints,
 )
-from graphc.verify.facts import ALIGNMENT, ARENA, GRADIENT, Facts, at, times
+from graphc.verify.facts import ALIGNMENT, GRADIENT, Bools, Facts, at
 from graphc.verify.report import Counterexample
 from graphc.verify.words import Words
 
 INSIDE = "every buffer lies within its memory"
 ALIGNED = "buffers are aligned"
+HAS_ROWS = np.isin(np.arange(len(SPANS)), (EACH, ROW, LEFT))
+HAS_COLUMNS = np.isin(np.arange(len(SPANS)), (EACH, COLUMN, RIGHT))
+
 ALIASES = "an alias is part of its value"
 KERNELS = "a kernel touches a whole buffer and no more"
 SPLITTING = "threads split no sum"
@@ -83,41 +86,50 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
         yield Counterexample(
             ALIASES,
             f"{words.buffer(i)} is said to show {words.buffer(int(root[i]))}",
-            (f"it has {_size(f.elements[i])} elements of {b.item[i]} bytes, "
-             f"that has {_size(f.elements[root[i]])} of {b.item[root[i]]}",),
+            (
+                f"it has {_size(f.elements[i])} elements of {b.item[i]} bytes, "
+                f"that has {_size(f.elements[root[i]])} of {b.item[root[i]]}",
+            ),
         )
 
 
 def kernels(f: Facts) -> Iterator[Counterexample]:
     """What a kernel touches by its sizes is its buffer, for every batch."""
-    a, b, s, words = f.accesses, f.buffers, f.steps, Words(f)
-    rows, columns, depth = s.rows[a.step], s.columns[a.step], s.depth[a.step]
-    one = np.broadcast_to(np.array([1, 0]), rows.shape)
-    wanted = f.elements[a.buffer].copy()
-    for span, size in (
-        (EACH, times(rows, columns)),
-        (ROW, rows),
-        (COLUMN, columns),
-        (ONE, one),
-        (LEFT, times(rows, depth)),
-        (RIGHT, times(depth, columns)),
-    ):
-        wanted = np.where((a.span == span)[:, None], size, wanted)
-    view = b.pitch[a.buffer] > 0
-    bad = ~_same(wanted, f.elements[a.buffer])
-    left, right = s.transposed[a.step] & 1 > 0, s.transposed[a.step] & 2 > 0
-    width = np.where((a.span == LEFT)[:, None], np.where(left[:, None], rows, depth), columns)
-    width = np.where(((a.span == RIGHT) & right)[:, None], depth, width)
-    bad |= view & ~_same(width, b.columns[a.buffer])
-    bad |= view & ~np.isin(a.span, (EACH, LEFT, RIGHT))
-    bad |= (s.kind[a.step] == BARRIER) | ((s.kind[a.step] < LOOP) & (a.span != WHOLE))
-    bad |= (s.kind[a.step] == GEMM) & (a.use == 1) & (a.span != EACH)
-    for i in np.flatnonzero(bad).tolist():
+    a, s, words = f.accesses, f.steps, Words(f)
+    misplaced = (s.kind[a.step] == BARRIER) | ((s.kind[a.step] < LOOP) != (a.span == WHOLE))
+    misplaced |= (s.kind[a.step] == GEMM) & (a.use == WRITE) & (a.span != EACH)
+    for i in np.flatnonzero(misplaced).tolist():
         yield Counterexample(
             KERNELS,
-            f"{words.step(int(a.step[i]))} touches {_size(wanted[i])} elements of "
-            f"{words.buffer(int(a.buffer[i]))}, which has {_size(f.elements[a.buffer[i]])}",
+            f"{words.step(int(a.step[i]))} touches {words.buffer(int(a.buffer[i]))} "
+            f"by {SPANS[a.span[i]]!r}",
         )
+    mine = np.flatnonzero(s.kind[a.step] >= LOOP)
+    for n in {1, f.capacity}:  # sizes are linear in N: what is equal at both ends is equal
+        touched, has, wide = _touched(f, mine, n)
+        bad = (touched != has) | ~wide
+        for k in np.flatnonzero(bad).tolist():
+            i = int(mine[k])
+            yield Counterexample(
+                KERNELS,
+                f"{words.step(int(a.step[i]))} touches {touched[k]:,} elements of "
+                f"{words.buffer(int(a.buffer[i]))}, which has {has[k]:,}",
+                (f"with {n} rows",),
+            )
+
+
+def _touched(f: Facts, mine: Ints, n: int) -> tuple[Ints, Ints, Bools]:
+    """The elements that accesses touch and those of their buffers; whether views have as many
+    columns."""
+    b, s = f.buffers, f.steps
+    step, buffer, span = f.accesses.step[mine], f.accesses.buffer[mine], f.accesses.span[mine]
+    rows, columns, depth = at(s.rows, n)[step], at(s.columns, n)[step], at(s.depth, n)[step]
+    down = np.where(HAS_ROWS[span], rows, np.where(span == RIGHT, depth, 1))
+    across = np.where(HAS_COLUMNS[span], columns, np.where(span == LEFT, depth, 1))
+    turned = np.where(span == LEFT, s.transposed[step] & 1, (s.transposed[step] & 2) >> 1)
+    width = np.where(((span == LEFT) | (span == RIGHT)) & (turned > 0), down, across)
+    wide = (b.pitch[buffer] == 0) | (width == at(b.columns, n)[buffer])
+    return np.asarray(down * across), at(f.elements, n)[buffer], np.asarray(wide)
 
 
 def splits(f: Facts) -> Iterator[Counterexample]:
@@ -133,7 +145,7 @@ def splits(f: Facts) -> Iterator[Counterexample]:
         )
 
 
-def _same(a: Ints, b: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _same(a: Ints, b: Ints) -> Bools:
     return np.asarray((a == b).all(axis=-1))
 
 

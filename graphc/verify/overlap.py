@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.certificate.tables import Ints
+from graphc.verify.facts import distinct
 
 DENSE = 64
 
@@ -45,7 +46,7 @@ def sharing(r: Rectangles) -> Sharing:
     order = order[np.lexsort((r.end[order], r.start[order]))]
     if not len(order):
         return Sharing(None, order, order)
-    cuts = np.unique(np.concatenate((r.low[order], r.high[order])))
+    cuts = distinct(np.concatenate((r.low[order], r.high[order])))
     first = np.searchsorted(cuts, r.low[order])
     cells = np.searchsorted(cuts, r.high[order]) - first
     if int(cells.sum()) > DENSE * len(order):

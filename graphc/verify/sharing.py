@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from graphc.certificate.tables import READ, SPANS, WHOLE, WRITE, Ints
-from graphc.verify.facts import Facts, at
+from graphc.verify.facts import Facts, at, distinct
 from graphc.verify.overlap import Rectangles, Sharing, sharing
 from graphc.verify.report import Counterexample
 from graphc.verify.threads import WAYS, Threads
@@ -48,7 +48,7 @@ class Neighbours:
         """Each earlier and later value that share bytes, once."""
         count = len(self.f.buffers.root)
         before, after = self.used[self.sharing.before], self.used[self.sharing.after]
-        both = np.unique(before * count + after)
+        both = distinct(before * count + after)
         return both // count, both % count
 
     @cached_property
@@ -86,7 +86,8 @@ def live(f: Facts, near: Neighbours) -> Iterator[Counterexample]:
     share = f"they share {words.bytes(old, new)}{words.epoch(step)}"
     if near.start[new] < 0:
         yield Counterexample(
-            LIVE, f"{words.buffer(old)} and {words.buffer(new)} are both there from the start",
+            LIVE,
+            f"{words.buffer(old)} and {words.buffer(new)} are both there from the start",
             (share,),
         )
         return
@@ -115,9 +116,7 @@ def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterex
     here = (a.step[access] == step[position]) & (a.use[access] != WRITE)
     position, access = position[here], access[here]
     writer = near.writer[after[position]]
-    order = _equal(threads.element, access, writer)
-    order |= threads.early[access] & _equal(threads.element[:, :3], access, writer)
-    good = (a.in_place[access] == 1) & order
+    good = (a.in_place[access] == 1) & threads.same_element(access, writer)
     for i, j in zip(access[~good].tolist(), writer[~good].tolist(), strict=True):
         old, new = int(a.buffer[i]), int(a.buffer[j])
         yield Counterexample(
@@ -129,10 +128,6 @@ def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterex
                 f"they share {words.bytes(old, new)}",
             ),
         )
-
-
-def _equal(rows: Ints, i: Ints, j: Ints) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    return np.asarray((rows[i] == rows[j]).all(axis=1))
 
 
 def _how(f: Facts, access: int) -> str:
@@ -147,7 +142,7 @@ def epochs(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexam
     a, epoch = f.accesses, f.epochs[f.accesses.step]
     writer = near.writer[f.value]
     late = np.flatnonzero((writer >= 0) & (epoch == epoch[writer]) & (a.use == READ))
-    late = np.union1d(late, _several(f, near))
+    late = np.concatenate((late, _several(f, near)))
     bad = late[~threads.agree(late, writer[late])]
     for i in bad.tolist():
         yield from _races_within(f, threads, i)
@@ -169,7 +164,7 @@ def _several(f: Facts, near: Neighbours) -> Ints:
     """The writes of values that several steps write parts of, but for the first of each."""
     a, writer = f.accesses, near.writer[f.value[f.writes]]
     same = (f.writes != writer) & (f.epochs[a.step[f.writes]] == f.epochs[a.step[writer]])
-    return f.writes[same]
+    return np.asarray(f.writes[same])
 
 
 def _races_within(f: Facts, threads: Threads, i: int) -> Iterator[Counterexample]:

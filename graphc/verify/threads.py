@@ -13,7 +13,6 @@ from __future__ import annotations
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from graphc.certificate.tables import (
     COLUMN,
@@ -29,9 +28,7 @@ from graphc.certificate.tables import (
     WRITE,
     Ints,
 )
-from graphc.verify.facts import Facts, at
-
-Bools = NDArray[np.bool_]
+from graphc.verify.facts import Bools, Facts, at
 
 ALL, FIRST, BY_ROWS, BY_COLUMNS, BY_PANELS = range(5)
 UNITS = {BY_ROWS: 16, BY_COLUMNS: 64}
@@ -49,8 +46,8 @@ DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4]])
 """For each span whether it depends on the row and on the column; others by numbers of theirs."""
 
 
-def _is_one(size: Ints) -> Ints:
-    return np.asarray((size[:, 0] == 1) & (size[:, 1] == 0)).astype(np.int64)
+def _is_one(size: Ints) -> Bools:
+    return np.asarray((size[:, 0] == 1) & (size[:, 1] == 0))
 
 
 class Threads:
@@ -61,8 +58,11 @@ class Threads:
 
     def agree(self, i: Ints, j: Ints) -> Bools:
         """Whether accesses i and j are by the same thread, byte for byte."""
-        same = (self.key[i] == self.key[j]).all(axis=-1)
-        return np.asarray(same & (self.way[i] != ALL))
+        same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
+        shared = np.flatnonzero(same & (self.way[i] != FIRST))
+        for x, y in zip(self.key(i[shared]), self.key(j[shared]), strict=True):
+            same[shared] &= x == y
+        return np.asarray(same)
 
     @cached_property
     def way(self) -> Ints:
@@ -92,7 +92,7 @@ class Threads:
         down = (s.by_columns[a.step] == 1) | ((s.reduced[a.step] == ROWS) & (split != ROWS))
         row = (a.span == ROW) & ((split != ROWS) | down)
         column = (a.span == COLUMN) & ((split != COLUMNS) | ~down)
-        column &= at(s.rows[a.step], self.f.capacity) != 1
+        column &= ~_is_one(s.rows[a.step])
         loops = (s.kind[a.step] == LOOP) & (a.use == WRITE)
         return np.asarray(loops & (row | column | (a.span == ONE)))
 
@@ -104,54 +104,58 @@ class Threads:
         loads = (a.use != WRITE) & np.isin(a.span, (ROW, COLUMN))
         return np.asarray(again[a.step] & loads)
 
-    @cached_property
-    def key(self) -> Ints:
-        """The numbers in which two accesses must agree to be of the same threads, a row each."""
-        f, a, way = self.f, self.f.accesses, self.way
-        b, s = f.buffers, f.steps
-        by_rows, by_columns = way == BY_ROWS, (way == BY_COLUMNS) | (way == BY_PANELS)
-        size = np.where(by_rows[:, None], s.rows[a.step], s.columns[a.step])
-        item = b.item[a.buffer]
-        start = f.low[a.buffer] - np.where(by_rows, b.shift[a.buffer] * item, 0)
-        single = by_columns & ((a.span == COLUMN) | (at(s.rows[a.step], f.capacity) == 1))
-        stride = np.where(single, 0, item * self.pitch)
-        unit = np.where(by_columns, item, 0)
-        panel = np.where(way == BY_PANELS, s.item[a.step], 0)
-        rest = np.stack((size[:, 0], size[:, 1], start, stride, unit, panel), axis=1)
-        shared = (by_rows | by_columns)[:, None]
-        return np.column_stack((way, np.where(shared, rest, 0)))
+    def key(self, i: Ints) -> tuple[Ints, ...]:
+        """The numbers in which accesses that share rows or columns must agree: the size as
+        a + b*N, the address of the first row or column, the bytes from row to row, those of a
+        column, and of an element of the product whose panels they are."""
+        f, a, way = self.f, self.f.accesses, self.way[i]
+        b, s, step, buffer, by_rows = f.buffers, f.steps, a.step[i], a.buffer[i], way == BY_ROWS
+        size = np.where(by_rows[:, None], s.rows[step], s.columns[step])
+        item = b.item[buffer]
+        start = f.low[buffer] - np.where(by_rows, b.shift[buffer] * item, 0)
+        single = ~by_rows & ((a.span[i] == COLUMN) | _is_one(s.rows[step]))
+        stride = np.where(single, 0, item * self.pitch(i))
+        unit = np.where(by_rows, 0, item)
+        panel = np.where(way == BY_PANELS, s.item[step], 0)
+        return size[:, 0], size[:, 1], start, stride, unit, panel
 
-    @cached_property
-    def pitch(self) -> Ints:
-        """For each access the elements from row to row."""
+    def pitch(self, i: Ints) -> Ints:
+        """For accesses the elements from row to row."""
         f, a = self.f, self.f.accesses
-        columns = at(f.steps.columns[a.step], f.capacity)
-        columns = np.where(a.span == LEFT, at(f.steps.depth[a.step], f.capacity), columns)
-        columns = np.where(a.span == ROW, 1, columns)
-        pitch = f.buffers.pitch[a.buffer]
+        step, span = a.step[i], a.span[i]
+        columns = at(f.steps.columns[step], f.capacity)
+        columns = np.where(span == LEFT, at(f.steps.depth[step], f.capacity), columns)
+        columns = np.where(span == ROW, 1, columns)
+        pitch = f.buffers.pitch[a.buffer[i]]
         return np.asarray(np.where(pitch > 0, pitch, columns))
 
-    @cached_property
-    def element(self) -> Ints:
-        """The numbers in which a load and a store agree that are of the same element.
+    def same_element(self, load: Ints, store: Ints) -> Bools:
+        """Whether a step reads by one access, element by element, what it writes by the other.
 
         In a single row, or column, it does not matter whether one depends on its number; but
-        where there are sums, what is stored once a row is stored after all of the row.
+        where there are sums, what is stored once a row is stored after all of the row.  What a
+        loop reads as a single number it reads before all else.
         """
-        f, a, s = self.f, self.f.accesses, self.f.steps
-        low, high, item = f.low[a.buffer], f.high[a.buffer], f.buffers.item[a.buffer]
-        plain = ((s.kind[a.step] == LOOP) & (s.reduced[a.step] == NONE)).astype(np.int64)
-        down, across = DEPENDS[a.span, 0], DEPENDS[a.span, 1]
-        down = down * (1 - plain * _is_one(s.rows[a.step]))
-        across = across * (1 - plain * _is_one(s.columns[a.step]))
-        stride = np.where(down == 1, self.pitch, 0)
-        return np.stack((low, high, item, down, across, stride, a.member), axis=1)
+        f, a = self.f, self.f.accesses
+        same = (f.low[a.buffer[load]] == f.low[a.buffer[store]]) & (
+            a.member[load] == a.member[store]
+        )
+        same &= f.high[a.buffer[load]] == f.high[a.buffer[store]]
+        same &= f.buffers.item[a.buffer[load]] == f.buffers.item[a.buffer[store]]
+        ordered = np.ones(len(load), bool)
+        for x, y in zip(self._order(load), self._order(store), strict=True):
+            ordered &= x == y
+        loop = f.steps.kind[a.step[load]] == LOOP
+        return np.asarray(same & (ordered | (loop & (a.span[load] == ONE))))
 
-    @cached_property
-    def early(self) -> Bools:
-        """What a loop reads as a single number it reads before all else."""
-        a = self.f.accesses
-        return np.asarray((self.f.steps.kind[a.step] == LOOP) & (a.span == ONE))
+    def _order(self, i: Ints) -> tuple[Ints, Ints, Ints]:
+        """Whether accesses depend on the row and on the column, and the elements between rows."""
+        a, s = self.f.accesses, self.f.steps
+        step, span = a.step[i], a.span[i]
+        plain = (s.kind[step] == LOOP) & (s.reduced[step] == NONE)
+        down = np.where(plain & _is_one(s.rows[step]), 0, DEPENDS[span, 0])
+        across = np.where(plain & _is_one(s.columns[step]), 0, DEPENDS[span, 1])
+        return down, across, np.where(down == 1, self.pitch(i), 0)
 
     # ------------------------------------------------------------------ examples
 
@@ -177,7 +181,8 @@ class Threads:
         f, way = self.f, int(self.way[i])
         if way in (ALL, FIRST):
             return None if way == ALL else 0
-        _, fixed, per_row, start, stride, item, panel = self.key[i].tolist()
+        numbers = self.key(np.array([i]))
+        fixed, per_row, start, stride, item, panel = (int(x[0]) for x in numbers)
         offset = address - start
         if way == BY_ROWS:
             number = offset // max(stride, 1)

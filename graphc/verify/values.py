@@ -6,15 +6,27 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.certificate.tables import SPACES, WRITE, Ints
+from graphc.certificate.tables import SPACES
 from graphc.verify.facts import STATE, Facts, at
 from graphc.verify.report import Counterexample
 from graphc.verify.words import Words
 
 DEFINED = "every read is of a defined value"
 WRITERS = "every value has one writer"
-GIVEN = "feeds, constants and old states are not written as such"
+GIVEN = "feeds and constants are not written"
 STATES = "a state is written by its update alone"
+
+
+def given(f: Facts) -> Iterator[Counterexample]:
+    """What is there before the program is read only."""
+    a, words = f.accesses, Words(f)
+    wrong = f.writes[f.initial[f.value[f.writes]]]
+    for i in wrong.tolist():
+        space = SPACES[f.space[a.buffer[i]]]
+        yield Counterexample(
+            GIVEN,
+            f"{words.step(int(a.step[i]))} writes the {space} {words.buffer(int(a.buffer[i]))}",
+        )
 
 
 def defined(f: Facts) -> Iterator[Counterexample]:
@@ -32,10 +44,10 @@ def defined(f: Facts) -> Iterator[Counterexample]:
             f"{words.step(step)} reads {words.buffer(int(a.buffer[i]))} before it is written",
             (writer, *_border(f, step, int(first[v]))),
         )
-    named = [*f.tables.outputs.items(), *f.tables.gradients.items()]
-    for name, buffer in named:
-        v = int(f.buffers.root[buffer])
-        if not f.initial[v] and last[v] < 0:
+    for named in (f.tables.outputs, f.tables.gradients):
+        found = f.buffers.root[named.buffer]
+        for i in np.flatnonzero(~f.initial[found] & (last[found] < 0)).tolist():
+            name, v = named.names[i], int(found[i])
             yield Counterexample(DEFINED, f"{name!r} is {words.buffer(v)}, which no step writes")
 
 
@@ -47,16 +59,9 @@ def _border(f: Facts, reader: int, writer: int) -> tuple[str, ...]:
 
 
 def writers(f: Facts) -> Iterator[Counterexample]:
-    """One step writes all of a value, or several write parts of it that are apart and make it up."""
-    a, b, words = f.accesses, f.buffers, Words(f)
+    """One step writes all of a value, or several write parts that are apart and make it up."""
+    a, b = f.accesses, f.buffers
     count = np.bincount(f.value[f.writes], minlength=len(b.root))
-    given = f.writes[f.initial[f.value[f.writes]]]
-    for i in given.tolist():
-        space = SPACES[f.space[a.buffer[i]]]
-        what = f"the {space}" if space != "state" else "the old value of the state"
-        yield Counterexample(
-            GIVEN, f"{words.step(int(a.step[i]))} writes {what} {words.buffer(int(a.buffer[i]))}"
-        )
     whole = (f.elements == f.elements[b.root]).all(axis=-1)
     odd = (count > 1)[f.value[f.writes]] | ~whole[a.buffer[f.writes]]
     parts: dict[int, list[int]] = {}
@@ -97,17 +102,18 @@ def _gap(f: Facts, v: int, start: int, end: int) -> Counterexample:
 def states(f: Facts) -> Iterator[Counterexample]:
     """States that the program advances hold their next value in the end; nothing else writes."""
     a, words = f.accesses, Words(f)
-    ends = f.next_states
-    for name, end in zip(f.tables.updates, ends.tolist(), strict=True):
-        if end < 0:
-            block, buffer = f.tables.updates[name]
-            yield Counterexample(
-                STATES,
-                f"state {name!r} never gets its next value {words.buffer(buffer)}",
-                ("that is not in the state's memory, and no step copies it there",),
-            )
+    ends, updates = f.next_states, f.tables.updates
+    for i in np.flatnonzero(ends < 0).tolist():
+        yield Counterexample(
+            STATES,
+            f"state {updates.names[i]!r} never gets its next value "
+            f"{words.buffer(int(updates.buffer[i]))}",
+            ("that is not in the state's memory, and no step copies it there",),
+        )
     into = f.writes[f.space[a.buffer[f.writes]] == STATE]
-    bad = ~np.isin(f.value[into], ends)
+    due = np.zeros(len(f.buffers.root), bool)
+    due[ends[ends >= 0]] = True
+    bad = ~due[f.value[into]]
     for i in into[bad].tolist():
         yield Counterexample(
             STATES,
@@ -122,8 +128,3 @@ def states(f: Facts) -> Iterator[Counterexample]:
             "backward pass",
             ("forward(train=True) ends before it, and would not advance the state",),
         )
-
-
-def uses(f: Facts) -> Ints:
-    """How many accesses of each kind there are: reads, writes, scratch."""
-    return np.bincount(f.accesses.use, minlength=WRITE + 2)

@@ -49,7 +49,9 @@ class Words:
         """Bytes of a block by address."""
         f = self.facts
         space, base = f.blocks.space[block], int(f.base[block])
-        name = SPACES[space] if space in (ARENA, GRADIENT) else (
-            f"{SPACES[space]} {f.blocks.names[block]!r}"
+        name = (
+            SPACES[space]
+            if space in (ARENA, GRADIENT)
+            else (f"{SPACES[space]} {f.blocks.names[block]!r}")
         )
         return f"{name} bytes {low - base:,}..{high - base:,}"
