@@ -164,32 +164,31 @@ class Threads:
         f, a = self.f, self.f.accesses
         x, y = int(a.buffer[i]), int(a.buffer[j])
         low, high = int(max(f.low[x], f.low[y])), int(min(f.high[x], f.high[y]))
-        step = max((high - low) // 4096, 1)
+        addresses = np.arange(low, high, max((high - low) // 4096, 1))
         for threads in range(2, 9):
-            for address in range(low, high, step):
-                one, other = self._owner(i, address, threads), self._owner(j, address, threads)
-                if one is None:
-                    one = 0 if other else 1
-                if other is None:
-                    other = 0 if one else 1
-                if one != other:
-                    return threads, address, one, other
+            one, other = self.owners(i, addresses, threads), self.owners(j, addresses, threads)
+            one = np.where(one < 0, np.where(other == 0, 1, 0), one)
+            other = np.where(other < 0, np.where(one == 0, 1, 0), other)
+            differ = np.flatnonzero(one != other)
+            if len(differ):
+                k = int(differ[0])
+                return threads, int(addresses[k]), int(one[k]), int(other[k])
         return None
 
-    def _owner(self, i: int, address: int, threads: int) -> int | None:
-        """The thread of an access that touches an address; None if all do."""
+    def owners(self, i: int, addresses: Ints, threads: int) -> Ints:
+        """The thread of an access that touches each address; -1 where all do."""
         f, way = self.f, int(self.way[i])
         if way in (ALL, FIRST):
-            return None if way == ALL else 0
+            return np.full(len(addresses), -1 if way == ALL else 0)
         numbers = self.key(np.array([i]))
         fixed, per_row, start, stride, item, panel = (int(x[0]) for x in numbers)
-        offset = address - start
+        offset = addresses - start
         if way == BY_ROWS:
             number = offset // max(stride, 1)
         else:
             number = (offset % stride if stride else offset) // item
         unit = UNITS.get(way) or PANEL_BYTES // panel
         units = -(-(fixed + per_row * f.capacity) // unit)
-        return next(
-            t for t in range(threads) if (t + 1) * units // threads > min(number // unit, units - 1)
-        )
+        ends = np.arange(1, threads + 1) * units // threads
+        mine = np.searchsorted(ends, number // unit, side="right")
+        return np.asarray(np.minimum(mine, threads - 1))
