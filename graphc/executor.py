@@ -159,8 +159,8 @@ class Executor:
     def backward(self, **cotangents: Any) -> dict[str, Array]:
         """The gradients of the sum of the losses, by name of parameter; copies.
 
-        Follows `forward(train=True)`.  With cotangents by output name (arrays of the outputs'
-        shapes) it is those outputs that are differentiated.  StateError when nothing is saved.
+        Follows `forward(train=True)`; asked again, they are the same.  With cotangents by output
+        name (of the outputs' shapes) those are differentiated.  StateError when nothing is saved.
         """
         with self._entry:
             saved = self._saved
@@ -178,9 +178,8 @@ class Executor:
                     loc=caller_loc(),
                     hint="declare a loss, or give cotangents: ex.backward(scores=d)",
                 )
-            if not self._differentiated:  # once: backward kernels use the memory of what they read
-                self._run(saved.calls[saved.border :], writes=False)
-                self._differentiated = True
+            self._run([] if self._differentiated else saved.calls[saved.border :], writes=False)
+            self._differentiated = True
             return {name: array.copy() for name, array in saved.gradients.items()}
 
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ from graphc.errors import GraphError
 BACKENDS = ("numpy", "native")
 LIMIT = 1 << 40
 """No number is as large as this."""
+MOST = 1 << 56
+"""No size in bytes or elements is."""
 
 _SIZE = re.compile(r"(?:(\d{1,13})\+)?(?:(\d{1,13})\*)?N|(\d{1,13})")
 
@@ -57,21 +60,27 @@ def parse_certificate(text: str) -> Certificate:
 def certificate_of(data: Mapping[str, Any]) -> Certificate:
     """The certificate of dictionaries and lists; CertificateError where they do not fit."""
     try:
-        memory = {name: _whole(data["memory"][name]) for name in MemoryClaims.__slots__}
-        layout = {
-            _text(name): (_whole(place[0]), _whole(place[1]))
-            for name, place in _mapping(data["state"]).items()
-        }
-        return Certificate(
-            _text(data["net"]),
-            _whole(data["batch"], 1),
-            _text(data["backend"]),
-            MemoryClaims(**memory),
-            layout,
-            tuple(program_of(program) for program in _list(data["programs"])),
-        )
-    except (KeyError, IndexError, TypeError) as error:
+        return _certificate(data)
+    except CertificateError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise _wrong(f"something is missing or of the wrong kind: {error!r}") from None
+
+
+def _certificate(data: Mapping[str, Any]) -> Certificate:
+    memory = {name: _whole(data["memory"][name]) for name in MemoryClaims.__slots__}
+    layout = {
+        _text(name): (_whole(place[0]), _whole(place[1]))
+        for name, place in _mapping(data["state"]).items()
+    }
+    return Certificate(
+        _text(data["net"]),
+        _whole(data["batch"], 1),
+        _text(data["backend"]),
+        MemoryClaims(**memory),
+        layout,
+        tuple(program_of(program) for program in _list(data["programs"])),
+    )
 
 
 def program_of(data: Mapping[str, Any]) -> ProgramTables:
@@ -93,17 +102,17 @@ def program_of(data: Mapping[str, Any]) -> ProgramTables:
         Blocks(
             [_text(block["name"]) for block in blocks],
             _column([_word(block["space"], SPACES) for block in blocks]),
-            _sizes([block["bytes"] for block in blocks]),
+            _fit_together(_sizes([block["bytes"] for block in blocks]), capacity),
         ),
         Slots(
             list(slot),
             _column([_whole(line["offset"]) for line in slots]),
-            _sizes([line["bytes"] for line in slots]),
+            _fit_together(_sizes([line["bytes"] for line in slots]), capacity),
             _column([_whole(line["life"][0]) for line in slots]),
             _column([_whole(line["life"][1]) for line in slots]),
         ),
         _fits(_buffers(lines, number, places, slot), capacity),
-        _steps(steps),
+        _steps(steps, capacity),
         _accesses(steps, number),
         _results(data["outputs"], number),
         _results(data["gradients"], number),
@@ -140,32 +149,44 @@ def _buffers(
 
 def _fits(b: Buffers, capacity: int) -> Buffers:
     """CertificateError where one size depends on N twice, or bytes cannot be counted."""
-    for name, rows, columns, item, pitch in zip(
-        b.names, b.rows.tolist(), b.columns.tolist(), b.item.tolist(), b.pitch.tolist(), strict=True
-    ):
+    wide = np.stack((np.maximum(b.columns[:, 0], b.pitch), b.columns[:, 1]), axis=1)
+    for rows, columns, item in zip(b.rows.tolist(), wide.tolist(), b.item.tolist(), strict=True):
         if rows[1] and columns[1]:
-            raise _wrong(f"rows and columns of {name!r} both depend on N")
-        if (rows[0] + rows[1] * capacity) * max(
-            columns[0] + columns[1] * capacity, pitch
-        ) * item > (1 << 55):
-            raise _wrong(f"{name!r} is larger than any memory")
+            raise _wrong("the rows and the columns of a buffer both depend on N")
+        _countable(capacity, rows, columns, (item, 0))
     return b
 
 
-def _steps(steps: Sequence[Any]) -> Steps:
+def _fit_together(sizes: Ints, capacity: int) -> Ints:
+    """CertificateError where all of these bytes cannot be counted."""
+    pairs = sizes.tolist()
+    _countable(capacity, (sum(a for a, _ in pairs), sum(b for _, b in pairs)))
+    return sizes
+
+
+def _countable(capacity: int, *sizes: Sequence[int]) -> None:
+    """CertificateError where a product of sizes is more than 64 bits can hold many of."""
+    if prod(fixed + per_row * capacity for fixed, per_row in sizes) >= MOST:
+        raise _wrong("something is larger than any memory")
+
+
+def _steps(steps: Sequence[Any], capacity: int) -> Steps:
     def sizes(word: str) -> Ints:
         return _sizes([step.get(word, "1") for step in steps])
 
     def numbers(word: str) -> Ints:
         return _column([_whole(step.get(word, 0)) for step in steps])
 
+    rows, columns, depth = sizes("rows"), sizes("columns"), sizes("depth")
+    for size in zip(rows.tolist(), columns.tolist(), depth.tolist(), strict=True):
+        _countable(capacity, *size)
     return Steps(
         [_text(step["node"]) for step in steps],
         _column([_word(step["step"], KINDS) for step in steps]),
         _column([_word(step.get("split", "none"), SPLITS) for step in steps]),
-        sizes("rows"),
-        sizes("columns"),
-        sizes("depth"),
+        rows,
+        columns,
+        depth,
         numbers("transposed"),
         _column([_word(step.get("reduced", "none"), SPLITS) for step in steps]),
         numbers("by_columns"),

@@ -164,7 +164,7 @@ def _size(fixed: int, per_row: int) -> str:
     return rows if not fixed else f"{fixed}+{rows}"
 
 
-def _lines(data: Any, indent: str = "", nested: int = 3) -> Iterator[str]:
+def _lines(data: Any, indent: str = "", nested: int = 4) -> Iterator[str]:
     """JSON with a line for each entry of what is nested less deeply than so."""
     of_entries = isinstance(data, list) and data and isinstance(data[0], dict)
     if not nested or not data or not (of_entries or isinstance(data, dict)):
@@ -177,5 +177,5 @@ def _lines(data: Any, indent: str = "", nested: int = 3) -> Iterator[str]:
         yield f"{',' if i else begin}\n{inner}"
         if not of_entries:
             yield f"{json.dumps(entry[0])}: "
-        yield from _lines(entry if of_entries else entry[1], inner, nested - isinstance(data, dict))
+        yield from _lines(entry if of_entries else entry[1], inner, nested - 1)
     yield f"\n{indent}{end}"

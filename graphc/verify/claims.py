@@ -75,9 +75,8 @@ def arena(f: Facts) -> Iterator[Counterexample]:
         yield Counterexample(
             SIZES, f"it is said to have {t.arena:,} bytes", (f"slots end at {end:,}",)
         )
-    change = np.zeros(int(np.max(s.last, initial=0)) + 2, np.int64)
-    np.add.at(change, s.first, size)
-    np.add.at(change, s.last + 1, -size)
+    when = np.concatenate((s.last + 1, s.first))  # of one time, ends come first
+    change = np.concatenate((-size, size))[np.argsort(when, kind="stable")]
     peak = int(np.max(np.cumsum(change), initial=0))
     if peak != t.peak:
         yield Counterexample(

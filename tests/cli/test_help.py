@@ -26,8 +26,8 @@ def net():
     return net
 """
 
-COMMANDS = ("demo", "train", "predict", "render", "plan", "diff", "check", "bench")
-MACHINE = ("train", "predict", "plan", "check", "bench", "diff")
+COMMANDS = ("demo", "train", "predict", "render", "plan", "diff", "check", "verify", "bench")
+MACHINE = ("train", "predict", "plan", "check", "verify", "bench", "diff")
 """Those whose output programs read."""
 
 
