@@ -63,7 +63,7 @@ def _counts(f: Facts, near: share.Neighbours) -> dict[str, int]:
         "steps": f.end,
         "reads": reads,
         "writes": len(f.accesses.use) - reads,
-        "pairs of values in the same bytes": len(before),
+        "handovers": len(before),
         "in place": int(np.count_nonzero(near.end[before] // 2 == near.start[after] // 2)),
     }
     if f.tables.backend == "native":

@@ -51,7 +51,7 @@ def of_layers(seed: int) -> gc.Net:
     return random_net(random.Random(seed))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     batch=st.sampled_from((1, 5, 32, 100)),
@@ -107,7 +107,7 @@ def test_examples(example: str, backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_batch_of_a_small_plan(backend: str) -> None:
     """What is proved for all batches at once holds for each by itself."""
-    for batch in (1, 2, 3, 15, 16, 17, 31, 32, 33, 47, 48, 63, 64, 65):
+    for batch in (1, 16, 17, 31, 32, 65):
         prove(nets.gated("float32"), batch, None, backend)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc import lowering, memory, plan, program, schedule
+from graphc import compiler, lowering, memory, plan, program, schedule
 from graphc.backends.native import scratch
 from graphc.kernels import assignment, barriers, fuse
 from graphc.kernels import lowering as kernel_lowering
+from graphc.program import build_program as unverified
 from tests.verify.claims import BATCH, declare
 from tests.verify.test_faults import (
     ALIGNED,
@@ -234,6 +235,7 @@ def test_a_plan_of_a_wrong_planner_is_refused(
     rules: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(compiler, "build_program", unverified)
     monkeypatch.setattr(owner, name, wrong(getattr(owner, name)))
     optimizer = gc.SGD(lr=0.1, momentum=0.9)
     for net in (declare(), square()):
