@@ -5,51 +5,25 @@ Nothing is decided here: names become numbers, and the kernels' own words become
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from graphc.certificate.columns import Pair, column, pair, pairs
+from graphc.certificate.steps import accesses_of, steps_of
 from graphc.certificate.tables import (
-    COLUMN,
-    COLUMNS,
-    EACH,
-    KINDS,
-    LEFT,
-    NONE,
-    ONE,
-    READ,
-    RIGHT,
-    ROW,
-    ROWS,
-    SCRATCH,
     SPACES,
-    SPLITS,
-    WHOLE,
-    WRITE,
-    Accesses,
     Blocks,
     Buffers,
     Certificate,
-    Ints,
     MemoryClaims,
     ProgramTables,
     Results,
     Slots,
-    Steps,
     Updates,
 )
-from graphc.kernels.body import Body
-from graphc.kernels.kernel import Gemm, Kernel, Loop
-from graphc.plan import Buffer, Instr, Plan, Program
-from graphc.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
-
-Pair = tuple[int, int]
-
-SPAN = {"each": EACH, "row": ROW, "column": COLUMN, "one": ONE}
-DEPENDS = {EACH: 3, ROW: 1, COLUMN: 2, ONE: 0}
-"""On the row (1) and on the column (2)."""
-BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
-AXIS = {"rows": ROWS, "columns": COLUMNS}
+from graphc.plan import Buffer, Plan, Program
+from graphc.tensor_type import ITEMSIZE, Dim, TensorType, count
 
 
 def certify(plan: Plan) -> Certificate:
@@ -97,20 +71,20 @@ def certify_program(program: Program) -> ProgramTables:
         blocks,
         slots,
         buffers,
-        _steps(program),
-        _accesses(program.instrs, number),
+        steps_of(program),
+        accesses_of(program.instrs, number),
         _results(program.outputs, number),
         _results(program.gradients, number),
         Updates(
             list(updates),
-            _column([block_of.get(("state", name), -1) for name in updates]),
-            _column([number[value] for value in updates.values()]),
+            column([block_of.get(("state", name), -1) for name in updates]),
+            column([number[value] for value in updates.values()]),
         ),
     )
 
 
 def _results(named: Mapping[str, str], number: Mapping[str, int]) -> Results:
-    return Results(list(named), _column([number[buffer] for buffer in named.values()]))
+    return Results(list(named), column([number[buffer] for buffer in named.values()]))
 
 
 # ------------------------------------------------------------------ memory
@@ -132,7 +106,7 @@ def _blocks(program: Program) -> tuple[Blocks, dict[tuple[str, str], int]]:
             names.append(buffer.key)
             space.append(SPACES.index(buffer.space))
             size.append(_bytes(_owner(program, buffer)))
-    return Blocks(names, _column(space), _pairs(size)), found
+    return Blocks(names, column(space), pairs(size)), found
 
 
 def _owner(program: Program, buffer: Buffer) -> TensorType:
@@ -144,7 +118,7 @@ def _owner(program: Program, buffer: Buffer) -> TensorType:
 
 
 def _bytes(type: TensorType) -> Pair:
-    fixed, per_row = _pair(count(type.shape))
+    fixed, per_row = pair(count(type.shape))
     return fixed * ITEMSIZE[type.dtype], per_row * ITEMSIZE[type.dtype]
 
 
@@ -158,10 +132,10 @@ def _slots(program: Program) -> tuple[Slots, dict[str, int]]:
         )
     slots = Slots(
         [storage.key for storage in storages],
-        _column([offsets[storage.key] for storage in storages]),
-        _pairs(sizes),
-        _column([storage.first for storage in storages]),
-        _column([storage.last for storage in storages]),
+        column([offsets[storage.key] for storage in storages]),
+        pairs(sizes),
+        column([storage.first for storage in storages]),
+        column([storage.last for storage in storages]),
     )
     return slots, {storage.key: i for i, storage in enumerate(storages)}
 
@@ -180,7 +154,7 @@ def _buffers(
         found = known.get(id(type))
         if found is None:
             rows, columns = _matrix(type)
-            found = known[id(type)] = (*_pair(rows), *_pair(columns), ITEMSIZE[type.dtype])
+            found = known[id(type)] = (*pair(rows), *pair(columns), ITEMSIZE[type.dtype])
         return found
 
     shapes = np.array([matrix(b.type) for b in lines], np.int64).reshape(-1, 5)
@@ -190,17 +164,17 @@ def _buffers(
             root[number[name]] = number[owner]
     return Buffers(
         list(number),
-        _column([block_of[b.space, b.key] for b in lines]),
-        _column([b.offset for b in lines]),
+        column([block_of[b.space, b.key] for b in lines]),
+        column([b.offset for b in lines]),
         shapes[:, 0:2],
         shapes[:, 2:4],
         shapes[:, 4],
         root,
-        _column([b.shift for b in lines]),
-        _column([b.pitch for b in lines]),
-        _column([b.first for b in lines]),
-        _column([b.last for b in lines]),
-        _column([slot_of[b.key] if b.space == "arena" else -1 for b in lines]),
+        column([b.shift for b in lines]),
+        column([b.pitch for b in lines]),
+        column([b.first for b in lines]),
+        column([b.last for b in lines]),
+        column([slot_of[b.key] if b.space == "arena" else -1 for b in lines]),
     )
 
 
@@ -210,151 +184,3 @@ def _matrix(type: TensorType) -> tuple[Dim, Dim]:
     if len(shape) < 2:
         return 1, count(shape)
     return shape[0], count(shape[1:])
-
-
-# ------------------------------------------------------------------ steps
-
-
-def _steps(program: Program) -> Steps:
-    numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 14)
-    scratch = _scratch_needs(program)
-    return Steps(
-        [instr.node for instr in program.instrs],
-        numbers[:, 0],
-        numbers[:, 1],
-        numbers[:, 2:4],
-        numbers[:, 4:6],
-        numbers[:, 6:8],
-        numbers[:, 8],
-        numbers[:, 9],
-        numbers[:, 10],
-        numbers[:, 11],
-        numbers[:, 12],
-        scratch,
-    )
-
-
-_PLAIN = {
-    kind: (KINDS.index(kind), NONE, 1, 0, 1, 0, 1, 0, 0, NONE, 0, 0, int(kind == "copy"), 0)
-    for kind in ("call", "reference", "copy", "barrier")
-}
-
-
-def _step(instr: Instr) -> tuple[int, ...]:
-    kernel = instr.body
-    if kernel is None:
-        return _PLAIN[instr.kind]
-    split = SPLITS.index(kernel.split)
-    if isinstance(kernel, Gemm):
-        sizes = (*_pair(kernel.m), *_pair(kernel.n), *_pair(kernel.k))
-        item = ITEMSIZE[kernel.dtype]
-        return (
-            KINDS.index("gemm"),
-            split,
-            *sizes,
-            kernel.trans_a + 2 * kernel.trans_b,
-            NONE,
-            0,
-            item,
-            0,
-            0,
-        )
-    sizes = (*_pair(kernel.rows), *_pair(kernel.columns), 1, 0)
-    reduced, by_columns, copies = _traits(kernel)
-    return (KINDS.index("loop"), split, *sizes, 0, reduced, by_columns, 0, copies, 0)
-
-
-def _traits(kernel: Loop) -> tuple[int, int, int]:
-    """The axis summed along; whether columns come first; whether it is but a copy."""
-    steps = kernel.body.steps
-    reduced = [AXIS[str(step.value)] for step in steps if step.op in ("sum", "max")]
-    computes = any(s.span == "column" and s.op not in ("load", "index") for s in steps)
-    by_columns = computes and not reduced and kernel.rows != 1
-    copies = len(steps) == len(kernel.body.stores) == 1 and steps[0].op == "load"
-    return (reduced[0] if reduced else NONE), int(by_columns), int(copies)
-
-
-def _scratch_needs(program: Program) -> Ints:
-    """The bytes of a thread's scratch that each product needs on this machine."""
-    needs = np.zeros(len(program.instrs), np.int64)
-    if program.backend != "native":
-        return needs
-    from graphc.backends.native.scratch import kernel_scratch
-    from graphc.backends.native.target import host
-
-    bits, known = host().bits, dict[tuple[object, ...], int]()
-    for i, instr in enumerate(program.instrs):
-        kernel = instr.body
-        if isinstance(kernel, Gemm):
-            key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype
-            if key not in known:
-                known[key] = kernel_scratch(kernel, bits, program.capacity)
-            needs[i] = known[key]
-    return needs
-
-
-# ------------------------------------------------------------------ accesses
-
-
-def _accesses(instrs: Iterable[Instr], number: Mapping[str, int]) -> Accesses:
-    step: list[int] = []
-    buffer: list[str] = []
-    rest: list[tuple[int, int, int, int]] = []
-    for i, instr in enumerate(instrs):
-        before = len(buffer)
-        if instr.body is not None:
-            _of_kernel(instr.body, buffer, rest)
-        else:
-            _of_call(instr, buffer, rest)
-        step.extend([i] * (len(buffer) - before))
-    table = np.array(rest, np.int64).reshape(-1, 4)
-    names = _column([number[name] for name in buffer])
-    return Accesses(_column(step), names, table[:, 0], table[:, 1], table[:, 2], table[:, 3])
-
-
-def _of_call(instr: Instr, buffer: list[str], rest: list[tuple[int, int, int, int]]) -> None:
-    in_place: tuple[int, ...] = ()
-    if instr.kind == "call" and instr.op is not None:
-        in_place = instr.op.inplace
-    members = instr.members
-    buffer += instr.ins
-    buffer += instr.scratch
-    buffer += instr.outs
-    if members == 1:
-        rest += [(READ, WHOLE, int(i in in_place), 0) for i in range(len(instr.ins))]
-    else:
-        rest += [
-            (READ, WHOLE, int(i // members in in_place), i % members) for i in range(len(instr.ins))
-        ]
-    rest += [(SCRATCH, WHOLE, 0, i % members) for i in range(len(instr.scratch))]
-    rest += [(WRITE, WHOLE, 0, i % members) for i in range(len(instr.outs))]
-
-
-def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[tuple[int, int, int, int]]) -> None:
-    if isinstance(kernel, Gemm):
-        buffer += (kernel.a, kernel.b)
-        rest += ((READ, LEFT, 0, 0), (READ, RIGHT, 0, 0))
-    body = kernel.body
-    for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
-        buffer.append(name)
-        rest.append((READ, SPAN[span], 1, 0))
-    for store in body.stores:
-        buffer.append(store.buffer)
-        rest.append((WRITE, _level(body, SPAN[store.span], store.step), 0, 0))
-
-
-def _level(body: Body, span: int, step: int) -> int:
-    """A value that depends on more than its place is stored where it is computed."""
-    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].span]]]
-
-
-def _pair(dim: Dim) -> Pair:
-    return (0, dim.factor) if isinstance(dim, Batch) else (dim, 0)
-
-
-def _column(numbers: Sequence[int]) -> Ints:
-    return np.array(numbers, np.int64)
-
-
-def _pairs(numbers: Sequence[Pair]) -> Ints:
-    return np.array(numbers, np.int64).reshape(-1, 2)

@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from graphc.certificate.tables import READ, SPANS, WHOLE, WRITE, Ints
-from graphc.verify.facts import Facts, at, distinct
+from graphc.verify.facts import Bools, Facts, at, distinct
 from graphc.verify.overlap import Rectangles, Sharing, sharing
 from graphc.verify.report import Counterexample
 from graphc.verify.threads import WAYS, Threads
@@ -139,13 +139,42 @@ def epochs(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexam
     """Where several steps of an epoch touch a byte, and one writes, all are the same thread's."""
     if f.tables.backend != "native":
         return
+    yield from _within_values(f, near, threads)
+    yield from _between_values(f, near, threads)
+
+
+def _within_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
+    """A value that is written and read in one epoch, or that several steps write parts of."""
     a, epoch = f.accesses, f.epochs[f.accesses.step]
+    count = np.bincount(f.value[f.writes], minlength=len(f.buffers.root))
     writer = near.writer[f.value]
-    late = np.flatnonzero((writer >= 0) & (epoch == epoch[writer]) & (a.use == READ))
-    late = np.concatenate((late, _several(f, near)))
-    bad = late[~threads.agree(late, writer[late])]
-    for i in bad.tolist():
-        yield from _races_within(f, threads, i)
+    once = (count[f.value] == 1) & (epoch == epoch[writer]) & (a.use == READ)
+    read = np.flatnonzero(once)
+    for i in read[~threads.agree(read, writer[read])].tolist():
+        yield _race(f, threads, int(writer[i]), i)
+    for v in np.flatnonzero(count > 1).tolist():
+        touched = near.accesses_of(np.array([v]))[1]
+        made = touched[a.use[touched] != READ]
+        i, j = np.repeat(touched, len(made)), np.tile(made, len(touched))
+        met = (i != j) & (epoch[i] == epoch[j]) & ~_apart(f, i, j)
+        i, j = i[met], j[met]
+        for k in np.flatnonzero(~threads.agree(i, j)).tolist():
+            yield _race(f, threads, int(j[k]), int(i[k]))
+
+
+def _apart(f: Facts, i: Ints, j: Ints) -> Bools:
+    """Whether accesses are of different columns of one matrix."""
+    b, buffers = f.buffers, f.accesses.buffer
+    x, y = buffers[i], buffers[j]
+    columns = at(b.columns, f.capacity)
+    one = (b.pitch[x] > 0) & (b.pitch[x] == b.pitch[y])
+    before = b.shift[x] + columns[x] <= b.shift[y]
+    return np.asarray(one & (before | (b.shift[y] + columns[y] <= b.shift[x])))
+
+
+def _between_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
+    """Bytes that change hands within an epoch."""
+    epoch = f.epochs[f.accesses.step]
     before, after = near.pairs
     last = f.epochs[np.clip(near.end[before] // 2, 0, f.end)]
     same = (last == f.epochs[np.maximum(near.start[after], 0) // 2]) & (near.end[before] >= 0)
@@ -158,33 +187,6 @@ def epochs(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexam
         bad = np.flatnonzero(~threads.agree(access, taker))
         for k in bad.tolist():
             yield _race(f, threads, int(taker[k]), int(access[k]))
-
-
-def _several(f: Facts, near: Neighbours) -> Ints:
-    """The writes of values that several steps write parts of, but for the first of each."""
-    a, writer = f.accesses, near.writer[f.value[f.writes]]
-    same = (f.writes != writer) & (f.epochs[a.step[f.writes]] == f.epochs[a.step[writer]])
-    return np.asarray(f.writes[same])
-
-
-def _races_within(f: Facts, threads: Threads, i: int) -> Iterator[Counterexample]:
-    """Writes of the same value in the same epoch that another thread may do."""
-    a = f.accesses
-    same = f.writes[f.value[f.writes] == f.value[i]]
-    same = same[f.epochs[a.step[same]] == f.epochs[a.step[i]]]
-    for j in same[same != i].tolist():
-        if not _apart(f, i, j) and not threads.agree(np.array([i]), np.array([j]))[0]:
-            yield _race(f, threads, j, i)
-
-
-def _apart(f: Facts, i: int, j: int) -> bool:
-    """Whether two accesses are of different columns of one matrix."""
-    b, buffers = f.buffers, f.accesses.buffer
-    x, y = int(buffers[i]), int(buffers[j])
-    if not b.pitch[x] or b.pitch[x] != b.pitch[y]:
-        return False
-    ends = [int(b.shift[k] + at(b.columns[k], f.capacity)) for k in (x, y)]
-    return bool(ends[0] <= b.shift[y] or ends[1] <= b.shift[x])
 
 
 def _race(f: Facts, threads: Threads, write: int, other: int) -> Counterexample:

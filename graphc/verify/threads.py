@@ -106,25 +106,26 @@ class Threads:
 
     def key(self, i: Ints) -> tuple[Ints, ...]:
         """The numbers in which accesses that share rows or columns must agree: the size as
-        a + b*N, the address of the first row or column, the bytes from row to row, those of a
-        column, and of an element of the product whose panels they are."""
+        a + b*N, the address of the first row or column, the bytes from row to row for one row and
+        for the largest batch, those of a column, and of an element of the product whose panels
+        they are."""
         f, a, way = self.f, self.f.accesses, self.way[i]
         b, s, step, buffer, by_rows = f.buffers, f.steps, a.step[i], a.buffer[i], way == BY_ROWS
         size = np.where(by_rows[:, None], s.rows[step], s.columns[step])
         item = b.item[buffer]
         start = f.low[buffer] - np.where(by_rows, b.shift[buffer] * item, 0)
-        single = ~by_rows & ((a.span[i] == COLUMN) | _is_one(s.rows[step]))
-        stride = np.where(single, 0, item * self.pitch(i))
+        apart = np.where(~by_rows & ((a.span[i] == COLUMN) | _is_one(s.rows[step])), 0, item)
+        strides = (apart * self.pitch(i, 1), apart * self.pitch(i, f.capacity))
         unit = np.where(by_rows, 0, item)
         panel = np.where(way == BY_PANELS, s.item[step], 0)
-        return size[:, 0], size[:, 1], start, stride, unit, panel
+        return size[:, 0], size[:, 1], start, *strides, unit, panel
 
-    def pitch(self, i: Ints) -> Ints:
-        """For accesses the elements from row to row."""
+    def pitch(self, i: Ints, n: int) -> Ints:
+        """For accesses the elements from row to row, with n rows."""
         f, a = self.f, self.f.accesses
         step, span = a.step[i], a.span[i]
-        columns = at(f.steps.columns[step], f.capacity)
-        columns = np.where(span == LEFT, at(f.steps.depth[step], f.capacity), columns)
+        columns = at(f.steps.columns, n)[step]
+        columns = np.where(span == LEFT, at(f.steps.depth, n)[step], columns)
         columns = np.where(span == ROW, 1, columns)
         pitch = f.buffers.pitch[a.buffer[i]]
         return np.asarray(np.where(pitch > 0, pitch, columns))
@@ -137,25 +138,25 @@ class Threads:
         loop reads as a single number it reads before all else.
         """
         f, a = self.f, self.f.accesses
-        same = (f.low[a.buffer[load]] == f.low[a.buffer[store]]) & (
-            a.member[load] == a.member[store]
-        )
-        same &= f.high[a.buffer[load]] == f.high[a.buffer[store]]
-        same &= f.buffers.item[a.buffer[load]] == f.buffers.item[a.buffer[store]]
+        here, there = a.buffer[load], a.buffer[store]
+        same = a.member[load] == a.member[store]
+        for x in (f.low, f.elements[:, 0], f.elements[:, 1], f.buffers.item):
+            same &= x[here] == x[there]
         ordered = np.ones(len(load), bool)
         for x, y in zip(self._order(load), self._order(store), strict=True):
             ordered &= x == y
         loop = f.steps.kind[a.step[load]] == LOOP
         return np.asarray(same & (ordered | (loop & (a.span[load] == ONE))))
 
-    def _order(self, i: Ints) -> tuple[Ints, Ints, Ints]:
+    def _order(self, i: Ints) -> tuple[Ints, ...]:
         """Whether accesses depend on the row and on the column, and the elements between rows."""
         a, s = self.f.accesses, self.f.steps
         step, span = a.step[i], a.span[i]
         plain = (s.kind[step] == LOOP) & (s.reduced[step] == NONE)
         down = np.where(plain & _is_one(s.rows[step]), 0, DEPENDS[span, 0])
         across = np.where(plain & _is_one(s.columns[step]), 0, DEPENDS[span, 1])
-        return down, across, np.where(down == 1, self.pitch(i), 0)
+        pitches = (self.pitch(i, n) for n in (1, self.f.capacity))
+        return down, across, *(np.where(down == 1, pitch, 0) for pitch in pitches)
 
     # ------------------------------------------------------------------ examples
 
@@ -181,7 +182,7 @@ class Threads:
         if way in (ALL, FIRST):
             return np.full(len(addresses), -1 if way == ALL else 0)
         numbers = self.key(np.array([i]))
-        fixed, per_row, start, stride, item, panel = (int(x[0]) for x in numbers)
+        fixed, per_row, start, _, stride, item, panel = (int(x[0]) for x in numbers)
         offset = addresses - start
         if way == BY_ROWS:
             number = offset // max(stride, 1)

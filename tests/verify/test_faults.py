@@ -228,6 +228,34 @@ def reader_of_rows(c: Claims) -> Data:
     }
 
 
+def part_of_a_join_by_another_split(c: Claims) -> None:
+    """The second part alone is in the epoch of the reader, and by other threads than it."""
+    c.writer("both.columns1")["split"] = "columns"
+    barrier = next(step for step in c.steps if step["step"] == "barrier")
+    c.insert(c.position("both.columns1"), barrier)
+    for line in (*c.program["buffers"], *c.program["slots"]):
+        line["life"] = [epoch + (epoch > 2) for epoch in line["life"]]
+
+
+def agrees_for_the_largest_batch_only(c: Claims) -> None:
+    """Rows of N elements lie where rows of 64 were: with fewer rows a row is another thread's."""
+    step: Data = {"step": "loop", "node": "late", "split": "rows", "rows": "64", "columns": "N"}
+    step["reads"] = [{"buffer": "square", "by": "each", "in_place": 1}]
+    late: Data = {**step, "reads": [], "writes": [{"buffer": "late", "by": "each"}]}
+    made: Data = {**step, "reads": [], "writes": [{"buffer": "square", "by": "each"}]}
+    made["columns"] = step["columns"] = "64"
+    i = c.position("scores") + 1
+    for number, one in enumerate((made, step, late)):
+        c.insert(i + number, one)
+    end = c.program["arena"]
+    line = {"at": ["arena", "arena", end], "rows": "64", "item": 4, "life": [2, 2]}
+    for name, columns in (("square", "64"), ("late", "N")):
+        c.program["buffers"].append({**line, "name": name, "columns": columns, "slot": "square"})
+    c.program["slots"].append({"name": "square", "offset": end, "bytes": "16384", "life": [2, 2]})
+    c.program["blocks"][0]["bytes"] = str(end + 16384)
+    c.program["arena"] = end + 16384
+
+
 def bytes_change_hands_within_an_epoch(c: Claims) -> None:
     """What one thread still reads by rows another overwrites by columns."""
     c.move("softmax_loss_1.rows", c.slot("bent")["offset"])
@@ -329,7 +357,7 @@ TABLE: tuple[tuple[Plant, str, str, str, tuple[str, ...]], ...] = (
     (in_place_at_other_elements, "native", "step", WHOLE, ("'d_bent.sub_1'",)),
     (factor_overwritten, "native", "step", LIVE, ("'scores'", "'both'")),
     (barrier_missing, "native", "step", THREADS, ("'first'", "no barrier is between them")),
-    (wrong_split, "native", "step", THREADS, ("'scores'", "split by columns", "'both'")),
+    (wrong_split, "native", "step", THREADS, ("'scores'", "split by columns")),
     (sum_split, "native", "step", SPLIT, ("sums along rows",)),
     (split_of_other_rows, "native", "step", THREADS, ("'scores'", "of 3 threads")),
     (run_by_the_first_thread, "native", "step", THREADS, ("the first thread has all of it",)),
