@@ -11,8 +11,10 @@ from graphc.certificate.tables import (
     COLUMN,
     COLUMNS,
     EACH,
+    GEMM,
     KINDS,
     LEFT,
+    LOOP,
     NONE,
     ONE,
     READ,
@@ -73,20 +75,11 @@ def _step(instr: Instr) -> tuple[int, ...]:
     if isinstance(kernel, Gemm):
         sizes = (*pair(kernel.m), *pair(kernel.n), *pair(kernel.k))
         item = ITEMSIZE[kernel.dtype]
-        return (
-            KINDS.index("gemm"),
-            split,
-            *sizes,
-            kernel.trans_a + 2 * kernel.trans_b,
-            NONE,
-            0,
-            item,
-            0,
-            0,
-        )
+        turned = kernel.trans_a + 2 * kernel.trans_b
+        return GEMM, split, *sizes, turned, NONE, 0, item, 0
     sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0)
     reduced, by_columns, copies = _traits(kernel)
-    return (KINDS.index("loop"), split, *sizes, 0, reduced, by_columns, 0, copies)
+    return LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
 
 
 def _traits(kernel: Loop) -> tuple[int, int, int]:
