@@ -14,6 +14,7 @@ from graphc.certificate.tables import (
     LEFT,
     LOOP,
     NONE,
+    ONE,
     RIGHT,
     ROW,
     ROWS,
@@ -22,15 +23,12 @@ from graphc.certificate.tables import (
     WRITE,
     Ints,
 )
-from graphc.verify.facts import ALIGNMENT, GRADIENT, Bools, Facts, at
+from graphc.verify.facts import ALIGNMENT, GRADIENT, Bools, Facts, at, times
 from graphc.verify.report import Counterexample
 from graphc.verify.words import Words
 
 INSIDE = "every buffer lies within its memory"
 ALIGNED = "buffers are aligned"
-HAS_ROWS = np.isin(np.arange(len(SPANS)), (EACH, ROW, LEFT))
-HAS_COLUMNS = np.isin(np.arange(len(SPANS)), (EACH, COLUMN, RIGHT))
-
 ALIASES = "an alias is part of its value"
 KERNELS = "a kernel touches a whole buffer and no more"
 SPLITTING = "threads split no sum"
@@ -104,32 +102,39 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
             f"{words.step(int(a.step[i]))} touches {words.buffer(int(a.buffer[i]))} "
             f"by {SPANS[a.span[i]]!r}",
         )
-    mine = np.flatnonzero(s.kind[a.step] >= LOOP)
-    for n in {1, f.capacity}:  # sizes are linear in N: what is equal at both ends is equal
-        touched, has, wide = _touched(f, mine, n)
-        bad = (touched != has) | ~wide
-        for k in np.flatnonzero(bad).tolist():
-            i = int(mine[k])
-            yield Counterexample(
-                KERNELS,
-                f"{words.step(int(a.step[i]))} touches {touched[k]:,} elements of "
-                f"{words.buffer(int(a.buffer[i]))}, which has {has[k]:,}",
-                (f"with {n} rows",),
-            )
+    wanted, has = _touched(f), f.elements[a.buffer]
+    bad = ~_same(wanted, has) & (a.span != WHOLE)
+    for i in [*np.flatnonzero(bad).tolist(), *_of_other_width(f)]:
+        yield Counterexample(
+            KERNELS,
+            f"{words.step(int(a.step[i]))} touches {_size(wanted[i])} elements of "
+            f"{words.buffer(int(a.buffer[i]))}, which has {_size(has[i])}",
+        )
 
 
-def _touched(f: Facts, mine: Ints, n: int) -> tuple[Ints, Ints, Bools]:
-    """The elements that accesses touch and those of their buffers; whether views have as many
-    columns."""
-    b, s = f.buffers, f.steps
-    step, buffer, span = f.accesses.step[mine], f.accesses.buffer[mine], f.accesses.span[mine]
-    rows, columns, depth = at(s.rows, n)[step], at(s.columns, n)[step], at(s.depth, n)[step]
-    down = np.where(HAS_ROWS[span], rows, np.where(span == RIGHT, depth, 1))
-    across = np.where(HAS_COLUMNS[span], columns, np.where(span == LEFT, depth, 1))
-    turned = np.where(span == LEFT, s.transposed[step] & 1, (s.transposed[step] & 2) >> 1)
-    width = np.where(((span == LEFT) | (span == RIGHT)) & (turned > 0), down, across)
-    wide = (b.pitch[buffer] == 0) | (width == at(b.columns, n)[buffer])
-    return np.asarray(down * across), at(f.elements, n)[buffer], np.asarray(wide)
+def _touched(f: Facts) -> Ints:
+    """The elements that each access touches by the sizes of its kernel."""
+    s, a = f.steps, f.accesses
+    sizes = np.ones((len(SPANS), f.end, 2), np.int64)
+    sizes[ONE] = 1, 0
+    sizes[ROW], sizes[COLUMN] = s.rows, s.columns
+    sizes[EACH] = times(s.rows, s.columns)
+    sizes[LEFT], sizes[RIGHT] = times(s.rows, s.depth), times(s.depth, s.columns)
+    return sizes[a.span, a.step]
+
+
+def _of_other_width(f: Facts) -> list[int]:
+    """The accesses of columns of a wider matrix whose kernel takes them for more or fewer."""
+    a, b, s = f.accesses, f.buffers, f.steps
+    cut = np.flatnonzero((b.pitch[a.buffer] > 0) & (a.span != WHOLE))
+    step, span = a.step[cut], a.span[cut]
+    turned = np.where(span == LEFT, s.transposed[step] & 1, (s.transposed[step] & 2) >> 1) > 0
+    width = s.columns[step]
+    for factor, outer in ((LEFT, s.rows), (RIGHT, s.columns)):
+        inner = s.depth[step]
+        across = np.where((turned == (factor == LEFT))[:, None], outer[step], inner)
+        width = np.where((span == factor)[:, None], across, width)
+    return [int(i) for i in cut[~_same(width, b.columns[a.buffer[cut]])]]
 
 
 def splits(f: Facts) -> Iterator[Counterexample]:

@@ -25,6 +25,9 @@ from graphc.certificate.tables import (
     ONE,
     ROW,
     ROWS,
+    SPANS,
+    SPLITS,
+    WHOLE,
     WRITE,
     Ints,
 )
@@ -50,6 +53,21 @@ def _is_one(size: Ints) -> Bools:
     return np.asarray((size[:, 0] == 1) & (size[:, 1] == 0))
 
 
+def _shared() -> Ints:
+    """Who touches what, by kernel (loop, product, product of a transposed left factor), by split
+    and by span."""
+    found = np.full((3, len(SPLITS), len(SPANS)), ALL)
+    found[:, NONE] = FIRST
+    found[:, ROWS, [EACH, ROW]] = BY_ROWS
+    found[1, ROWS, LEFT] = BY_ROWS
+    found[0, COLUMNS, [EACH, COLUMN]] = BY_COLUMNS
+    found[1:, COLUMNS, [EACH]] = found[1:, COLUMNS, [COLUMN]] = BY_PANELS
+    return found
+
+
+SHARED = _shared()
+
+
 class Threads:
     """For each access who touches which bytes; see the module."""
 
@@ -71,37 +89,32 @@ class Threads:
         As the loops of the native backend share them; a call of NumPy is one thread's.
         """
         a, s = self.f.accesses, self.f.steps
-        kind, split, span = s.kind[a.step], s.split[a.step], a.span
-        rows = (split == ROWS) & np.isin(span, (EACH, ROW))
-        rows |= (split == ROWS) & (span == LEFT) & (s.transposed[a.step] & 1 == 0)
-        columns = (split == COLUMNS) & np.isin(span, (EACH, COLUMN))
-        found = np.full(len(a.step), ALL)
-        found[rows] = BY_ROWS
-        found[columns] = BY_COLUMNS
-        found[columns & (kind == GEMM)] = BY_PANELS
+        kernel = np.where(s.kind == GEMM, 1 + (s.transposed & 1), 0)
+        way = np.where(s.kind < LOOP, NONE, s.split)
+        found = np.asarray(SHARED[kernel[a.step], way[a.step], a.span])
         across = self._across()
-        found[self._repeated(across)] = ALL
-        found[across] = FIRST
-        found[(split == NONE) | (kind < LOOP)] = FIRST
+        if len(across):
+            found[self._repeated(across)] = ALL
+            found[across] = FIRST
         return found
 
-    def _across(self) -> Bools:
+    def _across(self) -> Ints:
         """What loops store across their direction: the first thread does that, afterwards."""
         a, s = self.f.accesses, self.f.steps
-        split = s.split[a.step]
-        down = (s.by_columns[a.step] == 1) | ((s.reduced[a.step] == ROWS) & (split != ROWS))
-        row = (a.span == ROW) & ((split != ROWS) | down)
-        column = (a.span == COLUMN) & ((split != COLUMNS) | ~down)
-        column &= ~_is_one(s.rows[a.step])
-        loops = (s.kind[a.step] == LOOP) & (a.use == WRITE)
-        return np.asarray(loops & (row | column | (a.span == ONE)))
+        some = np.flatnonzero((a.use == WRITE) & (a.span != EACH) & (a.span != WHOLE))
+        step, span = a.step[some], a.span[some]
+        split = s.split[step]
+        down = (s.by_columns[step] == 1) | ((s.reduced[step] == ROWS) & (split != ROWS))
+        row = (span == ROW) & ((split != ROWS) | down)
+        column = (span == COLUMN) & ((split != COLUMNS) | ~down) & ~_is_one(s.rows[step])
+        return np.asarray(some[row | column | (span == ONE)])
 
-    def _repeated(self, across: Bools) -> Bools:
+    def _repeated(self, across: Ints) -> Bools:
         """The loads of rows or columns that the first thread repeats for such a store."""
         a = self.f.accesses
         again = np.zeros(self.f.end + 1, bool)
-        again[a.step[across & (a.span != ONE)]] = True
-        loads = (a.use != WRITE) & np.isin(a.span, (ROW, COLUMN))
+        again[a.step[across[a.span[across] != ONE]]] = True
+        loads = (a.use != WRITE) & ((a.span == ROW) | (a.span == COLUMN))
         return np.asarray(again[a.step] & loads)
 
     def key(self, i: Ints) -> tuple[Ints, ...]:

@@ -332,7 +332,7 @@ TABLE: tuple[tuple[Plant, str, str, str, tuple[str, ...]], ...] = (
     (peak_told_too_small, "native", "step", SIZES, ("live at once",)),
     (coefficient_of_the_batch, "numpy", "step", SLOTS, ("'bent'",)),
     (rows_of_a_buffer, "native", "step", WHOLE, ("'bent'",)),
-    (buffer_fits_the_largest_batch_only, "native", "step", WHOLE, ("'scores'", "with 1 rows")),
+    (buffer_fits_the_largest_batch_only, "native", "step", WHOLE, ("'scores'", "8*N")),
     (alias_too_long, "native", "step", INSIDE, ("'d_bent'", "columns 24..49 of 48")),
     (alias_of_another_place, "native", "step", ALIAS, ("'d_bent'", "'d_both'")),
     (read_before_write, "numpy", "step", DEFINED, ("'bent'", "before it is written")),
