@@ -75,11 +75,18 @@ def _parts(f: Facts, v: int, found: list[int]) -> Iterator[Counterexample]:
     """Writes of the columns of one value, each of all rows."""
     a, b, words = f.accesses, f.buffers, Words(f)
     found.sort(key=lambda i: (int(b.shift[a.buffer[i]]), int(a.step[i])))
-    width = int(b.pitch[a.buffer[found[0]]]) or int(at(b.columns[v], f.capacity))
-    end = 0
+    pitch = int(b.pitch[a.buffer[found[0]]])
+    width, end = pitch or int(at(b.columns[v], f.capacity)), 0
     for i, before in zip(found, [-1, *found], strict=False):
         view = int(a.buffer[i])
         start = int(b.shift[view])
+        whole = bool((f.elements[view] == f.elements[v]).all())
+        if b.pitch[view] != pitch or not (pitch or whole):
+            yield Counterexample(
+                WRITERS,
+                f"{words.step(int(a.step[i]))} writes {words.buffer(view)}, which is neither all "
+                f"nor some columns of {words.buffer(v)}",
+            )
         if start < end:
             other, step = int(a.step[before]), int(a.step[i])
             yield Counterexample(

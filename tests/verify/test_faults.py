@@ -105,6 +105,13 @@ def part_of_a_join_missing(c: Claims) -> None:
     c.remove(c.position("both.columns1"))
 
 
+def half_of_a_value_written(c: Claims) -> None:
+    c.program["buffers"].append(
+        {**c.buffer("bent"), "name": "half", "columns": "12", "shows": "bent"}
+    )
+    c.access(c.writer("bent"), "bent")["buffer"] = "half"
+
+
 def joined_parts_overlap(c: Claims) -> None:
     c.buffer("both.columns1")["cut"] = [23, 48]
 
@@ -340,6 +347,7 @@ TABLE: tuple[tuple[Plant, str, str, str, tuple[str, ...]], ...] = (
     (writer_dropped, "numpy", "step", DEFINED, ("'bent'", "no step writes it")),
     (two_writers, "numpy", "step", WRITERS, ("'bent'", "both write")),
     (part_of_a_join_missing, "native", "step", DEFINED, ("columns 24..48", "'both'")),
+    (half_of_a_value_written, "numpy", "step", WRITERS, ("'half'", "'bent'", "neither all")),
     (joined_parts_overlap, "native", "step", WRITERS, ("'both'",)),
     (operands_of_a_copy_swapped, "numpy", "grad", WRITERS, ("copy 'norm.running_mean'",)),
     (operands_of_a_copy_swapped, "native", "grad", WRITERS, ("loop 'norm.running_mean'",)),
