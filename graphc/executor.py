@@ -154,8 +154,8 @@ class Executor:
     def backward(self, **cotangents: Any) -> dict[str, Array]:
         """The gradients of the sum of the losses, by name of parameter; copies.
 
-        Follows `forward(train=True)`.  With cotangents by output name (arrays of the outputs'
-        shapes) it is those outputs that are differentiated.  StateError when nothing is saved.
+        Follows `forward(train=True)`; asked again, they are the same.  With cotangents by output
+        name (of the outputs' shapes) those are differentiated.  StateError when nothing is saved.
         """
         with self._entry:
             saved = self._saved

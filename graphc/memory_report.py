@@ -87,6 +87,16 @@ class MemoryReport:
         """What the threads of native code keep parts of matrices in; it depends on the machine."""
         return block_bytes(self._scratch.nbytes)
 
+    @property
+    def thread_scratch(self) -> int:
+        """The part of the scratch that each of the threads has."""
+        return self._scratch.thread
+
+    @property
+    def threads(self) -> int:
+        """The threads that there is scratch for."""
+        return self._scratch.threads
+
     @cached_property
     def _scratch(self) -> ScratchSize:
         return scratch_size(self._programs, self._plan.recipe.threads)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from graphc.compiler import Recipe
     from graphc.memory_report import MemoryReport
     from graphc.optim import Optimizer
+    from graphc.verify.report import ProgramProof, Report
     from passes.pipeline import PassRecord
 
 Space = Literal["arena", "state", "feed", "constant", "gradient"]
@@ -89,7 +90,8 @@ class Program:
     """One entry of a plan: instructions in order over one arena.
 
     Instructions before `border` are the forward pass.  `outputs` and `gradients` map public
-    names to buffers; `index_bounds` says how many entries an integer feed may index.
+    names to buffers; `index_bounds` says how many entries an integer feed may index, `aliases` for
+    a buffer that has no bytes of its own whose they are.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Program:
     outputs: Mapping[str, str]
     gradients: Mapping[str, str]
     index_bounds: Mapping[str, int]
+    aliases: Mapping[str, str]
     backend: str = "numpy"
 
     @cached_property
@@ -127,6 +130,13 @@ class Program:
             if b.space == "gradient"
         ]
         return max(ends, default=0)
+
+    def verify(self) -> ProgramProof:
+        """Prove that no step reads or overwrites what it must not; see `graphc.verify`."""
+        from graphc.certificate.export import certify_program
+        from graphc.verify import verify_program
+
+        return verify_program(certify_program(self))
 
     def __str__(self) -> str:
         from graphc.text import program_text
@@ -236,6 +246,17 @@ class Plan:
         from graphc.render import render_plan
 
         return render_plan(self, path, fold=fold)
+
+    def verify(self) -> Report:
+        """Prove from what the plan says of itself that every program is sound on its memory.
+
+        The report's `ok` says whether it is, its `counterexample` where not, its text both.  It
+        covers the programs of the plan; those of `cotangent_program` verify themselves.
+        """
+        from graphc.certificate.export import certify
+        from graphc.verify import verify
+
+        return verify(certify(self))
 
     def report(self) -> str:
         """What was compiled: programs, what is not native code and why, what is not trained."""

@@ -205,6 +205,7 @@ class Assignment:
             dict(self.graph.outputs),
             self.gradients,
             index_bounds(self.graph),
+            dict(self.low.roots),
             self.backend,
         )
 

@@ -1,4 +1,4 @@
-"""What every test has: a cache of compiled objects that is not the user's."""
+"""What every test has: a cache of compiled objects that is not the user's, and proofs of plans."""
 
 from __future__ import annotations
 
@@ -6,10 +6,31 @@ from collections.abc import Iterator
 
 import pytest
 
+from graphc import compiler, program
+from graphc.graph import Graph
+from graphc.plan import Program
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One empty folder for compiled objects, for this run and the processes that it starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GRAPHC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_program_is_verified() -> Iterator[None]:
+    """Whatever a test compiles in this process is proved to be sound on its memory."""
+    unverified = program.build_program
+
+    def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Program:
+        built = unverified(name, graph, capacity, backend)
+        proof = built.verify()
+        assert proof.ok, proof.counterexample
+        return built
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "build_program", build_program)
+        patch.setattr(compiler, "build_program", build_program)
         yield

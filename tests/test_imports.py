@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+STANDARD = sys.stdlib_module_names
 ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted(path for folder in ("graphc", "passes") for path in (ROOT / folder).rglob("*.py"))
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
@@ -137,3 +139,13 @@ def test_a_heavy_library_is_imported_at_first_use(library: str) -> None:
 def test_no_file_surprises_by_its_size() -> None:
     for path in FILES:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, path
+
+
+def test_the_verifier_shares_nothing_with_what_makes_plans() -> None:
+    """It reads tables, and of graphc nothing but their layout; the tables need nothing."""
+    own = {"graphc.certificate.tables", *(n for n in NAMES if n.startswith("graphc.verify"))}
+    for name in own:
+        path = MODULES.get(name) or MODULES[f"{name}.__init__"]
+        found = {other for other in imports(path, everywhere=True) if other != "__future__"}
+        outside = {other for other in found - own if other.split(".")[0] not in STANDARD}
+        assert outside <= {"numpy", "numpy.typing"}, name

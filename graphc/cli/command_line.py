@@ -8,12 +8,12 @@ import sys
 from collections.abc import Sequence
 
 import graphc
-from graphc.cli import bench, bisect, check, demo, diff, plan, predict, render, train
+from graphc.cli import bench, bisect, check, demo, diff, plan, predict, render, train, verify
 from graphc.cli.columns import MissingColumns
 from graphc.cli.model import UsersError
 from graphc.errors import GraphError
 
-COMMANDS = (demo, train, predict, render, plan, diff, check, bisect, bench)
+COMMANDS = (demo, train, predict, render, plan, diff, check, bisect, verify, bench)
 
 MODEL = """\
 MODEL is file.py:function, a function without arguments that returns a gc.Net,

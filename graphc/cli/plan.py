@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.certificate.export import certify
+from graphc.certificate.text import certificate_text
 from graphc.cli.arguments import (
     add_backend,
     add_command,
@@ -53,6 +56,11 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="memory against FLOPs instead; with a budget the largest batch, too",
     )
+    parser.add_argument(
+        "--certificate",
+        metavar="FILE",
+        help="write what the plan claims, too, as JSON that `graphc verify` reads",
+    )
     add_backend(parser)
     add_optimizer(parser)
     add_json(parser)
@@ -73,14 +81,16 @@ def run(args: argparse.Namespace) -> int:
     if args.curve:
         return _curve(plan, args)
     picture = plan.memory.render(args.picture) if args.picture else None
+    if args.certificate:
+        Path(args.certificate).write_text(certificate_text(certify(plan)), encoding="utf-8")
     if args.json:
         print_json({**_data(plan, args.memory), "picture": picture and str(picture)})
         return 0
     print(plan.report(), plan, plan.memory, sep="\n\n")
     if args.memory:
         print(f"\n{plan.memory.table()}")
-    if picture is not None:
-        print(f"\nwrote {picture}")
+    for path in filter(None, (picture, args.certificate)):
+        print(f"\nwrote {path}")
     return 0
 
 

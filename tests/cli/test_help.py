@@ -26,8 +26,10 @@ def net():
     return net
 """
 
-COMMANDS = ("demo", "train", "predict", "render", "plan", "diff", "check", "bisect", "bench")
-MACHINE = ("train", "predict", "plan", "check", "bisect", "bench", "diff")
+COMMANDS = (
+    *("demo", "train", "predict", "render", "plan", "diff", "check", "bisect", "verify", "bench"),
+)
+MACHINE = ("train", "predict", "plan", "check", "bisect", "verify", "bench", "diff")
 """Those whose output programs read."""
 
 

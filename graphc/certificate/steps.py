@@ -1,0 +1,167 @@
+"""What the steps of a program are and touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from graphc.certificate.columns import column, pair
+from graphc.certificate.tables import (
+    COLUMN,
+    COLUMNS,
+    EACH,
+    GEMM,
+    KINDS,
+    LEFT,
+    LOOP,
+    NONE,
+    ONE,
+    READ,
+    RIGHT,
+    ROW,
+    ROWS,
+    SCRATCH,
+    SPLITS,
+    WHOLE,
+    WRITE,
+    Accesses,
+    Ints,
+    Steps,
+)
+from graphc.kernels.body import Body
+from graphc.kernels.kernel import Gemm, Kernel, Loop
+from graphc.plan import Instr, Program
+from graphc.tensor_type import ITEMSIZE
+
+SPAN = {"each": EACH, "row": ROW, "column": COLUMN, "one": ONE}
+DEPENDS = {EACH: 3, ROW: 1, COLUMN: 2, ONE: 0}
+"""On the row (1) and on the column (2)."""
+BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
+AXIS = {"rows": ROWS, "columns": COLUMNS}
+
+
+def steps_of(program: Program) -> Steps:
+    """The instructions of a program."""
+    numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 13)
+    scratch = _scratch_needs(program)
+    return Steps(
+        [instr.node for instr in program.instrs],
+        numbers[:, 0],
+        numbers[:, 1],
+        numbers[:, 2:4],
+        numbers[:, 4:6],
+        numbers[:, 6:8],
+        numbers[:, 8],
+        numbers[:, 9],
+        numbers[:, 10],
+        numbers[:, 11],
+        numbers[:, 12],
+        scratch,
+    )
+
+
+_PLAIN = {
+    kind: (KINDS.index(kind), NONE, 1, 0, 1, 0, 1, 0, 0, NONE, 0, 0, int(kind == "copy"))
+    for kind in ("call", "reference", "copy", "barrier")
+}
+
+
+def _step(instr: Instr) -> tuple[int, ...]:
+    kernel = instr.body
+    if kernel is None:
+        return _PLAIN[instr.kind]
+    split = SPLITS.index(kernel.split)
+    if isinstance(kernel, Gemm):
+        sizes = (*pair(kernel.m), *pair(kernel.n), *pair(kernel.k))
+        item = ITEMSIZE[kernel.dtype]
+        turned = kernel.trans_a + 2 * kernel.trans_b
+        return GEMM, split, *sizes, turned, NONE, 0, item, 0
+    sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0)
+    reduced, by_columns, copies = _traits(kernel)
+    return LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
+
+
+def _traits(kernel: Loop) -> tuple[int, int, int]:
+    """The axis summed along; whether columns come first; whether it is but a copy."""
+    steps = kernel.body.steps
+    reduced = [AXIS[str(step.value)] for step in steps if step.op in ("sum", "max")]
+    computes = any(s.span == "column" and s.op not in ("load", "index") for s in steps)
+    by_columns = computes and not reduced and kernel.rows != 1
+    copies = len(steps) == len(kernel.body.stores) == 1 and steps[0].op == "load"
+    return (reduced[0] if reduced else NONE), int(by_columns), int(copies)
+
+
+def _scratch_needs(program: Program) -> Ints:
+    """The bytes of a thread's scratch that each product needs on this machine."""
+    needs = np.zeros(len(program.instrs), np.int64)
+    if program.backend != "native":
+        return needs
+    from graphc.backends.native.scratch import kernel_scratch
+    from graphc.backends.native.target import host
+
+    bits, known = host().bits, dict[tuple[object, ...], int]()
+    for i, instr in enumerate(program.instrs):
+        kernel = instr.body
+        if isinstance(kernel, Gemm):
+            key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype
+            if key not in known:
+                known[key] = kernel_scratch(kernel, bits, program.capacity)
+            needs[i] = known[key]
+    return needs
+
+
+# ------------------------------------------------------------------ accesses
+
+
+def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> Accesses:
+    """What they touch; `number` has those of the buffers."""
+    step: list[int] = []
+    buffer: list[str] = []
+    rest: list[tuple[int, int, int, int]] = []
+    for i, instr in enumerate(instrs):
+        before = len(buffer)
+        if instr.body is not None:
+            _of_kernel(instr.body, buffer, rest)
+        else:
+            _of_call(instr, buffer, rest)
+        step.extend([i] * (len(buffer) - before))
+    table = np.array(rest, np.int64).reshape(-1, 4)
+    names = column([number[name] for name in buffer])
+    return Accesses(column(step), names, table[:, 0], table[:, 1], table[:, 2], table[:, 3])
+
+
+def _of_call(instr: Instr, buffer: list[str], rest: list[tuple[int, int, int, int]]) -> None:
+    in_place: tuple[int, ...] = ()
+    if instr.kind == "call" and instr.op is not None:
+        in_place = instr.op.inplace
+    members = instr.members
+    buffer += instr.ins
+    buffer += instr.scratch
+    buffer += instr.outs
+    if members == 1:
+        rest += [(READ, WHOLE, int(i in in_place), 0) for i in range(len(instr.ins))]
+    else:
+        rest += [
+            (READ, WHOLE, int(i // members in in_place), i % members) for i in range(len(instr.ins))
+        ]
+    rest += [(SCRATCH, WHOLE, 0, i % members) for i in range(len(instr.scratch))]
+    rest += [(WRITE, WHOLE, 0, i % members) for i in range(len(instr.outs))]
+
+
+def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[tuple[int, int, int, int]]) -> None:
+    if isinstance(kernel, Gemm):
+        buffer += (kernel.a, kernel.b)
+        rest += ((READ, LEFT, 0, 0), (READ, RIGHT, 0, 0))
+    body = kernel.body
+    for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
+        buffer.append(name)
+        rest.append((READ, SPAN[span], 1, 0))
+    for store in body.stores:
+        buffer.append(store.buffer)
+        rest.append((WRITE, _level(body, SPAN[store.span], store.step), 0, 0))
+
+
+def _level(body: Body, span: int, step: int) -> int:
+    """A value that depends on more than its place is stored where it is computed."""
+    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].span]]]

@@ -1,0 +1,123 @@
+"""`graphc verify`: is a plan sound on its memory?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from graphc.certificate.export import certify
+from graphc.certificate.parse import parse_certificate
+from graphc.cli.arguments import (
+    add_backend,
+    add_command,
+    add_json,
+    add_optimizer,
+    optimizer,
+    positive,
+)
+from graphc.cli.model import load_model
+from graphc.cli.output import print_json
+from graphc.compiler import compile
+from graphc.errors import GraphError
+from graphc.plan import Plan
+from graphc.verify import Counterexample, ProgramProof, Report, verify
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "verify",
+        help="prove that a plan is sound on its memory",
+        description="Prove from what a plan says of itself that every read finds its value, that "
+        "no write touches a live buffer, and that threads do not meet; or show where not.  Exit "
+        "status 0 when all is proved, 1 when something is refuted, 2 when there is no plan.",
+        example="graphc verify net.py:net --batch 32 --optimizer adam",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="file.py:function, a saved model, or a certificate that `graphc plan` wrote (.json)",
+    )
+    parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
+    add_backend(parser)
+    add_optimizer(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the proof, or the counterexamples."""
+    try:
+        report = _report(args)
+    except GraphError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if args.json:
+        print_json(_data(report))
+    else:
+        print(report)
+    return 0 if report.ok else 1
+
+
+def _report(args: argparse.Namespace) -> Report:
+    if args.source.endswith(".json"):
+        return verify(parse_certificate(_read(args.source)))
+    plan = compile(
+        load_model(args.source).graph,
+        batch=args.batch,
+        optimizer=optimizer(args.optimizer, None) if args.optimizer else None,
+        backend=args.backend,
+        threads=args.threads,
+    )
+    report = verify(certify(plan))
+    return replace(report, programs=(*report.programs, *_cotangents(plan)))
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GraphError(f"cannot read {path!r}: {error}") from None
+
+
+def _cotangents(plan: Plan) -> Iterator[ProgramProof]:
+    """The programs that differentiate each output by a cotangent, where one flows."""
+    for name in plan.declared.outputs if plan.wrt else ():
+        try:
+            program = plan.cotangent_program((name,))
+        except GraphError:
+            continue
+        if program.gradients:
+            yield replace(program.verify(), name=f"cotangent of {name}")
+
+
+def _data(report: Report) -> dict[str, Any]:
+    """The report for programs."""
+    return {
+        "net": report.net,
+        "ok": report.ok,
+        "programs": [
+            {
+                "name": proof.name,
+                "backend": proof.backend,
+                "capacity": proof.capacity,
+                "ok": proof.ok,
+                "counts": proof.counts,
+                "counterexample": _counterexample(proof.counterexample),
+            }
+            for proof in report.programs
+        ],
+        "memory": _counterexample(report.memory),
+    }
+
+
+def _counterexample(found: Counterexample | None) -> dict[str, Any] | None:
+    return None if found is None else asdict(found)

@@ -1,0 +1,208 @@
+"""Which thread touches which bytes.
+
+How threads share a dimension is a function of its size alone: rows in chunks of 16, columns in
+blocks of 64, the columns of a matrix product in panels; a thread gets the units from
+t * units / threads on.  So two accesses are by the same thread, byte for byte, for every number of
+threads and every batch, where they agree in the way of sharing, the size that is shared as
+a + b*N, the address of the first unit, the bytes from one to the next, and the bytes of each.
+No case is tried: the numbers themselves are compared.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from graphc.certificate.tables import (
+    COLUMN,
+    COLUMNS,
+    EACH,
+    GEMM,
+    LEFT,
+    LOOP,
+    NONE,
+    ONE,
+    ROW,
+    ROWS,
+    SPANS,
+    SPLITS,
+    WHOLE,
+    WRITE,
+    Ints,
+)
+from graphc.verify.facts import Bools, Facts, at
+
+ALL, FIRST, BY_ROWS, BY_COLUMNS, BY_PANELS = range(5)
+UNITS = {BY_ROWS: 16, BY_COLUMNS: 64}
+PANEL_BYTES = 128
+"""A panel of columns where vectors have 512 bits; only examples depend on it."""
+WAYS = (
+    "every thread touches all of it",
+    "the first thread has all of it",
+    "each thread has some rows",
+    "each thread has some columns",
+    "each thread has some panels of columns",
+)
+
+DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4]])
+"""For each span whether it depends on the row and on the column; others by numbers of theirs."""
+
+
+def _is_one(size: Ints) -> Bools:
+    return np.asarray((size[:, 0] == 1) & (size[:, 1] == 0))
+
+
+def _shared() -> Ints:
+    """Who touches what, by kernel (loop, product, product of a transposed left factor), by split
+    and by span."""
+    found = np.full((3, len(SPLITS), len(SPANS)), ALL)
+    found[:, NONE] = FIRST
+    found[:, ROWS, [EACH, ROW]] = BY_ROWS
+    found[1, ROWS, LEFT] = BY_ROWS
+    found[0, COLUMNS, [EACH, COLUMN]] = BY_COLUMNS
+    found[1:, COLUMNS, [EACH]] = found[1:, COLUMNS, [COLUMN]] = BY_PANELS
+    return found
+
+
+SHARED = _shared()
+
+
+class Threads:
+    """For each access who touches which bytes; see the module."""
+
+    def __init__(self, f: Facts) -> None:
+        self.f = f
+
+    def agree(self, i: Ints, j: Ints) -> Bools:
+        """Whether accesses i and j are by the same thread, byte for byte."""
+        same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
+        shared = np.flatnonzero(same & (self.way[i] != FIRST))
+        for x, y in zip(self.key(i[shared]), self.key(j[shared]), strict=True):
+            same[shared] &= x == y
+        return np.asarray(same)
+
+    @cached_property
+    def way(self) -> Ints:
+        """ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS for each access.
+
+        As the loops of the native backend share them; a call of NumPy is one thread's.
+        """
+        a, s = self.f.accesses, self.f.steps
+        kernel = np.where(s.kind == GEMM, 1 + (s.transposed & 1), 0)
+        way = np.where(s.kind < LOOP, NONE, s.split)
+        found = np.asarray(SHARED[kernel[a.step], way[a.step], a.span])
+        across = self._across()
+        if len(across):
+            found[self._repeated(across)] = ALL
+            found[across] = FIRST
+        return found
+
+    def _across(self) -> Ints:
+        """What loops store across their direction: the first thread does that, afterwards."""
+        a, s = self.f.accesses, self.f.steps
+        some = np.flatnonzero((a.use == WRITE) & (a.span != EACH) & (a.span != WHOLE))
+        step, span = a.step[some], a.span[some]
+        split = s.split[step]
+        down = (s.by_columns[step] == 1) | ((s.reduced[step] == ROWS) & (split != ROWS))
+        row = (span == ROW) & ((split != ROWS) | down)
+        column = (span == COLUMN) & ((split != COLUMNS) | ~down) & ~_is_one(s.rows[step])
+        return np.asarray(some[row | column | (span == ONE)])
+
+    def _repeated(self, across: Ints) -> Bools:
+        """The loads of rows or columns that the first thread repeats for such a store."""
+        a = self.f.accesses
+        again = np.zeros(self.f.end + 1, bool)
+        again[a.step[across[a.span[across] != ONE]]] = True
+        loads = (a.use != WRITE) & ((a.span == ROW) | (a.span == COLUMN))
+        return np.asarray(again[a.step] & loads)
+
+    def key(self, i: Ints) -> tuple[Ints, ...]:
+        """The numbers in which accesses that share rows or columns must agree: the size as
+        a + b*N, the address of the first row or column, the bytes from row to row for one row and
+        for the largest batch, those of a column, and of an element of the product whose panels
+        they are."""
+        f, a, way = self.f, self.f.accesses, self.way[i]
+        b, s, step, buffer, by_rows = f.buffers, f.steps, a.step[i], a.buffer[i], way == BY_ROWS
+        size = np.where(by_rows[:, None], s.rows[step], s.columns[step])
+        item = b.item[buffer]
+        start = f.low[buffer] - np.where(by_rows, b.shift[buffer] * item, 0)
+        apart = np.where(~by_rows & ((a.span[i] == COLUMN) | _is_one(s.rows[step])), 0, item)
+        strides = (apart * self.pitch(i, 1), apart * self.pitch(i, f.capacity))
+        unit = np.where(by_rows, 0, item)
+        panel = np.where(way == BY_PANELS, s.item[step], 0)
+        return size[:, 0], size[:, 1], start, *strides, unit, panel
+
+    def pitch(self, i: Ints, n: int) -> Ints:
+        """For accesses the elements from row to row, with n rows."""
+        f, a = self.f, self.f.accesses
+        step, span = a.step[i], a.span[i]
+        columns = at(f.steps.columns, n)[step]
+        columns = np.where(span == LEFT, at(f.steps.depth, n)[step], columns)
+        columns = np.where(span == ROW, 1, columns)
+        pitch = f.buffers.pitch[a.buffer[i]]
+        return np.asarray(np.where(pitch > 0, pitch, columns))
+
+    def same_element(self, load: Ints, store: Ints) -> Bools:
+        """Whether a step reads by one access, element by element, what it writes by the other.
+
+        In a single row, or column, it does not matter whether one depends on its number; but
+        where there are sums, what is stored once a row is stored after all of the row.  What a
+        loop reads as a single number it reads before all else.
+        """
+        f, a = self.f, self.f.accesses
+        here, there = a.buffer[load], a.buffer[store]
+        same = a.member[load] == a.member[store]
+        for x in (f.low, f.elements[:, 0], f.elements[:, 1], f.buffers.item):
+            same &= x[here] == x[there]
+        ordered = np.ones(len(load), bool)
+        for x, y in zip(self._order(load), self._order(store), strict=True):
+            ordered &= x == y
+        loop = f.steps.kind[a.step[load]] == LOOP
+        return np.asarray(same & (ordered | (loop & (a.span[load] == ONE))))
+
+    def _order(self, i: Ints) -> tuple[Ints, ...]:
+        """Whether accesses depend on the row and on the column, and the elements between rows."""
+        a, s = self.f.accesses, self.f.steps
+        step, span = a.step[i], a.span[i]
+        plain = (s.kind[step] == LOOP) & (s.reduced[step] == NONE)
+        down = np.where(plain & _is_one(s.rows[step]), 0, DEPENDS[span, 0])
+        across = np.where(plain & _is_one(s.columns[step]), 0, DEPENDS[span, 1])
+        pitches = (self.pitch(i, n) for n in (1, self.f.capacity))
+        return down, across, *(np.where(down == 1, pitch, 0) for pitch in pitches)
+
+    # ------------------------------------------------------------------ examples
+
+    def example(self, i: int, j: int) -> tuple[int, int, int, int] | None:
+        """Threads, an address, and two of the threads: that of access i and another of access j."""
+        f, a = self.f, self.f.accesses
+        x, y = int(a.buffer[i]), int(a.buffer[j])
+        low, high = int(max(f.low[x], f.low[y])), int(min(f.high[x], f.high[y]))
+        addresses = np.arange(low, high, max((high - low) // 4096, 1))
+        for threads in range(2, 9):
+            one, other = self.owners(i, addresses, threads), self.owners(j, addresses, threads)
+            one = np.where(one < 0, np.where(other == 0, 1, 0), one)
+            other = np.where(other < 0, np.where(one == 0, 1, 0), other)
+            differ = np.flatnonzero(one != other)
+            if len(differ):
+                k = int(differ[0])
+                return threads, int(addresses[k]), int(one[k]), int(other[k])
+        return None
+
+    def owners(self, i: int, addresses: Ints, threads: int) -> Ints:
+        """The thread of an access that touches each address; -1 where all do."""
+        f, way = self.f, int(self.way[i])
+        if way in (ALL, FIRST):
+            return np.full(len(addresses), -1 if way == ALL else 0)
+        numbers = self.key(np.array([i]))
+        fixed, per_row, start, _, stride, item, panel = (int(x[0]) for x in numbers)
+        offset = addresses - start
+        if way == BY_ROWS:
+            number = offset // max(stride, 1)
+        else:
+            number = (offset % stride if stride else offset) // item
+        unit = UNITS.get(way) or PANEL_BYTES // panel
+        units = -(-(fixed + per_row * f.capacity) // unit)
+        ends = np.arange(1, threads + 1) * units // threads
+        mine = np.searchsorted(ends, number // unit, side="right")
+        return np.asarray(np.minimum(mine, threads - 1))

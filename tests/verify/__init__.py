@@ -1,0 +1,1 @@
+"""The verifier of plans: what it proves, and what it refuses."""
