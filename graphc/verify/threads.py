@@ -110,10 +110,12 @@ class Threads:
         return np.asarray(some[row | column | (span == ONE)])
 
     def _repeated(self, across: Ints) -> Bools:
-        """The loads of rows or columns that the first thread repeats for such a store."""
+        """The loads of rows or columns that the first thread repeats for such a store, beside
+        the other threads."""
         a = self.f.accesses
         again = np.zeros(self.f.end + 1, bool)
         again[a.step[across[a.span[across] != ONE]]] = True
+        again[:-1][self.f.steps.split == NONE] = False
         loads = (a.use != WRITE) & ((a.span == ROW) | (a.span == COLUMN))
         return np.asarray(again[a.step] & loads)
 

@@ -10,6 +10,8 @@ import graphc as gc
 from graphc.certificate.export import certify
 from graphc.certificate.parse import certificate_of
 from graphc.certificate.text import certificate_data
+from graphc.ops.source import state
+from graphc.tensor_type import TensorType
 from graphc.verify import Report, verify
 
 Data = dict[str, Any]
@@ -18,13 +20,18 @@ BATCH = 64
 
 
 def declare() -> gc.Net:
-    """Batchnorm, a join of two values, and a loss: every kind of kernel has a place in it."""
+    """Batchnorm, a join of two values, and a loss: every kind of kernel has a place in it.
+
+    The next value of the state `seen` is another's bytes, so it is copied when all is done.
+    """
     net = gc.Net("net")
     x = net.input("x", (gc.N, 16))
     y = net.input("y", (gc.N,), dtype="int64")
     h = gc.relu(gc.batchnorm(gc.affine(x, 24, name="first"), name="norm"), name="active")
     both = gc.concat([h, gc.tanh(h, name="bent")], axis=1, name="both")
     scores = gc.affine(both, 8, name="scores")
+    seen = state(net.builder, "seen", TensorType((24,), "float32"))
+    net.builder.update(seen, gc.reshape(gc.mean(h, 0, keepdims=True), (24,), name="seen.next"))
     net.output("scores", scores)
     net.output("mean", net["norm.running_mean"])
     net.loss("loss", gc.softmax_loss(scores, y))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from tests.benchmarks.compile_scale import compiled
 from tests.benchmarks.hand_written import W
 from tests.benchmarks.step import graphc_executor
 from tests.generate import random_net
-from tests.native import nets, random_nets
+from tests.native import nets
 
 ROOT = Path(__file__).resolve().parents[2]
 NETS = {
@@ -46,36 +45,29 @@ def prove(net: gc.Net | gc.Graph, batch: int, optimizer: Optimizer | None, backe
         assert program.verify().ok, program.verify()
 
 
-def of_layers(seed: int) -> gc.Net:
-    """A net of all kinds of layers."""
-    return random_net(random.Random(seed))
-
-
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     batch=st.sampled_from((1, 5, 32, 100)),
     optimizer=st.sampled_from(OPTIMIZERS),
     backend=st.sampled_from(BACKENDS),
-    make=st.sampled_from((of_layers, random_nets.random_net)),
 )
 def test_random_nets(
     seed: int,
     batch: int,
     optimizer: Optimizer | None,
     backend: str,
-    make: Callable[[int], gc.Net],
 ) -> None:
-    prove(make(seed), batch, optimizer, backend)
+    prove(random_net(random.Random(seed)), batch, optimizer, backend)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(150))
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_many_random_nets(seed: int, backend: str) -> None:
-    for net in (random_net(random.Random(seed), "float32"), random_nets.random_net(seed)):
-        for batch in (3, 70):
-            prove(net, batch, OPTIMIZERS[seed % len(OPTIMIZERS)], backend)
+    net = random_net(random.Random(seed), "float32")
+    for batch in (3, 70):
+        prove(net, batch, OPTIMIZERS[seed % len(OPTIMIZERS)], backend)
 
 
 @pytest.mark.parametrize("name", NETS)
