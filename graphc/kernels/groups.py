@@ -232,6 +232,7 @@ class Grouping:
         elif not self._is_vector_of(other, group, span):
             return
         del self._units[other.position]
+        other.sealed = True  # it is no group any more, though known as a reader of its operands
         for node in other.nodes:
             roles = (span if role == "each" else role for role in other.operands[node.name])
             self._add(group, node, Fit(span, tuple(roles), None))

@@ -333,7 +333,7 @@ TABLE: tuple[tuple[Plant, str, str, str, tuple[str, ...]], ...] = (
     (gradients_share_a_place, "native", "grad", LIVE, ("'d_scores.bias'", "gradient bytes")),
     (wrong_alignment, "native", "step", ALIGNED, ("'bent'",)),
     (buffer_off_its_element, "numpy", "step", ALIGNED, ("'both'",)),
-    (arena_a_byte_short, "numpy", "step", SIZES, ("49,151", "49,024")),
+    (arena_a_byte_short, "numpy", "step", SIZES, ("49,151", "49,152")),
     (arena_a_line_short, "numpy", "step", INSIDE, ("arena", "ends behind byte")),
     (arena_told_too_large, "numpy", "step", SIZES, ()),
     (peak_told_too_small, "native", "step", SIZES, ("live at once",)),
