@@ -8,11 +8,13 @@ from dataclasses import replace
 from graphc.graph import Graph, Node
 from graphc.op import Op
 from graphc.ops.index import OneHot
+from graphc.ops.loss import SoftmaxLoss, SvmLoss
 from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Reshape
 from graphc.ops.slicing import Slice
 from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.tensor_type import Batch, Dim, Shape, TensorType, count
+from tests.generate import CLASSES
 
 LEAST = (1, 2, 3)
 
@@ -36,10 +38,20 @@ def resized(graph: Graph, old: int, new: int) -> Graph | None:
             ins = [types[name] for name in node.inputs]
             op = _resized_op(node.op, ins, {old: new})
             types[node.name] = op.infer(ins)
+            if not _has_classes(op, ins):
+                return None
             nodes.append(replace(node, op=op, type=types[node.name]))
         return graph.with_nodes(nodes)
     except (ValueError, IndexError, AssertionError):
         return None
+
+
+def _has_classes(op: Op, ins: list[TensorType]) -> bool:
+    """Whether the labels that are fed stay below what they index."""
+    bounds = list(op.index_bounds(ins).values())
+    if isinstance(op, (SoftmaxLoss, SvmLoss)):
+        bounds += [dim for dim in ins[0].shape[1:] if isinstance(dim, int)]
+    return all(bound >= CLASSES for bound in bounds)
 
 
 def _resized_op(op: Op, ins: list[TensorType], new: Mapping[int, int]) -> Op:

@@ -30,7 +30,6 @@ from tests.fuzz.shrink import shrink
 from tests.fuzz.write import write
 
 CASES = 150
-SECONDS = 20.0
 WISHES = Wishes(native=0.0, interpreted=0.0)
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -166,7 +165,7 @@ def written_test(path: Path) -> Callable[[], None]:
 def test_a_planted_fault_becomes_a_small_test(fault: Plant, tmp_path: Path) -> None:
     with collected_rarely(), planted(fault):
         failing = first_failure()
-        small = shrink(failing, judge, SECONDS)
+        small = shrink(failing, judge)
         path = write(small, tmp_path)
         test = written_test(path)
         with pytest.raises(AssertionError):
