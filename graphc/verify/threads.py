@@ -148,8 +148,8 @@ class Threads:
     def same_element(self, load: Ints, store: Ints) -> Bools:
         """Whether a step reads by one access, element by element, what it writes by the other.
 
-        In a single row, or column, it does not matter whether one depends on its number; but
-        where there are sums, what is stored once a row is stored after all of the row.  What a
+        In a single row, or column, it does not matter whether one depends on its number, unless
+        there are sums along the other direction: what they lead to is stored after all of it.  What a
         loop reads as a single number it reads before all else.
         """
         f, a = self.f, self.f.accesses
@@ -167,9 +167,11 @@ class Threads:
         """Whether accesses depend on the row and on the column, and the elements between rows."""
         a, s = self.f.accesses, self.f.steps
         step, span = a.step[i], a.span[i]
-        plain = (s.kind[step] == LOOP) & (s.reduced[step] == NONE)
-        down = np.where(plain & _is_one(s.rows[step]), 0, DEPENDS[span, 0])
-        across = np.where(plain & _is_one(s.columns[step]), 0, DEPENDS[span, 1])
+        loop, reduced = s.kind[step] == LOOP, s.reduced[step]
+        one_row = loop & (reduced != COLUMNS) & _is_one(s.rows[step])
+        one_column = loop & (reduced != ROWS) & _is_one(s.columns[step])
+        down = np.where(one_row, 0, DEPENDS[span, 0])
+        across = np.where(one_column, 0, DEPENDS[span, 1])
         pitches = (self.pitch(i, n) for n in (1, self.f.capacity))
         return down, across, *(np.where(down == 1, pitch, 0) for pitch in pitches)
 

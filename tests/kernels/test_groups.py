@@ -1,0 +1,46 @@
+"""Groups of nodes: each node is computed by one kernel."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+import graphc as gc
+from graphc.kernels.views import joined_columns
+from graphc.plan import Plan, Program
+from tests.generate import random_net
+
+
+def computed_twice(plan: Plan) -> list[str]:
+    """Nodes that are in several instructions of a program."""
+    return [
+        f"{program.name}: {node}"
+        for program in plan.programs.values()
+        for node, number in Counter(n for i in program.instrs for n in i.nodes).items()
+        if number > 1 and not _is_joined(program, node)
+    ]
+
+
+def _is_joined(program: Program, name: str) -> bool:
+    """Whether its parts are copied, each by an instruction."""
+    node = program.graph[name]
+    types = [program.graph[operand].type for operand in node.inputs]
+    return joined_columns(node.op, node.inputs, types) is not None
+
+
+def test_nothing_joins_a_group_that_another_took_in() -> None:
+    """The sigmoid is taken into the product's kernel; what reads x later has one of its own."""
+    net = gc.Net("taken")
+    x, z = net.input("x", (gc.N, 4)), net.input("z", (gc.N, 3))
+    gate = gc.sigmoid(x)
+    gated = gc.matmul(z, net.parameter("w", (3, 4))) * gate * x
+    net.output("out", gated - x * gc.sum(gated, 0, keepdims=True))
+    assert computed_twice(gc.compile(net, batch=32, backend="native")) == []
+
+
+@pytest.mark.parametrize("seed", [7129, *range(40)])
+def test_no_node_is_computed_twice(seed: int) -> None:
+    plan = gc.compile(random_net(random.Random(seed)), batch=1 + seed % 40, backend="native")
+    assert computed_twice(plan) == []
