@@ -148,7 +148,7 @@ class Threads:
     def same_element(self, load: Ints, store: Ints) -> Bools:
         """Whether a step reads by one access, element by element, what it writes by the other.
 
-        In a single row, or column, it does not matter whether one depends on its number, unless
+        In a single row, or column, the number of it does not matter, unless
         there are sums along the other direction: what they lead to is stored after all of it.  What a
         loop reads as a single number it reads before all else.
         """

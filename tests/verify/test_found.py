@@ -97,3 +97,16 @@ def expected(plan: Plan, ex: gc.Executor) -> dict[str, np.ndarray]:
     state = initial_state(graph, 0)
     values = evaluate(graph, feeds(), state, 40)
     return dict(next_state(graph, values, state))
+
+
+@pytest.mark.parametrize("layers", [2, 4])
+def test_what_two_kernels_compute_one_of_them_stores(layers: int) -> None:
+    """A second kernel, which computes a value once more for itself, stored it too."""
+    net = gc.Net("penalty")
+    x = h = net.input("x", (gc.N, 4))
+    for _ in range(layers):
+        h = h + gc.relu(gc.batchnorm(gc.affine(h, 4)))
+    net.output("h", h)
+    net.loss("loss", gc.mean(h * h))
+    net.loss("penalty", gc.sum(gc.grad(gc.sum(gc.tanh(h)), x)))
+    assert gc.compile(net, batch=2, backend="native").verify().ok
