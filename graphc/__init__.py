@@ -58,6 +58,7 @@ from graphc.plan import Plan
 from graphc.runtime.state import State
 from graphc.schedules import Cosine, Step, WarmUp
 from graphc.tensor_type import N, TensorType
+from graphc.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -79,8 +80,7 @@ if TYPE_CHECKING:
         fit,
         fit_standardize,
     )
-
-__version__ = "0.1.0"
+    from graphc.train.replay import Replay, RunDifference, compare_runs, replay
 
 _LAZY = {
     "layers": "graphc.layers",
@@ -99,6 +99,10 @@ _LAZY = {
     "TensorBoardLog": "graphc.train",
     "fit": "graphc.train",
     "fit_standardize": "graphc.train",
+    "RunDifference": "graphc.train.replay",
+    "Replay": "graphc.train.replay",
+    "compare_runs": "graphc.train.replay",
+    "replay": "graphc.train.replay",
 }
 """Names that are imported when first used, and where they are."""
 
@@ -150,6 +154,8 @@ __all__ = [
     "Orthogonal",
     "Plan",
     "RendererMissing",
+    "Replay",
+    "RunDifference",
     "State",
     "StateError",
     "Step",
@@ -171,6 +177,7 @@ __all__ = [
     "check_layer",
     "check_op",
     "clip",
+    "compare_runs",
     "compile",
     "concat",
     "div",
@@ -208,6 +215,7 @@ __all__ = [
     "plots",
     "power",
     "relu",
+    "replay",
     "reshape",
     "save",
     "sigmoid",

@@ -47,7 +47,8 @@ def add_to(commands: Commands) -> None:
         "save the model in a folder. A saved model goes on where it was. Of a .csv file, whose "
         "first line names the columns, one column is the label; a .npz file has an array for "
         "each input.",
-        example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots",
+        example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots\n"
+        "graphc train net.py:net --data train.csv --label species --record",
     )
     add_model(parser)
     add = parser.add_argument
@@ -73,6 +74,7 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="draw learning curve, confusion matrix, and histograms of weights and gradients",
     )
+    add("--record", action="store_true", help="record the run in DIR/record, for graphc replay")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -89,8 +91,10 @@ def run(args: argparse.Namespace) -> int:
     out = folder(args.out)
     fit_new(ex, train)  # so that the gradients before training are those of its first step
     pictures = Pictures(ex, train) if args.plots else None
-    history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed)
-    files = [save(out / f"{ex.plan.declared.name}.gc", ex)]
+    record = out / "record" if args.record else None
+    history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed, record=record)
+    files = [] if record is None else [record]
+    files.append(save(out / f"{ex.plan.declared.name}.gc", ex))
     if pictures is not None:
         files.extend(pictures.draw(out, history, ex, train if held is None else held))
     parts = {"training": train} if held is None else {"training": train, "validation": held}

@@ -19,6 +19,7 @@ from graphc.train.interrupts import StepBorder
 from graphc.train.nonfinite.guard import EVERY, Guard
 from graphc.train.position import Position
 from graphc.train.progress import Progress
+from graphc.train.record.recorder import Recorder
 from graphc.train.source import Source
 from graphc.train.validate import validated
 
@@ -35,9 +36,10 @@ class Run:
         callbacks: tuple[Called, ...],
         checkpoints: Checkpoints | None,
         choices: Mapping[str, Any],
+        record: Recorder | None,
     ) -> None:
         self.ex, self.source, self.held, self.epochs = ex, source, held, epochs
-        self.callbacks, self.checkpoints = callbacks, checkpoints
+        self.callbacks, self.checkpoints, self.record = callbacks, checkpoints, record
         self.choices = dict(choices)
         """What decides the order of rows; a resumed run must have the same."""
         self.at, self.history = Position(), History()
@@ -70,6 +72,15 @@ class Run:
 
     def train(self, progress: bool | None) -> History:
         """Train what is left; Ctrl-C comes out between two steps, with a checkpoint written."""
+        if self.record is not None:
+            self.record.begin(self.at)
+        try:
+            return self._train(progress)
+        finally:
+            if self.record is not None:
+                self.record.close()
+
+    def _train(self, progress: bool | None) -> History:
         self.guard = Guard(self.ex, self.source, self.at)
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
         try:
@@ -82,6 +93,8 @@ class Run:
                 with StepBorder():
                     self._save(self.checkpoints)
             raise
+        if self.record is not None:
+            self.record.end(self.at)
         for callback in self.callbacks:
             if isinstance(callback, Callback):
                 callback.finish(self.ex)
@@ -106,7 +119,7 @@ class Run:
             self._end()
 
     def _steps(self, shown: Progress) -> None:
-        ex, at, guard = self.ex, self.at, self.guard
+        ex, at, guard, record = self.ex, self.at, self.guard, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         with StepBorder() as border:
             for rows, feeds in self.source.batches(at.epoch, at.step):
@@ -114,6 +127,8 @@ class Run:
                 if not isfinite(loss):
                     raise guard.trace(at, loss)
                 at.count(rows, loss)
+                if record is not None:
+                    record.step(at, loss)
                 shown.rows(rows)
                 if at.steps % EVERY == 0:
                     guard.check_state(at)
@@ -131,9 +146,7 @@ class Run:
         if checkpoints is not None:
             watch = checkpoints.watch or ("loss" if self.held is None else "val_loss")
             checkpoints.write_best(self.ex, self.history, watch)
-        epoch = Epoch(self.ex, self.history, self.at.steps)
-        for callback in self.callbacks:
-            callback(epoch)
+        self._call()
         self.at.next_epoch()
         if self.callbacks:
             self.guard.mark(self.at)  # they may have changed the state
@@ -141,9 +154,20 @@ class Run:
         if checkpoints is not None and (checkpoints.every is None or last):
             self._save(checkpoints)
 
+    def _call(self) -> None:
+        """Let the callbacks run."""
+        before = self.ex.snapshot() if self.record is not None and self.callbacks else {}
+        epoch = Epoch(self.ex, self.history, self.at.steps)
+        for callback in self.callbacks:
+            callback(epoch)
+        if self.record is not None:
+            self.record.changed(self.at.epoch, before)
+
     def _save(self, checkpoints: Checkpoints) -> None:
         """A checkpoint of this position; never of a state that has become bad."""
         self.guard.check_state(self.at)
+        if self.record is not None:
+            self.record.flush()
         notes = {
             "choices": self.choices,
             "position": asdict(self.at),

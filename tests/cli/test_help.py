@@ -26,8 +26,19 @@ def net():
     return net
 """
 
-COMMANDS = ("demo", "train", "predict", "render", "plan", "diff", "check", "bench")
-MACHINE = ("train", "predict", "plan", "check", "bench", "diff")
+COMMANDS = (
+    "demo",
+    "train",
+    "predict",
+    "render",
+    "plan",
+    "diff",
+    "check",
+    "bench",
+    "replay",
+    "compare",
+)
+MACHINE = ("train", "predict", "plan", "check", "bench", "diff", "replay", "compare")
 """Those whose output programs read."""
 
 
