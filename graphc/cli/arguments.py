@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,6 +103,11 @@ def optimizer(name: str, lr: float | None) -> Optimizer:
     if name == "momentum":
         return SGD(lr=0.01 if lr is None else lr, momentum=0.9)
     return SGD(lr=0.1 if lr is None else lr)
+
+
+def file_name(name: str) -> str:
+    """The name of a net as that of a file in the folder at hand: a model may be a stranger's."""
+    return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[:100] or "net"
 
 
 def folder(path: str) -> Path:

@@ -14,6 +14,7 @@ from graphc.data import load_data
 from graphc.errors import GraphError
 from graphc.graph import Node
 from graphc.ops.source import Constant
+from graphc.text.graph import name_text
 from graphc.train.nonfinite.told import described
 from graphc.train.replay import Replay, replay
 
@@ -73,8 +74,9 @@ def run(args: argparse.Namespace) -> int:
         print_json({**_data(found), "nodes": shown, "file": args.out})
         return int(found.unlike is not None)
     print(_heading(found))
-    width = max(map(len, shown), default=0)
-    for name, told in shown.items():
+    named = {name_text(name): told for name, told in shown.items()}
+    width = max(map(len, named), default=0)
+    for name, told in named.items():
         note = "" if told["exact"] else "  (by reference rules)"
         print(f"{told['part']:<9} {name:<{width}}  {told['value']}{note}")
     if args.out is not None:

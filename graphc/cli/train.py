@@ -14,6 +14,7 @@ from graphc.cli.arguments import (
     add_json,
     add_model,
     add_optimizer,
+    file_name,
     folder,
     fraction,
     optimizer,
@@ -94,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     record = out / "record" if args.record else None
     history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed, record=record)
     files = [] if record is None else [record]
-    files.append(save(out / f"{ex.plan.declared.name}.gc", ex))
+    files.append(save(out / f"{file_name(ex.plan.declared.name)}.gc", ex))
     if pictures is not None:
         files.extend(pictures.draw(out, history, ex, train if held is None else held))
     parts = {"training": train} if held is None else {"training": train, "validation": held}

@@ -14,7 +14,8 @@ NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TEXT)
 
 
 def test_each_promise_has_a_test() -> None:
-    rows = [line for line in TEXT.splitlines() if line.startswith("| ")]
+    promised = TEXT.partition("## What is not promised")[0]
+    rows = [line for line in promised.splitlines() if line.startswith("| ")]
     promises = [row for row in rows if not row.startswith(("| results", "| ---"))]
     assert len(promises) >= 8
     assert all("`tests/" in row for row in promises)

@@ -18,7 +18,7 @@ from typing import Any
 
 from graphc.errors import GraphError, ModelFileError
 from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint
-from graphc.files.container import pack, single, unpack, write_atomically
+from graphc.files.container import pack, parsed, read_whole, unpack, write_atomically
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.train.position import Position
@@ -100,7 +100,7 @@ class RunFolder:
             size = self.about_path.stat().st_size
             if size > _LARGEST_TEXT:
                 raise ValueError(f"its {size:,} bytes are no description of a run")
-            said = json.loads(self.about_path.read_bytes(), object_pairs_hook=single)
+            said = parsed(read_whole(self.about_path))
             return _about(said)
         except OSError as error:
             raise ModelFileError(
@@ -145,7 +145,7 @@ class RunFolder:
     def arrays(self, path: Path) -> dict[str, Array]:
         """Arrays by name; ModelFileError."""
         try:
-            return unpack(path.read_bytes())[1]
+            return unpack(read_whole(path))[1]
         except OSError as error:
             raise ModelFileError(
                 f"cannot read {path}: {error.strerror or error}", loc=caller_loc()
