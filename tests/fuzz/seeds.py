@@ -44,6 +44,7 @@ def seeds() -> tuple[Seed, ...]:
         found.append(Seed("text", graph_text(net.graph()).encode()))
     found.append(Seed("text", graph_text(plan.programs["step"].graph).encode()))
     found.append(Seed("model", to_bytes(gc.freeze(ex, batch=1))))
+    found.append(own_constant())
     found.extend(_of_a_run())
     return tuple(found)
 
@@ -75,6 +76,6 @@ def own_constant() -> Seed:
     """A model with a large constant and a parameter from an array."""
     net = gc.Net("own")
     x = net.input("x", (gc.N, 4))
-    weight = net.parameter("w", (4, 3), init=np.arange(12.0, dtype=np.float32).reshape(4, 3))
-    net.output("out", gc.matmul(x, weight) + net.constant(np.arange(48.0).reshape(16, 3)[0]))
+    weight = net.parameter("w", (4, 20), init=np.ones((4, 20), np.float32))
+    net.output("out", gc.matmul(x, weight) + net.constant(np.arange(20, dtype=np.float32)))
     return Seed("model", to_bytes(net))
