@@ -22,8 +22,8 @@ from graphc.files import model_file
 from graphc.files.serialize import from_bytes, to_bytes
 from graphc.text import parse_graph
 from graphc.text.values import bytes_value
-from tests.fuzz.mutate import assembled
-from tests.fuzz.read import checkpoint
+from tests.fuzz_files.mutate import assembled
+from tests.fuzz_files.read import checkpoint
 from tests.train.nets import classes, executor
 
 Change = Callable[[dict[str, Any], dict[str, Any]], None]

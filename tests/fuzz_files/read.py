@@ -13,7 +13,7 @@ from graphc.ops import OPS
 from graphc.text import parse_graph
 from graphc.text.graph import graph_text, word_of
 from graphc.train.record.folder import RunFolder
-from tests.fuzz.seeds import Kind
+from tests.fuzz_files.seeds import Kind
 
 _WORDS = {word_of(cls): cls for cls in OPS.values()}
 

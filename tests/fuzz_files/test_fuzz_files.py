@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fuzz.run import run
-from tests.fuzz.seeds import seeds
+from tests.fuzz_files.run import run
+from tests.fuzz_files.seeds import seeds
 
 
 def test_some_files() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from tests.fuzz.seeds import Seed
+from tests.fuzz_files.seeds import Seed
 
 BLANK = "0" * 64
 

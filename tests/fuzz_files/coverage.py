@@ -12,8 +12,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 import graphc
-from tests.fuzz.read import read
-from tests.fuzz.run import files
+from tests.fuzz_files.read import read
+from tests.fuzz_files.run import files
 
 ROOT = Path(graphc.__file__).parent
 READERS = (

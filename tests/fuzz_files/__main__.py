@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tests.fuzz.coverage import coverage
-from tests.fuzz.run import run
+from tests.fuzz_files.coverage import coverage
+from tests.fuzz_files.run import run
 
 
 def main() -> int:

@@ -14,9 +14,9 @@ from pathlib import Path
 from random import Random
 from time import perf_counter, thread_time
 
-from tests.fuzz.mutate import mutated
-from tests.fuzz.read import read
-from tests.fuzz.seeds import Kind, seeds
+from tests.fuzz_files.mutate import mutated
+from tests.fuzz_files.read import read
+from tests.fuzz_files.seeds import Kind, seeds
 
 SLOW = 1.0
 """Seconds of processor time after which a file counts as a hang."""
