@@ -75,6 +75,7 @@ from graphc.plan import Plan
 from graphc.runtime.state import State
 from graphc.schedules import Cosine, Step, WarmUp
 from graphc.tensor_type import N, TensorType
+from graphc.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -96,8 +97,7 @@ if TYPE_CHECKING:
         fit_standardize,
     )
     from graphc.train.fit import fit
-
-__version__ = "0.1.0"
+    from graphc.train.replay import Replay, RunDifference, compare_runs, replay
 
 _LAZY = {
     "layers": "graphc.layers",
@@ -116,6 +116,10 @@ _LAZY = {
     "TensorBoardLog": "graphc.train",
     "fit": "graphc.train",
     "fit_standardize": "graphc.train",
+    "RunDifference": "graphc.train.replay",
+    "Replay": "graphc.train.replay",
+    "compare_runs": "graphc.train.replay",
+    "replay": "graphc.train.replay",
 }
 """Names that are imported when first used, and where they are."""
 
@@ -171,6 +175,8 @@ __all__ = [
     "Plan",
     "RMSprop",
     "RendererMissing",
+    "Replay",
+    "RunDifference",
     "State",
     "StateError",
     "Step",
@@ -192,6 +198,7 @@ __all__ = [
     "check_layer",
     "check_op",
     "clip",
+    "compare_runs",
     "compile",
     "concat",
     "div",
@@ -240,6 +247,7 @@ __all__ = [
     "power",
     "prelu",
     "relu",
+    "replay",
     "reshape",
     "rmsnorm",
     "save",

@@ -122,6 +122,11 @@ def optimizer(name: str, lr: float | None) -> Optimizer:
     return SGD(lr=0.1 if lr is None else lr)
 
 
+def file_name(name: str) -> str:
+    """The name of a net as that of a file in the folder at hand: a model may be a stranger's."""
+    return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[:100] or "net"
+
+
 def folder(path: str) -> Path:
     """The folder, made where it is missing; GraphError where it cannot be."""
     try:

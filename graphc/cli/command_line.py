@@ -8,12 +8,28 @@ import sys
 from collections.abc import Sequence
 
 import graphc
-from graphc.cli import bench, bisect, check, demo, diff, plan, predict, render, train, verify
+from graphc.cli import (
+    bench,
+    bisect,
+    check,
+    compare,
+    demo,
+    diff,
+    plan,
+    predict,
+    render,
+    replay,
+    train,
+    verify,
+)
 from graphc.cli.columns import MissingColumns
 from graphc.cli.model import UsersError
 from graphc.errors import GraphError
 
-COMMANDS = (demo, train, predict, render, plan, diff, check, bisect, verify, bench)
+COMMANDS = (
+    *(demo, train, predict, render, plan, diff, check, bisect, verify, bench),
+    *(replay, compare),
+)
 
 MODEL = """\
 MODEL is file.py:function, a function without arguments that returns a gc.Net,
@@ -25,32 +41,36 @@ model was trained on."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all is well, 1 after an error, 2 for wrong usage."""
+    """Run a command; 0 when all is well, 1 after an error, 2 for wrong usage.
+
+    Commands whose answer is the status, such as compare, set `mistake`, the status after an error.
+    """
     parser = _parser()
     try:
         args = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed what it had to say
         return stop.code if isinstance(stop.code, int) else 2
+    mistake: int = getattr(args, "mistake", 1)
     try:
         return int(args.run(args))
     except GraphError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, MissingColumns) else 1
+        return 2 if isinstance(error, MissingColumns) else mistake
     except UsersError as error:
         print(error, file=sys.stderr, end="")
-        return 1
+        return mistake
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return mistake
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return 1
+        return mistake
     except MemoryError as error:
         print(f"error: there is not enough memory: {error}", file=sys.stderr)
-        return 1
+        return mistake
 
 
 def _parser() -> argparse.ArgumentParser:

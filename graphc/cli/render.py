@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from graphc.cli.arguments import add_command, add_model
+from graphc.cli.arguments import add_command, add_model, file_name
 from graphc.cli.model import load_model
 from graphc.compiler import compile
 
@@ -41,6 +41,6 @@ def run(args: argparse.Namespace) -> int:
     """Draw the model; the picture does not depend on the batch."""
     graph = load_model(args.model).graph
     plan = compile(graph, batch=1)
-    path = plan.render(args.out or f"{graph.name}.svg", fold=not args.unfold)
+    path = plan.render(args.out or f"{file_name(graph.name)}.svg", fold=not args.unfold)
     print(f"wrote {path}")
     return 0

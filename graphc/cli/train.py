@@ -14,6 +14,7 @@ from graphc.cli.arguments import (
     add_json,
     add_model,
     add_optimizer,
+    file_name,
     folder,
     fraction,
     optimizer,
@@ -48,7 +49,8 @@ def add_to(commands: Commands) -> None:
         "save the model in a folder. A saved model goes on where it was. Of a .csv file, whose "
         "first line names the columns, one column is the label: a number, or the word of a class. "
         "The names are saved with the model. A .npz file has an array for each input.",
-        example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots",
+        example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots\n"
+        "graphc train net.py:net --data train.csv --label species --record",
     )
     add_model(parser)
     add = parser.add_argument
@@ -74,6 +76,7 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="draw learning curve, confusion matrix, and histograms of weights and gradients",
     )
+    add("--record", action="store_true", help="record the run in DIR/record, for graphc replay")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -90,9 +93,11 @@ def run(args: argparse.Namespace) -> int:
     out = folder(args.out)
     fit_new(ex, train)  # so that the gradients before training are those of its first step
     pictures = Pictures(ex, train) if args.plots else None
-    history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed)
-    files = [out / f"{ex.plan.declared.name}.gc"]
-    write_model(files[0], ex, {} if columns is None else columns.metadata())
+    record = out / "record" if args.record else None
+    history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed, record=record)
+    files = [] if record is None else [record]
+    files.append(out / f"{file_name(ex.plan.declared.name)}.gc")
+    write_model(files[-1], ex, {} if columns is None else columns.metadata())
     if pictures is not None:
         files.extend(pictures.draw(out, history, ex, train if held is None else held))
     parts = {"training": train} if held is None else {"training": train, "validation": held}

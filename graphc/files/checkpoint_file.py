@@ -14,7 +14,7 @@ from typing import Any
 
 from graphc.errors import ModelFileError
 from graphc.executor import Executor
-from graphc.files.container import single, unpack
+from graphc.files.container import read_whole, single, unpack
 from graphc.files.graph_file import tensors_named
 from graphc.files.model_file import FORMAT, HINT, STATE
 from graphc.files.serialize import write_model
@@ -44,7 +44,7 @@ def write_checkpoint(
 def read_checkpoint(path: Path) -> CheckpointFile:
     """Read one back; ModelFileError for anything but a whole checkpoint of this version."""
     try:
-        metadata, tensors = unpack(path.read_bytes())
+        metadata, tensors = unpack(read_whole(path))
         if metadata.get("format") != f"graphc {FORMAT}" or "run" not in metadata:
             raise ValueError("it is a model, but no checkpoint of this version of graphc")
         notes = json.loads(metadata["run"], object_pairs_hook=single)

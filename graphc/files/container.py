@@ -11,6 +11,7 @@ the digest, and only then the content.  What does not fit is a ValueError in pla
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -108,12 +109,28 @@ def _entries(data: bytes) -> tuple[dict[str, Any], int]:
     if start > len(data):
         raise ValueError("it is cut short, or no model file at all")
     try:
-        entries = json.loads(data[_LENGTH:start].decode(), object_pairs_hook=single)
+        entries = parsed(data[_LENGTH:start].decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its header cannot be read ({error})") from None
     if not isinstance(entries, dict):
         raise ValueError("its header is no table")
     return entries, start
+
+
+def read_whole(path: str | Path) -> bytes:
+    """The bytes of a plain file; OSError, also for what is none, such as a device or a pipe."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise OSError(errno.EINVAL, "it is no plain file")
+    return Path(path).read_bytes()
+
+
+def parsed(text: str | bytes) -> Any:
+    """JSON without keys that stand twice and numbers that JSON does not have; ValueError."""
+    return json.loads(text, object_pairs_hook=single, parse_constant=_no_number)
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number that JSON has")
 
 
 def single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from graphc.text.graph import word_of
 CONSTANT, INITIAL = "constant/", "initial/"
 """What the names of arrays that belong to a graph start with."""
 
+LONGEST_NAME = 1000
 _SMALL = 16
 """Constants of so many numbers are written in the text."""
 
@@ -53,6 +54,7 @@ def graph_file(graph: Graph) -> GraphFile:
             changed[node.name] = _with_op(node, replace(op, init=Zeros()))
             initials[node.name] = [op.init.dtype, list(op.init.shape)]
             tensors[INITIAL + node.name] = np.frombuffer(op.init.data, np.uint8)
+    _check_names(graph)
     ops = [[word_of(cls), f"{cls.__module__}.{cls.__qualname__}"] for cls in user_ops(graph)]
     notes = {"ops": ops, "constants": labels, "initials": initials}
     return GraphFile(graph_text(graph.replace(changed)), notes, tensors)
@@ -69,6 +71,7 @@ def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
         if word not in known:
             raise UnknownOp(str(path))
     graph = parse_graph(file.text, known)
+    _check_names(graph)
     changed: dict[str, Node | None] = {}
     for name, label in file.notes["constants"].items():
         changed[name] = _constant(graph[name], file.tensors[CONSTANT + name], label)
@@ -76,6 +79,19 @@ def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
         data = file.tensors[INITIAL + name].tobytes()
         changed[name] = _from_array(graph[name], FromArray(data, tuple(shape), dtype))
     return graph.replace(changed)
+
+
+def _check_names(graph: Graph) -> None:
+    """GraphError for names that a terminal would not show as they are, or that are very long."""
+    for name in (graph.name, *graph.nodes, *graph.outputs):
+        if not name.isprintable() or len(name) > LONGEST_NAME:
+            raise GraphError(
+                f"the name {name[:40]!r} has characters that cannot be seen"
+                if len(name) <= LONGEST_NAME
+                else f"the name {name[:40]!r}... has {len(name)} characters",
+                hint="names in files are of printable characters, and not longer than "
+                f"{LONGEST_NAME}",
+            )
 
 
 class UnknownOp(GraphError):

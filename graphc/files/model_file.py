@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from graphc.backends.choice import chosen_backend
 from graphc.compiler import Recipe, check_losses, check_options
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
-from graphc.files.container import single, unpack
+from graphc.files.container import parsed, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.graph import Graph, Node
 from graphc.loc import caller_loc
@@ -21,6 +20,7 @@ from graphc.op import Array, Op
 from graphc.optim import Optimizer
 from graphc.plan import Plan
 from graphc.runtime.state import state_nodes
+from graphc.runtime.workspace import constant_types, region_bytes
 from graphc.schedules import Schedule
 from graphc.text.tokens import Reader
 from graphc.text.values import value_text
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """The version that is written, and the one that is read."""
+
+ROOM = 64 << 20
+"""The bytes of constants that a plan may make, besides twice the file."""
+LARGEST_PLAN = 1 << 40
+"""The bytes that no plan of a file may take, unless its batch is asked for."""
 
 STATE = "state/"
 """What the names of the state's arrays start with."""
@@ -42,8 +47,10 @@ _DAMAGE = (
     TypeError,
     AttributeError,
     IndexError,
-    OverflowError,
+    ArithmeticError,
+    NotImplementedError,
     RecursionError,
+    MemoryError,
 )
 
 
@@ -67,6 +74,8 @@ class Model:
     text: str
     notes: dict[str, Any]
     tensors: dict[str, Array]
+    nbytes: int = 0
+    """The bytes of the file."""
 
     @classmethod
     def read(cls, data: bytes, where: str) -> Model:
@@ -83,8 +92,8 @@ class Model:
                 "read it with the version of graphc that wrote it, or a newer one",
             )
         with _damage(model, "a model"):
-            notes = json.loads(metadata["model"], object_pairs_hook=single)
-            return cls(where, metadata["graph"], notes, tensors)
+            notes = parsed(metadata["model"])
+            return cls(where, metadata["graph"], notes, tensors, len(data))
 
     def error(self, sentence: str, hint: str) -> ModelFileError:
         """The error for this file, at the user's line."""
@@ -96,7 +105,10 @@ class Model:
     def kind(self) -> str:
         """net, plan or executor."""
         with _damage(self, "a model"):
-            return str(self.notes["kind"])
+            kind = str(self.notes["kind"])
+            if kind not in ("net", "plan", "executor"):
+                raise ValueError(f"it is of the kind {kind[:40]!r}, which there is not")
+            return kind
 
     def graph(self, ops: Iterable[type[Op]]) -> Graph:
         """The declared graph; `ops` are the user's classes."""
@@ -124,8 +136,25 @@ class Model:
         with _damage(self, "a plan"):
             recipe = self._recipe(graph, self.notes["plan"], optimizer)
             recipe = replace(recipe, batch=batch or recipe.batch)
-            check_options(graph, recipe.batch, recipe.optimizer)
-            return recipe.plan()
+            check_options(graph, recipe.batch, recipe.optimizer, recipe.threads)
+            plan = recipe.plan()
+        if batch is None:
+            self._check_memory(plan)
+        return plan
+
+    def _check_memory(self, plan: Plan) -> None:
+        """ModelFileError for a batch for which much more than the file is written at once.
+
+        The arena is not written before it is used, so that no more than its size is taken from
+        the system here.
+        """
+        most = 2 * self.nbytes + ROOM
+        nbytes = region_bytes(constant_types(plan.programs), plan.batch)
+        if nbytes > most or plan.memory.total > LARGEST_PLAN:
+            raise self.error(
+                f"its batch of {plan.batch:,} rows takes {max(nbytes, plan.memory.total):,} bytes",
+                "if that is meant, say so: gc.load(path, batch=...)",
+            )
 
     def _recipe(self, graph: Graph, said: Mapping[str, Any], other: Optimizer | None) -> Recipe:
         default = default_passes()
@@ -173,7 +202,11 @@ def optimizer_text(optimizer: Optimizer) -> str:
 
 def _optimizer(text: str) -> Optimizer:
     classes = {cls.__name__: cls for base in (Schedule, Optimizer) for cls in _descendants(base)}
-    return cast(Optimizer, Reader(text, classes).value())
+    reader = Reader(text, classes)
+    found = reader.value()
+    if reader.kind != "end":
+        reader.fail("the end of the optimizer")
+    return cast(Optimizer, found)
 
 
 def _descendants(cls: type[Any]) -> list[type[Any]]:

@@ -15,7 +15,7 @@ from typing import Any
 from graphc.compiler import Recipe
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
-from graphc.files.container import pack, write_atomically
+from graphc.files.container import pack, read_whole, write_atomically
 from graphc.files.graph_file import graph_file, user_ops
 from graphc.files.model_file import FORMAT, HINT, STATE, Model, default_passes, optimizer_text
 from graphc.loc import caller_loc
@@ -76,7 +76,7 @@ def load(
     """
     _check_ops(ops)
     try:
-        data = Path(path).read_bytes()
+        data = read_whole(path)
     except OSError as error:
         raise ModelFileError(
             f"cannot read {path}: {error.strerror or error}",

@@ -35,6 +35,7 @@ class Dropout(Layer):
             raise ValueError(f"x is {x}, dropout takes floats of shape (N, ...)")
         if any(isinstance(dim, Batch) for dim in x.shape[1:]):
             raise ValueError(f"x is {x}, the batch must be its first dimension")
+        _check_kept(self.keep_prob)
         return x
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
@@ -69,6 +70,7 @@ class DropoutMask(Op):
     stream: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        _check_kept(self.keep_prob)
         return TensorType(self.shape, self.dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -123,6 +125,12 @@ def dropout(
     node = b.free_name("dropout", name)
     layer = Dropout(keep, stream_of(b.prefix + node))
     return b.apply(layer, x, seed(b), draws(b), name=node)
+
+
+def _check_kept(keep_prob: float) -> None:
+    """ValueError for a probability that `dropout` would not have taken."""
+    if not 0 < keep_prob <= 1:
+        raise ValueError(f"keep_prob is {keep_prob}, it must lie in (0, 1]")
 
 
 def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:

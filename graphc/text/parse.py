@@ -12,7 +12,7 @@ from graphc.op import Op
 from graphc.ops.source import Constant
 from graphc.tensor_type import TensorType
 from graphc.text.graph import FROM_TYPE, empty_values, name_text, word_of
-from graphc.text.tokens import Reader, construct, field_names
+from graphc.text.tokens import Reader, Room, construct, field_names
 from graphc.text.values import array_value
 
 ROOTS = ("output", "gradient", "update")
@@ -38,8 +38,10 @@ class _Parser:
         self.nodes: dict[str, Node] = {}
         self.roots: dict[str, dict[str, str]] = {kind: {} for kind in ROOTS}
         self.losses: list[str] = []
+        self.room = Room("")
 
     def graph(self, text: str) -> Graph:
+        self.room = Room(text)
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self._line(line)
@@ -59,7 +61,7 @@ class _Parser:
         )
 
     def _line(self, line: str) -> None:
-        r = Reader(line, self.classes)
+        r = Reader(line, self.classes, self.room)
         if r.kind == "end":
             return
         if self.name is None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 from graphc.tensor_type import Batch, Dim, TensorType
+from graphc.text.fields import misfit
 from graphc.text.values import bytes_value
 
 _T = TypeVar("_T")
@@ -25,6 +26,8 @@ _TOKEN = re.compile(
 )
 _WORDS = {"True": True, "False": False, "None": None}
 _DEEPEST = 32
+LARGEST_UNPACKED = 64 << 20
+"""The bytes that a text may unpack to, besides twice its own length."""
 
 
 def tokens_of(line: str) -> list[tuple[str, str]]:
@@ -41,13 +44,27 @@ def tokens_of(line: str) -> list[tuple[str, str]]:
     return found
 
 
+class Room:
+    """How many bytes may still be unpacked: a few letters can stand for any number of them."""
+
+    def __init__(self, text: str) -> None:
+        self.left = 2 * len(text) + LARGEST_UNPACKED
+
+    def unpacked(self, text: str) -> bytes:
+        """The bytes that compressed text stands for; ValueError where they are too many."""
+        data = bytes_value(text, self.left)
+        self.left -= len(data)
+        return data
+
+
 class Reader:
     """Takes one thing after the other from a line; ValueError where it is not there."""
 
-    def __init__(self, line: str, classes: Mapping[str, type]) -> None:
+    def __init__(self, line: str, classes: Mapping[str, type], room: Room | None = None) -> None:
         self.tokens = tokens_of(line)
         self.position = 0
         self.classes = classes
+        self._room = Room(line) if room is None else room
         self._depth = 0
 
     @property
@@ -136,7 +153,7 @@ class Reader:
         if kind == "string":
             return json.loads(text)
         if kind == "bytes":
-            return bytes_value(text[5:-1])
+            return self._room.unpacked(text[5:-1])
         if kind == "word" and text in _WORDS:
             return _WORDS[text]
         if kind == "word" and text == "N":
@@ -169,7 +186,7 @@ class Reader:
 
 
 def construct(cls: type, fields: Mapping[str, Any]) -> Any:
-    """The dataclass with these fields, all of which must be there; ValueError otherwise."""
+    """The dataclass with these fields, all there and of their types; ValueError otherwise."""
     known = field_names(cls)
     for name in fields:
         if name not in known:
@@ -177,6 +194,9 @@ def construct(cls: type, fields: Mapping[str, Any]) -> Any:
     for name in known:
         if name not in fields:
             raise ValueError(f"{cls.__name__} lacks its attribute {name!r}")
+        wrong = misfit(cls, name, fields[name])
+        if wrong is not None:
+            raise ValueError(wrong)
     return cls(**fields)
 
 

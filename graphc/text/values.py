@@ -45,12 +45,21 @@ def bytes_text(data: bytes) -> str:
     return f'zlib"{base64.b64encode(zlib.compress(data, 6)).decode()}"'
 
 
-def bytes_value(text: str) -> bytes:
-    """What `bytes_text` wrote between the quotes; ValueError where it is damaged."""
+def bytes_value(text: str, most: int) -> bytes:
+    """What `bytes_text` wrote between the quotes.
+
+    ValueError where it is damaged, or has more than `most` bytes, of which no more are made.
+    """
+    stream = zlib.decompressobj()
     try:
-        return zlib.decompress(base64.b64decode(text, validate=True))
+        data = stream.decompress(base64.b64decode(text, validate=True), most + 1)
     except zlib.error as error:
         raise ValueError(f"the compressed bytes are damaged ({error})") from None
+    if len(data) > most:
+        raise ValueError(f"the compressed bytes are more than {most:,}")
+    if not stream.eof or stream.unused_data:
+        raise ValueError("the compressed bytes are damaged (they do not end where they should)")
+    return data
 
 
 def array_text(data: bytes, dtype: str) -> str:

@@ -24,7 +24,7 @@ class ArraySource:
         self, ex: Executor, arrays: Mapping[str, Array], rows: int, batch: int, seed: int | None
     ) -> None:
         types = {name: ex.plan.declared[name].type for name in arrays}
-        self.names, self.rows = frozenset(arrays), rows
+        self.names, self.rows, self.arrays = frozenset(arrays), rows, arrays
         self._batches, self._seed = Batches(arrays, types, rows, batch), seed
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:

@@ -15,7 +15,9 @@ from graphc.train.callbacks import Epoch
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History
+from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
+from graphc.train.source import Source
 from graphc.train.sources import held_out_source, streamed, training_source
 from graphc.train.standards import fit_new, unfitted
 from graphc.train.validate import scalar_outputs
@@ -35,6 +37,7 @@ def fit(
     callbacks: Sequence[Callable[[Epoch], Any]] = (),
     checkpoint: str | Path | Checkpoints | None = None,
     resume: bool = False,
+    record: str | Path | None = None,
     progress: bool | None = None,
 ) -> History:
     """Train for some epochs over all rows of `data`, in batches of `batch` (default the plan's).
@@ -62,6 +65,9 @@ def fit(
     interrupted.  With `resume` it goes on from the last checkpoint where there is one, and ends
     with the same bits as if it had never stopped; `epochs` counts those before, too.
 
+    With `record`, a folder, the run is written down there, so that `gc.replay` can run any of
+    its steps again: a digest of each step, some states, and the arrays up to 256 MB.
+
     `progress` forces the bar on or off; otherwise it is shown in terminals and notebooks, and
     each epoch is logged to "graphc" elsewhere.
 
@@ -81,9 +87,10 @@ def fit(
     kept = _checkpoints(checkpoint, resume)
     called = _callbacks(callbacks)
     _check_watched(ex, held is not None, [kept, *called])
-    run = Run(ex, source, epochs, called, held=held)
+    choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
+    recorder = _recorder(record, ex, source, choices, class_weight, resume)
+    run = Run(ex, source, epochs, called, held=held, record=recorder)
     if kept is not None:
-        choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
         run.keep(kept, choices, resume)
     _standardise(ex, data)
     return run.train(progress)
@@ -158,6 +165,25 @@ def _checkpoints(given: str | Path | Checkpoints | None, resume: bool) -> Checkp
         loc=caller_loc(),
         hint='checkpoint="run", or gc.Checkpoints("run", every=1000)',
     )
+
+
+def _recorder(
+    given: str | Path | None,
+    ex: Executor,
+    source: Source,
+    choices: dict[str, Any],
+    class_weight: Any,
+    resume: bool,
+) -> Recorder | None:
+    if given is None:
+        return None
+    if not isinstance(given, (str, Path)):
+        raise GraphError(
+            f"fit: record is {given!r}, not a folder", loc=caller_loc(), hint='record="run"'
+        )
+    recorder = Recorder(Path(given), ex, source, choices, class_weight)
+    recorder.check(resume)
+    return recorder
 
 
 def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callable[[Epoch], Any], ...]:

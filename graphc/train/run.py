@@ -21,6 +21,7 @@ from graphc.train.interrupts import StepBorder
 from graphc.train.nonfinite.guard import EVERY, Guard
 from graphc.train.position import Position
 from graphc.train.progress import Progress
+from graphc.train.record.recorder import Recorder
 from graphc.train.source import Source
 from graphc.train.validate import validated
 
@@ -40,9 +41,10 @@ class Run:
         *,
         held: Source | None = None,
         history: History | None = None,
+        record: Recorder | None = None,
     ) -> None:
         self.ex, self.source, self.held, self.epochs = ex, source, held, epochs
-        self.callbacks = callbacks
+        self.callbacks, self.record = callbacks, record
         self.history = History() if history is None else history
         self.history.stopped = ""
         self.at = Position(epoch=len(self.history.epochs) + 1)
@@ -89,6 +91,15 @@ class Run:
 
     def train(self, progress: bool | None) -> History:
         """Train what is left; Ctrl-C comes out between two steps, with a checkpoint written."""
+        if self.record is not None:
+            self.record.begin(self.at)
+        try:
+            return self._train(progress)
+        finally:
+            if self.record is not None:
+                self.record.close()
+
+    def _train(self, progress: bool | None) -> History:
         self.guard = Guard(self.ex, self.source, self.at)
         begin(self.callbacks, self.history, self._saved)
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
@@ -102,6 +113,8 @@ class Run:
                 with StepBorder():
                     self._save(self.checkpoints)
             raise
+        if self.record is not None:
+            self.record.end(self.at)
         for callback in self.callbacks:
             if isinstance(callback, Callback):
                 callback.finish(self.ex)
@@ -126,13 +139,15 @@ class Run:
         border.check()
 
     def _steps(self, shown: Progress, border: StepBorder) -> None:
-        ex, at, guard, weight = self.ex, self.at, self.guard, self._weight
+        ex, at, guard, weight, record = self.ex, self.at, self.guard, self._weight, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
             loss = ex.step(feeds)
             if not isfinite(loss):
                 raise guard.trace(at, loss)
             at.count(rows, loss, share(weight, feeds, rows))
+            if record is not None:
+                record.step(at, loss)
             shown.rows(rows)
             if at.steps % EVERY == 0:
                 guard.check_state(at)
@@ -150,9 +165,7 @@ class Run:
         if checkpoints is not None:
             watch = checkpoints.watch or ("loss" if self.held is None else "val_loss")
             checkpoints.write_best(self.ex, self.history, watch)
-        epoch = Epoch(self.ex, self.history, self.at.steps)
-        for callback in self.callbacks:
-            callback(epoch)
+        self._call()
         self.at.next_epoch()
         if self._touched:
             self.guard.mark(self.at)
@@ -160,9 +173,20 @@ class Run:
         if checkpoints is not None and (checkpoints.every is None or last):
             self._save(checkpoints)
 
+    def _call(self) -> None:
+        """Let the callbacks run."""
+        before = self.ex.snapshot() if self.record is not None and self.callbacks else {}
+        epoch = Epoch(self.ex, self.history, self.at.steps)
+        for callback in self.callbacks:
+            callback(epoch)
+        if self.record is not None:
+            self.record.changed(self.at.epoch, before)
+
     def _save(self, checkpoints: Checkpoints) -> None:
         """A checkpoint of this position; never of a state that has become bad."""
         self.guard.check_state(self.at)
+        if self.record is not None:
+            self.record.flush()
         notes = {
             "choices": self.choices,
             "position": asdict(self.at),

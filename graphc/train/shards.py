@@ -34,14 +34,14 @@ class ShardSource:
     def __init__(
         self, ex: Executor, folder: Path, batch: int, seed: int | None, train: bool
     ) -> None:
-        self._files = sorted(folder.glob("*.npz"))
-        if not self._files:
+        self.files = sorted(folder.glob("*.npz"))
+        if not self.files:
             raise DataError(
                 f"{folder} holds no shards",
                 loc=caller_loc(),
                 hint="write some: np.savez(folder / 'part-000.npz', x=x, y=y)",
             )
-        headers = [_checked(ex, file, train) for file in self._files]
+        headers = [_checked(ex, file, train) for file in self.files]
         self._counts = [count for _, count in headers]
         self.names, self.rows = headers[0][0], sum(self._counts)
         self._check_names([names for names, _ in headers])
@@ -50,11 +50,11 @@ class ShardSource:
         self._axes = {name: RowAxis.of(type) for name, type in types.items()}
 
     def _check_names(self, found: list[frozenset[str]]) -> None:
-        for file, names in zip(self._files, found, strict=True):
+        for file, names in zip(self.files, found, strict=True):
             if names != self.names:
                 raise DataError(
                     f"{file.name} holds {', '.join(sorted(names))}, "
-                    f"{self._files[0].name} holds {', '.join(sorted(self.names))}",
+                    f"{self.files[0].name} holds {', '.join(sorted(self.names))}",
                     loc=caller_loc(),
                     hint="all shards of a folder have the same arrays",
                 )
@@ -96,8 +96,8 @@ class ShardSource:
 
     def _order(self, epoch: int) -> list[int]:
         if self._seed is None:
-            return list(range(len(self._files)))
-        order = generator(self._seed, f"epoch {epoch}").permutation(len(self._files))
+            return list(range(len(self.files)))
+        order = generator(self._seed, f"epoch {epoch}").permutation(len(self.files))
         return [int(shard) for shard in order]
 
     def _rows_of(self, epoch: int, shard: int) -> Any:
@@ -110,10 +110,10 @@ class ShardSource:
     def _read(self, shard: int) -> dict[str, Array]:
         """A shard's arrays, with one entry of the batch axis for each row."""
         try:
-            with np.load(self._files[shard], allow_pickle=False) as file:
+            with np.load(self.files[shard], allow_pickle=False) as file:
                 arrays = {name: np.asarray(file[name]) for name in self.names}
         except _UNREADABLE as error:
-            raise _unreadable(self._files[shard], error) from error
+            raise _unreadable(self.files[shard], error) from error
         split = {name: axis.split(arrays[name]) for name, axis in self._split()}
         return {**arrays, **split}
 

@@ -37,22 +37,22 @@ class Weighted:
     def __init__(
         self, ex: Executor, inner: Source, name: str, classes: ClassWeights | None
     ) -> None:
-        self._inner, self._name, self._classes = inner, name, classes
+        self.inner, self._name, self._classes = inner, name, classes
         self._ones: NDArray[Any] = np.ones(ex.plan.batch, ex.plan.declared[name].type.dtype)
 
     @property
     def names(self) -> frozenset[str] | None:
         """Those of the source, and the weights."""
-        return None if self._inner.names is None else self._inner.names | {self._name}
+        return None if self.inner.names is None else self.inner.names | {self._name}
 
     @property
     def rows(self) -> int | None:
         """As in the source."""
-        return self._inner.rows
+        return self.inner.rows
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of the source with weights."""
-        for n, feeds in self._inner.batches(epoch, start):
+        for n, feeds in self.inner.batches(epoch, start):
             weight = feeds.get(self._name, self._ones[:n])
             if self._classes is not None:
                 weight = weight * self._classes.of(feeds)
@@ -60,11 +60,11 @@ class Weighted:
 
     def release(self, epoch: int, start: int) -> None:
         """As in the source."""
-        self._inner.release(epoch, start)
+        self.inner.release(epoch, start)
 
     def row(self, epoch: int, step: int, row: int) -> int | None:
         """As in the source."""
-        return self._inner.row(epoch, step, row)
+        return self.inner.row(epoch, step, row)
 
 
 class ClassWeights:

@@ -148,9 +148,9 @@ class Threads:
     def same_element(self, load: Ints, store: Ints) -> Bools:
         """Whether a step reads by one access, element by element, what it writes by the other.
 
-        In a single row, or column, the number of it does not matter, unless
-        there are sums along the other direction: what they lead to is stored after all of it.  What a
-        loop reads as a single number it reads before all else.
+        In a single row, or column, the number of it does not matter, unless there are sums along
+        the other direction: what they lead to is stored after all of it.  What a loop reads as a
+        single number it reads before all else.
         """
         f, a = self.f, self.f.accesses
         here, there = a.buffer[load], a.buffer[store]

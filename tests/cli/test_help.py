@@ -28,8 +28,9 @@ def net():
 
 COMMANDS = (
     *("demo", "train", "predict", "render", "plan", "diff", "check", "bisect", "verify", "bench"),
+    *("replay", "compare"),
 )
-MACHINE = ("train", "predict", "plan", "check", "bisect", "verify", "bench", "diff")
+MACHINE = tuple(name for name in COMMANDS if name not in ("demo", "render"))
 """Those whose output programs read."""
 
 

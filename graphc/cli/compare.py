@@ -1,0 +1,47 @@
+"""`graphc compare`: the first step, and in it the first node, where two recorded runs differ."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from graphc.cli.arguments import add_command, add_json
+from graphc.cli.output import print_json
+from graphc.cli.replay import run_data
+from graphc.train.replay import compare_runs
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "compare",
+        help="find where two recorded runs differ",
+        description="Find the first step where two recorded runs differ, and in it the first node, "
+        "in the order of the plan. Both are run again around that step.\n\n"
+        "The exit status is 0 when the runs are equal, 1 when they differ, 2 for a mistake.",
+        example="graphc compare graphc-run/record graphc-run/record",
+    )
+    add = parser.add_argument
+    add("run_1", metavar="RUN1", help="the folder of a recorded run")
+    add("run_2", metavar="RUN2", help="another one")
+    add("--data", metavar="FILE", help="what RUN1 was trained on, where it has not kept it")
+    add("--data2", metavar="FILE", help="the same of RUN2 (default: as --data)")
+    add_json(parser)
+    parser.set_defaults(run=run, mistake=2)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print where they differ."""
+    data = run_data(args.data)
+    other = data if args.data2 is None else run_data(args.data2)
+    found = compare_runs(args.run_1, args.run_2, data=data, other_data=other)
+    if args.json:
+        print_json({"equal": found is None, "difference": None if found is None else asdict(found)})
+    else:
+        print("the runs are equal, as far as both go" if found is None else found)
+    return int(found is not None)

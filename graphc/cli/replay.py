@@ -1,0 +1,117 @@
+"""`graphc replay`: run a step of a recorded run again, and look at any node of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.cli.arguments import add_command, add_json, positive
+from graphc.cli.output import print_json
+from graphc.data import load_data
+from graphc.errors import GraphError
+from graphc.graph import Node
+from graphc.ops.source import Constant
+from graphc.text.graph import name_text
+from graphc.train.nonfinite.told import described
+from graphc.train.replay import Replay, replay
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "replay",
+        help="run a step of a recorded run again",
+        description="Run one step of a recorded run again, from the newest state before it, on the "
+        "same rows in the same order, and show what every node gave in it, or one node.\n\n"
+        "The exit status is 0 when loss and state are as they were recorded, to the bit, 1 when "
+        "they are not, 2 for a mistake.",
+        example="graphc replay graphc-run/record --step 2\n"
+        "graphc replay graphc-run/record --step 2 --node d_scores --out d_scores.npy",
+    )
+    add = parser.add_argument
+    add("folder", metavar="RUN", help="the folder of a recorded run")
+    add("--step", type=positive, required=True, help="which step, from 1")
+    add("--node", metavar="NAME", help="a value, gradient (d_NAME) or update (NAME.next)")
+    add("--out", metavar="FILE.npy", help="save the value of --node")
+    add_run_data(parser)
+    add_json(parser)
+    parser.set_defaults(run=run, mistake=2)
+
+
+def add_run_data(parser: argparse.ArgumentParser) -> None:
+    """The option --data of commands that replay."""
+    parser.add_argument(
+        "--data",
+        metavar="FILE",
+        help="what was trained on, where the run has not kept it: .npz or a folder of shards",
+    )
+
+
+def run_data(source: str | None) -> Any:
+    """The data that --data names; None for those that the run has kept.  DataError."""
+    if source is None:
+        return None
+    return source if Path(source).is_dir() else load_data(source)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the step, or one node of it."""
+    if args.out is not None and args.node is None:
+        raise GraphError("replay: --out saves the value of a node", hint="name it with --node")
+    found = replay(args.folder, step=args.step, data=run_data(args.data))
+    nodes = found.nodes if args.node is None else (found.node(args.node),)
+    shown = {n.name: _shown(found, n) for n in nodes if not isinstance(n.op, Constant)}
+    if args.out is not None:
+        np.save(args.out, found.value(args.node), allow_pickle=False)
+    if args.json:
+        print_json({**_data(found), "nodes": shown, "file": args.out})
+        return int(found.unlike is not None)
+    print(_heading(found))
+    named = {name_text(name): told for name, told in shown.items()}
+    width = max(map(len, named), default=0)
+    for name, told in named.items():
+        note = "" if told["exact"] else "  (by reference rules)"
+        print(f"{told['part']:<9} {name:<{width}}  {told['value']}{note}")
+    if args.out is not None:
+        print(f"wrote {args.out}")
+    return int(found.unlike is not None)
+
+
+def _heading(found: Replay) -> str:
+    lines = [
+        f"step {found.step}: epoch {found.epoch}, batch {found.batch}, {found.rows} rows, "
+        f"loss {found.loss:.6g}, {'as' if found.unlike is None else 'NOT as'} recorded"
+    ]
+    if found.unlike is not None:
+        lines.append(f"  the first step that is not as recorded is {found.unlike}")
+        lines.extend(f"  recorded and now: {text}" for text in found.made_otherwise)
+    return "\n".join(lines)
+
+
+def _shown(found: Replay, node: Node) -> dict[str, Any]:
+    return {
+        "part": found.part(node.name),
+        "value": described(found.value(node.name)),
+        "exact": found.exact(node.name),
+    }
+
+
+def _data(found: Replay) -> dict[str, Any]:
+    return {
+        "step": found.step,
+        "epoch": found.epoch,
+        "batch": found.batch,
+        "rows": found.rows,
+        "data_rows": found.data_rows,
+        "loss": found.loss,
+        "as_recorded": found.unlike is None,
+        "unlike": found.unlike,
+        "made_otherwise": found.made_otherwise,
+    }

@@ -1,0 +1,50 @@
+"""Whether a value that was read is of the type that a field is declared with."""
+
+from __future__ import annotations
+
+import math
+import types
+from functools import lru_cache
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+
+def misfit(cls: type, name: str, value: Any) -> str | None:
+    """What is wrong with a field's value, in words; None where it fits."""
+    hint = _hints(cls).get(name, Any)
+    if _fits(value, hint):
+        return None
+    wanted = getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+    return f"{cls.__name__}: {name} is {str(value)[:40]!r}, not of type {wanted}"
+
+
+@lru_cache(maxsize=1024)
+def _hints(cls: type) -> dict[str, Any]:
+    """The declared types of a class; none where they cannot be found out."""
+    try:
+        return get_type_hints(cls)
+    except (NameError, TypeError, AttributeError):  # names that are known to checkers alone
+        return {}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is Any:
+        return True
+    if isinstance(hint, types.UnionType) or get_origin(hint) is Union:
+        return any(_fits(value, one) for one in get_args(hint))
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is float:
+        return type(value) in (int, float) and not math.isnan(value)
+    if hint in (int, bool, str, bytes):
+        return type(value) is hint
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and _fit(value, get_args(hint))
+    if isinstance(hint, type) and not issubclass(hint, tuple):
+        return isinstance(value, hint)
+    return True
+
+
+def _fit(values: tuple[Any, ...], hints: tuple[Any, ...]) -> bool:
+    if len(hints) == 2 and hints[1] is Ellipsis:
+        return all(_fits(value, hints[0]) for value in values)
+    return len(values) == len(hints) and all(map(_fits, values, hints))

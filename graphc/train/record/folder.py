@@ -1,0 +1,185 @@
+"""The folder of a recorded run: what lies where, and reading it without believing it.
+
+run.json             the choices of fit, the data in short, and what the run was made with
+journal              loss and digest of each step
+state-<steps>.gc     whole states: the first one, and at most sixteen later ones
+changed-<epoch>.gc   what callbacks changed after an epoch
+data.gc              the arrays, where they are no larger than 256 MB
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from graphc.errors import GraphError, ModelFileError
+from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint
+from graphc.files.container import pack, parsed, read_whole, unpack, write_atomically
+from graphc.loc import caller_loc
+from graphc.op import Array
+from graphc.train.position import Position
+from graphc.train.record.identity import Identity
+from graphc.train.record.journal import Journal
+from graphc.train.record.made_with import MadeWith
+
+FORMAT = "graphc run 1"
+_LARGEST_TEXT = 2**20
+_STATE = re.compile(r"state-([0-9]{9,18})\.gc")
+_CHANGED = re.compile(r"changed-([0-9]{6,18})\.gc")
+_KINDS = ("arrays", "shards", "function")
+
+
+@dataclass(frozen=True)
+class About:
+    """What run.json says."""
+
+    choices: dict[str, Any]
+    class_weight: list[tuple[int, float]] | None
+    data: Identity
+    made_with: MadeWith
+
+
+class RunFolder:
+    """The files of a recorded run by what they are for."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.journal_path = self.path / "journal"
+        self.data_path = self.path / "data.gc"
+
+    @property
+    def about_path(self) -> Path:
+        """Where the run is described; it is written first."""
+        return self.path / "run.json"
+
+    def state_path(self, steps: int) -> Path:
+        """Where the state after so many steps is."""
+        return self.path / f"state-{steps:09d}.gc"
+
+    def changed_path(self, epoch: int) -> Path:
+        """Where it is what callbacks changed after an epoch."""
+        return self.path / f"changed-{epoch:06d}.gc"
+
+    def states(self) -> dict[int, Path]:
+        """The states by number of steps, ascending."""
+        return self._numbered(_STATE)
+
+    def changes(self) -> dict[int, Path]:
+        """What callbacks changed, by number of the epoch, ascending."""
+        return self._numbered(_CHANGED)
+
+    def _numbered(self, name: re.Pattern[str]) -> dict[int, Path]:
+        """The plain files of such a name by their number."""
+        found = {}
+        for path in self.path.glob("*-*.gc"):
+            match = name.fullmatch(path.name)
+            if match and path.is_file():
+                found[int(match[1])] = path
+        return dict(sorted(found.items()))
+
+    # ------------------------------------------------------------------ writing
+
+    def write_about(self, about: About) -> None:
+        """Describe the run; OSError."""
+        text = json.dumps({"format": FORMAT, **asdict(about)}, indent=1)
+        write_atomically(self.about_path, [text.encode()])
+
+    def write_arrays(self, path: Path, arrays: Mapping[str, Array]) -> None:
+        """Write arrays by name; OSError."""
+        write_atomically(path, pack({}, arrays))
+
+    # ------------------------------------------------------------------ reading
+
+    def about(self) -> About:
+        """What the run was; ModelFileError for anything but a recorded run."""
+        try:
+            size = self.about_path.stat().st_size
+            if size > _LARGEST_TEXT:
+                raise ValueError(f"its {size:,} bytes are no description of a run")
+            said = parsed(read_whole(self.about_path))
+            return _about(said)
+        except OSError as error:
+            raise ModelFileError(
+                f"{self.path} holds no recorded run: {self.about_path.name}: "
+                f"{error.strerror or error}",
+                loc=caller_loc(),
+                hint='gc.fit(ex, data, record="run") records one',
+            ) from error
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise self._damaged(self.about_path, error) from error
+
+    def journal(self) -> Journal:
+        """The steps; ModelFileError."""
+        return Journal(self.journal_path)
+
+    def state_before(self, step: int) -> Path:
+        """The newest state from which the step can be reached; GraphError where there is none."""
+        found = [path for steps, path in self.states().items() if steps < step]
+        if not found:
+            raise ModelFileError(
+                f"{self.path} has no state from before step {step}",
+                loc=caller_loc(),
+                hint="files of the folder are missing",
+            )
+        return found[-1]
+
+    def read_state(self, path: Path) -> tuple[CheckpointFile, Position]:
+        """A state, and where it was in the run; ModelFileError."""
+        file = read_checkpoint(path)
+        try:
+            at = Position(**file.notes["position"])
+            numbers = (at.epoch, at.step, at.steps, at.rows)
+            match = _STATE.fullmatch(path.name)
+            if not all(type(n) is int and n >= 0 for n in numbers) or not match:
+                raise ValueError("its position is no place in a run")
+            if at.epoch < 1 or at.step > at.steps or at.steps != int(match[1]):
+                raise ValueError("its position is another than its name says")
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(path, error) from error
+        return file, at
+
+    def arrays(self, path: Path) -> dict[str, Array]:
+        """Arrays by name; ModelFileError."""
+        try:
+            return unpack(read_whole(path))[1]
+        except OSError as error:
+            raise ModelFileError(
+                f"cannot read {path}: {error.strerror or error}", loc=caller_loc()
+            ) from error
+        except ValueError as error:
+            raise self._damaged(path, error) from error
+
+    def _damaged(self, path: Path, error: Exception) -> ModelFileError:
+        said = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
+        if isinstance(error, KeyError):
+            said = f"{error.args[0]!r} is missing"
+        return ModelFileError(
+            f"{path} is no part of a recorded run: {said}",
+            loc=caller_loc(),
+            hint="the folder is damaged, or of another version of graphc",
+        )
+
+
+def _about(said: Any) -> About:
+    if not isinstance(said, dict) or said.get("format") != FORMAT:
+        raise ValueError(f"it is not of the format {FORMAT!r}")
+    choices, data, weights = said["choices"], said["data"], said["class_weight"]
+    seed, shuffle, batch = choices["seed"], choices["shuffle"], choices["batch"]
+    numbers = type(seed) is int and type(batch) is int and type(shuffle) is bool
+    if not numbers or seed < 0 or batch < 1:
+        raise ValueError("its choices are none that fit takes")
+    if data["kind"] not in _KINDS or not all(isinstance(value, str) for value in data.values()):
+        raise ValueError("its data are of no kind that there is")
+    if weights is not None:
+        weights = [(_whole(label), float(weight)) for label, weight in weights]
+    return About(choices, weights, Identity(**data), MadeWith(**said["made_with"]))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int:
+        raise ValueError(f"{value!r} is no class")
+    return value

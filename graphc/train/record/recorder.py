@@ -1,0 +1,176 @@
+"""Writes a run down while it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from graphc.errors import GraphError, ModelFileError
+from graphc.executor import Executor
+from graphc.files.checkpoint_file import write_checkpoint
+from graphc.files.container import NAMES, remove_temporaries
+from graphc.loc import caller_loc
+from graphc.op import Array
+from graphc.train.arrays import ArraySource
+from graphc.train.position import Position
+from graphc.train.record.digests import WHOLE, StateDigest, state_arrays
+from graphc.train.record.folder import About, RunFolder
+from graphc.train.record.identity import identity, unwrapped
+from graphc.train.record.journal import JournalWriter
+from graphc.train.record.made_with import made_with
+from graphc.train.source import Source
+
+KEPT = 16
+"""The states that are kept besides the first; where there are more, every second one goes."""
+SECONDS = 2.0
+"""At least so long after a state the next one is written: writing takes some milliseconds."""
+LARGEST_DATA = 256 * 2**20
+"""The bytes of arrays that are kept with the run."""
+
+
+class Recorder:
+    """Records a run of `fit` in a folder: see folder.py for what lies there.
+
+    A state is written every `WHOLE` steps, but not sooner than SECONDS after another; when there
+    are more than KEPT, the number of steps doubles.  So a record takes as much room as so many
+    models, and any step is near one of them.
+    """
+
+    def __init__(
+        self, path: Path, ex: Executor, source: Source, choices: Mapping[str, Any], classes: Any
+    ) -> None:
+        self.folder, self._ex, self._source = RunFolder(path), ex, source
+        self._choices = dict(choices)
+        self._classes = None if classes is None else [(int(k), float(classes[k])) for k in classes]
+        self._every, self._written = WHOLE, 0.0
+        self._journal: JournalWriter | None = None
+
+    def check(self, resume: bool) -> None:
+        """GraphError where the folder holds another run already."""
+        if self.folder.about_path.exists() and not resume:
+            raise GraphError(
+                f"fit: {self.folder.path} holds a recorded run",
+                loc=caller_loc(),
+                hint="record in another folder",
+            )
+
+    def begin(self, at: Position) -> None:
+        """Describe the run and write the first state; or go on with a run that was resumed.
+
+        ModelFileError where that cannot be written, or the record does not reach so far.
+        """
+        self.digest = StateDigest(self._ex)
+        try:
+            self.folder.path.mkdir(parents=True, exist_ok=True)
+            remove_temporaries(self.folder.path, lambda name: name.endswith((".gc", ".json")))
+            if self.folder.about_path.exists():
+                self._go_on(at)
+            else:
+                self._describe()
+                self._write_state(at)
+            self._journal = JournalWriter(self.folder.journal_path, at.steps)
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def step(self, at: Position, loss: float) -> None:
+        """A step has been made; `at` is after it.  ModelFileError when the disk is full."""
+        assert self._journal is not None
+        try:
+            self._journal.add(loss, self.digest.after(at.steps))
+            if at.steps % self._every == 0 and perf_counter() - self._written >= SECONDS:
+                self._journal.flush()
+                self._write_state(at)
+                self._thin()
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def flush(self) -> None:
+        """Hand what is recorded to the system."""
+        assert self._journal is not None
+        try:
+            self._journal.flush()
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def changed(self, epoch: int, before: Mapping[str, Array]) -> None:
+        """Callbacks have run after an epoch; write what they changed in the state."""
+        now = state_arrays(self._ex)
+        changed = {k: now[k].copy() for k, old in before.items() if _bits(now[k]) != _bits(old)}
+        if changed:
+            try:
+                self.folder.write_arrays(self.folder.changed_path(epoch), changed)
+            except OSError as error:
+                raise self._unwritten(error) from error
+
+    def end(self, at: Position) -> None:
+        """All steps have been made: keep the state, by which equal runs are told at once."""
+        try:
+            self._write_state(at)
+            self._thin()
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def close(self) -> None:
+        """The run is over, or was stopped."""
+        if self._journal is not None:
+            with suppress(OSError):
+                self._journal.close()
+
+    # ------------------------------------------------------------------ inside
+
+    def _describe(self) -> None:
+        inner = unwrapped(self._source)
+        arrays = inner.arrays if isinstance(inner, ArraySource) else {}
+        nbytes = sum(array.nbytes for array in arrays.values())
+        known = all(array.dtype.name in NAMES for array in arrays.values())
+        if arrays and known and nbytes <= LARGEST_DATA:
+            self.folder.write_arrays(self.folder.data_path, arrays)
+        about = About(
+            self._choices, self._classes, identity(self._source), made_with(self._ex.plan.backend)
+        )
+        self.folder.write_about(about)
+
+    def _go_on(self, at: Position) -> None:
+        """Check that it is this run, and drop what was recorded after this position."""
+        about = self.folder.about()
+        same = about.choices == self._choices and about.class_weight == self._classes
+        if not same or about.data != identity(self._source):
+            raise GraphError(
+                f"fit: {self.folder.path} holds the record of another run",
+                loc=caller_loc(),
+                hint="record in another folder from here on",
+            )
+        for steps, path in self.folder.states().items():
+            if steps > at.steps:
+                path.unlink()
+        for epoch, path in self.folder.changes().items():
+            if epoch >= at.epoch:
+                path.unlink()
+        self._thin()
+
+    def _write_state(self, at: Position) -> None:
+        write_checkpoint(self.folder.state_path(at.steps), self._ex, {"position": asdict(at)}, {})
+        self._written = perf_counter()
+
+    def _thin(self) -> None:
+        """Let every second state go where there are too many."""
+        states = self.folder.states()
+        first, last = min(states, default=0), max(states, default=0)
+        while len(states) - 1 > KEPT:
+            self._every *= 2
+            for steps in [s for s in states if s not in (first, last) and s % self._every]:
+                states.pop(steps).unlink()
+
+    def _unwritten(self, error: OSError) -> ModelFileError:
+        return ModelFileError(
+            f"cannot write the record in {self.folder.path}: {error.strerror or error}",
+            loc=caller_loc(),
+        )
+
+
+def _bits(array: Array) -> bytes:
+    return array.tobytes()

@@ -1,0 +1,8 @@
+"""Any step of a recorded run again, and where two runs part."""
+
+from __future__ import annotations
+
+from graphc.train.replay.compare import RunDifference, compare_runs
+from graphc.train.replay.step import Replay, replay
+
+__all__ = ["Replay", "RunDifference", "compare_runs", "replay"]

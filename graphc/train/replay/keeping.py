@@ -1,0 +1,78 @@
+"""A program that computes the same as another and keeps every value that is computed.
+
+Nodes are grouped, ordered and fused as before; each is stored besides, in memory that nothing
+else takes over.  So every bit is as in the program itself, and all of them can be looked at
+when the run is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import replace
+
+from graphc.kernels.assignment import KernelAssignment
+from graphc.kernels.body import Body
+from graphc.kernels.groups import Group
+from graphc.kernels.lowering import KernelLowering, kernel_instr
+from graphc.lowering import Lowering
+from graphc.plan import Program
+from graphc.program import Assignment
+from graphc.schedule import schedule
+
+
+def keeping(program: Program) -> Program:
+    """The program with a buffer of its own for each value."""
+    from graphc.backends.numpy import KERNELS
+
+    graph, capacity, order = program.graph, program.capacity, schedule(program.graph)
+    if program.backend == "native":
+        fused = _Storing(graph, order, capacity, KERNELS)
+        return _KeepingKernels(program.name, fused, order).program()
+    return _Keeping(program.name, Lowering(graph, order, capacity, KERNELS), order).program()
+
+
+class _Storing(KernelLowering):
+    """Kernels that store what only they read, too."""
+
+    _all = True
+
+    def _kernel(self, group: Group) -> None:
+        self._all = False
+        stored = {node.name for node in group.nodes if self._is_stored(group, node.name)}
+        self._all = True
+        super()._kernel(group)
+        instr = self.instrs.pop()
+        assert instr.body is not None
+        kernel = replace(instr.body, body=_with_own_products(instr.body.body, stored))
+        self.instrs.append(kernel_instr(kernel, instr.nodes))
+
+    def _is_stored(self, group: Group, name: str) -> bool:
+        return self._all or super()._is_stored(group, name)
+
+
+def _with_own_products(body: Body, stored: Container[str]) -> Body:
+    """The body in which a product that is not stored usually is computed once more for that.
+
+    A product with one user is rounded together with the sum that it goes into; a store would be
+    another user, and it would be rounded by itself.
+    """
+    steps, stores = list(body.steps), []
+    for store in body.stores:
+        step = steps[store.step]
+        if store.buffer not in stored and step.op == "mul":
+            store = store._replace(step=len(steps))
+            steps.append(step)
+        stores.append(store)
+    return Body(tuple(steps), tuple(stores))
+
+
+class _Keeping(Assignment):
+    """Lives to the end of the run."""
+
+    def _lives(self) -> tuple[list[int], list[int]]:
+        first, last = super()._lives()
+        return first, [len(self.instrs) if end >= 0 else end for end in last]
+
+
+class _KeepingKernels(_Keeping, KernelAssignment):
+    """The same for fused kernels."""

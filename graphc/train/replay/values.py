@@ -1,0 +1,144 @@
+"""The value of every node of one step, with the bits that the step gave it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from graphc.executor import Executor
+from graphc.graph import Graph, Node
+from graphc.op import Array, Source
+from graphc.ops.concat import Concat
+from graphc.ops.shape import Reshape, StopGradient, Transpose
+from graphc.ops.slicing import Slice, SliceGrad
+from graphc.ops.source import Constant, Input
+from graphc.plan import Program
+from graphc.reference import evaluate
+from graphc.runtime.bound import Binder
+from graphc.runtime.workspace import Workspace
+from graphc.train.replay.keeping import keeping
+
+Part = Literal["data", "state", "constant", "forward", "backward", "update"]
+
+_COPIES = (Concat, Reshape, StopGradient, Transpose, Slice, SliceGrad)
+"""Ops that compute nothing: what they give has the bits of what they read."""
+
+
+class StepValues:
+    """The nodes of the program that an executor steps by, and their values in one step.
+
+    `ex` is in the state from before the step, and is taken through it.  Nodes come in the order
+    of the plan; after those of an accumulated step come those of the update, where it is due.
+    """
+
+    def __init__(self, ex: Executor, feeds: Mapping[str, Any]) -> None:
+        self.plan = ex.plan
+        self.arrays, self.rows = ex.rows(feeds, train=True)
+        self.before = ex.snapshot()
+        self.name = "accumulate" if ex.plan.accumulate > 1 else "step"
+        self.nodes: dict[str, Node] = {}
+        self._values: dict[str, Array] = {}
+        self._written: set[str] = set()
+        self.loss = self._run(ex, self.name, self.arrays, self.rows)
+        if self.name == "accumulate" and int(ex.state["accumulated"]) >= ex.plan.accumulate:
+            self._run(ex, "apply", {}, 1)
+
+    def _run(self, ex: Executor, name: str, arrays: Mapping[str, Array], n: int) -> float:
+        """Run a program of the plan, and add its nodes; the sum of its losses."""
+        program, before = keeping(ex.plan.programs[name]), ex.snapshot()
+        found, loss = _run(program, ex, arrays, n)
+        self._written |= found.keys()
+        values = _completed(program.graph, found, arrays, before, n)
+        for node in program.graph:
+            if self.nodes.setdefault(node.name, node) is node:
+                self._values[node.name] = values[node.name]
+        return loss
+
+    def __getitem__(self, name: str) -> Array:
+        """The value of a node of the plan, or of one that was fused into others (see `exact`)."""
+        return self._values[name] if name in self._values else self._before_fusing[1][name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.nodes or name in self._before_fusing[1]
+
+    def exact(self, name: str) -> bool:
+        """Whether the value has the bits of the step.
+
+        Nodes that were fused into others have no value of their own in it; nor have a few
+        numbers that are computed where they are used.  Those are computed by reference rules.
+        """
+        if name not in self.nodes:
+            return False
+        return name in self._written or isinstance(self.nodes[name].op, (Source, *_COPIES))
+
+    def node(self, name: str) -> Node:
+        """A node, of the plan or from before it was fused."""
+        return self.nodes[name] if name in self.nodes else self._before_fusing[0][name]
+
+    def part(self, name: str) -> Part:
+        """What a node belongs to."""
+        op = self.node(name).op
+        if isinstance(op, Input):
+            return "data"
+        if isinstance(op, Constant):
+            return "constant"
+        if isinstance(op, Source):
+            return "state"
+        if name in self._recorded("specialize"):
+            return "forward"
+        return "backward" if name in self._recorded("backward") else "update"
+
+    def _recorded(self, name: str) -> Graph:
+        """The graph of the step after the pass of that name ran for the first time."""
+        return next(r.graph for r in self.plan.graphs[self.name] if r.name == name)
+
+    @cached_property
+    def _before_fusing(self) -> tuple[Graph, dict[str, Array]]:
+        graph = self._recorded("update")
+        state = {name: array for name, array in self.before.items() if name in graph}
+        with np.errstate(all="ignore"):
+            return graph, evaluate(graph, self.arrays, state, self.rows)
+
+
+def _run(
+    program: Program, ex: Executor, arrays: Mapping[str, Array], n: int
+) -> tuple[dict[str, Array], float]:
+    """Run a program on the executor's state; what its instructions wrote, and the loss."""
+    threads = 1 if program.backend == "native" else None
+    workspace = Workspace({program.name: program}, program.capacity, ex.state, threads)
+    bound = Binder(workspace, threads).bound(program, n)
+    for name, array in bound.feeds.items():
+        np.copyto(array, arrays[name])
+    with np.errstate(all="ignore"), ex.state.lock:
+        for call in bound.calls:
+            call()
+    written = [out for instr in program.instrs for out in instr.outs if out in program.graph]
+    found = {name: workspace.view(program, name, n).copy() for name in written}
+    losses = bound.losses
+    return found, float(losses[0] if len(losses) == 1 else sum(losses))
+
+
+def _completed(
+    graph: Graph,
+    found: Mapping[str, Array],
+    arrays: Mapping[str, Array],
+    before: Mapping[str, Array],
+    n: int,
+) -> dict[str, Array]:
+    """What was found, and the rest by reference rules from it."""
+    values: dict[str, Array] = {}
+    for node in graph:
+        if node.name in found:
+            values[node.name] = found[node.name]
+        elif isinstance(node.op, Input):
+            values[node.name] = np.array(arrays[node.name])
+        elif isinstance(node.op, Source) and not isinstance(node.op, Constant):
+            values[node.name] = before[node.name]
+        else:
+            ins = [values[name] for name in node.inputs]
+            with np.errstate(all="ignore"):
+                values[node.name] = np.asarray(node.op.at(n).reference(ins))
+    return values

@@ -1,0 +1,1 @@
+"""Files from strangers: real ones, changed in many ways, and what reading them may do."""

@@ -1,0 +1,61 @@
+"""Read a file of any kind as a user would, and see what happens."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from graphc.data.table import read_table
+from graphc.errors import GraphError
+from graphc.files.checkpoint_file import read_checkpoint
+from graphc.files.serialize import from_bytes
+from graphc.ops import OPS
+from graphc.text import parse_graph
+from graphc.text.graph import graph_text, word_of
+from graphc.train.record.folder import RunFolder
+from tests.fuzz_files.seeds import Kind
+
+_WORDS = {word_of(cls): cls for cls in OPS.values()}
+
+
+def read(kind: Kind, data: bytes, folder: Path) -> bool:
+    """Whether the file was read; False where an error of graphc's own says that it cannot be.
+
+    Anything else that is raised is a fault of graphc.
+    """
+    try:
+        if kind == "model":
+            from_bytes(data)
+        elif kind == "text":
+            graph_text(parse_graph(data.decode("utf-8", "replace"), _WORDS))
+        else:
+            _read_file(kind, data, folder)
+    except GraphError:
+        return False
+    return True
+
+
+def _read_file(kind: Kind, data: bytes, folder: Path) -> None:
+    if kind == "table":
+        path = folder / "table.csv"
+        path.write_bytes(data)
+        read_table(str(path))
+    elif kind == "run":
+        (folder / "run.json").write_bytes(data)
+        RunFolder(folder).about()
+    else:
+        (folder / "journal").write_bytes(data)
+        journal = RunFolder(folder).journal()
+        journal.steps(journal.first, min(journal.last, journal.first + 100))
+
+
+def checkpoint(data: bytes) -> bool:
+    """The same for a checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "step.gc")
+        path.write_bytes(data)
+        try:
+            read_checkpoint(path)
+        except GraphError:
+            return False
+    return True
