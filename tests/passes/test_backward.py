@@ -137,3 +137,27 @@ def test_it_is_told_of_a_node_without_lines_too() -> None:
     other = b.apply(Input((2,), "float64"), name="other")
     with pytest.raises(gc.GraphError, match="loss 'a' does not depend on input 'other'"):
         Backward(("a",), (other.name,), required=(other.name,))(b.graph())
+
+
+def test_a_value_that_is_two_losses_counts_twice() -> None:
+    net = gc.Net("net", dtype="float64")
+    x = net.input("x", (gc.N, 2))
+    net.loss("a", gc.sum(x * 3, name="total"))
+    graph = net.graph()
+    twice = Graph("net", graph, outputs={"a": "total", "b": "total"}, losses=["a", "b"])
+    made = Backward(("a", "b"), ("x",))(twice)
+    values = evaluate(made, {"x": np.zeros((1, 2))}, {}, 1)
+    np.testing.assert_array_equal(values[made.gradients["x"]], [[6.0, 6.0]])
+
+
+def test_a_name_may_stand_for_the_node_that_took_its_place() -> None:
+    graph = simple()
+    known = Graph("net", graph, outputs=graph.outputs, losses=graph.losses, gradients={"gone": "h"})
+    made = Backward(("loss",), ("gone",))(known)
+    assert made.gradients == {"gone": Backward(("loss",), ("h",))(graph).gradients["h"]}
+
+
+def test_fed_cotangents_carry_the_lines_of_their_output() -> None:
+    graph = simple()
+    made = Backward(("loss",), ("w",), fed=True)(graph)
+    assert made["cotangent:loss"].locs == graph["loss"].locs != ()

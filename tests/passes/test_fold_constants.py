@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -219,3 +220,26 @@ def test_an_op_that_breaks_its_word_is_left_to_be_told_of(wrong: str) -> None:
     net.output("y", gc.apply(Liar(), net.constant(np.ones(3, np.float32)), name="y"))
     graph = net.graph()
     assert fold_constants(graph) is graph
+
+
+def test_what_overflows_is_folded_without_a_warning() -> None:
+    net = gc.Net("net")
+    net.output("y", gc.exp(net.constant(1000.0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made = fold_constants(net.graph())
+    op = made[made.outputs["y"]].op
+    assert isinstance(op, Constant)
+    assert np.isinf(op.array())
+
+
+def test_a_pin_keeps_only_what_is_pinned() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 2))
+    net.output("y", gc.tanh(x * 1) + gc.exp(net.constant(0.0)))
+    graph = net.graph()
+    pinned = Graph("net", graph, outputs=graph.outputs, gradients={"tanh_1": "tanh_1"})
+    made = fold_constants(pinned)
+    assert isinstance(made["exp_1"].op, Constant)
+    pinned = Graph("net", graph, outputs=graph.outputs, gradients={"mul_1": "mul_1"})
+    assert "mul_1" in fold_constants(pinned)
