@@ -49,9 +49,9 @@ def assert_equal_bytes(plan: Plan, kept: Plan, steps: int = 20) -> None:
 def test_a_budget_that_is_kept_by_computing_again_changes_no_bit(
     make: Any, layers: int, backend: str
 ) -> None:
-    net = make(layers, 16)
-    kept = gc.compile(net, batch=96, optimizer=SGD, backend=backend)
-    plan = gc.compile(net, batch=96, optimizer=SGD, backend=backend, budget=tight(kept))
+    net = make(layers, 64)
+    kept = gc.compile(net, batch=192, optimizer=SGD, backend=backend)
+    plan = gc.compile(net, batch=192, optimizer=SGD, backend=backend, budget=tight(kept))
     assert plan.memory.total <= tight(kept) < kept.memory.total
     assert clones(plan, "step")
     assert_equal_bytes(plan, kept)
