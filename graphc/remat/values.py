@@ -39,8 +39,8 @@ class Value:
     """FLOPs, and a share for the bytes, so that moving numbers costs something, too."""
     may_repeat: bool
     names: list[str]
-    operands: list[Value] = field(default_factory=list)
-    users: list[Value] = field(default_factory=list)
+    operands: list[Value] = field(default_factory=list, repr=False)
+    users: list[Value] = field(default_factory=list, repr=False)
     last: int = 0
     """When the forward part reads it last."""
     reads: list[int] = field(default_factory=list)
