@@ -30,6 +30,16 @@ def table():
     return net
 
 
+def deep():
+    net = gc.Net("deep")
+    h = net.input("x", (gc.N, 32))
+    y = net.input("y", (gc.N,), dtype="int64")
+    for _ in range(10):
+        h = gc.relu(gc.affine(h, 32))
+    net.loss("loss", gc.softmax_loss(h, y))
+    return net
+
+
 def no_loss():
     net = gc.Net("no_loss")
     net.output("out", gc.affine(net.input("x", (gc.N, 2)), 3))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.cli import main, pictures
+from graphc.cli.arguments import nbytes
 from graphc.cli.columns import Feeds
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
@@ -233,6 +236,44 @@ def test_plan_shows_native_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     assert "program infer for up to 7 rows, native" in lines
     assert any(line.startswith("  0  gemm N x 3  float32 split=") for line in lines)
     assert any(line.startswith("  scratch") and "1 here" in line for line in lines)
+
+
+def test_plan_within_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["plan", "model.py:deep", "--batch", "256", "--backend", "numpy", "--optimizer", "sgd"]
+    curve = printed(capsys, *argv, "--curve", "--budget", "600kB")
+    assert curve[0] == "memory and FLOPs of 'deep' at N = 256, step"
+    assert curve[2].endswith("+0.0%          0 nodes")
+    assert re.fullmatch(
+        r"largest batch within 600,000 bytes: \d+, or \d+ by computing values again", curve[-1]
+    )
+    total = next(int(line.split()[0].replace(",", "")) for line in curve[4:])
+    lines = printed(capsys, *argv, "--budget", str(total))
+    assert any(
+        re.match(r"  step: \d nodes computed again \(\d affine_relu\), \+", w) for w in lines
+    )
+    assert main([*argv, "--budget", "100kB"]) == 1
+    assert "bytes, by computing values again" in capsys.readouterr().err
+
+
+def test_the_curve_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    argv = ["plan", "model.py:deep", "--backend", "numpy", "--curve", "--picture", "curve.svg"]
+    assert printed(capsys, *argv)[-1] == "wrote curve.svg"
+    assert "<svg" in (folder / "curve.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes"),
+    [("8000", 8000), ("8kB", 8000), ("1.5MB", 1_500_000), ("2 MiB", 2 << 20), ("1G", 10**9)],
+)
+def test_sizes(text: str, bytes: int) -> None:
+    assert nbytes(text) == bytes
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1", "8 bytes", "1e6", "8kiB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="is no size"):
+        nbytes(text)
 
 
 def test_plan_shows_instructions_and_memory(capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,3 +135,21 @@ def test_errors_are_text_on_standard_error(capsys: pytest.CaptureFixture[str]) -
         out, err = capsys.readouterr()
         assert out == ""
         assert err.startswith("error: nix.py does not exist\n")
+
+
+def test_plan_with_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("plan", "model.py:deep", "--batch", "256", "--backend", "numpy", "--optimizer", "sgd")
+    all_kept = found(capsys, *argv)["memory"]["total"]
+    curve = found(capsys, *argv, "--curve", "--budget", f"{all_kept - 1}")
+    assert (curve["net"], curve["program"], curve["points"][0]["total"]) == (
+        "deep",
+        "step",
+        all_kept,
+    )
+    assert curve["largest_batch"]["computed_again"] > 256 > curve["largest_batch"]["kept"]
+    budget = curve["points"][1]["total"]
+    data = found(capsys, *argv, "--budget", str(budget))
+    assert data["memory"]["total"] <= budget
+    told = {each["program"]: each for each in data["computed_again"]}
+    assert told["step"]["flops"] == curve["points"][1]["flops"]
+    assert told["step"]["share"] == pytest.approx(curve["points"][1]["more"])
