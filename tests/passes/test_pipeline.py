@@ -106,7 +106,7 @@ def test_required_passes_stay() -> None:
     assert told(caught.value) == (
         "pass 'backward' is required\n"
         "  hint: these can be left out: cse, fold_constants, share_batchnorm_statistics, "
-        "fold_batchnorm, fuse_affine_relu"
+        "fold_batchnorm, fuse_affine_relu, rematerialize"
     )
 
 
@@ -117,7 +117,7 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
     assert told(caught.value) == (
         "there is no pass 'fuse'\n"
         "  hint: the passes are specialize, cse, fold_constants, dead_code, backward, update, "
-        "share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu"
+        "share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, rematerialize"
     )
 
 
