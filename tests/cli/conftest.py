@@ -30,16 +30,6 @@ def table():
     return net
 
 
-def deep():
-    net = gc.Net("deep")
-    h = net.input("x", (gc.N, 32))
-    y = net.input("y", (gc.N,), dtype="int64")
-    for _ in range(10):
-        h = gc.relu(gc.affine(h, 32))
-    net.loss("loss", gc.softmax_loss(h, y))
-    return net
-
-
 def no_loss():
     net = gc.Net("no_loss")
     net.output("out", gc.affine(net.input("x", (gc.N, 2)), 3))
@@ -95,3 +85,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "model.py").write_text(MODEL)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+DEEP = """\
+import graphc as gc
+
+
+def net():
+    net = gc.Net("deep")
+    h = net.input("x", (gc.N, 32))
+    y = net.input("y", (gc.N,), dtype="int64")
+    for _ in range(10):
+        h = gc.relu(gc.affine(h, 32))
+    net.loss("loss", gc.softmax_loss(h, y))
+    return net
+"""
+
+
+@pytest.fixture
+def deep(folder: Path) -> str:
+    """A model whose activations are most of what training needs."""
+    (folder / "deep.py").write_text(DEEP)
+    return "deep.py:net"

@@ -238,8 +238,8 @@ def test_plan_shows_native_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     assert any(line.startswith("  scratch") and "1 here" in line for line in lines)
 
 
-def test_plan_within_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["plan", "model.py:deep", "--batch", "256", "--backend", "numpy", "--optimizer", "sgd"]
+def test_plan_within_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["plan", deep, "--batch", "256", "--backend", "numpy", "--optimizer", "sgd"]
     curve = printed(capsys, *argv, "--curve", "--budget", "600kB")
     assert curve[0] == "memory and FLOPs of 'deep' at N = 256, step"
     assert curve[2].endswith("+0.0%          0 nodes")
@@ -255,9 +255,9 @@ def test_plan_within_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
     assert "bytes, by computing values again" in capsys.readouterr().err
 
 
-def test_the_curve_is_drawn(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_curve_is_drawn(folder: Path, deep: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    argv = ["plan", "model.py:deep", "--backend", "numpy", "--curve", "--picture", "curve.svg"]
+    argv = ["plan", deep, "--backend", "numpy", "--curve", "--picture", "curve.svg"]
     assert printed(capsys, *argv)[-1] == "wrote curve.svg"
     assert "<svg" in (folder / "curve.svg").read_text()
 

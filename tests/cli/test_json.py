@@ -215,8 +215,8 @@ def test_errors_are_text_on_standard_error(capsys: pytest.CaptureFixture[str]) -
         assert err.startswith("error: nix.py does not exist\n")
 
 
-def test_plan_with_a_budget(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ("plan", "model.py:deep", "--batch", "256", "--backend", "numpy", "--optimizer", "sgd")
+def test_plan_with_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ("plan", deep, "--batch", "256", "--backend", "numpy", "--optimizer", "sgd")
     all_kept = found(capsys, *argv)["memory"]["total"]
     curve = found(capsys, *argv, "--curve", "--budget", f"{all_kept - 1}")
     assert (curve["net"], curve["program"], curve["points"][0]["total"]) == (

@@ -119,8 +119,7 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
     assert told(caught.value) == (
         "there is no pass 'fuse'\n"
         "  hint: the passes are specialize, cse, fold_constants, dead_code, backward, update, "
-        "share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, "
-        "rematerialize"
+        "share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, rematerialize"
     )
 
 
