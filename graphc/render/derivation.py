@@ -138,6 +138,8 @@ class _Derivation:
     def _reader(self, node: Node, target: Node) -> Node | None:
         """The reader of `target` whose cotangent the node is computed from."""
         readers = list(dict.fromkeys(self._readers(target.name)))
+        # Comparisons read a value too, but no gradient flows through them.
+        readers = [name for name in readers if self._flows(self.graph[name], target)] or readers
         if len(readers) == 1:
             return self.graph[readers[0]]
         cotangents = {self._cotangent(reader): reader for reader in readers}
@@ -168,9 +170,13 @@ class _Derivation:
         operands = [f"{r}{i}" for r, i in zip(roles, node.inputs, strict=False)]
         return f"{node.name} = {node.op.name}({', '.join(operands)})"
 
+    def _flows(self, reader: Node, target: Node) -> bool:
+        """Whether a gradient of the reader reaches the target."""
+        places = (i for i, operand in enumerate(reader.inputs) if operand == target.name)
+        return any(_text(reader, place) for place in places)
+
     def _formula(self, reader: Node, position: int, made: str) -> Iterator[tuple[str, str]]:
-        texts = reader.op.gradient_text
-        text = texts[min(position, len(texts) - 1)] if texts else ""
+        text = _text(reader, position)
         if not text:
             return
         roles = reader.op.roles
@@ -194,6 +200,12 @@ class _Derivation:
         for word in dict.fromkeys(used):
             if word in WORDS and word not in {*roles, *own}:
                 yield "where", WORDS[word]
+
+
+def _text(reader: Node, position: int) -> str:
+    """The formula of a reader's gradient for an operand; empty where none flows."""
+    texts = reader.op.gradient_text
+    return texts[min(position, len(texts) - 1)] if texts else ""
 
 
 def _shapes(node: Node, graph: Graph) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +32,36 @@ class TensorBoardLog(Callback):
                 hint="pip install 'graphc-nn[tensorboard]'",
             ) from None
         self.folder = Path(folder)
-        self._writer: Any = None
+        self._events: Any = None
 
     def __call__(self, epoch: Epoch) -> None:
-        """Write the numbers of the epoch."""
-        if self._writer is None:
-            from tensorboardX import SummaryWriter
+        """Write the numbers of the epoch, to the file itself: a run may end at any time."""
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
 
-            again = epoch.number if epoch.number > 1 else None
-            # Files are named by the second, which a run and its successor may share.
-            mark = f".{epoch.number:09d}.{os.getpid()}"
-            # A thread of the writer's puts numbers into the file, so often; its `flush` does not
-            # wait for those that the thread has not got yet.
-            self._writer = SummaryWriter(
-                str(self.folder), purge_step=again, filename_suffix=mark, flush_secs=0.1
-            )
+        if self._events is None:
+            self._events = self._opened(epoch.number)
+        now = time.time()
         for name, value in epoch.numbers.items():
-            self._writer.add_scalar(name, value, epoch.number)
+            event = Event(wall_time=now, step=epoch.number, summary=scalar(name, value))
+            self._events.write_event(event)
+        self._events.flush()
+
+    def _opened(self, first: int) -> Any:
+        """A new file; what earlier ones say of the epochs from `first` on is withdrawn."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Files are named by the second, which a run and its successor may share.
+        events = EventsWriter(str(self.folder / "events"), f".{first:09d}.{os.getpid()}")
+        if first > 1:
+            start = SessionLog(status=SessionLog.START)
+            events.write_event(Event(wall_time=time.time(), step=first, session_log=start))
+        return events
 
     def finish(self, ex: Executor) -> None:
         """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._events is not None:
+            self._events.close()
+            self._events = None

@@ -69,7 +69,7 @@ def from_environment(passes: PassList) -> PassList:
 
 def optional(passes: PassList) -> list[str]:
     """The names of the passes that a limit counts, in order."""
-    return [name for entry, name in _pairs(passes) if not _stays(passes, entry, name)]
+    return [name for name in passes.names if name not in passes.required]
 
 
 def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
@@ -85,7 +85,7 @@ def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
     entries: list[Pass | str] = []
     number = 0
     for entry, name in _pairs(passes):
-        if _stays(passes, entry, name):
+        if name in passes.required:
             entries.append(entry)
             continue
         if number < int(whole):
@@ -98,10 +98,6 @@ def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
 
 def _pairs(passes: PassList) -> list[tuple[Pass | str, str]]:
     return list(zip(passes, passes.names, strict=True))
-
-
-def _stays(passes: PassList, entry: Pass | str, name: str) -> bool:
-    return isinstance(entry, str) or name in passes.required
 
 
 def _write(path: str | None, record: Mapping[str, Any]) -> None:

@@ -40,7 +40,8 @@ def test_two_models(capsys: pytest.CaptureFixture[str]) -> None:
         "= affine_1.weight -> hidden.weight\n"
         "= affine_1.bias -> hidden.bias\n"
         "= affine_1 -> hidden\n"
-        '- softmax_loss_1: float32[] = layer softmax_loss(scores, y)  reduction="mean"\n'
+        "- softmax_loss_1: float32[] = layer softmax_loss(scores, y)  "
+        'reduction="mean" label_smoothing=0.0\n'
         '+ svm_loss_1: float32[] = layer svm_loss(scores, y)  reduction="mean"\n'
         "- output loss = softmax_loss_1\n"
         "+ output loss = svm_loss_1\n"

@@ -24,12 +24,12 @@ OPTIMIZERS: Optimizers = {
     "adamw": lambda: gc.AdamW(lr=0.01, eps=0.01, weight_decay=0.1),
     "rmsprop": lambda: gc.RMSprop(lr=0.01, eps=0.01, momentum=0.5, weight_decay=0.1),
     "adagrad": lambda: gc.Adagrad(lr=0.05, eps=0.01),
-    "lion": lambda: gc.Lion(lr=0.01, weight_decay=0.1),
     "clipped": lambda: gc.SGD(lr=0.05, momentum=0.9, clip_norm=0.5),
     "accumulated": lambda: gc.SGD(lr=0.05, momentum=0.9, accumulate=2),
     "clipped_adam": lambda: gc.Adam(lr=0.01, eps=0.01, clip_norm=0.5, accumulate=2),
 }
-"""Adam divides by the root of squares of gradients; some of them are rounding, so eps is large."""
+"""Adam divides by the root of squares of gradients; some of them are rounding, so eps is large.
+Lion, which takes their signs, has a net of its own."""
 
 
 def start(dtype: str, width: int = 8) -> tuple[gc.Net, gc.Value]:

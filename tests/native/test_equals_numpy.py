@@ -79,6 +79,17 @@ def test_steps_of_hand_made_nets(name: str) -> None:
     assert_equal_steps(NETS[name](dtype), optimizer(), (CAPACITY, 1, 33, 17), TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_steps_of_lion(dtype: str) -> None:
+    """It takes the signs of gradients, which are far from 0 here."""
+    net = gc.Net("lion", dtype=dtype)
+    x = net.input("x", (gc.N, 8))
+    h = gc.tanh(gc.affine(x, 40, init=gc.Normal(0.4)))
+    net.loss("loss", gc.mse_loss(gc.affine(h, 4), net.input("t", (gc.N, 4))))
+    lion = gc.Lion(lr=0.01, weight_decay=0.1)
+    assert_equal_steps(net, lion, (CAPACITY, 1, 33, 17), TOLERANCE[dtype])
+
+
 @pytest.mark.parametrize("name", ["seed_layers", "gated"])
 def test_runs_of_hand_made_nets(name: str) -> None:
     assert_equal_runs(NETS[name]("float64"), (CAPACITY, 3), TOLERANCE["float64"])

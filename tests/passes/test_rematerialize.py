@@ -122,7 +122,7 @@ def test_results_keep_every_bit(net: gc.Net, seed: int, n: int) -> None:
 def test_no_clone_is_merged_with_what_it_repeats(net: gc.Net, seed: int) -> None:
     graph = cse(dead_code(Update(SGD)(differentiated(net))))
     made = Rematerialize(chosen(graph, seed))(graph)
-    clones = {node.name for node in made if node.name not in graph}
+    clones = {n.name for n in made if n.name not in graph and not isinstance(n.op, After)}
     assert clones <= cse(made).nodes.keys()
 
 

@@ -58,7 +58,7 @@ def found(what: str | None = None, passes: object = OWN, net: gc.Net | None = No
 def test_pass_and_rewrite_are_found(what: str | None) -> None:
     made = found(what)
     assert made is not None
-    assert (made.name, made.position, made.count) == ("wrong", 3, 8)
+    assert (made.name, made.position, made.count) == ("wrong", 3, 9)
     assert (made.good, made.bad) == ("2.0", "2.1")
     assert made.rewrite == ("tanh_3: float64[N, 4] = tanh(sub_3)  ->  "
                             "tanh_3: float64[N, 4] = sub(sub_3, x)",)  # fmt: skip
@@ -152,7 +152,7 @@ def test_commands_that_cannot_be_run() -> None:
 def test_the_environment_limits_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert optional(OWN) == [
         "cse", "fold_constants", "wrong", "cse", "fold_constants", "share_batchnorm_statistics",
-        "fold_batchnorm", "fuse_affine_relu",
+        "fold_batchnorm", "fuse_affine_relu", "rematerialize",
     ]  # fmt: skip
     monkeypatch.setenv("GRAPHC_PASS_LIMIT", "2.1")
     monkeypatch.setenv("GRAPHC_PASS_LOG", str(tmp_path / "log"))

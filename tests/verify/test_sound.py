@@ -14,8 +14,8 @@ import graphc as gc
 from graphc.cli.model import load_model
 from graphc.optim import Optimizer
 from tests.benchmarks.compile_scale import compiled
-from tests.benchmarks.hand_written import W
-from tests.benchmarks.step import graphc_executor
+from tests.benchmarks.peers.sides.graphc_side import Declare
+from tests.benchmarks.peers.workloads import MAIN
 from tests.generate import random_net
 from tests.native import nets
 
@@ -81,9 +81,10 @@ def test_nets_of_the_native_tests(name: str, backend: str) -> None:
 @pytest.mark.parametrize("workload", ["tiny", "mnist", "seed", "deep"])
 def test_workloads(workload: str, backend: str) -> None:
     """The nets whose speed is measured."""
-    declared = graphc_executor(workload, W[workload].get("keep"), 0.1).plan.declared
+    made = Declare(dropout=True)
+    MAIN[workload].declare(made)
     for optimizer in (gc.SGD(lr=0.1), gc.Adam(lr=0.1)):
-        prove(declared, W[workload]["batch"], optimizer, backend)
+        prove(made.net, MAIN[workload].batch, optimizer, backend)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
