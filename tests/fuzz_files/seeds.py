@@ -42,7 +42,9 @@ def seeds() -> tuple[Seed, ...]:
         thing = (ex, plan, net, ex)[i % 4]
         found.append(Seed("model", to_bytes(thing)))
         found.append(Seed("text", graph_text(net.graph()).encode()))
-    found.append(Seed("text", graph_text(plan.programs["step"].graph).encode()))
+    programs = plan.programs
+    trained = programs.get("step") or programs["accumulate"]
+    found.append(Seed("text", graph_text(trained.graph).encode()))
     found.append(Seed("model", to_bytes(gc.freeze(ex, batch=1))))
     found.append(own_constant())
     found.extend(_of_a_run())
