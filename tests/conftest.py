@@ -10,7 +10,6 @@ from graphc import compiler, program
 from graphc.graph import Graph
 from graphc.plan import Program
 
-
 NOBODYS = 2**40
 """Rows of plans for no machine, whose addresses are no 64-bit numbers."""
 
