@@ -20,6 +20,8 @@ import numpy as np
 import graphc as gc
 from tests.native.nets import NETS, feeds_of
 
+# A process of the background is born with interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 backend, threads = {backend!r}, {threads}
 if threads > 1:
     from graphc.backends.native import usable_cores
