@@ -267,7 +267,7 @@ class Grouping:
             fit = stand(group, node)
             if fit is None or not _axes_agree(group, fit.axis):
                 continue
-            if group.product is not None and not in_epilogue(node.op, fit):
+            if group.product is not None and (fit.role != "each" or not in_epilogue(node.op, fit)):
                 continue
             if group.product is not None and not self._one_pitch(group.product, node):
                 continue

@@ -20,7 +20,7 @@ from tests.generate.steps import grow
 if TYPE_CHECKING:
     from hypothesis import strategies as st
 
-__all__ = ["CLASSES", "WIDTHS", "nets", "random_feeds", "random_net", "random_state"]
+__all__ = ["CLASSES", "WIDTHS", "nets", "random_feeds", "random_net", "random_state", "trainable"]
 
 MOST_STEPS = 12
 
@@ -53,6 +53,16 @@ def random_net(
     grow(g, r.randint(1, most), without)
     finish(g)
     return g.net
+
+
+def trainable(net: gc.Net) -> bool:
+    """Whether a gradient leads from each loss to a parameter; `compile` refuses other nets."""
+    try:
+        gc.compile(net, batch=1, optimizer=gc.SGD(lr=0.1), backend="numpy")
+    except gc.GraphError as error:
+        assert "depends on no parameter" in str(error), error
+        return False
+    return True
 
 
 def random_feeds(graph: Graph, n: int, seed: int = 0) -> dict[str, Any]:

@@ -44,3 +44,14 @@ def test_nothing_joins_a_group_that_another_took_in() -> None:
 def test_no_node_is_computed_twice(seed: int) -> None:
     plan = gc.compile(random_net(random.Random(seed)), batch=1 + seed % 40, backend="native")
     assert computed_twice(plan) == []
+
+
+def test_the_counter_of_updates_is_in_no_product() -> None:
+    """A product of one element is as large as the counter, whose place is not an element's."""
+    net = gc.Net("one")
+    x, t = net.input("x", (gc.N, 1)), net.input("t", (gc.N, 1))
+    net.loss("loss", gc.mse_loss(gc.affine(x, 1), t))
+    plan = gc.compile(net, batch=3, optimizer=gc.Adam(), backend="native")
+    for instr in plan.programs["step"].instrs:
+        if instr.kernel == "gemm":
+            assert not {"updates.next", "draws.next"} & set(instr.nodes)

@@ -13,7 +13,7 @@ from graphc.cli.demo import digits_net as digits
 from graphc.graph import Graph
 from graphc.validation.model import OPTIMIZERS, validate_model
 from graphc.validation.validate import Watch
-from tests.generate import random_net
+from tests.generate import random_net, trainable
 from tests.validation.faults import derivative, layers, ops
 
 
@@ -71,6 +71,8 @@ def judge_random(seed: int, folder: Path) -> list[str]:
     net = random_net(random.Random(seed), ("float64", "float32")[seed % 2])
     watch = Watch(net.graph(), 4 + seed % 3, folder)
     optimizer = OPTIMIZERS[seed % len(OPTIMIZERS)]
+    if optimizer is not None and not trainable(net):
+        return []
     gc.compile(net, batch=watch.capacity, optimizer=optimizer, backend="numpy", validate=watch)
     return watch.judged
 
