@@ -28,12 +28,14 @@ MOST_STEPS = 12
 def nets(dtype: str = "float64", without: Collection[str] = ()) -> st.SearchStrategy[gc.Net]:
     """A strategy of nets, reproduced and made smaller by hypothesis.
 
-    None has parts of another float dtype, so that rounding is that of `dtype`.
+    None has parts of another float dtype, so that rounding is that of `dtype`, or a loss that no
+    gradient leads from.
     """
     from hypothesis import strategies as st
 
     randoms = st.randoms(use_true_random=False)
-    return randoms.map(lambda r: random_net(r, dtype, without=("other_dtype", *without)))
+    made = randoms.map(lambda r: random_net(r, dtype, without=("other_dtype", *without)))
+    return made.filter(trainable)
 
 
 def random_net(
