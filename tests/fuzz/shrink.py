@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 
 import graphc as gc
 from graphc.graph import Graph, Node
+from graphc.ops.reduce import Mean
 from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.optim import Optimizer
 from tests.fuzz.case import Case, Event
@@ -56,6 +57,8 @@ def _fewer_events(case: Case) -> Iterator[Case]:
         yield from (replace(case, events=(event,)) for event in case.events)
         for i in range(len(case.events)):
             yield replace(case, events=(*case.events[:i], *case.events[i + 1 :]))
+    elif case.events[0].kind != "infer":
+        yield replace(case, events=(Event("infer", case.events[0].n),))
 
 
 def _plainer_options(case: Case) -> Iterator[Case]:
@@ -100,6 +103,7 @@ def _smaller_graphs(graph: Graph) -> Iterator[Graph]:
     for name in graph.outputs:
         if len(graph.outputs) > 1:
             yield _without_output(graph, name)
+    yield from _earlier_outputs(graph)
     for node in reversed(list(graph)):
         for operand in node.inputs:
             if graph[operand].type == node.type:
@@ -128,6 +132,28 @@ def _without_output(graph: Graph, name: str) -> Graph:
     outputs = {other: value for other, value in graph.outputs.items() if other != name}
     losses = [other for other in graph.losses if other != name]
     return Graph(graph.name, graph, outputs=outputs, losses=losses)
+
+
+def _earlier_outputs(graph: Graph) -> Iterator[Graph]:
+    """What an output is made of in its place; for a loss, the mean of that."""
+    for name, value in graph.outputs.items():
+        made = graph[value]
+        if name in graph.losses and isinstance(made.op, Mean):
+            made = graph[made.inputs[0]]
+        for operand in made.inputs:
+            node = graph[operand]
+            if node.type.is_float and not isinstance(node.op, (Input, Parameter, State, Constant)):
+                yield _shown(graph, name, node)
+
+
+def _shown(graph: Graph, name: str, node: Node) -> Graph:
+    nodes = list(graph)
+    if name in graph.losses and node.type.rank:
+        axes, type = tuple(range(node.type.rank)), node.type.with_shape(())
+        node = Node(f"{node.name}.mean_of_all", Mean(axes), (node.name,), type)
+        nodes += [] if node.name in graph else [node]
+    outputs = {**graph.outputs, name: node.name}
+    return Graph(graph.name, nodes, outputs=outputs, losses=graph.losses)
 
 
 def _fewer_rows(case: Case) -> Iterator[Case]:

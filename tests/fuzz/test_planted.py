@@ -120,8 +120,8 @@ def _set_frozen(patch: pytest.MonkeyPatch, target: object, name: str, value: obj
 
 
 FAULTS: dict[Plant, int] = {
-    forgotten_mask: 16,
-    small_error: 16,
+    forgotten_mask: 6,
+    small_error: 4,
     merged_too_much: 12,
     factors_dropped: 12,
     fused_though_read: 12,

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -206,19 +207,25 @@ def test_what_the_arena_held_before_is_never_seen(name: str) -> None:
 
 
 def test_a_step_makes_no_arrays() -> None:
+    """The least of several tries counts: other threads of the process allocate, too."""
     ex = executor("seed_layers", "adam")
     feeds = feeds_of(NETS["seed_layers"]("float32"), BATCH)
     for _ in range(3):
         ex.step(feeds)
+    most = min(allocated(lambda: ex.step(feeds)) for _ in range(3))
+    assert most < 2000, f"{most} bytes: a row of activations has 160, a batch 11,200"
+
+
+def allocated(step: Callable[[], object]) -> int:
+    """The most bytes that Python's memory grew by during steps."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
         for _ in range(STEPS):
-            ex.step(feeds)
-        most = tracemalloc.get_traced_memory()[1] - before
+            step()
+        return tracemalloc.get_traced_memory()[1] - before
     finally:
         tracemalloc.stop()
-    assert most < 4000, f"{most} bytes: a batch of activations has 11,200"
 
 
 def test_arrays_of_other_kinds() -> None:
