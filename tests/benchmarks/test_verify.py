@@ -16,10 +16,9 @@ pytestmark = pytest.mark.bench
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
-def test_a_proof_takes_about_a_millisecond_for_a_thousand_nodes(backend: str) -> None:
-    """The goal is 1 us a node; on a busy machine caches are shared, and it is 1 to 1.3."""
+def test_a_proof_takes_at_most_a_millisecond_for_a_thousand_nodes(backend: str) -> None:
     nodes, _, proof = measure(840, backend)
-    assert proof / nodes <= 1.5e-6
+    assert proof / nodes <= 1e-6
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
