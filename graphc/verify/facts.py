@@ -33,9 +33,20 @@ ARENA, GRADIENT = SPACES.index("arena"), SPACES.index("gradient")
 Bools = NDArray[np.bool_]
 
 
+def ordering(numbers: Ints) -> Ints:
+    """The stable order of numbers: by 16 bits at a time, which NumPy sorts by counting."""
+    if not len(numbers):
+        return np.arange(0)
+    above = numbers - numbers.min()
+    order = np.argsort(above.astype(np.uint16), kind="stable")
+    for shift in range(16, int(above.max()).bit_length(), 16):
+        order = order[np.argsort((above[order] >> shift).astype(np.uint16), kind="stable")]
+    return order
+
+
 def distinct(numbers: Ints) -> Ints:
-    """Each number once, in order; for large arrays faster than np.unique."""
-    ordered = np.sort(numbers)
+    """Each number once, in order."""
+    ordered = numbers[ordering(numbers)]
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 

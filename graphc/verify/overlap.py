@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.certificate.tables import Ints
-from graphc.verify.facts import distinct
+from graphc.verify.facts import distinct, ordering
 
 DENSE = 64
 
@@ -54,7 +54,7 @@ def sharing(r: Rectangles) -> Sharing:
     owner = np.repeat(np.arange(len(order)), cells)
     inside = np.arange(len(owner)) - np.repeat(np.cumsum(cells) - cells, cells)
     cell = first[owner] + inside
-    by_cell = np.argsort(cell, kind="stable")  # within a cell they stay in order of time
+    by_cell = ordering(cell)  # within a cell they stay in order of time
     owner, cell = owner[by_cell], cell[by_cell]
     same = np.flatnonzero(cell[1:] == cell[:-1])
     before, after = order[owner[same]], order[owner[same + 1]]

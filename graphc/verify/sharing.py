@@ -21,7 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from graphc.certificate.tables import READ, SPANS, WHOLE, WRITE, Ints
-from graphc.verify.facts import Bools, Facts, at, distinct
+from graphc.verify.facts import Bools, Facts, at, distinct, ordering
 from graphc.verify.overlap import Rectangles, Sharing, sharing
 from graphc.verify.report import Counterexample
 from graphc.verify.threads import WAYS, Threads
@@ -63,7 +63,7 @@ class Neighbours:
     @cached_property
     def _by_value(self) -> tuple[Ints, Ints]:
         """The accesses in order of their values, and where each value's begin."""
-        order = np.argsort(self.f.value, kind="stable")
+        order = ordering(self.f.value)
         count = np.bincount(self.f.value, minlength=len(self.f.buffers.root))
         return order, np.append(0, np.cumsum(count))
 
