@@ -34,7 +34,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if hint is float:
-        return type(value) in (int, float) and not math.isnan(value)
+        return type(value) in (int, float) and _is_number(value)
     if hint in (int, bool, str, bytes):
         return type(value) is hint
     if get_origin(hint) is tuple:
@@ -42,6 +42,14 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(hint, type) and not issubclass(hint, tuple):
         return isinstance(value, hint)
     return True
+
+
+def _is_number(value: float) -> bool:
+    """Not NaN, and not a whole number beyond all floats."""
+    try:
+        return not math.isnan(value)
+    except OverflowError:
+        return False
 
 
 def _fit(values: tuple[Any, ...], hints: tuple[Any, ...]) -> bool:

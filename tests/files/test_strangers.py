@@ -104,6 +104,10 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a name of 2,000 letters": (text_says("graph classes", "graph " + "a" * 2000), "2000 char"),
     "an attribute of another type": (text_says("keep_prob=0.8", 'keep_prob="x"'), "line"),
     "an attribute that is NaN": (text_says("keep_prob=0.8", "keep_prob=nan"), "line"),
+    "an attribute of 400 digits": (
+        text_says("keep_prob=0.8", "keep_prob=1" + "0" * 400),
+        "not of type float",
+    ),
     "a probability beyond 1": (text_says("keep_prob=0.8", "keep_prob=1.5"), "lie in (0, 1]"),
     "a probability of 0": (text_says("keep_prob=0.8", "keep_prob=0"), "lie in (0, 1]"),
     "a stream that is true": (text_says("keep_prob=0.8", "keep_prob=True"), "not of type float"),
