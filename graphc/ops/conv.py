@@ -1,0 +1,219 @@
+"""Convolution over channels-last images, and its two gradients.
+
+The three are closed under differentiation: the gradient of each is made of the others.  None
+pads: that is an op of its own.  An image has 1, 2 or 3 dimensions of space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.op import Array, Op
+from graphc.tensor_type import Shape, TensorType, shape_at, shape_text
+
+Sizes = tuple[int, ...]
+"""A number for each dimension of space."""
+Window = tuple[slice, ...]
+
+
+def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
+    """How many pixels a dilated kernel spans in each dimension."""
+    return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+
+
+def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
+    """How many places a kernel has in an image; ValueError where it has none."""
+    found = []
+    for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
+        if not isinstance(size, int):
+            raise ValueError(f"an image of {shape_text(space)} pixels has no fixed size")
+        if span > size:
+            spans = by(reach(kernel, dilation))
+            raise ValueError(
+                f"the kernel spans {spans} pixels, the image has {by(space)}\n"
+                "take a smaller kernel, or pad the image"
+            )
+        found.append((size - span) // step + 1)
+    return tuple(found)
+
+
+def by(sizes: Sequence[object]) -> str:
+    """Sizes as one says them: `3 x 3`."""
+    return " x ".join(map(str, sizes))
+
+
+def windows(
+    kernel: Sizes, stride: Sizes, dilation: Sizes, out: Sequence[int]
+) -> Iterator[tuple[Sizes, Window]]:
+    """For each offset in the kernel, in order, the pixels that it meets, as an index of (n, ...)."""
+    for offset in product(*map(range, kernel)):
+        cuts = (
+            slice(at * step, at * step + (count - 1) * pace + 1, pace)
+            for at, step, count, pace in zip(offset, dilation, out, stride, strict=True)
+        )
+        yield offset, (slice(None), *cuts)
+
+
+class Convolution(Op):
+    """What the three have in common: x (n, *space, c), w (*kernel, c / groups, o), y (n, *out, o).
+
+    y[n, p] = sum over offsets k of x[n, p * stride + k * dilation] @ w[k].  With groups, the
+    channels of x and y are cut into as many neighbouring parts, each convolved by itself.
+    """
+
+    stride: Sizes
+    dilation: Sizes
+    groups: int
+
+    def result(self, x: TensorType, w: TensorType) -> TensorType:
+        """The type of y; ValueError where x and w do not go together."""
+        rank = len(self.stride)
+        if x.rank != rank + 2 or w.rank != rank + 2:
+            raise ValueError(
+                f"x is {x}, w is {w}: with {rank} dimensions of space both have rank {rank + 2}"
+            )
+        if not x.is_float or x.dtype != w.dtype:
+            raise ValueError(f"x is {x.dtype}, w is {w.dtype}: both must be of one float dtype")
+        *kernel, part, channels = w.shape
+        sizes = tuple(size for size in kernel if isinstance(size, int))
+        if w.batched or not isinstance(x.shape[-1], int):
+            raise ValueError("kernels and channels may not depend on the batch")
+        self._check_channels(x.shape[-1], part, channels)
+        out = places(x.shape[1:-1], sizes, self.stride, self.dilation)
+        return x.with_shape((x.shape[0], *out, channels))
+
+    def _check_channels(self, given: int, part: object, channels: object) -> None:
+        assert isinstance(part, int)
+        assert isinstance(channels, int)
+        if self.groups < 1 or given % self.groups or channels % self.groups:
+            raise ValueError(
+                f"groups is {self.groups}, it must divide the {given} channels of x "
+                f"and the {channels} of the result"
+            )
+        if given != part * self.groups:
+            takes = f"{part} in each of {self.groups} groups" if self.groups > 1 else str(part)
+            raise ValueError(f"x has {given} channels, w takes {takes}")
+
+    def parts(self, array: Array) -> Array:
+        """The last axis as (groups, channels of one)."""
+        return array.reshape(*array.shape[:-1], self.groups, -1)
+
+    def windows(self, kernel: Sequence[int], out: Sequence[int]) -> Iterator[tuple[Sizes, Window]]:
+        """For each offset the pixels that it meets."""
+        return windows(tuple(kernel), self.stride, self.dilation, out)
+
+
+@dataclass(frozen=True)
+class Conv(Convolution):
+    """y of x and w."""
+
+    roles = ("x", "w")
+    gradient_text = ("conv_dx(d_out, w)", "conv_dw(x, d_out)")
+    stride: Sizes
+    dilation: Sizes
+    groups: int = 1
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return self.result(*ins)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, w = ins
+        types = (TensorType(a.shape, a.dtype.name) for a in ins)
+        y = np.zeros(shape_at(self.result(*types).shape, 0), x.dtype)
+        for offset, window in self.windows(w.shape[:-2], y.shape[1:-1]):
+            part = self.parts(x[window]), self.parts(w[offset])
+            y += np.einsum("...gc,cgo->...go", *part).reshape(y.shape)
+        return y
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, w = ins
+        dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
+        dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
+        return b.apply(dx, dout, w), b.apply(dw, x, dout)
+
+
+@dataclass(frozen=True)
+class ConvDx(Convolution):
+    """The cotangent of x, of `shape`, for that of y: every y spread over the pixels it is of.
+
+    By itself this is the transposed convolution.
+    """
+
+    name = "conv_dx"
+    roles = ("dy", "w")
+    gradient_text = ("conv(d_out, w)", "conv_dw(d_out, dy)")
+    shape: Shape
+    stride: Sizes
+    dilation: Sizes
+    groups: int = 1
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        dy, w = ins
+        x = dy.with_shape(self.shape)
+        if self.result(x, w) != dy:
+            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+        return x
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        dy, w = ins
+        dx = np.zeros((len(dy), *shape_at(self.shape[1:], 0)), dy.dtype)
+        for offset, window in self.windows(w.shape[:-2], dy.shape[1:-1]):
+            part = np.einsum("...go,cgo->...gc", self.parts(dy), self.parts(w[offset]))
+            dx[window] += part.reshape(*part.shape[:-2], -1)
+        return dx
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        dy, w = ins
+        dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
+        return (
+            b.apply(Conv(self.stride, self.dilation, self.groups), dout, w),
+            b.apply(dw, dout, dy),
+        )
+
+
+@dataclass(frozen=True)
+class ConvDw(Convolution):
+    """The cotangent of w, of `shape`, for that of y."""
+
+    name = "conv_dw"
+    roles = ("x", "dy")
+    gradient_text = ("conv_dx(dy, d_out)", "conv(x, d_out)")
+    shape: Shape
+    stride: Sizes
+    dilation: Sizes
+    groups: int = 1
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, dy = ins
+        w = x.with_shape(self.shape)
+        if self.result(x, w) != dy:
+            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+        return w
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, dy = ins
+        shape = shape_at(self.shape, 0)
+        dw = np.zeros(shape, x.dtype)
+        for offset, window in self.windows(shape[:-2], dy.shape[1:-1]):
+            part = np.einsum("...gc,...go->cgo", self.parts(x[window]), self.parts(dy))
+            dw[offset] = part.reshape(shape[-2:])
+        return dw
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, dy = ins
+        dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
+        return (
+            b.apply(dx, dy, dout),
+            b.apply(Conv(self.stride, self.dilation, self.groups), x, dout),
+        )
