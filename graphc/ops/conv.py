@@ -204,8 +204,9 @@ class ConvDw(Convolution):
         shape = shape_at(self.shape, 0)
         dw = np.zeros(shape, x.dtype)
         for offset, window in self.windows(shape[:-2], dy.shape[1:-1]):
-            part = np.einsum("...gc,...go->cgo", self.parts(x[window]), self.parts(dy))
-            dw[offset] = part.reshape(shape[-2:])
+            met = self.parts(x[window])
+            met, sent = (a.reshape(-1, *a.shape[-2:]) for a in (met, self.parts(dy)))
+            dw[offset] = np.einsum("pgc,pgo->cgo", met, sent).reshape(shape[-2:])
         return dw
 
     def grad(
