@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from graphc.kernels.body import Axis, Body
+from graphc.kernels.window import Window
 from graphc.tensor_type import Dim
 
 CHUNK = 16
@@ -38,6 +39,10 @@ class Gemm:
 
     `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
     has one accumulator an element, in the order of p, with fused multiply-add.
+
+    With a `window` the matrix that is called (m, k) here, (k, m) with `trans_a`, is that of the
+    window over the images `a`.  Then `b` with `trans_b` is stored as the weight of a convolution,
+    (offsets, n, channels), and its offsets are taken in reverse.
     """
 
     m: Dim
@@ -50,6 +55,7 @@ class Gemm:
     dtype: str
     body: Body
     split: Split
+    window: Window | None = None
 
 
 Kernel = Loop | Gemm
@@ -63,7 +69,9 @@ def space(kernel: Kernel) -> tuple[Dim, Dim]:
 
 
 def factor_columns(kernel: Gemm) -> dict[str, Dim]:
-    """The columns of the two factors, as they are stored."""
+    """The columns of the two factors, as they are stored, if they are stored as matrices."""
+    if kernel.window is not None:
+        return {} if kernel.trans_b else {kernel.b: kernel.n}
     return {
         kernel.a: kernel.m if kernel.trans_a else kernel.k,
         kernel.b: kernel.k if kernel.trans_b else kernel.n,
