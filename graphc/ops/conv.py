@@ -117,11 +117,7 @@ class Conv(Convolution):
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Scratch: as `conv_scratch` says."""
-        x, w = em.type(ins[0]), em.type(ins[1])
-        sizes = conv_scratch(
-            self.geometry(x, w), dim_at(x.shape[0], em.capacity), ITEMSIZE[x.dtype]
-        )
-        work = [em.scratch(TensorType((size,), x.dtype)) for size in sizes]
+        work = self.scratch(em, conv_scratch, em.type(ins[0]), em.type(ins[1]))
         em.call(self.name, ins, out, scratch=work)
 
 
@@ -167,11 +163,7 @@ class ConvDx(Convolution):
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Scratch: as `conv_dx_scratch` says."""
-        x, w = em.type(out), em.type(ins[1])
-        sizes = conv_dx_scratch(
-            self.geometry(x, w), dim_at(x.shape[0], em.capacity), ITEMSIZE[x.dtype]
-        )
-        work = [em.scratch(TensorType((size,), x.dtype)) for size in sizes]
+        work = self.scratch(em, conv_dx_scratch, em.type(out), em.type(ins[1]))
         em.call(self.name, ins, out, scratch=work)
 
 
@@ -216,9 +208,5 @@ class ConvDw(Convolution):
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Scratch: as `conv_dw_scratch` says."""
-        x, w = em.type(ins[0]), em.type(out)
-        sizes = conv_dw_scratch(
-            self.geometry(x, w), dim_at(x.shape[0], em.capacity), ITEMSIZE[x.dtype]
-        )
-        work = [em.scratch(TensorType((size,), x.dtype)) for size in sizes]
+        work = self.scratch(em, conv_dw_scratch, em.type(ins[0]), em.type(out))
         em.call(self.name, ins, out, scratch=work)
