@@ -8,55 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 
 from graphc.build import Builder, Value
 from graphc.op import Array, Op
-from graphc.tensor_type import Shape, TensorType, shape_at, shape_text
-
-Sizes = tuple[int, ...]
-"""A number for each dimension of space."""
-Window = tuple[slice, ...]
-
-
-def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
-    """How many pixels a dilated kernel spans in each dimension."""
-    return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
-
-
-def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
-    """How many places a kernel has in an image; ValueError where it has none."""
-    found = []
-    for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
-        if not isinstance(size, int):
-            raise ValueError(f"an image of {shape_text(space)} pixels has no fixed size")
-        if span > size:
-            spans = by(reach(kernel, dilation))
-            raise ValueError(
-                f"the kernel spans {spans} pixels, the image has {by(space)}\n"
-                "take a smaller kernel, or pad the image"
-            )
-        found.append((size - span) // step + 1)
-    return tuple(found)
-
-
-def by(sizes: Sequence[object]) -> str:
-    """Sizes as one says them: `3 x 3`."""
-    return " x ".join(map(str, sizes))
-
-
-def windows(
-    kernel: Sizes, stride: Sizes, dilation: Sizes, out: Sequence[int]
-) -> Iterator[tuple[Sizes, Window]]:
-    """For each offset in the kernel, in order, the pixels that it meets, as an index of (n, ...)."""
-    for offset in product(*map(range, kernel)):
-        cuts = (
-            slice(at * step, at * step + (count - 1) * pace + 1, pace)
-            for at, step, count, pace in zip(offset, dilation, out, stride, strict=True)
-        )
-        yield offset, (slice(None), *cuts)
+from graphc.ops.conv_geometry import (
+    Elements,
+    conv_dw_scratch,
+    conv_dx_scratch,
+    conv_scratch,
+    geometry,
+)
+from graphc.ops.window import Sizes, Window, places, windows
+from graphc.plan import Emitter
+from graphc.tensor_type import ITEMSIZE, Shape, TensorType, dim_at, shape_at
 
 
 class Convolution(Op):
@@ -81,6 +47,8 @@ class Convolution(Op):
             raise ValueError(f"x is {x.dtype}, w is {w.dtype}: both must be of one float dtype")
         *kernel, part, channels = w.shape
         sizes = tuple(size for size in kernel if isinstance(size, int))
+        if 0 in (*w.shape, x.shape[-1]):
+            raise ValueError(f"x is {x}, w is {w}: no kernel and no channels are left")
         if w.batched or not isinstance(x.shape[-1], int):
             raise ValueError("kernels and channels may not depend on the batch")
         self._check_channels(x.shape[-1], part, channels)
@@ -102,6 +70,15 @@ class Convolution(Op):
     def parts(self, array: Array) -> Array:
         """The last axis as (groups, channels of one)."""
         return array.reshape(*array.shape[:-1], self.groups, -1)
+
+    def scratch(
+        self, em: Emitter, elements: Elements, x: TensorType, w: TensorType
+    ) -> tuple[str, ...]:
+        """Buffers of as many elements as a kernel of such operands works in."""
+        y = self.result(x, w)
+        g = geometry(x.shape, w.shape, y.shape, (self.stride, self.dilation, self.groups))
+        sizes = elements(g, dim_at(x.shape[0], em.capacity), ITEMSIZE[x.dtype])
+        return tuple(em.scratch(TensorType((size,), x.dtype)) for size in sizes)
 
     def windows(self, kernel: Sequence[int], out: Sequence[int]) -> Iterator[tuple[Sizes, Window]]:
         """For each offset the pixels that it meets."""
@@ -137,6 +114,11 @@ class Conv(Convolution):
         dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
         dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
         return b.apply(dx, dout, w), b.apply(dw, x, dout)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: as `conv_scratch` says."""
+        work = self.scratch(em, conv_scratch, em.type(ins[0]), em.type(ins[1]))
+        em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)
@@ -179,6 +161,11 @@ class ConvDx(Convolution):
             b.apply(dw, dout, dy),
         )
 
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: as `conv_dx_scratch` says."""
+        work = self.scratch(em, conv_dx_scratch, em.type(out), em.type(ins[1]))
+        em.call(self.name, ins, out, scratch=work)
+
 
 @dataclass(frozen=True)
 class ConvDw(Convolution):
@@ -218,3 +205,8 @@ class ConvDw(Convolution):
             b.apply(dx, dy, dout),
             b.apply(Conv(self.stride, self.dilation, self.groups), x, dout),
         )
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: as `conv_dw_scratch` says."""
+        work = self.scratch(em, conv_dw_scratch, em.type(ins[0]), em.type(out))
+        em.call(self.name, ins, out, scratch=work)

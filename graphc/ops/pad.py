@@ -45,7 +45,16 @@ class Pad(Op):
         return x.with_shape(tuple(dims))
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.pad(ins[0], self.pads, constant_values=ins[0].dtype.type(self.value))
+        (x,) = ins
+        sizes = zip(self.pads, x.shape, strict=True)
+        out = np.full([a + size + b for (a, b), size in sizes], self.value, x.dtype)
+        out[self.inside(x.shape)] = x
+        return out
+
+    def inside(self, shape: Sequence[int]) -> tuple[slice, ...]:
+        """Where x, of that shape, stands in the result."""
+        sizes = zip(self.pads, shape, strict=True)
+        return tuple(slice(before, before + size) for (before, _), size in sizes)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -68,4 +77,4 @@ def pad(x: Value, pads: Sequence[Any], value: float = 0.0, *, name: str | None =
         tuple(map(plain, pair)) if isinstance(pair, Sequence) else (plain(pair),) * 2
         for pair in pads
     )
-    return x.builder.apply(Pad(pairs, float(value)), x, name=name)  # type: ignore[arg-type]
+    return x.builder.apply(Pad(pairs, float(value)), x, name=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphc.backends.numpy.conv import CONV
 from graphc.backends.numpy.dropout import DROPOUT
 from graphc.backends.numpy.elementwise import ELEMENTWISE
 from graphc.backends.numpy.kernel import Call, Kernel
@@ -22,6 +23,7 @@ KERNELS: dict[str, Kernel] = {
     **SHAPE,
     **LINALG,
     **NORM,
+    **CONV,
     **DROPOUT,
     **LOSS,
     **OPTIM_KERNELS,
