@@ -87,6 +87,10 @@ class Op:
         """How the op goes through operands of these types in a fused kernel."""
         return "call"
 
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        """How many of the first dimensions are the rows of the op's matrix."""
+        return 1
+
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         """How each operand stands in the op's matrix; None: as it broadcasts to the result.
 

@@ -40,13 +40,12 @@ class Fuser:
             split = loop_split(*group.space, axis, body, self._capacity)
             return Loop(*group.space, axis, body, split)
         product = group.product
-        traits = self._grouping.traits(product)
-        sides = traits.product
-        assert sides is not None
-        (m, n), inner = group.space, traits.ins[0].shape[0 if sides[0] else 1]
+        of = self._grouping.traits(product).product
+        assert of is not None
+        (m, n), sides = group.space, (of.trans_a, of.trans_b)
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
-        split = gemm_split(m, n, inner, self._capacity)
-        return Gemm(m, n, inner, a, b, *sides, product.type.dtype, body, split)
+        split = gemm_split(m, n, of, self._capacity)
+        return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, split, of.window)
 
     def _body(self, group: Group, stored: list[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)

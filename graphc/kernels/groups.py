@@ -14,12 +14,12 @@ from graphc.graph import Graph, Node
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.feed_masks import feed_masks
 from graphc.kernels.fit import Fit, draws, in_epilogue, is_number, product_fit, stands_as
-from graphc.kernels.matrix import Space, matrix
+from graphc.kernels.matrix import Space, by_last, matrix
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import Part, View, joined_columns, sliced_columns
 from graphc.ops.again import After
 from graphc.ops.shape import Reshape, StopGradient
-from graphc.tensor_type import TensorType, count
+from graphc.tensor_type import Dim, TensorType, count
 
 
 @dataclass(eq=False)
@@ -159,9 +159,9 @@ class Grouping:
 
     def _reads_each(self, user: Node, node: Node) -> bool:
         """Whether a node reads another element by element of its own matrix."""
-        traits = self.traits(user)
+        traits, flat = self.traits(user), user.type.rank == 2
         if traits.product is not None:
-            return node.name in user.inputs[:2] and node.name not in user.inputs[2:]
+            return node.name in user.inputs[:2] and node.name not in user.inputs[2:] and flat
         fit = traits.fit
         if fit is None or traits.along == "all" or node.type.rank < 2:
             return False
@@ -209,7 +209,7 @@ class Grouping:
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
                 continue
-            fit = self._fit(group, node)
+            fit = self._fit(group, node) or self._fit_turned(group, node)
             if fit is not None:
                 group.axis = group.axis or fit.axis
                 for operand, span in zip(node.inputs, fit.operands, strict=True):
@@ -218,6 +218,27 @@ class Grouping:
                 return group
         return None
 
+    def _fit_turned(self, group: Group, node: Node) -> Fit | None:
+        """The fit of a node in its own space, which a group of plain nodes then takes over."""
+        before = group.space
+        for space in self.traits(node).fits if self._is_plain(group) else ():
+            if space != before and count(space) == count(before):
+                group.space = space
+                fit = self._fit(group, node)
+                if fit is not None:
+                    return fit
+        group.space = before
+        return None
+
+    def _is_plain(self, group: Group) -> bool:
+        """Whether a group is the same in any matrix of as many elements."""
+        if group.product is not None or group.axis is not None:
+            return False
+        return all(
+            self.traits(node).plain and not any(operand in self.views for operand in node.inputs)
+            for node in group.nodes
+        )
+
     def _absorb(self, group: Group, operand: str, span: Span) -> None:
         """Take in the group that makes an operand where it can as well run in this one."""
         other = self.group_of.get(operand)
@@ -225,7 +246,8 @@ class Grouping:
             return
         if other.forward != group.forward or other.feeds != group.feeds:
             return
-        if other.space == group.space:
+        alike = self._is_plain(other) and count(other.space) == count(group.space)
+        if other.space == group.space or alike:
             if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
                 return
             span = "each"
@@ -280,12 +302,22 @@ class Grouping:
 
         The same bytes may be matrices of several shapes, and a kernel sees them in one.
         """
-        columns = {self.bytes_of(name): self.type(name).shape[1] for name in product.inputs[:2]}
-        for operand in node.inputs:
-            known, type = columns.get(self.bytes_of(operand)), self.type(operand)
-            if known is not None and type.rank > 1 and matrix(type.shape)[1] != known:
-                return False
-        return True
+        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
+        columns, own = dict(widths), by_last(product.type.shape)[1]
+        if any(columns[name] != width for name, width in widths):
+            return False
+        others = node.inputs[2:] if node is product else node.inputs
+        read = [self.bytes_of(operand) for operand in others if self.type(operand).rank > 1]
+        return all(columns.get(name, own) == own for name in read)
+
+    def _widths(self, product: Node) -> Iterator[tuple[str, Dim]]:
+        """The factors of a product that it reads as matrices, with their columns."""
+        (a, b), traits = product.inputs[:2], self.traits(product)
+        if traits.product is None or traits.product.window is None:
+            yield a, by_last(self.type(a).shape)[1]
+            yield b, by_last(self.type(b).shape)[1]
+        elif not traits.product.trans_b:
+            yield b, by_last(self.type(b).shape)[1]
 
     def _may_write(self, group: Group, node: Node, fit: Fit) -> bool:
         """Whether a group reads the state that a node overwrites, if it does, only at the element
@@ -307,9 +339,13 @@ class Grouping:
         return True
 
     def _as_matrix(self, group: Group, node: Node) -> Fit | None:
-        """The node in its own space, where that is the group's."""
+        """The node in one of its own spaces, where that is the group's; plain ones take any."""
         traits = self.traits(node)
-        return traits.fit if traits.space == group.space else None
+        if any(operand in self.views for operand in node.inputs):
+            return traits.fit if traits.space == group.space else None
+        if traits.plain and count(group.space) == count(node.type.shape):
+            return traits.fit
+        return traits.fits.get(group.space)
 
     def _as_vector(self, group: Group, node: Node) -> Fit | None:
         """A vector or a number among the rows or columns of the group's matrix."""
@@ -353,10 +389,10 @@ class Grouping:
     def _opened(self, node: Node, forward: bool) -> Group | None:
         traits, feeds = self.traits(node), self._feeds.get(node.name, 0)
         if traits.product is not None and self._one_pitch(node, node):
-            group = Group(matrix(node.type.shape), None, node, feeds=feeds, forward=forward)
+            group = Group(by_last(node.type.shape), None, node, feeds=feeds, forward=forward)
             self._add(group, node, product_fit(node, traits.ins))
             return group
-        if traits.fit is None:
+        if traits.fit is None or traits.space is None:
             return None
         group = Group(traits.space, traits.fit.axis, feeds=feeds, forward=forward)
         self._add(group, node, traits.fit)

@@ -135,7 +135,7 @@ def seen(window: Window, images: Array) -> Array:
         for offset in np.ndindex(*window.kernel):
             pixel = _pixel(window, place, offset)
             if pixel is not None:
-                found[:, *place, *offset] = images[:, *pixel]
+                found[:, *place, *offset] = images[:, *pixel]  # type: ignore[arg-type]
     return found.reshape(len(images) * window.count, window.depth)
 
 

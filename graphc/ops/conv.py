@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.build import Builder, Value
+from graphc.kernels.expr import Expr
 from graphc.op import Array, Op
 from graphc.ops.conv_geometry import (
     Elements,
@@ -66,6 +67,10 @@ class Convolution(Op):
         if given != part * self.groups:
             takes = f"{part} in each of {self.groups} groups" if self.groups > 1 else str(part)
             raise ValueError(f"x has {given} channels, w takes {takes}")
+
+    def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
+        """The result from an element of the product that the convolution is."""
+        return product
 
     def parts(self, array: Array) -> Array:
         """The last axis as (groups, channels of one)."""

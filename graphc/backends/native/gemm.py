@@ -77,9 +77,7 @@ def _emit(frame: Frame) -> None:
     frame.module.add(f)
 
 
-def _emit_matrices(
-    frame: Frame, rows: tuple[Value, Value], panels: tuple[Value, Value]
-) -> None:
+def _emit_matrices(frame: Frame, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
     """The product of two matrices that are stored."""
     f, kernel = frame.f, frame.kernel
     tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)

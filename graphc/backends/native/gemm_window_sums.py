@@ -42,9 +42,7 @@ class WindowSums:
 
         self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
 
-    def _panel(
-        self, rows: tuple[Value, Value], vectors: int, rest: int, column: Value
-    ) -> None:
+    def _panel(self, rows: tuple[Value, Value], vectors: int, rest: int, column: Value) -> None:
         f, frame = self.f, self.frame
         width = vectors * frame.tile.lanes
         self._clear(rows, width)

@@ -55,9 +55,7 @@ class Windows:
 
         self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
 
-    def _panel(
-        self, rows: tuple[Value, Value], vectors: int, rest: int, column: Value
-    ) -> None:
+    def _panel(self, rows: tuple[Value, Value], vectors: int, rest: int, column: Value) -> None:
         f, frame, count = self.f, self.frame, self.window.count
         self._pack(vectors, rest, column)
         name = _emit_places(frame, self.window, vectors, rest)
@@ -124,9 +122,7 @@ def _emit_places(frame: Frame, window: Window, vectors: int, rest: int) -> str:
 class _Places:
     """The text of the tiles of an image."""
 
-    def __init__(
-        self, frame: Frame, window: Window, f: Function, vectors: int, rest: int
-    ) -> None:
+    def __init__(self, frame: Frame, window: Window, f: Function, vectors: int, rest: int) -> None:
         self.f, self.window, self.vectors, tile = f, window, vectors, frame.tile
         self.v = Vectors(frame.module, f, tile.lanes)
         self.dtype, self.element = tile.dtype, element_type(tile.dtype)
