@@ -42,6 +42,14 @@ from graphc.ops.optim import (
     SquareSum,
 )
 from graphc.ops.pad import Pad
+from graphc.ops.pool import (
+    MaxPool,
+    MaxPoolGrad,
+    MaxPoolIndex,
+    MaxPoolPick,
+    SumPool,
+    SumPoolGrad,
+)
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -90,6 +98,7 @@ _SHAPES = (Reshape, Transpose, Concat, Slice, SliceGrad, Cast, StopGradient, Bro
 _PRODUCTS = (MatMul, Affine)
 _NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
 _IMAGES = (Conv, ConvDx, ConvDw, Pad)
+_POOLS = (MaxPool, MaxPoolIndex, MaxPoolGrad, MaxPoolPick, SumPool, SumPoolGrad)
 _LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad)
 _FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
 _AGAIN = (After, Before)
@@ -111,6 +120,7 @@ _ALL: tuple[type[Op], ...] = (
     *_PRODUCTS,
     *_NORMS,
     *_IMAGES,
+    *_POOLS,
     *_LOSSES,
     *_FUSED,
     *_AGAIN,
