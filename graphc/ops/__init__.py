@@ -19,6 +19,7 @@ from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
@@ -76,6 +77,7 @@ from graphc.ops.standardize import Standardize
 _SOURCES = (Input, Parameter, State, Constant)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
 _ROW_NORMS = (LayerNorm, RmsNorm)
+_IMAGE_LAYERS = (ConvLayer, ConvTransposeLayer)
 _ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
 _FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
@@ -109,6 +111,7 @@ _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
     *_LAYERS,
     *_ROW_NORMS,
+    *_IMAGE_LAYERS,
     *_ELEMENT_LOSSES,
     *_ACTIVATIONS,
     *_ELEMENTWISE,
