@@ -45,6 +45,14 @@ from graphc.ops.optim import (
     SquareSum,
 )
 from graphc.ops.pad import Pad
+from graphc.ops.pool import (
+    MaxPool,
+    MaxPoolGrad,
+    MaxPoolIndex,
+    MaxPoolPick,
+    SumPool,
+    SumPoolGrad,
+)
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -284,6 +292,25 @@ def _images() -> Iterator[Example]:
     yield Example(Pad(((0, 0), (2, 1)), -1.5), (t(N, 2),))
 
 
+def _pools() -> Iterator[Example]:
+    for x, kernel, stride, dilation in (
+        (t(N, 4, 3, 2), (2, 2), (2, 2), (1, 1)),
+        (t(N, 5, 4, 1), (3, 2), (1, 2), (1, 1)),
+        (t(N, 3, 5, 3), (2, 2), (1, 1), (2, 3)),
+        (t(N, 7, 2), (3,), (2,), (1,)),
+        (t(1, 2, 2, 2, 2), (2, 1, 2), (1, 1, 1), (1, 1, 1)),
+    ):
+        how = kernel, stride, dilation
+        y = MaxPool(*how).infer([x])
+        index = y.with_dtype("int32")
+        yield Example(MaxPool(*how), (x,))
+        yield Example(MaxPoolIndex(*how), (x,))
+        yield Example(MaxPoolGrad(x.shape, *how), (index, y), (2,))
+        yield Example(MaxPoolPick(*how), (index, x), (2,))
+        yield Example(SumPool(*how), (x,))
+        yield Example(SumPoolGrad(x.shape, *how), (y,))
+
+
 def _losses() -> Iterator[Example]:
     no_weight: tuple[TensorType, ...] = ()
     for reduction in ("mean", "sum", "none"):
@@ -326,6 +353,7 @@ DOUBLE: tuple[Example, ...] = (
     *_products(),
     *_norms(),
     *_images(),
+    *_pools(),
     *_losses(),
     *_updates(),
 )

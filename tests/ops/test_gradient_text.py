@@ -11,6 +11,7 @@ import pytest
 from graphc.op import Array, Layer, Op, attributes
 from graphc.ops import OPS
 from graphc.ops.conv import Convolution
+from graphc.ops.pool import Pooling
 from graphc.ops.select import Comparison
 from graphc.ops.slicing import cut_index
 from graphc.tensor_type import shape_at
@@ -18,6 +19,7 @@ from tests.ops.convolved import Convolved
 from tests.ops.example import Example
 from tests.ops.examples import DOUBLE
 from tests.ops.harness import worst_error
+from tests.ops.pooled import Pooled
 from tests.ops.test_contract import by_op
 from tests.ops.test_gradients import ROWS, Net, has_gradient, run
 
@@ -152,6 +154,10 @@ def parts(example: Example, ins: list[Array], position: int) -> dict[str, Any]:
         x, w = by["shape"] if op.name == "conv_dx" else ins[0].shape, ins[1].shape
         said = Convolved(by, x, by["shape"] if op.name == "conv_dw" else w)
         found |= {"conv": said.conv, "conv_dx": said.conv_dx, "conv_dw": said.conv_dw}
+    if isinstance(op, Pooling):
+        images = attributes(op).get("shape", ins[-1].shape)
+        words = (name for name in vars(Pooled) if "pool" in name)
+        found |= {name: getattr(Pooled(attributes(op), images), name) for name in words}
     return found
 
 

@@ -75,6 +75,8 @@ ALWAYS_CALLS = {
     "conv": "sums over pixels",
     "conv_dx": "sums over pixels",
     "conv_dw": "sums over pixels",
+    **dict.fromkeys(["max_pool", "max_pool_index", "max_pool_grad"], "windows of pixels"),
+    **dict.fromkeys(["max_pool_pick", "sum_pool", "sum_pool_grad"], "windows of pixels"),
     "argmax": "the place of the largest, which no step finds",
     "matmul": "a Gemm, with an epilogue",
     "affine": "a Gemm, with an epilogue",

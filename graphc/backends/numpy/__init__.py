@@ -10,6 +10,7 @@ from graphc.backends.numpy.linalg import LINALG
 from graphc.backends.numpy.loss import LOSS
 from graphc.backends.numpy.norm import NORM
 from graphc.backends.numpy.optim import OPTIM_KERNELS
+from graphc.backends.numpy.pool import POOL
 from graphc.backends.numpy.reduce import REDUCE
 from graphc.backends.numpy.shape import SHAPE
 from graphc.backends.numpy.smooth import SMOOTH
@@ -24,6 +25,7 @@ KERNELS: dict[str, Kernel] = {
     **LINALG,
     **NORM,
     **CONV,
+    **POOL,
     **DROPOUT,
     **LOSS,
     **OPTIM_KERNELS,
