@@ -39,6 +39,14 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import affine
 from graphc.ops.concat import concat
+from graphc.ops.conv_layer import conv, conv_transpose
+from graphc.ops.conv_parameters import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+)
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
@@ -50,6 +58,7 @@ from graphc.ops.linalg import matmul
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
+from graphc.ops.pad import pad
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
@@ -201,6 +210,13 @@ __all__ = [
     "compare_runs",
     "compile",
     "concat",
+    "conv",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "div",
     "dropout",
     "elu",
@@ -241,6 +257,7 @@ __all__ = [
     "neg",
     "not_equal",
     "one_hot",
+    "pad",
     "passes",
     "pick",
     "plots",

@@ -87,19 +87,16 @@ class Op:
         """How the op goes through operands of these types in a fused kernel."""
         return "call"
 
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        """How many of the first dimensions are the rows of the op's matrix."""
+        return 1
+
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         """How each operand stands in the op's matrix; None: as it broadcasts to the result.
 
         An op on elements that says it is at home in the matrix of its result alone.
         """
         return None
-
-    def row_axes(self, ins: Sequence[TensorType]) -> int:
-        """How many of the first dimensions are the rows of the op's matrix.
-
-        An op on elements whose `spans` are None is at home in all matrices of its result.
-        """
-        return 1
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         """The result as an expression of the operands, in the result's dtype.

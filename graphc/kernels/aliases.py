@@ -68,15 +68,13 @@ class Aliases:
 
     def _reads_each(self, user: Node, node: Node) -> bool:
         """Whether a node reads another element by element of its own matrix."""
-        traits = self.traits(user)
-        if traits.stacked:
-            return False
+        traits, flat = self.traits(user), user.type.rank == 2
         if traits.product is not None:
-            return node.name in user.inputs[:2] and node.name not in user.inputs[2:]
-        fit = traits.fits.get(matrix(node.type.shape))
+            return node.name in user.inputs[:2] and node.name not in user.inputs[2:] and flat
+        fit = traits.fit
         if fit is None or traits.along == "all" or node.type.rank < 2:
             return False
-        if fit is not next(iter(traits.fits.values())) or node.type.shape[0] == 1:
+        if traits.space != matrix(node.type.shape) or node.type.shape[0] == 1:
             return False
         return all(
             span == "each"
@@ -94,7 +92,7 @@ class Aliases:
         if source in self.views or source in self.strides or not users:
             return False
         strides = turned_strides(self.type(source).shape, node.op.axes)
-        if not is_readable(strides) or not all(self.traits(user).stacked for user in users):
+        if not is_readable(strides) or not all(self.reads_stacks(user) for user in users):
             return False
         self.strides[node.name] = strides
         self.roots[node.name] = self.root(source)
@@ -115,3 +113,8 @@ class Aliases:
     def _is_fusable(self, node: Node) -> bool:
         traits = self.traits(node)
         return traits.product is None and traits.along != "call"
+
+    def reads_stacks(self, node: Node) -> bool:
+        """Whether a node is a product of many matrices."""
+        product = self.traits(node).product
+        return product is not None and product.stacked

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphc.graph import Node
 from graphc.kernels.body import Axis, Span
-from graphc.kernels.matrix import Space, broadcast_span, flat, matrix
+from graphc.kernels.matrix import Space, broadcast_span, by_lead, flat, leads, matrix
 from graphc.op import Op
-from graphc.ops.affine import Affine
 from graphc.ops.dropout import DropoutMask
-from graphc.ops.fused import AffineRelu, MatMulReluGrad
-from graphc.ops.linalg import MatMul
-from graphc.tensor_type import Batch, TensorType, count
-
-PRODUCTS = (Affine, AffineRelu, MatMul, MatMulReluGrad)
+from graphc.tensor_type import TensorType, count
 
 
 @dataclass(frozen=True)
@@ -27,70 +22,50 @@ class Fit:
     axis: Axis | None
 
 
-def product_of(op: Op, ins: list[TensorType]) -> tuple[bool, bool] | None:
-    """For a matrix product that has a kernel: whether each factor is transposed."""
-    if not isinstance(op, PRODUCTS):
-        return None
-    a, b = ins[:2]
-    trans_a = bool(getattr(op, "trans_a", False))
-    trans_b = bool(getattr(op, "trans_b", False))
-    if is_stacked(op, ins):
-        counted = [*a.shape[-2:], *b.shape[-2:]]
-        return None if any(isinstance(dim, Batch) for dim in counted) else (trans_a, trans_b)
-    inner = (a.shape[-1], b.shape[1], b.shape[0 if trans_b else 1])
-    return None if any(isinstance(dim, Batch) for dim in inner) else (trans_a, trans_b)
+def fits_of(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
+    """How a node and its operands stand in the matrices that it can run over by itself.
 
-
-def is_stacked(op: Op, ins: list[TensorType]) -> bool:
-    """Whether a product is one of many matrices, rather than of two.
-
-    Many matrices by one are a single product of all their rows.
+    An op on elements fits into the matrix of its first dimension by all others, or into that of
+    all dimensions by the last; the first of those that fit is its choice.  None without a kernel.
     """
-    a, b = ins[:2]
-    return b.rank > 2 or (a.rank > 2 and bool(getattr(op, "trans_a", False)))
-
-
-def fits_of(op: Op, result: TensorType, ins: Sequence[TensorType]) -> dict[Space, Fit]:
-    """The matrices that an op can run over, and how its result and operands stand in each.
-
-    The one that it runs over by itself comes first; none where it has no kernel.
-    """
-    along = op.along(ins)
+    along = node.op.along(ins)
     if along == "call":
         return {}
     if along == "all":
         whole: list[Span] = ["each" for _ in ins]
         return {flat(ins[0].shape): Fit("row", tuple(whole), "columns")}
-    spans = op.spans(ins)
     if along == "elements":
-        return _on_elements(result, ins, spans)
-    assert spans is not None, f"{op.name} says how its operands stand"
+        return _of_elements(node, ins)
+    spans = node.op.spans(ins)
+    assert spans is not None, f"{node.op.name} says how its operands stand"
+    space = by_lead(ins[0].shape, node.op.lead(ins))
     axis: Axis = "rows" if along == "rows" else "columns"
-    row_axes = op.row_axes(ins)
-    space = matrix(ins[0].shape, row_axes)
-    return {space: Fit(_result_span(result, row_axes, space, axis), spans, axis)}
+    role: Span = "row" if axis == "columns" else "column"
+    if node.type.rank >= 2 and node.type.shape == ins[0].shape:
+        role = "each"
+    return {space: Fit(role, spans, axis)}
 
 
-def _on_elements(
-    result: TensorType, ins: Sequence[TensorType], spans: tuple[Span, ...] | None
-) -> dict[Space, Fit]:
-    """Where an op on elements can run: in all matrices that its operands stand in."""
-    role: Span = "each" if result.rank else "row"
+def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
+    shape, spans = node.type.shape, node.op.spans(ins)
     if spans is not None:
-        return {matrix(result.shape): Fit(role, spans, None)}
+        return {by_lead(shape, node.op.lead(ins)): Fit("each" if shape else "row", spans, None)}
     found: dict[Space, Fit] = {}
-    for row_axes in range(1, max(result.rank, 2)):
-        stand = [broadcast_span(type.shape, result.shape, row_axes) for type in ins]
-        known = tuple(span for span in stand if span is not None)
-        if len(known) == len(stand):
-            found.setdefault(matrix(result.shape, row_axes), Fit(role, known, None))
+    for lead in leads(shape):
+        stands = [broadcast_span(type.shape, shape, lead) for type in ins]
+        known = tuple(span for span in stands if span is not None)
+        if len(known) == len(stands):
+            found.setdefault(by_lead(shape, lead), Fit("each" if shape else "row", known, None))
     return found
 
 
-def _result_span(type: TensorType, row_axes: int, space: Space, axis: Axis) -> Span:
-    if type.rank > row_axes and matrix(type.shape, row_axes) == space:
-        return "each"
-    return "row" if axis == "columns" else "column"
+def is_plain(node: Node, fits: Mapping[Space, Fit]) -> bool:
+    """Whether a node is the same in any matrix of as many elements: it has rank 3 or more, and
+    reads nothing but elements and numbers."""
+    fit = next(iter(fits.values()), None)
+    if fit is None or node.type.rank < 3 or draws(node.op) or fit.axis is not None:
+        return False
+    return fit.role == "each" and set(fit.operands) <= {"each", "one"}
 
 
 def product_fit(node: Node, ins: list[TensorType]) -> Fit:

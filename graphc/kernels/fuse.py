@@ -16,6 +16,7 @@ from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.matrix import matrix
+from graphc.kernels.products import Product
 from graphc.kernels.split import gemm_split, loop_split
 from graphc.kernels.stack import Factor, stacked
 
@@ -42,24 +43,23 @@ class Fuser:
             split = loop_split(*group.space, axis, body, self._capacity)
             return Loop(*group.space, axis, body, split)
         product = group.product
-        traits = self._grouping.traits(product)
-        sides = traits.product
-        assert sides is not None
-        if traits.stacked:
-            return self._stack(group, product, sides, body)
-        (m, n), inner = group.space, traits.ins[0].shape[0 if sides[0] else -1]
+        of = self._grouping.traits(product).product
+        assert of is not None
+        if of.stacked:
+            return self._stack(group, product, of, body)
+        (m, n), sides = group.space, (of.trans_a, of.trans_b)
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
-        split = gemm_split(m, n, inner, self._capacity)
-        return Gemm(m, n, inner, a, b, *sides, product.type.dtype, body, split)
+        split = gemm_split(m, n, of, self._capacity)
+        return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, split, of.window)
 
-    def _stack(self, group: Group, product: Node, sides: tuple[bool, bool], body: Body) -> Gemm:
+    def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
         """The kernel of many products."""
-        grouping = self._grouping
+        grouping, sides = self._grouping, (of.trans_a, of.trans_b)
         a, b = (
             Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)
             for name, side in zip(product.inputs, sides, strict=True)
         )
-        return stacked(product.type, a, b, group.turned, body)
+        return stacked(product.type, of.inner, a, b, group.turned, body)
 
     def _body(self, group: Group, stored: list[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)

@@ -15,13 +15,13 @@ from graphc.kernels.body import Axis, Span
 from graphc.kernels.feed_masks import feed_masks
 from graphc.kernels.fit import Fit, draws, in_epilogue, is_number, product_fit, stands_as
 from graphc.kernels.group import Group, Joined, Unit
-from graphc.kernels.matrix import Space, matrix
+from graphc.kernels.matrix import by_last
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.turned import is_matrix_of_rows
 from graphc.kernels.views import joined_columns
 from graphc.ops.again import After
 from graphc.ops.shape import Reshape, StopGradient, Transpose
-from graphc.tensor_type import count
+from graphc.tensor_type import Dim, count
 
 
 class Grouping(Aliases):
@@ -113,6 +113,44 @@ class Grouping(Aliases):
                 return group
         return None
 
+    def _turning(self, node: Node, forward: bool) -> Group | None:
+        """The stack of products whose result a node stores with its axes in another order."""
+        assert isinstance(node.op, Transpose)
+        (source,) = node.inputs
+        group = self.group_of.get(source)
+        if group is None or group.product is None or group.sealed or group.forward != forward:
+            return None
+        if not self.reads_stacks(group.product) or not is_matrix_of_rows(node.op.axes):
+            return None
+        read = any(len(self.graph.users[member.name]) > 1 for member in group.nodes)
+        kept = any(member.name in self.graph.roots for member in group.nodes)
+        if read or kept or group.nodes[-1].name != source or not self._same_feeds(group, node):
+            return None
+        self._add(group, node, Fit("each", ("each",), None))
+        group.turned, group.sealed = node, True
+        return group
+
+    def _fit_moved(self, group: Group, node: Node) -> Fit | None:
+        """The fit of a node in its own space, which a group of plain nodes then takes over."""
+        before = group.space
+        for space in self.traits(node).fits if self._is_plain(group) else ():
+            if space != before and count(space) == count(before):
+                group.space = space
+                fit = self._fit(group, node)
+                if fit is not None:
+                    return fit
+        group.space = before
+        return None
+
+    def _is_plain(self, group: Group) -> bool:
+        """Whether a group is the same in any matrix of as many elements."""
+        if group.product is not None or group.axis is not None:
+            return False
+        return all(
+            self.traits(node).plain and not any(operand in self.views for operand in node.inputs)
+            for node in group.nodes
+        )
+
     def _absorb(self, group: Group, operand: str, span: Span) -> None:
         """Take in the group that makes an operand where it can as well run in this one."""
         other = self.group_of.get(operand)
@@ -120,8 +158,9 @@ class Grouping(Aliases):
             return
         if other.forward != group.forward or other.feeds != group.feeds:
             return
-        if other.space == group.space or self._move(other, group.space):
-            if not all(self._in_epilogue_of(group, node) for node in other.nodes):
+        alike = self._is_plain(other) and count(other.space) == count(group.space)
+        if other.space == group.space or alike:
+            if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
                 return
             span = "each"
         elif not self._is_vector_of(other, group, span):
@@ -133,12 +172,9 @@ class Grouping(Aliases):
             self._add(group, node, Fit(span, tuple(roles), None))
             self._register(node, group)
 
-    def _in_epilogue_of(self, group: Group, node: Node) -> bool:
+    def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
         """Whether a node without reductions can follow the product of a group, if it has one."""
-        product = group.product
-        return product is None or (
-            not draws(node.op) and self._one_pitch(product, node, group.space)
-        )
+        return product is None or (not draws(node.op) and self._one_pitch(product, node))
 
     def _is_vector_of(self, other: Group, group: Group, span: Span) -> bool:
         """Whether a group of vectors can run among the rows or columns of another's matrix."""
@@ -167,29 +203,36 @@ class Grouping(Aliases):
                 continue
             if group.product is not None and (fit.role != "each" or not in_epilogue(node.op, fit)):
                 continue
-            if group.product is not None and not self._one_pitch(group.product, node, group.space):
+            if group.product is not None and not self._one_pitch(group.product, node):
                 continue
             if self._members_agree(group, node, fit) and self._may_write(group, node, fit):
                 return fit
         return None
 
-    def _one_pitch(self, product: Node, node: Node, space: Space) -> bool:
+    def _one_pitch(self, product: Node, node: Node) -> bool:
         """Whether a node reads the factors of a product as matrices of as many columns.
 
         The same bytes may be matrices of several shapes, and a kernel sees them in one, but for
-        a stack of products.  What is no factor is as large as the result, whose matrix is `space`.
+        a stack of products.
         """
-        if self.traits(product).stacked:
+        if self.reads_stacks(product):
             return node is product or node.op.spans(self.traits(node).ins) is None
-        columns = {self.bytes_of(name): self.type(name).shape[-1] for name in product.inputs[:2]}
-        for operand in node.inputs:
-            known, type = columns.get(self.bytes_of(operand)), self.type(operand)
-            if known is None or type.rank < 2:
-                continue
-            own = space[1] if count(type.shape) == count(space) else matrix(type.shape)[1]
-            if (type.shape[-1] if node is product else own) != known:
-                return False
-        return True
+        widths = [(self.bytes_of(name), width) for name, width in self._widths(product)]
+        columns, own = dict(widths), by_last(product.type.shape)[1]
+        if any(columns[name] != width for name, width in widths):
+            return False
+        others = node.inputs[2:] if node is product else node.inputs
+        read = [self.bytes_of(operand) for operand in others if self.type(operand).rank > 1]
+        return all(columns.get(name, own) == own for name in read)
+
+    def _widths(self, product: Node) -> Iterator[tuple[str, Dim]]:
+        """The factors of a product that it reads as matrices, with their columns."""
+        (a, b), traits = product.inputs[:2], self.traits(product)
+        if traits.product is None or traits.product.window is None:
+            yield a, by_last(self.type(a).shape)[1]
+            yield b, by_last(self.type(b).shape)[1]
+        elif not traits.product.trans_b:
+            yield b, by_last(self.type(b).shape)[1]
 
     def _may_write(self, group: Group, node: Node, fit: Fit) -> bool:
         """Whether a group reads the state that a node overwrites, if it does, only at the element
@@ -211,58 +254,13 @@ class Grouping(Aliases):
         return True
 
     def _as_matrix(self, group: Group, node: Node) -> Fit | None:
-        """The node in the group's space, where it can run there; what it reads as columns of
-        another matrix it reads in the space of that."""
-        for operand in node.inputs:
-            if operand in self.views and matrix(self.type(operand).shape) != group.space:
-                return None
-        return self.traits(node).fits.get(group.space)
-
-    def _fit_moved(self, group: Group, node: Node) -> Fit | None:
-        """The node in a group that can as well run over another matrix of the same elements."""
-        before = group.space, group.roles, group.operands
-        for space in self.traits(node).fits:
-            if space != before[0] and self._move(group, space):
-                fit = self._fit(group, node)
-                if fit is not None:
-                    return fit
-                group.space, group.roles, group.operands = before
-        return None
-
-    def _move(self, group: Group, space: Space) -> bool:
-        """Let a group without reductions run over another matrix of its elements, if it can."""
-        if group.product is not None or group.axis is not None:
-            return False
-        fits: dict[str, Fit] = {}
-        for node in group.nodes:
-            fit = self.traits(node).fits.get(space)
-            if fit is None or fit.role != "each":
-                return False
-            for operand, span in zip(node.inputs, fit.operands, strict=True):
-                if operand in self.views or (self.root(operand) in fits and span != "each"):
-                    return False
-            fits[node.name] = fit
-        group.space = space
-        group.roles = {name: fit.role for name, fit in fits.items()}
-        group.operands = {name: fit.operands for name, fit in fits.items()}
-        return True
-
-    def _turning(self, node: Node, forward: bool) -> Group | None:
-        """The stack of products whose result a node stores with its axes in another order."""
-        assert isinstance(node.op, Transpose)
-        (source,) = node.inputs
-        group = self.group_of.get(source)
-        if group is None or group.product is None or group.sealed or group.forward != forward:
-            return None
-        if not self.traits(group.product).stacked or not is_matrix_of_rows(node.op.axes):
-            return None
-        read = any(len(self.graph.users[member.name]) > 1 for member in group.nodes)
-        kept = any(member.name in self.graph.roots for member in group.nodes)
-        if read or kept or group.nodes[-1].name != source or not self._same_feeds(group, node):
-            return None
-        self._add(group, node, Fit("each", ("each",), None))
-        group.turned, group.sealed = node, True
-        return group
+        """The node in one of its own spaces, where that is the group's; plain ones take any."""
+        traits = self.traits(node)
+        if any(operand in self.views for operand in node.inputs):
+            return traits.fit if traits.space == group.space else None
+        if traits.plain and count(group.space) == count(node.type.shape):
+            return traits.fit
+        return traits.fits.get(group.space)
 
     def _as_vector(self, group: Group, node: Node) -> Fit | None:
         """A vector or a number among the rows or columns of the group's matrix."""
@@ -305,16 +303,15 @@ class Grouping(Aliases):
 
     def _opened(self, node: Node, forward: bool) -> Group | None:
         traits, feeds = self.traits(node), self._feeds.get(node.name, 0)
-        space = matrix(node.type.shape, max(node.type.rank - 1, 1))
-        if traits.product is not None and self._one_pitch(node, node, space):
-            group = Group(space, None, node, feeds=feeds, forward=forward)
+        if traits.product is not None and self._one_pitch(node, node):
+            group = Group(by_last(node.type.shape), None, node, feeds=feeds, forward=forward)
             self._add(group, node, product_fit(node, traits.ins))
             return group
-        for space, fit in traits.fits.items():
-            group = Group(space, fit.axis, feeds=feeds, forward=forward)
-            self._add(group, node, fit)
-            return group
-        return None
+        if traits.fit is None or traits.space is None:
+            return None
+        group = Group(traits.space, traits.fit.axis, feeds=feeds, forward=forward)
+        self._add(group, node, traits.fit)
+        return group
 
     def _add(self, group: Group, node: Node, fit: Fit) -> None:
         group.nodes.append(node)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from graphc.kernels.body import Axis, Body
 from graphc.kernels.turned import dense_strides
+from graphc.kernels.window import Window
 from graphc.tensor_type import Dim, Shape, count
 
 CHUNK = 16
@@ -55,8 +56,13 @@ class Gemm:
     """product(i, j) = sum over p of a(i, p) * b(p, j), and the body at each of m x n elements.
 
     `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
-    has one accumulator an element, in the order of p, with fused multiply-add.  In a stack m, n
-    and k are those of each product.
+    has one accumulator an element, in the order of p, with fused multiply-add.
+
+    With a `window` the matrix that is called (m, k) here, (k, m) with `trans_a`, is that of the
+    window over the images `a`.  Then `b` with `trans_b` is stored as the weight of a convolution,
+    (offsets, n, channels), and its offsets are taken in reverse.
+
+    With a `stack` m, n and k are those of each product.
     """
 
     m: Dim
@@ -69,6 +75,7 @@ class Gemm:
     dtype: str
     body: Body
     split: Split
+    window: Window | None = None
     stack: Stack | None = None
 
 
@@ -85,14 +92,15 @@ def stored(kernel: Gemm, stack: Stack, buffer: str) -> Shape:
 def space(kernel: Kernel) -> tuple[Dim, Dim]:
     """The rows and columns that a kernel's body runs over."""
     if isinstance(kernel, Gemm):
-        return (
-            kernel.m if kernel.stack is None else count((*kernel.stack.sizes, kernel.m))
-        ), kernel.n
+        above = () if kernel.stack is None else kernel.stack.sizes
+        return count((*above, kernel.m)), kernel.n
     return kernel.rows, kernel.columns
 
 
 def factor_columns(kernel: Gemm) -> dict[str, Dim]:
-    """The columns of the two factors, as they are stored."""
+    """The columns of the two factors, as they are stored, if they are stored as matrices."""
+    if kernel.window is not None:
+        return {} if kernel.trans_b else {kernel.b: kernel.n}
     return {
         kernel.a: kernel.m if kernel.trans_a else kernel.k,
         kernel.b: kernel.k if kernel.trans_b else kernel.n,

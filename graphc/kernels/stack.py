@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from graphc.graph import Node
 from graphc.kernels.body import Body
-from graphc.kernels.kernel import Gemm, Stack
+from graphc.kernels.kernel import Gemm, Split, Stack
 from graphc.kernels.turned import dense_strides, stored_strides
 from graphc.ops.shape import Transpose
-from graphc.tensor_type import Shape, TensorType
+from graphc.tensor_type import Dim, Shape, TensorType
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,11 @@ class Factor:
         return (*[0] * missing, *apart[:-2], pitch), self.transposed != turned
 
 
-def stacked(result: TensorType, a: Factor, b: Factor, turned: Node | None, body: Body) -> Gemm:
+def stacked(
+    result: TensorType, inner: Dim, a: Factor, b: Factor, turned: Node | None, body: Body
+) -> Gemm:
     """The products a @ b, of which `turned` stores the transpose, if anything does."""
     sizes, (m, n) = result.shape[:-2], result.shape[-2:]
-    inner = a.shape[-2 if a.transposed else -1]
     of_a, trans_a = a.lies(sizes)
     of_b, trans_b = b.lies(sizes)
     stack = Stack(sizes, of_a, of_b)
@@ -46,4 +47,6 @@ def stacked(result: TensorType, a: Factor, b: Factor, turned: Node | None, body:
         out = stored_strides(turned.type.shape, turned.op.axes)[:-1]
         stack = replace(stack, turned=turned.name, out=out)
     names = (a.buffer, b.buffer)
-    return Gemm(m, n, inner, *names, trans_a, trans_b, result.dtype, body, "matrices", stack)
+    split: Split = "matrices"
+    dtype = result.dtype
+    return Gemm(m, n, inner, *names, trans_a, trans_b, dtype, body, split, stack=stack)

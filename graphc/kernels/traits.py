@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from graphc.graph import Graph, Node
-from graphc.kernels.fit import Fit, fits_of, is_stacked, product_of
+from graphc.kernels.fit import Fit, fits_of, is_plain
 from graphc.kernels.matrix import Space
+from graphc.kernels.products import Product, product_of
 from graphc.op import Along
 from graphc.tensor_type import TensorType
 
@@ -19,12 +20,22 @@ class Traits:
     ins: list[TensorType]
     """The types of its operands."""
     along: Along
-    product: tuple[bool, bool] | None
-    """For a matrix product that has a kernel: whether each factor is transposed."""
-    stacked: bool
-    """Whether that is one of many matrices."""
-    fits: Mapping[Space, Fit]
-    """The spaces that it can run over, its own first; none where it has no kernel."""
+    product: Product | None
+    """For a matrix product that has a kernel: of what."""
+    fits: dict[Space, Fit]
+    """How it stands in each of its own spaces, its first choice first; none without a kernel."""
+    plain: bool
+    """Whether it is the same in any matrix of as many elements."""
+
+    @property
+    def fit(self) -> Fit | None:
+        """How it stands in the space of its choice."""
+        return next(iter(self.fits.values()), None)
+
+    @property
+    def space(self) -> Space | None:
+        """The space of its choice."""
+        return next(iter(self.fits), None)
 
 
 class TraitsOf:
@@ -53,6 +64,5 @@ class TraitsOf:
 
 
 def _traits(node: Node, ins: list[TensorType]) -> Traits:
-    product = product_of(node.op, ins)
-    stacked = product is not None and is_stacked(node.op, ins)
-    return Traits(ins, node.op.along(ins), product, stacked, fits_of(node.op, node.type, ins))
+    fits = fits_of(node, ins)
+    return Traits(ins, node.op.along(ins), product_of(node.op, ins), fits, is_plain(node, fits))

@@ -168,7 +168,7 @@ class AlongAxis(Op):
         last = rank > 1 and normal_axis(self.axis, rank) == rank - 1
         return "columns" if last else "call"
 
-    def row_axes(self, ins: Sequence[TensorType]) -> int:
+    def lead(self, ins: Sequence[TensorType]) -> int:
         return ins[0].rank - 1
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:

@@ -11,6 +11,7 @@ import numpy as np
 from graphc.build import Builder, Value, as_value
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr
+from graphc.kernels.matrix import leads
 from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import div, elements, mul
 from graphc.ops.shape import reshape
@@ -58,16 +59,22 @@ class Reduction(Op):
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
 
     def along(self, ins: Sequence[TensorType]) -> Along:
-        rank, count = ins[0].rank, len(self.axes)
+        rank = ins[0].rank
         if self.axes == tuple(range(rank)):
             return "all"
-        if self.axes == tuple(range(count)):
-            return "rows" if count else "call"
-        return "columns" if self.axes == tuple(range(rank - count, rank)) else "call"
+        if rank < 2 or self._lead(ins[0].shape) is None:
+            return "call"
+        return "rows" if 0 in self.axes else "columns"
 
-    def row_axes(self, ins: Sequence[TensorType]) -> int:
-        rows = self.along(ins) == "rows"
-        return len(self.axes) if rows else ins[0].rank - len(self.axes)
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        return self._lead(ins[0].shape) or 1
+
+    def _lead(self, shape: Shape) -> int | None:
+        """How many dimensions are rows of the matrix whose rows, or columns, are summed."""
+        for lead in leads(shape):
+            if self.axes in (tuple(range(lead)), tuple(range(lead, len(shape)))):
+                return lead
+        return None
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         return ("each",)

@@ -22,6 +22,7 @@ from graphc.certificate.tables import (
     ROWS,
     SPANS,
     WHOLE,
+    WINDOW,
     WRITE,
     Ints,
 )
@@ -125,6 +126,7 @@ def _touched(f: Facts) -> Ints:
     sizes[ROW], sizes[COLUMN] = s.rows, s.columns
     sizes[EACH] = times(s.rows, s.columns)
     sizes[LEFT], sizes[RIGHT] = times(s.rows, s.depth), times(s.depth, s.columns)
+    sizes[WINDOW] = s.images
     return sizes[a.span, a.step]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.graph import Node
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.fit import fits_of
@@ -27,7 +28,8 @@ def loops_of(op: Op, ins: Sequence[TensorType]) -> Iterator[tuple[Loop, Expr]]:
     """The op over each matrix that it can run over."""
     result, along = op.infer(ins), op.along(ins)
     axis: Axis = "rows" if along == "rows" else "columns"
-    for space, fit in fits_of(op, result, ins).items():
+    node = Node("out", op, tuple(f"in{i}" for i in range(len(ins))), result)
+    for space, fit in fits_of(node, list(ins)).items():
         b = BodyBuilder()
         operands = [b.load(f"in{i}", fit.operands[i], x.dtype) for i, x in enumerate(ins)]
         value = op.scalar(operands, axis)
