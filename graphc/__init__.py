@@ -42,10 +42,13 @@ from graphc.ops.concat import concat
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
+from graphc.ops.embedding import embedding
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
+from graphc.ops.gather import gather
 from graphc.ops.gradient import grad
 from graphc.ops.index import argmax, one_hot, pick
+from graphc.ops.index_nd import gather_nd, scatter_nd
 from graphc.ops.linalg import matmul
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
@@ -54,6 +57,7 @@ from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
 from graphc.ops.row_norm import layernorm, rmsnorm
+from graphc.ops.scatter import gather_elements, scatter_elements
 from graphc.ops.select import (
     clip,
     equal,
@@ -204,6 +208,7 @@ __all__ = [
     "div",
     "dropout",
     "elu",
+    "embedding",
     "equal",
     "erf",
     "exp",
@@ -211,6 +216,9 @@ __all__ = [
     "fit_standardize",
     "flatten",
     "freeze",
+    "gather",
+    "gather_elements",
+    "gather_nd",
     "gelu",
     "grad",
     "grad_check",
@@ -251,6 +259,8 @@ __all__ = [
     "reshape",
     "rmsnorm",
     "save",
+    "scatter_elements",
+    "scatter_nd",
     "selu",
     "sigmoid",
     "sigmoid_loss",
