@@ -53,7 +53,7 @@ from graphc.ops.select import (
     Where,
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
-from graphc.ops.slicing import Slice, cut_index
+from graphc.ops.slicing import Slice
 from graphc.ops.smooth import Erf, Softplus
 from graphc.ops.standardize import Standardize
 
@@ -130,6 +130,13 @@ def _cast(op: Cast, ins: Sequence[Tensor], train: bool) -> Tensor:
 
 def _pick(op: Pick, ins: Sequence[Tensor], train: bool) -> Tensor:
     return ins[0].gather(1, ins[1].long()[:, None])[:, 0]
+
+
+def _slice(op: Slice, ins: Sequence[Tensor], train: bool) -> Tensor:
+    (x,) = ins
+    for axis, start, stop, step in op.cuts:
+        x = x.index_select(axis, torch.arange(int(start), int(stop), step))  # type: ignore[arg-type]
+    return x
 
 
 def _gather(op: Gather, ins: Sequence[Tensor], train: bool) -> Tensor:
@@ -239,7 +246,7 @@ RULES: Mapping[type[Op], Rule] = {
     Reshape: lambda op, ins, train: ins[0].reshape(op.shape),
     Transpose: lambda op, ins, train: ins[0].permute(op.axes),
     Concat: lambda op, ins, train: torch.cat(list(ins), dim=op.axis),
-    Slice: lambda op, ins, train: ins[0][cut_index(op.cuts, ins[0].ndim)],
+    Slice: _slice,
     Cast: _cast,
     StopGradient: lambda op, ins, train: ins[0].detach(),
     BroadcastTo: lambda op, ins, train: ins[0].expand(op.shape),
