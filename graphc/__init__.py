@@ -51,6 +51,7 @@ from graphc.ops.arrange import (
     triu,
     unsqueeze,
 )
+from graphc.ops.attention import attention, multi_head_attention
 from graphc.ops.concat import concat
 from graphc.ops.conv_layer import conv, conv_transpose
 from graphc.ops.conv_parameters import (
@@ -75,6 +76,7 @@ from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
 from graphc.ops.pad import pad
+from graphc.ops.positions import learned_positions, rotary_positions, sinusoidal_positions
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
@@ -218,6 +220,7 @@ __all__ = [
     "affine",
     "apply",
     "argmax",
+    "attention",
     "batchnorm",
     "broadcast_to",
     "cast",
@@ -261,6 +264,7 @@ __all__ = [
     "layernorm",
     "layers",
     "leaky_relu",
+    "learned_positions",
     "less",
     "less_equal",
     "load",
@@ -277,6 +281,7 @@ __all__ = [
     "mlp",
     "mse_loss",
     "mul",
+    "multi_head_attention",
     "neg",
     "not_equal",
     "one_hot",
@@ -292,6 +297,7 @@ __all__ = [
     "reshape",
     "rmsnorm",
     "roll",
+    "rotary_positions",
     "save",
     "scatter_elements",
     "scatter_nd",
@@ -300,6 +306,7 @@ __all__ = [
     "sigmoid_loss",
     "sign",
     "silu",
+    "sinusoidal_positions",
     "softmax",
     "softmax_loss",
     "softplus",

@@ -17,6 +17,7 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
+from graphc.ops.attention import CausalSoftmax
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
@@ -110,7 +111,7 @@ _BY_INDEX = (
     LastWrite,
     FlatIndex,
 )
-_PRODUCTS = (MatMul, Affine)
+_PRODUCTS = (MatMul, Affine, CausalSoftmax)
 _NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
 _IMAGES = (Conv, ConvDx, ConvDw, Pad)
 _POOLS = (MaxPool, MaxPoolIndex, MaxPoolGrad, MaxPoolPick, SumPool, SumPoolGrad)

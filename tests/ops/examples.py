@@ -21,6 +21,7 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
+from graphc.ops.attention import CausalSoftmax
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.dropout import Dropout, DropoutMask
@@ -258,6 +259,8 @@ def _shapes() -> Iterator[Example]:
 
 
 def _products() -> Iterator[Example]:
+    for shape in ((3, 7), (N, 3, 3), (2, N, 3, 1), (1, 7, 3)):
+        yield Example(CausalSoftmax(shape[-2]), (t(*shape),))
     for ta in (False, True):
         for tb in (False, True):
             for m, k, n in ((N, 3, 7), (3, N, 1), (1, 1, 1), (7, 1, N)):

@@ -66,7 +66,11 @@ def _buffers(result: TensorType, ins: Sequence[Array], n: int) -> dict[str, Arra
 
 def resized(example: Example, sizes: Mapping[int, int]) -> Example:
     """The example with other sizes for some of its dimensions."""
-    new = {f: _sized(v, sizes) for f, v in vars(example.op).items() if f in ("shape", "depth")}
+    new = {
+        f: _sized(v, sizes)
+        for f, v in vars(example.op).items()
+        if f in ("shape", "depth", "queries")
+    }
     op = dataclasses.replace(example.op, **new) if new else example.op  # type: ignore[type-var]
     types = tuple(t.with_shape(_sized(t.shape, sizes)) for t in example.types)
     fill = tuple(_sized(f, sizes) if isinstance(f, int) else f for f in example.fill)
