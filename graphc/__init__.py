@@ -77,6 +77,8 @@ from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
 from graphc.ops.pad import pad
 from graphc.ops.positions import learned_positions, rotary_positions, sinusoidal_positions
+from graphc.ops.recurrent import gru, lstm, rnn
+from graphc.ops.recurrent_cells import gru_cell, lstm_cell, rnn_cell
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
@@ -258,6 +260,8 @@ __all__ = [
     "grad_check",
     "greater",
     "greater_equal",
+    "gru",
+    "gru_cell",
     "hard_sigmoid",
     "hard_swish",
     "huber_loss",
@@ -270,6 +274,8 @@ __all__ = [
     "load",
     "log",
     "log_softmax",
+    "lstm",
+    "lstm_cell",
     "mae_loss",
     "matmul",
     "max",
@@ -296,6 +302,8 @@ __all__ = [
     "replay",
     "reshape",
     "rmsnorm",
+    "rnn",
+    "rnn_cell",
     "roll",
     "rotary_positions",
     "save",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.build import Builder, Value
+from graphc.graph import Node
 from graphc.op import Array, Op
 from graphc.ops.shape import reshape
 from graphc.tensor_type import (
@@ -79,6 +80,29 @@ class SliceGrad(Op):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (b.apply(Slice(self.cuts), dout),)
+
+
+def joined_axis(nodes: Sequence[Node]) -> int | None:
+    """The axis along which gradients of slices stand side by side and leave no gap, if they do."""
+    grads = [node.op for node in nodes if isinstance(node.op, SliceGrad)]
+    cuts = [op.cuts[0] for op in grads if len(op.cuts) == 1]
+    axes = {axis for axis, *_ in cuts}
+    if len(cuts) < len(nodes) or len(axes) != 1:
+        return None
+    (axis,) = axes
+    spans = [(start, stop) for _, start, stop, step in cuts if step == 1]
+    whole = [(a, b) for a, b in spans if isinstance(a, int) and isinstance(b, int)]
+    starts, ends = zip(*sorted(whole), strict=True) if whole else ((), ())
+    gapless = len(whole) == len(nodes) and starts == (0, *ends[:-1])
+    return axis if gapless and ends[-1] == nodes[0].type.shape[axis] else None
+
+
+def slice_start(op: Op) -> int:
+    """Where the one cut of a gradient of a slice begins."""
+    assert isinstance(op, SliceGrad)
+    ((_, start, _, _),) = op.cuts
+    assert isinstance(start, int)
+    return start
 
 
 def cut_index(cuts: Sequence[Cut], rank: int) -> tuple[slice, ...]:
