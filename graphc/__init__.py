@@ -38,22 +38,52 @@ from graphc.ops.activations import (
     softsign,
 )
 from graphc.ops.affine import affine
+from graphc.ops.arrange import (
+    expand,
+    flip,
+    repeat,
+    roll,
+    split,
+    squeeze,
+    stack,
+    tile,
+    tril,
+    triu,
+    unsqueeze,
+)
+from graphc.ops.attention import attention, multi_head_attention
 from graphc.ops.concat import concat
+from graphc.ops.conv_layer import conv, conv_transpose
+from graphc.ops.conv_parameters import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+)
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
+from graphc.ops.embedding import embedding
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
+from graphc.ops.gather import gather
 from graphc.ops.gradient import grad
 from graphc.ops.index import argmax, one_hot, pick
+from graphc.ops.index_nd import gather_nd, scatter_nd
 from graphc.ops.linalg import matmul
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
+from graphc.ops.pad import pad
+from graphc.ops.positions import learned_positions, rotary_positions, sinusoidal_positions
+from graphc.ops.recurrent import gru, lstm, rnn
+from graphc.ops.recurrent_cells import gru_cell, lstm_cell, rnn_cell
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
 from graphc.ops.row_norm import layernorm, rmsnorm
+from graphc.ops.scatter import gather_elements, scatter_elements
 from graphc.ops.select import (
     clip,
     equal,
@@ -192,6 +222,7 @@ __all__ = [
     "affine",
     "apply",
     "argmax",
+    "attention",
     "batchnorm",
     "broadcast_to",
     "cast",
@@ -201,32 +232,50 @@ __all__ = [
     "compare_runs",
     "compile",
     "concat",
+    "conv",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "div",
     "dropout",
     "elu",
+    "embedding",
     "equal",
     "erf",
     "exp",
+    "expand",
     "fit",
     "fit_standardize",
     "flatten",
+    "flip",
     "freeze",
+    "gather",
+    "gather_elements",
+    "gather_nd",
     "gelu",
     "grad",
     "grad_check",
     "greater",
     "greater_equal",
+    "gru",
+    "gru_cell",
     "hard_sigmoid",
     "hard_swish",
     "huber_loss",
     "layernorm",
     "layers",
     "leaky_relu",
+    "learned_positions",
     "less",
     "less_equal",
     "load",
     "log",
     "log_softmax",
+    "lstm",
+    "lstm_cell",
     "mae_loss",
     "matmul",
     "max",
@@ -238,35 +287,52 @@ __all__ = [
     "mlp",
     "mse_loss",
     "mul",
+    "multi_head_attention",
     "neg",
     "not_equal",
     "one_hot",
+    "pad",
     "passes",
     "pick",
     "plots",
     "power",
     "prelu",
     "relu",
+    "repeat",
     "replay",
     "reshape",
     "rmsnorm",
+    "rnn",
+    "rnn_cell",
+    "roll",
+    "rotary_positions",
     "save",
+    "scatter_elements",
+    "scatter_nd",
     "selu",
     "sigmoid",
     "sigmoid_loss",
     "sign",
     "silu",
+    "sinusoidal_positions",
     "softmax",
     "softmax_loss",
     "softplus",
     "softsign",
+    "split",
     "sqrt",
+    "squeeze",
+    "stack",
     "standardize",
     "stop_gradient",
     "sub",
     "sum",
     "svm_loss",
     "tanh",
+    "tile",
     "transpose",
+    "tril",
+    "triu",
+    "unsqueeze",
     "where",
 ]

@@ -79,6 +79,7 @@ class _Reverse:
     def _sum(self, node: Node, parts: list[Value]) -> Value:
         from graphc.ops.elementwise import Add
 
+        parts = self._side_by_side(parts)
         total = parts[0]
         for i, part in enumerate(parts[1:], 2):
             last = i == len(parts)
@@ -86,6 +87,20 @@ class _Reverse:
             self.b.prefix = ""
             total = self.b.apply(Add(), total, part, name=self.b.unique(base))
         return total
+
+    def _side_by_side(self, parts: list[Value]) -> list[Value]:
+        """Gradients of slices that together are the whole are joined, rather than filled up with
+        zeros and added."""
+        from graphc.ops.concat import Concat
+        from graphc.ops.slicing import joined_axis, slice_start
+
+        axis = joined_axis([part.node for part in parts]) if len(parts) > 1 else None
+        if axis is None:
+            return parts
+        self.b.prefix = ""
+        ordered = sorted(parts, key=lambda part: slice_start(part.node.op))
+        found = [Value(self.b, part.node.inputs[0]) for part in ordered]
+        return [self.b.apply(Concat(axis), *found, name=self.b.unique(f"{parts[0].name}.joined"))]
 
     def _differentiate(self, node: Node, dout: Value) -> None:
         if node.name in self.leaves or self.active.isdisjoint(node.inputs):

@@ -32,7 +32,7 @@ Along = Literal["elements", "rows", "columns", "all", "call"]
     all       it reduces all elements to one number
     call      not in such a kernel
 
-A value of rank 2 and more is the matrix of its first dimension by all others.
+A value of rank 2 and more is the matrix of its first dimensions by all others.
 """
 
 
@@ -86,6 +86,10 @@ class Op:
     def along(self, ins: Sequence[TensorType]) -> Along:
         """How the op goes through operands of these types in a fused kernel."""
         return "call"
+
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        """How many of the first dimensions are the rows of the op's matrix."""
+        return 1
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         """How each operand stands in the op's matrix; None: as it broadcasts to the result.

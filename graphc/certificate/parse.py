@@ -171,8 +171,8 @@ def _countable(capacity: int, *sizes: Sequence[int]) -> None:
 
 
 def _steps(steps: Sequence[Any], capacity: int) -> Steps:
-    def sizes(word: str) -> Ints:
-        return _sizes([step.get(word, "1") for step in steps])
+    def sizes(word: str, usual: str = "1") -> Ints:
+        return _sizes([step.get(word, usual) for step in steps])
 
     def numbers(word: str) -> Ints:
         return _column([_whole(step.get(word, 0)) for step in steps])
@@ -187,6 +187,7 @@ def _steps(steps: Sequence[Any], capacity: int) -> Steps:
         rows,
         columns,
         depth,
+        sizes("images", "0"),
         numbers("transposed"),
         _column([_word(step.get("reduced", "none"), SPLITS) for step in steps]),
         numbers("by_columns"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from graphc.certificate.columns import column, pair
+from graphc.certificate.columns import Pair, column, pair
 from graphc.certificate.tables import (
     COLUMN,
     COLUMNS,
@@ -24,13 +24,14 @@ from graphc.certificate.tables import (
     SCRATCH,
     SPLITS,
     WHOLE,
+    WINDOW,
     WRITE,
     Accesses,
     Ints,
     Steps,
 )
 from graphc.kernels.body import Body
-from graphc.kernels.kernel import Gemm, Kernel, Loop
+from graphc.kernels.kernel import Gemm, Kernel, Loop, space
 from graphc.plan import Instr, Program
 from graphc.tensor_type import ITEMSIZE
 
@@ -43,7 +44,7 @@ AXIS = {"rows": ROWS, "columns": COLUMNS}
 
 def steps_of(program: Program) -> Steps:
     """The instructions of a program."""
-    numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 13)
+    numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 15)
     scratch = _scratch_needs(program)
     return Steps(
         [instr.node for instr in program.instrs],
@@ -52,17 +53,18 @@ def steps_of(program: Program) -> Steps:
         numbers[:, 2:4],
         numbers[:, 4:6],
         numbers[:, 6:8],
-        numbers[:, 8],
-        numbers[:, 9],
+        numbers[:, 8:10],
         numbers[:, 10],
         numbers[:, 11],
         numbers[:, 12],
+        numbers[:, 13],
+        numbers[:, 14],
         scratch,
     )
 
 
 _PLAIN = {
-    kind: (KINDS.index(kind), NONE, 1, 0, 1, 0, 1, 0, 0, NONE, 0, 0, int(kind == "copy"))
+    kind: (KINDS.index(kind), NONE, 1, 0, 1, 0, 1, 0, 0, 0, 0, NONE, 0, 0, int(kind == "copy"))
     for kind in ("call", "reference", "copy", "barrier")
 }
 
@@ -73,13 +75,23 @@ def _step(instr: Instr) -> tuple[int, ...]:
         return _PLAIN[instr.kind]
     split = SPLITS.index(kernel.split)
     if isinstance(kernel, Gemm):
-        sizes = (*pair(kernel.m), *pair(kernel.n), *pair(kernel.k))
+        rows, columns = space(kernel)
+        sizes = (*pair(rows), *pair(columns), *pair(kernel.k), *_images(kernel))
         item = ITEMSIZE[kernel.dtype]
         turned = kernel.trans_a + 2 * kernel.trans_b
         return GEMM, split, *sizes, turned, NONE, 0, item, 0
-    sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0)
+    sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0, 0, 0)
     reduced, by_columns, copies = _traits(kernel)
     return LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
+
+
+def _images(kernel: Gemm) -> Pair:
+    """The elements of the images under a window."""
+    if kernel.window is None:
+        return 0, 0
+    fixed, per_row = pair(kernel.k if kernel.trans_a else kernel.m)
+    of_one, places = kernel.window.pixels, kernel.window.count
+    return fixed // places * of_one, per_row // places * of_one
 
 
 def _traits(kernel: Loop) -> tuple[int, int, int]:
@@ -104,7 +116,7 @@ def _scratch_needs(program: Program) -> Ints:
     for i, instr in enumerate(program.instrs):
         kernel = instr.body
         if isinstance(kernel, Gemm):
-            key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype
+            key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype, kernel.window
             if key not in known:
                 known[key] = kernel_scratch(kernel, bits, program.capacity)
             needs[i] = known[key]
@@ -152,7 +164,9 @@ def _of_call(instr: Instr, buffer: list[str], rest: list[tuple[int, int, int, in
 def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[tuple[int, int, int, int]]) -> None:
     if isinstance(kernel, Gemm):
         buffer += (kernel.a, kernel.b)
-        rest += ((READ, LEFT, 0, 0), (READ, RIGHT, 0, 0))
+        left = LEFT if kernel.window is None else WINDOW
+        left, right = (left, RIGHT) if kernel.stack is None else (WHOLE, WHOLE)
+        rest += ((READ, left, 0, 0), (READ, right, 0, 0))
     body = kernel.body
     for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
         buffer.append(name)

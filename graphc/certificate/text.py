@@ -113,6 +113,7 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
 def _steps(t: ProgramTables) -> list[dict[str, Any]]:
     s = t.steps
     rows, columns, depth = _sizes(s.rows), _sizes(s.columns), _sizes(s.depth)
+    images = _sizes(s.images)
     found: list[dict[str, Any]] = []
     for i, node in enumerate(s.nodes):
         kind = int(s.kind[i])
@@ -121,6 +122,8 @@ def _steps(t: ProgramTables) -> list[dict[str, Any]]:
             line |= {"split": SPLITS[s.split[i]], "rows": rows[i], "columns": columns[i]}
         if kind == GEMM:
             line |= {"depth": depth[i], "item": int(s.item[i]), "scratch": int(s.scratch[i])}
+        if images[i] != "0":
+            line["images"] = images[i]
         for name in ("transposed", "reduced", "by_columns", "copies"):
             value = int(getattr(s, name)[i])
             if value:

@@ -47,7 +47,7 @@ class Access(NamedTuple):
 def accesses(kernel: Kernel) -> Iterator[Access]:
     """What each thread touches of the buffers of a kernel."""
     if isinstance(kernel, Gemm):
-        rows = kernel.split == "rows" and not kernel.trans_a
+        rows = kernel.split == "rows" and not kernel.trans_a and kernel.window is None
         yield Access(kernel.a, False, Region("rows", kernel.m) if rows else ALL)
         yield Access(kernel.b, False, ALL)
     for step in kernel.body.steps:
@@ -59,6 +59,8 @@ def accesses(kernel: Kernel) -> Iterator[Access]:
 
 def region(kernel: Kernel, span: Span) -> Region:
     """The part of a buffer of that span that a thread touches."""
+    if kernel.split == "matrices":
+        return ALL
     if kernel.split == "none":
         return FIRST
     if kernel.split == "rows":

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from graphc.graph import Node
 from graphc.kernels.body import Axis, Span
-from graphc.kernels.matrix import Space, broadcast_span, flat, matrix
+from graphc.kernels.matrix import Space, broadcast_span, by_lead, flat, leads, matrix
 from graphc.op import Op
-from graphc.ops.affine import Affine
 from graphc.ops.dropout import DropoutMask
-from graphc.ops.fused import AffineRelu, MatMulReluGrad
-from graphc.ops.linalg import MatMul
-from graphc.tensor_type import Batch, TensorType
-
-PRODUCTS = (Affine, AffineRelu, MatMul, MatMulReluGrad)
+from graphc.tensor_type import TensorType, count
 
 
 @dataclass(frozen=True)
@@ -26,52 +22,50 @@ class Fit:
     axis: Axis | None
 
 
-def product_of(op: Op, ins: list[TensorType]) -> tuple[bool, bool] | None:
-    """For a matrix product that has a kernel: whether each factor is transposed."""
-    if not isinstance(op, PRODUCTS) or ins[0].rank != 2 or ins[1].rank != 2:
-        return None
-    trans_a = bool(getattr(op, "trans_a", False))
-    trans_b = bool(getattr(op, "trans_b", False))
-    inner = (ins[0].shape[1], ins[1].shape[1], ins[1].shape[0 if trans_b else 1])
-    return None if any(isinstance(dim, Batch) for dim in inner) else (trans_a, trans_b)
+def fits_of(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
+    """How a node and its operands stand in the matrices that it can run over by itself.
 
-
-def own_space(node: Node, ins: list[TensorType]) -> Space:
-    """The matrix that a node runs over by itself."""
-    along = node.op.along(ins)
-    if along == "all":
-        return flat(ins[0].shape)
-    if along == "elements":
-        return matrix(node.type.shape)
-    return matrix(ins[0].shape)
-
-
-def own_fit(node: Node, ins: list[TensorType]) -> Fit | None:
-    """How a node and its operands stand in its own space; None where it has no kernel."""
+    An op on elements fits into the matrix of its first dimension by all others, or into that of
+    all dimensions by the last; the first of those that fit is its choice.  None without a kernel.
+    """
     along = node.op.along(ins)
     if along == "call":
-        return None
+        return {}
     if along == "all":
         whole: list[Span] = ["each" for _ in ins]
-        return Fit("row", tuple(whole), "columns")
-    spans = node.op.spans(ins)
+        return {flat(ins[0].shape): Fit("row", tuple(whole), "columns")}
     if along == "elements":
-        role: Span = "each" if node.type.rank else "row"
-        if spans is None:
-            found = [broadcast_span(type.shape, node.type.shape) for type in ins]
-            spans = tuple(span for span in found if span is not None)
-            if len(spans) < len(found):
-                return None
-        return Fit(role, spans, None)
+        return _of_elements(node, ins)
+    spans = node.op.spans(ins)
     assert spans is not None, f"{node.op.name} says how its operands stand"
+    space = by_lead(ins[0].shape, node.op.lead(ins))
     axis: Axis = "rows" if along == "rows" else "columns"
-    return Fit(_result_span(node.type, matrix(ins[0].shape), axis), spans, axis)
+    role: Span = "row" if axis == "columns" else "column"
+    if node.type.rank >= 2 and node.type.shape == ins[0].shape:
+        role = "each"
+    return {space: Fit(role, spans, axis)}
 
 
-def _result_span(type: TensorType, space: Space, axis: Axis) -> Span:
-    if type.rank >= 2 and matrix(type.shape) == space:
-        return "each"
-    return "row" if axis == "columns" else "column"
+def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
+    shape, spans = node.type.shape, node.op.spans(ins)
+    if spans is not None:
+        return {by_lead(shape, node.op.lead(ins)): Fit("each" if shape else "row", spans, None)}
+    found: dict[Space, Fit] = {}
+    for lead in leads(shape):
+        stands = [broadcast_span(type.shape, shape, lead) for type in ins]
+        known = tuple(span for span in stands if span is not None)
+        if len(known) == len(stands):
+            found.setdefault(by_lead(shape, lead), Fit("each" if shape else "row", known, None))
+    return found
+
+
+def is_plain(node: Node, fits: Mapping[Space, Fit]) -> bool:
+    """Whether a node is the same in any matrix of as many elements: it has rank 3 or more, and
+    reads nothing but elements and numbers."""
+    fit = next(iter(fits.values()), None)
+    if fit is None or node.type.rank < 3 or draws(node.op) or fit.axis is not None:
+        return False
+    return fit.role == "each" and set(fit.operands) <= {"each", "one"}
 
 
 def product_fit(node: Node, ins: list[TensorType]) -> Fit:
@@ -101,14 +95,10 @@ def stands_as(type: TensorType, role: Span, space: Space) -> bool:
     if role == "row":
         if space[0] == 1:
             return is_number(type)
-        return type.rank >= 1 and type.shape[0] == space[0] and is_number(_rest(type))
+        return type.rank >= 1 and count(type.shape) == space[0]
     if role == "column":
         shape = type.shape
         return shape == (space[1],) or (
             len(shape) > 1 and shape[0] == 1 and matrix(shape) == (1, space[1])
         )
     return False
-
-
-def _rest(type: TensorType) -> TensorType:
-    return type.with_shape(type.shape[1:])

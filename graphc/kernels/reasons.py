@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.kernels.fit import PRODUCTS
+from graphc.kernels.products import PRODUCTS
 from graphc.op import Op
 from graphc.tensor_type import TensorType
 

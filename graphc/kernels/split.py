@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from graphc.kernels.body import Axis, Body
 from graphc.kernels.kernel import CHUNK, Split
+from graphc.kernels.products import Product
 from graphc.tensor_type import Dim, dim_at
 
 SHARED = 1 << 14
 """Elements of the second operand from which it pays that each thread reads only its columns."""
 
 
-def gemm_split(m: Dim, n: Dim, k: Dim, capacity: int) -> Split:
+def gemm_split(m: Dim, n: Dim, product: Product, capacity: int) -> Split:
     """By rows, where each thread reads all of b, or by columns, where each reads all of a.
 
     By rows is the rule: layers then need no barrier between them.  By columns are products whose
-    rows are too few to share, and those whose b is large, and larger than a.
+    rows are too few to share, and those whose b is large, and larger than a.  The columns of a
+    convolution are mostly fewer than a panel: two rows of chunks are shared however short.
     """
-    rows, columns, inner = (dim_at(dim, capacity) for dim in (m, n, k))
+    rows, columns, inner = (dim_at(dim, capacity) for dim in (m, n, product.inner))
     by_columns = columns > rows and columns * inner >= SHARED
-    return "columns" if by_columns or rows < 2 * CHUNK else "rows"
+    few = 2 * CHUNK if product.window is None else CHUNK + 1
+    return "columns" if by_columns or rows < few else "rows"
 
 
 def loop_split(rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int) -> Split:

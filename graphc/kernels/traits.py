@@ -6,8 +6,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from graphc.graph import Graph, Node
-from graphc.kernels.fit import Fit, own_fit, own_space, product_of
-from graphc.kernels.matrix import Space, matrix
+from graphc.kernels.fit import Fit, fits_of, is_plain
+from graphc.kernels.matrix import Space
+from graphc.kernels.products import Product, product_of
 from graphc.op import Along
 from graphc.tensor_type import TensorType
 
@@ -19,11 +20,22 @@ class Traits:
     ins: list[TensorType]
     """The types of its operands."""
     along: Along
-    product: tuple[bool, bool] | None
-    """For a matrix product that has a kernel: whether each factor is transposed."""
-    fit: Fit | None
-    """How it stands in its own space; None where it has no kernel."""
-    space: Space
+    product: Product | None
+    """For a matrix product that has a kernel: of what."""
+    fits: dict[Space, Fit]
+    """How it stands in each of its own spaces, its first choice first; none without a kernel."""
+    plain: bool
+    """Whether it is the same in any matrix of as many elements."""
+
+    @property
+    def fit(self) -> Fit | None:
+        """How it stands in the space of its choice."""
+        return next(iter(self.fits.values()), None)
+
+    @property
+    def space(self) -> Space | None:
+        """The space of its choice."""
+        return next(iter(self.fits), None)
 
 
 class TraitsOf:
@@ -52,6 +64,5 @@ class TraitsOf:
 
 
 def _traits(node: Node, ins: list[TensorType]) -> Traits:
-    fit = own_fit(node, ins)
-    space = matrix(node.type.shape) if fit is None else own_space(node, ins)
-    return Traits(ins, node.op.along(ins), product_of(node.op, ins), fit, space)
+    fits = fits_of(node, ins)
+    return Traits(ins, node.op.along(ins), product_of(node.op, ins), fits, is_plain(node, fits))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from graphc.kernels.kernel import Gemm, Kernel
+from math import prod
+
+from graphc.kernels.kernel import Gemm, Kernel, space
 from graphc.plan import Program
 from graphc.tensor_type import ITEMSIZE, dim_at
 
@@ -16,9 +18,11 @@ CALL = 0.1
 def kernel_microseconds(kernel: Kernel, n: int) -> float:
     """The time of a kernel on one core, for a batch of `n` rows."""
     if isinstance(kernel, Gemm):
-        m, columns, k = (dim_at(dim, n) for dim in (kernel.m, kernel.n, kernel.k))
+        m, columns, k = (dim_at(dim, n) for dim in (*space(kernel), kernel.k))
         operations = m * columns * (2 * k + len(kernel.body.steps))
         moved = (m * k + k * columns + m * columns) * ITEMSIZE[kernel.dtype]
+        if kernel.window is not None:
+            moved //= prod(kernel.window.kernel)
     else:
         size = dim_at(kernel.rows, n) * dim_at(kernel.columns, n)
         operations = size * len(kernel.body.steps)

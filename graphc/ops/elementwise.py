@@ -12,7 +12,7 @@ from graphc.build import Builder, Value, apply, not_a_value
 from graphc.errors import GraphError
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.kernels.matrix import broadcast_span
+from graphc.kernels.matrix import broadcast_span, leads
 from graphc.loc import caller_loc
 from graphc.op import Along, Array, Op
 from graphc.ops.source import constant
@@ -201,8 +201,11 @@ class Power(Unary):
 
 def elements(ins: Sequence[TensorType], result: TensorType) -> Along:
     """For an op on each element: "elements", or "call" where the operands broadcast otherwise
-    than as rows, columns and numbers of the result's matrix."""
-    fits = all(broadcast_span(x.shape, result.shape) is not None for x in ins)
+    than as rows, columns and numbers of a matrix of the result."""
+    fits = any(
+        all(broadcast_span(x.shape, result.shape, lead) is not None for x in ins)
+        for lead in leads(result.shape)
+    )
     return "elements" if fits else "call"
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from graphc.build import Builder, Value, as_value
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr
+from graphc.kernels.matrix import leads
 from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import div, elements, mul
 from graphc.ops.shape import reshape
@@ -61,9 +62,19 @@ class Reduction(Op):
         rank = ins[0].rank
         if self.axes == tuple(range(rank)):
             return "all"
-        if rank > 1 and self.axes == (0,):
-            return "rows"
-        return "columns" if rank > 1 and self.axes == tuple(range(1, rank)) else "call"
+        if rank < 2 or self._lead(ins[0].shape) is None:
+            return "call"
+        return "rows" if 0 in self.axes else "columns"
+
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        return self._lead(ins[0].shape) or 1
+
+    def _lead(self, shape: Shape) -> int | None:
+        """How many dimensions are rows of the matrix whose rows, or columns, are summed."""
+        for lead in leads(shape):
+            if self.axes in (tuple(range(lead)), tuple(range(lead, len(shape)))):
+                return lead
+        return None
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         return ("each",)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.build import Builder, Value
+from graphc.graph import Node
 from graphc.op import Array, Op
 from graphc.ops.shape import reshape
 from graphc.tensor_type import (
@@ -21,7 +22,8 @@ from graphc.tensor_type import (
 )
 
 Cut = tuple[int, Dim, Dim, int]
-"""An axis with start, stop (both from the front) and step."""
+"""An axis with start, stop (both from the front) and step; -1 stops a step backwards before the
+first."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +82,43 @@ class SliceGrad(Op):
         return (b.apply(Slice(self.cuts), dout),)
 
 
+def joined_axis(nodes: Sequence[Node]) -> int | None:
+    """The axis along which gradients of slices stand side by side and leave no gap, if they do."""
+    grads = [node.op for node in nodes if isinstance(node.op, SliceGrad)]
+    cuts = [op.cuts[0] for op in grads if len(op.cuts) == 1]
+    axes = {axis for axis, *_ in cuts}
+    if len(cuts) < len(nodes) or len(axes) != 1:
+        return None
+    (axis,) = axes
+    spans = [(start, stop) for _, start, stop, step in cuts if step == 1]
+    whole = [(a, b) for a, b in spans if isinstance(a, int) and isinstance(b, int)]
+    starts, ends = zip(*sorted(whole), strict=True) if whole else ((), ())
+    gapless = len(whole) == len(nodes) and starts == (0, *ends[:-1])
+    return axis if gapless and ends[-1] == nodes[0].type.shape[axis] else None
+
+
+def slice_start(op: Op) -> int:
+    """Where the one cut of a gradient of a slice begins."""
+    assert isinstance(op, SliceGrad)
+    ((_, start, _, _),) = op.cuts
+    assert isinstance(start, int)
+    return start
+
+
 def cut_index(cuts: Sequence[Cut], rank: int) -> tuple[slice, ...]:
     """The NumPy index of concrete cuts."""
     index = [slice(None)] * rank
     for axis, start, stop, step in cuts:
         assert isinstance(start, int)
         assert isinstance(stop, int)
-        index[axis] = slice(start, stop, step)
+        index[axis] = slice(start, None if stop < 0 else stop, step)
     return tuple(index)
 
 
 def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
     if isinstance(dim, int) and isinstance(start, int) and isinstance(stop, int):
-        if not 0 <= start <= stop <= dim or step < 1:
+        forward = step > 0 and 0 <= start <= stop <= dim
+        if not forward and not (step < 0 and -1 <= stop <= start < dim):
             raise ValueError(f"slice {start}:{stop}:{step} does not fit a dimension of {dim}")
         return len(range(start, stop, step))
     if step != 1 or not isinstance(stop, Batch):
@@ -138,9 +164,9 @@ def _cut(x: Value, axis: int, part: Any) -> Cut | None:
             "the batch dimension is taken whole\nits length is known only when the plan runs",
             (x,),
         )
-    if isinstance(part, slice) and (part.step is None or part.step > 0):
+    if isinstance(part, slice) and part.step != 0:
         start, stop, step = part.indices(dim)
-        if start < stop:
+        if range(start, stop, step):
             return (axis, start, stop, step)
     place = plain(part)
     if type(place) is int and -dim <= place < dim:

@@ -18,6 +18,7 @@ import numpy as np
 
 from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, space
+from graphc.kernels.window import Sizes, Window
 from graphc.tensor_type import FLOATS, Dim, N
 from graphc.text.graph import name_text
 
@@ -59,13 +60,36 @@ def _head(kernel: Kernel) -> str:
     given = f"  given {', '.join(map(name_text, numbers))}" if numbers else ""
     if isinstance(kernel, Gemm):
         a, b = name_text(kernel.a), name_text(kernel.b)
+        if kernel.window is not None:
+            a = f"{_window(kernel.window)}({a})"
         factors = f"{a}{'.T' * kernel.trans_a} @ {b}{'.T' * kernel.trans_b}"
-        place = f"gemm {kernel.m} x {kernel.n}  {kernel.dtype} split={kernel.split}"
+        sizes = f"{kernel.m} x {kernel.n}"
+        if kernel.stack is not None:
+            sizes = f"{' x '.join(map(str, kernel.stack.sizes))} of {sizes}"
+        place = f"gemm {sizes}  {kernel.dtype} split={kernel.split}"
         return f"{place}  product = {factors} over {kernel.k}{given}"
     place = f"loop {kernel.rows} x {kernel.columns}  {_dtypes(kernel.body)}"
     reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
     along = f" along={kernel.axis}" if reduces else ""
     return f"{place}{along} split={kernel.split}{given}"
+
+
+def _window(window: Window) -> str:
+    """`3x3 window`, and whatever of it is unusual."""
+    parts = [f"{_by(window.kernel)} window"]
+    for word, sizes, usual in (
+        ("stride", window.stride, 1),
+        ("dilation", window.dilation, 1),
+        ("before", window.before, 0),
+        ("apart", window.apart, 1),
+    ):
+        if set(sizes) != {usual}:
+            parts.append(f"{word} {_by(sizes)}")
+    return " ".join(parts)
+
+
+def _by(sizes: Sizes) -> str:
+    return "x".join(map(str, sizes))
 
 
 def _dtypes(body: Body) -> str:

@@ -45,7 +45,7 @@ WAYS = (
     "each thread has some panels of columns",
 )
 
-DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4]])
+DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4], [5, 5]])
 """For each span whether it depends on the row and on the column; others by numbers of theirs."""
 
 

@@ -21,13 +21,18 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
+from graphc.ops.attention import CausalSoftmax
 from graphc.ops.concat import Concat
+from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
 from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
@@ -43,9 +48,19 @@ from graphc.ops.optim import (
     SgdStep,
     SquareSum,
 )
+from graphc.ops.pad import Pad
+from graphc.ops.pool import (
+    MaxPool,
+    MaxPoolGrad,
+    MaxPoolIndex,
+    MaxPoolPick,
+    SumPool,
+    SumPoolGrad,
+)
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
+from graphc.ops.scatter import REDUCTIONS, GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -175,6 +190,43 @@ def _by_index() -> Iterator[Example]:
                 yield Example(grad, (t(N, classes), labels, t(N)), (GRID, classes))
 
 
+def _gathers() -> Iterator[Example]:
+    for x, indices, axis in (
+        (t(7, 3), whole(N), 0),
+        (t(7, 3), whole(N, 2, dtype="int32"), 0),
+        (t(7), whole(), 0),
+        (t(N, 3), whole(7), -1),
+        (t(N, 2, 3), whole(2, 3), 1),
+        (t(3, 2, N), whole(7), 0),
+    ):
+        size = x.shape[axis]
+        assert isinstance(size, int)
+        op = Gather(axis)
+        yield Example(op, (x, indices), (GRID, size))
+        grad = GatherGrad(x.shape, axis)
+        yield Example(grad, (indices, op.infer([x, indices])), (size,))
+    yield Example(Embedding(), (t(7, 3), whole(N, 2)), (GRID, 7))
+    yield from _elements()
+    for shape, sizes in (((N, 2), (3, 3)), ((1,), (7,)), ((2, N, 3), (3, 7, 4))):
+        yield Example(FlatIndex(sizes), (whole(*shape),), (min(sizes),))
+
+
+def _elements() -> Iterator[Example]:
+    for x, indices, axis in (
+        (t(N, 7), whole(N, 3), 1),
+        (t(N, 3, 2), whole(N, 7, 2, dtype="int32"), 1),
+        (t(3, N), whole(3, N), 0),
+        (t(7), whole(7), -1),
+    ):
+        size = x.shape[axis]
+        assert isinstance(size, int)
+        yield Example(GatherElements(axis), (x, indices), (GRID, size))
+        yield Example(LastWrite(size, axis), (indices,), (size,))
+        for reduction in REDUCTIONS:
+            op = ScatterElements(axis, reduction)
+            yield Example(op, (x, indices, x.with_shape(indices.shape)), (GRID, size))
+
+
 def _shapes() -> Iterator[Example]:
     shape: Shape
     for x, shape in ((t(N, 6), (N, 3, 2)), (t(N, 3, 2), (N * 3, 2)), (t(), (1, 1)), (t(1), ())):
@@ -194,6 +246,8 @@ def _shapes() -> Iterator[Example]:
         (((1, 0, 7, 3), (2, 1, 2, 1)), t(N, 7, 3)),
         (((0, N, N * 3, 1),), t(N * 3, 2)),
         (((0, 2, 3, 1),), t(3)),
+        (((1, 6, -1, -1),), t(N, 7)),
+        (((1, 5, 0, -2), (2, 2, -1, -1)), t(N, 7, 3)),
     ):
         op = Slice(cuts)
         yield Example(op, (x,))
@@ -205,6 +259,8 @@ def _shapes() -> Iterator[Example]:
 
 
 def _products() -> Iterator[Example]:
+    for shape in ((3, 7), (N, 3, 3), (2, N, 3, 1), (1, 7, 3)):
+        yield Example(CausalSoftmax(shape[-2]), (t(*shape),))
     for ta in (False, True):
         for tb in (False, True):
             for m, k, n in ((N, 3, 7), (3, N, 1), (1, 1, 1), (7, 1, N)):
@@ -256,6 +312,51 @@ def _norms() -> Iterator[Example]:
     yield Example(Dropout(1.0, 1), (t(N, 3), *keyed), (GRID, 99, 99))
 
 
+def _images() -> Iterator[Example]:
+    for x, w, stride, dilation, groups in (
+        (t(N, 4, 3, 2), t(2, 3, 2, 3), (1, 1), (1, 1), 1),
+        (t(N, 5, 4, 2), t(3, 2, 2, 1), (2, 1), (1, 2), 1),
+        (t(N, 3, 2, 2), t(1, 1, 2, 3), (1, 1), (1, 1), 1),
+        (t(N, 3, 3, 4), t(2, 2, 2, 6), (1, 1), (1, 1), 2),
+        (t(N, 3, 3, 2), t(1, 1, 1, 4), (1, 1), (1, 1), 2),
+        (t(N, 4, 3, 3), t(2, 2, 1, 3), (2, 1), (1, 1), 3),
+        (t(N, 5, 2), t(2, 2, 3), (2,), (2,), 1),
+        (t(2, 2, 2, 3, 1), t(2, 1, 2, 1, 2), (1, 1, 1), (1, 1, 1), 1),
+    ):
+        conv = Conv(stride, dilation, groups)
+        y = conv.infer([x, w])
+        yield Example(conv, (x, w))
+        yield Example(ConvDx(x.shape, stride, dilation, groups), (y, w))
+        yield Example(ConvDw(w.shape, stride, dilation, groups), (x, y))
+    for x, pads in (
+        (t(N, 2, 3), ((0, 0), (1, 2), (0, 1))),
+        (t(3), ((2, 0),)),
+        (t(), ()),
+        (t(2, N), ((1, 0), (0, 0))),
+    ):
+        yield Example(Pad(pads), (x,))
+    yield Example(Pad(((0, 0), (2, 1)), -1.5), (t(N, 2),))
+
+
+def _pools() -> Iterator[Example]:
+    for x, kernel, stride, dilation in (
+        (t(N, 4, 3, 2), (2, 2), (2, 2), (1, 1)),
+        (t(N, 5, 4, 1), (3, 2), (1, 2), (1, 1)),
+        (t(N, 3, 5, 3), (2, 2), (1, 1), (2, 3)),
+        (t(N, 7, 2), (3,), (2,), (1,)),
+        (t(1, 2, 2, 2, 2), (2, 1, 2), (1, 1, 1), (1, 1, 1)),
+    ):
+        how = kernel, stride, dilation
+        y = MaxPool(*how).infer([x])
+        index = y.with_dtype("int32")
+        yield Example(MaxPool(*how), (x,))
+        yield Example(MaxPoolIndex(*how), (x,))
+        yield Example(MaxPoolGrad(x.shape, *how), (index, y), (2,))
+        yield Example(MaxPoolPick(*how), (index, x), (2,))
+        yield Example(SumPool(*how), (x,))
+        yield Example(SumPoolGrad(x.shape, *how), (y,))
+
+
 def _losses() -> Iterator[Example]:
     no_weight: tuple[TensorType, ...] = ()
     for reduction in ("mean", "sum", "none"):
@@ -294,9 +395,12 @@ DOUBLE: tuple[Example, ...] = (
     *_activations(),
     *_reductions(),
     *_by_index(),
+    *_gathers(),
     *_shapes(),
     *_products(),
     *_norms(),
+    *_images(),
+    *_pools(),
     *_losses(),
     *_updates(),
 )

@@ -10,6 +10,8 @@ from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.gemm_rows import Sweeps
 from graphc.backends.native.gemm_squares import Squares
 from graphc.backends.native.gemm_tiles import Tiles
+from graphc.backends.native.gemm_window_sums import WindowSums
+from graphc.backends.native.gemm_windows import Windows
 from graphc.backends.native.ir import Module, Value
 from graphc.backends.native.scratch import Scratch
 from graphc.backends.native.tile import FEW, Tile, choose_tile
@@ -56,7 +58,8 @@ def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits:
         for s in kernel.body.steps
     )
     stores = tuple((place[s.buffer], s.step, s.span) for s in kernel.body.stores)
-    sizes = (kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.trans_b, kernel.dtype)
+    sides = (kernel.trans_a, kernel.trans_b, kernel.window)
+    sizes = (kernel.m, kernel.n, kernel.k, *sides, kernel.dtype)
     operands = (place[kernel.a], place[kernel.b], kernel.split, bits)
     return ("gemm", sizes, operands, steps, stores, tuple(pitch.get(b) for b in buffers))
 
@@ -65,6 +68,18 @@ def _emit(frame: Frame) -> None:
     """The whole function: this thread's rows and panels, few rows or many."""
     f, kernel = frame.f, frame.kernel
     rows, panels = _share(frame)
+    if kernel.window is not None:
+        over = WindowSums if kernel.trans_a else Windows
+        over(frame, kernel.window).emit(rows, panels)
+    else:
+        _emit_matrices(frame, rows, panels)
+    f.ret()
+    frame.module.add(f)
+
+
+def _emit_matrices(frame: Frame, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    """The product of two matrices that are stored."""
+    f, kernel = frame.f, frame.kernel
     tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
     few = Squares(frame) if kernel.trans_b else Sweeps(frame)
     if kernel.trans_a or (isinstance(kernel.m, int) and kernel.m > FEW):
@@ -75,8 +90,6 @@ def _emit(frame: Frame) -> None:
         count = f.sub(rows[1], rows[0])
         f.when(f.value(f"icmp sgt i64 {count}, {FEW}"), lambda: tiles.emit(rows, panels))
         f.when(f.value(f"icmp sle i64 {count}, {FEW}"), lambda: few.emit(rows, panels))
-    f.ret()
-    frame.module.add(f)
 
 
 def _share(frame: Frame) -> tuple[tuple[Value, Value], tuple[Value, Value]]:

@@ -9,7 +9,7 @@ from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.scratch import Scratch
 from graphc.backends.native.tile import Tile
-from graphc.kernels.kernel import Gemm
+from graphc.kernels.kernel import Gemm, factor_columns
 from graphc.tensor_type import ITEMSIZE, Batch, Dim
 
 
@@ -31,9 +31,11 @@ class Frame:
         typed = [("ptr", argument) for argument in arguments.values()]
         typed += [("ptr", "%scratch"), ("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
         self.f = Function(name, typed, attributes="#1")
-        self.element = element_type(tile.dtype)
+        self.element, stored = element_type(tile.dtype), factor_columns(kernel)
         self.a, self.b = arguments[kernel.a], arguments[kernel.b]
-        self.pitch_a, self.pitch_b = pitch[kernel.a], pitch[kernel.b]
+        self.pitch_a, self.pitch_b = (
+            pitch[name] if name in stored else 0 for name in (kernel.a, kernel.b)
+        )
         self.scratch = Scratch(kernel, tile)
         self.panels, self.rest = divmod(self.scratch.columns, tile.width)
         self.m, self.k = self._size(kernel.m), self._size(kernel.k)

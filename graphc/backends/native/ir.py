@@ -67,6 +67,18 @@ class Function:
         """a * b in i64."""
         return self._integer("mul", a, b)
 
+    def quotient(self, a: Value, b: int) -> Value:
+        """a / b in i64, rounded down; neither is negative."""
+        x = _literal(a)
+        if b == 1:
+            return a
+        return self.value(f"udiv i64 {a}, {b}") if x is None else str(x // b)
+
+    def remainder(self, a: Value, b: int) -> Value:
+        """a - a / b * b in i64; neither is negative."""
+        x = _literal(a)
+        return self.value(f"urem i64 {a}, {b}") if x is None else str(x % b)
+
     def even(self, a: Value, unit: int) -> Value:
         """The largest multiple of `unit`, a power of two, that is not above a."""
         x = _literal(a)

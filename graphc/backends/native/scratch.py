@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 
 from graphc.backends.native.target import host
 from graphc.backends.native.tile import FEW, K_BLOCK, LINE, Tile, choose_tile
@@ -15,7 +16,10 @@ from graphc.tensor_type import ITEMSIZE, dim_at
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """The parts of a thread's memory, in elements: products, a panel of b, a block of a."""
+    """The parts of a thread's memory, in elements: products, a panel of b, a block of a.
+
+    Of the product of a window: products, an image, and a panel of b or of sums.
+    """
 
     kernel: Gemm
     tile: Tile
@@ -44,6 +48,8 @@ class Scratch:
     def in_blocks(self) -> bool:
         """Whether the product is added up in blocks of k."""
         kernel = self.kernel
+        if kernel.window is not None:
+            return False
         return not kernel.trans_a and isinstance(kernel.k, int) and kernel.k > 4 * K_BLOCK
 
     @property
@@ -66,10 +72,21 @@ class Scratch:
         most = 2 * self.tile.rows
         return -(-rows // most) * most * self.tile.width
 
+    @property
+    def image(self) -> int:
+        """The positions of an image that is copied, in full vectors."""
+        window = self.kernel.window
+        if window is None or window.is_direct:
+            return 0
+        size = prod(window.held) * window.channels
+        return -(-size // self.tile.lanes) * self.tile.lanes
+
     def size(self, n: int) -> int:
         """Bytes for all parts, for any batch of up to n rows."""
         k = dim_at(self.kernel.k, n)
-        if self.in_blocks:
+        if self.kernel.window is not None:
+            tiles = self.image + self.panel(self.kernel.window.depth)
+        elif self.in_blocks:
             tiles = self.panel(self.k_block) + self.sums(dim_at(self.kernel.m, n))
         else:
             tiles = self.panel(k) + (self.block(k) if self.kernel.trans_a else 0)

@@ -52,10 +52,16 @@ class Steps:
     """The products of `offsets` scalars and some vectors, added up over k."""
 
     def __init__(
-        self, v: Vectors, dtype: str, vectors: int, offsets: Sequence[Value | int], step: Value
+        self,
+        v: Vectors,
+        dtype: str,
+        vectors: int,
+        offsets: Sequence[Value | int],
+        step: Value,
+        last: Value | None = None,
     ) -> None:
-        """`step` is how far the scalars of the next p are."""
-        self.v, self.f, self.vectors = v, v.function, vectors
+        """`step` is how far the scalars of the next p are, `last` the mask of the last vector."""
+        self.v, self.f, self.vectors, self.last = v, v.function, vectors, last
         self.dtype, self.element = dtype, element_type(dtype)
         self.offsets, self.step = offsets, step
 
@@ -71,7 +77,7 @@ class Steps:
         """The sums, row by row; `places` of the first scalar and vector, `pitch` between vectors.
 
         `before` emits what happens before every `unroll` steps, but for the last ones.  The sums
-        begin with `start`, or zero.
+        begin with `start`, or zero.  A k that is no larger than `unroll` takes no loop.
         """
         f, type = self.f, self.v.type(self.dtype)
         if start is None:
@@ -85,6 +91,10 @@ class Steps:
                 carried = self._step(carried, pitch)
             return carried
 
+        if not k.startswith("%") and int(k) <= unroll:
+            for _ in range(int(k)):
+                carried = self._step(carried, pitch)
+            return carried[2:]
         even: Value = "0"
         if unroll > 1:
             even = f.even(k, unroll)
@@ -97,9 +107,10 @@ class Steps:
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
         """One p: each vector by each scalar."""
         s, v, *sums = carried
+        masks = [None] * (self.vectors - 1) + [self.last]
         right = [
-            self.v.load(self.f.address(v, j * self.v.lanes, self.element), self.dtype)
-            for j in range(self.vectors)
+            self.v.load(self.f.address(v, j * self.v.lanes, self.element), self.dtype, mask)
+            for j, mask in enumerate(masks)
         ]
         for i, offset in enumerate(self.offsets):
             left = self.v.load_splat(self.f.address(s, offset, self.element), self.dtype)

@@ -37,6 +37,23 @@ def softmax(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) 
     )
 
 
+def causal_softmax(
+    op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
+) -> Sequence[Call]:
+    """Softmax of x with minus infinity above the diagonal."""
+    (x,), (row, later, queries, keys) = ins, scratch
+    return (
+        partial(np.greater, keys, queries[:, None], later),
+        partial(np.copyto, out, x),
+        partial(np.copyto, out, number(-np.inf, out), where=later),
+        partial(np.maximum.reduce, out, -1, None, row, True),
+        partial(np.subtract, out, row, out),
+        partial(np.exp, out, out),
+        partial(np.add.reduce, out, -1, None, row, True),
+        partial(np.true_divide, out, row, out),
+    )
+
+
 def log_softmax(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
@@ -200,6 +217,7 @@ def normalize_dx(
 
 NORM: dict[str, Kernel] = {
     "softmax": softmax,
+    "causal_softmax": causal_softmax,
     "log_softmax": log_softmax,
     "batchnorm_train": batchnorm_train,
     "batchnorm_dgamma": batchnorm_dgamma,

@@ -1,0 +1,89 @@
+"""The pixels that a convolution's kernel meets, as a matrix of which nothing is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+Sizes = tuple[int, ...]
+"""A number for each dimension of space."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A row for each image and place, a column for each offset in the kernel and each channel.
+
+    The element is the pixel at (place * stride + offset * dilation - before) / apart of an image
+    of `space` pixels, channels last; where that is no pixel it is 0.
+    """
+
+    space: Sizes
+    channels: int
+    kernel: Sizes
+    places: Sizes
+    stride: Sizes
+    dilation: Sizes
+    before: Sizes
+    apart: Sizes
+
+    @property
+    def count(self) -> int:
+        """The places in an image: its rows of the matrix."""
+        return prod(self.places)
+
+    @property
+    def depth(self) -> int:
+        """The columns of the matrix."""
+        return prod(self.kernel) * self.channels
+
+    @property
+    def pixels(self) -> int:
+        """The elements of an image."""
+        return prod(self.space) * self.channels
+
+    @property
+    def extent(self) -> Sizes:
+        """From the first to the last position that is met, zeros among them."""
+        sizes = zip(self.places, self.stride, self.kernel, self.dilation, strict=True)
+        return tuple((p - 1) * s + (k - 1) * d + 1 for p, s, k, d in sizes)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether every position is a pixel, so that images are read where they lie."""
+        inside = all(e <= size for e, size in zip(self.extent, self.space, strict=True))
+        return inside and not any(self.before) and set(self.apart) == {1}
+
+    @property
+    def held(self) -> Sizes:
+        """The positions of an image in memory: of a copy with zeros, if it is not direct."""
+        return self.space if self.is_direct else self.extent
+
+    @property
+    def pitches(self) -> Sizes:
+        """The elements from a position of `held` to the next, in each dimension."""
+        sizes = (*self.held, self.channels)
+        return tuple(prod(sizes[axis + 1 :]) for axis in range(len(self.held)))
+
+    @property
+    def steps(self) -> Sizes:
+        """The elements from a place to the next, in each dimension."""
+        return tuple(s * pitch for s, pitch in zip(self.stride, self.pitches, strict=True))
+
+    @property
+    def runs(self) -> tuple[Sequence[int], int]:
+        """Where the columns that are neighbours in memory begin, and how many they are."""
+        axes = len(self.kernel) - (self.dilation[-1] == 1)
+        reach = [d * pitch for d, pitch in zip(self.dilation, self.pitches, strict=True)][:axes]
+        starts = [
+            sum(o * r for o, r in zip(offset, reach, strict=True))
+            for offset in product(*map(range, self.kernel[:axes]))
+        ]
+        return starts, prod(self.kernel[axes:]) * self.channels
+
+    @property
+    def columns(self) -> Sequence[int]:
+        """Where each column of the first row is."""
+        starts, length = self.runs
+        return [start + i for start in starts for i in range(length)]

@@ -1,0 +1,206 @@
+"""Attention: each query's mean of values, weighted by how well their keys match it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any, ClassVar, SupportsIndex
+
+import numpy as np
+
+from graphc.build import Builder, Value, as_value
+from graphc.errors import GraphError
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr, call, select
+from graphc.loc import caller_loc
+from graphc.op import Along, Array, Op, shared
+from graphc.ops.affine import affine
+from graphc.ops.dropout import dropout as dropout_layer
+from graphc.ops.elementwise import add, mul, sub
+from graphc.ops.functions import softmax
+from graphc.ops.linalg import MatMul
+from graphc.ops.reduce import sum_
+from graphc.ops.select import where
+from graphc.ops.shape import reshape, transpose
+from graphc.plan import Emitter
+from graphc.tensor_type import Dim, TensorType, plain, shape_text
+
+
+@dataclass(frozen=True)
+class CausalSoftmax(Op):
+    """Softmax along the last axis, of row i's first i + 1 numbers alone; the others become 0.
+
+    Rows are those of the last two axes, `queries` of them.
+    """
+
+    name = "causal_softmax"
+    roles = ("x",)
+    inplace: ClassVar[tuple[int, ...]] = (0,)
+    gradient_text = ("out * (d_out - sum(d_out * out, -1))",)
+    queries: Dim
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x,) = ins
+        if not x.is_float or x.rank < 2:
+            raise ValueError(f"x is {x}, {self.name} takes floats of shape (..., queries, keys)")
+        if x.shape[-2] != self.queries or not isinstance(x.shape[-1], int):
+            raise ValueError(f"x is {x}, not of {self.queries} queries and a number of keys")
+        return x
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        (x,) = ins
+        later = np.triu(np.ones(x.shape[-2:], bool), 1)
+        x = np.where(later, -np.inf, x).astype(x.dtype)
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
+        return np.asarray(e / e.sum(axis=-1, keepdims=True))
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "columns" if isinstance(self.queries, int) or ins[0].rank == 2 else "call"
+
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        return ins[0].rank - 1
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        return ("each",)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        (x,) = ins
+        row, key = x.builder.index("rows"), x.builder.index("columns")
+        if isinstance(self.queries, int):
+            row = row - call("floor_div", row, self.queries) * self.queries
+        x = select(key <= row, x, -np.inf)
+        e = call("exp", x - x.max(axis))
+        return e * (1 / e.sum(axis))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        weighted = mul(dout, out)
+        return (sub(weighted, mul(out, sum_(weighted, -1, keepdims=True))),)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: a number for each row, a mask of one matrix; numbers of its rows and columns."""
+        x = em.type(out)
+        row, matrix = x.with_shape((*x.shape[:-1], 1)), TensorType(x.shape[-2:], "bool")
+        work = (em.scratch(row), em.scratch(matrix))
+        sides = (em.row_numbers(x.with_shape(x.shape[axis:])) for axis in (-2, -1))
+        em.call(self.name, ins, out, scratch=(*work, *sides))
+
+
+def attention(
+    q: Value,
+    k: Value,
+    v: Value,
+    *,
+    mask: Value | None = None,
+    causal: bool = False,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    name: str | None = None,
+) -> Value:
+    """softmax(q @ k.T * scale) @ v: q (..., T, D), k (..., S, D), v (..., S, E) -> (..., T, E).
+
+    Vaswani et al. 2017 (arXiv:1706.03762), equation 1; `scale` is 1 / sqrt(D) unless given.
+    Leading axes broadcast.  A `mask` that broadcasts to (..., T, S) is added to the scores, or, of
+    bools, says which keys a query sees; every query must see one.  With `causal` query i sees
+    the keys up to i.  `dropout` is the share of weights that training drops.  GraphError when
+    the shapes do not fit.
+    """
+    b = as_value("attention", q).builder
+    width = _checked(b, q, k, v)
+    node = b.free_name("attention", name)
+    factor = 1 / sqrt(width) if scale is None else float(scale)
+    with b.all_or_nothing():
+        products = b.apply(shared(MatMul, False, True), q, k, name=f"{node}.products")
+        scores = mul(products, factor, name=f"{node}.scores")
+        if mask is not None:
+            scores = _masked(scores, mask, f"{node}.masked")
+        weights = _weights(b, scores, causal, f"{node}.weights")
+        if dropout:
+            weights = dropout_layer(weights, drop_prob=dropout, name=f"{node}.dropped")
+        return b.apply(shared(MatMul), weights, v, name=node)
+
+
+def _checked(b: Builder, q: Value, k: Value, v: Value) -> int:
+    """The width of a key."""
+    ranks = all(value.type.rank >= 2 for value in (q, k, v))
+    width = q.shape[-1] if q.type.rank else None
+    fits = ranks and k.shape[-1] == width and v.shape[-2] == k.shape[-2]
+    if fits and isinstance(width, int):
+        return width
+    shapes = ", ".join(shape_text(value.shape) for value in (q, k, v))
+    raise GraphError(
+        f"attention: q, k, v have shapes {shapes}",
+        operands=[value.node.described(role) for role, value in zip("qkv", (q, k, v), strict=True)],
+        loc=caller_loc(),
+        hint="they must be (..., T, D), (..., S, D) and (..., S, E)",
+    )
+
+
+def _masked(scores: Value, mask: Value, name: str) -> Value:
+    if mask.dtype == "bool":
+        return where(mask, scores, -np.inf, name=name)
+    return add(scores, mask, name=name)
+
+
+def _weights(b: Builder, scores: Value, causal: bool, name: str) -> Value:
+    if causal:
+        return b.apply(CausalSoftmax(scores.shape[-2]), scores, name=name)
+    return softmax(scores, -1, name=name)
+
+
+def multi_head_attention(
+    x: Value,
+    heads: SupportsIndex,
+    *,
+    context: Value | None = None,
+    mask: Value | None = None,
+    causal: bool = False,
+    dropout: float = 0.0,
+    bias: bool = True,
+    init: Any = "glorot",
+    name: str | None = None,
+) -> Value:
+    """Attention of x (N, T, C) to itself, or to `context` (N, S, C), in `heads` parts of C / heads.
+
+    Queries, keys and values are made by `<node>.q`, `<node>.k` and `<node>.v`, and what the heads
+    give is joined by `<node>`: affine layers of width C along the last axis.  `mask`, `causal` and
+    `dropout` are those of `attention`; a mask broadcasts to (N, heads, T, S).  GraphError when C is
+    no multiple of `heads`.
+    """
+    b = as_value("multi_head_attention", x).builder
+    count = _heads(b, x, heads)
+    node = b.free_name("multi_head_attention", name)
+    source = x if context is None else context
+    with b.all_or_nothing():
+
+        def part(value: Value, role: str) -> Value:
+            layer = affine(value, _width(x), bias=bias, axis=-1, init=init, name=f"{node}.{role}")
+            apart = reshape(layer, (*layer.shape[:2], count, _width(x) // count))
+            return transpose(apart, (0, 2, 1, 3), name=f"{node}.{role}.heads")
+
+        q, k, v = part(x, "q"), part(source, "k"), part(source, "v")
+        seen = attention(
+            q, k, v, mask=mask, causal=causal, dropout=dropout, name=f"{node}.attention"
+        )
+        joined = reshape(transpose(seen, (0, 2, 1, 3)), x.shape, name=f"{node}.joined")
+        return affine(joined, _width(x), bias=bias, axis=-1, init=init, name=node)
+
+
+def _width(x: Value) -> int:
+    width = x.shape[-1]
+    assert isinstance(width, int), "it has been checked"
+    return width
+
+
+def _heads(b: Builder, x: Value, heads: object) -> int:
+    count, width = plain(heads), x.shape[-1] if x.type.rank == 3 else None
+    if type(count) is int and count > 0 and isinstance(width, int) and width % count == 0:
+        return count
+    raise GraphError(
+        f"multi_head_attention: x has shape {shape_text(x.shape)}, heads is {heads!r}",
+        operands=[x.node.described("x")],
+        loc=caller_loc(),
+        hint="x must be (N, T, C), and C a multiple of heads",
+    )
