@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 
 from graphc.graph import Graph, Node
 from graphc.kernels.body import Axis, Span
+from graphc.kernels.elsewhere import places_of
 from graphc.kernels.feed_masks import feed_masks
-from graphc.kernels.fit import Fit, draws, in_epilogue, is_number, product_fit, stands_as
+from graphc.kernels.fit import Fit, Seen, draws, in_epilogue, is_number, product_fit, stands_as
 from graphc.kernels.matrix import Space, by_last, matrix
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import Part, View, joined_columns, sliced_columns
+from graphc.kernels.window import Sizes
 from graphc.ops.again import After
 from graphc.ops.shape import Reshape, StopGradient
 from graphc.tensor_type import Dim, TensorType, count
@@ -34,8 +36,10 @@ class Group:
     axis: Axis | None
     product: Node | None = None
     nodes: list[Node] = field(default_factory=list)
+    places: Sizes = ()
+    """The dimensions of the rows after the first, for nodes that read elsewhere."""
     roles: dict[str, Span] = field(default_factory=dict)
-    operands: dict[str, tuple[Span, ...]] = field(default_factory=dict)
+    operands: dict[str, tuple[Seen, ...]] = field(default_factory=dict)
     feeds: int = 0
     forward: bool = True
     position: int = -1
@@ -163,7 +167,7 @@ class Grouping:
         if traits.product is not None:
             return node.name in user.inputs[:2] and node.name not in user.inputs[2:] and flat
         fit = traits.fit
-        if fit is None or traits.along == "all" or node.type.rank < 2:
+        if fit is None or traits.along == "all" or node.type.rank < 2 or traits.reader is not None:
             return False
         if traits.space != matrix(node.type.shape) or node.type.shape[0] == 1:
             return False
@@ -179,7 +183,7 @@ class Grouping:
         small = all(is_number(type) for type in traits.ins)
         if not small or is_number(node.type) or traits.along != "elements":
             return False
-        if draws(node.op):
+        if draws(node.op) or traits.reader is not None:
             return False
         if node.name in self.graph.roots or not node.inputs:
             return False
@@ -187,7 +191,7 @@ class Grouping:
 
     def _is_fusable(self, node: Node) -> bool:
         traits = self.traits(node)
-        return traits.product is None and traits.along != "call"
+        return traits.product is None and traits.along != "call" and traits.reader is None
 
     def _seal(self, node: Node, group: Group | None) -> None:
         """Close the groups that cannot run after this node."""
@@ -239,12 +243,16 @@ class Grouping:
             for node in group.nodes
         )
 
-    def _absorb(self, group: Group, operand: str, span: Span) -> None:
+    def _absorb(self, group: Group, operand: str, span: Seen) -> None:
         """Take in the group that makes an operand where it can as well run in this one."""
         other = self.group_of.get(operand)
         if other is None or other is group or other.sealed or other.product or other.axis:
             return
+        if span == "elsewhere":
+            return
         if other.forward != group.forward or other.feeds != group.feeds:
+            return
+        if other.places and not self._takes_places(group, other.places):
             return
         alike = self._is_plain(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
@@ -287,7 +295,7 @@ class Grouping:
     def _fit(self, group: Group, node: Node) -> Fit | None:
         for stand in (self._as_matrix, self._as_vector):
             fit = stand(group, node)
-            if fit is None or not _axes_agree(group, fit.axis):
+            if fit is None or not _axes_agree(group, fit.axis) or not self._may_read(group, node):
                 continue
             if group.product is not None and (fit.role != "each" or not in_epilogue(node.op, fit)):
                 continue
@@ -296,6 +304,19 @@ class Grouping:
             if self._members_agree(group, node, fit) and self._may_write(group, node, fit):
                 return fit
         return None
+
+    def _may_read(self, group: Group, node: Node) -> bool:
+        """Whether a node that reads elsewhere finds the dimensions it needs in a group."""
+        traits = self.traits(node)
+        if traits.reader is None:
+            return not group.places or not (draws(node.op) or traits.along in ("rows", "columns"))
+        return self._takes_places(group, places_of(traits.reader.shape))
+
+    def _takes_places(self, group: Group, places: Sizes) -> bool:
+        """Whether the rows of a group may be those of several dimensions."""
+        if group.product is not None or group.axis is not None:
+            return False
+        return group.places in ((), places) and not any(draws(node.op) for node in group.nodes)
 
     def _one_pitch(self, product: Node, node: Node) -> bool:
         """Whether a node reads the factors of a product as matrices of as many columns.
@@ -399,6 +420,9 @@ class Grouping:
         return group
 
     def _add(self, group: Group, node: Node, fit: Fit) -> None:
+        reader = self.traits(node).reader
+        if reader is not None:
+            group.places = places_of(reader.shape)
         group.nodes.append(node)
         group.roles[node.name] = fit.role
         group.operands[node.name] = fit.operands
