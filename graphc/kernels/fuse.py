@@ -41,7 +41,7 @@ class Fuser:
         if group.product is None:
             axis: Axis = group.axis or "columns"
             split = loop_split(*group.space, axis, body, self._capacity)
-            return Loop(*group.space, axis, body, split, group.places)
+            return Loop(*group.space, axis, body, split, group.places or ())
         product = group.product
         of = self._grouping.traits(product).product
         assert of is not None

@@ -36,8 +36,8 @@ class Group:
     axis: Axis | None
     product: Node | None = None
     nodes: list[Node] = field(default_factory=list)
-    places: Sizes = ()
-    """The dimensions of the rows after the first, for nodes that read elsewhere."""
+    places: Sizes | None = None
+    """The dimensions of the rows after the first, if nodes read elsewhere."""
     roles: dict[str, Span] = field(default_factory=dict)
     operands: dict[str, tuple[Seen, ...]] = field(default_factory=dict)
     feeds: int = 0
@@ -217,7 +217,7 @@ class Grouping:
             if fit is not None:
                 group.axis = group.axis or fit.axis
                 for operand, span in zip(node.inputs, fit.operands, strict=True):
-                    self._absorb(group, self.root(operand), span)
+                    self._absorb(group, node, self.root(operand), span)
                 self._add(group, node, fit)
                 return group
         return None
@@ -243,8 +243,9 @@ class Grouping:
             for node in group.nodes
         )
 
-    def _absorb(self, group: Group, operand: str, span: Seen) -> None:
-        """Take in the group that makes an operand where it can as well run in this one."""
+    def _absorb(self, group: Group, node: Node, operand: str, span: Seen) -> None:
+        """Take in the group that makes an operand of a node that joins, where it can as well run
+        in this one."""
         other = self.group_of.get(operand)
         if other is None or other is group or other.sealed or other.product or other.axis:
             return
@@ -252,7 +253,9 @@ class Grouping:
             return
         if other.forward != group.forward or other.feeds != group.feeds:
             return
-        if other.places and not self._takes_places(group, other.places):
+        if other.places is not None and (
+            node.name in self._in_place or not self._takes_places(group, other.places)
+        ):
             return
         alike = self._is_plain(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
@@ -263,10 +266,10 @@ class Grouping:
             return
         del self._units[other.position]
         other.sealed = True  # it is no group any more, though known as a reader of its operands
-        for node in other.nodes:
-            roles = (span if role == "each" else role for role in other.operands[node.name])
-            self._add(group, node, Fit(span, tuple(roles), None))
-            self._register(node, group)
+        for member in other.nodes:
+            roles = (span if role == "each" else role for role in other.operands[member.name])
+            self._add(group, member, Fit(span, tuple(roles), None))
+            self._register(member, group)
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
         """Whether a node without reductions can follow the product of a group, if it has one."""
@@ -309,14 +312,16 @@ class Grouping:
         """Whether a node that reads elsewhere finds the dimensions it needs in a group."""
         traits = self.traits(node)
         if traits.reader is None:
-            return not group.places or not (draws(node.op) or traits.along in ("rows", "columns"))
+            return group.places is None or not (
+                draws(node.op) or traits.along in ("rows", "columns")
+            )
         return self._takes_places(group, places_of(traits.reader.shape))
 
     def _takes_places(self, group: Group, places: Sizes) -> bool:
         """Whether the rows of a group may be those of several dimensions."""
         if group.product is not None or group.axis is not None:
             return False
-        return group.places in ((), places) and not any(draws(node.op) for node in group.nodes)
+        return group.places in (None, places) and not any(draws(node.op) for node in group.nodes)
 
     def _one_pitch(self, product: Node, node: Node) -> bool:
         """Whether a node reads the factors of a product as matrices of as many columns.
