@@ -53,12 +53,20 @@ from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
 from graphc.ops.gradient import grad
+from graphc.ops.group_norm import groupnorm, instancenorm
 from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.linalg import matmul
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
 from graphc.ops.pad import pad
+from graphc.ops.pool_layer import (
+    adaptive_avg_pool,
+    avg_pool,
+    global_avg_pool,
+    global_max_pool,
+    max_pool,
+)
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
@@ -197,10 +205,12 @@ __all__ = [
     "Zeros",
     "abs",
     "accuracy",
+    "adaptive_avg_pool",
     "add",
     "affine",
     "apply",
     "argmax",
+    "avg_pool",
     "batchnorm",
     "broadcast_to",
     "cast",
@@ -228,13 +238,17 @@ __all__ = [
     "flatten",
     "freeze",
     "gelu",
+    "global_avg_pool",
+    "global_max_pool",
     "grad",
     "grad_check",
     "greater",
     "greater_equal",
+    "groupnorm",
     "hard_sigmoid",
     "hard_swish",
     "huber_loss",
+    "instancenorm",
     "layernorm",
     "layers",
     "leaky_relu",
@@ -246,6 +260,7 @@ __all__ = [
     "mae_loss",
     "matmul",
     "max",
+    "max_pool",
     "maximum",
     "mean",
     "mean_absolute_error",

@@ -23,11 +23,13 @@ from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
@@ -53,6 +55,7 @@ from graphc.ops.pool import (
     SumPool,
     SumPoolGrad,
 )
+from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -311,6 +314,28 @@ def _pools() -> Iterator[Example]:
         yield Example(SumPoolGrad(x.shape, *how), (y,))
 
 
+def _image_layers() -> Iterator[Example]:
+    x, around = t(N, 2, 4, 3), ((1, 1), (0, 1))
+    for bias in ((), (t(3),)):
+        weight = t(3, 2, 2, 2)
+        yield Example(ConvLayer((1, 1), ((0, 0), (0, 0)), (1, 1)), (x, weight, *bias))
+        yield Example(ConvLayer((2, 1), around, (1, 2)), (x, weight, *bias))
+        spread = ConvTransposeLayer((2, 1), around, (1, 1), (0, 0))
+        yield Example(spread, (x, t(2, 3, 2, 2), *bias))
+    yield Example(ConvLayer((1,), ((1, 1),), (1,), 3), (t(N, 3, 4), t(3, 1, 3)))
+    more = ConvTransposeLayer((2,), ((0, 0),), (1,), (1,), 2)
+    yield Example(more, (t(N, 4, 2), t(4, 1, 2), t(2)))
+    window = (2, 2), (2, 2)
+    for padding, dilation, ceil in ((around, (1, 1), True), (((0, 0),) * 2, (2, 1), False)):
+        yield Example(MaxPoolLayer(*window, padding, dilation, ceil), (x,))
+        for counted in (False, True):
+            yield Example(AvgPoolLayer(*window, padding, dilation, ceil, counted), (x,))
+    yield Example(GlobalAvgPool(), (x,))
+    for groups in (1, 2):
+        yield Example(GroupNorm(groups), (x, t(2), t(2)))
+    yield Example(GroupNorm(2), (t(N, 4), t(4), t(4)))
+
+
 def _losses() -> Iterator[Example]:
     no_weight: tuple[TensorType, ...] = ()
     for reduction in ("mean", "sum", "none"):
@@ -354,6 +379,7 @@ DOUBLE: tuple[Example, ...] = (
     *_norms(),
     *_images(),
     *_pools(),
+    *_image_layers(),
     *_losses(),
     *_updates(),
 )
