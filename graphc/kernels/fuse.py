@@ -14,7 +14,8 @@ from graphc.graph import Node
 from graphc.kernels.body import Axis, Body, Store
 from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.fit import Seen
-from graphc.kernels.groups import Group, Grouping
+from graphc.kernels.group import Group
+from graphc.kernels.groups import Grouping
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.matrix import matrix
 from graphc.kernels.split import gemm_split, loop_split

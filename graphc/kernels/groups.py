@@ -8,55 +8,19 @@ delayed like that until a node outside reads what it makes, or writes a state th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from graphc.graph import Graph, Node
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.elsewhere import places_of
 from graphc.kernels.feed_masks import feed_masks
 from graphc.kernels.fit import Fit, Seen, draws, in_epilogue, is_number, product_fit, stands_as
-from graphc.kernels.matrix import Space, by_last, matrix
+from graphc.kernels.group import Group, Joined, Unit
+from graphc.kernels.matrix import by_last, matrix
 from graphc.kernels.traits import TraitsOf
-from graphc.kernels.views import Part, View, joined_columns, sliced_columns
-from graphc.kernels.window import Sizes
+from graphc.kernels.views import View, joined_columns, sliced_columns
 from graphc.ops.again import After
 from graphc.ops.shape import Reshape, StopGradient
 from graphc.tensor_type import Dim, TensorType, count
-
-
-@dataclass(eq=False)
-class Group:
-    """Nodes that one kernel computes: over `space`, with reductions along `axis`.
-
-    `roles` says how the value of each node stands in the space; `operands` how a node sees
-    each of its operands.
-    """
-
-    space: Space
-    axis: Axis | None
-    product: Node | None = None
-    nodes: list[Node] = field(default_factory=list)
-    places: Sizes | None = None
-    """The dimensions of the rows after the first, if nodes read elsewhere."""
-    roles: dict[str, Span] = field(default_factory=dict)
-    operands: dict[str, tuple[Seen, ...]] = field(default_factory=dict)
-    feeds: int = 0
-    forward: bool = True
-    position: int = -1
-    sealed: bool = False
-    """Whether the group may not be delayed any more."""
-
-
-@dataclass(frozen=True)
-class Joined:
-    """A node whose columns are copies of its operands'."""
-
-    node: Node
-    parts: list[Part]
-
-
-Unit = Group | Joined | Node
-"""What runs: a fused kernel, copies, or a single node that the backend has its own way for."""
 
 
 class Grouping:
@@ -254,7 +218,7 @@ class Grouping:
         if other.forward != group.forward or other.feeds != group.feeds:
             return
         if other.places is not None and (
-            node.name in self._in_place or not self._takes_places(group, other.places)
+            node.name in self._in_place or not group.takes_places(other.places)
         ):
             return
         alike = self._is_plain(other) and count(other.space) == count(group.space)
@@ -298,7 +262,7 @@ class Grouping:
     def _fit(self, group: Group, node: Node) -> Fit | None:
         for stand in (self._as_matrix, self._as_vector):
             fit = stand(group, node)
-            if fit is None or not _axes_agree(group, fit.axis) or not self._may_read(group, node):
+            if fit is None or not group.axes_agree(fit.axis) or not self._may_read(group, node):
                 continue
             if group.product is not None and (fit.role != "each" or not in_epilogue(node.op, fit)):
                 continue
@@ -315,13 +279,7 @@ class Grouping:
             return group.places is None or not (
                 draws(node.op) or traits.along in ("rows", "columns")
             )
-        return self._takes_places(group, places_of(traits.reader.shape))
-
-    def _takes_places(self, group: Group, places: Sizes) -> bool:
-        """Whether the rows of a group may be those of several dimensions."""
-        if group.product is not None or group.axis is not None:
-            return False
-        return group.places in (None, places) and not any(draws(node.op) for node in group.nodes)
+        return group.takes_places(places_of(traits.reader.shape))
 
     def _one_pitch(self, product: Node, node: Node) -> bool:
         """Whether a node reads the factors of a product as matrices of as many columns.
@@ -428,10 +386,4 @@ class Grouping:
         reader = self.traits(node).reader
         if reader is not None:
             group.places = places_of(reader.shape)
-        group.nodes.append(node)
-        group.roles[node.name] = fit.role
-        group.operands[node.name] = fit.operands
-
-
-def _axes_agree(group: Group, axis: Axis | None) -> bool:
-    return axis is None or group.axis is None or axis == group.axis
+        group.add(node, fit)

@@ -7,7 +7,8 @@ from collections.abc import Container
 from graphc.graph import Graph, Node
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.fuse import Fuser
-from graphc.kernels.groups import Group, Grouping, Joined
+from graphc.kernels.group import Group, Joined
+from graphc.kernels.groups import Grouping
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.matrix import Space, flat
 from graphc.kernels.order import fusing_order

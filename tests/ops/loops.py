@@ -12,7 +12,7 @@ from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Loop
-from graphc.kernels.matrix import Space, broadcast_span, flat, matrix
+from graphc.kernels.matrix import Space, broadcast_span, by_lead, flat, leads
 from graphc.op import Array, Op
 from graphc.tensor_type import Shape, TensorType, shape_at
 from tests.ops.example import Example
@@ -23,15 +23,25 @@ def own_space(op: Op, ins: Sequence[TensorType]) -> Space:
     along = op.along(ins)
     if along == "all":
         return flat(ins[0].shape)
-    return matrix((op.infer(ins) if along == "elements" else ins[0]).shape)
+    shape = (op.infer(ins) if along == "elements" else ins[0]).shape
+    return by_lead(shape, own_lead(op, ins))
+
+
+def own_lead(op: Op, ins: Sequence[TensorType]) -> int:
+    """How many dimensions are its rows: the fewest by which operands on elements broadcast."""
+    if op.along(ins) != "elements" or op.spans(ins) is not None:
+        return op.lead(ins)
+    result = op.infer(ins).shape
+    fits = (n for n in leads(result) if all(broadcast_span(x.shape, result, n) for x in ins))
+    return next(fits, 1)
 
 
 def own_spans(op: Op, ins: Sequence[TensorType]) -> tuple[Span, ...]:
     """How the operands stand in it."""
     spans = op.spans(ins)
     if spans is None:
-        result = op.infer(ins).shape
-        found = [broadcast_span(x.shape, result) for x in ins]
+        result, lead = op.infer(ins).shape, own_lead(op, ins)
+        found = [broadcast_span(x.shape, result, lead) for x in ins]
         spans = tuple(span for span in found if span is not None)
     assert len(spans) == len(ins), "every operand stands somewhere"
     return spans
@@ -52,7 +62,9 @@ def own_loop(op: Op, ins: Sequence[TensorType]) -> tuple[Loop, Expr]:
 def _result_span(shape: Shape, along: str, space: Space) -> Span:
     if along == "all":
         return "one"
-    if along == "elements" or (matrix(shape) == space and len(shape) > 1):
+    if along == "elements" or (
+        len(shape) > 1 and space in (by_lead(shape, n) for n in leads(shape))
+    ):
         return "each"
     return "row" if along == "columns" else "column"
 
