@@ -104,8 +104,8 @@ class Conv(Convolution):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, w = ins
-        types = (TensorType(a.shape, a.dtype.name) for a in ins)
-        y = np.zeros(shape_at(self.result(*types).shape, 0), x.dtype)
+        out = places(x.shape[1:-1], w.shape[:-2], self.stride, self.dilation)
+        y = np.zeros((len(x), *out, w.shape[-1]), x.dtype)
         for offset, window in self.windows(w.shape[:-2], y.shape[1:-1]):
             y += self.joined(self.parts(x[window]) @ self.parts(w[offset])).reshape(y.shape)
         return y
