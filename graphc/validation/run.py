@@ -15,6 +15,8 @@ from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Neg
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import OneHot, Pick
+from graphc.ops.pad import Pad
+from graphc.ops.pool import MaxPool, MaxPoolPick
 from graphc.ops.reduce import BroadcastTo, Max
 from graphc.ops.select import Clip, Maximum, Minimum, Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
@@ -28,7 +30,7 @@ Results = dict[str, Array]
 EXACT = (
     *(Relu, ReluGrad, Maximum, Minimum, Clip, Where, Max, Neg, Abs, Sign, Reshape, Transpose),
     *(Concat, Slice, SliceGrad, BroadcastTo, Cast, StopGradient, OneHot, Pick, DropoutMask),
-    Constant,
+    *(Constant, Pad, MaxPool, MaxPoolPick),
 )
 """Ops that never round."""
 

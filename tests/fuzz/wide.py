@@ -24,6 +24,8 @@ from graphc.ops.elementwise import Binary, Neg, Unary
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.optim import Cleared, UpdateOp
+from graphc.ops.pad import Pad
+from graphc.ops.pool import MaxPool, MaxPoolIndex, MaxPoolPick
 from graphc.ops.reduce import BroadcastTo, Max
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
@@ -35,7 +37,7 @@ WIDE = np.longdouble
 EXACT = (
     *(Neg, Abs, Sign, Relu, ReluGrad, Maximum, Minimum, Clip, Where, Comparison, Max, Argmax),
     *(OneHot, Pick, Reshape, Transpose, Concat, Slice, SliceGrad, StopGradient, BroadcastTo),
-    *(DropoutMask, Cleared),
+    *(DropoutMask, Cleared, Pad, MaxPool, MaxPoolIndex, MaxPoolPick),
 )
 """Ops that do not round."""
 ELEMENTWISE = (Unary, Binary, UpdateOp)
