@@ -44,7 +44,7 @@ class Fuser:
             split = loop_split(*group.space, axis, body, self._capacity)
             return Loop(*group.space, axis, body, split, group.places or ())
         product = group.product
-        of = self._grouping.traits(product).product
+        of = self._grouping.borders.product(product)
         assert of is not None
         (m, n), sides = group.space, (of.trans_a, of.trans_b)
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])

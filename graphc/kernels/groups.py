@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from graphc.graph import Graph, Node
 from graphc.kernels.body import Axis, Span
+from graphc.kernels.borders import Borders
 from graphc.kernels.elsewhere import places_of
 from graphc.kernels.feed_masks import feed_masks
 from graphc.kernels.fit import Fit, Seen, draws, in_epilogue, is_number, product_fit, stands_as
@@ -48,6 +49,8 @@ class Grouping:
         self._feeds = feed_masks(graph) if self._separate else {}
         self._readers: dict[str, list[Group]] = {}
         self._units: dict[int, Unit] = {}
+        place = {node.name: position for position, node in enumerate(order)}
+        self.borders = Borders(graph, traits, place, border)
         for position, node in enumerate(order):
             self._place(position, node)
 
@@ -60,6 +63,7 @@ class Grouping:
 
     def bytes_of(self, name: str) -> str:
         """The buffer that a kernel reads for `name`: its root, or the columns that it is."""
+        name = self.borders.source(name)
         return name if name in self.views else self.root(name)
 
     def type(self, name: str) -> TensorType:
@@ -74,6 +78,9 @@ class Grouping:
             if isinstance(node.op, After) and self.root(node.name) in self.group_of:
                 self.group_of[self.root(node.name)].sealed = True  # nothing later may join it
             return
+        if node.name in self.group_of or self.borders.takes_pad(node):
+            return
+        node = self.borders.with_cut(node)
         if self._is_splat(node):
             self.inlined.add(node.name)
             return
@@ -105,7 +112,7 @@ class Grouping:
             if operand in self.inlined:
                 yield from map(self.root, self.graph[operand].inputs)
             else:
-                yield self.root(operand)
+                yield self.root(self.borders.source(operand))
 
     def _is_view(self, node: Node) -> bool:
         """Whether a node is columns of a value that its readers can find there; noted if so."""

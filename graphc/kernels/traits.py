@@ -50,19 +50,22 @@ class TraitsOf:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._of_node: dict[str, Traits] = {}
+        self._of_node: dict[tuple[str, int], Traits] = {}
         self._of_kind: dict[Hashable, Traits] = {}
 
     def __call__(self, node: Node) -> Traits:
-        """The traits of a node that is no source."""
-        known = self._of_node.get(node.name)
+        """The traits of a node that is no source.
+
+        A product and the slice of it have one name: the op tells them apart.
+        """
+        known = self._of_node.get((node.name, id(node.op)))
         if known is None:
             ins = [self._graph[operand].type for operand in node.inputs]
             kind = (id(node.op), id(node.type), *map(id, ins))
             known = self._of_kind.get(kind)
             if known is None:
                 known = self._of_kind[kind] = _traits(node, ins)
-            self._of_node[node.name] = known
+            self._of_node[node.name, id(node.op)] = known
         return known
 
 
