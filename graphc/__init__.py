@@ -69,6 +69,7 @@ from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
 from graphc.ops.gather import gather
 from graphc.ops.gradient import grad
+from graphc.ops.group_norm import groupnorm, instancenorm
 from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.index_nd import gather_nd, scatter_nd
 from graphc.ops.linalg import matmul
@@ -76,6 +77,13 @@ from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
 from graphc.ops.pad import pad
+from graphc.ops.pool_layer import (
+    adaptive_avg_pool,
+    avg_pool,
+    global_avg_pool,
+    global_max_pool,
+    max_pool,
+)
 from graphc.ops.positions import learned_positions, rotary_positions, sinusoidal_positions
 from graphc.ops.recurrent import gru, lstm, rnn
 from graphc.ops.recurrent_cells import gru_cell, lstm_cell, rnn_cell
@@ -218,11 +226,13 @@ __all__ = [
     "Zeros",
     "abs",
     "accuracy",
+    "adaptive_avg_pool",
     "add",
     "affine",
     "apply",
     "argmax",
     "attention",
+    "avg_pool",
     "batchnorm",
     "broadcast_to",
     "cast",
@@ -256,15 +266,19 @@ __all__ = [
     "gather_elements",
     "gather_nd",
     "gelu",
+    "global_avg_pool",
+    "global_max_pool",
     "grad",
     "grad_check",
     "greater",
     "greater_equal",
+    "groupnorm",
     "gru",
     "gru_cell",
     "hard_sigmoid",
     "hard_swish",
     "huber_loss",
+    "instancenorm",
     "layernorm",
     "layers",
     "leaky_relu",
@@ -279,6 +293,7 @@ __all__ = [
     "mae_loss",
     "matmul",
     "max",
+    "max_pool",
     "maximum",
     "mean",
     "mean_absolute_error",

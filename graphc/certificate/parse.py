@@ -171,8 +171,8 @@ def _countable(capacity: int, *sizes: Sequence[int]) -> None:
 
 
 def _steps(steps: Sequence[Any], capacity: int) -> Steps:
-    def sizes(word: str, usual: str = "1") -> Ints:
-        return _sizes([step.get(word, usual) for step in steps])
+    def sizes(word: str) -> Ints:
+        return _sizes([step.get(word, "1") for step in steps])
 
     def numbers(word: str) -> Ints:
         return _column([_whole(step.get(word, 0)) for step in steps])
@@ -187,7 +187,6 @@ def _steps(steps: Sequence[Any], capacity: int) -> Steps:
         rows,
         columns,
         depth,
-        sizes("images", "0"),
         numbers("transposed"),
         _column([_word(step.get("reduced", "none"), SPLITS) for step in steps]),
         numbers("by_columns"),
@@ -206,13 +205,15 @@ def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> Accesses:
             _word(item.get("by", "whole"), SPANS),
             _whole(item.get("in_place", 0)),
             _whole(item.get("member", 0)),
+            *_sizes([item.get("reach", "0")])[0],
         )
         for i, step in enumerate(steps)
         for word, use in (("reads", READ), ("uses", SCRATCH), ("writes", WRITE))
         for item in _list(step.get(word, []))
     ]
-    table = np.array(rows, np.int64).reshape(-1, 6)
-    return Accesses(*(table[:, i] for i in range(6)))
+    table = np.array(rows, np.int64).reshape(-1, 8)
+    step, buffer, use, span, in_place, member = table[:, :6].T
+    return Accesses(step, buffer, use, span, in_place, member, table[:, 6:])
 
 
 def _results(named: Any, number: Mapping[str, int]) -> Results:

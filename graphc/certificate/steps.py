@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import prod
 
 import numpy as np
 
@@ -32,6 +33,7 @@ from graphc.certificate.tables import (
 )
 from graphc.kernels.body import Body
 from graphc.kernels.kernel import Gemm, Kernel, Loop, space
+from graphc.kernels.walk import Elsewhere
 from graphc.plan import Instr, Program
 from graphc.tensor_type import ITEMSIZE
 
@@ -39,12 +41,14 @@ SPAN = {"each": EACH, "row": ROW, "column": COLUMN, "one": ONE}
 DEPENDS = {EACH: 3, ROW: 1, COLUMN: 2, ONE: 0}
 """On the row (1) and on the column (2)."""
 BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
+Touched = tuple[int, int, int, int, int, int]
+"""Use, span, whether in place, member, and reach of an access."""
 AXIS = {"rows": ROWS, "columns": COLUMNS}
 
 
 def steps_of(program: Program) -> Steps:
     """The instructions of a program."""
-    numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 15)
+    numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 13)
     scratch = _scratch_needs(program)
     return Steps(
         [instr.node for instr in program.instrs],
@@ -53,18 +57,17 @@ def steps_of(program: Program) -> Steps:
         numbers[:, 2:4],
         numbers[:, 4:6],
         numbers[:, 6:8],
-        numbers[:, 8:10],
+        numbers[:, 8],
+        numbers[:, 9],
         numbers[:, 10],
         numbers[:, 11],
         numbers[:, 12],
-        numbers[:, 13],
-        numbers[:, 14],
         scratch,
     )
 
 
 _PLAIN = {
-    kind: (KINDS.index(kind), NONE, 1, 0, 1, 0, 1, 0, 0, 0, 0, NONE, 0, 0, int(kind == "copy"))
+    kind: (KINDS.index(kind), NONE, 1, 0, 1, 0, 1, 0, 0, NONE, 0, 0, int(kind == "copy"))
     for kind in ("call", "reference", "copy", "barrier")
 }
 
@@ -76,11 +79,11 @@ def _step(instr: Instr) -> tuple[int, ...]:
     split = SPLITS.index(kernel.split)
     if isinstance(kernel, Gemm):
         rows, columns = space(kernel)
-        sizes = (*pair(rows), *pair(columns), *pair(kernel.k), *_images(kernel))
+        sizes = (*pair(rows), *pair(columns), *pair(kernel.k))
         item = ITEMSIZE[kernel.dtype]
         turned = kernel.trans_a + 2 * kernel.trans_b
         return GEMM, split, *sizes, turned, NONE, 0, item, 0
-    sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0, 0, 0)
+    sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0)
     reduced, by_columns, copies = _traits(kernel)
     return LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
 
@@ -92,6 +95,22 @@ def _images(kernel: Gemm) -> Pair:
     fixed, per_row = pair(kernel.k if kernel.trans_a else kernel.m)
     of_one, places = kernel.window.pixels, kernel.window.count
     return fixed // places * of_one, per_row // places * of_one
+
+
+def _reach(kernel: Kernel, at: object) -> Pair:
+    """At most how many elements are from the first of a buffer to the last that a fetch meets."""
+    assert isinstance(kernel, Loop), "a product fetches nothing"
+    assert isinstance(at, Elsewhere), "the value of a fetch is where"
+    inner, per_row = 1, 0
+    outer = [size // prod(kernel.places) for size in pair(kernel.rows)]
+    counts = (tuple(outer), *map(pair, (*kernel.places, kernel.columns)))
+    for (count, batch), walk in zip(counts, at.walks, strict=True):
+        if batch:
+            per_row = batch * walk.pitch
+        else:
+            last = ((count - 1) * walk.scale + walk.shift) // walk.apart
+            inner += min(last, pair(walk.size)[0] - 1) * walk.pitch
+    return max(inner - per_row, 0), per_row
 
 
 def _traits(kernel: Loop) -> tuple[int, int, int]:
@@ -130,7 +149,7 @@ def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> Accesses:
     """What they touch; `number` has those of the buffers."""
     step: list[int] = []
     buffer: list[str] = []
-    rest: list[tuple[int, int, int, int]] = []
+    rest: list[Touched] = []
     for i, instr in enumerate(instrs):
         before = len(buffer)
         if instr.body is not None:
@@ -138,12 +157,13 @@ def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> Accesses:
         else:
             _of_call(instr, buffer, rest)
         step.extend([i] * (len(buffer) - before))
-    table = np.array(rest, np.int64).reshape(-1, 4)
+    table = np.array(rest, np.int64).reshape(-1, 6)
     names = column([number[name] for name in buffer])
-    return Accesses(column(step), names, table[:, 0], table[:, 1], table[:, 2], table[:, 3])
+    use, span, in_place, member = table[:, :4].T
+    return Accesses(column(step), names, use, span, in_place, member, table[:, 4:])
 
 
-def _of_call(instr: Instr, buffer: list[str], rest: list[tuple[int, int, int, int]]) -> None:
+def _of_call(instr: Instr, buffer: list[str], rest: list[Touched]) -> None:
     in_place: tuple[int, ...] = ()
     if instr.kind == "call" and instr.op is not None:
         in_place = instr.op.inplace
@@ -152,28 +172,32 @@ def _of_call(instr: Instr, buffer: list[str], rest: list[tuple[int, int, int, in
     buffer += instr.scratch
     buffer += instr.outs
     if members == 1:
-        rest += [(READ, WHOLE, int(i in in_place), 0) for i in range(len(instr.ins))]
+        rest += [(READ, WHOLE, int(i in in_place), 0, 0, 0) for i in range(len(instr.ins))]
     else:
         rest += [
-            (READ, WHOLE, int(i // members in in_place), i % members) for i in range(len(instr.ins))
+            (READ, WHOLE, int(i // members in in_place), i % members, 0, 0)
+            for i in range(len(instr.ins))
         ]
-    rest += [(SCRATCH, WHOLE, 0, i % members) for i in range(len(instr.scratch))]
-    rest += [(WRITE, WHOLE, 0, i % members) for i in range(len(instr.outs))]
+    rest += [(SCRATCH, WHOLE, 0, i % members, 0, 0) for i in range(len(instr.scratch))]
+    rest += [(WRITE, WHOLE, 0, i % members, 0, 0) for i in range(len(instr.outs))]
 
 
-def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[tuple[int, int, int, int]]) -> None:
+def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
     if isinstance(kernel, Gemm):
         buffer += (kernel.a, kernel.b)
         left = LEFT if kernel.window is None else WINDOW
         left, right = (left, RIGHT) if kernel.stack is None else (WHOLE, WHOLE)
-        rest += ((READ, left, 0, 0), (READ, right, 0, 0))
+        rest += ((READ, left, 0, 0, *_images(kernel)), (READ, right, 0, 0, 0, 0))
     body = kernel.body
     for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
         buffer.append(name)
-        rest.append((READ, SPAN[span], 1, 0))
+        rest.append((READ, SPAN[span], 1, 0, 0, 0))
+    for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
+        buffer.append(name)
+        rest.append((READ, WINDOW, 0, 0, *_reach(kernel, at)))
     for store in body.stores:
         buffer.append(store.buffer)
-        rest.append((WRITE, _level(body, SPAN[store.span], store.step), 0, 0))
+        rest.append((WRITE, _level(body, SPAN[store.span], store.step), 0, 0, 0, 0))
 
 
 def _level(body: Body, span: int, step: int) -> int:

@@ -25,8 +25,9 @@ READ, WRITE, SCRATCH = range(len(USES))
 SPANS = ("whole", "each", "row", "column", "one", "left", "right", "window")
 WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT, WINDOW = range(len(SPANS))
 """What part of a buffer a step touches: all of it in any order, or element by element what
-belongs to (i, j), to i, to j, or to neither; or a factor of a matrix product, or the images that
-its left factor is a window over; or, of the factors of a stack of products, the whole."""
+belongs to (i, j), to i, to j, or to neither; or a factor of a matrix product, of a stack of them
+the whole of it; or, through a window, elements that belong to other rows and columns, which any
+thread may read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,6 @@ class Steps:
     rows: Ints
     columns: Ints
     depth: Ints
-    images: Ints
-    """(steps, 2): the elements of the images that a gemm has a window over; 0 without one."""
     transposed: Ints
     """1 where the left factor is stored (depth, rows), plus 2 where the right one is (columns,
     depth)."""
@@ -119,6 +118,9 @@ class Accesses:
     """1 for an operand that the step may write its result to."""
     member: Ints
     """Which of the nodes that a call runs for in one go; 0 elsewhere."""
+    reach: Ints
+    """(accesses, 2): by "window", how many elements from the first to behind the last that is
+    touched; 0 elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from graphc.certificate.tables import (
     SPANS,
     SPLITS,
     WHOLE,
+    WINDOW,
     WRITE,
     Certificate,
     Ints,
@@ -113,7 +114,6 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
 def _steps(t: ProgramTables) -> list[dict[str, Any]]:
     s = t.steps
     rows, columns, depth = _sizes(s.rows), _sizes(s.columns), _sizes(s.depth)
-    images = _sizes(s.images)
     found: list[dict[str, Any]] = []
     for i, node in enumerate(s.nodes):
         kind = int(s.kind[i])
@@ -122,8 +122,6 @@ def _steps(t: ProgramTables) -> list[dict[str, Any]]:
             line |= {"split": SPLITS[s.split[i]], "rows": rows[i], "columns": columns[i]}
         if kind == GEMM:
             line |= {"depth": depth[i], "item": int(s.item[i]), "scratch": int(s.scratch[i])}
-        if images[i] != "0":
-            line["images"] = images[i]
         for name in ("transposed", "reduced", "by_columns", "copies"):
             value = int(getattr(s, name)[i])
             if value:
@@ -138,7 +136,7 @@ def _steps(t: ProgramTables) -> list[dict[str, Any]]:
 
 def _touched(t: ProgramTables) -> list[tuple[list[Any], list[Any], list[Any]]]:
     """For each step what it reads, writes, and uses as scratch."""
-    a = t.accesses
+    a, reach = t.accesses, _sizes(t.accesses.reach)
     found: list[tuple[list[Any], list[Any], list[Any]]] = [([], [], []) for _ in t.steps.nodes]
     for i, step in enumerate(a.step.tolist()):
         item: dict[str, Any] = {"buffer": t.buffers.names[a.buffer[i]]}
@@ -148,6 +146,8 @@ def _touched(t: ProgramTables) -> list[tuple[list[Any], list[Any], list[Any]]]:
             item["in_place"] = 1
         if a.member[i]:
             item["member"] = int(a.member[i])
+        if a.span[i] == WINDOW:
+            item["reach"] = reach[i]
         found[step][{WRITE: 1, SCRATCH: 2}.get(int(a.use[i]), 0)].append(item)
     return found
 

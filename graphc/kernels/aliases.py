@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from graphc.graph import Graph, Node
+from graphc.kernels.borders import Borders
 from graphc.kernels.fit import draws, is_number
 from graphc.kernels.matrix import matrix
 from graphc.kernels.traits import TraitsOf
@@ -17,8 +18,8 @@ from graphc.tensor_type import Shape, TensorType, count
 class Aliases:
     """Where the bytes of each node are, as far as its nodes have been looked at in order."""
 
-    def __init__(self, graph: Graph, traits: TraitsOf) -> None:
-        self.graph, self.traits = graph, traits
+    def __init__(self, graph: Graph, traits: TraitsOf, borders: Borders) -> None:
+        self.graph, self.traits, self.borders = graph, traits, borders
         self.roots: dict[str, str] = {}
         """For an alias the node whose bytes it is."""
         self.views: dict[str, View] = {}
@@ -34,6 +35,7 @@ class Aliases:
 
     def bytes_of(self, name: str) -> str:
         """The buffer that a kernel reads for `name`: its root, or the columns that it is."""
+        name = self.borders.source(name)
         return name if name in self.views else self.root(name)
 
     def type(self, name: str) -> TensorType:
@@ -46,7 +48,7 @@ class Aliases:
             if operand in self.inlined:
                 yield from map(self.root, self.graph[operand].inputs)
             else:
-                yield self.root(operand)
+                yield self.root(self.borders.source(operand))
 
     def is_view(self, node: Node) -> bool:
         """Whether a node is columns of a value that its readers can find there; noted if so."""
@@ -72,7 +74,7 @@ class Aliases:
         if traits.product is not None:
             return node.name in user.inputs[:2] and node.name not in user.inputs[2:] and flat
         fit = traits.fit
-        if fit is None or traits.along == "all" or node.type.rank < 2:
+        if fit is None or traits.along == "all" or node.type.rank < 2 or traits.reader is not None:
             return False
         if traits.space != matrix(node.type.shape) or node.type.shape[0] == 1:
             return False
@@ -104,7 +106,7 @@ class Aliases:
         small = all(is_number(type) for type in traits.ins)
         if not small or is_number(node.type) or traits.along != "elements":
             return False
-        if draws(node.op):
+        if draws(node.op) or traits.reader is not None:
             return False
         if node.name in self.graph.roots or not node.inputs:
             return False
@@ -112,7 +114,7 @@ class Aliases:
 
     def _is_fusable(self, node: Node) -> bool:
         traits = self.traits(node)
-        return traits.product is None and traits.along != "call"
+        return traits.product is None and traits.along != "call" and traits.reader is None
 
     def reads_stacks(self, node: Node) -> bool:
         """Whether a node is a product of many matrices."""

@@ -112,11 +112,13 @@ class KernelAssignment(Assignment):
     def _read_in_place(self, instr: Instr) -> list[int]:
         """The operands that are read only at the element that is written afterwards.
 
-        Not those of which some columns are read, or read as a factor of a product, too.
+        Not those of which some columns are read, or read elsewhere, or as a factor of a product.
         """
         assert instr.body is not None
         found: dict[int, set[str]] = {}
         for step in instr.body.body.steps:
+            if step.op == "fetch":
+                found.setdefault(self.root[step.buffer], set()).add("elsewhere")
             if step.op == "load":
                 span = "columns" if step.buffer in self.low.views else step.span
                 found.setdefault(self.root[step.buffer], set()).add(span)

@@ -53,6 +53,8 @@ def accesses(kernel: Kernel) -> Iterator[Access]:
     for step in kernel.body.steps:
         if step.op == "load":
             yield Access(step.buffer, False, region(kernel, step.span))
+        elif step.op == "fetch":
+            yield Access(step.buffer, False, ALL)
     for store in kernel.body.stores:
         yield Access(store.buffer, True, region(kernel, store.span))
 

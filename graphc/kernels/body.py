@@ -14,10 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from graphc.kernels.walk import Elsewhere
+
 Span = Literal["each", "row", "column", "one"]
 Axis = Literal["rows", "columns"]
 
-Attribute = int | float | bool | str | None
+Attribute = int | float | bool | str | Elsewhere | tuple[int, ...] | None
 
 
 class Step(NamedTuple):
@@ -26,6 +28,8 @@ class Step(NamedTuple):
     Besides the scalar functions (see `graphc.kernels.functions`) the ops are
 
         load      the element of `buffer` at (i, j), (i), (j) or () by the span
+        fetch     an element of `buffer` elsewhere, by `value`; see `Loop.places`
+        offset    the place of a row modulo tiles of `value`, as a number, int32
         const     the number `value`
         index     the number of the row (span row) or column (span column), int64
         size      the number of rows or columns that the kernel runs over, by `value`
@@ -65,7 +69,8 @@ class Body:
     @property
     def loads(self) -> tuple[str, ...]:
         """The buffers that are read, each once."""
-        return tuple(dict.fromkeys(step.buffer for step in self.steps if step.op == "load"))
+        read = ("load", "fetch")
+        return tuple(dict.fromkeys(step.buffer for step in self.steps if step.op in read))
 
     @property
     def written(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphc.kernels.body import Attribute, Axis, Body, Span, Step, Store
 from graphc.kernels.functions import BOOLEANS
+from graphc.kernels.walk import Elsewhere
 from graphc.tensor_type import FLOATS, Dim
 
 Number = int | float | bool
@@ -28,6 +29,14 @@ class BodyBuilder:
     def load(self, buffer: str, span: Span, dtype: str) -> Expr:
         """An element of a buffer."""
         return self.step(Step("load", (), span, dtype, buffer))
+
+    def fetch(self, buffer: str, at: Elsewhere, dtype: str) -> Expr:
+        """An element of a buffer elsewhere."""
+        return self.step(Step("fetch", (), "each", dtype, buffer, at))
+
+    def offset(self, tile: tuple[int, ...]) -> Expr:
+        """The place of the row within its tile of places, as a number."""
+        return self.step(Step("offset", (), "row", "int32", value=tile))
 
     def const(self, value: Number, dtype: str) -> Expr:
         """A number."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from graphc.graph import Node
 from graphc.kernels.body import Axis, Span
@@ -12,13 +13,16 @@ from graphc.op import Op
 from graphc.ops.dropout import DropoutMask
 from graphc.tensor_type import TensorType, count
 
+Seen = Span | Literal["elsewhere"]
+"""How a node sees an operand: at its own element, or elsewhere."""
+
 
 @dataclass(frozen=True)
 class Fit:
     """How a node would stand in a group."""
 
     role: Span
-    operands: tuple[Span, ...]
+    operands: tuple[Seen, ...]
     axis: Axis | None
 
 
@@ -66,6 +70,12 @@ def is_plain(node: Node, fits: Mapping[Space, Fit]) -> bool:
     if fit is None or node.type.rank < 3 or draws(node.op) or fit.axis is not None:
         return False
     return fit.role == "each" and set(fit.operands) <= {"each", "one"}
+
+
+def reader_fit(ins: Sequence[TensorType]) -> Fit:
+    """How an op stands that reads its operands elsewhere."""
+    operands: list[Seen] = ["elsewhere" for _ in ins]
+    return Fit("each", tuple(operands), None)
 
 
 def product_fit(node: Node, ins: list[TensorType]) -> Fit:

@@ -7,11 +7,13 @@ each gets a copy with its own names.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol, cast
 
 from graphc.graph import Node
-from graphc.kernels.body import Axis, Body, Span, Store
+from graphc.kernels.body import Axis, Body, Store
 from graphc.kernels.expr import BodyBuilder, Expr
+from graphc.kernels.fit import Seen
 from graphc.kernels.group import Group
 from graphc.kernels.groups import Grouping
 from graphc.kernels.kernel import Gemm, Kernel, Loop
@@ -19,6 +21,7 @@ from graphc.kernels.matrix import matrix
 from graphc.kernels.products import Product
 from graphc.kernels.split import gemm_split, loop_split
 from graphc.kernels.stack import Factor, stacked
+from graphc.kernels.walk import Elsewhere
 
 
 class Epilogue(Protocol):
@@ -41,9 +44,9 @@ class Fuser:
         if group.product is None:
             axis: Axis = group.axis or "columns"
             split = loop_split(*group.space, axis, body, self._capacity)
-            return Loop(*group.space, axis, body, split)
+            return Loop(*group.space, axis, body, split, group.places or ())
         product = group.product
-        of = self._grouping.traits(product).product
+        of = self._grouping.borders.product(product)
         assert of is not None
         if of.stacked:
             return self._stack(group, product, of, body)
@@ -73,8 +76,7 @@ class Fuser:
 def _named(body: Body, names: Mapping[str, str]) -> Body:
     """The body with its buffers' real names."""
     steps = tuple(
-        step._replace(buffer=names[step.buffer]) if step.op == "load" else step
-        for step in body.steps
+        step._replace(buffer=names[step.buffer]) if step.buffer else step for step in body.steps
     )
     stores = tuple(Store(names[buffer], step, span) for buffer, step, span in body.stores)
     return Body(steps, stores)
@@ -103,7 +105,8 @@ class _Fusion:
         name = node.name
         spans = self.group.operands[name]
         reads = tuple(map(self._operand_signature, node.inputs))
-        return id(node.op), id(node.type), self.group.roles[name], spans, reads
+        reader = id(self.grouping.traits(node).reader)
+        return id(node.op), id(node.type), self.group.roles[name], spans, reads, reader
 
     def _operand_signature(self, name: str) -> object:
         if name in self.grouping.inlined:
@@ -130,8 +133,10 @@ class _Fusion:
         return self._builder.body()
 
     def _add(self, node: Node) -> None:
-        spans = self.group.operands[node.name]
-        if node is self.group.product:
+        spans, reader = self.group.operands[node.name], self.grouping.traits(node).reader
+        if reader is not None:
+            value = reader.write(self._builder, partial(self._fetch, node))
+        elif node is self.group.product:
             product = self._builder.product(node.type.dtype)
             extra = [self._operand(o, s) for o, s in zip(node.inputs[2:], spans[2:], strict=True)]
             value = cast("Epilogue", node.op).epilogue(product, extra)
@@ -146,7 +151,14 @@ class _Fusion:
         """The axis that a node's own counts are taken along where nothing is reduced."""
         return "columns" if matrix(node.type.shape)[0] == 1 else "rows"
 
-    def _operand(self, name: str, span: Span) -> Expr:
+    def _fetch(self, node: Node, operand: int, at: Elsewhere) -> Expr:
+        """An element of a node's operand elsewhere."""
+        name = node.inputs[operand]
+        place = self._place(self.grouping.bytes_of(name))
+        return self._builder.fetch(place, at, self.grouping.type(name).dtype)
+
+    def _operand(self, name: str, span: Seen) -> Expr:
+        assert span != "elsewhere", "see _fetch"
         root = self.grouping.bytes_of(name)
         if root in self._values:
             return self._values[root]

@@ -1,4 +1,4 @@
-"""What runs as one: a fused kernel in the making, copies, or a single node."""
+"""What runs: a fused kernel of several nodes, copies, or a node by itself."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 from graphc.graph import Node
 from graphc.kernels.body import Axis, Span
+from graphc.kernels.fit import Fit, Seen, draws
 from graphc.kernels.matrix import Space
 from graphc.kernels.views import Part
+from graphc.kernels.window import Sizes
 
 
 @dataclass(eq=False)
@@ -22,15 +24,33 @@ class Group:
     axis: Axis | None
     product: Node | None = None
     nodes: list[Node] = field(default_factory=list)
-    roles: dict[str, Span] = field(default_factory=dict)
-    operands: dict[str, tuple[Span, ...]] = field(default_factory=dict)
+    places: Sizes | None = None
+    """The dimensions of the rows after the first, if nodes read elsewhere."""
     turned: Node | None = None
     """What stores the result of a stack of products with its axes in another order."""
+    roles: dict[str, Span] = field(default_factory=dict)
+    operands: dict[str, tuple[Seen, ...]] = field(default_factory=dict)
     feeds: int = 0
     forward: bool = True
     position: int = -1
     sealed: bool = False
     """Whether the group may not be delayed any more."""
+
+    def add(self, node: Node, fit: Fit) -> None:
+        """Take in a node."""
+        self.nodes.append(node)
+        self.roles[node.name] = fit.role
+        self.operands[node.name] = fit.operands
+
+    def axes_agree(self, axis: Axis | None) -> bool:
+        """Whether nothing in the group is reduced along another axis."""
+        return axis is None or self.axis is None or axis == self.axis
+
+    def takes_places(self, places: Sizes) -> bool:
+        """Whether the rows may be those of several dimensions."""
+        if self.product is not None or self.axis is not None:
+            return False
+        return self.places in (None, places) and not any(draws(node.op) for node in self.nodes)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping
 from graphc.graph import Graph, Node
 from graphc.kernels.aliases import Aliases
 from graphc.kernels.body import Axis, Span
+from graphc.kernels.borders import Borders
+from graphc.kernels.elsewhere import places_of
 from graphc.kernels.feed_masks import feed_masks
-from graphc.kernels.fit import Fit, draws, in_epilogue, is_number, product_fit, stands_as
+from graphc.kernels.fit import Fit, Seen, draws, in_epilogue, is_number, product_fit, stands_as
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.matrix import by_last
 from graphc.kernels.traits import TraitsOf
@@ -35,7 +37,8 @@ class Grouping(Aliases):
         in_place: Mapping[str, str],
         traits: TraitsOf,
     ) -> None:
-        super().__init__(graph, traits)
+        place = {node.name: position for position, node in enumerate(order)}
+        super().__init__(graph, traits, Borders(graph, traits, place, border))
         self.group_of: dict[str, Group] = {}
         self._in_place = in_place
         self._border = border
@@ -57,6 +60,9 @@ class Grouping(Aliases):
             if isinstance(node.op, After) and self.root(node.name) in self.group_of:
                 self.group_of[self.root(node.name)].sealed = True  # nothing later may join it
             return
+        if node.name in self.group_of or self.borders.takes_pad(node):
+            return
+        node = self.borders.with_cut(node)
         if self.is_splat(node):
             self.inlined.add(node.name)
             return
@@ -108,7 +114,7 @@ class Grouping(Aliases):
             if fit is not None:
                 group.axis = group.axis or fit.axis
                 for operand, span in zip(node.inputs, fit.operands, strict=True):
-                    self._absorb(group, self.root(operand), span)
+                    self._absorb(group, node, self.root(operand), span)
                 self._add(group, node, fit)
                 return group
         return None
@@ -151,12 +157,19 @@ class Grouping(Aliases):
             for node in group.nodes
         )
 
-    def _absorb(self, group: Group, operand: str, span: Span) -> None:
-        """Take in the group that makes an operand where it can as well run in this one."""
+    def _absorb(self, group: Group, node: Node, operand: str, span: Seen) -> None:
+        """Take in the group that makes an operand of a node that joins, where it can as well run
+        in this one."""
         other = self.group_of.get(operand)
         if other is None or other is group or other.sealed or other.product or other.axis:
             return
+        if span == "elsewhere":
+            return
         if other.forward != group.forward or other.feeds != group.feeds:
+            return
+        if other.places is not None and (
+            node.name in self._in_place or not group.takes_places(other.places)
+        ):
             return
         alike = self._is_plain(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
@@ -167,10 +180,10 @@ class Grouping(Aliases):
             return
         del self._units[other.position]
         other.sealed = True  # it is no group any more, though known as a reader of its operands
-        for node in other.nodes:
-            roles = (span if role == "each" else role for role in other.operands[node.name])
-            self._add(group, node, Fit(span, tuple(roles), None))
-            self._register(node, group)
+        for member in other.nodes:
+            roles = (span if role == "each" else role for role in other.operands[member.name])
+            self._add(group, member, Fit(span, tuple(roles), None))
+            self._register(member, group)
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
         """Whether a node without reductions can follow the product of a group, if it has one."""
@@ -199,7 +212,7 @@ class Grouping(Aliases):
     def _fit(self, group: Group, node: Node) -> Fit | None:
         for stand in (self._as_matrix, self._as_vector):
             fit = stand(group, node)
-            if fit is None or not _axes_agree(group, fit.axis):
+            if fit is None or not group.axes_agree(fit.axis) or not self._may_read(group, node):
                 continue
             if group.product is not None and (fit.role != "each" or not in_epilogue(node.op, fit)):
                 continue
@@ -208,6 +221,15 @@ class Grouping(Aliases):
             if self._members_agree(group, node, fit) and self._may_write(group, node, fit):
                 return fit
         return None
+
+    def _may_read(self, group: Group, node: Node) -> bool:
+        """Whether a node that reads elsewhere finds the dimensions it needs in a group."""
+        traits = self.traits(node)
+        if traits.reader is None:
+            return group.places is None or not (
+                draws(node.op) or traits.along in ("rows", "columns")
+            )
+        return group.takes_places(places_of(traits.reader.shape))
 
     def _one_pitch(self, product: Node, node: Node) -> bool:
         """Whether a node reads the factors of a product as matrices of as many columns.
@@ -314,10 +336,7 @@ class Grouping(Aliases):
         return group
 
     def _add(self, group: Group, node: Node, fit: Fit) -> None:
-        group.nodes.append(node)
-        group.roles[node.name] = fit.role
-        group.operands[node.name] = fit.operands
-
-
-def _axes_agree(group: Group, axis: Axis | None) -> bool:
-    return axis is None or group.axis is None or axis == group.axis
+        reader = self.traits(node).reader
+        if reader is not None:
+            group.places = places_of(reader.shape)
+        group.add(node, fit)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from graphc.kernels.body import Span, Step
 from graphc.kernels.functions import FUNCTIONS
-from graphc.kernels.kernel import LANES, Gemm, Kernel, Stack, space, stored
+from graphc.kernels.kernel import LANES, Gemm, Kernel, Loop, Stack, space, stored
+from graphc.kernels.walk import Elsewhere
 from graphc.kernels.window import Sizes, Window
 from graphc.philox import keep_words
 from graphc.tensor_type import Shape, dim_at, shape_at
@@ -62,6 +63,10 @@ class _Run:
     def _value(self, step: Step) -> Array:
         if step.op == "load":
             return self.arrays[step.buffer].reshape(self._shape(step.span)).copy()
+        if step.op == "fetch":
+            return self._fetched(step)
+        if step.op == "offset":
+            return self._offsets(step)
         if step.op == "const":
             return np.full((1, 1), step.value, step.dtype)
         if step.op == "index":
@@ -79,6 +84,34 @@ class _Run:
             seed, draws = (int(arg.item()) for arg in args)
             return keep_words(seed, step.value, draws, self.rows, self.columns)
         return np.asarray(FUNCTIONS[step.op](*args))
+
+    def _fetched(self, step: Step) -> Array:
+        """Elements elsewhere, or what stands for them."""
+        assert isinstance(self.kernel, Loop), "a product fetches nothing"
+        assert isinstance(step.value, Elsewhere), "the value is where"
+        flat = self.arrays[step.buffer].reshape(-1)
+        row, column = np.arange(self.rows)[:, None], np.arange(self.columns)[None, :]
+        index, there = np.zeros((1, 1), int), np.ones((1, 1), bool)
+        for i, walk in zip((*self._places(row), column), step.value.walks, strict=True):
+            at, rest = np.divmod(i * walk.scale + walk.shift, walk.apart)
+            there = (
+                there & (at >= 0) & (at < dim_at(walk.size, self.n)) & (walk.floor | (rest == 0))
+            )
+            index = index + at * walk.pitch
+        index, there = np.broadcast_arrays(index, there)
+        return np.where(there, flat[np.where(there, index, 0)], step.value.fill)
+
+    def _offsets(self, step: Step) -> Array:
+        assert isinstance(step.value, tuple), "the value is the tile"
+        places, found = self._places(np.arange(self.rows)[:, None])[1:], np.zeros((1, 1), int)
+        for place, size in zip(places, step.value, strict=True):
+            found = found * size + place % size
+        return found
+
+    def _places(self, row: Array) -> tuple[Array, ...]:
+        """The index of each dimension of a row."""
+        assert isinstance(self.kernel, Loop), "a product has no places"
+        return np.unravel_index(row, (self.rows, *self.kernel.places))
 
     def _size(self, of: object) -> int:
         if isinstance(of, int):

@@ -7,7 +7,7 @@ from typing import Literal
 
 from graphc.kernels.body import Axis, Body
 from graphc.kernels.turned import dense_strides
-from graphc.kernels.window import Window
+from graphc.kernels.window import Sizes, Window
 from graphc.tensor_type import Dim, Shape, count
 
 CHUNK = 16
@@ -26,6 +26,9 @@ class Loop:
 
     Sums and maxima run along `axis`: "columns" reduces each row to a number, "rows" each
     column.  What depends on a reduction sees its final value.
+
+    Where elements are fetched, rows are those of several dimensions: the first one, and then
+    `places`.  Walks go along these and the columns.
     """
 
     rows: Dim
@@ -33,6 +36,7 @@ class Loop:
     axis: Axis
     body: Body
     split: Split
+    places: Sizes = ()
 
 
 @dataclass(frozen=True)

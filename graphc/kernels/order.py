@@ -80,4 +80,5 @@ def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int
     known = traits(node)
     if known.along == "all" and not graph.users[node.name]:
         return 2
-    return 1 if known.along == "call" or known.product is not None else 0
+    alone = known.product is not None or known.reader is not None
+    return 1 if alone or known.along == "call" else 0

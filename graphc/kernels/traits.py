@@ -6,8 +6,9 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from graphc.graph import Graph, Node
-from graphc.kernels.fit import Fit, fits_of, is_plain
-from graphc.kernels.matrix import Space
+from graphc.kernels.elsewhere import Reader, reader_of
+from graphc.kernels.fit import Fit, fits_of, is_plain, reader_fit
+from graphc.kernels.matrix import Space, by_last
 from graphc.kernels.products import Product, product_of
 from graphc.op import Along
 from graphc.tensor_type import TensorType
@@ -24,6 +25,8 @@ class Traits:
     """For a matrix product that has a kernel: of what."""
     fits: dict[Space, Fit]
     """How it stands in each of its own spaces, its first choice first; none without a kernel."""
+    reader: Reader | None
+    """For an op that reads its operands elsewhere: how."""
     plain: bool
     """Whether it is the same in any matrix of as many elements."""
 
@@ -47,22 +50,28 @@ class TraitsOf:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._of_node: dict[str, Traits] = {}
+        self._of_node: dict[tuple[str, int], Traits] = {}
         self._of_kind: dict[Hashable, Traits] = {}
 
     def __call__(self, node: Node) -> Traits:
-        """The traits of a node that is no source."""
-        known = self._of_node.get(node.name)
+        """The traits of a node that is no source.
+
+        A product and the slice of it have one name: the op tells them apart.
+        """
+        known = self._of_node.get((node.name, id(node.op)))
         if known is None:
             ins = [self._graph[operand].type for operand in node.inputs]
             kind = (id(node.op), id(node.type), *map(id, ins))
             known = self._of_kind.get(kind)
             if known is None:
                 known = self._of_kind[kind] = _traits(node, ins)
-            self._of_node[node.name] = known
+            self._of_node[node.name, id(node.op)] = known
         return known
 
 
 def _traits(node: Node, ins: list[TensorType]) -> Traits:
-    fits = fits_of(node, ins)
-    return Traits(ins, node.op.along(ins), product_of(node.op, ins), fits, is_plain(node, fits))
+    reader = reader_of(node.op, ins, node.type)
+    fits = fits_of(node, ins) if reader is None else {by_last(reader.shape): reader_fit(ins)}
+    along = node.op.along(ins) if reader is None else "elements"
+    product = product_of(node.op, ins)
+    return Traits(ins, along, product, fits, reader, is_plain(node, fits))

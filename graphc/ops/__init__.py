@@ -29,6 +29,7 @@ from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softm
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.gradient import Gradient
+from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
@@ -55,6 +56,7 @@ from graphc.ops.pool import (
     SumPool,
     SumPoolGrad,
 )
+from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -82,7 +84,14 @@ from graphc.ops.standardize import Standardize
 _SOURCES = (Input, Parameter, State, Constant)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
 _ROW_NORMS = (LayerNorm, RmsNorm)
-_IMAGE_LAYERS = (ConvLayer, ConvTransposeLayer)
+_IMAGE_LAYERS = (
+    ConvLayer,
+    ConvTransposeLayer,
+    MaxPoolLayer,
+    AvgPoolLayer,
+    GlobalAvgPool,
+    GroupNorm,
+)
 _ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
 _FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)

@@ -48,3 +48,29 @@ def windows(
             for at, step, count, pace in zip(offset, dilation, out, stride, strict=True)
         )
         yield offset, (slice(None), *cuts)
+
+
+def covering(
+    space: Sizes,
+    kernel: Sizes,
+    stride: Sizes,
+    dilation: Sizes,
+    pads: Sequence[tuple[int, int]],
+) -> tuple[tuple[int, int], ...]:
+    """Pads with as much more behind as one more window needs, for pixels that none reaches.
+
+    Not where that window would begin in the padding behind.
+    """
+    pairs = []
+    spans = reach(kernel, dilation)
+    for size, span, step, (before, after) in zip(space, spans, stride, pads, strict=True):
+        left = (before + size + after - span) % step
+        begin = before + size + after - span - left + step
+        more = step - left if left and begin < before + size else 0
+        pairs.append((before, after + more))
+    return tuple(pairs)
+
+
+def met(count: int, kernel: int, stride: int, dilation: int, inside: range) -> list[int]:
+    """For each of `count` places along one dimension, how many of its pixels are inside."""
+    return [sum(at * stride + k * dilation in inside for k in range(kernel)) for at in range(count)]

@@ -18,6 +18,7 @@ import numpy as np
 
 from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, space
+from graphc.kernels.walk import Elsewhere, Walk
 from graphc.kernels.window import Sizes, Window
 from graphc.tensor_type import FLOATS, Dim, N
 from graphc.text.graph import name_text
@@ -69,6 +70,8 @@ def _head(kernel: Kernel) -> str:
         place = f"gemm {sizes}  {kernel.dtype} split={kernel.split}"
         return f"{place}  product = {factors} over {kernel.k}{given}"
     place = f"loop {kernel.rows} x {kernel.columns}  {_dtypes(kernel.body)}"
+    if kernel.places:
+        place += f" places={_by(kernel.places)}"
     reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
     along = f" along={kernel.axis}" if reduces else ""
     return f"{place}{along} split={kernel.split}{given}"
@@ -86,6 +89,23 @@ def _window(window: Window) -> str:
         if set(sizes) != {usual}:
             parts.append(f"{word} {_by(sizes)}")
     return " ".join(parts)
+
+
+def _at(at: object) -> str:
+    """An index for each walk: `p0` goes along the first dimension of the result, and so on."""
+    assert isinstance(at, Elsewhere), "the value of a fetch is where"
+    places = [_walk(f"p{axis}", walk) for axis, walk in enumerate(at.walks)]
+    return ", ".join(places) + (f" else {at.fill:g}" if at.fill else "")
+
+
+def _walk(index: str, walk: Walk) -> str:
+    text = f"{walk.scale}*{index}" if walk.scale != 1 else index
+    if walk.shift:
+        text += f"{walk.shift:+d}"
+    if walk.apart == 1:
+        return text
+    inside = f"({text})" if walk.shift else text
+    return f"{inside}{'//' if walk.floor else '/'}{walk.apart}"
 
 
 def _by(sizes: Sizes) -> str:
@@ -167,6 +187,10 @@ class _Writer:
     def _leaf(self, step: Step) -> str:
         if step.op == "load":
             return name_text(step.buffer) + INDEX[step.span]
+        if step.op == "fetch":
+            return f"{name_text(step.buffer)}[{_at(step.value)}]"
+        if step.op == "offset":
+            return f"offset({_by(step.value)})"  # type: ignore[arg-type]
         if step.op == "const":
             return _number(step)
         if step.op == "index":

@@ -12,6 +12,7 @@ from graphc.ops.elementwise import Div, Power
 from graphc.ops.functions import Abs, Log, Sign, Sqrt
 from graphc.ops.index import Argmax
 from graphc.ops.loss_rows import SvmRows
+from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
@@ -53,9 +54,17 @@ def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
     if isinstance(op, SvmRows):
         scores, labels = ins
         return np.asarray(scores - scores[np.arange(len(labels)), labels][:, None] + 1)
+    if isinstance(op, (MaxPool, MaxPoolIndex)):
+        met = np.array(op.met(ins[0]))
+        return _finite(_to_largest(met, (0,)))
     if isinstance(op, Max):
         return _to_largest(ins[0], op.axes)
     return _to_largest(ins[0], (op.axis,)) if isinstance(op, Argmax) else None
+
+
+def _finite(gaps: Array) -> Array:
+    """Without those of what stands around an image, which is never the largest."""
+    return gaps[np.isfinite(gaps)]
 
 
 def _kinked(op: Power) -> bool:

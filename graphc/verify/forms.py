@@ -95,7 +95,8 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
 
 
 def kernels(f: Facts) -> Iterator[Counterexample]:
-    """What a kernel touches by its sizes is its buffer, for every batch."""
+    """What a kernel touches by its sizes is its buffer, for every batch; what it reads through a
+    window is within it."""
     a, s, words = f.accesses, f.steps, Words(f)
     stacked = (s.split[a.step] == MATRICES) & (a.use == READ)
     misplaced = (s.kind[a.step] < LOOP) != (a.span == WHOLE)
@@ -109,7 +110,9 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
             f"by {SPANS[a.span[i]]!r}",
         )
     wanted, has = _touched(f), f.elements[a.buffer]
-    bad = ~_same(wanted, has) & (a.span != WHOLE)
+    bad = ~_same(wanted, has) & (a.span != WHOLE) & (a.span != WINDOW)
+    for n in {1, f.capacity}:  # sizes are linear in N: what holds at both ends holds between
+        bad |= (a.span == WINDOW) & (at(wanted, n) > at(has, n))
     for i in [*np.flatnonzero(bad).tolist(), *_of_other_width(f)]:
         yield Counterexample(
             KERNELS,
@@ -126,8 +129,10 @@ def _touched(f: Facts) -> Ints:
     sizes[ROW], sizes[COLUMN] = s.rows, s.columns
     sizes[EACH] = times(s.rows, s.columns)
     sizes[LEFT], sizes[RIGHT] = times(s.rows, s.depth), times(s.depth, s.columns)
-    sizes[WINDOW] = s.images
-    return sizes[a.span, a.step]
+    found = sizes[a.span, a.step]
+    through = a.span == WINDOW
+    found[through] = a.reach[through]
+    return found
 
 
 def _of_other_width(f: Facts) -> list[int]:

@@ -11,6 +11,7 @@ from graphc.op import Array, Op
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import Argmax
 from graphc.ops.loss_rows import SvmRows, SvmRowsGrad
+from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
@@ -52,6 +53,11 @@ def _lead(op: Max, ins: Sequence[Array]) -> Array:
 
 def _lead_of_index(op: Argmax, ins: Sequence[Array]) -> Array:
     return _gaps(np.moveaxis(ins[0], op.axis, -1))
+
+
+def _lead_of_window(op: MaxPool | MaxPoolIndex, ins: Sequence[Array]) -> Array:
+    """As of the largest of all; what stands around an image is far below."""
+    return _gaps(np.nan_to_num(np.stack(op.met(ins[0]), axis=-1), neginf=-1e9))
 
 
 def _gaps(rows: Array) -> Array:
@@ -101,6 +107,8 @@ RULES: dict[type[Op], Distance] = {
     Max: _lead,
     Argmax: _lead_of_index,
     ScatterElements: _lead_at_places,
+    MaxPool: _lead_of_window,
+    MaxPoolIndex: _lead_of_window,
     SvmRows: _margins,
     SvmRowsGrad: _margins,
     Cast: _to_whole,

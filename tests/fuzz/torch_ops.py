@@ -24,6 +24,7 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import AffineLayer
 from graphc.ops.concat import Concat
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
@@ -31,11 +32,14 @@ from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.gather import Gather
 from graphc.ops.gradient import Gradient
+from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss import RowLoss, SoftmaxLoss, SvmLoss
 from graphc.ops.norm import BatchNorm
+from graphc.ops.pad import Pad
+from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
@@ -56,6 +60,7 @@ from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice
 from graphc.ops.smooth import Erf, Softplus
 from graphc.ops.standardize import Standardize
+from graphc.tensor_type import TensorType
 
 Tensor = torch.Tensor
 Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]
@@ -113,6 +118,66 @@ def _element_loss(op: RowLoss, scores: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(scores, target, reduction="none")
     assert isinstance(op, MseLoss)
     return F.mse_loss(scores, target, reduction="none")
+
+
+def _around(x: Tensor, pads: Sequence[Sequence[int]], value: float = 0.0) -> Tensor:
+    """Padded in its last dimensions; what is negative is cut off."""
+    return F.pad(x, [size for pair in reversed(pads) for size in pair], value=value)
+
+
+def _conv(op: ConvLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, *rest = ins
+    function = (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3]
+    bias = rest[1] if len(rest) == 2 else None
+    around = _around(x, op.padding)
+    return function(around, rest[0], bias, op.stride, 0, op.dilation, op.groups)
+
+
+def _conv_transpose(op: ConvTransposeLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, weight, *bias = ins
+    function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[x.ndim - 3]
+    whole = function(x, weight, None, op.stride, 0, 0, op.groups, op.dilation)
+    pairs = zip(op.padding, op.more, strict=True)
+    y = _around(whole, [(-before, more - after) for (before, after), more in pairs])
+    return y + bias[0].reshape(-1, *[1] * (x.ndim - 2)) if bias else y
+
+
+def _reached(op: PoolLayer, x: Tensor, value: float) -> Tensor:
+    """x as far as the last window reaches."""
+    around = _around(x, op.padding, value)
+    out = op.infer([TensorType(tuple(x.shape), "float64")]).shape[2:]
+    missing = []
+    for size, count, k, s, d in zip(
+        around.shape[2:], out, op.kernel, op.stride, op.dilation, strict=True
+    ):
+        assert isinstance(count, int)
+        missing.append((0, (count - 1) * s + (k - 1) * d + 1 - size))
+    return _around(around, missing, value)
+
+
+def _max_pool(op: MaxPoolLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
+    function = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[ins[0].ndim - 3]
+    reached = _reached(op, ins[0], -torch.inf)
+    return function(reached, op.kernel, op.stride, 0, op.dilation)
+
+
+def _avg_pool(op: AvgPoolLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
+    """By convolution with ones, of the numbers and of what counts."""
+    (x,) = ins
+    ones = torch.ones((x.shape[1], 1, *op.kernel), dtype=x.dtype)
+    function = (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3]
+    reached = _reached(op, x, 0.0)
+    counted = torch.zeros_like(reached[:1])
+    inside = [
+        slice(0 if op.count_include_pad else before, before + size + after * op.count_include_pad)
+        for size, (before, after) in zip(x.shape[2:], op.padding, strict=True)
+    ]
+    counted[(slice(None), slice(None), *inside)] = 1
+    total, count = (
+        function(part, ones, None, op.stride, 0, op.dilation, x.shape[1])
+        for part in (reached, counted)
+    )
+    return total / count
 
 
 def _gradient(op: Gradient, ins: Sequence[Tensor], train: bool) -> Tensor:
@@ -190,6 +255,13 @@ RULES: Mapping[type[Op], Rule] = {
     SigmoidLoss: _row_loss,
     LayerNorm: lambda op, ins, train: F.layer_norm(ins[0], ins[0].shape[-1:], *ins[1:], op.eps),
     RmsNorm: lambda op, ins, train: F.rms_norm(ins[0], ins[0].shape[-1:], ins[1], op.eps),
+    ConvLayer: _conv,
+    ConvTransposeLayer: _conv_transpose,
+    MaxPoolLayer: _max_pool,
+    AvgPoolLayer: _avg_pool,
+    GlobalAvgPool: lambda op, ins, train: ins[0].mean(tuple(range(2, ins[0].ndim)), keepdim=True),
+    GroupNorm: lambda op, ins, train: F.group_norm(ins[0], op.groups, *ins[1:], op.eps),
+    Pad: lambda op, ins, train: _around(ins[0], op.pads, op.value),
     LeakyRelu: lambda op, ins, train: F.leaky_relu(ins[0], op.slope),
     PRelu: lambda op, ins, train: F.prelu(*ins),
     Elu: lambda op, ins, train: F.elu(ins[0], op.alpha),

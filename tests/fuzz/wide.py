@@ -26,6 +26,8 @@ from graphc.ops.gather import Gather
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.optim import Cleared, UpdateOp
+from graphc.ops.pad import Pad
+from graphc.ops.pool import MaxPool, MaxPoolIndex, MaxPoolPick
 from graphc.ops.reduce import BroadcastTo, Max
 from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
@@ -39,6 +41,7 @@ EXACT = (
     *(Neg, Abs, Sign, Relu, ReluGrad, Maximum, Minimum, Clip, Where, Comparison, Max, Argmax),
     *(OneHot, Pick, Reshape, Transpose, Concat, Slice, SliceGrad, StopGradient, BroadcastTo),
     *(DropoutMask, Cleared, Gather, GatherElements, LastWrite, FlatIndex),
+    *(Pad, MaxPool, MaxPoolIndex, MaxPoolPick),
 )
 """Ops that do not round."""
 ELEMENTWISE = (Unary, Binary, UpdateOp)

@@ -24,6 +24,7 @@ from graphc.ops.again import After, Before
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
@@ -31,6 +32,7 @@ from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Gather, GatherGrad
+from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
@@ -57,6 +59,7 @@ from graphc.ops.pool import (
     SumPool,
     SumPoolGrad,
 )
+from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -357,6 +360,25 @@ def _pools() -> Iterator[Example]:
         yield Example(SumPoolGrad(x.shape, *how), (y,))
 
 
+def _image_layers() -> Iterator[Example]:
+    x, around, plain = t(N, 2, 3, 2), ((1, 0), (0, 1)), ((0, 0), (0, 0))
+    yield Example(ConvLayer((1, 1), plain, (1, 1)), (x, t(3, 2, 2, 2)))
+    yield Example(ConvLayer((2, 1), around, (1, 2)), (x, t(1, 2, 2, 2), t(1)))
+    yield Example(ConvLayer((1,), ((1, 1),), (1,), 3), (t(N, 3, 4), t(3, 1, 3)))
+    spread = ConvTransposeLayer((2, 1), around, (1, 1), (0, 0))
+    yield Example(spread, (t(N, 2, 2, 2), t(2, 1, 2, 2)))
+    more = ConvTransposeLayer((2,), ((0, 0),), (1,), (1,), 2)
+    yield Example(more, (t(N, 4, 2), t(4, 1, 2), t(2)))
+    window, x = ((2, 2), (2, 2)), t(N, 2, 4, 3)
+    yield Example(MaxPoolLayer(*window, around, (1, 1), True), (x,))
+    yield Example(MaxPoolLayer(*window, plain, (2, 1), False), (x,))
+    for counted in (False, True):
+        yield Example(AvgPoolLayer(*window, around, (1, 1), True, counted), (x,))
+    yield Example(GlobalAvgPool(), (x,))
+    yield Example(GroupNorm(2), (t(N, 2, 2, 1), t(2), t(2)))
+    yield Example(GroupNorm(1), (t(N, 2), t(2), t(2)))
+
+
 def _losses() -> Iterator[Example]:
     no_weight: tuple[TensorType, ...] = ()
     for reduction in ("mean", "sum", "none"):
@@ -401,6 +423,7 @@ DOUBLE: tuple[Example, ...] = (
     *_norms(),
     *_images(),
     *_pools(),
+    *_image_layers(),
     *_losses(),
     *_updates(),
 )

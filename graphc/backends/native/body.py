@@ -8,7 +8,7 @@ from graphc.backends.native.ir import Value
 from graphc.backends.native.vectors import Vectors
 from graphc.kernels.body import Body, Step
 
-LEAVES = ("load", "index", "size", "product", "sum", "max", "philox")
+LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
 """The steps that only the kernel around the body knows how to get."""
 
 Leaf = Callable[[Step], Value]

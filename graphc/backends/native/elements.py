@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from graphc.backends.native.body import evaluate
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.philox import group_words
+from graphc.backends.native.spots import Spots
 from graphc.backends.native.vectors import Vectors, element_type
 from graphc.kernels.body import Body, Span, Step, Store
 from graphc.kernels.expr import join
@@ -29,6 +30,8 @@ class Place:
     lane: int = 0
     mask: Value | None = None
     """The lanes that exist; None if all do."""
+    spots: Spots | None = None
+    """Where the row's elements are that are fetched."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,9 @@ class Elements:
             return self._load(step, place)
         if step.op == "index" and step.span != "one":
             return self._index(step, place)
+        if step.op in ("fetch", "offset"):
+            assert place.spots is not None, "rows with places"
+            return place.spots.of(step, place.column, place.lane, place.mask)
         return self.of_one(step)
 
     def _scalar(self, number: int, known: Known) -> Value:
@@ -184,7 +190,8 @@ class Elements:
 
 def memory_types(body: Body) -> dict[str, str]:
     """The type of an element in memory, for each buffer."""
-    types = {s.buffer: element_type(s.dtype) for s in body.steps if s.op == "load"}
+    read = ("load", "fetch")
+    types = {s.buffer: element_type(s.dtype) for s in body.steps if s.op in read}
     return types | {s.buffer: element_type(body.steps[s.step].dtype) for s in body.stores}
 
 

@@ -16,6 +16,7 @@ from graphc.backends.native.phases import (
     reductions,
     stores_at,
 )
+from graphc.backends.native.place_loops import emit_places, fetches
 from graphc.backends.native.rest import emit_rest
 from graphc.backends.native.row_loops import emit_rows
 from graphc.backends.native.vectors import Vectors
@@ -84,7 +85,9 @@ def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
     """
     body = kernel.body
     mine: tuple[Store, ...] = stores_at(body, "each")
-    if is_flat(kernel, elements):
+    if fetches(kernel):
+        emit_places(elements, kernel, known)
+    elif is_flat(kernel, elements):
         emit_flat(elements, kernel, known)
     elif _hoists_columns(kernel) or (kernel.axis == "rows" and kernel.split != "rows"):
         once = stores_at(body, "column") if kernel.split != "rows" else ()
@@ -101,6 +104,8 @@ def _simplified(kernel: Loop, pitch: Mapping[str, int]) -> Loop:
     """A single row or column without what makes it special, for the sake of speed."""
     reduced = {kernel.body.steps[number].value for number in reductions(kernel.body)}
     assert reduced <= {kernel.axis}, "reductions run along the kernel's axis"
+    if fetches(kernel):
+        return kernel
     assert not reduced or kernel.split in ("none", _across(kernel)), "threads split no reduction"
     if reduced:
         return as_one_row(kernel) if kernel.rows == 1 and kernel.axis == "columns" else kernel

@@ -66,6 +66,21 @@ class Vectors(Registers):
             x = self.function.value(f"icmp ne i8 {x}, 0")
         return self.splat(x, dtype)
 
+    def gather(self, base: Value, offsets: Value, dtype: str, mask: Value | None) -> Value:
+        """The elements at offsets (int64) from `base`; lanes outside the mask are 0."""
+        type, align, pointers = self._memory_type(dtype), ITEMSIZE[dtype], f"<{self.lanes} x ptr>"
+        element, numbers = element_type(dtype), self.type("int64")
+        places = self.function.value(f"getelementptr {element}, ptr {base}, {numbers} {offsets}")
+        masks = self.type("bool")
+        symbol = f"@llvm.masked.gather.{self._memory_suffix(dtype)}.v{self.lanes}p0"
+        self.module.declare(f"declare {type} {symbol}({pointers}, i32, {masks}, {type})")
+        x = self.function.value(
+            f"call {type} {symbol}({pointers} {places}, i32 {align}, "
+            f"{masks} {self.mask_below(self.lanes) if mask is None else mask}, "
+            f"{type} zeroinitializer)"
+        )
+        return self.function.value(f"icmp ne {type} {x}, zeroinitializer") if _byte(dtype) else x
+
     def store_first(self, x: Value, pointer: Value, dtype: str) -> None:
         """Write lane 0 as one element."""
         scalar = self.first(x, dtype)

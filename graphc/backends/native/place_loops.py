@@ -1,0 +1,94 @@
+"""Loops whose rows are places in several dimensions, since they fetch elements from elsewhere."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+from graphc.backends.native.elements import Elements, Known, Place
+from graphc.backends.native.ir import Value
+from graphc.backends.native.phases import Phase, phases
+from graphc.backends.native.ranges import BLOCK, Masks, blocks, in_thread, own
+from graphc.backends.native.spots import Spots
+from graphc.kernels.kernel import CHUNK, LANES, Loop
+from graphc.tensor_type import Batch, Dim
+
+
+def fetches(kernel: Loop) -> bool:
+    """Whether a kernel reads elements elsewhere."""
+    return any(step.op == "fetch" for step in kernel.body.steps)
+
+
+def emit_places(elements: Elements, kernel: Loop, known: Known) -> None:
+    """The kernel row by row, with the index of each of its dimensions counted along."""
+    _Places(elements, kernel, known).emit()
+
+
+class _Places:
+    def __init__(self, elements: Elements, kernel: Loop, known: Known) -> None:
+        self.elements, self.kernel, self.known = elements, kernel, known
+        self.f = elements.function
+        (self.phase,) = phases(kernel.body)
+        assert isinstance(kernel.columns, int), "columns are counted"
+        self.columns = kernel.columns
+        self.steps = [s for s in kernel.body.steps if s.op == "fetch"]
+
+    def emit(self) -> None:
+        """The loop over the rows of a thread, and in it that over columns."""
+        in_thread(self.f, self.kernel.split, self._all)
+
+    def _all(self) -> None:
+        split = self.kernel.split
+        start, end = own(self.f, self.elements.rows, CHUNK, split == "rows")
+        self.bounds = own(self.f, self.columns, BLOCK, split == "columns")
+        counted = [("i64", index) for index in self._indices(str(start))]
+        self.f.loop(start, end, 1, self._row, counted)
+
+    def _indices(self, row: Value) -> list[Value]:
+        """The index of each dimension of a row."""
+        found: list[Value] = []
+        for size in reversed(self.kernel.places):
+            found.append(self.f.remainder(row, size))
+            row = self.f.quotient(row, size)
+        return [row, *reversed(found)]
+
+    def _row(self, number: Value, indices: list[Value]) -> Sequence[Value]:
+        elements, phase = self.elements, self.phase
+        known: Known = ChainMap({}, dict(self.known))
+        shape = (_divided(self.kernel.rows, prod(self.kernel.places)), *self.kernel.places)
+        spots = Spots(elements.vectors, elements.buffers, shape, self.columns, indices)
+        spots.prepare(self.steps)
+        place = Place(number, elements.lines(number), spots=spots)
+        elements.evaluate(elements.of_span(phase.steps, "row"), known, place)
+
+        def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
+            self._block(known, place, column, masks, phase)
+            return []
+
+        blocks(elements.vectors, *self.bounds, visit)
+        return self._next(indices)
+
+    def _block(
+        self, row: Known, place: Place, column: Value | int, masks: Masks, phase: Phase
+    ) -> None:
+        for i, mask in enumerate(masks):
+            known: Known = ChainMap({}, row)
+            at = replace(place, column=column, lane=LANES * i, mask=mask)
+            self.elements.evaluate(phase.steps, known, at)
+            self.elements.store(phase.stores, known, at)
+
+    def _next(self, indices: list[Value]) -> list[Value]:
+        """The indices of the next row: the last one counts up, and carries."""
+        f, found, carry = self.f, [], "1"
+        for index, size in zip(reversed(indices[1:]), reversed(self.kernel.places), strict=True):
+            up = f.add(index, carry)
+            ends = f.value(f"icmp eq i64 {up}, {size}")
+            found.append(f.value(f"select i1 {ends}, i64 0, i64 {up}"))
+            carry = f.value(f"zext i1 {ends} to i64")
+        return [f.add(indices[0], carry), *reversed(found)]
+
+
+def _divided(dim: Dim, by: int) -> Dim:
+    return Batch(dim.factor // by) if isinstance(dim, Batch) else dim // by

@@ -1,0 +1,154 @@
+"""Where the elements of a row are that a kernel fetches from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.registers import element_type
+from graphc.backends.native.vectors import Vectors
+from graphc.kernels.body import Step
+from graphc.kernels.walk import Elsewhere, Walk
+from graphc.tensor_type import Dim
+
+
+@dataclass(frozen=True)
+class Spot:
+    """The address of column 0, if it had no walk, and whether the row is there; None: it is."""
+
+    start: Value
+    there: Value | None
+
+
+class Spots:
+    """What is known of a row: its index in each dimension, and a spot for each fetch."""
+
+    def __init__(
+        self,
+        v: Vectors,
+        buffers: Mapping[str, Value],
+        shape: Sequence[Dim],
+        columns: int,
+        indices: Sequence[Value],
+    ) -> None:
+        """`shape` are the dimensions of the rows, `indices` those of this row."""
+        self.v, self.f, self.buffers = v, v.function, buffers
+        self.shape, self.columns, self.indices = shape, columns, indices
+        self._spots: dict[tuple[str, Elsewhere], Spot] = {}
+
+    def prepare(self, steps: Sequence[Step]) -> None:
+        """Find the spots of these fetches."""
+        for step in steps:
+            at = _where(step)
+            if (step.buffer, at) not in self._spots:
+                self._spots[step.buffer, at] = self._spot(step, at)
+
+    def of(self, step: Step, column: Value | int, lane: int, mask: Value | None) -> Value:
+        """The vector of a fetch, or of an offset, at columns `column` + `lane` and following."""
+        if step.op == "offset":
+            return self._offset(step)
+        at = _where(step)
+        spot = self._spots[step.buffer, at]
+        first = self.f.add(column, lane)
+        x, there = self._read(step, at.walks[-1], spot, first, mask)
+        if there is None or not at.fill:
+            return x
+        return self.v.select(there, x, self.v.const(at.fill, step.dtype), step.dtype)
+
+    # ------------------------------------------------------------------ rows
+
+    def _spot(self, step: Step, at: Elsewhere) -> Spot:
+        f, there, index = self.f, None, "0"
+        for i, count, walk in zip(self.indices, self.shape, at.walks[:-1], strict=True):
+            position, inside = _position(f, i, count, walk)
+            there = _both(f, there, inside)
+            index = f.add(index, f.mul(position, walk.pitch))
+        return Spot(f.address(self.buffers[step.buffer], index, element_type(step.dtype)), there)
+
+    def _offset(self, step: Step) -> Value:
+        assert isinstance(step.value, tuple), "the value is the tile"
+        number: Value = "0"
+        for i, size in zip(self.indices[1:], step.value, strict=True):
+            number = self.f.add(self.f.mul(number, size), self.f.remainder(i, size))
+        narrow = self.f.value(f"trunc i64 {number} to i32")
+        return self.v.splat(narrow, "int32")
+
+    # ------------------------------------------------------------------ columns
+
+    def _read(
+        self, step: Step, walk: Walk, spot: Spot, first: Value, mask: Value | None
+    ) -> tuple[Value, Value | None]:
+        """A vector, and which of its lanes are there; None: all that exist."""
+        v, f = self.v, self.f
+        there = None if walk.is_inside(self.columns) else self._inside(walk, first)
+        if spot.there is not None:
+            row = v.splat(spot.there, "bool")
+            there = row if there is None else v.apply("and", [row, there], ["bool"] * 2, "bool")
+        readable = there
+        if mask is not None:
+            readable = mask
+            if there is not None:
+                readable = v.apply("and", [mask, there], ["bool"] * 2, "bool")
+        element = element_type(step.dtype)
+        if (walk.scale, walk.apart, walk.pitch) == (1, 1, 1):
+            place = f.address(spot.start, f.add(first, walk.shift), element)
+            return v.load(place, step.dtype, readable), there
+        offsets = v.apply(
+            "mul", [self._positions(walk, first), self._all(walk.pitch)], ["int64"] * 2, "int64"
+        )
+        return v.gather(spot.start, offsets, step.dtype, readable), there
+
+    def _positions(self, walk: Walk, first: Value) -> Value:
+        """The positions of the columns of a vector, not rounded: what is no position is masked."""
+        v = self.v
+        start = self.f.add(self.f.mul(first, walk.scale), walk.shift)
+        numbers = v.apply(
+            "mul", [v.lane_numbers("int64"), self._all(walk.scale)], ["int64"] * 2, "int64"
+        )
+        at = v.add(v.splat(start, "int64"), numbers, "int64")
+        if walk.apart == 1:
+            return at
+        return v.apply("floor_div", [at, self._all(walk.apart)], ["int64"] * 2, "int64")
+
+    def _inside(self, walk: Walk, first: Value) -> Value:
+        v, at = self.v, self._positions(walk, first)
+        assert isinstance(walk.size, int), "columns are counted"
+        bounds = (("greater_equal", 0), ("less", walk.size))
+        low, high = (v.compare(op, at, self._all(bound), "int64") for op, bound in bounds)
+        inside = v.apply("and", [low, high], ["bool"] * 2, "bool")
+        if walk.apart == 1 or walk.floor:
+            return inside
+        back = v.apply("mul", [at, self._all(walk.apart)], ["int64"] * 2, "int64")
+        whole = self._positions(walk._replace(apart=1), first)
+        same = v.compare("equal", back, whole, "int64")
+        return v.apply("and", [inside, same], ["bool"] * 2, "bool")
+
+    def _all(self, number: int) -> Value:
+        return self.v.const(number, "int64")
+
+
+def _where(step: Step) -> Elsewhere:
+    assert isinstance(step.value, Elsewhere), "the value of a fetch is where"
+    return step.value
+
+
+def _position(f: Function, i: Value, count: Dim, walk: Walk) -> tuple[Value, Value | None]:
+    """The position of an index, and whether it is one; None: it is."""
+    at = f.add(f.mul(i, walk.scale), walk.shift)
+    inside: Value | None = None
+    position = at if walk.apart == 1 else f.value(f"udiv i64 {at}, {walk.apart}")
+    if not walk.is_inside(count):
+        assert isinstance(walk.size, int), "the batch is walked straight"
+        inside = f.value(f"icmp ult i64 {position}, {walk.size}")  # what is negative is large
+        if walk.apart > 1 and not walk.floor:
+            rest = f.value(f"urem i64 {at}, {walk.apart}")
+            whole = f.value(f"icmp eq i64 {rest}, 0")
+            inside = _both(f, inside, whole)
+    return position, inside
+
+
+def _both(f: Function, a: Value | None, b: Value | None) -> Value | None:
+    if a is None or b is None:
+        return a or b
+    return f.value(f"and i1 {a}, {b}")

@@ -1,0 +1,112 @@
+"""Borders of images that a window product deals with itself.
+
+    padded = pad(x)           y = conv(padded, w)          y = conv(x, w), 0 around x
+    dp = conv_dx(dy, w)       dx = dp[inside]              dx = conv_dx(dy, w), inside alone
+
+What was padded needs no memory then, and what is cut away is not computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from graphc.graph import Graph, Node
+from graphc.kernels.products import Product
+from graphc.kernels.traits import TraitsOf
+from graphc.kernels.window import Sizes
+from graphc.ops.pad import Pad
+from graphc.ops.slicing import Slice
+
+
+class Borders:
+    """The nodes of a graph that its window products take in.
+
+    `place` is the number of each node in the order, of which the first `border` are forward.
+    """
+
+    def __init__(
+        self, graph: Graph, traits: TraitsOf, place: Mapping[str, int], border: int
+    ) -> None:
+        self._graph, self._traits, self._place, self._border = graph, traits, place, border
+        self.padded: dict[str, Node] = {}
+        """Pads that only windows look at."""
+        self._cut: dict[str, Slice] = {}
+
+    def takes_pad(self, node: Node) -> bool:
+        """Whether a node is a pad that is left to the windows over it; noted if so."""
+        found = isinstance(node.op, Pad) and self._is_around_images(node.op)
+        users = self._graph.users[node.name]
+        if not found or not users or node.name in self._graph.roots:
+            return False
+        if not all(self._looks_at(self._graph[user], node.name) for user in users):
+            return False
+        self.padded[node.name] = node
+        return True
+
+    def with_cut(self, node: Node) -> Node:
+        """The node, or, if it is a product of which a slice alone reads the inside, both as one.
+
+        That has the name of the slice, and its type.
+        """
+        inside = self._inside_of(node)
+        if inside is None:
+            return node
+        assert isinstance(inside.op, Slice)
+        self._cut[inside.name] = inside.op
+        locs = tuple(dict.fromkeys((*node.locs, *inside.locs)))
+        return Node(inside.name, node.op, node.inputs, inside.type, locs)
+
+    def product(self, node: Node) -> Product | None:
+        """How a node is a product, borders included."""
+        product = self._traits(node).product
+        if product is None or product.window is None:
+            return product
+        window, pad = product.window, self.padded.get(node.inputs[0])
+        if pad is not None:
+            assert isinstance(pad.op, Pad)
+            space = _fixed(self._graph[pad.inputs[0]].type.shape[1:-1])
+            pads = [before for before, _ in pad.op.pads[1:-1]]
+            terms = zip(window.before, pads, window.apart, strict=True)
+            before = tuple(b + p * apart for b, p, apart in terms)
+            window = replace(window, space=space, before=before)
+        cut = self._cut.get(node.name)
+        if cut is not None:
+            starts = {axis: start for axis, start, _, _ in cut.cuts}
+            before = tuple(b - _whole(starts.get(i + 1, 0)) for i, b in enumerate(window.before))
+            window = replace(window, places=_fixed(node.type.shape[1:-1]), before=before)
+        return replace(product, window=window)
+
+    def source(self, name: str) -> str:
+        """What a pad is around, or the name itself."""
+        pad = self.padded.get(name)
+        return name if pad is None else pad.inputs[0]
+
+    def _is_around_images(self, op: Pad) -> bool:
+        return op.value == 0 and len(op.pads) > 2 and not any((*op.pads[0], *op.pads[-1]))
+
+    def _looks_at(self, user: Node, name: str) -> bool:
+        product = self._traits(user).product
+        windowed = product is not None and product.window is not None
+        return windowed and user.inputs.index(name) == 0 and name not in user.inputs[1:]
+
+    def _inside_of(self, node: Node) -> Node | None:
+        product, users = self._traits(node).product, self._graph.users[node.name]
+        if product is None or product.window is None or product.trans_a or len(users) != 1:
+            return None
+        user = self._graph[next(iter(users))]
+        if not isinstance(user.op, Slice) or node.name in self._graph.roots:
+            return None
+        forward = [self._place[name] < self._border for name in (node.name, user.name)]
+        inner = all(0 < axis < node.type.rank - 1 for axis, *_ in user.op.cuts)
+        dense = all(step == 1 for *_, step in user.op.cuts)
+        return user if forward[0] == forward[1] and inner and dense else None
+
+
+def _fixed(dims: tuple[object, ...]) -> Sizes:
+    return tuple(map(_whole, dims))
+
+
+def _whole(dim: object) -> int:
+    assert isinstance(dim, int), "the dimensions of space are counted"
+    return dim

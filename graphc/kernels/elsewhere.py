@@ -1,0 +1,212 @@
+"""Ops that read their operands elsewhere: moves of elements, and pools over images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from itertools import product
+from math import prod
+
+from graphc.kernels.expr import BodyBuilder, Expr, call, select
+from graphc.kernels.walk import Elsewhere, Walk, straight
+from graphc.kernels.window import Sizes
+from graphc.op import Op
+from graphc.ops.pad import Pad
+from graphc.ops.pool import (
+    MaxPool,
+    MaxPoolGrad,
+    MaxPoolIndex,
+    MaxPoolPick,
+    Pooling,
+    SumPool,
+    SumPoolGrad,
+)
+from graphc.ops.shape import Transpose
+from graphc.ops.slicing import Slice, SliceGrad
+from graphc.tensor_type import Batch, Shape, TensorType
+
+MOST = 64
+"""Elements that one of the result is made of, at most: each is text in the kernel."""
+
+Read = Callable[[int, Elsewhere], Expr]
+"""The element of an operand, by its number, elsewhere."""
+Write = Callable[[BodyBuilder, Read], Expr]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An op whose result is an expression of elements elsewhere."""
+
+    shape: Shape
+    """The dimensions of the result that walks go along."""
+    write: Write
+
+
+def reader_of(op: Op, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
+    """For an op that has a kernel of that kind: how."""
+    if isinstance(op, Pooling):
+        many = prod(op.kernel) > MOST or result.shape[0] == 0
+        return None if many else Reader(result.shape, _pool(op, ins, result))
+    walks = _moved(op, ins[0].shape) if len(ins) == 1 else None
+    if walks is None or not isinstance(result.shape[-1], int) or 0 in result.shape:
+        return None
+    fill = op.value if isinstance(op, Pad) else 0.0
+    shape, walks = _merged(result.shape, walks)
+    at = Elsewhere(tuple(walks), fill)
+    return Reader(shape, lambda builder, read: read(0, at))
+
+
+# ------------------------------------------------------------------ moves
+
+
+def _moved(op: Op, x: Shape) -> list[Walk] | None:
+    """The walks of an op that only moves elements; the batch must stay in front."""
+    if not x or any(isinstance(dim, Batch) for dim in x[1:]):
+        return None
+    walks = straight(x)
+    if isinstance(op, Transpose):
+        return None if isinstance(x[0], Batch) and op.axes[0] else [walks[a] for a in op.axes]
+    if isinstance(op, Pad):
+        return [w._replace(shift=-before) for w, (before, _) in zip(walks, op.pads, strict=True)]
+    if isinstance(op, SliceGrad):
+        for axis, start, _, step in op.cuts:
+            if not isinstance(start, int) or isinstance(x[axis], Batch):
+                return None
+            walks[axis] = walks[axis]._replace(shift=-start, apart=step)
+        return walks
+    if isinstance(op, Slice):
+        for axis, start, _, step in op.cuts:
+            if not isinstance(start, int) or isinstance(x[axis], Batch):
+                return None
+            walks[axis] = walks[axis]._replace(scale=step, shift=start)
+        return walks
+    return None
+
+
+def _merged(shape: Shape, walks: Sequence[Walk]) -> tuple[Shape, list[Walk]]:
+    """Neighbouring dimensions that are one in memory, as one; the first stays by itself."""
+    sizes, found = [shape[0]], [walks[0]]
+    for size, walk in zip(shape[1:], walks[1:], strict=True):
+        before, last = found[-1], sizes[-1]
+        if len(found) > 1 and _are_one(before, last, walk, size):
+            assert isinstance(last, int)
+            assert isinstance(size, int)
+            sizes[-1], found[-1] = last * size, _one(before, last, walk, size)
+        else:
+            sizes.append(size)
+            found.append(walk)
+    if len(found) == 1:
+        return (1, *sizes), [Walk(0, 1), *found]
+    return tuple(sizes), found
+
+
+def _are_one(outer: Walk, count: object, inner: Walk, size: object) -> bool:
+    """Whether two dimensions of the result go through memory as one would."""
+    if size == 1 and inner.is_inside(1) and inner.shift == 0:
+        return True
+    if count == 1 and outer.is_inside(1) and outer.shift == 0:
+        return True
+    whole = isinstance(size, int) and inner == Walk(inner.pitch, size)
+    return whole and outer.pitch == inner.pitch * size and outer.scale == 1  # type: ignore[operator]
+
+
+def _one(outer: Walk, count: int, inner: Walk, size: int) -> Walk:
+    if size == 1:
+        return outer
+    if count == 1:
+        return inner
+    assert isinstance(outer.size, int)
+    return Walk(inner.pitch, outer.size * size, 1, outer.shift * size)
+
+
+# ------------------------------------------------------------------ pools
+
+
+def _pool(op: Pooling, ins: Sequence[TensorType], result: TensorType) -> Write:
+    if isinstance(op, MaxPoolGrad | SumPoolGrad):
+        dout = ins[-1].shape
+        if _tiles(op, dout[1:-1], result.shape[1:-1]):
+            return partial(_of_its_tile, op, dout)
+        return partial(_of_its_windows, op, list(_reaching(op, dout)))
+    met = list(_met(op, ins[-1].shape))
+    if isinstance(op, MaxPoolIndex):
+        return partial(_index_of_largest, met)
+    if isinstance(op, MaxPoolPick):
+        return partial(_picked, straight(result.shape), met)
+    return partial(_joined, op, met)
+
+
+def _met(op: Pooling, x: Shape) -> Iterator[Elsewhere]:
+    """The pixel of x that each offset in a window means, in order."""
+    first, *space, last = straight(x)
+    for offset in product(*map(range, op.kernel)):
+        axes = zip(space, op.stride, offset, op.dilation, strict=True)
+        walks = (w._replace(scale=s, shift=o * d) for w, s, o, d in axes)
+        yield Elsewhere((first, *walks, last))
+
+
+def _reaching(op: Pooling, y: Shape) -> Iterator[Elsewhere]:
+    """The place whose window has a pixel at each offset, if there is one, in order."""
+    first, *places, last = straight(y)
+    for offset in product(*map(range, op.kernel)):
+        axes = zip(places, op.stride, offset, op.dilation, strict=True)
+        walks = (w._replace(shift=-o * d, apart=s) for w, s, o, d in axes)
+        yield Elsewhere((first, *walks, last))
+
+
+def _tiles(op: Pooling, places: Shape, space: Shape) -> bool:
+    """Whether every pixel is in one window."""
+    dense = op.kernel == op.stride and set(op.dilation) == {1}
+    return dense and tuple(p * k for p, k in zip(places, op.kernel, strict=True)) == space
+
+
+def _joined(op: Pooling, met: Sequence[Elsewhere], b: BodyBuilder, read: Read) -> Expr:
+    pixels = [read(0, at) for at in met]
+    if isinstance(op, MaxPool):
+        return reduce(lambda a, x: call("maximum", a, x), pixels)
+    assert isinstance(op, SumPool), f"{op.name} has no kernel"
+    return reduce(lambda a, x: a + x, pixels)
+
+
+def _index_of_largest(met: Sequence[Elsewhere], b: BodyBuilder, read: Read) -> Expr:
+    largest, index = read(0, met[0]), b.const(0, "int32")
+    for number, at in enumerate(met[1:], 1):
+        pixel = read(0, at)
+        index = select(pixel > largest, b.const(number, "int32"), index)
+        largest = call("maximum", largest, pixel)
+    return index
+
+
+def _picked(own: Sequence[Walk], met: Sequence[Elsewhere], b: BodyBuilder, read: Read) -> Expr:
+    index, found = read(0, Elsewhere(tuple(own))), read(1, met[0])
+    for number, at in enumerate(met[1:], 1):
+        found = select(index.equals(number), read(1, at), found)
+    return found
+
+
+def _of_its_tile(op: Pooling, y: Shape, b: BodyBuilder, read: Read) -> Expr:
+    """The only window that a pixel is in."""
+    first, *places, last = straight(y)
+    walks = (w._replace(apart=k, floor=True) for w, k in zip(places, op.kernel, strict=True))
+    at = Elsewhere((first, *walks, last))
+    if isinstance(op, SumPoolGrad):
+        return read(0, at)
+    dout = read(1, at)
+    return select(read(0, at).equals(b.offset(op.kernel)), dout, b.const(0, dout.dtype))
+
+
+def _of_its_windows(op: Pooling, reaching: Sequence[Elsewhere], b: BodyBuilder, read: Read) -> Expr:
+    """All windows that a pixel is in, added up."""
+    parts = []
+    for number, at in enumerate(reaching):
+        dout = read(len(op.roles) - 1, at)
+        if isinstance(op, MaxPoolGrad):
+            dout = select(read(0, at).equals(number), dout, b.const(0, dout.dtype))
+        parts.append(dout)
+    return reduce(lambda a, x: a + x, parts)
+
+
+def places_of(shape: Shape) -> Sizes:
+    """All dimensions but the first and the last."""
+    return tuple(dim for dim in shape[1:-1] if isinstance(dim, int))
