@@ -73,7 +73,8 @@ def _moved(op: Op, x: Shape) -> list[Walk] | None:
         for axis, start, _, step in op.cuts:
             if not isinstance(start, int) or isinstance(x[axis], Batch):
                 return None
-            walks[axis] = walks[axis]._replace(shift=-start, apart=step)
+            on = 1 if step > 0 else -1
+            walks[axis] = walks[axis]._replace(scale=on, shift=-on * start, apart=on * step)
         return walks
     if isinstance(op, Slice):
         for axis, start, _, step in op.cuts:

@@ -134,14 +134,14 @@ class _Fusion:
 
     def _add(self, node: Node) -> None:
         spans, reader = self.group.operands[node.name], self.grouping.traits(node).reader
-        if reader is not None:
+        if node is self.group.turned:
+            value = self._operand(node.inputs[0], "each")
+        elif reader is not None:
             value = reader.write(self._builder, partial(self._fetch, node))
         elif node is self.group.product:
             product = self._builder.product(node.type.dtype)
             extra = [self._operand(o, s) for o, s in zip(node.inputs[2:], spans[2:], strict=True)]
             value = cast("Epilogue", node.op).epilogue(product, extra)
-        elif node is self.group.turned:
-            value = self._operand(node.inputs[0], "each")
         else:
             ins = [self._operand(o, s) for o, s in zip(node.inputs, spans, strict=True)]
             value = node.op.scalar(ins, self.group.axis or self._free_axis(node))
