@@ -76,6 +76,13 @@ def _batchnorm(op: BatchNorm, ins: Sequence[Tensor], train: bool) -> Tensor:
     return F.batch_norm(x, None, None, gamma, beta, True, eps=op.eps)
 
 
+def _groupnorm(op: GroupNorm, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, gamma, beta = ins
+    if x.shape[1:].numel() == op.groups:  # one number a group: as of batchnorm
+        return x * 0 + beta.reshape(1, -1, *[1] * (x.ndim - 2)) + 0 * gamma.sum()
+    return F.group_norm(x, op.groups, gamma, beta, op.eps)
+
+
 def _dropout(op: Dropout, ins: Sequence[Tensor], train: bool) -> Tensor:
     x, seed, draws = ins
     if not train:
@@ -220,7 +227,7 @@ RULES: Mapping[type[Op], Rule] = {
     MaxPoolLayer: _max_pool,
     AvgPoolLayer: _avg_pool,
     GlobalAvgPool: lambda op, ins, train: ins[0].mean(tuple(range(2, ins[0].ndim)), keepdim=True),
-    GroupNorm: lambda op, ins, train: F.group_norm(ins[0], op.groups, *ins[1:], op.eps),
+    GroupNorm: _groupnorm,
     Pad: lambda op, ins, train: _around(ins[0], op.pads, op.value),
     LeakyRelu: lambda op, ins, train: F.leaky_relu(ins[0], op.slope),
     PRelu: lambda op, ins, train: F.prelu(*ins),
