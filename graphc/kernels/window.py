@@ -72,18 +72,21 @@ class Window:
         return tuple(s * pitch for s, pitch in zip(self.stride, self.pitches, strict=True))
 
     @property
-    def runs(self) -> tuple[Sequence[int], int]:
-        """Where the columns that are neighbours in memory begin, and how many they are."""
-        axes = len(self.kernel) - (self.dilation[-1] == 1)
-        reach = [d * pitch for d, pitch in zip(self.dilation, self.pitches, strict=True)][:axes]
-        starts = [
-            sum(o * r for o, r in zip(offset, reach, strict=True))
-            for offset in product(*map(range, self.kernel[:axes]))
-        ]
-        return starts, prod(self.kernel[axes:]) * self.channels
+    def run(self) -> int:
+        """How many columns are neighbours in memory: of a pixel, or of a line of the kernel."""
+        return self.channels * (self.kernel[-1] if self.dilation[-1] == 1 else 1)
+
+    @property
+    def reach(self) -> tuple[tuple[int, int], ...]:
+        """For each dimension of the kernel that no run goes along: its size, and the elements from
+        one offset to the next."""
+        sizes = zip(self.kernel, self.dilation, self.pitches, strict=True)
+        found = tuple((k, d * pitch) for k, d, pitch in sizes)
+        return found if self.dilation[-1] > 1 else found[:-1]
 
     @property
     def columns(self) -> Sequence[int]:
         """Where each column of the first row is."""
-        starts, length = self.runs
-        return [start + i for start in starts for i in range(length)]
+        offsets = product(*([i * step for i in range(count)] for count, step in self.reach))
+        starts = map(sum, offsets)
+        return [start + i for start in starts for i in range(self.run)]

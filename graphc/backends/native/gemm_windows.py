@@ -6,7 +6,7 @@ the columns of the factor are runs of neighbours in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from graphc.backends.native.epilogue import EPILOGUE_ARGUMENTS, Epilogue
 from graphc.backends.native.gemm_frame import Frame
@@ -19,9 +19,9 @@ from graphc.backends.native.vectors import Vectors
 from graphc.kernels.kernel import CHUNK
 from graphc.kernels.window import Window
 
-UNROLL = 4
-STRAIGHT = 512
-"""Additions of a tile up to which it takes no loop at all."""
+UNROLL = 2
+STRAIGHT = 160
+"""Additions of a tile up to which a run takes no loop."""
 
 _ARGUMENTS = (
     ("ptr", "%s"),
@@ -191,16 +191,31 @@ class _Places:
         above = self.window.steps[-2] if lines > 1 else 0
         offsets = [i * above + j * self.step for i in range(lines) for j in range(width)]
         steps = Steps(self.v, self.dtype, self.vectors, offsets, "1")
-        starts, length = self.window.runs
-        straight = len(offsets) * self.vectors * self.window.depth <= STRAIGHT
-        unroll = length if straight else UNROLL
-        sums: Sequence[Value] | None = None
-        for number, start in enumerate(starts):
-            places = self._at(s, start), self._at("%v", number * length * self.pitch)
-            sums = steps.run(places, str(self.pitch), str(length), unroll, start=sums)
-        assert sums is not None
-        found = sums
-        self.epilogue.rows(row, len(offsets), lambda r, j: found[r * self.vectors + j])
+        count = len(offsets) * self.vectors
+        unroll = self.window.run if count * self.window.run <= STRAIGHT else UNROLL
+        start = ["zeroinitializer"] * count
+        sums = self._runs(steps, unroll if lines * width > 1 else 1, 0, s, ["%v", *start])[1:]
+        self.epilogue.rows(row, len(offsets), lambda r, j: sums[r * self.vectors + j])
+
+    def _runs(
+        self, steps: Steps, unroll: int, axis: int, s: Value, carried: list[Value]
+    ) -> list[Value]:
+        """The panel of b behind the runs of all offsets from an axis on, and the sums."""
+        f, run = self.f, self.window.run
+        if axis == len(self.window.reach):
+            v, *sums = carried
+            sums = steps.run((s, v), str(self.pitch), str(run), unroll, start=sums)
+            return [self._at(v, run * self.pitch), *sums]
+        count, step = self.window.reach[axis]
+        if count == 1:
+            return self._runs(steps, unroll, axis + 1, s, carried)
+
+        def offset(i: Value, carried: list[Value]) -> list[Value]:
+            pixel = self._at(s, f.mul(i, step))
+            return self._runs(steps, unroll, axis + 1, pixel, carried)
+
+        types = ["ptr", *[self.v.type(self.dtype)] * (len(carried) - 1)]
+        return f.loop(0, count, 1, offset, list(zip(types, carried, strict=True)))
 
     def _at(self, base: Value, index: Value | int) -> Value:
         return self.f.address(base, index, self.element)

@@ -9,11 +9,15 @@ from math import prod
 
 from graphc.backends.native.elements import Elements, Known, Place
 from graphc.backends.native.ir import Value
-from graphc.backends.native.phases import Phase, phases
+from graphc.backends.native.phases import phases
 from graphc.backends.native.ranges import BLOCK, Masks, blocks, in_thread, own
 from graphc.backends.native.spots import Spots
 from graphc.kernels.kernel import CHUNK, LANES, Loop
 from graphc.tensor_type import Batch, Dim
+
+ROWS_TOGETHER = 8
+"""Rows shorter than a vector that are read before the first of them is written: what is read may
+be updated in place, and a load waits for a store just before it that it partly overlaps."""
 
 
 def fetches(kernel: Loop) -> bool:
@@ -34,6 +38,9 @@ class _Places:
         assert isinstance(kernel.columns, int), "columns are counted"
         self.columns = kernel.columns
         self.steps = [s for s in kernel.body.steps if s.op == "fetch"]
+        self.shape = (_divided(kernel.rows, prod(kernel.places)), *kernel.places)
+        loads = any(s.op == "load" and s.span == "each" for s in kernel.body.steps)
+        self.together = ROWS_TOGETHER if loads and self.columns < LANES else 1
 
     def emit(self) -> None:
         """The loop over the rows of a thread, and in it that over columns."""
@@ -43,8 +50,21 @@ class _Places:
         split = self.kernel.split
         start, end = own(self.f, self.elements.rows, CHUNK, split == "rows")
         self.bounds = own(self.f, self.columns, BLOCK, split == "columns")
-        counted = [("i64", index) for index in self._indices(str(start))]
-        self.f.loop(start, end, 1, self._row, counted)
+        counted = self.f.loop(
+            start,
+            self._even(start, end),
+            self.together,
+            lambda row, indices: self._rows(row, indices, self.together),
+            [("i64", index) for index in self._indices(str(start))],
+        )
+        if self.together > 1:
+            self.f.loop(
+                self._even(start, end),
+                end,
+                1,
+                lambda row, indices: self._rows(row, indices, 1),
+                [("i64", index) for index in counted],
+            )
 
     def _indices(self, row: Value) -> list[Value]:
         """The index of each dimension of a row."""
@@ -54,30 +74,47 @@ class _Places:
             row = self.f.quotient(row, size)
         return [row, *reversed(found)]
 
-    def _row(self, number: Value, indices: list[Value]) -> Sequence[Value]:
-        elements, phase = self.elements, self.phase
-        known: Known = ChainMap({}, dict(self.known))
-        shape = (_divided(self.kernel.rows, prod(self.kernel.places)), *self.kernel.places)
-        spots = Spots(elements.vectors, elements.buffers, shape, self.columns, indices)
-        spots.prepare(self.steps)
-        place = Place(number, elements.lines(number), spots=spots)
-        elements.evaluate(elements.of_span(phase.steps, "row"), known, place)
+    def _even(self, start: Value | int, end: Value | int) -> Value:
+        """Where the rows end that are taken several at once."""
+        count = self.f.sub(end, start)
+        return self.f.add(start, self.f.even(count, self.together))
+
+    def _rows(self, first: Value, indices: list[Value], count: int) -> list[Value]:
+        rows: list[tuple[Place, Known]] = []
+        for i in range(count):
+            rows.append(self._row(self.f.add(first, i), indices))
+            indices = self._next(indices)
 
         def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
-            self._block(known, place, column, masks, phase)
+            self._block(rows, column, masks)
             return []
 
-        blocks(elements.vectors, *self.bounds, visit)
-        return self._next(indices)
+        blocks(self.elements.vectors, *self.bounds, visit)
+        return indices
+
+    def _row(self, number: Value, indices: list[Value]) -> tuple[Place, Known]:
+        """Where a row and what it fetches are, and what is known of it."""
+        elements = self.elements
+        known: Known = ChainMap({}, dict(self.known))
+        spots = Spots(elements.vectors, elements.buffers, self.shape, self.columns, indices)
+        spots.prepare(self.steps)
+        place = Place(number, elements.lines(number), spots=spots)
+        elements.evaluate(elements.of_span(self.phase.steps, "row"), known, place)
+        return place, known
 
     def _block(
-        self, row: Known, place: Place, column: Value | int, masks: Masks, phase: Phase
+        self, rows: Sequence[tuple[Place, Known]], column: Value | int, masks: Masks
     ) -> None:
+        """All rows are read before the first is written."""
+        elements, done = self.elements, []
         for i, mask in enumerate(masks):
-            known: Known = ChainMap({}, row)
-            at = replace(place, column=column, lane=LANES * i, mask=mask)
-            self.elements.evaluate(phase.steps, known, at)
-            self.elements.store(phase.stores, known, at)
+            for place, row in rows:
+                known: Known = ChainMap({}, row)
+                at = replace(place, column=column, lane=LANES * i, mask=mask)
+                elements.evaluate(self.phase.steps, known, at)
+                done.append((known, at))
+        for known, at in done:
+            elements.store(self.phase.stores, known, at)
 
     def _next(self, indices: list[Value]) -> list[Value]:
         """The indices of the next row: the last one counts up, and carries."""
