@@ -52,6 +52,7 @@ from graphc.ops.arrange import (
     unsqueeze,
 )
 from graphc.ops.concat import concat
+from graphc.ops.cumulative import cumprod, cumsum
 from graphc.ops.division import floor_div, fmod, mod, trunc_div
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
@@ -61,7 +62,7 @@ from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
 from graphc.ops.gather import gather
 from graphc.ops.gradient import grad
-from graphc.ops.index import argmax, one_hot, pick
+from graphc.ops.index import argmax, argmin, one_hot, pick
 from graphc.ops.index_nd import gather_nd, scatter_nd
 from graphc.ops.linalg import matmul
 from graphc.ops.logic import (
@@ -76,9 +77,12 @@ from graphc.ops.logic import (
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.more_activations import celu, hard_tanh, relu6, shrink, thresholded_relu
+from graphc.ops.more_reductions import l1_norm, l2_norm, logsumexp, prod, sum_squares
 from graphc.ops.norm import batchnorm
+from graphc.ops.order import argsort, sort, topk
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
+from graphc.ops.reduce import min_ as min
 from graphc.ops.reduce import sum_ as sum
 from graphc.ops.rounding import ceil, floor
 from graphc.ops.rounding import round_ as round
@@ -237,6 +241,8 @@ __all__ = [
     "affine",
     "apply",
     "argmax",
+    "argmin",
+    "argsort",
     "asin",
     "asinh",
     "atan",
@@ -254,6 +260,8 @@ __all__ = [
     "concat",
     "cos",
     "cosh",
+    "cumprod",
+    "cumsum",
     "div",
     "dropout",
     "elu",
@@ -286,6 +294,8 @@ __all__ = [
     "isfinite",
     "isinf",
     "isnan",
+    "l1_norm",
+    "l2_norm",
     "layernorm",
     "layers",
     "leaky_relu",
@@ -299,12 +309,14 @@ __all__ = [
     "logical_not",
     "logical_or",
     "logical_xor",
+    "logsumexp",
     "mae_loss",
     "matmul",
     "max",
     "maximum",
     "mean",
     "mean_absolute_error",
+    "min",
     "minimum",
     "mish",
     "mlp",
@@ -319,6 +331,7 @@ __all__ = [
     "plots",
     "power",
     "prelu",
+    "prod",
     "reciprocal",
     "relu",
     "relu6",
@@ -343,6 +356,7 @@ __all__ = [
     "softmax_loss",
     "softplus",
     "softsign",
+    "sort",
     "split",
     "sqrt",
     "squeeze",
@@ -351,11 +365,13 @@ __all__ = [
     "stop_gradient",
     "sub",
     "sum",
+    "sum_squares",
     "svm_loss",
     "tan",
     "tanh",
     "thresholded_relu",
     "tile",
+    "topk",
     "transpose",
     "tril",
     "triu",

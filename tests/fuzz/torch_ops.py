@@ -24,6 +24,7 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import AffineLayer
 from graphc.ops.concat import Concat
+from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
@@ -32,15 +33,16 @@ from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.gather import Gather
 from graphc.ops.gradient import Gradient
-from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.loss import RowLoss, SoftmaxLoss, SvmLoss
 from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm
+from graphc.ops.order import TopK
 from graphc.ops.pow import Pow
-from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
@@ -136,6 +138,19 @@ def _cast(op: Cast, ins: Sequence[Tensor], train: bool) -> Tensor:
 
 def _pick(op: Pick, ins: Sequence[Tensor], train: bool) -> Tensor:
     return ins[0].gather(1, ins[1].long()[:, None])[:, 0]
+
+
+def _cumsum(op: Cumsum, ins: Sequence[Tensor], train: bool) -> Tensor:
+    (x,) = ins
+    if op.reverse:
+        x = x.flip(op.axis)
+    sums = x.cumsum(op.axis) - (x if op.exclusive else 0)
+    return sums.flip(op.axis) if op.reverse else sums
+
+
+def _topk(op: TopK, ins: Sequence[Tensor], train: bool) -> Tensor:
+    order = torch.sort(ins[0], dim=op.axis, descending=op.largest, stable=True).indices
+    return order.narrow(op.axis, 0, op.k)
 
 
 def _shrink(op: Shrink, ins: Sequence[Tensor], train: bool) -> Tensor:
@@ -267,6 +282,10 @@ RULES: Mapping[type[Op], Rule] = {
     Sum: _reduced(torch.sum),
     Mean: _reduced(torch.mean),
     Max: _reduced(torch.amax),
+    Min: _reduced(torch.amin),
+    Cumsum: _cumsum,
+    TopK: _topk,
+    Argmin: lambda op, ins, train: torch.argmin(ins[0], dim=op.axis),
     Argmax: lambda op, ins, train: torch.argmax(ins[0], dim=op.axis),
     OneHot: lambda op, ins, train: F.one_hot(ins[0].long(), op.depth).double(),
     Pick: _pick,

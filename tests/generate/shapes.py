@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import graphc as gc
 from tests.generate.growth import Growth, columns, features
 
@@ -87,6 +89,30 @@ def triangle(g: Growth, x: gc.Value) -> gc.Value:
     return g.choice(gc.tril, gc.triu)(h, g.choice(0, 1, -1))
 
 
+def running(g: Growth, x: gc.Value) -> gc.Value:
+    options = {"exclusive": g.chance(0.3), "reverse": g.chance(0.3)}
+    if g.chance(0.5):
+        return gc.tanh(gc.cumprod(gc.tanh(x) + 0.5, g.axis(x), **options))
+    axis = 0 if g.chance(0.2) else g.axis(x)
+    return gc.tanh(gc.cumsum(x, axis, **options) * 0.3)
+
+
+def products(g: Growth, x: gc.Value) -> gc.Value:
+    return x + gc.prod(gc.tanh(x) + 0.3, g.axis(x), keepdims=True)
+
+
+def sorted_(g: Growth, x: gc.Value) -> gc.Value:
+    axis = g.axis(x)
+    if g.chance(0.5):
+        return gc.sort(x, axis, descending=g.chance(0.5))
+    size = x.shape[axis]
+    assert isinstance(size, int)
+    values, places = gc.topk(x, g.r.randint(1, size), axis, largest=g.chance(0.7))
+    if g.chance(0.3):
+        g.output("order", places)
+    return values
+
+
 def index(g: Growth, x: gc.Value) -> gc.Value:
     """One index of an axis, which goes where there are others left."""
     place = g.choice(0, -1)
@@ -153,7 +179,11 @@ def _axes(g: Growth, x: gc.Value) -> int | tuple[int, ...]:
 
 
 def _reduction(g: Growth):  # type: ignore[no-untyped-def]
-    return g.choice(gc.sum, gc.mean, gc.max)
+    return g.choice(gc.sum, gc.mean, gc.max, gc.min, _squares, gc.l1_norm, gc.l2_norm, gc.logsumexp)
+
+
+def _squares(x: gc.Value, *axes: Any, **options: Any) -> gc.Value:
+    return gc.sum_squares(gc.tanh(x), *axes, **options)
 
 
 STEPS = {
@@ -168,6 +198,9 @@ STEPS = {
     stacked: 1,
     halves: 1,
     triangle: 1,
+    running: 2,
+    products: 1,
+    sorted_: 2,
     index: 2,
     gate: 2,
     spread: 3,

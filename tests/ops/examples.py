@@ -22,6 +22,7 @@ from graphc.ops.activations import (
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
+from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
@@ -30,7 +31,7 @@ from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Gather, GatherGrad
-from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
@@ -49,9 +50,10 @@ from graphc.ops.optim import (
     SgdStep,
     SquareSum,
 )
+from graphc.ops.order import TopK
 from graphc.ops.pow import Pow
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
-from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import REDUCTIONS, GatherElements, LastWrite, ScatterElements
@@ -197,8 +199,9 @@ def _activations() -> Iterator[Example]:
 
 
 def _reductions() -> Iterator[Example]:
-    for kind in (Sum, Mean, Max):
+    for kind in (Sum, Mean, Max, Min):
         yield Example(kind(()), (t(),))
+        yield Example(kind(()), (t(N, 3),))
         yield Example(kind((0,)), (t(N),))
         yield Example(kind((0,), True), (t(N),))
         for over in ((0,), (1,), (0, 1)):
@@ -221,10 +224,29 @@ def _reductions() -> Iterator[Example]:
         yield Example(BroadcastTo(shape), (x,))
     for x, axis in ((t(N, 7), -1), (t(N, 7), 0), (t(2, N, 3), 1), (t(N), 0), (t(1, 1), 1)):
         yield Example(Argmax(axis), (x,))
+        yield Example(Argmin(axis), (x,))
     for axis in (-1, 0, 1):
         for x in (t(N, 7), t(2, N, 3), t(1, 1)):
             yield Example(Softmax(axis), (x,))
             yield Example(LogSoftmax(axis), (x,))
+
+
+def _along_axes() -> Iterator[Example]:
+    for x, axis in ((t(N, 7), -1), (t(N, 7), 0), (t(2, 3, N), 1), (t(N), 0), (t(N, 1), 1)):
+        for exclusive in (False, True):
+            for reverse in (False, True):
+                yield Example(Cumsum(axis, exclusive, reverse), (x,))
+    for x, axis, k in ((t(N, 7), -1, 3), (t(7, N), 0, 7), (t(2, 3, N), 1, 2), (t(1), 0, 1)):
+        for largest in (False, True):
+            yield Example(TopK(k, axis, largest), (x,), (SMALL,))
+    for axes in ((0,), (1,), (0, 1), ()):
+        for kind in (Sum, Max, Min):
+            for dtype in ("int64", "int32"):
+                yield Example(kind(axes, True), (whole(N, 7, dtype=dtype),), (SIGNED,))
+    for kind in (Max, Min):
+        yield Example(kind((1,)), (whole(N, 7, dtype="bool"),), (2,))
+    yield Example(Cumsum(1), (whole(N, 7, dtype="int32"),), (SIGNED,))
+    yield Example(TopK(2), (whole(N, 7, dtype="int32"),), (SIGNED,))
 
 
 def _by_index() -> Iterator[Example]:
@@ -400,6 +422,7 @@ DOUBLE: tuple[Example, ...] = (
     *_logic(),
     *_activations(),
     *_reductions(),
+    *_along_axes(),
     *_by_index(),
     *_gathers(),
     *_shapes(),
