@@ -38,7 +38,8 @@ def _first(op: Op, ins: Sequence[Array]) -> Array:
 
 
 def _difference(op: Op, ins: Sequence[Array]) -> Array:
-    return np.asarray(ins[0] - ins[1])
+    difference = ins[0] - ins[1]
+    return np.where(np.isfinite(difference), difference, 1)  # as of isfinite, which asks for inf
 
 
 def _bounds(op: Clip, ins: Sequence[Array]) -> Array:
