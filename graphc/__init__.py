@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from graphc import tensor_functions
 from graphc.build import Value, apply
 from graphc.compiler import compile
 from graphc.errors import (
@@ -38,56 +39,39 @@ from graphc.ops.activations import (
     softsign,
 )
 from graphc.ops.affine import affine
-from graphc.ops.arrange import (
-    expand,
-    flip,
-    repeat,
-    roll,
-    split,
-    squeeze,
-    stack,
-    tile,
-    tril,
-    triu,
-    unsqueeze,
-)
 from graphc.ops.concat import concat
-from graphc.ops.cumulative import cumprod, cumsum
-from graphc.ops.division import floor_div, fmod, mod, trunc_div
+from graphc.ops.conv_layer import conv, conv_transpose
+from graphc.ops.conv_parameters import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+)
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
-from graphc.ops.elementwise import add, div, mul, neg, power, reciprocal, sub
-from graphc.ops.embedding import embedding
+from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
-from graphc.ops.gather import gather
 from graphc.ops.gradient import grad
-from graphc.ops.index import argmax, argmin, one_hot, pick
-from graphc.ops.index_nd import gather_nd, scatter_nd
+from graphc.ops.group_norm import groupnorm, instancenorm
+from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.linalg import matmul
-from graphc.ops.logic import (
-    isfinite,
-    isinf,
-    isnan,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-)
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
-from graphc.ops.more_activations import celu, hard_tanh, relu6, shrink, thresholded_relu
-from graphc.ops.more_reductions import l1_norm, l2_norm, logsumexp, prod, sum_squares
 from graphc.ops.norm import batchnorm
-from graphc.ops.order import argsort, sort, topk
+from graphc.ops.pad import pad
+from graphc.ops.pool_layer import (
+    adaptive_avg_pool,
+    avg_pool,
+    global_avg_pool,
+    global_max_pool,
+    max_pool,
+)
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
-from graphc.ops.reduce import min_ as min
 from graphc.ops.reduce import sum_ as sum
-from graphc.ops.rounding import ceil, floor
-from graphc.ops.rounding import round_ as round
 from graphc.ops.row_norm import layernorm, rmsnorm
-from graphc.ops.scatter import gather_elements, scatter_elements
 from graphc.ops.select import (
     clip,
     equal,
@@ -102,25 +86,13 @@ from graphc.ops.select import (
     where,
 )
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
-from graphc.ops.smooth import erf, expm1, log1p, softplus
+from graphc.ops.smooth import erf, softplus
 from graphc.ops.standardize import standardize
-from graphc.ops.trigonometry import (
-    acos,
-    acosh,
-    asin,
-    asinh,
-    atan,
-    atanh,
-    cos,
-    cosh,
-    sin,
-    sinh,
-    tan,
-)
 from graphc.optim import SGD, Adam, AdamW
 from graphc.plan import Plan
 from graphc.runtime.state import State
 from graphc.schedules import Cosine, Step, WarmUp
+from graphc.tensor_functions import *  # noqa: F403
 from graphc.tensor_type import N, TensorType
 from graphc.version import __version__ as __version__
 
@@ -235,67 +207,50 @@ __all__ = [
     "Zeros",
     "abs",
     "accuracy",
-    "acos",
-    "acosh",
+    "adaptive_avg_pool",
     "add",
     "affine",
     "apply",
     "argmax",
-    "argmin",
-    "argsort",
-    "asin",
-    "asinh",
-    "atan",
-    "atanh",
+    "avg_pool",
     "batchnorm",
     "broadcast_to",
     "cast",
-    "ceil",
-    "celu",
     "check_layer",
     "check_op",
     "clip",
     "compare_runs",
     "compile",
     "concat",
-    "cos",
-    "cosh",
-    "cumprod",
-    "cumsum",
+    "conv",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "div",
     "dropout",
     "elu",
-    "embedding",
     "equal",
     "erf",
     "exp",
-    "expand",
-    "expm1",
     "fit",
     "fit_standardize",
     "flatten",
-    "flip",
-    "floor",
-    "floor_div",
-    "fmod",
     "freeze",
-    "gather",
-    "gather_elements",
-    "gather_nd",
     "gelu",
+    "global_avg_pool",
+    "global_max_pool",
     "grad",
     "grad_check",
     "greater",
     "greater_equal",
+    "groupnorm",
     "hard_sigmoid",
     "hard_swish",
-    "hard_tanh",
     "huber_loss",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "l1_norm",
-    "l2_norm",
+    "instancenorm",
     "layernorm",
     "layers",
     "leaky_relu",
@@ -303,79 +258,50 @@ __all__ = [
     "less_equal",
     "load",
     "log",
-    "log1p",
     "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "logsumexp",
     "mae_loss",
     "matmul",
     "max",
+    "max_pool",
     "maximum",
     "mean",
     "mean_absolute_error",
-    "min",
     "minimum",
     "mish",
     "mlp",
-    "mod",
     "mse_loss",
     "mul",
     "neg",
     "not_equal",
     "one_hot",
+    "pad",
     "passes",
     "pick",
     "plots",
     "power",
     "prelu",
-    "prod",
-    "reciprocal",
     "relu",
-    "relu6",
-    "repeat",
     "replay",
     "reshape",
     "rmsnorm",
-    "roll",
-    "round",
     "save",
-    "scatter_elements",
-    "scatter_nd",
     "selu",
-    "shrink",
     "sigmoid",
     "sigmoid_loss",
     "sign",
     "silu",
-    "sin",
-    "sinh",
     "softmax",
     "softmax_loss",
     "softplus",
     "softsign",
-    "sort",
-    "split",
     "sqrt",
-    "squeeze",
-    "stack",
     "standardize",
     "stop_gradient",
     "sub",
     "sum",
-    "sum_squares",
     "svm_loss",
-    "tan",
     "tanh",
-    "thresholded_relu",
-    "tile",
-    "topk",
     "transpose",
-    "tril",
-    "triu",
-    "trunc_div",
-    "unsqueeze",
     "where",
 ]
+__all__ += tensor_functions.__all__

@@ -18,6 +18,8 @@ from graphc.ops.activations import (
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
+from graphc.ops.conv import Conv, ConvDw, ConvDx
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
@@ -28,6 +30,7 @@ from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softm
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.gradient import Gradient
+from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
@@ -48,6 +51,16 @@ from graphc.ops.optim import (
     SquareSum,
 )
 from graphc.ops.order import TopK
+from graphc.ops.pad import Pad
+from graphc.ops.pool import (
+    MaxPool,
+    MaxPoolGrad,
+    MaxPoolIndex,
+    MaxPoolPick,
+    SumPool,
+    SumPoolGrad,
+)
+from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.pow import Pow
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
@@ -90,6 +103,14 @@ from graphc.ops.trigonometry import (
 _SOURCES = (Input, Parameter, State, Constant)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
 _ROW_NORMS = (LayerNorm, RmsNorm)
+_IMAGE_LAYERS = (
+    ConvLayer,
+    ConvTransposeLayer,
+    MaxPoolLayer,
+    AvgPoolLayer,
+    GlobalAvgPool,
+    GroupNorm,
+)
 _ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
 _FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
@@ -125,6 +146,8 @@ _BY_INDEX = (
 )
 _PRODUCTS = (MatMul, Affine)
 _NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
+_IMAGES = (Conv, ConvDx, ConvDw, Pad)
+_POOLS = (MaxPool, MaxPoolIndex, MaxPoolGrad, MaxPoolPick, SumPool, SumPoolGrad)
 _LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad)
 _FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
 _AGAIN = (After, Before)
@@ -135,6 +158,7 @@ _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
     *_LAYERS,
     *_ROW_NORMS,
+    *_IMAGE_LAYERS,
     *_ELEMENT_LOSSES,
     *_ACTIVATIONS,
     *_ELEMENTWISE,
@@ -151,6 +175,8 @@ _ALL: tuple[type[Op], ...] = (
     *_BY_INDEX,
     *_PRODUCTS,
     *_NORMS,
+    *_IMAGES,
+    *_POOLS,
     *_LOSSES,
     *_FUSED,
     *_AGAIN,

@@ -14,6 +14,7 @@ from graphc.ops.functions import Abs, Log, Sign, Sqrt
 from graphc.ops.index import Argmax, Argmin
 from graphc.ops.loss_rows import SvmRows
 from graphc.ops.order import TopK
+from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max, Min
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, ScatterElements
@@ -71,7 +72,14 @@ def _of_extreme(op: Op, x: Array) -> Array | None:
         return _to_largest(x if isinstance(op, Max) else -x, op.axes)
     if isinstance(op, (Argmax, Argmin)):
         return _to_largest(x if isinstance(op, Argmax) else -x, (op.axis,))
+    if isinstance(op, (MaxPool, MaxPoolIndex)):
+        return _finite(_to_largest(np.array(op.met(x)), (0,)))
     return None
+
+
+def _finite(gaps: Array) -> Array:
+    """Without those of what stands around an image, which is never the largest."""
+    return gaps[np.isfinite(gaps)]
 
 
 def _kinked(op: Power) -> bool:

@@ -17,6 +17,8 @@ from graphc.ops.functions import Abs, Sign
 from graphc.ops.gather import Gather
 from graphc.ops.index import OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
+from graphc.ops.pad import Pad
+from graphc.ops.pool import MaxPool, MaxPoolPick
 from graphc.ops.reduce import BroadcastTo, Max, Min
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, LastWrite
@@ -33,7 +35,7 @@ EXACT = (
     *(Relu, ReluGrad, Maximum, Minimum, Clip, Where, Max, Min, Neg, Abs, Sign, Reshape, Transpose),
     *(Concat, Slice, SliceGrad, BroadcastTo, Cast, StopGradient, OneHot, Pick, DropoutMask),
     *(Gather, GatherElements, LastWrite, FlatIndex, Floor, Ceil, Round),
-    Constant,
+    *(Constant, Pad, MaxPool, MaxPoolPick),
 )
 """Ops that never round."""
 

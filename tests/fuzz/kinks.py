@@ -13,6 +13,7 @@ from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import Argmax, Argmin
 from graphc.ops.loss_rows import SvmRows, SvmRowsGrad
 from graphc.ops.order import TopK
+from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max, Min
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, ScatterElements
@@ -63,6 +64,11 @@ def _between_neighbours(op: TopK, ins: Sequence[Array]) -> Array:
     ordered = np.sort(-ins[0] if op.largest else ins[0], axis=op.axis)
     gaps = np.diff(np.moveaxis(ordered, op.axis, -1))[..., : op.k]
     return gaps if gaps.size else np.ones(())
+
+
+def _lead_of_window(op: MaxPool | MaxPoolIndex, ins: Sequence[Array]) -> Array:
+    """As of the largest of all; what stands around an image is far below."""
+    return _gaps(np.nan_to_num(np.stack(op.met(ins[0]), axis=-1), neginf=-1e9))
 
 
 def _gaps(rows: Array) -> Array:
@@ -124,6 +130,8 @@ RULES: dict[type[Op], Distance] = {
     TopK: _between_neighbours,
     Argmax: _lead_of_index,
     ScatterElements: _lead_at_places,
+    MaxPool: _lead_of_window,
+    MaxPoolIndex: _lead_of_window,
     SvmRows: _margins,
     SvmRowsGrad: _margins,
     Cast: _to_whole,

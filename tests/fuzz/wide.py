@@ -29,6 +29,8 @@ from graphc.ops.index_nd import FlatIndex
 from graphc.ops.logic import Logic, Not
 from graphc.ops.optim import Cleared, UpdateOp
 from graphc.ops.order import TopK
+from graphc.ops.pad import Pad
+from graphc.ops.pool import MaxPool, MaxPoolIndex, MaxPoolPick
 from graphc.ops.reduce import BroadcastTo, Max, Min
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, LastWrite
@@ -44,7 +46,8 @@ EXACT = (
     *(OneHot, Pick, Reshape, Transpose, Concat, Slice, SliceGrad, StopGradient, BroadcastTo),
     *(Min, Argmin, TopK),
     *(Floor, Ceil, Round, Logic, Not, WholeQuotient),
-    *(DropoutMask, Cleared, Gather, GatherElements, LastWrite, FlatIndex),
+    *(Gather, GatherElements, LastWrite, FlatIndex),
+    *(DropoutMask, Cleared, Pad, MaxPool, MaxPoolIndex, MaxPoolPick),
 )
 """Ops that do not round."""
 ELEMENTWISE = (Unary, Binary, UpdateOp)

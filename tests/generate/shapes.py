@@ -62,6 +62,15 @@ def moved(g: Growth, x: gc.Value) -> gc.Value:
     return gc.roll(x, g.r.randint(-3, 3), g.axis(x))
 
 
+def padded(g: Growth, x: gc.Value) -> gc.Value:
+    """Entries of an axis again around it."""
+    pairs = [(0, 0)] * x.type.rank
+    axis = g.axis(x)
+    pairs[axis] = g.r.randrange(3), g.r.randrange(3)
+    mode = g.choice("edge", "reflect", "wrap") if x.shape[axis] != 1 else "edge"
+    return gc.pad(x, pairs, mode=mode)
+
+
 def repeated(g: Growth, x: gc.Value) -> gc.Value:
     axis, times = g.axis(x), g.choice(1, 2, 3)
     if g.chance(0.5):
@@ -195,6 +204,7 @@ STEPS = {
     turned_around: 1,
     moved: 1,
     repeated: 1,
+    padded: 1,
     stacked: 1,
     halves: 1,
     triangle: 1,

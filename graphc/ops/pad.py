@@ -1,0 +1,118 @@
+"""A constant, or entries of a value, around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from graphc.build import Builder, Value, as_value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Array, Op
+from graphc.ops.gather import gather
+from graphc.ops.shape import reshape
+from graphc.ops.slicing import Slice
+from graphc.tensor_type import Batch, TensorType, plain
+
+Mode = Literal["constant", "edge", "reflect", "wrap"]
+MODES: tuple[Mode, ...] = ("constant", "edge", "reflect", "wrap")
+Pads = tuple[tuple[int, int], ...]
+"""How many elements stand before and after each dimension."""
+
+
+@dataclass(frozen=True)
+class Pad(Op):
+    """x with `value` before and after it in each dimension."""
+
+    roles = ("x",)
+    gradient_text = ("d_out[inside]",)
+    pads: Pads
+    value: float = 0.0
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x,) = ins
+        if len(self.pads) != x.rank:
+            raise ValueError(f"{len(self.pads)} pairs of pads for {x}, of rank {x.rank}")
+        if any(type(pad) is not int or pad < 0 for pair in self.pads for pad in pair):
+            raise ValueError(f"pads {self.pads} must be whole numbers from 0 up")
+        if x.dtype == "bool" or not (x.is_float or float(self.value).is_integer()):
+            raise ValueError(f"x is {x.dtype}, it is not padded with {self.value}")
+        dims = list(x.shape)
+        for axis, (before, after) in enumerate(self.pads):
+            dim = dims[axis]
+            if isinstance(dim, Batch):
+                if before or after:
+                    raise ValueError("the batch dimension is not padded")
+            else:
+                dims[axis] = before + dim + after
+        return x.with_shape(tuple(dims))
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        (x,) = ins
+        sizes = zip(self.pads, x.shape, strict=True)
+        out = np.full([a + size + b for (a, b), size in sizes], self.value, x.dtype)
+        out[self.inside(x.shape)] = x
+        return out
+
+    def inside(self, shape: Sequence[int]) -> tuple[slice, ...]:
+        """Where x, of that shape, stands in the result."""
+        sizes = zip(self.pads, shape, strict=True)
+        return tuple(slice(before, before + size) for (before, _), size in sizes)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        cuts = tuple(
+            (axis, before, before + dim, 1)
+            for axis, ((before, after), dim) in enumerate(zip(self.pads, ins[0].shape, strict=True))
+            if (before or after) and isinstance(dim, int)
+        )
+        return (b.apply(Slice(cuts), dout),)
+
+
+def pad(
+    x: Value,
+    pads: Sequence[Any],
+    value: float = 0.0,
+    *,
+    mode: Mode = "constant",
+    name: str | None = None,
+) -> Value:
+    """x with more around it: `pads` has a pair (before, after) for each dimension.
+
+    A whole number stands for a pair of it.  `mode` says what stands there: "constant" `value`;
+    "edge" the outermost entry; "reflect" what is as far inside, the outermost left out; "wrap"
+    what is at the other end.  GraphError where the pads do not fit x.
+    """
+    x = as_value("pad", x)
+    if mode not in MODES:
+        raise GraphError(
+            f"pad: mode {mode!r} is not one of {', '.join(MODES)}",
+            loc=caller_loc(),
+            hint="'edge' repeats the outermost entries, 'reflect' mirrors at them",
+        )
+    pairs = tuple(
+        tuple(map(plain, pair)) if isinstance(pair, Sequence) else (plain(pair),) * 2
+        for pair in pads
+    )
+    op = Pad(pairs, float(value))
+    if mode == "constant":
+        return x.builder.apply(op, x, name=name)
+    try:
+        op.infer([x.type.with_dtype("float32")])
+    except ValueError as error:
+        raise x.builder.error(op, str(error), (x,), name) from None
+    return _from_inside(x, pairs, mode, name)
+
+
+def _from_inside(x: Value, pairs: Pads, mode: Mode, name: str | None) -> Value:
+    """Entries of x itself around it, axis by axis."""
+    with x.builder.all_or_nothing():
+        for axis, (pair, dim) in enumerate(zip(pairs, x.shape, strict=True)):
+            if any(pair):
+                assert isinstance(dim, int), "infer lets no batch pass"
+                x = gather(x, np.pad(np.arange(dim), pair, mode), axis)
+        return reshape(x, x.shape, name=name)
