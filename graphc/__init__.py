@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from graphc import tensor_functions
 from graphc.build import Value, apply
 from graphc.compiler import compile
 from graphc.errors import (
@@ -38,19 +39,6 @@ from graphc.ops.activations import (
     softsign,
 )
 from graphc.ops.affine import affine
-from graphc.ops.arrange import (
-    expand,
-    flip,
-    repeat,
-    roll,
-    split,
-    squeeze,
-    stack,
-    tile,
-    tril,
-    triu,
-    unsqueeze,
-)
 from graphc.ops.attention import attention, multi_head_attention
 from graphc.ops.concat import concat
 from graphc.ops.conv_layer import conv, conv_transpose
@@ -64,14 +52,11 @@ from graphc.ops.conv_parameters import (
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
-from graphc.ops.embedding import embedding
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
-from graphc.ops.gather import gather
 from graphc.ops.gradient import grad
 from graphc.ops.group_norm import groupnorm, instancenorm
 from graphc.ops.index import argmax, one_hot, pick
-from graphc.ops.index_nd import gather_nd, scatter_nd
 from graphc.ops.linalg import matmul
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
@@ -91,7 +76,6 @@ from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
 from graphc.ops.row_norm import layernorm, rmsnorm
-from graphc.ops.scatter import gather_elements, scatter_elements
 from graphc.ops.select import (
     clip,
     equal,
@@ -112,6 +96,7 @@ from graphc.optim import SGD, Adam, AdamW
 from graphc.plan import Plan
 from graphc.runtime.state import State
 from graphc.schedules import Cosine, Step, WarmUp
+from graphc.tensor_functions import *  # noqa: F403
 from graphc.tensor_type import N, TensorType
 from graphc.version import __version__ as __version__
 
@@ -252,19 +237,13 @@ __all__ = [
     "div",
     "dropout",
     "elu",
-    "embedding",
     "equal",
     "erf",
     "exp",
-    "expand",
     "fit",
     "fit_standardize",
     "flatten",
-    "flip",
     "freeze",
-    "gather",
-    "gather_elements",
-    "gather_nd",
     "gelu",
     "global_avg_pool",
     "global_max_pool",
@@ -313,17 +292,13 @@ __all__ = [
     "power",
     "prelu",
     "relu",
-    "repeat",
     "replay",
     "reshape",
     "rmsnorm",
     "rnn",
     "rnn_cell",
-    "roll",
     "rotary_positions",
     "save",
-    "scatter_elements",
-    "scatter_nd",
     "selu",
     "sigmoid",
     "sigmoid_loss",
@@ -334,20 +309,14 @@ __all__ = [
     "softmax_loss",
     "softplus",
     "softsign",
-    "split",
     "sqrt",
-    "squeeze",
-    "stack",
     "standardize",
     "stop_gradient",
     "sub",
     "sum",
     "svm_loss",
     "tanh",
-    "tile",
     "transpose",
-    "tril",
-    "triu",
-    "unsqueeze",
     "where",
 ]
+__all__ += tensor_functions.__all__

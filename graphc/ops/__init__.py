@@ -21,6 +21,8 @@ from graphc.ops.attention import CausalSoftmax
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
+from graphc.ops.cumulative import Cumsum
+from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
@@ -30,11 +32,13 @@ from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, Normal
 from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.gradient import Gradient
 from graphc.ops.group_norm import GroupNorm
-from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
+from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
 from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
+from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
@@ -47,6 +51,7 @@ from graphc.ops.optim import (
     SgdStep,
     SquareSum,
 )
+from graphc.ops.order import TopK
 from graphc.ops.pad import Pad
 from graphc.ops.pool import (
     MaxPool,
@@ -57,8 +62,10 @@ from graphc.ops.pool import (
     SumPoolGrad,
 )
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
+from graphc.ops.pow import Pow
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
-from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (
@@ -77,9 +84,22 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
-from graphc.ops.smooth import Erf, Softplus
+from graphc.ops.smooth import Erf, Expm1, Log1p, Softplus
 from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.ops.standardize import Standardize
+from graphc.ops.trigonometry import (
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
+    Cos,
+    Cosh,
+    Sin,
+    Sinh,
+    Tan,
+)
 
 _SOURCES = (Input, Parameter, State, Constant)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
@@ -107,9 +127,14 @@ _ACTIVATIONS = (
     HardSigmoid,
     HardSwish,
 )
+_MORE_FUNCTIONS = (Floor, Ceil, Round, Log1p, Expm1, Pow, FloorDiv, TruncDiv, Mod, Fmod)
+_TRIGONOMETRY = (Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh)
+_MORE_ACTIVATIONS = (Celu, ThresholdedRelu, Shrink)
+_LOGIC = (And, Or, Xor, Not)
 _CHOICES = (Relu, ReluGrad, Maximum, Minimum, Clip, Where)
 _COMPARISONS = (Less, LessEqual, Greater, GreaterEqual, Equal, NotEqual)
 _REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftmax)
+_MORE_REDUCTIONS = (Min, Argmin, Cumsum, TopK)
 _SHAPES = (Reshape, Transpose, Concat, Slice, SliceGrad, Cast, StopGradient, BroadcastTo)
 _BY_INDEX = (
     Embedding,
@@ -139,9 +164,14 @@ _ALL: tuple[type[Op], ...] = (
     *_ACTIVATIONS,
     *_ELEMENTWISE,
     *_FUNCTIONS,
+    *_MORE_FUNCTIONS,
+    *_TRIGONOMETRY,
+    *_MORE_ACTIVATIONS,
+    *_LOGIC,
     *_CHOICES,
     *_COMPARISONS,
     *_REDUCTIONS,
+    *_MORE_REDUCTIONS,
     *_SHAPES,
     *_BY_INDEX,
     *_PRODUCTS,

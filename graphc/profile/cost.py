@@ -54,6 +54,8 @@ MOVES = (
     "cleared",
     "concat",
     "copy",
+    "gather",
+    "gather_elements",
     "max_pool_pick",
     "mean_grad",
     "one_hot",

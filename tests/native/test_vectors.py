@@ -12,7 +12,8 @@ from graphc.backends.native.vectors import Vectors, element_type
 from graphc.kernels.functions import BOOLEANS, FUNCTIONS
 from tests.native.jit_function import TARGETS, function_of, map_of
 
-DTYPES = ("float32", "float64", "int64", "int32", "uint64", "uint32", "bool")
+SMALL = ("int16", "int8", "uint16", "uint8")
+DTYPES = ("float32", "float64", "int64", "int32", "uint64", "uint32", "bool", *SMALL)
 FLOATS = ("float32", "float64")
 EVERYWHERE = pytest.mark.parametrize("target", TARGETS)
 WIDTHS = pytest.mark.parametrize(
@@ -170,15 +171,16 @@ def test_functions_of_two_floats(dtype: str, target: str) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_functions_of_one_float(dtype: str) -> None:
-    names = ("neg", "abs", "sqrt", "cos")
+    names = ("neg", "abs", "sqrt", "cos", "floor", "ceil", "round")
 
     def emit(v: Vectors, x: list[str]) -> list[str]:
         return [v.apply(name, x, [dtype], dtype) for name in names]
 
-    a = np.concatenate([np.array(SPECIAL, dtype), numbers(dtype, 100)])
-    found = dict(zip(names, map_of(emit, [dtype], [dtype] * 4)(a), strict=True))
+    halves = np.arange(-3.5, 4)
+    a = np.concatenate([SPECIAL, halves, numbers(dtype, 100)]).astype(dtype)
+    found = dict(zip(names, map_of(emit, [dtype], [dtype] * len(names))(a), strict=True))
     with np.errstate(all="ignore"):
-        for name in ("neg", "abs", "sqrt"):
+        for name in ("neg", "abs", "sqrt", "floor", "ceil", "round"):
             assert np.array_equal(found[name], FUNCTIONS[name](a), equal_nan=True)
             assert np.array_equal(np.signbit(found[name]), np.signbit(FUNCTIONS[name](a))), name
         exact = np.cos(a.astype("float64"))
@@ -186,7 +188,7 @@ def test_functions_of_one_float(dtype: str) -> None:
 
 
 @EVERYWHERE
-@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64"])
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64", *SMALL])
 def test_functions_of_integers(dtype: str, target: str) -> None:
     names = ("add", "sub", "mul", "maximum", "minimum", "floor_div", *COMPARISONS, "and", "or")
     results = [dtype] * 6 + ["bool"] * 8
