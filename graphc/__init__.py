@@ -22,7 +22,6 @@ from graphc.freeze import freeze
 from graphc.graph import Graph, Node
 from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
 from graphc.mlp import mlp
-from graphc.more_optimizers import Adagrad, Lion, RMSprop
 from graphc.net import Net
 from graphc.op import Layer, Op
 from graphc.ops.activations import (
@@ -40,14 +39,25 @@ from graphc.ops.activations import (
 from graphc.ops.affine import affine
 from graphc.ops.concat import concat
 from graphc.ops.dropout import dropout
-from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
 from graphc.ops.gradient import grad
 from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.linalg import matmul
-from graphc.ops.loss import softmax_loss, svm_loss
+from graphc.ops.losses.cosine import cosine_loss, cosine_similarity
+from graphc.ops.losses.divergence import kl_loss
+from graphc.ops.losses.margin import hinge_loss, svm_loss
+from graphc.ops.losses.nll import nll_loss
+from graphc.ops.losses.regression import (
+    huber_loss,
+    log_cosh_loss,
+    mae_loss,
+    mse_loss,
+    poisson_loss,
+)
+from graphc.ops.losses.sigmoid import sigmoid_loss
+from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import broadcast_to, mean
@@ -70,7 +80,18 @@ from graphc.ops.select import (
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
 from graphc.ops.smooth import erf, softplus
 from graphc.ops.standardize import standardize
-from graphc.optim import SGD, Adam, AdamW
+from graphc.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Group,
+    Lion,
+    NAdam,
+    RMSprop,
+)
 from graphc.plan import Plan
 from graphc.runtime.state import State
 from graphc.schedules import Cosine, Step, WarmUp
@@ -141,9 +162,11 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "SGD",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "BudgetError",
     "Callback",
     "Checkpoints",
@@ -158,12 +181,14 @@ __all__ = [
     "Glorot",
     "Graph",
     "GraphError",
+    "Group",
     "He",
     "History",
     "Layer",
     "Lion",
     "ModelFileError",
     "N",
+    "NAdam",
     "Net",
     "Node",
     "Normal",
@@ -201,6 +226,8 @@ __all__ = [
     "compare_runs",
     "compile",
     "concat",
+    "cosine_loss",
+    "cosine_similarity",
     "div",
     "dropout",
     "elu",
@@ -218,7 +245,9 @@ __all__ = [
     "greater_equal",
     "hard_sigmoid",
     "hard_swish",
+    "hinge_loss",
     "huber_loss",
+    "kl_loss",
     "layernorm",
     "layers",
     "leaky_relu",
@@ -226,6 +255,7 @@ __all__ = [
     "less_equal",
     "load",
     "log",
+    "log_cosh_loss",
     "log_softmax",
     "mae_loss",
     "matmul",
@@ -239,11 +269,13 @@ __all__ = [
     "mse_loss",
     "mul",
     "neg",
+    "nll_loss",
     "not_equal",
     "one_hot",
     "passes",
     "pick",
     "plots",
+    "poisson_loss",
     "power",
     "prelu",
     "relu",

@@ -10,7 +10,8 @@ from graphc.cli.columns import Feeds
 from graphc.executor import Executor
 from graphc.graph import Graph
 from graphc.op import Array
-from graphc.ops.loss import SoftmaxLoss, SvmLoss
+from graphc.ops.losses.margin import SvmLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.source import Input
 from graphc.tensor_type import dim_at
 

@@ -19,20 +19,28 @@ from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss import SoftmaxLoss, SvmLoss
-from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
+from graphc.ops.losses.cosine import CosineLoss
+from graphc.ops.losses.divergence import KlLoss
+from graphc.ops.losses.label_hit import LabelHit
+from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
+from graphc.ops.losses.margin import HingeLoss, SvmLoss
+from graphc.ops.losses.nll import NllLoss, WeightedNllLoss
+from graphc.ops.losses.regression import HuberLoss, LogCoshLoss, MaeLoss, MseLoss, PoissonLoss
+from graphc.ops.losses.sigmoid import SigmoidLoss
+from graphc.ops.losses.soft import SoftNllLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
     AdamSquare,
     AdamStep,
+    Average,
     Cleared,
     ClipScale,
     Momentum,
@@ -40,7 +48,7 @@ from graphc.ops.optim import (
     SgdStep,
     SquareSum,
 )
-from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
+from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.select import (
@@ -66,7 +74,16 @@ from graphc.ops.standardize import Standardize
 _SOURCES = (Input, Parameter, State, Constant)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
 _ROW_NORMS = (LayerNorm, RmsNorm)
-_ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)
+_ELEMENT_LOSSES = (
+    MseLoss,
+    MaeLoss,
+    HuberLoss,
+    LogCoshLoss,
+    PoissonLoss,
+    SigmoidLoss,
+    HingeLoss,
+)
+_MORE_LOSSES = (NllLoss, WeightedNllLoss, SoftNllLoss, KlLoss, CosineLoss)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
 _FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
 _ACTIVATIONS = (
@@ -87,17 +104,18 @@ _REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftm
 _SHAPES = (Reshape, Transpose, Concat, Slice, SliceGrad, Cast, StopGradient, BroadcastTo)
 _PRODUCTS = (MatMul, Affine)
 _NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
-_LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad)
+_LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad, LabelHit)
 _FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
 _AGAIN = (After, Before)
-_UPDATES = (Momentum, SgdStep, NesterovStep, AdamMean, AdamSquare, AdamStep, Cleared)
-_RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate)
+_UPDATES = (Momentum, SgdStep, NesterovStep, AdamMean, AdamSquare, AdamStep, Average, Cleared)
+_RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate, Corrected, NadamMomentum)
 
 _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
     *_LAYERS,
     *_ROW_NORMS,
     *_ELEMENT_LOSSES,
+    *_MORE_LOSSES,
     *_ACTIVATIONS,
     *_ELEMENTWISE,
     *_FUNCTIONS,

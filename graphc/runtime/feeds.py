@@ -13,6 +13,7 @@ from graphc.graph import Node
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Plan, Program
+from graphc.program import ignored_labels
 from graphc.tensor_type import Batch, TensorType, shape_text
 
 
@@ -22,6 +23,8 @@ class Feed:
 
     node: Node
     bound: int | None
+    ignored: int | None = None
+    """The one label that need be no class."""
 
     @property
     def type(self) -> TensorType:
@@ -195,7 +198,13 @@ class FeedCheck:
         unsigned = value.view(_UNSIGNED[value.itemsize]).reshape(-1)  # what is negative is huge
         if value.size == 0 or unsigned[unsigned.argmax()] < bound:
             return
-        bad = np.argwhere((value < 0) | (value >= bound))[0]
+        wrong = (value < 0) | (value >= bound)
+        ignored = self._feeds[name].ignored
+        if ignored is not None:
+            wrong &= value != ignored
+            if not wrong.any():
+                return
+        bad = np.argwhere(wrong)[0]
         axis, factor, _ = _tail(self._feeds[name].type)
         row = f" at row {first + bad[axis] // factor}" if factor else ""
         raise FeedError(
@@ -203,7 +212,8 @@ class FeedCheck:
             f"there are {bound} classes",
             operands=self._operands(name),
             loc=caller_loc(),
-            hint=f"labels go from 0 to {bound - 1}",
+            hint=f"labels go from 0 to {bound - 1}"
+            + ("" if ignored is None else f", and {ignored} is ignored"),
         )
 
     def _operands(self, *names: str) -> list[Operand]:
@@ -286,7 +296,11 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
 def program_check(program: Program, plan: Plan) -> FeedCheck:
     """The check of a program's feeds; it knows all inputs of the net, also those it reads not."""
     bounds = program.index_bounds
-    feeds = {name: Feed(program.graph[name], bounds.get(name)) for name in program.feeds}
+    ignored = ignored_labels(program.graph)
+    feeds = {
+        name: Feed(program.graph[name], bounds.get(name), ignored.get(name))
+        for name in program.feeds
+    }
     unread = {name: plan.declared[name].type for name in plan.input_names if name not in feeds}
     return FeedCheck(feeds, {*unread, *feeds}, program.capacity, unread=unread)
 

@@ -11,7 +11,7 @@ from graphc.op import Array, Op
 from graphc.ops.elementwise import Div, Power
 from graphc.ops.functions import Abs, Log, Sign, Sqrt
 from graphc.ops.index import Argmax
-from graphc.ops.loss_rows import SvmRows
+from graphc.ops.losses.labelled_rows import SvmRows
 from graphc.ops.reduce import Max
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
 from graphc.validation.run import values_of_arrays

@@ -11,9 +11,8 @@ from math import cos, pi, sqrt
 
 import numpy as np
 
-from graphc.more_optimizers import Adagrad, Lion, RMSprop
 from graphc.op import Array
-from graphc.optim import SGD, Adam, AdamW, Optimizer
+from graphc.optim import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
 from graphc.schedules import Cosine, Schedule, Step, WarmUp
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from graphc.op import Array, Op
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import Argmax
-from graphc.ops.loss_rows import SvmRows, SvmRowsGrad
+from graphc.ops.losses.labelled_rows import SvmRows, SvmRowsGrad
 from graphc.ops.reduce import Max
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast

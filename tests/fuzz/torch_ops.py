@@ -24,13 +24,16 @@ from graphc.ops.activations import (
 from graphc.ops.affine import AffineLayer
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss import RowLoss, SoftmaxLoss, SvmLoss
+from graphc.ops.losses.margin import SvmLoss
+from graphc.ops.losses.regression import HuberLoss, MaeLoss, MseLoss
+from graphc.ops.losses.row_loss import RowLoss
+from graphc.ops.losses.sigmoid import SigmoidLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 
 from graphc.graph import Node
-from graphc.more_optimizers import Adagrad, Lion, RMSprop
 from graphc.op import Array
 from graphc.ops.norm import BatchNorm
 from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.optim import SGD, Adam, AdamW, Optimizer
+from graphc.optim import SGD, Adagrad, Adam, AdamW, Lion, Optimizer, RMSprop
 from graphc.schedules import Cosine, Schedule, Step, WarmUp
 from tests.fuzz.bound import Meant
 from tests.fuzz.torch_ops import RULES, Tensor
