@@ -72,7 +72,7 @@ def _affine(op: AffineLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
 
 def _batchnorm(op: BatchNorm, ins: Sequence[Tensor], train: bool) -> Tensor:
     x, gamma, beta, mean, var = ins
-    if not train:
+    if not train or op.frozen:
         return F.batch_norm(x, mean, var, gamma, beta, False, eps=op.eps)
     if x.numel() == x.shape[1]:  # one number a feature: torch refuses, its own mean is left of it
         return x * 0 + beta.reshape(1, -1, *[1] * (x.ndim - 2)) + 0 * gamma.sum()

@@ -100,7 +100,7 @@ class _Event:
     def _running(self) -> dict[str, Tensor]:
         found = {}
         for node in self.declared:
-            if isinstance(node.op, BatchNorm):
+            if isinstance(node.op, BatchNorm) and not node.op.frozen:
                 x = self.values[node.inputs[0]]
                 axes = [axis for axis in range(x.ndim) if axis != 1]
                 batch = x.mean(axes), x.var(axes, correction=0)

@@ -248,7 +248,9 @@ def _norms() -> Iterator[Example]:
         yield Example(Normalize(1e-5), (x, v, v, v, v), (GRID, GRID, POSITIVE))
         yield Example(NormalizeDgamma(1e-5), (x, v, v, x), (GRID, GRID, POSITIVE))
         yield Example(NormalizeDx(1e-5), (x, v, v, v, x, v, v), (GRID, GRID, POSITIVE))
-        yield Example(BatchNorm(), (x, v, v, v, v), (GRID, POSITIVE, GRID, GRID, POSITIVE))
+        for frozen in (False, True):
+            norm = BatchNorm(frozen=frozen)
+            yield Example(norm, (x, v, v, v, v), (GRID, POSITIVE, GRID, GRID, POSITIVE))
     yield Example(BatchNormTrain(1e-5), (t(1, 3), t(3), t(3)))
     for x in (t(N), t(N, 3), t(N, 2, 3)):
         row = t(*x.shape[1:])

@@ -142,7 +142,7 @@ FAULTS = (
     Fault("a weighted loss is divided by the rows", derivative, f"{LOSSES}.row_loss:RowLoss.expand",
           "sum_(count, name=", "mul(mean(count), 2.0, name=", "specialize: output"),
     Fault("batchnorm infers by the statistics of the batch", layers, f"{NORM}:BatchNorm.expand",
-          "if not train", "if False", "specialize: output"),
+          "if not self.by_batch(train)", "if False", "specialize: output"),
     Fault("running statistics keep the wrong share", layers, f"{NORM}:BatchNorm.expand",
           "mul(state, self.running_decay,", "mul(state, 1 - self.running_decay,",
           "specialize: update"),
