@@ -107,6 +107,7 @@ if TYPE_CHECKING:
     from graphc.checks.check_op import check_op
     from graphc.checks.grad_check import grad_check
     from graphc.files.serialize import load, save
+    from graphc.files.torch_state import load_torch_state, save_torch_state
     from graphc.train import (
         Callback,
         Checkpoints,
@@ -128,6 +129,8 @@ _LAZY = {
     "grad_check": "graphc.checks.grad_check",
     "load": "graphc.files.serialize",
     "save": "graphc.files.serialize",
+    "load_torch_state": "graphc.files.torch_state",
+    "save_torch_state": "graphc.files.torch_state",
     "Callback": "graphc.train",
     "Checkpoints": "graphc.train",
     "CsvLog": "graphc.train",
@@ -254,6 +257,7 @@ __all__ = [
     "less",
     "less_equal",
     "load",
+    "load_torch_state",
     "log",
     "log_cosh_loss",
     "log_softmax",
@@ -283,6 +287,7 @@ __all__ = [
     "reshape",
     "rmsnorm",
     "save",
+    "save_torch_state",
     "selu",
     "sigmoid",
     "sigmoid_loss",
