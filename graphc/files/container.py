@@ -16,11 +16,11 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -191,12 +191,19 @@ def _check_digest(data: bytes, digest: str, start: int) -> None:
 
 def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Write a file so that at any time the old or the new one is there, whole; OSError."""
+    with new_file(path) as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of the one at the path when all went well; OSError."""
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_MARK // 2)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            for piece in pieces:
-                file.write(piece)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
