@@ -23,7 +23,6 @@ from graphc.freeze import freeze
 from graphc.graph import Graph, Node
 from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
 from graphc.mlp import mlp
-from graphc.more_optimizers import Adagrad, Lion, RMSprop
 from graphc.net import Net
 from graphc.op import Layer, Op
 from graphc.ops.activations import (
@@ -50,7 +49,6 @@ from graphc.ops.conv_parameters import (
     conv_transpose2d,
 )
 from graphc.ops.dropout import dropout
-from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
@@ -58,7 +56,19 @@ from graphc.ops.gradient import grad
 from graphc.ops.group_norm import groupnorm, instancenorm
 from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.linalg import matmul
-from graphc.ops.loss import softmax_loss, svm_loss
+from graphc.ops.losses.cosine import cosine_loss, cosine_similarity
+from graphc.ops.losses.divergence import kl_loss
+from graphc.ops.losses.margin import hinge_loss, svm_loss
+from graphc.ops.losses.nll import nll_loss
+from graphc.ops.losses.regression import (
+    huber_loss,
+    log_cosh_loss,
+    mae_loss,
+    mse_loss,
+    poisson_loss,
+)
+from graphc.ops.losses.sigmoid import sigmoid_loss
+from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
 from graphc.ops.pad import pad
@@ -92,7 +102,18 @@ from graphc.ops.select import (
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
 from graphc.ops.smooth import erf, softplus
 from graphc.ops.standardize import standardize
-from graphc.optim import SGD, Adam, AdamW
+from graphc.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adam,
+    Adamax,
+    AdamW,
+    Group,
+    Lion,
+    NAdam,
+    RMSprop,
+)
 from graphc.plan import Plan
 from graphc.runtime.state import State
 from graphc.schedules import Cosine, Step, WarmUp
@@ -109,6 +130,7 @@ if TYPE_CHECKING:
     from graphc.checks.check_op import check_op
     from graphc.checks.grad_check import grad_check
     from graphc.files.serialize import load, save
+    from graphc.files.torch_state import load_torch_state, save_torch_state
     from graphc.train import (
         Callback,
         Checkpoints,
@@ -130,6 +152,8 @@ _LAZY = {
     "grad_check": "graphc.checks.grad_check",
     "load": "graphc.files.serialize",
     "save": "graphc.files.serialize",
+    "load_torch_state": "graphc.files.torch_state",
+    "save_torch_state": "graphc.files.torch_state",
     "Callback": "graphc.train",
     "Checkpoints": "graphc.train",
     "CsvLog": "graphc.train",
@@ -164,9 +188,11 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "SGD",
+    "Adadelta",
     "Adagrad",
     "Adam",
     "AdamW",
+    "Adamax",
     "BudgetError",
     "Callback",
     "Checkpoints",
@@ -181,12 +207,14 @@ __all__ = [
     "Glorot",
     "Graph",
     "GraphError",
+    "Group",
     "He",
     "History",
     "Layer",
     "Lion",
     "ModelFileError",
     "N",
+    "NAdam",
     "Net",
     "Node",
     "Normal",
@@ -234,6 +262,8 @@ __all__ = [
     "conv_transpose",
     "conv_transpose1d",
     "conv_transpose2d",
+    "cosine_loss",
+    "cosine_similarity",
     "div",
     "dropout",
     "elu",
@@ -256,8 +286,10 @@ __all__ = [
     "gru_cell",
     "hard_sigmoid",
     "hard_swish",
+    "hinge_loss",
     "huber_loss",
     "instancenorm",
+    "kl_loss",
     "layernorm",
     "layers",
     "leaky_relu",
@@ -265,7 +297,9 @@ __all__ = [
     "less",
     "less_equal",
     "load",
+    "load_torch_state",
     "log",
+    "log_cosh_loss",
     "log_softmax",
     "lstm",
     "lstm_cell",
@@ -283,12 +317,14 @@ __all__ = [
     "mul",
     "multi_head_attention",
     "neg",
+    "nll_loss",
     "not_equal",
     "one_hot",
     "pad",
     "passes",
     "pick",
     "plots",
+    "poisson_loss",
     "power",
     "prelu",
     "relu",
@@ -299,6 +335,7 @@ __all__ = [
     "rnn_cell",
     "rotary_positions",
     "save",
+    "save_torch_state",
     "selu",
     "sigmoid",
     "sigmoid_loss",

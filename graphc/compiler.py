@@ -116,19 +116,22 @@ def _limited(passes: PassList) -> PassList:
 
 
 def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
-    """GraphError for an optimizer without anything to minimise."""
+    """GraphError for an optimizer without anything to minimise, or with a group of nothing."""
     if optimizer is not None and not graph.losses:
         raise GraphError(
             f"net {graph.name!r} has no loss for the optimizer to minimise",
             loc=caller_loc(),
             hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
         )
-    if optimizer is not None and not any(isinstance(node.op, Parameter) for node in graph):
+    parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
+    if optimizer is not None and not parameters:
         raise GraphError(
             f"net {graph.name!r} has no parameter for the optimizer to train",
             loc=caller_loc(),
             hint="layers such as gc.affine(x, 10) make them, and net.parameter(name, shape)",
         )
+    if optimizer is not None:
+        optimizer.check_groups(parameters)
 
 
 def check_options(
@@ -229,7 +232,7 @@ class Recipe:
         """The programs that train; what they have in common, up to backward, runs once."""
         own = _own()
         required = self.required if self.graph.losses else ()
-        backward = own.Backward(self.graph.losses, self.wrt, required)
+        backward = own.Backward(self.graph.losses, self._differentiated(), required)
         slots: dict[str, Pass] = {"specialize": own.Specialize(train=True), "backward": backward}
         head, tail = _split(self._passes(**slots), backward)
         common, first = own.run_passes(_asking(self.graph, self.required), head, watch)
@@ -240,19 +243,35 @@ class Recipe:
             return records
         trained = common if self.all_outputs else _only_losses(common)
         many = self.optimizer.accumulate > 1
-        slots["update"] = own.Accumulate() if many else own.Update(self.optimizer)
+        slots["update"] = own.Accumulate(self.optimizer) if many else own.Update(self.optimizer)
         _, tail = _split(self._passes(**slots), backward)
         records["accumulate" if many else "step"] = (
             first + own.run_passes(trained, tail, watch, verified=True)[1]
         )
-        parameters = [n for n in records["grad"][-1].graph.gradients if self._is_parameter(n)]
-        nodes = [self.graph[name] for name in parameters]
+        gradients = records["grad"][-1].graph.gradients
+        nodes = [self.graph[n] for n in gradients if self._is_parameter(n) and self._trains(n)]
         apply = own.apply_graph(nodes, self.optimizer)
         if watch is not None:
             watch.apply(nodes, self.optimizer, apply)
         _, tail = _split(self._passes(backward=backward), backward)
         records["apply"] = own.run_passes(apply, tail, watch)[1]
         return records
+
+    def _differentiated(self) -> tuple[str, ...]:
+        """What to differentiate by: not by what is frozen, unless it was asked for by name."""
+        asked = self.required
+        names = tuple(n for n in self.wrt if n in asked or self._trains(n))
+        if self.optimizer is not None and not any(map(self._trains, names)):
+            raise GraphError(
+                f"every parameter of net {self.graph.name!r} that could be trained is frozen",
+                loc=caller_loc(),
+                hint='freeze a part of them: groups=[gc.Group("body.*", frozen=True)]',
+            )
+        return names
+
+    def _trains(self, name: str) -> bool:
+        """Whether the optimizer does not have this parameter frozen."""
+        return self.optimizer is None or self.optimizer.trains(name)
 
     def _no_gradient(self) -> GraphError:
         losses = [self.graph[self.graph.outputs[name]] for name in self.graph.losses]

@@ -20,7 +20,7 @@ from graphc.runtime.entry import Entry, quiet_context, run_all
 from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
-from graphc.runtime.state import State, readonly
+from graphc.runtime.state import State, checked_seed, readonly
 from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Executor:
                 hint="compile the net first: plan = gc.compile(net, batch=128)",
             )
         self.plan = plan
-        self._state, self._workspace = memory_of(plan, _seed(seed), state)
+        self._state, self._workspace = memory_of(plan, checked_seed(seed), state)
         self._binder = Binder(self._workspace, plan.recipe.threads)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
@@ -258,7 +258,17 @@ class Executor:
 
         return profile(self, by_name if feeds is None else merged(feeds, by_name), rounds)
 
-    # ------------------------------------------------------------------ frozen plans
+    # ------------------------------------------------------------------ other weights
+
+    def averaged(self) -> Executor:
+        """A twin with a state of its own whose parameters are their moving averages.
+
+        They are kept by an optimizer with `ema=`; before its first update they are the parameters.
+        StateError where none are kept.
+        """
+        from graphc.runtime.averaged import averaged
+
+        return averaged(self)
 
     def refresh(self, other: Executor) -> None:
         """Take over the parameters of another executor of the net; for frozen plans.
@@ -383,13 +393,3 @@ class Executor:
         self._workspace.attach_gradients(self._program("grad"))
         for name, array in arrays.items():
             np.copyto(self._workspace.view(apply, name, 1), array)
-
-
-def _seed(seed: int) -> int:
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
-        raise StateError(
-            f"seed is {seed!r}, it must be a whole number",
-            loc=caller_loc(),
-            hint="gc.Executor(plan, seed=0)",
-        )
-    return int(seed)

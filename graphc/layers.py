@@ -22,7 +22,8 @@ from graphc.op import Array, Op
 from graphc.ops.affine import AffineLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Mul
-from graphc.ops.loss import SoftmaxLoss, SvmLoss
+from graphc.ops.losses.margin import SvmLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.select import Relu
 from graphc.philox import stream_of

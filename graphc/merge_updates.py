@@ -110,18 +110,23 @@ def _groups(
     """Runs of parameters next to each other whose updates are alike."""
     parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
 
-    def alike(name: str) -> tuple[tuple[str, Op | None], ...] | None:
+    def alike(name: str) -> tuple[tuple[str, Op | None, tuple[str, ...]], ...] | None:
         rows = [instrs[i] for i in updates.get(name, ())]
         free = {
             operand for row in rows for operand in row.ins if _is_gradient(graph, operand, in_place)
         }
         if not rows or not all(packable(operand) for operand in free):
             return None
-        return tuple((row.kernel, row.op) for row in rows)
+        return tuple((row.kernel, row.op, _scalars(graph, row)) for row in rows)
 
     for kind, run in groupby(parameters, alike):
         if kind is not None:
             yield from (group for group in _split(graph, list(run)) if len(group) > 1)
+
+
+def _scalars(graph: Graph, row: Instr) -> tuple[str, ...]:
+    """The single numbers that an update reads, such as its rate; one call has one of each."""
+    return tuple(name for name in row.ins if name in graph.nodes and not graph[name].type.rank)
 
 
 def _split(graph: Graph, names: list[str]) -> Iterable[list[str]]:

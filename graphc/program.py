@@ -12,6 +12,7 @@ from graphc.memory import align, place
 from graphc.merge_updates import merge_updates
 from graphc.old_states import keep_old_states
 from graphc.op import Op, Source
+from graphc.ops.losses.label_hit import LabelHit
 from graphc.ops.source import Constant, Input
 from graphc.plan import Buffer, Instr, Program, Space, Storage
 from graphc.schedule import Schedule, schedule
@@ -268,6 +269,18 @@ def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
             if isinstance(graph[name].op, Input) and limit < bounds.get(name, (limit + 1,))[0]:
                 bounds[name] = limit, node
     return bounds
+
+
+def ignored_labels(graph: Graph) -> dict[str, int]:
+    """For integer feeds that are all labels of losses: the one that each of these ignores."""
+    found: dict[str, set[int | None]] = {}
+    for node in graph:
+        for position in node.op.index_bounds([graph[operand].type for operand in node.inputs]):
+            name = _through_aliases(graph, node.inputs[position])
+            ignored = node.op.ignore if isinstance(node.op, LabelHit) else None
+            found.setdefault(name, set()).add(ignored)
+    single = {name: one for name, (one, *others) in found.items() if not others}
+    return {name: one for name, one in single.items() if one is not None}
 
 
 def _through_aliases(graph: Graph, name: str) -> str:

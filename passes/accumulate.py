@@ -16,21 +16,23 @@ from graphc.build import Builder, Value
 from graphc.graph import Graph
 from graphc.ops.elementwise import add
 from graphc.ops.source import COUNTER, global_state
-from graphc.optim import slot
+from graphc.optim import Optimizer
+from graphc.optim.slots import slot
 from passes.update import parameter_gradients
 
 
 @dataclass(frozen=True)
 class Accumulate:
-    """Sums for every parameter that has a gradient, and the counter of steps."""
+    """Sums for every parameter that is trained, and the counter of steps."""
 
     name: ClassVar[str] = "update"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
+    optimizer: Optimizer
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph that accumulates; without a parameter's gradient it is as it was."""
         b = Builder.extending(graph)
-        gradients = parameter_gradients(b)
+        gradients = parameter_gradients(b, self.optimizer)
         if not gradients:
             return graph
         b.gradients.clear()

@@ -19,9 +19,11 @@ from graphc.build import Builder, Value
 from graphc.graph import Graph
 from graphc.ops.elementwise import add, mul
 from graphc.ops.optim import ClipScale, SquareSum
+from graphc.ops.select import clip
 from graphc.ops.shape import cast
 from graphc.ops.source import Parameter, global_state, updates
 from graphc.optim import Optimizer
+from graphc.optim.averages import add_average, count_average
 from graphc.tensor_type import TensorType
 
 
@@ -36,7 +38,7 @@ class Update:
     def __call__(self, graph: Graph) -> Graph:
         """The graph that steps; without a parameter's gradient it is the graph as it was."""
         b = Builder.extending(graph)
-        gradients = parameter_gradients(b)
+        gradients = parameter_gradients(b, self.optimizer)
         if not gradients:
             return graph
         b.gradients.clear()
@@ -44,30 +46,67 @@ class Update:
         return b.graph()
 
 
-def parameter_gradients(b: Builder) -> dict[str, Value]:
-    """The gradients in the builder that belong to parameters."""
+def parameter_gradients(b: Builder, optimizer: Optimizer) -> dict[str, Value]:
+    """The gradients in the builder that belong to parameters which are not frozen."""
     return {
         name: b.value(gradient)
         for name, gradient in b.gradients.items()
-        if isinstance(b.nodes[name].op, Parameter)
+        if isinstance(b.nodes[name].op, Parameter) and optimizer.trains(name)
     }
 
 
 def add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]) -> None:
-    """Clip the gradients, find the rate, update each parameter, and count the update."""
+    """Clip the gradients, find the rates, update each parameter, and count the update."""
     dtype = b.nodes[next(iter(gradients))].type.dtype
     counter = updates(b)
-    lr = global_state(b, "hyper.lr", TensorType((), dtype), optimizer.lr)
-    rate = lr if optimizer.schedule is None else optimizer.schedule.rate(lr, counter)
+    rates = _Rates(b, optimizer, counter, dtype)
+    if optimizer.clip_value is not None:
+        gradients = _bounded(b, gradients, optimizer.clip_value)
     if optimizer.clip_norm is not None:
         limit = global_state(b, "hyper.clip_norm", TensorType((), dtype), optimizer.clip_norm)
         gradients = _clipped(b, gradients, limit)
-    rates = _Casts(rate)
     for name, gradient in gradients.items():
         p = b.value(name)
         with b.at(p.node.locs):
-            optimizer.update(p, gradient, rates.to(p.dtype), counter)
+            optimizer.update(p, gradient, rates.of(p), counter)
+            if optimizer.ema is not None:
+                add_average(p, optimizer.ema)
     b.update(counter, add(counter, 1, name=b.unique("updates.next")))
+    if optimizer.ema is not None:
+        count_average(b)
+
+
+class _Rates:
+    """The rates of the optimizer and of its groups, each by the schedule's factor."""
+
+    def __init__(self, b: Builder, optimizer: Optimizer, counter: Value, dtype: str) -> None:
+        self._b, self._optimizer, self._counter = b, optimizer, counter
+        self._type = TensorType((), dtype)
+        self._known: dict[str, _Casts] = {}
+        self._named("hyper.lr", optimizer.lr)
+
+    def of(self, p: Value) -> Value:
+        """The rate of a parameter, in its dtype."""
+        group = self._optimizer.group_of(p.name)
+        if group is None or group.lr is None:
+            return self._named("hyper.lr", self._optimizer.lr).to(p.dtype)
+        return self._named(f"hyper.lr.{group.title}", group.lr).to(p.dtype)
+
+    def _named(self, name: str, start: float) -> _Casts:
+        if name not in self._known:
+            lr, schedule = global_state(self._b, name, self._type, start), self._optimizer.schedule
+            with self._b.at(()):
+                rate = lr if schedule is None else schedule.rate(lr, self._counter)
+            self._known[name] = _Casts(rate)
+        return self._known[name]
+
+
+def _bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str, Value]:
+    """The gradients with each number from -most to most."""
+    return {
+        name: clip(gradient, -most, most, name=b.unique(f"{name}.bounded"))
+        for name, gradient in gradients.items()
+    }
 
 
 def _clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[str, Value]:

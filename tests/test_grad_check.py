@@ -21,7 +21,8 @@ from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import Unary
 from graphc.ops.gradient import grad
 from graphc.ops.index import one_hot
-from graphc.ops.loss import softmax_loss, svm_loss
+from graphc.ops.losses.margin import svm_loss
+from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.select import relu

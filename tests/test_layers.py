@@ -15,7 +15,7 @@ from graphc import layers
 from graphc.errors import GraphError
 from graphc.net import Net
 from graphc.ops.affine import affine
-from graphc.ops.loss import softmax_loss
+from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.reduce import sum_
 from graphc.ops.select import relu
 from graphc.reference import evaluate

@@ -109,6 +109,81 @@ def test_lion_as_published(decay: float) -> None:
         np.testing.assert_allclose(after[f"{name}.mean"], m, rtol=1e-12)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_nadam_as_torch_documents_it(decay: float) -> None:
+    optimizer = gc.NAdam(0.02, 0.8, 0.95, 1e-3, 0.1, weight_decay=decay, decay=("*",))
+    after = run(optimizer, W, STEPS)
+    product = 1.0
+    for name, start in W.items():
+        w, m, v, product = start.copy(), np.zeros_like(start), np.zeros_like(start), 1.0
+        for t, gradients in enumerate(STEPS, 1):
+            g = gradients[name] + decay * w
+            mu, ahead = (0.8 * (1 - 0.5 * 0.96 ** (s * 0.1)) for s in (t, t + 1))
+            product *= mu
+            m = 0.8 * m + 0.2 * g
+            v = 0.95 * v + 0.05 * g**2
+            mhat = ahead * m / (1 - product * ahead) + (1 - mu) * g / (1 - product)
+            w = w - 0.02 * mhat / (np.sqrt(v / (1 - 0.95**t)) + 1e-3)
+        np.testing.assert_allclose(after[name], w, rtol=1e-12)
+        np.testing.assert_allclose(after[f"{name}.mean"], m, rtol=1e-12)
+    np.testing.assert_allclose(after["momenta.float64"], product, rtol=1e-12)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_adamax_as_published(decay: float) -> None:
+    after = run(gc.Adamax(0.02, 0.8, 0.95, 1e-3, weight_decay=decay, decay=("*",)), W, STEPS)
+    for name, start in W.items():
+        w, m, u = start.copy(), np.zeros_like(start), np.zeros_like(start)
+        for t, gradients in enumerate(STEPS, 1):
+            g = gradients[name] + decay * w
+            m = 0.8 * m + 0.2 * g
+            u = np.maximum(0.95 * u, np.abs(g) + 1e-3)
+            w = w - 0.02 / (1 - 0.8**t) * m / u
+        np.testing.assert_allclose(after[name], w, rtol=1e-12)
+        np.testing.assert_allclose(after[f"{name}.largest"], u, rtol=1e-12)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_adadelta_as_published(decay: float) -> None:
+    after = run(gc.Adadelta(0.5, 0.8, 1e-3, weight_decay=decay, decay=("*",)), W, STEPS)
+    for name, start in W.items():
+        w, square, delta = start.copy(), np.zeros_like(start), np.zeros_like(start)
+        for gradients in STEPS:
+            g = gradients[name] + decay * w
+            square = 0.8 * square + 0.2 * g**2
+            change = np.sqrt(delta + 1e-3) / np.sqrt(square + 1e-3) * g
+            delta = 0.8 * delta + 0.2 * change**2
+            w = w - 0.5 * change
+        np.testing.assert_allclose(after[name], w, rtol=1e-12)
+        np.testing.assert_allclose(after[f"{name}.delta"], delta, rtol=1e-12)
+
+
+TORCH: dict[str, tuple[Optimizer, dict[str, Any]]] = {
+    "SGD": (gc.SGD(0.1, 0.9, True), {"lr": 0.1, "momentum": 0.9, "nesterov": True}),
+    "Adam": (gc.Adam(0.01), {"lr": 0.01}),
+    "AdamW": (gc.AdamW(0.01, weight_decay=0.1), {"lr": 0.01, "weight_decay": 0.1}),
+    "NAdam": (gc.NAdam(0.01), {"lr": 0.01}),
+    "Adamax": (gc.Adamax(0.01), {"lr": 0.01}),
+    "RMSprop": (gc.RMSprop(0.01, momentum=0.5), {"lr": 0.01, "momentum": 0.5}),
+    "Adagrad": (gc.Adagrad(0.1), {"lr": 0.1}),
+    "Adadelta": (gc.Adadelta(0.5), {"lr": 0.5}),
+}
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_torch_does_the_same(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    optimizer, options = TORCH[name]
+    after = run(optimizer, {"w": W["w"]}, STEPS)
+    w = torch.tensor(W["w"], requires_grad=True)
+    theirs = getattr(torch.optim, name)([w], **options)
+    for gradients in STEPS:
+        w.grad = torch.tensor(gradients["w"])
+        theirs.step()
+    close = 1e-6 if name == "NAdam" else 1e-9  # its product of momenta is a float32
+    np.testing.assert_allclose(after["w"], w.detach().numpy(), rtol=close)
+
+
 def table(low: float, high: float) -> Array:
     return np.linspace(low, high, 20).reshape(4, 5)
 
@@ -176,6 +251,16 @@ def test_clipping_limits_the_norm_over_all_parameters() -> None:
         np.testing.assert_array_equal(unclipped[name], W[name] - g)
 
 
+def test_clipping_by_value_comes_before_clipping_by_norm() -> None:
+    gradients = {"w": np.full((3, 4), 3.0), "b": np.full(4, -0.2)}
+    after = run(gc.SGD(1.0, clip_value=0.5), W, [gradients])
+    np.testing.assert_allclose(W["w"] - after["w"], 0.5, rtol=1e-12)
+    np.testing.assert_allclose(W["b"] - after["b"], -0.2, rtol=1e-12)
+    both = run(gc.SGD(1.0, clip_value=0.5, clip_norm=1.0), W, [gradients])
+    norm = np.sqrt(12 * 0.25 + 4 * 0.04)
+    np.testing.assert_allclose(W["w"] - both["w"], 0.5 / norm, rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("total", "scale"), [(0.0, 1.0), (4.0, 0.5), (1.0, 1.0), (np.inf, 0.0), (np.nan, np.nan)]
 )
@@ -191,6 +276,9 @@ def test_clip_scale(total: float, scale: float) -> None:
         gc.SGD(0.1, 0.9, True, weight_decay=0.1, decay=("*",)),
         gc.Adam(0.01, weight_decay=0.1, clip_norm=0.5, schedule=gc.WarmUp(4, then=gc.Cosine(9))),
         gc.AdamW(0.01, decay=("*",), schedule=gc.Step(2, 0.5)),
+        gc.NAdam(0.01, ema=0.9),
+        gc.Adamax(0.01, clip_value=0.01),
+        gc.Adadelta(groups=[gc.Group("affine_2.*", lr=0.5, weight_decay=0.1)]),
     ],
     ids=repr,
 )

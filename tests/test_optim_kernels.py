@@ -29,6 +29,7 @@ UPDATES = [
     ops.AdamSquare(0.95, 0.1),
     ops.AdamStep(0.8, 0.95, 1e-3),
     ops.AdamStep(0.8, 0.95, 1e-3, 0.1),
+    ops.Average(0.9),
     ops.Cleared(),
 ]
 
@@ -38,7 +39,8 @@ def operands_of(op: ops.UpdateOp, shape: tuple[int, ...], dtype: str) -> list[Ar
     arrays: list[Array] = []
     for i, role in enumerate(op.roles[: op.operands]):
         value = rng.uniform(0.1, 1.0, shape if i < op.arrays else ())
-        arrays.append(np.asarray(value, dtype) if role != "updates" else np.asarray(3))
+        count = role in ("updates", "averages")
+        arrays.append(np.asarray(3) if count else np.asarray(value, dtype))
     return arrays
 
 

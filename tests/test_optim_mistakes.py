@@ -22,12 +22,52 @@ MISTAKES: list[tuple[Callable[[], object], str, str]] = [
     (
         lambda: gc.Adam(lr=float("nan")),
         "Adam: lr is nan, it must be 0 or more",
-        "updates go against the gradient already",
+        "give a finite number, such as lr=0.1",
     ),
     (
         lambda: gc.SGD("fast"),  # type: ignore[arg-type]
         "SGD: lr is 'fast', it must be 0 or more",
-        "updates go against the gradient already",
+        "give a finite number, such as lr=0.1",
+    ),
+    (
+        lambda: gc.SGD(lr=float("inf")),
+        "SGD: lr is inf, it must be 0 or more",
+        "give a finite number, such as lr=0.1",
+    ),
+    (
+        lambda: gc.SGD(0.1, clip_value=-1.0),
+        "SGD: clip_value is -1.0, it must be above 0",
+        "None is no clipping",
+    ),
+    (
+        lambda: gc.SGD(0.1, ema=1.0),
+        "SGD: ema is 1.0, it must be above 0 and below 1",
+        "0.999 is usual",
+    ),
+    (
+        lambda: gc.SGD(0.1, groups=["head.*"]),  # type: ignore[arg-type]
+        "SGD: groups is ['head.*'], it must be groups",
+        'groups=[gc.Group("head.*", lr=1.0)]',
+    ),
+    (
+        lambda: gc.Group("head.*"),
+        "Group: 'head.*' changes nothing",
+        'gc.Group("head.*", lr=1.0) or gc.Group("body.*", frozen=True)',
+    ),
+    (
+        lambda: gc.Group("head.*", lr=0.1, frozen=True),
+        "Group: 'head.*' is frozen, and has numbers to train by",
+        'gc.Group("head.*", lr=1.0) or gc.Group("body.*", frozen=True)',
+    ),
+    (
+        lambda: gc.Group((), lr=0.1),
+        "Group: names is (), there must be one at least",
+        'gc.Group("head.*", lr=1.0)',
+    ),
+    (
+        lambda: gc.Group("head.*", lr=-1),
+        "Group: lr is -1, it must be 0 or more",
+        "frozen=True is for what is not to be trained",
     ),
     (
         lambda: gc.SGD(0.1, momentum=1.0),

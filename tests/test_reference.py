@@ -15,7 +15,7 @@ from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout
 from graphc.ops.elementwise import Unary
 from graphc.ops.gradient import grad
-from graphc.ops.loss import softmax_loss
+from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.reduce import sum_
 from graphc.ops.select import relu

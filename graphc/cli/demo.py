@@ -19,7 +19,7 @@ from graphc.files.serialize import save
 from graphc.net import Net
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout
-from graphc.ops.loss import softmax_loss
+from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.select import relu
 from graphc.optim import SGD

@@ -10,7 +10,10 @@ from graphc.cli.columns import Feeds
 from graphc.executor import Executor
 from graphc.graph import Graph
 from graphc.op import Array
-from graphc.ops.loss import SoftmaxLoss, SvmLoss
+from graphc.ops.functions import LogSoftmax
+from graphc.ops.losses.margin import SvmLoss
+from graphc.ops.losses.nll import NllLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.source import Input
 from graphc.tensor_type import dim_at
 
@@ -28,8 +31,11 @@ def classes_of(graph: Graph) -> Classes | None:
     """Where a loss compares scores, which are an output, with labels, which are fed."""
     public = {value: name for name, value in graph.outputs.items()}
     for node in graph:
-        if isinstance(node.op, (SoftmaxLoss, SvmLoss)):
+        plain = isinstance(node.op, NllLoss) and node.op.ignore is None
+        if plain or isinstance(node.op, (SoftmaxLoss, SvmLoss)):
             scores, labels = node.inputs[:2]
+            if isinstance(graph[scores].op, LogSoftmax):
+                scores = graph[scores].inputs[0]
             if scores in public and isinstance(graph[labels].op, Input):
                 return Classes(public[scores], labels, dim_at(graph[scores].type.shape[-1], 1))
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from graphc.data.table import Header, Read, read_blocks, reason
 from graphc.errors import DataError, GraphError
 from graphc.executor import Executor
 from graphc.files.columns_file import Columns
-from graphc.files.container import write_atomically
+from graphc.files.container import new_file
 from graphc.plan import Plan
 from graphc.runtime.many_rows import predictions
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     scores = None if shown.classes is None else shown.classes.scores
     pieces = _Counted(_pieces(ex, args.data, args.label, model.columns), scores)
     if args.out is not None:
-        _write(Path(args.out), shown.file(kind, pieces))
+        _write(Path(args.out), shown, kind, pieces)
     elif args.json:
         print_json({"net": shown.net, "predictions": shown.joined(pieces)})
         return 0
@@ -162,8 +162,9 @@ def _mapped(source: str) -> NDArray[Any]:
     return array
 
 
-def _write(path: Path, pieces: Iterator[bytes | memoryview]) -> None:
+def _write(path: Path, shown: Predicted, kind: str, pieces: Iterable[Feeds]) -> None:
     try:
-        write_atomically(path, pieces)
+        with new_file(path) as file:
+            shown.write(file, kind, pieces)
     except OSError as error:
         raise GraphError(f"cannot write {path}: {error.strerror or error}") from None

@@ -6,8 +6,9 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -48,30 +49,42 @@ class Predicted:
             )
         return cls(plan.declared.name, types, classes, words)
 
-    def file(self, kind: str, pieces: Iterable[Feeds]) -> Iterator[bytes | memoryview]:
-        """The bytes of a file; those of a .csv file are made as the pieces come."""
+    def write(self, file: BinaryIO, kind: str, pieces: Iterable[Feeds]) -> None:
+        """Write a file; a .csv or .npy file as the pieces come, which are not kept."""
         if kind == "csv":
-            yield from (text.encode() for text in self.csv(pieces))
-            return
-        arrays = self.joined(pieces)
-        if kind == "npz":
-            whole = io.BytesIO()
-            np.savez(whole, **cast(dict[str, Any], arrays))
-            yield whole.getbuffer()
-            return
-        own = [name for name in arrays if name in self.types]
+            for text in self.csv(pieces):
+                file.write(text.encode())
+        elif kind == "npz":
+            np.savez(file, **cast(dict[str, Any], self.joined(pieces)))
+        else:
+            self._write_npy(file, pieces)
+
+    def _write_npy(self, file: BinaryIO, pieces: Iterable[Feeds]) -> None:
+        """The one output there is; the header, written first, learns the rows at the end."""
+        left = iter(pieces)
+        first = next(left)
+        name = self._single(first)
+        every: Iterable[Feeds] = chain((first,), left)
+        if self._axis(name) != 0:
+            every = (self.joined(every),)
+        rows, array = 0, first[name]
+        for piece in every:
+            array = np.ascontiguousarray(piece[name])
+            if not file.tell():
+                file.write(_npy_header(array, 0))
+            file.write(array.reshape(-1).view(np.uint8).data)
+            rows += len(array)
+        file.seek(0)
+        file.write(_npy_header(array, rows))
+
+    def _single(self, piece: Feeds) -> str:
+        own = [name for name in piece if name in self.types]
         if len(own) != 1:
             raise GraphError(
                 f"a .npy file holds one array, the net has the outputs {', '.join(own)}",
                 hint="write a .npz file",
             )
-        header = io.BytesIO()
-        array = np.ascontiguousarray(arrays[own[0]])
-        np.lib.format.write_array_header_1_0(
-            header, np.lib.format.header_data_from_array_1_0(array)
-        )
-        yield header.getvalue()
-        yield array.reshape(-1).view(np.uint8).data
+        return own[0]
 
     def joined(self, pieces: Iterable[Feeds]) -> Feeds:
         """The arrays of all rows, the classes first."""
@@ -124,6 +137,15 @@ def _header(name: str, array: Array, columns: Array) -> list[str]:
     if array.ndim == 1:
         return [name]
     return [f"{name}_{number}" for number in range(columns.shape[1])]
+
+
+def _npy_header(array: Array, rows: int) -> bytes:
+    """Of so many rows; NumPy leaves room, so that its length does not depend on their number."""
+    header = io.BytesIO()
+    about = np.lib.format.header_data_from_array_1_0(array)
+    shape = (rows, *array.shape[1:])
+    np.lib.format.write_array_header_1_0(header, {**about, "shape": shape})
+    return header.getvalue()
 
 
 def format_of(path: str) -> str:

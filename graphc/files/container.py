@@ -16,11 +16,11 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -41,7 +41,9 @@ NAMES = {
 }
 """The format's names of the dtypes that are written."""
 
-_DTYPES = {text: np.dtype(name) for name, text in NAMES.items()}
+DTYPES = {text: np.dtype(name) for name, text in NAMES.items()}
+"""By the format's names, those that a model file may hold."""
+
 _LENGTH = 8
 _NO_DIGEST = "0" * 64
 _LARGEST = 2**63 - 1
@@ -84,12 +86,12 @@ def _header(metadata: Mapping[str, str], arrays: Mapping[str, Array], digest: st
 
 def unpack(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
     """Metadata and read-only arrays; ValueError, in plain words, for any other bytes."""
-    entries, start = _entries(data)
+    entries, start = header_entries(data)
     metadata = _metadata(entries.pop("__metadata__", None))
     tensors = {}
     position = start
     for name, entry in entries.items():
-        dtype, shape, nbytes = _layout(name, entry, position - start)
+        dtype, shape, nbytes = array_layout(name, entry, position - start, DTYPES)
         if position + nbytes > len(data):
             raise ValueError(f"it is cut short: {name!r} ends beyond its {len(data)} bytes")
         array = np.frombuffer(data, dtype, prod(shape), position)
@@ -103,7 +105,7 @@ def unpack(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
     return metadata, tensors
 
 
-def _entries(data: bytes) -> tuple[dict[str, Any], int]:
+def header_entries(data: bytes) -> tuple[dict[str, Any], int]:
     """The header, and where the arrays start."""
     if len(data) < _LENGTH:
         raise ValueError("it is empty" if not data else "it is cut short")
@@ -154,14 +156,16 @@ def _metadata(entry: Any) -> dict[str, str]:
     return entry
 
 
-def _layout(name: str, entry: Any, position: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Dtype, shape and bytes of an array that must begin at this position."""
+def array_layout(
+    name: str, entry: Any, position: int, dtypes: Mapping[str, np.dtype[Any]]
+) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Dtype, shape and bytes of an array that must begin at this position; ValueError."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name!r} is described in another way than the format's")
     shape, offsets = entry["shape"], entry["data_offsets"]
-    if not isinstance(entry["dtype"], str) or entry["dtype"] not in _DTYPES:
+    if not isinstance(entry["dtype"], str) or entry["dtype"] not in dtypes:
         raise ValueError(f"{name!r} is of dtype {entry['dtype']!r}, which graphc does not have")
-    dtype = _DTYPES[entry["dtype"]]
+    dtype = dtypes[entry["dtype"]]
     if not _are_sizes(shape) or len(shape) > _DEEPEST:
         raise ValueError(f"{name!r} has no shape that can be")
     if max(prod(shape), prod(filter(None, shape))) * dtype.itemsize > _LARGEST:
@@ -190,12 +194,19 @@ def _check_digest(data: bytes, digest: str, start: int) -> None:
 
 def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
     """Write a file so that at any time the old or the new one is there, whole; OSError."""
+    with new_file(path) as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of the one at the path when all went well; OSError."""
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(_MARK // 2)}.tmp")
     try:
         with open(temporary, "xb") as file:
-            for piece in pieces:
-                file.write(piece)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -17,7 +17,7 @@ from graphc.graph import Graph, Node
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.op import Array, Op
-from graphc.optim import Optimizer
+from graphc.optim import Group, Optimizer
 from graphc.plan import Plan
 from graphc.runtime.state import state_nodes
 from graphc.runtime.workspace import constant_types, region_bytes
@@ -201,7 +201,8 @@ def optimizer_text(optimizer: Optimizer) -> str:
 
 
 def _optimizer(text: str) -> Optimizer:
-    classes = {cls.__name__: cls for base in (Schedule, Optimizer) for cls in _descendants(base)}
+    bases = (Schedule, Group, Optimizer)
+    classes = {cls.__name__: cls for base in bases for cls in _descendants(base)}
     reader = Reader(text, classes)
     found = reader.value()
     if reader.kind != "end":

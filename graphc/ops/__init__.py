@@ -24,7 +24,6 @@ from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
@@ -36,14 +35,23 @@ from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.loss import SoftmaxLoss, SvmLoss
-from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
+from graphc.ops.losses.cosine import CosineLoss
+from graphc.ops.losses.divergence import KlLoss
+from graphc.ops.losses.label_hit import LabelHit
+from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
+from graphc.ops.losses.margin import HingeLoss, SvmLoss
+from graphc.ops.losses.nll import NllLoss, WeightedNllLoss
+from graphc.ops.losses.regression import HuberLoss, LogCoshLoss, MaeLoss, MseLoss, PoissonLoss
+from graphc.ops.losses.sigmoid import SigmoidLoss
+from graphc.ops.losses.soft import SoftNllLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
     AdamSquare,
     AdamStep,
+    Average,
     Cleared,
     ClipScale,
     Momentum,
@@ -63,7 +71,7 @@ from graphc.ops.pool import (
 )
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.pow import Pow
-from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
+from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -112,7 +120,16 @@ _IMAGE_LAYERS = (
     GlobalAvgPool,
     GroupNorm,
 )
-_ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)
+_ELEMENT_LOSSES = (
+    MseLoss,
+    MaeLoss,
+    HuberLoss,
+    LogCoshLoss,
+    PoissonLoss,
+    SigmoidLoss,
+    HingeLoss,
+)
+_MORE_LOSSES = (NllLoss, WeightedNllLoss, SoftNllLoss, KlLoss, CosineLoss)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
 _FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
 _ACTIVATIONS = (
@@ -149,11 +166,11 @@ _PRODUCTS = (MatMul, Affine, CausalSoftmax)
 _NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
 _IMAGES = (Conv, ConvDx, ConvDw, Pad)
 _POOLS = (MaxPool, MaxPoolIndex, MaxPoolGrad, MaxPoolPick, SumPool, SumPoolGrad)
-_LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad)
+_LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad, LabelHit)
 _FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
 _AGAIN = (After, Before)
-_UPDATES = (Momentum, SgdStep, NesterovStep, AdamMean, AdamSquare, AdamStep, Cleared)
-_RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate)
+_UPDATES = (Momentum, SgdStep, NesterovStep, AdamMean, AdamSquare, AdamStep, Average, Cleared)
+_RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate, Corrected, NadamMomentum)
 
 _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
@@ -161,6 +178,7 @@ _ALL: tuple[type[Op], ...] = (
     *_ROW_NORMS,
     *_IMAGE_LAYERS,
     *_ELEMENT_LOSSES,
+    *_MORE_LOSSES,
     *_ACTIVATIONS,
     *_ELEMENTWISE,
     *_FUNCTIONS,

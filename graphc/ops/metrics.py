@@ -7,7 +7,7 @@ from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.ops.functions import abs_
 from graphc.ops.index import argmax
-from graphc.ops.loss_rows import check_scores
+from graphc.ops.losses.labelled_rows import check_scores
 from graphc.ops.reduce import mean
 from graphc.ops.select import equal
 from graphc.ops.shape import cast

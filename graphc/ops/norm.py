@@ -54,13 +54,18 @@ class BatchNorm(Layer):
     """gamma * xhat + beta; xhat by batch statistics in training, by running ones else.
 
     running = running_decay * running + (1 - running_decay) * batch, with the uncorrected
-    variance.
+    variance.  Frozen, it takes the running ones in training too and leaves them as they are.
     """
 
     name = "batchnorm"
     roles = ("x", "gamma", "beta", "running_mean", "running_var")
     eps: float = 1e-5
     running_decay: float = 0.9
+    frozen: bool = False
+
+    def by_batch(self, train: bool) -> bool:
+        """Whether the statistics are those of the batch."""
+        return train and not self.frozen
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         check_features(ins[0], ins[1:])
@@ -68,7 +73,7 @@ class BatchNorm(Layer):
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         x, gamma, beta, running_mean, running_var = ins
-        if train:
+        if self.by_batch(train):
             return BatchNormTrain(self.eps).reference([x, gamma, beta])
         return Normalize(self.eps).reference([x, running_mean, running_var, gamma, beta])
 
@@ -86,7 +91,7 @@ class BatchNorm(Layer):
     ) -> Value:
         """The ops for a matrix, whose last is named `result`."""
         gamma, beta, running_mean, running_var = vectors
-        if not train:
+        if not self.by_batch(train):
             return b.apply(
                 Normalize(self.eps), x, running_mean, running_var, gamma, beta, name=result
             )
@@ -329,16 +334,23 @@ class Normalize(Op):
 
 
 def batchnorm(
-    x: Value, *, eps: float = 1e-5, running_decay: float = 0.9, name: str | None = None
+    x: Value,
+    *,
+    eps: float = 1e-5,
+    running_decay: float = 0.9,
+    frozen: bool = False,
+    name: str | None = None,
 ) -> Value:
     """Batch normalisation of (N, F) over N, or of images (N, C, H, W) over N, H and W.
 
     `running_decay` is the share of the old value that the running statistics keep: the
     complement of PyTorch's `momentum`.  Training divides by the uncorrected batch standard
-    deviation, inference by the running one.  GraphError when x has no feature axis.
+    deviation, inference by the running one.  With `frozen`, for fine-tuning, training too uses the
+    running statistics, as constants, and leaves them as they are; gamma and beta are trained still.
+    GraphError when x has no feature axis.
     """
     b = as_value("batchnorm", x).builder
-    layer = BatchNorm(eps, running_decay)
+    layer = BatchNorm(eps, running_decay, bool(frozen))
     features = x.shape[1] if x.type.rank > 1 else None
     if not isinstance(features, int) or not x.type.is_float:
         message = f"x is {x.type}, batchnorm takes floats of shape (N, features, ...)"

@@ -61,10 +61,19 @@ class UpdateOp(Op):
         return "elements"
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        result = em.type(out)
-        size = prod(dim for dim in result.shape if isinstance(dim, int))
-        piece = result.with_shape((min(size, CHUNK),))
+        piece = _piece(em, out)
         em.call(self.name, ins, out, [em.scratch(piece) for _ in range(self.scratches)])
+
+    def lower_with_scalars(self, em: Emitter, ins: Sequence[str], out: str, count: int) -> None:
+        """Scratch: so many numbers that are the same for all elements, and a piece."""
+        scalars, piece = em.type(out).with_shape((count,)), _piece(em, out)
+        em.call(self.name, ins, out, (em.scratch(scalars), em.scratch(piece)))
+
+
+def _piece(em: Emitter, out: str) -> TensorType:
+    result = em.type(out)
+    size = prod(dim for dim in result.shape if isinstance(dim, int))
+    return result.with_shape((min(size, CHUNK),))
 
 
 class SlotOp(UpdateOp):
@@ -219,10 +228,7 @@ class AdamStep(UpdateOp):
         return 1.0 - self.beta1**t, 1.0 - self.beta2**t
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        result = em.type(out)
-        size = prod(dim for dim in result.shape if isinstance(dim, int))
-        scalars, piece = result.with_shape((3,)), result.with_shape((min(size, CHUNK),))
-        em.call(self.name, ins, out, (em.scratch(scalars), em.scratch(piece)))
+        self.lower_with_scalars(em, ins, out, 3)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         p, m, s, rate, updates = ins
@@ -238,6 +244,34 @@ class AdamStep(UpdateOp):
         step, spread = rate / first.cast(p.dtype), call("sqrt", 1 / second).cast(p.dtype)
         moved = step * m / (call("sqrt", s) * spread + self.eps)
         return p - moved - rate * self.decay * p if self.decay else p - moved
+
+
+@dataclass(frozen=True)
+class Average(UpdateOp):
+    """decay*average + (1 - decay)*weight, or the weight where nothing was averaged before."""
+
+    roles = ("average", "weight", "averages")
+    arrays = 2
+    counted = True
+    decay: float
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        self.lower_with_scalars(em, ins, out, 2)
+
+    def shares(self, averages: Array) -> tuple[float, float]:
+        """What the average and the weight are multiplied by."""
+        kept = self.decay if averages > 0 else 0.0
+        return kept, 1.0 - kept
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        average, weight, averages = ins
+        kept, fresh = self.shares(averages)
+        return np.asarray(kept * average + fresh * weight)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        average, weight, averages = ins
+        mixed = self.decay * average + (1 - self.decay) * weight
+        return select(averages > 0, mixed, weight)
 
 
 @dataclass(frozen=True)

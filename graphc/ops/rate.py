@@ -115,3 +115,44 @@ class WarmUpRate(RateOp):
     def factor_of(self, u: Expr) -> Expr:
         """As `factor`."""
         return call("minimum", (u.cast("float64") + 1) / self.steps, 1)
+
+
+@dataclass(frozen=True)
+class Corrected(RateOp):
+    """1/(1 - beta^(u + 1)): what makes good for a running mean that started at 0."""
+
+    beta: float
+    start: int = 0
+
+    def factor(self, u: int) -> float:
+        """At least 1."""
+        return float(1.0 / (1.0 - self.beta ** (u + 1)))
+
+    def factor_of(self, u: Expr) -> Expr:
+        """As `factor`."""
+        t = u.cast("float64") + 1
+        return 1 / (1 - call("pow", t.lift(self.beta), t))
+
+
+@dataclass(frozen=True)
+class NadamMomentum(RateOp):
+    """beta*(1 - 0.96^(t*decay)/2), t = u + 1 + ahead: NAdam's momentum, which grows.
+
+    T. Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop.
+    """
+
+    name = "nadam_momentum"
+    beta: float
+    decay: float
+    ahead: int = 0
+    start: int = 0
+
+    def factor(self, u: int) -> float:
+        """Below `beta`."""
+        t = u + 1 + self.ahead
+        return float(self.beta * (1.0 - 0.5 * 0.96 ** (t * self.decay)))
+
+    def factor_of(self, u: Expr) -> Expr:
+        """As `factor`."""
+        t = (u.cast("float64") + (1 + self.ahead)) * self.decay
+        return self.beta * (1 - 0.5 * call("pow", t.lift(0.96), t))

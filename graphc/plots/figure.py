@@ -3,13 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 
+if TYPE_CHECKING:
+    _Path = Path
+else:
+    _Path = type(Path())
+
 NOW = "#1f77b4"
 BEFORE = "#8a8f98"
+
+
+_SHOWN = {".png": "image/png", ".svg": "image/svg+xml"}
+
+
+class PictureFile(_Path):
+    """The path of a picture, which a notebook shows where it can."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        found: dict[str, Any] = {"text/plain": repr(self)}
+        kind = _SHOWN.get(self.suffix.lower())
+        if kind is not None and self.is_file():
+            data = self.read_bytes()
+            found[kind] = data if kind == "image/png" else data.decode()
+        return found
 
 
 def new_figure(what: str, width: float, height: float) -> Any:
@@ -31,7 +51,10 @@ def bare(axis: Any) -> None:
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Write the figure as what the suffix says; GraphError where that cannot be."""
+    """Write the figure as what the suffix says; GraphError where that cannot be.
+
+    The path that is returned shows the picture as the result of a notebook's cell.
+    """
     try:
         figure.savefig(path, dpi=150)
     except (OSError, ValueError) as error:
@@ -41,4 +64,4 @@ def save_figure(figure: Any, path: Path) -> Path:
             loc=caller_loc(),
             hint=f"{path.stem}.png is a good name",
         ) from error
-    return path
+    return PictureFile(path)

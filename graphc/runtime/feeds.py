@@ -15,7 +15,7 @@ from graphc.op import Array
 from graphc.ops.gather import ByPlace
 from graphc.ops.index_nd import FlatIndex
 from graphc.plan import Plan, Program
-from graphc.program import indexed
+from graphc.program import ignored_labels, indexed
 from graphc.tensor_type import Batch, TensorType, shape_text
 
 
@@ -27,6 +27,8 @@ class Feed:
     node: Node
     bound: int | None
     indexed: tuple[Node, ...] = ()
+    ignored: int | None = None
+    """The one label that need be no class."""
 
     @property
     def type(self) -> TensorType:
@@ -200,7 +202,13 @@ class FeedCheck:
         unsigned = value.view(_UNSIGNED[value.itemsize]).reshape(-1)  # what is negative is huge
         if value.size == 0 or unsigned[unsigned.argmax()] < bound:
             return
-        bad = np.argwhere((value < 0) | (value >= bound))[0]
+        wrong = (value < 0) | (value >= bound)
+        ignored = self._feeds[name].ignored
+        if ignored is not None:
+            wrong &= value != ignored
+            if not wrong.any():
+                return
+        bad = np.argwhere(wrong)[0]
         axis, factor, _ = _tail(self._feeds[name].type)
         row = f" at row {first + bad[axis] // factor}" if factor else ""
         by = self._feeds[name].indexed
@@ -213,7 +221,8 @@ class FeedCheck:
                 *(node.described("indexed") for node in by),
             ],
             loc=caller_loc(),
-            hint=f"{'indices' if by else 'labels'} go from 0 to {bound - 1}",
+            hint=f"{'indices' if by else 'labels'} go from 0 to {bound - 1}"
+            + ("" if ignored is None else f", and {ignored} is ignored"),
         )
 
     def _operands(self, *names: str) -> list[Operand]:
@@ -295,16 +304,20 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
 
 def program_check(program: Program, plan: Plan) -> FeedCheck:
     """The check of a program's feeds; it knows all inputs of the net, also those it reads not."""
-    limits = indexed(program.graph)
+    limits, ignored = indexed(program.graph), ignored_labels(program.graph)
     none = None, None
-    feeds = {n: _feed(program.graph[n], *limits.get(n, none)) for n in program.feeds}
+    feeds = {
+        name: _feed(program.graph[name], *limits.get(name, none), ignored.get(name))
+        for name in program.feeds
+    }
     unread = {name: plan.declared[name].type for name in plan.input_names if name not in feeds}
     return FeedCheck(feeds, {*unread, *feeds}, program.capacity, unread=unread)
 
 
-def _feed(node: Node, bound: int | None, by: Node | None) -> Feed:
+def _feed(node: Node, bound: int | None, by: Node | None, ignored: int | None) -> Feed:
     """What an input takes; losses and the like have labels, not indices."""
-    return Feed(node, bound, (by,) if by and isinstance(by.op, (ByPlace, FlatIndex)) else ())
+    indexed = (by,) if by and isinstance(by.op, (ByPlace, FlatIndex)) else ()
+    return Feed(node, bound, indexed, ignored)
 
 
 def gradient_arrays(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple, cast
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
+import numpy as np
+
+from graphc.graph import Graph, Node
 from graphc.op import Array
-from graphc.ops.loss import RowLoss
-from graphc.ops.source import Input
+from graphc.ops.losses.row_loss import RowLoss
+from graphc.ops.shape import Reshape
+from graphc.ops.source import Constant, Input
 from graphc.plan import Plan
 
 
@@ -20,13 +24,13 @@ class Means:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._weight, self._losses = mean_weight(plan), plan.losses
+        self._share, self._losses = Share.of(plan), plan.losses
         self._totals: dict[str, float] = {}
         self.rows, self._shares = 0, 0.0
 
     def add(self, rows: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Take the outputs of inference on a batch."""
-        part = share(self._weight, feeds, rows)
+        part = self._share(feeds, rows)
         self.rows += rows
         self._shares += part
         for name, array in outputs.items():
@@ -47,27 +51,85 @@ class WeightInput(NamedTuple):
     name: str
     labels: str
     """The labels or targets beside it."""
-    mean: bool
-    """Whether all these losses are means by the weights."""
 
 
 def weight_input(plan: Plan) -> WeightInput | None:
     """The input of weights; None where losses take none, or not the same."""
-    graph = plan.declared
-    losses = [node for node in graph if isinstance(node.op, RowLoss) and len(node.inputs) == 3]
-    losses = [node for node in losses if isinstance(graph[node.inputs[2]].op, Input)]
-    if len({node.inputs[2] for node in losses}) != 1:
-        return None
-    mean = all(cast(RowLoss, node.op).reduction == "mean" for node in losses)
-    return WeightInput(losses[0].inputs[2], losses[0].inputs[1], mean)
+    found: dict[str, WeightInput] = {}
+    for node, loss in _losses(plan.declared):
+        for weight in node.inputs[loss.operands :]:
+            source = _source(plan.declared, weight)
+            if isinstance(source.op, Input):
+                labels = _source(plan.declared, node.inputs[1])
+                found.setdefault(source.name, WeightInput(source.name, labels.name))
+    return found.popitem()[1] if len(found) == 1 else None
 
 
-def mean_weight(plan: Plan) -> str | None:
-    """The input by whose sums the losses of batches are averaged; None where rows are counted."""
-    found = weight_input(plan)
-    return found.name if found is not None and found.mean else None
+class Share(NamedTuple):
+    """What the loss of a batch counts in the mean over batches: what its own mean is divided by.
+
+    It is the number of rows where losses are no means by weights, or by other ones each.
+    """
+
+    loss: RowLoss | None = None
+    """The loss that says what a row counts; None where it is 1."""
+    counts_by: tuple[Node, ...] = ()
+    """The inputs and constants that the counts are made from."""
+    weight: str | None = None
+    """The input of weights."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> Share:
+        """By the losses of a plan."""
+        losses = [
+            (node, loss)
+            for node, loss in _losses(plan.declared)
+            if loss.counts_by or len(node.inputs) > loss.operands
+        ]
+        if any(loss.reduction != "mean" for _, loss in losses):
+            return cls()
+        found = {cls._of(plan.declared, node, loss) for node, loss in losses}
+        return found.pop() if len(found) == 1 else cls()
+
+    @classmethod
+    def _of(cls, graph: Graph, node: Node, loss: RowLoss) -> Share:
+        sources = [_source(graph, name) for name in node.inputs]
+        counts_by = tuple(sources[i] for i in loss.counts_by)
+        weights = sources[loss.operands :]
+        known = all(isinstance(source.op, (Input, Constant)) for source in counts_by)
+        if not known or not all(isinstance(source.op, Input) for source in weights):
+            return cls()
+        return cls(loss if counts_by else None, counts_by, weights[0].name if weights else None)
+
+    def __call__(self, feeds: Mapping[str, Array], rows: int) -> float:
+        """Of a batch of so many rows."""
+        inputs = [node.name for node in self.counts_by if isinstance(node.op, Input)]
+        inputs += [] if self.weight is None else [self.weight]
+        if not inputs or any(name not in feeds for name in inputs):
+            return rows
+        counts = self._counts(feeds)
+        if self.weight is None:
+            return float(counts.sum())
+        return float((counts * np.asarray(feeds[self.weight]).reshape(-1)).sum())
+
+    def _counts(self, feeds: Mapping[str, Array]) -> Array:
+        if self.loss is None:
+            return np.ones(())
+        arrays = [
+            node.op.array() if isinstance(node.op, Constant) else np.asarray(feeds[node.name])
+            for node in self.counts_by
+        ]
+        return self.loss.reference_counts([array.reshape(-1) for array in arrays])
 
 
-def share(weight: str | None, feeds: Mapping[str, Array], rows: int) -> float:
-    """What the loss of a batch counts in the mean over batches."""
-    return rows if weight is None or weight not in feeds else float(feeds[weight].sum())
+def _losses(graph: Graph) -> Iterator[tuple[Node, RowLoss]]:
+    for node in graph:
+        if isinstance(node.op, RowLoss):
+            yield node, node.op
+
+
+def _source(graph: Graph, name: str) -> Node:
+    """The node whose numbers these are, in another shape perhaps."""
+    while isinstance(graph[name].op, Reshape):
+        name = graph[name].inputs[0]
+    return graph[name]

@@ -14,8 +14,8 @@ from graphc.compiler import compile
 from graphc.errors import GraphError
 from graphc.mlp import mlp
 from graphc.net import Net
-from graphc.ops.element_loss import mse_loss
-from graphc.ops.loss import softmax_loss
+from graphc.ops.losses.regression import mse_loss
+from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.source import Input
 from graphc.ops.standardize import standardize
 from graphc.optim import Optimizer

@@ -13,7 +13,7 @@ from graphc.executor import Executor
 from graphc.files.checkpoint_file import CheckpointFile
 from graphc.loc import caller_loc
 from graphc.op import Array
-from graphc.runtime.means import mean_weight, share
+from graphc.runtime.means import Share
 from graphc.train.callbacks import Callback, Called, Epoch, begin, saved_arrays
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import History
@@ -51,7 +51,7 @@ class Run:
         self.checkpoints: Checkpoints | None = None
         self.choices: dict[str, Any] = {}
         self._saved: Mapping[str, Array] = {}
-        self._weight = mean_weight(ex.plan)
+        self._share = Share.of(ex.plan)
         self._touched = not all(
             isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
         )
@@ -139,13 +139,13 @@ class Run:
         border.check()
 
     def _steps(self, shown: Progress, border: StepBorder) -> None:
-        ex, at, guard, weight, record = self.ex, self.at, self.guard, self._weight, self.record
+        ex, at, guard, share, record = self.ex, self.at, self.guard, self._share, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
             loss = ex.step(feeds)
             if not isfinite(loss):
                 raise guard.trace(at, loss)
-            at.count(rows, loss, share(weight, feeds, rows))
+            at.count(rows, loss, share(feeds, rows))
             if record is not None:
                 record.step(at, loss)
             shown.rows(rows)

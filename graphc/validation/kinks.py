@@ -12,7 +12,7 @@ from graphc.ops.division import Fmod, Mod
 from graphc.ops.elementwise import Div, Power
 from graphc.ops.functions import Abs, Log, Sign, Sqrt
 from graphc.ops.index import Argmax, Argmin
-from graphc.ops.loss_rows import SvmRows
+from graphc.ops.losses.labelled_rows import SvmRows
 from graphc.ops.order import TopK
 from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max, Min

@@ -99,7 +99,7 @@ def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Arra
     """The next states by graphc's layers; the counter of draws goes on by one."""
     found: Results = {}
     for node in graph:
-        if isinstance(node.op, BatchNorm):
+        if isinstance(node.op, BatchNorm) and not node.op.frozen:
             x, decay = meant[node.inputs[0]], node.op.running_decay
             axes = feature_axes(x.ndim)
             mean, var = node.inputs[3:]

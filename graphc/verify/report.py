@@ -65,8 +65,10 @@ class Report:
         yield f"plan of {self.net!r}: {'proved' if self.ok else 'REFUTED'}"
         for proof in self.programs:
             rows = f"{proof.backend}, 1 to {proof.capacity} rows"
+            if proof.capacity == 1:
+                rows = f"{proof.backend}, 1 row"
             if proof.counterexample is None:
-                counted = ", ".join(f"{n:,} {what}" for what, n in proof.counts.items())
+                counted = ", ".join(_counted(n, what) for what, n in proof.counts.items())
                 yield f"  {proof.name} ({rows}): {counted}"
             else:
                 yield f"  {proof.name} ({rows}): refuted"
@@ -74,3 +76,8 @@ class Report:
         if self.memory is not None:
             yield "  memory: refuted"
             yield from (f"    {line}" for line in str(self.memory).splitlines())
+
+
+def _counted(n: int, what: str) -> str:
+    """`3 reads`, `1 read`."""
+    return f"{n:,} {what.removesuffix('s') if n == 1 else what}"

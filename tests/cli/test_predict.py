@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import pytest
 import graphc as gc
 from graphc.cli import main
 from graphc.cli import predict as command
+from graphc.cli.predicted import Predicted
 from graphc.data import load_digits
+from graphc.runtime.many_rows import predictions
 from tests.cli.test_mistakes import said
 
 Array = np.ndarray[Any, Any]
@@ -130,6 +132,38 @@ def test_a_million_rows_of_a_mapped_file(
     said = predicted(capsys, "--data", "in.npy", "--out", "out.npy")
     assert said == "wrote out.npy: 1,000,000 rows\n"
     np.testing.assert_array_equal(np.load("out.npy"), np.load("in.npy").sum(axis=1))
+
+
+def test_an_array_is_written_while_it_is_predicted(folder: Path) -> None:
+    net = gc.Net("sum")
+    net.output("out", gc.sum(net.input("x", (gc.N, 2, 3)), axis=1))
+    ex = gc.Executor(gc.compile(net, batch=10))
+    x = np.random.default_rng(0).standard_normal((1234, 2, 3)).astype(np.float32)
+    written: list[int] = []
+    with open("out.npy", "wb") as file:
+
+        def pieces() -> Iterator[dict[str, Array]]:
+            for _, outputs in predictions(ex, (x,), {})[1]:
+                written.append(file.tell())
+                yield outputs
+
+        Predicted.of(ex.plan).write(file, "npy", pieces())
+    header = written[1] - 10 * 3 * 4
+    assert written[1:] == [header + i * 10 * 3 * 4 for i in range(1, 124)]
+    found = np.load("out.npy", mmap_mode="r")
+    assert (found.shape, found.dtype) == ((1234, 3), np.float32)
+    np.testing.assert_array_equal(found, ex.predict(x))
+
+
+def test_an_array_whose_rows_are_not_first(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = gc.Net("turned")
+    net.output("out", gc.transpose(net.input("x", (gc.N, 2)), (1, 0)))
+    gc.save("iris.gc", gc.Executor(gc.compile(net, batch=4)))
+    np.save("in.npy", np.arange(22.0).reshape(11, 2))
+    predicted(capsys, "--data", "in.npy", "--out", "out.npy")
+    np.testing.assert_array_equal(np.load("out.npy"), np.load("in.npy").T)
 
 
 def test_a_label_column_is_left_out(ex: gc.Executor, capsys: pytest.CaptureFixture[str]) -> None:

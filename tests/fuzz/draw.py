@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import graphc as gc
 from graphc.graph import Graph
@@ -49,7 +49,7 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
     net = random_net(r, dtype, widths=widths, most=wishes.most, without=wishes.without)
     graph = net.graph()
     backend = _backend(r, wishes)
-    optimizer = random_optimizer(r) if r.random() < 0.75 else None
+    optimizer = _grouped(r, random_optimizer(r), graph) if r.random() < 0.75 else None
     batch = r.choice(CAPACITIES)
     return Case(
         graph,
@@ -68,6 +68,16 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
     )
 
 
+def _grouped(r: random.Random, optimizer: Optimizer, graph: Graph) -> Optimizer:
+    """At times with other numbers for some of the parameters, which a plan has to have."""
+    names = [node.name for node in graph if isinstance(node.op, Parameter)]
+    if len(names) < 2 or r.random() < 0.75:
+        return optimizer
+    one, other = r.sample(names, 2)
+    groups = (gc.Group(one, lr=0.03), gc.Group((other, "p*"), weight_decay=0.05))
+    return replace(optimizer, groups=groups)
+
+
 def _backend(r: random.Random, wishes: Wishes) -> str:
     share = r.random()
     if share < wishes.native:
@@ -84,7 +94,7 @@ def random_off(r: random.Random) -> tuple[str, ...]:
 
 def random_optimizer(r: random.Random) -> Optimizer:
     """Any kind, with all options that optimizers have in common."""
-    kind = r.choice((gc.SGD, gc.SGD, gc.Adam, gc.AdamW, gc.RMSprop, gc.Adagrad, gc.Lion))
+    kind = r.choice(OPTIMIZERS)
     chosen: dict[str, object] = {"lr": r.choice((0.01, 0.05))}
     if kind is gc.SGD and r.random() < 0.6:
         chosen |= {"momentum": r.choice((0.5, 0.9)), "nesterov": r.random() < 0.5}
@@ -98,11 +108,27 @@ def random_optimizer(r: random.Random) -> Optimizer:
         chosen["schedule"] = random_schedule(r)
     if r.random() < 0.25:
         chosen["clip_norm"] = r.choice((0.1, 1.0, 100.0))
+    if r.random() < 0.1:
+        chosen["clip_value"] = r.choice((0.01, 1.0))
     if r.random() < 0.2:
         chosen["accumulate"] = r.choice((2, 3))
+    if r.random() < 0.2:
+        chosen["ema"] = r.choice((0.5, 0.99))
     return kind(**chosen)  # type: ignore[arg-type]
 
 
+OPTIMIZERS = (
+    gc.SGD,
+    gc.SGD,
+    gc.Adam,
+    gc.AdamW,
+    gc.NAdam,
+    gc.Adamax,
+    gc.RMSprop,
+    gc.Adagrad,
+    gc.Adadelta,
+    gc.Lion,
+)
 DECAYS = (None, None, ("*.weight",), ("*.bias", "p*"), ("*",))
 
 

@@ -11,7 +11,7 @@ from graphc.op import Array, Op
 from graphc.ops.division import Fmod, Mod
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import Argmax, Argmin
-from graphc.ops.loss_rows import SvmRows, SvmRowsGrad
+from graphc.ops.losses.labelled_rows import SvmRows, SvmRowsGrad
 from graphc.ops.order import TopK
 from graphc.ops.pool import MaxPool, MaxPoolIndex
 from graphc.ops.reduce import Max, Min

@@ -76,7 +76,7 @@ class Meaning:
         optimizer = self.case.optimizer
         assert optimizer is not None
         many = optimizer.accumulate > 1
-        return Accumulate()(self.train) if many else Update(optimizer)(self.train)
+        return Accumulate(optimizer)(self.train) if many else Update(optimizer)(self.train)
 
     @cached_property
     def apply(self) -> Graph:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from graphc.graph import Graph, Node
 from graphc.op import Op
 from graphc.ops.index import OneHot
-from graphc.ops.loss import SoftmaxLoss, SvmLoss
+from graphc.ops.losses.margin import SvmLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Reshape
 from graphc.ops.slicing import Slice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import log
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,6 @@ from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
@@ -39,7 +39,15 @@ from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.loss import RowLoss, SoftmaxLoss, SvmLoss
+from graphc.ops.losses.cosine import CosineLoss
+from graphc.ops.losses.divergence import KlLoss
+from graphc.ops.losses.margin import HingeLoss, SvmLoss
+from graphc.ops.losses.nll import NllLoss, WeightedNllLoss
+from graphc.ops.losses.regression import HuberLoss, LogCoshLoss, MaeLoss, MseLoss, PoissonLoss
+from graphc.ops.losses.row_loss import RowLoss
+from graphc.ops.losses.sigmoid import SigmoidLoss
+from graphc.ops.losses.soft import SoftNllLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm
 from graphc.ops.order import TopK
@@ -82,7 +90,7 @@ def _affine(op: AffineLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
 
 def _batchnorm(op: BatchNorm, ins: Sequence[Tensor], train: bool) -> Tensor:
     x, gamma, beta, mean, var = ins
-    if not train:
+    if not train or op.frozen:
         return F.batch_norm(x, mean, var, gamma, beta, False, eps=op.eps)
     if x.numel() == x.shape[1]:  # one number a feature: torch refuses, its own mean is left of it
         return x * 0 + beta.reshape(1, -1, *[1] * (x.ndim - 2)) + 0 * gamma.sum()
@@ -105,15 +113,42 @@ def _dropout(op: Dropout, ins: Sequence[Tensor], train: bool) -> Tensor:
 
 
 def _row_loss(op: RowLoss, ins: Sequence[Tensor], train: bool) -> Tensor:
-    rows = _rows(op, ins[0], ins[1])
-    weight = ins[2] if len(ins) == 3 else torch.ones_like(rows)
+    own = ins[: op.operands]
+    rows = _labelled_rows(op, own) if isinstance(op, NllLoss) else _rows(op, own)
+    weight = ins[-1] if len(ins) > op.operands else torch.ones_like(rows)
     if op.reduction == "none":
         return rows * weight
     total = torch.dot(rows, weight)
+    if isinstance(op, NllLoss):
+        weight = weight * _counts(op, own)
     return total / weight.sum() if op.reduction == "mean" else total
 
 
-def _rows(op: RowLoss, scores: Tensor, target: Tensor) -> Tensor:
+def _labelled_rows(op: NllLoss, ins: Sequence[Tensor]) -> Tensor:
+    logs, labels, *classes = ins
+    ignore = -100 if op.ignore is None else op.ignore
+    weight = classes[0] if classes else None
+    rows = F.nll_loss(logs, labels.long(), weight, ignore_index=ignore, reduction="none")
+    scaled = logs if weight is None else logs * weight
+    even = torch.where(labels != ignore, -scaled.mean(1), 0.0)
+    return (1 - op.label_smoothing) * rows + op.label_smoothing * even
+
+
+def _counts(op: NllLoss, ins: Sequence[Tensor]) -> Tensor:
+    """What F.nll_loss divides by: its loss of logarithms that are all -1."""
+    whole = NllLoss("none", 0.0, op.ignore)
+    return _labelled_rows(whole, [-torch.ones_like(ins[0]).detach(), *ins[1:]])
+
+
+def _rows(op: RowLoss, ins: Sequence[Tensor]) -> Tensor:
+    scores, target = ins[:2]
+    if isinstance(op, CosineLoss):
+        side = torch.where(ins[2] > 0, 1.0, -1.0)
+        return F.cosine_embedding_loss(scores, target, side, margin=op.margin, reduction="none")
+    if isinstance(op, KlLoss):
+        return F.kl_div(scores, target, reduction="none").flatten(1).sum(1)
+    if isinstance(op, SoftNllLoss):
+        return -(scores * target).sum(1)
     if isinstance(op, SoftmaxLoss):
         share = op.label_smoothing
         return F.cross_entropy(scores, target.long(), reduction="none", label_smoothing=share)
@@ -130,7 +165,16 @@ def _element_loss(op: RowLoss, scores: Tensor, target: Tensor) -> Tensor:
     if isinstance(op, HuberLoss):
         return F.huber_loss(scores, target, reduction="none", delta=op.delta)
     if isinstance(op, SigmoidLoss):
-        return F.binary_cross_entropy_with_logits(scores, target, reduction="none")
+        more = torch.tensor(op.pos_weight, dtype=scores.dtype)
+        return F.binary_cross_entropy_with_logits(scores, target, pos_weight=more, reduction="none")
+    if isinstance(op, PoissonLoss):
+        return F.poisson_nll_loss(scores, target, reduction="none")
+    if isinstance(op, LogCoshLoss):
+        error = scores - target
+        return F.softplus(-2 * error.abs()) + error.abs() - log(2)
+    if isinstance(op, HingeLoss):
+        missed = torch.relu(1 - scores * target)
+        return missed**2 if op.squared else missed
     assert isinstance(op, MseLoss)
     return F.mse_loss(scores, target, reduction="none")
 
@@ -285,6 +329,14 @@ RULES: Mapping[type[Op], Rule] = {
     Dropout: _dropout,
     SoftmaxLoss: _row_loss,
     SvmLoss: _row_loss,
+    NllLoss: _row_loss,
+    WeightedNllLoss: _row_loss,
+    SoftNllLoss: _row_loss,
+    KlLoss: _row_loss,
+    CosineLoss: _row_loss,
+    HingeLoss: _row_loss,
+    LogCoshLoss: _row_loss,
+    PoissonLoss: _row_loss,
     MseLoss: _row_loss,
     MaeLoss: _row_loss,
     HuberLoss: _row_loss,

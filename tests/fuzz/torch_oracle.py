@@ -11,11 +11,22 @@ import numpy as np
 import torch
 
 from graphc.graph import Node
-from graphc.more_optimizers import Adagrad, Lion, RMSprop
 from graphc.op import Array
 from graphc.ops.norm import BatchNorm
 from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.optim import SGD, Adam, AdamW, Optimizer
+from graphc.optim import (
+    SGD,
+    Adadelta,
+    Adagrad,
+    Adamax,
+    AdamW,
+    Group,
+    Lion,
+    NAdam,
+    Optimizer,
+    RMSprop,
+)
+from graphc.optim.adam import TwoMoments
 from graphc.schedules import Cosine, Schedule, Step, WarmUp
 from tests.fuzz.bound import Meant
 from tests.fuzz.torch_ops import RULES, Tensor
@@ -89,7 +100,7 @@ class _Event:
     def _running(self) -> dict[str, Tensor]:
         found = {}
         for node in self.declared:
-            if isinstance(node.op, BatchNorm):
+            if isinstance(node.op, BatchNorm) and not node.op.frozen:
                 x = self.values[node.inputs[0]]
                 axes = [axis for axis in range(x.ndim) if axis != 1]
                 batch = x.mean(axes), x.var(axes, correction=0)
@@ -133,7 +144,9 @@ def update(
 ) -> dict[str, Array]:
     """Parameters and slots after one update by torch's own optimizer."""
     updates = int(before["updates"])
-    rate = float(before["hyper.lr"]) * factor(optimizer.schedule, updates)
+    if optimizer.clip_value is not None:
+        most = optimizer.clip_value
+        gradients = {name: g.clamp(-most, most) for name, g in gradients.items()}
     scale = 1.0
     if optimizer.clip_norm is not None:
         norm = sqrt(sum(float((g * g).sum()) for g in gradients.values()))
@@ -142,43 +155,62 @@ def update(
     for name, gradient in gradients.items():
         parameters[name] = p = _tensor(before[name], False).clone().requires_grad_()
         p.grad = gradient * scale
-        groups.append({"params": [p], "weight_decay": _decay(optimizer, name, p.ndim)})
-    made, slots = _made(optimizer, groups, rate)
+        rate = _rate(optimizer, name, before) * factor(optimizer.schedule, updates)
+        decay = _decay(optimizer, name, p.ndim)
+        groups.append({"params": [p], "lr": rate, "weight_decay": decay})
+    made, slots = _made(optimizer, groups)
     for name, p in parameters.items():
         state = {
             theirs: _tensor(before[f"{name}.{ours}"], False).clone()
             for theirs, ours in slots.items()
         }
+        product = [before[key] for key in before if key.startswith("momenta.")]
+        if product:
+            state["mu_product"] = _tensor(product[0], False).clone()
         made.state[p] = {**state, "step": torch.tensor(float(updates))}
     made.step()
     found = {name: _array(p) for name, p in parameters.items()}
     for name, p in parameters.items():
         found.update({f"{name}.{ours}": _array(made.state[p][t]) for t, ours in slots.items()})
+        if optimizer.ema is not None:
+            old = _tensor(before[f"{name}.ema"], False)
+            first = not before["ema_updates"]
+            found[f"{name}.ema"] = _array(p if first else torch.lerp(p, old, optimizer.ema))
     return found
 
 
 def _made(
-    optimizer: Optimizer, groups: list[dict[str, Any]], rate: float
+    optimizer: Optimizer, groups: list[dict[str, Any]]
 ) -> tuple[torch.optim.Optimizer, dict[str, str]]:
     """Torch's optimizer, and by its names of slots ours."""
     if isinstance(optimizer, SGD):
         slots = {"momentum_buffer": "velocity"} if optimizer.momentum else {}
         nesterov, momentum = optimizer.nesterov, optimizer.momentum
-        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=nesterov), slots
+        return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov), slots
     if isinstance(optimizer, RMSprop):
         slots = {"square_avg": "square"}
         slots |= {"momentum_buffer": "velocity"} if optimizer.momentum else {}
         options = {"alpha": optimizer.alpha, "eps": optimizer.eps, "momentum": optimizer.momentum}
-        return torch.optim.RMSprop(groups, lr=rate, **options), slots
+        return torch.optim.RMSprop(groups, **options), slots
     if isinstance(optimizer, Adagrad):
-        return torch.optim.Adagrad(groups, lr=rate, eps=optimizer.eps), {"sum": "sum"}
+        return torch.optim.Adagrad(groups, eps=optimizer.eps), {"sum": "sum"}
+    if isinstance(optimizer, Adadelta):
+        slots = {"square_avg": "square", "acc_delta": "delta"}
+        return torch.optim.Adadelta(groups, rho=optimizer.rho, eps=optimizer.eps), slots
+    assert isinstance(optimizer, (Lion, TwoMoments))
     betas = optimizer.beta1, optimizer.beta2
     if isinstance(optimizer, Lion):
-        return _Lion(groups, {"lr": rate, "betas": betas}), {"mean": "mean"}
-    assert isinstance(optimizer, Adam)
-    kind = torch.optim.AdamW if isinstance(optimizer, AdamW) else torch.optim.Adam
+        return _Lion(groups, {"betas": betas}), {"mean": "mean"}
+    assert isinstance(optimizer, TwoMoments)
+    options = {"betas": betas, "eps": optimizer.eps}
+    if isinstance(optimizer, Adamax):
+        return torch.optim.Adamax(groups, **options), {"exp_avg": "mean", "exp_inf": "largest"}
     slots = {"exp_avg": "mean", "exp_avg_sq": "square"}
-    return kind(groups, lr=rate, betas=betas, eps=optimizer.eps), slots
+    if isinstance(optimizer, NAdam):
+        options["momentum_decay"] = optimizer.momentum_decay
+        return torch.optim.NAdam(groups, **options), slots
+    kind = torch.optim.AdamW if isinstance(optimizer, AdamW) else torch.optim.Adam
+    return kind(groups, **options), slots
 
 
 class _Lion(torch.optim.Optimizer):
@@ -196,7 +228,24 @@ class _Lion(torch.optim.Optimizer):
                 self.state[p]["mean"] = second * mean + (1 - second) * p.grad
 
 
+def _group(optimizer: Optimizer, name: str) -> Group | None:
+    for group in optimizer.groups:
+        if any(fnmatchcase(name, pattern) for pattern in group.names):
+            return group
+    return None
+
+
+def _rate(optimizer: Optimizer, name: str, before: Mapping[str, Array]) -> float:
+    group = _group(optimizer, name)
+    if group is None or group.lr is None:
+        return float(before["hyper.lr"])
+    return float(before[f"hyper.lr.{','.join(group.names)}"])
+
+
 def _decay(optimizer: Optimizer, name: str, rank: int) -> float:
+    group = _group(optimizer, name)
+    if group is not None and group.weight_decay is not None:
+        return group.weight_decay
     if optimizer.decay is None:
         return optimizer.weight_decay if rank >= 2 else 0.0
     hit = any(fnmatchcase(name, pattern) for pattern in optimizer.decay)

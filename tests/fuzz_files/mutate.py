@@ -41,6 +41,8 @@ def mutated(seed: Seed, others: tuple[Seed, ...], rng: Random) -> bytes:
         ways["model"] = lambda: changed_model(seed.data, rng)
     elif seed.kind == "text":
         ways["text"] = lambda: changed_text(seed.data.decode(), rng).encode("utf-8", "replace")
+    elif seed.kind == "weights":
+        ways["header"] = lambda: changed_header(seed.data, rng)
     elif seed.kind == "run":
         ways["json"] = lambda: dumped(changed_json(json.loads(seed.data), rng), rng)
     way = ways["bytes"] if rng.random() < 0.35 else rng.choice(list(ways.values()))
@@ -109,6 +111,13 @@ def changed_model(data: bytes, rng: Random) -> bytes:
         elif body:
             body[rng.randrange(len(body))] = rng.randrange(256)
     return assembled(header, bytes(body), rng)
+
+
+def changed_header(data: bytes, rng: Random) -> bytes:
+    """A safetensors file without a checksum, its header changed and the length right again."""
+    length = int.from_bytes(data[:8], "little")
+    text = dumped(changed_json(json.loads(data[8 : 8 + length]), rng), rng)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def _is_json(text: Any) -> bool:

@@ -9,11 +9,12 @@ from graphc.data.table import read_table
 from graphc.errors import GraphError
 from graphc.files.checkpoint_file import read_checkpoint
 from graphc.files.serialize import from_bytes
+from graphc.files.torch_state import load_torch_state
 from graphc.ops import OPS
 from graphc.text import parse_graph
 from graphc.text.graph import graph_text, word_of
 from graphc.train.record.folder import RunFolder
-from tests.fuzz_files.seeds import Kind
+from tests.fuzz_files.seeds import Kind, normed
 
 _WORDS = {word_of(cls): cls for cls in OPS.values()}
 
@@ -40,6 +41,10 @@ def _read_file(kind: Kind, data: bytes, folder: Path) -> None:
         path = folder / "table.csv"
         path.write_bytes(data)
         read_table(str(path))
+    elif kind == "weights":
+        path = folder / "w.safetensors"
+        path.write_bytes(data)
+        load_torch_state(normed(), path, strict=False)
     elif kind == "run":
         (folder / "run.json").write_bytes(data)
         RunFolder(folder).about()

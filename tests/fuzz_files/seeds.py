@@ -17,7 +17,7 @@ from graphc.files.serialize import to_bytes
 from graphc.text import graph_text
 from tests.native.nets import NETS, OPTIMIZERS, feeds_of
 
-Kind = Literal["model", "text", "table", "run", "journal"]
+Kind = Literal["model", "text", "table", "run", "journal", "weights"]
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,24 @@ def seeds() -> tuple[Seed, ...]:
     found.append(Seed("text", graph_text(trained.graph).encode()))
     found.append(Seed("model", to_bytes(gc.freeze(ex, batch=1))))
     found.append(own_constant())
+    found.append(Seed("weights", weights()))
     found.extend(_of_a_run())
     return tuple(found)
+
+
+@cache
+def normed() -> gc.Executor:
+    """A small net of what PyTorch has, too."""
+    net = gc.Net("normed")
+    h = gc.batchnorm(gc.affine(net.input("x", (gc.N, 3)), 4))
+    net.output("y", gc.affine(gc.relu(h), 2))
+    return gc.Executor(gc.compile(net, batch=2, backend="numpy"))
+
+
+def weights() -> bytes:
+    """Its weights as PyTorch's."""
+    with tempfile.TemporaryDirectory() as folder:
+        return gc.save_torch_state(Path(folder, "w.safetensors"), normed()).read_bytes()
 
 
 TABLES = (

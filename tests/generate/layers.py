@@ -36,7 +36,7 @@ def affine_batchnorm(g: Growth, x: gc.Value) -> gc.Value:
 
 def batchnorm(g: Growth, x: gc.Value) -> gc.Value:
     if g.chance(0.6):
-        return gc.batchnorm(x)
+        return gc.batchnorm(x, frozen=g.chance(0.15))
     return gc.batchnorm(x, eps=g.choice(1e-3, 0.1), running_decay=g.choice(0.0, 0.5, 0.99))
 
 

@@ -7,6 +7,17 @@ from typing import Any
 import graphc as gc
 from tests.generate.growth import CLASSES, Growth, scalar
 
+REGRESSIONS = (
+    gc.mse_loss,
+    gc.mae_loss,
+    gc.huber_loss,
+    gc.sigmoid_loss,
+    gc.log_cosh_loss,
+    gc.hinge_loss,
+    lambda s, t, **options: gc.hinge_loss(s, t, squared=True, **options),
+    lambda s, t, **options: gc.poisson_loss(gc.tanh(s), t, **options),
+    lambda s, t, **options: gc.sigmoid_loss(s, t, pos_weight=2.5, **options),
+)
 REDUCTIONS = ("mean", "mean", "sum", "none")
 
 
@@ -15,10 +26,14 @@ def finish(g: Growth) -> None:
     scores = gc.affine(gc.flatten(g.pool[-1]), CLASSES)
     g.net.output("scores", scores)
     y = g.net.input("y", (gc.N,), dtype=g.choice("int64", "int64", "int64", "int32"))
-    loss = g.choice(gc.softmax_loss, gc.svm_loss, _smoothed)
+    loss = g.choice(gc.softmax_loss, gc.softmax_loss, gc.svm_loss, _smoothed, _by_class)
     g.net.loss("loss", _of_rows(g, loss, scores, y))
     if g.chance(0.3):
         _regression(g)
+    if g.chance(0.1):
+        _distributions(g, scores)
+    if g.chance(0.1):
+        _places(g)
     if g.chance(0.3):
         g.net.loss("penalty", scalar(gc.tanh(g.choice(*g.pool))) * scalar(gc.tanh(scores)))
     if g.chance(0.5):
@@ -29,6 +44,50 @@ def finish(g: Growth) -> None:
 
 def _smoothed(scores: gc.Value, labels: gc.Value, **options: Any) -> gc.Value:
     return gc.softmax_loss(scores, labels, label_smoothing=0.2, **options)
+
+
+def _by_class(scores: gc.Value, labels: gc.Value, *, reduction: str, **options: Any) -> gc.Value:
+    """Weights of classes and smoothing; and where nothing is divided by it, an ignored label."""
+    ignore = None if reduction == "mean" else 1
+    weights = [0.5 + i for i in range(CLASSES)]
+    return gc.softmax_loss(
+        scores,
+        labels,
+        reduction=reduction,
+        class_weight=weights,
+        label_smoothing=0.1,
+        ignore=ignore,
+        **options,
+    )
+
+
+def _distributions(g: Growth, scores: gc.Value) -> None:
+    """Targets that are probabilities, and the cosine of two rows."""
+    target = gc.softmax(g.input("beliefs", gc.N, CLASSES))
+    kinds = gc.softmax_loss, lambda s, t, **o: gc.kl_loss(gc.log_softmax(s), t, **o), _alike
+    g.net.loss("belief", _of_rows(g, g.choice(*kinds), gc.tanh(scores), target) * 0.1)
+
+
+def _alike(a: gc.Value, b: gc.Value, **options: Any) -> gc.Value:
+    """Pushes apart what is alike, and the other way round, by the sign of the first number."""
+    return gc.cosine_loss(a + 2.0, b, gc.stop_gradient(a[:, 0]), margin=0.2, **options)
+
+
+def _places(g: Growth) -> None:
+    """Scores (N, C, d) of labels (N, d)."""
+    found = [v for v in g.pool if v.type.rank == 3 and v.shape[0] == gc.N and g.trained(v)]
+    if not found:
+        return
+    scores = gc.tanh(g.choice(*found))
+    labels = gc.cast(gc.argmax(gc.stop_gradient(scores), axis=1), "int64")
+    g.net.loss("places", _of_labels(g, scores, labels))
+
+
+def _of_labels(g: Growth, scores: gc.Value, labels: gc.Value) -> gc.Value:
+    loss = g.choice(gc.softmax_loss, gc.nll_loss)
+    reduction = g.choice(*REDUCTIONS)
+    value = loss(scores, labels, reduction=reduction, ignore=g.choice(None, 99))
+    return gc.mean(value) if reduction == "none" else value
 
 
 def _of_rows(g: Growth, loss, a: gc.Value, b: gc.Value) -> gc.Value:  # type: ignore[no-untyped-def]
@@ -51,7 +110,7 @@ def _regression(g: Growth) -> None:
     others = [v for v in g.pool if v.shape == value.shape]
     fed = not others or g.chance(0.6)
     target = g.input("target", *value.shape) if fed else g.choice(*others)
-    loss = g.choice(gc.mse_loss, gc.mae_loss, gc.huber_loss, gc.sigmoid_loss)
+    loss = g.choice(*REGRESSIONS)
     g.net.loss("regression", _of_rows(g, loss, value, target) * 0.1)
 
 

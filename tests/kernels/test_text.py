@@ -12,7 +12,7 @@ from graphc.kernels.kernel import Gemm, Loop
 from graphc.op import Op
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Mul
-from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad
+from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.optim import Momentum, SgdStep
 from graphc.ops.select import Relu

@@ -28,7 +28,6 @@ from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
@@ -39,14 +38,23 @@ from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.loss import SoftmaxLoss, SvmLoss
-from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
+from graphc.ops.losses.cosine import CosineLoss
+from graphc.ops.losses.divergence import KlLoss
+from graphc.ops.losses.label_hit import LabelHit
+from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
+from graphc.ops.losses.margin import HingeLoss, SvmLoss
+from graphc.ops.losses.nll import NllLoss, WeightedNllLoss
+from graphc.ops.losses.regression import HuberLoss, LogCoshLoss, MaeLoss, MseLoss, PoissonLoss
+from graphc.ops.losses.sigmoid import SigmoidLoss
+from graphc.ops.losses.soft import SoftNllLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
     AdamSquare,
     AdamStep,
+    Average,
     Cleared,
     ClipScale,
     Momentum,
@@ -66,7 +74,7 @@ from graphc.ops.pool import (
 )
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.pow import Pow
-from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
+from graphc.ops.rate import Corrected, CosineRate, NadamMomentum, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -382,7 +390,9 @@ def _norms() -> Iterator[Example]:
         yield Example(Normalize(1e-5), (x, v, v, v, v), (GRID, GRID, POSITIVE))
         yield Example(NormalizeDgamma(1e-5), (x, v, v, x), (GRID, GRID, POSITIVE))
         yield Example(NormalizeDx(1e-5), (x, v, v, v, x, v, v), (GRID, GRID, POSITIVE))
-        yield Example(BatchNorm(), (x, v, v, v, v), (GRID, POSITIVE, GRID, GRID, POSITIVE))
+        for frozen in (False, True):
+            norm = BatchNorm(frozen=frozen)
+            yield Example(norm, (x, v, v, v, v), (GRID, POSITIVE, GRID, GRID, POSITIVE))
     yield Example(BatchNormTrain(1e-5), (t(1, 3), t(3), t(3)))
     for x in (t(N), t(N, 3), t(N, 2, 3)):
         row = t(*x.shape[1:])
@@ -471,8 +481,34 @@ def _losses() -> Iterator[Example]:
             for op in (SoftmaxLoss(reduction), SoftmaxLoss(reduction, 0.2), SvmLoss(reduction)):
                 yield Example(op, (scores, labels, *weight), fill)
             for x in (t(N, 3), t(N), t(N, 2, 3)):
-                for kind in (MseLoss, MaeLoss, HuberLoss, SigmoidLoss):
+                for kind in (MseLoss, MaeLoss, HuberLoss, SigmoidLoss, LogCoshLoss, PoissonLoss):
                     yield Example(kind(reduction), (x, x, *weight), (GRID, GRID, *fill[2:]))
+                for squared in (False, True):
+                    hinge = HingeLoss(reduction, squared)
+                    yield Example(hinge, (x, x, *weight), (GRID, GRID, *fill[2:]))
+            yield from _labelled(reduction, weight, fill[2:])
+    for classes, ignore in ((3, None), (7, 2), (3, 5)):
+        for dtype in ("int64", "int32"):
+            yield Example(LabelHit(classes, ignore), (whole(N, dtype=dtype),), (classes,))
+
+
+def _labelled(
+    reduction: str, weight: tuple[TensorType, ...], fill: tuple[str | int, ...]
+) -> Iterator[Example]:
+    x, y, c = t(N, 3), whole(N), t(3)
+    kept = 5 if reduction == "mean" else 1  # a mean of nothing is no number
+    for share, ignore in ((0.0, None), (0.2, None), (0.0, kept), (0.2, kept)):
+        yield Example(NllLoss(reduction, share, ignore), (x, y, *weight), (GRID, 3, *fill))
+        weighted = WeightedNllLoss(reduction, share, ignore)
+        yield Example(weighted, (x, y, c, *weight), (GRID, 3, POSITIVE, *fill))
+    for weights in (2.5, (0.5, 1.0, 3.0)):
+        sigmoid = SigmoidLoss(reduction, weights)
+        yield Example(sigmoid, (x, x, *weight), (GRID, GRID, *fill))
+    yield Example(SoftNllLoss(reduction), (x, x, *weight), (GRID, POSITIVE, *fill))
+    for z in (x, t(N, 2, 3)):
+        yield Example(KlLoss(reduction), (z, z, *weight), (GRID, POSITIVE, *fill))
+    cosine = CosineLoss(reduction, 0.1)
+    yield Example(cosine, (x, x, t(N), *weight), (GRID, GRID, GRID, *fill))
 
 
 def _updates() -> Iterator[Example]:
@@ -487,11 +523,18 @@ def _updates() -> Iterator[Example]:
             yield Example(NesterovStep(0.9, decay), (p, p, p, s))
             adam = AdamStep(0.9, 0.99, 1e-8, decay)
             yield Example(adam, (p, p, p, s, u), (GRID, GRID, POSITIVE, GRID, 9))
+        yield Example(Average(0.9), (p, p, u), (GRID, GRID, 2))
         yield Example(Cleared(), (p,))
         yield Example(SquareSum(), (p,))
     for fill in ((POSITIVE, POSITIVE), (GRID, POSITIVE)):
         yield Example(ClipScale(), (t(), t()), fill)
-    for rate in (CosineRate(5, 0.1), StepRate(2, 0.5, 3), WarmUpRate(6)):
+    for rate in (
+        CosineRate(5, 0.1),
+        StepRate(2, 0.5, 3),
+        WarmUpRate(6),
+        Corrected(0.9),
+        NadamMomentum(0.9, 0.004, 1),
+    ):
         yield Example(rate, (t(), whole()), (POSITIVE, 9))
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from graphc import eager
 from graphc.op import Array, Layer
 from graphc.ops.affine import AffineLayer
-from graphc.ops.loss import SoftmaxLoss, SvmLoss
+from graphc.ops.losses.margin import SvmLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 
 SEEDS = range(100)
 H = 1e-5

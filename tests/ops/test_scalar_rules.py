@@ -20,7 +20,7 @@ from graphc.ops.elementwise import Power
 from graphc.ops.functions import LogSoftmax, Sigmoid, Softmax
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad
+from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad
 from graphc.ops.reduce import Max, MeanGrad, Min
 from graphc.ops.select import Clip, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast

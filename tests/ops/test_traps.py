@@ -13,10 +13,11 @@ from graphc.graph import Graph
 from graphc.op import Array, Layer, Op
 from graphc.ops.affine import AffineLayer, affine
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.element_loss import mse_loss
 from graphc.ops.gradient import grad
-from graphc.ops.loss import SoftmaxLoss, SvmLoss
-from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRowsGrad
+from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRowsGrad
+from graphc.ops.losses.margin import SvmLoss
+from graphc.ops.losses.regression import mse_loss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.norm import BatchNorm, batchnorm
 from graphc.ops.reduce import Max, sum_
 from graphc.ops.select import Maximum, Minimum, Relu, ReluGrad, relu

@@ -28,7 +28,7 @@ def net() -> gc.Net:
 
 
 def test_accumulation_carries_the_lines_of_its_parameter() -> None:
-    graph = Accumulate()(differentiated(net()))
+    graph = Accumulate(gc.SGD(0.1))(differentiated(net()))
     for name in ("a.weight", "bn.gamma"):
         total = f"{name}.accumulated"
         assert graph[total].locs == graph[name].locs

@@ -154,7 +154,7 @@ def test_golden() -> None:
     after = Update(optimizer)(graph)
     verify(after)
     assert str(after) == MOMENTUM
-    assert str(Accumulate()(graph)) == ACCUMULATE
+    assert str(Accumulate(gc.SGD(0.1))(graph)) == ACCUMULATE
 
 
 def test_golden_apply() -> None:
@@ -178,7 +178,7 @@ def test_update_nodes_carry_the_lines_of_their_parameter() -> None:
     assert graph["updates.next"].locs == ()
 
 
-@pytest.mark.parametrize("step", [Update(gc.SGD(0.1)), Accumulate()])
+@pytest.mark.parametrize("step", [Update(gc.SGD(0.1)), Accumulate(gc.SGD(0.1))])
 def test_without_a_parameter_s_gradient_nothing_changes(step: Any) -> None:
     net = gc.Net("net")
     x = net.input("x", (4, 2))

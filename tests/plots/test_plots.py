@@ -179,3 +179,18 @@ def test_without_matplotlib(
         f"{what} is drawn by matplotlib, which is not installed\n"
         "  hint: pip install 'graphc-nn[plot]'"
     )
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [("png", "image/png"), ("svg", "image/svg+xml")])
+def test_a_notebook_shows_what_was_drawn(suffix: str, kind: str, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
+    path = confusion_matrix([0, 1, 1], [0, 1, 0], tmp_path / f"matrix.{suffix}")
+    assert path == tmp_path / f"matrix.{suffix}"
+    shown, _ = formatter.format(path)
+    assert str(path) in shown["text/plain"]
+    content = path.read_bytes()
+    assert shown[kind] in (content, content.decode("latin-1"), content.decode("utf-8", "replace"))
+    assert kind not in formatter.format(path.parent)[0]
+    path.unlink()
+    assert set(formatter.format(path)[0]) == {"text/plain"}

@@ -14,6 +14,7 @@ import numpy as np
 from graphc.backends.numpy.kernel import Call, Kernel, number
 from graphc.backends.numpy.reduce import place_in_rows
 from graphc.op import Array, Op
+from graphc.ops.losses.label_hit import LabelHit
 
 _FEW = 64
 """Up to so many classes transposing is the quicker way (measured for 32 to 256 rows)."""
@@ -141,7 +142,15 @@ def svm_rows_grad(
     )
 
 
+def label_hit(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """Which class the label of a row is."""
+    assert isinstance(op, LabelHit)
+    numbers = op.numbers().astype(ins[0].dtype, copy=False)
+    return (partial(np.equal, ins[0][:, None], numbers, out),)
+
+
 LOSS: dict[str, Kernel] = {
+    "label_hit": label_hit,
     "softmax_rows": softmax_rows,
     "softmax_rows_grad": softmax_rows_grad,
     "svm_rows": svm_rows,

@@ -20,6 +20,7 @@ from graphc.ops.optim import (
     AdamMean,
     AdamSquare,
     AdamStep,
+    Average,
     ClipScale,
     Momentum,
     NesterovStep,
@@ -156,6 +157,21 @@ def _set_adam(
     kept[()] = 1.0 - now * op.decay
 
 
+def _average(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> list[Call]:
+    assert isinstance(op, Average)
+    kept, fresh = (scratch[0][i : i + 1].reshape(()) for i in range(2))
+    calls: list[Call] = [partial(_set_average, op, ins[2], kept, fresh)]
+    for o, a, w, t in _pieces([out, *ins[:2]], scratch[1:]):
+        calls.append(partial(np.multiply, w, fresh, out=t))
+        calls.append(partial(np.multiply, a, kept, out=o))
+        calls.append(partial(np.add, o, t, out=o))
+    return calls
+
+
+def _set_average(op: Average, averages: Array, kept: Array, fresh: Array) -> None:
+    kept[()], fresh[()] = op.shares(averages)
+
+
 def _square_sum(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> list[Call]:
     g = _flat(ins[0])
     return [partial(g.dot, g, out=out)]
@@ -192,10 +208,13 @@ OPTIM_KERNELS: dict[str, Kernel] = {
     "adam_mean": _adam_mean,
     "adam_square": _adam_square,
     "adam_step": _adam_step,
+    "average": _average,
     "square_sum": _square_sum,
     "clip_scale": _clip_scale,
     "warm_up_rate": _rate,
     "cosine_rate": _rate,
     "step_rate": _rate,
+    "corrected": _rate,
+    "nadam_momentum": _rate,
     "cleared": _cleared,
 }

@@ -10,7 +10,7 @@ from graphc.errors import GraphError, ModelFileError
 from graphc.files.serialize import load
 from graphc.loc import caller_loc
 from graphc.op import Array, Op
-from graphc.runtime.means import mean_weight, share
+from graphc.runtime.means import Share
 from graphc.train.position import Position
 from graphc.train.record.digests import StateDigest
 from graphc.train.record.folder import RunFolder
@@ -36,7 +36,7 @@ class Walk:
         self.at = Position()
         self.unlike: int | None = None
         """The first step that did not give what is recorded."""
-        self._weight = mean_weight(self.ex.plan)
+        self._share = Share.of(self.ex.plan)
         self._batches: Iterator[Batch] = iter(())
 
     def _check_plan(self) -> None:
@@ -113,7 +113,7 @@ class Walk:
 
     def done(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:
         """The step has been run: compare it with the record."""
-        self.at.count(rows, loss, share(self._weight, feeds, rows))
+        self.at.count(rows, loss, self._share(feeds, rows))
         number = self.at.steps
         made = loss, self.digest.after(number)
         if self.unlike is None and made != self.journal.step(number):

@@ -1,58 +1,22 @@
-"""Losses that compare each element of a prediction with its target."""
+"""Losses of how far a prediction is from its target."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.build import Value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.op import Array
-from graphc.ops.elementwise import mul, power, sub
-from graphc.ops.functions import abs_
-from graphc.ops.loss import RowLoss, apply_loss
-from graphc.ops.reduce import mean
+from graphc.ops.elementwise import add, mul, power, sub
+from graphc.ops.functions import abs_, exp
+from graphc.ops.losses.element_loss import ElementLoss
+from graphc.ops.losses.row_loss import apply_loss
 from graphc.ops.select import clip
 from graphc.ops.smooth import softplus
-from graphc.tensor_type import TensorType
-
-
-class ElementLoss(RowLoss):
-    """A loss of each element; a row's is the mean over its features."""
-
-    roles = ("prediction", "target", "weight")
-
-    def each(self, prediction: Value, target: Value, node: str, name: str) -> Value:
-        """The loss of each element, named `name`; what leads to it is named `node.part`."""
-        raise NotImplementedError
-
-    def reference_each(self, prediction: Array, target: Array) -> Array:
-        """The same in plain NumPy."""
-        raise NotImplementedError
-
-    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        a, b = ins
-        if a != b or not a.is_float or a.rank < 1:
-            first, second, _ = self.roles
-            raise ValueError(
-                f"{first} is {a}, {second} is {b}; they must be equal\n"
-                "a silent broadcast would compare every row with every other"
-            )
-        return a.with_shape(a.shape[:1])
-
-    def reference_rows(self, ins: Sequence[Array]) -> Array:
-        each = self.reference_each(*ins)
-        return np.asarray(each.mean(axis=tuple(range(1, each.ndim))))
-
-    def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
-        prediction, target = ins
-        if prediction.type.rank == 1:
-            return self.each(prediction, target, name, name)
-        each = self.each(prediction, target, name, f"{name}.each")
-        return mean(each, tuple(range(1, prediction.type.rank)), name=name)
 
 
 @dataclass(frozen=True)
@@ -103,20 +67,36 @@ class HuberLoss(ElementLoss):
 
 
 @dataclass(frozen=True)
-class SigmoidLoss(ElementLoss):
-    """log(1 + e**s) - t * s of each score and target: cross-entropy of sigmoid, stable."""
+class LogCoshLoss(ElementLoss):
+    """log(cosh(e)) = e + log(1 + exp(-2 e)) - log 2 of each error: e**2 / 2, then |e| - log 2."""
 
-    name = "sigmoid_loss"
-    roles = ("scores", "target", "weight")
+    name = "log_cosh_loss"
     reduction: str = "mean"
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
-        zero = prediction.dtype.type(0)
-        return np.asarray(np.logaddexp(zero, prediction) - target * prediction)
+        size = np.abs(prediction - target)
+        return np.asarray(size + np.log1p(np.exp(-2 * size)) - size.dtype.type(math.log(2.0)))
 
     def each(self, prediction: Value, target: Value, node: str, name: str) -> Value:
-        above = softplus(prediction, name=f"{node}.softplus")
-        return sub(above, mul(prediction, target), name=name)
+        error = sub(prediction, target, name=f"{node}.error")
+        more = softplus(mul(error, -2.0), name=f"{node}.softplus")
+        return add(error, sub(more, math.log(2.0)), name=name)
+
+
+@dataclass(frozen=True)
+class PoissonLoss(ElementLoss):
+    """exp(s) - t * s of each logarithm of a rate and each count."""
+
+    name = "poisson_loss"
+    roles = ("log_rate", "target", "weight")
+    reduction: str = "mean"
+
+    def reference_each(self, prediction: Array, target: Array) -> Array:
+        return np.asarray(np.exp(prediction) - target * prediction)
+
+    def each(self, prediction: Value, target: Value, node: str, name: str) -> Value:
+        rate = exp(prediction, name=f"{node}.rate")
+        return sub(rate, mul(target, prediction), name=name)
 
 
 def mse_loss(
@@ -128,7 +108,7 @@ def mse_loss(
     name: str | None = None,
 ) -> Value:
     """Mean squared error: both (N, ...) of one shape; a row's loss is the mean of its squares."""
-    return apply_loss(MseLoss(reduction), prediction, target, weight, name)
+    return apply_loss(MseLoss(reduction), prediction, target, weight=weight, name=name)
 
 
 def mae_loss(
@@ -140,7 +120,7 @@ def mae_loss(
     name: str | None = None,
 ) -> Value:
     """Mean absolute error: both (N, ...) of one shape; the gradient is 0 where they are equal."""
-    return apply_loss(MaeLoss(reduction), prediction, target, weight, name)
+    return apply_loss(MaeLoss(reduction), prediction, target, weight=weight, name=name)
 
 
 def huber_loss(
@@ -154,6 +134,8 @@ def huber_loss(
 ) -> Value:
     """Squared error up to `delta`, absolute beyond: both (N, ...) of one shape.
 
+    PyTorch's smooth_l1_loss is this divided by `delta`, which it calls beta.
+
     GraphError for a delta that is not above 0.
     """
     if not delta > 0:
@@ -162,20 +144,32 @@ def huber_loss(
             loc=caller_loc(),
             hint="it is the error from which the loss grows no faster than the error",
         )
-    return apply_loss(HuberLoss(reduction, float(delta)), prediction, target, weight, name)
+    loss = HuberLoss(reduction, float(delta))
+    return apply_loss(loss, prediction, target, weight=weight, name=name)
 
 
-def sigmoid_loss(
-    scores: Value,
+def log_cosh_loss(
+    prediction: Value,
     target: Value,
     *,
     weight: Value | None = None,
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Cross-entropy of sigmoid, for labels that do not exclude each other: both (N, ...).
+    """log(cosh(error)), a smooth absolute error: both (N, ...) of one shape."""
+    return apply_loss(LogCoshLoss(reduction), prediction, target, weight=weight, name=name)
 
-    Scores are taken before the sigmoid; targets are floats from 0 to 1.  A row's loss is the mean
-    over its labels.
+
+def poisson_loss(
+    log_rate: Value,
+    target: Value,
+    *,
+    weight: Value | None = None,
+    reduction: str = "mean",
+    name: str | None = None,
+) -> Value:
+    """exp(log_rate) - target * log_rate, for counts: both (N, ...) of one shape.
+
+    The likelihood of Poisson's distribution without the part that depends on the target alone.
     """
-    return apply_loss(SigmoidLoss(reduction), scores, target, weight, name)
+    return apply_loss(PoissonLoss(reduction), log_rate, target, weight=weight, name=name)

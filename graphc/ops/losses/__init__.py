@@ -1,0 +1,1 @@
+"""Losses; `row_loss` is what they have in common."""

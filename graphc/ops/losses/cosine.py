@@ -1,0 +1,102 @@
+"""The cosine of the angle between rows, and a loss of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphc.build import Builder, Value, as_value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Array
+from graphc.ops.elementwise import div, mul, sub
+from graphc.ops.functions import sqrt
+from graphc.ops.losses.row_loss import RowLoss, apply_loss
+from graphc.ops.reduce import sum_
+from graphc.ops.select import greater, maximum, relu, where
+from graphc.tensor_type import TensorType
+
+EPS = 1e-8
+"""The least that a product of two norms counts, so that rows of zeros have the cosine 0."""
+
+
+def cosine_similarity(
+    a: Value, b: Value, axis: int = -1, *, eps: float = EPS, name: str | None = None
+) -> Value:
+    """sum(a*b) / (max(|a|, eps) * max(|b|, eps)) along an axis, which the result has not."""
+    builder = as_value("cosine_similarity", a).builder
+    node = builder.free_name("cosine_similarity", name)
+    with builder.all_or_nothing():
+        return _cosine(a, b, axis, eps, node)
+
+
+def _cosine(a: Value, b: Value, axis: int, eps: float, node: str) -> Value:
+    product = sum_(mul(a, b), axis, name=f"{node}.product")
+    norm_a, norm_b = _norm(a, axis, eps, f"{node}.norm_a"), _norm(b, axis, eps, f"{node}.norm_b")
+    return div(product, mul(norm_a, norm_b), name=node)
+
+
+def _norm(x: Value, axis: int, eps: float, name: str) -> Value:
+    """The root is taken of no less than eps**2, so that its slope at 0 is a number."""
+    return sqrt(maximum(sum_(mul(x, x), axis), eps * eps), name=name)
+
+
+@dataclass(frozen=True)
+class CosineLoss(RowLoss):
+    """1 - cos of two rows whose target is above 0, else max(0, cos - margin)."""
+
+    name = "cosine_loss"
+    roles: ClassVar[tuple[str, ...]] = ("a", "b", "target", "weight")
+    operands = 3
+    reduction: str = "mean"
+    margin: float = 0.0
+
+    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        a, b, target = ins
+        if a != b or not a.is_float or a.rank != 2:
+            raise ValueError(f"a is {a}, b is {b}; both are floats of one shape (N, features)")
+        if target != a.with_shape(a.shape[:1]):
+            raise ValueError(
+                f"target is {target}, it must be {a.with_shape(a.shape[:1])}\n"
+                "1 is for rows that are alike, -1 for others"
+            )
+        return target
+
+    def reference_rows(self, ins: Sequence[Array]) -> Array:
+        a, b, target = ins
+        norms = (np.sqrt(np.maximum((x * x).sum(axis=1), EPS * EPS)) for x in (a, b))
+        cosine = (a * b).sum(axis=1) / np.prod(list(norms), axis=0)
+        apart = np.maximum(cosine - self.margin, 0)
+        return np.asarray(np.where(target > 0, 1 - cosine, apart)).astype(a.dtype, copy=False)
+
+    def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        first, second, target = ins
+        cosine = _cosine(first, second, 1, EPS, f"{name}.cosine")
+        apart = relu(sub(cosine, self.margin), name=f"{name}.apart")
+        return where(greater(target, 0.0), sub(1.0, cosine), apart, name=name)
+
+
+def cosine_loss(
+    a: Value,
+    b: Value,
+    target: Value,
+    *,
+    margin: float = 0.0,
+    weight: Value | None = None,
+    reduction: str = "mean",
+    name: str | None = None,
+) -> Value:
+    """1 - cos(a, b) where the target is 1, max(0, cos(a, b) - margin) where it is -1.
+
+    a and b are (N, features), the target is (N,).  GraphError for a margin that is not in -1..1.
+    """
+    if not -1 <= margin <= 1:
+        raise GraphError(
+            f"cosine_loss: margin is {margin!r}, it must be from -1 to 1",
+            loc=caller_loc(),
+            hint="it is a cosine; 0 to 0.5 is usual",
+        )
+    return apply_loss(CosineLoss(reduction, float(margin)), a, b, target, weight=weight, name=name)

@@ -1,0 +1,111 @@
+"""Losses: one number a row, and what becomes of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from graphc.build import Builder, Value, apply
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Array, Layer
+from graphc.ops.elementwise import div, mul
+from graphc.ops.reduce import mean, sum_
+from graphc.tensor_type import TensorType
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class RowLoss(Layer):
+    """A loss with one number a row, weighted and reduced.
+
+    mean: the mean over the rows, weighted by `weight` (sum(weight * rows) / sum(weight));
+    sum: sum(weight * rows); none: weight * rows.  Where a row counts other than 1, the mean is
+    sum(weight * rows) / sum(weight * counts).
+    """
+
+    roles: ClassVar[tuple[str, ...]] = ("scores", "labels", "weight")
+    operands: ClassVar[int] = 2
+    """How many come before the weight."""
+    reduction: str
+
+    def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        """The loss of each row."""
+        raise NotImplementedError
+
+    def reference_rows(self, ins: Sequence[Array]) -> Array:
+        """The loss of each row, in plain NumPy."""
+        raise NotImplementedError
+
+    def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
+        """The type of the rows; ValueError in the loss's words."""
+        raise NotImplementedError
+
+    @property
+    def counts_by(self) -> tuple[int, ...]:
+        """The operands that say what each row counts; none where it is 1."""
+        return ()
+
+    def counts(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
+        """What each row counts."""
+        raise NotImplementedError
+
+    def reference_counts(self, ins: Sequence[Array]) -> Array:
+        """The same in plain NumPy, of the operands of `counts_by`."""
+        raise NotImplementedError
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        rows = self.infer_rows(ins[: self.operands])
+        for weight in ins[self.operands :]:
+            if weight != rows:
+                raise ValueError(f"weight is {weight}, there must be one for each row: {rows}")
+        return rows if self.reduction == "none" else rows.with_shape(())
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        own, weights = ins[: self.operands], ins[self.operands :]
+        rows = self.reference_rows(own)
+        weight = weights[0] if weights else np.ones_like(rows)
+        if self.reduction == "none":
+            return np.asarray(rows * weight)
+        total = (rows * weight).sum()
+        if self.reduction == "sum":
+            return np.asarray(total)
+        counted = [own[i] for i in self.counts_by]
+        counts = weight * self.reference_counts(counted) if counted else weight
+        return np.asarray(total / counts.sum())
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        own, weights = ins[: self.operands], ins[self.operands :]
+        plain = self.reduction == "none" and not weights
+        rows = self.rows(b, own, name if plain else f"{name}.rows")
+        if plain:
+            return rows
+        if self.reduction == "none":
+            return mul(rows, weights[0], name=name)
+        counts = [*weights]
+        if self.reduction == "mean" and self.counts_by:
+            counts.append(self.counts(b, own, f"{name}.counts"))
+        if not counts:
+            return (mean if self.reduction == "mean" else sum_)(rows, name=name)
+        weighted = mul(rows, weights[0], name=f"{name}.weighted") if weights else rows
+        if self.reduction == "sum":
+            return sum_(weighted, name=name)
+        total = sum_(weighted, name=f"{name}.total")
+        count = counts[0] if len(counts) == 1 else mul(*counts, name=f"{name}.counted")
+        return div(total, sum_(count, name=f"{name}.weight"), name=name)
+
+
+def apply_loss(
+    loss: RowLoss, *operands: Value, weight: Value | None = None, name: str | None = None
+) -> Value:
+    """Apply a loss to its operands.  Raises GraphError for a reduction that does not exist."""
+    if loss.reduction not in REDUCTIONS:
+        raise GraphError(
+            f"{loss.name}: reduction {loss.reduction!r} is not one of mean, sum, none",
+            loc=caller_loc(),
+            hint="'none' gives one loss a row, to be weighted or masked",
+        )
+    weights = () if weight is None else (weight,)
+    return apply(loss, *operands, *weights, name=name)

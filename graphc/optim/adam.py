@@ -1,0 +1,66 @@
+"""Adam, with weight decay in the gradient or beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from graphc.build import Value
+from graphc.ops.optim import AdamMean, AdamSquare, AdamStep
+from graphc.optim.optimizer import Optimizer
+from graphc.optim.slots import next_value, operands_with_decay, slot
+
+
+@dataclass(frozen=True)
+class TwoMoments(Optimizer):
+    """What keeps a mean of the gradient, by `beta1`, and one of its size, by `beta2`."""
+
+    lr: float = 1e-3
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.share("beta1", "0.9")
+        self.share("beta2", "0.999")
+        self.above_0("eps", "1e-8")
+
+    def means(self, p: Value, g: Value, l2: float) -> tuple[Value, Value]:
+        """The next values of the slots `<parameter>.mean` and `.square`."""
+        mean, square, more = slot(p, "mean"), slot(p, "square"), operands_with_decay(l2, p)
+        m = next_value(mean, AdamMean(self.beta1, l2), mean, g, *more)
+        return m, next_value(square, AdamSquare(self.beta2, l2), square, g, *more)
+
+
+@dataclass(frozen=True)
+class Adam(TwoMoments):
+    """Adam with bias correction; weight decay is added to the gradient, as in torch.optim.Adam.
+
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 1.
+    """
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """Three nodes, and the slots `<parameter>.mean` and `.square`."""
+        self._step(p, g, rate, updates, self.decay_of(p.node), 0.0)
+
+    def _step(
+        self, p: Value, g: Value, rate: Value, updates: Value, l2: float, decoupled: float
+    ) -> None:
+        m, s = self.means(p, g, l2)
+        step = AdamStep(self.beta1, self.beta2, self.eps, decoupled)
+        next_value(p, step, p, m, s, rate, updates)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam with decoupled weight decay: p shrinks by lr*weight_decay*p beside Adam's step.
+
+    I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, as in
+    torch.optim.AdamW.
+    """
+
+    weight_decay: float = field(default=0.01, kw_only=True)
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """Three nodes, and the slots `<parameter>.mean` and `.square`."""
+        self._step(p, g, rate, updates, 0.0, self.decay_of(p.node))

@@ -1,0 +1,57 @@
+"""Groups: parameters for which an optimizer has other numbers, or which it leaves alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.optim.checks import Checked
+
+
+@dataclass(frozen=True)
+class Group(Checked):
+    """What holds for the parameters that name patterns match, in the place of the optimizer's own.
+
+    `lr` is their learning rate, `ex.hyper["lr." + patterns]`, which the schedule's factor is
+    on as well.  `weight_decay` holds for each parameter of the group, those of rank 1 too.  With
+    `frozen` they are not trained: there are no slots for them, and no gradient is computed.
+
+    Raises GraphError, at the user's line, for what makes no sense or changes nothing.
+    """
+
+    names: tuple[str, ...] | str
+    lr: float | None = field(default=None, kw_only=True)
+    weight_decay: float | None = field(default=None, kw_only=True)
+    frozen: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.patterns("names", 'gc.Group("head.*", lr=1.0)')
+        if not self.names:
+            raise self.error("names", "there must be one at least", 'gc.Group("head.*", lr=1.0)')
+        if self.lr is not None:
+            hint = "frozen=True is for what is not to be trained"
+            self.number("lr", hint=hint, usual="0.1")
+        if self.weight_decay is not None:
+            self.number("weight_decay", hint="0 is no decay", usual="0.01")
+        given = self.lr is not None or self.weight_decay is not None
+        if given == bool(self.frozen):
+            said = "is frozen, and has numbers to train by" if given else "changes nothing"
+            raise GraphError(
+                f"Group: {self} {said}",
+                loc=caller_loc(),
+                hint='gc.Group("head.*", lr=1.0) or gc.Group("body.*", frozen=True)',
+            )
+
+    def holds(self, name: str) -> bool:
+        """Whether a parameter is of the group."""
+        return any(fnmatchcase(name, pattern) for pattern in self.names)
+
+    @property
+    def title(self) -> str:
+        """The patterns, as the hyper-parameter is named by them."""
+        return ",".join(self.names)
+
+    def __str__(self) -> str:
+        return repr(self.title)

@@ -1,0 +1,108 @@
+"""What all optimizers have: frozen descriptions of how a parameter follows its gradient.
+
+An optimizer holds no numbers.  It adds update nodes to a graph (see passes/update.py); its slots
+and the learning rate are states of the graph, named after the parameter and `hyper.`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from graphc.build import Value
+from graphc.errors import GraphError
+from graphc.graph import Node
+from graphc.loc import caller_loc
+from graphc.optim.checks import Checked
+from graphc.optim.group import Group
+from graphc.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Optimizer(Checked):
+    """What all optimizers have.
+
+    `decay` names by patterns the parameters that `weight_decay` holds for; None means those of
+    rank 2 and more.  `clip_value` limits each number of a gradient, then `clip_norm` the norm over
+    all gradients; `schedule` gives a factor on `lr` by the number of updates; `accumulate` is how
+    many steps one update averages.  Of `groups` the first that matches a parameter holds for it.
+    With `ema` the weights are averaged: average = ema*average + (1 - ema)*weight after each
+    update, starting with the weights after the first; see `Executor.averaged`.
+
+    Raises GraphError, at the user's line, for a number that makes no sense.
+    """
+
+    lr: float
+    weight_decay: float = field(default=0.0, kw_only=True)
+    decay: tuple[str, ...] | None = field(default=None, kw_only=True)
+    schedule: Schedule | None = field(default=None, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
+    accumulate: int = field(default=1, kw_only=True)
+    groups: tuple[Group, ...] = field(default=(), kw_only=True)
+    ema: float | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self.number("lr", hint="updates go against the gradient already", usual="0.1")
+        self.number("weight_decay", hint="0 is no decay", usual="0.01")
+        for clip in ("clip_norm", "clip_value"):
+            if getattr(self, clip) is not None:
+                self.number(clip, above=True, hint="None is no clipping", usual="1.0")
+        self.whole("accumulate", "1 is an update in each step")
+        if self.decay is not None:
+            self.patterns("decay", 'decay=("*.weight",)')
+        if self.schedule is not None and not isinstance(self.schedule, Schedule):
+            hint = "gc.Cosine(total=10_000), gc.Step(1000, 0.5) or gc.WarmUp(500)"
+            raise self.error("schedule", "it must be a schedule", hint)
+        if self.ema is not None:
+            self.number("ema", above=True, below=1.0, hint="0.999 is usual", usual="0.999")
+        self._check_groups()
+
+    def _check_groups(self) -> None:
+        given: object = (self.groups,) if isinstance(self.groups, Group) else self.groups
+        if not isinstance(given, Sequence) or not all(isinstance(one, Group) for one in given):
+            hint = 'groups=[gc.Group("head.*", lr=1.0)]'
+            raise self.error("groups", "it must be groups", hint)
+        self.keep("groups", tuple(given))
+
+    def group_of(self, name: str) -> Group | None:
+        """The group of a parameter."""
+        return next((group for group in self.groups if group.holds(name)), None)
+
+    def trains(self, name: str) -> bool:
+        """Whether a parameter is not frozen."""
+        group = self.group_of(name)
+        return group is None or not group.frozen
+
+    def decay_of(self, parameter: Node) -> float:
+        """The weight decay of a parameter: by group, by pattern, or by rank."""
+        group = self.group_of(parameter.name)
+        if group is not None and group.weight_decay is not None:
+            return group.weight_decay
+        if self.decay is None:
+            decays = parameter.type.rank >= 2
+        else:
+            decays = any(fnmatchcase(parameter.name, pattern) for pattern in self.decay)
+        return self.weight_decay if decays else 0.0
+
+    def check_groups(self, parameters: Iterable[str]) -> None:
+        """GraphError for a group that no parameter is in."""
+        known = list(parameters)
+        holding = [self.group_of(name) for name in known]
+        for group in self.groups:
+            if group not in holding:
+                close = get_close_matches(group.names[0], known, n=1, cutoff=0.4)
+                others = any(group.holds(name) for name in known)
+                raise GraphError(
+                    f"{type(self).__name__}: no parameter is in the group {group}",
+                    loc=caller_loc(),
+                    hint="earlier groups hold for all that it matches: the first one counts"
+                    if others
+                    else f"there are parameters such as {(close or known)[0]!r}",
+                )
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """Add the nodes that give a parameter and its slots their next values."""
+        raise NotImplementedError(f"{type(self).__name__} has no update rule")

@@ -1,0 +1,44 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.build import Value
+from graphc.op import shared
+from graphc.ops.optim import AdamSquare, Momentum, SgdStep
+from graphc.optim.optimizer import Optimizer
+from graphc.optim.slots import decayed, divided, next_value, operands_with_decay, slot
+
+
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """s = alpha*s + (1 - alpha)*g*g, p = p - lr*g/(sqrt(s) + eps), or with momentum
+    v = momentum*v + g/(sqrt(s) + eps), p = p - lr*v.
+
+    G. Hinton, "Neural networks for machine learning", lecture 6e, 2012, as in
+    torch.optim.RMSprop; weight decay is added to the gradient.
+    """
+
+    lr: float = 0.01
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.share("alpha", "0.99")
+        self.above_0("eps", "1e-8")
+        self.share("momentum", "0.9")
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """The slot `<parameter>.square`, and `.velocity` with momentum."""
+        decay = self.decay_of(p.node)
+        square = slot(p, "square")
+        kept = AdamSquare(self.alpha, decay)
+        s = next_value(square, kept, square, g, *operands_with_decay(decay, p))
+        direction = divided(p, decayed(p, g, decay), s, self.eps)
+        if self.momentum:
+            velocity = slot(p, "velocity")
+            direction = next_value(velocity, Momentum(self.momentum), velocity, direction)
+        next_value(p, shared(SgdStep), p, direction, rate)

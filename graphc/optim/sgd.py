@@ -1,0 +1,49 @@
+"""Gradient descent, with and without momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.build import Value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import shared
+from graphc.ops.optim import Momentum, NesterovStep, SgdStep
+from graphc.optim.optimizer import Optimizer
+from graphc.optim.slots import next_value, operands_with_decay, slot
+
+
+@dataclass(frozen=True)
+class SGD(Optimizer):
+    """Gradient descent: v = momentum*v + g, p = p - lr*v.
+
+    Conventions are those of torch.optim.SGD: the rate multiplies the velocity when it is used,
+    there is no dampening, weight decay is added to the gradient.
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.share("momentum", "0.9")
+        if self.nesterov and not self.momentum:
+            raise GraphError(
+                "SGD: nesterov without momentum",
+                loc=caller_loc(),
+                hint="SGD(lr=0.1, momentum=0.9, nesterov=True)",
+            )
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """One or two nodes, and the slot `<parameter>.velocity` with momentum."""
+        decay = self.decay_of(p.node)
+        if not self.momentum:
+            next_value(p, SgdStep(decay), p, g, rate)
+            return
+        velocity = slot(p, "velocity")
+        momentum = shared(Momentum, self.momentum, decay)
+        new = next_value(velocity, momentum, velocity, g, *operands_with_decay(decay, p))
+        if self.nesterov:
+            next_value(p, NesterovStep(self.momentum, decay), p, new, g, rate)
+        else:
+            next_value(p, shared(SgdStep), p, new, rate)

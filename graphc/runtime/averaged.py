@@ -1,0 +1,30 @@
+"""The exponential moving averages of the weights, as the weights of a twin."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+from graphc.errors import StateError
+from graphc.loc import caller_loc
+from graphc.optim.averages import COUNT, KIND
+
+if TYPE_CHECKING:
+    from graphc.executor import Executor
+
+
+def averaged(ex: Executor) -> Executor:
+    """See `Executor.averaged`."""
+    optimizer = ex.plan.optimizer
+    if optimizer is None or optimizer.ema is None:
+        raise StateError(
+            "averaged: the optimizer keeps no averages of the weights",
+            loc=caller_loc(),
+            hint="compile with one that does: gc.SGD(lr=0.1, ema=0.999)",
+        )
+    twin = deepcopy(ex)
+    arrays = twin.state.arrays
+    if arrays[COUNT]:
+        averages = {name: arrays.get(f"{name}.{KIND}") for name in twin.parameters}
+        twin.state.assign({name: a for name, a in averages.items() if a is not None})
+    return twin
