@@ -1,0 +1,5 @@
+"""`gc.onnx.save`."""
+
+
+def save() -> None:
+    """x"""
