@@ -25,7 +25,7 @@ from graphc.onnx.backend import (
     supports_device,
 )
 from graphc.onnx.load import load
-from graphc.onnx.save import save
+from graphc.onnx.save import save, to_proto
 
 __all__ = [
     "GraphcBackend",
@@ -36,4 +36,5 @@ __all__ = [
     "run_node",
     "save",
     "supports_device",
+    "to_proto",
 ]

@@ -19,7 +19,7 @@ from graphc.onnx.function import has_function
 from graphc.onnx.known import Operand, Weight
 from graphc.onnx.limits import graphs_of
 from graphc.onnx.read import array_of
-from graphc.onnx.scope import Reading, Scope
+from graphc.onnx.scope import OWN, Reading, Scope
 from graphc.op import Array
 from graphc.ops.source import Input
 from graphc.tensor_type import FLOATS, TensorType
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 OLDEST, NEWEST = 1, 28
 """The operator sets that are read; converters know what changed between them."""
-OWN = "graphc"
-"""The producer of files that graphc wrote, and the domain of its own functions."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +59,7 @@ def check_ops(model: ModelProto) -> None:
     for node in model.graph.node:
         domain = "" if node.domain == "ai.onnx" else node.domain
         key = domain, node.op_type
-        known = key in CONVERTERS or (node.domain, node.op_type) in own
+        known = domain == OWN or key in CONVERTERS or (node.domain, node.op_type) in own
         if not known and not has_function(*key, opsets.get(domain, 1)):
             missing[f"{domain}.{node.op_type}" if domain else node.op_type] += 1
     if missing:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.build import Value
+from graphc.build import Value, apply
 from graphc.errors import GraphError, ModelFileError
 from graphc.init import FromArray
 from graphc.loc import Loc
@@ -29,13 +29,18 @@ from graphc.onnx.known import (
 )
 from graphc.onnx.rename import renamed
 from graphc.op import Array
+from graphc.ops import OPS
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, constant_op
 
+from graphc.text.parse import parse_op
+
 if TYPE_CHECKING:
     from onnx import FunctionProto, NodeProto
 
+OWN = "graphc"
+"""The domain of functions that stand for ops of graphc, and the producer of its files."""
 DEEPEST = 32
 """Functions that call each other."""
 
@@ -54,8 +59,10 @@ class Reading:
     """Initializers and constants that have become values of the net."""
     flattened: dict[str, Value] = field(default_factory=dict)
     """What was flattened, by the name of the flat value."""
+    names: dict[int, str] = field(default_factory=dict)
+    """What known numbers are called."""
     kept: list[Operand] = field(default_factory=list)
-    """So that the ids in `made` stay theirs."""
+    """So that the ids in `made` and `names` stay theirs."""
 
 
 class Scope:
@@ -94,6 +101,9 @@ class Scope:
         if name in self.values:
             raise ModelFileError(f"{self.reading.file} makes {name!r} twice")
         self.values[name] = operand
+        if isinstance(operand, np.ndarray):
+            self.reading.names.setdefault(id(operand), self.prefix + name)
+            self.reading.kept.append(operand)
 
     def value(self, operand: Operand) -> Value:
         """The operand as a value of the net."""
@@ -126,7 +136,8 @@ class Scope:
         if operand.size > 1 and not any(operand.strides):  # one number, repeated
             return broadcast_to(b.apply(constant_op(operand.reshape(-1)[0])), operand.shape)
         op = Constant(operand.shape, operand.dtype.name, operand.tobytes())
-        return b.apply(op)
+        name = self.reading.names.get(id(operand))
+        return b.apply(op, name=None if name is None else b.unique(name))
 
     # ------------------------------------------------------------------ one node
 
@@ -167,6 +178,9 @@ class Scope:
             if all(map(is_known, operands)):
                 return _several(folded(call, converter))
             return _several(converter(call))
+        if domain == OWN and OWN in attributes:
+            values = [self.value(operand) for operand in operands if operand is not None]
+            return [apply(parse_op(str(attributes[OWN]), OPS), *values, name=call.free_name())]
         body = body_of(node, call, self.reading.functions)
         if body is None:
             raise NotSupported("graphc has no such op")
