@@ -33,7 +33,6 @@ from graphc.ops import OPS
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, constant_op
-
 from graphc.text.parse import parse_op
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from graphc.graph import Graph, Node
 from graphc.onnx.export.bodies import BODIES
 from graphc.onnx.export.standard import STANDARD
 from graphc.onnx.export.writer import IR_VERSION, OPSET, Writer, tensor, value_info
-from graphc.onnx.scope import OWN
 from graphc.onnx.load import LOSSES
+from graphc.onnx.scope import OWN
 from graphc.op import Array, Layer, Op
 from graphc.ops import OPS
 from graphc.ops.gradient import Gradient

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import Any
 
 import numpy as np
 from onnx import helper
@@ -198,7 +199,7 @@ def _affine(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 def _batchnorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     assert isinstance(op, BatchNorm)
-    how = {"epsilon": op.eps, "momentum": op.running_decay}
+    how: dict[str, Any] = {"epsilon": op.eps, "momentum": op.running_decay}
     if w.train:
         outs = [out, *(f"{name}.next" for name in ins[3:])]
         w.emit("BatchNormalization", ins, outs, training_mode=1, **how)
