@@ -39,17 +39,34 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import affine
 from graphc.ops.concat import concat
+from graphc.ops.conv_layer import conv, conv_transpose
+from graphc.ops.conv_parameters import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+)
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
 from graphc.ops.gradient import grad
+from graphc.ops.group_norm import groupnorm, instancenorm
 from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.linalg import matmul
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
 from graphc.ops.norm import batchnorm
+from graphc.ops.pad import pad
+from graphc.ops.pool_layer import (
+    adaptive_avg_pool,
+    avg_pool,
+    global_avg_pool,
+    global_max_pool,
+    max_pool,
+)
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
@@ -189,10 +206,12 @@ __all__ = [
     "Zeros",
     "abs",
     "accuracy",
+    "adaptive_avg_pool",
     "add",
     "affine",
     "apply",
     "argmax",
+    "avg_pool",
     "batchnorm",
     "broadcast_to",
     "cast",
@@ -202,6 +221,13 @@ __all__ = [
     "compare_runs",
     "compile",
     "concat",
+    "conv",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose",
+    "conv_transpose1d",
+    "conv_transpose2d",
     "div",
     "dropout",
     "elu",
@@ -213,13 +239,17 @@ __all__ = [
     "flatten",
     "freeze",
     "gelu",
+    "global_avg_pool",
+    "global_max_pool",
     "grad",
     "grad_check",
     "greater",
     "greater_equal",
+    "groupnorm",
     "hard_sigmoid",
     "hard_swish",
     "huber_loss",
+    "instancenorm",
     "layernorm",
     "layers",
     "leaky_relu",
@@ -231,6 +261,7 @@ __all__ = [
     "mae_loss",
     "matmul",
     "max",
+    "max_pool",
     "maximum",
     "mean",
     "mean_absolute_error",
@@ -243,6 +274,7 @@ __all__ = [
     "not_equal",
     "one_hot",
     "onnx",
+    "pad",
     "passes",
     "pick",
     "plots",

@@ -145,6 +145,19 @@ class Ones(Initializer):
 
 
 @dataclass(frozen=True, slots=True)
+class OutAt(Initializer):
+    """Another one's values for a weight whose `axis`, not its last, is what the layer gives."""
+
+    of: Initializer
+    axis: int
+
+    def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+        """Draw them with that axis last, and move it back."""
+        drawn = (*shape[: self.axis], *shape[self.axis + 1 :], shape[self.axis])
+        return np.moveaxis(self.of.sample(rng, drawn, dtype), -1, self.axis).copy()
+
+
+@dataclass(frozen=True, slots=True)
 class FromArray(Initializer):
     """The values of a given array, copied when it was given."""
 

@@ -18,12 +18,15 @@ from graphc.ops.activations import (
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
+from graphc.ops.conv import Conv, ConvDw, ConvDx
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gradient import Gradient
+from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
@@ -40,6 +43,16 @@ from graphc.ops.optim import (
     SgdStep,
     SquareSum,
 )
+from graphc.ops.pad import Pad
+from graphc.ops.pool import (
+    MaxPool,
+    MaxPoolGrad,
+    MaxPoolIndex,
+    MaxPoolPick,
+    SumPool,
+    SumPoolGrad,
+)
+from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -66,6 +79,14 @@ from graphc.ops.standardize import Standardize
 _SOURCES = (Input, Parameter, State, Constant)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
 _ROW_NORMS = (LayerNorm, RmsNorm)
+_IMAGE_LAYERS = (
+    ConvLayer,
+    ConvTransposeLayer,
+    MaxPoolLayer,
+    AvgPoolLayer,
+    GlobalAvgPool,
+    GroupNorm,
+)
 _ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
 _FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
@@ -87,6 +108,8 @@ _REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftm
 _SHAPES = (Reshape, Transpose, Concat, Slice, SliceGrad, Cast, StopGradient, BroadcastTo)
 _PRODUCTS = (MatMul, Affine)
 _NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
+_IMAGES = (Conv, ConvDx, ConvDw, Pad)
+_POOLS = (MaxPool, MaxPoolIndex, MaxPoolGrad, MaxPoolPick, SumPool, SumPoolGrad)
 _LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad)
 _FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
 _AGAIN = (After, Before)
@@ -97,6 +120,7 @@ _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
     *_LAYERS,
     *_ROW_NORMS,
+    *_IMAGE_LAYERS,
     *_ELEMENT_LOSSES,
     *_ACTIVATIONS,
     *_ELEMENTWISE,
@@ -107,6 +131,8 @@ _ALL: tuple[type[Op], ...] = (
     *_SHAPES,
     *_PRODUCTS,
     *_NORMS,
+    *_IMAGES,
+    *_POOLS,
     *_LOSSES,
     *_FUSED,
     *_AGAIN,

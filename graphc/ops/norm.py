@@ -15,6 +15,7 @@ from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
 from graphc.loc import caller_loc
 from graphc.op import Along, Array, Layer, Op
+from graphc.ops.channels import channels_first, channels_last, pixels
 from graphc.ops.elementwise import add, div, mul, power, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.reduce import mean, sum_
@@ -39,10 +40,10 @@ def _spread(vector: Value, like: Value) -> Value:
     return vector if rank == 2 else reshape(vector, (1, vector.shape[0]) + (1,) * (rank - 2))
 
 
-def check_features(x: TensorType, vectors: Sequence[TensorType]) -> None:
+def check_features(x: TensorType, vectors: Sequence[TensorType], layer: str = "batchnorm") -> None:
     """ValueError unless x is (N, features, ...) and every vector has a number for each feature."""
     if x.rank < 2 or not x.is_float:
-        raise ValueError(f"x is {x}, batchnorm takes floats of shape (N, features, ...)")
+        raise ValueError(f"x is {x}, {layer} takes floats of shape (N, features, ...)")
     for vector in vectors:
         if vector != TensorType((x.shape[1],), x.dtype):
             raise ValueError(f"x has {x.shape[1]} features of {x.dtype}, a parameter is {vector}")
@@ -72,17 +73,29 @@ class BatchNorm(Layer):
         return Normalize(self.eps).reference([x, running_mean, running_var, gamma, beta])
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
-        x, gamma, beta, running_mean, running_var = ins
+        x, *vectors = ins
+        if x.type.rank == 2:
+            return self._expand_rows(b, name, name, x, vectors, train)
+        image = channels_last(x, name=f"{name}.channels_last")
+        rows = pixels(image, name=f"{name}.pixels")
+        made = self._expand_rows(b, name, f"{name}.rows", rows, vectors, train)
+        return channels_first(reshape(made, image.shape), name=name)
+
+    def _expand_rows(
+        self, b: Builder, name: str, result: str, x: Value, vectors: Sequence[Value], train: bool
+    ) -> Value:
+        """The ops for a matrix, whose last is named `result`."""
+        gamma, beta, running_mean, running_var = vectors
         if not train:
             return b.apply(
-                Normalize(self.eps), x, running_mean, running_var, gamma, beta, name=name
+                Normalize(self.eps), x, running_mean, running_var, gamma, beta, name=result
             )
         average, variance = _statistics(x, name)
         for state, batch in ((running_mean, average), (running_var, variance)):
             kept = mul(state, self.running_decay, name=f"{state.name}.kept")
             fresh = mul(batch, 1 - self.running_decay, name=f"{state.name}.fresh")
             b.update(state, add(kept, fresh, name=f"{state.name}.next"))
-        return b.apply(BatchNormTrain(self.eps), x, gamma, beta, name=name)
+        return b.apply(BatchNormTrain(self.eps), x, gamma, beta, name=result)
 
 
 def _statistics(x: Value, name: str) -> tuple[Value, Value]:

@@ -53,7 +53,7 @@ class LayerNorm(RowNorm):
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x, gamma, beta = ins
         centred = sub(x, mean(x, -1, keepdims=True, name=f"{name}.mean"), name=f"{name}.centred")
-        scaled = mul(_by_spread(centred, self.eps, name), gamma, name=f"{name}.scaled")
+        scaled = mul(by_spread(centred, self.eps, name), gamma, name=f"{name}.scaled")
         return add(scaled, beta, name=name)
 
 
@@ -73,10 +73,10 @@ class RmsNorm(RowNorm):
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x, gamma = ins
-        return mul(_by_spread(x, self.eps, name), gamma, name=name)
+        return mul(by_spread(x, self.eps, name), gamma, name=name)
 
 
-def _by_spread(x: Value, eps: float, name: str) -> Value:
+def by_spread(x: Value, eps: float, name: str) -> Value:
     """x / sqrt(mean(x**2) + eps) of each row."""
     square = mean(power(x, 2, name=f"{name}.square"), -1, keepdims=True, name=f"{name}.var")
     spread = sqrt(add(square, eps), name=f"{name}.std")
@@ -89,7 +89,7 @@ def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
     `<node>.gamma` and `<node>.beta` (features,) are trained, from 1 and 0.  GraphError when x has
     no floats with a last axis of fixed size.
     """
-    return _apply(LayerNorm(_checked("layernorm", eps)), x, name)
+    return _apply(LayerNorm(checked("layernorm", eps)), x, name)
 
 
 def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
@@ -97,10 +97,11 @@ def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
 
     GraphError when x has no floats with a last axis of fixed size.
     """
-    return _apply(RmsNorm(_checked("rmsnorm", eps)), x, name)
+    return _apply(RmsNorm(checked("rmsnorm", eps)), x, name)
 
 
-def _checked(layer: str, eps: float) -> float:
+def checked(layer: str, eps: float) -> float:
+    """eps, which must be above 0."""
     if not eps > 0:
         raise GraphError(
             f"{layer}: eps is {eps!r}, it must be above 0",

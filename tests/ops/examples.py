@@ -22,11 +22,14 @@ from graphc.ops.activations import (
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
+from graphc.ops.conv import Conv, ConvDw, ConvDx
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
@@ -43,6 +46,16 @@ from graphc.ops.optim import (
     SgdStep,
     SquareSum,
 )
+from graphc.ops.pad import Pad
+from graphc.ops.pool import (
+    MaxPool,
+    MaxPoolGrad,
+    MaxPoolIndex,
+    MaxPoolPick,
+    SumPool,
+    SumPoolGrad,
+)
+from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -256,6 +269,73 @@ def _norms() -> Iterator[Example]:
     yield Example(Dropout(1.0, 1), (t(N, 3), *keyed), (GRID, 99, 99))
 
 
+def _images() -> Iterator[Example]:
+    for x, w, stride, dilation, groups in (
+        (t(N, 4, 3, 2), t(2, 3, 2, 3), (1, 1), (1, 1), 1),
+        (t(N, 5, 4, 2), t(3, 2, 2, 1), (2, 1), (1, 2), 1),
+        (t(N, 3, 2, 2), t(1, 1, 2, 3), (1, 1), (1, 1), 1),
+        (t(N, 3, 3, 4), t(2, 2, 2, 6), (1, 1), (1, 1), 2),
+        (t(N, 3, 3, 2), t(1, 1, 1, 4), (1, 1), (1, 1), 2),
+        (t(N, 4, 3, 3), t(2, 2, 1, 3), (2, 1), (1, 1), 3),
+        (t(N, 5, 2), t(2, 2, 3), (2,), (2,), 1),
+        (t(2, 2, 2, 3, 1), t(2, 1, 2, 1, 2), (1, 1, 1), (1, 1, 1), 1),
+    ):
+        conv = Conv(stride, dilation, groups)
+        y = conv.infer([x, w])
+        yield Example(conv, (x, w))
+        yield Example(ConvDx(x.shape, stride, dilation, groups), (y, w))
+        yield Example(ConvDw(w.shape, stride, dilation, groups), (x, y))
+    for x, pads in (
+        (t(N, 2, 3), ((0, 0), (1, 2), (0, 1))),
+        (t(3), ((2, 0),)),
+        (t(), ()),
+        (t(2, N), ((1, 0), (0, 0))),
+    ):
+        yield Example(Pad(pads), (x,))
+    yield Example(Pad(((0, 0), (2, 1)), -1.5), (t(N, 2),))
+
+
+def _pools() -> Iterator[Example]:
+    for x, kernel, stride, dilation in (
+        (t(N, 4, 3, 2), (2, 2), (2, 2), (1, 1)),
+        (t(N, 5, 4, 1), (3, 2), (1, 2), (1, 1)),
+        (t(N, 3, 5, 3), (2, 2), (1, 1), (2, 3)),
+        (t(N, 7, 2), (3,), (2,), (1,)),
+        (t(1, 2, 2, 2, 2), (2, 1, 2), (1, 1, 1), (1, 1, 1)),
+    ):
+        how = kernel, stride, dilation
+        y = MaxPool(*how).infer([x])
+        index = y.with_dtype("int32")
+        yield Example(MaxPool(*how), (x,))
+        yield Example(MaxPoolIndex(*how), (x,))
+        yield Example(MaxPoolGrad(x.shape, *how), (index, y), (2,))
+        yield Example(MaxPoolPick(*how), (index, x), (2,))
+        yield Example(SumPool(*how), (x,))
+        yield Example(SumPoolGrad(x.shape, *how), (y,))
+
+
+def _image_layers() -> Iterator[Example]:
+    x, around = t(N, 2, 4, 3), ((1, 1), (0, 1))
+    for bias in ((), (t(3),)):
+        weight = t(3, 2, 2, 2)
+        yield Example(ConvLayer((1, 1), ((0, 0), (0, 0)), (1, 1)), (x, weight, *bias))
+        yield Example(ConvLayer((2, 1), around, (1, 2)), (x, weight, *bias))
+        spread = ConvTransposeLayer((2, 1), around, (1, 1), (0, 0))
+        yield Example(spread, (x, t(2, 3, 2, 2), *bias))
+    yield Example(ConvLayer((1,), ((1, 1),), (1,), 3), (t(N, 3, 4), t(3, 1, 3)))
+    more = ConvTransposeLayer((2,), ((0, 0),), (1,), (1,), 2)
+    yield Example(more, (t(N, 4, 2), t(4, 1, 2), t(2)))
+    window = (2, 2), (2, 2)
+    for padding, dilation, ceil in ((around, (1, 1), True), (((0, 0),) * 2, (2, 1), False)):
+        yield Example(MaxPoolLayer(*window, padding, dilation, ceil), (x,))
+        for counted in (False, True):
+            yield Example(AvgPoolLayer(*window, padding, dilation, ceil, counted), (x,))
+    yield Example(GlobalAvgPool(), (x,))
+    for groups in (1, 2):
+        yield Example(GroupNorm(groups), (x, t(2), t(2)))
+    yield Example(GroupNorm(2), (t(N, 4), t(4), t(4)))
+
+
 def _losses() -> Iterator[Example]:
     no_weight: tuple[TensorType, ...] = ()
     for reduction in ("mean", "sum", "none"):
@@ -297,6 +377,9 @@ DOUBLE: tuple[Example, ...] = (
     *_shapes(),
     *_products(),
     *_norms(),
+    *_images(),
+    *_pools(),
+    *_image_layers(),
     *_losses(),
     *_updates(),
 )

@@ -138,8 +138,8 @@ def test_kernel_serves_a_batch_below_capacity(examples: list[Example]) -> None:
 
 MANY = 20_000
 """Rows, for float64 arrays of 160 kB and more."""
-BUFFERS = 2 * 8192 * 8 + 4096
-"""NumPy's own pieces, of 8,192 elements, for broadcasts and casts; they do not grow."""
+BUFFERS = 3 * 8192 * 8 + 4096
+"""NumPy's own pieces, of 8,192 elements, for broadcasts, casts and parts; they do not grow."""
 
 
 @each([e for e in DOUBLE if e in CALLED])

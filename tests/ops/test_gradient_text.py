@@ -10,12 +10,16 @@ import pytest
 
 from graphc.op import Array, Layer, Op, attributes
 from graphc.ops import OPS
+from graphc.ops.conv import Convolution
+from graphc.ops.pool import Pooling
 from graphc.ops.select import Comparison
 from graphc.ops.slicing import cut_index
 from graphc.tensor_type import shape_at
+from tests.ops.convolved import Convolved
 from tests.ops.example import Example
 from tests.ops.examples import DOUBLE
 from tests.ops.harness import worst_error
+from tests.ops.pooled import Pooled
 from tests.ops.test_contract import by_op
 from tests.ops.test_gradients import ROWS, Net, has_gradient, run
 
@@ -142,6 +146,18 @@ def parts(example: Example, ins: list[Array], position: int) -> dict[str, Any]:
         cuts = cut_index(attributes(op)["cuts"], len(attributes(op).get("shape", ins[0].shape)))
         found["cuts"] = cuts
         found["place"] = placed(ins[0])
+    if op.name == "pad":
+        pads = zip(attributes(op)["pads"], ins[0].shape, strict=True)
+        found["inside"] = tuple(slice(before, before + size) for (before, _), size in pads)
+    if isinstance(op, Convolution):
+        by = attributes(op)
+        x, w = by["shape"] if op.name == "conv_dx" else ins[0].shape, ins[1].shape
+        said = Convolved(by, x, by["shape"] if op.name == "conv_dw" else w)
+        found |= {"conv": said.conv, "conv_dx": said.conv_dx, "conv_dw": said.conv_dw}
+    if isinstance(op, Pooling):
+        images = attributes(op).get("shape", ins[-1].shape)
+        words = (name for name in vars(Pooled) if "pool" in name)
+        found |= {name: getattr(Pooled(attributes(op), images), name) for name in words}
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphc.backends.numpy.conv import CONV
 from graphc.backends.numpy.dropout import DROPOUT
 from graphc.backends.numpy.elementwise import ELEMENTWISE
 from graphc.backends.numpy.kernel import Call, Kernel
@@ -9,6 +10,7 @@ from graphc.backends.numpy.linalg import LINALG
 from graphc.backends.numpy.loss import LOSS
 from graphc.backends.numpy.norm import NORM
 from graphc.backends.numpy.optim import OPTIM_KERNELS
+from graphc.backends.numpy.pool import POOL
 from graphc.backends.numpy.reduce import REDUCE
 from graphc.backends.numpy.shape import SHAPE
 from graphc.backends.numpy.smooth import SMOOTH
@@ -22,6 +24,8 @@ KERNELS: dict[str, Kernel] = {
     **SHAPE,
     **LINALG,
     **NORM,
+    **CONV,
+    **POOL,
     **DROPOUT,
     **LOSS,
     **OPTIM_KERNELS,

@@ -7,9 +7,10 @@ from functools import partial
 
 import numpy as np
 
-from graphc.backends.numpy.kernel import Call, Kernel
+from graphc.backends.numpy.kernel import Call, Kernel, number
 from graphc.op import Array, Op
 from graphc.ops.concat import Concat
+from graphc.ops.pad import Pad
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad, cut_index
 
@@ -43,6 +44,18 @@ def slice_grad(
     return partial(out.fill, 0), partial(np.copyto, part, ins[0])
 
 
+def pad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """A copy inside, and the value where the copy does not reach."""
+    assert isinstance(op, Pad)
+    value, rest, calls = number(op.value, out), out, list[Call]()
+    for axis, (before, after) in enumerate(op.pads):
+        along = rest.swapaxes(0, axis)
+        edges = along[:before], along[len(along) - after :]
+        calls += [partial(np.copyto, edge, value) for edge in edges if edge.size]
+        rest = along[before : len(along) - after].swapaxes(0, axis)
+    return [*calls, partial(np.copyto, rest, ins[0])]
+
+
 def cast(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
     """A copy in another dtype."""
     return (partial(np.copyto, out, ins[0], casting="unsafe"),)
@@ -65,6 +78,7 @@ SHAPE: dict[str, Kernel] = {
     "concat": concat,
     "slice": slice_,
     "slice_grad": slice_grad,
+    "pad": pad,
     "cast": cast,
     "before": before,
     "broadcast_to": broadcast_to,

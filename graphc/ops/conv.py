@@ -1,0 +1,212 @@
+"""Convolution over channels-last images, and its two gradients.
+
+The three are closed under differentiation: the gradient of each is made of the others.  None
+pads: that is an op of its own.  An image has 1, 2 or 3 dimensions of space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.op import Array, Op
+from graphc.ops.conv_geometry import (
+    Elements,
+    conv_dw_scratch,
+    conv_dx_scratch,
+    conv_scratch,
+    geometry,
+)
+from graphc.ops.window import Sizes, Window, places, windows
+from graphc.plan import Emitter
+from graphc.tensor_type import ITEMSIZE, Shape, TensorType, dim_at, shape_at
+
+
+class Convolution(Op):
+    """What the three have in common: x (n, *space, c), w (*kernel, c / groups, o), y (n, *out, o).
+
+    y[n, p] = sum over offsets k of x[n, p * stride + k * dilation] @ w[k].  With groups, the
+    channels of x and y are cut into as many neighbouring parts, each convolved by itself.
+    """
+
+    stride: Sizes
+    dilation: Sizes
+    groups: int
+
+    def result(self, x: TensorType, w: TensorType) -> TensorType:
+        """The type of y; ValueError where x and w do not go together."""
+        rank = len(self.stride)
+        if x.rank != rank + 2 or w.rank != rank + 2:
+            raise ValueError(
+                f"x is {x}, w is {w}: with {rank} dimensions of space both have rank {rank + 2}"
+            )
+        if not x.is_float or x.dtype != w.dtype:
+            raise ValueError(f"x is {x.dtype}, w is {w.dtype}: both must be of one float dtype")
+        *kernel, part, channels = w.shape
+        sizes = tuple(size for size in kernel if isinstance(size, int))
+        if 0 in (*w.shape, x.shape[-1]):
+            raise ValueError(f"x is {x}, w is {w}: no kernel and no channels are left")
+        if w.batched or not isinstance(x.shape[-1], int):
+            raise ValueError("kernels and channels may not depend on the batch")
+        self._check_channels(x.shape[-1], part, channels)
+        out = places(x.shape[1:-1], sizes, self.stride, self.dilation)
+        return x.with_shape((x.shape[0], *out, channels))
+
+    def _check_channels(self, given: int, part: object, channels: object) -> None:
+        assert isinstance(part, int)
+        assert isinstance(channels, int)
+        if self.groups < 1 or given % self.groups or channels % self.groups:
+            raise ValueError(
+                f"groups is {self.groups}, it must divide the {given} channels of x "
+                f"and the {channels} of the result"
+            )
+        if given != part * self.groups:
+            takes = f"{part} in each of {self.groups} groups" if self.groups > 1 else str(part)
+            raise ValueError(f"x has {given} channels, w takes {takes}")
+
+    def parts(self, array: Array) -> Array:
+        """The last axis as (groups, channels of one)."""
+        return array.reshape(*array.shape[:-1], self.groups, -1)
+
+    def scratch(
+        self, em: Emitter, elements: Elements, x: TensorType, w: TensorType
+    ) -> tuple[str, ...]:
+        """Buffers of as many elements as a kernel of such operands works in."""
+        y = self.result(x, w)
+        g = geometry(x.shape, w.shape, y.shape, (self.stride, self.dilation, self.groups))
+        sizes = elements(g, dim_at(x.shape[0], em.capacity), ITEMSIZE[x.dtype])
+        return tuple(em.scratch(TensorType((size,), x.dtype)) for size in sizes)
+
+    def windows(self, kernel: Sequence[int], out: Sequence[int]) -> Iterator[tuple[Sizes, Window]]:
+        """For each offset the pixels that it meets."""
+        return windows(tuple(kernel), self.stride, self.dilation, out)
+
+
+@dataclass(frozen=True)
+class Conv(Convolution):
+    """y of x and w."""
+
+    roles = ("x", "w")
+    gradient_text = ("conv_dx(d_out, w)", "conv_dw(x, d_out)")
+    stride: Sizes
+    dilation: Sizes
+    groups: int = 1
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return self.result(*ins)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, w = ins
+        types = (TensorType(a.shape, a.dtype.name) for a in ins)
+        y = np.zeros(shape_at(self.result(*types).shape, 0), x.dtype)
+        for offset, window in self.windows(w.shape[:-2], y.shape[1:-1]):
+            part = self.parts(x[window]), self.parts(w[offset])
+            y += np.einsum("...gc,cgo->...go", *part).reshape(y.shape)
+        return y
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, w = ins
+        dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
+        dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
+        return b.apply(dx, dout, w), b.apply(dw, x, dout)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: as `conv_scratch` says."""
+        work = self.scratch(em, conv_scratch, em.type(ins[0]), em.type(ins[1]))
+        em.call(self.name, ins, out, scratch=work)
+
+
+@dataclass(frozen=True)
+class ConvDx(Convolution):
+    """The cotangent of x, of `shape`, for that of y: every y spread over the pixels it is of.
+
+    By itself this is the transposed convolution.
+    """
+
+    name = "conv_dx"
+    roles = ("dy", "w")
+    gradient_text = ("conv(d_out, w)", "conv_dw(d_out, dy)")
+    shape: Shape
+    stride: Sizes
+    dilation: Sizes
+    groups: int = 1
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        dy, w = ins
+        x = dy.with_shape(self.shape)
+        if self.result(x, w) != dy:
+            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+        return x
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        dy, w = ins
+        dx = np.zeros((len(dy), *shape_at(self.shape[1:], 0)), dy.dtype)
+        for offset, window in self.windows(w.shape[:-2], dy.shape[1:-1]):
+            part = np.einsum("...go,cgo->...gc", self.parts(dy), self.parts(w[offset]))
+            dx[window] += part.reshape(*part.shape[:-2], -1)
+        return dx
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        dy, w = ins
+        dw = ConvDw(w.shape, self.stride, self.dilation, self.groups)
+        return (
+            b.apply(Conv(self.stride, self.dilation, self.groups), dout, w),
+            b.apply(dw, dout, dy),
+        )
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: as `conv_dx_scratch` says."""
+        work = self.scratch(em, conv_dx_scratch, em.type(out), em.type(ins[1]))
+        em.call(self.name, ins, out, scratch=work)
+
+
+@dataclass(frozen=True)
+class ConvDw(Convolution):
+    """The cotangent of w, of `shape`, for that of y."""
+
+    name = "conv_dw"
+    roles = ("x", "dy")
+    gradient_text = ("conv_dx(dy, d_out)", "conv(x, d_out)")
+    shape: Shape
+    stride: Sizes
+    dilation: Sizes
+    groups: int = 1
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, dy = ins
+        w = x.with_shape(self.shape)
+        if self.result(x, w) != dy:
+            raise ValueError(f"dy is {dy}, the convolution of {x} gives {self.result(x, w)}")
+        return w
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, dy = ins
+        shape = shape_at(self.shape, 0)
+        dw = np.zeros(shape, x.dtype)
+        for offset, window in self.windows(shape[:-2], dy.shape[1:-1]):
+            met = self.parts(x[window])
+            met, sent = (a.reshape(-1, *a.shape[-2:]) for a in (met, self.parts(dy)))
+            dw[offset] = np.einsum("pgc,pgo->cgo", met, sent).reshape(shape[-2:])
+        return dw
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, dy = ins
+        dx = ConvDx(x.shape, self.stride, self.dilation, self.groups)
+        return (
+            b.apply(dx, dy, dout),
+            b.apply(Conv(self.stride, self.dilation, self.groups), x, dout),
+        )
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: as `conv_dw_scratch` says."""
+        work = self.scratch(em, conv_dw_scratch, em.type(ins[0]), em.type(out))
+        em.call(self.name, ins, out, scratch=work)

@@ -1,0 +1,265 @@
+"""Convolution of images with their channels first, by weights as PyTorch and ONNX have them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from graphc.build import Builder, Value, as_value
+from graphc.op import Array, Layer
+from graphc.ops.channels import (
+    channels_first,
+    channels_last,
+    first,
+    first_array,
+    last,
+    last_array,
+    pixels,
+)
+from graphc.ops.conv import Conv, ConvDx
+from graphc.ops.elementwise import add
+from graphc.ops.pad import Pad, Pads, pad
+from graphc.ops.shape import reshape, transpose
+from graphc.ops.slicing import slice_
+from graphc.ops.window import Sizes, reach
+from graphc.ops.window_arguments import SAME, pads, same_pads, sizes, whole
+from graphc.tensor_type import TensorType
+
+
+class ConvolutionLayer(Layer):
+    """What both have in common: x (n, c, *space), weight of rank as x, bias a number a channel."""
+
+    roles = ("x", "weight", "bias")
+    stride: Sizes
+    padding: Pads
+    dilation: Sizes
+    groups: int
+
+    def check(self, ins: Sequence[TensorType]) -> None:
+        """ValueError unless x and weight have the ranks of images and of their kernels."""
+        x, weight = ins[:2]
+        rank = len(self.stride) + 2
+        if x.rank != rank or weight.rank != rank or not x.is_float:
+            raise ValueError(
+                f"x is {x}, weight is {weight}: with {rank - 2} dimensions of space both have "
+                f"rank {rank}"
+            )
+        if weight.batched:
+            raise ValueError(f"weight is {weight}, it may not depend on the batch")
+
+    def check_bias(self, ins: Sequence[TensorType], channels: object) -> None:
+        """ValueError unless a bias has a number for each channel of the result."""
+        if len(ins) == 3 and ins[2] != ins[0].with_shape((channels,)):  # type: ignore[arg-type]
+            raise ValueError(f"bias is {ins[2]}, the result has {channels} channels")
+
+    def finished(self, y: Value, ins: Sequence[Value], name: str) -> Value:
+        """Bias added to each pixel, and channels first."""
+        if len(ins) == 3:
+            rows = add(pixels(y), ins[2], name=f"{name}.biased")
+            y = reshape(rows, y.shape)
+        return channels_first(y, name=name)
+
+
+def kernel_last(weight: TensorType) -> TensorType:
+    """Weights (a, b, *kernel) as (*kernel, b, a)."""
+    a, b, *kernel = weight.shape
+    return weight.with_shape((*kernel, b, a))
+
+
+def _kernel_first(weight: Value, name: str) -> Value:
+    axes = (*range(2, weight.type.rank), 1, 0)
+    return transpose(weight, axes, name=f"{name}.kernel")
+
+
+def _kernel_array(weight: Array) -> Array:
+    return weight.transpose(*range(2, weight.ndim), 1, 0)
+
+
+@dataclass(frozen=True)
+class ConvLayer(ConvolutionLayer):
+    """y (n, o, *out) of x (n, c, *space) and weight (o, c / groups, *kernel)."""
+
+    name = "conv"
+    stride: Sizes
+    padding: Pads
+    dilation: Sizes
+    groups: int = 1
+
+    @property
+    def op(self) -> Conv:
+        """What is left once x is padded and has its channels last."""
+        return Conv(self.stride, self.dilation, self.groups)
+
+    @property
+    def pad(self) -> Pad:
+        """Zeros around the image."""
+        return Pad(((0, 0), *self.padding, (0, 0)))
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        self.check(ins)
+        padded = self.pad.infer([last(ins[0])])
+        y = first(self.op.infer([padded, kernel_last(ins[1])]))
+        self.check_bias(ins, y.shape[1])
+        return y
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        padded = self.pad.reference([last_array(ins[0])])
+        y = self.op.reference([padded, _kernel_array(ins[1])])
+        return first_array(y + ins[2] if len(ins) == 3 else y)
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x = channels_last(ins[0], name=f"{name}.channels_last")
+        if any(map(any, self.padding)):
+            x = pad(x, self.pad.pads, name=f"{name}.padded")
+        kernel = _kernel_first(ins[1], name)
+        return self.finished(b.apply(self.op, x, kernel, name=f"{name}.conv"), ins, name)
+
+
+@dataclass(frozen=True)
+class ConvTransposeLayer(ConvolutionLayer):
+    """y (n, o, *out) of x (n, c, *space) and weight (c, o / groups, *kernel).
+
+    Each pixel of x is spread over as many of y as the kernel has; `padding` is cut off, and
+    `more` zeros and pixels are left behind.  out = (space - 1) * stride + span - padding + more.
+    """
+
+    name = "conv_transpose"
+    stride: Sizes
+    padding: Pads
+    dilation: Sizes
+    more: Sizes
+    groups: int = 1
+
+    def whole(self, x: TensorType, weight: TensorType) -> TensorType:
+        """The type of what is spread, with its channels last, before anything is cut off."""
+        n, c, *space = x.shape
+        if weight.shape[0] != c:
+            raise ValueError(f"x has {c} channels, weight takes {weight.shape[0]}")
+        kernel = [size for size in weight.shape[2:] if isinstance(size, int)]
+        spans = zip(space, self.stride, reach(kernel, self.dilation), strict=True)
+        sizes = [_spread(size, stride, span) for size, stride, span in spans]
+        part = weight.shape[1]
+        assert isinstance(part, int)
+        return x.with_shape((n, *sizes, part * self.groups))
+
+    def op(self, whole: TensorType) -> ConvDx:
+        """What spreads the pixels."""
+        return ConvDx(whole.shape, self.stride, self.dilation, self.groups)
+
+    def ends(self) -> tuple[Pads, tuple[slice, ...]]:
+        """What is added behind, and what is left after the cut."""
+        pairs = list(zip(self.padding, self.more, strict=True))
+        added = tuple((0, max(0, more - behind)) for (_, behind), more in pairs)
+        cuts = tuple(
+            slice(before, -(behind - more) if behind > more else None)
+            for (before, behind), more in pairs
+        )
+        return ((0, 0), *added, (0, 0)), (slice(None), *cuts)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        self.check(ins)
+        whole = self.whole(*ins[:2])
+        n, *space, channels = self.op(whole).infer([last(ins[0]), kernel_last(ins[1])]).shape
+        sizes = []
+        for size, (before, behind), more in zip(space, self.padding, self.more, strict=True):
+            assert isinstance(size, int)
+            if before + behind >= size + more:
+                raise ValueError(f"padding {before} and {behind} leaves nothing of {size} pixels")
+            sizes.append(size - before - behind + more)
+        self.check_bias(ins, channels)
+        return ins[0].with_shape((n, channels, *sizes))
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        types = [TensorType(a.shape, a.dtype.name) for a in ins]
+        y = self.op(self.whole(*types[:2])).reference([last_array(ins[0]), _kernel_array(ins[1])])
+        added, cuts = self.ends()
+        y = Pad(added).reference([y])[cuts]
+        return first_array(y + ins[2] if len(ins) == 3 else y)
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x = channels_last(ins[0], name=f"{name}.channels_last")
+        op = self.op(self.whole(ins[0].type, ins[1].type))
+        y = b.apply(op, x, _kernel_first(ins[1], name), name=f"{name}.spread")
+        added, cuts = self.ends()
+        if any(map(any, added)):
+            y = pad(y, added, name=f"{name}.padded")
+        if any(cut != slice(0, None) for cut in cuts[1:]):
+            y = slice_(y, cuts, name=f"{name}.cut")
+        return self.finished(y, ins, name)
+
+
+def _spread(size: object, stride: int, span: int) -> int:
+    if not isinstance(size, int):
+        raise ValueError("an image that depends on the batch has no fixed size")
+    return (size - 1) * stride + span
+
+
+def conv(
+    x: Value,
+    w: Value,
+    b: Value | None = None,
+    stride: Any = 1,
+    *,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    name: str | None = None,
+) -> Value:
+    """The convolution of x (N, c, *space) with w (o, c / groups, *kernel): (N, o, *out).
+
+    As in PyTorch and ONNX the kernel is not turned around.  1 to 3 dimensions of space; `b` (o,)
+    is added.  `padding` is a number, one for each dimension, pairs (before, after), or
+    "same": size / stride places, rounded up.  GraphError where channels or sizes do not fit.
+    """
+    x, w = as_value("conv", x), as_value("conv", w)
+    space = _dimensions(ConvLayer((), (), ()), x, w)
+    steps = sizes("conv", "stride", stride, space), sizes("conv", "dilation", dilation, space)
+    if isinstance(padding, str) and padding == SAME:
+        kernel = tuple(size for size in w.shape[2:] if isinstance(size, int))
+        pairs = same_pads("conv", x.shape[2:], kernel, *steps)
+    else:
+        pairs = pads("conv", padding, space)
+    layer = ConvLayer(steps[0], pairs, steps[1], whole("conv", "groups", groups))
+    return x.builder.apply(layer, x, w, *(() if b is None else (b,)), name=name)
+
+
+def conv_transpose(
+    x: Value,
+    w: Value,
+    b: Value | None = None,
+    stride: Any = 1,
+    *,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    name: str | None = None,
+) -> Value:
+    """The transposed convolution of x (N, c, *space) with w (c, o / groups, *kernel): (N, o, *out).
+
+    out = (space - 1) * stride - padding before and after + dilation * (kernel - 1) + 1 +
+    output_padding.  GraphError where channels or sizes do not fit.
+    """
+    x, w = as_value("conv_transpose", x), as_value("conv_transpose", w)
+    op = "conv_transpose"
+    space = _dimensions(ConvTransposeLayer((), (), (), ()), x, w)
+    layer = ConvTransposeLayer(
+        sizes(op, "stride", stride, space),
+        pads(op, padding, space),
+        sizes(op, "dilation", dilation, space),
+        sizes(op, "output_padding", output_padding, space, least=0),
+        whole(op, "groups", groups),
+    )
+    return x.builder.apply(layer, x, w, *(() if b is None else (b,)), name=name)
+
+
+def _dimensions(layer: ConvolutionLayer, x: Value, w: Value) -> int:
+    space = x.type.rank - 2
+    if not 1 <= space <= 3 or w.type.rank != x.type.rank:
+        message = (
+            f"x is {x.type}, w is {w.type}, {layer.name} takes x (N, channels, *space) and w of "
+            "the same rank\nwith 1, 2 or 3 dimensions of space"
+        )
+        raise x.builder.error(layer, message, (x, w))
+    return space

@@ -1,0 +1,208 @@
+"""Convolution layers that make their own weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from graphc.build import Value, as_value
+from graphc.errors import GraphError
+from graphc.init import (
+    Constant,
+    FromArray,
+    Initializer,
+    Normal,
+    Ones,
+    OutAt,
+    Uniform,
+    Zeros,
+    resolve,
+)
+from graphc.loc import caller_loc
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_transpose
+from graphc.ops.source import Parameter
+from graphc.ops.window_arguments import sizes, whole
+from graphc.tensor_type import TensorType
+
+
+def conv1d(
+    x: Value,
+    channels: int,
+    kernel: Any,
+    stride: Any = 1,
+    *,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    bias: bool = True,
+    init: Any = "he",
+    name: str | None = None,
+) -> Value:
+    """The convolution of x (N, c, length) by trained weights: (N, channels, out).
+
+    As `conv2d`, with one dimension of space.
+    """
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return _trained(ConvLayer((), (), ()), 1, x, channels, kernel, how, bias, init, name)
+
+
+def conv2d(
+    x: Value,
+    channels: int,
+    kernel: Any,
+    stride: Any = 1,
+    *,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    bias: bool = True,
+    init: Any = "he",
+    name: str | None = None,
+) -> Value:
+    """The convolution of x (N, c, height, width) by trained weights: (N, channels, *out).
+
+    `<node>.weight` (channels, c / groups, *kernel) and, unless `bias=False`, `<node>.bias`
+    (channels,) are as in PyTorch.  `kernel`, `stride` and `dilation` are a number or one for
+    each dimension; `padding` also pairs (before, after), or "same": size / stride places,
+    rounded up.  With groups, each part of the channels is convolved by itself.  GraphError
+    where channels or sizes do not fit.
+    """
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return _trained(ConvLayer((), (), ()), 2, x, channels, kernel, how, bias, init, name)
+
+
+def conv3d(
+    x: Value,
+    channels: int,
+    kernel: Any,
+    stride: Any = 1,
+    *,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    bias: bool = True,
+    init: Any = "he",
+    name: str | None = None,
+) -> Value:
+    """The convolution of x (N, c, depth, height, width) by trained weights: (N, channels, *out).
+
+    As `conv2d`, with three dimensions of space.
+    """
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return _trained(ConvLayer((), (), ()), 3, x, channels, kernel, how, bias, init, name)
+
+
+def conv_transpose1d(
+    x: Value,
+    channels: int,
+    kernel: Any,
+    stride: Any = 1,
+    *,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    bias: bool = True,
+    init: Any = "he",
+    name: str | None = None,
+) -> Value:
+    """The transposed convolution of x (N, c, length) by trained weights: (N, channels, out).
+
+    As `conv_transpose2d`, with one dimension of space.
+    """
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    layer = ConvTransposeLayer((), (), (), ())
+    return _trained(
+        layer, 1, x, channels, kernel, how | {"output_padding": output_padding}, bias, init, name
+    )
+
+
+def conv_transpose2d(
+    x: Value,
+    channels: int,
+    kernel: Any,
+    stride: Any = 1,
+    *,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+    bias: bool = True,
+    init: Any = "he",
+    name: str | None = None,
+) -> Value:
+    """The transposed convolution of x (N, c, height, width) by trained weights.
+
+    `<node>.weight` (c, channels / groups, *kernel) and `<node>.bias` (channels,) are as in
+    PyTorch.  In each dimension out = (size - 1) * stride - padding before and after +
+    dilation * (kernel - 1) + 1 + output_padding.  GraphError where channels or sizes do not fit.
+    """
+    how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    layer = ConvTransposeLayer((), (), (), ())
+    return _trained(
+        layer, 2, x, channels, kernel, how | {"output_padding": output_padding}, bias, init, name
+    )
+
+
+def _trained(
+    layer: ConvLayer | ConvTransposeLayer,
+    space: int,
+    x: Value,
+    channels: int,
+    kernel: Any,
+    how: dict[str, Any],
+    bias: bool,
+    init: Any,
+    name: str | None,
+) -> Value:
+    """The layer with new parameters; `how` has its other arguments."""
+    op = f"{layer.name}{space}d"
+    given, units = _channels(op, layer, x, space), whole(op, "channels", channels)
+    groups = whole(op, "groups", how["groups"])
+    _check_groups(op, groups, given, units)
+    window = sizes(op, "kernel", kernel, space)
+    b, node = x.builder, x.builder.free_name(op, name)
+    transposed = isinstance(layer, ConvTransposeLayer)
+    pair = (given, units // groups) if transposed else (units, given // groups)
+    with b.all_or_nothing():
+        weight = _weight(x, f"{node}.weight", (*pair, *window), init, int(transposed))
+        vector = Parameter((units,), x.dtype, Zeros())
+        offset = b.apply(vector, name=f"{node}.bias") if bias else None
+        function = conv_transpose if transposed else conv
+        return function(x, weight, offset, **how, name=node)
+
+
+def _channels(op: str, layer: ConvLayer | ConvTransposeLayer, x: Value, space: int) -> int:
+    """The channels of x, which must be images with so many dimensions of space."""
+    x = as_value(op, x)
+    channels = x.shape[1] if x.type.rank == space + 2 else None
+    if not isinstance(channels, int) or not x.type.is_float:
+        words = ("length",) if space == 1 else ("depth", "height", "width")[3 - space :]
+        message = f"x is {x.type}, {op} takes floats of shape (N, channels, {', '.join(words)})"
+        raise x.builder.error(layer, message, (x,))
+    return channels
+
+
+def _check_groups(op: str, groups: int, given: int, units: int) -> None:
+    if given % groups or units % groups:
+        raise GraphError(
+            f"{op}: groups is {groups}, it must divide the {given} channels of x and the {units} "
+            "of the result",
+            loc=caller_loc(),
+            hint="each group reads its part of the channels and gives its part of the result's",
+        )
+
+
+def _weight(like: Value, name: str, shape: tuple[int, ...], init: Any, out: int) -> Value:
+    """A parameter whose axis `out` is what the layer gives."""
+    try:
+        found = resolve(init, shape)
+        op = Parameter(shape, like.dtype, found if _placed(found) else OutAt(found, out))
+        TensorType(op.shape, op.dtype)
+    except ValueError as error:
+        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+    return like.builder.apply(op, name=name)
+
+
+def _placed(init: Initializer) -> bool:
+    """Whether its values do not depend on which axis is which."""
+    return isinstance(init, (FromArray, Constant, Zeros, Ones, Normal, Uniform))

@@ -1,0 +1,300 @@
+"""Pooling of images with their channels first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.build import Builder, Value, as_value
+from graphc.op import Array, Layer
+from graphc.ops.channels import (
+    channels_first,
+    channels_last,
+    first,
+    first_array,
+    last,
+    last_array,
+)
+from graphc.ops.elementwise import div
+from graphc.ops.linalg import matmul
+from graphc.ops.pad import Pad, Pads, pad
+from graphc.ops.pool import MaxPool, Pooling, SumPool
+from graphc.ops.reduce import mean
+from graphc.ops.shape import transpose
+from graphc.ops.source import constant
+from graphc.ops.window import Sizes, covering, met
+from graphc.ops.window_arguments import pads, sizes
+from graphc.tensor_type import Shape, TensorType, shape_text
+
+
+class PoolLayer(Layer):
+    """A number for each window of each channel: x (n, c, *space), y (n, c, *out).
+
+    With `ceil`, a window that begins inside the image or before it counts also where it ends
+    beyond the padding behind.
+    """
+
+    roles = ("x",)
+    kernel: Sizes
+    stride: Sizes
+    padding: Pads
+    dilation: Sizes
+    ceil: bool
+
+    def pool(self) -> Pooling:
+        """What is left once x is padded and has its channels last."""
+        raise NotImplementedError
+
+    def pad(self, space: Shape) -> Pad:
+        """What stands around an image of that size, with what the last windows reach beyond."""
+        if any(not isinstance(size, int) for size in space):
+            raise ValueError(f"an image of {shape_text(space)} pixels has no fixed size")
+        around = self.padding
+        if self.ceil:
+            around = covering(_fixed(space), self.kernel, self.stride, self.dilation, self.padding)
+        return Pad(((0, 0), *around, (0, 0)), self.outside)
+
+    @property
+    def outside(self) -> float:
+        """What stands around the image."""
+        return 0.0
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x,) = ins
+        if x.rank != len(self.kernel) + 2 or not x.is_float:
+            raise ValueError(f"x is {x}, {self.name} takes floats of shape (n, channels, *space)")
+        y = first(self.pool().infer([self.pad(x.shape[2:]).infer([last(x)])]))
+        for counts in self.counts(_fixed(x.shape[2:]), _fixed(y.shape[2:]), padding=False):
+            if min(counts) == 0:
+                raise ValueError(
+                    f"padding {self.padding} leaves a window without a pixel\n"
+                    "the padding must be less than the window"
+                )
+        return y
+
+    def counts(self, space: Sizes, out: Sizes, padding: bool) -> list[list[int]]:
+        """For each dimension and place how many pixels are met, those of `padding` too."""
+        found = []
+        for i, (before, after) in enumerate(self.padding):
+            end = before + space[i]
+            inside = range(end + after) if padding else range(before, end)
+            how = self.kernel[i], self.stride[i], self.dilation[i]
+            found.append(met(out[i], *how, inside))
+        return found
+
+    def padded(self, x: Value, name: str) -> Value:
+        """x with its channels last and what stands around it."""
+        around = self.pad(x.shape[2:])
+        x = channels_last(x, name=f"{name}.channels_last")
+        if any(map(any, around.pads)):
+            x = pad(x, around.pads, around.value, name=f"{name}.padded")
+        return x
+
+
+@dataclass(frozen=True)
+class MaxPoolLayer(PoolLayer):
+    """The largest of each window; the first of several has the gradient."""
+
+    name = "max_pool"
+    kernel: Sizes
+    stride: Sizes
+    padding: Pads
+    dilation: Sizes
+    ceil: bool = False
+
+    @property
+    def outside(self) -> float:
+        """Less than any number."""
+        return -float("inf")
+
+    def pool(self) -> Pooling:
+        """The largest."""
+        return MaxPool(self.kernel, self.stride, self.dilation)
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        (x,) = ins
+        return first_array(
+            self.pool().reference([self.pad(x.shape[2:]).reference([last_array(x)])])
+        )
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        y = b.apply(self.pool(), self.padded(ins[0], name), name=f"{name}.largest")
+        return channels_first(y, name=name)
+
+
+@dataclass(frozen=True)
+class AvgPoolLayer(PoolLayer):
+    """The mean of each window: of its pixels, or with `count_include_pad` of the padding too."""
+
+    name = "avg_pool"
+    kernel: Sizes
+    stride: Sizes
+    padding: Pads
+    dilation: Sizes
+    ceil: bool = False
+    count_include_pad: bool = False
+
+    def pool(self) -> Pooling:
+        """The sum."""
+        return SumPool(self.kernel, self.stride, self.dilation)
+
+    def sizes(self, y: Shape, space: Shape, dtype: str) -> Array:
+        """How many numbers each mean is of: one number, or (*out, channels)."""
+        each = self.counts(_fixed(space), _fixed(y[1:-1]), self.count_include_pad)
+        found = np.ones((), dtype)
+        for counts in each:
+            found = found[..., None] * np.array(counts, dtype)
+        if (found == found.flat[0]).all():
+            return np.asarray(found.flat[0])
+        return np.array(np.broadcast_to(found[..., None], _fixed(y[1:])))
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        (x,) = ins
+        padded = self.pad(x.shape[2:]).reference([last_array(x)])
+        total = self.pool().reference([padded])
+        return first_array(total / self.sizes(total.shape, x.shape[2:], x.dtype.name))
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        (x,) = ins
+        total = b.apply(self.pool(), self.padded(x, name), name=f"{name}.sum")
+        sizes = constant(b, self.sizes(total.shape, x.shape[2:], x.dtype))
+        return channels_first(div(total, sizes, name=f"{name}.mean"), name=name)
+
+
+def _fixed(shape: Shape) -> Sizes:
+    return tuple(size for size in shape if isinstance(size, int))
+
+
+@dataclass(frozen=True)
+class GlobalAvgPool(Layer):
+    """The mean of each channel's pixels: (n, c, 1, ...)."""
+
+    name = "global_avg_pool"
+    roles = ("x",)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x,) = ins
+        if x.rank < 3 or not x.is_float:
+            raise ValueError(f"x is {x}, {self.name} takes floats of shape (n, channels, *space)")
+        return x.with_shape((*x.shape[:2], *(1 for _ in x.shape[2:])))
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        (x,) = ins
+        return np.asarray(x.mean(axis=tuple(range(2, x.ndim)), keepdims=True))
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        x = channels_last(ins[0], name=f"{name}.channels_last")
+        axes = tuple(range(1, x.type.rank - 1))
+        return channels_first(mean(x, axes, keepdims=True, name=f"{name}.mean"), name=name)
+
+
+def max_pool(
+    x: Value,
+    kernel: Any,
+    stride: Any = None,
+    *,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil: bool = False,
+    name: str | None = None,
+) -> Value:
+    """The largest of each window of x (N, c, *space): (N, c, *out).
+
+    `kernel`, `stride` (the kernel's size unless given) and `dilation` are a number or one for
+    each of 1 to 3 dimensions of space; `padding`, which is never the largest, also pairs
+    (before, after).  With `ceil`, pixels that no window reaches get one more, cut at the edge.
+    Of several that are the largest, the first has the gradient.  GraphError where a window
+    does not fit, or would hold padding alone.
+    """
+    how = _arguments("max_pool", x, kernel, stride, padding, dilation)
+    return x.builder.apply(MaxPoolLayer(*how, bool(ceil)), x, name=name)
+
+
+def avg_pool(
+    x: Value,
+    kernel: Any,
+    stride: Any = None,
+    *,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil: bool = False,
+    count_include_pad: bool = False,
+    name: str | None = None,
+) -> Value:
+    """The mean of each window of x (N, c, *space): (N, c, *out).
+
+    Arguments as of `max_pool`.  With `count_include_pad` the zeros of the padding count in the
+    mean, as they do in PyTorch unless told otherwise; what `ceil` adds never does.
+    """
+    how = _arguments("avg_pool", x, kernel, stride, padding, dilation)
+    layer = AvgPoolLayer(*how, bool(ceil), bool(count_include_pad))
+    return x.builder.apply(layer, x, name=name)
+
+
+def global_avg_pool(x: Value, *, name: str | None = None) -> Value:
+    """The mean of each channel of x (N, c, *space): (N, c, 1, ...)."""
+    x = as_value("global_avg_pool", x)
+    return x.builder.apply(GlobalAvgPool(), x, name=name)
+
+
+def global_max_pool(x: Value, *, name: str | None = None) -> Value:
+    """The largest of each channel of x (N, c, *space): (N, c, 1, ...)."""
+    x = as_value("global_max_pool", x)
+    return max_pool(x, x.shape[2:], name=name or x.builder.free_name("global_max_pool", None))
+
+
+def adaptive_avg_pool(x: Value, size: Any, *, name: str | None = None) -> Value:
+    """The mean of each of `size` windows of near equal size: (N, c, *size).
+
+    Window i of n over s pixels goes from floor(i * s / n) to before ceil((i + 1) * s / n), as
+    in PyTorch.
+    """
+    x = as_value("adaptive_avg_pool", x)
+    rank = _dimensions("adaptive_avg_pool", x)
+    out, space = sizes("adaptive_avg_pool", "size", size, rank), _fixed(x.shape[2:])
+    if len(space) == rank and all(s % n == 0 for s, n in zip(space, out, strict=True)):
+        return avg_pool(x, tuple(s // n for s, n in zip(space, out, strict=True)), name=name)
+    b, node = x.builder, x.builder.free_name("adaptive_avg_pool", name)
+    with b.all_or_nothing():
+        for i, (s, n) in enumerate(zip(space, out, strict=True)):
+            last = i == rank - 1
+            shares = constant(b, _shares(s, n, x.dtype), name=f"{node}.shares{i}")
+            axes = tuple(range(x.type.rank))
+            turned = (*axes[: 2 + i], *axes[3 + i :], 2 + i)
+            moved = x if last else transpose(x, turned)
+            x = matmul(moved, shares, name=node if last else None)
+            x = x if last else transpose(x, tuple(turned.index(axis) for axis in axes))
+        return x
+
+
+def _shares(pixels: int, windows: int, dtype: str) -> Array:
+    """(pixels, windows): the share that each pixel has in each window's mean."""
+    shares = np.zeros((pixels, windows), dtype)
+    for i in range(windows):
+        part = slice(i * pixels // windows, -(-(i + 1) * pixels // windows))
+        shares[part, i] = 1 / (part.stop - part.start)
+    return shares
+
+
+def _arguments(
+    op: str, x: Value, kernel: Any, stride: Any, padding: Any, dilation: Any
+) -> tuple[Sizes, Sizes, Pads, Sizes]:
+    rank = _dimensions(op, x)
+    window = sizes(op, "kernel", kernel, rank)
+    steps = window if stride is None else sizes(op, "stride", stride, rank)
+    return window, steps, pads(op, padding, rank), sizes(op, "dilation", dilation, rank)
+
+
+def _dimensions(op: str, x: Value) -> int:
+    """The dimensions of space of x, which must be images."""
+    x = as_value(op, x)
+    if not 3 <= x.type.rank <= 5 or not x.type.is_float:
+        message = (
+            f"x is {x.type}, {op} takes floats of shape (N, channels, *space)\n"
+            "with 1, 2 or 3 dimensions of space"
+        )
+        raise x.builder.error(GlobalAvgPool(), message, (x,))
+    return x.type.rank - 2

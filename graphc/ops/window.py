@@ -1,0 +1,76 @@
+"""The places of a window in an image, of 1, 2 or 3 dimensions of space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+
+from graphc.tensor_type import Shape, shape_text
+
+Sizes = tuple[int, ...]
+"""A number for each dimension of space."""
+Window = tuple[slice, ...]
+
+
+def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
+    """How many pixels a dilated window spans in each dimension."""
+    return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+
+
+def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
+    """How many places a window has in an image; ValueError where it has none."""
+    found = []
+    for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
+        if not isinstance(size, int):
+            raise ValueError(f"an image of {shape_text(space)} pixels has no fixed size")
+        if span > size:
+            spans = by(reach(kernel, dilation))
+            raise ValueError(
+                f"the window spans {spans} pixels, the image has {by(space)}\n"
+                "take a smaller window, or pad the image"
+            )
+        found.append((size - span) // step + 1)
+    return tuple(found)
+
+
+def by(sizes: Sequence[object]) -> str:
+    """Sizes as one says them: `3 x 3`."""
+    return " x ".join(map(str, sizes))
+
+
+def windows(
+    kernel: Sizes, stride: Sizes, dilation: Sizes, out: Sequence[int]
+) -> Iterator[tuple[Sizes, Window]]:
+    """For each offset in a window, in order, the pixels that it meets, as an index of (n, ...)."""
+    for offset in product(*map(range, kernel)):
+        cuts = (
+            slice(at * step, at * step + (count - 1) * pace + 1, pace)
+            for at, step, count, pace in zip(offset, dilation, out, stride, strict=True)
+        )
+        yield offset, (slice(None), *cuts)
+
+
+def covering(
+    space: Sizes,
+    kernel: Sizes,
+    stride: Sizes,
+    dilation: Sizes,
+    pads: Sequence[tuple[int, int]],
+) -> tuple[tuple[int, int], ...]:
+    """Pads with as much more behind as one more window needs, for pixels that none reaches.
+
+    Not where that window would begin in the padding behind.
+    """
+    pairs = []
+    spans = reach(kernel, dilation)
+    for size, span, step, (before, after) in zip(space, spans, stride, pads, strict=True):
+        left = (before + size + after - span) % step
+        begin = before + size + after - span - left + step
+        more = step - left if left and begin < before + size else 0
+        pairs.append((before, after + more))
+    return tuple(pairs)
+
+
+def met(count: int, kernel: int, stride: int, dilation: int, inside: range) -> list[int]:
+    """For each of `count` places along one dimension, how many of its pixels are inside."""
+    return [sum(at * stride + k * dilation in inside for k in range(kernel)) for at in range(count)]

@@ -1,0 +1,67 @@
+"""How users say the sizes of windows: a number for all dimensions of space, or one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.ops.pad import Pads
+from graphc.ops.window import Sizes, reach
+from graphc.tensor_type import Shape, plain
+
+SAME = "same"
+
+
+def sizes(op: str, word: str, given: Any, rank: int, least: int = 1) -> Sizes:
+    """A whole number, or a tuple of `rank` of them; GraphError otherwise."""
+    numbers = tuple(map(plain, given)) if isinstance(given, Sequence) else (plain(given),) * rank
+    if len(numbers) != rank or any(type(n) is not int or n < least for n in numbers):
+        raise GraphError(
+            f"{op}: {word} is {given!r}, it must be a whole number from {least} up, "
+            f"or {rank} of them",
+            loc=caller_loc(),
+            hint=f"one for each dimension of space: {word}={(least or 1,) * rank}",
+        )
+    return numbers
+
+
+def whole(op: str, word: str, given: Any) -> int:
+    """A whole number from 1 up; GraphError otherwise."""
+    number = plain(given)
+    if type(number) is not int or number < 1:
+        raise GraphError(
+            f"{op}: {word} is {given!r}, it must be a whole number from 1 up", loc=caller_loc()
+        )
+    return number
+
+
+def pads(op: str, given: Any, rank: int) -> Pads:
+    """A whole number, `rank` of them, or `rank` pairs (before, after); GraphError otherwise."""
+    each = tuple(given) if isinstance(given, Sequence) else (given,) * rank
+    pairs = tuple(
+        tuple(map(plain, pair)) if isinstance(pair, Sequence) else (plain(pair),) * 2
+        for pair in each
+    )
+    numbers = [number for pair in pairs for number in pair]
+    fits = len(pairs) == rank and all(len(pair) == 2 for pair in pairs)
+    if not fits or any(type(n) is not int or n < 0 for n in numbers):
+        raise GraphError(
+            f"{op}: padding is {given!r}, it must be a whole number from 0 up, "
+            f"{rank} of them, or {rank} pairs of them",
+            loc=caller_loc(),
+            hint=f"a pair has what stands before and after: padding={((0, 1),) * rank}",
+        )
+    return tuple((pair[0], pair[1]) for pair in pairs)
+
+
+def same_pads(op: str, space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
+    """Padding that gives size / stride places, rounded up; an odd one stands behind."""
+    pairs = []
+    for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
+        if not isinstance(size, int):
+            raise GraphError(f"{op}: padding 'same' needs an image of fixed size", loc=caller_loc())
+        total = max((-(-size // step) - 1) * step + span - size, 0)
+        pairs.append((total // 2, total - total // 2))
+    return tuple(pairs)
