@@ -38,6 +38,19 @@ from graphc.ops.activations import (
     softsign,
 )
 from graphc.ops.affine import affine
+from graphc.ops.arrange import (
+    expand,
+    flip,
+    repeat,
+    roll,
+    split,
+    squeeze,
+    stack,
+    tile,
+    tril,
+    triu,
+    unsqueeze,
+)
 from graphc.ops.concat import concat
 from graphc.ops.conv_layer import conv, conv_transpose
 from graphc.ops.conv_parameters import (
@@ -50,11 +63,14 @@ from graphc.ops.conv_parameters import (
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
+from graphc.ops.embedding import embedding
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
+from graphc.ops.gather import gather
 from graphc.ops.gradient import grad
 from graphc.ops.group_norm import groupnorm, instancenorm
 from graphc.ops.index import argmax, one_hot, pick
+from graphc.ops.index_nd import gather_nd, scatter_nd
 from graphc.ops.linalg import matmul
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
@@ -71,6 +87,7 @@ from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
 from graphc.ops.row_norm import layernorm, rmsnorm
+from graphc.ops.scatter import gather_elements, scatter_elements
 from graphc.ops.select import (
     clip,
     equal,
@@ -231,13 +248,19 @@ __all__ = [
     "div",
     "dropout",
     "elu",
+    "embedding",
     "equal",
     "erf",
     "exp",
+    "expand",
     "fit",
     "fit_standardize",
     "flatten",
+    "flip",
     "freeze",
+    "gather",
+    "gather_elements",
+    "gather_nd",
     "gelu",
     "global_avg_pool",
     "global_max_pool",
@@ -281,10 +304,14 @@ __all__ = [
     "power",
     "prelu",
     "relu",
+    "repeat",
     "replay",
     "reshape",
     "rmsnorm",
+    "roll",
     "save",
+    "scatter_elements",
+    "scatter_nd",
     "selu",
     "sigmoid",
     "sigmoid_loss",
@@ -294,13 +321,20 @@ __all__ = [
     "softmax_loss",
     "softplus",
     "softsign",
+    "split",
     "sqrt",
+    "squeeze",
+    "stack",
     "standardize",
     "stop_gradient",
     "sub",
     "sum",
     "svm_loss",
     "tanh",
+    "tile",
     "transpose",
+    "tril",
+    "triu",
+    "unsqueeze",
     "where",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from graphc.graph import Graph
+from graphc.graph import Graph, Node
 from graphc.lowering import Lowering
 from graphc.memory import align, place
 from graphc.merge_updates import merge_updates
@@ -253,15 +253,20 @@ class Assignment:
 
 def index_bounds(graph: Graph) -> dict[str, int]:
     """For each integer feed that an op indexes by: how many entries there are."""
-    bounds: dict[str, int] = {}
+    return {name: limit for name, (limit, _) in indexed(graph).items()}
+
+
+def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
+    """The same, each with the node that has so few entries."""
+    bounds: dict[str, tuple[int, Node]] = {}
     for node in graph:
         if type(node.op).index_bounds is Op.index_bounds:
             continue  # most ops index nothing
         limits = node.op.index_bounds([graph[operand].type for operand in node.inputs])
         for position, limit in limits.items():
             name = _through_aliases(graph, node.inputs[position])
-            if isinstance(graph[name].op, Input):
-                bounds[name] = min(limit, bounds.get(name, limit))
+            if isinstance(graph[name].op, Input) and limit < bounds.get(name, (limit + 1,))[0]:
+                bounds[name] = limit, node
     return bounds
 
 

@@ -42,8 +42,8 @@ def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) 
         return x if op.exponent == 1 else None
     if isinstance(op, Transpose):
         return x if op.axes == tuple(range(x.type.rank)) else None
-    if isinstance(op, Slice):  # a part of the type of the whole is the whole
-        return x
+    if isinstance(op, Slice):  # a part of the type of the whole is the whole, or turned around
+        return x if all(step > 0 for *_, step in op.cuts) else None
     if isinstance(op, (Reshape, BroadcastTo, Cast)):
         return x
     return x if isinstance(op, Concat) and len(operands) == 1 else None

@@ -199,7 +199,7 @@ MISTAKES = {
     "x[0]": "slice: the batch dimension is taken whole",
     "deep[:, 4]": "slice: index 4 takes nothing from a dimension of 4",
     "deep[:, 3:1]": "slice: index 3:1 takes nothing from a dimension of 4",
-    "deep[:, ::-1]": "slice: index ::-1 takes nothing from a dimension of 4",
+    "deep[:, 0:2:-1]": "slice: index 0:2:-1 takes nothing from a dimension of 4",
     "deep[:, True]": "slice: index True takes nothing from a dimension of 4",
     "deep[:, np.array([0, 1])]": "slice: index [0 1] takes nothing from a dimension of 4",
     "x[:, 0, 0]": "slice: 3 indices for rank 2",

@@ -23,11 +23,14 @@ from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.gradient import Gradient
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
 from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
@@ -56,6 +59,7 @@ from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
+from graphc.ops.scatter import GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -106,6 +110,15 @@ _CHOICES = (Relu, ReluGrad, Maximum, Minimum, Clip, Where)
 _COMPARISONS = (Less, LessEqual, Greater, GreaterEqual, Equal, NotEqual)
 _REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftmax)
 _SHAPES = (Reshape, Transpose, Concat, Slice, SliceGrad, Cast, StopGradient, BroadcastTo)
+_BY_INDEX = (
+    Embedding,
+    Gather,
+    GatherGrad,
+    GatherElements,
+    ScatterElements,
+    LastWrite,
+    FlatIndex,
+)
 _PRODUCTS = (MatMul, Affine)
 _NORMS = (BatchNormTrain, BatchNormDgamma, BatchNormDx, Normalize, DropoutMask)
 _IMAGES = (Conv, ConvDx, ConvDw, Pad)
@@ -129,6 +142,7 @@ _ALL: tuple[type[Op], ...] = (
     *_COMPARISONS,
     *_REDUCTIONS,
     *_SHAPES,
+    *_BY_INDEX,
     *_PRODUCTS,
     *_NORMS,
     *_IMAGES,

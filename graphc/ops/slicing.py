@@ -21,7 +21,8 @@ from graphc.tensor_type import (
 )
 
 Cut = tuple[int, Dim, Dim, int]
-"""An axis with start, stop (both from the front) and step."""
+"""An axis with start, stop (both from the front) and step; -1 stops a step backwards before the
+first."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,14 @@ def cut_index(cuts: Sequence[Cut], rank: int) -> tuple[slice, ...]:
     for axis, start, stop, step in cuts:
         assert isinstance(start, int)
         assert isinstance(stop, int)
-        index[axis] = slice(start, stop, step)
+        index[axis] = slice(start, None if stop < 0 else stop, step)
     return tuple(index)
 
 
 def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
     if isinstance(dim, int) and isinstance(start, int) and isinstance(stop, int):
-        if not 0 <= start <= stop <= dim or step < 1:
+        forward = step > 0 and 0 <= start <= stop <= dim
+        if not forward and not (step < 0 and -1 <= stop <= start < dim):
             raise ValueError(f"slice {start}:{stop}:{step} does not fit a dimension of {dim}")
         return len(range(start, stop, step))
     if step != 1 or not isinstance(stop, Batch):
@@ -138,9 +140,9 @@ def _cut(x: Value, axis: int, part: Any) -> Cut | None:
             "the batch dimension is taken whole\nits length is known only when the plan runs",
             (x,),
         )
-    if isinstance(part, slice) and (part.step is None or part.step > 0):
+    if isinstance(part, slice) and part.step != 0:
         start, stop, step = part.indices(dim)
-        if start < stop:
+        if range(start, stop, step):
             return (axis, start, stop, step)
     place = plain(part)
     if type(place) is int and -dim <= place < dim:

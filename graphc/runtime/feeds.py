@@ -12,16 +12,21 @@ from graphc.errors import FeedError, Operand
 from graphc.graph import Node
 from graphc.loc import caller_loc
 from graphc.op import Array
+from graphc.ops.gather import ByPlace
+from graphc.ops.index_nd import FlatIndex
 from graphc.plan import Plan, Program
+from graphc.program import indexed
 from graphc.tensor_type import Batch, TensorType, shape_text
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What an input takes: its type, and for labels how many classes there are."""
+    """What an input takes: its type, and for labels and other indices how many entries there
+    are, and for indices the node that has them."""
 
     node: Node
     bound: int | None
+    indexed: tuple[Node, ...] = ()
 
     @property
     def type(self) -> TensorType:
@@ -198,12 +203,17 @@ class FeedCheck:
         bad = np.argwhere((value < 0) | (value >= bound))[0]
         axis, factor, _ = _tail(self._feeds[name].type)
         row = f" at row {first + bad[axis] // factor}" if factor else ""
+        by = self._feeds[name].indexed
+        one, many = ("index", "entries") if by else ("label", "classes")
         raise FeedError(
-            f"{self._word} {name!r} holds the label {value[tuple(bad)]}{row}, "
-            f"there are {bound} classes",
-            operands=self._operands(name),
+            f"{self._word} {name!r} holds the {one} {value[tuple(bad)]}{row}, "
+            f"there are {bound} {many}",
+            operands=[
+                *self._operands(name),
+                *(node.described("indexed") for node in by),
+            ],
             loc=caller_loc(),
-            hint=f"labels go from 0 to {bound - 1}",
+            hint=f"{'indices' if by else 'labels'} go from 0 to {bound - 1}",
         )
 
     def _operands(self, *names: str) -> list[Operand]:
@@ -285,10 +295,16 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
 
 def program_check(program: Program, plan: Plan) -> FeedCheck:
     """The check of a program's feeds; it knows all inputs of the net, also those it reads not."""
-    bounds = program.index_bounds
-    feeds = {name: Feed(program.graph[name], bounds.get(name)) for name in program.feeds}
+    limits = indexed(program.graph)
+    none = None, None
+    feeds = {n: _feed(program.graph[n], *limits.get(n, none)) for n in program.feeds}
     unread = {name: plan.declared[name].type for name in plan.input_names if name not in feeds}
     return FeedCheck(feeds, {*unread, *feeds}, program.capacity, unread=unread)
+
+
+def _feed(node: Node, bound: int | None, by: Node | None) -> Feed:
+    """What an input takes; losses and the like have labels, not indices."""
+    return Feed(node, bound, (by,) if by and isinstance(by.op, (ByPlace, FlatIndex)) else ())
 
 
 def gradient_arrays(

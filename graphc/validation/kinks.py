@@ -13,6 +13,7 @@ from graphc.ops.functions import Abs, Log, Sign, Sqrt
 from graphc.ops.index import Argmax
 from graphc.ops.loss_rows import SvmRows
 from graphc.ops.reduce import Max
+from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
 from graphc.validation.run import values_of_arrays
 
@@ -47,6 +48,8 @@ def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
         return np.concatenate([gap.ravel() for gap in gaps]) if gaps else None
     if isinstance(op, (Maximum, Minimum, Comparison)):
         return np.subtract(ins[0], ins[1], dtype=np.float64)
+    if isinstance(op, ScatterElements):
+        return _to_extreme(op, ins) if op.reduction in ("max", "min") else None
     if isinstance(op, SvmRows):
         scores, labels = ins
         return np.asarray(scores - scores[np.arange(len(labels)), labels][:, None] + 1)
@@ -57,6 +60,12 @@ def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
 
 def _kinked(op: Power) -> bool:
     return op.exponent < 0 or op.exponent != int(op.exponent)
+
+
+def _to_extreme(op: ScatterElements, ins: Sequence[Array]) -> Array:
+    out = op.reference(ins)
+    chosen = GatherElements(op.axis).reference([out, ins[1]])
+    return np.concatenate([(out - ins[0]).ravel(), (chosen - ins[2]).ravel()])
 
 
 def _to_largest(x: Array, axes: tuple[int, ...]) -> Array:

@@ -14,8 +14,11 @@ from graphc.ops.concat import Concat
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Neg
 from graphc.ops.functions import Abs, Sign
+from graphc.ops.gather import Gather
 from graphc.ops.index import OneHot, Pick
+from graphc.ops.index_nd import FlatIndex
 from graphc.ops.reduce import BroadcastTo, Max
+from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Maximum, Minimum, Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
@@ -28,6 +31,7 @@ Results = dict[str, Array]
 EXACT = (
     *(Relu, ReluGrad, Maximum, Minimum, Clip, Where, Max, Neg, Abs, Sign, Reshape, Transpose),
     *(Concat, Slice, SliceGrad, BroadcastTo, Cast, StopGradient, OneHot, Pick, DropoutMask),
+    *(Gather, GatherElements, LastWrite, FlatIndex),
     Constant,
 )
 """Ops that never round."""

@@ -12,6 +12,7 @@ from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import Argmax
 from graphc.ops.loss_rows import SvmRows, SvmRowsGrad
 from graphc.ops.reduce import Max
+from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast
 
@@ -59,6 +60,20 @@ def _gaps(rows: Array) -> Array:
     return np.asarray(gaps)
 
 
+def _lead_at_places(op: ScatterElements, ins: Sequence[Array]) -> Array:
+    """Of the largest (smallest) of what meets at each place over the others; 0 at a tie."""
+    if op.reduction not in ("max", "min"):
+        return np.ones(())
+    x, indices, updates = ins
+    add, take = ScatterElements(op.axis, "add"), GatherElements(op.axis)
+    out = op.reference(ins)
+    best = take.reference([out, indices])
+    winners = add.reference([(x == out) * 1.0, indices, (updates == best) * 1.0])
+    alone = np.where((x == out) & (winners == 1), 1, out - x)
+    of_updates = (updates == best) & (take.reference([winners, indices]) == 1)
+    return np.concatenate([alone.ravel(), np.where(of_updates, 1, best - updates).ravel()])
+
+
 def _margins(op: Op, ins: Sequence[Array]) -> Array:
     scores, labels = ins[0], ins[1]
     rows = np.arange(len(labels))
@@ -85,6 +100,7 @@ RULES: dict[type[Op], Distance] = {
     Clip: _bounds,
     Max: _lead,
     Argmax: _lead_of_index,
+    ScatterElements: _lead_at_places,
     SvmRows: _margins,
     SvmRowsGrad: _margins,
     Cast: _to_whole,

@@ -71,8 +71,9 @@ def _resized_op(op: Op, ins: list[TensorType], new: Mapping[int, int]) -> Op:
         for axis, start, stop, step in op.cuts:
             dim = ins[0].shape[axis]
             if isinstance(dim, int) and isinstance(stop, int) and isinstance(start, int):
-                stop = min(length(stop), dim)  # type: ignore[type-var]
-                start = min(start, stop - 1)
+                last = (dim if step < 0 else min(new.get(stop, stop), dim)) - 1
+                start = min(start, last)
+                stop = stop if step < 0 else last + 1
             cuts.append((axis, start, stop, step))
         return Slice(tuple(cuts))
     return op

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -26,14 +27,18 @@ from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
+from graphc.ops.gather import Gather
 from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss import RowLoss, SoftmaxLoss, SvmLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
+from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -48,7 +53,7 @@ from graphc.ops.select import (
     Where,
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
-from graphc.ops.slicing import Slice, cut_index
+from graphc.ops.slicing import Slice
 from graphc.ops.smooth import Erf, Softplus
 from graphc.ops.standardize import Standardize
 
@@ -127,6 +132,41 @@ def _pick(op: Pick, ins: Sequence[Tensor], train: bool) -> Tensor:
     return ins[0].gather(1, ins[1].long()[:, None])[:, 0]
 
 
+def _slice(op: Slice, ins: Sequence[Tensor], train: bool) -> Tensor:
+    (x,) = ins
+    for axis, start, stop, step in op.cuts:
+        x = x.index_select(axis, torch.arange(int(start), int(stop), step))  # type: ignore[arg-type]
+    return x
+
+
+def _gather(op: Gather, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, indices = ins
+    axis = op.axis % x.ndim
+    held = indices.long().clamp(0, x.shape[axis] - 1)
+    found = x.index_select(axis, held.reshape(-1))
+    return found.reshape(*x.shape[:axis], *held.shape, *x.shape[axis + 1 :])
+
+
+def _held(x: Tensor, indices: Tensor, axis: int) -> Tensor:
+    return indices.long().clamp(0, x.shape[axis] - 1)
+
+
+def _scatter(op: ScatterElements, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, indices, updates = ins
+    places = _held(x, indices, op.axis)
+    if op.reduction != "none":
+        how = {"add": "sum", "max": "amax", "min": "amin"}[op.reduction]
+        return x.scatter_reduce(op.axis, places, updates, how)
+    for place, update in zip(places.split(1, op.axis), updates.split(1, op.axis), strict=True):
+        x = x.scatter(op.axis, place, update)  # of several at once torch's gradient is wrong
+    return x
+
+
+def _flat_index(op: FlatIndex, ins: Sequence[Tensor], train: bool) -> Tensor:
+    parts = [_held(torch.empty(n), ins[0][..., i], 0).numpy() for i, n in enumerate(op.sizes)]
+    return torch.as_tensor(np.asarray(np.ravel_multi_index(tuple(parts), op.sizes)))
+
+
 def _reduced(function: Callable[..., Tensor]) -> Rule:
     def rule(op: Any, ins: Sequence[Tensor], train: bool) -> Tensor:
         return function(ins[0], dim=op.axes, keepdim=op.keepdims) if op.axes else ins[0]
@@ -198,10 +238,15 @@ RULES: Mapping[type[Op], Rule] = {
     Argmax: lambda op, ins, train: torch.argmax(ins[0], dim=op.axis),
     OneHot: lambda op, ins, train: F.one_hot(ins[0].long(), op.depth).double(),
     Pick: _pick,
+    Gather: _gather,
+    Embedding: lambda op, ins, train: F.embedding(ins[1].long(), ins[0]),
+    GatherElements: lambda op, ins, train: ins[0].gather(op.axis, _held(ins[0], ins[1], op.axis)),
+    ScatterElements: _scatter,
+    FlatIndex: _flat_index,
     Reshape: lambda op, ins, train: ins[0].reshape(op.shape),
     Transpose: lambda op, ins, train: ins[0].permute(op.axes),
     Concat: lambda op, ins, train: torch.cat(list(ins), dim=op.axis),
-    Slice: lambda op, ins, train: ins[0][cut_index(op.cuts, ins[0].ndim)],
+    Slice: _slice,
     Cast: _cast,
     StopGradient: lambda op, ins, train: ins[0].detach(),
     BroadcastTo: lambda op, ins, train: ins[0].expand(op.shape),

@@ -48,6 +48,45 @@ def cut(g: Growth, x: gc.Value) -> gc.Value:
     return x[..., start : stop : g.choice(1, 1, 2, 3)]
 
 
+def turned_around(g: Growth, x: gc.Value) -> gc.Value:
+    axis = g.axis(x)
+    if g.chance(0.5):
+        return gc.flip(x, axis)
+    start = g.r.randrange(columns(x))
+    return x[..., start :: g.choice(-1, -2)]
+
+
+def moved(g: Growth, x: gc.Value) -> gc.Value:
+    return gc.roll(x, g.r.randint(-3, 3), g.axis(x))
+
+
+def repeated(g: Growth, x: gc.Value) -> gc.Value:
+    axis, times = g.axis(x), g.choice(1, 2, 3)
+    if g.chance(0.5):
+        return gc.repeat(x, times, axis)
+    return gc.tile(x, [times if i == axis else 1 for i in range(x.type.rank)])
+
+
+def stacked(g: Growth, x: gc.Value) -> gc.Value:
+    return gc.stack([x, gc.tanh(g.like(x))], g.choice(1, -1))
+
+
+def halves(g: Growth, x: gc.Value) -> gc.Value:
+    """Parts in another order; of one column its tanh."""
+    if columns(x) < 2:
+        return gc.tanh(x)
+    first = g.r.randint(1, columns(x) - 1)
+    a, b = gc.split(x, [first, columns(x) - first])
+    return gc.concat([b, gc.tanh(a)])
+
+
+def triangle(g: Growth, x: gc.Value) -> gc.Value:
+    h = gc.unsqueeze(x, 1)
+    if g.chance(0.5):
+        h = gc.tile(h, (1, 2, *[1] * (x.type.rank - 1)))
+    return g.choice(gc.tril, gc.triu)(h, g.choice(0, 1, -1))
+
+
 def index(g: Growth, x: gc.Value) -> gc.Value:
     """One index of an axis, which goes where there are others left."""
     place = g.choice(0, -1)
@@ -123,6 +162,12 @@ STEPS = {
     turned: 1,
     concat: 4,
     cut: 3,
+    turned_around: 1,
+    moved: 1,
+    repeated: 1,
+    stacked: 1,
+    halves: 1,
+    triangle: 1,
     index: 2,
     gate: 2,
     spread: 3,

@@ -27,10 +27,13 @@ from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
+from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
 from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
@@ -59,6 +62,7 @@ from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
 from graphc.ops.row_norm import LayerNorm, RmsNorm
+from graphc.ops.scatter import REDUCTIONS, GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -188,6 +192,43 @@ def _by_index() -> Iterator[Example]:
                 yield Example(grad, (t(N, classes), labels, t(N)), (GRID, classes))
 
 
+def _gathers() -> Iterator[Example]:
+    for x, indices, axis in (
+        (t(7, 3), whole(N), 0),
+        (t(7, 3), whole(N, 2, dtype="int32"), 0),
+        (t(7), whole(), 0),
+        (t(N, 3), whole(7), -1),
+        (t(N, 2, 3), whole(2, 3), 1),
+        (t(3, 2, N), whole(7), 0),
+    ):
+        size = x.shape[axis]
+        assert isinstance(size, int)
+        op = Gather(axis)
+        yield Example(op, (x, indices), (GRID, size))
+        grad = GatherGrad(x.shape, axis)
+        yield Example(grad, (indices, op.infer([x, indices])), (size,))
+    yield Example(Embedding(), (t(7, 3), whole(N, 2)), (GRID, 7))
+    yield from _elements()
+    for shape, sizes in (((N, 2), (3, 3)), ((1,), (7,)), ((2, N, 3), (3, 7, 4))):
+        yield Example(FlatIndex(sizes), (whole(*shape),), (min(sizes),))
+
+
+def _elements() -> Iterator[Example]:
+    for x, indices, axis in (
+        (t(N, 7), whole(N, 3), 1),
+        (t(N, 3, 2), whole(N, 7, 2, dtype="int32"), 1),
+        (t(3, N), whole(3, N), 0),
+        (t(7), whole(7), -1),
+    ):
+        size = x.shape[axis]
+        assert isinstance(size, int)
+        yield Example(GatherElements(axis), (x, indices), (GRID, size))
+        yield Example(LastWrite(size, axis), (indices,), (size,))
+        for reduction in REDUCTIONS:
+            op = ScatterElements(axis, reduction)
+            yield Example(op, (x, indices, x.with_shape(indices.shape)), (GRID, size))
+
+
 def _shapes() -> Iterator[Example]:
     shape: Shape
     for x, shape in ((t(N, 6), (N, 3, 2)), (t(N, 3, 2), (N * 3, 2)), (t(), (1, 1)), (t(1), ())):
@@ -207,6 +248,8 @@ def _shapes() -> Iterator[Example]:
         (((1, 0, 7, 3), (2, 1, 2, 1)), t(N, 7, 3)),
         (((0, N, N * 3, 1),), t(N * 3, 2)),
         (((0, 2, 3, 1),), t(3)),
+        (((1, 6, -1, -1),), t(N, 7)),
+        (((1, 5, 0, -2), (2, 2, -1, -1)), t(N, 7, 3)),
     ):
         op = Slice(cuts)
         yield Example(op, (x,))
@@ -374,6 +417,7 @@ DOUBLE: tuple[Example, ...] = (
     *_activations(),
     *_reductions(),
     *_by_index(),
+    *_gathers(),
     *_shapes(),
     *_products(),
     *_norms(),

@@ -11,6 +11,7 @@ import pytest
 from graphc.op import Array, Layer, Op, attributes
 from graphc.ops import OPS
 from graphc.ops.conv import Convolution
+from graphc.ops.gather import ByPlace, GatherGrad
 from graphc.ops.pool import Pooling
 from graphc.ops.select import Comparison
 from graphc.ops.slicing import cut_index
@@ -124,7 +125,44 @@ def vocabulary(
     }  # fmt: skip
     words |= own | {"out": out.view(Matrix), "d_out": spaced(cotangent, x).view(Matrix)}
     words |= {role: spaced(a, x).view(Matrix) for role, a in zip(op.roles, ins, strict=False)}
-    return words | parts(example, ins, position)
+    return words | by_index(op, ins, cotangent) | parts(example, ins, position)
+
+
+def by_index(op: Op, ins: list[Array], cotangent: Array) -> dict[str, Any]:
+    """What reads and writes by indices, one after the other."""
+
+    def grid(indices: Array, axis: int) -> tuple[Array, ...]:
+        places = list(np.indices(indices.shape))
+        places[axis] = indices
+        return tuple(places)
+
+    def take(value: Array, indices: Array, axis: int) -> Array:
+        if isinstance(op, GatherGrad):
+            return np.asarray(np.take(value, indices, axis))
+        return np.asarray(value[grid(indices, axis)])
+
+    def scatter(how: str, value: Array, indices: Array, updates: Array, axis: int) -> Array:
+        found = np.array(value)
+        for place in np.ndindex(indices.shape):
+            target = tuple(axes[place] for axes in grid(indices, axis))
+            found[target] = updates[place] + (found[target] if how == "add" else 0)
+        return found
+
+    def last(indices: Array, axis: int) -> Array:
+        numbers = np.arange(indices.size).reshape(indices.shape)
+        board = scatter("none", np.zeros((99,) * indices.ndim), indices, numbers, axis)
+        return np.asarray(board[grid(indices, axis)] == numbers)
+
+    def add_at(value: Array, indices: Array, axis: int, more: Array) -> Array:
+        slices = np.moveaxis(value, axis, 0)
+        axis %= value.ndim
+        for place in np.ndindex(indices.shape):
+            slices[indices[place]] += more[(slice(None),) * axis + place]
+        return value
+
+    words = {"take": take, "scatter": scatter, "last": last, "add_at": add_at, "zeros": np.zeros}
+    operands = dict(zip(op.roles, ins, strict=False)) | {"d_out": cotangent}
+    return words | operands if isinstance(op, ByPlace) else {}
 
 
 def spaced(array: Array, x: Array) -> Array:

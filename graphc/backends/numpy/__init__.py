@@ -5,6 +5,7 @@ from __future__ import annotations
 from graphc.backends.numpy.conv import CONV
 from graphc.backends.numpy.dropout import DROPOUT
 from graphc.backends.numpy.elementwise import ELEMENTWISE
+from graphc.backends.numpy.gather import GATHER
 from graphc.backends.numpy.kernel import Call, Kernel
 from graphc.backends.numpy.linalg import LINALG
 from graphc.backends.numpy.loss import LOSS
@@ -22,6 +23,7 @@ KERNELS: dict[str, Kernel] = {
     **SMOOTH,
     **REDUCE,
     **SHAPE,
+    **GATHER,
     **LINALG,
     **NORM,
     **CONV,

@@ -12,6 +12,8 @@ from graphc.executor import Executor
 from graphc.graph import Graph, Node
 from graphc.op import Array, Source
 from graphc.ops.concat import Concat
+from graphc.ops.gather import Gather
+from graphc.ops.scatter import GatherElements
 from graphc.ops.shape import Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.source import Constant, Input
@@ -23,7 +25,7 @@ from graphc.train.replay.keeping import keeping
 
 Part = Literal["data", "state", "constant", "forward", "backward", "update"]
 
-_COPIES = (Concat, Reshape, StopGradient, Transpose, Slice, SliceGrad)
+_COPIES = (Concat, Reshape, StopGradient, Transpose, Slice, SliceGrad, Gather, GatherElements)
 """Ops that compute nothing: what they give has the bits of what they read."""
 
 

@@ -1,0 +1,212 @@
+"""Values split, joined, repeated, turned around and cut to triangles, made of other ops."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from graphc.build import Value, as_value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Op
+from graphc.ops.concat import Concat, concat
+from graphc.ops.reduce import BroadcastTo, broadcast_to
+from graphc.ops.select import Where
+from graphc.ops.shape import Reshape, reshape
+from graphc.ops.slicing import Cut, Slice
+from graphc.ops.source import constant
+from graphc.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, plain, shape_text
+
+Axes = SupportsIndex | Iterable[SupportsIndex]
+
+
+def split(
+    x: Value,
+    parts: SupportsIndex | Sequence[SupportsIndex],
+    axis: SupportsIndex = -1,
+    *,
+    name: str | None = None,
+) -> list[Value]:
+    """x cut along an axis: into so many equal parts, or into parts of these lengths.
+
+    The parts are named `<name>.0`, `<name>.1`, ...  GraphError when they do not fill the axis, or
+    it is the batch's.
+    """
+    op = Slice(())
+    (place,), (size,) = _axes(op, x, axis), _sizes(op, x, axis)
+    lengths = _lengths(op, x, size, parts)
+    found: list[Value] = []
+    with x.builder.all_or_nothing():
+        for i, length in enumerate(lengths):
+            start = sum(lengths[:i])
+            cut: Cut = (place, start, start + length, 1)
+            part = None if name is None else f"{name}.{i}"
+            found.append(x.builder.apply(Slice((cut,)), x, name=part))
+    return found
+
+
+def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
+    if isinstance(parts, Sequence):
+        lengths = [plain(part) for part in parts]
+        if sum(lengths) != size or min(lengths, default=0) < 1:
+            message = f"parts of {lengths} do not fill a dimension of {size}"
+            raise x.builder.error(op, message, (x,))
+        return lengths
+    count = plain(parts)
+    if type(count) is not int or count < 1 or size % count:
+        message = f"a dimension of {size} is not cut into {count} equal parts"
+        raise x.builder.error(op, f"{message}\ngive the lengths of the parts", (x,))
+    return [size // count] * count
+
+
+def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
+    """Values of one shape along a new axis."""
+    values = tuple(values)
+    if not values:
+        raise GraphError("stack: there is nothing to join", loc=caller_loc())
+    first = as_value("stack", values[0])
+    for other in values:
+        if as_value("stack", other).type != first.type:
+            message = f"{first.type} and {other.type} are not of one shape and dtype"
+            raise first.builder.error(Concat(0), message, (first, other))
+    (place,) = _axes(Concat(0), first, axis, more=1)
+    shape = (*first.shape[:place], 1, *first.shape[place:])
+    with first.builder.all_or_nothing():
+        return concat([reshape(value, shape) for value in values], place, name=name)
+
+
+def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
+    """x without axes of size 1: those named, or all."""
+    x = as_value("squeeze", x)
+    if axis is None:
+        axis = tuple(i for i, dim in enumerate(x.shape) if dim == 1)
+    axes = _axes(Reshape(()), x, axis)
+    for i in axes:
+        if x.shape[i] != 1:
+            message = f"axis {i} of {shape_text(x.shape)} has not size 1"
+            raise x.builder.error(Reshape(()), message, (x,))
+    kept = tuple(dim for i, dim in enumerate(x.shape) if i not in axes)
+    return reshape(x, kept, name=name)
+
+
+def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
+    """x with new axes of size 1, at these places of the result."""
+    x = as_value("unsqueeze", x)
+    more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
+    places = _axes(Reshape(()), x, axis, more=more)
+    rest = iter(x.shape)
+    shape = tuple(1 if i in places else next(rest) for i in range(x.type.rank + more))
+    return reshape(x, shape, name=name)
+
+
+def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
+    """x broadcast with a shape: like `broadcast_to`, but x may have the larger sizes, too."""
+    x, wanted = as_value("expand", x), tuple(map(plain, shape))
+    try:
+        both = broadcast(x.shape, wanted)
+    except ValueError as error:
+        raise x.builder.error(BroadcastTo(wanted), str(error), (x,)) from None
+    return broadcast_to(x, both, name=name)
+
+
+def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -> Value:
+    """x repeated whole: `times` says how often along each axis."""
+    x = as_value("tile", x)
+    counts = _counts(x, times)
+    if len(counts) != x.type.rank:
+        message = f"{len(counts)} numbers of times for {x.type}, of rank {x.type.rank}"
+        raise x.builder.error(BroadcastTo(()), message, (x,))
+    apart = [size for dim in x.shape for size in (1, dim)]
+    spread = [size for n, dim in zip(counts, x.shape, strict=True) for size in (n, dim)]
+    whole = tuple(dim * n for n, dim in zip(counts, x.shape, strict=True))
+    return _repeated(x, tuple(apart), tuple(spread), whole, name)
+
+
+def repeat(
+    x: Value, times: SupportsIndex, axis: SupportsIndex, *, name: str | None = None
+) -> Value:
+    """x with each entry of an axis so many times in a row."""
+    x = as_value("repeat", x)
+    (n,) = _counts(x, [times])
+    (place,) = _axes(BroadcastTo(()), x, axis)
+    before, dim, after = x.shape[:place], x.shape[place], x.shape[place + 1 :]
+    apart, spread = (*before, dim, 1, *after), (*before, dim, n, *after)
+    return _repeated(x, apart, spread, (*before, dim * n, *after), name)
+
+
+def _counts(x: Value, times: Sequence[SupportsIndex]) -> list[int]:
+    counts = [plain(n) for n in times]
+    if any(type(n) is not int or n < 1 for n in counts):
+        message = f"{counts} are no whole numbers from 1 up"
+        raise x.builder.error(BroadcastTo(()), message, (x,))
+    return counts
+
+
+def _repeated(x: Value, apart: Shape, spread: Shape, whole: Shape, name: str | None) -> Value:
+    with x.builder.all_or_nothing():
+        return reshape(broadcast_to(reshape(x, apart), spread), whole, name=name)
+
+
+def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
+    """x in the opposite order along an axis, several, or all."""
+    op = Slice(())
+    x = as_value("flip", x)
+    chosen = range(x.type.rank) if axis is None else axis
+    sizes = zip(_axes(op, x, chosen), _sizes(op, x, chosen), strict=True)
+    cuts: tuple[Cut, ...] = tuple((place, size - 1, -1, -1) for place, size in sizes)
+    return x.builder.apply(Slice(cuts), x, name=name)
+
+
+def roll(
+    x: Value, shift: SupportsIndex, axis: SupportsIndex = -1, *, name: str | None = None
+) -> Value:
+    """x moved along an axis; what leaves at one end comes in at the other."""
+    op = Slice(())
+    (place,), (size,) = _axes(op, x, axis), _sizes(op, x, axis)
+    start = -plain(shift) % size
+    with x.builder.all_or_nothing():
+        if not start:
+            return reshape(x, x.shape, name=name)
+        cuts: tuple[Cut, Cut] = (place, start, size, 1), (place, 0, start, 1)
+        return concat([x.builder.apply(Slice((cut,)), x) for cut in cuts], place, name=name)
+
+
+def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
+    """The lower triangle of matrices x (..., rows, columns), up to this diagonal; 0 above."""
+    return _triangle(x, plain(diagonal), True, name)
+
+
+def triu(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
+    """The upper triangle of matrices x (..., rows, columns), from this diagonal on; 0 below."""
+    return _triangle(x, plain(diagonal) - 1, False, name)
+
+
+def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
+    """What is up to a diagonal, or beyond it."""
+    op = Where()
+    x = as_value("tril" if lower else "triu", x)
+    if x.type.rank < 2:
+        raise x.builder.error(op, f"x is {x.type}, a triangle is of matrices", ())
+    rows, columns = _sizes(op, x, (-2, -1))
+    with x.builder.all_or_nothing():
+        inside = constant(x.builder, np.tri(rows, columns, diagonal, dtype=bool) == lower)
+        return x.builder.apply(op, inside, x, constant(x.builder, 0, x.dtype), name=name)
+
+
+def _axes(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:
+    """Axes of x, or of what has so many more, from the front and in order."""
+    try:
+        return normal_axes(axis, as_value(op.name, x).type.rank + more)
+    except ValueError as error:
+        raise x.builder.error(op, str(error), (x,)) from None
+
+
+def _sizes(op: Op, x: Value, axis: Axes) -> tuple[int, ...]:
+    """The sizes of axes, which must be fixed."""
+    sizes = [x.shape[i] for i in _axes(op, x, axis)]
+    if any(isinstance(size, Batch) for size in sizes):
+        message = "the batch dimension is taken whole\nits length is known only when the plan runs"
+        raise x.builder.error(op, message, (x,))
+    return tuple(size for size in sizes if isinstance(size, int))

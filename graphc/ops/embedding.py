@@ -1,0 +1,90 @@
+"""The embedding layer: rows of a parameter by whole numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from graphc.build import Builder, Value, as_value
+from graphc.errors import GraphError
+from graphc.init import Normal, resolve
+from graphc.loc import caller_loc
+from graphc.op import Array, Layer
+from graphc.ops.gather import Gather, checked, entries
+from graphc.ops.source import Parameter
+from graphc.tensor_type import TensorType, dtype_name, plain
+
+NORMAL = Normal(1.0)
+
+
+@dataclass(frozen=True)
+class Embedding(Layer):
+    """The row of weight (count, width) that each id names."""
+
+    roles = ("weight", "ids")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        weight, ids = ins
+        if weight.rank != 2:
+            raise ValueError(f"weight is {weight}, embedding takes (count, width)")
+        return Gather().infer([weight, ids])
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        weight, ids = ins
+        return np.asarray(weight[ids])
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        return b.apply(Gather(), *ins, name=name)
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {1: entries(ins[0], 0)}
+
+
+def embedding(
+    ids: Value,
+    count: SupportsIndex | None = None,
+    width: SupportsIndex | None = None,
+    *,
+    weight: Value | None = None,
+    init: Any = NORMAL,
+    dtype: str = "float32",
+    name: str | None = None,
+) -> Value:
+    """The row that each id names of `<node>.weight` (count, width): ids of any shape, whole numbers
+    from 0 to count - 1 -> (*ids.shape, width).
+
+    The rows are trained, from normal numbers of standard deviation 1, or from what `init` is;
+    `weight=` shares existing ones.  A row that several ids name gets the sum of their gradients,
+    in the order of the ids whatever the number of threads.  GraphError when the ids are no whole
+    numbers.
+    """
+    b = as_value("embedding", ids).builder
+    node = b.free_name("embedding", name)
+    with b.all_or_nothing():
+        if weight is None:
+            sizes = _size("count", count), _size("width", width)
+            weight = _rows(b, f"{node}.weight", sizes, dtype_name(dtype), init)
+        return checked(Embedding(), weight, ids, name=node)
+
+
+def _rows(b: Builder, name: str, sizes: tuple[int, int], dtype: str, init: Any) -> Value:
+    try:
+        op = Parameter(sizes, dtype, resolve(init, sizes))
+        TensorType(sizes, dtype)
+    except ValueError as error:
+        raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None
+    return b.apply(op, name=name)
+
+
+def _size(role: str, given: object) -> int:
+    number = plain(given)
+    if type(number) is int and number > 0:
+        return number
+    raise GraphError(
+        f"embedding: {role} is {given!r}, it must be a whole number from 1 up",
+        loc=caller_loc(),
+        hint="so many ids, each with so many numbers: gc.embedding(ids, 1000, 32)",
+    )

@@ -1,0 +1,200 @@
+"""Slices of a value chosen by indices, and the sums that are the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from graphc.build import Builder, Value, as_value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Array, Op
+from graphc.ops.source import Constant, constant
+from graphc.plan import Emitter
+from graphc.tensor_type import (
+    Batch,
+    Shape,
+    TensorType,
+    count,
+    normal_axis,
+    plain,
+    shape_at,
+    shape_text,
+)
+
+
+class ByPlace(Op):
+    """An op that turns indices along an axis into places in a flat array.
+
+    An array is seen as (outer, size, inner) around the axis.  Indices that are computed in the
+    net are held between 0 and size - 1.
+    """
+
+    axis: int
+
+    def check_indices(self, x: TensorType, indices: TensorType) -> int:
+        """The axis from the front; ValueError unless whole numbers index an axis of fixed size."""
+        check_whole(indices)
+        axis = normal_axis(self.axis, x.rank)
+        if isinstance(x.shape[axis], Batch):
+            raise ValueError(
+                f"axis {axis} of {shape_text(x.shape)} is the batch, which is not indexed\n"
+                "its length is known only when the plan runs"
+            )
+        return axis
+
+    def call_with_places(
+        self,
+        em: Emitter,
+        ins: Sequence[str],
+        out: str,
+        x: TensorType,
+        part: TensorType,
+        more: Sequence[str] = (),
+    ) -> None:
+        """Scratch: the place of each element of `part` in x, what they are counted from, more."""
+        axis = normal_axis(self.axis, x.rank)
+        outer = TensorType((count(x.shape[:axis]),), "int64")
+        inner = TensorType((count(x.shape[axis + 1 :]),), "int64")
+        places = em.scratch(part.with_dtype("int64"))
+        numbers = em.row_numbers(outer), em.row_numbers(inner)
+        em.call(self.name, ins, out, scratch=(places, em.scratch(outer), *numbers, *more))
+
+
+def check_whole(indices: TensorType) -> None:
+    """ValueError unless the indices are whole numbers."""
+    if indices.is_float or indices.dtype == "bool":
+        raise ValueError(
+            f"the indices are {indices.dtype}, not whole numbers\n"
+            "declare them with dtype='int64', or cast them: gc.cast(indices, 'int64')"
+        )
+
+
+def entries(x: TensorType, axis: int) -> int:
+    """The size of an axis that is indexed."""
+    size = x.shape[normal_axis(axis, x.rank)]
+    assert isinstance(size, int), "infer lets no other pass"
+    return size
+
+
+@dataclass(frozen=True)
+class Gather(ByPlace):
+    """The slices of x along `axis` that the indices name; their shape stands for the axis."""
+
+    roles = ("x", "indices")
+    gradient_text = ("add_at(zeros(x.shape), indices, axis, d_out)", "")
+    axis: int = 0
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, indices = ins
+        axis = self.check_indices(x, indices)
+        return x.with_shape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, indices = ins
+        return np.asarray(np.take(x, indices, self.axis, mode="clip"))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, indices = ins
+        return b.apply(GatherGrad(x.shape, self.axis), indices, dout), None
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {1: entries(ins[0], self.axis)}
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: the indices, held within the axis."""
+        held = em.scratch(em.type(ins[1]).with_dtype("int64"))
+        em.call(self.name, ins, out, scratch=(held,))
+
+
+@dataclass(frozen=True)
+class GatherGrad(ByPlace):
+    """Zeros of `shape`, to which the slices of dout are added at their indices, in order."""
+
+    name = "gather_grad"
+    roles = ("indices", "dout")
+    gradient_text = ("", "take(d_out, indices, axis)")
+    shape: Shape
+    axis: int = 0
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        indices, dout = ins
+        part = Gather(self.axis).infer([dout.with_shape(self.shape), indices])
+        if part != dout:
+            raise ValueError(f"dout is {dout}, what the indices name is {part}")
+        return dout.with_shape(self.shape)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        indices, dout = ins
+        out = np.zeros(shape_at(self.shape, 0), dout.dtype)
+        axis = normal_axis(self.axis, out.ndim)
+        slices = np.moveaxis(out, axis, 0)
+        own = range(axis, axis + indices.ndim)
+        np.add.at(slices, indices.clip(0, len(slices) - 1), np.moveaxis(dout, own, range(len(own))))
+        return out
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return None, b.apply(Gather(self.axis), dout, ins[0])
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {0: entries(ins[1].with_shape(self.shape), self.axis)}
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        self.call_with_places(em, ins, out, em.type(out), em.type(ins[1]))
+
+
+def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
+    """The slices of x along an axis that whole numbers from 0 up name, as `numpy.take` does.
+
+    The indices, a value or an array of any shape, stand in the place of the axis.  Those that are
+    fed are checked; those computed in the net are held between 0 and the last.  GraphError when
+    the axis is the batch's, or an array names a slice that is not there.
+    """
+    return by_index(Gather(plain(axis)), x, indices, name=name)
+
+
+def by_index(op: Op, x: Value, indices: Any, *more: Value, name: str | None = None) -> Value:
+    """Apply an op to x, indices and more; GraphError where a constant index is out of bounds."""
+    with as_value(op.name, x).builder.all_or_nothing():
+        return checked(op, x, indices_of(op, x, indices), *more, name=name)
+
+
+def checked(op: Op, *operands: Value, name: str | None = None) -> Value:
+    """Apply an op that indexes; GraphError where a constant index is out of bounds."""
+    found = operands[0].builder.apply(op, *operands, name=name)
+    for position, limit in op.index_bounds([value.type for value in operands]).items():
+        _check_bounds(op, operands, position, limit)
+    return found
+
+
+def _check_bounds(op: Op, operands: Sequence[Value], position: int, limit: int) -> None:
+    source = operands[position].node.op
+    if not isinstance(source, Constant):
+        return
+    array = source.array()
+    bad = array[(array < 0) | (array >= limit)]
+    if bad.size:
+        message = f"index {bad.flat[0]} names none of {limit} entries"
+        hint = f"indices go from 0 to {limit - 1}"
+        raise operands[0].builder.error(op, f"{message}\n{hint}", operands)
+
+
+def indices_of(op: Op, x: Value, indices: Any) -> Value:
+    """Indices as a value: an array or a list becomes a constant."""
+    if isinstance(indices, Value):
+        return indices
+    array = np.asarray(indices)
+    if array.dtype.kind not in "iu":
+        raise GraphError(
+            f"{op.name}: the indices are {array.dtype}, not whole numbers",
+            loc=caller_loc(),
+            hint="give a value of the net, or an array or list of whole numbers",
+        )
+    return constant(as_value(op.name, x).builder, array.astype(np.int64))

@@ -1,0 +1,239 @@
+"""Elements read and written by indices along an axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, SupportsIndex
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Array
+from graphc.ops.elementwise import div, mul
+from graphc.ops.gather import ByPlace, by_index, entries
+from graphc.ops.reduce import broadcast_to
+from graphc.ops.select import equal, where
+from graphc.ops.shape import cast
+from graphc.ops.source import constant
+from graphc.plan import Emitter
+from graphc.tensor_type import Dim, Shape, TensorType, normal_axis, plain, shape_text
+
+Reduction = Literal["none", "add", "max", "min"]
+REDUCTIONS: tuple[Reduction, ...] = ("none", "add", "max", "min")
+
+
+class ElementsByIndex(ByPlace):
+    """An op whose indices have the shape of x, but for the length of the axis."""
+
+    def check_elements(self, x: TensorType, indices: TensorType) -> None:
+        """ValueError unless the indices fit x."""
+        axis = self.check_indices(x, indices)
+        if indices.rank != x.rank or _without(indices.shape, axis) != _without(x.shape, axis):
+            raise ValueError(
+                f"x has shape {shape_text(x.shape)}, the indices {shape_text(indices.shape)}\n"
+                f"they agree in all but axis {axis}: slice or broadcast one of them"
+            )
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+@dataclass(frozen=True)
+class GatherElements(ElementsByIndex):
+    """For each index the element of x at that place along `axis`, at the index's other places."""
+
+    name = "gather_elements"
+    roles = ("x", "indices")
+    gradient_text = ("scatter('add', zeros(x.shape), indices, d_out, axis)", "")
+    axis: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, indices = ins
+        self.check_elements(x, indices)
+        return x.with_shape(indices.shape)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, indices = ins
+        held = indices.clip(0, x.shape[self.axis] - 1)
+        return np.asarray(np.take_along_axis(x, held, self.axis))
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, indices = ins
+        zeros = _full(b, 0.0, x)
+        return b.apply(ScatterElements(self.axis, "add"), zeros, indices, dout), None
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {1: entries(ins[0], self.axis)}
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        self.call_with_places(em, ins, out, em.type(ins[0]), em.type(out))
+
+
+@dataclass(frozen=True)
+class ScatterElements(ElementsByIndex):
+    """x with the updates written to, added to, or compared with the elements that the indices
+    name, in order: of several that are written to one place the last stays."""
+
+    name = "scatter_elements"
+    roles = ("x", "indices", "updates")
+    inplace = (0,)
+    axis: int
+    reduction: Reduction = "none"
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        x, indices, updates = ins
+        self.check_elements(x, indices)
+        if updates != x.with_shape(indices.shape):
+            raise ValueError(f"updates are {updates}, x is {x}: there is one for each index")
+        if x.dtype == "bool" and self.reduction == "add":
+            raise ValueError("x is bool, numbers are added")
+        return x
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        x, indices, updates = ins
+        out, axis = x.copy(), normal_axis(self.axis, x.ndim)
+        grid: list[Array] = list(np.indices(indices.shape, sparse=True))
+        grid[axis] = indices.clip(0, x.shape[axis] - 1)
+        scatter_at(self.reduction, out, tuple(grid), updates)
+        return out
+
+    @property
+    def gradient_text(self) -> tuple[str, ...]:
+        chosen = "take(d_out, indices, axis)"
+        if self.reduction == "add":
+            return "d_out", "", chosen
+        if self.reduction == "none":
+            untouched = "scatter('none', d_out, indices, zeros(updates.shape), axis)"
+            return untouched, "", f"last(indices, axis) * {chosen}"
+        hits = "(updates == take(out, indices, axis))"
+        total = f"scatter('add', (x == out) * 1.0, indices, {hits} * 1.0, axis)"
+        return (
+            f"(x == out) * d_out / {total}",
+            "",
+            f"{hits} * take(d_out / {total}, indices, axis)",
+        )
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        x, indices, updates = ins
+        if self.reduction == "add":
+            return dout, None, self._chosen(b, dout, indices)
+        if self.reduction == "none":
+            stays = b.apply(LastWrite(entries(x.type, self.axis), self.axis), indices)
+            dx = b.apply(ScatterElements(self.axis), dout, indices, _full(b, 0.0, updates))
+            return dx, None, where(stays, self._chosen(b, dout, indices), 0.0)
+        own = cast(equal(x, out), x.dtype)
+        hits = cast(equal(updates, self._chosen(b, out, indices)), x.dtype)
+        share = div(dout, b.apply(ScatterElements(self.axis, "add"), own, indices, hits))
+        return mul(own, share), None, mul(hits, self._chosen(b, share, indices))
+
+    def _chosen(self, b: Builder, value: Value, indices: Value) -> Value:
+        return b.apply(GatherElements(self.axis), value, indices)
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {1: entries(ins[0], self.axis)}
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        self.call_with_places(em, ins, out, em.type(out), em.type(ins[2]))
+
+
+@dataclass(frozen=True)
+class LastWrite(ElementsByIndex):
+    """Whether no later index of the same slice along `axis`, which has `size` entries, is equal."""
+
+    name = "last_write"
+    roles = ("indices",)
+    gradient_text = ("",)
+    size: int
+    axis: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (indices,) = ins
+        self.check_elements(self.written(indices), indices)
+        return indices.with_dtype("bool")
+
+    def written(self, indices: TensorType) -> TensorType:
+        """What is written to, as whole numbers."""
+        axis = normal_axis(self.axis, indices.rank)
+        shape: list[Dim] = list(indices.shape)
+        shape[axis] = self.size
+        return TensorType(tuple(shape), "int64")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        indices = np.moveaxis(ins[0].clip(0, self.size - 1), self.axis, 0)
+        later = [(indices[i + 1 :] == indices[i]).any(axis=0) for i in range(len(indices))]
+        shape = indices.shape
+        return np.moveaxis(~np.reshape(np.array(later, bool), shape), 0, self.axis).copy()
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (None,)
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        return {0: self.size}
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: also who wrote last, who is asked, and the numbers of the writers."""
+        indices = em.type(ins[0])
+        axis = normal_axis(self.axis, indices.rank)
+        writers = em.row_numbers(indices.with_shape((indices.shape[axis],)))
+        work = em.scratch(self.written(indices)), em.scratch(indices.with_dtype("int64")), writers
+        self.call_with_places(em, ins, out, self.written(indices), indices, work)
+
+
+def scatter_at(reduction: Reduction, out: Array, index: Any, updates: Array) -> None:
+    """Write the updates to the places of an array, or combine them with what is there."""
+    if reduction == "none":
+        out[index] = updates
+    else:
+        {"add": np.add, "max": np.maximum, "min": np.minimum}[reduction].at(out, index, updates)
+
+
+def _full(b: Builder, number: float, like: Value) -> Value:
+    return broadcast_to(constant(b, number, like.dtype), like.shape)
+
+
+def gather_elements(
+    x: Value, indices: Any, axis: SupportsIndex = -1, *, name: str | None = None
+) -> Value:
+    """out[i, j, ...] = x[i, indices[i, j, ...], ...], as `numpy.take_along_axis` does.
+
+    x and the indices agree in all but `axis`.  See `gather` for what indices may be.
+    """
+    return by_index(GatherElements(plain(axis)), x, indices, name=name)
+
+
+def scatter_elements(
+    x: Value,
+    indices: Any,
+    updates: Value,
+    axis: SupportsIndex = -1,
+    *,
+    reduction: Reduction = "none",
+    name: str | None = None,
+) -> Value:
+    """x after out[i, indices[i, j, ...], ...] = updates[i, j, ...], in order.
+
+    Of several updates of one place the last stays.  `reduction` is "none", "add", "max" or "min":
+    then they are combined with what is there.  See `gather` for what indices may be.
+    """
+    check_reduction("scatter_elements", reduction)
+    return by_index(ScatterElements(plain(axis), reduction), x, indices, updates, name=name)
+
+
+def check_reduction(function: str, reduction: str) -> None:
+    """GraphError for a reduction that does not exist."""
+    if reduction not in REDUCTIONS:
+        raise GraphError(
+            f"{function}: reduction {reduction!r} is not one of {', '.join(REDUCTIONS)}",
+            loc=caller_loc(),
+            hint="'none' writes, 'add' adds to what is there",
+        )
