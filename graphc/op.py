@@ -32,7 +32,7 @@ Along = Literal["elements", "rows", "columns", "all", "call"]
     all       it reduces all elements to one number
     call      not in such a kernel
 
-A value of rank 2 and more is the matrix of its first dimension by all others.
+A value of rank 2 and more is the matrix of its first dimensions by all others.
 """
 
 
@@ -93,6 +93,13 @@ class Op:
         An op on elements that says it is at home in the matrix of its result alone.
         """
         return None
+
+    def row_axes(self, ins: Sequence[TensorType]) -> int:
+        """How many of the first dimensions are the rows of the op's matrix.
+
+        An op on elements whose `spans` are None is at home in all matrices of its result.
+        """
+        return 1
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         """The result as an expression of the operands, in the result's dtype.

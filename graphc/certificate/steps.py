@@ -30,7 +30,7 @@ from graphc.certificate.tables import (
     Steps,
 )
 from graphc.kernels.body import Body
-from graphc.kernels.kernel import Gemm, Kernel, Loop
+from graphc.kernels.kernel import Gemm, Kernel, Loop, space
 from graphc.plan import Instr, Program
 from graphc.tensor_type import ITEMSIZE
 
@@ -73,7 +73,8 @@ def _step(instr: Instr) -> tuple[int, ...]:
         return _PLAIN[instr.kind]
     split = SPLITS.index(kernel.split)
     if isinstance(kernel, Gemm):
-        sizes = (*pair(kernel.m), *pair(kernel.n), *pair(kernel.k))
+        rows, columns = space(kernel)
+        sizes = (*pair(rows), *pair(columns), *pair(kernel.k))
         item = ITEMSIZE[kernel.dtype]
         turned = kernel.trans_a + 2 * kernel.trans_b
         return GEMM, split, *sizes, turned, NONE, 0, item, 0
@@ -152,7 +153,8 @@ def _of_call(instr: Instr, buffer: list[str], rest: list[tuple[int, int, int, in
 def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[tuple[int, int, int, int]]) -> None:
     if isinstance(kernel, Gemm):
         buffer += (kernel.a, kernel.b)
-        rest += ((READ, LEFT, 0, 0), (READ, RIGHT, 0, 0))
+        left, right = (LEFT, RIGHT) if kernel.stack is None else (WHOLE, WHOLE)
+        rest += ((READ, left, 0, 0), (READ, right, 0, 0))
     body = kernel.body
     for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
         buffer.append(name)

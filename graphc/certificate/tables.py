@@ -18,14 +18,15 @@ Ints = NDArray[np.int64]
 SPACES = ("arena", "state", "feed", "constant", "gradient")
 KINDS = ("call", "reference", "copy", "loop", "gemm", "barrier")
 CALL, REFERENCE, COPY, LOOP, GEMM, BARRIER = range(len(KINDS))
-SPLITS = ("none", "rows", "columns")
-NONE, ROWS, COLUMNS = range(len(SPLITS))
+SPLITS = ("none", "rows", "columns", "matrices")
+NONE, ROWS, COLUMNS, MATRICES = range(len(SPLITS))
 USES = ("read", "write", "scratch")
 READ, WRITE, SCRATCH = range(len(USES))
 SPANS = ("whole", "each", "row", "column", "one", "left", "right")
 WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT = range(len(SPANS))
 """What part of a buffer a step touches: all of it in any order, or element by element what
-belongs to (i, j), to i, to j, or to neither; or a factor of a matrix product."""
+belongs to (i, j), to i, to j, or to neither; or a factor of a matrix product, of a stack of them
+the whole of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ class Steps:
     """Instructions in order.
 
     A kernel (loop, gemm) runs over `rows` by `columns`, split between threads; a gemm sums over
-    `depth`.
+    `depth`.  The matrices of a stack of products stand below each other.
     """
 
     nodes: Sequence[str]

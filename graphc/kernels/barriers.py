@@ -59,6 +59,8 @@ def accesses(kernel: Kernel) -> Iterator[Access]:
 
 def region(kernel: Kernel, span: Span) -> Region:
     """The part of a buffer of that span that a thread touches."""
+    if kernel.split == "matrices":
+        return ALL
     if kernel.split == "none":
         return FIRST
     if kernel.split == "rows":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from graphc.graph import Node
@@ -12,7 +13,7 @@ from graphc.ops.affine import Affine
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
 from graphc.ops.linalg import MatMul
-from graphc.tensor_type import Batch, TensorType
+from graphc.tensor_type import Batch, TensorType, count
 
 PRODUCTS = (Affine, AffineRelu, MatMul, MatMulReluGrad)
 
@@ -28,48 +29,66 @@ class Fit:
 
 def product_of(op: Op, ins: list[TensorType]) -> tuple[bool, bool] | None:
     """For a matrix product that has a kernel: whether each factor is transposed."""
-    if not isinstance(op, PRODUCTS) or ins[0].rank != 2 or ins[1].rank != 2:
+    if not isinstance(op, PRODUCTS):
         return None
+    a, b = ins[:2]
     trans_a = bool(getattr(op, "trans_a", False))
     trans_b = bool(getattr(op, "trans_b", False))
-    inner = (ins[0].shape[1], ins[1].shape[1], ins[1].shape[0 if trans_b else 1])
+    if is_stacked(op, ins):
+        counted = [*a.shape[-2:], *b.shape[-2:]]
+        return None if any(isinstance(dim, Batch) for dim in counted) else (trans_a, trans_b)
+    inner = (a.shape[-1], b.shape[1], b.shape[0 if trans_b else 1])
     return None if any(isinstance(dim, Batch) for dim in inner) else (trans_a, trans_b)
 
 
-def own_space(node: Node, ins: list[TensorType]) -> Space:
-    """The matrix that a node runs over by itself."""
-    along = node.op.along(ins)
-    if along == "all":
-        return flat(ins[0].shape)
-    if along == "elements":
-        return matrix(node.type.shape)
-    return matrix(ins[0].shape)
+def is_stacked(op: Op, ins: list[TensorType]) -> bool:
+    """Whether a product is one of many matrices, rather than of two.
+
+    Many matrices by one are a single product of all their rows.
+    """
+    a, b = ins[:2]
+    return b.rank > 2 or (a.rank > 2 and bool(getattr(op, "trans_a", False)))
 
 
-def own_fit(node: Node, ins: list[TensorType]) -> Fit | None:
-    """How a node and its operands stand in its own space; None where it has no kernel."""
-    along = node.op.along(ins)
+def fits_of(op: Op, result: TensorType, ins: Sequence[TensorType]) -> dict[Space, Fit]:
+    """The matrices that an op can run over, and how its result and operands stand in each.
+
+    The one that it runs over by itself comes first; none where it has no kernel.
+    """
+    along = op.along(ins)
     if along == "call":
-        return None
+        return {}
     if along == "all":
         whole: list[Span] = ["each" for _ in ins]
-        return Fit("row", tuple(whole), "columns")
-    spans = node.op.spans(ins)
+        return {flat(ins[0].shape): Fit("row", tuple(whole), "columns")}
+    spans = op.spans(ins)
     if along == "elements":
-        role: Span = "each" if node.type.rank else "row"
-        if spans is None:
-            found = [broadcast_span(type.shape, node.type.shape) for type in ins]
-            spans = tuple(span for span in found if span is not None)
-            if len(spans) < len(found):
-                return None
-        return Fit(role, spans, None)
-    assert spans is not None, f"{node.op.name} says how its operands stand"
+        return _on_elements(result, ins, spans)
+    assert spans is not None, f"{op.name} says how its operands stand"
     axis: Axis = "rows" if along == "rows" else "columns"
-    return Fit(_result_span(node.type, matrix(ins[0].shape), axis), spans, axis)
+    row_axes = op.row_axes(ins)
+    space = matrix(ins[0].shape, row_axes)
+    return {space: Fit(_result_span(result, row_axes, space, axis), spans, axis)}
 
 
-def _result_span(type: TensorType, space: Space, axis: Axis) -> Span:
-    if type.rank >= 2 and matrix(type.shape) == space:
+def _on_elements(
+    result: TensorType, ins: Sequence[TensorType], spans: tuple[Span, ...] | None
+) -> dict[Space, Fit]:
+    """Where an op on elements can run: in all matrices that its operands stand in."""
+    role: Span = "each" if result.rank else "row"
+    if spans is not None:
+        return {matrix(result.shape): Fit(role, spans, None)}
+    found: dict[Space, Fit] = {}
+    for row_axes in range(1, max(result.rank, 2)):
+        stand = [broadcast_span(type.shape, result.shape, row_axes) for type in ins]
+        known = tuple(span for span in stand if span is not None)
+        if len(known) == len(stand):
+            found.setdefault(matrix(result.shape, row_axes), Fit(role, known, None))
+    return found
+
+
+def _result_span(type: TensorType, row_axes: int, space: Space, axis: Axis) -> Span:
+    if type.rank > row_axes and matrix(type.shape, row_axes) == space:
         return "each"
     return "row" if axis == "columns" else "column"
 
@@ -101,14 +120,10 @@ def stands_as(type: TensorType, role: Span, space: Space) -> bool:
     if role == "row":
         if space[0] == 1:
             return is_number(type)
-        return type.rank >= 1 and type.shape[0] == space[0] and is_number(_rest(type))
+        return type.rank >= 1 and count(type.shape) == space[0]
     if role == "column":
         shape = type.shape
         return shape == (space[1],) or (
             len(shape) > 1 and shape[0] == 1 and matrix(shape) == (1, space[1])
         )
     return False
-
-
-def _rest(type: TensorType) -> TensorType:
-    return type.with_shape(type.shape[1:])

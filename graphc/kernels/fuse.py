@@ -12,10 +12,12 @@ from typing import Protocol, cast
 from graphc.graph import Node
 from graphc.kernels.body import Axis, Body, Span, Store
 from graphc.kernels.expr import BodyBuilder, Expr
-from graphc.kernels.groups import Group, Grouping
+from graphc.kernels.group import Group
+from graphc.kernels.groups import Grouping
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.matrix import matrix
 from graphc.kernels.split import gemm_split, loop_split
+from graphc.kernels.stack import Factor, stacked
 
 
 class Epilogue(Protocol):
@@ -43,10 +45,21 @@ class Fuser:
         traits = self._grouping.traits(product)
         sides = traits.product
         assert sides is not None
-        (m, n), inner = group.space, traits.ins[0].shape[0 if sides[0] else 1]
+        if traits.stacked:
+            return self._stack(group, product, sides, body)
+        (m, n), inner = group.space, traits.ins[0].shape[0 if sides[0] else -1]
         a, b = (self._grouping.bytes_of(operand) for operand in product.inputs[:2])
         split = gemm_split(m, n, inner, self._capacity)
         return Gemm(m, n, inner, a, b, *sides, product.type.dtype, body, split)
+
+    def _stack(self, group: Group, product: Node, sides: tuple[bool, bool], body: Body) -> Gemm:
+        """The kernel of many products."""
+        grouping = self._grouping
+        a, b = (
+            Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)
+            for name, side in zip(product.inputs, sides, strict=True)
+        )
+        return stacked(product.type, a, b, group.turned, body)
 
     def _body(self, group: Group, stored: list[bool]) -> Body:
         fusion = _Fusion(group, self._grouping)
@@ -122,6 +135,8 @@ class _Fusion:
             product = self._builder.product(node.type.dtype)
             extra = [self._operand(o, s) for o, s in zip(node.inputs[2:], spans[2:], strict=True)]
             value = cast("Epilogue", node.op).epilogue(product, extra)
+        elif node is self.group.turned:
+            value = self._operand(node.inputs[0], "each")
         else:
             ins = [self._operand(o, s) for o, s in zip(node.inputs, spans, strict=True)]
             value = node.op.scalar(ins, self.group.axis or self._free_axis(node))

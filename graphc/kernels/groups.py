@@ -8,54 +8,23 @@ delayed like that until a node outside reads what it makes, or writes a state th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 from graphc.graph import Graph, Node
+from graphc.kernels.aliases import Aliases
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.feed_masks import feed_masks
 from graphc.kernels.fit import Fit, draws, in_epilogue, is_number, product_fit, stands_as
+from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.matrix import Space, matrix
 from graphc.kernels.traits import TraitsOf
-from graphc.kernels.views import Part, View, joined_columns, sliced_columns
+from graphc.kernels.turned import is_matrix_of_rows
+from graphc.kernels.views import joined_columns
 from graphc.ops.again import After
-from graphc.ops.shape import Reshape, StopGradient
-from graphc.tensor_type import TensorType, count
+from graphc.ops.shape import Reshape, StopGradient, Transpose
+from graphc.tensor_type import count
 
 
-@dataclass(eq=False)
-class Group:
-    """Nodes that one kernel computes: over `space`, with reductions along `axis`.
-
-    `roles` says how the value of each node stands in the space; `operands` how a node sees
-    each of its operands.
-    """
-
-    space: Space
-    axis: Axis | None
-    product: Node | None = None
-    nodes: list[Node] = field(default_factory=list)
-    roles: dict[str, Span] = field(default_factory=dict)
-    operands: dict[str, tuple[Span, ...]] = field(default_factory=dict)
-    feeds: int = 0
-    forward: bool = True
-    position: int = -1
-    sealed: bool = False
-    """Whether the group may not be delayed any more."""
-
-
-@dataclass(frozen=True)
-class Joined:
-    """A node whose columns are copies of its operands'."""
-
-    node: Node
-    parts: list[Part]
-
-
-Unit = Group | Joined | Node
-"""What runs: a fused kernel, copies, or a single node that the backend has its own way for."""
-
-
-class Grouping:
+class Grouping(Aliases):
     """The units of a schedule's nodes, in order; the first `border` of them are forward."""
 
     def __init__(
@@ -66,13 +35,7 @@ class Grouping:
         in_place: Mapping[str, str],
         traits: TraitsOf,
     ) -> None:
-        self.graph, self.traits = graph, traits
-        self.roots: dict[str, str] = {}
-        """For an alias the node whose bytes it is."""
-        self.views: dict[str, View] = {}
-        """For an alias that is only some columns of its root: which."""
-        self.inlined: set[str] = set()
-        """Broadcast numbers, which each reader computes for itself."""
+        super().__init__(graph, traits)
         self.group_of: dict[str, Group] = {}
         self._in_place = in_place
         self._border = border
@@ -86,18 +49,6 @@ class Grouping:
     def __iter__(self) -> Iterator[Unit]:
         return iter(self._units.values())
 
-    def root(self, name: str) -> str:
-        """The node whose bytes `name` is."""
-        return self.roots.get(name, name)
-
-    def bytes_of(self, name: str) -> str:
-        """The buffer that a kernel reads for `name`: its root, or the columns that it is."""
-        return name if name in self.views else self.root(name)
-
-    def type(self, name: str) -> TensorType:
-        """The type of a node."""
-        return self.graph[name].type
-
     # ------------------------------------------------------------------ one node
 
     def _place(self, position: int, node: Node) -> None:
@@ -106,10 +57,10 @@ class Grouping:
             if isinstance(node.op, After) and self.root(node.name) in self.group_of:
                 self.group_of[self.root(node.name)].sealed = True  # nothing later may join it
             return
-        if self._is_splat(node):
+        if self.is_splat(node):
             self.inlined.add(node.name)
             return
-        if self._is_view(node):
+        if self.is_view(node) or self.is_turned(node):
             return
         forward = position < self._border
         group = self._joined(node, forward) or self._opened(node, forward)
@@ -131,64 +82,6 @@ class Grouping:
             if group not in readers[-4:]:
                 readers.append(group)
 
-    def reads(self, node: Node) -> Iterator[str]:
-        """The nodes whose bytes a node reads when it runs in a kernel."""
-        for operand in node.inputs:
-            if operand in self.inlined:
-                yield from map(self.root, self.graph[operand].inputs)
-            else:
-                yield self.root(operand)
-
-    def _is_view(self, node: Node) -> bool:
-        """Whether a node is columns of a value that its readers can find there; noted if so."""
-        x = self.type(node.inputs[0]) if len(node.inputs) == 1 else None
-        columns = sliced_columns(node.op, x) if x is not None else None
-        if x is None or columns is None or node.name in self.graph.roots:
-            return False
-        if not all(
-            self._reads_each(self.graph[user], node) for user in self.graph.users[node.name]
-        ):
-            return False
-        width = count(x.shape[1:])
-        assert isinstance(width, int), "sliced columns are counted"
-        whole = View(self.root(node.inputs[0]), 0, width)
-        outer = self.views.get(node.inputs[0], whole)
-        self.views[node.name] = View(outer.root, outer.start + columns[0], outer.pitch)
-        self.roots[node.name] = outer.root
-        return True
-
-    def _reads_each(self, user: Node, node: Node) -> bool:
-        """Whether a node reads another element by element of its own matrix."""
-        traits = self.traits(user)
-        if traits.product is not None:
-            return node.name in user.inputs[:2] and node.name not in user.inputs[2:]
-        fit = traits.fit
-        if fit is None or traits.along == "all" or node.type.rank < 2:
-            return False
-        if traits.space != matrix(node.type.shape) or node.type.shape[0] == 1:
-            return False
-        return all(
-            span == "each"
-            for operand, span in zip(user.inputs, fit.operands, strict=True)
-            if operand == node.name
-        )
-
-    def _is_splat(self, node: Node) -> bool:
-        """Whether a node only repeats numbers, and nothing but kernels reads it."""
-        traits = self.traits(node)
-        small = all(is_number(type) for type in traits.ins)
-        if not small or is_number(node.type) or traits.along != "elements":
-            return False
-        if draws(node.op):
-            return False
-        if node.name in self.graph.roots or not node.inputs:
-            return False
-        return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
-
-    def _is_fusable(self, node: Node) -> bool:
-        traits = self.traits(node)
-        return traits.product is None and traits.along != "call"
-
     def _seal(self, node: Node, group: Group | None) -> None:
         """Close the groups that cannot run after this node."""
         for root in self.reads(node):
@@ -204,12 +97,14 @@ class Grouping:
     # ------------------------------------------------------------------ joining
 
     def _joined(self, node: Node, forward: bool) -> Group | None:
+        if isinstance(node.op, Transpose):
+            return self._turning(node, forward)
         if self.traits(node).along == "call":
             return None
         for group in self._candidates(node):
             if group.sealed or group.forward != forward or not self._same_feeds(group, node):
                 continue
-            fit = self._fit(group, node)
+            fit = self._fit(group, node) or self._fit_moved(group, node)
             if fit is not None:
                 group.axis = group.axis or fit.axis
                 for operand, span in zip(node.inputs, fit.operands, strict=True):
@@ -225,8 +120,8 @@ class Grouping:
             return
         if other.forward != group.forward or other.feeds != group.feeds:
             return
-        if other.space == group.space:
-            if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):
+        if other.space == group.space or self._move(other, group.space):
+            if not all(self._in_epilogue_of(group, node) for node in other.nodes):
                 return
             span = "each"
         elif not self._is_vector_of(other, group, span):
@@ -238,9 +133,12 @@ class Grouping:
             self._add(group, node, Fit(span, tuple(roles), None))
             self._register(node, group)
 
-    def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
+    def _in_epilogue_of(self, group: Group, node: Node) -> bool:
         """Whether a node without reductions can follow the product of a group, if it has one."""
-        return product is None or (not draws(node.op) and self._one_pitch(product, node))
+        product = group.product
+        return product is None or (
+            not draws(node.op) and self._one_pitch(product, node, group.space)
+        )
 
     def _is_vector_of(self, other: Group, group: Group, span: Span) -> bool:
         """Whether a group of vectors can run among the rows or columns of another's matrix."""
@@ -269,21 +167,27 @@ class Grouping:
                 continue
             if group.product is not None and (fit.role != "each" or not in_epilogue(node.op, fit)):
                 continue
-            if group.product is not None and not self._one_pitch(group.product, node):
+            if group.product is not None and not self._one_pitch(group.product, node, group.space):
                 continue
             if self._members_agree(group, node, fit) and self._may_write(group, node, fit):
                 return fit
         return None
 
-    def _one_pitch(self, product: Node, node: Node) -> bool:
+    def _one_pitch(self, product: Node, node: Node, space: Space) -> bool:
         """Whether a node reads the factors of a product as matrices of as many columns.
 
-        The same bytes may be matrices of several shapes, and a kernel sees them in one.
+        The same bytes may be matrices of several shapes, and a kernel sees them in one, but for
+        a stack of products.  What is no factor is as large as the result, whose matrix is `space`.
         """
-        columns = {self.bytes_of(name): self.type(name).shape[1] for name in product.inputs[:2]}
+        if self.traits(product).stacked:
+            return node is product or node.op.spans(self.traits(node).ins) is None
+        columns = {self.bytes_of(name): self.type(name).shape[-1] for name in product.inputs[:2]}
         for operand in node.inputs:
             known, type = columns.get(self.bytes_of(operand)), self.type(operand)
-            if known is not None and type.rank > 1 and matrix(type.shape)[1] != known:
+            if known is None or type.rank < 2:
+                continue
+            own = space[1] if count(type.shape) == count(space) else matrix(type.shape)[1]
+            if (type.shape[-1] if node is product else own) != known:
                 return False
         return True
 
@@ -307,9 +211,58 @@ class Grouping:
         return True
 
     def _as_matrix(self, group: Group, node: Node) -> Fit | None:
-        """The node in its own space, where that is the group's."""
-        traits = self.traits(node)
-        return traits.fit if traits.space == group.space else None
+        """The node in the group's space, where it can run there; what it reads as columns of
+        another matrix it reads in the space of that."""
+        for operand in node.inputs:
+            if operand in self.views and matrix(self.type(operand).shape) != group.space:
+                return None
+        return self.traits(node).fits.get(group.space)
+
+    def _fit_moved(self, group: Group, node: Node) -> Fit | None:
+        """The node in a group that can as well run over another matrix of the same elements."""
+        before = group.space, group.roles, group.operands
+        for space in self.traits(node).fits:
+            if space != before[0] and self._move(group, space):
+                fit = self._fit(group, node)
+                if fit is not None:
+                    return fit
+                group.space, group.roles, group.operands = before
+        return None
+
+    def _move(self, group: Group, space: Space) -> bool:
+        """Let a group without reductions run over another matrix of its elements, if it can."""
+        if group.product is not None or group.axis is not None:
+            return False
+        fits: dict[str, Fit] = {}
+        for node in group.nodes:
+            fit = self.traits(node).fits.get(space)
+            if fit is None or fit.role != "each":
+                return False
+            for operand, span in zip(node.inputs, fit.operands, strict=True):
+                if operand in self.views or (self.root(operand) in fits and span != "each"):
+                    return False
+            fits[node.name] = fit
+        group.space = space
+        group.roles = {name: fit.role for name, fit in fits.items()}
+        group.operands = {name: fit.operands for name, fit in fits.items()}
+        return True
+
+    def _turning(self, node: Node, forward: bool) -> Group | None:
+        """The stack of products whose result a node stores with its axes in another order."""
+        assert isinstance(node.op, Transpose)
+        (source,) = node.inputs
+        group = self.group_of.get(source)
+        if group is None or group.product is None or group.sealed or group.forward != forward:
+            return None
+        if not self.traits(group.product).stacked or not is_matrix_of_rows(node.op.axes):
+            return None
+        read = any(len(self.graph.users[member.name]) > 1 for member in group.nodes)
+        kept = any(member.name in self.graph.roots for member in group.nodes)
+        if read or kept or group.nodes[-1].name != source or not self._same_feeds(group, node):
+            return None
+        self._add(group, node, Fit("each", ("each",), None))
+        group.turned, group.sealed = node, True
+        return group
 
     def _as_vector(self, group: Group, node: Node) -> Fit | None:
         """A vector or a number among the rows or columns of the group's matrix."""
@@ -352,15 +305,16 @@ class Grouping:
 
     def _opened(self, node: Node, forward: bool) -> Group | None:
         traits, feeds = self.traits(node), self._feeds.get(node.name, 0)
-        if traits.product is not None and self._one_pitch(node, node):
-            group = Group(matrix(node.type.shape), None, node, feeds=feeds, forward=forward)
+        space = matrix(node.type.shape, max(node.type.rank - 1, 1))
+        if traits.product is not None and self._one_pitch(node, node, space):
+            group = Group(space, None, node, feeds=feeds, forward=forward)
             self._add(group, node, product_fit(node, traits.ins))
             return group
-        if traits.fit is None:
-            return None
-        group = Group(traits.space, traits.fit.axis, feeds=feeds, forward=forward)
-        self._add(group, node, traits.fit)
-        return group
+        for space, fit in traits.fits.items():
+            group = Group(space, fit.axis, feeds=feeds, forward=forward)
+            self._add(group, node, fit)
+            return group
+        return None
 
     def _add(self, group: Group, node: Node, fit: Fit) -> None:
         group.nodes.append(node)

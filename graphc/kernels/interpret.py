@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from graphc.kernels.body import Span, Step
 from graphc.kernels.functions import FUNCTIONS
-from graphc.kernels.kernel import LANES, Gemm, Kernel, space
+from graphc.kernels.kernel import LANES, Gemm, Kernel, Stack, space, stored
 from graphc.philox import keep_words
-from graphc.tensor_type import dim_at
+from graphc.tensor_type import Shape, dim_at, shape_at
 
 Array = NDArray[Any]
 
@@ -47,6 +48,10 @@ class _Run:
         for store in self.kernel.body.stores:
             value = np.broadcast_to(self.values[store.step], self._shape(store.span))
             target = self.arrays[store.buffer]
+            if isinstance(self.kernel, Gemm) and self.kernel.stack is not None:
+                stack, sizes = self.kernel.stack, (self.kernel.m, self.kernel.n)
+                lies = stored(self.kernel, stack, store.buffer)
+                target = matrices(target, stack.sizes, lies, sizes, self.n)
             target[...] = value.reshape(target.shape)
 
     def _shape(self, span: Span) -> tuple[int, int]:
@@ -108,8 +113,30 @@ def sum_of_columns(x: Array) -> Array:
     return lanes
 
 
+def matrices(buffer: Array, sizes: Shape, apart: Shape, matrix: Shape, n: int) -> Array:
+    """A view of the matrices of a stack, (*sizes, *matrix), that lie in a buffer."""
+    strides = tuple(step * buffer.itemsize for step in (*shape_at(apart, n), 1))
+    return as_strided(buffer, shape_at((*sizes, *matrix), n), strides)
+
+
+def _stacked(kernel: Gemm, stack: Stack, arrays: Mapping[str, Array], n: int) -> Array:
+    """(matrices * m, n): the products of a stack below each other."""
+    of_a = (kernel.k, kernel.m) if kernel.trans_a else (kernel.m, kernel.k)
+    of_b = (kernel.n, kernel.k) if kernel.trans_b else (kernel.k, kernel.n)
+    a = matrices(arrays[kernel.a], stack.sizes, stack.a, of_a, n)
+    b = matrices(arrays[kernel.b], stack.sizes, stack.b, of_b, n)
+    a = a.swapaxes(-1, -2) if kernel.trans_a else a
+    b = b.swapaxes(-1, -2) if kernel.trans_b else b
+    total = np.zeros((*a.shape[:-1], b.shape[-1]), kernel.dtype)
+    for p in range(a.shape[-1]):
+        total += a[..., :, p : p + 1] * b[..., p : p + 1, :]
+    return total.reshape(-1, total.shape[-1])
+
+
 def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
     """(m, n): the products added one inner index after the other."""
+    if kernel.stack is not None:
+        return _stacked(kernel, kernel.stack, arrays, n)
     rows, columns, inner = (dim_at(dim, n) for dim in (kernel.m, kernel.n, kernel.k))
     a = arrays[kernel.a].reshape((inner, rows) if kernel.trans_a else (rows, inner))
     b = arrays[kernel.b].reshape((columns, inner) if kernel.trans_b else (inner, columns))

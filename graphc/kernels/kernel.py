@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from graphc.kernels.body import Axis, Body
-from graphc.tensor_type import Dim
+from graphc.kernels.turned import dense_strides
+from graphc.tensor_type import Dim, Shape, count
 
 CHUNK = 16
 """Threads split rows at multiples of this; a constant, so that results do not depend on it."""
 LANES = 16
 """A sum along columns keeps this many partial sums, whatever the machine's vectors hold."""
 
-Split = Literal["rows", "columns", "none"]
-"""How threads share a kernel: by rows, by columns, or not at all (the first thread runs it)."""
+Split = Literal["rows", "columns", "matrices", "none"]
+"""How threads share a kernel: by rows, by columns, by the matrices of a stack, or not at all (the
+first thread runs it)."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,28 @@ class Loop:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """Products of many matrices: how many along each leading dimension.
+
+    `a` and `b` have the elements from one matrix to the next along each, 0 where one serves all,
+    and then those between its rows.  What the body reads and writes at each element lies densely,
+    but for the buffer `turned`, which lies as `out` says.
+    """
+
+    sizes: Shape
+    a: Shape
+    b: Shape
+    turned: str = ""
+    out: Shape = ()
+
+
+@dataclass(frozen=True)
 class Gemm:
     """product(i, j) = sum over p of a(i, p) * b(p, j), and the body at each of m x n elements.
 
     `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
-    has one accumulator an element, in the order of p, with fused multiply-add.
+    has one accumulator an element, in the order of p, with fused multiply-add.  In a stack m, n
+    and k are those of each product.
     """
 
     m: Dim
@@ -50,15 +69,25 @@ class Gemm:
     dtype: str
     body: Body
     split: Split
+    stack: Stack | None = None
 
 
 Kernel = Loop | Gemm
 
 
+def stored(kernel: Gemm, stack: Stack, buffer: str) -> Shape:
+    """How the matrices of a result of a stack lie: as those of its factors."""
+    if buffer == stack.turned:
+        return stack.out
+    return dense_strides((*stack.sizes, kernel.m, kernel.n))[:-1]
+
+
 def space(kernel: Kernel) -> tuple[Dim, Dim]:
     """The rows and columns that a kernel's body runs over."""
     if isinstance(kernel, Gemm):
-        return kernel.m, kernel.n
+        return (
+            kernel.m if kernel.stack is None else count((*kernel.stack.sizes, kernel.m))
+        ), kernel.n
     return kernel.rows, kernel.columns
 
 

@@ -7,7 +7,8 @@ from collections.abc import Container
 from graphc.graph import Graph, Node
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.fuse import Fuser
-from graphc.kernels.groups import Group, Grouping, Joined
+from graphc.kernels.group import Group, Joined
+from graphc.kernels.groups import Grouping
 from graphc.kernels.kernel import Gemm, Kernel, Loop
 from graphc.kernels.matrix import Space, flat
 from graphc.kernels.order import fusing_order
@@ -34,7 +35,8 @@ class KernelLowering(Lowering):
         super().__init__(graph, schedule, capacity, kernels)
 
     def _run(self, schedule: Schedule) -> None:
-        self.roots.update(self._grouping.roots)
+        turned = self._grouping.strides
+        self.roots.update((k, v) for k, v in self._grouping.roots.items() if k not in turned)
         self.views.update(self._grouping.views)
         backward = {node.name for node in schedule.order[schedule.border :]}
         self.border = -1

@@ -1,4 +1,4 @@
-"""Every value seen as a matrix: rows are its first dimension, columns all the others."""
+"""Every value seen as a matrix: rows are its first dimensions, one or more, columns the others."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Space = tuple[Dim, Dim]
 SCALAR: Space = (1, 1)
 
 
-def matrix(shape: Shape) -> Space:
-    """The matrix view of a shape; a vector is one row."""
+def matrix(shape: Shape, row_axes: int = 1) -> Space:
+    """A shape as a matrix: its first `row_axes` dimensions are rows; a vector is one row."""
     if not shape:
         return SCALAR
     if len(shape) == 1:
         return 1, shape[0]
-    return shape[0], count(shape[1:])
+    return count(shape[:row_axes]), count(shape[row_axes:])
 
 
 def flat(shape: Shape) -> Space:
@@ -25,8 +25,8 @@ def flat(shape: Shape) -> Space:
     return 1, count(shape)
 
 
-def broadcast_span(shape: Shape, result: Shape) -> Span | None:
-    """How an operand stands in the matrix view of what it is broadcast to.
+def broadcast_span(shape: Shape, result: Shape, row_axes: int = 1) -> Span | None:
+    """How an operand stands in a matrix view of what it is broadcast to.
 
     None where it is none of a whole matrix, a row, a column and a number.
     """
@@ -37,8 +37,9 @@ def broadcast_span(shape: Shape, result: Shape) -> Span | None:
         return "each"
     if len(result) < 2:
         return None
-    if padded[0] == result[0] and all(dim == 1 for dim in padded[1:]):
+    above, right = padded[:row_axes], padded[row_axes:]
+    if above == result[:row_axes] and all(dim == 1 for dim in right):
         return "row"
-    if padded[0] == 1 and padded[1:] == result[1:]:
+    if all(dim == 1 for dim in above) and right == result[row_axes:]:
         return "column"
     return None

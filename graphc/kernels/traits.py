@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from graphc.graph import Graph, Node
-from graphc.kernels.fit import Fit, own_fit, own_space, product_of
-from graphc.kernels.matrix import Space, matrix
+from graphc.kernels.fit import Fit, fits_of, is_stacked, product_of
+from graphc.kernels.matrix import Space
 from graphc.op import Along
 from graphc.tensor_type import TensorType
 
@@ -21,9 +21,10 @@ class Traits:
     along: Along
     product: tuple[bool, bool] | None
     """For a matrix product that has a kernel: whether each factor is transposed."""
-    fit: Fit | None
-    """How it stands in its own space; None where it has no kernel."""
-    space: Space
+    stacked: bool
+    """Whether that is one of many matrices."""
+    fits: Mapping[Space, Fit]
+    """The spaces that it can run over, its own first; none where it has no kernel."""
 
 
 class TraitsOf:
@@ -52,6 +53,6 @@ class TraitsOf:
 
 
 def _traits(node: Node, ins: list[TensorType]) -> Traits:
-    fit = own_fit(node, ins)
-    space = matrix(node.type.shape) if fit is None else own_space(node, ins)
-    return Traits(ins, node.op.along(ins), product_of(node.op, ins), fit, space)
+    product = product_of(node.op, ins)
+    stacked = product is not None and is_stacked(node.op, ins)
+    return Traits(ins, node.op.along(ins), product, stacked, fits_of(node.op, node.type, ins))

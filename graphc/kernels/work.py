@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.kernels.kernel import Gemm, Kernel
+from graphc.kernels.kernel import Gemm, Kernel, space
 from graphc.plan import Program
 from graphc.tensor_type import ITEMSIZE, dim_at
 
@@ -16,7 +16,7 @@ CALL = 0.1
 def kernel_microseconds(kernel: Kernel, n: int) -> float:
     """The time of a kernel on one core, for a batch of `n` rows."""
     if isinstance(kernel, Gemm):
-        m, columns, k = (dim_at(dim, n) for dim in (kernel.m, kernel.n, kernel.k))
+        m, columns, k = (dim_at(dim, n) for dim in (*space(kernel), kernel.k))
         operations = m * columns * (2 * k + len(kernel.body.steps))
         moved = (m * k + k * columns + m * columns) * ITEMSIZE[kernel.dtype]
     else:

@@ -201,9 +201,11 @@ class Power(Unary):
 
 def elements(ins: Sequence[TensorType], result: TensorType) -> Along:
     """For an op on each element: "elements", or "call" where the operands broadcast otherwise
-    than as rows, columns and numbers of the result's matrix."""
-    fits = all(broadcast_span(x.shape, result.shape) is not None for x in ins)
-    return "elements" if fits else "call"
+    than as rows, columns and numbers of a matrix of the result."""
+    for row_axes in range(1, max(result.rank, 2)):
+        if all(broadcast_span(x.shape, result.shape, row_axes) is not None for x in ins):
+            return "elements"
+    return "call"
 
 
 def _whole_power(x: Expr, exponent: int) -> Expr:

@@ -164,8 +164,12 @@ class AlongAxis(Op):
         return x
 
     def along(self, ins: Sequence[TensorType]) -> Along:
-        last = ins[0].rank == 2 and normal_axis(self.axis, 2) == 1
+        rank = ins[0].rank
+        last = rank > 1 and normal_axis(self.axis, rank) == rank - 1
         return "columns" if last else "call"
+
+    def row_axes(self, ins: Sequence[TensorType]) -> int:
+        return ins[0].rank - 1
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         return ("each",)

@@ -12,7 +12,8 @@ from graphc.build import Builder, Value
 from graphc.kernels.expr import Expr
 from graphc.op import Array, Op
 from graphc.ops.elementwise import pair, unbroadcast
-from graphc.tensor_type import Dim, Shape, TensorType, broadcast
+from graphc.ops.shape import reshape
+from graphc.tensor_type import Dim, Shape, TensorType, broadcast, count
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ class MatMul(Op):
             dx = b.apply(MatMul(self.trans_b, True), y, dout)
         else:
             dx = b.apply(MatMul(False, not self.trans_b), dout, y)
+        if y.type.rank == 2 and x.type.rank > 2 and not self.trans_a:
+            x, dout = _rows(x), _rows(dout)  # one product adds up all matrices
         if self.trans_b:
             dy = b.apply(MatMul(True, self.trans_a), dout, x)
         else:
             dy = b.apply(MatMul(not self.trans_a, False), x, dout)
-        return unbroadcast(dx, x), unbroadcast(dy, y)
+        return unbroadcast(dx, ins[0]), unbroadcast(dy, y)
 
     @property
     def gradient_text(self) -> tuple[str, ...]:
@@ -72,11 +75,29 @@ class MatMul(Op):
         )
 
 
+def _rows(x: Value) -> Value:
+    """The matrices of a value below each other."""
+    return reshape(x, (count(x.shape[:-1]), x.shape[-1]))
+
+
 def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
     return (shape[-1], shape[-2]) if transposed else (shape[-2], shape[-1])
 
 
 def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
-    """a @ b over the last two axes; leading axes broadcast."""
+    """a @ b over the last two axes; leading axes broadcast.
+
+    A vector stands as one row on the left and as one column on the right, as in `numpy.matmul`,
+    and the result has no axis for it.
+    """
     left, right = pair("matmul", a, b)
-    return left.builder.apply(MatMul(), left, right, name=name)
+    vectors = left.type.rank == 1, right.type.rank == 1
+    if not any(vectors):
+        return left.builder.apply(MatMul(), left, right, name=name)
+    with left.builder.all_or_nothing():
+        rows = reshape(left, (1, *left.shape)) if vectors[0] else left
+        columns = reshape(right, (*right.shape, 1)) if vectors[1] else right
+        product = left.builder.apply(MatMul(), rows, columns)
+        *leading, above, across = product.shape
+        own = [dim for dim, one in zip((above, across), vectors, strict=True) if not one]
+        return reshape(product, (*leading, *own), name=name)

@@ -58,12 +58,16 @@ class Reduction(Op):
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
 
     def along(self, ins: Sequence[TensorType]) -> Along:
-        rank = ins[0].rank
+        rank, count = ins[0].rank, len(self.axes)
         if self.axes == tuple(range(rank)):
             return "all"
-        if rank > 1 and self.axes == (0,):
-            return "rows"
-        return "columns" if rank > 1 and self.axes == tuple(range(1, rank)) else "call"
+        if self.axes == tuple(range(count)):
+            return "rows" if count else "call"
+        return "columns" if self.axes == tuple(range(rank - count, rank)) else "call"
+
+    def row_axes(self, ins: Sequence[TensorType]) -> int:
+        rows = self.along(ins) == "rows"
+        return len(self.axes) if rows else ins[0].rank - len(self.axes)
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
         return ("each",)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 
 from graphc.kernels.body import Body, Span, Step
-from graphc.kernels.kernel import Gemm, Kernel
+from graphc.kernels.kernel import Gemm, Kernel, space
 from graphc.op import Op
 from graphc.plan import Instr, Program
 from graphc.tensor_type import TensorType, dim_at, shape_at
@@ -100,7 +100,7 @@ def cost(program: Program, instr: Instr, n: int) -> Cost:
 def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
     """Operations of the body of a fused kernel, and those of its matrix product."""
     if isinstance(kernel, Gemm):
-        rows, columns, inner = (dim_at(d, n) for d in (kernel.m, kernel.n, kernel.k))
+        rows, columns, inner = (dim_at(d, n) for d in (*space(kernel), kernel.k))
         return _body_flops(kernel.body, rows, columns), 2 * rows * columns * inner
     rows, columns = dim_at(kernel.rows, n), dim_at(kernel.columns, n)
     return _body_flops(kernel.body, rows, columns), 0

@@ -60,7 +60,10 @@ def _head(kernel: Kernel) -> str:
     if isinstance(kernel, Gemm):
         a, b = name_text(kernel.a), name_text(kernel.b)
         factors = f"{a}{'.T' * kernel.trans_a} @ {b}{'.T' * kernel.trans_b}"
-        place = f"gemm {kernel.m} x {kernel.n}  {kernel.dtype} split={kernel.split}"
+        sizes = f"{kernel.m} x {kernel.n}"
+        if kernel.stack is not None:
+            sizes = f"{' x '.join(map(str, kernel.stack.sizes))} of {sizes}"
+        place = f"gemm {sizes}  {kernel.dtype} split={kernel.split}"
         return f"{place}  product = {factors} over {kernel.k}{given}"
     place = f"loop {kernel.rows} x {kernel.columns}  {_dtypes(kernel.body)}"
     reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)

@@ -13,8 +13,10 @@ from graphc.certificate.tables import (
     GEMM,
     LEFT,
     LOOP,
+    MATRICES,
     NONE,
     ONE,
+    READ,
     RIGHT,
     ROW,
     ROWS,
@@ -94,7 +96,10 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
 def kernels(f: Facts) -> Iterator[Counterexample]:
     """What a kernel touches by its sizes is its buffer, for every batch."""
     a, s, words = f.accesses, f.steps, Words(f)
-    misplaced = (s.kind[a.step] == BARRIER) | ((s.kind[a.step] < LOOP) != (a.span == WHOLE))
+    stacked = (s.split[a.step] == MATRICES) & (a.use == READ)
+    misplaced = (s.kind[a.step] < LOOP) != (a.span == WHOLE)
+    misplaced = (s.kind[a.step] == BARRIER) | (misplaced & ~(stacked & (a.span == WHOLE)))
+    misplaced |= (s.kind[a.step] == LOOP) & (s.split[a.step] == MATRICES)
     misplaced |= (s.kind[a.step] == GEMM) & (a.use == WRITE) & (a.span != EACH)
     for i in np.flatnonzero(misplaced).tolist():
         yield Counterexample(

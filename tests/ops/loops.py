@@ -3,65 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder, Expr
+from graphc.kernels.fit import fits_of
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Loop
-from graphc.kernels.matrix import Space, broadcast_span, flat, matrix
 from graphc.op import Array, Op
-from graphc.tensor_type import Shape, TensorType, shape_at
+from graphc.tensor_type import TensorType, shape_at
 from tests.ops.example import Example
 
 
-def own_space(op: Op, ins: Sequence[TensorType]) -> Space:
-    """The matrix that `along` says the op is at home in."""
-    along = op.along(ins)
-    if along == "all":
-        return flat(ins[0].shape)
-    return matrix((op.infer(ins) if along == "elements" else ins[0]).shape)
-
-
-def own_spans(op: Op, ins: Sequence[TensorType]) -> tuple[Span, ...]:
-    """How the operands stand in it."""
-    spans = op.spans(ins)
-    if spans is None:
-        result = op.infer(ins).shape
-        found = [broadcast_span(x.shape, result) for x in ins]
-        spans = tuple(span for span in found if span is not None)
-    assert len(spans) == len(ins), "every operand stands somewhere"
-    return spans
-
-
 def own_loop(op: Op, ins: Sequence[TensorType]) -> tuple[Loop, Expr]:
-    """The op of operands in0, in1, ... to `out`, and its expression."""
-    along, space = op.along(ins), own_space(op, ins)
+    """The op of operands in0, in1, ... to `out` over its own matrix, and its expression."""
+    return next(loops_of(op, ins))
+
+
+def loops_of(op: Op, ins: Sequence[TensorType]) -> Iterator[tuple[Loop, Expr]]:
+    """The op over each matrix that it can run over."""
+    result, along = op.infer(ins), op.along(ins)
     axis: Axis = "rows" if along == "rows" else "columns"
-    b = BodyBuilder()
-    spans = own_spans(op, ins)
-    operands = [b.load(f"in{i}", spans[i], x.dtype) for i, x in enumerate(ins)]
-    value = op.scalar(operands, axis)
-    b.store(value, "out", _result_span(op.infer(ins).shape, along, space))
-    return Loop(*space, axis, b.body(), "none"), value
-
-
-def _result_span(shape: Shape, along: str, space: Space) -> Span:
-    if along == "all":
-        return "one"
-    if along == "elements" or (matrix(shape) == space and len(shape) > 1):
-        return "each"
-    return "row" if along == "columns" else "column"
+    for space, fit in fits_of(op, result, ins).items():
+        b = BodyBuilder()
+        operands = [b.load(f"in{i}", fit.operands[i], x.dtype) for i, x in enumerate(ins)]
+        value = op.scalar(operands, axis)
+        role: Span = "one" if along == "all" else fit.role
+        b.store(value, "out", role if result.rank else "one")
+        yield Loop(*space, axis, b.body(), "none"), value
 
 
 def computed(op: Op, types: Sequence[TensorType], ins: Sequence[Array], n: int) -> Array:
     """The result by the op's own kernel."""
-    arrays = _buffers(op.infer(types), ins, n)
-    run(own_loop(op, types)[0], arrays, n)
-    return arrays["out"]
+    return next(computed_ways(op, types, ins, n))
+
+
+def computed_ways(
+    op: Op, types: Sequence[TensorType], ins: Sequence[Array], n: int
+) -> Iterator[Array]:
+    """The result over each matrix that the op can run over."""
+    for loop, _ in loops_of(op, types):
+        arrays = _buffers(op.infer(types), ins, n)
+        run(loop, arrays, n)
+        yield arrays["out"]
 
 
 def operands_of(example: Example, n: int) -> dict[str, Array]:

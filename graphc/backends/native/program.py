@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.backends.native.gemm import emit_gemm
+from graphc.backends.native.gemm import GemmCode, emit_gemm
+from graphc.backends.native.gemm_stack import emit_stack
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.loops import emit_loop
 from graphc.backends.native.segments import SCRATCH, Place, layout, place_of, table_index
@@ -74,20 +75,24 @@ class _Emission:
         self.module.add(function)
 
     def _kernel(self, function: Function, instr: Instr, kernel: Kernel) -> None:
-        pitch = self._pitches(instr, kernel)
         if isinstance(kernel, Gemm):
-            code = emit_gemm(self.module, kernel, pitch, self.bits)
+            code = self._gemm(instr, kernel)
             per_thread = -(-code.scratch(self.program.capacity) // 64) * 64
             self.scratch = max(self.scratch, per_thread)
             pointers = [self._pointer(function, name) for name in code.buffers]
             pointers.append(self._scratch(function))
             name = code.name
         else:
-            loop = emit_loop(self.module, kernel, pitch)
+            loop = emit_loop(self.module, kernel, self._pitches(instr, kernel))
             pointers = [self._pointer(function, name) for name in loop.buffers]
             name = loop.name
         listed = ", ".join(f"ptr {pointer}" for pointer in pointers)
         function.do(f"call void @{name}({listed}, i64 %n, i64 %tid, i64 %threads)")
+
+    def _gemm(self, instr: Instr, kernel: Gemm) -> GemmCode:
+        if kernel.stack is not None:
+            return emit_stack(self.module, kernel, self.bits)
+        return emit_gemm(self.module, kernel, self._pitches(instr, kernel), self.bits)
 
     def _pitches(self, instr: Instr, kernel: Kernel) -> dict[str, int]:
         """The elements between two rows of each buffer that has rows."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from graphc.kernels.assignment import KernelAssignment
 from graphc.kernels.body import Body
-from graphc.kernels.groups import Group
+from graphc.kernels.group import Group
 from graphc.kernels.lowering import KernelLowering, kernel_instr
 from graphc.lowering import Lowering
 from graphc.plan import Program

@@ -1,0 +1,117 @@
+"""Values that take no memory of their own: their readers find them in another, or repeat them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphc.graph import Graph, Node
+from graphc.kernels.fit import draws, is_number
+from graphc.kernels.matrix import matrix
+from graphc.kernels.traits import TraitsOf
+from graphc.kernels.turned import is_readable, turned_strides
+from graphc.kernels.views import View, sliced_columns
+from graphc.ops.shape import Transpose
+from graphc.tensor_type import Shape, TensorType, count
+
+
+class Aliases:
+    """Where the bytes of each node are, as far as its nodes have been looked at in order."""
+
+    def __init__(self, graph: Graph, traits: TraitsOf) -> None:
+        self.graph, self.traits = graph, traits
+        self.roots: dict[str, str] = {}
+        """For an alias the node whose bytes it is."""
+        self.views: dict[str, View] = {}
+        """For an alias that is only some columns of its root: which."""
+        self.strides: dict[str, Shape] = {}
+        """For its root with the axes in another order: the elements from one to the next."""
+        self.inlined: set[str] = set()
+        """Broadcast numbers, which each reader computes for itself."""
+
+    def root(self, name: str) -> str:
+        """The node whose bytes `name` is."""
+        return self.roots.get(name, name)
+
+    def bytes_of(self, name: str) -> str:
+        """The buffer that a kernel reads for `name`: its root, or the columns that it is."""
+        return name if name in self.views else self.root(name)
+
+    def type(self, name: str) -> TensorType:
+        """The type of a node."""
+        return self.graph[name].type
+
+    def reads(self, node: Node) -> Iterator[str]:
+        """The nodes whose bytes a node reads when it runs in a kernel."""
+        for operand in node.inputs:
+            if operand in self.inlined:
+                yield from map(self.root, self.graph[operand].inputs)
+            else:
+                yield self.root(operand)
+
+    def is_view(self, node: Node) -> bool:
+        """Whether a node is columns of a value that its readers can find there; noted if so."""
+        x = self.type(node.inputs[0]) if len(node.inputs) == 1 else None
+        columns = sliced_columns(node.op, x) if x is not None else None
+        if x is None or columns is None or node.name in self.graph.roots:
+            return False
+        if not all(
+            self._reads_each(self.graph[user], node) for user in self.graph.users[node.name]
+        ):
+            return False
+        width = count(x.shape[1:])
+        assert isinstance(width, int), "sliced columns are counted"
+        whole = View(self.root(node.inputs[0]), 0, width)
+        outer = self.views.get(node.inputs[0], whole)
+        self.views[node.name] = View(outer.root, outer.start + columns[0], outer.pitch)
+        self.roots[node.name] = outer.root
+        return True
+
+    def _reads_each(self, user: Node, node: Node) -> bool:
+        """Whether a node reads another element by element of its own matrix."""
+        traits = self.traits(user)
+        if traits.stacked:
+            return False
+        if traits.product is not None:
+            return node.name in user.inputs[:2] and node.name not in user.inputs[2:]
+        fit = traits.fits.get(matrix(node.type.shape))
+        if fit is None or traits.along == "all" or node.type.rank < 2:
+            return False
+        if fit is not next(iter(traits.fits.values())) or node.type.shape[0] == 1:
+            return False
+        return all(
+            span == "each"
+            for operand, span in zip(user.inputs, fit.operands, strict=True)
+            if operand == node.name
+        )
+
+    def is_turned(self, node: Node) -> bool:
+        """Whether a node is another value with its axes in another order, which its readers find
+        where that is; noted if so."""
+        if not isinstance(node.op, Transpose) or node.name in self.graph.roots:
+            return False
+        (source,) = node.inputs
+        users = [self.graph[user] for user in self.graph.users[node.name]]
+        if source in self.views or source in self.strides or not users:
+            return False
+        strides = turned_strides(self.type(source).shape, node.op.axes)
+        if not is_readable(strides) or not all(self.traits(user).stacked for user in users):
+            return False
+        self.strides[node.name] = strides
+        self.roots[node.name] = self.root(source)
+        return True
+
+    def is_splat(self, node: Node) -> bool:
+        """Whether a node only repeats numbers, and nothing but kernels reads it."""
+        traits = self.traits(node)
+        small = all(is_number(type) for type in traits.ins)
+        if not small or is_number(node.type) or traits.along != "elements":
+            return False
+        if draws(node.op):
+            return False
+        if node.name in self.graph.roots or not node.inputs:
+            return False
+        return all(self._is_fusable(self.graph[user]) for user in self.graph.users[node.name])
+
+    def _is_fusable(self, node: Node) -> bool:
+        traits = self.traits(node)
+        return traits.product is None and traits.along != "call"
