@@ -82,7 +82,8 @@ def import_model(
     name = model.graph.name if model.graph.name.isprintable() and model.graph.name else "onnx"
     net = Net(name, next((t.dtype for t in types.values() if t.dtype in FLOATS), "float32"))
     functions = {(f.domain, f.name): f for f in model.functions}
-    scope = Scope(Reading(net, file, functions, as_written), opsets_of(model))
+    reading = Reading(net, file, functions, model.producer_name == OWN, as_written)
+    scope = Scope(reading, opsets_of(model))
     for key, array in known.items():
         scope.define(key, array)
     for key, type in types.items():

@@ -52,6 +52,8 @@ class Reading:
     file: str
     """What the model is called in errors."""
     functions: Mapping[tuple[str, str], FunctionProto]
+    own: bool = False
+    """Whether graphc wrote the model."""
     as_written: bool = False
     """Whether nodes mean what they say, or, where they train, become layers of both modes."""
     made: dict[int, Value] = field(default_factory=dict)

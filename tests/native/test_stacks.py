@@ -54,9 +54,7 @@ def plan_of(make: Make, backend: str, threads: int | None = None) -> gc.Plan:
     out = make(q * scale, k * scale)
     net.output("out", out)
     net.loss("loss", gc.mean(out * out))
-    return gc.compile(
-        net, batch=7, optimizer=gc.SGD(lr=0.1), backend=backend, threads=threads
-    )
+    return gc.compile(net, batch=7, optimizer=gc.SGD(lr=0.1), backend=backend, threads=threads)
 
 
 def feeds(n: int) -> dict[str, np.ndarray]:

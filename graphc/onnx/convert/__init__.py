@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert import (
+    conv,
     elementwise,
+    index,
     loss,
     norm,
     optimizer,
@@ -18,7 +20,7 @@ from graphc.onnx.convert import (
 CONVERTERS: dict[tuple[str, str], Callable[[Call], Result]] = {
     **{
         ("", op): make
-        for family in (elementwise, reduce, shape, product, norm, loss)
+        for family in (elementwise, reduce, shape, index, product, conv, norm, loss)
         for op, make in family.CONVERTERS.items()
     },
     **{("ai.onnx.preview.training", op): make for op, make in optimizer.CONVERTERS.items()},

@@ -10,12 +10,13 @@ import graphc as gc
 from graphc.build import Value
 from graphc.init import FromArray
 from graphc.onnx.call import Call, Result
-from graphc.onnx.known import Operand, Weight
+from graphc.onnx.known import NotSupported, Operand, Weight
 from graphc.op import Array
+from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.source import State
-from graphc.tensor_type import Dim, Shape
+from graphc.tensor_type import Dim
 
 
 def _batchnorm(call: Call) -> Result:
@@ -126,32 +127,22 @@ def _rmsnorm(call: Call) -> Result:
     return x * gc.power(square + eps, -0.5) * gamma
 
 
-def per_channel(vector: Value, x: Value) -> Value:
-    """A vector of one number a channel, shaped to broadcast over x (N, C, ...)."""
-    return gc.reshape(vector, (vector.shape[0], *(1,) * (x.type.rank - 2)))
-
-
-def normalised(x: Value, axes: tuple[int, ...], eps: float) -> Value:
-    """x with mean 0 and variance 1 over the axes."""
-    centred = x - gc.mean(x, axes, keepdims=True)
-    return centred * gc.power(gc.mean(centred * centred, axes, keepdims=True) + eps, -0.5)
-
-
 def _instancenorm(call: Call) -> Value:
     x, eps = call.value(0), call.attribute("epsilon", 1e-5)
-    scaled = normalised(x, tuple(range(2, x.type.rank)), eps) * per_channel(call.value(1), x)
-    return scaled + per_channel(call.value(2), x)
+    return gc.apply(GroupNorm(_channels(x), eps), x, call.value(1), call.value(2))
 
 
 def _groupnorm(call: Call) -> Value:
     x, eps, groups = call.value(0), call.attribute("epsilon", 1e-5), call.required("num_groups")
-    channels = x.shape[1]
-    assert isinstance(channels, int)
-    shape: Shape = (x.shape[0], groups, channels // groups, *x.shape[2:])
-    parts = gc.reshape(x, shape)
-    xhat = gc.reshape(normalised(parts, tuple(range(2, len(shape))), eps), x.shape)
-    gamma, beta = (_to_channels(call.value(i), channels, call.version) for i in (1, 2))
-    return xhat * per_channel(gamma, x) + per_channel(beta, x)
+    gamma, beta = (_to_channels(call.value(i), _channels(x), call.version) for i in (1, 2))
+    return gc.apply(GroupNorm(groups, eps), x, gamma, beta)
+
+
+def _channels(x: Value) -> int:
+    channels = x.shape[1] if x.type.rank > 1 else None
+    if not isinstance(channels, int):
+        raise NotSupported(f"{x.type} has no channels")
+    return channels
 
 
 def _to_channels(vector: Value, channels: Dim, version: int) -> Value:

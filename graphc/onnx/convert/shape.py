@@ -154,7 +154,7 @@ def _slice(call: Call) -> Value:
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
         axis = (axes[i] if axes else i) % x.type.rank
         cuts[axis] = _cut(x.shape[axis], start, end, steps[i] if steps else 1)
-    return sliced(x, cuts)
+    return sliced(call, x, cuts)
 
 
 def _cut(dim: Dim, start: int, end: Dim, step: int) -> slice:
@@ -172,8 +172,14 @@ def _cut(dim: Dim, start: int, end: Dim, step: int) -> slice:
     )
 
 
-def sliced(x: Value, cuts: Sequence[slice]) -> Value:
-    """x[cuts]."""
+def sliced(call: Call, x: Value, cuts: Sequence[slice]) -> Value:
+    """x[cuts], which may be empty."""
+    for axis, cut in enumerate(cuts):
+        dim = x.shape[axis]
+        if isinstance(dim, int) and cut != slice(None) and not range(dim)[cut]:
+            shape = list(x.shape)
+            shape[axis] = 0
+            return gc.broadcast_to(call.constant(np.zeros((1,) * len(shape), x.dtype)), shape)
     return x[tuple(cuts)]
 
 
@@ -193,9 +199,18 @@ def _split(call: Call) -> list[Value]:
     ends = np.cumsum(sizes)
     before: list[slice] = [slice(None)] * axis
     return [
-        x[(*before, slice(int(end - size), int(end)))]
+        sliced(call, x, [*before, slice(int(end - size), int(end))])
         for size, end in zip(sizes, ends, strict=True)
     ]
+
+
+def _tile(call: Call) -> Value:
+    return gc.tile(call.value(0), call.ints(1))
+
+
+def _trilu(call: Call) -> Value:
+    function = gc.triu if call.attribute("upper", 1) else gc.tril
+    return function(call.value(0), int(call.number(1, 0)))
 
 
 def _eye_like(call: Call) -> Array:
@@ -251,6 +266,8 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "SpaceToDepth": _space_to_depth,
     "Split": _split,
     "Squeeze": _squeeze,
+    "Tile": _tile,
     "Transpose": _transpose,
+    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
 }
