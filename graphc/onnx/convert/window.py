@@ -50,7 +50,7 @@ def pairs(pads: Sizes, rank: int) -> Pads:
 
 
 def same(space: Shape, spans: Sizes, stride: Sizes, lower: bool) -> Pads:
-    """What makes size / stride places, rounded up; an odd one stands behind, or with lower before."""
+    """What makes size / stride places, rounded up; an odd one stands behind, with lower before."""
     found = []
     for size, span, step in zip(space, spans, stride, strict=True):
         if not isinstance(size, int):
