@@ -25,8 +25,8 @@ def save(thing: Net | Plan | Executor, path: str | Path, *, train: bool = False)
     Of an executor with its weights, of a net or plan with those it would start with.  The model
     has all outputs, losses among them, and the batch as the dimension `N`.  It is for inference;
     with `train` it is the forward part of a training step: batch statistics, whose next running
-    values are outputs more, and dropout.  What ONNX has no op for is a function of the domain `graphc`, whose
-    body is made of ONNX's ops, and from which `load` makes the same layer again.
+    values are outputs more, and dropout.  What ONNX has no op for is a function of the domain
+    `graphc`, whose body is made of ONNX's ops, and of which `load` makes the same layer again.
 
     Raises GraphError for an op of your own, or a gradient inside the net, ModelFileError when
     the file cannot be written.

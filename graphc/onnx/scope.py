@@ -15,7 +15,7 @@ from graphc.loc import Loc
 from graphc.net import Net
 from graphc.onnx.attributes import attributes_of
 from graphc.onnx.call import Call, Result
-from graphc.onnx.convert import CONVERTERS
+from graphc.onnx.convert import CONVERTERS, control
 from graphc.onnx.fold import folded
 from graphc.onnx.function import Body, body_of
 from graphc.onnx.known import (
@@ -27,6 +27,7 @@ from graphc.onnx.known import (
     is_symbolic,
     type_of,
 )
+from graphc.onnx.read import array_of
 from graphc.onnx.rename import renamed
 from graphc.op import Array
 from graphc.ops import OPS
@@ -36,7 +37,7 @@ from graphc.ops.source import Constant, Parameter, constant_op
 from graphc.text.parse import parse_op
 
 if TYPE_CHECKING:
-    from onnx import FunctionProto, NodeProto
+    from onnx import FunctionProto, GraphProto, NodeProto
 
 OWN = "graphc"
 """The domain of functions that stand for ops of graphc, and the producer of its files."""
@@ -83,6 +84,8 @@ class Scope:
         self.attributes = attributes or {}
         self.depth = depth
         self.values: dict[str, Operand | None] = {"": None}
+        self.around: Scope | None = None
+        """That of the graph whose node this graph stands in."""
 
     def run(self, nodes: Iterable[NodeProto]) -> None:
         """Read the nodes, whose operands must stand before them."""
@@ -91,9 +94,35 @@ class Scope:
 
     def look_up(self, name: str, node: NodeProto) -> Operand | None:
         """What a name stands for."""
-        if name not in self.values:
+        if not self.knows(name):
             raise ModelFileError(f"{described(node)} reads {name!r}, which no node before it makes")
-        return self.values[name]
+        return self.found(name)
+
+    def knows(self, name: str) -> bool:
+        """Whether a name stands for something, a missing operand included."""
+        return name in self.values or (self.around is not None and self.around.knows(name))
+
+    def found(self, name: str) -> Operand | None:
+        """What a name stands for here, or around here."""
+        if name in self.values or self.around is None:
+            return self.values.get(name)
+        return self.around.found(name)
+
+    def inner(self, graph: GraphProto, operands: Sequence[Operand], name: str) -> list[Operand]:
+        """The results of a graph inside a node, which may read the names around it."""
+        if self.depth >= DEEPEST:
+            raise ModelFileError(f"graphs inside each other {DEEPEST} deep")
+        scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1)
+        scope.around = self
+        for tensor in graph.initializer:
+            scope.define(tensor.name, array_of(tensor))
+        for formal, operand in zip(graph.input, operands, strict=False):
+            scope.define(formal.name, operand)
+        scope.run(graph.node)
+        found = [scope.found(value.name) for value in graph.output]
+        if any(operand is None for operand in found):
+            raise NotSupported("a graph inside it does not make all of its results")
+        return [operand for operand in found if operand is not None]
 
     def define(self, name: str, operand: Operand | None) -> None:
         """Say what a name stands for; ModelFileError where it stands for something already."""
@@ -176,7 +205,7 @@ class Scope:
         call = Call(self, node.op_type, version, operands, attributes, names)
         converter = CONVERTERS.get((domain, node.op_type))
         if converter is not None:
-            if all(map(is_known, operands)):
+            if all(map(is_known, operands)) and node.op_type not in control.CONVERTERS:
                 return _several(folded(call, converter))
             return _several(converter(call))
         if domain == OWN and OWN in attributes:

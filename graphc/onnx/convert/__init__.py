@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert import (
+    control,
     conv,
     elementwise,
     index,
@@ -20,7 +21,7 @@ from graphc.onnx.convert import (
 CONVERTERS: dict[tuple[str, str], Callable[[Call], Result]] = {
     **{
         ("", op): make
-        for family in (elementwise, reduce, shape, index, product, conv, norm, loss)
+        for family in (elementwise, reduce, shape, index, product, conv, norm, loss, control)
         for op, make in family.CONVERTERS.items()
     },
     **{("ai.onnx.preview.training", op): make for op, make in optimizer.CONVERTERS.items()},

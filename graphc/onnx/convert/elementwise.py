@@ -159,6 +159,10 @@ def _is_inf(call: Call) -> Value:
     return reduce(gc.maximum, found) if found else gc.less(x, x)
 
 
+def _is_nan(call: Call) -> Value:
+    return gc.not_equal(call.value(0), call.value(0))
+
+
 def _identity(call: Call) -> Result:
     return call.operand(0)
 
@@ -208,6 +212,7 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "HardSwish": _unary(gc.hard_swish),
     "Identity": _identity,
     "IsInf": _is_inf,
+    "IsNaN": _is_nan,
     "LeakyRelu": _leaky_relu,
     "Less": _binary(gc.less),
     "LessOrEqual": _binary(gc.less_equal),

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import numpy as np
 
 import graphc as gc
 from graphc.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported
+from graphc.ops.reduce import reduced_shape
+from graphc.tensor_type import normal_axes
 
 Reduce = Callable[[Value, tuple[int, ...], bool], Value]
 
@@ -24,9 +30,27 @@ def _reduction(function: Reduce) -> Callable[[Call], Result]:
     def convert(call: Call) -> Value:
         x = call.value(0)
         axes = axes_of(call, x.type.rank)
+        if any(x.shape[axis] == 0 for axis in axes) and call.op in OF_NOTHING:
+            return _of_nothing(call, x, axes)
         return function(x, axes, bool(call.attribute("keepdims", 1)))
 
     return convert
+
+
+OF_NOTHING = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf}
+"""What is made of no elements at all."""
+
+
+def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
+    number: Any = OF_NOTHING[call.op]
+    if x.dtype == "bool":
+        number = number > 0
+    elif not x.type.is_float:
+        limits = np.iinfo(x.dtype)
+        number = limits.max if number > 0 else limits.min
+    axes = normal_axes(axes, x.type.rank)
+    shape = reduced_shape(x.shape, axes, bool(call.attribute("keepdims", 1)))
+    return gc.broadcast_to(call.constant(number, x.dtype), shape)
 
 
 def _sum(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
@@ -103,9 +127,15 @@ def _log_softmax(x: Value, axis: int) -> Value:
 
 def _arg(sign: int) -> Callable[[Call], Result]:
     def convert(call: Call) -> Value:
-        call.unless(select_last_index=0)
         x, axis = call.value(0), call.attribute("axis", 0)
-        found = gc.argmax(x if sign > 0 else -x, axis)
+        x = x if sign > 0 else -x
+        if call.attribute("select_last_index", 0):
+            last = x.shape[axis]
+            if not isinstance(last, int):
+                raise NotSupported("its axis is the batch")
+            found = gc.sub(last - 1, gc.argmax(gc.flip(x, axis), axis))
+        else:
+            found = gc.argmax(x, axis)
         if not call.attribute("keepdims", 1):
             return found
         axis %= x.type.rank
