@@ -61,7 +61,7 @@ class GraphcRep(BackendRep):
         missing = [name for name in self._inputs if name not in inputs]
         if missing:
             raise FeedError(f"input {missing[0]!r} is missing", loc=caller_loc())
-        return {name: np.asarray(inputs[name]) for name in self._inputs}
+        return {name: _array(name, inputs[name]) for name in self._inputs}
 
     def _compiled(self, feeds: Mapping[str, Array], known: Mapping[str, Array]) -> _Run:
         types = {}
@@ -73,6 +73,13 @@ class GraphcRep(BackendRep):
                     raise FeedError(f"input {name!r}: {error}", loc=caller_loc()) from None
         name = self._model.graph.name or "model"
         return _Run(import_model(self._model, name, types, known, as_written=True), self._backend)
+
+
+def _array(name: str, given: Any) -> Array:
+    try:
+        return np.asarray(given)
+    except ValueError:
+        raise FeedError(f"input {name!r} is no array", loc=caller_loc()) from None
 
 
 class _Run:

@@ -88,9 +88,12 @@ def _from_onnx(node: NodeProto, call: Call) -> FunctionProto | None:
         types = [_type_proto(operand) for operand in call.operands]
         if not versions:
             return None
-        data = schema.get_context_dependent_function_with_opset_version(
-            versions[-1], node.SerializeToString(), types
-        )
+        try:
+            data = schema.get_context_dependent_function_with_opset_version(
+                versions[-1], node.SerializeToString(), types
+            )
+        except (ValueError, RuntimeError) as error:  # operands that the function does not take
+            raise NotSupported(str(error).partition("\n")[0]) from None
     else:
         return None
     function.ParseFromString(data)

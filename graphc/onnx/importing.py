@@ -62,12 +62,24 @@ def check_ops(model: ModelProto) -> None:
         known = domain == OWN or key in CONVERTERS or (node.domain, node.op_type) in own
         if not known and not has_function(*key, opsets.get(domain, 1)):
             missing[f"{domain}.{node.op_type}" if domain else node.op_type] += 1
+    _check_tensors(model)
     if missing:
         told = ", ".join(f"{op} ({count}x)" for op, count in sorted(missing.items()))
         raise GraphError(
             f"the model {model.graph.name!r} has ops that graphc does not import: {told}",
             loc=caller_loc(),
         )
+
+
+def _check_tensors(model: ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        kind = value.type.WhichOneof("value") or "tensor_type"
+        if kind != "tensor_type":
+            raise GraphError(
+                f"{value.name!r} of the model {model.graph.name!r} is a {kind[:-5]}, "
+                "graphc has tensors alone",
+                loc=caller_loc(),
+            )
 
 
 def import_model(
