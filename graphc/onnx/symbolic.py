@@ -14,7 +14,12 @@ from graphc.tensor_type import Batch
 
 
 def _gather(call: Call) -> Array:
-    return np.take(call.array(0), call.array(1), axis=call.attribute("axis", 0))
+    found = np.take(call.array(0), call.array(1), axis=call.attribute("axis", 0))
+    if isinstance(found, np.ndarray):
+        return plain_array(found)
+    single = np.empty((), object)  # NumPy takes an object out of its array
+    single[()] = found
+    return plain_array(single)
 
 
 def _slice(call: Call) -> Array:
@@ -109,7 +114,7 @@ def _reduce_prod(call: Call) -> Array:
 
 
 SYMBOLIC: dict[str, Callable[[Call], Array]] = {
-    "Gather": lambda call: plain_array(_gather(call)),
+    "Gather": _gather,
     "Slice": lambda call: plain_array(_slice(call)),
     "Concat": _concat,
     "Unsqueeze": _unsqueeze,

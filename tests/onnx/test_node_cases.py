@@ -20,10 +20,8 @@ from tests.onnx.cases import (
 )
 
 SAMPLE = (
-    *("gemm", "matmul", "relu", "leakyrelu", "selu", "prelu", "batch_normalization", "dropout"),
-    *("softmax_cross_entropy_loss", "softmax", "add", "max", "reshape", "flatten", "transpose", "concat"),
-    *("reducesum", "adam", "adagrad", "momentum", "conv", "convtranspose", "maxpool", "slice"),
-    *("layernormalization", "gather", "if_", "expand", "where"),
+    *("gemm", "matmul", "relu", "prelu", "batch_normalization", "dropout", "reshape", "transpose"),
+    *("softmax", "concat", "adam", "adagrad", "momentum", "conv", "maxpool", "slice", "if_"),
 )
 """The modules whose cases are part of every run of the tests."""
 
@@ -41,7 +39,7 @@ def fails(case: Any, **how: Any) -> str | None:
 
 def test_a_sample_of_the_cases() -> None:
     cases = [case for case in some_cases(SAMPLE) if case.name not in skipped()]
-    assert len(cases) > 250
+    assert len(cases) > 90
     assert not [told for case in cases if (told := fails(case, backend="numpy"))]
 
 

@@ -101,8 +101,14 @@ def _gelu(call: Call) -> Value:
     return gc.gelu(call.value(0), "tanh" if tanh else "erf")
 
 
+SIXTH = 0.16666667
+"""As an attribute of 32 bits says it."""
+
+
 def _hard_sigmoid(call: Call) -> Value:
     x, alpha, beta = call.value(0), call.attribute("alpha", 0.2), call.attribute("beta", 0.5)
+    if (alpha, beta) == (SIXTH, 0.5):
+        return gc.hard_sigmoid(x)
     return gc.clip(x * alpha + beta, 0.0, 1.0)
 
 

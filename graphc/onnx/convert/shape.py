@@ -208,6 +208,31 @@ def _tile(call: Call) -> Value:
     return gc.tile(call.value(0), call.ints(1))
 
 
+def _pad(call: Call) -> Value:
+    x = call.value(0)
+    if call.version < 11:
+        numbers = call.attribute("pads") or call.required("paddings")
+        value = call.attribute("value", 0.0)
+    else:
+        numbers, value = call.ints(1), call.number(2, 0)
+    axes = call.ints(3) if call.has(3) else range(x.type.rank)
+    pairs = [(0, 0)] * x.type.rank
+    for i, axis in enumerate(axes):
+        pairs[axis % x.type.rank] = (int(numbers[i]), int(numbers[i + len(axes)]))
+    return padded(x, pairs, call.attribute("mode", "constant"), value)
+
+
+def padded(x: Value, pairs: Sequence[tuple[int, int]], mode: str, value: float) -> Value:
+    """x with so much before and behind each dimension; negative pads cut it."""
+    cuts = [slice(max(-a, 0), -max(-b, 0) or None) for a, b in pairs]
+    if any(cut != slice(0, None) for cut in cuts):
+        x = x[tuple(slice(None) if cut == slice(0, None) else cut for cut in cuts)]
+    around = [(max(a, 0), max(b, 0)) for a, b in pairs]
+    if mode != "constant":
+        raise NotSupported(f"mode={mode!r}")
+    return gc.pad(x, around, value)
+
+
 def _trilu(call: Call) -> Value:
     function = gc.triu if call.attribute("upper", 1) else gc.tril
     return function(call.value(0), int(call.number(1, 0)))
@@ -258,6 +283,7 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "Expand": _expand,
     "EyeLike": _eye_like,
     "Flatten": _flatten,
+    "Pad": _pad,
     "Range": _range,
     "Reshape": _reshape,
     "Shape": _shape,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+from graphc.onnx.export.windows import WINDOWS
 from graphc.onnx.export.writer import Writer
 from graphc.op import Op
 from graphc.ops.activations import (
@@ -265,5 +266,6 @@ STANDARD: dict[type[Op], Emit] = {
     LayerNorm: _layernorm,
     Dropout: _dropout,
     SoftmaxLoss: _softmax_loss,
+    **WINDOWS,
 }
 """By graphc's op.  Reading such a node gives the op back."""
