@@ -9,7 +9,7 @@ import pytest
 
 from graphc.cli import main
 
-HOW = "  hint: MODEL is file.py:function, or a model that gc.save wrote\n"
+HOW = "  hint: MODEL is file.py:function, a model that gc.save wrote, or an .onnx file\n"
 
 
 def said(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 1) -> str:
