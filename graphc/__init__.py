@@ -60,9 +60,10 @@ from graphc.ops.conv_parameters import (
     conv_transpose1d,
     conv_transpose2d,
 )
+from graphc.ops.division import floor_div, fmod, mod, trunc_div
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
-from graphc.ops.elementwise import add, div, mul, neg, power, sub
+from graphc.ops.elementwise import add, div, mul, neg, power, reciprocal, sub
 from graphc.ops.embedding import embedding
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
@@ -72,8 +73,18 @@ from graphc.ops.group_norm import groupnorm, instancenorm
 from graphc.ops.index import argmax, one_hot, pick
 from graphc.ops.index_nd import gather_nd, scatter_nd
 from graphc.ops.linalg import matmul
+from graphc.ops.logic import (
+    isfinite,
+    isinf,
+    isnan,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+)
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
+from graphc.ops.more_activations import celu, hard_tanh, relu6, shrink, thresholded_relu
 from graphc.ops.norm import batchnorm
 from graphc.ops.pad import pad
 from graphc.ops.pool_layer import (
@@ -86,6 +97,8 @@ from graphc.ops.pool_layer import (
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
+from graphc.ops.rounding import ceil, floor
+from graphc.ops.rounding import round_ as round
 from graphc.ops.row_norm import layernorm, rmsnorm
 from graphc.ops.scatter import gather_elements, scatter_elements
 from graphc.ops.select import (
@@ -102,8 +115,21 @@ from graphc.ops.select import (
     where,
 )
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
-from graphc.ops.smooth import erf, softplus
+from graphc.ops.smooth import erf, expm1, log1p, softplus
 from graphc.ops.standardize import standardize
+from graphc.ops.trigonometry import (
+    acos,
+    acosh,
+    asin,
+    asinh,
+    atan,
+    atanh,
+    cos,
+    cosh,
+    sin,
+    sinh,
+    tan,
+)
 from graphc.optim import SGD, Adam, AdamW
 from graphc.plan import Plan
 from graphc.runtime.state import State
@@ -223,15 +249,23 @@ __all__ = [
     "Zeros",
     "abs",
     "accuracy",
+    "acos",
+    "acosh",
     "adaptive_avg_pool",
     "add",
     "affine",
     "apply",
     "argmax",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
     "avg_pool",
     "batchnorm",
     "broadcast_to",
     "cast",
+    "ceil",
+    "celu",
     "check_layer",
     "check_op",
     "clip",
@@ -245,6 +279,8 @@ __all__ = [
     "conv_transpose",
     "conv_transpose1d",
     "conv_transpose2d",
+    "cos",
+    "cosh",
     "div",
     "dropout",
     "elu",
@@ -253,10 +289,14 @@ __all__ = [
     "erf",
     "exp",
     "expand",
+    "expm1",
     "fit",
     "fit_standardize",
     "flatten",
     "flip",
+    "floor",
+    "floor_div",
+    "fmod",
     "freeze",
     "gather",
     "gather_elements",
@@ -271,8 +311,12 @@ __all__ = [
     "groupnorm",
     "hard_sigmoid",
     "hard_swish",
+    "hard_tanh",
     "huber_loss",
     "instancenorm",
+    "isfinite",
+    "isinf",
+    "isnan",
     "layernorm",
     "layers",
     "leaky_relu",
@@ -280,7 +324,12 @@ __all__ = [
     "less_equal",
     "load",
     "log",
+    "log1p",
     "log_softmax",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
     "mae_loss",
     "matmul",
     "max",
@@ -291,6 +340,7 @@ __all__ = [
     "minimum",
     "mish",
     "mlp",
+    "mod",
     "mse_loss",
     "mul",
     "neg",
@@ -303,20 +353,26 @@ __all__ = [
     "plots",
     "power",
     "prelu",
+    "reciprocal",
     "relu",
+    "relu6",
     "repeat",
     "replay",
     "reshape",
     "rmsnorm",
     "roll",
+    "round",
     "save",
     "scatter_elements",
     "scatter_nd",
     "selu",
+    "shrink",
     "sigmoid",
     "sigmoid_loss",
     "sign",
     "silu",
+    "sin",
+    "sinh",
     "softmax",
     "softmax_loss",
     "softplus",
@@ -330,11 +386,14 @@ __all__ = [
     "sub",
     "sum",
     "svm_loss",
+    "tan",
     "tanh",
+    "thresholded_relu",
     "tile",
     "transpose",
     "tril",
     "triu",
+    "trunc_div",
     "unsqueeze",
     "where",
 ]

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from numbers import Number
 from typing import Any
 
 from graphc.errors import GraphError, Operand
 from graphc.graph import Graph, Node
 from graphc.loc import Loc, caller_loc
 from graphc.op import Op
+from graphc.operators import Operators
 from graphc.tensor_type import Shape, TensorType
 
 
-class Value:
+class Value(Operators):
     """What a node yields, as users and gradient rules handle it.  It holds no numbers."""
 
     __slots__ = ("builder", "name")
-    __array_ufunc__ = None  # so that an array on the left leaves the operator to us
-    __hash__ = object.__hash__
 
     def __init__(self, builder: Builder, name: str) -> None:
         self.builder = builder
@@ -72,96 +70,6 @@ class Value:
             loc=caller_loc(),
             hint="use graphc's own functions: gc.exp(x), gc.sum(x)",
         )
-
-    def __add__(self, other: Any) -> Value:
-        return _elementwise("add", self, other)
-
-    def __radd__(self, other: Any) -> Value:
-        return _elementwise("add", other, self)
-
-    def __sub__(self, other: Any) -> Value:
-        return _elementwise("sub", self, other)
-
-    def __rsub__(self, other: Any) -> Value:
-        return _elementwise("sub", other, self)
-
-    def __mul__(self, other: Any) -> Value:
-        return _elementwise("mul", self, other)
-
-    def __rmul__(self, other: Any) -> Value:
-        return _elementwise("mul", other, self)
-
-    def __truediv__(self, other: Any) -> Value:
-        return _elementwise("div", self, other)
-
-    def __rtruediv__(self, other: Any) -> Value:
-        return _elementwise("div", other, self)
-
-    def __neg__(self) -> Value:
-        return _elementwise("neg", self)
-
-    def __pow__(self, exponent: float) -> Value:
-        return _elementwise("power", self, exponent)
-
-    def __rpow__(self, other: Any) -> Value:
-        return _elementwise("power", other, self)
-
-    def __abs__(self) -> Value:
-        from graphc.ops.functions import abs_
-
-        return abs_(self)
-
-    def __matmul__(self, other: Any) -> Value:
-        from graphc.ops.linalg import matmul
-
-        return matmul(self, other)
-
-    def __rmatmul__(self, other: Any) -> Value:
-        from graphc.ops.linalg import matmul
-
-        return matmul(other, self)
-
-    def __getitem__(self, key: Any) -> Value:
-        from graphc.ops.slicing import slice_
-
-        return slice_(self, key)
-
-    def __lt__(self, other: Any) -> Value:
-        return _select("less", self, other)
-
-    def __le__(self, other: Any) -> Value:
-        return _select("less_equal", self, other)
-
-    def __gt__(self, other: Any) -> Value:
-        return _select("greater", self, other)
-
-    def __ge__(self, other: Any) -> Value:
-        return _select("greater_equal", self, other)
-
-    def __eq__(self, other: object) -> Any:
-        if self is other or not isinstance(other, (Value, Number)):
-            return self is other
-        return _select("equal", self, other)
-
-    def __ne__(self, other: object) -> Any:
-        if self is other or not isinstance(other, (Value, Number)):
-            return self is not other
-        return _select("not_equal", self, other)
-
-
-def _elementwise(function: str, *operands: Any) -> Value:
-    """An operator's op.  Ops import this module, so they are reached when first used."""
-    from graphc.ops import elementwise
-
-    made: Value = getattr(elementwise, function)(*operands)
-    return made
-
-
-def _select(function: str, *operands: Any) -> Value:
-    from graphc.ops import select
-
-    made: Value = getattr(select, function)(*operands)
-    return made
 
 
 class Builder:

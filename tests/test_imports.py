@@ -17,7 +17,14 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path
 
 LAYERS = (
     ("graphc.tensor_type", "graphc.loc", "graphc.errors"),
-    ("graphc.op", "graphc.graph", "graphc.build", "graphc.plan", "graphc.autodiff"),
+    (
+        "graphc.op",
+        "graphc.operators",
+        "graphc.graph",
+        "graphc.build",
+        "graphc.plan",
+        "graphc.autodiff",
+    ),
     ("graphc.ops",),
     ("passes",),
     ("graphc.net", "graphc.mlp", "graphc.compiler"),

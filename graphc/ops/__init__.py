@@ -20,6 +20,7 @@ from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
+from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
@@ -32,8 +33,10 @@ from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
+from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
 from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
+from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
@@ -56,8 +59,10 @@ from graphc.ops.pool import (
     SumPoolGrad,
 )
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
+from graphc.ops.pow import Pow
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (
@@ -76,9 +81,22 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
-from graphc.ops.smooth import Erf, Softplus
+from graphc.ops.smooth import Erf, Expm1, Log1p, Softplus
 from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.ops.standardize import Standardize
+from graphc.ops.trigonometry import (
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
+    Cos,
+    Cosh,
+    Sin,
+    Sinh,
+    Tan,
+)
 
 _SOURCES = (Input, Parameter, State, Constant)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
@@ -106,6 +124,10 @@ _ACTIVATIONS = (
     HardSigmoid,
     HardSwish,
 )
+_MORE_FUNCTIONS = (Floor, Ceil, Round, Log1p, Expm1, Pow, FloorDiv, TruncDiv, Mod, Fmod)
+_TRIGONOMETRY = (Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh)
+_MORE_ACTIVATIONS = (Celu, ThresholdedRelu, Shrink)
+_LOGIC = (And, Or, Xor, Not)
 _CHOICES = (Relu, ReluGrad, Maximum, Minimum, Clip, Where)
 _COMPARISONS = (Less, LessEqual, Greater, GreaterEqual, Equal, NotEqual)
 _REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftmax)
@@ -138,6 +160,10 @@ _ALL: tuple[type[Op], ...] = (
     *_ACTIVATIONS,
     *_ELEMENTWISE,
     *_FUNCTIONS,
+    *_MORE_FUNCTIONS,
+    *_TRIGONOMETRY,
+    *_MORE_ACTIVATIONS,
+    *_LOGIC,
     *_CHOICES,
     *_COMPARISONS,
     *_REDUCTIONS,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply, not_a_value
+from graphc.build import Builder, Value, apply, as_value, not_a_value
 from graphc.errors import GraphError
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
@@ -34,6 +34,8 @@ class Unary(Op):
             raise ValueError(
                 f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
             )
+        if x.dtype == "bool":
+            raise ValueError(f"x is bool, {self.name} takes numbers")
         return x
 
     def along(self, ins: Sequence[TensorType]) -> Along:
@@ -148,11 +150,6 @@ class Neg(Unary):
 
     floats_only = False
     gradient_text = ("-d_out",)
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        if ins[0].dtype == "bool":
-            raise ValueError("x is bool, neg takes numbers")
-        return super().infer(ins)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(-ins[0])
@@ -302,12 +299,15 @@ def neg(x: Value, *, name: str | None = None) -> Value:
     return apply(Neg(), x, name=name)
 
 
-def power(x: Value, exponent: float, *, name: str | None = None) -> Value:
-    """x ** exponent for a Python number; the result's dtype is x's."""
-    if not isinstance(exponent, (int, float, np.integer, np.floating)):
-        raise GraphError(
-            "power: the exponent is not a Python number",
-            loc=caller_loc(),
-            hint="for a value as exponent write gc.exp(exponent * gc.log(x))",
-        )
-    return apply(Power(float(exponent)), x, name=name)
+def power(x: Operand, exponent: Operand, *, name: str | None = None) -> Value:
+    """x ** exponent, broadcast; floats only.  One of the two may be a number."""
+    if isinstance(exponent, (int, float, np.integer, np.floating)):
+        return apply(Power(float(exponent)), as_value("power", x), name=name)
+    from graphc.ops.pow import Pow
+
+    return binary(Pow(), x, exponent, name)
+
+
+def reciprocal(x: Value, *, name: str | None = None) -> Value:
+    """1 / x; floats only."""
+    return power(x, -1.0, name=name)

@@ -76,6 +76,7 @@ class Sqrt(Unary):
 class Abs(Unary):
     """The absolute value; gradient 0 at 0."""
 
+    floats_only = False
     gradient_text = ("d_out * sign(x)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -94,7 +95,11 @@ class Abs(Unary):
 class Sign(Unary):
     """-1, 0 or 1; its gradient is zero."""
 
+    floats_only = False
     gradient_text = ("",)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "call" if ins[0].dtype in ("uint32", "uint64") else "elements"  # has no -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sign(ins[0]))

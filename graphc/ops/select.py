@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply
+from graphc.build import Builder, Value, apply, as_value
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call, select
 from graphc.op import Along, Array, Op, shared
@@ -285,8 +285,16 @@ def minimum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
 
 def clip(x: Value, low: float | None, high: float | None, *, name: str | None = None) -> Value:
     """x held between two numbers; None leaves a side open."""
+    if not as_value("clip", x).type.is_float:
+        return _clip_whole(x, low, high, name)
     bounds = Clip(-np.inf if low is None else float(low), np.inf if high is None else float(high))
     return apply(bounds, x, name=name)
+
+
+def _clip_whole(x: Value, low: float | None, high: float | None, name: str | None) -> Value:
+    if high is None:
+        return x if low is None else maximum(x, low, name=name)
+    return minimum(x if low is None else maximum(x, low), high, name=name)
 
 
 def where(condition: Value, a: Operand, b: Operand, *, name: str | None = None) -> Value:

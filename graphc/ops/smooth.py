@@ -1,4 +1,4 @@
-"""The smooth functions that activations and losses are made of: erf and softplus."""
+"""Smooth functions that activations and losses are made of: erf, softplus, log1p, expm1."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from graphc.build import Builder, Value, apply
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.op import Array
-from graphc.ops.elementwise import Unary, mul, neg
+from graphc.op import Along, Array
+from graphc.ops.elementwise import Unary, add, div, mul, neg
 from graphc.ops.functions import exp, sigmoid
 from graphc.plan import Emitter
+from graphc.tensor_type import TensorType
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -68,6 +69,52 @@ class Softplus(Unary):
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Scratch: one array like x."""
         em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)),))
+
+
+@dataclass(frozen=True)
+class Log1p(Unary):
+    """log(1 + x), with all digits near 0; NumPy computes it on every backend."""
+
+    gradient_text = ("d_out / (1 + x)",)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.log1p(ins[0]))
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "call"
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (div(dout, add(ins[0], 1.0)),)
+
+
+@dataclass(frozen=True)
+class Expm1(Unary):
+    """e ** x - 1, with all digits near 0; NumPy computes it on every backend."""
+
+    gradient_text = ("d_out * (out + 1)",)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.expm1(ins[0]))
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "call"
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, add(out, 1.0)),)
+
+
+def log1p(x: Value, *, name: str | None = None) -> Value:
+    """log(1 + x), with all digits near 0."""
+    return apply(Log1p(), x, name=name)
+
+
+def expm1(x: Value, *, name: str | None = None) -> Value:
+    """e ** x - 1, with all digits near 0."""
+    return apply(Expm1(), x, name=name)
 
 
 def erf(x: Value, *, name: str | None = None) -> Value:

@@ -154,11 +154,14 @@ class _Derivation:
         return None
 
     def _cotangent(self, name: str) -> str:
-        """The node that holds a forward node's cotangent: its own, or that of its only reader.
+        """The node that holds a forward node's cotangent: its own, the only contribution to it, or
+        that of its only reader.
 
         Empty where there is none.
         """
         while f"{PREFIX}{name}" not in self.graph:
+            if f"{PREFIX}{name}.1" in self.graph:  # no gradient came from the other readers
+                return f"{PREFIX}{name}.1"
             readers = self._readers(name)
             if len(readers) != 1:
                 return ""

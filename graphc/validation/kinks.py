@@ -8,11 +8,13 @@ import numpy as np
 
 from graphc.graph import Graph
 from graphc.op import Array, Op
+from graphc.ops.division import Fmod, Mod
 from graphc.ops.elementwise import Div, Power
 from graphc.ops.functions import Abs, Log, Sign, Sqrt
 from graphc.ops.index import Argmax
 from graphc.ops.loss_rows import SvmRows
 from graphc.ops.reduce import Max
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
 from graphc.validation.run import values_of_arrays
@@ -39,10 +41,14 @@ def nearest_kink(graph: Graph, rows: int, arrays: Mapping[str, Array]) -> float:
 
 def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
     """The signed distances to the op's kinks; None for an op without any."""
+    if ins and ins[0].dtype.kind != "f":
+        return None
     if isinstance(op, (Relu, Abs, Sign, Sqrt, Log)) or (isinstance(op, Power) and _kinked(op)):
         return ins[0]
     if isinstance(op, Div):
         return ins[1]
+    if isinstance(op, (Floor, Ceil, Round, Mod, Fmod)):
+        return _to_step(op, ins)
     if isinstance(op, Clip):
         gaps = [ins[0] - bound for bound in (op.low, op.high) if np.isfinite(bound)]
         return np.concatenate([gap.ravel() for gap in gaps]) if gaps else None
@@ -60,6 +66,13 @@ def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
 
 def _kinked(op: Power) -> bool:
     return op.exponent < 0 or op.exponent != int(op.exponent)
+
+
+def _to_step(op: Op, ins: Sequence[Array]) -> Array:
+    """To where a rounding or a remainder jumps."""
+    places = ins[0] / ins[1] if isinstance(op, (Mod, Fmod)) else ins[0]
+    shift = 0.5 if isinstance(op, Round) else 0.0
+    return np.asarray(places - shift - np.rint(places - shift))
 
 
 def _to_extreme(op: ScatterElements, ins: Sequence[Array]) -> Array:

@@ -18,6 +18,7 @@ from graphc.ops.gather import Gather
 from graphc.ops.index import OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.reduce import BroadcastTo, Max
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Maximum, Minimum, Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
@@ -31,7 +32,7 @@ Results = dict[str, Array]
 EXACT = (
     *(Relu, ReluGrad, Maximum, Minimum, Clip, Where, Max, Neg, Abs, Sign, Reshape, Transpose),
     *(Concat, Slice, SliceGrad, BroadcastTo, Cast, StopGradient, OneHot, Pick, DropoutMask),
-    *(Gather, GatherElements, LastWrite, FlatIndex),
+    *(Gather, GatherElements, LastWrite, FlatIndex, Floor, Ceil, Round),
     Constant,
 )
 """Ops that never round."""

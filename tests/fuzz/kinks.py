@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from graphc.op import Array, Op
+from graphc.ops.division import Fmod, Mod
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import Argmax
 from graphc.ops.loss_rows import SvmRows, SvmRowsGrad
 from graphc.ops.reduce import Max
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast
@@ -82,6 +84,10 @@ def _margins(op: Op, ins: Sequence[Array]) -> Array:
     return np.asarray(margins)
 
 
+def _to_next(op: Op, ins: Sequence[Array]) -> Array:
+    return np.asarray(ins[0] - np.rint(ins[0]))
+
+
 def _to_whole(op: Cast, ins: Sequence[Array]) -> Array:
     if op.dtype == "bool":
         return ins[0]
@@ -98,6 +104,11 @@ RULES: dict[type[Op], Distance] = {
     Minimum: _difference,
     Comparison: _difference,
     Clip: _bounds,
+    Floor: _to_next,
+    Ceil: _to_next,
+    Round: lambda op, ins: _to_next(op, [ins[0] - ins[0].dtype.type(0.5)]),
+    Mod: lambda op, ins: _to_next(op, [ins[0] / ins[1]]),
+    Fmod: lambda op, ins: _to_next(op, [ins[0] / ins[1]]),
     Max: _lead,
     Argmax: _lead_of_index,
     ScatterElements: _lead_at_places,

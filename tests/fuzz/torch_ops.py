@@ -24,6 +24,7 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import AffineLayer
 from graphc.ops.concat import Concat
+from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
@@ -34,9 +35,13 @@ from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
+from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.loss import RowLoss, SoftmaxLoss, SvmLoss
+from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm
+from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
@@ -54,8 +59,9 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice
-from graphc.ops.smooth import Erf, Softplus
+from graphc.ops.smooth import Erf, Expm1, Log1p, Softplus
 from graphc.ops.standardize import Standardize
+from graphc.ops.trigonometry import ByUfunc
 
 Tensor = torch.Tensor
 Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]
@@ -132,6 +138,14 @@ def _pick(op: Pick, ins: Sequence[Tensor], train: bool) -> Tensor:
     return ins[0].gather(1, ins[1].long()[:, None])[:, 0]
 
 
+def _shrink(op: Shrink, ins: Sequence[Tensor], train: bool) -> Tensor:
+    (x,) = ins
+    if op.bias == op.threshold:
+        return F.softshrink(x, op.threshold)
+    assert op.bias == 0
+    return F.hardshrink(x, op.threshold)
+
+
 def _slice(op: Slice, ins: Sequence[Tensor], train: bool) -> Tensor:
     (x,) = ins
     for axis, start, stop, step in op.cuts:
@@ -194,6 +208,9 @@ RULES: Mapping[type[Op], Rule] = {
     PRelu: lambda op, ins, train: F.prelu(*ins),
     Elu: lambda op, ins, train: F.elu(ins[0], op.alpha),
     Selu: _plain(F.selu),
+    Celu: lambda op, ins, train: F.celu(ins[0], op.alpha),
+    ThresholdedRelu: lambda op, ins, train: F.threshold(ins[0], op.alpha, 0.0),
+    Shrink: _shrink,
     Gelu: lambda op, ins, train: F.gelu(
         ins[0], approximate="tanh" if op.form == "tanh" else "none"
     ),
@@ -213,6 +230,21 @@ RULES: Mapping[type[Op], Rule] = {
     Neg: _plain(torch.neg),
     Power: lambda op, ins, train: torch.pow(ins[0], op.exponent),
     Exp: _plain(torch.exp),
+    Floor: _plain(torch.floor),
+    Ceil: _plain(torch.ceil),
+    Round: _plain(torch.round),
+    Log1p: _plain(torch.log1p),
+    Expm1: _plain(torch.expm1),
+    **{kind: _plain(getattr(torch, kind.name)) for kind in ByUfunc.__subclasses__()},
+    Pow: _plain(torch.pow),
+    FloorDiv: lambda op, ins, train: torch.div(*ins, rounding_mode="floor"),
+    TruncDiv: lambda op, ins, train: torch.div(*ins, rounding_mode="trunc"),
+    Mod: _plain(torch.remainder),
+    Fmod: _plain(torch.fmod),
+    And: _plain(torch.bitwise_and),
+    Or: _plain(torch.bitwise_or),
+    Xor: _plain(torch.bitwise_xor),
+    Not: _plain(torch.bitwise_not),
     Log: _plain(torch.log),
     Sqrt: _plain(torch.sqrt),
     Abs: _plain(torch.abs),

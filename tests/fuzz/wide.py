@@ -19,14 +19,17 @@ import numpy as np
 from graphc.graph import Graph, Node
 from graphc.op import Array, Layer, Op
 from graphc.ops.concat import Concat
+from graphc.ops.division import WholeQuotient
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Binary, Neg, Unary
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.gather import Gather
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
+from graphc.ops.logic import Logic, Not
 from graphc.ops.optim import Cleared, UpdateOp
 from graphc.ops.reduce import BroadcastTo, Max
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
@@ -38,6 +41,7 @@ WIDE = np.longdouble
 EXACT = (
     *(Neg, Abs, Sign, Relu, ReluGrad, Maximum, Minimum, Clip, Where, Comparison, Max, Argmax),
     *(OneHot, Pick, Reshape, Transpose, Concat, Slice, SliceGrad, StopGradient, BroadcastTo),
+    *(Floor, Ceil, Round, Logic, Not, WholeQuotient),
     *(DropoutMask, Cleared, Gather, GatherElements, LastWrite, FlatIndex),
 )
 """Ops that do not round."""

@@ -35,6 +35,20 @@ def unary(g: Growth, x: gc.Value) -> gc.Value:
         lambda v: gc.clip(v, -1.0, 1.0),
         lambda v: gc.clip(v, None, 0.7),
         lambda v: v * gc.apply(Sign(), v),
+        gc.sin,
+        gc.cos,
+        gc.atan,
+        gc.asinh,
+        lambda v: gc.tan(gc.tanh(v)),
+        lambda v: gc.asin(gc.tanh(v) * 0.9),
+        lambda v: gc.acos(gc.tanh(v) * 0.9),
+        lambda v: gc.sinh(gc.tanh(v)),
+        lambda v: gc.cosh(gc.tanh(v)),
+        lambda v: gc.acosh(gc.abs(v) + 1.5),
+        lambda v: gc.atanh(gc.tanh(v) * 0.7),
+        lambda v: gc.log1p(gc.abs(v)),
+        lambda v: gc.expm1(gc.tanh(v)),
+        lambda v: gc.reciprocal(g.positive(v)),
     )
     return g.choice(*ops)(x)
 
@@ -52,6 +66,11 @@ def activation(g: Growth, x: gc.Value) -> gc.Value:
         gc.softsign,
         gc.hard_sigmoid,
         gc.hard_swish,
+        lambda v: gc.celu(v, g.choice(1.0, 0.5)),
+        lambda v: gc.thresholded_relu(v, g.choice(0.0, 0.5)),
+        lambda v: gc.shrink(v, 0.5, g.choice(0.0, 0.5)),
+        gc.relu6,
+        gc.hard_tanh,
         gc.erf,
     )
     return g.choice(*ops)(x)
@@ -145,6 +164,32 @@ def where(g: Growth, x: gc.Value) -> gc.Value:
     return gc.where(condition, a, g.choice(x * 0.5, 0.0, -x))
 
 
+def power_of(g: Growth, x: gc.Value) -> gc.Value:
+    """A power whose exponent is a value."""
+    return gc.power(g.positive(gc.tanh(x)), gc.tanh(g.like(x)) * g.choice(1.0, 2.0))
+
+
+def rounded(g: Growth, x: gc.Value) -> gc.Value:
+    """What is left of a number beside a whole one."""
+    k = g.choice(0.7, -0.6)
+    ops: tuple[Unary, ...] = (
+        lambda v: v - gc.floor(v),
+        lambda v: gc.tanh(gc.ceil(v * 3.0)) + v,
+        lambda v: v * gc.round(v * 2.0) * 0.2,
+        lambda v: gc.mod(v, k),
+        lambda v: gc.fmod(v, k),
+        lambda v: gc.fmod(v, g.positive(gc.tanh(g.like(v)))),
+    )
+    return g.tame(g.choice(*ops)(x))
+
+
+def logic(g: Growth, x: gc.Value) -> gc.Value:
+    """Comparisons that are joined."""
+    a, b = (g.choice(*COMPARISONS)(x, _other(g, x)) for _ in range(2))
+    both = g.choice(gc.logical_and, gc.logical_or, gc.logical_xor)(a, b)
+    return gc.where(~both if g.chance(0.3) else both, x, gc.tanh(x) * 0.5)
+
+
 def hits(g: Growth, x: gc.Value) -> gc.Value:
     """A comparison as a number."""
     condition = g.choice(*COMPARISONS)(x, _other(g, x))
@@ -168,5 +213,8 @@ STEPS = {
     broadcast: 5,
     outer: 1,
     where: 3,
+    power_of: 1,
+    rounded: 2,
+    logic: 1,
     hits: 2,
 }

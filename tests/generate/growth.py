@@ -96,7 +96,9 @@ class Growth:
         return self.net.input(self.net.builder.unique(name), shape, dtype=dtype)
 
     def loss(self, value: gc.Value) -> None:
-        """One more loss of a value of any shape."""
+        """One more loss of a value of any shape, if there is something to train in it."""
+        if not self.trained(value):
+            return
         self.losses += 1
         self.net.loss(f"loss{self.losses}", scalar(value) * 0.1)
 

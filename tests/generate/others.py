@@ -39,7 +39,11 @@ def one_hot(g: Growth, x: gc.Value) -> gc.Value:
 def whole_numbers(g: Growth, x: gc.Value) -> gc.Value:
     """Arithmetic of integers, which no gradient flows through."""
     k = _labels(g)
-    k = g.choice(k + 1, k * 2 - 1, -k, gc.maximum(k, 1), gc.minimum(k, k * 2))
+    ways: tuple[gc.Value, ...] = (
+        *(k + 1, k * 2 - 1, -k, gc.maximum(k, 1), gc.minimum(k, k * 2), gc.abs(-k)),
+        *(k % 2, k // 2, gc.trunc_div(-k, 2), k & 1, k | 2),
+    )
+    k = g.choice(*ways)
     g.output("whole", k)
     h = g.matrix(x)
     return gc.tanh(h) + gc.reshape(gc.cast(k, h.dtype), (gc.N, 1)) * 0.25

@@ -170,15 +170,16 @@ def test_functions_of_two_floats(dtype: str, target: str) -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_functions_of_one_float(dtype: str) -> None:
-    names = ("neg", "abs", "sqrt", "cos")
+    names = ("neg", "abs", "sqrt", "cos", "floor", "ceil", "round")
 
     def emit(v: Vectors, x: list[str]) -> list[str]:
         return [v.apply(name, x, [dtype], dtype) for name in names]
 
-    a = np.concatenate([np.array(SPECIAL, dtype), numbers(dtype, 100)])
-    found = dict(zip(names, map_of(emit, [dtype], [dtype] * 4)(a), strict=True))
+    halves = np.arange(-3.5, 4)
+    a = np.concatenate([SPECIAL, halves, numbers(dtype, 100)]).astype(dtype)
+    found = dict(zip(names, map_of(emit, [dtype], [dtype] * len(names))(a), strict=True))
     with np.errstate(all="ignore"):
-        for name in ("neg", "abs", "sqrt"):
+        for name in ("neg", "abs", "sqrt", "floor", "ceil", "round"):
             assert np.array_equal(found[name], FUNCTIONS[name](a), equal_nan=True)
             assert np.array_equal(np.signbit(found[name]), np.signbit(FUNCTIONS[name](a))), name
         exact = np.cos(a.astype("float64"))

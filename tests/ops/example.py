@@ -18,6 +18,18 @@ SMALL = "small"
 """Whole numbers from 0 to 2."""
 
 
+INSIDE = "inside"
+"""Between -0.9 and 0.9."""
+ABOVE = "above"
+"""Between 1.2 and 3."""
+BROKEN = "broken"
+"""Numbers from -3 to 3 that are 0.1 and more away from whole ones."""
+SIGNED = "signed"
+"""Whole numbers from -9 to 9."""
+NONZERO = "nonzero"
+"""Whole numbers from -4 to 4 without 0."""
+
+
 @dataclass(frozen=True)
 class Example:
     """An op with the types of its operands; `fill` says what they hold, `GRID` by default."""
@@ -53,6 +65,14 @@ def _values(
         return rng.integers(0, 3, shape)
     if kind == POSITIVE:
         return rng.uniform(0.5, 2.0, shape)
+    if kind in (INSIDE, ABOVE):
+        return rng.uniform(*((-0.9, 0.9) if kind == INSIDE else (1.2, 3)), shape)
+    if kind == BROKEN:
+        return rng.integers(-3, 3, shape) + rng.uniform(0.1, 0.9, shape)
+    if kind == SIGNED:
+        return rng.integers(-9, 10, shape)
+    if kind == NONZERO:
+        return rng.integers(1, 5, shape) * rng.choice((-1, 1), shape)
     steps = rng.permutation(size) - size // 2
     return (0.07 * steps + 0.02 + 0.011 * operand).reshape(shape)
 

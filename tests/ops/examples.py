@@ -24,6 +24,7 @@ from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
+from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
@@ -35,8 +36,10 @@ from graphc.ops.group_norm import GroupNorm
 from graphc.ops.index import Argmax, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
+from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.loss import SoftmaxLoss, SvmLoss
 from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad
+from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
@@ -59,8 +62,10 @@ from graphc.ops.pool import (
     SumPoolGrad,
 )
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
+from graphc.ops.pow import Pow
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import REDUCTIONS, GatherElements, LastWrite, ScatterElements
 from graphc.ops.select import (
@@ -79,10 +84,23 @@ from graphc.ops.select import (
 )
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
-from graphc.ops.smooth import Erf, Softplus
+from graphc.ops.smooth import Erf, Expm1, Log1p, Softplus
 from graphc.ops.standardize import Standardize
+from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
 from graphc.tensor_type import FLOATS, N, Shape, TensorType
-from tests.ops.example import GRID, POSITIVE, SMALL, Example, t, whole
+from tests.ops.example import (
+    ABOVE,
+    BROKEN,
+    GRID,
+    INSIDE,
+    NONZERO,
+    POSITIVE,
+    SIGNED,
+    SMALL,
+    Example,
+    t,
+    whole,
+)
 
 
 def _unary(op: Op, *fill: str) -> Iterator[Example]:
@@ -129,6 +147,46 @@ def _elementwise() -> Iterator[Example]:
         yield Example(Where(), (c.with_dtype("bool"), a, b), (2,))
 
 
+def _more_elementwise() -> Iterator[Example]:
+    op: Op
+    yield from _unary(Round())
+    for op in (Floor(), Ceil()):
+        yield from _unary(op, BROKEN)
+    for op in (Sin(), Cos(), Atan(), Sinh(), Cosh(), Asinh(), Expm1()):
+        yield from _unary(op, INSIDE)
+    for op in (Tan(), Asin(), Acos(), Atanh(), Log1p()):
+        yield from _unary(op, INSIDE)
+    yield from _unary(Acosh(), ABOVE)
+    yield from _binary(Pow(), POSITIVE, INSIDE)
+    for op in (Mod(), Fmod()):
+        yield from _binary(op, INSIDE, ABOVE)
+
+
+def _whole_numbers() -> Iterator[Example]:
+    """Widths of integers do not follow the floats', so both are here."""
+    op: Op
+    for dtype in ("int64", "int32"):
+        for pair in PAIRS:
+            a, b = (x.with_dtype(dtype) for x in pair)
+            for op in (Add(), Sub(), Mul(), Maximum(), Minimum(), Less(), Equal()):
+                yield Example(op, (a, b), (SIGNED, SIGNED))
+            for op in (FloorDiv(), TruncDiv(), Mod(), Fmod()):
+                yield Example(op, (a, b), (SIGNED, NONZERO))
+        for op in (Neg(), Abs(), Sign()):
+            yield Example(op, (whole(N, 3, dtype=dtype),), (SIGNED,))
+
+
+def _logic() -> Iterator[Example]:
+    op: Op
+    for dtype in ("bool", "int32"):
+        for pair in PAIRS[1:5]:
+            a, b = (x.with_dtype(dtype) for x in pair)
+            for op in (And(), Or(), Xor()):
+                yield Example(op, (a, b), (2, 2) if dtype == "bool" else (99, 99))
+        for shape in ((), (N, 3)):
+            yield Example(Not(), (whole(*shape, dtype=dtype),), (2,))
+
+
 def _activations() -> Iterator[Example]:
     for op in (
         LeakyRelu(0.1),
@@ -141,6 +199,9 @@ def _activations() -> Iterator[Example]:
         Softsign(),
         HardSigmoid(),
         HardSwish(),
+        Celu(0.7),
+        ThresholdedRelu(0.5),
+        Shrink(0.5, 0.25),
     ):
         for type in (t(), t(N, 3), t(3, 1, 2, 2)):
             yield Example(op, (type,))
@@ -414,6 +475,9 @@ def _updates() -> Iterator[Example]:
 
 DOUBLE: tuple[Example, ...] = (
     *_elementwise(),
+    *_more_elementwise(),
+    *_whole_numbers(),
+    *_logic(),
     *_activations(),
     *_reductions(),
     *_by_index(),

@@ -118,6 +118,7 @@ def vocabulary(
     words: dict[str, Any] = {
         "sum": total, "mean": average, "std": std, "xhat": xhat, "project": project,
         "spread": spread, "rows": rows, "exp": np.exp, "sign": np.sign, "sqrt": np.sqrt,
+        "log": np.log, "sin": np.sin, "cos": np.cos, "sinh": np.sinh, "cosh": np.cosh,
         "pi": np.pi, "where": np.where, "reshape": np.reshape, "argsort": np.argsort,
         "softmax": softmax, "violations": violations, "column": lambda value: value[:, None],
         "onehot": lambda labels: np.eye(last(example))[labels],

@@ -80,6 +80,9 @@ ALWAYS_CALLS = {
     **dict.fromkeys(["gather", "gather_grad", "gather_elements"], "reads where indices say"),
     **dict.fromkeys(["scatter_elements", "last_write"], "writes where indices say"),
     "flat_index": "reads other elements than it writes",
+    **dict.fromkeys(["sin", "cos", "tan", "asin", "acos", "atan"], "NumPy's"),
+    **dict.fromkeys(["sinh", "cosh", "asinh", "acosh", "atanh", "log1p", "expm1"], "NumPy's"),
+    **dict.fromkeys(["mod", "fmod"], "no step has all digits of a remainder"),
     "argmax": "the place of the largest, which no step finds",
     "matmul": "a Gemm, with an epilogue",
     "affine": "a Gemm, with an epilogue",
@@ -96,6 +99,8 @@ SOMETIMES_CALLS = {
     **dict.fromkeys(["add", "sub", "mul", "div", "maximum", "minimum"], MIDDLE),
     **dict.fromkeys(["less", "less_equal", "greater", "greater_equal"], MIDDLE),
     **dict.fromkeys(["equal", "not_equal"], MIDDLE),
+    **dict.fromkeys(["floor_div", "trunc_div", "pow"], MIDDLE),
+    **dict.fromkeys(["and", "or", "xor", "not"], "the bits of whole numbers"),
     "one_hot": "labels that are no vector",
     "dropout_mask": "a vector, whose elements are rows to Philox",
 }

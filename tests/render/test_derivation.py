@@ -61,6 +61,17 @@ def test_what_was_broadcast_is_summed() -> None:
     assert found["here"].endswith(", summed to (3,)")
 
 
+def test_a_value_whose_other_reader_gives_no_gradient_has_a_derivation() -> None:
+    """Its cotangent is the one contribution, which is named as one of two."""
+    net = gc.Net("stopped")
+    x = gc.affine(net.input("x", (gc.N, 2)), 3, name="first")
+    h = gc.affine(x, 3, name="second")
+    net.loss("loss", gc.sum(h * gc.stop_gradient(gc.tanh(h))) + gc.sum(gc.tanh(x)))
+    found = rows(net)
+    readers = {found[name]["from"].partition(" = ")[0] for name in ("d_first.1", "d_first.2")}
+    assert readers == {"second", "tanh_2"}
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_every_backward_node_of_any_net_has_one(seed: int) -> None:
     plan = gc.compile(random_net(random.Random(seed)), batch=3)

@@ -16,6 +16,13 @@ _MATHS: dict[str, Callable[[Registers, Value, str], Value]] = {
     "sigmoid": maths.sigmoid,
     "erf": maths.erf,
 }
+_INTRINSICS = {
+    "sqrt": "sqrt",
+    "cos": "cos",
+    "floor": "floor",
+    "ceil": "ceil",
+    "round": "roundeven",
+}
 _PRODUCTS = 8  # integer exponents up to this are products
 
 
@@ -49,7 +56,7 @@ def _unary(v: Registers, function: str, x: Value, dtype: str) -> Value:
         return _negative(v, x, dtype)
     if function == "abs":
         return _absolute(v, x, dtype)
-    return v.intrinsic({"sqrt": "sqrt", "cos": "cos"}[function], (x,), dtype)
+    return v.intrinsic(_INTRINSICS[function], (x,), dtype)
 
 
 def _negative(v: Registers, x: Value, dtype: str) -> Value:

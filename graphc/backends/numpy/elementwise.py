@@ -11,6 +11,7 @@ from graphc.backends.numpy.kernel import Call, Kernel, number
 from graphc.op import Array, Op
 from graphc.ops.elementwise import Power
 from graphc.ops.select import Clip
+from graphc.ops.trigonometry import ByUfunc
 
 
 def _unary(ufunc: np.ufunc) -> Kernel:
@@ -94,6 +95,20 @@ def where(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) ->
     return partial(np.copyto, out, b), partial(np.copyto, out, a, where=condition)
 
 
+def trunc_div(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """The quotient rounded down, and one more where it is below 0 and not even."""
+    a, b = ins
+    product, uneven, below = scratch
+    return (
+        partial(np.floor_divide, a, b, out=out),
+        partial(np.multiply, out, b, out=product),
+        partial(np.not_equal, product, a, out=uneven),
+        partial(np.less, out, number(0, out), out=below),
+        partial(np.logical_and, uneven, below, out=uneven),
+        partial(np.add, out, uneven, out=out, casting="unsafe"),
+    )
+
+
 ELEMENTWISE: dict[str, Kernel] = {
     "add": _binary(np.add),
     "sub": _binary(np.subtract),
@@ -114,6 +129,21 @@ ELEMENTWISE: dict[str, Kernel] = {
     "abs": _unary(np.absolute),
     "sign": _unary(np.sign),
     "tanh": _unary(np.tanh),
+    "floor": _unary(np.floor),
+    "ceil": _unary(np.ceil),
+    "round": _unary(np.rint),
+    "log1p": _unary(np.log1p),
+    "expm1": _unary(np.expm1),
+    **{cls.name: _unary(cls.ufunc) for cls in ByUfunc.__subclasses__()},
+    "floor_div": _binary(np.floor_divide),
+    "trunc_div": trunc_div,
+    "mod": _binary(np.mod),
+    "fmod": _binary(np.fmod),
+    "and": _binary(np.bitwise_and),
+    "or": _binary(np.bitwise_or),
+    "xor": _binary(np.bitwise_xor),
+    "not": _unary(np.invert),
+    "pow": _binary(np.power),
     "power": power,
     "sigmoid": sigmoid,
     "relu": relu,

@@ -1,0 +1,131 @@
+"""Whole quotients and remainders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call
+from graphc.op import Along, Array
+from graphc.ops.elementwise import Binary, Operand, binary, div, mul, neg, pair, sub, unbroadcast
+from graphc.ops.rounding import floor
+from graphc.plan import Emitter
+from graphc.tensor_type import TensorType
+
+
+class WholeQuotient(Binary):
+    """A quotient of whole numbers that is one; 0 where b is 0."""
+
+    gradient_text = ("", "")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        for role, type in zip(self.roles, ins, strict=True):
+            if type.is_float or type.dtype == "bool":
+                raise ValueError(f"{role} is {type.dtype}, {self.name} takes whole numbers")
+        return super().infer(ins)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return None, None
+
+
+@dataclass(frozen=True)
+class FloorDiv(WholeQuotient):
+    """a / b rounded down."""
+
+    name = "floor_div"
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] // ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("floor_div", ins[0], ins[1])
+
+
+@dataclass(frozen=True)
+class TruncDiv(WholeQuotient):
+    """a / b rounded toward zero."""
+
+    name = "trunc_div"
+    inplace = ()
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        a, b = ins
+        floor = a // b
+        return np.asarray(floor + ((floor * b != a) & (floor < 0)).astype(floor.dtype))
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        a, b = ins
+        floor = call("floor_div", a, b)
+        uneven = call("not_equal", floor * b, a)
+        return floor + call("and", uneven, floor < 0).cast(floor.dtype)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: a product, and two masks."""
+        type = em.type(out)
+        masks = (em.scratch(type.with_dtype("bool")) for _ in range(2))
+        em.call(self.name, ins, out, scratch=(em.scratch(type), *masks))
+
+
+class Remainder(Binary):
+    """What is left of a when a multiple of b is taken off; 0 for whole numbers where b is 0."""
+
+    gradient_text = ("d_out", "-d_out * (a - out) / b")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if ins[0].dtype == "bool":
+            raise ValueError(f"a is bool, {self.name} takes numbers")
+        return super().infer(ins)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "call"
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        times = div(sub(ins[0], out), ins[1])
+        return unbroadcast(dout, ins[0]), unbroadcast(neg(mul(dout, times)), ins[1])
+
+
+@dataclass(frozen=True)
+class Mod(Remainder):
+    """The remainder that has the sign of b, as Python's a % b."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.mod(ins[0], ins[1]))
+
+
+@dataclass(frozen=True)
+class Fmod(Remainder):
+    """The remainder that has the sign of a, as C's fmod."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.fmod(ins[0], ins[1]))
+
+
+def floor_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a / b rounded down, broadcast: floats by floor(a / b); whole numbers 0 where b is 0."""
+    left, right = pair("floor_div", a, b)
+    if left.type.is_float:
+        return floor(div(left, right), name=name)
+    return left.builder.apply(FloorDiv(), left, right, name=name)
+
+
+def trunc_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a / b of whole numbers rounded toward zero, as C has it; 0 where b is 0."""
+    return binary(TruncDiv(), a, b, name)
+
+
+def mod(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """The remainder of a by b that has the sign of b, as Python's a % b."""
+    return binary(Mod(), a, b, name)
+
+
+def fmod(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """The remainder of a by b that has the sign of a, as C's fmod."""
+    return binary(Fmod(), a, b, name)

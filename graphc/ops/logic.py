@@ -1,0 +1,144 @@
+"""Logic of bools, and of the bits of whole numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value, apply, as_value
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call
+from graphc.op import Along, Array, Op
+from graphc.ops.elementwise import Binary, Operand, Unary, binary, elements
+from graphc.ops.functions import abs_
+from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
+from graphc.tensor_type import TensorType
+
+
+def check_bits(op: Op, x: TensorType, role: str) -> None:
+    """ValueError unless x is bool or whole numbers."""
+    if x.is_float:
+        raise ValueError(
+            f"{role} is {x.dtype}, {op.name} takes bools or whole numbers\n"
+            "compare it first: x > 0, or gc.not_equal(x, 0)"
+        )
+
+
+class Logic(Binary):
+    """An operation on bools, or on each bit of whole numbers; no gradient flows through it."""
+
+    gradient_text = ("", "")
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        for role, type in zip(self.roles, ins, strict=True):
+            check_bits(self, type, role)
+        return super().infer(ins)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return elements(ins, self.infer(ins)) if ins[0].dtype == "bool" else "call"
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return None, None
+
+
+@dataclass(frozen=True)
+class And(Logic):
+    """a and b."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] & ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("and", ins[0], ins[1])
+
+
+@dataclass(frozen=True)
+class Or(Logic):
+    """a or b."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] | ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("or", ins[0], ins[1])
+
+
+@dataclass(frozen=True)
+class Xor(Logic):
+    """Either a or b, not both."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] ^ ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("not_equal", ins[0], ins[1])
+
+
+@dataclass(frozen=True)
+class Not(Unary):
+    """Not x, or each bit of it turned."""
+
+    gradient_text = ("",)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        check_bits(self, ins[0], "x")
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(~ins[0])
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "elements" if ins[0].dtype == "bool" else "call"
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("not", ins[0])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (None,)
+
+
+def logical_and(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a and b of bools, or of each bit of whole numbers; also `a & b`."""
+    return binary(And(), a, b, name)
+
+
+def logical_or(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """a or b of bools, or of each bit of whole numbers; also `a | b`."""
+    return binary(Or(), a, b, name)
+
+
+def logical_xor(a: Operand, b: Operand, *, name: str | None = None) -> Value:
+    """Either a or b of bools, or of each bit of whole numbers; also `a ^ b`."""
+    return binary(Xor(), a, b, name)
+
+
+def logical_not(x: Value, *, name: str | None = None) -> Value:
+    """Not x of bools, or each bit of whole numbers turned; also `~x`."""
+    return apply(Not(), x, name=name)
+
+
+def isnan(x: Value, *, name: str | None = None) -> Value:
+    """Whether x is not a number, as bool."""
+    return not_equal(_floats(NotEqual(), x), x, name=name)
+
+
+def isinf(x: Value, *, name: str | None = None) -> Value:
+    """Whether x is infinite, with either sign, as bool."""
+    return equal(abs_(_floats(Equal(), x)), np.inf, name=name)
+
+
+def isfinite(x: Value, *, name: str | None = None) -> Value:
+    """Whether x is neither infinite nor NaN, as bool."""
+    return less(abs_(_floats(Equal(), x)), np.inf, name=name)
+
+
+def _floats(op: Op, x: Value) -> Value:
+    if not as_value(op.name, x).type.is_float:
+        raise x.builder.error(op, f"x is {x.dtype}, whole numbers and bools are finite", (x,))
+    return x

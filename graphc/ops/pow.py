@@ -1,0 +1,49 @@
+"""Powers whose exponents are values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call
+from graphc.op import Array
+from graphc.ops.elementwise import Binary, mul, sub, unbroadcast
+from graphc.ops.functions import log
+from graphc.ops.select import equal, where
+from graphc.tensor_type import TensorType
+
+
+@dataclass(frozen=True)
+class Pow(Binary):
+    """a ** b of floats; NaN where a is below 0 and b is no whole number."""
+
+    gradient_text = (
+        "where(b == 0, 0, d_out * b * a ** (b - 1))",
+        "d_out * out * log(where(a == 0, 1, a))",
+    )
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if not ins[0].is_float:
+            raise ValueError(
+                f"a is {ins[0].dtype}, pow takes floats\ncast it: gc.cast(a, 'float32')"
+            )
+        return super().infer(ins)
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] ** ins[1])
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call("pow", ins[0], ins[1])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        base, exponent = ins
+        slope = mul(exponent, b.apply(Pow(), base, sub(exponent, 1.0)))
+        da = where(equal(exponent, 0.0), 0.0, mul(dout, slope))
+        db = mul(dout, mul(out, log(where(equal(base, 0.0), 1.0, base))))
+        return unbroadcast(da, base), unbroadcast(db, exponent)

@@ -1,0 +1,67 @@
+"""Whole numbers near a number; no gradient flows through them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.build import Builder, Value, apply
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call
+from graphc.op import Array
+from graphc.ops.elementwise import Unary
+
+
+class Rounding(Unary):
+    """A whole number near x, in x's dtype."""
+
+    gradient_text = ("",)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return call(self.name, ins[0])
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (None,)
+
+
+@dataclass(frozen=True)
+class Floor(Rounding):
+    """The largest whole number that is not above x."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.floor(ins[0]))
+
+
+@dataclass(frozen=True)
+class Ceil(Rounding):
+    """The smallest whole number that is not below x."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.ceil(ins[0]))
+
+
+@dataclass(frozen=True)
+class Round(Rounding):
+    """The nearest whole number; of two that are as near the even one."""
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(np.rint(ins[0]))
+
+
+def floor(x: Value, *, name: str | None = None) -> Value:
+    """The largest whole number that is not above x; its gradient is zero."""
+    return apply(Floor(), x, name=name)
+
+
+def ceil(x: Value, *, name: str | None = None) -> Value:
+    """The smallest whole number that is not below x; its gradient is zero."""
+    return apply(Ceil(), x, name=name)
+
+
+def round_(x: Value, *, name: str | None = None) -> Value:
+    """The nearest whole number, of two the even one; its gradient is zero."""
+    return apply(Round(), x, name=name)

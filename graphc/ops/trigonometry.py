@@ -1,0 +1,234 @@
+"""Trigonometric and hyperbolic functions of each element, and their inverses.
+
+Angles are in radians.  NumPy computes these functions on every backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from graphc.build import Builder, Value, apply
+from graphc.op import Along, Array
+from graphc.ops.elementwise import Unary, add, div, mul, neg, sub
+from graphc.ops.functions import sqrt
+from graphc.tensor_type import TensorType
+
+
+class ByUfunc(Unary):
+    """A function of each element that is one of NumPy's."""
+
+    ufunc: ClassVar[np.ufunc]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(self.ufunc(ins[0]))
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        return "call"
+
+
+@dataclass(frozen=True)
+class Sin(ByUfunc):
+    """The sine."""
+
+    ufunc = np.sin
+    gradient_text = ("d_out * cos(x)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, cos(ins[0])),)
+
+
+@dataclass(frozen=True)
+class Cos(ByUfunc):
+    """The cosine."""
+
+    ufunc = np.cos
+    gradient_text = ("-d_out * sin(x)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (neg(mul(dout, sin(ins[0]))),)
+
+
+@dataclass(frozen=True)
+class Tan(ByUfunc):
+    """The tangent."""
+
+    ufunc = np.tan
+    gradient_text = ("d_out * (1 + out ** 2)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, add(mul(out, out), 1.0)),)
+
+
+@dataclass(frozen=True)
+class Asin(ByUfunc):
+    """The angle between -pi/2 and pi/2 whose sine is x."""
+
+    ufunc = np.arcsin
+    gradient_text = ("d_out / sqrt(1 - x ** 2)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        (x,) = ins
+        return (div(dout, sqrt(sub(1.0, mul(x, x)))),)
+
+
+@dataclass(frozen=True)
+class Acos(ByUfunc):
+    """The angle between 0 and pi whose cosine is x."""
+
+    ufunc = np.arccos
+    gradient_text = ("-d_out / sqrt(1 - x ** 2)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        (x,) = ins
+        return (neg(div(dout, sqrt(sub(1.0, mul(x, x))))),)
+
+
+@dataclass(frozen=True)
+class Atan(ByUfunc):
+    """The angle between -pi/2 and pi/2 whose tangent is x."""
+
+    ufunc = np.arctan
+    gradient_text = ("d_out / (1 + x ** 2)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        (x,) = ins
+        return (div(dout, add(mul(x, x), 1.0)),)
+
+
+@dataclass(frozen=True)
+class Sinh(ByUfunc):
+    """The hyperbolic sine."""
+
+    ufunc = np.sinh
+    gradient_text = ("d_out * cosh(x)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, cosh(ins[0])),)
+
+
+@dataclass(frozen=True)
+class Cosh(ByUfunc):
+    """The hyperbolic cosine."""
+
+    ufunc = np.cosh
+    gradient_text = ("d_out * sinh(x)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, sinh(ins[0])),)
+
+
+@dataclass(frozen=True)
+class Asinh(ByUfunc):
+    """The number whose hyperbolic sine is x."""
+
+    ufunc = np.arcsinh
+    gradient_text = ("d_out / sqrt(x ** 2 + 1)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        (x,) = ins
+        return (div(dout, sqrt(add(mul(x, x), 1.0))),)
+
+
+@dataclass(frozen=True)
+class Acosh(ByUfunc):
+    """The number from 0 up whose hyperbolic cosine is x."""
+
+    ufunc = np.arccosh
+    gradient_text = ("d_out / sqrt(x ** 2 - 1)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        (x,) = ins
+        return (div(dout, sqrt(sub(mul(x, x), 1.0))),)
+
+
+@dataclass(frozen=True)
+class Atanh(ByUfunc):
+    """The number whose hyperbolic tangent is x."""
+
+    ufunc = np.arctanh
+    gradient_text = ("d_out / (1 - x ** 2)",)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        (x,) = ins
+        return (div(dout, sub(1.0, mul(x, x))),)
+
+
+def sin(x: Value, *, name: str | None = None) -> Value:
+    """The sine of an angle."""
+    return apply(Sin(), x, name=name)
+
+
+def cos(x: Value, *, name: str | None = None) -> Value:
+    """The cosine of an angle."""
+    return apply(Cos(), x, name=name)
+
+
+def tan(x: Value, *, name: str | None = None) -> Value:
+    """The tangent of an angle."""
+    return apply(Tan(), x, name=name)
+
+
+def asin(x: Value, *, name: str | None = None) -> Value:
+    """The angle between -pi/2 and pi/2 whose sine is x, for x from -1 to 1."""
+    return apply(Asin(), x, name=name)
+
+
+def acos(x: Value, *, name: str | None = None) -> Value:
+    """The angle between 0 and pi whose cosine is x, for x from -1 to 1."""
+    return apply(Acos(), x, name=name)
+
+
+def atan(x: Value, *, name: str | None = None) -> Value:
+    """The angle between -pi/2 and pi/2 whose tangent is x."""
+    return apply(Atan(), x, name=name)
+
+
+def sinh(x: Value, *, name: str | None = None) -> Value:
+    """The hyperbolic sine."""
+    return apply(Sinh(), x, name=name)
+
+
+def cosh(x: Value, *, name: str | None = None) -> Value:
+    """The hyperbolic cosine."""
+    return apply(Cosh(), x, name=name)
+
+
+def asinh(x: Value, *, name: str | None = None) -> Value:
+    """The number whose hyperbolic sine is x."""
+    return apply(Asinh(), x, name=name)
+
+
+def acosh(x: Value, *, name: str | None = None) -> Value:
+    """The number from 0 up whose hyperbolic cosine is x, for x from 1 up."""
+    return apply(Acosh(), x, name=name)
+
+
+def atanh(x: Value, *, name: str | None = None) -> Value:
+    """The number whose hyperbolic tangent is x, for x between -1 and 1."""
+    return apply(Atanh(), x, name=name)
