@@ -92,6 +92,14 @@ def elements(net: gc.Net) -> None:
         net.output(f.__name__, f(x - 0.5))
     for g in (gc.add, gc.sub, gc.mul, gc.div, gc.maximum, gc.minimum, gc.less, gc.greater_equal):
         net.output(f"{g.__name__}_of_two", g(x, y))
+    for f in (gc.floor, gc.ceil, gc.round, gc.sin, gc.cos, gc.atan, gc.celu, gc.shrink, gc.log1p):
+        net.output(f.__name__, f(x * 2 - 0.7))
+    for g in (gc.power, gc.mod, gc.fmod, gc.floor_div):
+        net.output(f"{g.__name__}_of_both", g(x, y))
+    a, b = gc.cast(x * 9, "int64"), gc.cast(1 + y * 3, "int64")
+    for g in (gc.trunc_div, gc.floor_div, gc.mod, gc.logical_and, gc.logical_xor):
+        net.output(f"{g.__name__}_of_ints", g(a, b))
+    net.output("neither", gc.logical_not(gc.logical_or(x > 0.5, y > 0.5)))
     net.output("chosen", gc.where(x > y, x, -y))
     net.output("other", gc.cast(gc.not_equal(x, y), "float32"))
     net.output("power", x**3 + 1 / x)

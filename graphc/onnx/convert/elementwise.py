@@ -7,6 +7,8 @@ from functools import reduce
 from math import inf
 from typing import Any
 
+import numpy as np
+
 import graphc as gc
 from graphc.build import Value
 from graphc.onnx.call import Call, Result
@@ -40,17 +42,23 @@ def _mean(call: Call) -> Value:
     return reduce(gc.add, call.values()) * (1 / len(call))
 
 
+def _div(call: Call) -> Value:
+    a, b = aligned(call)
+    return gc.div(a, b) if a.type.is_float else gc.trunc_div(a, b)
+
+
+def _mod(call: Call) -> Value:
+    return (gc.fmod if call.attribute("fmod", 0) else gc.mod)(call.value(0), call.value(1))
+
+
 def _pow(call: Call) -> Value:
-    x, exponent = call.value(0), call.operand(1)
-    scalar = call.known(1) and not isinstance(exponent, Value) and call.array(1).size == 1
-    if scalar and x.type.is_float and call.array(1).ndim <= x.type.rank:
-        return gc.power(x, float(call.number(1)))
-    return powered(x, call.value(1))
-
-
-def powered(x: Value, exponent: Value) -> Value:
     """x ** exponent, in the dtype of x."""
-    raise NotSupported("the exponent must be one number that is known when the model is read")
+    x, exponent = aligned(call)
+    if x.type.is_float:
+        if call.known(1) and call.array(1).size == 1 and call.array(1).ndim <= x.type.rank:
+            return gc.power(x, float(call.number(1)))
+        return gc.power(x, gc.cast(exponent, x.dtype))
+    return gc.cast(gc.power(gc.cast(x, "float64"), gc.cast(exponent, "float64")), x.dtype)
 
 
 def _clip(call: Call) -> Value:
@@ -118,39 +126,28 @@ def _swish(call: Call) -> Value:
 
 
 def _celu(call: Call) -> Value:
-    x, alpha = call.value(0), call.attribute("alpha", 1.0)
-    return gc.elu(x * (1 / alpha), 1.0) * float(alpha)
+    return gc.celu(call.value(0), call.attribute("alpha", 1.0))
 
 
 def _thresholded_relu(call: Call) -> Value:
-    x = call.value(0)
-    return gc.where(x > call.attribute("alpha", 1.0), x, 0.0)
+    return gc.thresholded_relu(call.value(0), call.attribute("alpha", 1.0))
 
 
 def _shrink(call: Call) -> Value:
-    x, bias, lambd = call.value(0), call.attribute("bias", 0.0), call.attribute("lambd", 0.5)
-    below = gc.where(x < -lambd, x + bias, 0.0)
-    return gc.where(x > lambd, x - bias, below)
+    return gc.shrink(call.value(0), call.attribute("lambd", 0.5), call.attribute("bias", 0.0))
 
 
-def _reciprocal(call: Call) -> Value:
-    return gc.power(call.value(0), -1)
+def _bit_shift(call: Call) -> Value:
+    """By a table of the powers of two, one for each bit."""
+    x, shift = call.value(0), call.value(1)
+    bits = np.dtype(x.dtype).itemsize * 8
+    table = call.constant([2**i for i in range(bits)], x.dtype)
+    by = gc.gather(table, gc.cast(shift, "int64"))
+    return x * by if call.required("direction") == "LEFT" else gc.floor_div(x, by)
 
 
 def _where(call: Call) -> Value:
     return gc.where(call.value(0), call.value(1), call.value(2))
-
-
-def _not(call: Call) -> Value:
-    return gc.equal(call.value(0), call.constant(False))
-
-
-def _and(a: Value, b: Value) -> Value:
-    return gc.minimum(a, b)
-
-
-def _or(a: Value, b: Value) -> Value:
-    return gc.maximum(a, b)
 
 
 def _is_inf(call: Call) -> Value:
@@ -163,10 +160,6 @@ def _is_inf(call: Call) -> Value:
         if call.attribute(kind, 1)
     ]
     return reduce(gc.maximum, found) if found else gc.less(x, x)
-
-
-def _is_nan(call: Call) -> Value:
-    return gc.not_equal(call.value(0), call.value(0))
 
 
 def _identity(call: Call) -> Result:
@@ -198,19 +191,32 @@ def dtype_of(number: Any) -> str:
     return name
 
 
+TRIGONOMETRY = (
+    *("sin", "cos", "tan", "asin", "acos", "atan"),
+    *("sinh", "cosh", "asinh", "acosh", "atanh"),
+)
+
 CONVERTERS: dict[str, Callable[[Call], Result]] = {
+    **{name.capitalize(): _unary(getattr(gc, name)) for name in TRIGONOMETRY},
     "Abs": _unary(gc.abs),
     "Add": _binary(gc.add),
-    "And": _binary(_and),
+    "And": _binary(gc.logical_and),
+    "BitShift": _bit_shift,
+    "BitwiseAnd": _binary(gc.logical_and),
+    "BitwiseNot": _unary(gc.logical_not),
+    "BitwiseOr": _binary(gc.logical_or),
+    "BitwiseXor": _binary(gc.logical_xor),
     "Cast": _cast,
     "CastLike": _cast_like,
+    "Ceil": _unary(gc.ceil),
     "Celu": _celu,
     "Clip": _clip,
-    "Div": _binary(gc.div),
+    "Div": _div,
     "Elu": _elu,
     "Equal": _binary(gc.equal),
     "Erf": _unary(gc.erf),
     "Exp": _unary(gc.exp),
+    "Floor": _unary(gc.floor),
     "Gelu": _gelu,
     "Greater": _binary(gc.greater),
     "GreaterOrEqual": _binary(gc.greater_equal),
@@ -218,7 +224,7 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "HardSwish": _unary(gc.hard_swish),
     "Identity": _identity,
     "IsInf": _is_inf,
-    "IsNaN": _is_nan,
+    "IsNaN": _unary(gc.isnan),
     "LeakyRelu": _leaky_relu,
     "Less": _binary(gc.less),
     "LessOrEqual": _binary(gc.less_equal),
@@ -227,14 +233,16 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "Mean": _mean,
     "Min": _variadic(gc.minimum),
     "Mish": _unary(gc.mish),
+    "Mod": _mod,
     "Mul": _binary(gc.mul),
     "Neg": _unary(gc.neg),
-    "Not": _not,
-    "Or": _binary(_or),
+    "Not": _unary(gc.logical_not),
+    "Or": _binary(gc.logical_or),
     "PRelu": _prelu,
     "Pow": _pow,
-    "Reciprocal": _reciprocal,
+    "Reciprocal": _unary(gc.reciprocal),
     "Relu": _unary(gc.relu),
+    "Round": _unary(gc.round),
     "Selu": _selu,
     "Shrink": _shrink,
     "Sigmoid": _unary(gc.sigmoid),
@@ -248,5 +256,5 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "Tanh": _unary(gc.tanh),
     "ThresholdedRelu": _thresholded_relu,
     "Where": _where,
-    "Xor": _binary(gc.not_equal),
+    "Xor": _binary(gc.logical_xor),
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from graphc.onnx.export.writer import Writer
 from graphc.op import Op
 from graphc.ops.activations import PRelu
+from graphc.ops.division import FloorDiv, Mod
 from graphc.ops.index import Pick
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss_rows import SoftmaxRows, SvmRows
@@ -17,6 +18,7 @@ from graphc.ops.norm import Normalize
 from graphc.ops.select import NotEqual
 from graphc.ops.shape import StopGradient
 from graphc.ops.slicing import Slice
+from graphc.ops.smooth import Expm1, Log1p
 
 Body = Callable[[Writer, Op, Sequence[str], str], object]
 
@@ -96,6 +98,29 @@ def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("Slice", [*ins, starts, stops, axes, steps], out)
 
 
+def _floored(w: Writer, ins: Sequence[str], out: str | None = None) -> str:
+    """a / b rounded down; whole numbers by their remainder, which has the sign of b."""
+    if w.types[ins[0]].is_float:
+        return w.emit("Floor", [w.emit("Div", ins)], out)
+    return w.emit("Div", [w.emit("Sub", [ins[0], w.emit("Mod", ins)]), ins[1]], out)
+
+
+def _floor_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return _floored(w, ins, out)
+
+
+def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Sub", [ins[0], w.emit("Mul", [_floored(w, ins), ins[1]])], out)
+
+
+def _log1p(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Log", [w.emit("Add", [ins[0], w.constant(1, w.types[ins[0]].dtype)])], out)
+
+
+def _expm1(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Sub", [w.emit("Exp", ins), w.constant(1, w.types[ins[0]].dtype)], out)
+
+
 BODIES: dict[type[Op], Body] = {
     NotEqual: _not_equal,
     StopGradient: _identity,
@@ -106,5 +131,9 @@ BODIES: dict[type[Op], Body] = {
     Normalize: _normalize,
     PRelu: _prelu,
     Slice: _slice,
+    FloorDiv: _floor_div,
+    Mod: _mod,
+    Log1p: _log1p,
+    Expm1: _expm1,
 }
 """By graphc's op."""

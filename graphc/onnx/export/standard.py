@@ -24,14 +24,19 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
+from graphc.ops.division import Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.index import Argmax, OneHot
 from graphc.ops.linalg import MatMul
+from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.loss import SoftmaxLoss
+from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm
+from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Reduction, Sum
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm
 from graphc.ops.select import (
     Clip,
@@ -48,6 +53,19 @@ from graphc.ops.select import (
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Slice
 from graphc.ops.smooth import Erf, Softplus
+from graphc.ops.trigonometry import (
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
+    Cos,
+    Cosh,
+    Sin,
+    Sinh,
+    Tan,
+)
 from graphc.tensor_type import Batch
 
 Emit = Callable[[Writer, Op, Sequence[str], str], bool]
@@ -77,15 +95,42 @@ def _clip(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     return True
 
 
-def _leaky_relu(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, LeakyRelu)
-    w.emit("LeakyRelu", ins, out, alpha=op.slope)
+def _logic(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """Of bools, or of the bits of whole numbers."""
+    bits = "" if w.types[ins[0]].dtype == "bool" else "Bitwise"
+    w.emit(bits + type(op).__name__, ins, out)
     return True
 
 
-def _elu(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Elu)
-    w.emit("Elu", ins, out, alpha=op.alpha)
+def _trunc_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    w.emit("Div", ins, out)
+    return True
+
+
+def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """ONNX has the remainder with the sign of the divisor for whole numbers alone."""
+    floats = w.types[ins[0]].is_float
+    if floats and isinstance(op, Mod):
+        return False
+    w.emit("Mod", ins, out, fmod=int(isinstance(op, Fmod)))
+    return True
+
+
+def _with_alpha(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, (Elu, Celu, ThresholdedRelu))
+    w.emit(type(op).__name__, ins, out, alpha=op.alpha)
+    return True
+
+
+def _shrink(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Shrink)
+    w.emit("Shrink", ins, out, lambd=op.threshold, bias=op.bias)
+    return True
+
+
+def _leaky_relu(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, LeakyRelu)
+    w.emit("LeakyRelu", ins, out, alpha=op.slope)
     return True
 
 
@@ -243,7 +288,15 @@ STANDARD: dict[type[Op], Emit] = {
     Power: _power,
     Clip: _clip,
     LeakyRelu: _leaky_relu,
-    Elu: _elu,
+    **{op: _plain(op.__name__) for op in (Sin, Cos, Tan, Asin, Acos, Atan)},
+    **{op: _plain(op.__name__) for op in (Sinh, Cosh, Asinh, Acosh, Atanh)},
+    **{op: _plain(op.__name__) for op in (Floor, Ceil, Round, Pow)},
+    **dict.fromkeys((Elu, Celu, ThresholdedRelu), _with_alpha),
+    **dict.fromkeys((And, Or, Xor, Not), _logic),
+    TruncDiv: _trunc_div,
+    Mod: _mod,
+    Fmod: _mod,
+    Shrink: _shrink,
     PRelu: _prelu,
     HardSigmoid: _hard_sigmoid,
     Sum: _reduction("ReduceSum"),
