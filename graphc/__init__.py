@@ -125,7 +125,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     import passes
-    from graphc import layers, plots
+    from graphc import layers, onnx, plots
     from graphc.checks.check_layer import check_layer
     from graphc.checks.check_op import check_op
     from graphc.checks.grad_check import grad_check
@@ -146,6 +146,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "layers": "graphc.layers",
+    "onnx": "graphc.onnx",
     "plots": "graphc.plots",
     "check_layer": "graphc.checks.check_layer",
     "check_op": "graphc.checks.check_op",
@@ -320,6 +321,7 @@ __all__ = [
     "nll_loss",
     "not_equal",
     "one_hot",
+    "onnx",
     "pad",
     "passes",
     "pick",

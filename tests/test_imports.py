@@ -36,11 +36,16 @@ LAYERS = (
         "graphc.freeze",
         "graphc.validation",
         "graphc.sklearn",
+        "graphc.onnx",
     ),
 )
 """Each may import from its own row and the rows above it, not from those below."""
 
-ONLY_IN = {"networkx": "graphc/graph.py", "graphviz": "graphc/render/"}
+ONLY_IN = {
+    "networkx": "graphc/graph.py",
+    "graphviz": "graphc/render/",
+    "onnx": "graphc/onnx/",
+}
 AT_FIRST_USE = (
     "networkx",
     "graphviz",
@@ -51,6 +56,7 @@ AT_FIRST_USE = (
     "mlxtend",
     "safetensors",
     "tensorboardX",
+    "onnx",
 )
 
 

@@ -68,7 +68,9 @@ def fraction(text: str) -> float:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The argument MODEL."""
-    parser.add_argument("model", metavar="MODEL", help="file.py:function, or a saved model")
+    parser.add_argument(
+        "model", metavar="MODEL", help="file.py:function, a saved model, or an .onnx file"
+    )
 
 
 def add_data(parser: argparse.ArgumentParser, what: str, *, required: bool) -> None:

@@ -15,6 +15,8 @@ from graphc.cli import (
     compare,
     demo,
     diff,
+    export,
+    import_,
     plan,
     predict,
     render,
@@ -28,12 +30,12 @@ from graphc.errors import GraphError
 
 COMMANDS = (
     *(demo, train, predict, render, plan, diff, check, bisect, verify, bench),
-    *(replay, compare),
+    *(replay, compare, export, import_),
 )
 
 MODEL = """\
 MODEL is file.py:function, a function without arguments that returns a gc.Net,
-or a model that gc.save wrote.
+a model that gc.save wrote, or an .onnx file.
 
 graphc COMMAND --help shows an example.  The exit status is 0 when all is well,
 1 after an error, 2 for wrong usage, such as a table without a column that the

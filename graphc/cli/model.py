@@ -1,4 +1,4 @@
-"""What MODEL on the command line stands for: a user's function, or a saved model."""
+"""What MODEL on the command line stands for: a user's function, or a model in a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from graphc.own_passes import own_passes
 if TYPE_CHECKING:
     from passes.pass_list import PassList
 
-HINT = "MODEL is file.py:function, or a model that gc.save wrote"
+HINT = "MODEL is file.py:function, a model that gc.save wrote, or an .onnx file"
 
 
 class UsersError(Exception):
@@ -58,6 +58,10 @@ def load_model(source: str) -> Model:
     _check_file(Path(source))
     if Path(source).suffix.lower() in (".csv", ".npy", ".npz"):
         raise GraphError(f"{source} is data, not a model", hint=HINT)
+    if Path(source).suffix.lower() == ".onnx":
+        from graphc.onnx import load as load_onnx
+
+        return Model(load_onnx(source))
     saved = load(source)
     return Model(Net.of(saved.plan.declared), saved, read_columns(source))
 

@@ -1,7 +1,7 @@
 """Graphs as text and arrays: what a model file says of a net.
 
 Numbers stay out of the text.  A constant is written as a state of its type, and a parameter
-that starts from a given array as one of zeros; the arrays lie beside the text.
+or state that starts from a given array as one of zeros; the arrays lie beside the text.
 """
 
 from __future__ import annotations
@@ -52,12 +52,20 @@ def graph_file(graph: Graph) -> GraphFile:
             tensors[CONSTANT + node.name] = op.array()
         elif isinstance(op, Parameter) and isinstance(op.init, FromArray):
             changed[node.name] = _with_op(node, replace(op, init=Zeros()))
-            initials[node.name] = [op.init.dtype, list(op.init.shape)]
-            tensors[INITIAL + node.name] = np.frombuffer(op.init.data, np.uint8)
+            initials[node.name] = _taken(INITIAL + node.name, op.init, tensors)
+        elif isinstance(op, State) and isinstance(op.start, FromArray):
+            changed[node.name] = _with_op(node, replace(op, start=0.0))
+            initials[node.name] = _taken(INITIAL + node.name, op.start, tensors)
     _check_names(graph)
     ops = [[word_of(cls), f"{cls.__module__}.{cls.__qualname__}"] for cls in user_ops(graph)]
     notes = {"ops": ops, "constants": labels, "initials": initials}
     return GraphFile(graph_text(graph.replace(changed)), notes, tensors)
+
+
+def _taken(name: str, values: FromArray, tensors: dict[str, Array]) -> list[Any]:
+    """Put the values of an initializer beside the text; what the text must know of them."""
+    tensors[name] = np.frombuffer(values.data, np.uint8)
+    return [values.dtype, list(values.shape)]
 
 
 def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
@@ -131,9 +139,11 @@ def _constant(node: Node, array: Array, label: str) -> Node:
 
 
 def _from_array(node: Node, init: FromArray) -> Node:
-    if not isinstance(node.op, Parameter):
-        raise ValueError(f"{node.name!r} is no parameter")
+    if not isinstance(node.op, (Parameter, State)):
+        raise ValueError(f"{node.name!r} is no parameter and no state")
     init.sample(np.random.default_rng(0), node.op.shape, node.op.dtype)
+    if isinstance(node.op, State):
+        return _with_op(node, replace(node.op, start=init))
     return _with_op(node, replace(node.op, init=init))
 
 

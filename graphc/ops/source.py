@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from graphc.build import Builder, Value
-from graphc.init import Initializer
+from graphc.init import FromArray, Initializer
 from graphc.op import Array, Source
 from graphc.tensor_type import Shape, TensorType
 
@@ -39,11 +39,14 @@ class Parameter(Source):
 
 @dataclass(frozen=True)
 class State(Source):
-    """An array of the state that no optimizer trains: a running mean, a counter, a slot."""
+    """An array of the state that no optimizer trains: a running mean, a counter, a slot.
+
+    It starts at one number everywhere, or at an array.
+    """
 
     shape: tuple[int, ...]
     dtype: str
-    start: float = 0.0
+    start: float | FromArray = 0.0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)

@@ -305,17 +305,17 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
 def program_check(program: Program, plan: Plan) -> FeedCheck:
     """The check of a program's feeds; it knows all inputs of the net, also those it reads not."""
     limits, ignored = indexed(program.graph), ignored_labels(program.graph)
-    none = None, None
     feeds = {
-        name: _feed(program.graph[name], *limits.get(name, none), ignored.get(name))
+        name: _feed(program.graph[name], limits.get(name), ignored.get(name))
         for name in program.feeds
     }
     unread = {name: plan.declared[name].type for name in plan.input_names if name not in feeds}
     return FeedCheck(feeds, {*unread, *feeds}, program.capacity, unread=unread)
 
 
-def _feed(node: Node, bound: int | None, by: Node | None, ignored: int | None) -> Feed:
+def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Feed:
     """What an input takes; losses and the like have labels, not indices."""
+    bound, by = limit or (None, None)
     indexed = (by,) if by and isinstance(by.op, (ByPlace, FlatIndex)) else ()
     return Feed(node, bound, indexed, ignored)
 

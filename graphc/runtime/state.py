@@ -15,7 +15,7 @@ import numpy as np
 
 from graphc.errors import StateError
 from graphc.graph import Graph, Node
-from graphc.init import generator
+from graphc.init import FromArray, generator
 from graphc.loc import caller_loc
 from graphc.memory import ALIGNMENT, align
 from graphc.op import Array
@@ -177,6 +177,8 @@ def initial_value(node: Node, seed: int) -> Array:
         rng = generator(seed, node.name)
         return node.op.init.sample(rng, node.op.shape, node.op.dtype)
     assert isinstance(node.op, StateOp)
+    if isinstance(node.op.start, FromArray):
+        return node.op.start.sample(generator(seed, node.name), node.op.shape, node.op.dtype)
     return np.full(node.op.shape, node.op.start, node.op.dtype)
 
 

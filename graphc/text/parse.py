@@ -28,6 +28,24 @@ def parse_graph(text: str, ops: Mapping[str, type[Op]], values: Iterable[type] =
     return _Parser(ops, values).graph(text)
 
 
+def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
+    """The op that `op_text` printed; GraphError for any other text."""
+    parser = _Parser(ops, ())
+    try:
+        r = Reader(text, parser.classes)
+        cls = parser.op_class(r)
+        fields = dict(r.until(")", r.attribute)) if r.skip("(") else {}
+        if r.kind != "end":
+            r.fail("the end of the text")
+        op = construct(cls, {**empty_values(cls), **fields})
+        assert isinstance(op, Op)
+        hash(op)
+    except (ValueError, TypeError) as error:
+        told = str(error).partition("\n")[0]
+        raise GraphError(f"an op cannot be read: {told}", hint=_shown(text)) from None
+    return op
+
+
 class _Parser:
     """The nodes and roots read so far."""
 
@@ -83,14 +101,15 @@ class _Parser:
         r.expect(":")
         type = r.type()
         r.expect("=")
-        cls = self._op_class(r)
+        cls = self.op_class(r)
         r.expect("(")
         inputs = tuple(r.until(")", lambda: self._known(r.name())))
         op = _op(cls, type, _attributes(r))
         self._check(op, inputs, type)
         self.nodes[name] = Node(name, op, inputs, type)
 
-    def _op_class(self, r: Reader) -> type[Op]:
+    def op_class(self, r: Reader) -> type[Op]:
+        """The class of the op or layer that is named next."""
         layer = r.next_is("layer") and not r.next_is("(", ahead=1)
         r.position += layer
         word = ("layer " if layer else "") + name_text(r.name())

@@ -17,6 +17,7 @@ from graphc.ops.source import Input, Parameter
 from graphc.ops.source import State as StateOp
 from graphc.own_passes import own_passes
 from graphc.program import index_bounds
+from graphc.runtime.state import initial_value
 from graphc.tensor_type import shape_at
 from graphc.validation.kinks import nearest_kink
 
@@ -109,7 +110,7 @@ def _parameter(node: Node, rng: np.random.Generator) -> Array:
 def _state(node: Node, rng: np.random.Generator) -> Array:
     """Above its start: running variances and squares are positive, counters small."""
     assert isinstance(node.op, StateOp)
-    shape, start = node.op.shape, node.op.start
+    shape, start = node.op.shape, initial_value(node, 0)
     if node.type.is_float:
         noise = rng.uniform(0.1, 0.9, shape)
         return np.asarray(start * noise + 0.01 if node.name.startswith("hyper.") else start + noise)

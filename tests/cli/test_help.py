@@ -28,7 +28,7 @@ def net():
 
 COMMANDS = (
     *("demo", "train", "predict", "render", "plan", "diff", "check", "bisect", "verify", "bench"),
-    *("replay", "compare"),
+    *("replay", "compare", "export", "import"),
 )
 MACHINE = tuple(name for name in COMMANDS if name not in ("demo", "render"))
 """Those whose output programs read."""

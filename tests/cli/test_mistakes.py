@@ -9,7 +9,7 @@ import pytest
 
 from graphc.cli import main
 
-HOW = "  hint: MODEL is file.py:function, or a model that gc.save wrote\n"
+HOW = "  hint: MODEL is file.py:function, a model that gc.save wrote, or an .onnx file\n"
 
 
 def said(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 1) -> str:
@@ -176,10 +176,7 @@ def test_a_suffix_that_is_no_picture(suffix: str, capsys: pytest.CaptureFixture[
 def test_data_in_the_place_of_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("t.csv").write_text("a,b\n1,2\n")
     for argv in (["train", "t.csv", "--data", "t.csv"], ["predict", "t.csv", "--data", "t.csv"]):
-        assert said(capsys, *argv) == (
-            "error: t.csv is data, not a model\n"
-            "  hint: MODEL is file.py:function, or a model that gc.save wrote\n"
-        )
+        assert said(capsys, *argv) == "error: t.csv is data, not a model\n" + HOW
 
 
 def test_a_table_that_is_no_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

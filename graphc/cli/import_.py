@@ -1,0 +1,80 @@
+"""`graphc import`: a model file of an ONNX model."""
+
+from __future__ import annotations
+
+import argparse
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphc.cli.arguments import add_backend, add_command, add_json, positive
+from graphc.cli.output import print_json
+from graphc.compiler import compile
+from graphc.executor import Executor
+from graphc.files.serialize import save
+from graphc.ops.source import Input, Parameter
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "import",
+        help="make a model of an ONNX file",
+        description="Make a model, which all other commands take, of an ONNX file. Its weights "
+        "can be trained further. The first dimension of its inputs stays open where it has a name "
+        "and no size; other dimensions that have a name are given a size. It needs the extra "
+        "`onnx`.",
+        example="graphc import iris.onnx -o iris.gc --batch 32",
+    )
+    parser.add_argument("file", metavar="FILE", help="the .onnx file")
+    parser.add_argument("-o", "--out", metavar="MODEL", help="where to (default: FILE as .gc)")
+    parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_argument(
+        "--dim",
+        action="append",
+        type=_dimension,
+        default=[],
+        metavar="NAME=SIZE",
+        help="the size of a dimension; may be said for several",
+    )
+    parser.add_argument(
+        "--external-data",
+        action="store_true",
+        help="read numbers from other files in the folder of FILE, too",
+    )
+    add_backend(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def _dimension(text: str) -> tuple[str, int]:
+    name, sign, size = text.rpartition("=")
+    if not sign or not name or not size.isdecimal() or int(size) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no dimension; sequence=128 is")
+    return name, int(size)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Read, compile, and write the model."""
+    from graphc.onnx import load
+
+    net = load(args.file, dims=dict(args.dim), external_data=args.external_data)
+    plan = compile(net, batch=args.batch, backend=args.backend, threads=args.threads)
+    path = save(args.out or Path(args.file).with_suffix(".gc"), Executor(plan))
+    graph = net.graph()
+    inputs = {node.name: str(node.type) for node in graph if isinstance(node.op, Input)}
+    outputs = {name: str(graph[value].type) for name, value in graph.outputs.items()}
+    numbers = sum(prod(node.op.shape) for node in graph if isinstance(node.op, Parameter))
+    if args.json:
+        found = {"inputs": inputs, "outputs": outputs, "parameters": numbers}
+        print_json({"wrote": str(path), **found})
+        return 0
+    print(f"wrote {path}: {numbers:,} numbers to train")
+    for kind, types in (("input", inputs), ("output", outputs)):
+        for name, type in types.items():
+            print(f"  {kind:<6} {name} {type}")
+    return 0

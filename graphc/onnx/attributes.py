@@ -1,0 +1,60 @@
+"""The attributes of ONNX nodes as Python's own values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import AttributeProto
+
+from graphc.errors import ModelFileError
+from graphc.onnx.read import array_of
+
+if TYPE_CHECKING:
+    from onnx import NodeProto
+
+
+def attributes_of(node: NodeProto, given: Mapping[str, Any]) -> dict[str, Any]:
+    """By name; those that refer to a function's attribute take its value from `given`."""
+    found: dict[str, Any] = {}
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            if attribute.ref_attr_name in given:
+                found[attribute.name] = given[attribute.ref_attr_name]
+        else:
+            found[attribute.name] = _value(attribute)
+    return found
+
+
+def _value(attribute: AttributeProto) -> Any:
+    kind = attribute.type
+    if kind == AttributeProto.FLOAT:
+        return _number(attribute.f)
+    if kind == AttributeProto.INT:
+        return int(attribute.i)
+    if kind == AttributeProto.STRING:
+        return _text(attribute.s)
+    if kind == AttributeProto.FLOATS:
+        return tuple(map(_number, attribute.floats))
+    if kind == AttributeProto.INTS:
+        return tuple(map(int, attribute.ints))
+    if kind == AttributeProto.STRINGS:
+        return tuple(map(_text, attribute.strings))
+    if kind == AttributeProto.TENSOR:
+        return array_of(attribute.t)
+    if kind == AttributeProto.GRAPH:
+        return attribute.g
+    return attribute  # of a kind that no converter reads
+
+
+def _number(single: float) -> float:
+    """The shortest decimal that stands for the float32: 0.9 is read as 0.9."""
+    return float(str(np.float32(single)))
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ModelFileError("an attribute is no text") from None

@@ -1,0 +1,171 @@
+"""ONNX's backend interface, so that anybody's backend tests run with graphc."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, helper
+from onnx.backend.base import Backend, BackendRep
+
+from graphc.build import Value
+from graphc.compiler import compile
+from graphc.errors import FeedError, GraphError
+from graphc.executor import Executor
+from graphc.loc import caller_loc
+from graphc.onnx.importing import Imported, check_ops, free_inputs, import_model
+from graphc.onnx.known import NeedsInputs, NotSupported, checked_dtype
+from graphc.onnx.limits import check_limits
+from graphc.op import Array
+from graphc.tensor_type import TensorType
+
+MOST_KEPT = 16
+"""The executors that a model keeps, one for each set of shapes."""
+
+
+class GraphcRep(BackendRep):
+    """A model that can be run; it is compiled for the shapes of each first run."""
+
+    def __init__(self, model: ModelProto, backend: str | None = None) -> None:
+        self._model = model
+        self._backend = backend
+        self._inputs = free_inputs(model)
+        self._needed: set[str] = set()
+        """The inputs on whose numbers shapes depend."""
+        self._runs: dict[Any, _Run] = {}
+
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        """The outputs for a sequence or mapping of arrays, in the order of the model."""
+        feeds = self._feeds(inputs)
+        key = tuple((name, a.shape, a.dtype.name) for name, a in feeds.items())
+        while True:
+            whole = key, tuple((name, feeds[name].tobytes()) for name in sorted(self._needed))
+            if whole in self._runs:
+                return self._runs[whole](feeds)
+            known = {name: feeds[name] for name in self._needed}
+            try:
+                run = self._compiled(feeds, known)
+            except NeedsInputs as error:
+                self._needed |= set(error.names)
+                continue
+            if len(self._runs) >= MOST_KEPT:
+                self._runs.pop(next(iter(self._runs)))
+            self._runs[whole] = run
+
+    def _feeds(self, inputs: Any) -> dict[str, Array]:
+        if isinstance(inputs, np.ndarray):
+            inputs = [inputs]
+        if not isinstance(inputs, Mapping):
+            inputs = dict(zip(self._inputs, inputs, strict=False))
+        missing = [name for name in self._inputs if name not in inputs]
+        if missing:
+            raise FeedError(f"input {missing[0]!r} is missing", loc=caller_loc())
+        return {name: _array(name, inputs[name]) for name in self._inputs}
+
+    def _compiled(self, feeds: Mapping[str, Array], known: Mapping[str, Array]) -> _Run:
+        types = {}
+        for name, array in feeds.items():
+            if name not in known:
+                try:
+                    types[name] = TensorType(array.shape, checked_dtype(array))
+                except (NotSupported, ValueError) as error:
+                    raise FeedError(f"input {name!r}: {error}", loc=caller_loc()) from None
+        name = self._model.graph.name or "model"
+        return _Run(import_model(self._model, name, types, known, as_written=True), self._backend)
+
+
+def _array(name: str, given: Any) -> Array:
+    try:
+        return np.asarray(given)
+    except ValueError:
+        raise FeedError(f"input {name!r} is no array", loc=caller_loc()) from None
+
+
+class _Run:
+    """One compiled net, and the outputs that are known without running it."""
+
+    def __init__(self, imported: Imported, backend: str | None) -> None:
+        self._names = list(imported.outputs)
+        self._known = {
+            name: operand
+            for name, operand in imported.outputs.items()
+            if not isinstance(operand, Value)
+        }
+        net = imported.net
+        self._executor: Executor | None = None
+        self._inputs: set[str] = set()
+        for name, operand in imported.outputs.items():
+            if isinstance(operand, Value):
+                net.output(name, operand)
+        if len(self._known) < len(self._names):
+            graph = net.graph()
+            plan = compile(graph, batch=1, backend=backend)
+            self._executor = Executor(plan)
+            self._inputs = set(plan.programs["infer"].feeds)
+
+    def __call__(self, feeds: Mapping[str, Array]) -> tuple[Any, ...]:
+        found: dict[str, Any] = dict(self._known)
+        if self._executor is not None:
+            given = {name: array for name, array in feeds.items() if name in self._inputs}
+            found.update(self._executor.forward(given))
+        return tuple(np.array(found[name]) for name in self._names)
+
+
+class GraphcBackend(Backend):
+    """graphc as a backend of ONNX."""
+
+    @classmethod
+    def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> GraphcRep:
+        """The model, checked and ready to run; `backend=` is "native" or "numpy".
+
+        Raises ModelFileError for what is no model, GraphError for ops that graphc does not have.
+        """
+        if not cls.supports_device(device):
+            raise GraphError(f"graphc runs on CPU, not on {device}", loc=caller_loc())
+        check_limits(model)
+        check_ops(model)
+        return GraphcRep(model, kwargs.get("backend"))
+
+    @classmethod
+    def run_model(
+        cls, model: ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any
+    ) -> tuple[Any, ...]:
+        """The outputs of a model for these inputs."""
+        return cls.prepare(model, device, **kwargs).run(inputs)
+
+    @classmethod
+    def run_node(
+        cls,
+        node: NodeProto,
+        inputs: Any,
+        device: str = "CPU",
+        outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        """The outputs of one node; `opset_version` says of which operator set."""
+        version = kwargs.pop("opset_version", None)
+        names = [name for name in node.input if name]
+        arrays = inputs if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=False))
+        infos = [
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(np.asarray(array).dtype), np.shape(array)
+            )
+            for name, array in arrays.items()
+        ]
+        outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
+        graph = helper.make_graph([node], "node", infos, outputs)
+        opsets = [helper.make_opsetid(node.domain, version)] if version else None
+        model = helper.make_model(graph, opset_imports=opsets)
+        return cls.run_model(model, arrays, device, **kwargs)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        """Whether the device is the CPU."""
+        return device.split(":")[0] == "CPU"
+
+
+prepare = GraphcBackend.prepare
+run_model = GraphcBackend.run_model
+run_node = GraphcBackend.run_node
+supports_device = GraphcBackend.supports_device

@@ -1,0 +1,156 @@
+"""One ONNX node as its converter sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.build import Value
+from graphc.onnx.known import (
+    NeedsInputs,
+    NotSupported,
+    Operand,
+    Weight,
+    is_known,
+    item_of,
+    shape_of,
+    type_of,
+)
+from graphc.op import Array
+from graphc.ops.source import Input
+from graphc.tensor_type import Shape, TensorType
+
+if TYPE_CHECKING:
+    from graphc.onnx.scope import Scope
+
+Result = Value | Array | Sequence[Value | Array | Weight] | Weight
+"""What a converter gives: one result, or as many as the node has."""
+
+
+class Call:
+    """A node with its operands.  A missing optional operand is None."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        op: str,
+        version: int,
+        operands: Sequence[Operand | None],
+        attributes: Mapping[str, Any],
+        outputs: Sequence[str],
+    ) -> None:
+        self.scope = scope
+        self.op = op
+        self.version = version
+        """That of the operator set which the model asks for."""
+        self.operands = tuple(operands)
+        self.attributes = attributes
+        self.outputs = tuple(outputs)
+
+    def __len__(self) -> int:
+        return len(self.operands)
+
+    @property
+    def name(self) -> str:
+        """The name of the first result."""
+        return next(filter(None, self.outputs), self.op)
+
+    def asks(self, position: int) -> bool:
+        """Whether the model reads that result."""
+        return position < len(self.outputs) and bool(self.outputs[position])
+
+    def has(self, position: int) -> bool:
+        """Whether that operand is given."""
+        return position < len(self.operands) and self.operands[position] is not None
+
+    def operand(self, position: int) -> Operand:
+        """The operand as it is."""
+        operand = self.operands[position] if position < len(self.operands) else None
+        if operand is None:
+            raise NotSupported(f"operand {position} is missing")
+        return operand
+
+    def value(self, position: int) -> Value:
+        """The operand as a value of the net; an initializer becomes a parameter."""
+        return self.scope.value(self.operand(position))
+
+    def values(self) -> list[Value]:
+        """All operands as values of the net."""
+        return [self.value(i) for i in range(len(self.operands))]
+
+    def maybe(self, position: int) -> Value | None:
+        """The operand as a value of the net, where it is given."""
+        return self.value(position) if self.has(position) else None
+
+    def type(self, position: int) -> TensorType:
+        """The operand's type."""
+        return type_of(self.operand(position))
+
+    def constant(self, array: Any, dtype: str | None = None) -> Value:
+        """Numbers as a value of the net."""
+        return self.scope.value(np.asarray(array, dtype))
+
+    def known(self, position: int) -> bool:
+        """Whether the operand's numbers are known now; those of an initializer count."""
+        operand = self.operands[position] if position < len(self.operands) else None
+        return is_known(operand) or isinstance(operand, Weight)
+
+    def array(self, position: int) -> Array:
+        """The operand's numbers, which must be known now.
+
+        NeedsInputs where they depend on inputs of the model, NotSupported where they do on
+        parameters.
+        """
+        operand = self.operand(position)
+        if isinstance(operand, Value):
+            raise self._unknown(operand, position)
+        return operand.array if isinstance(operand, Weight) else operand
+
+    def dims(self, position: int) -> Shape:
+        """The dimensions that the operand lists, N among them."""
+        return shape_of(self.array(position))
+
+    def ints(self, position: int) -> tuple[int, ...]:
+        """The whole numbers that the operand lists."""
+        found = self.dims(position)
+        if not all(isinstance(dim, int) for dim in found):
+            raise NotSupported(f"operand {position} depends on the batch dimension")
+        return tuple(dim for dim in found if isinstance(dim, int))
+
+    def number(self, position: int, default: Any = None) -> Any:
+        """The operand's one number, which must be known now; the default where it is missing."""
+        return item_of(self.array(position)) if self.has(position) else default
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute: a number, a string, a tuple, or an array."""
+        return self.attributes.get(name, default)
+
+    def required(self, name: str) -> Any:
+        """An attribute that the op cannot do without."""
+        if name not in self.attributes:
+            raise NotSupported(f"the attribute {name!r} is missing")
+        return self.attributes[name]
+
+    def free_name(self) -> str:
+        """The name of the first result, or one like it that no node has."""
+        return self.scope.reading.net.builder.unique(self.name)
+
+    def unless(self, **defaults: Any) -> None:
+        """NotSupported where one of the attributes is there and says something else."""
+        for name, default in defaults.items():
+            if self.attribute(name, default) != default:
+                raise NotSupported(f"{name}={self.attributes[name]!r} is not supported")
+
+    def _unknown(self, value: Value, position: int) -> Exception:
+        graph = value.builder.graph()
+        needed = graph.upstream([value.name])
+        names = tuple(node.name for node in graph if node.name in needed and _is_input(node.op))
+        if names:
+            return NeedsInputs(names)
+        return NotSupported(f"operand {position} must be known when the model is read")
+
+
+def _is_input(op: object) -> bool:
+    return isinstance(op, Input)

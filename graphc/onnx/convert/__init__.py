@@ -1,0 +1,29 @@
+"""What each ONNX op means in graphc: one small function an op, by family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from graphc.onnx.call import Call, Result
+from graphc.onnx.convert import (
+    control,
+    conv,
+    elementwise,
+    index,
+    loss,
+    norm,
+    optimizer,
+    product,
+    reduce,
+    shape,
+)
+
+CONVERTERS: dict[tuple[str, str], Callable[[Call], Result]] = {
+    **{
+        ("", op): make
+        for family in (elementwise, reduce, shape, index, product, conv, norm, loss, control)
+        for op, make in family.CONVERTERS.items()
+    },
+    **{("ai.onnx.preview.training", op): make for op, make in optimizer.CONVERTERS.items()},
+}
+"""By domain and op; converters raise NotSupported for what graphc has no meaning for."""

@@ -1,0 +1,169 @@
+"""Convolution and pooling of images (N, C, d1, ..., dk)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+
+import graphc as gc
+from graphc.build import Value
+from graphc.onnx.call import Call, Result
+from graphc.onnx.convert.window import Windows, halves, pairs, windows_of
+from graphc.onnx.known import NotSupported
+from graphc.ops.pad import Pads
+from graphc.ops.pool import MaxPoolIndex
+from graphc.ops.pool_layer import AvgPoolLayer, MaxPoolLayer
+from graphc.ops.window import Sizes, reach
+
+
+def _kernel_of(weight: Value, call: Call) -> Sizes:
+    sizes = tuple(size for size in weight.shape[2:] if isinstance(size, int))
+    if tuple(call.attribute("kernel_shape", sizes)) != sizes:
+        raise NotSupported(f"kernel_shape={call.attribute('kernel_shape')}, weights have {sizes}")
+    return sizes
+
+
+def _conv(call: Call) -> Value:
+    x, weight = call.value(0), call.value(1)
+    w = windows_of(call, _kernel_of(weight, call))
+    return gc.conv(
+        x,
+        weight,
+        call.maybe(2),
+        w.stride,
+        padding=w.padding,
+        dilation=w.dilation,
+        groups=call.attribute("group", 1),
+    )
+
+
+def _conv_transpose(call: Call) -> Value:
+    x, weight = call.value(0), call.value(1)
+    kernel = _kernel_of(weight, call)
+    rank = len(kernel)
+    stride = tuple(call.attribute("strides") or (1,) * rank)
+    dilation = tuple(call.attribute("dilations") or (1,) * rank)
+    more = tuple(call.attribute("output_padding") or (0,) * rank)
+    spans = reach(kernel, dilation)
+    sizes = tuple(size for size in x.shape[2:] if isinstance(size, int))
+    padding = _spread_padding(call, sizes, stride, spans, more)
+    return gc.conv_transpose(
+        x,
+        weight,
+        call.maybe(2),
+        stride,
+        padding=[(max(a, 0), max(b, 0)) for a, b in padding],
+        output_padding=[m + max(-b, 0) for m, (_, b) in zip(more, padding, strict=True)],
+        dilation=dilation,
+        groups=call.attribute("group", 1),
+    )
+
+
+def _spread_padding(call: Call, sizes: Sizes, stride: Sizes, spans: Sizes, more: Sizes) -> Pads:
+    """What is cut off: as it is said, or so that a size comes out."""
+    rank, auto = len(sizes), call.attribute("auto_pad", "NOTSET")
+    wanted = call.attribute("output_shape")
+    if wanted is not None:
+        wanted = tuple(wanted)[-rank:]
+    elif auto in ("SAME_UPPER", "SAME_LOWER"):
+        wanted = tuple(size * step for size, step in zip(sizes, stride, strict=True))
+    elif auto == "VALID":
+        return ((0, 0),) * rank
+    else:
+        return pairs(tuple(call.attribute("pads") or (0,) * 2 * rank), rank)
+    totals = [
+        step * (size - 1) + extra + span - out
+        for step, size, extra, span, out in zip(stride, sizes, more, spans, wanted, strict=True)
+    ]
+    return tuple(halves(total, auto != "SAME_UPPER") for total in totals)
+
+
+def _pooled(call: Call) -> Windows:
+    return windows_of(call, tuple(call.required("kernel_shape")))
+
+
+def _max_pool(call: Call) -> Result:
+    x, w = call.value(0), _pooled(call)
+    layer = MaxPoolLayer(
+        w.kernel, w.stride, w.padding, w.dilation, bool(call.attribute("ceil_mode", 0))
+    )
+    largest = gc.apply(layer, x)
+    return [largest, _places(call, x, layer)] if call.asks(1) else [largest]
+
+
+def _places(call: Call, x: Value, layer: MaxPoolLayer) -> Value:
+    """Where in x, counted through all of it, the largest of each window stands."""
+    n, channels, *space = (size for size in x.shape if isinstance(size, int))
+    if len(space) != x.type.rank - 2:
+        raise NotSupported("places in a batch of any size")
+    how = layer.kernel, layer.stride, layer.dilation
+    offset = gc.apply(MaxPoolIndex(*how), layer.padded(x, call.free_name()))
+    out = tuple(size for size in offset.shape[1:-1] if isinstance(size, int))
+    order = space if not call.attribute("storage_order", 0) else space[::-1]
+    strides = np.array([prod(order[i + 1 :]) for i in range(len(order))])
+    if call.attribute("storage_order", 0):
+        strides = strides[::-1]
+    kernel = np.indices(layer.kernel).reshape(len(space), -1).T * np.array(layer.dilation)
+    before = np.array([pair[0] for pair in layer.padding])
+    first = np.moveaxis(np.indices(out), 0, -1) * np.array(layer.stride) - before
+    pixel = gc.gather(call.constant(kernel @ strides), offset) + call.constant(
+        (first @ strides)[..., None]
+    )
+    moved = gc.transpose(pixel, (0, x.type.rank - 1, *range(1, x.type.rank - 1)))
+    maps = np.arange(n * channels).reshape(n, channels, *(1,) * len(space)) * prod(space)
+    return moved + call.constant(maps)
+
+
+def _average_pool(call: Call) -> Value:
+    return averaged(call, call.value(0), bool(call.attribute("count_include_pad", 0)))
+
+
+def averaged(call: Call, x: Value, include: bool) -> Value:
+    """The mean of each window."""
+    w, ceil = _pooled(call), bool(call.attribute("ceil_mode", 0))
+    layer = AvgPoolLayer(w.kernel, w.stride, w.padding, w.dilation, ceil, include)
+    return gc.apply(layer, x)
+
+
+def _lp_pool(call: Call) -> Value:
+    """The p-norm of each window: p-th powers averaged, zeros of the padding among them."""
+    x, p = call.value(0), call.attribute("p", 2)
+    powers = x * x if p == 2 else gc.power(gc.abs(x), p)
+    return gc.power(averaged(call, powers, True) * prod(_pooled(call).kernel), 1 / p)
+
+
+def _global_lp_pool(call: Call) -> Value:
+    x, p = call.value(0), call.attribute("p", 2)
+    powers = x * x if p == 2 else gc.power(gc.abs(x), p)
+    return gc.power(gc.sum(powers, tuple(range(2, x.type.rank)), keepdims=True), 1 / p)
+
+
+def _lrn(call: Call) -> Value:
+    """A. Krizhevsky, I. Sutskever, G. Hinton, NIPS 2012, section 3.3: x / (k + a/n * squares)^b,
+    the squares of n neighbouring channels."""
+    x, size = call.value(0), call.required("size")
+    alpha, beta = call.attribute("alpha", 1e-4), call.attribute("beta", 0.75)
+    channels = x.shape[1]
+    assert isinstance(channels, int)
+    around = [(0, 0)] * x.type.rank
+    around[1] = (size - 1) // 2, size - 1 - (size - 1) // 2
+    squares = gc.pad(x * x, around)
+    total = squares[:, 0:channels]
+    for shift in range(1, size):
+        total = total + squares[:, shift : shift + channels]
+    return x * gc.power(total * (alpha / size) + call.attribute("bias", 1.0), -beta)
+
+
+CONVERTERS: dict[str, Callable[[Call], Result]] = {
+    "AveragePool": _average_pool,
+    "Conv": _conv,
+    "ConvTranspose": _conv_transpose,
+    "GlobalAveragePool": lambda call: gc.global_avg_pool(call.value(0)),
+    "GlobalLpPool": _global_lp_pool,
+    "GlobalMaxPool": lambda call: gc.global_max_pool(call.value(0)),
+    "LRN": _lrn,
+    "LpPool": _lp_pool,
+    "MaxPool": _max_pool,
+}

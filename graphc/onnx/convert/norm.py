@@ -1,0 +1,185 @@
+"""Normalisation and dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+import graphc as gc
+from graphc.build import Value
+from graphc.init import FromArray
+from graphc.onnx.call import Call, Result
+from graphc.onnx.known import NotSupported, Operand, Weight
+from graphc.op import Array
+from graphc.ops.group_norm import GroupNorm
+from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
+from graphc.ops.row_norm import LayerNorm, RmsNorm
+from graphc.ops.source import State
+from graphc.tensor_type import Dim
+
+
+def _batchnorm(call: Call) -> Result:
+    eps, decay = call.attribute("epsilon", 1e-5), call.attribute("momentum", 0.9)
+    call.unless(spatial=1)
+    x, gamma, beta = (call.value(i) for i in range(3))
+    layer = _layer(call, x, gamma, beta, BatchNorm(eps, decay))
+    if layer is not None:
+        return [layer]
+    if not _trains(call):
+        return [x.builder.apply(Normalize(eps), x, call.value(3), call.value(4), gamma, beta)]
+    axes = feature_axes(x.type.rank)
+    average = gc.mean(x, axes, keepdims=True)
+    variance = gc.mean((x - average) ** 2, axes)
+    average = gc.reshape(average, variance.shape)
+    running = [
+        old * decay + new * (1 - decay)
+        for old, new in ((call.value(3), average), (call.value(4), variance))
+    ]
+    return [x.builder.apply(BatchNormTrain(eps), x, gamma, beta), *running]
+
+
+def _trains(call: Call) -> bool:
+    if call.version >= 14:
+        return bool(call.attribute("training_mode", 0))
+    return len(call.outputs) > 1 and call.version >= 7
+
+
+def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Value | None:
+    """The layer, whose statistics training moves; None where the model holds them otherwise."""
+    statistics = [call.operand(i) for i in (3, 4)]
+    if call.scope.reading.as_written or any(call.asks(i) for i in range(1, 5)):
+        return None
+    if not all(isinstance(s, (Weight, np.ndarray)) for s in statistics):
+        return None
+    states = [_state(call, i, operand) for i, operand in zip((3, 4), statistics, strict=True)]
+    return x.builder.apply(op, x, gamma, beta, *states)
+
+
+def _state(call: Call, position: int, operand: Operand) -> Value:
+    array: Array = operand.array if isinstance(operand, Weight) else np.asarray(operand)
+    b = call.scope.reading.net.builder
+    kind = ("running_mean", "running_var")[position - 3]
+    name = operand.name if isinstance(operand, Weight) else f"{call.name}.{kind}"
+    op = State(array.shape, array.dtype.name, FromArray.of(array))
+    return b.apply(op, name=b.unique(name))
+
+
+def _dropout(call: Call) -> Result:
+    x = call.value(0)
+    ratio = call.number(1, 0.5) if call.version >= 12 else call.attribute("ratio", 0.5)
+    trains = bool(call.number(2, False)) if call.version >= 12 else False
+    if call.scope.reading.as_written:
+        return _as_written(call, x, float(ratio), trains)
+    if not ratio:
+        return [x, *_all_true(call, x)]
+    return [gc.dropout(x, drop_prob=_decimal(ratio), name=call.free_name()), *_all_true(call, x)]
+
+
+def _decimal(ratio: float) -> float:
+    return float(str(np.float32(ratio)))
+
+
+def _as_written(call: Call, x: Value, ratio: float, trains: bool) -> Result:
+    """Dropout by the mask that ONNX's reference draws: uniform numbers of that seed of NumPy's."""
+    if not trains or ratio == 0:
+        return [x, *_all_true(call, x)]
+    shape = tuple(dim for dim in x.shape if isinstance(dim, int))
+    random = np.random.RandomState(call.attribute("seed"))
+    kept = random.uniform(0, 1.0, shape) >= ratio
+    mask = call.constant(kept)
+    scaled = gc.where(mask, x * (1 / (1 - ratio)), 0.0)
+    return [scaled, mask]
+
+
+def _all_true(call: Call, x: Value) -> list[Value]:
+    if not call.asks(1):
+        return []
+    if call.version < 10:
+        return [gc.broadcast_to(call.constant(np.ones((), x.dtype)), x.shape)]
+    return [gc.broadcast_to(call.constant(True), x.shape)]
+
+
+def _layernorm(call: Call) -> Result:
+    x = call.value(0)
+    eps = call.attribute("epsilon", 1e-5)
+    axis = call.attribute("axis", -1) % x.type.rank
+    gamma, beta = call.value(1), call.maybe(2)
+    vector = x.shape[-1:]
+    simple = axis == x.type.rank - 1 and gamma.shape == vector and not call.asks(1)
+    if simple and not call.asks(2) and beta is not None and beta.shape == vector:
+        return x.builder.apply(LayerNorm(eps), x, gamma, beta)
+    axes = tuple(range(axis, x.type.rank))
+    average = gc.mean(x, axes, keepdims=True)
+    centred = x - average
+    inverse = gc.power(gc.mean(centred * centred, axes, keepdims=True) + eps, -0.5)
+    out = centred * inverse * gamma
+    return [out if beta is None else out + beta, average, inverse]
+
+
+def _rmsnorm(call: Call) -> Result:
+    x, gamma = call.value(0), call.value(1)
+    eps = call.attribute("epsilon", 1e-5)
+    axis = call.attribute("axis", -1) % x.type.rank
+    if axis == x.type.rank - 1 and gamma.shape == x.shape[-1:]:
+        return x.builder.apply(RmsNorm(eps), x, gamma)
+    square = gc.mean(x * x, tuple(range(axis, x.type.rank)), keepdims=True)
+    return x * gc.power(square + eps, -0.5) * gamma
+
+
+def _instancenorm(call: Call) -> Value:
+    x, eps = call.value(0), call.attribute("epsilon", 1e-5)
+    return gc.apply(GroupNorm(_channels(x), eps), x, call.value(1), call.value(2))
+
+
+def _groupnorm(call: Call) -> Value:
+    x, eps, groups = call.value(0), call.attribute("epsilon", 1e-5), call.required("num_groups")
+    gamma, beta = (_to_channels(call.value(i), _channels(x), call.version) for i in (1, 2))
+    return gc.apply(GroupNorm(groups, eps), x, gamma, beta)
+
+
+def _channels(x: Value) -> int:
+    channels = x.shape[1] if x.type.rank > 1 else None
+    if not isinstance(channels, int):
+        raise NotSupported(f"{x.type} has no channels")
+    return channels
+
+
+def _to_channels(vector: Value, channels: Dim, version: int) -> Value:
+    """A number a group, before opset 21, as one a channel."""
+    if version >= 21 or vector.shape == (channels,):
+        return vector
+    groups = vector.shape[0]
+    assert isinstance(groups, int)
+    assert isinstance(channels, int)
+    column = gc.reshape(vector, (groups, 1))
+    return gc.reshape(gc.broadcast_to(column, (groups, channels // groups)), (channels,))
+
+
+def _lp_normalization(call: Call) -> Value:
+    x, p = call.value(0), call.attribute("p", 2)
+    axis = call.attribute("axis", -1)
+    if p == 1:
+        norm = gc.sum(gc.abs(x), axis, keepdims=True)
+    else:
+        norm = gc.sqrt(gc.sum(x * x, axis, keepdims=True))
+    return gc.where(gc.equal(norm, 0.0), 0.0 * x, x / norm)
+
+
+def _mean_variance(call: Call) -> Value:
+    x = call.value(0)
+    axes = tuple(axis % x.type.rank for axis in call.attribute("axes", (0, 2, 3)))
+    centred = x - gc.mean(x, axes, keepdims=True)
+    return centred / (gc.sqrt(gc.mean(centred * centred, axes, keepdims=True)) + 1e-9)
+
+
+CONVERTERS: dict[str, Callable[[Call], Result]] = {
+    "BatchNormalization": _batchnorm,
+    "Dropout": _dropout,
+    "GroupNormalization": _groupnorm,
+    "InstanceNormalization": _instancenorm,
+    "LayerNormalization": _layernorm,
+    "LpNormalization": _lp_normalization,
+    "MeanVarianceNormalization": _mean_variance,
+    "RMSNormalization": _rmsnorm,
+}

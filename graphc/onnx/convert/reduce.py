@@ -1,0 +1,177 @@
+"""Reductions over axes, and what is made along one axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+import numpy as np
+
+import graphc as gc
+from graphc.build import Value
+from graphc.onnx.call import Call, Result
+from graphc.onnx.known import NotSupported
+from graphc.ops.reduce import reduced_shape
+from graphc.tensor_type import normal_axes
+
+Reduce = Callable[[Value, tuple[int, ...], bool], Value]
+
+
+def axes_of(call: Call, rank: int) -> tuple[int, ...]:
+    """The axes of a reduction: an attribute, later an operand, else all of them."""
+    found = call.ints(1) if call.has(1) else tuple(call.attribute("axes", ()))
+    if found or call.attribute("noop_with_empty_axes", 0):
+        return found
+    return tuple(range(rank))
+
+
+def _reduction(function: Reduce) -> Callable[[Call], Result]:
+    def convert(call: Call) -> Value:
+        x = call.value(0)
+        axes = axes_of(call, x.type.rank)
+        if any(x.shape[axis] == 0 for axis in axes) and call.op in OF_NOTHING:
+            return _of_nothing(call, x, axes)
+        return function(x, axes, bool(call.attribute("keepdims", 1)))
+
+    return convert
+
+
+OF_NOTHING = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf}
+"""What is made of no elements at all."""
+
+
+def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
+    number: Any = OF_NOTHING[call.op]
+    if x.dtype == "bool":
+        number = number > 0
+    elif not x.type.is_float:
+        limits = np.iinfo(x.dtype)
+        number = limits.max if number > 0 else limits.min
+    axes = normal_axes(axes, x.type.rank)
+    shape = reduced_shape(x.shape, axes, bool(call.attribute("keepdims", 1)))
+    return gc.broadcast_to(call.constant(number, x.dtype), shape)
+
+
+def _sum(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    return gc.sum(x, axes, keepdims) if axes else x
+
+
+def _mean(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    return gc.mean(x, axes, keepdims) if axes else x
+
+
+def _max(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    if x.dtype == "bool":
+        return gc.cast(gc.max(gc.cast(x, "float32"), axes, keepdims), "bool")
+    return gc.max(x, axes, keepdims) if axes else x
+
+
+def _min(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    if x.dtype == "bool":
+        return gc.cast(_min(gc.cast(x, "float32"), axes, keepdims), "bool")
+    return -gc.max(-x, axes, keepdims) if axes else x
+
+
+def _sum_square(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    return _sum(x * x, axes, keepdims)
+
+
+def _l1(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    return _sum(gc.abs(x), axes, keepdims)
+
+
+def _l2(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    return gc.sqrt(_sum_square(x, axes, keepdims))
+
+
+def _log_sum(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    return gc.log(_sum(x, axes, keepdims))
+
+
+def _log_sum_exp(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+    """The largest taken out first, so that no power overflows."""
+    largest = gc.stop_gradient(gc.max(x, axes, True))
+    rest = gc.log(gc.sum(gc.exp(x - largest), axes, True)) + largest
+    if keepdims:
+        return rest
+    dropped = {axis % x.type.rank for axis in axes}
+    return gc.reshape(rest, tuple(d for i, d in enumerate(rest.shape) if i not in dropped))
+
+
+def _coerced_axis(call: Call, before: int) -> int:
+    """The axis of softmax and its like; before that opset all from it on are one."""
+    return int(call.attribute("axis", 1 if call.version < before else -1))
+
+
+def _along(function: Callable[[Value, int], Value]) -> Callable[[Call], Result]:
+    def convert(call: Call) -> Value:
+        x, axis = call.value(0), _coerced_axis(call, 13)
+        if call.version >= 13 or axis in (x.type.rank - 1, -1):
+            return function(x, axis)
+        from graphc.onnx.convert.shape import flattened_at
+
+        flat = function(flattened_at(x, axis % x.type.rank), -1)
+        return gc.reshape(flat, x.shape)
+
+    return convert
+
+
+def _softmax(x: Value, axis: int) -> Value:
+    return gc.softmax(x, axis)
+
+
+def _log_softmax(x: Value, axis: int) -> Value:
+    return gc.log_softmax(x, axis)
+
+
+def _arg(sign: int) -> Callable[[Call], Result]:
+    def convert(call: Call) -> Value:
+        x, axis = call.value(0), call.attribute("axis", 0)
+        x = x if sign > 0 else -x
+        if call.attribute("select_last_index", 0):
+            last = x.shape[axis]
+            if not isinstance(last, int):
+                raise NotSupported("its axis is the batch")
+            found = gc.sub(last - 1, gc.argmax(gc.flip(x, axis), axis))
+        else:
+            found = gc.argmax(x, axis)
+        if not call.attribute("keepdims", 1):
+            return found
+        axis %= x.type.rank
+        return gc.reshape(found, (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+
+    return convert
+
+
+def _hardmax(call: Call) -> Value:
+    x, axis = call.value(0), _coerced_axis(call, 13)
+    rank = x.type.rank
+    if call.version < 13 and axis % rank != rank - 1:
+        raise NotSupported("the axis must be the last before opset 13")
+    axis %= rank
+    depth = x.shape[axis]
+    if not isinstance(depth, int):
+        raise NotSupported("its axis is the batch")
+    hot = gc.one_hot(gc.argmax(x, axis), depth, dtype=x.dtype)
+    order = list(range(rank - 1))
+    order.insert(axis, rank - 1)
+    return gc.transpose(hot, order)
+
+
+CONVERTERS: dict[str, Callable[[Call], Result]] = {
+    "ArgMax": _arg(1),
+    "ArgMin": _arg(-1),
+    "Hardmax": _hardmax,
+    "LogSoftmax": _along(_log_softmax),
+    "ReduceL1": _reduction(_l1),
+    "ReduceL2": _reduction(_l2),
+    "ReduceLogSum": _reduction(_log_sum),
+    "ReduceLogSumExp": _reduction(_log_sum_exp),
+    "ReduceMax": _reduction(_max),
+    "ReduceMean": _reduction(_mean),
+    "ReduceMin": _reduction(_min),
+    "ReduceSum": _reduction(_sum),
+    "ReduceSumSquare": _reduction(_sum_square),
+    "Softmax": _along(_softmax),
+}

@@ -1,0 +1,299 @@
+"""Other shapes and orders of the same numbers, and what is made of shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+
+import graphc as gc
+from graphc.build import Value
+from graphc.onnx.call import Call, Result
+from graphc.onnx.convert.elementwise import dtype_of
+from graphc.onnx.known import NotSupported, Operand, Weight, dims_array, type_of
+from graphc.op import Array
+from graphc.tensor_type import Batch, Dim, Shape, broadcast, count
+
+
+def _shape(call: Call) -> Array:
+    dims = call.type(0).shape
+    return dims_array(dims[call.attribute("start", 0) : call.attribute("end")])
+
+
+def _size(call: Call) -> Array:
+    return dims_array([count(call.type(0).shape)]).reshape(())
+
+
+def _reshape(call: Call) -> Operand:
+    x = call.operand(0)
+    wanted = call.dims(1) if call.version >= 5 else tuple(call.required("shape"))
+    shape = type_of(x).shape
+    if not call.attribute("allowzero", 0):
+        wanted = tuple(shape[i] if dim == 0 else dim for i, dim in enumerate(wanted))
+    return reshaped(call, x, wanted)
+
+
+def reshaped(call: Call, x: Operand, shape: Sequence[Dim]) -> Operand:
+    """The operand under another shape; what is known stays known."""
+    if isinstance(x, Weight):
+        return gc.reshape(call.scope.value(x), tuple(shape))
+    if isinstance(x, np.ndarray):
+        return x.reshape([dim for dim in shape if isinstance(dim, int)])
+    return x if x.shape == tuple(shape) else gc.reshape(x, tuple(shape))
+
+
+def flattened_at(x: Value, axis: int) -> Value:
+    """x as a matrix: the axes before `axis`, and those from it on."""
+    rows, columns = _product(x.shape[:axis]), _product(x.shape[axis:])
+    return x if x.shape == (rows, columns) else gc.reshape(x, (rows, columns))
+
+
+def _product(dims: Shape) -> Dim:
+    return count(dims)
+
+
+def _flatten(call: Call) -> Operand:
+    x, axis = call.value(0), call.attribute("axis", 1)
+    axis = axis % x.type.rank if axis < 0 else axis
+    flat = flattened_at(x, axis)
+    if axis == 1 and x.type.rank > 2:
+        call.scope.reading.flattened[call.name] = x
+    return flat
+
+
+def _transpose(call: Call) -> Value:
+    return gc.transpose(call.value(0), call.attribute("perm"))
+
+
+def _concat(call: Call) -> Value:
+    axis = call.attribute("axis", 1)
+    values = [value for value in call.values() if value.shape != (0,)]
+    if len(values) < 2:
+        return values[0] if values else call.value(0)
+    return gc.concat(values, axis)
+
+
+def _axes(call: Call, name: str = "axes") -> tuple[int, ...] | None:
+    if call.has(1):
+        return call.ints(1)
+    found = call.attribute(name)
+    return None if found is None else tuple(found)
+
+
+def _squeeze(call: Call) -> Operand:
+    x = call.operand(0)
+    shape = type_of(x).shape
+    axes = _axes(call)
+    if axes is None:
+        dropped = {i for i, dim in enumerate(shape) if dim == 1}
+    else:
+        dropped = {axis % len(shape) for axis in axes}
+    if any(shape[axis] != 1 for axis in dropped):
+        raise NotSupported("an axis that is squeezed has more than one element")
+    return reshaped(call, x, [dim for i, dim in enumerate(shape) if i not in dropped])
+
+
+def _unsqueeze(call: Call) -> Operand:
+    x = call.operand(0)
+    shape, axes = type_of(x).shape, _axes(call) or ()
+    rank = len(shape) + len(axes)
+    new = {axis % rank for axis in axes}
+    if len(new) != len(axes):
+        raise NotSupported("an axis stands twice")
+    left = iter(shape)
+    return reshaped(call, x, [1 if i in new else next(left) for i in range(rank)])
+
+
+def _expand(call: Call) -> Value:
+    x, shape = call.value(0), call.dims(1)
+    return gc.broadcast_to(x, broadcast(x.shape, shape))
+
+
+def _constant(call: Call) -> Array:
+    for name, dtype in (
+        ("value", None),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
+        if name in call.attributes:
+            return np.asarray(call.attributes[name], dtype)
+    raise NotSupported("a constant of text, or a sparse one")
+
+
+def _constant_of_shape(call: Call) -> Result:
+    item = call.attribute("value", np.zeros(1, np.float32)).reshape(-1)[0]
+    shape = call.dims(0)
+    if any(isinstance(dim, Batch) for dim in shape):
+        return gc.broadcast_to(call.constant(item), shape)
+    sizes = [dim for dim in shape if isinstance(dim, int)]
+    if prod(sizes) >= 2**40:
+        raise NotSupported(f"the shape {tuple(sizes)} is too large")
+    return np.broadcast_to(item, sizes)
+
+
+def _range(call: Call) -> Array:
+    start, limit, delta = (call.number(i) for i in range(3))
+    if delta == 0 or (limit - start) / delta > 2**28:
+        raise NotSupported("a range without an end")
+    return np.asarray(np.arange(start, limit, delta)).astype(call.array(0).dtype)
+
+
+def _slice(call: Call) -> Value:
+    x = call.value(0)
+    if call.version < 10:
+        starts, ends = call.required("starts"), call.required("ends")
+        axes, steps = call.attribute("axes"), None
+    else:
+        starts, ends = call.ints(1), call.dims(2)
+        axes = call.ints(3) if call.has(3) else None
+        steps = call.ints(4) if call.has(4) else None
+    cuts = [slice(None)] * x.type.rank
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = (axes[i] if axes else i) % x.type.rank
+        cuts[axis] = _cut(x.shape[axis], start, end, steps[i] if steps else 1)
+    return sliced(call, x, cuts)
+
+
+def _cut(dim: Dim, start: int, end: Dim, step: int) -> slice:
+    if isinstance(dim, Batch):
+        if start == 0 and step == 1 and (end == dim or (isinstance(end, int) and end > 2**30)):
+            return slice(None)
+        raise NotSupported("the batch dimension is sliced")
+    if not isinstance(end, int) or step == 0:
+        raise NotSupported("a slice ends at the batch dimension")
+    span = range(*slice(start, end, step).indices(dim))
+    if span.step > 0:
+        return slice(span.start, span.stop, span.step) if span else slice(0, 0)
+    return (
+        slice(span.start, span.stop if span.stop >= 0 else None, span.step) if span else slice(0, 0)
+    )
+
+
+def sliced(call: Call, x: Value, cuts: Sequence[slice]) -> Value:
+    """x[cuts], which may be empty."""
+    for axis, cut in enumerate(cuts):
+        dim = x.shape[axis]
+        if isinstance(dim, int) and cut != slice(None) and not range(dim)[cut]:
+            shape = list(x.shape)
+            shape[axis] = 0
+            return gc.broadcast_to(call.constant(np.zeros((1,) * len(shape), x.dtype)), shape)
+    return x[tuple(cuts)]
+
+
+def _split(call: Call) -> list[Value]:
+    x = call.value(0)
+    axis = call.attribute("axis", 0) % x.type.rank
+    dim = x.shape[axis]
+    if not isinstance(dim, int):
+        raise NotSupported("the batch dimension is split")
+    sizes = call.ints(1) if call.has(1) else call.attribute("split")
+    if sizes is None:
+        parts = call.attribute("num_outputs", len(call.outputs))
+        each = -(-dim // parts)
+        sizes = [max(0, min(each, dim - i * each)) for i in range(parts)]
+    if sum(sizes) != dim or len(sizes) != len(call.outputs):
+        raise NotSupported(f"{dim} elements are split into {tuple(sizes)}")
+    ends = np.cumsum(sizes)
+    before: list[slice] = [slice(None)] * axis
+    return [
+        sliced(call, x, [*before, slice(int(end - size), int(end))])
+        for size, end in zip(sizes, ends, strict=True)
+    ]
+
+
+def _tile(call: Call) -> Value:
+    return gc.tile(call.value(0), call.ints(1))
+
+
+def _pad(call: Call) -> Value:
+    x = call.value(0)
+    if call.version < 11:
+        numbers = call.attribute("pads") or call.required("paddings")
+        value = call.attribute("value", 0.0)
+    else:
+        numbers, value = call.ints(1), call.number(2, 0)
+    axes = call.ints(3) if call.has(3) else range(x.type.rank)
+    pairs = [(0, 0)] * x.type.rank
+    for i, axis in enumerate(axes):
+        pairs[axis % x.type.rank] = (int(numbers[i]), int(numbers[i + len(axes)]))
+    return padded(x, pairs, call.attribute("mode", "constant"), value)
+
+
+def padded(x: Value, pairs: Sequence[tuple[int, int]], mode: str, value: float) -> Value:
+    """x with so much before and behind each dimension; negative pads cut it."""
+    cuts = [slice(max(-a, 0), -max(-b, 0) or None) for a, b in pairs]
+    if any(cut != slice(0, None) for cut in cuts):
+        x = x[tuple(slice(None) if cut == slice(0, None) else cut for cut in cuts)]
+    around = [(max(a, 0), max(b, 0)) for a, b in pairs]
+    if mode != "constant":
+        raise NotSupported(f"mode={mode!r}")
+    return gc.pad(x, around, value)
+
+
+def _trilu(call: Call) -> Value:
+    function = gc.triu if call.attribute("upper", 1) else gc.tril
+    return function(call.value(0), int(call.number(1, 0)))
+
+
+def _eye_like(call: Call) -> Array:
+    rows, columns = call.type(0).shape
+    if not isinstance(rows, int) or not isinstance(columns, int):
+        raise NotSupported("its size depends on the batch")
+    number = call.attribute("dtype")
+    dtype = call.type(0).dtype if number is None else dtype_of(number)
+    return np.eye(rows, columns, call.attribute("k", 0), dtype)
+
+
+def _depth_to_space(call: Call) -> Value:
+    x, block = call.value(0), call.required("blocksize")
+    n, c, h, w = x.shape
+    if not (isinstance(c, int) and isinstance(h, int) and isinstance(w, int)):
+        raise NotSupported("its size depends on the batch")
+    deep = c // block**2
+    if call.attribute("mode", "DCR") == "DCR":
+        parts = gc.reshape(x, (n, block, block, deep, h, w))
+        moved = gc.transpose(parts, (0, 3, 4, 1, 5, 2))
+    else:
+        parts = gc.reshape(x, (n, deep, block, block, h, w))
+        moved = gc.transpose(parts, (0, 1, 4, 2, 5, 3))
+    return gc.reshape(moved, (n, deep, h * block, w * block))
+
+
+def _space_to_depth(call: Call) -> Value:
+    x, block = call.value(0), call.required("blocksize")
+    n, c, h, w = x.shape
+    if not (isinstance(c, int) and isinstance(h, int) and isinstance(w, int)):
+        raise NotSupported("its size depends on the batch")
+    parts = gc.reshape(x, (n, c, h // block, block, w // block, block))
+    if call.attribute("mode", "DCR") == "DCR":
+        moved = gc.transpose(parts, (0, 3, 5, 1, 2, 4))
+    else:
+        moved = gc.transpose(parts, (0, 1, 3, 5, 2, 4))
+    return gc.reshape(moved, (n, c * block**2, h // block, w // block))
+
+
+CONVERTERS: dict[str, Callable[[Call], Result]] = {
+    "Concat": _concat,
+    "Constant": _constant,
+    "ConstantOfShape": _constant_of_shape,
+    "DepthToSpace": _depth_to_space,
+    "Expand": _expand,
+    "EyeLike": _eye_like,
+    "Flatten": _flatten,
+    "Pad": _pad,
+    "Range": _range,
+    "Reshape": _reshape,
+    "Shape": _shape,
+    "Size": _size,
+    "Slice": _slice,
+    "SpaceToDepth": _space_to_depth,
+    "Split": _split,
+    "Squeeze": _squeeze,
+    "Tile": _tile,
+    "Transpose": _transpose,
+    "Trilu": _trilu,
+    "Unsqueeze": _unsqueeze,
+}

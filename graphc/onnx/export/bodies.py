@@ -1,0 +1,139 @@
+"""graphc's ops that ONNX has not, as ONNX nodes: the bodies of functions.
+
+Layers need none here: their bodies are what they expand to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from graphc.onnx.export.writer import Writer
+from graphc.op import Op
+from graphc.ops.activations import PRelu
+from graphc.ops.division import FloorDiv, Mod
+from graphc.ops.index import Pick
+from graphc.ops.linalg import MatMul
+from graphc.ops.loss_rows import SoftmaxRows, SvmRows
+from graphc.ops.norm import Normalize
+from graphc.ops.select import NotEqual
+from graphc.ops.shape import StopGradient
+from graphc.ops.slicing import Slice
+from graphc.ops.smooth import Expm1, Log1p
+
+Body = Callable[[Writer, Op, Sequence[str], str], object]
+
+
+def _not_equal(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Not", [w.emit("Equal", ins)], out)
+
+
+def _identity(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Identity", ins, out)
+
+
+def _turned(w: Writer, x: str, turn: bool) -> str:
+    if not turn:
+        return x
+    rank = w.types[x].rank
+    return w.emit("Transpose", [x], perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+def _matmul(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    assert isinstance(op, MatMul)
+    sides = [_turned(w, ins[0], op.trans_a), _turned(w, ins[1], op.trans_b)]
+    return w.emit("MatMul", sides, out)
+
+
+def _picked(w: Writer, scores: str, labels: str, out: str | None = None) -> str:
+    """From each row the number at the row's label."""
+    places = w.emit("Unsqueeze", [w.emit("Cast", [labels], to=_INT64), w.ints([1])])
+    column = w.emit("GatherElements", [scores, places], axis=1)
+    return w.emit("Squeeze", [column, w.ints([1])], out)
+
+
+_INT64 = 7
+"""ONNX's number of int64."""
+
+
+def _pick(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return _picked(w, ins[0], ins[1], out)
+
+
+def _softmax_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Neg", [_picked(w, w.emit("LogSoftmax", [ins[0]], axis=1), ins[1])], out)
+
+
+def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    """Margins of all classes, without that of the label itself."""
+    scores, labels = ins
+    type = w.types[scores]
+    classes = type.shape[1]
+    assert isinstance(classes, int)
+    own = w.emit("Unsqueeze", [_picked(w, scores, labels), w.ints([1])])
+    above = w.emit("Add", [w.emit("Sub", [scores, own]), w.constant(1, type.dtype)])
+    values = w.constant([1, 0], type.dtype)
+    others = w.emit("OneHot", [labels, w.constant(classes, "int64"), values])
+    margins = w.emit("Mul", [w.emit("Relu", [above]), others])
+    return w.emit("ReduceSum", [margins, w.ints([1])], out, keepdims=0)
+
+
+def _normalize(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    assert isinstance(op, Normalize)
+    x, mean, var, gamma, beta = ins
+    return w.emit("BatchNormalization", [x, gamma, beta, mean, var], out, epsilon=op.eps)
+
+
+def _prelu(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    rank = w.types[ins[0]].rank
+    slope = w.emit("Unsqueeze", [ins[1], w.ints(range(1, rank - 1))]) if rank > 2 else ins[1]
+    return w.emit("PRelu", [ins[0], slope], out)
+
+
+def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    """A slice whose ends are multiples of the batch."""
+    assert isinstance(op, Slice)
+    axes = w.ints([cut[0] for cut in op.cuts])
+    steps = w.ints([cut[3] for cut in op.cuts])
+    starts, stops = (w.dims(tuple(cut[i] for cut in op.cuts)) for i in (1, 2))
+    return w.emit("Slice", [*ins, starts, stops, axes, steps], out)
+
+
+def _floored(w: Writer, ins: Sequence[str], out: str | None = None) -> str:
+    """a / b rounded down; whole numbers by their remainder, which has the sign of b."""
+    if w.types[ins[0]].is_float:
+        return w.emit("Floor", [w.emit("Div", ins)], out)
+    return w.emit("Div", [w.emit("Sub", [ins[0], w.emit("Mod", ins)]), ins[1]], out)
+
+
+def _floor_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return _floored(w, ins, out)
+
+
+def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Sub", [ins[0], w.emit("Mul", [_floored(w, ins), ins[1]])], out)
+
+
+def _log1p(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Log", [w.emit("Add", [ins[0], w.constant(1, w.types[ins[0]].dtype)])], out)
+
+
+def _expm1(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Sub", [w.emit("Exp", ins), w.constant(1, w.types[ins[0]].dtype)], out)
+
+
+BODIES: dict[type[Op], Body] = {
+    NotEqual: _not_equal,
+    StopGradient: _identity,
+    MatMul: _matmul,
+    Pick: _pick,
+    SoftmaxRows: _softmax_rows,
+    SvmRows: _svm_rows,
+    Normalize: _normalize,
+    PRelu: _prelu,
+    Slice: _slice,
+    FloorDiv: _floor_div,
+    Mod: _mod,
+    Log1p: _log1p,
+    Expm1: _expm1,
+}
+"""By graphc's op."""

@@ -1,0 +1,141 @@
+"""From a declared graph and its state to an ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from onnx import helper
+
+from graphc.eager import expanded, operand_names
+from graphc.errors import GraphError
+from graphc.graph import Graph, Node
+from graphc.onnx.export.bodies import BODIES
+from graphc.onnx.export.standard import STANDARD
+from graphc.onnx.export.writer import IR_VERSION, OPSET, Writer, tensor, value_info
+from graphc.onnx.load import LOSSES
+from graphc.onnx.scope import OWN
+from graphc.op import Array, Layer, Op
+from graphc.ops import OPS
+from graphc.ops.gradient import Gradient
+from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.tensor_type import TensorType
+from graphc.text.graph import op_text
+from graphc.version import __version__
+
+if TYPE_CHECKING:
+    from onnx import FunctionProto, ModelProto
+
+
+def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
+    """The model of what the outputs need; GraphError for an op that ONNX cannot say."""
+    functions = Functions()
+    w = Writer({node.name: node.type for node in graph}, train)
+    kept = graph.forward()
+    for node in graph:
+        if node.name in kept:
+            w.prefix = node.name
+            functions.write(w, node.op, node.inputs, node.name, node)
+    read = {name for made in w.nodes for name in made.input} | set(graph.outputs.values())
+    initializers = [
+        tensor(node.name, state[node.name])
+        for node in graph
+        if isinstance(node.op, (Parameter, State)) and node.name in read
+    ]
+    for public, name in graph.outputs.items():
+        if public != name:
+            _public(w, public, name)
+    inputs = [value_info(node.name, node.type) for node in graph if isinstance(node.op, Input)]
+    outputs = [value_info(public, graph[name].type) for public, name in graph.outputs.items()]
+    outputs += [value_info(f"{name}.next", graph[name].type) for name in w.moved]
+    made = helper.make_graph(w.nodes, graph.name, inputs, outputs, initializers)
+    return _model(made, functions, graph)
+
+
+def _public(w: Writer, public: str, name: str) -> None:
+    """An output under another name than its node's."""
+    if public in w.types:
+        raise GraphError(
+            f"the output {public!r} has the name of another node, ONNX has one name for each",
+            hint="name the output otherwise",
+        )
+    w.prefix = public
+    w.emit("Identity", [name], public)
+
+
+def _model(made: Any, functions: Functions, graph: Graph) -> ModelProto:
+    opsets = [helper.make_opsetid("", OPSET)]
+    if functions.made:
+        opsets.append(helper.make_opsetid(OWN, 1))
+    model: ModelProto = helper.make_model(
+        made, opset_imports=opsets, functions=list(functions.made.values())
+    )
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = OWN, __version__
+    if graph.losses:
+        helper.set_model_props(model, {LOSSES: "\n".join(graph.losses)})
+    return model
+
+
+class Functions:
+    """The functions of a model: one for each op that ONNX has not, and its operands' types."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[str, tuple[TensorType, ...]], FunctionProto] = {}
+
+    def write(
+        self, w: Writer, op: Op, ins: tuple[str, ...], out: str, node: Node | None = None
+    ) -> None:
+        """Write an op as a node of ONNX's, or as a call of a function."""
+        if isinstance(op, Constant):
+            w.constant(op.array(), out=out)
+        elif isinstance(op, (Input, Parameter, State)):
+            return
+        elif type(op) not in STANDARD or not STANDARD[type(op)](w, op, ins, out):
+            self._check(op, node)
+            text = op_text(op)
+            function = self._function(w, op, ins, text)
+            w.emit(function.name, ins, out, domain=OWN, graphc=text)
+
+    def _check(self, op: Op, node: Node | None) -> None:
+        own = type(op) in OPS.values()
+        layer = isinstance(op, Layer) and not isinstance(op, Gradient)
+        if own and (layer or type(op) in BODIES):
+            return
+        raise GraphError(
+            f"{op.name} {node.name if node else ''!r} is not exported to ONNX",
+            loc=node.locs[0] if node and node.locs else None,
+            hint="gradients inside a net, and ops of your own, have no form in ONNX",
+        )
+
+    def _function(self, w: Writer, op: Op, ins: tuple[str, ...], text: str) -> FunctionProto:
+        types = tuple(w.types[name] for name in ins)
+        key = text, types
+        if key not in self.made:
+            same = sum(f.name.rstrip("_0123456789") == op.name for f in self.made.values())
+            body = self._body(op, types)
+            self.made[key] = helper.make_function(
+                OWN,
+                f"{op.name}_{same + 1}" if same else op.name,
+                list(operand_names(op, len(types))),
+                ["result"],
+                body.nodes,
+                [helper.make_opsetid("", OPSET), helper.make_opsetid(OWN, 1)],
+                attributes=[OWN],
+            )
+        return self.made[key]
+
+    def _body(self, op: Op, types: tuple[TensorType, ...]) -> Writer:
+        if type(op) in BODIES:
+            names = operand_names(op, len(types))
+            w = Writer(dict(zip(names, types, strict=True)), False)
+            BODIES[type(op)](w, op, names, "result")
+            return w
+        graph = expanded(op, types)
+        w = Writer({node.name: node.type for node in graph}, False)
+        for node in graph:
+            w.prefix = node.name
+            self.write(w, node.op, node.inputs, node.name, node)
+        if graph.outputs["out"] != "result":
+            w.emit("Identity", [graph.outputs["out"]], "result")
+        return w

@@ -1,0 +1,324 @@
+"""graphc's ops that ONNX has, too: each becomes one node, and its constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Any
+
+import numpy as np
+from onnx import helper
+
+from graphc.onnx.export.windows import WINDOWS
+from graphc.onnx.export.writer import Writer
+from graphc.op import Op
+from graphc.ops.activations import (
+    Elu,
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    Mish,
+    PRelu,
+    Selu,
+    Softsign,
+)
+from graphc.ops.affine import Affine, AffineLayer
+from graphc.ops.concat import Concat
+from graphc.ops.division import Fmod, Mod, TruncDiv
+from graphc.ops.dropout import Dropout
+from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
+from graphc.ops.index import Argmax, OneHot
+from graphc.ops.linalg import MatMul
+from graphc.ops.logic import And, Not, Or, Xor
+from graphc.ops.loss import SoftmaxLoss
+from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
+from graphc.ops.norm import BatchNorm
+from graphc.ops.pow import Pow
+from graphc.ops.reduce import BroadcastTo, Max, Mean, Reduction, Sum
+from graphc.ops.rounding import Ceil, Floor, Round
+from graphc.ops.row_norm import LayerNorm
+from graphc.ops.select import (
+    Clip,
+    Equal,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    Maximum,
+    Minimum,
+    Relu,
+    Where,
+)
+from graphc.ops.shape import Cast, Reshape, Transpose
+from graphc.ops.slicing import Slice
+from graphc.ops.smooth import Erf, Softplus
+from graphc.ops.trigonometry import (
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
+    Cos,
+    Cosh,
+    Sin,
+    Sinh,
+    Tan,
+)
+from graphc.tensor_type import Batch
+
+Emit = Callable[[Writer, Op, Sequence[str], str], bool]
+"""Writes an op over operands of these names as the value of that name; False: ONNX has no such."""
+
+
+def _plain(name: str) -> Emit:
+    def emit(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+        w.emit(name, ins, out)
+        return True
+
+    return emit
+
+
+def _power(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Power)
+    w.emit("Pow", [*ins, w.constant(op.exponent, w.types[ins[0]].dtype)], out)
+    return True
+
+
+def _clip(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Clip)
+    dtype = w.types[ins[0]].dtype
+    low = w.constant(op.low, dtype) if op.low > -inf else ""
+    high = w.constant(op.high, dtype) if op.high < inf else ""
+    w.emit("Clip", [*ins, low, high], out)
+    return True
+
+
+def _logic(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """Of bools, or of the bits of whole numbers."""
+    bits = "" if w.types[ins[0]].dtype == "bool" else "Bitwise"
+    w.emit(bits + type(op).__name__, ins, out)
+    return True
+
+
+def _trunc_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    w.emit("Div", ins, out)
+    return True
+
+
+def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """ONNX has the remainder with the sign of the divisor for whole numbers alone."""
+    floats = w.types[ins[0]].is_float
+    if floats and isinstance(op, Mod):
+        return False
+    w.emit("Mod", ins, out, fmod=int(isinstance(op, Fmod)))
+    return True
+
+
+def _with_alpha(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, (Elu, Celu, ThresholdedRelu))
+    w.emit(type(op).__name__, ins, out, alpha=op.alpha)
+    return True
+
+
+def _shrink(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Shrink)
+    w.emit("Shrink", ins, out, lambd=op.threshold, bias=op.bias)
+    return True
+
+
+def _leaky_relu(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, LeakyRelu)
+    w.emit("LeakyRelu", ins, out, alpha=op.slope)
+    return True
+
+
+def _prelu(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """ONNX broadcasts the slopes from the last axis, so only a matrix has one a feature."""
+    if w.types[ins[0]].rank != 2:
+        return False
+    w.emit("PRelu", ins, out)
+    return True
+
+
+def _hard_sigmoid(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    w.emit("HardSigmoid", ins, out, alpha=1 / 6, beta=0.5)
+    return True
+
+
+def _reduction(name: str) -> Emit:
+    def emit(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+        assert isinstance(op, Reduction)
+        noop = None if op.axes else 1
+        axes = w.ints(op.axes)
+        w.emit(name, [*ins, axes], out, keepdims=int(op.keepdims), noop_with_empty_axes=noop)
+        return True
+
+    return emit
+
+
+def _along(name: str) -> Emit:
+    def emit(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+        assert isinstance(op, (Softmax, LogSoftmax))
+        w.emit(name, ins, out, axis=op.axis)
+        return True
+
+    return emit
+
+
+def _argmax(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Argmax)
+    w.emit("ArgMax", ins, out, axis=op.axis, keepdims=0)
+    return True
+
+
+def _one_hot(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, OneHot)
+    w.emit("OneHot", [*ins, w.constant(op.depth, "int64"), w.constant([0, 1], op.dtype)], out)
+    return True
+
+
+def _reshape(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Reshape)
+    w.reshape(ins[0], op.shape, out)
+    return True
+
+
+def _transpose(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Transpose)
+    w.emit("Transpose", ins, out, perm=list(op.axes) or None)
+    return True
+
+
+def _concat(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Concat)
+    w.emit("Concat", ins, out, axis=op.axis)
+    return True
+
+
+def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Slice)
+    if any(isinstance(end, Batch) for cut in op.cuts for end in cut):
+        return False
+    axes, starts, stops, steps = (list(part) for part in zip(*op.cuts, strict=True))
+    places = [w.ints(part) for part in (starts, stops, axes, steps)]
+    w.emit("Slice", [*ins, *places], out)
+    return True
+
+
+def _cast(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Cast)
+    w.emit("Cast", ins, out, to=helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype)))
+    return True
+
+
+def _broadcast_to(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, BroadcastTo)
+    w.emit("Expand", [*ins, w.dims(op.shape)], out)
+    return True
+
+
+def _matmul(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, MatMul)
+    if op.trans_a or op.trans_b:
+        return False
+    w.emit("MatMul", ins, out)
+    return True
+
+
+def _affine_op(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    w.emit("Gemm", ins, out)
+    return True
+
+
+def _affine(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """Gemm, after Flatten where a sample is no vector."""
+    assert isinstance(op, AffineLayer)
+    rank = w.types[ins[0]].rank
+    if len(ins) != 3 or op.last_axis:
+        return False
+    x = ins[0] if rank == 2 else w.emit("Flatten", [ins[0]], axis=1)
+    w.emit("Gemm", [x, *ins[1:]], out)
+    return True
+
+
+def _batchnorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, BatchNorm)
+    how: dict[str, Any] = {"epsilon": op.eps, "momentum": op.running_decay}
+    if w.train:
+        outs = [out, *(f"{name}.next" for name in ins[3:])]
+        w.emit("BatchNormalization", ins, outs, training_mode=1, **how)
+        w.moved.extend(ins[3:])
+    else:
+        w.emit("BatchNormalization", ins, out, **how)
+    return True
+
+
+def _layernorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, LayerNorm)
+    w.emit("LayerNormalization", ins, out, axis=-1, epsilon=op.eps)
+    return True
+
+
+def _dropout(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Dropout)
+    ratio = w.constant(1 - op.keep_prob, "float32")
+    w.emit("Dropout", [ins[0], ratio, w.constant(w.train, "bool")], out)
+    return True
+
+
+def _softmax_loss(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, SoftmaxLoss)
+    if len(ins) != 2 or op.label_smoothing:
+        return False
+    w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=op.reduction)
+    return True
+
+
+STANDARD: dict[type[Op], Emit] = {
+    **{op: _plain(op.__name__) for op in (Add, Sub, Mul, Div, Neg, Exp, Log, Sqrt, Abs, Sign)},
+    **{op: _plain(op.__name__) for op in (Tanh, Sigmoid, Erf, Softplus, Relu, Where)},
+    **{op: _plain(op.__name__) for op in (Equal, Less, Greater)},
+    **{op: _plain(op.__name__) for op in (Selu, Mish, Softsign, HardSwish)},
+    LessEqual: _plain("LessOrEqual"),
+    GreaterEqual: _plain("GreaterOrEqual"),
+    Maximum: _plain("Max"),
+    Minimum: _plain("Min"),
+    Power: _power,
+    Clip: _clip,
+    LeakyRelu: _leaky_relu,
+    **{op: _plain(op.__name__) for op in (Sin, Cos, Tan, Asin, Acos, Atan)},
+    **{op: _plain(op.__name__) for op in (Sinh, Cosh, Asinh, Acosh, Atanh)},
+    **{op: _plain(op.__name__) for op in (Floor, Ceil, Round, Pow)},
+    **dict.fromkeys((Elu, Celu, ThresholdedRelu), _with_alpha),
+    **dict.fromkeys((And, Or, Xor, Not), _logic),
+    TruncDiv: _trunc_div,
+    Mod: _mod,
+    Fmod: _mod,
+    Shrink: _shrink,
+    PRelu: _prelu,
+    HardSigmoid: _hard_sigmoid,
+    Sum: _reduction("ReduceSum"),
+    Mean: _reduction("ReduceMean"),
+    Max: _reduction("ReduceMax"),
+    Softmax: _along("Softmax"),
+    LogSoftmax: _along("LogSoftmax"),
+    Argmax: _argmax,
+    OneHot: _one_hot,
+    Reshape: _reshape,
+    Transpose: _transpose,
+    Concat: _concat,
+    Slice: _slice,
+    Cast: _cast,
+    BroadcastTo: _broadcast_to,
+    MatMul: _matmul,
+    Affine: _affine_op,
+    AffineLayer: _affine,
+    BatchNorm: _batchnorm,
+    LayerNorm: _layernorm,
+    Dropout: _dropout,
+    SoftmaxLoss: _softmax_loss,
+    **WINDOWS,
+}
+"""By graphc's op.  Reading such a node gives the op back."""

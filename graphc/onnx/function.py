@@ -1,0 +1,113 @@
+"""Ops that are defined as functions of others, by the model itself or by ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import FunctionProto, NodeProto, defs, helper
+
+from graphc.onnx.attributes import attributes_of
+from graphc.onnx.known import NotSupported, Operand, type_of
+
+if TYPE_CHECKING:
+    from graphc.onnx.call import Call
+
+
+@dataclass(frozen=True)
+class Body:
+    """The nodes of a function, and what its names stand for."""
+
+    nodes: Sequence[NodeProto]
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    opsets: Mapping[str, int]
+    defaults: Mapping[str, Any]
+    """The attributes that a call may leave out."""
+
+
+def body_of(
+    node: NodeProto, call: Call, functions: Mapping[tuple[str, str], FunctionProto]
+) -> Body | None:
+    """The function that a node calls; None where there is none."""
+    function = functions.get((node.domain, node.op_type))
+    if function is None:
+        function = _from_onnx(node, call)
+    if function is None:
+        return None
+    opsets = {o.domain: o.version for o in function.opset_import}
+    defaults = {
+        name: value
+        for part in function.attribute_proto
+        for name, value in attributes_of(NodeProto(attribute=[part]), {}).items()
+    }
+    return Body(
+        function.node,
+        function.input,
+        function.output,
+        {**call.scope.opsets, **opsets},
+        {**_schema_defaults(node, call), **defaults},
+    )
+
+
+def has_function(domain: str, op: str, version: int) -> bool:
+    """Whether ONNX defines the op by others."""
+    schema = _schema(domain, op, version)
+    return schema is not None and bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def _schema(domain: str, op: str, version: int) -> Any:
+    try:
+        return defs.get_schema(op, version, domain)
+    except defs.SchemaError:
+        return None
+
+
+def _schema_defaults(node: NodeProto, call: Call) -> dict[str, Any]:
+    schema = _schema(node.domain, node.op_type, call.version)
+    if schema is None:
+        return {}
+    defaults = [a.default_value for a in schema.attributes.values() if a.default_value.name]
+    return attributes_of(NodeProto(attribute=defaults), {})
+
+
+def _from_onnx(node: NodeProto, call: Call) -> FunctionProto | None:
+    schema = _schema(node.domain, node.op_type, call.version)
+    if schema is None:
+        return None
+    function = FunctionProto()
+    if schema.has_function:
+        versions = [v for v in schema.function_opset_versions if v <= call.version]
+        data = schema.get_function_with_opset_version(versions[-1]) if versions else b""
+    elif schema.has_context_dependent_function:
+        versions = [
+            v for v in schema.context_dependent_function_opset_versions if v <= call.version
+        ]
+        types = [_type_proto(operand) for operand in call.operands]
+        if not versions:
+            return None
+        try:
+            data = schema.get_context_dependent_function_with_opset_version(
+                versions[-1], node.SerializeToString(), types
+            )
+        except (ValueError, RuntimeError) as error:  # operands that the function does not take
+            raise NotSupported(str(error).partition("\n")[0]) from None
+    else:
+        return None
+    function.ParseFromString(data)
+    return function if function.node else None
+
+
+def _type_proto(operand: Operand | None) -> bytes:
+    if operand is None:
+        return b""
+    found = type_of(operand)
+    try:
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(found.dtype))
+    except ValueError:
+        raise NotSupported(f"ONNX has no {found.dtype}") from None
+    sizes = [dim if isinstance(dim, int) else "N" for dim in found.shape]
+    made: bytes = helper.make_tensor_type_proto(kind, sizes).SerializeToString()
+    return made

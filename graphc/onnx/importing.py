@@ -1,0 +1,162 @@
+"""From a checked model to a net: its initializers, inputs, nodes and outputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphc.build import Value
+from graphc.errors import GraphError, ModelFileError
+from graphc.graph import Graph
+from graphc.loc import caller_loc
+from graphc.net import Net
+from graphc.onnx.convert import CONVERTERS
+from graphc.onnx.function import has_function
+from graphc.onnx.known import Operand, Weight
+from graphc.onnx.limits import graphs_of
+from graphc.onnx.read import array_of
+from graphc.onnx.scope import OWN, Reading, Scope
+from graphc.op import Array
+from graphc.ops.source import Input
+from graphc.tensor_type import FLOATS, TensorType
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OLDEST, NEWEST = 1, 28
+"""The operator sets that are read; converters know what changed between them."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A net, and what the model's outputs are: values of the net, or numbers."""
+
+    net: Net
+    outputs: Mapping[str, Operand]
+
+
+def opsets_of(model: ModelProto) -> dict[str, int]:
+    """The operator sets that a model asks for; GraphError where graphc reads none such."""
+    found = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+    version = found.setdefault("", 1)
+    if not OLDEST <= version <= NEWEST:
+        raise GraphError(
+            f"the model asks for opset {version}, graphc reads {OLDEST} to {NEWEST}",
+            loc=caller_loc(),
+        )
+    return found
+
+
+def check_ops(model: ModelProto) -> None:
+    """GraphError that names all ops of the model for which there is no converter."""
+    opsets = opsets_of(model)
+    own = {(function.domain, function.name) for function in model.functions}
+    missing: Counter[str] = Counter()
+    for node in model.graph.node:
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        key = domain, node.op_type
+        known = domain == OWN or key in CONVERTERS or (node.domain, node.op_type) in own
+        if not known and not has_function(*key, opsets.get(domain, 1)):
+            missing[f"{domain}.{node.op_type}" if domain else node.op_type] += 1
+    _check_tensors(model)
+    if missing:
+        told = ", ".join(f"{op} ({count}x)" for op, count in sorted(missing.items()))
+        raise GraphError(
+            f"the model {model.graph.name!r} has ops that graphc does not import: {told}",
+            loc=caller_loc(),
+        )
+
+
+def _check_tensors(model: ModelProto) -> None:
+    for value in (*model.graph.input, *model.graph.output):
+        kind = value.type.WhichOneof("value") or "tensor_type"
+        if kind != "tensor_type":
+            raise GraphError(
+                f"{value.name!r} of the model {model.graph.name!r} is a {kind[:-5]}, "
+                "graphc has tensors alone",
+                loc=caller_loc(),
+            )
+
+
+def import_model(
+    model: ModelProto,
+    file: str,
+    types: Mapping[str, TensorType],
+    known: Mapping[str, Array],
+    as_written: bool,
+) -> Imported:
+    """The net of a model whose inputs are of these types, or known."""
+    check_ops(model)
+    name = model.graph.name if model.graph.name.isprintable() and model.graph.name else "onnx"
+    net = Net(name, next((t.dtype for t in types.values() if t.dtype in FLOATS), "float32"))
+    functions = {(f.domain, f.name): f for f in model.functions}
+    reading = Reading(net, file, functions, model.producer_name == OWN, as_written)
+    scope = Scope(reading, opsets_of(model))
+    for key, array in known.items():
+        scope.define(key, array)
+    for key, type in types.items():
+        scope.define(key, net.builder.apply(Input(type.shape, type.dtype), name=key))
+    for key, operand in _initializers(model).items():
+        if key not in known:
+            scope.define(key, operand)
+    scope.run(model.graph.node)
+    outputs = {value.name: _output(scope, value.name) for value in model.graph.output}
+    return Imported(net, outputs)
+
+
+def free_inputs(model: ModelProto) -> list[str]:
+    """The inputs that are fed: those without an initializer."""
+    given = {tensor.name for tensor in model.graph.initializer}
+    return [value.name for value in model.graph.input if value.name not in given]
+
+
+def _initializers(model: ModelProto) -> dict[str, Operand]:
+    """Floats may become parameters, all else is known.
+
+    A single number without a shape is known, too, unless graphc wrote it: in models of others
+    it is part of a formula.
+    """
+    readers = Counter(name for nodes in graphs_of(model) for node in nodes for name in node.input)
+    own = model.producer_name == OWN
+    found: dict[str, Operand] = {}
+    for tensor in model.graph.initializer:
+        array = array_of(tensor)
+        if tensor.name in found:
+            raise ModelFileError(f"there are two initializers {tensor.name!r}")
+        trained = array.dtype.name in FLOATS and (own or array.ndim > 0)
+        found[tensor.name] = (
+            Weight(tensor.name, array, readers[tensor.name] > 1) if trained else array
+        )
+    return found
+
+
+def _output(scope: Scope, name: str) -> Operand:
+    found = scope.values.get(name)
+    if found is None:
+        raise ModelFileError(f"no node of the model makes its output {name!r}")
+    return scope.value(found) if isinstance(found, Weight) else found
+
+
+def as_net(imported: Imported, losses: tuple[str, ...]) -> Net:
+    """The net with its outputs; those that are known become constants of it."""
+    net = imported.net
+    for name, operand in imported.outputs.items():
+        value = operand if isinstance(operand, Value) else net.constant(np.asarray(operand))
+        if name in losses and value.shape == () and value.type.is_float:
+            net.loss(name, value)
+        else:
+            net.output(name, value)
+    return Net.of(_needed(net.graph()), net.dtype)
+
+
+def _needed(graph: Graph) -> Graph:
+    """The graph without the nodes that nothing reads."""
+    needed = graph.forward()
+    updates = {state: value for state, value in graph.updates.items() if state in needed}
+    needed |= graph.upstream(updates.values())
+    kept = [node for node in graph if node.name in needed or isinstance(node.op, Input)]
+    return Graph(graph.name, kept, outputs=graph.outputs, losses=graph.losses, updates=updates)

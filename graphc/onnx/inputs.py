@@ -1,0 +1,70 @@
+"""The types of a model's inputs: which dimension is the batch, and which have a size."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.onnx.convert.elementwise import dtype_of
+from graphc.onnx.importing import free_inputs
+from graphc.onnx.known import NotSupported
+from graphc.tensor_type import Batch, Dim, N, TensorType
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, ValueInfoProto
+
+
+def types_of_inputs(
+    model: ModelProto, dims: Mapping[str, Dim], known: Collection[str]
+) -> dict[str, TensorType]:
+    """By name, of the inputs that are not known; GraphError for a dimension without a size."""
+    free = [name for name in free_inputs(model) if name not in known]
+    infos = {value.name: value for value in model.graph.input}
+    batch = _batch_name(model, dims)
+    return {name: _type(infos[name], dims, batch) for name in free}
+
+
+def _batch_name(model: ModelProto, dims: Mapping[str, Dim]) -> str | None:
+    """What the model calls the batch: the name of a first dimension without a size."""
+    for name, dim in dims.items():
+        if isinstance(dim, Batch):
+            return name
+    for value in model.graph.input:
+        shape = value.type.tensor_type.shape.dim
+        if shape and shape[0].dim_param and shape[0].dim_param not in dims:
+            return str(shape[0].dim_param)
+    return None
+
+
+def _type(info: ValueInfoProto, dims: Mapping[str, Dim], batch: str | None) -> TensorType:
+    tensor = info.type.tensor_type
+    if not info.type.HasField("tensor_type"):
+        raise GraphError(f"input {info.name!r} is no tensor", loc=caller_loc())
+    if not tensor.HasField("shape"):
+        raise GraphError(f"input {info.name!r} has no shape", loc=caller_loc())
+    shape = tuple(
+        _dim(info.name, axis, dim, dims, batch) for axis, dim in enumerate(tensor.shape.dim)
+    )
+    try:
+        return TensorType(shape, dtype_of(tensor.elem_type))
+    except (NotSupported, ValueError) as error:
+        sentence, _, hint = str(error).partition("\n")
+        raise GraphError(f"input {info.name!r}: {sentence}", loc=caller_loc(), hint=hint) from None
+
+
+def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | None) -> Dim:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    called = str(dim.dim_param)
+    if called in dims:
+        return dims[called]
+    if called == batch or (axis == 0 and not called):
+        return N
+    what = f"dimension {called!r}" if called else f"dimension {axis}"
+    raise GraphError(
+        f"{what} of input {name!r} has no size; only the batch stays open",
+        loc=caller_loc(),
+        hint=f"say it: load(path, dims={{{called or 'name'!r}: 128}})",
+    )

@@ -1,0 +1,76 @@
+"""What is checked of a model before any of it is believed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from graphc.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+
+MOST_NODES = 10**6
+MOST_TENSORS = 10**6
+LONGEST_NAME = 1000
+MOST_DIMENSIONS = 32
+LARGEST = 2**63 - 1
+"""The bytes that a tensor may have by its sizes, before they are compared with its data."""
+
+
+def check_limits(model: ModelProto) -> None:
+    """ModelFileError for more nodes, tensors or letters than a model has."""
+    nodes = tensors = 0
+    for graph in graphs_of(model):
+        nodes += len(graph)
+        tensors += sum(_tensors(node) for node in graph)
+        if nodes > MOST_NODES:
+            raise ModelFileError(f"the model has more than {MOST_NODES:,} nodes")
+        for node in graph:
+            for name in (node.name, node.op_type, node.domain, *node.input, *node.output):
+                check_name(name)
+    if tensors + len(model.graph.initializer) > MOST_TENSORS:
+        raise ModelFileError(f"the model has more than {MOST_TENSORS:,} tensors")
+    for name in _public_names(model.graph):
+        check_name(name)
+
+
+def graphs_of(model: ModelProto) -> Iterator[list[NodeProto]]:
+    """The nodes of the graph, of the functions, and of the graphs inside their attributes."""
+    left = [list(model.graph.node), *(list(function.node) for function in model.functions)]
+    while left:
+        nodes = left.pop()
+        yield nodes
+        for node in nodes:
+            for attribute in node.attribute:
+                inner = [attribute.g] if attribute.HasField("g") else attribute.graphs
+                left.extend(list(graph.node) for graph in inner)
+
+
+def check_name(name: str) -> None:
+    """ModelFileError for a name that a terminal would not show as it is, or that is very long."""
+    if len(name) > LONGEST_NAME:
+        raise ModelFileError(f"the name {name[:40]!r}... has {len(name):,} characters")
+    if not name.isprintable():
+        raise ModelFileError(f"the name {name[:40]!r} has characters that cannot be seen")
+
+
+def check_sizes(tensor: TensorProto) -> None:
+    """ModelFileError for a shape that cannot be."""
+    sizes, nbytes = list(tensor.dims), 16
+    for size in sizes:
+        nbytes *= max(size, 1)
+        if size < 0 or nbytes > LARGEST or len(sizes) > MOST_DIMENSIONS:
+            raise ModelFileError(f"tensor {tensor.name!r} has the shape {tuple(sizes[:8])}")
+
+
+def _tensors(node: NodeProto) -> int:
+    return sum(1 + len(attribute.tensors) for attribute in node.attribute)
+
+
+def _public_names(graph: GraphProto) -> Iterator[str]:
+    yield graph.name
+    for value in (*graph.input, *graph.output):
+        yield value.name
+    for tensor in graph.initializer:
+        yield tensor.name

@@ -1,0 +1,145 @@
+"""From a file, bytes or a ModelProto to a model whose parts have been checked."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto, numpy_helper
+
+from graphc.errors import ModelFileError
+from graphc.files.container import read_whole
+from graphc.loc import caller_loc
+from graphc.onnx.limits import check_limits, check_sizes
+from graphc.op import Array
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+HINT = "give the path of an .onnx file, or an onnx.ModelProto"
+LARGEST_FILE = 2**31
+"""More than protocol buffers can hold."""
+
+
+def read_model(source: str | Path | ModelProto, external_data: bool) -> tuple[ModelProto, str]:
+    """The model and what it is called in errors; ModelFileError for what is none."""
+    if isinstance(source, ModelProto):
+        model, name, folder = source, source.graph.name or "model", None
+    else:
+        path = Path(source)
+        model, name, folder = _parsed(path), path.name, path.parent
+    check_limits(model)
+    _take_external(model, folder if external_data else None)
+    return model, name
+
+
+def _parsed(path: Path) -> ModelProto:
+    try:
+        if os.path.getsize(path) >= LARGEST_FILE:
+            raise ModelFileError(f"{path} is larger than 2 GB", loc=caller_loc())
+        data = read_whole(path)
+    except OSError as error:
+        raise ModelFileError(
+            f"cannot read {path}: {error.strerror or error}", loc=caller_loc(), hint=HINT
+        ) from None
+    model = ModelProto()
+    if not _parse(model, data) or not model.HasField("graph"):
+        raise ModelFileError(f"{path} is no ONNX model, or damaged", loc=caller_loc(), hint=HINT)
+    return model
+
+
+def _parse(message: Message, data: bytes) -> bool:
+    from google.protobuf.message import DecodeError
+
+    try:
+        message.ParseFromString(data)
+    except (DecodeError, RecursionError):
+        return False
+    return True
+
+
+def array_of(tensor: TensorProto) -> Array:
+    """The numbers of a tensor; ModelFileError where shape and data do not fit each other."""
+    check_sizes(tensor)
+    if tensor.data_type == TensorProto.STRING:
+        raise ModelFileError(f"tensor {tensor.name!r} holds text, not numbers")
+    if tensor.data_location == TensorProto.EXTERNAL:
+        raise ModelFileError(f"the data of tensor {tensor.name!r} lie in another file")
+    try:
+        array = np.asarray(numpy_helper.to_array(tensor))
+    except Exception as error:  # the library raises what its parts raise
+        told = str(error).partition("\n")[0]
+        raise ModelFileError(f"tensor {tensor.name!r} cannot be read: {told}") from None
+    if array.shape != tuple(tensor.dims):
+        raise ModelFileError(f"tensor {tensor.name!r} has not the data that its shape asks for")
+    return array
+
+
+def _take_external(model: ModelProto, folder: Path | None) -> None:
+    """Read the data of tensors that lie in other files, where a folder is given for them."""
+    for tensor in _all_tensors(model):
+        if tensor.data_location == TensorProto.EXTERNAL:
+            if folder is None:
+                raise ModelFileError(
+                    f"the data of tensor {tensor.name!r} lie in another file",
+                    loc=caller_loc(),
+                    hint="for a file that you trust: load(path, external_data=True)",
+                )
+            check_sizes(tensor)
+            data = _external(folder, tensor)
+            tensor.ClearField("external_data")
+            tensor.data_location = TensorProto.DEFAULT
+            tensor.raw_data = data
+
+
+def _external(folder: Path, tensor: TensorProto) -> bytes:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    name = entries.get("location", "")
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
+    except ValueError:
+        raise _refused(tensor, "its place there is no number") from None
+    path = _inside(folder, name, tensor)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError as error:
+        raise _refused(tensor, f"{name[:40]!r}: {error.strerror}") from None
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise _refused(tensor, f"{name[:40]!r} is no plain file of its own")
+        length = found.st_size - offset if length < 0 else length
+        if offset < 0 or offset + length > found.st_size:
+            raise _refused(tensor, f"{name[:40]!r} is shorter than that")
+        file.seek(offset)
+        return file.read(length)
+
+
+def _inside(folder: Path, name: str, tensor: TensorProto) -> Path:
+    """The path of a file in the folder, reached without links; ModelFileError for any other."""
+    folder = Path(os.path.realpath(folder))
+    path = folder / name
+    plain = name and not os.path.isabs(name) and ".." not in Path(name).parts
+    if not plain or Path(os.path.realpath(path)) != path:
+        raise _refused(tensor, f"{name[:40]!r} is not inside the model's folder")
+    return path
+
+
+def _refused(tensor: TensorProto, why: str) -> ModelFileError:
+    return ModelFileError(f"the data of tensor {tensor.name!r} cannot be read: {why}")
+
+
+def _all_tensors(model: ModelProto) -> Iterable[Any]:
+    from graphc.onnx.limits import graphs_of
+
+    yield from model.graph.initializer
+    for nodes in graphs_of(model):
+        for node in nodes:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                yield from attribute.tensors

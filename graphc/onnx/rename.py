@@ -1,0 +1,37 @@
+"""Nodes that a converter has made take the names that the model gives to its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from graphc.build import Builder, Value
+from graphc.onnx.known import Operand
+from graphc.ops.source import Constant, Parameter, State
+
+_SOURCES = (Constant, Parameter, State)
+
+
+def renamed(
+    b: Builder, before: int, results: Sequence[tuple[Operand, str]]
+) -> Callable[[Sequence[Operand]], list[Operand]]:
+    """Rename results among the nodes after the first `before`; the function maps the values."""
+    made = list(b.nodes)[before:] if len(b.nodes) > before else []
+    new: dict[str, str] = {}
+    for result, name in results:
+        if not isinstance(result, Value) or result.name in new or result.name not in made:
+            continue
+        if name not in b.nodes and not isinstance(result.node.op, _SOURCES):
+            new[result.name] = name
+    if new:
+        for old in made:
+            node = b.nodes.pop(old)
+            inputs = tuple(new.get(operand, operand) for operand in node.inputs)
+            b.insert(replace(node, name=new.get(old, old), inputs=inputs))
+
+    def current(operands: Sequence[Operand]) -> list[Operand]:
+        return [
+            Value(b, new[o.name]) if isinstance(o, Value) and o.name in new else o for o in operands
+        ]
+
+    return current

@@ -1,0 +1,69 @@
+"""`gc.onnx.save`: an ONNX model of a net, with its weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from graphc.errors import GraphError, ModelFileError
+from graphc.executor import Executor
+from graphc.files.container import write_atomically
+from graphc.loc import caller_loc
+from graphc.net import Net
+from graphc.onnx.export.exporter import export
+from graphc.onnx.read import LARGEST_FILE
+from graphc.plan import Plan
+from graphc.reference import initial_state
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+
+def save(thing: Net | Plan | Executor, path: str | Path, *, train: bool = False) -> Path:
+    """Write an ONNX model, all or nothing; the same bytes for the same net and weights.
+
+    Of an executor with its weights, of a net or plan with those it would start with.  The model
+    has all outputs, losses among them, and the batch as the dimension `N`.  It is for inference;
+    with `train` it is the forward part of a training step: batch statistics, whose next running
+    values are outputs more, and dropout.  What ONNX has no op for is a function of the domain
+    `graphc`, whose body is made of ONNX's ops, and of which `load` makes the same layer again.
+
+    Raises GraphError for an op of your own, or a gradient inside the net, ModelFileError when
+    the file cannot be written.
+    """
+    model = to_proto(thing, train=train)
+    data = model.SerializeToString(deterministic=True)
+    if len(data) >= LARGEST_FILE:
+        raise ModelFileError("the model is larger than the 2 GB of a protocol buffer")
+    try:
+        write_atomically(Path(path), [data])
+    except OSError as error:
+        raise ModelFileError(
+            f"cannot write {path}: {error.strerror or error}",
+            loc=caller_loc(),
+            hint="a file that was there before is as it was",
+        ) from error
+    return Path(path)
+
+
+def to_proto(thing: Net | Plan | Executor, *, train: bool = False) -> ModelProto:
+    """The model that `save` writes, as an `onnx.ModelProto`."""
+    import onnx
+
+    if isinstance(thing, Executor):
+        graph, state = thing.plan.declared, dict(thing.state)
+        state = initial_state(graph, thing.state.seed) | state
+    elif isinstance(thing, (Net, Plan)):
+        graph = thing.graph() if isinstance(thing, Net) else thing.declared
+        state = initial_state(graph, 0)
+    else:
+        raise GraphError(
+            f"save takes a net, a plan or an executor, not {type(thing).__name__}",
+            loc=caller_loc(),
+            hint="gc.onnx.save(ex, path) with ex = gc.Executor(plan)",
+        )
+    if not graph.outputs:
+        raise GraphError(f"net {graph.name!r} has no output to export", loc=caller_loc())
+    model = export(graph, state, train)
+    onnx.checker.check_model(model, full_check=True)
+    return model

@@ -1,0 +1,252 @@
+"""The names of one graph or function while its nodes are read, and what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.build import Value, apply
+from graphc.errors import GraphError, ModelFileError
+from graphc.init import FromArray
+from graphc.loc import Loc
+from graphc.net import Net
+from graphc.onnx.attributes import attributes_of
+from graphc.onnx.call import Call, Result
+from graphc.onnx.convert import CONVERTERS, control
+from graphc.onnx.fold import folded
+from graphc.onnx.function import Body, body_of
+from graphc.onnx.known import (
+    NotSupported,
+    Operand,
+    Weight,
+    checked_dtype,
+    is_known,
+    is_symbolic,
+    type_of,
+)
+from graphc.onnx.read import array_of
+from graphc.onnx.rename import renamed
+from graphc.op import Array
+from graphc.ops import OPS
+from graphc.ops.reduce import broadcast_to
+from graphc.ops.shape import transpose
+from graphc.ops.source import Constant, Parameter, constant_op
+from graphc.text.parse import parse_op
+
+if TYPE_CHECKING:
+    from onnx import FunctionProto, GraphProto, NodeProto
+
+OWN = "graphc"
+"""The domain of functions that stand for ops of graphc, and the producer of its files."""
+DEEPEST = 32
+"""Functions that call each other."""
+
+
+@dataclass
+class Reading:
+    """What all scopes of a model share while it is read."""
+
+    net: Net
+    file: str
+    """What the model is called in errors."""
+    functions: Mapping[tuple[str, str], FunctionProto]
+    own: bool = False
+    """Whether graphc wrote the model."""
+    as_written: bool = False
+    """Whether nodes mean what they say, or, where they train, become layers of both modes."""
+    made: dict[int, Value] = field(default_factory=dict)
+    """Initializers and constants that have become values of the net."""
+    flattened: dict[str, Value] = field(default_factory=dict)
+    """What was flattened, by the name of the flat value."""
+    names: dict[int, str] = field(default_factory=dict)
+    """What known numbers are called."""
+    kept: list[Operand] = field(default_factory=list)
+    """So that the ids in `made` and `names` stay theirs."""
+
+
+class Scope:
+    """Values by name, in one graph or in one call of a function."""
+
+    def __init__(
+        self,
+        reading: Reading,
+        opsets: Mapping[str, int],
+        prefix: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        depth: int = 0,
+    ) -> None:
+        self.reading = reading
+        self.opsets = opsets
+        self.prefix = prefix
+        self.attributes = attributes or {}
+        self.depth = depth
+        self.values: dict[str, Operand | None] = {"": None}
+        self.around: Scope | None = None
+        """That of the graph whose node this graph stands in."""
+
+    def run(self, nodes: Iterable[NodeProto]) -> None:
+        """Read the nodes, whose operands must stand before them."""
+        for number, node in enumerate(nodes, 1):
+            self._run(node, number)
+
+    def look_up(self, name: str, node: NodeProto) -> Operand | None:
+        """What a name stands for."""
+        if not self.knows(name):
+            raise ModelFileError(f"{described(node)} reads {name!r}, which no node before it makes")
+        return self.found(name)
+
+    def knows(self, name: str) -> bool:
+        """Whether a name stands for something, a missing operand included."""
+        return name in self.values or (self.around is not None and self.around.knows(name))
+
+    def found(self, name: str) -> Operand | None:
+        """What a name stands for here, or around here."""
+        if name in self.values or self.around is None:
+            return self.values.get(name)
+        return self.around.found(name)
+
+    def inner(self, graph: GraphProto, operands: Sequence[Operand], name: str) -> list[Operand]:
+        """The results of a graph inside a node, which may read the names around it."""
+        if self.depth >= DEEPEST:
+            raise ModelFileError(f"graphs inside each other {DEEPEST} deep")
+        scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1)
+        scope.around = self
+        for tensor in graph.initializer:
+            scope.define(tensor.name, array_of(tensor))
+        for formal, operand in zip(graph.input, operands, strict=False):
+            scope.define(formal.name, operand)
+        scope.run(graph.node)
+        found = [scope.found(value.name) for value in graph.output]
+        if any(operand is None for operand in found):
+            raise NotSupported("a graph inside it does not make all of its results")
+        return [operand for operand in found if operand is not None]
+
+    def define(self, name: str, operand: Operand | None) -> None:
+        """Say what a name stands for; ModelFileError where it stands for something already."""
+        if not name:
+            return
+        if name in self.values:
+            raise ModelFileError(f"{self.reading.file} makes {name!r} twice")
+        self.values[name] = operand
+        if isinstance(operand, np.ndarray):
+            self.reading.names.setdefault(id(operand), self.prefix + name)
+            self.reading.kept.append(operand)
+
+    def value(self, operand: Operand) -> Value:
+        """The operand as a value of the net."""
+        if isinstance(operand, Value):
+            return operand
+        made = self.reading.made
+        if id(operand) not in made:
+            made[id(operand)] = self._made(operand)
+            self.reading.kept.append(operand)
+        return made[id(operand)]
+
+    def turned(self, matrix: Array | Weight) -> Value:
+        """The transpose of a matrix: of an initializer that one node reads, its own numbers."""
+        if isinstance(matrix, np.ndarray):
+            return self.value(np.ascontiguousarray(matrix.T))
+        if matrix.shared:
+            return transpose(self.value(matrix))
+        return self.value(Weight(matrix.name, np.ascontiguousarray(matrix.array.T)))
+
+    def _made(self, operand: Array | Weight) -> Value:
+        b = self.reading.net.builder
+        if isinstance(operand, Weight):
+            array = operand.array
+            init = FromArray.of(array)
+            parameter = Parameter(array.shape, checked_dtype(array), init)
+            return b.apply(parameter, name=b.unique(operand.name))
+        if is_symbolic(operand):
+            raise NotSupported("a shape with the batch dimension is no value of the net")
+        checked_dtype(operand)
+        if operand.size > 1 and not any(operand.strides):  # one number, repeated
+            return broadcast_to(b.apply(constant_op(operand.reshape(-1)[0])), operand.shape)
+        op = Constant(operand.shape, operand.dtype.name, operand.tobytes())
+        name = self.reading.names.get(id(operand))
+        return b.apply(op, name=None if name is None else b.unique(name))
+
+    # ------------------------------------------------------------------ one node
+
+    def _run(self, node: NodeProto, number: int) -> None:
+        operands = [self.look_up(name, node) for name in node.input]
+        names = [self.prefix + name if name else "" for name in node.output]
+        b = self.reading.net.builder
+        where = Loc(f"<{self.reading.file}>", number, f"{node.op_type} {node.name!r}")
+        before, scope = len(b.nodes), b.scope
+        b.scope = f"{next(filter(None, names), node.op_type)}."
+        try:
+            with b.at((where,)):
+                results = self._results(node, operands, names)
+        except NotSupported as error:
+            raise GraphError(
+                f"{described(node)} cannot be imported: {error}", hint=_types(operands)
+            ) from None
+        except RecursionError:
+            raise ModelFileError(f"{described(node)}: functions call each other") from None
+        finally:
+            b.scope = scope
+        kept = renamed(b, before, [(r, n) for r, n in zip(results, names, strict=False) if n])
+        for name, result in zip(node.output, kept(results), strict=False):
+            self.define(name, result)
+        missing = [n for n in node.output[len(results) :] if n]
+        if missing:
+            raise GraphError(f"{described(node)} cannot be imported: it has no {missing[0]!r}")
+
+    def _results(
+        self, node: NodeProto, operands: Sequence[Operand | None], names: Sequence[str]
+    ) -> Sequence[Operand]:
+        attributes = attributes_of(node, self.attributes)
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        version = self.opsets.get(domain, 1)
+        call = Call(self, node.op_type, version, operands, attributes, names)
+        converter = CONVERTERS.get((domain, node.op_type))
+        if converter is not None:
+            if all(map(is_known, operands)) and node.op_type not in control.CONVERTERS:
+                return _several(folded(call, converter))
+            return _several(converter(call))
+        if domain == OWN and OWN in attributes:
+            values = [self.value(operand) for operand in operands if operand is not None]
+            return [apply(parse_op(str(attributes[OWN]), OPS), *values, name=call.free_name())]
+        body = body_of(node, call, self.reading.functions)
+        if body is None:
+            raise NotSupported("graphc has no such op")
+        return self._called(body, call)
+
+    def _called(self, body: Body, call: Call) -> Sequence[Operand]:
+        """The results of a function: its nodes, over the operands of the call."""
+        if self.depth >= DEEPEST:
+            raise ModelFileError(f"functions call each other {DEEPEST} deep")
+        attributes = {**body.defaults, **call.attributes}
+        inner = Scope(self.reading, body.opsets, f"{call.name}/", attributes, self.depth + 1)
+        for position, name in enumerate(body.inputs):
+            inner.define(name, call.operands[position] if position < len(call) else None)
+        inner.run(body.nodes)
+        results = [inner.values.get(name) for name in body.outputs]
+        if any(result is None for result in results[: len(call.outputs)]):
+            raise NotSupported("its function does not make all of its results")
+        return [result for result in results if result is not None]
+
+
+def _several(result: Result) -> Sequence[Operand]:
+    return result if isinstance(result, (list, tuple)) else [result]  # type: ignore[list-item]
+
+
+def _types(operands: Sequence[Operand | None]) -> str:
+    told = []
+    for operand in operands:
+        try:
+            told.append("none" if operand is None else str(type_of(operand)))
+        except NotSupported:
+            told.append("another type")
+    return f"its operands are {', '.join(told)}" if told else ""
+
+
+def described(node: NodeProto) -> str:
+    """The node as errors name it."""
+    op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    name = node.name or next(filter(None, node.output), "")
+    return f"node {name!r} ({op})"

@@ -1,0 +1,217 @@
+"""What becomes of a model: names, shapes, layers, folding, and what is told of what cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import graphc as gc
+from graphc.onnx import load
+from graphc.op import Array
+from tests.onnx.models import model, node
+
+
+def numbers(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def run(net: gc.Net, batch: int = 4, **feeds: Array) -> dict[str, Array]:
+    return gc.Executor(gc.compile(net, batch=batch, backend="numpy")).forward(feeds)
+
+
+def ops(net: gc.Net) -> list[str]:
+    return [n.op.name for n in net.graph() if n.op.name not in ("input", "parameter")]
+
+
+def perceptron(batch: object = "batch") -> onnx.ModelProto:
+    return model(
+        [
+            node("Gemm", "x fc1.weight fc1.bias", "h", transB=1),
+            node("Relu", "h", "a"),
+            node("Gemm", "a fc2.weight fc2.bias", "scores", transB=1),
+        ],
+        {"x": (batch, 4)},
+        ["scores"],
+        {
+            "fc1.weight": numbers(5, 4),
+            "fc1.bias": numbers(5, seed=1),
+            "fc2.weight": numbers(3, 5, seed=2),
+            "fc2.bias": numbers(3, seed=3),
+        },
+    )
+
+
+def test_a_perceptron_is_affine_layers_with_its_names() -> None:
+    net = load(perceptron())
+    assert ops(net) == ["affine", "relu", "affine"]
+    assert net["x"].shape == (gc.N, 4)
+    assert net["scores"].shape == (gc.N, 3)
+    x = numbers(4, 4, seed=9)
+    hidden = np.maximum(x @ numbers(5, 4).T + numbers(5, seed=1), 0)
+    wanted = hidden @ numbers(3, 5, seed=2).T + numbers(3, seed=3)
+    np.testing.assert_allclose(run(net, x=x)["scores"], wanted, rtol=1e-5)
+    plan = gc.compile(net, batch=4)
+    assert list(gc.Executor(plan).parameters) == [
+        *("fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias")
+    ]
+
+
+def test_it_trains_on(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    onnx.save(perceptron(), path)
+    net = load(path)
+    labels = net.input("y", (gc.N,), dtype="int64")
+    net.loss("loss", gc.softmax_loss(net["scores"], labels))
+    ex = gc.Executor(gc.compile(net, batch=8, optimizer=gc.SGD(lr=0.1), backend="numpy"))
+    x, y = numbers(8, 4, seed=5), np.arange(8) % 3
+    losses = [ex.step(x=x, y=y) for _ in range(20)]
+    assert losses[-1] < 0.7 * losses[0]
+    gc.onnx.save(ex, path)
+    again = load(path)
+    feeds = {"x": x, "y": y}
+    np.testing.assert_allclose(
+        run(again, 8, **feeds)["scores"], ex.forward(feeds)["scores"], rtol=1e-5
+    )
+
+
+def test_a_weight_that_two_nodes_read_is_one_parameter() -> None:
+    net = load(
+        model(
+            [node("MatMul", "x w", "h"), node("Gemm", "h w", "y", transB=1)],
+            {"x": ("N", 4)},
+            ["y"],
+            {"w": numbers(4, 5)},
+        )
+    )
+    x, w = numbers(3, 4, seed=1), numbers(4, 5)
+    assert [n.name for n in net.graph() if n.op.name == "parameter"] == ["w"]
+    np.testing.assert_allclose(run(net, x=x)["y"], x @ w @ w.T, rtol=1e-4)
+
+
+def test_batchnorm_and_dropout_are_layers_of_both_modes() -> None:
+    statistics = {
+        "gamma": numbers(3),
+        "beta": numbers(3, seed=1),
+        "mean": numbers(3, seed=2),
+        "var": np.abs(numbers(3, seed=3)),
+    }
+    net = load(
+        model(
+            [
+                node("BatchNormalization", "x gamma beta mean var", "h", momentum=0.75),
+                node("Dropout", "h ratio", "y"),
+            ],
+            {"x": ("N", 3)},
+            ["y"],
+            {**statistics, "ratio": np.float32(0.25)},
+        )
+    )
+    layers = {n.op.name: n.op for n in net.graph()}
+    assert layers["batchnorm"].running_decay == 0.75  # type: ignore[attr-defined]
+    assert layers["dropout"].keep_prob == 0.75  # type: ignore[attr-defined]
+    x = numbers(64, 3, seed=4)
+    gamma, beta, mean, var = statistics.values()
+    wanted = (x - mean) / np.sqrt(var + 1e-5) * gamma + beta
+    net.loss("loss", gc.mean(net["y"] ** 2))
+    ex = gc.Executor(gc.compile(net, batch=64, optimizer=gc.SGD(lr=0.1), backend="numpy"))
+    np.testing.assert_allclose(ex.forward(x=x)["y"], wanted, rtol=1e-4, atol=1e-5)
+    ex.step(x=x)
+    running = 0.75 * mean + 0.25 * x.mean(axis=0)
+    np.testing.assert_allclose(ex.state["mean"], running, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_computed_of_shapes_alone_is_no_node() -> None:
+    """The way in which PyTorch writes x.view(x.size(0), -1)."""
+    net = load(
+        model(
+            [
+                node("Shape", "x", "shape"),
+                node("Constant", "", "zero", value_int=0),
+                node("Gather", "shape zero", "rows", axis=0),
+                node("Constant", "", "axes", value_ints=[0]),
+                node("Unsqueeze", "rows axes", "row"),
+                node("Constant", "", "rest", value_ints=[-1]),
+                node("Concat", "row rest", "flat", axis=0),
+                node("Reshape", "x flat", "y"),
+            ],
+            {"x": ("N", 3, 2)},
+            ["y"],
+        )
+    )
+    assert ops(net) == ["reshape"]
+    assert net["y"].shape == (gc.N, 6)
+
+
+def test_the_first_dimension_stays_open_and_others_are_given() -> None:
+    made = model([node("Relu", "x", "y")], {"x": ("batch", "length", 2)}, ["y"])
+    assert load(made, dims={"length": 7})["y"].shape == (gc.N, 7, 2)
+    assert load(made, dims={"length": gc.N, "batch": 3})["y"].shape == (3, gc.N, 2)
+    with pytest.raises(gc.GraphError, match="dimension 'length' of input 'x' has no size"):
+        load(made)
+
+
+def test_an_input_that_shapes_depend_on_is_given() -> None:
+    made = model([node("Reshape", "x to", "y")], {"x": (2, 3), "to": (2, "int64")}, ["y"])
+    assert load(made, inputs={"to": np.array([3, 2])})["y"].shape == (3, 2)
+    with pytest.raises(gc.GraphError) as told:
+        load(made)
+    assert "depend on the numbers of input 'to'" in str(told.value)
+    assert "inputs={'to': ...}" in str(told.value)
+
+
+def test_all_ops_that_are_not_known_are_told_at_once() -> None:
+    nodes = [node("DFT", "x", "a"), node("DFT", "a", "b"), node("NonZero", "b", "y")]
+    with pytest.raises(gc.GraphError) as told:
+        load(model(nodes, {"x": (2, 8, 2)}, ["y"], opset=18))
+    assert "DFT (2x), NonZero (1x)" in str(told.value)
+
+
+def test_an_error_names_the_node() -> None:
+    with pytest.raises(gc.GraphError) as told:
+        load(model([node("MatMul", "x w", "y")], {"x": (2, 3)}, ["y"], {"w": numbers(4, 2)}))
+    assert "a has 3 columns, b has 4 rows" in str(told.value)
+    assert "<net>:1 in MatMul 'the MatMul'" in str(told.value)
+    nodes = [node("Conv", "x w", "y", auto_pad="SOMEHOW")]
+    with pytest.raises(gc.GraphError) as told:
+        load(model(nodes, {"x": (1, 1, 4, 4)}, ["y"], {"w": numbers(1, 1, 2, 2)}))
+    assert "node 'the Conv' (Conv) cannot be imported: auto_pad='SOMEHOW'" in str(told.value)
+    assert "its operands are float32[1, 1, 4, 4], float32[1, 1, 2, 2]" in str(told.value)
+
+
+def test_functions_of_the_model_are_written_out() -> None:
+    body = [node("Mul", "a a", "s"), node("Add", "s b", "out")]
+    function = helper.make_function(
+        "mine", "square_add", ["a", "b"], ["out"], body, [helper.make_opsetid("", 18)]
+    )
+    call = node("square_add", "x x", "y")
+    call.domain = "mine"
+    made = model([call], {"x": ("N", 2)}, ["y"], functions=[function])
+    made.opset_import.append(helper.make_opsetid("mine", 1))
+    x = numbers(4, 2)
+    np.testing.assert_allclose(run(load(made), x=x)["y"], x * x + x, rtol=1e-6)
+
+
+def test_a_loaded_net_is_saved_and_found_again(tmp_path: Path) -> None:
+    ex = gc.Executor(gc.compile(load(perceptron()), batch=4, backend="numpy"))
+    gc.save(tmp_path / "model.gc", ex)
+    again = gc.load(tmp_path / "model.gc")
+    x = numbers(4, 4, seed=7)
+    np.testing.assert_array_equal(again.forward(x=x)["scores"], ex.forward(x=x)["scores"])
+
+
+def test_running_statistics_are_part_of_a_model_file(tmp_path: Path) -> None:
+    arrays = {name: np.abs(numbers(3, seed=i)) for i, name in enumerate("abcd")}
+    made = model([node("BatchNormalization", "x a b c d", "y")], {"x": ("N", 3)}, ["y"], arrays)
+    ex = gc.Executor(gc.compile(load(made), batch=2, backend="numpy"))
+    gc.save(tmp_path / "model.gc", ex)
+    np.testing.assert_array_equal(gc.load(tmp_path / "model.gc").state["c"], arrays["c"])
+    import copy
+    import pickle
+
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(load(made))))
+    fresh = gc.Executor(gc.compile(twin, batch=2, backend="numpy"))
+    np.testing.assert_array_equal(fresh.state["d"], arrays["d"])
