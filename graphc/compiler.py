@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from graphc.backends.choice import chosen_backend
 from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.loc import caller_loc
+from graphc.loss_share import loss_shares
 from graphc.net import Net
 from graphc.ops.source import Parameter
 from graphc.optim import Optimizer
@@ -39,6 +40,8 @@ def compile(
     threads: int | None = None,
     passes: PassList | None = None,
     budget: int | None = None,
+    shards: int | None = None,
+    ranks: int = 1,
     validate: bool | str | Path | Watch = False,
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
@@ -51,6 +54,10 @@ def compile(
     the native backend may use, at most those that the process may run on (default all of them,
     or GRAPHC_THREADS or OMP_NUM_THREADS); results do not depend on it.
 
+    With `shards` a step cuts its batch into so many, and adds up what it finds on each in a fixed
+    order; `ranks` processes share them, whose executors have a communicator each.  Results depend
+    on the number of shards, but not on that of ranks.  See docs/distributed.md.
+
     With `validate` every pass is judged on random inputs by what it declares to preserve, and a
     test of one that fails is written to the folder `graphc-failures`, or to the one named; see
     docs/validation.md.
@@ -62,13 +69,16 @@ def compile(
         graph = _graph(net)
         check_options(graph, batch, optimizer, threads)
         backend = chosen_backend(backend)
+        cut = shards if shards is not None else ranks if ranks != 1 else None
+        check_shards(batch, cut, ranks, budget)
         graph = select_outputs(graph, losses, outputs)
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
         chosen = _limited(passes or _default())
         full = outputs is not None
         recipe = Recipe(
-            graph, batch, trained, required, optimizer, chosen, full, backend, threads, budget
+            graph, -(-batch // (cut or 1)), trained, required, optimizer, chosen, full, backend,
+            threads, budget, batch, cut, ranks,
         )
         plan = recipe.plan(_watch(graph, batch, validate))
     if budget is not None:
@@ -161,6 +171,32 @@ def check_options(
         )
 
 
+def check_shards(batch: int, shards: int | None, ranks: int, budget: int | None) -> None:
+    """GraphError for a batch that cannot be cut so, or ranks that cannot share the shards."""
+    if shards is None:
+        return
+    for name, number in (("shards", shards), ("ranks", ranks)):
+        if type(number) is not int or number < 1:
+            raise GraphError(
+                f"{name} is {number!r}, it must be a whole number from 1 up", loc=caller_loc()
+            )
+    if batch < shards:
+        raise GraphError(
+            f"a batch of {batch} rows is cut into {shards} shards, one row each at least",
+            loc=caller_loc(),
+        )
+    if shards != ranks and not all(number & (number - 1) == 0 for number in (shards, ranks)):
+        raise GraphError(
+            f"{shards} shards on {ranks} ranks: both must be powers of two, or the same",
+            loc=caller_loc(),
+            hint="their sums are added in pairs, so that the order is the same on any of them",
+        )
+    if shards < ranks:
+        raise GraphError(f"{ranks} ranks cannot share {shards} shards", loc=caller_loc())
+    if budget is not None:
+        raise GraphError("budget does not go with shards yet", loc=caller_loc())
+
+
 @contextmanager
 def collector_paused() -> Iterator[None]:
     """No search for reference cycles: a plan is many small objects that are all kept.
@@ -194,6 +230,10 @@ class Recipe:
     backend: str
     threads: int | None = None
     budget: int | None = None
+    rows: int = 0
+    """The rows of a step: those of all its shards; 0 for those of a run."""
+    shards: int | None = None
+    ranks: int = 1
 
     def plan(self, watch: Watch | None = None) -> Plan:
         """Compile every program, with values computed again where that makes the budget fit.
@@ -223,7 +263,7 @@ class Recipe:
 
     def _passes(self, **made: Pass) -> tuple[Pass, ...]:
         """The pass list with its slots filled; those that are not made are left out."""
-        return self.passes.fill({"specialize": None, "backward": None, "update": None, **made})
+        return self.passes.fill(made)
 
     def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
         """The programs that train; what they have in common, up to backward, runs once."""
@@ -238,13 +278,15 @@ class Recipe:
         records = {"grad": first + own.run_passes(common, tail, watch, verified=True)[1]}
         if self.optimizer is None:
             return records
-        trained = common if self.all_outputs else _only_losses(common)
         many = self.optimizer.accumulate > 1
         slots["update"] = own.Accumulate() if many else own.Update(self.optimizer)
-        _, tail = _split(self._passes(**slots), backward)
-        records["accumulate" if many else "step"] = (
-            first + own.run_passes(trained, tail, watch, verified=True)[1]
-        )
+        name = "accumulate" if many else "step"
+        if self.shards is None:
+            trained = common if self.all_outputs else _only_losses(common)
+            _, tail = _split(self._passes(**slots), backward)
+            records[name] = first + own.run_passes(trained, tail, watch, verified=True)[1]
+        else:
+            records.update(self._sharded(name, slots))
         parameters = [n for n in records["grad"][-1].graph.gradients if self._is_parameter(n)]
         nodes = [self.graph[name] for name in parameters]
         apply = own.apply_graph(nodes, self.optimizer)
@@ -252,6 +294,23 @@ class Recipe:
             watch.apply(nodes, self.optimizer, apply)
         _, tail = _split(self._passes(backward=backward), backward)
         records["apply"] = own.run_passes(apply, tail, watch)[1]
+        return records
+
+    def _sharded(self, name: str, slots: Mapping[str, Pass]) -> dict[str, tuple[PassRecord, ...]]:
+        """The step of a shard that is the last of its rank, and what those before it run."""
+        own, backward = _own(), slots["backward"]
+        slots = {
+            **slots,
+            "shard": own.Shard(loss_shares(self.graph)),
+            "data_parallel": own.DataParallel(),
+        }
+        head, tail = _split(self._passes(**slots), backward)
+        common, first = own.run_passes(_asking(self.graph, self.required), head)
+        trained = _only_losses(common)
+        records = {name: first + own.run_passes(trained, tail, verified=True)[1]}
+        if self.shards != self.ranks:
+            _, tail = _split(self._passes(**{**slots, "update": own.hold_back}), backward)
+            records["shard"] = first + own.run_passes(trained, tail, verified=True)[1]
         return records
 
     def _no_gradient(self) -> GraphError:
@@ -332,13 +391,17 @@ class _Own:
         from passes.accumulate import Accumulate
         from passes.apply_update import apply_graph
         from passes.backward import Backward
+        from passes.data_parallel import DataParallel
         from passes.dead_code import dead_code
+        from passes.hold_back import hold_back
         from passes.pipeline import run_passes
+        from passes.shard import Shard
         from passes.specialize import Specialize
         from passes.update import Update
 
         self.Specialize, self.Backward, self.Update = Specialize, Backward, Update
         self.Accumulate, self.apply_graph = Accumulate, apply_graph
+        self.Shard, self.DataParallel, self.hold_back = Shard, DataParallel, hold_back
         self.dead_code, self.run_passes = dead_code, run_passes
 
 

@@ -17,13 +17,16 @@ from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.cotangents import CotangentRun, StatesSeen
 from graphc.runtime.direct import Direct, Directs
 from graphc.runtime.entry import Entry, quiet_context, run_all
+from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
 from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
+from graphc.runtime.shards import Shards
 from graphc.runtime.state import State, readonly
 from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
+    from graphc.distributed.communicator import Communicator
     from graphc.profile.executor_profile import Profile
 
 
@@ -34,7 +37,14 @@ class Executor:
     those that share a state take turns.
     """
 
-    def __init__(self, plan: Plan, *, seed: int = 0, state: State | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        seed: int = 0,
+        state: State | None = None,
+        communicator: Communicator | None = None,
+    ) -> None:
         if not isinstance(plan, Plan):
             raise StateError(
                 f"Executor takes a plan, not {type(plan).__name__}",
@@ -43,11 +53,14 @@ class Executor:
             )
         self.plan = plan
         self._state, self._workspace = memory_of(plan, _seed(seed), state)
-        self._binder = Binder(self._workspace, plan.recipe.threads)
+        self.exchange = made_exchange(plan, communicator)
+        """What a plan with shards adds up, and with whom."""
+        self._binder = Binder(self._workspace, plan.recipe.threads, self.exchange)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
         self._entry = Entry(self._state)
         self._quiet = quiet_context()
+        self._shards: Shards | None = None
         self._saved: Bound | None = None
         self._seen = StatesSeen(plan, self._state)
         self._differentiated = False
@@ -55,7 +68,8 @@ class Executor:
         native = any(program.backend == "native" for program in plan.programs.values())
         self._parameters = Parameters(self._state, plan.parameter_names, native)
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
-        self._direct = {name: Directs() for name in ("infer", self._step_name)}
+        direct = ("infer",) if self.exchange is not None else ("infer", self._step_name)
+        self._direct = {name: Directs() for name in direct}
 
     # ------------------------------------------------------------------ state
 
@@ -88,7 +102,8 @@ class Executor:
     def nbytes(self) -> int:
         """The bytes that this executor holds, its state included."""
         extra = sum(run.workspace.nbytes for run in self._cotangents.values())
-        return self._workspace.nbytes + extra + self._state.nbytes
+        exchanged = 0 if self.exchange is None else self.exchange.nbytes
+        return self._workspace.nbytes + extra + exchanged + self._state.nbytes
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of all that lasts between steps and that the plan needs, of one moment.
@@ -205,6 +220,8 @@ class Executor:
         StateError when the plan has no optimizer, FeedError when an array does not fit.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
+        if self.exchange is not None:
+            return self._sharded_step(self.exchange, given)
         if (direct := self._direct[self._step_name].get(tuple(given))) is not None:
             self._entry.enter()
             try:
@@ -218,6 +235,23 @@ class Executor:
             bound = self._load(program, given)
             self._saved = None
             self._run(bound.calls, writes=True)
+            self._last = bound.outputs
+            return self._stepped(bound)
+
+    def _sharded_step(self, exchange: Exchange, feeds: Mapping[str, Any]) -> float:
+        """The shards of this rank, one after the other; the last one updates."""
+        program = self._program(self._step_name)
+        if self._shards is None:
+            rank = exchange.communicator.rank
+            self._shards = Shards(self.plan, program, self._check(program), rank)
+        with self._entry:
+            self._saved = None
+            for lane, part in enumerate(self._shards.parts(feeds)):
+                last = lane == self.plan.lanes - 1
+                bound = self._load(program if last else self.plan.programs[HOLDS], part.feeds)
+                part.put(bound.feeds)
+                exchange.lane = lane
+                self._run(bound.calls, writes=last)
             self._last = bound.outputs
             return self._stepped(bound)
 
@@ -347,6 +381,8 @@ class Executor:
 
     def _failed(self, writes: bool) -> None:
         self._state.broken = self._state.broken or writes
+        if self.exchange is not None:
+            self.exchange.drop()
         self._forget()
 
     def _keep_outputs(self) -> None:

@@ -5,6 +5,9 @@ The order and its reasons:
 - `specialize` first: every other pass knows ops, not layers.
 - `cse`, `fold_constants` and `dead_code` before `backward`: a node that is gone is not
   differentiated.
+- `shard` before `backward`, which differentiates the shard's part of the loss;
+  `data_parallel` between `backward` and `update`, which read and write the gradients.  Both
+  only where a step is cut into shards.
 - `backward`, then `update`, which reads the gradients.
 - `cse`, `fold_constants` and `dead_code` again: gradient rules and optimizers repeat each
   other's constants and leave parts unread.
@@ -43,7 +46,9 @@ DEFAULT = PassList(
         cse,
         fold_constants,
         dead_code,
+        "shard",
         "backward",
+        "data_parallel",
         "update",
         cse,
         fold_constants,

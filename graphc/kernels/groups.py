@@ -18,6 +18,7 @@ from graphc.kernels.matrix import Space, matrix
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import Part, View, joined_columns, sliced_columns
 from graphc.ops.again import After
+from graphc.ops.exchange import Send
 from graphc.ops.shape import Reshape, StopGradient
 from graphc.tensor_type import TensorType, count
 
@@ -76,7 +77,8 @@ class Grouping:
         self.group_of: dict[str, Group] = {}
         self._in_place = in_place
         self._border = border
-        self._separate = not graph.updates and not graph.gradients
+        trains = graph.updates or graph.gradients or any(isinstance(n.op, Send) for n in graph)
+        self._separate = not trains
         self._feeds = feed_masks(graph) if self._separate else {}
         self._readers: dict[str, list[Group]] = {}
         self._units: dict[int, Unit] = {}

@@ -22,6 +22,7 @@ from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
+from graphc.ops.exchange import Receive, Send, ShardInput
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, OneHot, Pick
@@ -64,6 +65,7 @@ from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.ops.standardize import Standardize
 
 _SOURCES = (Input, Parameter, State, Constant)
+_SHARDS = (ShardInput, Send, Receive)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
 _ROW_NORMS = (LayerNorm, RmsNorm)
 _ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)
@@ -95,6 +97,7 @@ _RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate)
 
 _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
+    *_SHARDS,
     *_LAYERS,
     *_ROW_NORMS,
     *_ELEMENT_LOSSES,
