@@ -6,7 +6,7 @@ import gc
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,9 +77,9 @@ def compile(
         chosen = _limited(passes or _default())
         full = outputs is not None
         recipe = Recipe(
-            graph, -(-batch // (cut or 1)), trained, required, optimizer, chosen, full, backend,
-            threads, budget, batch, cut, ranks,
-        )
+            graph, batch, trained, required, optimizer, chosen, full, backend, threads, budget,
+            shards=cut, ranks=ranks,
+        ).of_rows(batch)
         plan = recipe.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
@@ -234,6 +234,10 @@ class Recipe:
     """The rows of a step: those of all its shards; 0 for those of a run."""
     shards: int | None = None
     ranks: int = 1
+
+    def of_rows(self, rows: int) -> Recipe:
+        """The recipe for steps of so many rows."""
+        return replace(self, rows=rows, batch=-(-rows // (self.shards or 1)))
 
     def plan(self, watch: Watch | None = None) -> Plan:
         """Compile every program, with values computed again where that makes the budget fit.

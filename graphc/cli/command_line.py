@@ -15,6 +15,7 @@ from graphc.cli import (
     compare,
     demo,
     diff,
+    launch,
     plan,
     predict,
     render,
@@ -27,7 +28,7 @@ from graphc.cli.model import UsersError
 from graphc.errors import GraphError
 
 COMMANDS = (
-    *(demo, train, predict, render, plan, diff, check, bisect, verify, bench),
+    *(demo, train, launch, predict, render, plan, diff, check, bisect, verify, bench),
     *(replay, compare),
 )
 

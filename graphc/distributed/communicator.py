@@ -69,7 +69,10 @@ def wait(request: Request, limit: float) -> None:
 class Solo:
     """The only rank."""
 
-    rank, size, limit = 0, 1, LIMIT
+    rank, size = 0, 1
+
+    def __init__(self, limit: float = LIMIT) -> None:
+        self.limit = limit
 
     def swap(self, partner: int, out: Array, into: Array, tag: int) -> Request:
         """There is no partner."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.choice import chosen_backend
-from graphc.compiler import Recipe, check_losses, check_options
+from graphc.compiler import Recipe, check_losses, check_options, check_shards
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.container import parsed, unpack
@@ -135,8 +135,9 @@ class Model:
             check_losses(graph, optimizer)
         with _damage(self, "a plan"):
             recipe = self._recipe(graph, self.notes["plan"], optimizer)
-            recipe = replace(recipe, batch=batch or recipe.batch)
-            check_options(graph, recipe.batch, recipe.optimizer, recipe.threads)
+            recipe = recipe.of_rows(batch or recipe.rows)
+            check_options(graph, recipe.rows, recipe.optimizer, recipe.threads)
+            check_shards(recipe.rows, recipe.shards, 1, recipe.budget)
             plan = recipe.plan()
         if batch is None:
             self._check_memory(plan)
@@ -162,7 +163,9 @@ class Model:
         text = said["optimizer"]
         return Recipe(
             graph=graph,
-            batch=said["batch"],
+            batch=0,
+            rows=said["batch"],
+            shards=said.get("shards"),
             wrt=_names(graph, said["wrt"]),
             required=_names(graph, said["required"]),
             optimizer=other if other is not None or text is None else _optimizer(text),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graphc.compiler import Recipe
+from graphc.distributed.tree import is_power_of_two
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.container import pack, read_whole, write_atomically
@@ -146,7 +147,8 @@ def _choices(recipe: Recipe) -> dict[str, Any]:
         )
     optimizer = recipe.optimizer
     return {
-        "batch": recipe.batch,
+        "batch": recipe.rows or recipe.batch,
+        "shards": recipe.shards if is_power_of_two(recipe.shards or 0) else None,
         "wrt": recipe.wrt,
         "required": recipe.required,
         "all_outputs": recipe.all_outputs,

@@ -1,0 +1,49 @@
+"""What commands that run on several ranks have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from graphc.cli.arguments import positive
+from graphc.distributed.communicator import LIMIT, Communicator
+from graphc.errors import GraphError
+
+DETERMINISTIC = 4
+"""The shards of a batch where the same bits are asked for on any number of ranks."""
+LATER = 1.0
+"""Seconds after which another rank than the first tells of an error: if it is one of all ranks,
+rank 0 has told of it, and ended them."""
+
+
+def add_shards(parser: argparse.ArgumentParser) -> None:
+    """The options --deterministic, --shards and --timeout."""
+    add = parser.add_argument
+    add(
+        "--deterministic",
+        action="store_true",
+        help=f"the same bits on 1, 2 or {DETERMINISTIC} ranks: {DETERMINISTIC} shards of each batch",
+    )
+    add("--shards", type=positive, metavar="S", help="the same with so many shards and ranks")
+    add(
+        "--timeout",
+        type=positive,
+        default=int(LIMIT),
+        metavar="SECONDS",
+        help=f"after which a rank that does not answer is given up (default: {LIMIT:g})",
+    )
+
+
+@contextmanager
+def told_once(ranks: Communicator) -> Iterator[None]:
+    """Name the rank that an error is of, and leave those of all ranks to the first."""
+    try:
+        yield
+    except GraphError:
+        if ranks.rank:
+            time.sleep(LATER)
+            print(f"rank {ranks.rank}: ", end="", file=sys.stderr)
+        raise
