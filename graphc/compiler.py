@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.backends.choice import chosen_backend
+from graphc.collector import collector_paused
 from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.loc import caller_loc
@@ -21,6 +20,7 @@ from graphc.optim import Optimizer
 from graphc.plan import Plan, Program
 from graphc.program import build_program
 from graphc.selection import Names, select_outputs, select_wrt
+from graphc.sharding import Sharding, sharding
 
 if TYPE_CHECKING:
     from graphc.validation.validate import Watch
@@ -42,6 +42,7 @@ def compile(
     budget: int | None = None,
     shards: int | None = None,
     ranks: int = 1,
+    sync_batchnorm: bool = False,
     validate: bool | str | Path | Watch = False,
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
@@ -56,7 +57,8 @@ def compile(
 
     With `shards` a step cuts its batch into so many, and adds up what it finds on each in a fixed
     order; `ranks` processes share them, whose executors have a communicator each.  Results depend
-    on the number of shards, but not on that of ranks.  See docs/distributed.md.
+    on the number of shards, but not on that of ranks.  Batch normalisation takes the statistics of
+    a shard, or with `sync_batchnorm` those of the whole batch.  See docs/distributed.md.
 
     With `validate` every pass is judged on random inputs by what it declares to preserve, and a
     test of one that fails is written to the folder `graphc-failures`, or to the one named; see
@@ -69,17 +71,26 @@ def compile(
         graph = _graph(net)
         check_options(graph, batch, optimizer, threads)
         backend = chosen_backend(backend)
-        cut = shards if shards is not None else ranks if ranks != 1 else None
-        check_shards(batch, cut, ranks, budget)
+        cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
         graph = select_outputs(graph, losses, outputs)
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
         chosen = _limited(passes or _default())
         full = outputs is not None
         recipe = Recipe(
-            graph, batch, trained, required, optimizer, chosen, full, backend, threads, budget,
-            shards=cut, ranks=ranks,
-        ).of_rows(batch)
+            graph,
+            cut.rows(batch) if cut else batch,
+            trained,
+            required,
+            optimizer,
+            chosen,
+            full,
+            backend,
+            threads,
+            budget,
+            batch,
+            cut,
+        )
         plan = recipe.plan(_watch(graph, batch, validate))
     if budget is not None:
         plan.memory.check_budget(budget)
@@ -171,50 +182,6 @@ def check_options(
         )
 
 
-def check_shards(batch: int, shards: int | None, ranks: int, budget: int | None) -> None:
-    """GraphError for a batch that cannot be cut so, or ranks that cannot share the shards."""
-    if shards is None:
-        return
-    for name, number in (("shards", shards), ("ranks", ranks)):
-        if type(number) is not int or number < 1:
-            raise GraphError(
-                f"{name} is {number!r}, it must be a whole number from 1 up", loc=caller_loc()
-            )
-    if batch < shards:
-        raise GraphError(
-            f"a batch of {batch} rows is cut into {shards} shards, one row each at least",
-            loc=caller_loc(),
-        )
-    if shards != ranks and not all(number & (number - 1) == 0 for number in (shards, ranks)):
-        raise GraphError(
-            f"{shards} shards on {ranks} ranks: both must be powers of two, or the same",
-            loc=caller_loc(),
-            hint="their sums are added in pairs, so that the order is the same on any of them",
-        )
-    if shards < ranks:
-        raise GraphError(f"{ranks} ranks cannot share {shards} shards", loc=caller_loc())
-    if budget is not None:
-        raise GraphError("budget does not go with shards yet", loc=caller_loc())
-
-
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """No search for reference cycles: a plan is many small objects that are all kept.
-
-    The search would take a third of the time for a large net, and grow faster than the net.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            if not gc.get_freeze_count():
-                gc.freeze()  # all objects count as old: enabling would search the new ones at once
-                gc.unfreeze()
-            gc.enable()
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What a plan is made of: the declared graph and the choices of compile()."""
@@ -232,12 +199,12 @@ class Recipe:
     budget: int | None = None
     rows: int = 0
     """The rows of a step: those of all its shards; 0 for those of a run."""
-    shards: int | None = None
-    ranks: int = 1
+    sharding: Sharding | None = None
 
     def of_rows(self, rows: int) -> Recipe:
         """The recipe for steps of so many rows."""
-        return replace(self, rows=rows, batch=-(-rows // (self.shards or 1)))
+        cut = self.sharding
+        return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
 
     def plan(self, watch: Watch | None = None) -> Plan:
         """Compile every program, with values computed again where that makes the budget fit.
@@ -285,12 +252,12 @@ class Recipe:
         many = self.optimizer.accumulate > 1
         slots["update"] = own.Accumulate() if many else own.Update(self.optimizer)
         name = "accumulate" if many else "step"
-        if self.shards is None:
+        if self.sharding is None:
             trained = common if self.all_outputs else _only_losses(common)
             _, tail = _split(self._passes(**slots), backward)
             records[name] = first + own.run_passes(trained, tail, watch, verified=True)[1]
         else:
-            records.update(self._sharded(name, slots))
+            records.update(self._sharded(name, slots, self.sharding))
         parameters = [n for n in records["grad"][-1].graph.gradients if self._is_parameter(n)]
         nodes = [self.graph[name] for name in parameters]
         apply = own.apply_graph(nodes, self.optimizer)
@@ -300,20 +267,21 @@ class Recipe:
         records["apply"] = own.run_passes(apply, tail, watch)[1]
         return records
 
-    def _sharded(self, name: str, slots: Mapping[str, Pass]) -> dict[str, tuple[PassRecord, ...]]:
+    def _sharded(
+        self, name: str, slots: dict[str, Pass], cut: Sharding
+    ) -> dict[str, tuple[PassRecord, ...]]:
         """The step of a shard that is the last of its rank, and what those before it run."""
         own, backward = _own(), slots["backward"]
-        slots = {
-            **slots,
-            "shard": own.Shard(loss_shares(self.graph)),
+        slots = slots | {
+            "shard": own.Shard(loss_shares(self.graph), cut.sync_batchnorm),
             "data_parallel": own.DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)
         common, first = own.run_passes(_asking(self.graph, self.required), head)
         trained = _only_losses(common)
         records = {name: first + own.run_passes(trained, tail, verified=True)[1]}
-        if self.shards != self.ranks:
-            _, tail = _split(self._passes(**{**slots, "update": own.hold_back}), backward)
+        if cut.lanes > 1:
+            _, tail = _split(self._passes(**(slots | {"update": own.hold_back})), backward)
             records["shard"] = first + own.run_passes(trained, tail, verified=True)[1]
         return records
 

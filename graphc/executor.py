@@ -13,6 +13,7 @@ from graphc.errors import FeedError, StateError
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Plan, Program
+from graphc.runtime import refusals
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.cotangents import CotangentRun, StatesSeen
 from graphc.runtime.direct import Direct, Directs
@@ -46,13 +47,9 @@ class Executor:
         communicator: Communicator | None = None,
     ) -> None:
         if not isinstance(plan, Plan):
-            raise StateError(
-                f"Executor takes a plan, not {type(plan).__name__}",
-                loc=caller_loc(),
-                hint="compile the net first: plan = gc.compile(net, batch=128)",
-            )
+            raise refusals.no_plan(plan)
         self.plan = plan
-        self._state, self._workspace = memory_of(plan, _seed(seed), state)
+        self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
         self.exchange = made_exchange(plan, communicator)
         """What a plan with shards adds up, and with whom."""
         self._binder = Binder(self._workspace, plan.recipe.threads, self.exchange)
@@ -175,11 +172,7 @@ class Executor:
         with self._entry:
             saved = self._saved
             if saved is None:
-                raise StateError(
-                    "backward: there is no forward pass to go back through",
-                    loc=caller_loc(),
-                    hint="call ex.forward(..., train=True) first; any other run discards it",
-                )
+                raise refusals.no_forward()
             if cotangents:
                 return self._backward_from(saved, cotangents)
             if not saved.gradients:
@@ -204,11 +197,7 @@ class Executor:
             if gradients is not None:
                 self._set_gradients(program, gradients)
             elif not self._gradients_ready():
-                raise StateError(
-                    "update: there are no gradients",
-                    loc=caller_loc(),
-                    hint="call ex.backward() first, or pass them: ex.update({name: array})",
-                )
+                raise refusals.no_gradients()
             self._keep_outputs()
             self._run(self._binder.bound(program, 1).calls, writes=True)
             self._forget()
@@ -240,18 +229,17 @@ class Executor:
 
     def _sharded_step(self, exchange: Exchange, feeds: Mapping[str, Any]) -> float:
         """The shards of this rank, one after the other; the last one updates."""
-        program = self._program(self._step_name)
+        last = self._program(self._step_name)
         if self._shards is None:
             rank = exchange.communicator.rank
-            self._shards = Shards(self.plan, program, self._check(program), rank)
+            self._shards = Shards(self.plan, last, self._check(last), rank)
         with self._entry:
             self._saved = None
-            for lane, part in enumerate(self._shards.parts(feeds)):
-                last = lane == self.plan.lanes - 1
-                bound = self._load(program if last else self.plan.programs[HOLDS], part.feeds)
+            for lane, part in enumerate(self._shards.parts(feeds), 1 - self.plan.lanes):
+                bound = self._load(self.plan.programs[HOLDS] if lane else last, part.feeds)
                 part.put(bound.feeds)
-                exchange.lane = lane
-                self._run(bound.calls, writes=last)
+                exchange.lane = lane + self.plan.lanes - 1
+                self._run(bound.calls, writes=not lane)
             self._last = bound.outputs
             return self._stepped(bound)
 
@@ -312,13 +300,7 @@ class Executor:
     def _program(self, name: str) -> Program:
         if name in self.plan.programs:
             return self.plan.programs[name]
-        if name == "grad":
-            call, reason = "forward(train=True)", "this plan has nothing to train"
-            hint = "frozen plans and nets without parameters only infer: leave train=True out"
-        else:
-            call, reason = "update" if name == "apply" else "step", "the plan has no optimizer"
-            hint = "compile with one: gc.compile(net, batch=..., optimizer=gc.SGD(lr=0.1))"
-        raise StateError(f"{call}: {reason}", loc=caller_loc(), hint=hint)
+        raise refusals.no_program(name)
 
     def _check(self, program: Program) -> FeedCheck:
         check = self._checks.get(program.name)
@@ -410,22 +392,8 @@ class Executor:
 
     def _set_gradients(self, apply: Program, gradients: Mapping[str, Any]) -> None:
         if self.plan.accumulate > 1:
-            raise StateError(
-                "update: this optimizer accumulates, so it takes the gradients of its steps",
-                loc=caller_loc(),
-                hint="leave accumulate out of the optimizer to update by gradients of your own",
-            )
+            raise refusals.accumulates()
         arrays = gradient_arrays(apply, self.plan.wrt, gradients)
         self._workspace.attach_gradients(self._program("grad"))
         for name, array in arrays.items():
             np.copyto(self._workspace.view(apply, name, 1), array)
-
-
-def _seed(seed: int) -> int:
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
-        raise StateError(
-            f"seed is {seed!r}, it must be a whole number",
-            loc=caller_loc(),
-            hint="gc.Executor(plan, seed=0)",
-        )
-    return int(seed)

@@ -96,19 +96,18 @@ class Lowering:
         op = self._node.op
         self.instrs.append(Instr("reference", op.name, op, tuple(ins), (out,), (), out))
 
-    def exchange(self, kind: Literal["send", "receive"], source: str, out: str) -> None:
+    def exchange(self, source: str, out: str) -> None:
         """One instruction for all values of a bucket: sent by the last, awaited by the first."""
         assert self._node is not None
         op = self._node.op
-        assert isinstance(op, (Send, Receive))
-        if kind == "send":
+        if isinstance(op, Send):
             source = self._sendable(source)
             self.flat.update({source: op.offset, out: op.offset})
             members = self._sent.setdefault(op.bucket, {})
             members[out] = source
             if len(members) == op.members:
                 self._exchanged("send", op, members)
-        elif out not in self.flat:
+        elif isinstance(op, Receive) and out not in self.flat:
             arriving = {user: name for name in self._sent[op.bucket] for user in self._users(name)}
             self.flat.update({user: self.flat[name] for user, name in arriving.items()})
             self._exchanged("receive", op, arriving)

@@ -42,11 +42,11 @@ class BufferLine:
 class MemoryReport:
     """Exact bytes of a plan for `n` rows.
 
-    `feeds`, `constants`, `arena`, `scratch`, `exchange` and `gradients` belong to each executor, `state`
-    may be shared; `total` is their sum, alignment included.  The gradient block is made by the
-    first `forward(train=True)` or `update(gradients)`, all else when the executor is made.  What
-    `backward` with cotangents needs is not in it: that is compiled when first asked for.  Nor is
-    native code, whose size nobody knows before it is made, at the first run of a program.
+    `feeds`, `constants`, `arena`, `scratch`, `exchange` and `gradients` belong to each executor,
+    `state` may be shared; `total` is their sum, alignment included.  The gradient block is made by
+    the first `forward(train=True)` or `update(gradients)`, all else when the executor is made.
+    What `backward` with cotangents needs is not in it: that is compiled when first asked for.  Nor
+    is native code, whose size nobody knows before it is made, at the first run of a program.
     """
 
     def __init__(self, plan: Plan, n: int) -> None:

@@ -164,7 +164,7 @@ class Emitter(Protocol):
     def alias(self, source: str, out: str) -> None:
         """Let `out` be the same bytes as `source`; no instruction is made."""
 
-    def exchange(self, kind: Literal["send", "receive"], source: str, out: str) -> None:
+    def exchange(self, source: str, out: str) -> None:
         """Send a value to all shards, or wait for the sum of what they sent."""
 
     def scratch(self, type: TensorType) -> str:
@@ -221,12 +221,17 @@ class Plan:
     @property
     def shards(self) -> int | None:
         """How many a step cuts its batch into; None where it does not."""
-        return self.recipe.shards
+        return None if self.recipe.sharding is None else self.recipe.sharding.shards
+
+    @property
+    def ranks(self) -> int:
+        """How many processes share the shards."""
+        return 1 if self.recipe.sharding is None else self.recipe.sharding.ranks
 
     @property
     def lanes(self) -> int:
         """How many shards each rank has."""
-        return (self.recipe.shards or 1) // self.recipe.ranks
+        return 1 if self.recipe.sharding is None else self.recipe.sharding.lanes
 
     @property
     def losses(self) -> tuple[str, ...]:

@@ -5,10 +5,9 @@ The order and its reasons:
 - `specialize` first: every other pass knows ops, not layers.
 - `cse`, `fold_constants` and `dead_code` before `backward`: a node that is gone is not
   differentiated.
-- `shard` before `backward`, which differentiates the shard's part of the loss;
-  `data_parallel` between `backward` and `update`, which read and write the gradients.  Both
-  only where a step is cut into shards.
 - `backward`, then `update`, which reads the gradients.
+- Where a step is cut into shards, `shard` right after `specialize`, while the parts of layers
+  have the names that it gave; and `data_parallel` between `backward` and `update`.
 - `cse`, `fold_constants` and `dead_code` again: gradient rules and optimizers repeat each
   other's constants and leave parts unread.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
@@ -37,16 +36,17 @@ from passes.pipeline import (
 )
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 
-REQUIRED = frozenset({"specialize", "backward", "update", "dead_code"})
-"""A plan cannot do without these: layers, gradients and updates become nodes, all of them read."""
+REQUIRED = frozenset({"specialize", "shard", "backward", "data_parallel", "update", "dead_code"})
+"""A plan cannot do without these: layers, gradients and updates become nodes, all of them read;
+and shards of a batch give one result."""
 
 DEFAULT = PassList(
     (
         "specialize",
+        "shard",
         cse,
         fold_constants,
         dead_code,
-        "shard",
         "backward",
         "data_parallel",
         "update",

@@ -19,10 +19,10 @@ from typing import ClassVar, Literal
 
 from graphc.build import Builder, Value
 from graphc.errors import GraphError
-from graphc.graph import Graph
+from graphc.graph import Graph, Node
 from graphc.memory import align
 from graphc.ops.elementwise import mul
-from graphc.ops.exchange import Receive, Send, ShardInput
+from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.source import Input
 from passes.shard import share_of
 from passes.update import parameter_gradients
@@ -54,7 +54,26 @@ class DataParallel:
         others = iter(sums[len(gradients) :])
         b.outputs.update({loss: next(others) for loss in graph.losses})
         b.updates.update({state: next(others) for state in states})
-        return b.graph()
+        return _split_totals(b.graph())
+
+
+def _split_totals(graph: Graph) -> Graph:
+    """Sums that the graph goes on with, each sent and awaited by itself."""
+    sends = [node.op for node in graph if isinstance(node.op, Send)]
+    number = 1 + max((op.bucket for op in sends), default=-1)
+    lying = (op.offset + align(n.type.nbytes(1)) for n in graph if isinstance(op := n.op, Send))
+    offset = max(lying, default=0)
+    b = Builder.like(graph)
+    for node in graph:
+        if not isinstance(node.op, Total):
+            b.insert(node)
+            continue
+        with b.at(node.locs):
+            sent = b.apply(Send(number, 1, offset), b.value(*node.inputs), name=f"{node.name}.sent")
+        b.insert(Node(node.name, Receive(number, 1), (sent.name,), node.type, node.locs))
+        number, offset = number + 1, offset + align(node.type.nbytes(1))
+    b.take_roots(graph, {})
+    return b.graph()
 
 
 def _of_rows(graph: Graph) -> Iterator[str]:
@@ -98,8 +117,8 @@ def _exchanged(b: Builder, values: Sequence[Value]) -> list[Value]:
     found: list[Value] = []
     for value, way, (number, members) in zip(values, sent, numbers, strict=True):
         with b.at(value.node.locs):
-            op = Receive(number, members)
-            found.append(b.apply(op, way, name=b.unique(f"{value.name}.sum")))
+            total = Receive(number, members)
+            found.append(b.apply(total, way, name=b.unique(f"{value.name}.sum")))
     return found
 
 

@@ -8,6 +8,15 @@
 The parts of all shards add up to the loss of the batch, and so do their gradients.  A loss that is
 a mean over rows counts by the share of the rows that the shard has, one that is weighted by the
 share of the weights, one that is a sum is a part as it is.
+
+Batch normalisation takes the statistics of the shard, or, where they are to be those of the whole
+batch, sums over all shards:
+
+    bn.mean = mean(x)                     bn.mean.own = mean(x)
+    bn.var = mean(bn.square)       ->     bn.mean.part = mul(bn.mean.own, shard.share.rows)
+    bn = batchnorm_train(x, g, b)         bn.mean = total(bn.mean.part)
+                                          ...
+                                          bn = normalize(x, bn.mean, bn.var, g, b)
 """
 
 from __future__ import annotations
@@ -19,10 +28,13 @@ from graphc.build import Builder, Value
 from graphc.graph import Graph, Node
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import mul
-from graphc.ops.exchange import ShardInput
+from graphc.ops.exchange import ShardInput, Total
+from graphc.ops.norm import BatchNormTrain, Normalize
 from graphc.ops.source import COUNTER
 
 FIRST_ROW = "shard.first_row"
+STATISTICS = ("mean", "var")
+"""The parts of batch normalisation that depend on all rows, as its layer names them."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +44,23 @@ class Shard:
     name: ClassVar[str] = "shard"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     counted: tuple[tuple[str, str], ...]
+    synchronise: bool = False
+    """Whether batch normalisation takes the statistics of the whole batch."""
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph with inputs that the executor feeds for each shard."""
         b = Builder.like(graph)
+        norms = {n.name for n in graph if self.synchronise and isinstance(n.op, BatchNormTrain)}
         for node in graph:
-            b.insert(_keyed(b, node) if isinstance(node.op, DropoutMask) else node)
+            owner, _, part = node.name.rpartition(".")
+            if isinstance(node.op, DropoutMask):
+                b.insert(_keyed(b, node))
+            elif node.name in norms:
+                b.insert(_normalised(node))
+            elif owner in norms and part in STATISTICS:
+                _totalled(b, node)
+            else:
+                b.insert(node)
         b.take_roots(graph, {})
         for loss, share in self.counted:
             value = b.value(graph.outputs[loss])
@@ -53,6 +76,23 @@ def _keyed(b: Builder, node: Node) -> Node:
     if FIRST_ROW not in b.nodes:
         b.insert(Node(FIRST_ROW, ShardInput(COUNTER.shape, COUNTER.dtype), (), COUNTER))
     return Node(node.name, node.op, (*node.inputs, FIRST_ROW), node.type, node.locs)
+
+
+def _totalled(b: Builder, node: Node) -> None:
+    """A statistic of the whole batch from those of all shards."""
+    own = b.insert(Node(f"{node.name}.own", node.op, node.inputs, node.type, node.locs))
+    with b.at(node.locs):
+        part = mul(own, share_of(b, "rows", own.dtype), name=f"{node.name}.part")
+        b.apply(Total(), part, name=node.name)
+
+
+def _normalised(node: Node) -> Node:
+    """Batch normalisation by statistics that are nodes of their own."""
+    assert isinstance(node.op, BatchNormTrain)
+    x, gamma, beta = node.inputs
+    statistics = (f"{node.name}.{part}" for part in STATISTICS)
+    inputs = (x, *statistics, gamma, beta)
+    return Node(node.name, Normalize(node.op.eps), inputs, node.type, node.locs)
 
 
 def share_of(b: Builder, kind: str, dtype: str) -> Value:

@@ -43,7 +43,7 @@ def certify(plan: Plan) -> Certificate:
         memory.gradients,
         memory.exchange,
         plan.lanes,
-        plan.recipe.ranks,
+        plan.ranks,
         memory.total,
     )
     return Certificate(

@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> None:
         description="Run `graphc train` as several processes by MPI, each on its part of every "
         "batch. Where one fails or hangs, all are ended, and started again from the last "
         "checkpoint as often as --max-restarts allows.",
-        example="graphc launch -n 2 train net.py:net --data train.csv --label species --out two",
+        example="graphc launch -n 2 train net.py:net --data train.csv --out two",
     )
     add = parser.add_argument
     add("-n", type=positive, default=2, metavar="N", help="ranks (default: 2)")

@@ -20,14 +20,19 @@ rank 0 has told of it, and ended them."""
 
 
 def add_shards(parser: argparse.ArgumentParser) -> None:
-    """The options --deterministic, --shards and --timeout."""
+    """The options --deterministic, --shards, --sync-batchnorm and --timeout."""
     add = parser.add_argument
     add(
         "--deterministic",
         action="store_true",
-        help=f"the same bits on 1, 2 or {DETERMINISTIC} ranks: {DETERMINISTIC} shards of each batch",
+        help=f"the same bits on 1, 2 or {DETERMINISTIC} ranks: --shards {DETERMINISTIC}",
     )
     add("--shards", type=positive, metavar="S", help="the same with so many shards and ranks")
+    add(
+        "--sync-batchnorm",
+        action="store_true",
+        help="batch normalisation by statistics of the whole batch (default: of each shard)",
+    )
     add(
         "--timeout",
         type=positive,

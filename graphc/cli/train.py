@@ -53,7 +53,7 @@ def add_to(commands: Commands) -> None:
         "first line names the columns, one column is the label: a number, or the word of a class. "
         "The names are saved with the model. A .npz file has an array for each input.",
         example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots\n"
-        "graphc train net.py:net --data train.csv --label species --out steps --checkpoint 100\n"
+        "graphc train net.py:net --data train.csv --checkpoint 9 --out steps\n"
         "graphc train net.py:net --data train.csv --label species --record",
     )
     add_model(parser)
@@ -193,6 +193,7 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
         threads=args.threads or threads_of_rank(ranks),
         shards=args.shards or (DETERMINISTIC if args.deterministic else None),
         ranks=ranks.size,
+        sync_batchnorm=args.sync_batchnorm and ranks.size > 1,
         passes=own_passes().DEFAULT.without(*names),
     )
     ex = Executor(plan, seed=args.seed, communicator=ranks)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.choice import chosen_backend
-from graphc.compiler import Recipe, check_losses, check_options, check_shards
+from graphc.compiler import Recipe, check_losses, check_options
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.container import parsed, unpack
@@ -22,6 +22,7 @@ from graphc.plan import Plan
 from graphc.runtime.state import state_nodes
 from graphc.runtime.workspace import constant_types, region_bytes
 from graphc.schedules import Schedule
+from graphc.sharding import sharding
 from graphc.text.tokens import Reader
 from graphc.text.values import value_text
 
@@ -137,7 +138,6 @@ class Model:
             recipe = self._recipe(graph, self.notes["plan"], optimizer)
             recipe = recipe.of_rows(batch or recipe.rows)
             check_options(graph, recipe.rows, recipe.optimizer, recipe.threads)
-            check_shards(recipe.rows, recipe.shards, 1, recipe.budget)
             plan = recipe.plan()
         if batch is None:
             self._check_memory(plan)
@@ -165,7 +165,7 @@ class Model:
             graph=graph,
             batch=0,
             rows=said["batch"],
-            shards=said.get("shards"),
+            sharding=sharding(said.get("shards"), 1, False, 2**62, said.get("budget")),
             wrt=_names(graph, said["wrt"]),
             required=_names(graph, said["required"]),
             optimizer=other if other is not None or text is None else _optimizer(text),

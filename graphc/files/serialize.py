@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from graphc.compiler import Recipe
-from graphc.distributed.tree import is_power_of_two
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.container import pack, read_whole, write_atomically
@@ -146,9 +145,10 @@ def _choices(recipe: Recipe) -> dict[str, Any]:
             "compiled without them"
         )
     optimizer = recipe.optimizer
+    alone = recipe.sharding and recipe.sharding.alone
     return {
         "batch": recipe.rows or recipe.batch,
-        "shards": recipe.shards if is_power_of_two(recipe.shards or 0) else None,
+        "shards": alone and alone.shards,
         "wrt": recipe.wrt,
         "required": recipe.required,
         "all_outputs": recipe.all_outputs,

@@ -21,8 +21,8 @@ from graphc.ops.concat import Concat
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
-from graphc.ops.exchange import Receive, Send, ShardInput
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gradient import Gradient
 from graphc.ops.index import Argmax, OneHot, Pick
@@ -65,7 +65,7 @@ from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.ops.standardize import Standardize
 
 _SOURCES = (Input, Parameter, State, Constant)
-_SHARDS = (ShardInput, Send, Receive)
+_SHARDS = (ShardInput, Total, Send, Receive)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
 _ROW_NORMS = (LayerNorm, RmsNorm)
 _ELEMENT_LOSSES = (MseLoss, MaeLoss, HuberLoss, SigmoidLoss)

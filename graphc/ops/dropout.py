@@ -87,7 +87,8 @@ class DropoutMask(Op):
         return "elements" if len(self.shape) > 1 else "call"
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
-        return ("one",) * len(ins)
+        one: Span = "one"
+        return (one,) * len(ins)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         key, counter, *first = ins

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graphc.build import Builder, Value
 from graphc.memory import ALIGNMENT
-from graphc.op import Array
+from graphc.op import Array, Op
 from graphc.ops.fused import Fused
 from graphc.ops.source import Input
 from graphc.plan import Emitter
@@ -21,6 +22,30 @@ from graphc.tensor_type import TensorType
 @dataclass(frozen=True)
 class ShardInput(Input):
     """A number about the shard that runs, which the executor feeds: no input of the user's."""
+
+
+@dataclass(frozen=True)
+class Total(Op):
+    """The sum of x over all shards, in the midst of a graph that goes on with it.
+
+    The pass `data_parallel` makes a send and a receive of it.
+    """
+
+    roles = ("x",)
+    gradient_text = ("the sum of d_out over all shards",)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        """What it is where there is but one shard."""
+        return ins[0].copy()
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        """Each shard's x is in the sum that all of them read."""
+        return (b.apply(Total(), dout),)
 
 
 @dataclass(frozen=True)
@@ -51,7 +76,7 @@ class Send(Fused):
         return ins[0].copy()
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.exchange("send", ins[0], out)
+        em.exchange(ins[0], out)
 
 
 @dataclass(frozen=True)
@@ -72,4 +97,4 @@ class Receive(Fused):
         return ins[0].copy()
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        em.exchange("receive", ins[0], out)
+        em.exchange(ins[0], out)

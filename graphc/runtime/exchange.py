@@ -18,6 +18,7 @@ from graphc.errors import StateError
 from graphc.loc import caller_loc
 from graphc.memory import ALIGNMENT
 from graphc.op import Array
+from graphc.ops.exchange import Receive, Send
 from graphc.plan import Instr, Plan
 from graphc.tensor_type import ITEMSIZE
 
@@ -47,7 +48,7 @@ class Exchange:
     def prepare(self, plan: Plan) -> None:
         """Make the memory for the buckets of a step."""
         for bucket in buckets(plan):
-            levels, room = bucket.held(plan.lanes), bucket.room(plan.recipe.ranks)
+            levels, room = bucket.held(plan.lanes), bucket.room(plan.ranks)
             made = [np.zeros(bucket.elements, bucket.dtype) for _ in range(levels)]
             self._held[bucket.number] = made
             self._scratch[bucket.number] = np.zeros(room, bucket.dtype)
@@ -108,7 +109,7 @@ class Exchange:
 
 def made_exchange(plan: Plan, communicator: Communicator | None) -> Exchange | None:
     """The exchange of a plan with shards; StateError for a communicator of other ranks."""
-    ranks = plan.recipe.ranks
+    ranks = plan.ranks
     size = 1 if communicator is None else communicator.size
     if size != ranks:
         raise StateError(
@@ -162,14 +163,13 @@ def exchange_bytes(plan: Plan) -> int:
     """What the exchange of a plan allocates."""
     if plan.shards is None:
         return 0
-    lanes, ranks = plan.lanes, plan.recipe.ranks
-    return sum(
-        b.nbytes * b.held(lanes) + b.room(ranks) * ITEMSIZE[b.dtype] for b in buckets(plan)
-    )
+    lanes, ranks = plan.lanes, plan.ranks
+    return sum(b.nbytes * b.held(lanes) + b.room(ranks) * ITEMSIZE[b.dtype] for b in buckets(plan))
 
 
 def _bucket(instr: Instr) -> int:
-    return int(getattr(instr.op, "bucket"))
+    assert isinstance(instr.op, (Send, Receive))
+    return instr.op.bucket
 
 
 def joined(arrays: Sequence[Array]) -> Array:

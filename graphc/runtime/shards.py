@@ -42,7 +42,7 @@ class Shards:
     """
 
     def __init__(self, plan: Plan, program: Program, check: FeedCheck, rank: int) -> None:
-        self._plan, self._check = plan, check
+        self._plan, self._check, self._shards = plan, check, plan.shards or 1
         self._mine = range(rank * plan.lanes, (rank + 1) * plan.lanes)
         self._axes = {name: RowAxis.of(type) for name, type in program.feeds.items()}
         self._numbers = [node.name for node in program.graph if isinstance(node.op, ShardInput)]
@@ -57,7 +57,7 @@ class Shards:
                 hint=f"compile with batch={n}" if n else "a run takes at least one row",
             )
         for shard in self._mine:
-            start, stop = bounds(n, self._plan.shards, shard)
+            start, stop = bounds(n, self._shards, shard)
             rows = (start, stop) if stop > start else (0, 1)
             numbers = {k: self._number(k, feeds, (start, stop), n) for k in self._numbers}
             part = {name: self._rows_of(name, array, *rows) for name, array in arrays.items()}

@@ -138,7 +138,9 @@ class Run:
             self._steps(shown, border)
             if not at.rows:
                 raise FeedError(f"the data of epoch {at.epoch} are empty", loc=caller_loc())
-            val_loss, metrics = (None, {}) if held is None else validated(self.ex, held, border, self.ranks.all)
+            val_loss, metrics = None, dict[str, float]()
+            if held is not None:
+                val_loss, metrics = validated(self.ex, held, border, self.ranks.all)
             if at.epoch == self.epochs or not isfinite(val_loss or 0.0):
                 self.guard.check_state(at)
         finally:

@@ -39,7 +39,7 @@ def exchange(f: Facts) -> Iterator[Counterexample]:
 def _values(f: Facts, step: int, use: int) -> Ints:
     """The values that a step reads or writes, in its order."""
     a = f.accesses
-    return f.value[(a.step == step) & (a.use == use)]
+    return np.asarray(f.value[(a.step == step) & (a.use == use)])
 
 
 def _in_place(f: Facts, step: int) -> Iterator[Counterexample]:

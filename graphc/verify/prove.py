@@ -8,8 +8,8 @@ import numpy as np
 
 from graphc.certificate.tables import BARRIER, READ, Certificate, ProgramTables
 from graphc.verify import claims, forms, values
-from graphc.verify.exchange import exchange
 from graphc.verify import sharing as share
+from graphc.verify.exchange import exchange
 from graphc.verify.facts import Facts
 from graphc.verify.report import Counterexample, ProgramProof, Report
 from graphc.verify.threads import Threads

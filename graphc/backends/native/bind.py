@@ -120,7 +120,6 @@ class NativeProgram:
                 calls.append(self._link.poke)
         return calls, len(calls) if border is None else border
 
-
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
         if instr.kind in ("send", "receive"):
             return bind_exchange(self.program.name, instr, view, self._link)

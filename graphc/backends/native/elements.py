@@ -63,7 +63,10 @@ class Elements:
             step = self.body.steps[number]
             if step.op == "philox":
                 seed, draws, *first = (self._scalar(a, known) for a in step.args)
-                place = str(self.function.add(row, *first) if first else row), str(self._group(column))
+                place = (
+                    str(self.function.add(row, *first) if first else row),
+                    str(self._group(column)),
+                )
                 found[number] = group_words(self.vectors, seed, draws, _stream(step), *place)
         return found
 
