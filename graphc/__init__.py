@@ -14,6 +14,7 @@ from graphc.errors import (
     ModelFileError,
     NotFiniteError,
     OutOfMemoryError,
+    RankError,
     RendererMissing,
     StateError,
 )
@@ -174,6 +175,7 @@ __all__ = [
     "OutOfMemoryError",
     "Plan",
     "RMSprop",
+    "RankError",
     "RendererMissing",
     "Replay",
     "RunDifference",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -66,15 +67,16 @@ class Loopback:
         buffer[...] = self.gather(buffer.copy())[0]
 
     def gather(self, thing: Any) -> list[Any]:
-        """Everyone leaves a message for everyone."""
+        """Everyone leaves a message for everyone, as bytes: nobody shares an object."""
         self._calls += 1
+        thing = pickle.dumps(thing)
         for rank in range(self.size):
             self._post.put(("gather", self._calls, self.rank, rank), thing)
         found = []
         for rank in range(self.size):
             taking = _Taking(self._post, ("gather", self._calls, rank, self.rank), None)
             wait(taking, self.limit)
-            found.append(taking.thing)
+            found.append(pickle.loads(taking.thing))
         return found
 
 

@@ -23,6 +23,8 @@ from graphc.tensor_type import TensorType
 class ShardInput(Input):
     """A number about the shard that runs, which the executor feeds: no input of the user's."""
 
+    name = "shard_input"
+
 
 @dataclass(frozen=True)
 class Total(Op):

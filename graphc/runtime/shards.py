@@ -80,6 +80,13 @@ class Shards:
             return float(weights[start:stop].sum() / weights.sum())
 
 
+def rank_rows(plan: Plan, rank: int, n: int) -> tuple[int, int]:
+    """The rows of a batch of `n` that the shards of a rank run on, the first to before the last."""
+    shards, first = plan.shards or 1, rank * plan.lanes
+    start, stop = bounds(n, shards, first)[0], bounds(n, shards, first + plan.lanes - 1)[1]
+    return (start, stop) if stop - start >= plan.lanes else (0, stop)
+
+
 def bounds(n: int, shards: int, shard: int) -> tuple[int, int]:
     """The rows of a shard, from the first to before the last, of a batch of `n`."""
     size, more = divmod(n, shards)
