@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from graphc.cli.arguments import positive
+from graphc.cli.model import UsersError
 from graphc.distributed.communicator import LIMIT, Communicator
 from graphc.errors import GraphError
 
@@ -47,8 +48,22 @@ def told_once(ranks: Communicator) -> Iterator[None]:
     """Name the rank that an error is of, and leave those of all ranks to the first."""
     try:
         yield
-    except GraphError:
+    except (GraphError, UsersError):
         if ranks.rank:
             time.sleep(LATER)
             print(f"rank {ranks.rank}: ", end="", file=sys.stderr)
         raise
+
+
+@contextmanager
+def beginning(ranks: Communicator) -> Iterator[None]:
+    """End ranks that cannot begin with status 2, as after wrong usage: trying again is no help."""
+    try:
+        yield
+    except (GraphError, UsersError) as error:
+        if ranks.size == 1:
+            raise
+        if ranks.rank:
+            time.sleep(LATER)
+        print(f"error: {error}" if isinstance(error, GraphError) else error, file=sys.stderr)
+        raise SystemExit(2) from None

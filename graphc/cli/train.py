@@ -27,7 +27,7 @@ from graphc.cli.model import Model, load_model
 from graphc.cli.output import print_json
 from graphc.cli.passes import ListPasses
 from graphc.cli.pictures import Pictures, check_matplotlib
-from graphc.cli.ranks import DETERMINISTIC, add_shards, told_once
+from graphc.cli.ranks import DETERMINISTIC, add_shards, beginning, told_once
 from graphc.compiler import compile
 from graphc.distributed.communicator import Communicator
 from graphc.distributed.mpi import joined, threads_of_rank
@@ -105,13 +105,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, ranks: Communicator) -> int:
-    model = load_model(args.model)
-    ex = _executor(args, model, ranks)
-    feeds, columns = feeds_of(ex.plan, args.data, args.label, model.columns)
-    feeds |= ex.rows(feeds, train=True)[0]
-    train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
     first = ranks.rank == 0
-    out = folder(args.out) if first else Path(args.out)
+    with beginning(ranks):
+        model = load_model(args.model)
+        ex = _executor(args, model, ranks)
+        feeds, columns = feeds_of(ex.plan, args.data, args.label, model.columns)
+        feeds |= ex.rows(feeds, train=True)[0]
+        train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
+        out = folder(args.out) if first else Path(args.out)
     fit_new(ex, train)  # so that the gradients before training are those of its first step
     pictures = Pictures(ex, train) if args.plots and first else None
     record = out / "record" if args.record else None
