@@ -15,6 +15,7 @@ from graphc.errors import (
     ModelFileError,
     NotFiniteError,
     OutOfMemoryError,
+    RankError,
     RendererMissing,
     StateError,
 )
@@ -226,6 +227,7 @@ __all__ = [
     "OutOfMemoryError",
     "Plan",
     "RMSprop",
+    "RankError",
     "RendererMissing",
     "Replay",
     "RunDifference",

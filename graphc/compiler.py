@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.backends.choice import chosen_backend
+from graphc.collector import collector_paused
 from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.loc import caller_loc
+from graphc.loss_share import loss_shares
 from graphc.net import Net
 from graphc.ops.source import Parameter
 from graphc.optim import Optimizer
 from graphc.plan import Plan, Program
 from graphc.program import build_program
 from graphc.selection import Names, select_outputs, select_wrt
+from graphc.sharding import Sharding, sharding
 
 if TYPE_CHECKING:
     from graphc.validation.validate import Watch
@@ -39,6 +40,9 @@ def compile(
     threads: int | None = None,
     passes: PassList | None = None,
     budget: int | None = None,
+    shards: int | None = None,
+    ranks: int = 1,
+    sync_batchnorm: bool = False,
     validate: bool | str | Path | Watch = False,
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
@@ -51,6 +55,11 @@ def compile(
     the native backend may use, at most those that the process may run on (default all of them,
     or GRAPHC_THREADS or OMP_NUM_THREADS); results do not depend on it.
 
+    With `shards` a step cuts its batch into so many, and adds up what it finds on each in a fixed
+    order; `ranks` processes share them, whose executors have a communicator each.  Results depend
+    on the number of shards, but not on that of ranks.  Batch normalisation takes the statistics of
+    a shard, or with `sync_batchnorm` those of the whole batch.  See docs/distributed.md.
+
     With `validate` every pass is judged on random inputs by what it declares to preserve, and a
     test of one that fails is written to the folder `graphc-failures`, or to the one named; see
     docs/validation.md.
@@ -62,13 +71,25 @@ def compile(
         graph = _graph(net)
         check_options(graph, batch, optimizer, threads)
         backend = chosen_backend(backend)
+        cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
         graph = select_outputs(graph, losses, outputs)
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
         chosen = _limited(passes or _default())
         full = outputs is not None
         recipe = Recipe(
-            graph, batch, trained, required, optimizer, chosen, full, backend, threads, budget
+            graph,
+            cut.rows(batch) if cut else batch,
+            trained,
+            required,
+            optimizer,
+            chosen,
+            full,
+            backend,
+            threads,
+            budget,
+            batch,
+            cut,
         )
         plan = recipe.plan(_watch(graph, batch, validate))
     if budget is not None:
@@ -164,24 +185,6 @@ def check_options(
         )
 
 
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """No search for reference cycles: a plan is many small objects that are all kept.
-
-    The search would take a third of the time for a large net, and grow faster than the net.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            if not gc.get_freeze_count():
-                gc.freeze()  # all objects count as old: enabling would search the new ones at once
-                gc.unfreeze()
-            gc.enable()
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What a plan is made of: the declared graph and the choices of compile()."""
@@ -197,6 +200,14 @@ class Recipe:
     backend: str
     threads: int | None = None
     budget: int | None = None
+    rows: int = 0
+    """The rows of a step: those of all its shards; 0 for those of a run."""
+    sharding: Sharding | None = None
+
+    def of_rows(self, rows: int) -> Recipe:
+        """The recipe for steps of so many rows."""
+        cut = self.sharding
+        return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
 
     def plan(self, watch: Watch | None = None) -> Plan:
         """Compile every program, with values computed again where that makes the budget fit.
@@ -226,7 +237,7 @@ class Recipe:
 
     def _passes(self, **made: Pass) -> tuple[Pass, ...]:
         """The pass list with its slots filled; those that are not made are left out."""
-        return self.passes.fill({"specialize": None, "backward": None, "update": None, **made})
+        return self.passes.fill(made)
 
     def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
         """The programs that train; what they have in common, up to backward, runs once."""
@@ -241,13 +252,15 @@ class Recipe:
         records = {"grad": first + own.run_passes(common, tail, watch, verified=True)[1]}
         if self.optimizer is None:
             return records
-        trained = common if self.all_outputs else _only_losses(common)
         many = self.optimizer.accumulate > 1
         slots["update"] = own.Accumulate(self.optimizer) if many else own.Update(self.optimizer)
-        _, tail = _split(self._passes(**slots), backward)
-        records["accumulate" if many else "step"] = (
-            first + own.run_passes(trained, tail, watch, verified=True)[1]
-        )
+        name = "accumulate" if many else "step"
+        if self.sharding is None:
+            trained = common if self.all_outputs else _only_losses(common)
+            _, tail = _split(self._passes(**slots), backward)
+            records[name] = first + own.run_passes(trained, tail, watch, verified=True)[1]
+        else:
+            records.update(self._sharded(name, slots, self.sharding))
         gradients = records["grad"][-1].graph.gradients
         nodes = [self.graph[n] for n in gradients if self._is_parameter(n) and self._trains(n)]
         apply = own.apply_graph(nodes, self.optimizer)
@@ -272,6 +285,24 @@ class Recipe:
     def _trains(self, name: str) -> bool:
         """Whether the optimizer does not have this parameter frozen."""
         return self.optimizer is None or self.optimizer.trains(name)
+
+    def _sharded(
+        self, name: str, slots: dict[str, Pass], cut: Sharding
+    ) -> dict[str, tuple[PassRecord, ...]]:
+        """The step of a shard that is the last of its rank, and what those before it run."""
+        own, backward = _own(), slots["backward"]
+        slots = slots | {
+            "shard": own.Shard(loss_shares(self.graph), cut.sync_batchnorm),
+            "data_parallel": own.DataParallel(),
+        }
+        head, tail = _split(self._passes(**slots), backward)
+        common, first = own.run_passes(_asking(self.graph, self.required), head)
+        trained = _only_losses(common)
+        records = {name: first + own.run_passes(trained, tail, verified=True)[1]}
+        if cut.lanes > 1:
+            _, tail = _split(self._passes(**(slots | {"update": own.hold_back})), backward)
+            records["shard"] = first + own.run_passes(trained, tail, verified=True)[1]
+        return records
 
     def _no_gradient(self) -> GraphError:
         losses = [self.graph[self.graph.outputs[name]] for name in self.graph.losses]
@@ -351,13 +382,17 @@ class _Own:
         from passes.accumulate import Accumulate
         from passes.apply_update import apply_graph
         from passes.backward import Backward
+        from passes.data_parallel import DataParallel
         from passes.dead_code import dead_code
+        from passes.hold_back import hold_back
         from passes.pipeline import run_passes
+        from passes.shard import Shard
         from passes.specialize import Specialize
         from passes.update import Update
 
         self.Specialize, self.Backward, self.Update = Specialize, Backward, Update
         self.Accumulate, self.apply_graph = Accumulate, apply_graph
+        self.Shard, self.DataParallel, self.hold_back = Shard, DataParallel, hold_back
         self.dead_code, self.run_passes = dead_code, run_passes
 
 

@@ -90,6 +90,10 @@ class ModelFileError(GraphError):
     """A model file that cannot be read."""
 
 
+class RankError(GraphError):
+    """A rank that failed or hangs, or that has come to other numbers than the rest."""
+
+
 class RendererMissing(GraphError):
     """A picture that no installed renderer can draw."""
 

@@ -13,17 +13,21 @@ from graphc.errors import FeedError, StateError
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Plan, Program
+from graphc.runtime import refusals
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.cotangents import CotangentRun, StatesSeen
 from graphc.runtime.direct import Direct, Directs
 from graphc.runtime.entry import Entry, quiet_context, run_all
+from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
 from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
-from graphc.runtime.state import State, checked_seed, readonly
+from graphc.runtime.shards import Shards
+from graphc.runtime.state import State, readonly
 from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
+    from graphc.distributed.communicator import Communicator
     from graphc.profile.executor_profile import Profile
 
 
@@ -34,20 +38,26 @@ class Executor:
     those that share a state take turns.
     """
 
-    def __init__(self, plan: Plan, *, seed: int = 0, state: State | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        seed: int = 0,
+        state: State | None = None,
+        communicator: Communicator | None = None,
+    ) -> None:
         if not isinstance(plan, Plan):
-            raise StateError(
-                f"Executor takes a plan, not {type(plan).__name__}",
-                loc=caller_loc(),
-                hint="compile the net first: plan = gc.compile(net, batch=128)",
-            )
+            raise refusals.no_plan(plan)
         self.plan = plan
-        self._state, self._workspace = memory_of(plan, checked_seed(seed), state)
-        self._binder = Binder(self._workspace, plan.recipe.threads)
+        self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
+        self.exchange = made_exchange(plan, communicator)
+        """What a plan with shards adds up, and with whom."""
+        self._binder = Binder(self._workspace, plan.recipe.threads, self.exchange)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
         self._entry = Entry(self._state)
         self._quiet = quiet_context()
+        self._shards: Shards | None = None
         self._saved: Bound | None = None
         self._seen = StatesSeen(plan, self._state)
         self._differentiated = False
@@ -55,7 +65,8 @@ class Executor:
         native = any(program.backend == "native" for program in plan.programs.values())
         self._parameters = Parameters(self._state, plan.parameter_names, native)
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
-        self._direct = {name: Directs() for name in ("infer", self._step_name)}
+        direct = ("infer",) if self.exchange is not None else ("infer", self._step_name)
+        self._direct = {name: Directs() for name in direct}
 
     # ------------------------------------------------------------------ state
 
@@ -88,7 +99,8 @@ class Executor:
     def nbytes(self) -> int:
         """The bytes that this executor holds, its state included."""
         extra = sum(run.workspace.nbytes for run in self._cotangents.values())
-        return self._workspace.nbytes + extra + self._state.nbytes
+        exchanged = 0 if self.exchange is None else self.exchange.nbytes
+        return self._workspace.nbytes + extra + exchanged + self._state.nbytes
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of all that lasts between steps and that the plan needs, of one moment.
@@ -160,11 +172,7 @@ class Executor:
         with self._entry:
             saved = self._saved
             if saved is None:
-                raise StateError(
-                    "backward: there is no forward pass to go back through",
-                    loc=caller_loc(),
-                    hint="call ex.forward(..., train=True) first; any other run discards it",
-                )
+                raise refusals.no_forward()
             if cotangents:
                 return self._backward_from(saved, cotangents)
             if not saved.gradients:
@@ -189,11 +197,7 @@ class Executor:
             if gradients is not None:
                 self._set_gradients(program, gradients)
             elif not self._gradients_ready():
-                raise StateError(
-                    "update: there are no gradients",
-                    loc=caller_loc(),
-                    hint="call ex.backward() first, or pass them: ex.update({name: array})",
-                )
+                raise refusals.no_gradients()
             self._keep_outputs()
             self._run(self._binder.bound(program, 1).calls, writes=True)
             self._forget()
@@ -205,6 +209,8 @@ class Executor:
         StateError when the plan has no optimizer, FeedError when an array does not fit.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
+        if self.exchange is not None:
+            return self._sharded_step(self.exchange, given)
         if (direct := self._direct[self._step_name].get(tuple(given))) is not None:
             self._entry.enter()
             try:
@@ -218,6 +224,22 @@ class Executor:
             bound = self._load(program, given)
             self._saved = None
             self._run(bound.calls, writes=True)
+            self._last = bound.outputs
+            return self._stepped(bound)
+
+    def _sharded_step(self, exchange: Exchange, feeds: Mapping[str, Any]) -> float:
+        """The shards of this rank, one after the other; the last one updates."""
+        last = self._program(self._step_name)
+        if self._shards is None:
+            rank = exchange.communicator.rank
+            self._shards = Shards(self.plan, last, self._check(last), rank)
+        with self._entry:
+            self._saved = None
+            for lane, part in enumerate(self._shards.parts(feeds), 1 - self.plan.lanes):
+                bound = self._load(self.plan.programs[HOLDS] if lane else last, part.feeds)
+                part.put(bound.feeds)
+                exchange.lane = lane + self.plan.lanes - 1
+                self._run(bound.calls, writes=not lane)
             self._last = bound.outputs
             return self._stepped(bound)
 
@@ -288,13 +310,7 @@ class Executor:
     def _program(self, name: str) -> Program:
         if name in self.plan.programs:
             return self.plan.programs[name]
-        if name == "grad":
-            call, reason = "forward(train=True)", "this plan has nothing to train"
-            hint = "frozen plans and nets without parameters only infer: leave train=True out"
-        else:
-            call, reason = "update" if name == "apply" else "step", "the plan has no optimizer"
-            hint = "compile with one: gc.compile(net, batch=..., optimizer=gc.SGD(lr=0.1))"
-        raise StateError(f"{call}: {reason}", loc=caller_loc(), hint=hint)
+        raise refusals.no_program(name)
 
     def _check(self, program: Program) -> FeedCheck:
         check = self._checks.get(program.name)
@@ -357,6 +373,8 @@ class Executor:
 
     def _failed(self, writes: bool) -> None:
         self._state.broken = self._state.broken or writes
+        if self.exchange is not None:
+            self.exchange.drop()
         self._forget()
 
     def _keep_outputs(self) -> None:
@@ -384,11 +402,7 @@ class Executor:
 
     def _set_gradients(self, apply: Program, gradients: Mapping[str, Any]) -> None:
         if self.plan.accumulate > 1:
-            raise StateError(
-                "update: this optimizer accumulates, so it takes the gradients of its steps",
-                loc=caller_loc(),
-                hint="leave accumulate out of the optimizer to update by gradients of your own",
-            )
+            raise refusals.accumulates()
         arrays = gradient_arrays(apply, self.plan.wrt, gradients)
         self._workspace.attach_gradients(self._program("grad"))
         for name, array in arrays.items():

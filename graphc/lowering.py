@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from typing import Literal
 
 from graphc.graph import Graph, Node
 from graphc.kernels.views import View
-from graphc.op import Source
+from graphc.op import Op, Source
+from graphc.ops.exchange import Receive, Send
 from graphc.plan import Instr
 from graphc.schedule import Schedule
 from graphc.tensor_type import TensorType
@@ -35,7 +37,12 @@ class Lowering:
         """Constant vectors that kernels asked for."""
         self.scratches: dict[str, int] = {}
         """The instruction that a scratch buffer belongs to."""
+        self.flat: dict[str, int] = {}
+        """For what is exchanged the offset in the buffer that holds all buckets."""
+        self.given = schedule.in_place.keys()
+        """The values that are written to states."""
         self.border = 0
+        self._sent: dict[int, dict[str, str]] = {}
         self._kernels = kernels
         self._node: Node | None = None
         self._run(schedule)
@@ -88,6 +95,44 @@ class Lowering:
         assert self._node is not None
         op = self._node.op
         self.instrs.append(Instr("reference", op.name, op, tuple(ins), (out,), (), out))
+
+    def exchange(self, source: str, out: str) -> None:
+        """One instruction for all values of a bucket: sent by the last, awaited by the first."""
+        assert self._node is not None
+        op = self._node.op
+        if isinstance(op, Send):
+            source = self._sendable(source)
+            self.flat.update({source: op.offset, out: op.offset})
+            members = self._sent.setdefault(op.bucket, {})
+            members[out] = source
+            if len(members) == op.members:
+                self._exchanged("send", op, members)
+        elif isinstance(op, Receive) and out not in self.flat:
+            arriving = {user: name for name in self._sent[op.bucket] for user in self._users(name)}
+            self.flat.update({user: self.flat[name] for user, name in arriving.items()})
+            self._exchanged("receive", op, arriving)
+
+    def _exchanged(
+        self, kind: Literal["send", "receive"], op: Op, members: Mapping[str, str]
+    ) -> None:
+        """The instruction for the members of a bucket: of each result the operand."""
+        outs = tuple(sorted(members, key=self.flat.__getitem__))
+        ins = tuple(members[out] for out in outs)
+        self.instrs.append(Instr(kind, kind, op, ins, outs, (), outs[-1], len(outs)))
+
+    def _users(self, name: str) -> tuple[str, ...]:
+        return self.graph.users[name]
+
+    def _sendable(self, name: str) -> str:
+        """The value, or a copy of it where it has a place of its own already."""
+        assert self._node is not None
+        own = isinstance(self.graph[name].op, Source) or name in self.given
+        alone = self.graph.feeds_only(name, self._node.name) and self.root(name) == name
+        if alone and not own:
+            return name
+        copy = f"{self._node.name}.copy"
+        self.copy(name, copy, self.type(name), self._node.name)
+        return copy
 
     def alias(self, source: str, out: str) -> None:
         """Let `out` be the same bytes as `source`."""

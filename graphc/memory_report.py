@@ -42,11 +42,11 @@ class BufferLine:
 class MemoryReport:
     """Exact bytes of a plan for `n` rows.
 
-    `feeds`, `constants`, `arena`, `scratch` and `gradients` belong to each executor, `state`
-    may be shared; `total` is their sum, alignment included.  The gradient block is made by the
-    first `forward(train=True)` or `update(gradients)`, all else when the executor is made.  What
-    `backward` with cotangents needs is not in it: that is compiled when first asked for.  Nor is
-    native code, whose size nobody knows before it is made, at the first run of a program.
+    `feeds`, `constants`, `arena`, `scratch`, `exchange` and `gradients` belong to each executor,
+    `state` may be shared; `total` is their sum, alignment included.  The gradient block is made by
+    the first `forward(train=True)` or `update(gradients)`, all else when the executor is made.
+    What `backward` with cotangents needs is not in it: that is compiled when first asked for.  Nor
+    is native code, whose size nobody knows before it is made, at the first run of a program.
     """
 
     def __init__(self, plan: Plan, n: int) -> None:
@@ -118,6 +118,13 @@ class MemoryReport:
         return block_bytes(grad.gradient_bytes) if grad is not None else 0
 
     @property
+    def exchange(self) -> int:
+        """The sums of a rank's shards that are held back, and what comes from other ranks."""
+        from graphc.runtime.exchange import exchange_bytes
+
+        return exchange_bytes(self._plan)
+
+    @property
     def state(self) -> int:
         """Parameters, running statistics, optimizer slots, counters and seed."""
         return block_bytes(layout(self._plan.state_nodes)[1])
@@ -125,7 +132,7 @@ class MemoryReport:
     @property
     def workspace(self) -> int:
         """What each executor allocates for itself before the first `backward`."""
-        return self.arena + self.scratch + self.feeds + self.constants
+        return self.arena + self.scratch + self.feeds + self.constants + self.exchange
 
     @property
     def total(self) -> int:
@@ -212,6 +219,8 @@ class MemoryReport:
             ("gradients", self.gradients, "made by the first forward(train=True)"),
             ("total", self.total, ""),
         ]
+        if self.exchange:
+            rows.insert(5, ("exchange", self.exchange, "sums of shards, and of other ranks"))
         if self._plan.backend == "native":
             rows.insert(4, ("scratch", self.scratch, self._scratch_text()))
             rows[-1] = ("total", self.total, "without native code, made at the first run")

@@ -32,10 +32,11 @@ class Instr(NamedTuple):
     result; `copy` copies `ins[0]`.  With `members` above 1 it does the same for several
     nodes at once: each operand stands as that many neighbouring buffers in a row.
     `kernel` runs the fused kernel `body`, which computes `nodes`; `barrier` lets the threads
-    wait for each other.
+    wait for each other.  `send` starts the exchange of a bucket, whose values are its members,
+    and `receive` waits for the sum over all shards.
     """
 
-    kind: Literal["call", "reference", "copy", "kernel", "barrier"]
+    kind: Literal["call", "reference", "copy", "kernel", "barrier", "send", "receive"]
     kernel: str
     op: Op | None
     ins: tuple[str, ...]
@@ -163,6 +164,9 @@ class Emitter(Protocol):
     def alias(self, source: str, out: str) -> None:
         """Let `out` be the same bytes as `source`; no instruction is made."""
 
+    def exchange(self, source: str, out: str) -> None:
+        """Send a value to all shards, or wait for the sum of what they sent."""
+
     def scratch(self, type: TensorType) -> str:
         """A buffer that lives for this instruction only."""
 
@@ -208,6 +212,26 @@ class Plan:
     def backend(self) -> str:
         """What runs the programs: "native" or "numpy"."""
         return self.recipe.backend
+
+    @property
+    def rows(self) -> int:
+        """The most rows of a step: `batch`, or those of all shards together."""
+        return self.recipe.rows or self.batch
+
+    @property
+    def shards(self) -> int | None:
+        """How many a step cuts its batch into; None where it does not."""
+        return None if self.recipe.sharding is None else self.recipe.sharding.shards
+
+    @property
+    def ranks(self) -> int:
+        """How many processes share the shards."""
+        return 1 if self.recipe.sharding is None else self.recipe.sharding.ranks
+
+    @property
+    def lanes(self) -> int:
+        """How many shards each rank has."""
+        return 1 if self.recipe.sharding is None else self.recipe.sharding.lanes
 
     @property
     def losses(self) -> tuple[str, ...]:

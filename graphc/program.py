@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -16,7 +16,10 @@ from graphc.ops.losses.label_hit import LabelHit
 from graphc.ops.source import Constant, Input
 from graphc.plan import Buffer, Instr, Program, Space, Storage
 from graphc.schedule import Schedule, schedule
-from graphc.tensor_type import TensorType
+from graphc.tensor_type import ITEMSIZE, TensorType
+
+FLAT = "%exchange"
+"""The storage that all buckets follow each other in."""
 
 
 def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Program:
@@ -71,6 +74,7 @@ class Assignment:
         self.root.update([(alias, self.root[root]) for alias, root in low.roots.items()])
         self.first, self.last = self._lives()
         self.made: list[Slot] = []
+        self.flat = self._flat_slots()
         self.slots = self._share()
 
     def _assign_sources(self) -> None:
@@ -117,7 +121,17 @@ class Assignment:
         return i
 
     def _packable(self, name: str) -> bool:
-        return self.low.root(name) == name and name not in self.space
+        placed = name in self.space or name in self.low.flat
+        return self.low.root(name) == name and not placed
+
+    def _flat_slots(self) -> dict[int, Slot]:
+        """The slots of what is exchanged, parts of one that holds all buckets in a row."""
+        found: dict[int, Slot] = {}
+        for name, offset in self.low.flat.items():
+            number = self.root[name]
+            ends = self.first[number], self.last[number]
+            found[number] = Slot(FLAT, self.types[number], *ends, offset)
+        return found
 
     def _lives(self) -> tuple[list[int], list[int]]:
         """The first and last instruction of each buffer; 0 and -1 where there is none."""
@@ -139,15 +153,15 @@ class Assignment:
 
     def _share(self) -> list[Slot | None]:
         """For each arena buffer its slot; a kernel's result takes over a dying operand's."""
-        slots: list[Slot | None] = [None] * len(self.types)
-        packed = {self.root[name] for pack in self.packs for name in pack}
+        slots: list[Slot | None] = [self.flat.get(i) for i in range(len(self.types))]
+        packed = {self.root[name] for pack in self.packs for name in pack} | self.flat.keys()
         for i, instr in enumerate(self.instrs):
             for name in instr.scratch:
                 if name in self.low.scratches:
                     slots[self.root[name]] = self._new_slot(self.root[name], i)
             for out in instr.outs:
                 number = self.root[out]
-                if self.spaces[number] is not None:
+                if self.spaces[number] is not None or number in self.flat:
                     continue
                 slot = None
                 if number not in packed and instr.op is not None and instr.op.inplace:
@@ -192,7 +206,7 @@ class Assignment:
         """Place the storages and write everything down."""
         storages = self._storages()
         arena = place([storage.range_at(self.low.capacity) for storage in storages])
-        for slot in self.made:
+        for slot in (*self.made, *self.flat.values()):
             slot.offset += arena.offsets[slot.key]
         return Program(
             self.name,
@@ -216,7 +230,16 @@ class Assignment:
         alone = [slot for slot in self.made if slot.key not in packed]
         storages = [self._packed(pack) for pack in self.packs]
         storages += [self._alone(slot) for slot in alone]
-        return storages
+        return [*storages, *self._flat()]
+
+    def _flat(self) -> Iterator[Storage]:
+        """The one buffer of all buckets, where something is exchanged."""
+        slots = self.flat.values()
+        if slots:
+            nbytes = max(slot.offset + align(slot.type.nbytes(1)) for slot in slots)
+            part = TensorType((nbytes // ITEMSIZE["float32"],), "float32")
+            ends = min(slot.first for slot in slots), max(slot.last for slot in slots)
+            yield Storage(FLAT, (part,), *map(self._time, ends))
 
     def _alone(self, slot: Slot) -> Storage:
         ends = self._time(slot.first), self._time(slot.last)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from graphc.graph import Graph, Node
 from graphc.op import Source
+from graphc.ops.exchange import Receive, Send
 from graphc.ops.source import Input
 
 
@@ -39,7 +40,8 @@ def schedule(graph: Graph) -> Schedule:
     readers = _readers(graph)
     in_place, commits = _writers(graph, readers)
     while True:
-        order, stuck = _list_schedule(graph, _waits(in_place, readers), backward, eager)
+        waits = {**_waits(in_place, readers), **arrivals(graph)}
+        order, stuck = _list_schedule(graph, waits, backward, eager)
         if not stuck:
             break
         value = next(name for name in in_place if name in stuck)
@@ -81,7 +83,16 @@ def _eager(graph: Graph) -> set[str]:
             fed.add(node.name)
         elif isinstance(node.op, Source) or node.type.rank == 0:
             early.add(node.name)
-    return early
+    return early.union(node.name for node in graph if isinstance(node.op, Send))
+
+
+def arrivals(graph: Graph) -> dict[str, list[str]]:
+    """For each value that arrives all that is sent with it: a bucket travels as a whole."""
+    sent: dict[int, list[str]] = {}
+    for node in graph:
+        if isinstance(node.op, Send):
+            sent.setdefault(node.op.bucket, []).append(node.name)
+    return {node.name: sent[node.op.bucket] for node in graph if isinstance(node.op, Receive)}
 
 
 def _writers(
@@ -114,7 +125,7 @@ def _readers(graph: Graph) -> dict[str, list[Node]]:
 
 def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[Node]]) -> bool:
     node = graph[value]
-    if isinstance(node.op, Source) or aliases(node):
+    if isinstance(node.op, (Source, Receive)) or aliases(node):
         return False
     if any(o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)):
         return False
@@ -169,10 +180,14 @@ def _list_schedule(
 
 
 def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[int]:
-    """For each node a number: forward before backward, then eager first, then by position."""
+    """For each node a number: forward before backward, then eager first, then by position.
+
+    What arrives from other shards comes last: until then everything else hides the exchange.
+    """
     count = len(nodes)
+    late = [4 * isinstance(node.op, Receive) for node in nodes]
     return [
-        ((node.name in backward) * 2 + (node.name not in eager)) * count + i
+        (late[i] + (node.name in backward) * 2 + (node.name not in eager)) * count + i
         for i, node in enumerate(nodes)
     ]
 

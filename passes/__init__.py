@@ -8,6 +8,8 @@ The order and its reasons:
 - `channels_last` before `backward`, too, so that gradients are of the same layout, and before
   `fold_constants`, which joins the reshapes that it makes.
 - `backward`, then `update`, which reads the gradients.
+- Where a step is cut into shards, `shard` right after `specialize`, while the parts of layers
+  have the names that it gave; and `data_parallel` between `backward` and `update`.
 - `cse`, `fold_constants` and `dead_code` again: gradient rules and optimizers repeat each
   other's constants and leave parts unread.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
@@ -37,17 +39,20 @@ from passes.pipeline import (
 )
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 
-REQUIRED = frozenset({"specialize", "backward", "update", "dead_code"})
-"""A plan cannot do without these: layers, gradients and updates become nodes, all of them read."""
+REQUIRED = frozenset({"specialize", "shard", "backward", "data_parallel", "update", "dead_code"})
+"""A plan cannot do without these: layers, gradients and updates become nodes, all of them read;
+and shards of a batch give one result."""
 
 DEFAULT = PassList(
     (
         "specialize",
+        "shard",
         cse,
         channels_last,
         fold_constants,
         dead_code,
         "backward",
+        "data_parallel",
         "update",
         cse,
         fold_constants,

@@ -22,6 +22,7 @@ from dataclasses import replace
 import numpy as np
 
 from graphc.graph import Graph, Node
+from graphc.ops.exchange import Send
 from graphc.ops.source import Constant, constant_op
 from graphc.tensor_type import TensorType
 from passes.identities import KINDS, simplify
@@ -43,6 +44,8 @@ def fold_constants(graph: Graph) -> Graph:
         made = _reading(node, same)
         if pins and (node.name in pins or not pins.isdisjoint(node.inputs)):
             pass  # a gradient is asked of it
+        elif isinstance(made.op, Send):
+            pass  # other shards have other constants
         elif isinstance(made.op, KINDS) or _reads_constant(made, seen):
             operands = [seen[operand] for operand in made.inputs]
             made = _folded(made, operands) or simplify(made, operands, seen)

@@ -41,6 +41,9 @@ def certify(plan: Plan) -> Certificate:
         memory.thread_scratch,
         memory.threads,
         memory.gradients,
+        memory.exchange,
+        plan.lanes,
+        plan.ranks,
         memory.total,
     )
     return Certificate(

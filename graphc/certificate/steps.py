@@ -68,7 +68,7 @@ def steps_of(program: Program) -> Steps:
 
 _PLAIN = {
     kind: (KINDS.index(kind), NONE, 1, 0, 1, 0, 1, 0, 0, NONE, 0, 0, int(kind == "copy"))
-    for kind in ("call", "reference", "copy", "barrier")
+    for kind in ("call", "reference", "copy", "send", "receive", "barrier")
 }
 
 
@@ -165,7 +165,7 @@ def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> Accesses:
 
 def _of_call(instr: Instr, buffer: list[str], rest: list[Touched]) -> None:
     in_place: tuple[int, ...] = ()
-    if instr.kind == "call" and instr.op is not None:
+    if instr.kind in ("call", "send", "receive") and instr.op is not None:
         in_place = instr.op.inplace
     members = instr.members
     buffer += instr.ins

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 SPACES = ("arena", "state", "feed", "constant", "gradient")
-KINDS = ("call", "reference", "copy", "loop", "gemm", "barrier")
-CALL, REFERENCE, COPY, LOOP, GEMM, BARRIER = range(len(KINDS))
+KINDS = ("call", "reference", "copy", "send", "receive", "loop", "gemm", "barrier")
+CALL, REFERENCE, COPY, SEND, RECEIVE, LOOP, GEMM, BARRIER = range(len(KINDS))
 SPLITS = ("none", "rows", "columns", "matrices")
 NONE, ROWS, COLUMNS, MATRICES = range(len(SPLITS))
 USES = ("read", "write", "scratch")
@@ -174,6 +174,10 @@ class MemoryClaims:
     scratch_thread: int
     threads: int
     gradients: int
+    exchange: int
+    lanes: int
+    """The shards of a rank, whose sums it holds back but for the last."""
+    ranks: int
     total: int
 
 

@@ -17,6 +17,7 @@ from graphc.cli import (
     diff,
     export,
     import_,
+    launch,
     plan,
     predict,
     render,
@@ -29,7 +30,7 @@ from graphc.cli.model import UsersError
 from graphc.errors import GraphError
 
 COMMANDS = (
-    *(demo, train, predict, render, plan, diff, check, bisect, verify, bench),
+    *(demo, train, launch, predict, render, plan, diff, check, bisect, verify, bench),
     *(replay, compare, export, import_),
 )
 

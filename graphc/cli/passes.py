@@ -34,7 +34,7 @@ def passes_text() -> str:
     lines = []
     for name in dict.fromkeys(passes.DEFAULT.names):
         module = importlib.import_module(f"passes.{name}")
-        made = getattr(module, name, None) or getattr(module, name.capitalize())
+        made = getattr(module, name, None) or getattr(module, name.title().replace("_", ""))
         what = (module.__doc__ or "").strip().partition("\n")[0]
         need = "  (required)" if name in passes.REQUIRED else ""
         lines.append(f"{name:<28} {passes.preserves_of(made):<13} {what}{need}")

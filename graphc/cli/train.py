@@ -27,12 +27,15 @@ from graphc.cli.model import Model, load_model
 from graphc.cli.output import print_json
 from graphc.cli.passes import ListPasses
 from graphc.cli.pictures import Pictures, check_matplotlib
+from graphc.cli.ranks import DETERMINISTIC, add_shards, beginning, told_once
 from graphc.compiler import compile
+from graphc.distributed.communicator import Communicator
+from graphc.distributed.mpi import joined, threads_of_rank
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.files.serialize import load, write_model
 from graphc.own_passes import own_passes
-from graphc.train import History, fit
+from graphc.train import Checkpoints, History, fit
 from graphc.train.standards import fit_new
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ def add_to(commands: Commands) -> None:
         "first line names the columns, one column is the label: a number, or the word of a class. "
         "The names are saved with the model. A .npz file has an array for each input.",
         example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots\n"
+        "graphc train net.py:net --data train.csv --checkpoint 9 --out steps\n"
         "graphc train net.py:net --data train.csv --label species --record",
     )
     add_model(parser)
@@ -76,6 +80,16 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="draw learning curve, confusion matrix, and histograms of weights and gradients",
     )
+    add(
+        "--checkpoint",
+        metavar="STEPS",
+        nargs="?",
+        type=positive,
+        const=0,
+        help="write checkpoints to DIR/checkpoints: every so many steps, or after each epoch",
+    )
+    add("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    add_shards(parser)
     add("--record", action="store_true", help="record the run in DIR/record, for graphc replay")
     add_json(parser)
     parser.set_defaults(run=run)
@@ -85,16 +99,35 @@ def run(args: argparse.Namespace) -> int:
     """Train, print the final metrics, save the model and the pictures."""
     if args.plots:
         check_matplotlib()
-    model = load_model(args.model)
-    ex = _executor(args, model)
-    feeds, columns = feeds_of(ex.plan, args.data, args.label, model.columns)
-    feeds |= ex.rows(feeds, train=True)[0]
-    train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
-    out = folder(args.out)
+    ranks = joined(args.timeout)
+    with told_once(ranks):
+        return _run(args, ranks)
+
+
+def _run(args: argparse.Namespace, ranks: Communicator) -> int:
+    first = ranks.rank == 0
+    with beginning(ranks):
+        model = load_model(args.model)
+        ex = _executor(args, model, ranks)
+        feeds, columns = feeds_of(ex.plan, args.data, args.label, model.columns)
+        feeds |= ex.rows(feeds, train=True)[0]
+        train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
+        out = folder(args.out) if first else Path(args.out)
     fit_new(ex, train)  # so that the gradients before training are those of its first step
-    pictures = Pictures(ex, train) if args.plots else None
+    pictures = Pictures(ex, train) if args.plots and first else None
     record = out / "record" if args.record else None
-    history = fit(ex, train, validation=held, epochs=args.epochs, seed=args.seed, record=record)
+    history = fit(
+        ex,
+        train,
+        validation=held,
+        epochs=args.epochs,
+        seed=args.seed,
+        checkpoint=_checkpoints(args, out),
+        resume=args.resume,
+        record=record,
+    )
+    if not first:
+        return 0
     files = [] if record is None else [record]
     files.append(out / f"{file_name(ex.plan.declared.name)}.gc")
     write_model(files[-1], ex, {} if columns is None else columns.metadata())
@@ -132,7 +165,13 @@ def _data(
     }
 
 
-def _executor(args: argparse.Namespace, model: Model) -> Executor:
+def _checkpoints(args: argparse.Namespace, out: Path) -> Checkpoints | None:
+    if args.checkpoint is None and not args.resume:
+        return None
+    return Checkpoints(out / "checkpoints", every=args.checkpoint or None)
+
+
+def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Executor:
     """A new executor; a saved model goes on with its optimizer unless another is named."""
     if not model.graph.losses:
         raise GraphError(
@@ -152,10 +191,13 @@ def _executor(args: argparse.Namespace, model: Model) -> Executor:
         optimizer=chosen,
         wrt=None if saved is None else saved.plan.wrt,
         backend=args.backend,
-        threads=args.threads,
+        threads=args.threads or threads_of_rank(ranks),
+        shards=args.shards or (DETERMINISTIC if args.deterministic else None),
+        ranks=ranks.size,
+        sync_batchnorm=args.sync_batchnorm and ranks.size > 1,
         passes=own_passes().DEFAULT.without(*names),
     )
-    ex = Executor(plan, seed=args.seed)
+    ex = Executor(plan, seed=args.seed, communicator=ranks)
     if saved is not None:
         ex.state = saved.state
     if args.lr is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.choice import chosen_backend
@@ -22,6 +22,7 @@ from graphc.plan import Plan
 from graphc.runtime.state import state_nodes
 from graphc.runtime.workspace import constant_types, region_bytes
 from graphc.schedules import Schedule
+from graphc.sharding import sharding
 from graphc.text.tokens import Reader
 from graphc.text.values import value_text
 
@@ -135,8 +136,8 @@ class Model:
             check_losses(graph, optimizer)
         with _damage(self, "a plan"):
             recipe = self._recipe(graph, self.notes["plan"], optimizer)
-            recipe = replace(recipe, batch=batch or recipe.batch)
-            check_options(graph, recipe.batch, recipe.optimizer, recipe.threads)
+            recipe = recipe.of_rows(batch or recipe.rows)
+            check_options(graph, recipe.rows, recipe.optimizer, recipe.threads)
             plan = recipe.plan()
         if batch is None:
             self._check_memory(plan)
@@ -162,7 +163,9 @@ class Model:
         text = said["optimizer"]
         return Recipe(
             graph=graph,
-            batch=said["batch"],
+            batch=0,
+            rows=said["batch"],
+            sharding=sharding(said.get("shards"), 1, False, 2**62, said.get("budget")),
             wrt=_names(graph, said["wrt"]),
             required=_names(graph, said["required"]),
             optimizer=other if other is not None or text is None else _optimizer(text),

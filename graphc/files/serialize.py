@@ -145,8 +145,10 @@ def _choices(recipe: Recipe) -> dict[str, Any]:
             "compiled without them"
         )
     optimizer = recipe.optimizer
+    alone = recipe.sharding and recipe.sharding.alone
     return {
-        "batch": recipe.batch,
+        "batch": recipe.rows or recipe.batch,
+        "shards": alone and alone.shards,
         "wrt": recipe.wrt,
         "required": recipe.required,
         "all_outputs": recipe.all_outputs,

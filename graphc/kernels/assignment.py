@@ -53,7 +53,7 @@ class KernelAssignment(Assignment):
         return self.epochs[-1] + 1 if self.epochs else 0
 
     def _share(self) -> list[Slot | None]:
-        slots: list[Slot | None] = [None] * len(self.types)
+        slots: list[Slot | None] = [self.flat.get(i) for i in range(len(self.types))]
         self._held: dict[str, list[str]] = {}
         free: dict[TensorType, list[Slot]] = {}
         for i, instr in enumerate(self.instrs):
@@ -66,7 +66,7 @@ class KernelAssignment(Assignment):
                 self._give_slot(name, instr, i, slots, free)
             for number in dict.fromkeys(self.root[name] for name in (*instr.ins, *instr.outs)):
                 slot = slots[number]
-                if slot is None or slot.last != i:
+                if slot is None or slot.last != i or number in self.flat:
                     continue
                 known = free.setdefault(slot.type, [])
                 if slot not in known:
@@ -86,9 +86,9 @@ class KernelAssignment(Assignment):
             return  # a value joined of several has its slot from the first of them on
         slot = None
         if instr.body is None:
-            slot = self._dying_operand(instr, number, i, slots, ())
+            slot = self._dying_operand(instr, number, i, slots, self.flat)
         else:
-            dying = [slots[root] for root in self._read_in_place(instr)]
+            dying = [slots[root] for root in self._read_in_place(instr) if root not in self.flat]
             candidates = [s for s in dying if s is not None and s.last == i]
             candidates += reversed(free.get(self.types[number], []))
             epoch = self.epochs[i]

@@ -200,9 +200,9 @@ def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:
     return call("select", condition, like.lift(a), like.lift(b))
 
 
-def philox(seed: Expr, draws: Expr, stream: int) -> Expr:
-    """The random word of the element, uint32."""
-    args = (seed.number, draws.number)
+def philox(seed: Expr, draws: Expr, stream: int, *first_row: Expr) -> Expr:
+    """The random word of the element, uint32; `first_row` is where row 0 stands, else 0."""
+    args = (seed.number, draws.number, *(first.number for first in first_row))
     return seed.builder.step(Step("philox", args, "each", "uint32", value=stream))
 
 

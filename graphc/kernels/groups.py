@@ -22,6 +22,7 @@ from graphc.kernels.traits import TraitsOf
 from graphc.kernels.turned import is_matrix_of_rows
 from graphc.kernels.views import joined_columns
 from graphc.ops.again import After
+from graphc.ops.exchange import Send
 from graphc.ops.shape import Reshape, StopGradient, Transpose
 from graphc.tensor_type import Dim, count
 
@@ -42,7 +43,8 @@ class Grouping(Aliases):
         self.group_of: dict[str, Group] = {}
         self._in_place = in_place
         self._border = border
-        self._separate = not graph.updates and not graph.gradients
+        trains = graph.updates or graph.gradients or any(isinstance(n.op, Send) for n in graph)
+        self._separate = not trains
         self._feeds = feed_masks(graph) if self._separate else {}
         self._readers: dict[str, list[Group]] = {}
         self._units: dict[int, Unit] = {}

@@ -81,8 +81,8 @@ class _Run:
             return self._reduced(step, args[0])
         if step.op == "philox":
             assert isinstance(step.value, int), "the value is the stream"
-            seed, draws = (int(arg.item()) for arg in args)
-            return keep_words(seed, step.value, draws, self.rows, self.columns)
+            seed, draws, *first = (int(arg.item()) for arg in args)
+            return keep_words(seed, step.value, draws, self.rows, self.columns, *first)
         return np.asarray(FUNCTIONS[step.op](*args))
 
     def _fetched(self, step: Step) -> Array:

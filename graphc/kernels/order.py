@@ -1,7 +1,8 @@
 """The schedule's nodes in an order that lets more of them run together.
 
 Among the nodes that could run next, those that fit into a kernel come before matrix products
-and calls; counters, and sums that only leave a result, such as a mean loss, come last.
+and calls; counters, and sums that only leave a result, such as a mean loss, come last.  What is
+sent to other shards goes at once, and nothing waits for what arrives before it must.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from collections.abc import Sequence
 from graphc.graph import Graph, Node
 from graphc.kernels.traits import TraitsOf
 from graphc.op import Source
-from graphc.schedule import Schedule
+from graphc.ops.exchange import Receive, Send
+from graphc.schedule import Schedule, arrivals
 
-KINDS = 3
+KINDS = 4
 """How many ranks `_kind` gives."""
 
 
@@ -53,8 +55,9 @@ def _dependencies(
     place = {node.name: i for i, node in enumerate(nodes)}
     none: list[int] = []
     waiting, after = [0] * len(nodes), [none] * len(nodes)
+    arriving = arrivals(graph)
     for i, node in enumerate(nodes):
-        for need in _needs(graph, schedule, node):
+        for need in (*_needs(graph, schedule, node), *arriving.get(node.name, ())):
             earlier = place.get(need)
             if earlier is None:
                 continue
@@ -75,6 +78,8 @@ def _needs(graph: Graph, schedule: Schedule, node: Node) -> Sequence[str]:
 
 
 def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int:
+    if isinstance(node.op, (Send, Receive)):
+        return 0 if isinstance(node.op, Send) else 3
     if node.name in schedule.in_place and not node.type.rank:
         return 2  # a counter: whoever reads the old number may then still be moved
     known = traits(node)

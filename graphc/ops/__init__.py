@@ -26,6 +26,7 @@ from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.embedding import Embedding
+from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Gather, GatherGrad
@@ -110,6 +111,7 @@ from graphc.ops.trigonometry import (
 )
 
 _SOURCES = (Input, Parameter, State, Constant)
+_SHARDS = (ShardInput, Total, Send, Receive)
 _LAYERS = (AffineLayer, BatchNorm, Dropout, SoftmaxLoss, SvmLoss, Standardize, Gradient)
 _ROW_NORMS = (LayerNorm, RmsNorm)
 _IMAGE_LAYERS = (
@@ -174,6 +176,7 @@ _RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate, Corrected, Nad
 
 _ALL: tuple[type[Op], ...] = (
     *_SOURCES,
+    *_SHARDS,
     *_LAYERS,
     *_ROW_NORMS,
     *_IMAGE_LAYERS,

@@ -58,11 +58,12 @@ class DropoutMask(Op):
     """1/keep_prob where an element is kept, else 0; keyed by seed, draws, layer and position.
 
     Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11), so that a mask depends neither on
-    the order of computation nor on the batch that a row stands in.
+    the order of computation nor on the batch that a row stands in.  Where a batch is cut into
+    shards, `first_row` is the place of row 0 in the whole batch.
     """
 
     name = "dropout_mask"
-    roles = ("seed", "draws")
+    roles = ("seed", "draws", "first_row")
     gradient_text = ("", "")
     shape: Shape
     dtype: str
@@ -76,7 +77,8 @@ class DropoutMask(Op):
     def reference(self, ins: Sequence[Array]) -> Array:
         shape = shape_at(self.shape, 0)
         rows, columns = shape[0], int(np.prod(shape[1:]))
-        words = keep_words(int(ins[0]), self.stream, int(ins[1]), rows, columns)
+        first = int(ins[2]) if len(ins) > 2 else 0
+        words = keep_words(int(ins[0]), self.stream, int(ins[1]), rows, columns, first)
         kept = words.astype(np.uint64) < threshold(self.keep_prob)
         one = np.dtype(self.dtype).type(1)
         return np.asarray(kept * (one / np.dtype(self.dtype).type(self.keep_prob))).reshape(shape)
@@ -85,18 +87,19 @@ class DropoutMask(Op):
         return "elements" if len(self.shape) > 1 else "call"
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
-        return "one", "one"
+        one: Span = "one"
+        return (one,) * len(ins)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        key, counter = ins
-        kept = philox(key, counter, self.stream) <= threshold(self.keep_prob) - 1
+        key, counter, *first = ins
+        kept = philox(key, counter, self.stream, *first) <= threshold(self.keep_prob) - 1
         scale = np.dtype(self.dtype).type(1) / np.dtype(self.dtype).type(self.keep_prob)
         return select(kept, key.builder.const(float(scale), self.dtype), 0)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
-        return None, None
+        return (None,) * len(ins)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         columns = count(self.shape[1:])

@@ -72,6 +72,8 @@ class Instructions:
                 made.append(())
             elif instr.kind == "kernel":
                 made.append(self._native(i, threads is not None, n, view))
+            elif instr.kind in ("send", "receive"):
+                made.append(())
             else:
                 made.append(bind_instr(instr, n, view))
         return made

@@ -67,7 +67,7 @@ def at_batch(plan: Plan, n: int) -> Plan:
     """The same plan made for `n` rows."""
     known = plan.programs.items()
     programs = {name: build_program(name, p.graph, n, p.backend) for name, p in known}
-    return replace(plan, batch=n, programs=programs, recipe=replace(plan.recipe, batch=n))
+    return replace(plan, batch=n, programs=programs, recipe=plan.recipe.of_rows(n))
 
 
 def largest_batch(plan: Plan, budget: int) -> int:

@@ -57,7 +57,7 @@ def keeping_all(plan: Plan) -> Plan:
     """The plan as it would be without a budget."""
     if not computes_again(plan):
         return plan
-    return replace(plan.recipe, batch=plan.batch, budget=None).plan()
+    return replace(plan.recipe, budget=None).of_rows(plan.batch).plan()
 
 
 def repeated(plan: Plan, kept: Plan) -> Iterator[Repeated]:

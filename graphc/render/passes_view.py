@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from graphc.compiler import collector_paused
+from graphc.collector import collector_paused
 from graphc.difference import Difference, difference
 from graphc.graph import Graph
 from graphc.plan import Plan

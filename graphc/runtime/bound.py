@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from graphc.backends.numpy.bind import Call, bind
+from graphc.backends.numpy.bind import Call, Link, bind
 from graphc.op import Array
 from graphc.plan import Program
 from graphc.runtime.workspace import Workspace
@@ -39,8 +39,10 @@ class Bound:
 class Binder:
     """Binds programs to a workspace, and remembers them."""
 
-    def __init__(self, workspace: Workspace, threads: int | None = None) -> None:
-        self._workspace, self._threads = workspace, threads
+    def __init__(
+        self, workspace: Workspace, threads: int | None = None, link: Link | None = None
+    ) -> None:
+        self._workspace, self._threads, self._link = workspace, threads, link
         self._native: dict[tuple[str, frozenset[int]], NativeProgram] = {}
         self._known: OrderedDict[tuple[str, int, frozenset[str]], Bound] = OrderedDict()
 
@@ -90,7 +92,7 @@ class Binder:
             native = self._compiled(program, skip, view)
             calls, border = native.calls(n, view)
         else:
-            calls, border = bind(program, n, view, skip)
+            calls, border = bind(program, n, view, skip, self._link)
         outputs = {k: view(v) for k, v in program.outputs.items() if v not in unknown}
         return Bound(
             program,
@@ -111,6 +113,6 @@ class Binder:
         found = self._native.get((program.name, skip))
         if found is None:
             asked = self._threads is not None
-            found = NativeProgram(program, skip, self._workspace, view, asked)
+            found = NativeProgram(program, skip, self._workspace, view, asked, self._link)
             self._native[program.name, skip] = found
         return found

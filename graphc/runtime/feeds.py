@@ -12,6 +12,7 @@ from graphc.errors import FeedError, Operand
 from graphc.graph import Node
 from graphc.loc import caller_loc
 from graphc.op import Array
+from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import ByPlace
 from graphc.ops.index_nd import FlatIndex
 from graphc.plan import Plan, Program
@@ -305,10 +306,9 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
 def program_check(program: Program, plan: Plan) -> FeedCheck:
     """The check of a program's feeds; it knows all inputs of the net, also those it reads not."""
     limits, ignored = indexed(program.graph), ignored_labels(program.graph)
-    feeds = {
-        name: _feed(program.graph[name], limits.get(name), ignored.get(name))
-        for name in program.feeds
-    }
+    nodes = [program.graph[name] for name in program.feeds]
+    users = [node for node in nodes if not isinstance(node.op, ShardInput)]
+    feeds = {n.name: _feed(n, limits.get(n.name), ignored.get(n.name)) for n in users}
     unread = {name: plan.declared[name].type for name in plan.input_names if name not in feeds}
     return FeedCheck(feeds, {*unread, *feeds}, program.capacity, unread=unread)
 

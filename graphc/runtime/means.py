@@ -16,6 +16,14 @@ from graphc.ops.source import Constant, Input
 from graphc.plan import Plan
 
 
+class Numbers(NamedTuple):
+    """What counts of a batch: its rows, its share in the losses, and its scalar outputs."""
+
+    rows: int
+    share: float
+    scalars: Mapping[str, float]
+
+
 class Means:
     """The scalar outputs of batches, as means over the rows of all.
 
@@ -30,14 +38,23 @@ class Means:
 
     def add(self, rows: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         """Take the outputs of inference on a batch."""
-        part = self._share(feeds, rows)
-        self.rows += rows
-        self._shares += part
-        for name, array in outputs.items():
-            count = part if name in self._losses else rows
-            if array.ndim == 0:
-                total = self._totals.get(name, 0.0)
-                self._totals[name] = total + count * float(array) if count else total
+        self.add_numbers(self.numbers(rows, feeds, outputs))
+
+    def numbers(
+        self, rows: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> Numbers:
+        """What is taken of the outputs of a batch."""
+        scalars = {name: float(array) for name, array in outputs.items() if array.ndim == 0}
+        return Numbers(rows, self._share(feeds, rows), scalars)
+
+    def add_numbers(self, batch: Numbers) -> None:
+        """Take what was found on a batch."""
+        self.rows += batch.rows
+        self._shares += batch.share
+        for name, value in batch.scalars.items():
+            count = batch.share if name in self._losses else batch.rows
+            total = self._totals.get(name, 0.0)
+            self._totals[name] = total + count * value if count else total
 
     def found(self) -> dict[str, float]:
         """The mean of each by name; NaN where all weights were 0."""

@@ -16,7 +16,6 @@ import numpy as np
 from graphc.errors import StateError
 from graphc.graph import Graph, Node
 from graphc.init import FromArray, generator
-from graphc.loc import caller_loc
 from graphc.memory import ALIGNMENT, align
 from graphc.op import Array
 from graphc.ops.source import Parameter
@@ -180,17 +179,6 @@ def initial_value(node: Node, seed: int) -> Array:
     if isinstance(node.op.start, FromArray):
         return node.op.start.sample(generator(seed, node.name), node.op.shape, node.op.dtype)
     return np.full(node.op.shape, node.op.start, node.op.dtype)
-
-
-def checked_seed(seed: int) -> int:
-    """The seed as a Python number; StateError for what is no whole number."""
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
-        raise StateError(
-            f"seed is {seed!r}, it must be a whole number",
-            loc=caller_loc(),
-            hint="gc.Executor(plan, seed=0)",
-        )
-    return int(seed)
 
 
 def readonly(array: Array) -> Array:

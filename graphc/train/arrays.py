@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from graphc.executor import Executor
 from graphc.op import Array
 from graphc.runtime.many_rows import by_position
 from graphc.runtime.row_axis import RowAxis
+from graphc.runtime.shards import rank_rows
 from graphc.train.batches import Batches
 from graphc.train.mapped import check_order
 from graphc.train.source import Batch
@@ -21,14 +23,26 @@ class ArraySource:
     """Rows of arrays, shuffled by a seed and the epoch where there is a seed."""
 
     def __init__(
-        self, ex: Executor, arrays: Mapping[str, Array], rows: int, batch: int, seed: int | None
+        self,
+        ex: Executor,
+        arrays: Mapping[str, Array],
+        rows: int,
+        batch: int,
+        seed: int | None,
+        train: bool = False,
     ) -> None:
         types = {name: ex.plan.declared[name].type for name in arrays}
         self.names, self.rows, self.arrays = frozenset(arrays), rows, arrays
         self._batches, self._seed = Batches(arrays, types, rows, batch), seed
+        self._own: Callable[[int], tuple[int, int]] | None = None
+        if train and ex.exchange is not None:
+            self._own = partial(rank_rows, ex.plan, ex.exchange.communicator.rank)
+        self.whole = False
+        """Whether all rows of a batch are wanted, not only those that this rank trains on."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from number `start` on."""
+        self._batches.own = None if self.whole else self._own
         if self._seed is not None:
             self._batches.shuffle(self._seed, epoch)
         return self._batches.since(start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,9 @@ class Batches:
         self._ahead = Ahead(ahead, self._axes)
         self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
         self._mapped = mapped
+        self.own: Callable[[int], tuple[int, int]] | None = None
+        """Which rows of a batch of so many are needed here; the others may be those of earlier
+        ones.  None for all."""
 
     def shuffle(self, seed: int, epoch: int) -> None:
         """Put the rows into the order of this seed and epoch, whatever was before."""
@@ -74,13 +77,20 @@ class Batches:
             chosen = self._order[start : start + self._batch]
             buffers, casts, feeds = self._sizes[len(chosen)]
             for name, source in self._sources.items():
+                rows = self._needed(name, len(chosen))
                 # Any mode but "raise" writes straight into `out`; the rows are all in range.
-                np.take(source, chosen, self._axes[name], buffers[name], "clip")
+                np.take(source, chosen[rows], self._axes[name], buffers[name][rows], "clip")
             if self._mapped:
                 self._take_mapped((start - begin) % self._window, start, buffers)
             for name, cast in casts.items():
                 np.copyto(cast, buffers[name], casting="unsafe")
             yield len(chosen), feeds
+
+    def _needed(self, name: str, n: int) -> slice:
+        """The rows to take of a batch of `n`: all of them of what has one number a row, such as
+        weights, and where rows do not come first."""
+        small = self._sources[name].size == self._rows
+        return slice(n) if self.own is None or self._axes[name] or small else slice(*self.own(n))
 
     def _take_mapped(self, offset: int, start: int, buffers: Mapping[str, Array]) -> None:
         """The rows of the batch at `start`, which is so far into what is read ahead at once."""

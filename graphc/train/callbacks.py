@@ -46,6 +46,9 @@ class Callback:
     only_reads_numbers = False
     """Whether it leaves the executor alone, which saves a check and a copy of the state."""
 
+    writes_files = False
+    """Whether rank 0 alone runs it, where several ranks train."""
+
     def begin(self, history: History, saved: Mapping[str, Array]) -> None:
         """Training begins; or it is resumed, with the epochs so far and the arrays `saved`."""
 

@@ -23,6 +23,7 @@ class CsvLog(Callback):
     """
 
     only_reads_numbers = True
+    writes_files = True
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -125,10 +125,10 @@ def _check(ex: Executor, epochs: int, batch: int | None, seed: int) -> int:
         )
     if not whole(seed, 0):
         raise GraphError(f"fit: seed is {seed!r}, not a whole number from 0 up", loc=caller_loc())
-    rows = ex.plan.batch if batch is None else batch
-    if not whole(rows, 1) or rows > ex.plan.batch:
+    rows = ex.plan.rows if batch is None else batch
+    if not whole(rows, 1) or rows > ex.plan.rows:
         raise GraphError(
-            f"fit: batch is {batch!r}, the plan takes 1 to {ex.plan.batch} rows",
+            f"fit: batch is {batch!r}, the plan takes 1 to {ex.plan.rows} rows",
             loc=caller_loc(),
             hint="a plan for more rows: gc.compile(net, batch=...)",
         )

@@ -90,9 +90,10 @@ def as_batch(ex: Executor, item: Any, train: bool) -> Batch:
     """The rows and feeds of what was yielded: a tuple by position, a mapping, or one array."""
     given = filled(ex, by_position(ex.plan.input_names, (item,), {}))
     feeds, rows = ex.rows(given, train=train)
-    if rows > ex.plan.batch:
+    most = ex.plan.rows if train else ex.plan.batch
+    if rows > most:
         raise FeedError(
-            f"a batch of {rows} rows was yielded, the plan takes up to {ex.plan.batch}",
+            f"a batch of {rows} rows was yielded, the plan takes up to {most}",
             loc=caller_loc(),
             hint=f"yield smaller ones, or compile with batch={rows}",
         )

@@ -21,6 +21,7 @@ from graphc.train.interrupts import StepBorder
 from graphc.train.nonfinite.guard import EVERY, Guard
 from graphc.train.position import Position
 from graphc.train.progress import Progress
+from graphc.train.ranks import Ranks
 from graphc.train.record.recorder import Recorder
 from graphc.train.source import Source
 from graphc.train.validate import validated
@@ -44,7 +45,9 @@ class Run:
         record: Recorder | None = None,
     ) -> None:
         self.ex, self.source, self.held, self.epochs = ex, source, held, epochs
-        self.callbacks, self.record = callbacks, record
+        self.ranks = Ranks(ex)
+        self.callbacks = tuple(called for called in callbacks if self._has(called))
+        self.record = record
         self.history = History() if history is None else history
         self.history.stopped = ""
         self.at = Position(epoch=len(self.history.epochs) + 1)
@@ -56,6 +59,10 @@ class Run:
             isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
         )
 
+    def _has(self, called: Called) -> bool:
+        """Whether this rank runs a callback: files are rank 0's business."""
+        return self.ranks.first or not getattr(called, "writes_files", False)
+
     def keep(self, checkpoints: Checkpoints, choices: Mapping[str, Any], resume: bool) -> None:
         """Write checkpoints; with `resume` go on from the last one, where there is one.
 
@@ -63,7 +70,7 @@ class Run:
         the earlier run had another order, or another net.
         """
         self.checkpoints, self.choices = checkpoints, dict(choices)
-        file = checkpoints.begin(resume)
+        file = self.ranks.from_first(lambda: checkpoints.begin(resume))
         if file is not None:
             self._resume(file)
 
@@ -100,8 +107,10 @@ class Run:
                 self.record.close()
 
     def _train(self, progress: bool | None) -> History:
+        self.ranks.begin(self.at.steps)
         self.guard = Guard(self.ex, self.source, self.at)
         begin(self.callbacks, self.history, self._saved)
+        progress = progress if self.ranks.first else False
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
         try:
             with shown, StepBorder() as border:
@@ -115,6 +124,7 @@ class Run:
             raise
         if self.record is not None:
             self.record.end(self.at)
+        self.ranks.check(self.at)
         for callback in self.callbacks:
             if isinstance(callback, Callback):
                 callback.finish(self.ex)
@@ -128,13 +138,16 @@ class Run:
             self._steps(shown, border)
             if not at.rows:
                 raise FeedError(f"the data of epoch {at.epoch} are empty", loc=caller_loc())
-            val_loss, metrics = (None, {}) if held is None else validated(self.ex, held, border)
+            val_loss, metrics = None, dict[str, float]()
+            if held is not None:
+                val_loss, metrics = validated(self.ex, held, border, self.ranks.all)
             if at.epoch == self.epochs or not isfinite(val_loss or 0.0):
                 self.guard.check_state(at)
         finally:
             at.seconds = perf_counter() - before
         self.history.add(at.loss, at.seconds, val_loss, metrics)
-        shown.epoch(self.history)
+        if self.ranks.first:
+            shown.epoch(self.history)
         self._end()
         border.check()
 
@@ -152,6 +165,7 @@ class Run:
             if at.steps % EVERY == 0:
                 guard.check_state(at)
                 guard.mark(at)
+                self.ranks.check(at)
             if every and at.steps % every == 0:
                 assert self.checkpoints is not None
                 self._save(self.checkpoints)
@@ -164,7 +178,8 @@ class Run:
             self.guard.check_state(self.at)
         if checkpoints is not None:
             watch = checkpoints.watch or ("loss" if self.held is None else "val_loss")
-            checkpoints.write_best(self.ex, self.history, watch)
+            if self.ranks.first:
+                checkpoints.write_best(self.ex, self.history, watch)
         self._call()
         self.at.next_epoch()
         if self._touched:
@@ -192,4 +207,5 @@ class Run:
             "position": asdict(self.at),
             "history": asdict(self.history),
         }
-        checkpoints.write(self.ex, self.at.steps, notes, saved_arrays(self.callbacks))
+        if self.ranks.first:
+            checkpoints.write(self.ex, self.at.steps, notes, saved_arrays(self.callbacks))

@@ -83,7 +83,7 @@ def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) 
     if callable(data):
         return FunctionSource(ex, data, train)
     arrays, rows = checked_arrays(ex, data, train=train)
-    return ArraySource(ex, arrays, rows, batch, seed)
+    return ArraySource(ex, arrays, rows, batch, seed, train)
 
 
 def _folder(path: str | Path) -> Path:

@@ -21,6 +21,7 @@ class TensorBoardLog(Callback):
     """
 
     only_reads_numbers = True
+    writes_files = True
 
     def __init__(self, folder: str | Path) -> None:
         try:

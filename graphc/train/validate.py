@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
+from graphc.distributed.communicator import Communicator, Solo
 from graphc.executor import Executor
 from graphc.runtime.many_rows import Piece
-from graphc.runtime.means import Means
+from graphc.runtime.means import Means, Numbers
 from graphc.train.interrupts import StepBorder
 from graphc.train.source import Source
 from graphc.train.sources import cannot_compute, folder_source, missing_for_losses
@@ -19,18 +21,27 @@ def scalar_outputs(ex: Executor) -> list[str]:
     return [name for name, buffer in program.outputs.items() if not _rank(ex, buffer)]
 
 
-def validated(ex: Executor, held: Source, border: StepBorder) -> tuple[float, dict[str, float]]:
+def validated(
+    ex: Executor, held: Source, border: StepBorder, ranks: Communicator | None = None
+) -> tuple[float, dict[str, float]]:
     """The sum of the losses, and the other scalar outputs, as means over all rows.
 
-    FeedError where the batches determine no loss.
+    Several ranks take the batches in turns, and add up all of them in their order.  FeedError
+    where the batches determine no loss.
     """
-    totals = Means(ex.plan)
-    for rows, feeds in held.batches(0):
-        missing = None if totals.rows else missing_for_losses(ex, frozenset(feeds))
+    ranks = ranks or Solo()
+    totals, mine = Means(ex.plan), list[Numbers]()
+    for number, (rows, feeds) in enumerate(held.batches(0)):
+        missing = None if number else missing_for_losses(ex, frozenset(feeds))
         if missing is not None:
             raise cannot_compute(missing)
-        totals.add(rows, feeds, ex.forward(feeds, copy=False))
+        if number % ranks.size == ranks.rank:
+            mine.append(totals.numbers(rows, feeds, ex.forward(feeds, copy=False)))
         border.check()
+    for turn in zip_longest(*ranks.gather(mine)):
+        for numbers in turn:
+            if numbers is not None:
+                totals.add_numbers(numbers)
     means = totals.found()
     return sum(means.pop(name, 0.0) for name in ex.plan.losses), means
 

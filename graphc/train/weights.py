@@ -38,7 +38,7 @@ class Weighted:
         self, ex: Executor, inner: Source, name: str, classes: ClassWeights | None
     ) -> None:
         self.inner, self._name, self._classes = inner, name, classes
-        self._ones: NDArray[Any] = np.ones(ex.plan.batch, ex.plan.declared[name].type.dtype)
+        self._ones: NDArray[Any] = np.ones(ex.plan.rows, ex.plan.declared[name].type.dtype)
 
     @property
     def names(self) -> frozenset[str] | None:

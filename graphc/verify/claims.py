@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.certificate.tables import SPACES, Certificate, Ints, ProgramTables
+from graphc.certificate.tables import SEND, SPACES, WRITE, Certificate, Ints, ProgramTables
 from graphc.verify.facts import ALIGNMENT, ARENA, Facts, aligned, at
 from graphc.verify.overlap import Rectangles, sharing
 from graphc.verify.report import Counterexample
@@ -16,6 +16,8 @@ LIVES = "the life of a buffer is as told"
 SLOTS = "slots hold their buffers and share nothing at one time"
 SIZES = "the arena is as large as told"
 TOTALS = "the memory report adds up"
+SMALL = 4096
+"""Bytes up to which ranks exchange a bucket whole, not by halves."""
 
 
 def lives(f: Facts) -> Iterator[Counterexample]:
@@ -101,10 +103,12 @@ def report(c: Certificate) -> Iterator[Counterexample]:
         "constants": _region(c, "constant"),
         "arena": max((p.arena for p in c.programs), default=0),
         "scratch": m.scratch_thread * m.threads,
+        "exchange": max((_exchange(p, m.lanes, m.ranks) for p in c.programs), default=0),
         "gradients": max((_gradients(p) for p in c.programs if p.name == "grad"), default=0),
     }
     for name, size in parts.items():
-        told, found = getattr(m, name), size + ALIGNMENT if size else 0
+        padding = ALIGNMENT if size and name != "exchange" else 0
+        told, found = getattr(m, name), size + padding
         if told != found:
             yield Counterexample(TOTALS, f"{name} is said to be {told:,} bytes, it is {found:,}")
     total = sum(int(getattr(m, name)) for name in parts)
@@ -149,6 +153,18 @@ def _region(c: Certificate, space: str) -> int:
 
 def _gradients(p: ProgramTables) -> int:
     return int(at(p.blocks.size, p.capacity)[1])
+
+
+def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
+    """The sums that are held back, and what comes from another rank in a stage of a tree."""
+    f, total = Facts(p), 0
+    tree = ranks > 1 and ranks & (ranks - 1) == 0
+    for step in np.flatnonzero(p.steps.kind == SEND).tolist():
+        sent = f.value[(p.accesses.step == step) & (p.accesses.use == WRITE)]
+        size, item = int(f.high[sent].max() - f.low[sent].min()), int(p.buffers.item[sent[0]])
+        half = size if size <= SMALL else size - size // item // 2 * item
+        total += size * (lanes - 1).bit_length() + half * tree
+    return total
 
 
 def _up(size: int) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from graphc.certificate.tables import BARRIER, READ, Certificate, ProgramTables
 from graphc.verify import claims, forms, values
 from graphc.verify import sharing as share
+from graphc.verify.exchange import exchange
 from graphc.verify.facts import Facts
 from graphc.verify.report import Counterexample, ProgramProof, Report
 from graphc.verify.threads import Threads
@@ -43,6 +44,7 @@ def _on_their_own(f: Facts) -> Iterator[Counterexample]:
     yield from values.defined(f)
     yield from values.writers(f)
     yield from values.states(f)
+    yield from exchange(f)
 
 
 def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:

@@ -30,6 +30,7 @@ from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.embedding import Embedding
+from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Gather, GatherGrad
@@ -329,6 +330,9 @@ def _shapes() -> Iterator[Example]:
         yield Example(StopGradient(), (type,))
         yield Example(After(), (type, t(3, 7)))
         yield Example(Before(), (type,))
+        yield Example(Total(), (type,))
+    yield Example(Send(0, 1, 64), (t(3, 7),))
+    yield Example(Receive(0, 1), (t(3, 7),))
     for x, axes in ((t(N, 3), (1, 0)), (t(2, N, 3), (2, 0, 1)), (t(N), (0,)), (t(), ())):
         yield Example(Transpose(axes), (x,))
     yield Example(Concat(0), (t(N, 3), t(N * 2, 3)))
@@ -404,6 +408,7 @@ def _norms() -> Iterator[Example]:
     keyed = whole(dtype="uint64"), whole()
     for shape in ((N,), (N, 3), (N, 70), (N, 2, 3, 2)):
         yield Example(DropoutMask(shape, "float64", 0.7, 12345), keyed, (99, 99))
+        yield Example(DropoutMask(shape, "float64", 0.7, 12345), (*keyed, whole()), (99, 99, 99))
         yield Example(Dropout(0.7, 12345), (t(*shape), *keyed), (GRID, 99, 99))
     yield Example(Dropout(1.0, 1), (t(N, 3), *keyed), (GRID, 99, 99))
 

@@ -97,9 +97,9 @@ def test_without_leaves_out_every_occurrence() -> None:
 
 def test_after_and_before_insert_once() -> None:
     names = passes.after("cse", same).names
-    assert names[:3] == ("specialize", "cse", "same")
+    assert names[:4] == ("specialize", "shard", "cse", "same")
     assert names.count("same") == 1
-    assert passes.before("cse", same).names[:3] == ("specialize", "same", "cse")
+    assert passes.before("cse", same).names[:4] == ("specialize", "shard", "same", "cse")
 
 
 def test_required_passes_stay() -> None:
@@ -118,8 +118,9 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
         call("fuse")  # type: ignore[operator]
     assert told(caught.value) == (
         "there is no pass 'fuse'\n"
-        "  hint: the passes are specialize, cse, channels_last, fold_constants, dead_code, "
-        "backward, update, share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, "
+        "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, dead_code, "
+        "backward, data_parallel, update, share_batchnorm_statistics, fold_batchnorm, "
+        "fuse_affine_relu, "
         "rematerialize"
     )
 

@@ -20,10 +20,10 @@ from graphc.backends.native.segments import (
     table_index,
 )
 from graphc.backends.native.target import host
-from graphc.backends.numpy.bind import Call, bind_instr
+from graphc.backends.numpy.bind import Call, Link, bind_exchange, bind_instr
 from graphc.kernels.work import microseconds
 from graphc.op import Array
-from graphc.plan import Program
+from graphc.plan import Instr, Program
 
 if TYPE_CHECKING:
     from graphc.runtime.workspace import Workspace
@@ -49,11 +49,14 @@ class NativeProgram:
         workspace: Workspace,
         view: View,
         asked: bool,
+        link: Link | None = None,
     ) -> None:
         self.program, self.layout = program, layout(program, skip)
         scratch = workspace.scratch_size
         self.library = _library(program, skip, self.layout.symbols, scratch.thread)
         self.threads, self._asked = scratch.threads, asked
+        sends = any(instr.kind == "send" for instr in program.instrs)
+        self._link = link if sends else None
         self.table = np.zeros(len(self.layout.places) + 1, np.uint64)
         self.table[0] = workspace.arena.ctypes.data
         self.table[1] = workspace.scratch.ctypes.data
@@ -108,12 +111,19 @@ class NativeProgram:
             if border is None and segment.start >= self.program.border:
                 border = len(calls)
             if segment.symbol is None:
-                calls.extend(bind_instr(self.program.instrs[segment.start], n, view))
+                calls.extend(self._outside(self.program.instrs[segment.start], n, view))
                 continue
             long = threads > 1 or time >= LONG
             run = bind_call(self.library, segment.symbol, self.table, threads=threads, long=long)
             calls.append(partial(run, n))
+            if self._link is not None:
+                calls.append(self._link.poke)
         return calls, len(calls) if border is None else border
+
+    def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
+        if instr.kind in ("send", "receive"):
+            return bind_exchange(self.program.name, instr, view, self._link)
+        return bind_instr(instr, n, view)
 
 
 def _library(

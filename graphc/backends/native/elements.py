@@ -65,8 +65,11 @@ class Elements:
         for number in steps:
             step = self.body.steps[number]
             if step.op == "philox":
-                seed, draws = (self._scalar(a, known) for a in step.args)
-                place = str(row), str(self._group(column))
+                seed, draws, *first = (self._scalar(a, known) for a in step.args)
+                place = (
+                    str(self.function.add(row, *first) if first else row),
+                    str(self._group(column)),
+                )
                 found[number] = group_words(self.vectors, seed, draws, _stream(step), *place)
         return found
 

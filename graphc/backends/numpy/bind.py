@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -14,8 +15,22 @@ from graphc.plan import Instr, Program
 Call = Callable[[], object]
 
 
+class Link(Protocol):
+    """What carries values to other shards."""
+
+    def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
+        """The calls of an instruction that sends or receives these arrays."""
+
+    def poke(self) -> None:
+        """Push on what is under way."""
+
+
 def bind(
-    program: Program, n: int, view: Callable[[str], Array], skip: frozenset[int] = frozenset()
+    program: Program,
+    n: int,
+    view: Callable[[str], Array],
+    skip: frozenset[int] = frozenset(),
+    link: Link | None = None,
 ) -> tuple[list[Call], int]:
     """The calls of a run with `n` rows, and how many of them are the forward pass.
 
@@ -26,9 +41,18 @@ def bind(
     for i, instr in enumerate(program.instrs):
         if i == program.border:
             border = len(calls)
-        if i not in skip:
+        if instr.kind in ("send", "receive"):
+            calls.extend(bind_exchange(program.name, instr, view, link))
+        elif i not in skip:
             calls.extend(bind_instr(instr, n, view))
     return calls, border if program.border < len(program.instrs) else len(calls)
+
+
+def bind_exchange(
+    program: str, instr: Instr, view: Callable[[str], Array], link: Link | None
+) -> Sequence[Call]:
+    """The calls of an instruction that sends or receives; none without a link."""
+    return () if link is None else link.calls(program, instr, [view(name) for name in instr.outs])
 
 
 def bind_instr(instr: Instr, n: int, view: Callable[[str], Array]) -> Sequence[Call]:

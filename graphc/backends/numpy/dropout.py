@@ -21,8 +21,7 @@ def dropout_mask(
     scale = float(np.true_divide(1, number(op.keep_prob, out)))
     rows = out.reshape(len(out), -1)
     bound = threshold(op.keep_prob)
-    seed, draws = ins
-    return (partial(_fill, rows, scale, bound, op.stream, seed, draws, tuple(scratch)),)
+    return (partial(_fill, rows, scale, bound, op.stream, tuple(ins), tuple(scratch)),)
 
 
 def _fill(
@@ -30,11 +29,11 @@ def _fill(
     scale: float,
     bound: int,
     stream: int,
-    seed: Array,
-    draws: Array,
+    keys: Sequence[Array],
     scratch: Sequence[Array],
 ) -> None:
-    fill_mask(rows, scale, bound, int(seed), stream, int(draws), scratch)
+    seed, draws, *first_row = map(int, keys)
+    fill_mask(rows, scale, bound, seed, stream, draws, scratch, *first_row)
 
 
 DROPOUT: dict[str, Kernel] = {"dropout_mask": dropout_mask}

@@ -13,7 +13,7 @@ from graphc.ops.activations import PRelu
 from graphc.ops.division import FloorDiv, Mod
 from graphc.ops.index import Pick
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss_rows import SoftmaxRows, SvmRows
+from graphc.ops.losses.labelled_rows import SoftmaxRows, SvmRows
 from graphc.ops.norm import Normalize
 from graphc.ops.select import NotEqual
 from graphc.ops.shape import StopGradient

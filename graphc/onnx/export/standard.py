@@ -31,7 +31,7 @@ from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softm
 from graphc.ops.index import Argmax, OneHot
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.loss import SoftmaxLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm
 from graphc.ops.pow import Pow

@@ -11,9 +11,11 @@ import numpy as np
 from graphc.errors import NotFiniteError
 from graphc.executor import Executor
 from graphc.op import Array
+from graphc.train.arrays import ArraySource
 from graphc.train.nonfinite.told import found, not_again
 from graphc.train.nonfinite.trace import traced
 from graphc.train.position import Position
+from graphc.train.record.identity import unwrapped
 from graphc.train.source import Batch, Source
 
 EVERY = 256
@@ -54,6 +56,9 @@ class Guard:
         The executor is left as it was before the step at fault.
         """
         ex, last = self._ex, replace(at)
+        inner = unwrapped(self._source)
+        if isinstance(inner, ArraySource):
+            inner.whole = True  # a trace looks at the rows of all ranks
         ex.state = self._copy
         for epoch, step, (rows, feeds) in self._again(last):
             before = ex.snapshot()

@@ -12,6 +12,7 @@ from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.graph import Graph, Node
 from graphc.op import Array
+from graphc.ops.exchange import ShardInput
 from graphc.ops.source import Constant
 from graphc.reference import evaluate, next_state
 
@@ -42,6 +43,7 @@ def traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) -
     arrays, n = ex.rows(feeds, train=True)
     name = "accumulate" if ex.plan.accumulate > 1 else "step"
     graph = _recorded(ex, name, "update")
+    arrays |= whole_batch(graph)
     with np.errstate(all="ignore"):
         values = evaluate(graph, arrays, _of(graph, state), n)
         runs = [(graph, values)]
@@ -55,6 +57,12 @@ def traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) -
             return Origin(made, node, _part(ex, name, node), known)
     node = max((node for node in graph if node.inputs), key=lambda node: _size(values[node.name]))
     return Origin(graph, node, _part(ex, name, node), values, sure=False)
+
+
+def whole_batch(graph: Graph) -> dict[str, Array]:
+    """What a graph of shards is fed for one that is the whole batch: all of it, from row 0."""
+    found = [node for node in graph if isinstance(node.op, ShardInput)]
+    return {node.name: np.asarray(node.type.is_float, node.type.dtype) for node in found}
 
 
 def first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:

@@ -42,7 +42,7 @@ class Walk:
     def _check_plan(self) -> None:
         plan = self.ex.plan
         trains = "step" in plan.programs or "accumulate" in plan.programs
-        if not trains or self.about.choices["batch"] > plan.batch:
+        if not trains or self.about.choices["batch"] > plan.rows:
             raise ModelFileError(
                 f"{self.folder.path} is no recorded run: its model does not train in batches of "
                 f"{self.about.choices['batch']}",

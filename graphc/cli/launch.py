@@ -1,0 +1,56 @@
+"""`graphc launch`: run a command on several ranks, and start them again when one fails."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from graphc.cli.arguments import add_command, positive, whole
+from graphc.distributed.launch import Launch
+from graphc.errors import GraphError
+
+if TYPE_CHECKING:
+    from graphc.cli.arguments import Commands
+
+
+def add_to(commands: Commands) -> None:
+    """Declare the command."""
+    parser = add_command(
+        commands,
+        "launch",
+        help="train on several ranks",
+        description="Run `graphc train` as several processes by MPI, each on its part of every "
+        "batch. Where one fails or hangs, all are ended, and started again from the last "
+        "checkpoint as often as --max-restarts allows.",
+        example="graphc launch -n 2 train net.py:net --data train.csv --out two",
+    )
+    add = parser.add_argument
+    add("-n", type=positive, default=2, metavar="N", help="ranks (default: 2)")
+    add("--hosts", metavar="FILE", help="the machines to use, one a line, for mpiexec")
+    add(
+        "--max-restarts",
+        type=whole,
+        default=0,
+        metavar="R",
+        help="go on from the last checkpoint after so many failures (default: 0)",
+    )
+    add("command", choices=("train",), help="what to run")
+    add("arguments", nargs=argparse.REMAINDER, help="its arguments: graphc train --help")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until the ranks are done, or have failed too often; their exit status."""
+    launch = Launch(args.n, args.hosts)
+    words = [args.command, *args.arguments]
+    if args.max_restarts and not any(word.startswith("--checkpoint") for word in words):
+        words.append("--checkpoint")
+    status = launch.run(words)
+    for number in range(args.max_restarts):
+        if not launch.may_go_on(status):
+            break
+        print(f"restart {number + 1} of {args.max_restarts}, after status {status}", flush=True)
+        status = launch.run([*words, "--resume"])
+    if launch.may_go_on(status):
+        raise GraphError(f"the ranks ended with status {status}", hint="what they said is above")
+    return status

@@ -1,0 +1,69 @@
+"""What commands that run on several ranks have in common."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from graphc.cli.arguments import positive
+from graphc.cli.model import UsersError
+from graphc.distributed.communicator import LIMIT, Communicator
+from graphc.errors import GraphError
+
+DETERMINISTIC = 4
+"""The shards of a batch where the same bits are asked for on any number of ranks."""
+LATER = 1.0
+"""Seconds after which another rank than the first tells of an error: if it is one of all ranks,
+rank 0 has told of it, and ended them."""
+
+
+def add_shards(parser: argparse.ArgumentParser) -> None:
+    """The options --deterministic, --shards, --sync-batchnorm and --timeout."""
+    add = parser.add_argument
+    add(
+        "--deterministic",
+        action="store_true",
+        help=f"the same bits on 1, 2 or {DETERMINISTIC} ranks: --shards {DETERMINISTIC}",
+    )
+    add("--shards", type=positive, metavar="S", help="the same with so many shards and ranks")
+    add(
+        "--sync-batchnorm",
+        action="store_true",
+        help="batch normalisation by statistics of the whole batch (default: of each shard)",
+    )
+    add(
+        "--timeout",
+        type=positive,
+        default=int(LIMIT),
+        metavar="SECONDS",
+        help=f"after which a rank that does not answer is given up (default: {LIMIT:g})",
+    )
+
+
+@contextmanager
+def told_once(ranks: Communicator) -> Iterator[None]:
+    """Name the rank that an error is of, and leave those of all ranks to the first."""
+    try:
+        yield
+    except (GraphError, UsersError):
+        if ranks.rank:
+            time.sleep(LATER)
+            print(f"rank {ranks.rank}: ", end="", file=sys.stderr)
+        raise
+
+
+@contextmanager
+def beginning(ranks: Communicator) -> Iterator[None]:
+    """End ranks that cannot begin with status 2, as after wrong usage: trying again is no help."""
+    try:
+        yield
+    except (GraphError, UsersError) as error:
+        if ranks.size == 1:
+            raise
+        if ranks.rank:
+            time.sleep(LATER)
+        print(f"error: {error}" if isinstance(error, GraphError) else error, file=sys.stderr)
+        raise SystemExit(2) from None

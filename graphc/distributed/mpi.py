@@ -1,0 +1,122 @@
+"""Ranks as processes, by MPI: the only module that imports mpi4py."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Any
+
+import numpy as np
+
+from graphc.backends.native.usable_cores import VARIABLES, cores
+from graphc.distributed.communicator import LIMIT, Communicator, Request, Solo, wait
+from graphc.errors import RankError
+from graphc.op import Array
+
+_LAUNCHED = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
+"""What the launchers of MPICH, Open MPI, Intel MPI and Slurm set for a process that is a rank."""
+
+
+def launched() -> bool:
+    """Whether this process was started as one of several ranks."""
+    return any(name in os.environ for name in _LAUNCHED)
+
+
+def require() -> Any:
+    """The module mpi4py.MPI; RankError, with what to install, where it cannot be imported."""
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise RankError(
+            f"ranks need mpi4py and an MPI library: {str(error).splitlines()[0]}",
+            hint="pip install 'graphc-nn[mpi]', which is mpi4py and mpich; on a cluster, pip "
+            "install mpi4py beside the MPI that is there",
+        ) from None
+    return MPI
+
+
+class Mpi:
+    """The ranks of MPI's world."""
+
+    def __init__(self, limit: float = LIMIT) -> None:
+        self._mpi = require()
+        self._world = self._mpi.COMM_WORLD.Dup()
+        self._world.Set_errhandler(self._mpi.ERRORS_RETURN)
+        self.rank, self.size = int(self._world.rank), int(self._world.size)
+        self.limit = limit
+
+    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Request:
+        """Send and receive, both at once."""
+        world, kind = self._world, self._mpi.BYTE
+        requests = [
+            world.Irecv([into, into.nbytes, kind], partner, tag),
+            world.Isend([out, out.nbytes, kind], partner, tag),
+        ]
+        return _Requests(self._mpi, requests, f"rank {partner}")
+
+    def total(self, buffer: Array, tag: int) -> Request:
+        """MPI's own sum, whose order of terms the library chooses."""
+        request = self._world.Iallreduce(self._mpi.IN_PLACE, buffer, self._mpi.SUM)
+        return _Requests(self._mpi, [request], "one of the ranks")
+
+    def broadcast(self, buffer: Array) -> None:
+        """Rank 0's bytes in the buffers of all."""
+        request = self._world.Ibcast([buffer, buffer.nbytes, self._mpi.BYTE], 0)
+        wait(_Requests(self._mpi, [request], "rank 0"), self.limit)
+
+    def gather(self, thing: Any) -> list[Any]:
+        """The pickled things of all ranks, on every rank."""
+        from pickle import dumps, loads
+
+        data = np.frombuffer(dumps(thing), np.uint8)
+        sizes = np.zeros(self.size, np.int64)
+        self._gathered(np.array([len(data)], np.int64), sizes, None)
+        all_data = np.empty(sizes.sum(), np.uint8)
+        self._gathered(data, all_data, sizes)
+        ends = np.cumsum(sizes)
+        return [loads(all_data[e - n : e].tobytes()) for e, n in zip(ends, sizes, strict=True)]
+
+    def _gathered(self, mine: Array, into: Array, sizes: Array | None) -> None:
+        if sizes is None:
+            request = self._world.Iallgather(mine, into)
+        else:
+            request = self._world.Iallgatherv(mine, [into, sizes])
+        wait(_Requests(self._mpi, [request], "one of the ranks"), self.limit)
+
+
+class _Requests:
+    """MPI's requests, done when all are."""
+
+    def __init__(self, mpi: Any, requests: list[Any], who: str) -> None:
+        self._mpi, self._requests, self._who = mpi, requests, who
+
+    def test(self) -> bool:
+        """Whether all are done."""
+        try:
+            return bool(self._mpi.Request.Testall(self._requests))
+        except self._mpi.Exception as error:
+            raise RankError(f"{self._who} is gone: {error}") from None
+
+    def who(self) -> str:
+        """The partner."""
+        return self._who
+
+
+def joined(limit: float = LIMIT) -> Communicator:
+    """The ranks that this process was started with; Solo where it is alone."""
+    if not launched():
+        return Solo()
+    world = Mpi(limit)
+    return world if world.size > 1 else Solo(limit)
+
+
+def threads_of_rank(ranks: Communicator) -> int | None:
+    """A fair share of the cores that ranks of one machine have together; None for all of them.
+
+    Where the launcher has bound each rank to cores of its own, they are all the rank's.
+    """
+    if ranks.size == 1 or any(os.environ.get(name) for name in VARIABLES):
+        return None
+    mine = socket.gethostname(), tuple(sorted(os.sched_getaffinity(0)))
+    together = ranks.gather(mine).count(mine)
+    return max(1, cores() // together)

@@ -1,0 +1,81 @@
+"""Sums over ranks in a fixed order, so that their bits do not depend on how ranks share shards.
+
+The sums of ranks 0 and 1, 2 and 3, ... are added first, then those of pairs of pairs.  So the sum
+over all shards is one balanced tree, whether a rank adds up a part of it alone or with others:
+
+    ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
+
+Large buffers by recursive halving and doubling: in each stage two ranks share the sum of what they
+have, and give each other the halves at the end (Rabenseifner 2004), so that 2 (p - 1) / p times the
+bytes leave each of p ranks.  Small ones by recursive doubling, in half as many messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from graphc.distributed.communicator import Communicator, Request
+from graphc.op import Array
+
+SMALL = 4096
+"""Bytes up to which the number of messages counts, not their size."""
+
+
+def is_power_of_two(number: int) -> bool:
+    """Whether it is 1, 2, 4, 8, ..."""
+    return number > 0 and number & (number - 1) == 0
+
+
+def room(elements: int, itemsize: int) -> int:
+    """The elements of scratch that the sum of a buffer needs."""
+    return elements if elements * itemsize <= SMALL else elements - elements // 2
+
+
+class TreeSum:
+    """The sum of a flat buffer over a power of two of ranks, in place; pushed on by `test`."""
+
+    def __init__(self, comm: Communicator, buffer: Array, scratch: Array, tag: int) -> None:
+        self._comm, self._buffer, self._scratch, self._tag = comm, buffer, scratch, tag
+        self._partner = comm.rank
+        small = buffer.nbytes <= SMALL
+        self._stages = self._doubling() if small else self._halving()
+        self._now: Request | None = next(self._stages, None)
+
+    def test(self) -> bool:
+        """Begin the next stage when this one is done; whether all are."""
+        while self._now is not None and self._now.test():
+            self._now = next(self._stages, None)
+        return self._now is None
+
+    def who(self) -> str:
+        """The rank whose part is missing."""
+        return f"rank {self._partner}"
+
+    def _swap(self, distance: int, out: Array, into: Array) -> Request:
+        self._partner = self._comm.rank ^ distance
+        return self._comm.swap(self._partner, out, into, self._tag)
+
+    def _doubling(self) -> Iterator[Request]:
+        distance = 1
+        while distance < self._comm.size:
+            yield self._swap(distance, self._buffer, self._scratch)
+            np.add(self._buffer, self._scratch, out=self._buffer)
+            distance *= 2
+
+    def _halving(self) -> Iterator[Request]:
+        part, distance = self._buffer, 1
+        shared: list[tuple[int, Array, Array]] = []
+        while distance < self._comm.size:
+            half = len(part) // 2
+            mine, other = part[:half], part[half:]
+            if self._comm.rank & distance:
+                mine, other = other, mine
+            arrived = self._scratch[: len(mine)]
+            yield self._swap(distance, other, arrived)
+            np.add(mine, arrived, out=mine)
+            shared.append((distance, mine, other))
+            part, distance = mine, 2 * distance
+        for distance, mine, other in reversed(shared):
+            yield self._swap(distance, mine, other)

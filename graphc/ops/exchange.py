@@ -1,0 +1,102 @@
+"""Sums over the shards of a batch: what is sent, what has arrived, and what a shard is fed.
+
+A batch is cut into shards, which run one after the other or on ranks of their own.  A value of
+each shard is sent, and the sum over all of them arrives in its place.  Values that are sent
+together make a bucket, which lies in one piece of memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.build import Builder, Value
+from graphc.memory import ALIGNMENT
+from graphc.op import Array, Op
+from graphc.ops.fused import Fused
+from graphc.ops.source import Input
+from graphc.plan import Emitter
+from graphc.tensor_type import TensorType
+
+
+@dataclass(frozen=True)
+class ShardInput(Input):
+    """A number about the shard that runs, which the executor feeds: no input of the user's."""
+
+    name = "shard_input"
+
+
+@dataclass(frozen=True)
+class Total(Op):
+    """The sum of x over all shards, in the midst of a graph that goes on with it.
+
+    The pass `data_parallel` makes a send and a receive of it.
+    """
+
+    roles = ("x",)
+    gradient_text = ("the sum of d_out over all shards",)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        """What it is where there is but one shard."""
+        return ins[0].copy()
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        """Each shard's x is in the sum that all of them read."""
+        return (b.apply(Total(), dout),)
+
+
+@dataclass(frozen=True)
+class Send(Fused):
+    """x on its way to all shards; nobody but `receive` may read it.
+
+    It is one of the `members` values of a bucket, and lies `offset` bytes from the start of the
+    buffer that holds all buckets.
+    """
+
+    name = "send"
+    roles = ("x",)
+    inplace = (0,)
+    bucket: int
+    members: int
+    offset: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        (x,) = ins
+        if not x.is_float or x.batched:
+            raise ValueError(f"x is {x}; what shards add up are floats of a fixed shape")
+        if self.offset % ALIGNMENT:
+            raise ValueError(f"the offset {self.offset} is no multiple of {ALIGNMENT}")
+        return x
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        """What one shard alone sends."""
+        return ins[0].copy()
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        em.exchange(ins[0], out)
+
+
+@dataclass(frozen=True)
+class Receive(Fused):
+    """The sum over all shards of what was sent."""
+
+    name = "receive"
+    roles = ("sent",)
+    inplace = (0,)
+    bucket: int
+    members: int
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        """What arrives where there is but one shard."""
+        return ins[0].copy()
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        em.exchange(ins[0], out)

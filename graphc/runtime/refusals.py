@@ -1,0 +1,66 @@
+"""What an executor refuses before it does anything."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from graphc.errors import StateError
+from graphc.loc import caller_loc
+
+
+def no_plan(given: object) -> StateError:
+    """Something else than a plan was given."""
+    return StateError(
+        f"Executor takes a plan, not {type(given).__name__}",
+        loc=caller_loc(),
+        hint="compile the net first: plan = gc.compile(net, batch=128)",
+    )
+
+
+def no_program(name: str) -> StateError:
+    """The plan has not what a call runs."""
+    if name == "grad":
+        call, reason = "forward(train=True)", "this plan has nothing to train"
+        hint = "frozen plans and nets without parameters only infer: leave train=True out"
+    else:
+        call, reason = "update" if name == "apply" else "step", "the plan has no optimizer"
+        hint = "compile with one: gc.compile(net, batch=..., optimizer=gc.SGD(lr=0.1))"
+    return StateError(f"{call}: {reason}", loc=caller_loc(), hint=hint)
+
+
+def no_forward() -> StateError:
+    """Nothing is saved that `backward` could go through."""
+    return StateError(
+        "backward: there is no forward pass to go back through",
+        loc=caller_loc(),
+        hint="call ex.forward(..., train=True) first; any other run discards it",
+    )
+
+
+def no_gradients() -> StateError:
+    """There is nothing to update by."""
+    return StateError(
+        "update: there are no gradients",
+        loc=caller_loc(),
+        hint="call ex.backward() first, or pass them: ex.update({name: array})",
+    )
+
+
+def accumulates() -> StateError:
+    """Gradients were given to an optimizer that sums up its own."""
+    return StateError(
+        "update: this optimizer accumulates, so it takes the gradients of its steps",
+        loc=caller_loc(),
+        hint="leave accumulate out of the optimizer to update by gradients of your own",
+    )
+
+
+def checked_seed(seed: int) -> int:
+    """The seed as an int; StateError for what is no whole number."""
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
+        raise StateError(
+            f"seed is {seed!r}, it must be a whole number",
+            loc=caller_loc(),
+            hint="gc.Executor(plan, seed=0)",
+        )
+    return int(seed)

@@ -1,0 +1,73 @@
+"""How a step is cut: into how many shards, and which processes they are shared by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.distributed.tree import is_power_of_two
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding:
+    """So many shards of each batch, on so many ranks."""
+
+    shards: int
+    ranks: int = 1
+    sync_batchnorm: bool = False
+    """Whether batch normalisation takes the statistics of the whole batch, not of a shard."""
+
+    @property
+    def lanes(self) -> int:
+        """The shards of a rank."""
+        return self.shards // self.ranks
+
+    def rows(self, batch: int) -> int:
+        """The most rows of a shard."""
+        return -(-batch // self.shards)
+
+    @property
+    def alone(self) -> Sharding | None:
+        """The same for one process, where that can run all shards."""
+        whole = is_power_of_two(self.shards) and not self.sync_batchnorm
+        return Sharding(self.shards) if whole else None
+
+
+def sharding(
+    shards: int | None, ranks: int, sync_batchnorm: bool, batch: int, budget: int | None = None
+) -> Sharding | None:
+    """What these options of `compile` mean; None where a step is not cut.
+
+    GraphError for a batch that cannot be cut so, or ranks that cannot share the shards.
+    """
+    for name, number in (("shards", 1 if shards is None else shards), ("ranks", ranks)):
+        if type(number) is not int or number < 1:
+            raise GraphError(
+                f"{name} is {number!r}, it must be a whole number from 1 up", loc=caller_loc()
+            )
+    if shards is None and ranks == 1:
+        return None
+    found = Sharding(ranks if shards is None else shards, ranks, sync_batchnorm)
+    why, hint = _problem(found, batch, budget)
+    if why:
+        raise GraphError(why, loc=caller_loc(), hint=hint)
+    return found
+
+
+def _problem(found: Sharding, batch: int, budget: int | None) -> tuple[str, str]:
+    """Why it cannot be, and what would help; empty where it can."""
+    shards, ranks = found.shards, found.ranks
+    if batch < shards:
+        return f"a batch of {batch} rows is too small to be cut into {shards} shards", ""
+    if shards != ranks and not (is_power_of_two(shards) and is_power_of_two(ranks)):
+        hint = "sums are added in pairs, so that their order is the same on any number of ranks"
+        return f"{shards} shards on {ranks} ranks: both must be powers of two, or equal", hint
+    if shards < ranks:
+        return f"{ranks} ranks cannot share {shards} shards", "take as many shards as ranks"
+    if found.sync_batchnorm and shards != ranks:
+        hint = "every shard waits for all others in the midst of a step"
+        return f"sync_batchnorm needs a rank for each of {shards} shards", hint
+    if budget is not None:
+        return "a plan with shards takes no budget yet", "compile without budget="
+    return "", ""

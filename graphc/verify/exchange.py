@@ -1,0 +1,87 @@
+"""Is what is under way between shards left alone, and sent and awaited once, as a whole?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from graphc.certificate.tables import READ, RECEIVE, SEND, WRITE, Ints
+from graphc.verify.facts import ALIGNMENT, ARENA, Facts
+from graphc.verify.report import Counterexample
+from graphc.verify.words import Words
+
+EXCHANGE = "what is under way is left alone until it has arrived"
+
+
+def exchange(f: Facts) -> Iterator[Counterexample]:
+    """Every bucket is one piece of memory, awaited once, and nobody else touches it till then."""
+    words = Words(f)
+    sends = np.flatnonzero(f.steps.kind == SEND).tolist()
+    awaited = {i: _values(f, i, READ) for i in np.flatnonzero(f.steps.kind == RECEIVE).tolist()}
+    for step in [*sends, *awaited]:
+        yield from _in_place(f, step)
+    for send in sends:
+        sent = _values(f, send, WRITE)
+        yield from _in_one_piece(f, send, sent)
+        arrivals = [i for i, values in awaited.items() if np.isin(values, sent).any()]
+        if awaited and [awaited.pop(i).tolist() for i in arrivals] != [sent.tolist()]:
+            yield Counterexample(
+                EXCHANGE, f"{words.step(send)} sends what no step awaits, once and as a whole"
+            )
+            return
+        end = arrivals[0] if arrivals else f.end
+        yield from _left_alone(f, send, end, sent)
+    for step in awaited:
+        yield Counterexample(EXCHANGE, f"{words.step(step)} awaits what no step sends")
+
+
+def _values(f: Facts, step: int, use: int) -> Ints:
+    """The values that a step reads or writes, in its order."""
+    a = f.accesses
+    return np.asarray(f.value[(a.step == step) & (a.use == use)])
+
+
+def _in_place(f: Facts, step: int) -> Iterator[Counterexample]:
+    """Results lie where operands do: the exchange moves no value."""
+    read, written = _values(f, step, READ), _values(f, step, WRITE)
+    same = len(read) == len(written) and all(
+        (table[read] == table[written]).all() for table in (f.low, f.high)
+    )
+    if not same:
+        words = Words(f)
+        yield Counterexample(
+            EXCHANGE, f"{words.step(step)} leaves its results elsewhere than its operands"
+        )
+
+
+def _in_one_piece(f: Facts, send: int, sent: Ints) -> Iterator[Counterexample]:
+    """The values follow each other in the arena, each at the next border of 64 bytes."""
+    low, high = f.low[sent], f.high[sent]
+    ends = -(-(high - f.base[0]) // ALIGNMENT) * ALIGNMENT + f.base[0]
+    good = bool((f.space[sent] == ARENA).all() and (ends[:-1] == low[1:]).all())
+    if not good or (f.buffers.item[sent] != f.buffers.item[sent[0]]).any():
+        words = Words(f)
+        yield Counterexample(EXCHANGE, f"{words.step(send)} sends what is not in one piece")
+
+
+def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterexample]:
+    """From send to arrival no other step touches the piece, and no other value lives in it."""
+    a, words = f.accesses, Words(f)
+    low, high = f.low[sent].min(), f.high[sent].max()
+    between = (a.step > send) & (a.step < end)
+    value = f.value[between]
+    touched = (f.low[value] < high) & (f.high[value] > low)
+    for i in np.flatnonzero(between)[touched].tolist():
+        yield Counterexample(
+            EXCHANGE,
+            f"{words.step(int(a.step[i]))} touches {words.buffer(int(a.buffer[i]))} between "
+            f"{words.step(send)} and {words.step(end)}",
+        )
+    start, last = f.life
+    alive = (start <= 2 * send) & (last > 2 * send) & (f.low < high) & (f.high > low)
+    alive[sent] = False
+    for v in np.flatnonzero(alive & (start <= last)).tolist():
+        yield Counterexample(
+            EXCHANGE, f"{words.buffer(v)} is needed while {words.step(send)} is under way"
+        )

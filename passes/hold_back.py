@@ -1,0 +1,21 @@
+"""Keep of a step what a shard sends, for the shards of a rank that run before its last.
+
+    d_w.sent = send(d_w)                 d_w.sent = send(d_w)
+    d_w.sum = receive(d_w.sent)   ->     output d_w.sent = d_w.sent
+    updates w: w.next, ...
+
+The rank adds these up, and the last shard's program, which is whole, sends the sum.
+"""
+
+from __future__ import annotations
+
+from graphc.graph import Graph
+from graphc.ops.exchange import Send
+from passes.pipeline import graph_pass
+
+
+@graph_pass(preserves="bitwise")
+def hold_back(graph: Graph) -> Graph:
+    """The graph that only sends: it changes no state."""
+    sent = {node.name: node.name for node in graph if isinstance(node.op, Send)}
+    return Graph(graph.name, graph, outputs=sent)
