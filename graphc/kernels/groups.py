@@ -291,6 +291,8 @@ class Grouping(Aliases):
         traits = self.traits(node)
         if traits.along != "elements" or group.product is not None:
             return None
+        if any(operand in self.views for operand in node.inputs):
+            return None  # their elements are as far apart as those of a wider matrix
         roles = {
             group.roles[root]
             for root in map(self.root, node.inputs)
