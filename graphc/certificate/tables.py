@@ -26,7 +26,8 @@ SPANS = ("whole", "each", "row", "column", "one", "left", "right", "window")
 WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT, WINDOW = range(len(SPANS))
 """What part of a buffer a step touches: all of it in any order, or element by element what
 belongs to (i, j), to i, to j, or to neither; or a factor of a matrix product, or the images that
-its left factor is a window over; or, of the factors of a stack of products, the whole."""
+its left factor is a window over; or the whole, of the
+factors of a stack of products and of what is copied in another order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from graphc.kernels.body import Span, Step
 from graphc.kernels.functions import FUNCTIONS
-from graphc.kernels.kernel import LANES, Gemm, Kernel, Stack, space, stored
+from graphc.kernels.kernel import LANES, Gemm, Kernel, Loop, Stack, space, stored
 from graphc.kernels.window import Sizes, Window
 from graphc.philox import keep_words
 from graphc.tensor_type import Shape, dim_at, shape_at
@@ -61,7 +61,7 @@ class _Run:
 
     def _value(self, step: Step) -> Array:
         if step.op == "load":
-            return self.arrays[step.buffer].reshape(self._shape(step.span)).copy()
+            return self._loaded(step).reshape(self._shape(step.span)).copy()
         if step.op == "const":
             return np.full((1, 1), step.value, step.dtype)
         if step.op == "index":
@@ -79,6 +79,13 @@ class _Run:
             seed, draws = (int(arg.item()) for arg in args)
             return keep_words(seed, step.value, draws, self.rows, self.columns)
         return np.asarray(FUNCTIONS[step.op](*args))
+
+    def _loaded(self, step: Step) -> Array:
+        turned = self.kernel.turned if isinstance(self.kernel, Loop) else None
+        if turned is None:
+            return self.arrays[step.buffer]
+        whole = self.arrays[step.buffer].reshape(shape_at(turned.shape, self.n))
+        return whole.transpose(turned.axes)
 
     def _size(self, of: object) -> int:
         if isinstance(of, int):

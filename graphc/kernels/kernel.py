@@ -21,11 +21,19 @@ first thread runs it)."""
 
 
 @dataclass(frozen=True)
+class Turned:
+    """What is read of `shape`, and written with its axes in this order."""
+
+    shape: Shape
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Loop:
     """The body at each of `rows` x `columns` elements.
 
     Sums and maxima run along `axis`: "columns" reduces each row to a number, "rows" each
-    column.  What depends on a reduction sees its final value.
+    column.  What depends on a reduction sees its final value.  What is `turned` is copied alone.
     """
 
     rows: Dim
@@ -33,6 +41,7 @@ class Loop:
     axis: Axis
     body: Body
     split: Split
+    turned: Turned | None = None
 
 
 @dataclass(frozen=True)
