@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from graphc.graph import Graph, Node
 from graphc.kernels.traits import TraitsOf
 from graphc.op import Source
-from graphc.ops.shape import Transpose
-from graphc.schedule import Schedule, aliases
+from graphc.ops.shape import Reshape, StopGradient, Transpose
+from graphc.schedule import Schedule
 
 KINDS = 3
 """How many ranks `_kind` gives."""
@@ -78,7 +78,7 @@ def _needs(graph: Graph, schedule: Schedule, node: Node) -> Sequence[str]:
 def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int:
     if node.name in schedule.in_place and not node.type.rank:
         return 2  # a counter: whoever reads the old number may then still be moved
-    if aliases(node) or isinstance(node.op, Transpose):
+    if isinstance(node.op, (Reshape, StopGradient, Transpose)):
         return 0  # no work, mostly, and those that fit into a kernel may wait for it
     known = traits(node)
     if known.along == "all" and not graph.users[node.name]:
