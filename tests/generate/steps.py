@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import accumulate
 
 import graphc as gc
-from tests.generate import functions, indices, layers, others, shapes
+from tests.generate import functions, indices, layers, others, sequences, shapes
 from tests.generate.growth import Growth
 
 Step = Callable[[Growth, gc.Value], gc.Value]
@@ -18,6 +18,7 @@ STEPS: dict[Step, int] = {
     **functions.STEPS,
     **shapes.STEPS,
     **others.STEPS,
+    **sequences.STEPS,
     **indices.STEPS,
 }
 """With weights: a step of weight 2 is taken twice as often as one of weight 1."""
