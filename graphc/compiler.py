@@ -217,6 +217,8 @@ class Recipe:
         records = {"infer": self._infer(watch)}
         if self.wrt:
             records.update(self._training(watch))
+        if self.backend == "native" and self.budget is None:
+            records = {name: _repeating(rows, watch) for name, rows in records.items()}
         programs = {name: self._program(name, rows[-1].graph) for name, rows in records.items()}
         graphs = dict(records)
         trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
@@ -339,6 +341,13 @@ class Recipe:
         return self._program("cotangent", own.dead_code(bare))
 
 
+def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:
+    """The passes of a program that has kernels, with one more where it changes something."""
+    own = _own()
+    graph, more = own.run_passes(rows[-1].graph, (own.repeat_elements,), watch, verified=True)
+    return rows if graph is rows[-1].graph else rows + more
+
+
 def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
     """The passes up to `last`, itself included, and those after it."""
     position = passes.index(last) + 1
@@ -386,6 +395,7 @@ class _Own:
         from passes.dead_code import dead_code
         from passes.hold_back import hold_back
         from passes.pipeline import run_passes
+        from passes.repeat_elements import repeat_elements
         from passes.shard import Shard
         from passes.specialize import Specialize
         from passes.update import Update
@@ -394,6 +404,7 @@ class _Own:
         self.Accumulate, self.apply_graph = Accumulate, apply_graph
         self.Shard, self.DataParallel, self.hold_back = Shard, DataParallel, hold_back
         self.dead_code, self.run_passes = dead_code, run_passes
+        self.repeat_elements = repeat_elements
 
 
 def _own() -> _Own:

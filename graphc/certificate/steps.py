@@ -119,7 +119,11 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
     reduced = [AXIS[str(step.value)] for step in steps if step.op in ("sum", "max")]
     computes = any(s.span == "column" and s.op not in ("load", "index") for s in steps)
     by_columns = computes and not reduced and kernel.rows != 1
-    copies = len(steps) == len(kernel.body.stores) == 1 and steps[0].op == "load"
+    copies = (
+        kernel.turned is None
+        and len(steps) == len(kernel.body.stores) == 1
+        and steps[0].op == "load"
+    )
     return (reduced[0] if reduced else NONE), int(by_columns), int(copies)
 
 
@@ -189,9 +193,10 @@ def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
         left, right = (left, RIGHT) if kernel.stack is None else (WHOLE, WHOLE)
         rest += ((READ, left, 0, 0, *_images(kernel)), (READ, right, 0, 0, 0, 0))
     body = kernel.body
+    turned = isinstance(kernel, Loop) and kernel.turned is not None
     for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
         buffer.append(name)
-        rest.append((READ, SPAN[span], 1, 0, 0, 0))
+        rest.append((READ, WHOLE if turned else SPAN[span], int(not turned), 0, 0, 0))
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
         buffer.append(name)
         rest.append((READ, WINDOW, 0, 0, *_reach(kernel, at)))

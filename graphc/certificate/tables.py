@@ -25,9 +25,9 @@ READ, WRITE, SCRATCH = range(len(USES))
 SPANS = ("whole", "each", "row", "column", "one", "left", "right", "window")
 WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT, WINDOW = range(len(SPANS))
 """What part of a buffer a step touches: all of it in any order, or element by element what
-belongs to (i, j), to i, to j, or to neither; or a factor of a matrix product, of a stack of them
-the whole of it; or, through a window, elements that belong to other rows and columns, which any
-thread may read."""
+belongs to (i, j), to i, to j, or to neither; or a factor of a matrix product; the whole of the
+factors of a stack of products, and of what is copied in another order; or, through a window,
+elements that belong to other rows and columns, which any thread may read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,10 @@ def _moved(op: Op, x: Shape) -> list[Walk] | None:
         return None
     walks = straight(x)
     if isinstance(op, Transpose):
-        return None if isinstance(x[0], Batch) and op.axes[0] else [walks[a] for a in op.axes]
+        if isinstance(x[0], Batch) and op.axes[0]:
+            return None
+        last = len(x) - 1  # rows that are torn apart are copied by squares instead
+        return [walks[a] for a in op.axes] if op.axes[-1] == last else None
     if isinstance(op, Pad):
         return [w._replace(shift=-before) for w, (before, _) in zip(walks, op.pads, strict=True)]
     if isinstance(op, SliceGrad):

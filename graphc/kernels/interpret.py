@@ -62,7 +62,7 @@ class _Run:
 
     def _value(self, step: Step) -> Array:
         if step.op == "load":
-            return self.arrays[step.buffer].reshape(self._shape(step.span)).copy()
+            return self._loaded(step).reshape(self._shape(step.span)).copy()
         if step.op == "fetch":
             return self._fetched(step)
         if step.op == "offset":
@@ -84,6 +84,13 @@ class _Run:
             seed, draws, *first = (int(arg.item()) for arg in args)
             return keep_words(seed, step.value, draws, self.rows, self.columns, *first)
         return np.asarray(FUNCTIONS[step.op](*args))
+
+    def _loaded(self, step: Step) -> Array:
+        turned = self.kernel.turned if isinstance(self.kernel, Loop) else None
+        if turned is None:
+            return self.arrays[step.buffer]
+        whole = self.arrays[step.buffer].reshape(shape_at(turned.shape, self.n))
+        return whole.transpose(turned.axes)
 
     def _fetched(self, step: Step) -> Array:
         """Elements elsewhere, or what stands for them."""

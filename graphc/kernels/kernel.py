@@ -21,11 +21,19 @@ first thread runs it)."""
 
 
 @dataclass(frozen=True)
+class Turned:
+    """What is read of `shape`, and written with its axes in this order."""
+
+    shape: Shape
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Loop:
     """The body at each of `rows` x `columns` elements.
 
     Sums and maxima run along `axis`: "columns" reduces each row to a number, "rows" each
-    column.  What depends on a reduction sees its final value.
+    column.  What depends on a reduction sees its final value.  What is `turned` is copied alone.
 
     Where elements are fetched, rows are those of several dimensions: the first one, and then
     `places`.  Walks go along these and the columns.
@@ -37,6 +45,7 @@ class Loop:
     body: Body
     split: Split
     places: Sizes = ()
+    turned: Turned | None = None
 
 
 @dataclass(frozen=True)

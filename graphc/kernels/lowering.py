@@ -9,17 +9,18 @@ from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined
 from graphc.kernels.groups import Grouping
-from graphc.kernels.kernel import Gemm, Kernel, Loop
-from graphc.kernels.matrix import Space, flat
+from graphc.kernels.kernel import Gemm, Kernel, Loop, Turned
+from graphc.kernels.matrix import Space, by_last, flat
 from graphc.kernels.order import fusing_order
 from graphc.kernels.split import loop_split
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import View
 from graphc.lowering import Lowering
 from graphc.ops.again import is_event_of
+from graphc.ops.shape import Transpose
 from graphc.plan import Instr
 from graphc.schedule import Schedule
-from graphc.tensor_type import TensorType
+from graphc.tensor_type import ITEMSIZE, TensorType
 
 
 class KernelLowering(Lowering):
@@ -48,6 +49,8 @@ class KernelLowering(Lowering):
                 self._kernel(unit)
             elif isinstance(unit, Joined):
                 self._join(unit)
+            elif isinstance(unit.op, Transpose) and ITEMSIZE[unit.type.dtype] > 1:
+                self._turn(unit, unit.op.axes)
             else:
                 self._node = unit
                 unit.op.lower(self, unit.inputs, unit.name)
@@ -58,6 +61,17 @@ class KernelLowering(Lowering):
         kernel = self._fuser.kernel(group, lambda name: self._is_stored(group, name))
         names = tuple(node.name for node in group.nodes)
         self.instrs.append(kernel_instr(kernel, names))
+
+    def _turn(self, node: Node, axes: tuple[int, ...]) -> None:
+        """Copy a value with its axes in another order."""
+        (source,) = node.inputs
+        space = by_last(node.type.shape)
+        builder = BodyBuilder()
+        value = builder.load(self._grouping.root(source), "each", node.type.dtype)
+        builder.store(value, node.name, "each")
+        turned = Turned(self.graph[source].type.shape, axes)
+        kernel = Loop(*space, "columns", builder.body(), "matrices", turned=turned)
+        self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _join(self, joined: Joined) -> None:
         """Copy each part to its columns."""

@@ -14,6 +14,7 @@ from graphc.graph import Graph, Node
 from graphc.kernels.traits import TraitsOf
 from graphc.op import Source
 from graphc.ops.exchange import Receive, Send
+from graphc.ops.shape import Reshape, StopGradient, Transpose
 from graphc.schedule import Schedule, arrivals
 
 KINDS = 4
@@ -82,6 +83,8 @@ def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int
         return 0 if isinstance(node.op, Send) else 3
     if node.name in schedule.in_place and not node.type.rank:
         return 2  # a counter: whoever reads the old number may then still be moved
+    if isinstance(node.op, (Reshape, StopGradient, Transpose)):
+        return 0  # no work, mostly, and those that fit into a kernel may wait for it
     known = traits(node)
     if known.along == "all" and not graph.users[node.name]:
         return 2

@@ -74,7 +74,8 @@ def _head(kernel: Kernel) -> str:
         place += f" places={_by(kernel.places)}"
     reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
     along = f" along={kernel.axis}" if reduces else ""
-    return f"{place}{along} split={kernel.split}{given}"
+    turned = "" if kernel.turned is None else f"  read in order {kernel.turned.axes}"
+    return f"{place}{along} split={kernel.split}{turned}{given}"
 
 
 def _window(window: Window) -> str:

@@ -101,7 +101,6 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     stacked = (s.split[a.step] == MATRICES) & (a.use == READ)
     misplaced = (s.kind[a.step] < LOOP) != (a.span == WHOLE)
     misplaced = (s.kind[a.step] == BARRIER) | (misplaced & ~(stacked & (a.span == WHOLE)))
-    misplaced |= (s.kind[a.step] == LOOP) & (s.split[a.step] == MATRICES)
     misplaced |= (s.kind[a.step] == GEMM) & (a.use == WRITE) & (a.span != EACH)
     for i in np.flatnonzero(misplaced).tolist():
         yield Counterexample(

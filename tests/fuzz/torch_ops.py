@@ -24,6 +24,7 @@ from graphc.ops.activations import (
     Softsign,
 )
 from graphc.ops.affine import AffineLayer
+from graphc.ops.attention import CausalSoftmax
 from graphc.ops.concat import Concat
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.cumulative import Cumsum
@@ -252,6 +253,11 @@ def _cast(op: Cast, ins: Sequence[Tensor], train: bool) -> Tensor:
     return ins[0].to(kind)
 
 
+def _causal_softmax(op: Any, ins: Sequence[Tensor], train: bool) -> Tensor:
+    later = torch.ones(ins[0].shape[-2:], dtype=torch.bool).triu(1)
+    return torch.softmax(ins[0].masked_fill(later, -torch.inf), dim=-1)
+
+
 def _pick(op: Pick, ins: Sequence[Tensor], train: bool) -> Tensor:
     return ins[0].gather(1, ins[1].long()[:, None])[:, 0]
 
@@ -435,4 +441,5 @@ RULES: Mapping[type[Op], Rule] = {
     MatMul: lambda op, ins, train: torch.matmul(
         ins[0].mT if op.trans_a else ins[0], ins[1].mT if op.trans_b else ins[1]
     ),
+    CausalSoftmax: _causal_softmax,
 }

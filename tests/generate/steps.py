@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import accumulate
 
 import graphc as gc
-from tests.generate import functions, images, indices, layers, others, shapes
+from tests.generate import functions, images, indices, layers, others, sequences, shapes
 from tests.generate.growth import Growth
 
 Step = Callable[[Growth, gc.Value], gc.Value]
@@ -19,6 +19,7 @@ STEPS: dict[Step, int] = {
     **shapes.STEPS,
     **images.STEPS,
     **others.STEPS,
+    **sequences.STEPS,
     **indices.STEPS,
 }
 """With weights: a step of weight 2 is taken twice as often as one of weight 1."""

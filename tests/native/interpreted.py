@@ -189,7 +189,8 @@ def _matrix(target: Array, shape: tuple[int, int]) -> Array:
 
 def own_spans(kernel: Kernel) -> tuple[Span, ...]:
     """What is stored once a row or once a column by the thread that has it to itself."""
-    return {"rows": ("row",), "columns": ("column",), "none": ("row", "column")}[kernel.split]  # type: ignore[return-value]
+    both: tuple[Span, ...] = ("row", "column")
+    return {"rows": both[:1], "columns": both[1:], "none": both, "matrices": both}[kernel.split]
 
 
 def units(kernel: Kernel, n: int, thread: int, threads: int) -> Iterator[Unit]:
@@ -200,6 +201,10 @@ def units(kernel: Kernel, n: int, thread: int, threads: int) -> Iterator[Unit]:
         "rows": (share(rows, SHARE_ROWS, thread, threads), (0, columns)),
         "columns": ((0, rows), share(columns, block, thread, threads)),
         "none": ((0, rows), (0, columns if thread == 0 else 0)),
+        "matrices": (
+            (0, rows),
+            (0, columns if thread == 0 else 0),
+        ),  # whichever: barriers are around
     }[kernel.split]
     by_rows = isinstance(kernel, Gemm) or kernel.axis == "columns"
     by_columns = isinstance(kernel, Gemm) or kernel.axis == "rows"

@@ -96,7 +96,7 @@ def _emit(
     typed = [("ptr", argument) for argument in arguments]
     typed += [("ptr", "%scratch"), ("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
     f = Function(name, typed, attributes="#1")
-    counts = [_size(f, dim) for dim in sizes]
+    counts = [size_of(f, dim) for dim in sizes]
     total: Value = "1"
     for size in counts:
         total = f.mul(total, size)
@@ -106,7 +106,7 @@ def _emit(
     )
 
     def matrix(number: Value, _: list[Value]) -> None:
-        place = _place(f, number, counts)
+        place = place_of(f, number, counts)
         pointers = [_moved(f, part, place) for part in parts]
         listed = ", ".join(f"ptr {pointer}" for pointer in pointers)
         f.do(f"call void @{product}({listed}, ptr %scratch, i64 %n, i64 0, i64 1)")
@@ -116,11 +116,12 @@ def _emit(
     module.add(f)
 
 
-def _size(f: Function, dim: Dim) -> Value:
+def size_of(f: Function, dim: Dim) -> Value:
+    """The size of a dimension, or a number of elements that depends on the batch as one does."""
     return f.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
 
 
-def _place(f: Function, number: Value, counts: list[Value]) -> list[Value]:
+def place_of(f: Function, number: Value, counts: list[Value]) -> list[Value]:
     """Where a matrix stands along each leading dimension."""
     place: list[Value] = []
     for size in reversed(counts[1:]):
@@ -133,5 +134,5 @@ def _moved(f: Function, part: tuple[Value, Shape, str], place: list[Value]) -> V
     pointer, strides, type = part
     for index, stride in zip(place, strides, strict=True):
         if stride != 0:
-            pointer = f.address(pointer, f.mul(index, _size(f, stride)), type)
+            pointer = f.address(pointer, f.mul(index, size_of(f, stride)), type)
     return pointer

@@ -17,6 +17,7 @@ from graphc.backends.native.loops import emit_loop
 from graphc.backends.native.segments import SCRATCH, Place, layout, place_of, table_index
 from graphc.backends.native.target import Target
 from graphc.backends.native.threads_ir import add_barrier
+from graphc.backends.native.turned_loops import emit_turned
 from graphc.kernels.kernel import Gemm, Kernel, factor_columns
 from graphc.plan import Buffer, Instr, Program
 from graphc.tensor_type import ITEMSIZE
@@ -82,6 +83,9 @@ class _Emission:
             pointers = [self._pointer(function, name) for name in code.buffers]
             pointers.append(self._scratch(function))
             name = code.name
+        elif kernel.turned is not None:
+            pointers = [self._pointer(function, name) for name in (*instr.ins, *instr.outs)]
+            name = emit_turned(self.module, kernel, kernel.turned)
         else:
             loop = emit_loop(self.module, kernel, self._pitches(instr, kernel))
             pointers = [self._pointer(function, name) for name in loop.buffers]

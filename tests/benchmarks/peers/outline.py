@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.benchmarks.peers.gpt import SequenceOutline
 from tests.benchmarks.peers.workloads import WORKLOADS, Workload
 
 Array = NDArray[np.float32]
@@ -24,10 +25,11 @@ class Part:
     trained: bool
 
 
-class Outline:
+class Outline(SequenceOutline):
     """A maker that only notes what a net needs."""
 
     def __init__(self, workload: Workload) -> None:
+        super().__init__()
         self.parameters: list[Array] = []
         self.feeds: dict[str, tuple[str, int]] = {}
         """By name: "input" or "target" and the width, "labels" and how many classes."""
@@ -72,7 +74,7 @@ class Outline:
         return h
 
     def add(self, a: Part, b: Part) -> Part:
-        return Part(a.width, a.trained or b.trained)
+        return replace(a, trained=a.trained or b.trained)
 
     def concat(self, a: Part, b: Part) -> Part:
         return Part(a.width + b.width, a.trained or b.trained)
@@ -99,11 +101,14 @@ def outline(name: str) -> Outline:
 def batches(name: str, rows: int, count: int, inference: bool = False) -> list[Feeds]:
     """So many batches of random feeds; for inference without what only a loss reads."""
     random = np.random.RandomState(FEEDS_SEED)
-    feeds = outline(name).feeds.items()
+    noted = outline(name)
+    feeds = noted.feeds.items()
     wanted = {k: v for k, v in feeds if not inference or v[0] == "input"}
     made: list[Feeds] = []
     for _ in range(count):
         batch: dict[str, NDArray[np.generic]] = {}
+        for feed, (letters, steps) in noted.token_feeds.items():
+            batch[feed] = random.randint(0, letters, (rows, steps)).astype(np.int64)
         for feed, (kind, width) in wanted.items():
             if kind == "labels":
                 batch[feed] = random.randint(0, width, rows).astype(np.int64)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.peers.gpt import SequenceTape
 from tests.benchmarks.peers.outline import Feeds, outline
 from tests.benchmarks.peers.workloads import EPS, MOMENTUM, WORKLOADS
 
@@ -21,8 +22,10 @@ class Value:
         self.grad: Any = 0.0
 
 
-class Tape:
+class Tape(SequenceTape):
     """A maker that computes at once and can go back; dropout keeps everything."""
+
+    _value = Value
 
     def __init__(self, feeds: Feeds, parameters: Sequence[Value]) -> None:
         self.loss = 0.0

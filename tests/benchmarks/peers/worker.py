@@ -102,6 +102,9 @@ def inferring(made: Side, name: str, rows: int) -> tuple[Timed, Answer]:
 
 def prepared(name: str, threads: int, workload: str, rows: int) -> tuple[Any, Answer]:
     """The side for a workload, ready for turns; `rows` 0 is training."""
+    only = WORKLOADS[workload].only
+    if only and name not in (*only, "bound"):
+        raise Unsupported("it has not all of its layers")
     made = side(name, threads)
     answer: Answer = {"versions": made.versions()}
     if isinstance(made, Bound):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from tests.benchmarks.peers import gpt
+
 LR = 1e-3
 MOMENTUM = 0.9
 EPS = 1e-5
@@ -82,7 +84,8 @@ class Chain:
 class Workload:
     """A net, the rows of a training step, the batches that it is fed in turn, and how it is timed.
 
-    `infer` are the batches at which inference is timed.
+    `infer` are the batches at which inference is timed, `only` the sides that have its layers, if
+    not all have.
     """
 
     declare: Callable[[Maker], None]
@@ -90,6 +93,7 @@ class Workload:
     pool: int = 32
     lr: float = LR
     infer: tuple[int, ...] = ()
+    only: tuple[str, ...] = ()
 
     @property
     def chain(self) -> Chain | None:
@@ -165,6 +169,7 @@ OTHERS: Mapping[str, Workload] = {
     "residual": Workload(residual, 64, infer=(1, 64)),
     "two_inputs": Workload(two_inputs, 256, infer=(1, 256)),
     "two_losses": Workload(two_losses, 64, infer=(64,)),
+    "gpt": Workload(gpt.Gpt(), gpt.BATCH, pool=8, only=gpt.SIDES),
 }
 """Shapes that nothing was tuned for."""
 

@@ -46,6 +46,37 @@ class Declare:
     def concat(self, a: gc.Value, b: gc.Value) -> gc.Value:
         return gc.concat([a, b], axis=1)
 
+    def tokens(self, name: str, letters: int, steps: int) -> gc.Value:
+        return self.net.input(name, (gc.N, steps), dtype="int64")
+
+    def embedding(self, ids: gc.Value, letters: int, width: int) -> gc.Value:
+        return gc.embedding(ids, letters, width)
+
+    def positions(self, h: gc.Value, steps: int, width: int) -> gc.Value:
+        return gc.learned_positions(h)
+
+    def layernorm(self, h: gc.Value) -> gc.Value:
+        return gc.layernorm(h)
+
+    def linear(self, h: gc.Value, width: int) -> gc.Value:
+        return gc.affine(h, width, axis=-1)
+
+    def heads(self, q: gc.Value, k: gc.Value, v: gc.Value, count: int) -> gc.Value:
+        def apart(x: gc.Value) -> gc.Value:
+            parts = gc.reshape(x, (*x.shape[:2], count, -1))
+            return gc.transpose(parts, (0, 2, 1, 3))
+
+        seen = gc.attention(*map(apart, (q, k, v)), causal=True)
+        return gc.reshape(gc.transpose(seen, (0, 2, 1, 3)), q.shape)
+
+    def gelu(self, h: gc.Value) -> gc.Value:
+        return gc.gelu(h, "tanh")
+
+    def sequence_loss(self, scores: gc.Value, labels: gc.Value) -> None:
+        rows = scores.shape[1] * gc.N
+        flat = gc.reshape(scores, (rows, scores.shape[2]))
+        self.net.loss("class_loss", gc.softmax_loss(flat, gc.reshape(labels, (rows,))))
+
     def output(self, h: gc.Value) -> None:
         self.net.output("output", h)
 

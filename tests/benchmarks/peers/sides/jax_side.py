@@ -53,6 +53,34 @@ class Traced:
     def concat(self, a: Any, b: Any) -> Any:
         return jnp.concatenate((a, b), axis=1)
 
+    def tokens(self, name: str, letters: int, steps: int) -> Any:
+        return self._feeds.get(name)
+
+    def embedding(self, ids: Any, letters: int, width: int) -> Any:
+        return next(self._parameters)[ids]
+
+    def positions(self, h: Any, steps: int, width: int) -> Any:
+        return h + next(self._parameters)
+
+    def layernorm(self, h: Any) -> Any:
+        mean, var = h.mean(-1, keepdims=True), h.var(-1, keepdims=True)
+        scaled = (h - mean) * jax.lax.rsqrt(var + EPS) * next(self._parameters)
+        return scaled + next(self._parameters)
+
+    def linear(self, h: Any, width: int) -> Any:
+        return h @ next(self._parameters) + next(self._parameters)
+
+    def heads(self, q: Any, k: Any, v: Any, count: int) -> Any:
+        parts = (x.reshape(*x.shape[:2], count, -1) for x in (q, k, v))
+        return jax.nn.dot_product_attention(*parts, is_causal=True).reshape(q.shape)
+
+    def gelu(self, h: Any) -> Any:
+        return jax.nn.gelu(h, approximate=True)
+
+    def sequence_loss(self, scores: Any, labels: Any) -> None:
+        logs = jax.nn.log_softmax(scores)
+        self.loss -= jnp.take_along_axis(logs, labels[..., None], axis=-1).mean()
+
     def output(self, h: Any) -> None:
         self.result = h
 

@@ -75,6 +75,32 @@ class Forward:
     def concat(self, a: Tensor, b: Tensor) -> Tensor:
         return torch.cat((a, b), 1)
 
+    def tokens(self, name: str, letters: int, steps: int) -> Any:
+        return self._feeds.get(name)
+
+    def embedding(self, ids: Tensor, letters: int, width: int) -> Tensor:
+        return F.embedding(ids, next(self._parameters).T)
+
+    def positions(self, h: Tensor, steps: int, width: int) -> Tensor:
+        return h + next(self._parameters).T
+
+    def layernorm(self, h: Tensor) -> Tensor:
+        return F.layer_norm(h, h.shape[-1:], next(self._parameters), next(self._parameters), EPS)
+
+    def linear(self, h: Tensor, width: int) -> Tensor:
+        return F.linear(h, next(self._parameters), next(self._parameters))
+
+    def heads(self, q: Tensor, k: Tensor, v: Tensor, count: int) -> Tensor:
+        parts = (x.view(*x.shape[:2], count, -1).transpose(1, 2) for x in (q, k, v))
+        seen = F.scaled_dot_product_attention(*parts, is_causal=True)
+        return seen.transpose(1, 2).reshape(q.shape)
+
+    def gelu(self, h: Tensor) -> Tensor:
+        return F.gelu(h, approximate="tanh")
+
+    def sequence_loss(self, scores: Tensor, labels: Tensor) -> None:
+        self.losses.append(F.cross_entropy(scores.flatten(0, 1), labels.flatten()))
+
     def output(self, h: Tensor) -> None:
         self.result = h
 

@@ -1,0 +1,26 @@
+"""Compute functions of elements again in the backward part, where keeping them would take more.
+
+    b = sigmoid(a)             b = sigmoid(a)
+    h = mul(a, b)       ->     h = mul(a, b)
+    ...                        ...
+    d_a = ... b ...            a.late = after(a, d_h)
+                               b.again = sigmoid(a.late)
+                               d_a = ... b.again ...
+
+graphc/remat/elements.py chooses the values: of a chain of functions the one is kept that they all
+come from.  Kernels compute the clones in registers, so this is for programs that have kernels.
+"""
+
+from __future__ import annotations
+
+from graphc.graph import Graph
+from graphc.remat.elements import repeated_elements
+from passes.pipeline import graph_pass
+from passes.rematerialize import Rematerialize
+
+
+@graph_pass(preserves="bitwise")
+def repeat_elements(graph: Graph) -> Graph:
+    """The graph with clones; as it was where nothing is gained."""
+    chosen = repeated_elements(graph)
+    return Rematerialize(chosen)(graph) if chosen else graph
