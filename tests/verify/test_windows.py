@@ -92,7 +92,7 @@ def test_nothing_is_updated_in_place_under_a_window() -> None:
     """Other threads, or later rows, still read what would be overwritten."""
     data = copy.deepcopy(_data())
     program = step_of(data)
-    i, step, item = next(w for w in windows(program) if w[1]["step"] == "gemm" and w[0] > 2)
+    _, step, item = next(w for w in windows(program) if w[1]["step"] == "gemm" and w[0] > 2)
     places = {line["name"]: line for line in program["buffers"]}
     target, source = places[step["writes"][0]["buffer"]], places[item["buffer"]]
     target["at"], target["slot"] = list(source["at"]), source["slot"]
