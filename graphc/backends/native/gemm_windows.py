@@ -35,7 +35,7 @@ class Windows:
     def __init__(self, frame: Frame, window: Window) -> None:
         self.frame, self.f, self.window = frame, frame.f, window
         self.panel = frame.address(frame.workspace, frame.scratch.image)
-        self.images = Images(frame, window, frame.workspace)
+        self.images = Images(frame, window.dense, frame.workspace)
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         """The rows and panels from and to."""

@@ -16,7 +16,7 @@ class Images:
 
     def __init__(self, frame: Frame, window: Window, copy: Value) -> None:
         """`copy` has space for the positions of an image."""
-        self.frame, self.f, self.window, self.copy = frame, frame.f, window.dense, copy
+        self.frame, self.f, self.window, self.copy = frame, frame.f, window, copy
 
     def clear(self) -> None:
         """Zeros for all that no image writes."""
