@@ -66,10 +66,7 @@ def _moved(op: Op, x: Shape) -> list[Walk] | None:
         return None
     walks = straight(x)
     if isinstance(op, Transpose):
-        if isinstance(x[0], Batch) and op.axes[0]:
-            return None
-        last = len(x) - 1  # rows that are torn apart are copied by squares instead
-        return [walks[a] for a in op.axes] if op.axes[-1] == last else None
+        return [walks[a] for a in op.axes] if _keeps_rows(op.axes, x) else None
     if isinstance(op, Pad):
         return [w._replace(shift=-before) for w, (before, _) in zip(walks, op.pads, strict=True)]
     if isinstance(op, SliceGrad):
@@ -86,6 +83,11 @@ def _moved(op: Op, x: Shape) -> list[Walk] | None:
             walks[axis] = walks[axis]._replace(scale=step, shift=start)
         return walks
     return None
+
+
+def _keeps_rows(axes: tuple[int, ...], x: Shape) -> bool:
+    """Whether the batch stays in front, and rows in one piece; others are copied by squares."""
+    return axes[-1] == len(x) - 1 and not (isinstance(x[0], Batch) and axes[0])
 
 
 def _merged(shape: Shape, walks: Sequence[Walk]) -> tuple[Shape, list[Walk]]:

@@ -6,9 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 Sizes = tuple[int, ...]
 """A number for each dimension of space."""
+
+
+class Phase(NamedTuple):
+    """Places of one dimension: the first, how many there are, and for each offset that meets
+    pixels the one that it meets at the first place."""
+
+    first: int
+    places: int
+    met: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,38 @@ class Window:
     def steps(self) -> Sizes:
         """The elements from a place to the next, in each dimension."""
         return tuple(s * pitch for s, pitch in zip(self.stride, self.pitches, strict=True))
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether pixels lie apart from each other, and places do not."""
+        return max(self.apart) > 1 and set(self.stride) == {1}
+
+    def phases(self, axis: int) -> tuple[Phase, ...]:
+        """The places of one dimension by what is left when they are divided by `apart`.
+
+        In each phase the offsets that meet pixels are the same.
+        """
+        apart, step, before = self.apart[axis], self.dilation[axis], self.before[axis]
+        found = []
+        for first in range(min(apart, self.places[axis])):
+            ats = [(offset, first + offset * step - before) for offset in range(self.kernel[axis])]
+            met = tuple((offset, at // apart) for offset, at in ats if at % apart == 0)
+            found.append(Phase(first, -(-(self.places[axis] - first) // apart), met))
+        return tuple(found)
+
+    @property
+    def dense(self) -> Window:
+        """The window whose copies of images have the pixels of a spread one beside each other."""
+        if not self.is_spread:
+            return self
+        before, held = [], []
+        for axis in range(len(self.space)):
+            met = [(at, p.places) for p in self.phases(axis) for _, at in p.met] or [(0, 1)]
+            low = min(at for at, _ in met)
+            before.append(-low)
+            held.append(max(at + count for at, count in met) - low)
+        one = (1,) * len(held)
+        return Window(self.space, self.channels, one, tuple(held), one, one, tuple(before), one)
 
     @property
     def run(self) -> int:

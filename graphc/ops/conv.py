@@ -66,7 +66,10 @@ class Convolution(Op):
             )
         if given != part * self.groups:
             takes = f"{part} in each of {self.groups} groups" if self.groups > 1 else str(part)
-            raise ValueError(f"x has {given} channels, w takes {takes}")
+            raise ValueError(
+                f"x has {given} channels, w takes {takes}\n"
+                "a kernel has the channels of x, with groups those of one group"
+            )
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
         """The result from an element of the product that the convolution is."""

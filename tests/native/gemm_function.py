@@ -81,7 +81,20 @@ class Product:
         self.spec = spec
         module = Module()
         self.code: GemmCode = emit_gemm(module, spec.kernel(), spec.pitch(rows), bits)
-        self._compiled = Compiled(_exported(module, self.code, times), "entry")
+        self._compiled = Compiled(self.exported(module, self.code, times), "entry")
+
+    @staticmethod
+    def exported(module: Module, code: GemmCode, times: int = 1) -> Module:
+        """The module with a function `entry` that calls the product so many times."""
+        names = [f"%b{i}" for i in range(len(code.buffers))] + ["%scratch"]
+        arguments = [("ptr", name) for name in names]
+        arguments += [("i64", x) for x in ("%n", "%tid", "%threads")]
+        f = Function("entry", arguments, linkage="")
+        passed = ", ".join(f"{type} {name}" for type, name in arguments)
+        f.loop(0, times, 1, lambda *_: f.do(f"call void @{code.name}({passed})"))
+        f.ret()
+        module.add(f)
+        return module
 
     @property
     def address(self) -> int:
@@ -95,17 +108,6 @@ class Product:
         buffers = [arrays[name] for name in self.code.buffers]
         for thread in range(threads):
             self._compiled(*buffers, scratch[start:], n, thread, threads)
-
-
-def _exported(module: Module, code: GemmCode, times: int) -> Module:
-    names = [f"%b{i}" for i in range(len(code.buffers))] + ["%scratch"]
-    arguments = [("ptr", name) for name in names] + [("i64", x) for x in ("%n", "%tid", "%threads")]
-    f = Function("entry", arguments, linkage="")
-    call = f"call void @{code.name}({', '.join(f'{type} {name}' for type, name in arguments)})"
-    f.loop(0, times, 1, lambda *_: f.do(call))
-    f.ret()
-    module.add(f)
-    return module
 
 
 def guarded(array: Array) -> tuple[Array, Callable[[], bool]]:

@@ -31,6 +31,8 @@ SHARE_ROWS, SHARE_COLUMNS, SHARE_PANELS = 2, 4, 6
 """Threads split rows, columns, and the columns of products at multiples of these: smaller than
 they are in generated code, so that small nets are shared."""
 UNIT_ROWS, UNIT_COLUMNS = 2, 16
+MOST_UNITS = 24
+"""A kernel is run again for each unit: of many rows, as those of images, units have more."""
 NAN = 0xFF
 """A byte that makes a NaN of any float."""
 
@@ -208,7 +210,8 @@ def units(kernel: Kernel, n: int, thread: int, threads: int) -> Iterator[Unit]:
     }[kernel.split]
     by_rows = isinstance(kernel, Gemm) or kernel.axis == "columns"
     by_columns = isinstance(kernel, Gemm) or kernel.axis == "rows"
-    for row in pieces(*mine[0], UNIT_ROWS if by_rows else rows):
+    few = max(UNIT_ROWS, rows // MOST_UNITS)
+    for row in pieces(*mine[0], few if by_rows else rows):
         for column in pieces(*mine[1], UNIT_COLUMNS if by_columns else columns):
             yield row, column
 

@@ -253,6 +253,25 @@ def three_axes(dtype: str) -> gc.Net:
     return finish(net, h[:, 2:6] * h[:, 0:4])
 
 
+def images(dtype: str) -> gc.Net:
+    """A block of a residual net: borders, strides, single pixels, pools."""
+    net = gc.Net("net", dtype=dtype)
+    x = net.input("x", (N, 2, 6, 6))
+    h = gc.max_pool(gc.relu(gc.conv2d(x, 5, 3, padding=1, init=NORMAL)), 2)
+    g = gc.relu(gc.batchnorm(gc.conv2d(h, 4, 3, stride=2, padding=1, bias=False, init=NORMAL)))
+    h = g + gc.conv2d(h, 4, 1, stride=2, init=NORMAL)
+    return finish(net, gc.avg_pool(h, 2, stride=1, padding=((1, 0), (0, 0))))
+
+
+def lines_of_pixels(dtype: str) -> gc.Net:
+    """One dimension of space: dilation, groups, overlapping pools, a transposed convolution."""
+    net = gc.Net("net", dtype=dtype)
+    h = net.input("x", (N, 4, 9))
+    h = gc.max_pool(gc.tanh(gc.conv1d(h, 4, 3, dilation=2, init=NORMAL)), 3, stride=2)
+    h = gc.conv1d(gc.conv_transpose1d(h, 4, 2, stride=2, init=NORMAL), 6, 2, groups=2, init=NORMAL)
+    return finish(net, h)
+
+
 _MAKERS: tuple[Make, ...] = (
     mlp,
     seed_layers,
@@ -277,6 +296,8 @@ _MAKERS: tuple[Make, ...] = (
     whole_numbers,
     towers,
     three_axes,
+    images,
+    lines_of_pixels,
 )
 
 NETS: Mapping[str, Make] = {make.__name__: make for make in _MAKERS}

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tests.native.nets import NETS, OPTIMIZERS, feeds_of
 
 pytestmark = pytest.mark.skipif(available() is not None, reason="no native code here")
 
-WORKLOADS = ("mlp", "seed_layers", "deep", "wide", "gated", "other_rows")
+WORKLOADS = ("mlp", "seed_layers", "deep", "wide", "gated", "other_rows", "images")
 BATCH = 70
 """Five chunks of rows, the last of them short."""
 STEPS = 20
@@ -52,7 +53,7 @@ def as_bytes(arrays: Iterable[tuple[str, Any]]) -> State:
 
 
 @pytest.mark.parametrize(
-    ("name", "optimizer"), list(zip(WORKLOADS, ("momentum", "adam") * 3, strict=True))
+    ("name", "optimizer"), list(zip(WORKLOADS, cycle(("momentum", "adam")), strict=False))
 )
 def test_any_number_of_threads(name: str, optimizer: str, four_threads: object) -> None:
     wanted = trained(executor(name, optimizer, threads=1), name)

@@ -87,11 +87,13 @@ def lines(f: Function, body: Body, memory: Memory, row: Value) -> dict[str, Valu
 
 @dataclass(frozen=True)
 class _Line:
-    """A row: where the first one is in each matrix, its number from there, and from the top."""
+    """A row: where the first one is in each matrix, its number from there, and from the top; how
+    far rows are apart."""
 
     start: dict[str, Value]
     number: int
     row: Value
+    apart: int
 
 
 class Epilogue:
@@ -130,12 +132,13 @@ class Epilogue:
     def _steps(self, span: Span) -> Sequence[int]:
         return [n for n, step in enumerate(self.body.steps) if step.span == span]
 
-    def rows(self, first: Value, count: int, product: Products) -> None:
-        """Evaluate so many rows, then store them: no load waits for a store."""
+    def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
+        """Evaluate so many rows, each `apart` from the one before, then store them: no load waits
+        for a store."""
         done: list[tuple[_Line, int, dict[int, Value]]] = []
         start = lines(self.f, self.body, self.memory, first)
         for i in range(count):
-            line = _Line(start, i, self.f.add(first, i))
+            line = _Line(start, i, self.f.add(first, i * apart), apart)
             of_row = dict(self.ones)
             evaluate(self.v, self.body, self._steps("row"), of_row, self._leaf(line.row, 0))
             for j, of_column in enumerate(self.columns):
@@ -151,7 +154,7 @@ class Epilogue:
 
     def _place(self, buffer: str, line: _Line, j: int, dtype: str) -> Value:
         """The address of a vector of a matrix."""
-        index = line.number * self.memory.pitches[buffer] + self.offsets[j]
+        index = line.number * line.apart * self.memory.pitches[buffer] + self.offsets[j]
         return self.f.address(line.start[buffer], index, element_type(dtype))
 
     def _leaf(

@@ -6,22 +6,16 @@ the columns of the factor are runs of neighbours in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from graphc.backends.native.epilogue import EPILOGUE_ARGUMENTS, Epilogue
+from graphc.backends.native.epilogue import EPILOGUE_ARGUMENTS
 from graphc.backends.native.gemm_frame import Frame
-from graphc.backends.native.images import Images, place_of
+from graphc.backends.native.images import Images
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.packing import emit_copy, emit_transpose
-from graphc.backends.native.registers import element_type
-from graphc.backends.native.tile_ir import Steps
-from graphc.backends.native.vectors import Vectors
-from graphc.kernels.kernel import CHUNK
+from graphc.backends.native.spread_places import SpreadPlaces
+from graphc.backends.native.window_places import Panel, Places
 from graphc.kernels.window import Window
-
-UNROLL = 2
-STRAIGHT = 160
-"""Additions of a tile up to which a run takes no loop."""
 
 _ARGUMENTS = (
     ("ptr", "%s"),
@@ -41,7 +35,7 @@ class Windows:
     def __init__(self, frame: Frame, window: Window) -> None:
         self.frame, self.f, self.window = frame, frame.f, window
         self.panel = frame.address(frame.workspace, frame.scratch.image)
-        self.images = Images(frame, window, frame.workspace)
+        self.images = Images(frame, window.dense, frame.workspace)
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         """The rows and panels from and to."""
@@ -113,126 +107,8 @@ def _emit_places(frame: Frame, window: Window, vectors: int, rest: int) -> str:
     name = frame.module.name("places", object())
     buffers = [("ptr", argument) for argument in frame.memory.arguments.values()]
     f = Function(name, [*buffers, *_ARGUMENTS], attributes="#1")
-    _Places(frame, window, f, vectors, rest).emit()
+    places = SpreadPlaces if window.is_spread else Places
+    places(Panel(frame, f, vectors, rest), window).emit()
     f.ret()
     frame.module.add(f)
     return name
-
-
-class _Places:
-    """The text of the tiles of an image."""
-
-    def __init__(self, frame: Frame, window: Window, f: Function, vectors: int, rest: int) -> None:
-        self.f, self.window, self.vectors, tile = f, window, vectors, frame.tile
-        self.v = Vectors(frame.module, f, tile.lanes)
-        self.dtype, self.element = tile.dtype, element_type(tile.dtype)
-        self.pitch = vectors * tile.lanes
-        masked = rest % tile.lanes != 0
-        self.epilogue = Epilogue(self.v, frame.kernel, frame.memory, vectors, masked)
-        self.most = tile.height(vectors)
-        self.across, self.step = window.places[-1], window.steps[-1]
-        self.lines = _lines(window, self.most)
-
-    def emit(self) -> None:
-        """Whole blocks of places, and one place at a time where a thread's rows begin or end
-        within a block."""
-        f, block = self.f, self.lines * self.across
-        if self.window.count % block == 0 == CHUNK % block:
-            self._blocks("%low", "%high")
-            return
-        after = f.mul(f.quotient(f.add("%low", block - 1), block), block)
-        first = f.smaller(after, "%high")
-        last = f.larger(f.mul(f.quotient("%high", block), block), first)
-        f.loop("%low", first, 1, lambda place, _: self._single(place))
-        self._blocks(first, last)
-        f.loop(last, "%high", 1, lambda place, _: self._single(place))
-
-    def _blocks(self, first: Value, last: Value) -> None:
-        f, block = self.f, self.lines * self.across
-
-        def one(start: Value, _: list[Value]) -> None:
-            s = self._at("%s", self._line(f.quotient(start, self.across)))
-            row = f.add("%top", start)
-            if self.lines > 1:
-                self._tile(s, row, self.lines, self.across)
-                return
-            column = 0
-            for count, width in _cuts(self.across, self.most):
-                self._tiles(s, row, column, count, width)
-                column += count * width
-
-        f.loop(first, last, block, one)
-
-    def _tiles(self, s: Value, row: Value, column: int, count: int, width: int) -> None:
-        """So many tiles beside each other."""
-        f = self.f
-
-        def tile(i: Value, _: list[Value]) -> None:
-            first = f.add(i, column)
-            self._tile(self._at(s, f.mul(first, self.step)), f.add(row, first), 1, width)
-
-        if count == 1:
-            tile("0", [])
-        else:
-            f.loop(0, count * width, width, tile)
-
-    def _single(self, place: Value) -> None:
-        f = self.f
-        line, column = f.quotient(place, self.across), f.remainder(place, self.across)
-        offset = f.add(self._line(line), f.mul(column, self.step))
-        self._tile(self._at("%s", offset), f.add("%top", place), 1, 1)
-
-    def _line(self, number: Value) -> Value:
-        """Where a line of places begins."""
-        return place_of(self.f, number, self.window.places[:-1], self.window.steps[:-1])
-
-    def _tile(self, s: Value, row: Value, lines: int, width: int) -> None:
-        """The tile of some lines of so many places."""
-        above = self.window.steps[-2] if lines > 1 else 0
-        offsets = [i * above + j * self.step for i in range(lines) for j in range(width)]
-        steps = Steps(self.v, self.dtype, self.vectors, offsets, "1")
-        count = len(offsets) * self.vectors
-        unroll = self.window.run if count * self.window.run <= STRAIGHT else UNROLL
-        start = ["zeroinitializer"] * count
-        sums = self._runs(steps, unroll if lines * width > 1 else 1, 0, s, ["%v", *start])[1:]
-        self.epilogue.rows(row, len(offsets), lambda r, j: sums[r * self.vectors + j])
-
-    def _runs(
-        self, steps: Steps, unroll: int, axis: int, s: Value, carried: list[Value]
-    ) -> list[Value]:
-        """The panel of b behind the runs of all offsets from an axis on, and the sums."""
-        f, run = self.f, self.window.run
-        if axis == len(self.window.reach):
-            v, *sums = carried
-            sums = steps.run((s, v), str(self.pitch), str(run), unroll, start=sums)
-            return [self._at(v, run * self.pitch), *sums]
-        count, step = self.window.reach[axis]
-        if count == 1:
-            return self._runs(steps, unroll, axis + 1, s, carried)
-
-        def offset(i: Value, carried: list[Value]) -> list[Value]:
-            pixel = self._at(s, f.mul(i, step))
-            return self._runs(steps, unroll, axis + 1, pixel, carried)
-
-        types = ["ptr", *[self.v.type(self.dtype)] * (len(carried) - 1)]
-        return f.loop(0, count, 1, offset, list(zip(types, carried, strict=True)))
-
-    def _at(self, base: Value, index: Value | int) -> Value:
-        return self.f.address(base, index, self.element)
-
-
-def _lines(window: Window, most: int) -> int:
-    """How many lines of places make a tile: what divides all of them and fits."""
-    if len(window.places) == 1:
-        return 1
-    lines, across = window.places[-2:]
-    return max(n for n in range(1, lines + 1) if lines % n == 0 and (n == 1 or n * across <= most))
-
-
-def _cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
-    """A size in nearly equal parts of at most so many: how many of which width."""
-    parts = -(-size // most)
-    width, wider = divmod(size, parts)
-    for count, found in ((wider, width + 1), (parts - wider, width)):
-        if count:
-            yield count, found

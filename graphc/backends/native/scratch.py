@@ -76,9 +76,12 @@ class Scratch:
     def image(self) -> int:
         """The positions of an image that is copied, in full vectors."""
         window = self.kernel.window
-        if window is None or window.is_direct:
+        if window is None:
             return 0
-        size = prod(window.held) * window.channels
+        seen = window if self.kernel.trans_a else window.dense
+        if seen.is_direct:
+            return 0
+        size = prod(seen.held) * window.channels
         return -(-size // self.tile.lanes) * self.tile.lanes
 
     def size(self, n: int) -> int:

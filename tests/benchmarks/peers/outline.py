@@ -19,10 +19,11 @@ PARAMETERS_SEED, FEEDS_SEED = 7, 11
 
 @dataclass(frozen=True)
 class Part:
-    """A value: its columns, and whether a gradient is wanted."""
+    """A value: its columns or channels, whether a gradient is wanted, and an image's side."""
 
     width: int
     trained: bool
+    side: int = 0
 
 
 class Outline(SequenceOutline):
@@ -31,9 +32,11 @@ class Outline(SequenceOutline):
     def __init__(self, workload: Workload) -> None:
         super().__init__()
         self.parameters: list[Array] = []
-        self.feeds: dict[str, tuple[str, int]] = {}
-        """By name: "input" or "target" and the width, "labels" and how many classes."""
+        self.feeds: dict[str, tuple[str, tuple[int, ...]]] = {}
+        """By name: "input" or "target" and the shape of a row, "labels" and how many classes."""
         self.outputs: list[int] = []
+        self.normalised: list[int] = []
+        """The widths of the batchnorms."""
         self.rows_forward = self.rows_backward = 0
         self._random = np.random.RandomState(PARAMETERS_SEED)
         workload.declare(self)
@@ -43,15 +46,15 @@ class Outline(SequenceOutline):
         return batch * (self.rows_forward + (self.rows_backward if train else 0))
 
     def input(self, name: str, width: int) -> Part:
-        self.feeds[name] = ("input", width)
+        self.feeds[name] = ("input", (width,))
         return Part(width, False)
 
     def labels(self, name: str, classes: int) -> Part:
-        self.feeds[name] = ("labels", classes)
+        self.feeds[name] = ("labels", (classes,))
         return Part(classes, False)
 
     def target(self, name: str, width: int) -> Part:
-        self.feeds[name] = ("target", width)
+        self.feeds[name] = ("target", (width,))
         return Part(width, False)
 
     def affine(self, h: Part, width: int) -> Part:
@@ -62,7 +65,32 @@ class Outline(SequenceOutline):
         self.rows_backward += product * (1 + h.trained)
         return Part(width, True)
 
+    def image(self, name: str, shape: tuple[int, int, int]) -> Part:
+        self.feeds[name] = ("input", shape)
+        return Part(shape[0], False, shape[1])
+
+    def conv(self, h: Part, channels: int, kernel: int, stride: int, pad: int, bias: bool) -> Part:
+        depth = h.width * kernel * kernel
+        self._normal((channels, h.width, kernel, kernel), 0.0, (2 / depth) ** 0.5)
+        if bias:
+            self._normal((channels,), 0.0, 0.01)
+        side = (h.side + 2 * pad - kernel) // stride + 1
+        product = 2 * side * side * depth * channels
+        self.rows_forward += product
+        self.rows_backward += product * (1 + h.trained)
+        return Part(channels, True, side)
+
+    def max_pool(self, h: Part, size: int) -> Part:
+        return Part(h.width, h.trained, h.side // size)
+
+    def mean_pool(self, h: Part) -> Part:
+        return Part(h.width, h.trained)
+
+    def flatten(self, h: Part) -> Part:
+        return Part(h.width * h.side * h.side, h.trained)
+
     def batchnorm(self, h: Part) -> Part:
+        self.normalised.append(h.width)
         self._normal((h.width,), 1.0, 0.1)
         self._normal((h.width,), 0.0, 0.1)
         return h
@@ -109,10 +137,10 @@ def batches(name: str, rows: int, count: int, inference: bool = False) -> list[F
         batch: dict[str, NDArray[np.generic]] = {}
         for feed, (letters, steps) in noted.token_feeds.items():
             batch[feed] = random.randint(0, letters, (rows, steps)).astype(np.int64)
-        for feed, (kind, width) in wanted.items():
+        for feed, (kind, shape) in wanted.items():
             if kind == "labels":
-                batch[feed] = random.randint(0, width, rows).astype(np.int64)
+                batch[feed] = random.randint(0, shape[0], rows).astype(np.int64)
             else:
-                batch[feed] = random.standard_normal((rows, width)).astype(np.float32)
+                batch[feed] = random.standard_normal((rows, *shape)).astype(np.float32)
         made.append(batch)
     return made

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from tests.benchmarks.peers.gpt import SequenceTape
 from tests.benchmarks.peers.outline import Feeds, outline
@@ -41,6 +42,67 @@ class Tape(SequenceTape):
     def input(self, name: str, width: int) -> Value:
         return Value(self._feeds[name].astype(np.float64))
 
+    def image(self, name: str, shape: tuple[int, int, int]) -> Value:
+        return Value(self._feeds[name].astype(np.float64))
+
+    def conv(
+        self, h: Value, channels: int, kernel: int, stride: int, pad: int, bias: bool
+    ) -> Value:
+        weight = next(self._parameters)
+        moved = next(self._parameters) if bias else Value(np.zeros(channels))
+        around = np.pad(h.array, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+        seen = sliding_window_view(around, (kernel, kernel), (2, 3))[:, :, ::stride, ::stride]
+        n, _, height, width = seen.shape[:4]
+        columns = seen.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, -1)
+        matrix = weight.array.reshape(channels, -1)
+
+        def back() -> None:
+            d = out.grad.transpose(0, 2, 3, 1).reshape(-1, channels)
+            weight.grad += (d.T @ columns).reshape(weight.array.shape)
+            moved.grad += d.sum(0)
+            d_columns = (d @ matrix).reshape(n, height, width, -1, kernel, kernel)
+            d_around = np.zeros_like(around)
+            for i in range(kernel):
+                for j in range(kernel):
+                    rows = slice(i, i + (height - 1) * stride + 1, stride)
+                    met = slice(j, j + (width - 1) * stride + 1, stride)
+                    d_around[:, :, rows, met] += d_columns[..., i, j].transpose(0, 3, 1, 2)
+            inside = slice(pad, around.shape[2] - pad), slice(pad, around.shape[3] - pad)
+            h.grad = h.grad + d_around[:, :, *inside]
+
+        y = (columns @ matrix.T + moved.array).reshape(n, height, width, channels)
+        out = Value(y.transpose(0, 3, 1, 2))
+        return self._record(out, back)
+
+    def max_pool(self, h: Value, size: int) -> Value:
+        n, c, height, width = h.array.shape
+        squares = h.array.reshape(n, c, height // size, size, width // size, size)
+        largest = squares.max(axis=(3, 5), keepdims=True)
+
+        def back() -> None:
+            hit = squares == largest
+            spread = hit * out.grad[:, :, :, None, :, None] / hit.sum((3, 5), keepdims=True)
+            h.grad = h.grad + spread.reshape(h.array.shape)
+
+        out = Value(largest[:, :, :, 0, :, 0])
+        return self._record(out, back)
+
+    def mean_pool(self, h: Value) -> Value:
+        pixels = h.array.shape[2] * h.array.shape[3]
+
+        def back() -> None:
+            h.grad = h.grad + np.broadcast_to(out.grad[..., None, None] / pixels, h.array.shape)
+
+        out = Value(h.array.mean((2, 3)))
+        return self._record(out, back)
+
+    def flatten(self, h: Value) -> Value:
+        def back() -> None:
+            h.grad = h.grad + out.grad.reshape(h.array.shape)
+
+        out = Value(h.array.reshape(len(h.array), -1))
+        return self._record(out, back)
+
     def target(self, name: str, width: int) -> Value:
         return self.input(name, width) if name in self._feeds else Value(0.0)
 
@@ -60,16 +122,19 @@ class Tape(SequenceTape):
 
     def batchnorm(self, h: Value) -> Value:
         gamma, beta = next(self._parameters), next(self._parameters)
-        scale = 1 / np.sqrt(h.array.var(0) + EPS)
-        normal = (h.array - h.array.mean(0)) * scale
+        axes, by = ((0,), (-1,)) if h.array.ndim == 2 else ((0, 2, 3), (-1, 1, 1))
+        scale = 1 / np.sqrt(h.array.var(axes, keepdims=True) + EPS)
+        normal = (h.array - h.array.mean(axes, keepdims=True)) * scale
 
         def back() -> None:
-            gamma.grad += (out.grad * normal).sum(0)
-            beta.grad += out.grad.sum(0)
-            d = out.grad * gamma.array
-            h.grad = h.grad + scale * (d - d.mean(0) - normal * (d * normal).mean(0))
+            gamma.grad += (out.grad * normal).sum(axes)
+            beta.grad += out.grad.sum(axes)
+            d = out.grad * gamma.array.reshape(by)
+            slope = d - d.mean(axes, keepdims=True)
+            slope -= normal * (d * normal).mean(axes, keepdims=True)
+            h.grad = h.grad + scale * slope
 
-        out = Value(normal * gamma.array + beta.array)
+        out = Value(normal * gamma.array.reshape(by) + beta.array.reshape(by))
         return self._record(out, back)
 
     def relu(self, h: Value) -> Value:

@@ -109,6 +109,8 @@ def prepared(name: str, threads: int, workload: str, rows: int) -> tuple[Any, An
     answer: Answer = {"versions": made.versions()}
     if isinstance(made, Bound):
         return made.flops_a_second, answer
+    if WORKLOADS[workload].images and not made.images:
+        raise Unsupported("it has no nets of images here")
     timed, more = inferring(made, workload, rows) if rows else trained(made, workload)
     if not more["error"] < TOLERANCE:
         raise Wrong(f"it differs from float64 by {more['error']:.1e}")

@@ -18,12 +18,15 @@ DECAY = 0.9
 class Maker(Protocol):
     """What a net is declared with.  Values are whatever the side makes of them.
 
-    Parameters are taken in the order of the calls: weight and bias of an affine, gamma and beta
-    of a batchnorm.  The total loss is the sum of the losses; a net has one output.
+    Parameters are taken in the order of the calls: weight and bias of an affine or a convolution,
+    gamma and beta of a batchnorm.  The total loss is the sum of the losses; a net has one output.
     """
 
     def input(self, name: str, width: int) -> Any:
         """A float32 feed, (batch, width)."""
+
+    def image(self, name: str, shape: tuple[int, int, int]) -> Any:
+        """A float32 feed, (batch, channels, height, width)."""
 
     def labels(self, name: str, classes: int) -> Any:
         """An int64 feed, (batch,), that only a loss reads."""
@@ -35,7 +38,22 @@ class Maker(Protocol):
         """h @ weight + bias."""
 
     def batchnorm(self, h: Any) -> Any:
-        """Normalised by the batch's statistics, scaled and moved; running statistics are kept."""
+        """Normalised by the batch's statistics, scaled and moved; running statistics are kept.
+
+        Of an image these are over rows, height and width.
+        """
+
+    def conv(self, h: Any, channels: int, kernel: int, stride: int, pad: int, bias: bool) -> Any:
+        """Square kernels over an image with zeros around; weights (out, in, kernel, kernel)."""
+
+    def max_pool(self, h: Any, size: int) -> Any:
+        """The largest of each square, side by side."""
+
+    def mean_pool(self, h: Any) -> Any:
+        """The mean of each channel, (batch, channels)."""
+
+    def flatten(self, h: Any) -> Any:
+        """An image as (batch, channels * height * width)."""
 
     def relu(self, h: Any) -> Any:
         """max(h, 0)."""
@@ -85,7 +103,7 @@ class Workload:
     """A net, the rows of a training step, the batches that it is fed in turn, and how it is timed.
 
     `infer` are the batches at which inference is timed, `only` the sides that have its layers, if
-    not all have.
+    not all have.  Not every side has nets of images, either.
     """
 
     declare: Callable[[Maker], None]
@@ -94,6 +112,7 @@ class Workload:
     lr: float = LR
     infer: tuple[int, ...] = ()
     only: tuple[str, ...] = ()
+    images: bool = False
 
     @property
     def chain(self) -> Chain | None:
@@ -147,6 +166,49 @@ def two_losses(m: Maker) -> None:
     m.mse_loss(m.affine(h, 1), m.target("target", 1))
 
 
+def lenet(m: Maker) -> None:
+    """Two convolutions with pools, then three affine layers (LeCun et al. 1998), with relu."""
+    h = m.image("x", (1, 28, 28))
+    h = m.max_pool(m.relu(m.conv(h, 6, 5, 1, 2, True)), 2)
+    h = m.max_pool(m.relu(m.conv(h, 16, 5, 1, 0, True)), 2)
+    h = m.flatten(h)
+    for width in (120, 84):
+        h = m.relu(m.affine(h, width))
+    h = m.affine(h, 10)
+    m.output(h)
+    m.softmax_loss(h, m.labels("y", 10))
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """A residual net for images of 32 x 32 (He et al. 2015, arXiv:1512.03385, section 4.2).
+
+    `blocks` of two convolutions in each of three stages; where a stage begins, a convolution of
+    single pixels stands in the shortcut.
+    """
+
+    blocks: int
+    channels: tuple[int, int, int] = (16, 32, 64)
+    side: int = 32
+
+    def __call__(self, m: Maker) -> None:
+        """Declare the net."""
+        h = m.image("x", (3, self.side, self.side))
+        h = m.relu(self._normal(m, h, self.channels[0], 3, 1))
+        for stage, channels in enumerate(self.channels):
+            for block in range(self.blocks):
+                stride = 2 if stage and not block else 1
+                short = self._normal(m, h, channels, 1, stride) if stride > 1 else h
+                g = m.relu(self._normal(m, h, channels, 3, stride))
+                h = m.relu(m.add(self._normal(m, g, channels, 3, 1), short))
+        h = m.affine(m.mean_pool(h), 10)
+        m.output(h)
+        m.softmax_loss(h, m.labels("y", 10))
+
+    def _normal(self, m: Maker, h: Any, channels: int, kernel: int, stride: int) -> Any:
+        return m.batchnorm(m.conv(h, channels, kernel, stride, kernel // 2, False))
+
+
 _MNIST = (784, 512, 256, 10)
 
 MAIN: Mapping[str, Workload] = {
@@ -173,4 +235,10 @@ OTHERS: Mapping[str, Workload] = {
 }
 """Shapes that nothing was tuned for."""
 
-WORKLOADS: Mapping[str, Workload] = {**MAIN, **OTHERS}
+IMAGES: Mapping[str, Workload] = {
+    "lenet": Workload(lenet, 64, infer=(1, 64), images=True),
+    "resnet20": Workload(ResNet(3), 32, pool=8, images=True),
+}
+"""Convolutions."""
+
+WORKLOADS: Mapping[str, Workload] = {**MAIN, **OTHERS, **IMAGES}

@@ -25,6 +25,23 @@ class Declare:
 
     target = input
 
+    def image(self, name: str, shape: tuple[int, int, int]) -> gc.Value:
+        return self.net.input(name, (gc.N, *shape))
+
+    def conv(
+        self, h: gc.Value, channels: int, kernel: int, stride: int, pad: int, bias: bool
+    ) -> gc.Value:
+        return gc.conv2d(h, channels, kernel, stride=stride, padding=pad, bias=bias)
+
+    def max_pool(self, h: gc.Value, size: int) -> gc.Value:
+        return gc.max_pool(h, size)
+
+    def mean_pool(self, h: gc.Value) -> gc.Value:
+        return gc.flatten(gc.global_avg_pool(h))
+
+    def flatten(self, h: gc.Value) -> gc.Value:
+        return gc.flatten(h)
+
     def labels(self, name: str, classes: int) -> gc.Value:
         return self.net.input(name, (gc.N,), dtype="int64")
 
@@ -91,6 +108,7 @@ class OnNumPy(Side):
     """The numpy backend."""
 
     backend = "numpy"
+    images = True
 
     def versions(self) -> str:
         return f"graphc {gc.__version__}, numpy {np.__version__}"

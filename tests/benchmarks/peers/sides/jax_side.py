@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.benchmarks.peers.outline import Array
+from tests.benchmarks.peers.outline import Array, Outline
 from tests.benchmarks.peers.sides.side import Infer, Side, Step, Unsupported
 from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
 
@@ -29,11 +29,37 @@ class Traced:
     target = input
     labels = input
 
+    def image(self, name: str, shape: tuple[int, int, int]) -> Any:
+        """Channels last, as XLA likes them on a CPU."""
+        return self._feeds[name].transpose(0, 2, 3, 1)
+
+    def conv(self, h: Any, channels: int, kernel: int, stride: int, pad: int, bias: bool) -> Any:
+        weight = next(self._parameters).transpose(2, 3, 1, 0)
+        y = jax.lax.conv_general_dilated(
+            h,
+            weight,
+            (stride, stride),
+            [(pad, pad)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        return y + next(self._parameters) if bias else y
+
+    def max_pool(self, h: Any, size: int) -> Any:
+        window = (1, size, size, 1)
+        return jax.lax.reduce_window(h, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+    def mean_pool(self, h: Any) -> Any:
+        return h.mean((1, 2))
+
+    def flatten(self, h: Any) -> Any:
+        return h.transpose(0, 3, 1, 2).reshape(len(h), -1)
+
     def affine(self, h: Any, width: int) -> Any:
         return h @ next(self._parameters) + next(self._parameters)
 
     def batchnorm(self, h: Any) -> Any:
-        mean, var = h.mean(0), h.var(0)
+        axes = tuple(range(h.ndim - 1))
+        mean, var = h.mean(axes), h.var(axes)
         self.statistics += [mean, var]
         scaled = (h - mean) * jax.lax.rsqrt(var + EPS) * next(self._parameters)
         return scaled + next(self._parameters)
@@ -98,6 +124,7 @@ class Jax(Side):
     """The default generator of random numbers."""
 
     generator: str | None = None
+    images = True
 
     def versions(self) -> str:
         return f"jax {jax.__version__}"
@@ -157,6 +184,5 @@ class FastRandom(Jax):
 
 
 def _running(workload: Workload) -> list[Any]:
-    chain = workload.chain
-    widths = chain.sizes[1:-1] if chain is not None and chain.batchnorm else ()
+    widths = Outline(workload).normalised
     return [fill(width) for width in widths for fill in (jnp.zeros, jnp.ones)]

@@ -22,6 +22,9 @@ class Unsupported(Exception):
 class Side:
     """A framework with a number of threads.  Whatever it does not override it does not support."""
 
+    images = False
+    """Whether it has convolutions and pools here."""
+
     def __init__(self, threads: int) -> None:
         self.threads = threads
 

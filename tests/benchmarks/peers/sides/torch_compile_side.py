@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks.peers.outline import Array
+from tests.benchmarks.peers.outline import Array, Outline
 from tests.benchmarks.peers.sides.side import Infer, Side, Step
 from tests.benchmarks.peers.sides.torch_side import Forward, Tensor, parameters_of
 from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
@@ -17,16 +17,19 @@ class Pure(Forward):
     """As `Forward`, but batchnorm notes the batch's statistics and changes nothing."""
 
     def batchnorm(self, h: Tensor) -> Tensor:
-        var, mean = torch.var_mean(h, 0, correction=0)
+        axes, shape = ([0], [-1]) if h.ndim == 2 else ([0, 2, 3], [-1, 1, 1])
+        var, mean = torch.var_mean(h, axes, correction=0)
         self.statistics += [mean, var]
         gamma, beta = next(self._parameters), next(self._parameters)
-        return (h - mean) * torch.rsqrt(var + EPS) * gamma + beta
+        mean, scale = mean.view(shape), torch.rsqrt(var + EPS).view(shape)
+        return (h - mean) * scale * gamma.view(shape) + beta.view(shape)
 
 
 class Compiled(Side):
     """The default mode."""
 
     mode: str | None = None
+    images = True
     config: Mapping[str, Any] = {}
 
     def versions(self) -> str:
@@ -121,5 +124,4 @@ def _whole_step(workload: Workload, dropout: bool) -> Any:
 
 def _normalised(workload: Workload) -> list[int]:
     """The widths of the batchnorms."""
-    chain = workload.chain
-    return list(chain.sizes[1:-1]) if chain is not None and chain.batchnorm else []
+    return Outline(workload).normalised

@@ -1,0 +1,155 @@
+"""The tiles of a window's product: neighbouring places of an image, by a panel of columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from graphc.backends.native.epilogue import Epilogue
+from graphc.backends.native.gemm_frame import Frame
+from graphc.backends.native.images import place_of
+from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.registers import element_type
+from graphc.backends.native.tile_ir import Steps
+from graphc.backends.native.vectors import Vectors
+from graphc.kernels.kernel import CHUNK
+from graphc.kernels.window import Window
+
+UNROLL = 2
+STRAIGHT = 160
+"""Additions of a tile up to which a run takes no loop."""
+
+
+class Panel:
+    """A function that computes places of an image for a panel of columns: `%s` is the image, `%v`
+    the panel, packed, `%top` the row of the first place."""
+
+    def __init__(self, frame: Frame, f: Function, vectors: int, rest: int) -> None:
+        """The last vector has `rest` columns, or is full."""
+        tile, masked = frame.tile, rest % frame.tile.lanes != 0
+        self.f, self.vectors, self.dtype = f, vectors, tile.dtype
+        self.v = Vectors(frame.module, f, tile.lanes)
+        self.element, self.type = element_type(tile.dtype), self.v.type(tile.dtype)
+        self.pitch, self.most = vectors * tile.lanes, tile.height(vectors)
+        self._epilogue = Epilogue(self.v, frame.kernel, frame.memory, vectors, masked)
+
+    def steps(self, offsets: Sequence[int]) -> Steps:
+        """The sums of places at these offsets."""
+        return Steps(self.v, self.dtype, self.vectors, list(offsets), "1")
+
+    def finish(self, sums: Sequence[Value], row: Value, apart: int = 1) -> None:
+        """The body on the sums of a tile, whose rows begin with `row`."""
+        count = len(sums) // self.vectors
+        self._epilogue.rows(row, count, lambda r, j: sums[r * self.vectors + j], apart)
+
+    def at(self, base: Value, index: Value | int) -> Value:
+        """`base` moved by elements."""
+        return self.f.address(base, index, self.element)
+
+
+class Places:
+    """The text of the tiles of an image."""
+
+    def __init__(self, panel: Panel, window: Window) -> None:
+        self.panel, self.f, self.window = panel, panel.f, window
+        self.across, self.step = window.places[-1], window.steps[-1]
+        self.lines = _lines(window, panel.most)
+
+    def emit(self) -> None:
+        """Whole blocks of places, and one place at a time where a thread's rows begin or end
+        within a block."""
+        f, block = self.f, self.lines * self.across
+        if self.window.count % block == 0 == CHUNK % block:
+            self._blocks("%low", "%high")
+            return
+        after = f.mul(f.quotient(f.add("%low", block - 1), block), block)
+        first = f.smaller(after, "%high")
+        last = f.larger(f.mul(f.quotient("%high", block), block), first)
+        f.loop("%low", first, 1, lambda place, _: self._single(place))
+        self._blocks(first, last)
+        f.loop(last, "%high", 1, lambda place, _: self._single(place))
+
+    def _blocks(self, first: Value, last: Value) -> None:
+        f, block = self.f, self.lines * self.across
+
+        def one(start: Value, _: list[Value]) -> None:
+            s = self.panel.at("%s", self._line(f.quotient(start, self.across)))
+            row = f.add("%top", start)
+            if self.lines > 1:
+                self._tile(s, row, self.lines, self.across)
+                return
+            column = 0
+            for count, width in cuts(self.across, self.panel.most):
+                self._tiles(s, row, column, count, width)
+                column += count * width
+
+        f.loop(first, last, block, one)
+
+    def _tiles(self, s: Value, row: Value, column: int, count: int, width: int) -> None:
+        """So many tiles beside each other."""
+        f = self.f
+
+        def tile(i: Value, _: list[Value]) -> None:
+            first = f.add(i, column)
+            self._tile(self.panel.at(s, f.mul(first, self.step)), f.add(row, first), 1, width)
+
+        if count == 1:
+            tile("0", [])
+        else:
+            f.loop(0, count * width, width, tile)
+
+    def _single(self, place: Value) -> None:
+        f = self.f
+        line, column = f.quotient(place, self.across), f.remainder(place, self.across)
+        offset = f.add(self._line(line), f.mul(column, self.step))
+        self._tile(self.panel.at("%s", offset), f.add("%top", place), 1, 1)
+
+    def _line(self, number: Value) -> Value:
+        """Where a line of places begins."""
+        return place_of(self.f, number, self.window.places[:-1], self.window.steps[:-1])
+
+    def _tile(self, s: Value, row: Value, lines: int, width: int) -> None:
+        """The tile of some lines of so many places."""
+        above = self.window.steps[-2] if lines > 1 else 0
+        offsets = [i * above + j * self.step for i in range(lines) for j in range(width)]
+        panel, count = self.panel, len(offsets) * self.panel.vectors
+        steps = panel.steps(offsets)
+        unroll = self.window.run if count * self.window.run <= STRAIGHT else UNROLL
+        carried = ["%v", *["zeroinitializer"] * count]
+        sums = self._runs(steps, unroll if lines * width > 1 else 1, 0, s, carried)[1:]
+        panel.finish(sums, row)
+
+    def _runs(
+        self, steps: Steps, unroll: int, axis: int, s: Value, carried: list[Value]
+    ) -> list[Value]:
+        """The panel of b behind the runs of all offsets from an axis on, and the sums."""
+        f, run, panel = self.f, self.window.run, self.panel
+        if axis == len(self.window.reach):
+            v, *sums = carried
+            sums = steps.run((s, v), str(panel.pitch), str(run), unroll, start=sums)
+            return [panel.at(v, run * panel.pitch), *sums]
+        count, step = self.window.reach[axis]
+        if count == 1:
+            return self._runs(steps, unroll, axis + 1, s, carried)
+
+        def offset(i: Value, carried: list[Value]) -> list[Value]:
+            return self._runs(steps, unroll, axis + 1, panel.at(s, f.mul(i, step)), carried)
+
+        types = ["ptr", *[panel.type] * (len(carried) - 1)]
+        return f.loop(0, count, 1, offset, list(zip(types, carried, strict=True)))
+
+
+def _lines(window: Window, most: int) -> int:
+    """How many lines of places make a tile: what divides all of them and fits."""
+    if len(window.places) == 1:
+        return 1
+    lines, across = window.places[-2:]
+    return max(n for n in range(1, lines + 1) if lines % n == 0 and (n == 1 or n * across <= most))
+
+
+def cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
+    """A size in nearly equal parts of at most so many: how many of which width."""
+    parts = -(-size // most)
+    width, wider = divmod(size, parts)
+    for count, found in ((wider, width + 1), (parts - wider, width)):
+        if count:
+            yield count, found

@@ -1,0 +1,75 @@
+"""Moves and pools as kernels that fetch elements, interpreted; and what has no such kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from graphc.kernels.elsewhere import MOST, reader_of
+from graphc.kernels.interpret import run
+from graphc.kernels.walk import Walk, straight
+from graphc.op import Op
+from graphc.ops.pool import MaxPool, SumPool
+from graphc.ops.shape import Transpose
+from graphc.ops.slicing import Slice
+from graphc.tensor_type import N, TensorType
+from tests.ops.example import Example
+from tests.ops.readers import BY_OP, operands, reader_loop
+from tests.ops.test_contract import close
+
+
+@pytest.mark.parametrize("examples", BY_OP.values(), ids=BY_OP)
+def test_fetched_elements_equal_the_reference(examples: list[Example]) -> None:
+    for example in examples:
+        for n in (1, 4):
+            arrays = operands(example, n)
+            run(reader_loop(example), arrays, n)
+            wanted = example.concrete(n).reference(example.operands(n))
+            assert close(arrays["out"], np.asarray(wanted)), str(example)
+
+
+def reads(op: Op, *shape: object) -> bool:
+    x = TensorType(shape, "float32")  # type: ignore[arg-type]
+    return reader_of(op, [x], op.infer([x])) is not None
+
+
+def test_what_stays_a_call() -> None:
+    """The batch elsewhere than in front, cuts of the batch, and windows that are much text."""
+    assert reads(Transpose((0, 2, 1)), N, 3, 4)
+    assert not reads(Transpose((1, 0)), N, 3)
+    assert reads(Slice(((1, 1, 3, 1),)), N, 4, 2)
+    assert not reads(Slice(((0, 0, N, 1),)), N, 4)
+    side = int(MOST**0.5)
+    assert reads(SumPool((side, side), (1, 1), (1, 1)), N, 9, 9, 2)
+    assert not reads(MaxPool((side + 1, side), (1, 1), (1, 1)), N, 9, 9, 2)
+
+
+@pytest.mark.parametrize(
+    ("walk", "count", "inside"),
+    [
+        (Walk(1, 5), 5, True),
+        (Walk(1, 5), 6, False),
+        (Walk(1, 5, shift=-1), 5, False),
+        (Walk(1, 5, scale=2, shift=1), 2, True),
+        (Walk(1, 5, scale=2, shift=1), 3, False),
+        (Walk(1, 5, apart=2), 5, False),
+        (Walk(1, 5, apart=2, floor=True), 10, True),
+        (Walk(1, 5, apart=2, floor=True), 11, False),
+        (Walk(1, N), N, True),
+        (Walk(1, N), 2 * N, False),
+    ],
+)
+def test_a_walk_knows_whether_it_stays_inside(walk: Walk, count: int, inside: bool) -> None:
+    assert walk.is_inside(count) is inside
+    if isinstance(walk.size, int):
+        at = [(i * walk.scale + walk.shift) / walk.apart for i in range(count)]
+        at = [float(int(x)) if walk.floor else x for x in at]
+        assert all(x.is_integer() and 0 <= x < walk.size for x in at) is inside
+
+
+def test_dimensions_that_are_one_in_memory_are_walked_as_one() -> None:
+    found = reader_of(Transpose((0, 3, 1, 2)), [TensorType((N, 4, 5, 6), "float32")],
+                      TensorType((N, 6, 4, 5), "float32"))  # fmt: skip
+    assert found is not None
+    assert found.shape == (N, 6, 20)
+    assert [walk.pitch for walk in straight((N, 4, 5))] == [20, 5, 1]

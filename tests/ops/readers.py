@@ -1,0 +1,78 @@
+"""One op that reads its operands elsewhere as a fused kernel of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from graphc.kernels.elsewhere import places_of, reader_of
+from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.kernel import Loop, Split
+from graphc.kernels.matrix import by_last
+from graphc.op import Array
+from graphc.ops.pad import Pad
+from graphc.ops.pool import MaxPool, SumPoolGrad
+from graphc.ops.shape import Transpose
+from graphc.ops.slicing import Slice, SliceGrad
+from graphc.tensor_type import Dim, N, TensorType, shape_at
+from tests.ops.example import Example
+from tests.ops.test_contract import OP_EXAMPLES, by_op
+
+
+def inferred(example: Example) -> TensorType:
+    """The type of the result."""
+    return example.op.infer(example.types)
+
+
+def reader_loop(example: Example, split: Split = "none") -> Loop:
+    """The op of operands in0, in1, ... to `out`."""
+    types = list(example.types)
+    reader = reader_of(example.op, types, inferred(example))
+    assert reader is not None
+    b = BodyBuilder()
+    value = reader.write(b, lambda i, at: b.fetch(f"in{i}", at, types[i].dtype))
+    b.store(value, "out", "each")
+    space = by_last(reader.shape)
+    return Loop(*space, "columns", b.body(), split, places_of(reader.shape))
+
+
+def operands(example: Example, n: int) -> dict[str, Array]:
+    """Its buffers; the result is not written yet."""
+    arrays = {f"in{i}": x for i, x in enumerate(example.operands(n))}
+    result = inferred(example)
+    arrays["out"] = np.full(shape_at(result.shape, n), 77).astype(result.dtype)
+    return arrays
+
+
+def _readers() -> Iterator[Example]:
+    for example in (*OP_EXAMPLES, *_more()):
+        if reader_of(example.op, example.types, inferred(example)) is not None:
+            yield example
+
+
+def _more() -> Iterator[Example]:
+    """Moves that merge dimensions, or do not; a last dimension longer than a vector."""
+
+    def t(*shape: Dim) -> TensorType:
+        return TensorType(shape, "float32")
+
+    yield Example(Transpose((0, 2, 3, 1)), (t(N, 3, 5, 20),))
+    yield Example(Transpose((2, 3, 1, 0)), (t(21, 4, 3, 2),))
+    yield Example(Transpose((1, 0)), (t(19, 18),))
+    yield Example(Pad(((0, 0), (1, 2), (0, 3), (2, 0)), 0.5), (t(N, 3, 4, 18),))
+    yield Example(Pad(((0, 0), (1, 1), (2, 2), (0, 0))), (t(N, 5, 4, 6),))
+    cuts = ((1, 1, 6, 2), (2, 0, 4, 1), (3, 2, 19, 3))
+    yield Example(Slice(cuts), (t(N, 6, 5, 20),))
+    yield Example(SliceGrad((N, 6, 5, 20), cuts), (Slice(cuts).infer([t(N, 6, 5, 20)]),))
+    yield Example(MaxPool((2, 2), (2, 2), (1, 1)), (t(N, 6, 6, 17),))
+    yield Example(SumPoolGrad((N, 6, 6, 17), (3, 3), (2, 2), (1, 1)), (t(N, 2, 2, 17),))
+
+
+READERS = list(_readers())
+BY_OP = by_op(READERS)
+
+
+def halves(examples: Sequence[Example]) -> list[Example]:
+    """Some of each op's examples, of both precisions, for what is slow."""
+    return [*examples[::3], examples[-1]]
