@@ -43,7 +43,7 @@ def nearest_kink(graph: Graph, rows: int, arrays: Mapping[str, Array]) -> float:
 
 def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
     """The signed distances to the op's kinks; None for an op without any."""
-    if ins and ins[0].dtype.kind != "f":
+    if not ins or ins[0].dtype.kind != "f":
         return None
     if isinstance(op, (Relu, Abs, Sign, Sqrt, Log)) or (isinstance(op, Power) and _kinked(op)):
         return ins[0]
