@@ -26,7 +26,7 @@ class Adagrad(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.above_0("eps", "1e-10")
+        self._above_0("eps", "1e-10")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """The slot `<parameter>.sum`."""
@@ -52,8 +52,8 @@ class Adadelta(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.share("rho", "0.9")
-        self.above_0("eps", "1e-6")
+        self._share("rho", "0.9")
+        self._above_0("eps", "1e-6")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """The slots `<parameter>.square` and `.delta`."""

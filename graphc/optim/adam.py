@@ -21,9 +21,9 @@ class TwoMoments(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.share("beta1", "0.9")
-        self.share("beta2", "0.999")
-        self.above_0("eps", "1e-8")
+        self._share("beta1", "0.9")
+        self._share("beta2", "0.999")
+        self._above_0("eps", "1e-8")
 
     def means(self, p: Value, g: Value, l2: float) -> tuple[Value, Value]:
         """The next values of the slots `<parameter>.mean` and `.square`."""

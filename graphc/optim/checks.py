@@ -13,50 +13,50 @@ from graphc.loc import caller_loc
 class Checked:
     """A frozen dataclass that checks its fields; GraphError, at the user's line, for a bad one."""
 
-    def number(
+    def _number(
         self, name: str, *, above: bool = False, below: float = math.inf, hint: str, usual: str
     ) -> None:
         """Keep a finite number from 0 up, or above 0, as a float; `usual` is such a number."""
         value = getattr(self, name)
         real = isinstance(value, Real) and not isinstance(value, bool)
         if real and 0 <= value < below and not (above and value == 0):
-            self.keep(name, float(value))
+            self._keep(name, float(value))
             return
         wanted = "above 0" if above else "0 or more"
         if below < math.inf:
             wanted = f"{'above' if above else 'from'} 0 {'and' if above else 'to'} below {below:g}"
         if not real or not math.isfinite(value):
             hint = f"give a finite number, such as {name}={usual}"
-        raise self.error(name, f"it must be {wanted}", hint)
+        raise self._error(name, f"it must be {wanted}", hint)
 
-    def share(self, name: str, usual: str) -> None:
+    def _share(self, name: str, usual: str) -> None:
         """Keep a number from 0 to below 1."""
-        self.number(name, below=1.0, hint=f"{usual} is usual", usual=usual)
+        self._number(name, below=1.0, hint=f"{usual} is usual", usual=usual)
 
-    def above_0(self, name: str, usual: str) -> None:
+    def _above_0(self, name: str, usual: str) -> None:
         """Keep a number above 0."""
-        self.number(name, above=True, hint=f"{usual} is usual", usual=usual)
+        self._number(name, above=True, hint=f"{usual} is usual", usual=usual)
 
-    def whole(self, name: str, hint: str) -> None:
+    def _whole(self, name: str, hint: str) -> None:
         """Keep a whole number from 1 up."""
         value = getattr(self, name)
         if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise self.error(name, "it must be a whole number from 1 up", hint)
-        self.keep(name, int(value))
+            raise self._error(name, "it must be a whole number from 1 up", hint)
+        self._keep(name, int(value))
 
-    def patterns(self, name: str, hint: str) -> None:
+    def _patterns(self, name: str, hint: str) -> None:
         """Keep one name pattern, or several, as a tuple."""
         value = getattr(self, name)
         listed = (value,) if isinstance(value, str) else value
         if not isinstance(listed, Sequence) or not all(isinstance(text, str) for text in listed):
-            raise self.error(name, "it must be name patterns", hint)
-        self.keep(name, tuple(listed))
+            raise self._error(name, "it must be name patterns", hint)
+        self._keep(name, tuple(listed))
 
-    def keep(self, name: str, value: object) -> None:
+    def _keep(self, name: str, value: object) -> None:
         """Set a field of the frozen dataclass."""
         object.__setattr__(self, name, value)
 
-    def error(self, name: str, wanted: str, hint: str) -> GraphError:
+    def _error(self, name: str, wanted: str, hint: str) -> GraphError:
         """The error for a field."""
         sentence = f"{type(self).__name__}: {name} is {getattr(self, name)!r}, {wanted}"
         return GraphError(sentence, loc=caller_loc(), hint=hint)

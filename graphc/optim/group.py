@@ -27,14 +27,14 @@ class Group(Checked):
     frozen: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        self.patterns("names", 'gc.Group("head.*", lr=1.0)')
+        self._patterns("names", 'gc.Group("head.*", lr=1.0)')
         if not self.names:
-            raise self.error("names", "there must be one at least", 'gc.Group("head.*", lr=1.0)')
+            raise self._error("names", "there must be one at least", 'gc.Group("head.*", lr=1.0)')
         if self.lr is not None:
             hint = "frozen=True is for what is not to be trained"
-            self.number("lr", hint=hint, usual="0.1")
+            self._number("lr", hint=hint, usual="0.1")
         if self.weight_decay is not None:
-            self.number("weight_decay", hint="0 is no decay", usual="0.01")
+            self._number("weight_decay", hint="0 is no decay", usual="0.01")
         given = self.lr is not None or self.weight_decay is not None
         if given == bool(self.frozen):
             said = "is frozen, and has numbers to train by" if given else "changes nothing"

@@ -25,8 +25,8 @@ class Lion(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.share("beta1", "0.9")
-        self.share("beta2", "0.99")
+        self._share("beta1", "0.9")
+        self._share("beta2", "0.99")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """The slot `<parameter>.mean`."""

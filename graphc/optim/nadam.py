@@ -28,7 +28,7 @@ class NAdam(TwoMoments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.number("momentum_decay", hint="0.004 is usual", usual="0.004")
+        self._number("momentum_decay", hint="0.004 is usual", usual="0.004")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """The slots `<parameter>.mean` and `.square`, and the product, which all share."""

@@ -45,27 +45,27 @@ class Optimizer(Checked):
     ema: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        self.number("lr", hint="updates go against the gradient already", usual="0.1")
-        self.number("weight_decay", hint="0 is no decay", usual="0.01")
+        self._number("lr", hint="updates go against the gradient already", usual="0.1")
+        self._number("weight_decay", hint="0 is no decay", usual="0.01")
         for clip in ("clip_norm", "clip_value"):
             if getattr(self, clip) is not None:
-                self.number(clip, above=True, hint="None is no clipping", usual="1.0")
-        self.whole("accumulate", "1 is an update in each step")
+                self._number(clip, above=True, hint="None is no clipping", usual="1.0")
+        self._whole("accumulate", "1 is an update in each step")
         if self.decay is not None:
-            self.patterns("decay", 'decay=("*.weight",)')
+            self._patterns("decay", 'decay=("*.weight",)')
         if self.schedule is not None and not isinstance(self.schedule, Schedule):
             hint = "gc.Cosine(total=10_000), gc.Step(1000, 0.5) or gc.WarmUp(500)"
-            raise self.error("schedule", "it must be a schedule", hint)
+            raise self._error("schedule", "it must be a schedule", hint)
         if self.ema is not None:
-            self.number("ema", above=True, below=1.0, hint="0.999 is usual", usual="0.999")
+            self._number("ema", above=True, below=1.0, hint="0.999 is usual", usual="0.999")
         self._check_groups()
 
     def _check_groups(self) -> None:
         given: object = (self.groups,) if isinstance(self.groups, Group) else self.groups
         if not isinstance(given, Sequence) or not all(isinstance(one, Group) for one in given):
             hint = 'groups=[gc.Group("head.*", lr=1.0)]'
-            raise self.error("groups", "it must be groups", hint)
-        self.keep("groups", tuple(given))
+            raise self._error("groups", "it must be groups", hint)
+        self._keep("groups", tuple(given))
 
     def group_of(self, name: str) -> Group | None:
         """The group of a parameter."""

@@ -27,9 +27,9 @@ class RMSprop(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.share("alpha", "0.99")
-        self.above_0("eps", "1e-8")
-        self.share("momentum", "0.9")
+        self._share("alpha", "0.99")
+        self._above_0("eps", "1e-8")
+        self._share("momentum", "0.9")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """The slot `<parameter>.square`, and `.velocity` with momentum."""

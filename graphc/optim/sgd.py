@@ -26,7 +26,7 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.share("momentum", "0.9")
+        self._share("momentum", "0.9")
         if self.nesterov and not self.momentum:
             raise GraphError(
                 "SGD: nesterov without momentum",

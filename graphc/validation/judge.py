@@ -85,7 +85,8 @@ def _comparisons(
         check = partial(update_mismatch, step.optimizer)
         yield in_float64(before), in_float64(made), check, draws
     elif isinstance(step, Accumulate):
-        yield in_float64(before), in_float64(made), accumulation_mismatch, draws
+        check = partial(accumulation_mismatch, step.optimizer)
+        yield in_float64(before), in_float64(made), check, draws
     else:
         yield from _general(step, before, made, draws)
 

@@ -19,6 +19,7 @@ from graphc.optim import (
     Adam,
     Adamax,
     AdamW,
+    Group,
     Lion,
     NAdam,
     Optimizer,
@@ -70,13 +71,23 @@ def next_states(
 
 def _numbers(optimizer: Optimizer, name: str, state: Mapping[str, Array]) -> tuple[float, float]:
     """The learning rate and the weight decay of a parameter."""
-    matching = (g for g in optimizer.groups if any(fnmatchcase(name, p) for p in g.names))
-    group = next(matching, None)
+    group = _group(optimizer, name)
     own = group is not None and group.lr is not None
     rate = float(state[f"hyper.lr.{','.join(group.names)}" if group and own else "hyper.lr"])
     if group is not None and group.weight_decay is not None:
         return rate, group.weight_decay
     return rate, optimizer.weight_decay if _decays(optimizer, name, state[name].ndim) else 0.0
+
+
+def trained(optimizer: Optimizer, name: str) -> bool:
+    """Whether a parameter is of no frozen group."""
+    group = _group(optimizer, name)
+    return group is None or not group.frozen
+
+
+def _group(optimizer: Optimizer, name: str) -> Group | None:
+    matching = (g for g in optimizer.groups if any(fnmatchcase(name, p) for p in g.names))
+    return next(matching, None)
 
 
 def _decays(optimizer: Optimizer, name: str, rank: int) -> bool:

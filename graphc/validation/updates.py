@@ -13,13 +13,13 @@ from graphc.ops.source import Parameter
 from graphc.optim import Optimizer
 from graphc.validation.compare import Mismatch, first_mismatch
 from graphc.validation.draws import Draw, given_of
-from graphc.validation.rules import has_rule, next_states
+from graphc.validation.rules import has_rule, next_states, trained
 from graphc.validation.run import Results, results_of, spread, values_of_arrays
 
 
 def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """A next state that is not what the optimizer's rule gives for the gradients before."""
-    gradients = _of_parameters(old)
+    gradients = _of_parameters(old, optimizer)
     if not has_rule(optimizer) or not gradients:
         return None
     values = values_of_arrays(old, draw.rows, given_of(old, draw))
@@ -28,9 +28,11 @@ def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) ->
     return _by_rule(optimizer, given, expected, new, draw)
 
 
-def accumulation_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
+def accumulation_mismatch(
+    optimizer: Optimizer, old: Graph, new: Graph, draw: Draw
+) -> Mismatch | None:
     """A sum that is not the old one and the gradient, or a count that did not go on by one."""
-    gradients = _of_parameters(old)
+    gradients = _of_parameters(old, optimizer)
     if not gradients:
         return None
     arrays = given_of(new, draw)
@@ -50,7 +52,7 @@ def apply_mismatch(
 
     After accumulation every sum, and the count of steps, must become 0.
     """
-    names = [node.name for node in parameters]
+    names = [node.name for node in parameters if trained(optimizer, node.name)]
     if not has_rule(optimizer) or not names:
         return None
     arrays = given_of(new, draw)
@@ -113,12 +115,12 @@ def _found(
     return replace(found, node=new.updates.get(found.what.partition(" ")[2], ""))
 
 
-def _of_parameters(graph: Graph) -> dict[str, str]:
-    """The gradients that belong to parameters."""
+def _of_parameters(graph: Graph, optimizer: Optimizer) -> dict[str, str]:
+    """The gradients that belong to parameters which are trained."""
     return {
         name: gradient
         for name, gradient in graph.gradients.items()
-        if isinstance(graph[name].op, Parameter)
+        if isinstance(graph[name].op, Parameter) and trained(optimizer, name)
     }
 
 

@@ -104,10 +104,14 @@ def _smaller_graphs(graph: Graph) -> Iterator[Graph]:
         if len(graph.outputs) > 1:
             yield _without_output(graph, name)
     yield from _earlier_outputs(graph)
+    for name in graph.losses:  # what is only inferred is as wrong when it is no loss
+        losses = [other for other in graph.losses if other != name]
+        yield Graph(graph.name, graph, outputs=graph.outputs, losses=losses)
     for node in reversed(list(graph)):
-        for operand in node.inputs:
-            if graph[operand].type == node.type:
-                yield graph.replace({node.name: None}, reads={node.name: operand})
+        for earlier in reversed(list(graph)):
+            same = earlier.type == node.type and earlier is not node
+            if same and earlier.name in graph.upstream(node.inputs):
+                yield graph.replace({node.name: None}, reads={node.name: earlier.name})
     for node in reversed(list(graph)):
         if not isinstance(node.op, (Input, Parameter, State, Constant)):
             fed = Node(node.name, Input(node.type.shape, node.type.dtype), (), node.type)

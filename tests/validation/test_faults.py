@@ -18,6 +18,8 @@ CLIPPED = gc.SGD(lr=0.1, clip_norm=1.0)
 ADAM = gc.Adam(weight_decay=0.1)
 ADAMW = gc.AdamW(schedule=gc.Cosine(total=50, floor=0.1, warmup=4))
 MANY = gc.SGD(lr=0.1, accumulate=3)
+PARTS = gc.SGD(lr=0.1, groups=[gc.Group("first.*", lr=0.5), gc.Group("bn.*", frozen=True)])
+STEADY = gc.NAdam(lr=0.1, ema=0.9, clip_value=0.5)
 
 SELECT, ELEMENT, NORM = "graphc.ops.select", "graphc.ops.elementwise", "graphc.ops.norm"
 OPTIM, PASSES, LOSSES = "graphc.optim", "passes", "graphc.ops.losses"
@@ -139,7 +141,7 @@ FAULTS = (
     # Layers.
     Fault("a derivative inside the net is wrong", derivative, "graphc.ops.functions:Tanh.grad",
           "mul(out, out)", "out", "specialize: grad"),
-    Fault("a weighted loss is divided by the rows", derivative, f"{LOSSES}.row_loss:RowLoss.expand",
+    Fault("a weighted loss is divided by the rows", derivative, f"{LOSSES}.row_loss:_mean",
           "sum_(count, name=", "mul(mean(count), 2.0, name=", "specialize: output"),
     Fault("batchnorm infers by the statistics of the batch", layers,
           f"{NORM}:BatchNorm._expand_rows", "if not self.by_batch(train)", "if False",
@@ -160,8 +162,8 @@ FAULTS = (
           "not train or ", "", "specialize: output"),
     Fault("every step draws the same masks", layers, "passes.specialize:Specialize.__call__",
           "add(counter, 1,", "add(counter, 0,", "specialize: update"),
-    Fault("a loss is the sum of its rows", layers, f"{LOSSES}.row_loss:RowLoss.expand",
-          "(mean if self.reduction == \"mean\" else sum_)", "sum_", "specialize: output"),
+    Fault("a loss is the sum of its rows", layers, f"{LOSSES}.row_loss:_mean",
+          "return mean(", "return sum_(", "specialize: output"),
     # Updates.
     Fault("momentum has the wrong sign", layers, f"{OPTIM}.sgd:SGD.update",
           "shared(Momentum, self.momentum, decay)", "shared(Momentum, -self.momentum, decay)",
@@ -186,6 +188,21 @@ FAULTS = (
     Fault("the last parameter is not updated", layers, f"{PASSES}.update:add_updates",
           "for name, gradient in gradients.items()",
           "for name, gradient in [*gradients.items()][:-1]", "update: state", SGD),
+    Fault("a group has the rate of all", layers, f"{PASSES}.update:_Rates.of",
+          "group is None or group.lr is None", "True", "update: state", PARTS),
+    Fault("the last group counts", layers, f"{OPTIM}.optimizer:Optimizer.group_of",
+          "in self.groups if", "in self.groups[::-1] if", "update: update",
+          gc.SGD(lr=0.1, groups=[gc.Group("first.*", weight_decay=0.5),
+                                 gc.Group("*.weight", weight_decay=0.0)])),
+    Fault("the average is of the old weights", layers, f"{PASSES}.update:add_average",
+          "b.value(b.updates[p.name])", "p", "update: update", STEADY),
+    Fault("averages are not counted", layers, f"{PASSES}.update:count_average",
+          "b.update(count,", "(count,", "update: update", STEADY),
+    Fault("nadam looks one step behind", layers, f"{OPTIM}.nadam:NAdam._shares",
+          "ahead=1", "ahead=0", "update: update", STEADY),
+    Fault("large gradients pass", layers, f"{PASSES}.update:_bounded",
+          "-most, most,", "-2 * most, 2 * most,", "update: update",
+          gc.SGD(lr=0.1, clip_value=1e-3)),
     Fault("the rate is fixed at compile time", layers, f"{PASSES}.update:_Rates._named",
           "rate = lr if", "rate = __import__('graphc').ops.source.constant(self._b, start,"
           " self._type.dtype) if", "update: update", SGD),

@@ -57,6 +57,8 @@ class RowLoss(Layer):
         raise NotImplementedError
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if not self.operands <= len(ins) <= self.operands + 1:
+            raise ValueError(f"it takes {', '.join(self.roles)}, not {len(ins)} operands")
         rows = self.infer_rows(ins[: self.operands])
         for weight in ins[self.operands :]:
             if weight != rows:
@@ -78,23 +80,27 @@ class RowLoss(Layer):
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         own, weights = ins[: self.operands], ins[self.operands :]
-        plain = self.reduction == "none" and not weights
-        rows = self.rows(b, own, name if plain else f"{name}.rows")
-        if plain:
+        alone = self.reduction == "none"
+        rows = self.rows(b, own, name if alone and not weights else f"{name}.rows")
+        for weight in weights:
+            rows = mul(rows, weight, name=name if alone else f"{name}.weighted")
+        if alone:
             return rows
-        if self.reduction == "none":
-            return mul(rows, weights[0], name=name)
-        counts = [*weights]
-        if self.reduction == "mean" and self.counts_by:
-            counts.append(self.counts(b, own, f"{name}.counts"))
-        if not counts:
-            return (mean if self.reduction == "mean" else sum_)(rows, name=name)
-        weighted = mul(rows, weights[0], name=f"{name}.weighted") if weights else rows
         if self.reduction == "sum":
-            return sum_(weighted, name=name)
-        total = sum_(weighted, name=f"{name}.total")
-        count = counts[0] if len(counts) == 1 else mul(*counts, name=f"{name}.counted")
-        return div(total, sum_(count, name=f"{name}.weight"), name=name)
+            return sum_(rows, name=name)
+        counts = [*weights]
+        if self.counts_by:
+            counts.append(self.counts(b, own, f"{name}.counts"))
+        return _mean(rows, counts, name)
+
+
+def _mean(rows: Value, counts: Sequence[Value], name: str) -> Value:
+    """The sum of the rows by that of what they count, which is the product of `counts`."""
+    if not counts:
+        return mean(rows, name=name)
+    total = sum_(rows, name=f"{name}.total")
+    count = counts[0] if len(counts) == 1 else mul(*counts, name=f"{name}.counted")
+    return div(total, sum_(count, name=f"{name}.weight"), name=name)
 
 
 def apply_loss(
