@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from graphc import tensor_functions
 from graphc.build import Value, apply
 from graphc.compiler import compile
 from graphc.errors import (
@@ -38,19 +39,6 @@ from graphc.ops.activations import (
     softsign,
 )
 from graphc.ops.affine import affine
-from graphc.ops.arrange import (
-    expand,
-    flip,
-    repeat,
-    roll,
-    split,
-    squeeze,
-    stack,
-    tile,
-    tril,
-    triu,
-    unsqueeze,
-)
 from graphc.ops.concat import concat
 from graphc.ops.conv_layer import conv, conv_transpose
 from graphc.ops.conv_parameters import (
@@ -63,28 +51,15 @@ from graphc.ops.conv_parameters import (
 from graphc.ops.division import floor_div, fmod, mod, trunc_div
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
-from graphc.ops.elementwise import add, div, mul, neg, power, reciprocal, sub
-from graphc.ops.embedding import embedding
+from graphc.ops.elementwise import add, div, mul, neg, power, sub
 from graphc.ops.functions import abs_ as abs
 from graphc.ops.functions import exp, log, log_softmax, sigmoid, sign, softmax, sqrt, tanh
-from graphc.ops.gather import gather
 from graphc.ops.gradient import grad
 from graphc.ops.group_norm import groupnorm, instancenorm
 from graphc.ops.index import argmax, one_hot, pick
-from graphc.ops.index_nd import gather_nd, scatter_nd
 from graphc.ops.linalg import matmul
-from graphc.ops.logic import (
-    isfinite,
-    isinf,
-    isnan,
-    logical_and,
-    logical_not,
-    logical_or,
-    logical_xor,
-)
 from graphc.ops.loss import softmax_loss, svm_loss
 from graphc.ops.metrics import accuracy, mean_absolute_error
-from graphc.ops.more_activations import celu, hard_tanh, relu6, shrink, thresholded_relu
 from graphc.ops.norm import batchnorm
 from graphc.ops.pad import pad
 from graphc.ops.pool_layer import (
@@ -97,10 +72,7 @@ from graphc.ops.pool_layer import (
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.reduce import max_ as max
 from graphc.ops.reduce import sum_ as sum
-from graphc.ops.rounding import ceil, floor
-from graphc.ops.rounding import round_ as round
 from graphc.ops.row_norm import layernorm, rmsnorm
-from graphc.ops.scatter import gather_elements, scatter_elements
 from graphc.ops.select import (
     clip,
     equal,
@@ -115,25 +87,13 @@ from graphc.ops.select import (
     where,
 )
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
-from graphc.ops.smooth import erf, expm1, log1p, softplus
+from graphc.ops.smooth import erf, softplus
 from graphc.ops.standardize import standardize
-from graphc.ops.trigonometry import (
-    acos,
-    acosh,
-    asin,
-    asinh,
-    atan,
-    atanh,
-    cos,
-    cosh,
-    sin,
-    sinh,
-    tan,
-)
 from graphc.optim import SGD, Adam, AdamW
 from graphc.plan import Plan
 from graphc.runtime.state import State
 from graphc.schedules import Cosine, Step, WarmUp
+from graphc.tensor_functions import *  # noqa: F403
 from graphc.tensor_type import N, TensorType
 from graphc.version import __version__ as __version__
 
@@ -264,8 +224,6 @@ __all__ = [
     "batchnorm",
     "broadcast_to",
     "cast",
-    "ceil",
-    "celu",
     "check_layer",
     "check_op",
     "clip",
@@ -284,23 +242,13 @@ __all__ = [
     "div",
     "dropout",
     "elu",
-    "embedding",
     "equal",
     "erf",
     "exp",
-    "expand",
-    "expm1",
     "fit",
     "fit_standardize",
     "flatten",
-    "flip",
-    "floor",
-    "floor_div",
-    "fmod",
     "freeze",
-    "gather",
-    "gather_elements",
-    "gather_nd",
     "gelu",
     "global_avg_pool",
     "global_max_pool",
@@ -311,7 +259,6 @@ __all__ = [
     "groupnorm",
     "hard_sigmoid",
     "hard_swish",
-    "hard_tanh",
     "huber_loss",
     "instancenorm",
     "isfinite",
@@ -324,12 +271,7 @@ __all__ = [
     "less_equal",
     "load",
     "log",
-    "log1p",
     "log_softmax",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
     "mae_loss",
     "matmul",
     "max",
@@ -340,7 +282,6 @@ __all__ = [
     "minimum",
     "mish",
     "mlp",
-    "mod",
     "mse_loss",
     "mul",
     "neg",
@@ -353,47 +294,28 @@ __all__ = [
     "plots",
     "power",
     "prelu",
-    "reciprocal",
     "relu",
-    "relu6",
-    "repeat",
     "replay",
     "reshape",
     "rmsnorm",
-    "roll",
-    "round",
     "save",
-    "scatter_elements",
-    "scatter_nd",
     "selu",
-    "shrink",
     "sigmoid",
     "sigmoid_loss",
     "sign",
     "silu",
-    "sin",
-    "sinh",
     "softmax",
     "softmax_loss",
     "softplus",
     "softsign",
-    "split",
     "sqrt",
-    "squeeze",
-    "stack",
     "standardize",
     "stop_gradient",
     "sub",
     "sum",
     "svm_loss",
-    "tan",
     "tanh",
-    "thresholded_relu",
-    "tile",
     "transpose",
-    "tril",
-    "triu",
-    "trunc_div",
-    "unsqueeze",
     "where",
 ]
+__all__ += tensor_functions.__all__

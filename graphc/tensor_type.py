@@ -8,7 +8,19 @@ from functools import lru_cache
 from math import prod
 from typing import Any, SupportsIndex
 
-ITEMSIZE = {"float32": 4, "float64": 8, "int64": 8, "int32": 4, "bool": 1, "uint64": 8, "uint32": 4}
+ITEMSIZE = {
+    "float32": 4,
+    "float64": 8,
+    "int64": 8,
+    "int32": 4,
+    "int16": 2,
+    "int8": 1,
+    "bool": 1,
+    "uint64": 8,
+    "uint32": 4,
+    "uint16": 2,
+    "uint8": 1,
+}
 FLOATS = ("float32", "float64")
 
 

@@ -5,6 +5,8 @@ The order and its reasons:
 - `specialize` first: every other pass knows ops, not layers.
 - `cse`, `fold_constants` and `dead_code` before `backward`: a node that is gone is not
   differentiated.
+- `channels_last` before `backward`, too, so that gradients are of the same layout, and before
+  `fold_constants`, which joins the reshapes that it makes.
 - `backward`, then `update`, which reads the gradients.
 - `cse`, `fold_constants` and `dead_code` again: gradient rules and optimizers repeat each
   other's constants and leave parts unread.
@@ -17,6 +19,7 @@ The order and its reasons:
 
 from __future__ import annotations
 
+from passes.channels_last import channels_last
 from passes.cse import cse
 from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
@@ -41,6 +44,7 @@ DEFAULT = PassList(
     (
         "specialize",
         cse,
+        channels_last,
         fold_constants,
         dead_code,
         "backward",

@@ -36,6 +36,12 @@ CASES: dict[str, tuple[Made, Callable[[Array], Any]]] = {
     "roll nowhere": (lambda x: gc.roll(x, 6), lambda x: x),
     "tril": (lambda x: gc.tril(x, 1), lambda x: np.tril(x, 1)),
     "triu": (lambda x: gc.triu(x, -1), lambda x: np.triu(x, -1)),
+    "edge": (lambda x: gc.pad(x, (0, 1, (2, 0)), mode="edge"), lambda x: _padded(x, "edge")),
+    "reflect": (
+        lambda x: gc.pad(x, (0, 1, (2, 0)), mode="reflect"),
+        lambda x: _padded(x, "reflect"),
+    ),
+    "wrap": (lambda x: gc.pad(x, (0, 1, (2, 0)), mode="wrap"), lambda x: _padded(x, "wrap")),
     "steps": (lambda x: x[:, ::-2, 5:0:-3], lambda x: x[:, ::-2, 5:0:-3]),
     "to the front": (lambda x: x[:, 2::-1], lambda x: x[:, 2::-1]),
 }
@@ -43,6 +49,10 @@ CASES: dict[str, tuple[Made, Callable[[Array], Any]]] = {
 
 def _expanded(x: Array) -> Array:
     return np.broadcast_to(x[:, :1], (2, 5, 3, 6))
+
+
+def _padded(x: Array, mode: Any) -> Array:
+    return np.pad(x, ((0, 0), (1, 1), (2, 0)), mode)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -116,6 +126,9 @@ def test_mistakes_are_told() -> None:
         "the batch dimension": lambda: gc.flip(x),
         "batch dimension is taken whole": lambda: gc.roll(x, 1, 0),
         "the batch dimension is taken": lambda: gc.tril(x),
+        "mode 'mirror' is not one of": lambda: gc.pad(x, (0, 1), mode="mirror"),  # type: ignore[arg-type]
+        "the batch dimension is not padded": lambda: gc.pad(x, (1, 1), mode="edge"),
+        "1 pairs of pads": lambda: gc.pad(x, [1], mode="wrap"),
         "a triangle is of matrices": lambda: gc.triu(x[:, 0]),
     }
     for message, call in wrong.items():

@@ -20,6 +20,7 @@ from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
+from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
@@ -30,7 +31,7 @@ from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, Normal
 from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.gradient import Gradient
 from graphc.ops.group_norm import GroupNorm
-from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
@@ -49,6 +50,7 @@ from graphc.ops.optim import (
     SgdStep,
     SquareSum,
 )
+from graphc.ops.order import TopK
 from graphc.ops.pad import Pad
 from graphc.ops.pool import (
     MaxPool,
@@ -61,7 +63,7 @@ from graphc.ops.pool import (
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.pow import Pow
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
-from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import GatherElements, LastWrite, ScatterElements
@@ -131,6 +133,7 @@ _LOGIC = (And, Or, Xor, Not)
 _CHOICES = (Relu, ReluGrad, Maximum, Minimum, Clip, Where)
 _COMPARISONS = (Less, LessEqual, Greater, GreaterEqual, Equal, NotEqual)
 _REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftmax)
+_MORE_REDUCTIONS = (Min, Argmin, Cumsum, TopK)
 _SHAPES = (Reshape, Transpose, Concat, Slice, SliceGrad, Cast, StopGradient, BroadcastTo)
 _BY_INDEX = (
     Embedding,
@@ -167,6 +170,7 @@ _ALL: tuple[type[Op], ...] = (
     *_CHOICES,
     *_COMPARISONS,
     *_REDUCTIONS,
+    *_MORE_REDUCTIONS,
     *_SHAPES,
     *_BY_INDEX,
     *_PRODUCTS,

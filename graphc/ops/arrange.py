@@ -35,7 +35,7 @@ def split(
     it is the batch's.
     """
     op = Slice(())
-    (place,), (size,) = _axes(op, x, axis), _sizes(op, x, axis)
+    (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
     lengths = _lengths(op, x, size, parts)
     found: list[Value] = []
     with x.builder.all_or_nothing():
@@ -71,7 +71,7 @@ def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None 
         if as_value("stack", other).type != first.type:
             message = f"{first.type} and {other.type} are not of one shape and dtype"
             raise first.builder.error(Concat(0), message, (first, other))
-    (place,) = _axes(Concat(0), first, axis, more=1)
+    (place,) = axes_of(Concat(0), first, axis, more=1)
     shape = (*first.shape[:place], 1, *first.shape[place:])
     with first.builder.all_or_nothing():
         return concat([reshape(value, shape) for value in values], place, name=name)
@@ -82,7 +82,7 @@ def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> V
     x = as_value("squeeze", x)
     if axis is None:
         axis = tuple(i for i, dim in enumerate(x.shape) if dim == 1)
-    axes = _axes(Reshape(()), x, axis)
+    axes = axes_of(Reshape(()), x, axis)
     for i in axes:
         if x.shape[i] != 1:
             message = f"axis {i} of {shape_text(x.shape)} has not size 1"
@@ -95,7 +95,7 @@ def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
     """x with new axes of size 1, at these places of the result."""
     x = as_value("unsqueeze", x)
     more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
-    places = _axes(Reshape(()), x, axis, more=more)
+    places = axes_of(Reshape(()), x, axis, more=more)
     rest = iter(x.shape)
     shape = tuple(1 if i in places else next(rest) for i in range(x.type.rank + more))
     return reshape(x, shape, name=name)
@@ -130,7 +130,7 @@ def repeat(
     """x with each entry of an axis so many times in a row."""
     x = as_value("repeat", x)
     (n,) = _counts(x, [times])
-    (place,) = _axes(BroadcastTo(()), x, axis)
+    (place,) = axes_of(BroadcastTo(()), x, axis)
     before, dim, after = x.shape[:place], x.shape[place], x.shape[place + 1 :]
     apart, spread = (*before, dim, 1, *after), (*before, dim, n, *after)
     return _repeated(x, apart, spread, (*before, dim * n, *after), name)
@@ -154,7 +154,7 @@ def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Valu
     op = Slice(())
     x = as_value("flip", x)
     chosen = range(x.type.rank) if axis is None else axis
-    sizes = zip(_axes(op, x, chosen), _sizes(op, x, chosen), strict=True)
+    sizes = zip(axes_of(op, x, chosen), fixed_sizes(op, x, chosen), strict=True)
     cuts: tuple[Cut, ...] = tuple((place, size - 1, -1, -1) for place, size in sizes)
     return x.builder.apply(Slice(cuts), x, name=name)
 
@@ -164,7 +164,7 @@ def roll(
 ) -> Value:
     """x moved along an axis; what leaves at one end comes in at the other."""
     op = Slice(())
-    (place,), (size,) = _axes(op, x, axis), _sizes(op, x, axis)
+    (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
     start = -plain(shift) % size
     with x.builder.all_or_nothing():
         if not start:
@@ -189,13 +189,13 @@ def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
     x = as_value("tril" if lower else "triu", x)
     if x.type.rank < 2:
         raise x.builder.error(op, f"x is {x.type}, a triangle is of matrices", ())
-    rows, columns = _sizes(op, x, (-2, -1))
+    rows, columns = fixed_sizes(op, x, (-2, -1))
     with x.builder.all_or_nothing():
         inside = constant(x.builder, np.tri(rows, columns, diagonal, dtype=bool) == lower)
         return x.builder.apply(op, inside, x, constant(x.builder, 0, x.dtype), name=name)
 
 
-def _axes(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:
+def axes_of(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:
     """Axes of x, or of what has so many more, from the front and in order."""
     try:
         return normal_axes(axis, as_value(op.name, x).type.rank + more)
@@ -203,9 +203,9 @@ def _axes(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:
         raise x.builder.error(op, str(error), (x,)) from None
 
 
-def _sizes(op: Op, x: Value, axis: Axes) -> tuple[int, ...]:
+def fixed_sizes(op: Op, x: Value, axis: Axes) -> tuple[int, ...]:
     """The sizes of axes, which must be fixed."""
-    sizes = [x.shape[i] for i in _axes(op, x, axis)]
+    sizes = [x.shape[i] for i in axes_of(op, x, axis)]
     if any(isinstance(size, Batch) for size in sizes):
         message = "the batch dimension is taken whole\nits length is known only when the plan runs"
         raise x.builder.error(op, message, (x,))

@@ -68,8 +68,12 @@ class Convolution(Op):
             raise ValueError(f"x has {given} channels, w takes {takes}")
 
     def parts(self, array: Array) -> Array:
-        """The last axis as (groups, channels of one)."""
-        return array.reshape(*array.shape[:-1], self.groups, -1)
+        """A matrix for each group: its part of the last axis, by all other axes."""
+        return array.reshape(-1, self.groups, array.shape[-1] // self.groups).swapaxes(0, 1)
+
+    def joined(self, parts: Array) -> Array:
+        """The matrices of the groups side by side."""
+        return parts.swapaxes(0, 1).reshape(parts.shape[1], -1)
 
     def scratch(
         self, em: Emitter, elements: Elements, x: TensorType, w: TensorType
@@ -100,11 +104,10 @@ class Conv(Convolution):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         x, w = ins
-        types = (TensorType(a.shape, a.dtype.name) for a in ins)
-        y = np.zeros(shape_at(self.result(*types).shape, 0), x.dtype)
+        out = places(x.shape[1:-1], w.shape[:-2], self.stride, self.dilation)
+        y = np.zeros((len(x), *out, w.shape[-1]), x.dtype)
         for offset, window in self.windows(w.shape[:-2], y.shape[1:-1]):
-            part = self.parts(x[window]), self.parts(w[offset])
-            y += np.einsum("...gc,cgo->...go", *part).reshape(y.shape)
+            y += self.joined(self.parts(x[window]) @ self.parts(w[offset])).reshape(y.shape)
         return y
 
     def grad(
@@ -147,8 +150,8 @@ class ConvDx(Convolution):
         dy, w = ins
         dx = np.zeros((len(dy), *shape_at(self.shape[1:], 0)), dy.dtype)
         for offset, window in self.windows(w.shape[:-2], dy.shape[1:-1]):
-            part = np.einsum("...go,cgo->...gc", self.parts(dy), self.parts(w[offset]))
-            dx[window] += part.reshape(*part.shape[:-2], -1)
+            part = self.joined(self.parts(dy) @ self.parts(w[offset]).swapaxes(1, 2))
+            dx[window] += part.reshape(dx[window].shape)
         return dx
 
     def grad(
@@ -191,9 +194,8 @@ class ConvDw(Convolution):
         shape = shape_at(self.shape, 0)
         dw = np.zeros(shape, x.dtype)
         for offset, window in self.windows(shape[:-2], dy.shape[1:-1]):
-            met = self.parts(x[window])
-            met, sent = (a.reshape(-1, *a.shape[-2:]) for a in (met, self.parts(dy)))
-            dw[offset] = np.einsum("pgc,pgo->cgo", met, sent).reshape(shape[-2:])
+            met = self.parts(x[window]).swapaxes(1, 2)
+            dw[offset] = self.joined(met @ self.parts(dy))
         return dw
 
     def grad(

@@ -8,7 +8,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply
+from graphc.build import Builder, Value, apply, as_value
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, select
 from graphc.op import Along, Array, Op
@@ -27,21 +27,17 @@ from graphc.tensor_type import (
 )
 
 
-@dataclass(frozen=True)
-class Argmax(Op):
-    """The index of the largest along an axis, the first of equals; int64, no gradient."""
+class ExtremeIndex(Op):
+    """The index of an extreme along an axis, the first of equals; int64, no gradient."""
 
     roles = ("x",)
     gradient_text = ("",)
-    axis: int = -1
+    axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
         axis = normal_axis(self.axis, x.rank)
         return TensorType(reduced_shape(x.shape, (axis,), keepdims=False), "int64")
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(ins[0].argmax(axis=self.axis))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -57,6 +53,26 @@ class Argmax(Op):
         else:
             moved = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis])
             em.call(self.name, ins, out, scratch=(em.scratch(x.with_shape(moved)),))
+
+
+@dataclass(frozen=True)
+class Argmax(ExtremeIndex):
+    """The index of the largest along an axis, the first of equals; int64, no gradient."""
+
+    axis: int = -1
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0].argmax(axis=self.axis))
+
+
+@dataclass(frozen=True)
+class Argmin(ExtremeIndex):
+    """The index of the smallest along an axis, the first of equals; int64, no gradient."""
+
+    axis: int = -1
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0].argmin(axis=self.axis))
 
 
 class ByIndex(Op):
@@ -170,9 +186,42 @@ def hit(indices: Expr) -> Expr:
     return indices.builder.index("columns").equals(indices.cast("int64"))
 
 
-def argmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
-    """The index of the largest along an axis, as int64."""
-    return apply(Argmax(plain(axis)), x, name=name)
+def argmax(
+    x: Value,
+    axis: SupportsIndex = -1,
+    keepdims: bool = False,
+    *,
+    last: bool = False,
+    name: str | None = None,
+) -> Value:
+    """The index of the largest along an axis, as int64; of equals the first, or the `last`."""
+    return _index_of(Argmax(plain(axis)), x, keepdims, last, name)
+
+
+def argmin(
+    x: Value,
+    axis: SupportsIndex = -1,
+    keepdims: bool = False,
+    *,
+    last: bool = False,
+    name: str | None = None,
+) -> Value:
+    """The index of the smallest along an axis, as int64; of equals the first, or the `last`."""
+    return _index_of(Argmin(plain(axis)), x, keepdims, last, name)
+
+
+def _index_of(op: Argmax | Argmin, x: Value, keepdims: bool, last: bool, name: str | None) -> Value:
+    if not keepdims and not last:
+        return apply(op, x, name=name)
+    from graphc.ops.arrange import fixed_sizes, flip
+
+    with as_value(op.name, x).builder.all_or_nothing():
+        found = apply(op, flip(x, op.axis) if last else x)
+        kept = reduced_shape(x.shape, (normal_axis(op.axis, x.type.rank),), keepdims)
+        if not last:
+            return reshape(found, kept, name=name)
+        (size,) = fixed_sizes(op, x, op.axis)
+        return reshape(size - 1 - found, kept, name=name)
 
 
 def one_hot(

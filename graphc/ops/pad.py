@@ -1,18 +1,24 @@
-"""A constant around a value."""
+"""A constant, or entries of a value, around it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from graphc.build import Builder, Value, as_value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
 from graphc.op import Array, Op
+from graphc.ops.gather import gather
+from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice
 from graphc.tensor_type import Batch, TensorType, plain
 
+Mode = Literal["constant", "edge", "reflect", "wrap"]
+MODES: tuple[Mode, ...] = ("constant", "edge", "reflect", "wrap")
 Pads = tuple[tuple[int, int], ...]
 """How many elements stand before and after each dimension."""
 
@@ -67,14 +73,46 @@ class Pad(Op):
         return (b.apply(Slice(cuts), dout),)
 
 
-def pad(x: Value, pads: Sequence[Any], value: float = 0.0, *, name: str | None = None) -> Value:
-    """x with `value` around it: `pads` has a pair (before, after) for each dimension.
+def pad(
+    x: Value,
+    pads: Sequence[Any],
+    value: float = 0.0,
+    *,
+    mode: Mode = "constant",
+    name: str | None = None,
+) -> Value:
+    """x with more around it: `pads` has a pair (before, after) for each dimension.
 
-    A whole number stands for a pair of it.  GraphError where the pads do not fit x.
+    A whole number stands for a pair of it.  `mode` says what stands there: "constant" `value`;
+    "edge" the outermost entry; "reflect" what is as far inside, the outermost left out; "wrap"
+    what is at the other end.  GraphError where the pads do not fit x.
     """
     x = as_value("pad", x)
+    if mode not in MODES:
+        raise GraphError(
+            f"pad: mode {mode!r} is not one of {', '.join(MODES)}",
+            loc=caller_loc(),
+            hint="'edge' repeats the outermost entries, 'reflect' mirrors at them",
+        )
     pairs = tuple(
         tuple(map(plain, pair)) if isinstance(pair, Sequence) else (plain(pair),) * 2
         for pair in pads
     )
-    return x.builder.apply(Pad(pairs, float(value)), x, name=name)
+    op = Pad(pairs, float(value))
+    if mode == "constant":
+        return x.builder.apply(op, x, name=name)
+    try:
+        op.infer([x.type.with_dtype("float32")])
+    except ValueError as error:
+        raise x.builder.error(op, str(error), (x,), name) from None
+    return _from_inside(x, pairs, mode, name)
+
+
+def _from_inside(x: Value, pairs: Pads, mode: Mode, name: str | None) -> Value:
+    """Entries of x itself around it, axis by axis."""
+    with x.builder.all_or_nothing():
+        for axis, (pair, dim) in enumerate(zip(pairs, x.shape, strict=True)):
+            if any(pair):
+                assert isinstance(dim, int), "infer lets no batch pass"
+                x = gather(x, np.pad(np.arange(dim), pair, mode), axis)
+        return reshape(x, x.shape, name=name)

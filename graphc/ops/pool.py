@@ -34,10 +34,10 @@ class Pooling(Op):
         places = windows(self.kernel, self.stride, self.dilation, out)
         return (window for _, window in places)
 
-    def result_of(self, x: Array) -> tuple[int, ...]:
-        """The shape of y for an array."""
-        shape = self.result(TensorType(x.shape, x.dtype.name)).shape
-        return tuple(size for size in shape if isinstance(size, int))
+    def met(self, x: Array) -> list[Array]:
+        """For each offset in the window, in order, the pixels of x that it meets."""
+        out = places(x.shape[1:-1], self.kernel, self.stride, self.dilation)
+        return [x[window] for window in self.windows(out)]
 
 
 def _words(rank: int) -> str:
@@ -66,7 +66,7 @@ class MaxPool(Pooling):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
-        return np.asarray(np.max([x[w] for w in self.windows(self.result_of(x)[1:-1])], axis=0))
+        return np.asarray(np.max(self.met(x), axis=0))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -93,7 +93,7 @@ class MaxPoolIndex(Pooling):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
-        met = [x[w] for w in self.windows(self.result_of(x)[1:-1])]
+        met = self.met(x)
         largest, index = met[0], np.zeros(met[0].shape, "int32")
         for i, pixels in enumerate(met):
             index[pixels > largest] = i
@@ -200,7 +200,7 @@ class SumPool(Pooling):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
-        return np.asarray(np.sum([x[w] for w in self.windows(self.result_of(x)[1:-1])], axis=0))
+        return np.asarray(np.sum(self.met(x), axis=0))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

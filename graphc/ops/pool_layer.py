@@ -141,7 +141,7 @@ class AvgPoolLayer(PoolLayer):
         """The sum."""
         return SumPool(self.kernel, self.stride, self.dilation)
 
-    def sizes(self, y: Shape, space: Shape, dtype: str) -> Array:
+    def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:
         """How many numbers each mean is of: one number, or (*out, channels)."""
         each = self.counts(_fixed(space), _fixed(y[1:-1]), self.count_include_pad)
         found = np.ones((), dtype)
@@ -155,12 +155,12 @@ class AvgPoolLayer(PoolLayer):
         (x,) = ins
         padded = self.pad(x.shape[2:]).reference([last_array(x)])
         total = self.pool().reference([padded])
-        return first_array(total / self.sizes(total.shape, x.shape[2:], x.dtype.name))
+        return first_array(total / self.sizes(total.shape, x.shape[2:], np.dtype(x.dtype)))
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         (x,) = ins
         total = b.apply(self.pool(), self.padded(x, name), name=f"{name}.sum")
-        sizes = constant(b, self.sizes(total.shape, x.shape[2:], x.dtype))
+        sizes = constant(b, self.sizes(total.shape, x.shape[2:], np.dtype(x.dtype)))
         return channels_first(div(total, sizes, name=f"{name}.mean"), name=name)
 
 

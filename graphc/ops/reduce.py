@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from functools import partial
+from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
@@ -40,12 +41,13 @@ class Reduction(Op):
     """One number from each slice along `axes`."""
 
     roles = ("x",)
+    floats_only: ClassVar[bool] = False
     axes: tuple[int, ...]
     keepdims: bool
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
-        if not x.is_float:
+        if self.floats_only and not x.is_float:
             raise ValueError(
                 f"x is {x.dtype}, {self.name} takes floats\ncast it: gc.cast(x, 'float32')"
             )
@@ -59,6 +61,8 @@ class Reduction(Op):
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         rank, count = ins[0].rank, len(self.axes)
+        if not ins[0].is_float:
+            return "call"
         if self.axes == tuple(range(rank)):
             return "all"
         if self.axes == tuple(range(count)):
@@ -74,7 +78,7 @@ class Reduction(Op):
 
     def ones(self, em: Emitter, x: TensorType) -> tuple[str, ...]:
         """Ones to sum with by a product, where the first axis or the last alone is summed."""
-        if x.rank == 0 or self.axes not in ((0,), (x.rank - 1,)):
+        if not x.is_float or x.rank == 0 or self.axes not in ((0,), (x.rank - 1,)):
             return ()
         return (em.ones(x.with_shape((x.shape[self.axes[0]],))),)
 
@@ -92,8 +96,13 @@ class Sum(Reduction):
     axes: tuple[int, ...]
     keepdims: bool = False
 
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        if ins[0].dtype == "bool":
+            raise ValueError("x is bool, sum takes numbers\ncast it: gc.cast(x, 'float32')")
+        return super().infer(ins)
+
     def reference(self, ins: Sequence[Array]) -> Array:
-        return self.by_numpy(np.sum, ins)
+        return self.by_numpy(partial(np.sum, dtype=ins[0].dtype), ins)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].sum(axis)
@@ -111,6 +120,7 @@ class Sum(Reduction):
 class Mean(Reduction):
     """The mean over `axes`."""
 
+    floats_only = True
     gradient_text = ("spread(d_out) / count",)
     axes: tuple[int, ...]
     keepdims: bool = False
@@ -168,19 +178,10 @@ class MeanGrad(Op):
         return (b.apply(Mean(self.axes, True), dout),)
 
 
-@dataclass(frozen=True)
-class Max(Reduction):
-    """The largest along `axes`; where several are largest they share the gradient evenly."""
+class Extreme(Reduction):
+    """The largest or the smallest; where several are, they share the gradient evenly."""
 
     gradient_text = ("(x == spread(out)) * spread(d_out) / sum(x == spread(out), axes)",)
-    axes: tuple[int, ...]
-    keepdims: bool = False
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return self.by_numpy(np.max, ins)
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0].max(axis)
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -191,6 +192,34 @@ class Max(Reduction):
         hit = cast(equal(ins[0], self.spread(out, ins)), ins[0].dtype)
         share = div(self.spread(dout, ins), sum_(hit, self.axes, keepdims=True))
         return (mul(hit, share),)
+
+
+@dataclass(frozen=True)
+class Max(Extreme):
+    """The largest along `axes`; of bools whether any holds."""
+
+    axes: tuple[int, ...]
+    keepdims: bool = False
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return self.by_numpy(np.max, ins)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return ins[0].max(axis)
+
+
+@dataclass(frozen=True)
+class Min(Extreme):
+    """The smallest along `axes`; of bools whether all hold."""
+
+    axes: tuple[int, ...]
+    keepdims: bool = False
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return self.by_numpy(np.min, ins)
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        return -(-ins[0]).max(axis)
 
 
 @dataclass(frozen=True)
@@ -238,12 +267,17 @@ def mean(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | Non
 
 
 def max_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """The largest over an axis, several, or all."""
+    """The largest over an axis, several, or all; of bools whether any holds."""
     return _reduce(Max, x, axis, keepdims, name)
 
 
+def min_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
+    """The smallest over an axis, several, or all; of bools whether all hold."""
+    return _reduce(Min, x, axis, keepdims, name)
+
+
 def _reduce(
-    kind: type[Sum] | type[Mean] | type[Max],
+    kind: type[Sum] | type[Mean] | type[Max] | type[Min],
     x: Value,
     axis: Axes,
     keepdims: bool,

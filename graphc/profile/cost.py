@@ -14,6 +14,8 @@ from math import prod
 from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, space
 from graphc.op import Op
+from graphc.ops.conv import Convolution
+from graphc.ops.pool import Pooling
 from graphc.plan import Instr, Program
 from graphc.tensor_type import TensorType, dim_at, shape_at
 
@@ -52,8 +54,12 @@ MOVES = (
     "cleared",
     "concat",
     "copy",
+    "gather",
+    "gather_elements",
+    "max_pool_pick",
     "mean_grad",
     "one_hot",
+    "pad",
     "pick",
     "reshape",
     "slice",
@@ -135,10 +141,22 @@ def op_flops(op: Op, ins: list[TensorType], out: TensorType, n: int) -> tuple[in
         axis = -1 if getattr(op, "trans_b", False) else -2
         inner = shape_at(ins[1].shape, n)[axis]
         return PRODUCTS[op.name] * size, 2 * size * inner
+    if isinstance(op, Convolution):
+        return 0, 2 * _multiplications(op, ins, out, n)
+    if isinstance(op, Pooling) and op.name not in MOVES:
+        places = min(_size(type, n) for type in (*ins, out))
+        return (prod(op.kernel) - ("grad" not in op.name)) * places, 0
     if op.name in MOVES:
         return 0, 0
     largest = max([size, *(_size(type, n) for type in ins)])
     return OPERATIONS.get(op.name, 1) * largest, 0
+
+
+def _multiplications(op: Convolution, ins: list[TensorType], out: TensorType, n: int) -> int:
+    """Each number of y is the sum of as many products as a unit has weights."""
+    w = {"conv": ins[1], "conv_dx": ins[1], "conv_dw": out}[op.name]
+    y = {"conv": out, "conv_dx": ins[0], "conv_dw": ins[1]}[op.name]
+    return _size(y, n) * prod(shape_at(w.shape[:-1], n))
 
 
 def _bytes(program: Program, instr: Instr, n: int) -> int:

@@ -34,7 +34,7 @@ class Feed:
         return self.node.type
 
 
-_UNSIGNED = {4: np.uint32, 8: np.uint64}
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 class FeedCheck:

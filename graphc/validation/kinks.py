@@ -11,9 +11,11 @@ from graphc.op import Array, Op
 from graphc.ops.division import Fmod, Mod
 from graphc.ops.elementwise import Div, Power
 from graphc.ops.functions import Abs, Log, Sign, Sqrt
-from graphc.ops.index import Argmax
+from graphc.ops.index import Argmax, Argmin
 from graphc.ops.loss_rows import SvmRows
-from graphc.ops.reduce import Max
+from graphc.ops.order import TopK
+from graphc.ops.pool import MaxPool, MaxPoolIndex
+from graphc.ops.reduce import Max, Min
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
@@ -41,7 +43,7 @@ def nearest_kink(graph: Graph, rows: int, arrays: Mapping[str, Array]) -> float:
 
 def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
     """The signed distances to the op's kinks; None for an op without any."""
-    if ins and ins[0].dtype.kind != "f":
+    if not ins or ins[0].dtype.kind != "f":
         return None
     if isinstance(op, (Relu, Abs, Sign, Sqrt, Log)) or (isinstance(op, Power) and _kinked(op)):
         return ins[0]
@@ -59,9 +61,25 @@ def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
     if isinstance(op, SvmRows):
         scores, labels = ins
         return np.asarray(scores - scores[np.arange(len(labels)), labels][:, None] + 1)
-    if isinstance(op, Max):
-        return _to_largest(ins[0], op.axes)
-    return _to_largest(ins[0], (op.axis,)) if isinstance(op, Argmax) else None
+    if isinstance(op, TopK):
+        return np.diff(np.sort(ins[0], axis=op.axis), axis=op.axis)
+    return _of_extreme(op, ins[0])
+
+
+def _of_extreme(op: Op, x: Array) -> Array | None:
+    """How far each number is from the largest or the smallest of its slice."""
+    if isinstance(op, (Max, Min)):
+        return _to_largest(x if isinstance(op, Max) else -x, op.axes)
+    if isinstance(op, (Argmax, Argmin)):
+        return _to_largest(x if isinstance(op, Argmax) else -x, (op.axis,))
+    if isinstance(op, (MaxPool, MaxPoolIndex)):
+        return _finite(_to_largest(np.array(op.met(x)), (0,)))
+    return None
+
+
+def _finite(gaps: Array) -> Array:
+    """Without those of what stands around an image, which is never the largest."""
+    return gaps[np.isfinite(gaps)]
 
 
 def _kinked(op: Power) -> bool:

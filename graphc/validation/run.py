@@ -17,7 +17,9 @@ from graphc.ops.functions import Abs, Sign
 from graphc.ops.gather import Gather
 from graphc.ops.index import OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
-from graphc.ops.reduce import BroadcastTo, Max
+from graphc.ops.pad import Pad
+from graphc.ops.pool import MaxPool, MaxPoolPick
+from graphc.ops.reduce import BroadcastTo, Max, Min
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Maximum, Minimum, Relu, ReluGrad, Where
@@ -30,10 +32,10 @@ Results = dict[str, Array]
 """What a graph is for, by kind and name: `output scores`, `gradient w`, `update w`, `mask d`."""
 
 EXACT = (
-    *(Relu, ReluGrad, Maximum, Minimum, Clip, Where, Max, Neg, Abs, Sign, Reshape, Transpose),
+    *(Relu, ReluGrad, Maximum, Minimum, Clip, Where, Max, Min, Neg, Abs, Sign, Reshape, Transpose),
     *(Concat, Slice, SliceGrad, BroadcastTo, Cast, StopGradient, OneHot, Pick, DropoutMask),
     *(Gather, GatherElements, LastWrite, FlatIndex, Floor, Ceil, Round),
-    Constant,
+    *(Constant, Pad, MaxPool, MaxPoolPick),
 )
 """Ops that never round."""
 

@@ -10,9 +10,11 @@ import numpy as np
 from graphc.op import Array, Op
 from graphc.ops.division import Fmod, Mod
 from graphc.ops.functions import Abs, Sign
-from graphc.ops.index import Argmax
+from graphc.ops.index import Argmax, Argmin
 from graphc.ops.loss_rows import SvmRows, SvmRowsGrad
-from graphc.ops.reduce import Max
+from graphc.ops.order import TopK
+from graphc.ops.pool import MaxPool, MaxPoolIndex
+from graphc.ops.reduce import Max, Min
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu
@@ -37,7 +39,8 @@ def _first(op: Op, ins: Sequence[Array]) -> Array:
 
 
 def _difference(op: Op, ins: Sequence[Array]) -> Array:
-    return np.asarray(ins[0] - ins[1])
+    difference = ins[0] - ins[1]
+    return np.where(np.isfinite(difference), difference, 1)  # as of isfinite, which asks for inf
 
 
 def _bounds(op: Clip, ins: Sequence[Array]) -> Array:
@@ -54,6 +57,18 @@ def _lead(op: Max, ins: Sequence[Array]) -> Array:
 
 def _lead_of_index(op: Argmax, ins: Sequence[Array]) -> Array:
     return _gaps(np.moveaxis(ins[0], op.axis, -1))
+
+
+def _between_neighbours(op: TopK, ins: Sequence[Array]) -> Array:
+    """Numbers next to each other in order, as far as it is told."""
+    ordered = np.sort(-ins[0] if op.largest else ins[0], axis=op.axis)
+    gaps = np.diff(np.moveaxis(ordered, op.axis, -1))[..., : op.k]
+    return gaps if gaps.size else np.ones(())
+
+
+def _lead_of_window(op: MaxPool | MaxPoolIndex, ins: Sequence[Array]) -> Array:
+    """As of the largest of all; what stands around an image is far below."""
+    return _gaps(np.nan_to_num(np.stack(op.met(ins[0]), axis=-1), neginf=-1e9))
 
 
 def _gaps(rows: Array) -> Array:
@@ -110,8 +125,13 @@ RULES: dict[type[Op], Distance] = {
     Mod: lambda op, ins: _to_next(op, [ins[0] / ins[1]]),
     Fmod: lambda op, ins: _to_next(op, [ins[0] / ins[1]]),
     Max: _lead,
+    Min: lambda op, ins: _lead(op, [-ins[0]]),
+    Argmin: lambda op, ins: _lead_of_index(op, [-ins[0]]),
+    TopK: _between_neighbours,
     Argmax: _lead_of_index,
     ScatterElements: _lead_at_places,
+    MaxPool: _lead_of_window,
+    MaxPoolIndex: _lead_of_window,
     SvmRows: _margins,
     SvmRowsGrad: _margins,
     Cast: _to_whole,

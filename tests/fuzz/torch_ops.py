@@ -24,6 +24,8 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import AffineLayer
 from graphc.ops.concat import Concat
+from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
+from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
@@ -32,15 +34,19 @@ from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.gather import Gather
 from graphc.ops.gradient import Gradient
-from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.group_norm import GroupNorm
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.loss import RowLoss, SoftmaxLoss, SvmLoss
 from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm
+from graphc.ops.order import TopK
+from graphc.ops.pad import Pad
+from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer, PoolLayer
 from graphc.ops.pow import Pow
-from graphc.ops.reduce import BroadcastTo, Max, Mean, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Sum
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
@@ -62,6 +68,7 @@ from graphc.ops.slicing import Slice
 from graphc.ops.smooth import Erf, Expm1, Log1p, Softplus
 from graphc.ops.standardize import Standardize
 from graphc.ops.trigonometry import ByUfunc
+from graphc.tensor_type import TensorType
 
 Tensor = torch.Tensor
 Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]
@@ -80,6 +87,13 @@ def _batchnorm(op: BatchNorm, ins: Sequence[Tensor], train: bool) -> Tensor:
     if x.numel() == x.shape[1]:  # one number a feature: torch refuses, its own mean is left of it
         return x * 0 + beta.reshape(1, -1, *[1] * (x.ndim - 2)) + 0 * gamma.sum()
     return F.batch_norm(x, None, None, gamma, beta, True, eps=op.eps)
+
+
+def _groupnorm(op: GroupNorm, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, gamma, beta = ins
+    if x.shape[1:].numel() == op.groups:  # one number a group: as of batchnorm
+        return x * 0 + beta.reshape(1, -1, *[1] * (x.ndim - 2)) + 0 * gamma.sum()
+    return F.group_norm(x, op.groups, gamma, beta, op.eps)
 
 
 def _dropout(op: Dropout, ins: Sequence[Tensor], train: bool) -> Tensor:
@@ -121,6 +135,66 @@ def _element_loss(op: RowLoss, scores: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(scores, target, reduction="none")
 
 
+def _around(x: Tensor, pads: Sequence[Sequence[int]], value: float = 0.0) -> Tensor:
+    """Padded in its last dimensions; what is negative is cut off."""
+    return F.pad(x, [size for pair in reversed(pads) for size in pair], value=value)
+
+
+def _conv(op: ConvLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, *rest = ins
+    function = (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3]
+    bias = rest[1] if len(rest) == 2 else None
+    around = _around(x, op.padding)
+    return function(around, rest[0], bias, op.stride, 0, op.dilation, op.groups)
+
+
+def _conv_transpose(op: ConvTransposeLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
+    x, weight, *bias = ins
+    function = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[x.ndim - 3]
+    whole = function(x, weight, None, op.stride, 0, 0, op.groups, op.dilation)
+    pairs = zip(op.padding, op.more, strict=True)
+    y = _around(whole, [(-before, more - after) for (before, after), more in pairs])
+    return y + bias[0].reshape(-1, *[1] * (x.ndim - 2)) if bias else y
+
+
+def _reached(op: PoolLayer, x: Tensor, value: float) -> Tensor:
+    """x as far as the last window reaches."""
+    around = _around(x, op.padding, value)
+    out = op.infer([TensorType(tuple(x.shape), "float64")]).shape[2:]
+    missing = []
+    for size, count, k, s, d in zip(
+        around.shape[2:], out, op.kernel, op.stride, op.dilation, strict=True
+    ):
+        assert isinstance(count, int)
+        missing.append((0, (count - 1) * s + (k - 1) * d + 1 - size))
+    return _around(around, missing, value)
+
+
+def _max_pool(op: MaxPoolLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
+    function = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[ins[0].ndim - 3]
+    reached = _reached(op, ins[0], -torch.inf)
+    return function(reached, op.kernel, op.stride, 0, op.dilation)
+
+
+def _avg_pool(op: AvgPoolLayer, ins: Sequence[Tensor], train: bool) -> Tensor:
+    """By convolution with ones, of the numbers and of what counts."""
+    (x,) = ins
+    ones = torch.ones((x.shape[1], 1, *op.kernel), dtype=x.dtype)
+    function = (F.conv1d, F.conv2d, F.conv3d)[x.ndim - 3]
+    reached = _reached(op, x, 0.0)
+    counted = torch.zeros_like(reached[:1])
+    inside = [
+        slice(0 if op.count_include_pad else before, before + size + after * op.count_include_pad)
+        for size, (before, after) in zip(x.shape[2:], op.padding, strict=True)
+    ]
+    counted[(slice(None), slice(None), *inside)] = 1
+    total, count = (
+        function(part, ones, None, op.stride, 0, op.dilation, x.shape[1])
+        for part in (reached, counted)
+    )
+    return total / count
+
+
 def _gradient(op: Gradient, ins: Sequence[Tensor], train: bool) -> Tensor:
     of, wrt = ins
     if not of.requires_grad or not wrt.requires_grad:
@@ -136,6 +210,19 @@ def _cast(op: Cast, ins: Sequence[Tensor], train: bool) -> Tensor:
 
 def _pick(op: Pick, ins: Sequence[Tensor], train: bool) -> Tensor:
     return ins[0].gather(1, ins[1].long()[:, None])[:, 0]
+
+
+def _cumsum(op: Cumsum, ins: Sequence[Tensor], train: bool) -> Tensor:
+    (x,) = ins
+    if op.reverse:
+        x = x.flip(op.axis)
+    sums = x.cumsum(op.axis) - (x if op.exclusive else 0)
+    return sums.flip(op.axis) if op.reverse else sums
+
+
+def _topk(op: TopK, ins: Sequence[Tensor], train: bool) -> Tensor:
+    order = torch.sort(ins[0], dim=op.axis, descending=op.largest, stable=True).indices
+    return order.narrow(op.axis, 0, op.k)
 
 
 def _shrink(op: Shrink, ins: Sequence[Tensor], train: bool) -> Tensor:
@@ -204,6 +291,13 @@ RULES: Mapping[type[Op], Rule] = {
     SigmoidLoss: _row_loss,
     LayerNorm: lambda op, ins, train: F.layer_norm(ins[0], ins[0].shape[-1:], *ins[1:], op.eps),
     RmsNorm: lambda op, ins, train: F.rms_norm(ins[0], ins[0].shape[-1:], ins[1], op.eps),
+    ConvLayer: _conv,
+    ConvTransposeLayer: _conv_transpose,
+    MaxPoolLayer: _max_pool,
+    AvgPoolLayer: _avg_pool,
+    GlobalAvgPool: lambda op, ins, train: ins[0].mean(tuple(range(2, ins[0].ndim)), keepdim=True),
+    GroupNorm: _groupnorm,
+    Pad: lambda op, ins, train: _around(ins[0], op.pads, op.value),
     LeakyRelu: lambda op, ins, train: F.leaky_relu(ins[0], op.slope),
     PRelu: lambda op, ins, train: F.prelu(*ins),
     Elu: lambda op, ins, train: F.elu(ins[0], op.alpha),
@@ -267,6 +361,10 @@ RULES: Mapping[type[Op], Rule] = {
     Sum: _reduced(torch.sum),
     Mean: _reduced(torch.mean),
     Max: _reduced(torch.amax),
+    Min: _reduced(torch.amin),
+    Cumsum: _cumsum,
+    TopK: _topk,
+    Argmin: lambda op, ins, train: torch.argmin(ins[0], dim=op.axis),
     Argmax: lambda op, ins, train: torch.argmax(ins[0], dim=op.axis),
     OneHot: lambda op, ins, train: F.one_hot(ins[0].long(), op.depth).double(),
     Pick: _pick,

@@ -24,11 +24,14 @@ from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Binary, Neg, Unary
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.gather import Gather
-from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.logic import Logic, Not
 from graphc.ops.optim import Cleared, UpdateOp
-from graphc.ops.reduce import BroadcastTo, Max
+from graphc.ops.order import TopK
+from graphc.ops.pad import Pad
+from graphc.ops.pool import MaxPool, MaxPoolIndex, MaxPoolPick
+from graphc.ops.reduce import BroadcastTo, Max, Min
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.scatter import GatherElements, LastWrite
 from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad, Where
@@ -41,8 +44,10 @@ WIDE = np.longdouble
 EXACT = (
     *(Neg, Abs, Sign, Relu, ReluGrad, Maximum, Minimum, Clip, Where, Comparison, Max, Argmax),
     *(OneHot, Pick, Reshape, Transpose, Concat, Slice, SliceGrad, StopGradient, BroadcastTo),
+    *(Min, Argmin, TopK),
     *(Floor, Ceil, Round, Logic, Not, WholeQuotient),
-    *(DropoutMask, Cleared, Gather, GatherElements, LastWrite, FlatIndex),
+    *(Gather, GatherElements, LastWrite, FlatIndex),
+    *(DropoutMask, Cleared, Pad, MaxPool, MaxPoolIndex, MaxPoolPick),
 )
 """Ops that do not round."""
 ELEMENTWISE = (Unary, Binary, UpdateOp)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import graphc as gc
 from tests.generate.growth import Growth, columns, features
 
@@ -60,6 +62,15 @@ def moved(g: Growth, x: gc.Value) -> gc.Value:
     return gc.roll(x, g.r.randint(-3, 3), g.axis(x))
 
 
+def padded(g: Growth, x: gc.Value) -> gc.Value:
+    """Entries of an axis again around it."""
+    pairs = [(0, 0)] * x.type.rank
+    axis = g.axis(x)
+    pairs[axis] = g.r.randrange(3), g.r.randrange(3)
+    mode = g.choice("edge", "reflect", "wrap") if x.shape[axis] != 1 else "edge"
+    return gc.pad(x, pairs, mode=mode)
+
+
 def repeated(g: Growth, x: gc.Value) -> gc.Value:
     axis, times = g.axis(x), g.choice(1, 2, 3)
     if g.chance(0.5):
@@ -85,6 +96,30 @@ def triangle(g: Growth, x: gc.Value) -> gc.Value:
     if g.chance(0.5):
         h = gc.tile(h, (1, 2, *[1] * (x.type.rank - 1)))
     return g.choice(gc.tril, gc.triu)(h, g.choice(0, 1, -1))
+
+
+def running(g: Growth, x: gc.Value) -> gc.Value:
+    options = {"exclusive": g.chance(0.3), "reverse": g.chance(0.3)}
+    if g.chance(0.5):
+        return gc.tanh(gc.cumprod(gc.tanh(x) + 0.5, g.axis(x), **options))
+    axis = 0 if g.chance(0.2) else g.axis(x)
+    return gc.tanh(gc.cumsum(x, axis, **options) * 0.3)
+
+
+def products(g: Growth, x: gc.Value) -> gc.Value:
+    return x + gc.prod(gc.tanh(x) + 0.3, g.axis(x), keepdims=True)
+
+
+def sorted_(g: Growth, x: gc.Value) -> gc.Value:
+    axis = g.axis(x)
+    if g.chance(0.5):
+        return gc.sort(x, axis, descending=g.chance(0.5))
+    size = x.shape[axis]
+    assert isinstance(size, int)
+    values, places = gc.topk(x, g.r.randint(1, size), axis, largest=g.chance(0.7))
+    if g.chance(0.3):
+        g.output("order", places)
+    return values
 
 
 def index(g: Growth, x: gc.Value) -> gc.Value:
@@ -153,7 +188,11 @@ def _axes(g: Growth, x: gc.Value) -> int | tuple[int, ...]:
 
 
 def _reduction(g: Growth):  # type: ignore[no-untyped-def]
-    return g.choice(gc.sum, gc.mean, gc.max)
+    return g.choice(gc.sum, gc.mean, gc.max, gc.min, _squares, gc.l1_norm, gc.l2_norm, gc.logsumexp)
+
+
+def _squares(x: gc.Value, *axes: Any, **options: Any) -> gc.Value:
+    return gc.sum_squares(gc.tanh(x), *axes, **options)
 
 
 STEPS = {
@@ -165,9 +204,13 @@ STEPS = {
     turned_around: 1,
     moved: 1,
     repeated: 1,
+    padded: 1,
     stacked: 1,
     halves: 1,
     triangle: 1,
+    running: 2,
+    products: 1,
+    sorted_: 2,
     index: 2,
     gate: 2,
     spread: 3,

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import accumulate
 
 import graphc as gc
-from tests.generate import functions, indices, layers, others, shapes
+from tests.generate import functions, images, indices, layers, others, shapes
 from tests.generate.growth import Growth
 
 Step = Callable[[Growth, gc.Value], gc.Value]
@@ -17,6 +17,7 @@ STEPS: dict[Step, int] = {
     **layers.STEPS,
     **functions.STEPS,
     **shapes.STEPS,
+    **images.STEPS,
     **others.STEPS,
     **indices.STEPS,
 }

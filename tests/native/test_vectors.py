@@ -12,7 +12,8 @@ from graphc.backends.native.vectors import Vectors, element_type
 from graphc.kernels.functions import BOOLEANS, FUNCTIONS
 from tests.native.jit_function import TARGETS, function_of, map_of
 
-DTYPES = ("float32", "float64", "int64", "int32", "uint64", "uint32", "bool")
+SMALL = ("int16", "int8", "uint16", "uint8")
+DTYPES = ("float32", "float64", "int64", "int32", "uint64", "uint32", "bool", *SMALL)
 FLOATS = ("float32", "float64")
 EVERYWHERE = pytest.mark.parametrize("target", TARGETS)
 WIDTHS = pytest.mark.parametrize(
@@ -187,7 +188,7 @@ def test_functions_of_one_float(dtype: str) -> None:
 
 
 @EVERYWHERE
-@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64"])
+@pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64", *SMALL])
 def test_functions_of_integers(dtype: str, target: str) -> None:
     names = ("add", "sub", "mul", "maximum", "minimum", "floor_div", *COMPARISONS, "and", "or")
     results = [dtype] * 6 + ["bool"] * 8

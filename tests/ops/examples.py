@@ -24,6 +24,7 @@ from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
+from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import FloorDiv, Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.element_loss import HuberLoss, MaeLoss, MseLoss, SigmoidLoss
@@ -33,7 +34,7 @@ from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softm
 from graphc.ops.fused import AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx
 from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.group_norm import GroupNorm
-from graphc.ops.index import Argmax, OneHot, Pick
+from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
@@ -52,6 +53,7 @@ from graphc.ops.optim import (
     SgdStep,
     SquareSum,
 )
+from graphc.ops.order import TopK
 from graphc.ops.pad import Pad
 from graphc.ops.pool import (
     MaxPool,
@@ -64,7 +66,7 @@ from graphc.ops.pool import (
 from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 from graphc.ops.pow import Pow
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
-from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, MeanGrad, Min, Sum
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.scatter import REDUCTIONS, GatherElements, LastWrite, ScatterElements
@@ -210,8 +212,9 @@ def _activations() -> Iterator[Example]:
 
 
 def _reductions() -> Iterator[Example]:
-    for kind in (Sum, Mean, Max):
+    for kind in (Sum, Mean, Max, Min):
         yield Example(kind(()), (t(),))
+        yield Example(kind(()), (t(N, 3),))
         yield Example(kind((0,)), (t(N),))
         yield Example(kind((0,), True), (t(N),))
         for over in ((0,), (1,), (0, 1)):
@@ -234,10 +237,29 @@ def _reductions() -> Iterator[Example]:
         yield Example(BroadcastTo(shape), (x,))
     for x, axis in ((t(N, 7), -1), (t(N, 7), 0), (t(2, N, 3), 1), (t(N), 0), (t(1, 1), 1)):
         yield Example(Argmax(axis), (x,))
+        yield Example(Argmin(axis), (x,))
     for axis in (-1, 0, 1):
         for x in (t(N, 7), t(2, N, 3), t(1, 1)):
             yield Example(Softmax(axis), (x,))
             yield Example(LogSoftmax(axis), (x,))
+
+
+def _along_axes() -> Iterator[Example]:
+    for x, axis in ((t(N, 7), -1), (t(N, 7), 0), (t(2, 3, N), 1), (t(N), 0), (t(N, 1), 1)):
+        for exclusive in (False, True):
+            for reverse in (False, True):
+                yield Example(Cumsum(axis, exclusive, reverse), (x,))
+    for x, axis, k in ((t(N, 7), -1, 3), (t(7, N), 0, 7), (t(2, 3, N), 1, 2), (t(1), 0, 1)):
+        for largest in (False, True):
+            yield Example(TopK(k, axis, largest), (x,), (SMALL,))
+    for axes in ((0,), (1,), (0, 1), ()):
+        for kind in (Sum, Max, Min):
+            for dtype in ("int64", "int32"):
+                yield Example(kind(axes, True), (whole(N, 7, dtype=dtype),), (SIGNED,))
+    for kind in (Max, Min):
+        yield Example(kind((1,)), (whole(N, 7, dtype="bool"),), (2,))
+    yield Example(Cumsum(1), (whole(N, 7, dtype="int32"),), (SIGNED,))
+    yield Example(TopK(2), (whole(N, 7, dtype="int32"),), (SIGNED,))
 
 
 def _by_index() -> Iterator[Example]:
@@ -419,25 +441,22 @@ def _pools() -> Iterator[Example]:
 
 
 def _image_layers() -> Iterator[Example]:
-    x, around = t(N, 2, 4, 3), ((1, 1), (0, 1))
-    for bias in ((), (t(3),)):
-        weight = t(3, 2, 2, 2)
-        yield Example(ConvLayer((1, 1), ((0, 0), (0, 0)), (1, 1)), (x, weight, *bias))
-        yield Example(ConvLayer((2, 1), around, (1, 2)), (x, weight, *bias))
-        spread = ConvTransposeLayer((2, 1), around, (1, 1), (0, 0))
-        yield Example(spread, (x, t(2, 3, 2, 2), *bias))
+    x, around, plain = t(N, 2, 3, 2), ((1, 0), (0, 1)), ((0, 0), (0, 0))
+    yield Example(ConvLayer((1, 1), plain, (1, 1)), (x, t(3, 2, 2, 2)))
+    yield Example(ConvLayer((2, 1), around, (1, 2)), (x, t(1, 2, 2, 2), t(1)))
     yield Example(ConvLayer((1,), ((1, 1),), (1,), 3), (t(N, 3, 4), t(3, 1, 3)))
+    spread = ConvTransposeLayer((2, 1), around, (1, 1), (0, 0))
+    yield Example(spread, (t(N, 2, 2, 2), t(2, 1, 2, 2)))
     more = ConvTransposeLayer((2,), ((0, 0),), (1,), (1,), 2)
     yield Example(more, (t(N, 4, 2), t(4, 1, 2), t(2)))
-    window = (2, 2), (2, 2)
-    for padding, dilation, ceil in ((around, (1, 1), True), (((0, 0),) * 2, (2, 1), False)):
-        yield Example(MaxPoolLayer(*window, padding, dilation, ceil), (x,))
-        for counted in (False, True):
-            yield Example(AvgPoolLayer(*window, padding, dilation, ceil, counted), (x,))
+    window, x = ((2, 2), (2, 2)), t(N, 2, 4, 3)
+    yield Example(MaxPoolLayer(*window, around, (1, 1), True), (x,))
+    yield Example(MaxPoolLayer(*window, plain, (2, 1), False), (x,))
+    for counted in (False, True):
+        yield Example(AvgPoolLayer(*window, around, (1, 1), True, counted), (x,))
     yield Example(GlobalAvgPool(), (x,))
-    for groups in (1, 2):
-        yield Example(GroupNorm(groups), (x, t(2), t(2)))
-    yield Example(GroupNorm(2), (t(N, 4), t(4), t(4)))
+    yield Example(GroupNorm(2), (t(N, 2, 2, 1), t(2), t(2)))
+    yield Example(GroupNorm(1), (t(N, 2), t(2), t(2)))
 
 
 def _losses() -> Iterator[Example]:
@@ -480,6 +499,7 @@ DOUBLE: tuple[Example, ...] = (
     *_logic(),
     *_activations(),
     *_reductions(),
+    *_along_axes(),
     *_by_index(),
     *_gathers(),
     *_shapes(),

@@ -102,6 +102,12 @@ def vocabulary(
     def average(value: Array) -> Array:
         return np.asarray(value.mean(axis=rows, keepdims=True))
 
+    def running(value: Array, axis: int, exclusive: bool, reverse: bool) -> Array:
+        where = np.arange(value.shape[axis])
+        later, earlier = (where[:, None], where) if reverse else (where, where[:, None])
+        counts = (earlier < later if exclusive else earlier <= later) * 1.0
+        return np.moveaxis(np.tensordot(np.moveaxis(value, axis, -1), counts, 1), -1, axis)
+
     def std(value: Array) -> Array:
         return np.asarray(np.sqrt(average((value - average(value)) ** 2) + eps))
 
@@ -119,6 +125,7 @@ def vocabulary(
         "sum": total, "mean": average, "std": std, "xhat": xhat, "project": project,
         "spread": spread, "rows": rows, "exp": np.exp, "sign": np.sign, "sqrt": np.sqrt,
         "log": np.log, "sin": np.sin, "cos": np.cos, "sinh": np.sinh, "cosh": np.cosh,
+        "cumsum": running,
         "pi": np.pi, "where": np.where, "reshape": np.reshape, "argsort": np.argsort,
         "softmax": softmax, "violations": violations, "column": lambda value: value[:, None],
         "onehot": lambda labels: np.eye(last(example))[labels],

@@ -21,7 +21,7 @@ from graphc.ops.functions import LogSoftmax, Sigmoid, Softmax
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
 from graphc.ops.linalg import MatMul
 from graphc.ops.loss_rows import SoftmaxRows, SoftmaxRowsGrad
-from graphc.ops.reduce import Max, MeanGrad
+from graphc.ops.reduce import Max, MeanGrad, Min
 from graphc.ops.select import Clip, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast
 from graphc.tensor_type import TensorType, shape_at
@@ -71,18 +71,21 @@ ALWAYS_CALLS = {
     "concat": "reads other elements than it writes",
     "slice": "reads other elements than it writes",
     "slice_grad": "reads other elements than it writes",
-    "pad": "reads other elements than it writes",
-    "conv": "sums over pixels",
-    "conv_dx": "sums over pixels",
-    "conv_dw": "sums over pixels",
-    **dict.fromkeys(["max_pool", "max_pool_index", "max_pool_grad"], "windows of pixels"),
-    **dict.fromkeys(["max_pool_pick", "sum_pool", "sum_pool_grad"], "windows of pixels"),
     **dict.fromkeys(["gather", "gather_grad", "gather_elements"], "reads where indices say"),
     **dict.fromkeys(["scatter_elements", "last_write"], "writes where indices say"),
     "flat_index": "reads other elements than it writes",
     **dict.fromkeys(["sin", "cos", "tan", "asin", "acos", "atan"], "NumPy's"),
     **dict.fromkeys(["sinh", "cosh", "asinh", "acosh", "atanh", "log1p", "expm1"], "NumPy's"),
     **dict.fromkeys(["mod", "fmod"], "no step has all digits of a remainder"),
+    "argmin": "the place of the smallest, which no step finds",
+    "cumsum": "each element reads all before",
+    "topk": "no step sorts",
+    "pad": "reads other elements than it writes",
+    "conv": "sums over pixels",
+    "conv_dx": "sums over pixels",
+    "conv_dw": "sums over pixels",
+    **dict.fromkeys(["max_pool", "max_pool_index", "max_pool_grad"], "windows of pixels"),
+    **dict.fromkeys(["max_pool_pick", "sum_pool", "sum_pool_grad"], "windows of pixels"),
     "argmax": "the place of the largest, which no step finds",
     "matmul": "a Gemm, with an epilogue",
     "affine": "a Gemm, with an epilogue",
@@ -95,7 +98,7 @@ MIDDLE = "an operand repeated along a part of the columns"
 SOMETIMES_CALLS = {
     **dict.fromkeys(["batchnorm_train", "batchnorm_dgamma", "batchnorm_dx"], IMAGES),
     **dict.fromkeys(["normalize", "normalize_dgamma", "normalize_dx"], IMAGES),
-    **dict.fromkeys(["sum", "mean", "max", "softmax", "log_softmax"], INNER),
+    **dict.fromkeys(["sum", "mean", "max", "min", "softmax", "log_softmax"], INNER),
     **dict.fromkeys(["add", "sub", "mul", "div", "maximum", "minimum"], MIDDLE),
     **dict.fromkeys(["less", "less_equal", "greater", "greater_equal"], MIDDLE),
     **dict.fromkeys(["equal", "not_equal"], MIDDLE),
@@ -133,6 +136,8 @@ HARD = np.array([[-1e4, 1e4, 0.0], [-np.inf, -800.0, 800.0], [np.nan, 1.0, -1.0]
         Max((1,)),
         Max((0,)),
         Max((0, 1)),
+        Min((1,)),
+        Min((0,)),
         Cast("bool"),
         *(Power(e) for e in (0.0, 1.0, 2.0, 3.0, 5.0, 16.0, 17.0, -1.0, 0.5, 1.7)),
     ],

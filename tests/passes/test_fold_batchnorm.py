@@ -6,11 +6,15 @@ from hypothesis import given, settings
 
 import graphc as gc
 from graphc.graph import Graph
+from graphc.ops.conv import Conv
+from graphc.ops.elementwise import Add
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.source import Constant
+from passes.channels_last import channels_last
 from passes.dead_code import dead_code
 from passes.fold_batchnorm import fold_batchnorm
+from passes.fold_constants import fold_constants
 from tests.generate import nets
 from tests.passes.same import assert_preserved, frozen, specialized
 
@@ -129,6 +133,40 @@ def test_a_shared_weight_is_folded_for_one_reader_and_stays_for_the_other() -> N
     after = dead_code(assert_preserved(fold_batchnorm, frozen(net), 3))
     assert normalizes(after) == 0
     assert "a.weight" in after
+
+
+def of_images(bias: bool = True, stride: int = 1) -> gc.Net:
+    net = gc.Net("images", dtype="float64")
+    x = net.input("x", (gc.N, 2, 4, 3))
+    h = gc.conv2d(x, 4, 2, stride, padding=1, groups=2, bias=bias, name="c")
+    net.output("y", gc.relu(gc.batchnorm(h, name="bn")))
+    return net
+
+
+def simplified(graph: Graph) -> Graph:
+    """As images are once nothing stands between a convolution and the batchnorm behind it."""
+    return dead_code(fold_constants(channels_last(graph)))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_convolution_does_the_batchnorm_behind_it(bias: bool) -> None:
+    graph = simplified(frozen(of_images(bias)))
+    after = dead_code(assert_preserved(fold_batchnorm, graph, 3))
+    assert normalizes(graph) == 1
+    assert normalizes(after) == 0
+    (conv,) = (node for node in after if isinstance(node.op, Conv))
+    assert conv.inputs[1] == "bn.rows.folded_weight"
+    assert after["bn.rows"].op == Add()
+    assert after["bn.rows"].inputs[1] == "bn.rows.folded_bias"
+
+
+def test_a_convolution_that_another_reads_or_whose_weight_changes_is_left() -> None:
+    net = of_images()
+    net.output("c", net["c"])
+    graph = simplified(frozen(net))
+    assert fold_batchnorm(graph) is graph
+    live = simplified(specialized(of_images(), train=False))
+    assert fold_batchnorm(live) is live
 
 
 @settings(max_examples=40, deadline=None)

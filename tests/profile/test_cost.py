@@ -10,6 +10,8 @@ import graphc as gc
 from graphc.backends.native.target import available
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.kernel import Gemm, Loop
+from graphc.ops.conv import Conv, ConvDw, ConvDx
+from graphc.ops.pool import MaxPool
 from graphc.plan import Plan
 from graphc.profile.cost import Cost, cost, kernel_flops, program_cost
 from graphc.tensor_type import N
@@ -73,6 +75,21 @@ def test_moving_data_is_no_operation() -> None:
     net.output("out", gc.concat([x, x], axis=1))
     program = gc.compile(net, batch=2, backend="numpy").programs["infer"]
     assert program_cost(program, 2) == Cost(bytes=4 * (6 + 12))
+
+
+def test_convolution_and_pools_by_hand() -> None:
+    net = gc.Net("images")
+    x = net.input("x", (N, 5, 4, 3))
+    kernel, back = net.parameter("w", (2, 2, 3, 7)), net.parameter("v", (2, 2, 3, 7))
+    y = gc.apply(Conv((1, 1), (1, 1)), x, kernel)
+    net.output("pooled", gc.apply(MaxPool((2, 3), (2, 1), (1, 1)), y))
+    net.output("dw", gc.apply(ConvDw((2, 2, 3, 7), (1, 1), (1, 1)), x, y))
+    net.output("dx", gc.apply(ConvDx((N, 5, 4, 3), (1, 1), (1, 1)), y, back))
+    program = gc.compile(net, batch=2, backend="numpy").programs["infer"]
+    found = program_cost(program, 2)
+    each = 2 * (2 * 4 * 3 * 7) * (2 * 2 * 3)
+    assert found.products == 3 * each
+    assert found.flops == 3 * each + (2 * 2 * 1 * 7) * 5
 
 
 def loop(write: Callable[[BodyBuilder], None]) -> Loop:

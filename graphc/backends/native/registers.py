@@ -7,17 +7,22 @@ from collections.abc import Sequence
 from math import isnan
 
 from graphc.backends.native.ir import Function, Module, Value
+from graphc.tensor_type import ITEMSIZE
 
 FLOATS = ("float32", "float64")
-UNSIGNED = ("uint32", "uint64", "bool")
+UNSIGNED = ("uint8", "uint16", "uint32", "uint64", "bool")
 
 _REGISTER = {
     "float32": "float",
     "float64": "double",
     "int64": "i64",
     "int32": "i32",
+    "int16": "i16",
+    "int8": "i8",
     "uint64": "i64",
     "uint32": "i32",
+    "uint16": "i16",
+    "uint8": "i8",
     "bool": "i1",
 }
 _MANGLED = {"float": "f32", "double": "f64"}
@@ -212,6 +217,6 @@ def _conversion(source: str, dtype: str) -> str:
         return "fpext" if dtype == "float64" else "fptrunc"
     if dtype in FLOATS:
         return "uitofp" if source in UNSIGNED else "sitofp"
-    if _REGISTER[dtype] == "i32" and _REGISTER[source] == "i64":
+    if source != "bool" and ITEMSIZE[dtype] < ITEMSIZE[source]:
         return "trunc"
     return "zext" if source in UNSIGNED else "sext"

@@ -10,8 +10,10 @@ import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
 from graphc.op import Array, Op
-from graphc.ops.index import Argmax
-from graphc.ops.reduce import Max, Mean, MeanGrad, Sum
+from graphc.ops.cumulative import Cumsum
+from graphc.ops.index import Argmax, Argmin
+from graphc.ops.order import TopK
+from graphc.ops.reduce import Max, Mean, MeanGrad, Min, Sum
 
 
 def total(x: Array, axes: tuple[int, ...], out: Array, ones: Sequence[Array]) -> Call:
@@ -47,21 +49,51 @@ def mean_grad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 
 
 def max_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The largest over the op's axes."""
-    assert isinstance(op, Max)
+    """The largest or the smallest over the op's axes."""
+    assert isinstance(op, (Max, Min))
     (x,) = ins
-    return (partial(np.maximum.reduce, x, op.axes, None, out, op.keepdims),)
+    function = np.maximum if isinstance(op, Max) else np.minimum
+    return (partial(function.reduce, x, op.axes, None, out, op.keepdims),)
 
 
 def argmax(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
     """The index along the last axis; another axis is first moved there."""
-    assert isinstance(op, Argmax)
+    assert isinstance(op, (Argmax, Argmin))
     (x,) = ins
+    (moved,) = scratch or (x,)
+    find = moved.argmax if isinstance(op, Argmax) else moved.argmin
     if not scratch:
-        return (partial(x.argmax, -1, out),)
-    (moved,) = scratch
-    copy = partial(np.copyto, moved, np.moveaxis(x, op.axis, -1))
-    return copy, partial(moved.argmax, -1, out)
+        return (partial(find, -1, out),)
+    return partial(np.copyto, moved, np.moveaxis(x, op.axis, -1)), partial(find, -1, out)
+
+
+def cumsum(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """One accumulate, of all entries or of those before."""
+    assert isinstance(op, Cumsum)
+    x, sums = op.forward(ins[0]), op.forward(out)
+    if not op.exclusive:
+        return (partial(np.add.accumulate, x, 0, None, sums),)
+    first = partial(np.copyto, sums[:1], number(0, out))
+    if len(x) < 2:
+        return (first,)
+    return first, partial(np.add.accumulate, x[:-1], 0, None, sums[1:])
+
+
+def topk(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
+    """Sort pairs of number and index, as complex numbers, which NumPy orders by both."""
+    assert isinstance(op, TopK)
+    (x,), (pairs, numbers) = ins, scratch
+    keys = pairs[..., 0]
+    calls: list[Call] = [partial(np.copyto, keys, np.moveaxis(x, op.axis, -1))]
+    if op.largest:
+        calls.append(partial(np.negative, keys, keys))
+    found = np.moveaxis(out, op.axis, -1)
+    return (
+        *calls,
+        partial(np.copyto, pairs[..., 1], numbers),
+        partial(pairs.view(np.complex128)[..., 0].sort, -1),
+        partial(np.copyto, found, pairs[..., : op.k, 1], casting="unsafe"),
+    )
 
 
 def one_hot(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
@@ -98,7 +130,11 @@ REDUCE: dict[str, Kernel] = {
     "mean": mean,
     "mean_grad": mean_grad,
     "max": max_,
+    "min": max_,
     "argmax": argmax,
+    "argmin": argmax,
+    "cumsum": cumsum,
+    "topk": topk,
     "one_hot": one_hot,
     "pick": pick,
 }

@@ -1,0 +1,108 @@
+"""The functions of values that are no layers, losses or activations: indices, shapes, order,
+rounding, remainders, logic, trigonometry."""
+
+from __future__ import annotations
+
+from graphc.ops.arrange import (
+    expand,
+    flip,
+    repeat,
+    roll,
+    split,
+    squeeze,
+    stack,
+    tile,
+    tril,
+    triu,
+    unsqueeze,
+)
+from graphc.ops.cumulative import cumprod, cumsum
+from graphc.ops.division import floor_div, fmod, mod, trunc_div
+from graphc.ops.elementwise import reciprocal
+from graphc.ops.embedding import embedding
+from graphc.ops.gather import gather
+from graphc.ops.index import argmin
+from graphc.ops.index_nd import gather_nd, scatter_nd
+from graphc.ops.logic import (
+    isfinite,
+    isinf,
+    isnan,
+    logical_and,
+    logical_not,
+    logical_or,
+    logical_xor,
+)
+from graphc.ops.more_activations import celu, hard_tanh, relu6, shrink, thresholded_relu
+from graphc.ops.more_reductions import l1_norm, l2_norm, logsumexp, prod, sum_squares
+from graphc.ops.order import argsort, sort, topk
+from graphc.ops.reduce import min_ as min
+from graphc.ops.rounding import ceil, floor
+from graphc.ops.rounding import round_ as round
+from graphc.ops.scatter import gather_elements, scatter_elements
+from graphc.ops.smooth import expm1, log1p
+from graphc.ops.trigonometry import acos, acosh, asin, asinh, atan, atanh, cos, cosh, sin, sinh, tan
+
+__all__ = [
+    "acos",
+    "acosh",
+    "argmin",
+    "argsort",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "ceil",
+    "celu",
+    "cos",
+    "cosh",
+    "cumprod",
+    "cumsum",
+    "embedding",
+    "expand",
+    "expm1",
+    "flip",
+    "floor",
+    "floor_div",
+    "fmod",
+    "gather",
+    "gather_elements",
+    "gather_nd",
+    "hard_tanh",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "l1_norm",
+    "l2_norm",
+    "log1p",
+    "logical_and",
+    "logical_not",
+    "logical_or",
+    "logical_xor",
+    "logsumexp",
+    "min",
+    "mod",
+    "prod",
+    "reciprocal",
+    "relu6",
+    "repeat",
+    "roll",
+    "round",
+    "scatter_elements",
+    "scatter_nd",
+    "shrink",
+    "sin",
+    "sinh",
+    "sort",
+    "split",
+    "squeeze",
+    "stack",
+    "sum_squares",
+    "tan",
+    "thresholded_relu",
+    "tile",
+    "topk",
+    "tril",
+    "triu",
+    "trunc_div",
+    "unsqueeze",
+]

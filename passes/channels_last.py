@@ -1,0 +1,273 @@
+"""Keep the channels of images last between the layers that want them so.
+
+    a = transpose(p, (0, 3, 1, 2))          a.pixels = reshape(p, (N*h*w, c))
+    b = relu(a)                       ->    b.pixels = relu(a.pixels)
+    c = transpose(b, (0, 2, 3, 1))          c = reshape(b.pixels, (N, h, w, c))
+
+Ops on elements, joins, parts and pads that read images which were turned to channels first are
+done before they are turned: on a matrix with a row for each pixel where each operand has a number
+a pixel, a channel, or is one number, which is what kernels fuse best; else on the image with its
+channels last.  A value that is turned back is then there already.  Where only some of the operands
+were turned, the others are turned the other way, if the result is to be turned back.
+
+Each number is computed as before; but a gradient summed over all pixels is summed in another
+order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.build import Builder, Value
+from graphc.graph import Graph, Node
+from graphc.op import Op
+from graphc.ops import channels
+from graphc.ops.concat import Concat
+from graphc.ops.conv import Convolution
+from graphc.ops.elementwise import Binary, Unary
+from graphc.ops.pad import Pad
+from graphc.ops.pool import Pooling
+from graphc.ops.select import ReluGrad, Where
+from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose, reshape
+from graphc.ops.slicing import Slice
+from graphc.tensor_type import Shape, TensorType, normal_axis
+from passes.pins import pinned
+from passes.pipeline import graph_pass
+
+ON_ELEMENTS = Unary, Binary, Where, ReluGrad, Cast, StopGradient
+
+
+@graph_pass(preserves="reassociated")
+def channels_last(graph: Graph) -> Graph:
+    """The graph in which images stay as they are from one convolution to the next."""
+    if not any(isinstance(node.op, (Convolution, Pooling)) for node in graph):
+        return graph
+    walk = _Walk(graph)
+    for node in graph:
+        walk.take(node)
+    walk.b.take_roots(graph, walk.new)
+    return walk.b.graph() if walk.changed else graph
+
+
+@dataclass(frozen=True)
+class _Image:
+    """A value with its channels first: the same with them last, and with a row for each pixel."""
+
+    last: Value
+    matrix: Value | None
+
+
+class _Walk:
+    """One walk over the graph, which builds the new one."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.b = Builder.like(graph)
+        self.new: dict[str, str] = {}
+        """For a node that is left out: which stands for it."""
+        self.images: dict[str, _Image] = {}
+        self.matrices: dict[str, Value] = {}
+        """For images with their channels last: the matrix that they are a reshape of."""
+        self.pins = pinned(graph)
+        self.wanted = _wanted(graph)
+        self.changed = False
+
+    def take(self, node: Node) -> None:
+        """Build the node, or what stands for it."""
+        inputs = tuple(self.new.get(operand, operand) for operand in node.inputs)
+        if node.name in self.pins:
+            self._keep(node, inputs)
+            return
+        with self.b.at(node.locs):
+            same = self._known(node, inputs)
+            if same is not None:
+                self.new[node.name] = same.name
+                self.changed = True
+            elif not self._moved(node, inputs):
+                self._keep(node, inputs)
+                self._note(node, inputs)
+
+    def _keep(self, node: Node, inputs: tuple[str, ...]) -> None:
+        if inputs != node.inputs:
+            node = Node(node.name, node.op, inputs, node.type, node.locs)
+        self.b.insert(node)
+
+    def _known(self, node: Node, inputs: Sequence[str]) -> Value | None:
+        """The value that a node which turns an image back is equal to."""
+        image = self.images.get(inputs[0]) if inputs else None
+        if image is None or node.type != image.last.type:
+            return None
+        back = isinstance(node.op, Transpose) and node.op.axes == _last_axes(node.type.rank)
+        return image.last if back or (isinstance(node.op, Reshape) and _free(node.type)) else None
+
+    def _note(self, node: Node, inputs: Sequence[str]) -> None:
+        """Remember an image that is turned to channels first, and a matrix that is an image."""
+        if not isinstance(node.op, (Transpose, Reshape)) or node.type.rank < 2:
+            return
+        x = self.b.value(inputs[0])
+        if isinstance(node.op, Transpose):
+            if node.type.rank > 2 and node.op.axes == _first_axes(node.type.rank):
+                self.images[node.name] = _Image(x, self.matrices.get(x.name))
+        elif x.type.rank == 2 < node.type.rank and x.shape[1] == node.type.shape[-1]:
+            self.matrices[node.name] = x
+        elif x.type.rank > 2 and node.type == channels.first(x.type) and _free(x.type):
+            made = isinstance(x.node.op, (Convolution, Pooling))
+            if made or x.name in self.matrices:
+                self.images[node.name] = _Image(x, self.matrices.get(x.name))
+
+    # ------------------------------------------------------------------ before it is turned
+
+    def _moved(self, node: Node, inputs: Sequence[str]) -> bool:
+        """Whether the node was done before its operands are turned."""
+        whole = [name for name in inputs if self.b.value(name).shape == node.type.shape]
+        parts = inputs if isinstance(node.op, (Concat, Slice, Pad)) else whole
+        if node.type.rank < 3 or not any(name in self.images for name in parts):
+            return False
+        if node.name not in self.wanted and not all(name in self.images for name in parts):
+            return False
+        made = self._of_pixels(node, inputs) or self._of_image(node, inputs)
+        if made is None:
+            return False
+        turned = channels.channels_first(made.last, name=node.name)
+        self.images[turned.name] = made
+        self.changed = True
+        return True
+
+    def _of_pixels(self, node: Node, inputs: Sequence[str]) -> _Image | None:
+        """The node on matrices, where none of its operands needs to know which pixel is which."""
+        op = _on_matrix(node.op, node.type.rank)
+        if op is None:
+            return None
+        values = [self.b.value(name) for name in inputs]
+        joins = isinstance(op, (Concat, Slice))
+        if not joins and any(_span(v.type, node.type) is None for v in values):
+            return None
+        operands = [
+            self._matrix(v) if joins or v.shape == node.type.shape else self._vector(v, node.type)
+            for v in values
+        ]
+        matrix = self.b.apply(op, *operands, name=self._free_name(f"{node.name}.pixels"))
+        image = self._image(node, channels.last(node.type).shape, matrix)
+        self.matrices[image.name] = matrix
+        return _Image(image, matrix)
+
+    def _image(self, node: Node, shape: Shape, matrix: Value) -> Value:
+        return reshape(matrix, shape, name=self._free_name(f"{node.name}.channels_last"))
+
+    def _of_image(self, node: Node, inputs: Sequence[str]) -> _Image | None:
+        """The node on images with their channels last."""
+        op = _on_image(node.op, node.type.rank)
+        if op is None:
+            return None
+        operands = [self._last(self.b.value(name), node.type.rank) for name in inputs]
+        name = self._free_name(f"{node.name}.channels_last")
+        return _Image(self.b.apply(op, *operands, name=name), None)
+
+    def _last(self, x: Value, rank: int) -> Value:
+        """x, padded to that rank, with its channels last; a number as it is."""
+        if x.name in self.images:
+            return self.images[x.name].last
+        if x.type.rank == 0:
+            return x
+        if x.type.rank < rank:
+            x = reshape(x, (*(1,) * (rank - x.type.rank), *x.shape), name=self._part(x, "ranked"))
+        return channels.channels_last(x, name=self._part(x, "channels_last"))
+
+    def _matrix(self, x: Value) -> Value:
+        """x with a row for each pixel."""
+        image = self.images.get(x.name)
+        if image is not None and image.matrix is not None:
+            return image.matrix
+        last = self._last(x, x.type.rank)
+        matrix = channels.pixels(last, name=self._part(x, "pixels"))
+        self.images[x.name] = _Image(last, matrix)
+        return matrix
+
+    def _vector(self, x: Value, image: TensorType) -> Value:
+        """A number for each channel, or one for all."""
+        if x.type.rank == 0:
+            return x
+        span = _span(x.type, image)
+        assert span is not None
+        return reshape(x, span, name=self._part(x, "channels"))
+
+    def _part(self, x: Value, part: str) -> str:
+        return self._free_name(f"{x.name}.{part}")
+
+    def _free_name(self, base: str) -> str:
+        """A name of neither graph."""
+        name, number = base, 2
+        while name in self.graph or name in self.b.nodes:
+            name, number = f"{base}_{number}", number + 1
+        return name
+
+
+def _wanted(graph: Graph) -> set[str]:
+    """The values that are turned to channels last, and those of which such values are made."""
+    found: set[str] = set()
+    for node in reversed(list(graph)):
+        op = node.op
+        if isinstance(op, Transpose):
+            back = node.type.rank > 2 and op.axes == _last_axes(node.type.rank)
+        elif isinstance(op, Reshape):
+            x = graph[node.inputs[0]].type
+            back = x.rank == node.type.rank > 2 and _free(x) and node.type == channels.last(x)
+        else:
+            back = isinstance(op, (*ON_ELEMENTS, Concat, Slice, Pad)) and node.name in found
+        if back:
+            found.update(node.inputs)
+    return found
+
+
+def _first_axes(rank: int) -> tuple[int, ...]:
+    return (0, rank - 1, *range(1, rank - 1))
+
+
+def _last_axes(rank: int) -> tuple[int, ...]:
+    return (0, *range(2, rank), 1)
+
+
+def _free(image: TensorType) -> bool:
+    """Whether turning an image moves nothing: it has one channel, or one pixel."""
+    dims = image.shape[1:]
+    return sum(dim != 1 for dim in dims) <= 1
+
+
+def _span(x: TensorType, image: TensorType) -> Shape | None:
+    """The shape of an operand beside a matrix of pixels: None where that does not do.
+
+    All elements, a number for each channel, or one number.
+    """
+    if x.shape == image.shape:
+        return x.shape
+    padded = (1,) * (image.rank - x.rank) + x.shape
+    if all(dim == 1 for dim in padded):
+        return ()
+    alone = padded[0] == 1 and all(dim == 1 for dim in padded[2:])
+    return (padded[1],) if alone and padded[1] == image.shape[1] else None
+
+
+def _on_matrix(op: Op, rank: int) -> Op | None:
+    """The same op for matrices of pixels, if there is one."""
+    if isinstance(op, ON_ELEMENTS):
+        return op
+    if isinstance(op, Concat) and normal_axis(op.axis, rank) == 1:
+        return Concat(1)
+    if isinstance(op, Slice) and all(axis == 1 for axis, *_ in op.cuts):
+        return op
+    return None
+
+
+def _on_image(op: Op, rank: int) -> Op | None:
+    """The same op for images with their channels last, if there is one."""
+    to = dict(zip(_last_axes(rank), range(rank), strict=True))
+    if isinstance(op, ON_ELEMENTS):
+        return op
+    if isinstance(op, Concat):
+        return Concat(to[normal_axis(op.axis, rank)])
+    if isinstance(op, Slice):
+        return Slice(tuple(sorted((to[axis], *rest) for axis, *rest in op.cuts)))  # type: ignore[misc]
+    if isinstance(op, Pad):
+        return Pad(tuple(op.pads[axis] for axis in _last_axes(rank)), op.value)
+    return None
