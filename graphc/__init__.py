@@ -48,7 +48,6 @@ from graphc.ops.conv_parameters import (
     conv_transpose1d,
     conv_transpose2d,
 )
-from graphc.ops.division import floor_div, fmod, mod, trunc_div
 from graphc.ops.dropout import dropout
 from graphc.ops.element_loss import huber_loss, mae_loss, mse_loss, sigmoid_loss
 from graphc.ops.elementwise import add, div, mul, neg, power, sub
@@ -209,17 +208,11 @@ __all__ = [
     "Zeros",
     "abs",
     "accuracy",
-    "acos",
-    "acosh",
     "adaptive_avg_pool",
     "add",
     "affine",
     "apply",
     "argmax",
-    "asin",
-    "asinh",
-    "atan",
-    "atanh",
     "avg_pool",
     "batchnorm",
     "broadcast_to",
@@ -237,8 +230,6 @@ __all__ = [
     "conv_transpose",
     "conv_transpose1d",
     "conv_transpose2d",
-    "cos",
-    "cosh",
     "div",
     "dropout",
     "elu",
@@ -261,9 +252,6 @@ __all__ = [
     "hard_swish",
     "huber_loss",
     "instancenorm",
-    "isfinite",
-    "isinf",
-    "isnan",
     "layernorm",
     "layers",
     "leaky_relu",
