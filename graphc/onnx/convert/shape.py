@@ -219,18 +219,28 @@ def _pad(call: Call) -> Value:
     pairs = [(0, 0)] * x.type.rank
     for i, axis in enumerate(axes):
         pairs[axis % x.type.rank] = (int(numbers[i]), int(numbers[i + len(axes)]))
-    return padded(x, pairs, call.attribute("mode", "constant"), value)
-
-
-def padded(x: Value, pairs: Sequence[tuple[int, int]], mode: str, value: float) -> Value:
-    """x with so much before and behind each dimension; negative pads cut it."""
     cuts = [slice(max(-a, 0), -max(-b, 0) or None) for a, b in pairs]
-    if any(cut != slice(0, None) for cut in cuts):
+    if any(cut != slice(0, None) for cut in cuts):  # negative pads
         x = x[tuple(slice(None) if cut == slice(0, None) else cut for cut in cuts)]
     around = [(max(a, 0), max(b, 0)) for a, b in pairs]
-    if mode != "constant":
+    mode = call.attribute("mode", "constant")
+    if mode not in ("constant", "edge", "reflect", "wrap"):
         raise NotSupported(f"mode={mode!r}")
-    return gc.pad(x, around, value)
+    return gc.pad(x, around, value, mode=mode)
+
+
+def _cumulative(function: Callable[..., Value]) -> Callable[[Call], Result]:
+    def convert(call: Call) -> Value:
+        how = {name: bool(call.attribute(name, 0)) for name in ("exclusive", "reverse")}
+        return function(call.value(0), int(call.number(1)), **how)
+
+    return convert
+
+
+def _top_k(call: Call) -> Result:
+    count = int(call.number(1)) if call.version >= 10 else call.required("k")
+    largest = bool(call.attribute("largest", 1))
+    return list(gc.topk(call.value(0), count, call.attribute("axis", -1), largest=largest))
 
 
 def _trilu(call: Call) -> Value:
@@ -279,6 +289,8 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
+    "CumProd": _cumulative(gc.cumprod),
+    "CumSum": _cumulative(gc.cumsum),
     "DepthToSpace": _depth_to_space,
     "Expand": _expand,
     "EyeLike": _eye_like,
@@ -293,6 +305,7 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "Split": _split,
     "Squeeze": _squeeze,
     "Tile": _tile,
+    "TopK": _top_k,
     "Transpose": _transpose,
     "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,

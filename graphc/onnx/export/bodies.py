@@ -6,14 +6,16 @@ Layers need none here: their bodies are what they expand to.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 from graphc.onnx.export.writer import Writer
 from graphc.op import Op
+from graphc.ops import OPS
 from graphc.ops.activations import PRelu
 from graphc.ops.division import FloorDiv, Mod
 from graphc.ops.index import Pick
+from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
-from graphc.ops.loss_rows import SoftmaxRows, SvmRows
 from graphc.ops.norm import Normalize
 from graphc.ops.select import NotEqual
 from graphc.ops.shape import StopGradient
@@ -98,6 +100,15 @@ def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("Slice", [*ins, starts, stops, axes, steps], out)
 
 
+def _flat_index(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    """Indices along the last axis, as one into all elements."""
+    assert isinstance(op, FlatIndex)
+    indices = w.emit("Cast", ins, to=_INT64)
+    strides = [prod(op.sizes[i + 1 :]) for i in range(len(op.sizes))]
+    places = w.emit("Mul", [indices, w.constant(strides, "int64")])
+    return w.emit("ReduceSum", [places, w.ints([-1])], out, keepdims=0)
+
+
 def _floored(w: Writer, ins: Sequence[str], out: str | None = None) -> str:
     """a / b rounded down; whole numbers by their remainder, which has the sign of b."""
     if w.types[ins[0]].is_float:
@@ -126,11 +137,12 @@ BODIES: dict[type[Op], Body] = {
     StopGradient: _identity,
     MatMul: _matmul,
     Pick: _pick,
-    SoftmaxRows: _softmax_rows,
-    SvmRows: _svm_rows,
+    OPS["softmax_rows"]: _softmax_rows,
+    OPS["svm_rows"]: _svm_rows,
     Normalize: _normalize,
     PRelu: _prelu,
     Slice: _slice,
+    FlatIndex: _flat_index,
     FloorDiv: _floor_div,
     Mod: _mod,
     Log1p: _log1p,

@@ -11,7 +11,8 @@ from onnx import helper
 
 from graphc.onnx.export.windows import WINDOWS
 from graphc.onnx.export.writer import Writer
-from graphc.op import Op
+from graphc.op import Op, attributes
+from graphc.ops import OPS
 from graphc.ops.activations import (
     Elu,
     HardSigmoid,
@@ -24,20 +25,24 @@ from graphc.ops.activations import (
 )
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
+from graphc.ops.cumulative import Cumsum
 from graphc.ops.division import Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
+from graphc.ops.embedding import Embedding
 from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
-from graphc.ops.index import Argmax, OneHot
+from graphc.ops.gather import Gather
+from graphc.ops.index import Argmax, Argmin, OneHot
 from graphc.ops.linalg import MatMul
 from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.loss import SoftmaxLoss
 from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm
+from graphc.ops.order import TopK
 from graphc.ops.pow import Pow
-from graphc.ops.reduce import BroadcastTo, Max, Mean, Reduction, Sum
+from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm
+from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.select import (
     Clip,
     Equal,
@@ -167,9 +172,42 @@ def _along(name: str) -> Emit:
     return emit
 
 
-def _argmax(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Argmax)
-    w.emit("ArgMax", ins, out, axis=op.axis, keepdims=0)
+def _arg(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, (Argmax, Argmin))
+    w.emit(f"Arg{op.name[3:].capitalize()}", ins, out, axis=op.axis, keepdims=0)
+    return True
+
+
+def _gather(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, (Gather, GatherElements))
+    w.emit(type(op).__name__, ins, out, axis=op.axis)
+    return True
+
+
+def _scatter(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, ScatterElements)
+    w.emit("ScatterElements", ins, out, axis=op.axis, reduction=op.reduction)
+    return True
+
+
+def _embedding(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    roles = dict(zip(op.roles, ins, strict=True))
+    w.emit("Gather", [roles["weight"], roles["ids"]], out)
+    return True
+
+
+def _cumsum(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Cumsum)
+    how = {"exclusive": int(op.exclusive), "reverse": int(op.reverse)}
+    w.emit("CumSum", [*ins, w.constant(op.axis, "int64")], out, **how)  # type: ignore[arg-type]
+    return True
+
+
+def _top_k(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """The places; what stands there is gathered by another node."""
+    assert isinstance(op, TopK)
+    names = [w.fresh("values"), out]
+    w.emit("TopK", [*ins, w.ints([op.k])], names, axis=op.axis, largest=int(op.largest))
     return True
 
 
@@ -269,10 +307,11 @@ def _dropout(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _softmax_loss(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, SoftmaxLoss)
-    if len(ins) != 2 or op.label_smoothing:
+    how = attributes(op)
+    reduction = how.pop("reduction")
+    if len(ins) != 2 or any(how.values()):
         return False
-    w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=op.reduction)
+    w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=reduction)
     return True
 
 
@@ -304,7 +343,13 @@ STANDARD: dict[type[Op], Emit] = {
     Max: _reduction("ReduceMax"),
     Softmax: _along("Softmax"),
     LogSoftmax: _along("LogSoftmax"),
-    Argmax: _argmax,
+    Min: _reduction("ReduceMin"),
+    **dict.fromkeys((Argmax, Argmin), _arg),
+    **dict.fromkeys((Gather, GatherElements), _gather),
+    ScatterElements: _scatter,
+    Embedding: _embedding,
+    Cumsum: _cumsum,
+    TopK: _top_k,
     OneHot: _one_hot,
     Reshape: _reshape,
     Transpose: _transpose,
@@ -318,7 +363,7 @@ STANDARD: dict[type[Op], Emit] = {
     BatchNorm: _batchnorm,
     LayerNorm: _layernorm,
     Dropout: _dropout,
-    SoftmaxLoss: _softmax_loss,
+    OPS["layer softmax_loss"]: _softmax_loss,
     **WINDOWS,
 }
 """By graphc's op.  Reading such a node gives the op back."""
