@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert import (
+    arrange,
     control,
     conv,
     einsum,
@@ -23,7 +24,7 @@ from graphc.onnx.convert import (
 )
 
 FAMILIES = (
-    *(elementwise, reduce, shape, index, product, einsum, conv, norm, loss),
+    *(elementwise, reduce, shape, arrange, index, product, einsum, conv, norm, loss),
     *(resize, quantize, recurrent, control),
 )
 

@@ -71,10 +71,9 @@ def _matmul_integer(call: Call) -> Value:
 
 
 def _qlinear_matmul(call: Call) -> Value:
-    product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 1, 5, -1))
-    scales = [
-        gc.cast(_spread(call, i, product, a), "float64") for i, a in ((1, -2), (4, -1), (6, -1))
-    ]
+    product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 3, 5, -1))
+    axes = {1: -2, 4: -1, 6: -1}
+    scales = [gc.cast(_spread(call, i, product, a), "float64") for i, a in axes.items()]
     exact = product * (scales[0] * scales[1] / scales[2])
     return _rounded(exact, _spread(call, 7, product, -1), call.type(7).dtype)
 

@@ -174,8 +174,8 @@ def _resize(call: Call) -> Value:
         if cropped and beyond.any():
             shape = [-1 if i == axis.number else 1 for i in range(x.type.rank)]
             outside.append(call.constant(beyond.reshape(shape)))
-    for beyond in outside:
-        x = gc.where(beyond, call.attribute("extrapolation_value", 0.0), x)
+    for place in outside:
+        x = gc.where(place, call.attribute("extrapolation_value", 0.0), x)
     return x
 
 
