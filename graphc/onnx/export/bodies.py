@@ -8,19 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod
 
+import numpy as np
+
 from graphc.onnx.export.writer import Writer
-from graphc.op import Op
-from graphc.ops import OPS
-from graphc.ops.activations import PRelu
-from graphc.ops.division import FloorDiv, Mod
-from graphc.ops.index import Pick
+from graphc.op import Op, attributes
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
-from graphc.ops.select import NotEqual
-from graphc.ops.shape import StopGradient
 from graphc.ops.slicing import Slice
-from graphc.ops.smooth import Expm1, Log1p
 
 Body = Callable[[Writer, Op, Sequence[str], str], object]
 
@@ -79,16 +74,20 @@ def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("ReduceSum", [margins, w.ints([1])], out, keepdims=0)
 
 
+def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    """Whether a label is the class of the column; never where that is ignored."""
+    how = attributes(op)
+    classes = np.arange(how["classes"])
+    if how["ignore"] is not None:
+        classes[classes == how["ignore"]] = np.iinfo(np.int64).min
+    labels = w.emit("Unsqueeze", [w.emit("Cast", ins, to=_INT64), w.ints([1])])
+    return w.emit("Equal", [labels, w.constant(classes, "int64")], out)
+
+
 def _normalize(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     assert isinstance(op, Normalize)
     x, mean, var, gamma, beta = ins
     return w.emit("BatchNormalization", [x, gamma, beta, mean, var], out, epsilon=op.eps)
-
-
-def _prelu(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    rank = w.types[ins[0]].rank
-    slope = w.emit("Unsqueeze", [ins[1], w.ints(range(1, rank - 1))]) if rank > 2 else ins[1]
-    return w.emit("PRelu", [ins[0], slope], out)
 
 
 def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
@@ -132,20 +131,20 @@ def _expm1(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("Sub", [w.emit("Exp", ins), w.constant(1, w.types[ins[0]].dtype)], out)
 
 
-BODIES: dict[type[Op], Body] = {
-    NotEqual: _not_equal,
-    StopGradient: _identity,
-    MatMul: _matmul,
-    Pick: _pick,
-    OPS["softmax_rows"]: _softmax_rows,
-    OPS["svm_rows"]: _svm_rows,
-    Normalize: _normalize,
-    PRelu: _prelu,
-    Slice: _slice,
-    FlatIndex: _flat_index,
-    FloorDiv: _floor_div,
-    Mod: _mod,
-    Log1p: _log1p,
-    Expm1: _expm1,
+BODIES: dict[str, Body] = {
+    "not_equal": _not_equal,
+    "stop_gradient": _identity,
+    "matmul": _matmul,
+    "pick": _pick,
+    "softmax_rows": _softmax_rows,
+    "svm_rows": _svm_rows,
+    "label_hit": _label_hit,
+    "normalize": _normalize,
+    "slice": _slice,
+    "flat_index": _flat_index,
+    "floor_div": _floor_div,
+    "mod": _mod,
+    "log1p": _log1p,
+    "expm1": _expm1,
 }
-"""By graphc's op."""
+"""By the name of graphc's op."""

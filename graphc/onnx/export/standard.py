@@ -59,14 +59,16 @@ def _arg(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _gather(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """The axis from the front: not all of ONNX's tools count from the end here."""
     assert isinstance(op, (Gather, GatherElements))
-    w.emit(type(op).__name__, ins, out, axis=op.axis)
+    w.emit(type(op).__name__, ins, out, axis=op.axis % w.types[ins[0]].rank)
     return True
 
 
 def _scatter(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     assert isinstance(op, ScatterElements)
-    w.emit("ScatterElements", ins, out, axis=op.axis, reduction=op.reduction)
+    axis = op.axis % w.types[ins[0]].rank
+    w.emit("ScatterElements", ins, out, axis=axis, reduction=op.reduction)
     return True
 
 
