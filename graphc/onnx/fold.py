@@ -19,7 +19,7 @@ from graphc.reference import evaluate
 if TYPE_CHECKING:
     from graphc.onnx.scope import Scope
 
-LARGEST = 2**28
+LARGEST = 2**24
 """The elements that may be made; what is larger becomes a node of the net."""
 
 Converter = Callable[[Call], Result]

@@ -76,8 +76,8 @@ def _check_tensors(model: ModelProto) -> None:
         kind = value.type.WhichOneof("value") or "tensor_type"
         if kind != "tensor_type":
             raise GraphError(
-                f"{value.name!r} of the model {model.graph.name!r} is a {kind[:-5]}, "
-                "graphc has tensors alone",
+                f"{value.name!r} of the model {model.graph.name!r} is no tensor but of the kind "
+                f"{kind[:-5]!r}, which graphc does not have",
                 loc=caller_loc(),
             )
 

@@ -10,6 +10,7 @@ from graphc.loc import caller_loc
 from graphc.onnx.convert.elementwise import dtype_of
 from graphc.onnx.importing import free_inputs
 from graphc.onnx.known import NotSupported
+from graphc.onnx.scope import OWN
 from graphc.tensor_type import Batch, Dim, N, TensorType
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def types_of_inputs(
     """By name, of the inputs that are not known; GraphError for a dimension without a size."""
     free = [name for name in free_inputs(model) if name not in known]
     infos = {value.name: value for value in model.graph.input}
-    batch = _batch_name(model, dims)
+    batch = "N" if model.producer_name == OWN else _batch_name(model, dims)
     return {name: _type(infos[name], dims, batch) for name in free}
 
 
@@ -62,6 +63,9 @@ def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | N
         return dims[called]
     if called == batch or (axis == 0 and not called):
         return N
+    factor, _, rest = called.partition("*")
+    if factor.isdecimal() and int(factor) > 0 and rest == batch:  # how graphc writes a multiple
+        return N * int(factor)
     what = f"dimension {called!r}" if called else f"dimension {axis}"
     raise GraphError(
         f"{what} of input {name!r} has no size; only the batch stays open",

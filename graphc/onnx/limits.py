@@ -27,11 +27,11 @@ def check_limits(model: ModelProto) -> None:
         if nodes > MOST_NODES:
             raise ModelFileError(f"the model has more than {MOST_NODES:,} nodes")
         for node in graph:
-            for name in (node.name, node.op_type, node.domain, *node.input, *node.output):
+            for name in _names(node):
                 check_name(name)
     if tensors + len(model.graph.initializer) > MOST_TENSORS:
         raise ModelFileError(f"the model has more than {MOST_TENSORS:,} tensors")
-    for name in _public_names(model.graph):
+    for name in (*_public_names(model.graph), *_other_names(model)):
         check_name(name)
 
 
@@ -47,8 +47,10 @@ def graphs_of(model: ModelProto) -> Iterator[list[NodeProto]]:
                 left.extend(list(graph.node) for graph in inner)
 
 
-def check_name(name: str) -> None:
+def check_name(name: str | bytes) -> None:
     """ModelFileError for a name that a terminal would not show as it is, or that is very long."""
+    if isinstance(name, bytes):  # what a protocol buffer gives for letters that are none
+        raise ModelFileError(f"the name {name[:40]!r} is no text")
     if len(name) > LONGEST_NAME:
         raise ModelFileError(f"the name {name[:40]!r}... has {len(name):,} characters")
     if not name.isprintable():
@@ -64,6 +66,12 @@ def check_sizes(tensor: TensorProto) -> None:
             raise ModelFileError(f"tensor {tensor.name!r} has the shape {tuple(sizes[:8])}")
 
 
+def _names(node: NodeProto) -> Iterator[str]:
+    yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    for attribute in node.attribute:
+        yield from (attribute.name, attribute.ref_attr_name)
+
+
 def _tensors(node: NodeProto) -> int:
     return sum(1 + len(attribute.tensors) for attribute in node.attribute)
 
@@ -72,5 +80,17 @@ def _public_names(graph: GraphProto) -> Iterator[str]:
     yield graph.name
     for value in (*graph.input, *graph.output):
         yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
     for tensor in graph.initializer:
         yield tensor.name
+
+
+def _other_names(model: ModelProto) -> Iterator[str]:
+    yield model.producer_name
+    for opset in model.opset_import:
+        yield opset.domain
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output)
+        yield from (opset.domain for opset in function.opset_import)
+    for entry in model.metadata_props:
+        yield entry.key

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 HINT = "give the path of an .onnx file, or an onnx.ModelProto"
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Links are not followed, and a pipe is not waited for."""
 LARGEST_FILE = 2**31
 """More than protocol buffers can hold."""
 
@@ -105,13 +107,14 @@ def _external(folder: Path, tensor: TensorProto) -> bytes:
         raise _refused(tensor, "its place there is no number") from None
     path = _inside(folder, name, tensor)
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(path, _FLAGS)
     except OSError as error:
         raise _refused(tensor, f"{name[:40]!r}: {error.strerror}") from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        raise _refused(tensor, f"{name[:40]!r} is no plain file of its own")
     with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            raise _refused(tensor, f"{name[:40]!r} is no plain file of its own")
         length = found.st_size - offset if length < 0 else length
         if offset < 0 or offset + length > found.st_size:
             raise _refused(tensor, f"{name[:40]!r} is shorter than that")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import islice
 
 from graphc.build import Builder, Value
 from graphc.onnx.known import Operand
@@ -13,10 +14,10 @@ _SOURCES = (Constant, Parameter, State)
 
 
 def renamed(
-    b: Builder, before: int, results: Sequence[tuple[Operand, str]]
-) -> Callable[[Sequence[Operand]], list[Operand]]:
+    b: Builder, before: int, results: Sequence[tuple[Operand | None, str]]
+) -> Callable[[Sequence[Operand | None]], list[Operand | None]]:
     """Rename results among the nodes after the first `before`; the function maps the values."""
-    made = list(b.nodes)[before:] if len(b.nodes) > before else []
+    made = list(islice(reversed(b.nodes), len(b.nodes) - before))[::-1]
     new: dict[str, str] = {}
     for result, name in results:
         if not isinstance(result, Value) or result.name in new or result.name not in made:
@@ -29,7 +30,7 @@ def renamed(
             inputs = tuple(new.get(operand, operand) for operand in node.inputs)
             b.insert(replace(node, name=new.get(old, old), inputs=inputs))
 
-    def current(operands: Sequence[Operand]) -> list[Operand]:
+    def current(operands: Sequence[Operand | None]) -> list[Operand | None]:
         return [
             Value(b, new[o.name]) if isinstance(o, Value) and o.name in new else o for o in operands
         ]

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 OWN = "graphc"
 """The domain of functions that stand for ops of graphc, and the producer of its files."""
+UNFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+"""What goes wrong where attributes and operands are not of the kinds that an op has."""
 DEEPEST = 32
 """Functions that call each other."""
 
@@ -185,8 +187,14 @@ class Scope:
             raise GraphError(
                 f"{described(node)} cannot be imported: {error}", hint=_types(operands)
             ) from None
-        except RecursionError:
-            raise ModelFileError(f"{described(node)}: functions call each other") from None
+        except GraphError:
+            raise
+        except UNFIT as error:
+            told = str(error).partition("\n")[0]
+            raise ModelFileError(
+                f"{described(node)} does not fit its op: {type(error).__name__} {told}",
+                hint=_types(operands),
+            ) from None
         finally:
             b.scope = scope
         kept = renamed(b, before, [(r, n) for r, n in zip(results, names, strict=False) if n])
@@ -198,7 +206,7 @@ class Scope:
 
     def _results(
         self, node: NodeProto, operands: Sequence[Operand | None], names: Sequence[str]
-    ) -> Sequence[Operand]:
+    ) -> Sequence[Operand | None]:
         attributes = attributes_of(node, self.attributes)
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self.opsets.get(domain, 1)
@@ -216,7 +224,7 @@ class Scope:
             raise NotSupported("graphc has no such op")
         return self._called(body, call)
 
-    def _called(self, body: Body, call: Call) -> Sequence[Operand]:
+    def _called(self, body: Body, call: Call) -> Sequence[Operand | None]:
         """The results of a function: its nodes, over the operands of the call."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"functions call each other {DEEPEST} deep")
@@ -225,10 +233,10 @@ class Scope:
         for position, name in enumerate(body.inputs):
             inner.define(name, call.operands[position] if position < len(call) else None)
         inner.run(body.nodes)
-        results = [inner.values.get(name) for name in body.outputs]
-        if any(result is None for result in results[: len(call.outputs)]):
+        results = [inner.found(name) for name in body.outputs]
+        if any(result is None and call.asks(i) for i, result in enumerate(results)):
             raise NotSupported("its function does not make all of its results")
-        return [result for result in results if result is not None]
+        return results
 
 
 def _several(result: Result) -> Sequence[Operand]:

@@ -44,8 +44,8 @@ S1 = frozenset(_FIRST.split())
 S2 = S1 | frozenset(_MORE.split())
 """And what networks of images are made of: 95 ops."""
 
-DTYPES = frozenset({1, 11, 6, 7, 9, 12, 13})
-"""ONNX's numbers of float, double, int32, int64, bool, uint32 and uint64."""
+DTYPES = frozenset({1, 11, 9, *(3, 5, 6, 7), *(2, 4, 12, 13)})
+"""ONNX's numbers of float, double, bool, and whole numbers of 8 to 64 bits."""
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import graphc as gc
 from graphc.init import FromArray
 from graphc.onnx import load, save, to_proto
 from graphc.op import Array
+from graphc.ops.scatter import GatherElements
 from graphc.ops.source import Parameter, State
 from graphc.reference import initial_state
 
@@ -29,6 +31,8 @@ def declared(net: gc.Net) -> dict[str, object]:
         op: object = node.op
         if isinstance(op, (Parameter, State)):
             op = (type(op), op.shape, op.dtype)
+        if isinstance(op, GatherElements):
+            op = replace(op, axis=op.axis % node.type.rank)
         found[node.name] = (op, node.inputs, node.type)
     return {**found, "outputs": dict(graph.outputs), "losses": graph.losses}
 
@@ -126,7 +130,35 @@ def shapes(net: gc.Net) -> None:
     net.output("spread", gc.broadcast_to(gc.max(x), (gc.N, 2)))
 
 
-NETS: list[Declare] = [digits, images, losses, elements, shapes]
+def doubles(net: gc.Net) -> None:
+    net.dtype = "float64"
+    x = net.input("x", (2 * gc.N, 3))
+    rows = net.input("rows", (gc.N, 3))
+    h = gc.dropout(gc.relu(gc.affine(x, 4, init=gc.Glorot())), keep_prob=1.0)
+    net.output("small", gc.expm1(gc.log1p(gc.abs(h))))
+    net.output("one", gc.expm1(gc.sum(rows)))
+
+
+def indices(net: gc.Net) -> None:
+    x, ids = net.input("x", (gc.N, 4)), net.input("ids", (gc.N, 2), dtype="int64")
+    net.output("rows", gc.embedding(ids, 3, 2))
+    net.output("columns", gc.gather(x, [2, 0, 2], 1))
+    net.output("each", gc.gather_elements(x, ids, 1))
+    net.output("written", gc.scatter_elements(x, ids, x[:, :2] * 2.0, 1, reduction="add"))
+    fixed = net.input("fixed", (4, 5))
+    places = net.constant(np.array([[1, 2], [3, 0]]))
+    net.output("places", gc.gather_nd(fixed, places))
+    best, where = gc.topk(x, 2)
+    net.output("best", best)
+    net.output("where", where)
+    net.output("least", gc.argmin(x))
+    net.output("running", gc.cumsum(x, reverse=True))
+    net.output("triangle", gc.tril(fixed))
+    net.output("product", gc.prod(x, 1))
+    net.output("rolled", gc.roll(x, 1))
+
+
+NETS: list[Declare] = [digits, images, losses, elements, shapes, doubles, indices]
 
 
 def made(declare: Declare) -> gc.Net:

@@ -6,24 +6,30 @@ from collections.abc import Callable
 
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert import (
+    arrange,
     control,
     conv,
+    einsum,
     elementwise,
     index,
     loss,
     norm,
     optimizer,
     product,
+    quantize,
+    recurrent,
     reduce,
+    resize,
     shape,
 )
 
+FAMILIES = (
+    *(elementwise, reduce, shape, arrange, index, product, einsum, conv, norm, loss),
+    *(resize, quantize, recurrent, control),
+)
+
 CONVERTERS: dict[tuple[str, str], Callable[[Call], Result]] = {
-    **{
-        ("", op): make
-        for family in (elementwise, reduce, shape, index, product, conv, norm, loss, control)
-        for op, make in family.CONVERTERS.items()
-    },
+    **{("", op): make for family in FAMILIES for op, make in family.CONVERTERS.items()},
     **{("ai.onnx.preview.training", op): make for op, make in optimizer.CONVERTERS.items()},
 }
 """By domain and op; converters raise NotSupported for what graphc has no meaning for."""

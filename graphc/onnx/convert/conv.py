@@ -89,6 +89,8 @@ def _max_pool(call: Call) -> Result:
     layer = MaxPoolLayer(
         w.kernel, w.stride, w.padding, w.dilation, bool(call.attribute("ceil_mode", 0))
     )
+    if not x.type.is_float:  # floats hold all numbers of 8 bits
+        return [gc.cast(gc.apply(layer, gc.cast(x, "float32")), x.dtype)]
     largest = gc.apply(layer, x)
     return [largest, _places(call, x, layer)] if call.asks(1) else [largest]
 

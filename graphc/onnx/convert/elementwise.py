@@ -13,6 +13,7 @@ import graphc as gc
 from graphc.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, type_of
+from graphc.op import Array
 from graphc.ops.activations import PRelu
 
 
@@ -138,12 +139,20 @@ def _shrink(call: Call) -> Value:
 
 
 def _bit_shift(call: Call) -> Value:
-    """By a table of the powers of two, one for each bit."""
-    x, shift = call.value(0), call.value(1)
+    """By a table of the powers of two; nothing but signs is left of a shift by all bits."""
+    x, shift = call.value(0), gc.cast(call.value(1), "int64")
     bits = np.dtype(x.dtype).itemsize * 8
-    table = call.constant([2**i for i in range(bits)], x.dtype)
-    by = gc.gather(table, gc.cast(shift, "int64"))
-    return x * by if call.required("direction") == "LEFT" else gc.floor_div(x, by)
+    powers = (np.uint64(1) << np.arange(bits, dtype=np.uint64)).astype(x.dtype)
+    table = call.constant(powers)
+    whole = gc.logical_or(shift < 0, shift >= bits)
+    shift = gc.where(whole, 0, shift)
+    if call.required("direction") == "LEFT":
+        return gc.where(whole, 0, x * gc.gather(table, shift))
+    half = gc.floor_div(shift, 2)  # the last power of a signed dtype is negative
+    moved = gc.floor_div(x, gc.gather(table, half))
+    moved = gc.floor_div(moved, gc.gather(table, shift - half))
+    signs = x * 0 if x.dtype.startswith("u") else gc.where(x < 0, -1, x * 0)
+    return gc.where(whole, signs, moved)
 
 
 def _where(call: Call) -> Value:
@@ -170,8 +179,12 @@ def _cast(call: Call) -> Value:
     return gc.cast(call.value(0), dtype_of(call.required("to")))
 
 
-def _cast_like(call: Call) -> Value:
-    return gc.cast(call.value(0), type_of(call.operand(1)).dtype)
+def _cast_like(call: Call) -> Value | Array:
+    dtype = type_of(call.operand(1)).dtype
+    known = call.operand(0)
+    if isinstance(known, np.ndarray):
+        return known.astype(dtype)
+    return gc.cast(call.value(0), dtype)
 
 
 def dtype_of(number: Any) -> str:

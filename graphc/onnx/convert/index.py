@@ -18,6 +18,8 @@ def _from_front(call: Call, position: int, size: Dim) -> Value:
     operand = call.operand(position)
     if not isinstance(size, int):
         raise NotSupported("the batch dimension is indexed")
+    if call.scope.reading.own:
+        return call.value(position)
     if isinstance(operand, np.ndarray):
         return call.constant(np.where(operand < 0, operand + size, operand).astype(np.int64))
     indices = gc.cast(call.value(position), "int64")
@@ -34,6 +36,8 @@ def _gather(call: Call) -> Operand:
         if isinstance(size, int) and -size <= int(known) < size:
             return call.value(0)[(*(slice(None),) * axis, int(known) % size)]
     value = call.value(0)
+    if call.scope.reading.own and isinstance(x, Weight) and axis == 0 and rank == 2:
+        return gc.embedding(call.value(1), weight=value)
     return gc.gather(value, _from_front(call, 1, value.shape[axis]), axis)
 
 

@@ -71,7 +71,7 @@ def _dropout(call: Call) -> Result:
     trains = bool(call.number(2, False)) if call.version >= 12 else False
     if call.scope.reading.as_written:
         return _as_written(call, x, float(ratio), trains)
-    if not ratio:
+    if not ratio and not call.scope.reading.own:
         return [x, *_all_true(call, x)]
     return [gc.dropout(x, drop_prob=_decimal(ratio), name=call.free_name()), *_all_true(call, x)]
 

@@ -32,13 +32,17 @@ def _reduction(function: Reduce) -> Callable[[Call], Result]:
         axes = axes_of(call, x.type.rank)
         if any(x.shape[axis] == 0 for axis in axes) and call.op in OF_NOTHING:
             return _of_nothing(call, x, axes)
+        if not axes and call.op not in EACH:
+            return x
         return function(x, axes, bool(call.attribute("keepdims", 1)))
 
     return convert
 
 
-OF_NOTHING = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf}
+OF_NOTHING = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf, "ReduceProd": 1}
 """What is made of no elements at all."""
+EACH = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
+"""Those that change an element which is reduced along no axis."""
 
 
 def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
@@ -53,50 +57,19 @@ def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
     return gc.broadcast_to(call.constant(number, x.dtype), shape)
 
 
-def _sum(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    return gc.sum(x, axes, keepdims) if axes else x
+def _of_floats(function: Callable[..., Value]) -> Reduce:
+    """A reduction with roots or logarithms, of whole numbers by way of floats."""
 
+    def reduce(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
+        if x.type.is_float:
+            return function(x, axes, keepdims)
+        return gc.cast(function(gc.cast(x, "float64"), axes, keepdims), x.dtype)
 
-def _mean(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    return gc.mean(x, axes, keepdims) if axes else x
-
-
-def _max(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    if x.dtype == "bool":
-        return gc.cast(gc.max(gc.cast(x, "float32"), axes, keepdims), "bool")
-    return gc.max(x, axes, keepdims) if axes else x
-
-
-def _min(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    if x.dtype == "bool":
-        return gc.cast(_min(gc.cast(x, "float32"), axes, keepdims), "bool")
-    return -gc.max(-x, axes, keepdims) if axes else x
-
-
-def _sum_square(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    return _sum(x * x, axes, keepdims)
-
-
-def _l1(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    return _sum(gc.abs(x), axes, keepdims)
-
-
-def _l2(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    return gc.sqrt(_sum_square(x, axes, keepdims))
+    return reduce
 
 
 def _log_sum(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    return gc.log(_sum(x, axes, keepdims))
-
-
-def _log_sum_exp(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
-    """The largest taken out first, so that no power overflows."""
-    largest = gc.stop_gradient(gc.max(x, axes, True))
-    rest = gc.log(gc.sum(gc.exp(x - largest), axes, True)) + largest
-    if keepdims:
-        return rest
-    dropped = {axis % x.type.rank for axis in axes}
-    return gc.reshape(rest, tuple(d for i, d in enumerate(rest.shape) if i not in dropped))
+    return gc.log(gc.sum(x, axes, keepdims))
 
 
 def _coerced_axis(call: Call, before: int) -> int:
@@ -125,21 +98,11 @@ def _log_softmax(x: Value, axis: int) -> Value:
     return gc.log_softmax(x, axis)
 
 
-def _arg(sign: int) -> Callable[[Call], Result]:
+def _arg(function: Callable[..., Value]) -> Callable[[Call], Result]:
     def convert(call: Call) -> Value:
-        x, axis = call.value(0), call.attribute("axis", 0)
-        x = x if sign > 0 else -x
-        if call.attribute("select_last_index", 0):
-            last = x.shape[axis]
-            if not isinstance(last, int):
-                raise NotSupported("its axis is the batch")
-            found = gc.sub(last - 1, gc.argmax(gc.flip(x, axis), axis))
-        else:
-            found = gc.argmax(x, axis)
-        if not call.attribute("keepdims", 1):
-            return found
-        axis %= x.type.rank
-        return gc.reshape(found, (*x.shape[:axis], 1, *x.shape[axis + 1 :]))
+        keepdims = bool(call.attribute("keepdims", 1))
+        last = bool(call.attribute("select_last_index", 0))
+        return function(call.value(0), call.attribute("axis", 0), keepdims, last=last)
 
     return convert
 
@@ -160,18 +123,19 @@ def _hardmax(call: Call) -> Value:
 
 
 CONVERTERS: dict[str, Callable[[Call], Result]] = {
-    "ArgMax": _arg(1),
-    "ArgMin": _arg(-1),
+    "ArgMax": _arg(gc.argmax),
+    "ArgMin": _arg(gc.argmin),
     "Hardmax": _hardmax,
     "LogSoftmax": _along(_log_softmax),
-    "ReduceL1": _reduction(_l1),
-    "ReduceL2": _reduction(_l2),
-    "ReduceLogSum": _reduction(_log_sum),
-    "ReduceLogSumExp": _reduction(_log_sum_exp),
-    "ReduceMax": _reduction(_max),
-    "ReduceMean": _reduction(_mean),
-    "ReduceMin": _reduction(_min),
-    "ReduceSum": _reduction(_sum),
-    "ReduceSumSquare": _reduction(_sum_square),
+    "ReduceL1": _reduction(gc.l1_norm),
+    "ReduceL2": _reduction(_of_floats(gc.l2_norm)),
+    "ReduceLogSum": _reduction(_of_floats(_log_sum)),
+    "ReduceLogSumExp": _reduction(_of_floats(gc.logsumexp)),
+    "ReduceMax": _reduction(gc.max),
+    "ReduceMean": _reduction(_of_floats(gc.mean)),
+    "ReduceMin": _reduction(gc.min),
+    "ReduceProd": _reduction(gc.prod),
+    "ReduceSum": _reduction(gc.sum),
+    "ReduceSumSquare": _reduction(gc.sum_squares),
     "Softmax": _along(_softmax),
 }

@@ -10,7 +10,6 @@ import numpy as np
 import graphc as gc
 from graphc.build import Value
 from graphc.onnx.call import Call, Result
-from graphc.onnx.convert.elementwise import dtype_of
 from graphc.onnx.known import NotSupported, Operand, Weight, dims_array, type_of
 from graphc.op import Array
 from graphc.tensor_type import Batch, Dim, Shape, broadcast, count
@@ -204,96 +203,19 @@ def _split(call: Call) -> list[Value]:
     ]
 
 
-def _tile(call: Call) -> Value:
-    return gc.tile(call.value(0), call.ints(1))
-
-
-def _pad(call: Call) -> Value:
-    x = call.value(0)
-    if call.version < 11:
-        numbers = call.attribute("pads") or call.required("paddings")
-        value = call.attribute("value", 0.0)
-    else:
-        numbers, value = call.ints(1), call.number(2, 0)
-    axes = call.ints(3) if call.has(3) else range(x.type.rank)
-    pairs = [(0, 0)] * x.type.rank
-    for i, axis in enumerate(axes):
-        pairs[axis % x.type.rank] = (int(numbers[i]), int(numbers[i + len(axes)]))
-    return padded(x, pairs, call.attribute("mode", "constant"), value)
-
-
-def padded(x: Value, pairs: Sequence[tuple[int, int]], mode: str, value: float) -> Value:
-    """x with so much before and behind each dimension; negative pads cut it."""
-    cuts = [slice(max(-a, 0), -max(-b, 0) or None) for a, b in pairs]
-    if any(cut != slice(0, None) for cut in cuts):
-        x = x[tuple(slice(None) if cut == slice(0, None) else cut for cut in cuts)]
-    around = [(max(a, 0), max(b, 0)) for a, b in pairs]
-    if mode != "constant":
-        raise NotSupported(f"mode={mode!r}")
-    return gc.pad(x, around, value)
-
-
-def _trilu(call: Call) -> Value:
-    function = gc.triu if call.attribute("upper", 1) else gc.tril
-    return function(call.value(0), int(call.number(1, 0)))
-
-
-def _eye_like(call: Call) -> Array:
-    rows, columns = call.type(0).shape
-    if not isinstance(rows, int) or not isinstance(columns, int):
-        raise NotSupported("its size depends on the batch")
-    number = call.attribute("dtype")
-    dtype = call.type(0).dtype if number is None else dtype_of(number)
-    return np.eye(rows, columns, call.attribute("k", 0), dtype)
-
-
-def _depth_to_space(call: Call) -> Value:
-    x, block = call.value(0), call.required("blocksize")
-    n, c, h, w = x.shape
-    if not (isinstance(c, int) and isinstance(h, int) and isinstance(w, int)):
-        raise NotSupported("its size depends on the batch")
-    deep = c // block**2
-    if call.attribute("mode", "DCR") == "DCR":
-        parts = gc.reshape(x, (n, block, block, deep, h, w))
-        moved = gc.transpose(parts, (0, 3, 4, 1, 5, 2))
-    else:
-        parts = gc.reshape(x, (n, deep, block, block, h, w))
-        moved = gc.transpose(parts, (0, 1, 4, 2, 5, 3))
-    return gc.reshape(moved, (n, deep, h * block, w * block))
-
-
-def _space_to_depth(call: Call) -> Value:
-    x, block = call.value(0), call.required("blocksize")
-    n, c, h, w = x.shape
-    if not (isinstance(c, int) and isinstance(h, int) and isinstance(w, int)):
-        raise NotSupported("its size depends on the batch")
-    parts = gc.reshape(x, (n, c, h // block, block, w // block, block))
-    if call.attribute("mode", "DCR") == "DCR":
-        moved = gc.transpose(parts, (0, 3, 5, 1, 2, 4))
-    else:
-        moved = gc.transpose(parts, (0, 1, 3, 5, 2, 4))
-    return gc.reshape(moved, (n, c * block**2, h // block, w // block))
-
-
 CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
-    "DepthToSpace": _depth_to_space,
     "Expand": _expand,
-    "EyeLike": _eye_like,
     "Flatten": _flatten,
-    "Pad": _pad,
     "Range": _range,
     "Reshape": _reshape,
     "Shape": _shape,
     "Size": _size,
     "Slice": _slice,
-    "SpaceToDepth": _space_to_depth,
     "Split": _split,
     "Squeeze": _squeeze,
-    "Tile": _tile,
     "Transpose": _transpose,
-    "Trilu": _trilu,
     "Unsqueeze": _unsqueeze,
 }

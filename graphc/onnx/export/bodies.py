@@ -6,19 +6,16 @@ Layers need none here: their bodies are what they expand to.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
 
 from graphc.onnx.export.writer import Writer
-from graphc.op import Op
-from graphc.ops.activations import PRelu
-from graphc.ops.division import FloorDiv, Mod
-from graphc.ops.index import Pick
+from graphc.op import Op, attributes
+from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
-from graphc.ops.losses.labelled_rows import SoftmaxRows, SvmRows
 from graphc.ops.norm import Normalize
-from graphc.ops.select import NotEqual
-from graphc.ops.shape import StopGradient
 from graphc.ops.slicing import Slice
-from graphc.ops.smooth import Expm1, Log1p
 
 Body = Callable[[Writer, Op, Sequence[str], str], object]
 
@@ -77,16 +74,20 @@ def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("ReduceSum", [margins, w.ints([1])], out, keepdims=0)
 
 
+def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    """Whether a label is the class of the column; never where that is ignored."""
+    how = attributes(op)
+    classes = np.arange(how["classes"])
+    if how["ignore"] is not None:
+        classes[classes == how["ignore"]] = np.iinfo(np.int64).min
+    labels = w.emit("Unsqueeze", [w.emit("Cast", ins, to=_INT64), w.ints([1])])
+    return w.emit("Equal", [labels, w.constant(classes, "int64")], out)
+
+
 def _normalize(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     assert isinstance(op, Normalize)
     x, mean, var, gamma, beta = ins
     return w.emit("BatchNormalization", [x, gamma, beta, mean, var], out, epsilon=op.eps)
-
-
-def _prelu(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    rank = w.types[ins[0]].rank
-    slope = w.emit("Unsqueeze", [ins[1], w.ints(range(1, rank - 1))]) if rank > 2 else ins[1]
-    return w.emit("PRelu", [ins[0], slope], out)
 
 
 def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
@@ -96,6 +97,15 @@ def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     steps = w.ints([cut[3] for cut in op.cuts])
     starts, stops = (w.dims(tuple(cut[i] for cut in op.cuts)) for i in (1, 2))
     return w.emit("Slice", [*ins, starts, stops, axes, steps], out)
+
+
+def _flat_index(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    """Indices along the last axis, as one into all elements."""
+    assert isinstance(op, FlatIndex)
+    indices = w.emit("Cast", ins, to=_INT64)
+    strides = [prod(op.sizes[i + 1 :]) for i in range(len(op.sizes))]
+    places = w.emit("Mul", [indices, w.constant(strides, "int64")])
+    return w.emit("ReduceSum", [places, w.ints([-1])], out, keepdims=0)
 
 
 def _floored(w: Writer, ins: Sequence[str], out: str | None = None) -> str:
@@ -121,19 +131,20 @@ def _expm1(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("Sub", [w.emit("Exp", ins), w.constant(1, w.types[ins[0]].dtype)], out)
 
 
-BODIES: dict[type[Op], Body] = {
-    NotEqual: _not_equal,
-    StopGradient: _identity,
-    MatMul: _matmul,
-    Pick: _pick,
-    SoftmaxRows: _softmax_rows,
-    SvmRows: _svm_rows,
-    Normalize: _normalize,
-    PRelu: _prelu,
-    Slice: _slice,
-    FloorDiv: _floor_div,
-    Mod: _mod,
-    Log1p: _log1p,
-    Expm1: _expm1,
+BODIES: dict[str, Body] = {
+    "not_equal": _not_equal,
+    "stop_gradient": _identity,
+    "matmul": _matmul,
+    "pick": _pick,
+    "softmax_rows": _softmax_rows,
+    "svm_rows": _svm_rows,
+    "label_hit": _label_hit,
+    "normalize": _normalize,
+    "slice": _slice,
+    "flat_index": _flat_index,
+    "floor_div": _floor_div,
+    "mod": _mod,
+    "log1p": _log1p,
+    "expm1": _expm1,
 }
-"""By graphc's op."""
+"""By the name of graphc's op."""

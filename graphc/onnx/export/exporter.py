@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,8 @@ class Functions:
 
     def __init__(self) -> None:
         self.made: dict[tuple[str, tuple[TensorType, ...]], FunctionProto] = {}
+        self._count: Counter[str] = Counter()
+        """How many functions there are of ops of that name."""
 
     def write(
         self, w: Writer, op: Op, ins: tuple[str, ...], out: str, node: Node | None = None
@@ -100,7 +103,7 @@ class Functions:
     def _check(self, op: Op, node: Node | None) -> None:
         own = type(op) in OPS.values()
         layer = isinstance(op, Layer) and not isinstance(op, Gradient)
-        if own and (layer or type(op) in BODIES):
+        if own and (layer or op.name in BODIES):
             return
         raise GraphError(
             f"{op.name} {node.name if node else ''!r} is not exported to ONNX",
@@ -112,11 +115,12 @@ class Functions:
         types = tuple(w.types[name] for name in ins)
         key = text, types
         if key not in self.made:
-            same = sum(f.name.rstrip("_0123456789") == op.name for f in self.made.values())
             body = self._body(op, types)
+            self._count[op.name] += 1
+            same = self._count[op.name]
             self.made[key] = helper.make_function(
                 OWN,
-                f"{op.name}_{same + 1}" if same else op.name,
+                f"{op.name}_{same}" if same > 1 else op.name,
                 list(operand_names(op, len(types))),
                 ["result"],
                 body.nodes,
@@ -126,10 +130,10 @@ class Functions:
         return self.made[key]
 
     def _body(self, op: Op, types: tuple[TensorType, ...]) -> Writer:
-        if type(op) in BODIES:
+        if op.name in BODIES and not isinstance(op, Layer):
             names = operand_names(op, len(types))
             w = Writer(dict(zip(names, types, strict=True)), False)
-            BODIES[type(op)](w, op, names, "result")
+            BODIES[op.name](w, op, names, "result")
             return w
         graph = expanded(op, types)
         w = Writer({node.name: node.type for node in graph}, False)

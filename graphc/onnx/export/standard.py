@@ -2,149 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import inf
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from onnx import helper
 
+from graphc.onnx.export.elements import ELEMENTS, Emit
 from graphc.onnx.export.windows import WINDOWS
 from graphc.onnx.export.writer import Writer
-from graphc.op import Op
-from graphc.ops.activations import (
-    Elu,
-    HardSigmoid,
-    HardSwish,
-    LeakyRelu,
-    Mish,
-    PRelu,
-    Selu,
-    Softsign,
-)
+from graphc.op import Op, attributes
+from graphc.ops import OPS
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
-from graphc.ops.division import Fmod, Mod, TruncDiv
+from graphc.ops.cumulative import Cumsum
 from graphc.ops.dropout import Dropout
-from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
-from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
-from graphc.ops.index import Argmax, OneHot
+from graphc.ops.embedding import Embedding
+from graphc.ops.functions import LogSoftmax, Softmax
+from graphc.ops.gather import Gather
+from graphc.ops.index import Argmax, Argmin, OneHot
 from graphc.ops.linalg import MatMul
-from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.losses.softmax import SoftmaxLoss
-from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm
-from graphc.ops.pow import Pow
-from graphc.ops.reduce import BroadcastTo, Max, Mean, Reduction, Sum
-from graphc.ops.rounding import Ceil, Floor, Round
+from graphc.ops.order import TopK
+from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
 from graphc.ops.row_norm import LayerNorm
-from graphc.ops.select import (
-    Clip,
-    Equal,
-    Greater,
-    GreaterEqual,
-    Less,
-    LessEqual,
-    Maximum,
-    Minimum,
-    Relu,
-    Where,
-)
+from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Slice
-from graphc.ops.smooth import Erf, Softplus
-from graphc.ops.trigonometry import (
-    Acos,
-    Acosh,
-    Asin,
-    Asinh,
-    Atan,
-    Atanh,
-    Cos,
-    Cosh,
-    Sin,
-    Sinh,
-    Tan,
-)
 from graphc.tensor_type import Batch
-
-Emit = Callable[[Writer, Op, Sequence[str], str], bool]
-"""Writes an op over operands of these names as the value of that name; False: ONNX has no such."""
-
-
-def _plain(name: str) -> Emit:
-    def emit(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-        w.emit(name, ins, out)
-        return True
-
-    return emit
-
-
-def _power(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Power)
-    w.emit("Pow", [*ins, w.constant(op.exponent, w.types[ins[0]].dtype)], out)
-    return True
-
-
-def _clip(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Clip)
-    dtype = w.types[ins[0]].dtype
-    low = w.constant(op.low, dtype) if op.low > -inf else ""
-    high = w.constant(op.high, dtype) if op.high < inf else ""
-    w.emit("Clip", [*ins, low, high], out)
-    return True
-
-
-def _logic(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """Of bools, or of the bits of whole numbers."""
-    bits = "" if w.types[ins[0]].dtype == "bool" else "Bitwise"
-    w.emit(bits + type(op).__name__, ins, out)
-    return True
-
-
-def _trunc_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    w.emit("Div", ins, out)
-    return True
-
-
-def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """ONNX has the remainder with the sign of the divisor for whole numbers alone."""
-    floats = w.types[ins[0]].is_float
-    if floats and isinstance(op, Mod):
-        return False
-    w.emit("Mod", ins, out, fmod=int(isinstance(op, Fmod)))
-    return True
-
-
-def _with_alpha(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, (Elu, Celu, ThresholdedRelu))
-    w.emit(type(op).__name__, ins, out, alpha=op.alpha)
-    return True
-
-
-def _shrink(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Shrink)
-    w.emit("Shrink", ins, out, lambd=op.threshold, bias=op.bias)
-    return True
-
-
-def _leaky_relu(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, LeakyRelu)
-    w.emit("LeakyRelu", ins, out, alpha=op.slope)
-    return True
-
-
-def _prelu(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """ONNX broadcasts the slopes from the last axis, so only a matrix has one a feature."""
-    if w.types[ins[0]].rank != 2:
-        return False
-    w.emit("PRelu", ins, out)
-    return True
-
-
-def _hard_sigmoid(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    w.emit("HardSigmoid", ins, out, alpha=1 / 6, beta=0.5)
-    return True
 
 
 def _reduction(name: str) -> Emit:
@@ -167,9 +52,44 @@ def _along(name: str) -> Emit:
     return emit
 
 
-def _argmax(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Argmax)
-    w.emit("ArgMax", ins, out, axis=op.axis, keepdims=0)
+def _arg(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, (Argmax, Argmin))
+    w.emit(f"Arg{op.name[3:].capitalize()}", ins, out, axis=op.axis, keepdims=0)
+    return True
+
+
+def _gather(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """The axis from the front: not all of ONNX's tools count from the end here."""
+    assert isinstance(op, (Gather, GatherElements))
+    w.emit(type(op).__name__, ins, out, axis=op.axis % w.types[ins[0]].rank)
+    return True
+
+
+def _scatter(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, ScatterElements)
+    axis = op.axis % w.types[ins[0]].rank
+    w.emit("ScatterElements", ins, out, axis=axis, reduction=op.reduction)
+    return True
+
+
+def _embedding(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    roles = dict(zip(op.roles, ins, strict=True))
+    w.emit("Gather", [roles["weight"], roles["ids"]], out)
+    return True
+
+
+def _cumsum(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    assert isinstance(op, Cumsum)
+    how = {"exclusive": int(op.exclusive), "reverse": int(op.reverse)}
+    w.emit("CumSum", [*ins, w.constant(op.axis, "int64")], out, **how)  # type: ignore[arg-type]
+    return True
+
+
+def _top_k(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """The places; what stands there is gathered by another node."""
+    assert isinstance(op, TopK)
+    names = [w.fresh("values"), out]
+    w.emit("TopK", [*ins, w.ints([op.k])], names, axis=op.axis, largest=int(op.largest))
     return True
 
 
@@ -269,42 +189,28 @@ def _dropout(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _softmax_loss(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, SoftmaxLoss)
-    if len(ins) != 2 or op.label_smoothing:
+    how = attributes(op)
+    reduction = how.pop("reduction")
+    if len(ins) != 2 or any(how.values()):
         return False
-    w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=op.reduction)
+    w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=reduction)
     return True
 
 
 STANDARD: dict[type[Op], Emit] = {
-    **{op: _plain(op.__name__) for op in (Add, Sub, Mul, Div, Neg, Exp, Log, Sqrt, Abs, Sign)},
-    **{op: _plain(op.__name__) for op in (Tanh, Sigmoid, Erf, Softplus, Relu, Where)},
-    **{op: _plain(op.__name__) for op in (Equal, Less, Greater)},
-    **{op: _plain(op.__name__) for op in (Selu, Mish, Softsign, HardSwish)},
-    LessEqual: _plain("LessOrEqual"),
-    GreaterEqual: _plain("GreaterOrEqual"),
-    Maximum: _plain("Max"),
-    Minimum: _plain("Min"),
-    Power: _power,
-    Clip: _clip,
-    LeakyRelu: _leaky_relu,
-    **{op: _plain(op.__name__) for op in (Sin, Cos, Tan, Asin, Acos, Atan)},
-    **{op: _plain(op.__name__) for op in (Sinh, Cosh, Asinh, Acosh, Atanh)},
-    **{op: _plain(op.__name__) for op in (Floor, Ceil, Round, Pow)},
-    **dict.fromkeys((Elu, Celu, ThresholdedRelu), _with_alpha),
-    **dict.fromkeys((And, Or, Xor, Not), _logic),
-    TruncDiv: _trunc_div,
-    Mod: _mod,
-    Fmod: _mod,
-    Shrink: _shrink,
-    PRelu: _prelu,
-    HardSigmoid: _hard_sigmoid,
+    **ELEMENTS,
     Sum: _reduction("ReduceSum"),
     Mean: _reduction("ReduceMean"),
     Max: _reduction("ReduceMax"),
     Softmax: _along("Softmax"),
     LogSoftmax: _along("LogSoftmax"),
-    Argmax: _argmax,
+    Min: _reduction("ReduceMin"),
+    **dict.fromkeys((Argmax, Argmin), _arg),
+    **dict.fromkeys((Gather, GatherElements), _gather),
+    ScatterElements: _scatter,
+    Embedding: _embedding,
+    Cumsum: _cumsum,
+    TopK: _top_k,
     OneHot: _one_hot,
     Reshape: _reshape,
     Transpose: _transpose,
@@ -318,7 +224,7 @@ STANDARD: dict[type[Op], Emit] = {
     BatchNorm: _batchnorm,
     LayerNorm: _layernorm,
     Dropout: _dropout,
-    SoftmaxLoss: _softmax_loss,
+    OPS["layer softmax_loss"]: _softmax_loss,
     **WINDOWS,
 }
 """By graphc's op.  Reading such a node gives the op back."""

@@ -1,0 +1,185 @@
+"""Resizing: along each axis a linear map whose matrix is known when the model is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Any
+
+import numpy as np
+
+import graphc as gc
+from graphc.build import Value
+from graphc.onnx.call import Call, Result
+from graphc.onnx.known import NotSupported
+from graphc.op import Array
+
+
+@dataclass(frozen=True)
+class Axis:
+    """How many entries become how many, and which part of them is meant."""
+
+    number: int
+    before: int
+    after: int
+    scale: float
+    start: float = 0.0
+    end: float = 1.0
+
+
+def _places(axis: Axis, mode: str) -> Array:
+    """Where among the old entries each new one lies."""
+    x, n, scale = np.arange(axis.after, dtype=float), axis.before, axis.scale
+    length = n * scale  # of which `after` is the whole part
+    middle = (x + 0.5) / scale - 0.5
+    if mode == "half_pixel" or (mode == "pytorch_half_pixel" and length > 1):
+        return np.asarray(middle)
+    if mode == "pytorch_half_pixel":
+        return x * 0
+    if mode == "half_pixel_symmetric":
+        return np.asarray(n / 2 * (1 - axis.after / length) + middle)
+    if mode == "tf_half_pixel_for_nn":
+        return np.asarray((x + 0.5) / scale)
+    if mode == "asymmetric":
+        return np.asarray(x / scale)
+    if mode == "align_corners":
+        return x * 0 if length == 1 else np.asarray(x * (n - 1) / (length - 1))
+    if mode == "tf_crop_and_resize":
+        if axis.after == 1:
+            return np.array([0.5 * (axis.start + axis.end) * (n - 1)])
+        step = (axis.end - axis.start) * (n - 1) / (axis.after - 1)
+        return np.asarray(axis.start * (n - 1) + x * step)
+    raise NotSupported(f"coordinate_transformation_mode={mode!r}")
+
+
+def _nearest(places: Array, how: str, size: int) -> Array:
+    if how == "floor":
+        found = np.floor(places)
+    elif how == "ceil":
+        found = np.ceil(places)
+    elif how == "round_prefer_ceil":
+        found = np.floor(places + 0.5)
+    elif how == "round_prefer_floor":
+        found = np.ceil(places - 0.5)
+    else:
+        raise NotSupported(f"nearest_mode={how!r}")
+    return np.clip(found, 0, size - 1).astype(np.int64)
+
+
+def _hat(x: Array) -> Array:
+    """Linear interpolation: 1 at 0, and 0 from 1 on."""
+    return np.asarray(np.clip(1 - np.abs(x), 0, 1))
+
+
+def _cubic(a: float) -> Callable[[Array], Array]:
+    """R. Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15,
+    with any slope a."""
+
+    def weights(x: Array) -> Array:
+        d = np.abs(x)
+        near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+        far = a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a
+        return np.asarray(np.where(d <= 1, near, np.where(d < 2, far, 0)))
+
+    return weights
+
+
+def _matrix(
+    places: Array, axis: Axis, kernel: Callable[[Array], Array], reach: int, call: Call
+) -> Array:
+    """A row for each new entry: what share each old one has in it."""
+    shrink = min(axis.scale, 1.0) if call.attribute("antialias", 0) else 1.0
+    width = ceil(reach / shrink)
+    matrix = np.zeros((axis.after, axis.before))
+    for row, place in enumerate(places):
+        around = np.arange(floor(place) - width, floor(place) + width + 2)
+        shares = kernel((around - place) * shrink)
+        if call.attribute("exclude_outside", 0):
+            shares = np.where((around < 0) | (around >= axis.before), 0, shares)
+        if shrink < 1 or call.attribute("exclude_outside", 0):
+            shares = shares / shares.sum()
+        np.add.at(matrix[row], np.clip(around, 0, axis.before - 1), shares)
+    return matrix
+
+
+def _along(x: Value, axis: int, matrix: Array, call: Call) -> Value:
+    """The map along an axis, as a product of matrices."""
+    rank = x.type.rank
+    order = [i for i in range(rank) if i != axis] + [axis]
+    moved = gc.transpose(x, order) if axis != rank - 1 else x
+    lines = gc.matmul(moved, call.constant(matrix.T, x.dtype))
+    return gc.transpose(lines, np.argsort(order).tolist()) if axis != rank - 1 else lines
+
+
+def _axes(call: Call, x: Value) -> list[Axis]:
+    """The axes that change, by their scales or their new sizes."""
+    rank = x.type.rank
+    first, sizes_at, scales_at = (2, 3, 2) if call.version >= 11 else (1, 9, 1)
+    numbers = tuple(axis % rank for axis in call.attribute("axes") or range(rank))
+    before = [x.shape[number] for number in numbers]
+    if call.has(sizes_at) and call.array(sizes_at).size:
+        after = list(call.ints(sizes_at))
+        if not all(isinstance(size, int) for size in before):
+            raise NotSupported("new sizes for a batch of any size")
+        ratios = [a / b for a, b in zip(after, before, strict=True) if isinstance(b, int)]
+        policy = call.attribute("keep_aspect_ratio_policy", "stretch")
+        if policy != "stretch":
+            ratio = (min if policy == "not_larger" else max)(ratios)
+            ratios = [ratio] * len(ratios)
+            after = [floor(ratio * b + 0.5) for b in before if isinstance(b, int)]
+    else:
+        found: Any = call.attribute("scales") if call.version < 9 else call.array(scales_at)
+        ratios = [float(ratio) for ratio in found]
+        after = [
+            floor(b * r) if isinstance(b, int) else 0 for b, r in zip(before, ratios, strict=True)
+        ]
+    part = call.array(1).tolist() if first == 2 and call.has(1) else []
+    count = len(numbers)
+    axes = []
+    for i, number in enumerate(numbers):
+        size = before[i]
+        ends = (part[i], part[i + count]) if len(part) == 2 * count else (0.0, 1.0)
+        if isinstance(size, int):
+            axes.append(Axis(number, size, after[i], ratios[i], *ends))
+        elif ratios[i] != 1:
+            raise NotSupported("the batch dimension is resized")
+    return axes
+
+
+def _resize(call: Call) -> Value:
+    x = call.value(0)
+    old = call.version < 11
+    coordinates = call.attribute(
+        "coordinate_transformation_mode", "asymmetric" if old else "half_pixel"
+    )
+    mode = call.attribute("mode", "nearest")
+    cropped = coordinates == "tf_crop_and_resize"
+    outside: list[Value] = []
+    for axis in _axes(call, x):
+        if axis.before == axis.after and axis.scale == 1 and not cropped:
+            continue
+        places = _places(axis, coordinates)
+        if mode == "nearest":
+            how = call.attribute("nearest_mode", "floor" if old else "round_prefer_floor")
+            x = gc.gather(x, _nearest(places, how, axis.before), axis.number)
+        elif mode in ("linear", "bilinear", "cubic"):
+            cubic = mode == "cubic"
+            kernel = _cubic(call.attribute("cubic_coeff_a", -0.75)) if cubic else _hat
+            matrix = _matrix(places, axis, kernel, 2 if cubic else 1, call)
+            x = _along(x, axis.number, matrix, call)
+        else:
+            raise NotSupported(f"mode={mode!r}")
+        beyond = (places < 0) | (places > axis.before - 1)
+        if cropped and beyond.any():
+            shape = [-1 if i == axis.number else 1 for i in range(x.type.rank)]
+            outside.append(call.constant(beyond.reshape(shape)))
+    for place in outside:
+        x = gc.where(place, call.attribute("extrapolation_value", 0.0), x)
+    return x
+
+
+CONVERTERS: dict[str, Callable[[Call], Result]] = {
+    "Resize": _resize,
+    "Upsample": _resize,
+}
