@@ -12,7 +12,7 @@ from graphc.op import Array
 LIMIT = 300.0
 """Seconds after which a rank that does not answer is given up."""
 
-_SPIN = 200e-6
+_SPIN = 10e-3
 _PAUSE = 100e-6
 """Seconds of looking again and again, and of sleeping between two looks from then on."""
 

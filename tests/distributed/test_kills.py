@@ -1,6 +1,6 @@
 """Ranks killed at random moments: nothing is lost for longer than since the last checkpoint.
 
-    pytest -m campaign -n 0 tests/distributed/test_kills.py
+pytest -m campaign -n 0 tests/distributed/test_kills.py
 """
 
 from __future__ import annotations
