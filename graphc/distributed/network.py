@@ -1,9 +1,9 @@
 """How long a sum over ranks takes on a network: by a ring, and by the tree that graphc uses.
 
 A message of n bytes takes latency + n / bandwidth, of each rank in both directions at once; ranks
-do not get in each other's way.  Both ways send 2 (p - 1) / p times the bytes from each of p ranks.  A
-ring takes 2 (p - 1) messages one after the other, a tree 2 log2(p), or log2(p) for a small
-buffer that it sends as a whole (Thakur, Rabenseifner and Gropp 2005).
+do not get in each other's way.  Both ways send 2 (p - 1) / p times the bytes from each of p
+ranks.  A ring takes 2 (p - 1) messages one after the other, a tree 2 log2(p), or log2(p) for a
+small buffer that it sends as a whole (Thakur, Rabenseifner and Gropp 2005).
 """
 
 from __future__ import annotations

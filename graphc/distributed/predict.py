@@ -41,7 +41,7 @@ def predict(
     feeds: Mapping[str, Any],
     network: Network,
     ranks: Iterable[int],
-    seconds: float = MEASURED,
+    seconds: float | None = None,
 ) -> dict[str, list[Prediction]]:
     """For the ring and the tree a prediction for each number of ranks.
 
@@ -50,7 +50,7 @@ def predict(
     found: dict[str, list[Prediction]] = {way: [] for way in WAYS}
     for size in ranks:
         plan = make(size)
-        line = timeline(plan, feeds, seconds)
+        line = timeline(plan, feeds, MEASURED if seconds is None else seconds)
         for way in WAYS:
             found[way].append(_predicted(plan, line, network, way))
     return found

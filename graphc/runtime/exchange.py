@@ -47,6 +47,8 @@ class Exchange:
 
     def prepare(self, plan: Plan) -> None:
         """Make the memory for the buckets of a step."""
+        found = sorted(buckets(plan), key=lambda bucket: bucket.number)
+        self.communicator.expect([bucket.nbytes for bucket in found])
         for bucket in buckets(plan):
             levels, room = bucket.held(plan.lanes), bucket.room(plan.ranks)
             made = [np.zeros(bucket.elements, bucket.dtype) for _ in range(levels)]

@@ -1,11 +1,12 @@
-"""Ranks on a network that is slower than it is: every message takes a latency and its bytes' time."""
+"""Ranks on a network that is made slower: a message takes a latency and its bytes' time."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
-from graphc.distributed.communicator import Communicator, Request
+from graphc.distributed.communicator import Communicator, Request, Swap
 from graphc.distributed.network import Network
 from graphc.op import Array
 
@@ -21,7 +22,10 @@ class Delayed:
         self.rank, self.size, self.limit = inner.rank, inner.size, inner.limit
         self._free = 0.0
 
-    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Request:
+    def expect(self, sizes: Sequence[int]) -> None:
+        self._inner.expect(sizes)
+
+    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
         start = max(perf_counter(), self._free)
         self._free = start + out.nbytes / self._network.bandwidth
         due = self._free + self._network.latency
@@ -38,7 +42,7 @@ class Delayed:
 
 
 class _Due:
-    def __init__(self, inner: Request, due: float) -> None:
+    def __init__(self, inner: Swap, due: float) -> None:
         self._inner, self._due = inner, due
 
     def test(self) -> bool:
@@ -46,3 +50,7 @@ class _Due:
 
     def who(self) -> str:
         return self._inner.who()
+
+    @property
+    def arrived(self) -> Array:
+        return self._inner.arrived
