@@ -33,12 +33,17 @@ LAYERS = (
 )
 """Each may import from its own row and the rows above it, not from those below."""
 
-ONLY_IN = {"networkx": "graphc/graph.py", "graphviz": "graphc/render/"}
+ONLY_IN = {
+    "networkx": "graphc/graph.py",
+    "graphviz": "graphc/render/",
+    "mpi4py": "graphc/distributed/mpi.py",
+}
 AT_FIRST_USE = (
     "networkx",
     "graphviz",
     "llvmlite",
     "matplotlib",
+    "mpi4py",
     "tqdm",
     "sklearn",
     "mlxtend",

@@ -43,7 +43,7 @@ def add_to(commands: Commands) -> None:
         "the bandwidth of a network, the time of a step is predicted instead.",
         example="graphc plan net.py:net --batch 32 --memory --optimizer adam\n"
         "graphc plan net.py:net --batch 512 --optimizer adam --curve --budget 8MB\n"
-        "graphc plan net.py:net --optimizer adam --ranks 4 --bandwidth 10Gb/s",
+        "graphc plan net.py:net --optimizer adam --ranks 2 --bandwidth 10Gb/s",
     )
     add_model(parser)
     parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")

@@ -18,7 +18,8 @@ from graphc.graph import Graph
 from graphc.optim import Optimizer
 from graphc.plan import Plan
 
-_UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+_MULTIPLES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
+_PARTS = {"": 1.0, "m": 1e3, "u": 1e6, "n": 1e9}
 
 
 def bandwidth(text: str) -> float:
@@ -26,7 +27,7 @@ def bandwidth(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMG]?)(b|B)/s", text.strip())
     if match is None or not float(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no bandwidth; 10Gb/s and 1.2GB/s are")
-    return float(match[1]) * _UNITS[match[2]] / (8 if match[3] == "b" else 1)
+    return float(match[1]) * _MULTIPLES[match[2]] / (8 if match[3] == "b" else 1)
 
 
 def latency(text: str) -> float:
@@ -34,7 +35,7 @@ def latency(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([mun]?)s", text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; 20us and 1.5ms are")
-    return float(match[1]) * _UNITS[match[2]]
+    return float(match[1]) / _PARTS[match[2]]
 
 
 def scaling(graph: Graph, optimizer: Optimizer | None, args: argparse.Namespace) -> int:
