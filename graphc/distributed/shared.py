@@ -1,8 +1,8 @@
 """Messages between ranks of one machine, by memory that they share.
 
 A rank copies what it gives to its own part of the memory and sends a byte by MPI; its partner reads
-it there.  MPI's own messages of megabytes take longer, as they move in small pieces that both sides
-have to push on.
+it there.  MPI's own messages take longer, as they move in small pieces that both sides have to push
+on; but for messages larger than the caches that pays, since the pieces stay there.
 
 Each pair of partners has two places in the memory of each for every bucket, used in turns.  A
 place is written again only two messages later: by then the partner has answered the message
@@ -19,6 +19,9 @@ import numpy as np
 from graphc.distributed.tree import SMALL
 from graphc.memory import align
 from graphc.op import Array
+
+LARGEST = 4 * 2**20
+"""Bytes above which a message goes by MPI itself."""
 
 
 class SharedMemory:
@@ -70,5 +73,6 @@ class SharedMemory:
 
 
 def _part(size: int) -> int:
-    """The most bytes of one message of a bucket: the larger half of it."""
-    return align(size // 2 + 8)
+    """The most bytes of one message of a bucket that comes this way: the larger half of it."""
+    half = align(size // 2 + 8)
+    return half if half <= LARGEST else 0
