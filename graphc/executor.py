@@ -65,8 +65,7 @@ class Executor:
         native = any(program.backend == "native" for program in plan.programs.values())
         self._parameters = Parameters(self._state, plan.parameter_names, native)
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
-        direct = ("infer",) if self.exchange is not None else ("infer", self._step_name)
-        self._direct = {name: Directs() for name in direct}
+        self._direct = {name: Directs() for name in ("infer", self._step_name, HOLDS)}
 
     # ------------------------------------------------------------------ state
 
@@ -231,12 +230,14 @@ class Executor:
         """The shards of this rank, one after the other; the last one updates."""
         last = self._program(self._step_name)
         if self._shards is None:
-            rank = exchange.communicator.rank
-            self._shards = Shards(self.plan, last, self._check(last), rank)
+            self._shards = Shards(self.plan, last, self._check(last), exchange.communicator.rank)
         with self._entry:
             self._saved = None
             for lane, part in enumerate(self._shards.parts(feeds), 1 - self.plan.lanes):
-                bound = self._load(self.plan.programs[HOLDS] if lane else last, part.feeds)
+                program = self.plan.programs[HOLDS] if lane else last
+                direct = self._direct[program.name].get(tuple(part.feeds))
+                ready = None if direct is None else direct.ready(part.feeds)
+                bound = ready or self._load(program, part.feeds)
                 part.put(bound.feeds)
                 exchange.lane = lane + self.plan.lanes - 1
                 self._run(bound.calls, writes=not lane)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from graphc.kernels.reasons import reason_for_call
 from graphc.plan import Instr, Plan, Program
 from graphc.remat.told import computes_again, keeping_all, repeated
+from graphc.runtime.exchange import buckets
 
 WAYS = {"call": "calls NumPy", "reference": "runs its reference rule"}
 
@@ -15,6 +16,7 @@ WAYS = {"call": "calls NumPy", "reference": "runs its reference rule"}
 def plan_report(plan: Plan) -> str:
     """What was compiled, in a few lines."""
     lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows on {plan.backend}"]
+    lines.extend(_shards(plan))
     for name, program in plan.programs.items():
         told = _native(program) if program.backend == "native" else _numpy(program)
         lines.append(f"  {name}: {len(program.graph)} nodes, {told}")
@@ -28,6 +30,19 @@ def plan_report(plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def _shards(plan: Plan) -> Iterator[str]:
+    """How a step is cut, and what is exchanged, where it is."""
+    if plan.shards is None:
+        return
+    found = list(buckets(plan))
+    nbytes = sum(bucket.nbytes for bucket in found)
+    yield (
+        f"  a step of up to {plan.rows} rows is cut into {_several(plan.shards, 'shard')} on "
+        f"{_several(plan.ranks, 'rank')}; {nbytes:,} bytes are exchanged in "
+        f"{_several(len(found), 'bucket')}"
+    )
+
+
 def _numpy(program: Program) -> str:
     slow = sorted({i.kernel for i in program.instrs if i.kind == "reference"})
     note = f"; by their reference rule: {', '.join(slow)}" if slow else ""
@@ -36,8 +51,14 @@ def _numpy(program: Program) -> str:
 
 def _native(program: Program) -> str:
     found = Counter(instr.kind for instr in program.instrs)
-    calls = found.total() - found["kernel"] - found["barrier"]
-    numbers = (("kernel", found["kernel"]), ("barrier", found["barrier"]), ("NumPy call", calls))
+    exchanges = found["send"] + found["receive"]
+    calls = found.total() - found["kernel"] - found["barrier"] - exchanges
+    numbers = (
+        ("kernel", found["kernel"]),
+        ("barrier", found["barrier"]),
+        ("exchange", exchanges),
+        ("NumPy call", calls),
+    )
     return ", ".join(_several(number, word) for word, number in numbers if number)
 
 
@@ -50,7 +71,7 @@ def _outside(plan: Plan) -> Iterator[str]:
     found: dict[tuple[str, str, str], list[str]] = {}
     for program in plan.programs.values():
         for instr in program.instrs:
-            if instr.kind not in ("kernel", "barrier"):
+            if instr.kind in WAYS:
                 names = found.setdefault(_told(program, instr), [])
                 if instr.node not in names:
                     names.append(instr.node)

@@ -26,9 +26,9 @@ from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.source import Input, Parameter
 from passes.shard import share_of
 
-BUCKET_BYTES = 4 * 2**20
-"""A bucket is closed when it has as many: large enough for the full bandwidth of a network, and
-small enough that the last one, which nothing hides, does not take long."""
+BUCKET_BYTES = 512 * 2**10
+"""A bucket is closed when it has as many: large enough that its bytes, not its messages, take the
+time, and small enough that the first is on its way while most of the backward pass is to come."""
 
 
 @dataclass(frozen=True)

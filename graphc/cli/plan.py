@@ -21,6 +21,7 @@ from graphc.cli.arguments import (
 )
 from graphc.cli.model import load_model
 from graphc.cli.output import print_json
+from graphc.cli.scaling import bandwidth, latency, scaling
 from graphc.compiler import compile
 from graphc.plan import Plan, Program
 from graphc.remat.fit import largest_batch, largest_batch_kept
@@ -38,9 +39,11 @@ def add_to(commands: Commands) -> None:
         help="show instructions and memory",
         description="Show the instructions of a model, and the memory they need. With a budget "
         "values are computed again where that makes the plan fit, and the price is printed; the "
-        "curve is the price of each budget.",
+        "curve is the price of each budget. For several ranks it is the plan of one of them; with "
+        "the bandwidth of a network, the time of a step is predicted instead.",
         example="graphc plan net.py:net --batch 32 --memory --optimizer adam\n"
-        "graphc plan net.py:net --batch 512 --optimizer adam --curve --budget 8MB",
+        "graphc plan net.py:net --batch 512 --optimizer adam --curve --budget 8MB\n"
+        "graphc plan net.py:net --optimizer adam --ranks 2 --bandwidth 10Gb/s",
     )
     add_model(parser)
     parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
@@ -57,6 +60,17 @@ def add_to(commands: Commands) -> None:
         help="memory against FLOPs instead; with a budget the largest batch, too",
     )
     parser.add_argument(
+        "--ranks", type=positive, default=1, metavar="N", help="that share the batch (default: 1)"
+    )
+    parser.add_argument(
+        "--bandwidth",
+        type=bandwidth,
+        help="such as 10Gb/s: predict steps on up to so many ranks, from times measured here",
+    )
+    parser.add_argument(
+        "--latency", type=latency, default=20e-6, help="of the network (default: 20us)"
+    )
+    parser.add_argument(
         "--certificate",
         metavar="FILE",
         help="write what the plan claims, too, as JSON that `graphc verify` reads",
@@ -70,13 +84,17 @@ def add_to(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the programs and the memory report, or the curve."""
     chosen = optimizer(args.optimizer, None) if args.optimizer else None
+    graph = load_model(args.model).graph
+    if args.bandwidth is not None:
+        return scaling(graph, chosen, args)
     plan = compile(
-        load_model(args.model).graph,
+        graph,
         batch=args.batch,
         optimizer=chosen,
         backend=args.backend,
         threads=args.threads,
         budget=None if args.curve else args.budget,
+        ranks=args.ranks,
     )
     if args.curve:
         return _curve(plan, args)

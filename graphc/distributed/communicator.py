@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from graphc.errors import RankError
@@ -12,7 +13,7 @@ from graphc.op import Array
 LIMIT = 300.0
 """Seconds after which a rank that does not answer is given up."""
 
-_SPIN = 200e-6
+_SPIN = 10e-3
 _PAUSE = 100e-6
 """Seconds of looking again and again, and of sleeping between two looks from then on."""
 
@@ -27,6 +28,14 @@ class Request(Protocol):
         """Whom it waits for, in words."""
 
 
+class Swap(Request, Protocol):
+    """A request that brings something."""
+
+    @property
+    def arrived(self) -> Array:
+        """What has come, once it is done: until the partner's next but one message."""
+
+
 class Communicator(Protocol):
     """A rank's view of all ranks.  All of them make the same calls in the same order."""
 
@@ -35,8 +44,11 @@ class Communicator(Protocol):
     limit: float
     """Seconds after which `wait` gives up."""
 
-    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Request:
-        """Give a partner some bytes and take as many from it, or other ones."""
+    def expect(self, sizes: Sequence[int]) -> None:
+        """Messages are to come with tags 0, 1, ... that are halves of buffers of these bytes."""
+
+    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
+        """Give a partner some numbers and take others; `into` is where they may be put."""
 
     def total(self, buffer: Array, tag: int) -> Request:
         """The sum over all ranks in place of the buffer, in any order of terms."""
@@ -74,7 +86,10 @@ class Solo:
     def __init__(self, limit: float = LIMIT) -> None:
         self.limit = limit
 
-    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Request:
+    def expect(self, sizes: Sequence[int]) -> None:
+        """None will come."""
+
+    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
         """There is no partner."""
         raise AssertionError("a rank that is alone has no partner")
 

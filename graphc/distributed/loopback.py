@@ -5,12 +5,12 @@ from __future__ import annotations
 import pickle
 import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from graphc.distributed.communicator import LIMIT, Request, wait
+from graphc.distributed.communicator import LIMIT, Request, Swap, wait
 from graphc.distributed.tree import TreeSum, is_power_of_two, room
 from graphc.errors import RankError
 from graphc.op import Array
@@ -48,7 +48,10 @@ class Loopback:
         self._post, self.rank, self.size, self.limit = post, rank, size, limit
         self._calls = 0
 
-    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Request:
+    def expect(self, sizes: Sequence[int]) -> None:
+        """Threads leave copies, whatever the size."""
+
+    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
         """Leave a copy for the partner, and take its own."""
         self._post.put((self.rank, partner, tag), out.copy())
         return _Taking(self._post, (partner, self.rank, tag), into)
@@ -87,6 +90,12 @@ class _Taking:
         self._post, self._address, self._into = post, address, into
         self._done = not address
         self.thing: Any = None
+
+    @property
+    def arrived(self) -> Array:
+        """The buffer that it was copied to."""
+        assert self._into is not None
+        return self._into
 
     def test(self) -> bool:
         """Whether it has come."""

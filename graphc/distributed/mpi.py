@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from graphc.backends.native.usable_cores import VARIABLES, cores
-from graphc.distributed.communicator import LIMIT, Communicator, Request, Solo, wait
+from graphc.distributed.communicator import LIMIT, Communicator, Request, Solo, Swap, wait
+from graphc.distributed.shared import SharedMemory
 from graphc.errors import RankError
 from graphc.op import Array
 
@@ -44,15 +46,37 @@ class Mpi:
         self._world.Set_errhandler(self._mpi.ERRORS_RETURN)
         self.rank, self.size = int(self._world.rank), int(self._world.size)
         self.limit = limit
+        self._shared: SharedMemory | None = None
+        self._node = self._world.Split_type(self._mpi.COMM_TYPE_SHARED)
 
-    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Request:
-        """Send and receive, both at once."""
+    def expect(self, sizes: Sequence[int]) -> None:
+        """Memory that the ranks of this machine share, where there are several."""
+        if self._node.size > 1:
+            if self._shared is not None:
+                self._shared.free()
+            members = self._node.allgather(self.rank)
+            self._shared = SharedMemory(self._mpi, self._node, members, sizes)
+
+    def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
+        """By shared memory, or else send and receive, both at once."""
+        shared = self._shared
+        if shared is not None and shared.serves(partner, tag, max(out.nbytes, into.nbytes)):
+            turn = shared.next_turn(partner, tag)
+            mine = shared.place(self.rank, partner, tag, turn)
+            np.copyto(mine[: out.nbytes].view(out.dtype), out)
+            shared.sync()
+            theirs = shared.place(partner, self.rank, tag, turn)[: into.nbytes].view(into.dtype)
+            byte = np.zeros(2, np.uint8)
+            return _Near(self._started(partner, byte[:1], byte[1:], tag), theirs, shared)
+        return _Requests(*self._started(partner, out, into, tag), into)
+
+    def _started(self, partner: int, out: Array, into: Array, tag: int) -> tuple[Any, Any, str]:
         world, kind = self._world, self._mpi.BYTE
         requests = [
             world.Irecv([into, into.nbytes, kind], partner, tag),
             world.Isend([out, out.nbytes, kind], partner, tag),
         ]
-        return _Requests(self._mpi, requests, f"rank {partner}")
+        return self._mpi, requests, f"rank {partner}"
 
     def total(self, buffer: Array, tag: int) -> Request:
         """MPI's own sum, whose order of terms the library chooses."""
@@ -87,8 +111,14 @@ class Mpi:
 class _Requests:
     """MPI's requests, done when all are."""
 
-    def __init__(self, mpi: Any, requests: list[Any], who: str) -> None:
-        self._mpi, self._requests, self._who = mpi, requests, who
+    def __init__(self, mpi: Any, requests: list[Any], who: str, into: Array | None = None) -> None:
+        self._mpi, self._requests, self._who, self._into = mpi, requests, who, into
+
+    @property
+    def arrived(self) -> Array:
+        """The buffer that was received into."""
+        assert self._into is not None
+        return self._into
 
     def test(self) -> bool:
         """Whether all are done."""
@@ -100,6 +130,21 @@ class _Requests:
     def who(self) -> str:
         """The partner."""
         return self._who
+
+
+class _Near(_Requests):
+    """A message that lies in memory that the partner shares."""
+
+    def __init__(self, started: tuple[Any, Any, str], theirs: Array, shared: SharedMemory) -> None:
+        super().__init__(*started, theirs)
+        self._shared, self._seen = shared, False
+
+    def test(self) -> bool:
+        """Whether the partner has said that it is there."""
+        if not self._seen and super().test():
+            self._shared.sync()
+            self._seen = True
+        return self._seen
 
 
 def joined(limit: float = LIMIT) -> Communicator:

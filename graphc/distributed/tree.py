@@ -16,7 +16,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.distributed.communicator import Communicator, Request
+from graphc.distributed.communicator import Communicator, Swap
 from graphc.op import Array
 
 SMALL = 4096
@@ -41,7 +41,7 @@ class TreeSum:
         self._partner = comm.rank
         small = buffer.nbytes <= SMALL
         self._stages = self._doubling() if small else self._halving()
-        self._now: Request | None = next(self._stages, None)
+        self._now: Swap | None = next(self._stages, None)
 
     def test(self) -> bool:
         """Begin the next stage when this one is done; whether all are."""
@@ -53,18 +53,19 @@ class TreeSum:
         """The rank whose part is missing."""
         return f"rank {self._partner}"
 
-    def _swap(self, distance: int, out: Array, into: Array) -> Request:
+    def _swap(self, distance: int, out: Array, into: Array) -> Swap:
         self._partner = self._comm.rank ^ distance
         return self._comm.swap(self._partner, out, into, self._tag)
 
-    def _doubling(self) -> Iterator[Request]:
+    def _doubling(self) -> Iterator[Swap]:
         distance = 1
         while distance < self._comm.size:
-            yield self._swap(distance, self._buffer, self._scratch)
-            np.add(self._buffer, self._scratch, out=self._buffer)
+            swap = self._swap(distance, self._buffer, self._scratch)
+            yield swap
+            np.add(self._buffer, swap.arrived, out=self._buffer)
             distance *= 2
 
-    def _halving(self) -> Iterator[Request]:
+    def _halving(self) -> Iterator[Swap]:
         part, distance = self._buffer, 1
         shared: list[tuple[int, Array, Array]] = []
         while distance < self._comm.size:
@@ -72,10 +73,13 @@ class TreeSum:
             mine, other = part[:half], part[half:]
             if self._comm.rank & distance:
                 mine, other = other, mine
-            arrived = self._scratch[: len(mine)]
-            yield self._swap(distance, other, arrived)
-            np.add(mine, arrived, out=mine)
+            swap = self._swap(distance, other, self._scratch[: len(mine)])
+            yield swap
+            np.add(mine, swap.arrived, out=mine)
             shared.append((distance, mine, other))
             part, distance = mine, 2 * distance
         for distance, mine, other in reversed(shared):
-            yield self._swap(distance, mine, other)
+            swap = self._swap(distance, mine, other)
+            yield swap
+            if swap.arrived is not other:
+                np.copyto(other, swap.arrived)

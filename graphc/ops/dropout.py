@@ -64,7 +64,7 @@ class DropoutMask(Op):
 
     name = "dropout_mask"
     roles = ("seed", "draws", "first_row")
-    gradient_text = ("", "")
+    gradient_text = ("", "", "")
     shape: Shape
     dtype: str
     keep_prob: float

@@ -34,7 +34,7 @@ class Total(Op):
     """
 
     roles = ("x",)
-    gradient_text = ("the sum of d_out over all shards",)
+    gradient_text = ("d_out",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]
@@ -48,6 +48,9 @@ class Total(Op):
     ) -> Sequence[Value | None]:
         """Each shard's x is in the sum that all of them read."""
         return (b.apply(Total(), dout),)
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        em.reference(ins, out)
 
 
 @dataclass(frozen=True)

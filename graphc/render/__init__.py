@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from graphc.profile.executor_profile import Profile
 
 
+EXCHANGED = "data_parallel"
+"""The pass after which a graph has everything that shards exchange."""
+
+
 def render_plan(
     plan: Plan, path: str | Path, *, fold: bool = True, dot: str | Path | None = None
 ) -> Path:
@@ -34,7 +38,15 @@ def render_plan(
 
 
 def plan_graph(plan: Plan) -> Graph:
-    """The last graph of the program that a plan is drawn by."""
+    """The last graph of the program that a plan is drawn by.
+
+    Where a step is cut into shards, that with all gradients, as they are exchanged.
+    """
+    if plan.shards is not None:
+        steps = (plan.graphs[name] for name in ("step", "accumulate") if name in plan.graphs)
+        found = [record.graph for rows in steps for record in rows if record.name == EXCHANGED]
+        if found:
+            return found[0]
     program = next(name for name in ("grad", "step", "infer") if plan.graphs.get(name))
     return plan.graphs[program][-1].graph
 

@@ -14,7 +14,7 @@ from graphc.render.files import put
 from graphc.render.view import Step, View
 from graphc.render.words import shown
 
-ORDER = ("step", "accumulate", "infer", "grad", "apply")
+ORDER = ("step", "accumulate", "shard", "infer", "grad", "apply")
 MOST_TOLD = 20
 """Of more buffers alive at the peak than this the largest are named."""
 

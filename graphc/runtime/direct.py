@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.ops.exchange import ShardInput
 from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Directs(dict[tuple[str, ...], Direct]):
         if (found := binder.take(bound, names)) is None:
             return
         program = bound.program
-        missing = frozenset(program.feeds.keys() - set(names))
+        others = program.feeds.keys() - set(names)
+        missing = frozenset(k for k in others if not isinstance(program.graph[k].op, ShardInput))
         quiet = bound.native is not None and bound.native.all_native
         self[names] = Direct(*found, quiet, lambda n: binder.layout(program, n, missing))

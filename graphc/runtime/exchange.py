@@ -39,7 +39,7 @@ class Exchange:
         self.lane = lanes - 1
         """The shard that runs, as this rank counts them."""
         self.seconds = 0.0
-        """What starting exchanges and waiting for them has taken, in all."""
+        """What starting exchanges, pushing them on and waiting for them has taken, in all."""
         self._held: dict[int, list[Array]] = {}
         self._scratch: dict[int, Array] = {}
         self._under_way: dict[int, Request] = {}
@@ -47,6 +47,8 @@ class Exchange:
 
     def prepare(self, plan: Plan) -> None:
         """Make the memory for the buckets of a step."""
+        found = sorted(buckets(plan), key=lambda bucket: bucket.number)
+        self.communicator.expect([bucket.nbytes for bucket in found])
         for bucket in buckets(plan):
             levels, room = bucket.held(plan.lanes), bucket.room(plan.ranks)
             made = [np.zeros(bucket.elements, bucket.dtype) for _ in range(levels)]
@@ -68,8 +70,11 @@ class Exchange:
 
     def poke(self) -> None:
         """Push on what is under way."""
-        for request in self._under_way.values():
-            request.test()
+        if self._under_way:
+            start = perf_counter()
+            for request in self._under_way.values():
+                request.test()
+            self.seconds += perf_counter() - start
 
     def drop(self) -> None:
         """Forget what a run that failed had under way."""

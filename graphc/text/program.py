@@ -76,6 +76,8 @@ def _instr_text(instr: Instr) -> str:
     def names(some: Sequence[str]) -> str:
         return ", ".join(map(name_text, some))
 
+    if instr.kind in ("send", "receive"):
+        return f"{instr.kind} bucket {getattr(instr.op, 'bucket', 0)}: {names(instr.ins)}"
     text = f"{names(instr.outs)} <- {instr.kernel}({names(instr.ins)})"
     details: list[str] = [instr.kind] if instr.kind != "call" else []
     if instr.op is not None and "(" in op_text(instr.op):

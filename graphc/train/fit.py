@@ -65,6 +65,9 @@ def fit(
     interrupted.  With `resume` it goes on from the last checkpoint where there is one, and ends
     with the same bits as if it had never stopped; `epochs` counts those before, too.
 
+    On several ranks all of them call it, with the same arguments; rank 0 writes the files, and runs
+    alone those callbacks that write some.  See docs/distributed.md.
+
     With `record`, a folder, the run is written down there, so that `gc.replay` can run any of
     its steps again: a digest of each step, some states, and the arrays up to 256 MB.
 
@@ -88,6 +91,8 @@ def fit(
     called = _callbacks(callbacks)
     _check_watched(ex, held is not None, [kept, *called])
     choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
+    if record is not None and ex.plan.ranks > 1:
+        raise GraphError("fit: a run on several ranks is not recorded", loc=caller_loc())
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, held=held, record=recorder)
     if kept is not None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 from graphc.distributed.communicator import Communicator, Solo
 from graphc.errors import RankError
 from graphc.executor import Executor
+from graphc.profile.times import program_name
 from graphc.train.position import Position
 from graphc.version import __version__
 
@@ -39,7 +40,9 @@ class Ranks:
         if not self.several:
             return
         plan = self._ex.plan
-        text = f"{__version__} {steps} {plan.rows} {plan.shards} {plan.programs['step']}"
+        text = (
+            f"{__version__} {steps} {plan.rows} {plan.shards} {plan.programs[program_name(plan)]}"
+        )
         said = self.all.gather(blake2b(text.encode()).hexdigest())
         odd = [rank for rank, digest in enumerate(said) if digest != said[0]]
         if odd:

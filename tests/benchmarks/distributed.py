@@ -4,8 +4,8 @@
     mpiexec -n 2 python -m mpi4py -m tests.benchmarks.distributed --rounds 21 wide
 
 Rank 0 also runs the single process, in turns with the ranks, while the other sleeps.  All times
-are medians over the turns.  `exchange` is the part of a rank's step in which it starts sums, awaits
-them, or adds up; rows are gathered before.
+are medians over the steps of a turn, and over the turns.  `exchange` is the part of a rank's step
+in which it starts sums, pushes them on, adds up, or waits for the other.
 """
 
 from __future__ import annotations
@@ -86,26 +86,31 @@ def measure(name: str, ranks: Communicator, rounds: int) -> Found:
     count = ranks.gather(0 if alone is None else _count(lambda: alone.step(feeds)))[0]
     times: list[tuple[float, float, float]] = []
     for _ in range(rounds):
-        one = 0.0 if alone is None else _turn(lambda: alone.step(feeds), count)
+        one = [0.0] if alone is None else _steps(lambda: alone.step(feeds), count)
         ranks.gather(None)
-        before = exchange.seconds
-        both = _turn(lambda: together.step(feeds), count)
-        times.append((one, both, (exchange.seconds - before) / count))
+        both, exchanged = list[float](), list[float]()
+        for _ in range(count):
+            before = exchange.seconds
+            both += _steps(lambda: together.step(feeds), 1)
+            exchanged.append(exchange.seconds - before)
+        times.append((median(one), median(both), median(exchanged)))
     return Found(*(median(column) for column in zip(*times, strict=True)))
 
 
 def _count(step: Callable[[], object]) -> int:
     """The steps of a turn."""
     step()
-    return max(1, round(SECONDS / _turn(step, 3)))
+    return max(3, round(SECONDS / median(_steps(step, 3))))
 
 
-def _turn(step: Callable[[], object], count: int) -> float:
-    """Seconds of a step, the mean of some, of which ranks make each together."""
-    start = perf_counter()
+def _steps(step: Callable[[], object], count: int) -> list[float]:
+    """Seconds of some steps."""
+    times = []
     for _ in range(count):
+        start = perf_counter()
         step()
-    return (perf_counter() - start) / count
+        times.append(perf_counter() - start)
+    return times
 
 
 def main() -> None:

@@ -71,6 +71,7 @@ def test_the_examples_run(
     pytest.importorskip("matplotlib")
     monkeypatch.setattr("graphc.cli.bench.TURN_SECONDS", 1e-9)
     monkeypatch.setattr("graphc.cli.bench.measure_peak", lambda threads: Peak(threads, 1e9, 1e9))
+    monkeypatch.setattr("graphc.distributed.predict.MEASURED", 1e-9)
     (folder / "net.py").write_text(NET.replace("WIDTH", "16"))
     (folder / "other.py").write_text(NET.replace("WIDTH", "8"))
     rng = np.random.default_rng(0)

@@ -16,12 +16,7 @@ from graphc.distributed.loopback import Loopback, run_ranks
 from tests.distributed.nets import ROWS, bits, classes, executor, feeds, stepped
 from tests.generate import random_feeds, random_net, trainable
 
-BACKENDS = [
-    "numpy",
-    pytest.param(
-        "native", marks=pytest.mark.skipif(available() is not None, reason="no native code here")
-    ),
-]
+NATIVE = pytest.mark.skipif(available() is not None, reason="no native code here")
 OPTIMIZERS = {
     "momentum": gc.SGD(lr=0.1, momentum=0.9),
     "clipped": gc.SGD(lr=0.1, clip_norm=0.1),
@@ -37,9 +32,14 @@ def on_ranks(size: int, net: gc.Net, **options: Any) -> list[tuple[list[float], 
     return run_ranks(size, train)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_any_number_of_ranks_has_the_same_bits(backend: str, optimizer: str) -> None:
+ONE = pytest.param("momentum", "native", marks=NATIVE)
+MOST = [pytest.param(name, "native", marks=(NATIVE, pytest.mark.slow)) for name in OPTIMIZERS][1:]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "backend"), [*((name, "numpy") for name in OPTIMIZERS), ONE, *MOST]
+)
+def test_any_number_of_ranks_has_the_same_bits(optimizer: str, backend: str) -> None:
     """Dropout, batchnorm, and batches that leave shards with fewer rows or none."""
     net = classes()
     options = {"backend": backend, "shards": 4, "optimizer": OPTIMIZERS[optimizer]}
@@ -66,10 +66,9 @@ def test_ranks_do_what_one_process_does(size: int, loss: str) -> None:
             np.testing.assert_allclose(ex.state[name], array, rtol=2e-3, atol=2e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_shards_without_batchnorm_are_the_whole_batch(backend: str) -> None:
+def test_shards_without_batchnorm_are_the_whole_batch() -> None:
     net = classes(batchnorm=False)
-    alone, cut = executor(net, backend=backend), executor(net, backend=backend, shards=8)
+    alone, cut = executor(net, backend="numpy"), executor(net, backend="numpy", shards=8)
     np.testing.assert_allclose(stepped(cut, net), stepped(alone, net), rtol=1e-5)
     for name, array in alone.snapshot().items():
         np.testing.assert_allclose(cut.state[name], array, rtol=1e-3, atol=1e-5, err_msg=name)
@@ -87,9 +86,14 @@ def test_batchnorm_takes_the_statistics_of_each_shard() -> None:
     np.testing.assert_allclose(found, (array[:4].var(0) + array[4:].var(0)) / 2, rtol=1e-5)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize(("shards", "ranks"), [(4, 1), (4, 2), (2, 2), (3, 3)])
-def test_the_plan_is_proved_and_its_memory_exact(backend: str, shards: int, ranks: int) -> None:
+@pytest.mark.parametrize(
+    ("shards", "ranks", "backend"),
+    [
+        *((*cut, "numpy") for cut in ((4, 1), (4, 2), (2, 2), (3, 3))),
+        pytest.param(4, 2, "native", marks=NATIVE),
+    ],
+)
+def test_the_plan_is_proved_and_its_memory_exact(shards: int, ranks: int, backend: str) -> None:
     def nbytes(comm: Loopback) -> tuple[gc.Plan, int]:
         ex = executor(classes(), comm, shards=shards, backend=backend)
         stepped(ex, classes(), 1)

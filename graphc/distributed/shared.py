@@ -1,0 +1,78 @@
+"""Messages between ranks of one machine, by memory that they share.
+
+A rank copies what it gives to its own part of the memory and sends a byte by MPI; its partner reads
+it there.  MPI's own messages take longer, as they move in small pieces that both sides have to push
+on; but for messages larger than the caches that pays, since the pieces stay there.
+
+Each pair of partners has two places in the memory of each for every bucket, used in turns.  A
+place is written again only two messages later: by then the partner has answered the message
+between, which it does after it has read the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from graphc.distributed.tree import SMALL
+from graphc.memory import align
+from graphc.op import Array
+
+LARGEST = 4 * 2**20
+"""Bytes above which a message goes by MPI itself."""
+
+
+class SharedMemory:
+    """The memory of this rank and of the others on its machine, for buckets of these sizes."""
+
+    def __init__(self, mpi: Any, node: Any, members: Sequence[int], sizes: Sequence[int]) -> None:
+        """`members` are the ranks in the world of those of `node`."""
+        self._place = {rank: i for i, rank in enumerate(members)}
+        self._offsets: list[int] = []
+        end = 0
+        for size in sizes:
+            self._offsets.append(end)
+            end += 2 * _part(size) * len(members)
+        self._sizes = list(sizes)
+        self._window = mpi.Win.Allocate_shared(end, 1, comm=node)
+        self._window.Lock_all()
+        self._memory: list[Array] = []
+        for i in range(len(members)):
+            data, _ = self._window.Shared_query(i)
+            self._memory.append(np.frombuffer(data, np.uint8))
+        self._turns: dict[tuple[int, int], int] = {}
+
+    def serves(self, partner: int, tag: int, nbytes: int) -> bool:
+        """Whether a message to a partner, of a bucket, goes this way."""
+        known = partner in self._place and tag < len(self._sizes)
+        return known and SMALL < nbytes <= _part(self._sizes[tag])
+
+    def place(self, owner: int, other: int, tag: int, turn: int) -> Array:
+        """Where the owner leaves what the other is to read."""
+        part = _part(self._sizes[tag])
+        start = self._offsets[tag] + (2 * self._place[other] + turn) * part
+        return self._memory[self._place[owner]][start : start + part]
+
+    def next_turn(self, partner: int, tag: int) -> int:
+        """Which of the two places is next."""
+        turn = self._turns.get((partner, tag), 0)
+        self._turns[partner, tag] = 1 - turn
+        return turn
+
+    def sync(self) -> None:
+        """Let writes before this be seen by others, and theirs here, after a message."""
+        self._window.Sync()
+
+    def free(self) -> None:
+        """Give it back, all ranks of the machine together."""
+        self._memory.clear()
+        self._window.Unlock_all()
+        self._window.Free()
+
+
+def _part(size: int) -> int:
+    """The most bytes of one message of a bucket that comes this way: the larger half of it."""
+    half = align(size // 2 + 8)
+    return half if half <= LARGEST else 0
