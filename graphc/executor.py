@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.backends.numpy.bind import Call
-from graphc.errors import FeedError, StateError
+from graphc.errors import StateError
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.plan import Plan, Program
@@ -324,12 +324,7 @@ class Executor:
         missing = frozenset(program.feeds.keys() - arrays.keys()) if optional else frozenset()
         bound = self._binder.bound(program, n, missing)
         if optional and not bound.outputs:
-            names = ", ".join(sorted(missing))
-            raise FeedError(
-                f"no output can be computed without {names}",
-                loc=caller_loc(),
-                hint=f"feed it by name: {min(missing)}=...",
-            )
+            raise refusals.no_output(missing)
         for name, array in arrays.items():
             np.copyto(bound.feeds[name], array)
         if program.name in self._direct:
@@ -397,14 +392,10 @@ class Executor:
         return {name: array.copy() for name, array in bound.gradients.items()}
 
     def _gradients_ready(self) -> bool:
-        if self.plan.accumulate > 1:
-            return self._accumulated() > 0
-        return self._differentiated
+        return self._accumulated() > 0 if self.plan.accumulate > 1 else self._differentiated
 
     def _set_gradients(self, apply: Program, gradients: Mapping[str, Any]) -> None:
         if self.plan.accumulate > 1:
             raise refusals.accumulates()
         arrays = gradient_arrays(apply, self.plan.wrt, gradients)
-        self._workspace.attach_gradients(self._program("grad"))
-        for name, array in arrays.items():
-            np.copyto(self._workspace.view(apply, name, 1), array)
+        self._workspace.put_gradients(self._program("grad"), apply, arrays)

@@ -15,9 +15,9 @@ from graphc.op import Op
 from graphc.tensor_type import TensorType
 
 if TYPE_CHECKING:
-    from graphc.compiler import Recipe
     from graphc.memory_report import MemoryReport
     from graphc.optim import Optimizer
+    from graphc.recipe import Recipe
     from graphc.verify.report import ProgramProof, Report
     from passes.pipeline import PassRecord
 

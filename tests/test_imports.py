@@ -27,7 +27,7 @@ LAYERS = (
     ),
     ("graphc.ops",),
     ("passes",),
-    ("graphc.net", "graphc.mlp", "graphc.compiler"),
+    ("graphc.net", "graphc.mlp", "graphc.recipe", "graphc.compiler"),
     (
         "graphc.train",
         "graphc.cli",

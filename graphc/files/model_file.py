@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.choice import chosen_backend
-from graphc.compiler import Recipe, check_losses, check_options
+from graphc.compiler import check_losses, check_options
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.container import parsed, unpack
@@ -19,6 +19,7 @@ from graphc.net import Net
 from graphc.op import Array, Op
 from graphc.optim import Group, Optimizer
 from graphc.plan import Plan
+from graphc.recipe import Recipe
 from graphc.runtime.state import state_nodes
 from graphc.runtime.workspace import constant_types, region_bytes
 from graphc.schedules import Schedule

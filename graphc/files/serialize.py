@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphc.compiler import Recipe
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.container import pack, read_whole, write_atomically
@@ -23,6 +22,7 @@ from graphc.net import Net
 from graphc.op import Array, Op
 from graphc.optim import Optimizer
 from graphc.plan import Plan
+from graphc.recipe import Recipe
 
 
 def save(path: str | Path, ex: Executor) -> Path:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
-from graphc.errors import StateError
+from graphc.errors import FeedError, StateError
 from graphc.loc import caller_loc
 
 
@@ -64,3 +66,12 @@ def checked_seed(seed: int) -> int:
             hint="gc.Executor(plan, seed=0)",
         )
     return int(seed)
+
+
+def no_output(missing: Collection[str]) -> FeedError:
+    """Every output reads an input that was left out."""
+    return FeedError(
+        f"no output can be computed without {', '.join(sorted(missing))}",
+        loc=caller_loc(),
+        hint=f"feed it by name: {min(missing)}=...",
+    )

@@ -78,6 +78,12 @@ class Workspace:
         """Make the block that a program's gradients are left in."""
         self._gradient_block(program)
 
+    def put_gradients(self, grad: Program, apply: Program, arrays: Mapping[str, Array]) -> None:
+        """Write gradients of a user's where the program that applies those of `grad` reads them."""
+        self.attach_gradients(grad)
+        for name, array in arrays.items():
+            np.copyto(self.view(apply, name, 1), array)
+
     def _gradient_block(self, program: Program) -> Array:
         if self._gradients is None:
             self._gradients = block(program.gradient_bytes)
