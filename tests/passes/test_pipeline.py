@@ -107,8 +107,8 @@ def test_required_passes_stay() -> None:
         passes.without("backward")
     assert told(caught.value) == (
         "pass 'backward' is required\n"
-        "  hint: these can be left out: cse, fold_constants, share_batchnorm_statistics, "
-        "fold_batchnorm, fuse_affine_relu, rematerialize"
+        "  hint: these can be left out: cse, channels_last, fold_constants, "
+        "share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, rematerialize"
     )
 
 
@@ -118,8 +118,9 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
         call("fuse")  # type: ignore[operator]
     assert told(caught.value) == (
         "there is no pass 'fuse'\n"
-        "  hint: the passes are specialize, cse, fold_constants, dead_code, backward, update, "
-        "share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, rematerialize"
+        "  hint: the passes are specialize, cse, channels_last, fold_constants, dead_code, "
+        "backward, update, share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, "
+        "rematerialize"
     )
 
 

@@ -58,8 +58,8 @@ def found(what: str | None = None, passes: object = OWN, net: gc.Net | None = No
 def test_pass_and_rewrite_are_found(what: str | None) -> None:
     made = found(what)
     assert made is not None
-    assert (made.name, made.position, made.count) == ("wrong", 3, 9)
-    assert (made.good, made.bad) == ("2.0", "2.1")
+    assert (made.name, made.position, made.count) == ("wrong", 4, 10)
+    assert (made.good, made.bad) == ("3.0", "3.1")
     assert made.rewrite == ("tanh_3: float64[N, 4] = tanh(sub_3)  ->  "
                             "tanh_3: float64[N, 4] = sub(sub_3, x)",)  # fmt: skip
 
@@ -136,7 +136,7 @@ def test_a_command_is_run_with_the_limit(tmp_path: Path) -> None:
     script.write_text(SCRIPT.format(root=str(Path(__file__).resolve().parents[2])))
     made = bisect(Command.of(f"python {script}"))
     assert made is not None
-    assert (made.name, made.position, made.bad) == ("wrong", 3, "2.1")
+    assert (made.name, made.position, made.bad) == ("wrong", 4, "3.1")
     assert made.told == "the exit status is 1: AssertionError: another result"
     assert made.rewrite[0].startswith("tanh_3: float32[N, 4] = tanh(sub_3)  ->  ")
 
@@ -151,15 +151,15 @@ def test_commands_that_cannot_be_run() -> None:
 
 def test_the_environment_limits_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert optional(OWN) == [
-        "cse", "fold_constants", "wrong", "cse", "fold_constants", "share_batchnorm_statistics",
-        "fold_batchnorm", "fuse_affine_relu", "rematerialize",
+        "cse", "channels_last", "fold_constants", "wrong", "cse", "fold_constants",
+        "share_batchnorm_statistics", "fold_batchnorm", "fuse_affine_relu", "rematerialize",
     ]  # fmt: skip
-    monkeypatch.setenv("GRAPHC_PASS_LIMIT", "2.1")
+    monkeypatch.setenv("GRAPHC_PASS_LIMIT", "3.1")
     monkeypatch.setenv("GRAPHC_PASS_LOG", str(tmp_path / "log"))
     plan = gc.compile(net(), batch=4, passes=OWN, backend="numpy")
     names = [record.name for record in plan.graphs["infer"]]
-    assert names == ["specialize", "cse", "fold_constants", "dead_code", "wrong", "dead_code",
-                     "dead_code"]  # fmt: skip
+    assert names == ["specialize", "cse", "channels_last", "fold_constants", "dead_code", "wrong",
+                     "dead_code", "dead_code"]  # fmt: skip
     after = plan.graphs["infer"][-1].graph
     assert [after[f"tanh_{i}"].op.name for i in (1, 2, 3, 4)] == ["tanh", "tanh", "sub", "tanh"]
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
