@@ -168,7 +168,7 @@ def _whole_numbers() -> Iterator[Example]:
     """Widths of integers do not follow the floats', so both are here."""
     op: Op
     for dtype in ("int64", "int32"):
-        for pair in PAIRS:
+        for pair in PAIRS[1:5]:
             a, b = (x.with_dtype(dtype) for x in pair)
             for op in (Add(), Sub(), Mul(), Maximum(), Minimum(), Less(), Equal()):
                 yield Example(op, (a, b), (SIGNED, SIGNED))
@@ -300,14 +300,13 @@ def _elements() -> Iterator[Example]:
     for x, indices, axis in (
         (t(N, 7), whole(N, 3), 1),
         (t(N, 3, 2), whole(N, 7, 2, dtype="int32"), 1),
-        (t(3, N), whole(3, N), 0),
         (t(7), whole(7), -1),
     ):
         size = x.shape[axis]
         assert isinstance(size, int)
         yield Example(GatherElements(axis), (x, indices), (GRID, size))
         yield Example(LastWrite(size, axis), (indices,), (size,))
-        for reduction in REDUCTIONS:
+        for reduction in REDUCTIONS if x.rank > 1 else ("none", "add"):
             op = ScatterElements(axis, reduction)
             yield Example(op, (x, indices, x.with_shape(indices.shape)), (GRID, size))
 
@@ -522,4 +521,5 @@ def _narrowed(example: Example) -> Example:
     return Example(narrow, tuple(types), example.fill)
 
 
-EXAMPLES: tuple[Example, ...] = (*DOUBLE, *(_narrowed(example) for example in DOUBLE))
+_PAIRS = ((example, _narrowed(example)) for example in DOUBLE)
+EXAMPLES: tuple[Example, ...] = (*DOUBLE, *(narrow for wide, narrow in _PAIRS if narrow != wide))
