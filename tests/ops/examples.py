@@ -168,7 +168,7 @@ def _whole_numbers() -> Iterator[Example]:
     """Widths of integers do not follow the floats', so both are here."""
     op: Op
     for dtype in ("int64", "int32"):
-        for pair in PAIRS[1:5]:
+        for pair in (*PAIRS[1:5], PAIRS[-1]):
             a, b = (x.with_dtype(dtype) for x in pair)
             for op in (Add(), Sub(), Mul(), Maximum(), Minimum(), Less(), Equal()):
                 yield Example(op, (a, b), (SIGNED, SIGNED))
