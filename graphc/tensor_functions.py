@@ -36,6 +36,7 @@ from graphc.ops.more_activations import celu, hard_tanh, relu6, shrink, threshol
 from graphc.ops.more_reductions import l1_norm, l2_norm, logsumexp, prod, sum_squares
 from graphc.ops.order import argsort, sort, topk
 from graphc.ops.reduce import min_ as min
+from graphc.ops.resize import resize
 from graphc.ops.rounding import ceil, floor
 from graphc.ops.rounding import round_ as round
 from graphc.ops.scatter import gather_elements, scatter_elements
@@ -85,6 +86,7 @@ __all__ = [
     "reciprocal",
     "relu6",
     "repeat",
+    "resize",
     "roll",
     "round",
     "scatter_elements",

@@ -71,6 +71,13 @@ def padded(g: Growth, x: gc.Value) -> gc.Value:
     return gc.pad(x, pairs, mode=mode)
 
 
+def resized(g: Growth, x: gc.Value) -> gc.Value:
+    axis = g.axis(x)
+    mode = g.choice("nearest", "linear", "cubic")
+    places = g.choice("half_pixel", "align_corners", "asymmetric")
+    return gc.resize(x, [g.r.randint(1, 8)], axes=[axis], mode=mode, places=places)
+
+
 def repeated(g: Growth, x: gc.Value) -> gc.Value:
     axis, times = g.axis(x), g.choice(1, 2, 3)
     if g.chance(0.5):
@@ -204,6 +211,7 @@ STEPS = {
     turned_around: 1,
     moved: 1,
     repeated: 1,
+    resized: 1,
     padded: 1,
     stacked: 1,
     halves: 1,

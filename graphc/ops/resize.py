@@ -1,0 +1,146 @@
+"""Values interpolated to other sizes, made of slices that constant indices choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor
+from typing import Any, Literal, SupportsIndex
+
+import numpy as np
+
+from graphc.build import Value, as_value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+from graphc.op import Array
+from graphc.ops.arrange import axes_of, fixed_sizes, repeat
+from graphc.ops.elementwise import add, mul
+from graphc.ops.gather import Gather, gather
+from graphc.ops.shape import reshape
+from graphc.ops.source import constant
+from graphc.tensor_type import plain
+
+Mode = Literal["nearest", "linear", "cubic"]
+Places = Literal["half_pixel", "align_corners", "asymmetric"]
+Rounding = Literal["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "mode": ("nearest", "linear", "cubic"),
+    "places": ("half_pixel", "align_corners", "asymmetric"),
+    "rounding": ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
+}
+_A = -0.75
+"""The slope of the cubic kernel at 1 (Keys 1981), as PyTorch and ONNX have it."""
+
+
+def resize(
+    x: Value,
+    sizes: Sequence[SupportsIndex] | None = None,
+    *,
+    scales: Sequence[float] | None = None,
+    axes: Sequence[SupportsIndex] | None = None,
+    mode: Mode = "linear",
+    places: Places = "half_pixel",
+    rounding: Rounding = "round_prefer_floor",
+    name: str | None = None,
+) -> Value:
+    """x interpolated to `sizes`, or to its own sizes times `scales`, along `axes`: the last ones.
+
+    With s the scale, entry i of the result stands at (i + 0.5) / s - 0.5 of x ("half_pixel"), at
+    i / s ("asymmetric"), or so that first and last entries meet ("align_corners").  Outside
+    of x stands its edge.  `rounding` chooses the nearest: at a half the lower or the upper one,
+    or always.  "asymmetric" and "floor" is what PyTorch calls nearest.  GraphError where an axis
+    is the batch's, or the sizes are no whole numbers from 1 up.
+    """
+    x = as_value("resize", x)
+    for what, given in (("mode", mode), ("places", places), ("rounding", rounding)):
+        _check_choice(what, given)
+    wanted = sizes if sizes is not None else scales if scales is not None else ()
+    chosen = tuple(range(-len(wanted), 0)) if axes is None else tuple(map(plain, axes))
+    axis_of = [axes_of(Gather(), x, axis)[0] for axis in chosen]
+    old = [fixed_sizes(Gather(), x, axis)[0] for axis in chosen]
+    new = _new_sizes(x, old, sizes, scales)
+    with x.builder.all_or_nothing():
+        for i, axis in enumerate(axis_of):
+            scale = new[i] / old[i] if scales is None else float(scales[i])
+            at = _places(old[i], new[i], scale, places)
+            x = _along(x, axis, at, mode, rounding)
+        return reshape(x, x.shape, name=name)
+
+
+def _check_choice(what: str, given: str) -> None:
+    if given not in _CHOICES[what]:
+        raise GraphError(
+            f"resize: {what} {given!r} is not one of {', '.join(_CHOICES[what])}",
+            loc=caller_loc(),
+        )
+
+
+def _new_sizes(x: Value, old: list[int], sizes: Any, scales: Any) -> list[int]:
+    if (sizes is None) == (scales is None):
+        raise x.builder.error(Gather(), "resize takes sizes or scales, one of them", (x,))
+    if sizes is not None:
+        new = [plain(size) for size in sizes]
+    else:
+        new = [floor(size * scale) for size, scale in zip(old, scales, strict=False)]
+    if len(new) != len(old) or any(type(size) is not int or size < 1 for size in new):
+        given = list(sizes if sizes is not None else scales)
+        message = f"{given} do not make sizes from 1 up of {len(old)} axes"
+        raise x.builder.error(Gather(), message, (x,))
+    return new
+
+
+def _places(old: int, new: int, scale: float, places: Places) -> Array:
+    """Where each new entry stands among the old ones."""
+    numbers = np.arange(new)
+    if places == "half_pixel":
+        return np.asarray((numbers + 0.5) / scale - 0.5)
+    if places == "asymmetric":
+        return np.asarray(numbers / scale)
+    return np.asarray(numbers * ((old - 1) / (new - 1) if new > 1 else 0.0))
+
+
+def _along(x: Value, axis: int, at: Array, mode: Mode, rounding: Rounding) -> Value:
+    (size,) = fixed_sizes(Gather(), x, axis)
+    if mode == "nearest":
+        return _taken(x, axis, _rounded(at, rounding).clip(0, size - 1).astype(np.int64))
+    first = np.floor(at)
+    total: Value | None = None
+    for step, weight in _weights(at - first, mode):
+        entries = (first + step).clip(0, size - 1).astype(np.int64)
+        shape = [1] * x.type.rank
+        shape[axis] = len(at)
+        share = constant(x.builder, weight.reshape(shape), x.dtype)
+        part = mul(gather(x, entries, axis), share)
+        total = part if total is None else add(total, part)
+    assert total is not None
+    return total
+
+
+def _taken(x: Value, axis: int, entries: Array) -> Value:
+    """The entries of an axis; where each stands as often, they are repeated: a sum backwards."""
+    (size,) = fixed_sizes(Gather(), x, axis)
+    times = len(entries) // size
+    if times and np.array_equal(entries, np.arange(size).repeat(times)):
+        return repeat(x, times, axis)
+    return gather(x, entries, axis)
+
+
+def _rounded(at: Array, rounding: Rounding) -> Array:
+    if rounding == "floor":
+        return np.floor(at)
+    if rounding == "ceil":
+        return np.ceil(at)
+    return np.ceil(at - 0.5) if rounding == "round_prefer_floor" else np.floor(at + 0.5)
+
+
+def _weights(past: Array, mode: Mode) -> list[tuple[int, Array]]:
+    """The entries around, counted from the one before, and their shares; `past` is in 0..1."""
+    if mode == "linear":
+        return [(0, 1 - past), (1, past)]
+    return [(step, _cubic(np.abs(past - step))) for step in (-1, 0, 1, 2)]
+
+
+def _cubic(distance: Array) -> Array:
+    d = distance
+    near = ((_A + 2) * d - (_A + 3)) * d * d + 1
+    far = ((_A * d - 5 * _A) * d + 8 * _A) * d - 4 * _A
+    return np.where(d <= 1, near, far)
