@@ -37,5 +37,5 @@ def every_program_is_verified() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "build_program", build_program)
-        patch.setattr(compiler, "build_program", build_program)
+        patch.setattr(recipe, "build_program", build_program)
         yield
