@@ -196,7 +196,8 @@ class SequenceTape:
         weight, bias = next(self._parameters), next(self._parameters)
 
         def back() -> None:
-            weight.grad += np.einsum("nti,nto->io", h.array, out.grad)
+            flat = h.array.reshape(-1, h.array.shape[-1])
+            weight.grad += flat.T @ out.grad.reshape(-1, width)
             bias.grad += out.grad.sum((0, 1))
             h.grad = h.grad + out.grad @ weight.array.T
 
