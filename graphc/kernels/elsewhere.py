@@ -113,14 +113,15 @@ def _are_one(outer: Walk, count: object, inner: Walk, size: object) -> bool:
         return True
     if count == 1 and outer.is_inside(1) and outer.shift == 0:
         return True
-    whole = isinstance(size, int) and inner == Walk(inner.pitch, size)
-    return whole and outer.pitch == inner.pitch * size and outer.scale == 1  # type: ignore[operator]
+    if not isinstance(size, int) or inner != Walk(inner.pitch, size):
+        return False
+    return outer.pitch == inner.pitch * size and outer.scale == outer.apart == 1
 
 
 def _one(outer: Walk, count: int, inner: Walk, size: int) -> Walk:
     if size == 1:
         return outer
-    if count == 1:
+    if count == 1 and outer.shift == 0:
         return inner
     assert isinstance(outer.size, int)
     return Walk(inner.pitch, outer.size * size, 1, outer.shift * size)

@@ -214,7 +214,9 @@ class Grouping(Aliases):
     def _fit(self, group: Group, node: Node) -> Fit | None:
         for stand in (self._as_matrix, self._as_vector):
             fit = stand(group, node)
-            if fit is None or not group.axes_agree(fit.axis) or not self._may_read(group, node):
+            if fit is None or not group.axes_agree(fit.axis):
+                continue
+            if not self._may_read(group, node, fit):
                 continue
             if group.product is not None and (fit.role != "each" or not in_epilogue(node.op, fit)):
                 continue
@@ -224,14 +226,13 @@ class Grouping(Aliases):
                 return fit
         return None
 
-    def _may_read(self, group: Group, node: Node) -> bool:
-        """Whether a node that reads elsewhere finds the dimensions it needs in a group."""
-        traits = self.traits(node)
-        if traits.reader is None:
-            return group.places is None or not (
-                draws(node.op) or traits.along in ("rows", "columns")
-            )
-        return group.takes_places(places_of(traits.reader.shape))
+    def _may_read(self, group: Group, node: Node, fit: Fit) -> bool:
+        """Whether a node that reads elsewhere finds the dimensions it needs in a group; where
+        others do, nothing is reduced or drawn."""
+        reader = self.traits(node).reader
+        if reader is not None:
+            return group.takes_places(places_of(reader.shape))
+        return group.places is None or (fit.axis is None and not draws(node.op))
 
     def _one_pitch(self, product: Node, node: Node) -> bool:
         """Whether a node reads the factors of a product as matrices of as many columns.

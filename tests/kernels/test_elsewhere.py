@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import graphc as gc
 from graphc.kernels.elsewhere import MOST, reader_of
 from graphc.kernels.interpret import run
 from graphc.kernels.walk import Walk, straight
@@ -73,3 +74,13 @@ def test_dimensions_that_are_one_in_memory_are_walked_as_one() -> None:
     assert found is not None
     assert found.shape == (N, 6, 20)
     assert [walk.pitch for walk in straight((N, 4, 5))] == [20, 5, 1]
+
+
+def test_a_sum_of_all_is_not_among_places() -> None:
+    """Of a single number, too, which is as large as what is fetched."""
+    net = gc.Net("one")
+    w = net.parameter("w", (1, 1, 1))
+    moved = gc.transpose(w, (2, 1, 0), name="moved")
+    net.output("norm", gc.sum(moved * moved, name="norm"))
+    ex = gc.Executor(gc.compile(net, batch=1, backend="native"), seed=0)
+    assert float(ex.forward()["norm"]) == float(ex.parameters["w"][0, 0, 0] ** 2)

@@ -65,6 +65,10 @@ def _more() -> Iterator[Example]:
     cuts = ((1, 1, 6, 2), (2, 0, 4, 1), (3, 2, 19, 3))
     yield Example(Slice(cuts), (t(N, 6, 5, 20),))
     yield Example(SliceGrad((N, 6, 5, 20), cuts), (Slice(cuts).infer([t(N, 6, 5, 20)]),))
+    single = ((1, 2, 4, 1), (2, 1, 2, 1))  # one pixel of each line, and not the first
+    yield Example(Slice(single), (t(N, 5, 3, 4),))
+    yield Example(SliceGrad((N, 5, 3, 4), single), (t(N, 2, 1, 4),))
+    yield Example(SliceGrad((N, 7, 4), ((1, 1, 7, 3),)), (t(N, 2, 4),))
     yield Example(MaxPool((2, 2), (2, 2), (1, 1)), (t(N, 6, 6, 17),))
     yield Example(SumPoolGrad((N, 6, 6, 17), (3, 3), (2, 2), (1, 1)), (t(N, 2, 2, 17),))
 
