@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from graphc import compiler, program
+from graphc import program, recipe
 from graphc.graph import Graph
 from graphc.plan import Program
 
