@@ -195,7 +195,7 @@ class Executor:
         with self._entry:
             if gradients is not None:
                 self._set_gradients(program, gradients)
-            elif not self._gradients_ready():
+            elif not (self._accumulated() if self.plan.accumulate > 1 else self._differentiated):
                 raise refusals.no_gradients()
             self._keep_outputs()
             self._run(self._binder.bound(program, 1).calls, writes=True)
@@ -390,9 +390,6 @@ class Executor:
         with self._seen:
             self._run(bound.calls, writes=False)
         return {name: array.copy() for name, array in bound.gradients.items()}
-
-    def _gradients_ready(self) -> bool:
-        return self._accumulated() > 0 if self.plan.accumulate > 1 else self._differentiated
 
     def _set_gradients(self, apply: Program, gradients: Mapping[str, Any]) -> None:
         if self.plan.accumulate > 1:
