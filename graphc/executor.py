@@ -22,7 +22,7 @@ from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
 from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
-from graphc.runtime.shards import Shards
+from graphc.runtime.sharded_step import ShardedStep
 from graphc.runtime.state import State, readonly
 from graphc.runtime.workspace import memory_of
 
@@ -50,14 +50,14 @@ class Executor:
             raise refusals.no_plan(plan)
         self.plan = plan
         self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
-        self.exchange = made_exchange(plan, communicator)
+        self.exchange = made_exchange(plan, communicator, self._state)
         """What a plan with shards adds up, and with whom."""
         self._binder = Binder(self._workspace, plan.recipe.threads, self.exchange)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
         self._entry = Entry(self._state)
         self._quiet = quiet_context()
-        self._shards: Shards | None = None
+        self._sharded: ShardedStep | None = None
         self._saved: Bound | None = None
         self._seen = StatesSeen(plan, self._state)
         self._differentiated = False
@@ -227,20 +227,14 @@ class Executor:
             return self._stepped(bound)
 
     def _sharded_step(self, exchange: Exchange, feeds: Mapping[str, Any]) -> float:
-        """The shards of this rank, one after the other; the last one updates."""
-        last = self._program(self._step_name)
-        if self._shards is None:
-            self._shards = Shards(self.plan, last, self._check(last), exchange.communicator.rank)
+        """The shards of this rank; the last one updates."""
+        if self._sharded is None:
+            last = self._program(self._step_name)
+            check = self._check(last)
+            self._sharded = ShardedStep(self.plan, last, check, exchange, self._ready, self._run)
         with self._entry:
             self._saved = None
-            for lane, part in enumerate(self._shards.parts(feeds), 1 - self.plan.lanes):
-                program = self.plan.programs[HOLDS] if lane else last
-                direct = self._direct[program.name].get(tuple(part.feeds))
-                ready = None if direct is None else direct.ready(part.feeds)
-                bound = ready or self._load(program, part.feeds)
-                part.put(bound.feeds)
-                exchange.lane = lane + self.plan.lanes - 1
-                self._run(bound.calls, writes=not lane)
+            bound = self._sharded(feeds)
             self._last = bound.outputs
             return self._stepped(bound)
 
@@ -330,6 +324,12 @@ class Executor:
         if program.name in self._direct:
             self._direct[program.name].add(self._binder, bound, tuple(feeds))
         return bound
+
+    def _ready(self, program: Program, feeds: Mapping[str, Any]) -> Bound:
+        """A program that reads these arrays where they lie, or copies of them."""
+        direct = self._direct[program.name].get(tuple(feeds))
+        ready = None if direct is None else direct.ready(feeds)
+        return ready or self._load(program, feeds)
 
     def _directly(self, direct: Direct, feeds: Mapping[str, Any], writes: bool) -> Bound | None:
         """Run on arrays where they lie; None, with nothing run, when that cannot be."""

@@ -120,9 +120,10 @@ class MemoryReport:
     @property
     def exchange(self) -> int:
         """The sums of a rank's shards that are held back, and what comes from other ranks."""
-        from graphc.runtime.exchange import exchange_bytes
+        from graphc.runtime.exchange import exchange_bytes, workspaces
 
-        return exchange_bytes(self._plan)
+        more = workspaces(self._plan) - 1
+        return exchange_bytes(self._plan) + more * self._for_a_run
 
     @property
     def state(self) -> int:
@@ -132,7 +133,11 @@ class MemoryReport:
     @property
     def workspace(self) -> int:
         """What each executor allocates for itself before the first `backward`."""
-        return self.arena + self.scratch + self.feeds + self.constants + self.exchange
+        return self._for_a_run + self.exchange
+
+    @property
+    def _for_a_run(self) -> int:
+        return self.arena + self.scratch + self.feeds + self.constants
 
     @property
     def total(self) -> int:

@@ -30,8 +30,8 @@ class Sharding:
     @property
     def alone(self) -> Sharding | None:
         """The same for one process, where that can run all shards."""
-        whole = is_power_of_two(self.shards) and not self.sync_batchnorm
-        return Sharding(self.shards) if whole else None
+        whole = is_power_of_two(self.shards)
+        return Sharding(self.shards, 1, self.sync_batchnorm) if whole else None
 
 
 def sharding(
@@ -65,9 +65,6 @@ def _problem(found: Sharding, batch: int, budget: int | None) -> tuple[str, str]
         return f"{shards} shards on {ranks} ranks: both must be powers of two, or equal", hint
     if shards < ranks:
         return f"{ranks} ranks cannot share {shards} shards", "take as many shards as ranks"
-    if found.sync_batchnorm and shards != ranks:
-        hint = "every shard waits for all others in the midst of a step"
-        return f"sync_batchnorm needs a rank for each of {shards} shards", hint
     if budget is not None:
         return "a plan with shards takes no budget yet", "compile without budget="
     return "", ""

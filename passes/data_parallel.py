@@ -21,6 +21,7 @@ from graphc.build import Builder, Value
 from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.memory import align
+from graphc.ops.again import After
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.source import Input, Parameter
@@ -53,6 +54,10 @@ class DataParallel:
         others = iter(sums[len(gradients) :])
         b.outputs.update({loss: next(others) for loss in graph.losses})
         b.updates.update({state: next(others) for state in states})
+        if not any(isinstance(node.op, Total) for node in graph):
+            return b.graph()
+        for state in sorted(graph.updates.keys() - set(states)):
+            _advance_late(b, state, sums[-1])
         return _split_totals(b.graph())
 
 
@@ -63,6 +68,14 @@ def _gradients(b: Builder) -> dict[str, Value]:
         for name, gradient in b.gradients.items()
         if isinstance(b.nodes[name].op, Parameter)
     }
+
+
+def _advance_late(b: Builder, state: str, event: str) -> None:
+    """Let a counter keep its old value till the end: shards that run in step all read it."""
+    value = b.value(b.updates[state])
+    with b.at(value.node.locs):
+        late = b.apply(After(), value, b.value(event), name=b.unique(f"{value.name}.at_end"))
+    b.updates[state] = late.name
 
 
 def _split_totals(graph: Graph) -> Graph:

@@ -4,7 +4,8 @@
     d_w.sum = receive(d_w.sent)   ->     output d_w.sent = d_w.sent
     updates w: w.next, ...
 
-The rank adds these up, and the last shard's program, which is whole, sends the sum.
+The rank adds these up, and the last shard's program, which is whole, sends the sum.  What a shard
+has to receive in order to go on, such as a statistic of the whole batch, it still does.
 """
 
 from __future__ import annotations
@@ -17,5 +18,7 @@ from passes.pipeline import graph_pass
 @graph_pass(preserves="bitwise")
 def hold_back(graph: Graph) -> Graph:
     """The graph that only sends: it changes no state."""
-    sent = {node.name: node.name for node in graph if isinstance(node.op, Send)}
-    return Graph(graph.name, graph, outputs=sent)
+    sends = [node for node in graph if isinstance(node.op, Send)]
+    needed = graph.upstream(operand for node in sends for operand in node.inputs)
+    last = [node.name for node in sends if needed.isdisjoint(graph.users[node.name])]
+    return Graph(graph.name, graph, outputs={name: name for name in last})

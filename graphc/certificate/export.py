@@ -28,6 +28,7 @@ from graphc.tensor_type import ITEMSIZE, Dim, TensorType, count
 
 def certify(plan: Plan) -> Certificate:
     """The certificate of all programs of a plan."""
+    from graphc.runtime.exchange import workspaces
     from graphc.runtime.state import layout
 
     memory, states = plan.memory, plan.state_nodes
@@ -44,6 +45,7 @@ def certify(plan: Plan) -> Certificate:
         memory.exchange,
         plan.lanes,
         plan.ranks,
+        workspaces(plan),
         memory.total,
     )
     return Certificate(

@@ -178,6 +178,8 @@ class MemoryClaims:
     lanes: int
     """The shards of a rank, whose sums it holds back but for the last."""
     ranks: int
+    workspaces: int
+    """Arenas with all that belongs to one; several where the shards of a rank run in step."""
     total: int
 
 

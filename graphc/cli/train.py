@@ -194,7 +194,7 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
         threads=args.threads or threads_of_rank(ranks),
         shards=args.shards or (DETERMINISTIC if args.deterministic else None),
         ranks=ranks.size,
-        sync_batchnorm=args.sync_batchnorm and ranks.size > 1,
+        sync_batchnorm=args.sync_batchnorm,
         passes=own_passes().DEFAULT.without(*names),
     )
     ex = Executor(plan, seed=args.seed, communicator=ranks)

@@ -23,7 +23,7 @@ from graphc.recipe import Recipe
 from graphc.runtime.state import state_nodes
 from graphc.runtime.workspace import constant_types, region_bytes
 from graphc.schedules import Schedule
-from graphc.sharding import sharding
+from graphc.sharding import Sharding, sharding
 from graphc.text.tokens import Reader
 from graphc.text.values import value_text
 
@@ -166,7 +166,7 @@ class Model:
             graph=graph,
             batch=0,
             rows=said["batch"],
-            sharding=sharding(said.get("shards"), 1, False, 2**62, said.get("budget")),
+            sharding=_sharding(said),
             wrt=_names(graph, said["wrt"]),
             required=_names(graph, said["required"]),
             optimizer=other if other is not None or text is None else _optimizer(text),
@@ -190,6 +190,12 @@ class Model:
             ex = Executor(plan, seed=self.notes["seed"])
             ex.state = found
             return ex
+
+
+def _sharding(said: Mapping[str, Any]) -> Sharding | None:
+    """How a step is cut; any batch can be, as far as the file says."""
+    sync = bool(said.get("sync_batchnorm"))
+    return sharding(said.get("shards"), 1, sync, 2**62, said.get("budget"))
 
 
 def optimizer_text(optimizer: Optimizer) -> str:

@@ -149,6 +149,7 @@ def _choices(recipe: Recipe) -> dict[str, Any]:
     return {
         "batch": recipe.rows or recipe.batch,
         "shards": alone and alone.shards,
+        "sync_batchnorm": bool(alone and alone.sync_batchnorm),
         "wrt": recipe.wrt,
         "required": recipe.required,
         "all_outputs": recipe.all_outputs,

@@ -20,7 +20,21 @@ from graphc.memory import ALIGNMENT
 from graphc.op import Array
 from graphc.ops.exchange import Receive, Send
 from graphc.plan import Instr, Plan
+from graphc.runtime.state import State
+from graphc.runtime.workspace import Workspace
 from graphc.tensor_type import ITEMSIZE
+
+
+class Pause:
+    """In the place of a call: here a shard needs the sum over all of them to go on."""
+
+    def __init__(self, bucket: int, buffer: Array) -> None:
+        self.bucket, self.buffer = bucket, buffer
+
+    def __call__(self) -> None:
+        """Shards that run in step stop here, and never call it."""
+        raise AssertionError("a shard that needs others cannot run alone")
+
 
 HOLDS = "shard"
 """The program whose sums are held back for the shards after it."""
@@ -42,11 +56,20 @@ class Exchange:
         """What starting exchanges, pushing them on and waiting for them has taken, in all."""
         self._held: dict[int, list[Array]] = {}
         self._scratch: dict[int, Array] = {}
+        self.workspaces: list[Workspace] = []
+        """Memory for all shards of a rank but the last, where they run in step."""
+        self._totals: frozenset[int] = frozenset()
+        """The buckets that a shard needs the sum of to go on."""
         self._under_way: dict[int, Request] = {}
         self._ordered = is_power_of_two(communicator.size)
 
-    def prepare(self, plan: Plan) -> None:
+    def prepare(self, plan: Plan, state: State) -> None:
         """Make the memory for the buckets of a step."""
+        held = plan.programs[HOLDS].instrs if HOLDS in plan.programs else ()
+        self._totals = frozenset(_bucket(instr) for instr in held if instr.kind == "receive")
+        for _ in range(workspaces(plan) - 1):
+            threads = plan.recipe.threads
+            self.workspaces.append(Workspace(plan.programs, plan.batch, state, threads))
         found = sorted(buckets(plan), key=lambda bucket: bucket.number)
         self.communicator.expect([bucket.nbytes for bucket in found])
         for bucket in buckets(plan):
@@ -57,6 +80,9 @@ class Exchange:
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
         """The calls of an instruction whose values are these arrays."""
+        if _bucket(instr) in self._totals:
+            sends = instr.kind == "send"
+            return (Pause(_bucket(instr), joined(arrays)),) if sends else ()
         if instr.kind == "receive":
             return (partial(self._receive, _bucket(instr)),)
         way = self._hold if program == HOLDS else self._send
@@ -66,7 +92,11 @@ class Exchange:
     def nbytes(self) -> int:
         """The memory of sums held back, and of what comes from other ranks."""
         held = sum(array.nbytes for arrays in self._held.values() for array in arrays)
-        return held + sum(array.nbytes for array in self._scratch.values())
+        return (
+            held
+            + sum(array.nbytes for array in self._scratch.values())
+            + sum(workspace.nbytes for workspace in self.workspaces)
+        )
 
     def poke(self) -> None:
         """Push on what is under way."""
@@ -75,6 +105,15 @@ class Exchange:
             for request in self._under_way.values():
                 request.test()
             self.seconds += perf_counter() - start
+
+    def total(self, pauses: Sequence[Pause]) -> None:
+        """The sum over all shards in the places of those of this rank, which are all there."""
+        for self.lane, pause in enumerate(pauses):
+            way = self._send if self.lane == self.lanes - 1 else self._hold
+            way(pause.bucket, pause.buffer)
+        self._receive(pauses[-1].bucket)
+        for pause in pauses[:-1]:
+            np.copyto(pause.buffer, pauses[-1].buffer)
 
     def drop(self) -> None:
         """Forget what a run that failed had under way."""
@@ -112,7 +151,7 @@ class Exchange:
         self.seconds += perf_counter() - start
 
 
-def made_exchange(plan: Plan, communicator: Communicator | None) -> Exchange | None:
+def made_exchange(plan: Plan, communicator: Communicator | None, state: State) -> Exchange | None:
     """The exchange of a plan with shards; StateError for a communicator of other ranks."""
     ranks = plan.ranks
     size = 1 if communicator is None else communicator.size
@@ -125,7 +164,7 @@ def made_exchange(plan: Plan, communicator: Communicator | None) -> Exchange | N
     if plan.shards is None:
         return None
     exchange = Exchange(communicator or Solo(), plan.lanes)
-    exchange.prepare(plan)
+    exchange.prepare(plan, state)
     return exchange
 
 
@@ -162,6 +201,12 @@ def buckets(plan: Plan) -> Iterator[Bucket]:
                 nbytes = last.offset + last.type.nbytes(1) - first.offset
                 dtype = first.type.dtype
                 yield Bucket(_bucket(instr), nbytes // ITEMSIZE[dtype], dtype)
+
+
+def workspaces(plan: Plan) -> int:
+    """How many an executor needs: one for each shard of a rank where they run in step."""
+    cut = plan.recipe.sharding
+    return 1 if cut is None or not cut.sync_batchnorm else cut.lanes
 
 
 def exchange_bytes(plan: Plan) -> int:

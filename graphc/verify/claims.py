@@ -106,6 +106,8 @@ def report(c: Certificate) -> Iterator[Counterexample]:
         "exchange": max((_exchange(p, m.lanes, m.ranks) for p in c.programs), default=0),
         "gradients": max((_gradients(p) for p in c.programs if p.name == "grad"), default=0),
     }
+    more = (m.workspaces - 1) * (m.arena + m.scratch + m.feeds + m.constants)
+    parts["exchange"] += more
     for name, size in parts.items():
         padding = ALIGNMENT if size and name != "exchange" else 0
         told, found = getattr(m, name), size + padding

@@ -105,7 +105,7 @@ def test_a_fault_is_found(
     assert words in str(found)
 
 
-@pytest.mark.parametrize("name", ["exchange", "lanes", "ranks"])
+@pytest.mark.parametrize("name", ["exchange", "lanes", "ranks", "workspaces"])
 def test_memory_told_wrongly_is_found(name: str) -> None:
     claims = Claims("numpy")
     claims.data["memory"][name] *= 2
