@@ -24,6 +24,12 @@ class Walk(NamedTuple):
     apart: int = 1
     floor: bool = False
 
+    def has(self, index: int) -> bool:
+        """Whether an index has a position."""
+        at, rest = divmod(index * self.scale + self.shift, self.apart)
+        assert isinstance(self.size, int), "the batch is walked straight"
+        return 0 <= at < self.size and (self.floor or not rest)
+
     def is_inside(self, count: Dim) -> bool:
         """Whether all of `count` indices have a position."""
         if not isinstance(count, int) or not isinstance(self.size, int):

@@ -100,6 +100,14 @@ class Window:
         return tuple(found)
 
     @property
+    def meetings(self) -> int:
+        """How often a place and an offset are multiplied, in an image and for one channel."""
+        if not self.is_spread:
+            return self.count * prod(self.kernel)
+        axes = range(len(self.space))
+        return prod(sum(p.places * len(p.met) for p in self.phases(axis)) for axis in axes)
+
+    @property
     def dense(self) -> Window:
         """The window whose copies of images have the pixels of a spread one beside each other."""
         if not self.is_spread:

@@ -107,7 +107,11 @@ def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
     """Operations of the body of a fused kernel, and those of its matrix product."""
     if isinstance(kernel, Gemm):
         rows, columns, inner = (dim_at(d, n) for d in (*space(kernel), kernel.k))
-        return _body_flops(kernel.body, rows, columns), 2 * rows * columns * inner
+        products, window = rows * inner, kernel.window
+        if window is not None:
+            images = products // (window.count * window.depth)
+            products = images * window.meetings * window.channels
+        return _body_flops(kernel.body, rows, columns), 2 * products * columns
     rows, columns = dim_at(kernel.rows, n), dim_at(kernel.columns, n)
     return _body_flops(kernel.body, rows, columns), 0
 

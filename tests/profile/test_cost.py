@@ -15,6 +15,7 @@ from graphc.ops.pool import MaxPool
 from graphc.plan import Plan
 from graphc.profile.cost import Cost, cost, kernel_flops, program_cost
 from graphc.tensor_type import N
+from tests.native.window_function import specs
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 BACKENDS = ["numpy", pytest.param("native", marks=native)]
@@ -133,3 +134,11 @@ def test_merged_updates_count_every_member() -> None:
     assert max(i.members for i in updates) > 1
     parameters = 5 * 16 + 16 * 16 + 2 * 3 * 16 + 16 + 1
     assert sum(cost(program, i, 6).flops for i in updates) == 2 * parameters
+
+
+def test_a_window_multiplies_no_zeros_between_pixels() -> None:
+    """Those of the border count: they are multiplied."""
+    y, dx, dw = (s.kernel() for s in specs((9, 9, 4), (3, 3, 4, 8), (2, 2), (1, 1)))
+    assert kernel_flops(y, 5)[1] == kernel_flops(dw, 5)[1] == 2 * 5 * 16 * 36 * 8
+    met = 5 * 2 + 4 * 1  # of 9 places in a line those between have one offset, the others two
+    assert kernel_flops(dx, 5)[1] == 2 * 5 * met**2 * 8 * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import element_type
@@ -49,10 +50,25 @@ class Spots:
         if step.op == "offset":
             return self._offset(step)
         at = _where(step)
-        spot = self._spots[step.buffer, at]
         first = self.f.add(column, lane)
-        x, there = self._read(step, at.walks[-1], spot, first, mask)
-        if there is None or not at.fill:
+        walk, spot = at.walks[-1], self._spots[step.buffer, at]
+        if first.startswith("%"):
+            there = self._there(walk, spot, first, mask)
+            return self._filled(step, at, self._read(step, walk, spot, first, there), there)
+        columns = range(int(first), int(first) + self.v.lanes)
+        has = [c < self.columns and walk.has(c) for c in columns]
+        if not any(has):
+            return self.v.const(at.fill, step.dtype)
+        low, high = has.index(True), self.v.lanes - has[::-1].index(True)
+        there = self._between(low, high, spot.there)
+        x = self._filled(step, at, self._read(step, walk, spot, first, there), there)
+        return x if all(has[low:high]) else self._filled(step, at, x, _constant(has), always=True)
+
+    def _filled(
+        self, step: Step, at: Elsewhere, x: Value, there: Value | None, always: bool = False
+    ) -> Value:
+        """A vector with what stands for lanes that are not there; they are 0 as they are read."""
+        if there is None or not (at.fill or always):
             return x
         return self.v.select(there, x, self.v.const(at.fill, step.dtype), step.dtype)
 
@@ -76,28 +92,47 @@ class Spots:
 
     # ------------------------------------------------------------------ columns
 
-    def _read(
-        self, step: Step, walk: Walk, spot: Spot, first: Value, mask: Value | None
-    ) -> tuple[Value, Value | None]:
-        """A vector, and which of its lanes are there; None: all that exist."""
-        v, f = self.v, self.f
-        there = None if walk.is_inside(self.columns) else self._inside(walk, first)
+    def _there(self, walk: Walk, spot: Spot, first: Value, mask: Value | None) -> Value | None:
+        """Which lanes of a vector exist and have a position; None: all."""
+        v, found = self.v, [] if mask is None else [mask]
+        if not walk.is_inside(self.columns):
+            found.append(self._inside(walk, first))
         if spot.there is not None:
-            row = v.splat(spot.there, "bool")
-            there = row if there is None else v.apply("and", [row, there], ["bool"] * 2, "bool")
-        readable = there
-        if mask is not None:
-            readable = mask
-            if there is not None:
-                readable = v.apply("and", [mask, there], ["bool"] * 2, "bool")
+            found.append(v.splat(spot.there, "bool"))
+        if not found:
+            return None
+        return reduce(lambda a, b: v.apply("and", [a, b], ["bool"] * 2, "bool"), found)
+
+    def _between(self, low: int, high: int, row: Value | None) -> Value | None:
+        """The lanes from and to, in rows that are there; None: all.
+
+        A comparison with a number that the row decides: of constants joined with the row LLVM 22
+        makes wrong code where vectors are cut in halves, and one of them has no lane.
+        """
+        v = self.v
+        if row is None:
+            whole = (low, high) == (0, v.lanes)
+            return None if whole else _constant([low <= i < high for i in range(v.lanes)])
+        if (low, high) == (0, v.lanes):
+            return v.splat(row, "bool")
+        end = self.f.value(f"select i1 {row}, i32 {high}, i32 {low}")
+        numbers = v.lane_numbers("int32")
+        below = v.compare("less", numbers, v.splat(end, "int32"), "int32")
+        if low == 0:
+            return below
+        above = v.compare("greater_equal", numbers, v.const(low, "int32"), "int32")
+        return v.apply("and", [below, above], ["bool"] * 2, "bool")
+
+    def _read(self, step: Step, walk: Walk, spot: Spot, first: Value, there: Value | None) -> Value:
+        """The lanes of a vector that are there."""
+        v, f = self.v, self.f
         element = element_type(step.dtype)
         if (walk.scale, walk.apart, walk.pitch) == (1, 1, 1):
             place = f.address(spot.start, f.add(first, walk.shift), element)
-            return v.load(place, step.dtype, readable), there
-        offsets = v.apply(
-            "mul", [self._positions(walk, first), self._all(walk.pitch)], ["int64"] * 2, "int64"
-        )
-        return v.gather(spot.start, offsets, step.dtype, readable), there
+            return v.load(place, step.dtype, there)
+        pitch = self._all(walk.pitch)
+        at = v.apply("mul", [self._positions(walk, first), pitch], ["int64"] * 2, "int64")
+        return v.gather(spot.start, at, step.dtype, there)
 
     def _positions(self, walk: Walk, first: Value) -> Value:
         """The positions of the columns of a vector, not rounded: what is no position is masked."""
@@ -126,6 +161,11 @@ class Spots:
 
     def _all(self, number: int) -> Value:
         return self.v.const(number, "int64")
+
+
+def _constant(lanes: Sequence[bool]) -> Value:
+    """A mask that is known."""
+    return "<" + ", ".join(f"i1 {str(lane).lower()}" for lane in lanes) + ">"
 
 
 def _where(step: Step) -> Elsewhere:
