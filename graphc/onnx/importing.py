@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OLDEST, NEWEST = 1, 28
 """The operator sets that are read; converters know what changed between them."""
+LOSSES, STATES = "graphc.losses", "graphc.states"
+"""The metadata that name the outputs which are losses, and the initializers that are states."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def import_model(
     name = model.graph.name if model.graph.name.isprintable() and model.graph.name else "onnx"
     net = Net(name, next((t.dtype for t in types.values() if t.dtype in FLOATS), "float32"))
     functions = {(f.domain, f.name): f for f in model.functions}
-    reading = Reading(net, file, functions, model.producer_name == OWN, as_written)
+    own = model.producer_name == OWN
+    states = frozenset(metadata_of(model, STATES)) if own else frozenset()
+    reading = Reading(net, file, functions, own, states, as_written)
     scope = Scope(reading, opsets_of(model))
     for key, array in known.items():
         scope.define(key, array)
@@ -106,6 +110,12 @@ def import_model(
     scope.run(model.graph.node)
     outputs = {value.name: _output(scope, value.name) for value in model.graph.output}
     return Imported(net, outputs)
+
+
+def metadata_of(model: ModelProto, key: str) -> tuple[str, ...]:
+    """The names that stand under a key of the metadata."""
+    found = {entry.key: entry.value for entry in model.metadata_props}.get(key, "")
+    return tuple(found.split("\n")) if isinstance(found, str) else ()
 
 
 def free_inputs(model: ModelProto) -> list[str]:

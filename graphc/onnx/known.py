@@ -97,4 +97,7 @@ def item_of(array: Array) -> Any:
     """The one number of a known array; NotSupported where it has several."""
     if array.size != 1:
         raise NotSupported(f"one number is wanted where there are {array.size}")
-    return array.reshape(-1)[0].item() if not is_symbolic(array) else array.reshape(-1)[0]
+    item = array.reshape(-1)[0]
+    if isinstance(item, np.float32):
+        return float(str(item))  # the shortest decimal: 0.7 is read as 0.7
+    return item if is_symbolic(array) else item.item()

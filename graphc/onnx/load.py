@@ -11,7 +11,7 @@ import numpy as np
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.net import Net
-from graphc.onnx.importing import as_net, free_inputs, import_model
+from graphc.onnx.importing import LOSSES, as_net, free_inputs, import_model, metadata_of
 from graphc.onnx.inputs import types_of_inputs
 from graphc.onnx.known import NeedsInputs
 from graphc.onnx.read import read_model
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
     from graphc.tensor_type import Dim
-
-LOSSES = "graphc.losses"
-"""The metadata that name the outputs which are losses."""
 
 
 def load(
@@ -67,5 +64,4 @@ def load(
             loc=caller_loc(),
             hint=f"say them now: load(path, inputs={{{error.names[0]!r}: ...}})",
         ) from None
-    losses = {p.key: p.value for p in model.metadata_props}.get(LOSSES, "")
-    return as_net(imported, tuple(losses.split("\n")))
+    return as_net(imported, metadata_of(model, LOSSES))

@@ -33,7 +33,7 @@ from graphc.op import Array
 from graphc.ops import OPS
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
-from graphc.ops.source import Constant, Parameter, constant_op
+from graphc.ops.source import Constant, Parameter, State, constant_op
 from graphc.text.parse import parse_op
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Reading:
     functions: Mapping[tuple[str, str], FunctionProto]
     own: bool = False
     """Whether graphc wrote the model."""
+    states: frozenset[str] = frozenset()
+    """The initializers that graphc has written of states: no optimizer trains them."""
     as_written: bool = False
     """Whether nodes mean what they say, or, where they train, become layers of both modes."""
     made: dict[int, Value] = field(default_factory=dict)
@@ -159,9 +161,9 @@ class Scope:
         b = self.reading.net.builder
         if isinstance(operand, Weight):
             array = operand.array
-            init = FromArray.of(array)
-            parameter = Parameter(array.shape, checked_dtype(array), init)
-            return b.apply(parameter, name=b.unique(operand.name))
+            of = State if operand.name in self.reading.states else Parameter
+            source = of(array.shape, checked_dtype(array), FromArray.of(array))
+            return b.apply(source, name=b.unique(operand.name))
         if is_symbolic(operand):
             raise NotSupported("a shape with the batch dimension is no value of the net")
         checked_dtype(operand)
@@ -213,7 +215,7 @@ class Scope:
         call = Call(self, node.op_type, version, operands, attributes, names)
         converter = CONVERTERS.get((domain, node.op_type))
         if converter is not None:
-            if all(map(is_known, operands)) and node.op_type not in control.CONVERTERS:
+            if self._folds(call):
                 return _several(folded(call, converter))
             return _several(converter(call))
         if domain == OWN and OWN in attributes:
@@ -223,6 +225,14 @@ class Scope:
         if body is None:
             raise NotSupported("graphc has no such op")
         return self._called(body, call)
+
+    def _folds(self, call: Call) -> bool:
+        """Whether a node is computed now: its numbers are known; in models of graphc's own, which
+        come back as they were, only shapes are."""
+        if call.op in control.CONVERTERS or not all(map(is_known, call.operands)):
+            return False
+        arrays = [o for o in call.operands if isinstance(o, np.ndarray)]
+        return not self.reading.own or not arrays or any(map(is_symbolic, arrays))
 
     def _called(self, body: Body, call: Call) -> Sequence[Operand | None]:
         """The results of a function: its nodes, over the operands of the call."""

@@ -53,16 +53,23 @@ def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Va
     if not all(isinstance(s, (Weight, np.ndarray)) for s in statistics):
         return None
     states = [_state(call, i, operand) for i, operand in zip((3, 4), statistics, strict=True)]
+    if not all(isinstance(state.node.op, State) for state in states):
+        return None  # other nodes read them as parameters
     return x.builder.apply(op, x, gamma, beta, *states)
 
 
 def _state(call: Call, position: int, operand: Operand) -> Value:
-    array: Array = operand.array if isinstance(operand, Weight) else np.asarray(operand)
-    b = call.scope.reading.net.builder
-    kind = ("running_mean", "running_var")[position - 3]
-    name = operand.name if isinstance(operand, Weight) else f"{call.name}.{kind}"
-    op = State(array.shape, array.dtype.name, FromArray.of(array))
-    return b.apply(op, name=b.unique(name))
+    """Running statistics as a state, which other nodes may read, too."""
+    reading = call.scope.reading
+    if id(operand) not in reading.made:
+        array: Array = operand.array if isinstance(operand, Weight) else np.asarray(operand)
+        kind = ("running_mean", "running_var")[position - 3]
+        name = operand.name if isinstance(operand, Weight) else f"{call.name}.{kind}"
+        b = reading.net.builder
+        op = State(array.shape, array.dtype.name, FromArray.of(array))
+        reading.made[id(operand)] = b.apply(op, name=b.unique(name))
+        reading.kept.append(operand)
+    return reading.made[id(operand)]
 
 
 def _dropout(call: Call) -> Result:

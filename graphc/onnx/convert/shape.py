@@ -39,7 +39,8 @@ def reshaped(call: Call, x: Operand, shape: Sequence[Dim]) -> Operand:
         return gc.reshape(call.scope.value(x), tuple(shape))
     if isinstance(x, np.ndarray):
         return x.reshape([dim for dim in shape if isinstance(dim, int)])
-    return x if x.shape == tuple(shape) else gc.reshape(x, tuple(shape))
+    same = x.shape == tuple(shape) and not call.scope.reading.own
+    return x if same else gc.reshape(x, tuple(shape))
 
 
 def flattened_at(x: Value, axis: int) -> Value:
@@ -67,6 +68,8 @@ def _transpose(call: Call) -> Value:
 
 def _concat(call: Call) -> Value:
     axis = call.attribute("axis", 1)
+    if call.scope.reading.own:
+        return gc.concat(call.values(), axis)
     values = [value for value in call.values() if value.shape != (0,)]
     if len(values) < 2:
         return values[0] if values else call.value(0)

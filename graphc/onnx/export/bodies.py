@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
+from onnx import helper
 
 from graphc.onnx.export.writer import Writer
 from graphc.op import Op, attributes
+from graphc.ops.gather import Gather
+from graphc.ops.index import OneHot
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
@@ -60,6 +63,23 @@ def _softmax_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("Neg", [_picked(w, w.emit("LogSoftmax", [ins[0]], axis=1), ins[1])], out)
 
 
+def _is_class(w: Writer, labels: str, classes: int) -> str:
+    """Whether a label is the class of the column."""
+    column = w.emit("Unsqueeze", [w.emit("Cast", [labels], to=_INT64), w.ints([-1])])
+    return w.emit("Equal", [column, w.ints(range(classes))])
+
+
+def _one_hot(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    assert isinstance(op, OneHot)
+    number = helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype))
+    return w.emit("Cast", [_is_class(w, ins[0], op.depth)], out, to=number)
+
+
+def _gather(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    assert isinstance(op, Gather)
+    return w.emit("Gather", ins, out, axis=op.axis)
+
+
 def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     """Margins of all classes, without that of the label itself."""
     scores, labels = ins
@@ -68,9 +88,8 @@ def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     assert isinstance(classes, int)
     own = w.emit("Unsqueeze", [_picked(w, scores, labels), w.ints([1])])
     above = w.emit("Add", [w.emit("Sub", [scores, own]), w.constant(1, type.dtype)])
-    values = w.constant([1, 0], type.dtype)
-    others = w.emit("OneHot", [labels, w.constant(classes, "int64"), values])
-    margins = w.emit("Mul", [w.emit("Relu", [above]), others])
+    zero = w.constant(0, type.dtype)
+    margins = w.emit("Where", [_is_class(w, labels, classes), zero, w.emit("Relu", [above])])
     return w.emit("ReduceSum", [margins, w.ints([1])], out, keepdims=0)
 
 
@@ -135,6 +154,8 @@ BODIES: dict[str, Body] = {
     "not_equal": _not_equal,
     "stop_gradient": _identity,
     "matmul": _matmul,
+    "gather": _gather,
+    "one_hot": _one_hot,
     "pick": _pick,
     "softmax_rows": _softmax_rows,
     "svm_rows": _svm_rows,

@@ -14,7 +14,7 @@ from graphc.graph import Graph, Node
 from graphc.onnx.export.bodies import BODIES
 from graphc.onnx.export.standard import STANDARD
 from graphc.onnx.export.writer import IR_VERSION, OPSET, Writer, tensor, value_info
-from graphc.onnx.load import LOSSES
+from graphc.onnx.importing import LOSSES, STATES
 from graphc.onnx.scope import OWN
 from graphc.op import Array, Layer, Op
 from graphc.ops import OPS
@@ -73,8 +73,9 @@ def _model(made: Any, functions: Functions, graph: Graph) -> ModelProto:
     )
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = OWN, __version__
-    if graph.losses:
-        helper.set_model_props(model, {LOSSES: "\n".join(graph.losses)})
+    states = [t.name for t in made.initializer if isinstance(graph[t.name].op, State)]
+    told = {LOSSES: "\n".join(graph.losses), STATES: "\n".join(states)}
+    helper.set_model_props(model, {key: names for key, names in told.items() if names})
     return model
 
 

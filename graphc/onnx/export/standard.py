@@ -61,6 +61,8 @@ def _arg(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 def _gather(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     """The axis from the front: not all of ONNX's tools count from the end here."""
     assert isinstance(op, (Gather, GatherElements))
+    if isinstance(op, Gather) and op.axis == 0 and w.types[ins[0]].rank == 2:
+        return False  # that is what an embedding is written as
     w.emit(type(op).__name__, ins, out, axis=op.axis % w.types[ins[0]].rank)
     return True
 
@@ -94,7 +96,10 @@ def _top_k(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _one_hot(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    """Of the dtypes that every runtime has it for."""
     assert isinstance(op, OneHot)
+    if (w.types[ins[0]].dtype, op.dtype) != ("int64", "float32"):
+        return False
     w.emit("OneHot", [*ins, w.constant(op.depth, "int64"), w.constant([0, 1], op.dtype)], out)
     return True
 
@@ -122,6 +127,8 @@ def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     if any(isinstance(end, Batch) for cut in op.cuts for end in cut):
         return False
     axes, starts, stops, steps = (list(part) for part in zip(*op.cuts, strict=True))
+    # Backwards, a stop of -1 is the border before the first entry; ONNX counts it from the end.
+    stops = [-(2**31) if stop == -1 else stop for stop in stops]
     places = [w.ints(part) for part in (starts, stops, axes, steps)]
     w.emit("Slice", [*ins, *places], out)
     return True

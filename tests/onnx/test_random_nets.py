@@ -1,0 +1,58 @@
+"""Random nets of every op and layer: ONNX Runtime computes the same, and the same net comes back."""
+
+from __future__ import annotations
+
+import random
+import warnings
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import graphc as gc
+from graphc.onnx import load, to_proto
+from tests.generate import random_feeds, random_net
+from tests.onnx.test_save import declared
+
+
+def exported(seed: int) -> tuple[gc.Net, bytes] | None:
+    """A random net and its model; None where it has a gradient inside, which ONNX cannot say."""
+    net = random_net(random.Random(seed), "float32", without=("other_dtype",))
+    try:
+        return net, to_proto(net).SerializeToString()
+    except gc.GraphError as error:
+        assert error.sentence.startswith("grad "), error
+        return None
+
+
+def check(seed: int) -> bool:
+    made = exported(seed)
+    if made is None:
+        return False
+    net, data = made
+    again = load(onnx.load_from_string(data))
+    graph = net.graph()
+    wanted = declared(net)
+    needed = graph.forward() | {node.name for node in graph if node.op.name == "input"}
+    unread = graph.nodes.keys() - needed
+    assert declared(again) == {key: node for key, node in wanted.items() if key not in unread}
+    feeds = random_feeds(graph, 3, seed)
+    ours = gc.Executor(gc.compile(net, batch=3, backend="numpy")).forward(feeds)
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    for (name, array), theirs in zip(ours.items(), session.run(list(ours), feeds), strict=True):
+        told = f"seed {seed}, {name}"
+        assert theirs.shape == array.shape, told
+        np.testing.assert_allclose(theirs, array, rtol=2e-3, atol=2e-4, err_msg=told)
+    return True
+
+
+def test_some_random_nets() -> None:
+    assert sum(check(seed) for seed in range(8)) >= 6
+
+
+@pytest.mark.slow
+def test_many_random_nets() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert sum(check(seed) for seed in range(8, 300)) >= 250
