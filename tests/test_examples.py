@@ -11,6 +11,8 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "docs" / "examples"
 NAMES = ("course", "digits", "edge", "lenet", "mnist", "my_pass", "resnet", "rl", "tabular")
+ZOO = ("autoencoder", "cartpole", "gpt", "mixer", "two_towers")
+"""Nets that reach something; docs/zoo.md says what."""
 
 
 def example(name: str) -> dict[str, Any]:
@@ -18,13 +20,13 @@ def example(name: str) -> dict[str, Any]:
 
 
 def test_these_are_all() -> None:
-    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == list(NAMES)
+    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted((*NAMES, *ZOO))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *ZOO])
 def test_short_and_public(name: str) -> None:
     text = (EXAMPLES / f"{name}.py").read_text()
-    assert len(text.splitlines()) <= 40
+    assert len(text.splitlines()) <= (40 if name in NAMES else 125)
     assert not re.findall(r"(?:\.|import )_[a-z]\w*", text)
 
 
@@ -92,3 +94,37 @@ def test_my_pass_takes_a_node_away(tmp_path: Path) -> None:
     before, after = example("my_pass")["main"](str(tmp_path))
     assert after == before - 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["after.svg", "before.svg"]
+
+
+# ---------------------------------------------------------------------- the zoo, shortened
+
+
+@pytest.mark.slow
+def test_the_mixer_learns_digits() -> None:
+    assert example("mixer")["main"](epochs=12) > 0.93
+
+
+@pytest.mark.slow
+def test_the_autoencoder_is_better_than_principal_components() -> None:
+    net, linear = example("autoencoder")["main"](epochs=40)
+    assert net < 0.8 * linear
+
+
+@pytest.mark.slow
+def test_two_towers_tell_digits_apart() -> None:
+    assert example("two_towers")["main"](epochs=6) > 0.88
+
+
+@pytest.mark.slow
+def test_the_gpt_learns_more_than_letter_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = example("gpt")
+    monkeypatch.setitem(module["main"].__globals__, "LAYERS", 1)
+    net, pairs = module["main"](steps=250)
+    assert 1.0 < net < pairs
+
+
+@pytest.mark.slow
+def test_the_pole_stands_longer_and_longer() -> None:
+    steps, rounds = example("cartpole")["main"](rounds=12)
+    assert rounds <= 12
+    assert steps > 100  # a policy at random holds it for about 22
