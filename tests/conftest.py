@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from graphc import program, recipe
 from graphc.graph import Graph
 from graphc.plan import Program
+
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 NOBODYS = 2**40
 """Rows of plans for no machine, whose addresses are no 64-bit numbers."""
