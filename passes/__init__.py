@@ -17,6 +17,9 @@ The order and its reasons:
 - `dead_code` then: the plan has an instruction for every node that is left.
 - `rematerialize` last, and only where a plan is over its budget: it has to know what is
   fused, and nothing may merge its clones.
+
+Programs with kernels get `repeat_elements` besides, at the very end and where no budget was set: it
+makes clones of the same kind, which only kernels compute in registers.
 """
 
 from __future__ import annotations

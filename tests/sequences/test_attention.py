@@ -138,3 +138,16 @@ def test_what_is_refused() -> None:
         gc.rotary_positions(net.input("odd", (gc.N, 3, 5)))
     with pytest.raises(GraphError, match="sinusoidal_positions: x is"):
         gc.sinusoidal_positions(net.input("flat", (gc.N, 5)))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_second_derivatives(causal: bool) -> None:
+    """The gradient of a gradient, against finite differences."""
+    net = gc.Net("second", dtype="float64")
+    n = net.input("n", (gc.N,))
+    values = [net.parameter(name, x.shape) for name, x in zip("qkv", (Q, K, V), strict=True)]
+    y = gc.attention(*values, causal=causal)
+    (slope,) = [gc.grad(gc.sum(y * y), values[0])]
+    net.loss("loss", gc.sum(slope * slope) + gc.mean(n) * 0)
+    report = gc.grad_check(net, {"n": np.zeros(1)})
+    assert report.ok, str(report)
