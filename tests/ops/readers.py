@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -82,8 +82,3 @@ def _more() -> Iterator[Example]:
 
 READERS = list(_readers())
 BY_OP = by_op(READERS)
-
-
-def halves(examples: Sequence[Example]) -> list[Example]:
-    """Some of each op's examples, of both precisions, for what is slow."""
-    return [*examples[::3], *examples[-3:]]
