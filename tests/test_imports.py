@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -62,9 +63,10 @@ AT_FIRST_USE = (
 )
 
 
-def imports(path: Path, everywhere: bool) -> Iterator[str]:
+@cache
+def imports(path: Path, everywhere: bool) -> tuple[str, ...]:
     """The modules that a file imports: when it is imported itself, or at any time."""
-    yield from _imports(ast.parse(path.read_text(encoding="utf-8")), everywhere)
+    return tuple(_imports(ast.parse(path.read_text(encoding="utf-8")), everywhere))
 
 
 def _imports(tree: ast.AST, everywhere: bool) -> Iterator[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from onnx import helper
 import graphc as gc
 from graphc.onnx import load
 from graphc.op import Array
+from graphc.ops import OPS
+from graphc.text import parse_graph
 from tests.onnx.models import model, node
 
 
@@ -209,9 +213,8 @@ def test_running_statistics_are_part_of_a_model_file(tmp_path: Path) -> None:
     ex = gc.Executor(gc.compile(load(made), batch=2, backend="numpy"))
     gc.save(tmp_path / "model.gc", ex)
     np.testing.assert_array_equal(gc.load(tmp_path / "model.gc").state["c"], arrays["c"])
-    import copy
-    import pickle
-
     twin = pickle.loads(pickle.dumps(copy.deepcopy(load(made))))
     fresh = gc.Executor(gc.compile(twin, batch=2, backend="numpy"))
     np.testing.assert_array_equal(fresh.state["d"], arrays["d"])
+    text = str(load(made))
+    assert str(parse_graph(text, OPS)) == text

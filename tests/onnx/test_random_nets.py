@@ -1,4 +1,4 @@
-"""Random nets of every op and layer: ONNX Runtime agrees, and the same net comes back."""
+"""Random nets of every op: ONNX Runtime computes the same, and the same net comes back."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from graphc.onnx.convert import (
     conv,
     einsum,
     elementwise,
+    fourier,
     index,
     loss,
     norm,
@@ -25,7 +26,7 @@ from graphc.onnx.convert import (
 
 FAMILIES = (
     *(elementwise, reduce, shape, arrange, index, product, einsum, conv, norm, loss),
-    *(resize, quantize, recurrent, control),
+    *(resize, fourier, quantize, recurrent, control),
 )
 
 CONVERTERS: dict[tuple[str, str], Callable[[Call], Result]] = {

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-
 import graphc as gc
 from graphc.build import Value
 from graphc.onnx.call import Call, Result
-from graphc.onnx.known import Weight
 from graphc.ops.linalg import MatMul
 from graphc.tensor_type import broadcast
 
@@ -38,8 +35,7 @@ def _gemm(call: Call) -> Value:
     bias = call.maybe(2)
     plain = alpha == beta == 1 and not call.attribute("transA", 0)
     if plain and bias is not None and bias.shape == weight.shape[1:]:
-        whole = call.scope.reading.flattened.get(x.name, x)
-        return gc.affine(whole, weight=weight, bias=bias)
+        return gc.affine(_unflattened(call, x), weight=weight, bias=bias)
     if bias is not None:
         broadcast(bias.shape, (x.shape[1 if call.attribute("transA", 0) else 0], weight.shape[1]))
     out = x.builder.apply(MatMul(trans_a=bool(call.attribute("transA", 0))), x, weight)
@@ -50,14 +46,20 @@ def _gemm(call: Call) -> Value:
     return out + (bias if beta == 1 else bias * beta)
 
 
+def _unflattened(call: Call, x: Value) -> Value:
+    """What was flattened into x, since an affine layer flattens for itself."""
+    whole = call.scope.reading.flattened.get(x.name)
+    return x if whole is None or x.node.inputs != (whole.name,) else whole
+
+
 def _matrix(call: Call) -> Value:
     """b, turned where the node says so; an initializer is turned once and for all."""
     weight = call.operand(1)
     if not call.attribute("transB", 0):
         return call.value(1)
-    if isinstance(weight, (Weight, np.ndarray)) and not isinstance(weight, Value):
-        return call.scope.turned(weight)
-    return gc.transpose(call.value(1))
+    if isinstance(weight, Value):
+        return gc.transpose(weight)
+    return call.scope.turned(weight)
 
 
 CONVERTERS: dict[str, Callable[[Call], Result]] = {
