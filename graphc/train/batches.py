@@ -77,20 +77,22 @@ class Batches:
             chosen = self._order[start : start + self._batch]
             buffers, casts, feeds = self._sizes[len(chosen)]
             for name, source in self._sources.items():
-                rows = self._needed(name, len(chosen))
+                rows, out = chosen, buffers[name]
+                if self.own is not None and self._cut(name):
+                    own = slice(*self.own(len(chosen)))
+                    rows, out = chosen[own], out[own]
                 # Any mode but "raise" writes straight into `out`; the rows are all in range.
-                np.take(source, chosen[rows], self._axes[name], buffers[name][rows], "clip")
+                np.take(source, rows, self._axes[name], out, "clip")
             if self._mapped:
                 self._take_mapped((start - begin) % self._window, start, buffers)
             for name, cast in casts.items():
                 np.copyto(cast, buffers[name], casting="unsafe")
             yield len(chosen), feeds
 
-    def _needed(self, name: str, n: int) -> slice:
-        """The rows to take of a batch of `n`: all of them of what has one number a row, such as
-        weights, and where rows do not come first."""
-        small = self._sources[name].size == self._rows
-        return slice(n) if self.own is None or self._axes[name] or small else slice(*self.own(n))
+    def _cut(self, name: str) -> bool:
+        """Whether not all rows are taken: but of what has one number a row, such as weights, and
+        where rows do not come first."""
+        return self._axes[name] == 0 and self._sources[name].size > self._rows
 
     def _take_mapped(self, offset: int, start: int, buffers: Mapping[str, Array]) -> None:
         """The rows of the batch at `start`, which is so far into what is read ahead at once."""

@@ -110,8 +110,9 @@ MISTAKES = {
     ("model.py:net", "model.py:net", "--pass", "cse"): "error: diff was given 2 models\n" + HOW,
     ("model.py:net", "--pass", "cee"): (
         "error: there is no pass 'cee'\n"
-        "  hint: the passes are specialize, cse, channels_last, fold_constants, dead_code, "
-        "backward, update, share_batchnorm_statistics, fold_batchnorm, fuse_affine_relu, "
+        "  hint: the passes are specialize, shard, cse, channels_last, fold_constants, dead_code, "
+        "backward, data_parallel, update, share_batchnorm_statistics, fold_batchnorm, "
+        "fuse_affine_relu, "
         "rematerialize\n"
     ),
     ("model.py:net", "--pass", "update"): (

@@ -172,7 +172,8 @@ def test_the_environment_limits_passes(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_limits_keep_what_is_required() -> None:
     assert limited(gc.passes.DEFAULT, "0").names == (
-        "specialize", "dead_code", "backward", "update", "dead_code", "dead_code",
+        "specialize", "shard", "dead_code", "backward", "data_parallel", "update", "dead_code",
+        "dead_code",
     )  # fmt: skip
     assert limited(gc.passes.DEFAULT, "99").names == gc.passes.DEFAULT.names
     cut = FirstRewrites(cse, 0)
