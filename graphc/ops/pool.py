@@ -106,10 +106,11 @@ class MaxPoolIndex(Pooling):
         return (None,)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: the largest so far, and where a pixel is larger."""
-        like = em.type(out)
-        largest = em.scratch(like.with_dtype(em.type(ins[0]).dtype))
-        em.call(self.name, ins, out, scratch=(largest, em.scratch(like.with_dtype("bool"))))
+        """Scratch: the largest so far, pixels, where they are larger, and an offset there."""
+        index = em.type(out)
+        pixels, where = index.with_dtype(em.type(ins[0]).dtype), index.with_dtype("bool")
+        work = [em.scratch(type) for type in (pixels, pixels, where, index)]
+        em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,10 @@ class MaxPoolGrad(Pooling):
         return None, b.apply(pick, ins[0], dout)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: where the index is at an offset."""
-        em.call(self.name, ins, out, scratch=(em.scratch(em.type(ins[0]).with_dtype("bool")),))
+        """Scratch: where the index is at an offset, and dout there."""
+        index, dout = em.type(ins[0]), em.type(ins[1])
+        work = (em.scratch(index.with_dtype("bool")), em.scratch(dout))
+        em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)

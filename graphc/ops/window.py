@@ -26,7 +26,7 @@ def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes
         if span > size:
             spans = by(reach(kernel, dilation))
             raise ValueError(
-                f"the window spans {spans} pixels, the image has {by(space)}\n"
+                f"the window spans {spans} pixels, the image with its padding {by(space)}\n"
                 "take a smaller window, or pad the image"
             )
         found.append((size - span) // step + 1)

@@ -20,7 +20,16 @@ from tests.generate.steps import grow
 if TYPE_CHECKING:
     from hypothesis import strategies as st
 
-__all__ = ["CLASSES", "WIDTHS", "nets", "random_feeds", "random_net", "random_state", "trainable"]
+__all__ = [
+    "CLASSES",
+    "WIDTHS",
+    "nets",
+    "random_feeds",
+    "random_net",
+    "random_state",
+    "trainable",
+    "trainable_net",
+]
 
 MOST_STEPS = 12
 
@@ -55,6 +64,13 @@ def random_net(
     grow(g, r.randint(1, most), without)
     finish(g)
     return g.net
+
+
+def trainable_net(seed: int, dtype: str = "float64") -> gc.Net:
+    """The first random net from that seed on whose losses can all be minimised."""
+    while not trainable(net := random_net(random.Random(seed), dtype)):
+        seed += 1_000_000
+    return net
 
 
 def trainable(net: gc.Net) -> bool:

@@ -90,6 +90,8 @@ def conv_transpose(g: Growth, x: gc.Value) -> gc.Value:
 
 def pool(g: Growth, x: gc.Value) -> gc.Value:
     h = image(g, x)
+    if g.chance(0.15):
+        return gc.adaptive_avg_pool(h, g.choice(1, 2, 3))
     kernel = g.choice(2, 2, 3)
     how: dict[str, Any] = {
         "stride": g.choice(None, 1, 2),
@@ -112,10 +114,6 @@ def whole_image(g: Growth, x: gc.Value) -> gc.Value:
     return h * gc.sigmoid(number)
 
 
-def adaptive(g: Growth, x: gc.Value) -> gc.Value:
-    return gc.adaptive_avg_pool(image(g, x), g.choice(1, 2, 3))
-
-
 def groupnorm(g: Growth, x: gc.Value) -> gc.Value:
     h = image(g, x)
     channels = h.shape[1]
@@ -129,12 +127,11 @@ def pad(g: Growth, x: gc.Value) -> gc.Value:
 
 
 STEPS = {
-    conv: 4,
-    conv_block: 3,
+    conv: 2,
+    conv_block: 1,
     conv_transpose: 1,
-    pool: 3,
+    pool: 2,
     whole_image: 1,
-    adaptive: 1,
     groupnorm: 1,
     pad: 1,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 import graphc as gc
 from graphc.kernels.views import joined_columns
 from graphc.plan import Plan, Program
-from tests.generate import random_net
+from tests.generate import trainable_net
 
 
 def computed_twice(plan: Plan) -> list[str]:
@@ -42,7 +41,7 @@ def test_nothing_joins_a_group_that_another_took_in() -> None:
 
 @pytest.mark.parametrize("seed", [7129, *range(40)])
 def test_no_node_is_computed_twice(seed: int) -> None:
-    plan = gc.compile(random_net(random.Random(seed)), batch=1 + seed % 40, backend="native")
+    plan = gc.compile(trainable_net(seed), batch=1 + seed % 40, backend="native")
     assert computed_twice(plan) == []
 
 

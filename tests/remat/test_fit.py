@@ -117,7 +117,7 @@ def test_any_budget_down_to_the_least_for_many_nets(backend: str) -> None:
         check_random(seed, backend)
 
 
-@pytest.mark.parametrize("seed", [3, 16])
+@pytest.mark.parametrize("seed", [3, 6])
 def test_any_budget_down_to_the_least_on_native(seed: int) -> None:
     check_random(seed, BACKENDS[-1])
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 
 import graphc as gc
 from graphc.render.derivation import derivation
-from tests.generate import random_net
+from tests.generate import trainable_net
 from tests.render.graphs import digits, hostile
 
 
@@ -74,7 +72,7 @@ def test_a_value_whose_other_reader_gives_no_gradient_has_a_derivation() -> None
 
 @pytest.mark.parametrize("seed", range(25))
 def test_every_backward_node_of_any_net_has_one(seed: int) -> None:
-    plan = gc.compile(random_net(random.Random(seed)), batch=3)
+    plan = gc.compile(trainable_net(seed), batch=3)
     records = plan.graphs["grad"]
     place = [record.name for record in records].index("backward")
     before, after = records[place - 1].graph, records[place].graph

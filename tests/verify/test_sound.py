@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import random
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from graphc.optim import Optimizer
 from tests.benchmarks.compile_scale import compiled
 from tests.benchmarks.peers.sides.graphc_side import Declare
 from tests.benchmarks.peers.workloads import MAIN
-from tests.generate import random_net, trainable
+from tests.generate import trainable_net
 from tests.native import nets
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,18 +57,16 @@ def test_random_nets(
     optimizer: Optimizer | None,
     backend: str,
 ) -> None:
-    net = random_net(random.Random(seed))
-    prove(net, batch, optimizer if trainable(net) else None, backend)
+    prove(trainable_net(seed), batch, optimizer, backend)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(150))
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_many_random_nets(seed: int, backend: str) -> None:
-    net = random_net(random.Random(seed), "float32")
+    net = trainable_net(seed, "float32")
     for batch in (3, 70):
-        if trainable(net):
-            prove(net, batch, OPTIMIZERS[seed % len(OPTIMIZERS)], backend)
+        prove(net, batch, OPTIMIZERS[seed % len(OPTIMIZERS)], backend)
 
 
 @pytest.mark.parametrize("name", NETS)
