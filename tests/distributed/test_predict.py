@@ -67,7 +67,7 @@ def compiled(ranks: int, backend: str = "numpy") -> gc.Plan:
     return gc.compile(net, batch=32, optimizer=optimizer, ranks=ranks, threads=1, backend=backend)
 
 
-@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=pytest.mark.slow)])
 def test_a_timeline_has_each_bucket_sent_and_then_awaited(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

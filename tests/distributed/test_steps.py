@@ -142,7 +142,7 @@ def test_buckets_are_sent_as_soon_as_they_are_whole(monkeypatch: pytest.MonkeyPa
         assert any(kinds[i] not in ("send", "barrier") for i in range(sends[0], sends[-1]))
 
 
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10_000), backend=st.sampled_from(("numpy", "native")))
 def test_random_nets_have_the_same_bits_on_two_ranks(seed: int, backend: str) -> None:
     net = random_net(random.Random(seed), "float32")

@@ -179,7 +179,11 @@ def alone(examples: Sequence[Example]) -> gc.Net:
     return net
 
 
-@pytest.mark.parametrize("name", OPS)
+TOGETHER = ("send", "receive")
+"""These stand in pairs, which a pass makes: see tests/distributed."""
+
+
+@pytest.mark.parametrize("name", [name for name in OPS if name not in TOGETHER])
 def test_every_op_alone(name: str) -> None:
     examples = chosen(OPS[name])
     native, plain = pair(alone(examples), None, 5)
