@@ -163,10 +163,15 @@ class _Derivation:
             if f"{PREFIX}{name}.1" in self.graph:  # no gradient came from the other readers
                 return f"{PREFIX}{name}.1"
             readers = self._readers(name)
+            if len(readers) > 1:  # some may be read by nothing that is differentiated
+                readers = [reader for reader in readers if self._is_reached(reader)]
             if len(readers) != 1:
                 return ""
             (name,) = readers
         return f"{PREFIX}{name}"
+
+    def _is_reached(self, name: str) -> bool:
+        return f"{PREFIX}{name}" in self.graph or f"{PREFIX}{name}.1" in self.graph
 
     def _applied(self, node: Node) -> str:
         roles = [f"{role}=" for role in node.op.roles] or [""] * len(node.inputs)
