@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc import compiler, lowering, memory, plan, program, schedule
+from graphc import lowering, memory, plan, program, recipe, schedule
 from graphc.backends.native import scratch
 from graphc.graph import Graph
 from graphc.kernels import assignment, barriers, fuse
@@ -237,7 +237,7 @@ def test_a_plan_of_a_wrong_planner_is_refused(
     rules: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(compiler, "build_program", unverified)
+    monkeypatch.setattr(recipe, "build_program", unverified)
     monkeypatch.setattr(owner, name, wrong(getattr(owner, name)))
     optimizer = gc.SGD(lr=0.1, momentum=0.9)
     for net in (declare(), square()):
