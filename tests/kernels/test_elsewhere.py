@@ -36,9 +36,11 @@ def reads(op: Op, *shape: object) -> bool:
 
 
 def test_what_stays_a_call() -> None:
-    """The batch elsewhere than in front, cuts of the batch, and windows that are much text."""
-    assert reads(Transpose((0, 2, 1)), N, 3, 4)
-    assert not reads(Transpose((1, 0)), N, 3)
+    """The batch elsewhere than in front, rows that are torn apart, which are copied by squares,
+    cuts of the batch, and windows that are much text."""
+    assert reads(Transpose((0, 2, 1, 3)), N, 3, 4, 5)
+    assert not reads(Transpose((0, 2, 1)), N, 3, 4)
+    assert not reads(Transpose((1, 0, 2)), N, 3, 4)
     assert reads(Slice(((1, 1, 3, 1),)), N, 4, 2)
     assert not reads(Slice(((0, 0, N, 1),)), N, 4)
     side = int(MOST**0.5)
@@ -70,10 +72,10 @@ def test_a_walk_knows_whether_it_stays_inside(walk: Walk, count: int, inside: bo
 
 
 def test_dimensions_that_are_one_in_memory_are_walked_as_one() -> None:
-    found = reader_of(Transpose((0, 3, 1, 2)), [TensorType((N, 4, 5, 6), "float32")],
-                      TensorType((N, 6, 4, 5), "float32"))  # fmt: skip
+    found = reader_of(Transpose((0, 2, 3, 1, 4)), [TensorType((N, 3, 4, 5, 6), "float32")],
+                      TensorType((N, 4, 5, 3, 6), "float32"))  # fmt: skip
     assert found is not None
-    assert found.shape == (N, 6, 20)
+    assert found.shape == (N, 20, 3, 6)
     assert [walk.pitch for walk in straight((N, 4, 5))] == [20, 5, 1]
 
 

@@ -51,8 +51,8 @@ def _picked(w: Writer, scores: str, labels: str, out: str | None = None) -> str:
     return w.emit("Squeeze", [column, w.ints([1])], out)
 
 
-_INT64 = 7
-"""ONNX's number of int64."""
+_INT64, _BOOL = 7, 9
+"""ONNX's numbers of dtypes."""
 
 
 def _pick(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
@@ -61,6 +61,15 @@ def _pick(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 def _softmax_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("Neg", [_picked(w, w.emit("LogSoftmax", [ins[0]], axis=1), ins[1])], out)
+
+
+def _causal_softmax(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    """Of each row the numbers up to the diagonal."""
+    (x,) = ins
+    ones = w.emit("Cast", [w.emit("Equal", [x, x])], to=_INT64)
+    later = w.emit("Cast", [w.emit("Trilu", [ones, w.constant(1, "int64")], upper=1)], to=_BOOL)
+    masked = w.emit("Where", [later, w.constant(-np.inf, w.types[x].dtype), x])
+    return w.emit("Softmax", [masked], out, axis=-1)
 
 
 def _is_class(w: Writer, labels: str, classes: int) -> str:
@@ -160,6 +169,7 @@ BODIES: dict[str, Body] = {
     "softmax_rows": _softmax_rows,
     "svm_rows": _svm_rows,
     "label_hit": _label_hit,
+    "causal_softmax": _causal_softmax,
     "normalize": _normalize,
     "slice": _slice,
     "flat_index": _flat_index,

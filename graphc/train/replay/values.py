@@ -11,6 +11,7 @@ import numpy as np
 from graphc.executor import Executor
 from graphc.graph import Graph, Node
 from graphc.op import Array, Source
+from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.gather import Gather
 from graphc.ops.scatter import GatherElements
@@ -25,7 +26,10 @@ from graphc.train.replay.keeping import keeping
 
 Part = Literal["data", "state", "constant", "forward", "backward", "update"]
 
-_COPIES = (Concat, Reshape, StopGradient, Transpose, Slice, SliceGrad, Gather, GatherElements)
+_COPIES = (
+    *(Concat, Reshape, StopGradient, Transpose, Slice, SliceGrad, Gather, GatherElements),
+    *(After, Before),
+)
 """Ops that compute nothing: what they give has the bits of what they read."""
 
 
