@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from hypothesis import given
+from hypothesis import given, settings
 
 import graphc as gc
 from graphc.graph import Graph
@@ -214,6 +214,7 @@ def test_without_gradients_all_is_forward() -> None:
     assert found.border == len(found.order) == 8
 
 
+@settings(max_examples=40)
 @given(nets("float32"))
 def test_every_program_of_random_nets(net: gc.Net) -> None:
     plan = gc.compile(net, batch=3, optimizer=gc.SGD(lr=0.1, momentum=0.9), backend="numpy")

@@ -395,8 +395,9 @@ def test_arrays_that_come_and_go() -> None:
         expected = twin.step(**{name: array.tolist() for name, array in feeds.items()})
         assert by_address(ex, feeds)
         assert ex.step(**feeds) == expected
-        del feeds
-        garbage.collect()
+        del feeds  # freed at once; what is found only by a search, now and then
+        if seed % 10 == 0:
+            garbage.collect()
 
 
 def test_an_array_that_is_resized() -> None:
