@@ -11,10 +11,12 @@ from tests.fuzz.draw import Wishes
 from tests.generate.steps import STEPS
 
 PART = 100
+MOST = 4
+"""Steps of a net: many small ones meet more in a given time than few large ones."""
 WISHES = (
-    Wishes(native=0.0, interpreted=0.0)
+    Wishes(native=0.0, interpreted=0.0, most=MOST)
     if available() is not None
-    else Wishes(native=0.005, interpreted=0.02)
+    else Wishes(native=0.005, interpreted=0.02, most=MOST)
 )
 
 

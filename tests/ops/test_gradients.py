@@ -114,6 +114,9 @@ def modes(op: Op) -> Sequence[bool]:
     return (True, False) if isinstance(op, Layer) else (False,)
 
 
+SOME = 3
+
+
 @pytest.mark.parametrize("examples", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
 def test_gradient(examples: list[Example]) -> None:
     for example in examples:
@@ -124,6 +127,17 @@ def test_gradient(examples: list[Example]) -> None:
 
 @pytest.mark.parametrize("examples", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
 def test_second_order(examples: list[Example]) -> None:
+    """Of the first examples; the others take long."""
+    check_second_order(examples[:SOME])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("examples", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
+def test_second_order_of_the_others(examples: list[Example]) -> None:
+    check_second_order(examples[SOME:])
+
+
+def check_second_order(examples: list[Example]) -> None:
     for example in examples:
         if example.op.infer(example.types).is_float:
             for train in modes(example.op):

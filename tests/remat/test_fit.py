@@ -45,7 +45,10 @@ def assert_equal_bytes(plan: Plan, kept: Plan, steps: int = 20) -> None:
 
 
 @backends
-@pytest.mark.parametrize(("make", "layers"), [(deep, 12), (residual, 4), (dropped, 4)])
+@pytest.mark.parametrize(
+    ("make", "layers"),
+    [(deep, 12), pytest.param(residual, 4, marks=pytest.mark.slow), (dropped, 4)],
+)
 def test_a_budget_that_is_kept_by_computing_again_changes_no_bit(
     make: Any, layers: int, backend: str
 ) -> None:
@@ -117,7 +120,7 @@ def test_any_budget_down_to_the_least_for_many_nets(backend: str) -> None:
         check_random(seed, backend)
 
 
-@pytest.mark.parametrize("seed", [3, 6])
+@pytest.mark.parametrize("seed", [pytest.param(3, marks=pytest.mark.slow), 6])
 def test_any_budget_down_to_the_least_on_native(seed: int) -> None:
     check_random(seed, BACKENDS[-1])
 
