@@ -54,7 +54,7 @@ class Recipe:
         records = {"infer": self._infer(watch)}
         if self.wrt:
             records.update(self._training(watch))
-        if self.backend == "native" and self.budget is None:
+        if self.backend == "native":
             records = {name: _repeating(rows, watch) for name, rows in records.items()}
         programs = {name: self._program(name, rows[-1].graph) for name, rows in records.items()}
         graphs = dict(records)

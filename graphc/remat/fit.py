@@ -7,7 +7,7 @@ and the choice made again, a few times at most.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 TRIES = 4
 """How often a program is built for one limit."""
+REPEATS = "repeat_elements"
+"""The pass that a program with kernels has last, and one that repeats more has not."""
 NEAR = 50
 """A program that leaves at most 1/NEAR of its limit unused is not made again with less work."""
 
@@ -44,9 +46,10 @@ def fitted(plan: Plan, budget: int) -> Plan | None:
     while (result := _within(plan, fittings, limit)) is not None:
         over = result.memory.total - budget
         if over <= 0:
-            break
+            return result
         limit -= over  # what clones need besides the arena
-    return result
+    result = _smallest(plan, fittings)
+    return result if result.memory.total <= budget else None
 
 
 def smallest(plan: Plan) -> Plan:
@@ -58,9 +61,15 @@ def least_total(plan: Plan) -> int:
     """The fewest bytes that are found for a plan, by computing values again."""
     if SLOT not in plan.recipe.passes.names:
         return plan.memory.total
-    largest = max(plan.memory.arenas.values())
-    least = max(fitting.smallest().program.arena.nbytes for fitting in _fittings(plan))
-    return plan.memory.total - largest + least
+    return min(plan.memory.total, _smallest(plan, _fittings(plan)).memory.total)
+
+
+def _smallest(plan: Plan, fittings: Sequence[Fitting]) -> Plan:
+    """The plan with the smallest arenas that are found; besides them it may need more."""
+    limit = max(fitting.smallest().program.arena.nbytes for fitting in fittings)
+    result = _within(plan, fittings, limit)
+    assert result is not None, "every program can be as small as the largest of them"
+    return result
 
 
 def at_batch(plan: Plan, n: int) -> Plan:
@@ -154,7 +163,8 @@ class Fitting:
         passes = plan.recipe.passes
         rest = list(passes)[passes.names.index(SLOT) + 1 :]
         self._tail = tuple(step for step in rest if not isinstance(step, str))
-        self._head = self.kept.records[: len(self.kept.records) - len(self._tail)]
+        records = tuple(row for row in self.kept.records if row.name != REPEATS)
+        self._head = records[: len(records) - len(self._tail)]
 
     @cached_property
     def values(self) -> Values:

@@ -14,6 +14,7 @@ from graphc.op import Array, Source
 from graphc.ops.again import After, Before
 from graphc.ops.concat import Concat
 from graphc.ops.gather import Gather
+from graphc.ops.pad import Pad
 from graphc.ops.scatter import GatherElements
 from graphc.ops.shape import Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
@@ -28,7 +29,7 @@ Part = Literal["data", "state", "constant", "forward", "backward", "update"]
 
 _COPIES = (
     *(Concat, Reshape, StopGradient, Transpose, Slice, SliceGrad, Gather, GatherElements),
-    *(After, Before),
+    *(After, Before, Pad),
 )
 """Ops that compute nothing: what they give has the bits of what they read."""
 
