@@ -140,7 +140,8 @@ def check_random(seed: int, backend: str) -> None:
     budget = r.randint(least, kept.memory.total - 1)
     plan = gc.compile(net, batch=n, optimizer=optimizer, backend=backend, budget=budget)
     assert plan.memory.total <= budget
-    assert any(clones(plan, name) for name in plan.programs)
+    if not repeats(kept):  # or else it may be enough not to repeat for speed
+        assert any(clones(plan, name) for name in plan.programs)
     found = [random_results(each, n) for each in (kept, plan)]
     assert found[0] == found[1]
 
@@ -283,3 +284,7 @@ def test_a_saved_model_keeps_its_budget(tmp_path: Any) -> None:
     again = gc.load(gc.save(tmp_path / "model.gc", ex))
     assert str(again.plan) == str(plan)
     assert again.step(arrays(plan, 64, 1)) == ex.step(arrays(plan, 64, 1))
+
+
+def repeats(plan: gc.Plan) -> bool:
+    return any(row.name == "repeat_elements" for rows in plan.graphs.values() for row in rows)

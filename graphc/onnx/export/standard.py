@@ -172,6 +172,8 @@ def _affine(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 def _batchnorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     assert isinstance(op, BatchNorm)
+    if op.frozen:  # ONNX cannot say that it stays so in training
+        return False
     how: dict[str, Any] = {"epsilon": op.eps, "momentum": op.running_decay}
     if w.train:
         outs = [out, *(f"{name}.next" for name in ins[3:])]

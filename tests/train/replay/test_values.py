@@ -7,6 +7,7 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native.target import available
+from graphc.ops.conv import Convolution
 from graphc.reference import evaluate
 from graphc.train.replay.values import StepValues
 from tests.native.nets import NETS, OPTIMIZERS, feeds_of
@@ -32,7 +33,7 @@ def check(name: str, optimizer: str, backend: str) -> None:
             close = np.allclose(values[node.name], wanted[node.name], rtol=0.02, atol=1e-3)
             assert close, node.name
         for node in graph:
-            if not values.exact(node.name):
+            if not values.exact(node.name) and not isinstance(node.op, Convolution):
                 assert len(np.unique(values[node.name])) == 1, f"{node.name} is one number"
 
 
