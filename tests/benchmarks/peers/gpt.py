@@ -9,8 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 LETTERS, STEPS, WIDTH, HEADS, LAYERS, BATCH = 65, 64, 128, 4, 4, 16
-SIDES = ("graphc", "graphc-numpy", "torch-foreach", "torch-fused", "torch-compile", "jax")
-"""The sides that have layers of sequences."""
 
 
 class SequenceMaker(Protocol):

@@ -102,15 +102,13 @@ def inferring(made: Side, name: str, rows: int) -> tuple[Timed, Answer]:
 
 def prepared(name: str, threads: int, workload: str, rows: int) -> tuple[Any, Answer]:
     """The side for a workload, ready for turns; `rows` 0 is training."""
-    only = WORKLOADS[workload].only
-    if only and name not in (*only, "bound"):
-        raise Unsupported("it has not all of its layers")
     made = side(name, threads)
     answer: Answer = {"versions": made.versions()}
     if isinstance(made, Bound):
         return made.flops_a_second, answer
-    if WORKLOADS[workload].images and not made.images:
-        raise Unsupported("it has no nets of images here")
+    kind = WORKLOADS[workload].kind
+    if kind not in made.kinds:
+        raise Unsupported(f"it has no nets of {kind} here")
     timed, more = inferring(made, workload, rows) if rows else trained(made, workload)
     if not more["error"] < TOLERANCE:
         raise Wrong(f"it differs from float64 by {more['error']:.1e}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from tests.benchmarks.peers import gpt
 
@@ -13,6 +13,10 @@ MOMENTUM = 0.9
 EPS = 1e-5
 DECAY = 0.9
 """How much of its old value a running statistic of batchnorm keeps."""
+
+
+Kind = Literal["rows", "images", "sequences"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Maker(Protocol):
@@ -102,8 +106,7 @@ class Chain:
 class Workload:
     """A net, the rows of a training step, the batches that it is fed in turn, and how it is timed.
 
-    `infer` are the batches at which inference is timed, `only` the sides that have its layers, if
-    not all have.  Not every side has nets of images, either.
+    `infer` are the batches at which inference is timed.  Not every side has nets of every kind.
     """
 
     declare: Callable[[Maker], None]
@@ -111,8 +114,7 @@ class Workload:
     pool: int = 32
     lr: float = LR
     infer: tuple[int, ...] = ()
-    only: tuple[str, ...] = ()
-    images: bool = False
+    kind: Kind = "rows"
 
     @property
     def chain(self) -> Chain | None:
@@ -231,13 +233,13 @@ OTHERS: Mapping[str, Workload] = {
     "residual": Workload(residual, 64, infer=(1, 64)),
     "two_inputs": Workload(two_inputs, 256, infer=(1, 256)),
     "two_losses": Workload(two_losses, 64, infer=(64,)),
-    "gpt": Workload(gpt.Gpt(), gpt.BATCH, pool=8, only=gpt.SIDES),
+    "gpt": Workload(gpt.Gpt(), gpt.BATCH, pool=8, kind="sequences"),
 }
 """Shapes that nothing was tuned for."""
 
 IMAGES: Mapping[str, Workload] = {
-    "lenet": Workload(lenet, 64, infer=(1, 64), images=True),
-    "resnet20": Workload(ResNet(3), 32, pool=8, images=True),
+    "lenet": Workload(lenet, 64, infer=(1, 64), kind="images"),
+    "resnet20": Workload(ResNet(3), 32, pool=8, kind="images"),
 }
 """Convolutions."""
 

@@ -10,7 +10,7 @@ import numpy as np
 import graphc as gc
 from tests.benchmarks.peers.outline import Array
 from tests.benchmarks.peers.sides.side import Infer, Side, Step, Unsupported
-from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
+from tests.benchmarks.peers.workloads import DECAY, EPS, KINDS, MOMENTUM, Workload
 
 
 class Declare:
@@ -108,7 +108,7 @@ class OnNumPy(Side):
     """The numpy backend."""
 
     backend = "numpy"
-    images = True
+    kinds = KINDS
 
     def versions(self) -> str:
         return f"graphc {gc.__version__}, numpy {np.__version__}"

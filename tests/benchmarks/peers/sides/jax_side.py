@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.benchmarks.peers.outline import Array, Outline
 from tests.benchmarks.peers.sides.side import Infer, Side, Step, Unsupported
-from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
+from tests.benchmarks.peers.workloads import DECAY, EPS, KINDS, MOMENTUM, Workload
 
 
 class Traced:
@@ -124,7 +124,7 @@ class Jax(Side):
     """The default generator of random numbers."""
 
     generator: str | None = None
-    images = True
+    kinds = KINDS
 
     def versions(self) -> str:
         return f"jax {jax.__version__}"

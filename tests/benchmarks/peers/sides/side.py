@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.benchmarks.peers.outline import Array, Feeds
-from tests.benchmarks.peers.workloads import Workload
+from tests.benchmarks.peers.workloads import Kind, Workload
 
 Step = Callable[[Any], float]
 """A training step on feeds; it returns the loss as a number."""
@@ -22,8 +22,8 @@ class Unsupported(Exception):
 class Side:
     """A framework with a number of threads.  Whatever it does not override it does not support."""
 
-    images = False
-    """Whether it has convolutions and pools here."""
+    kinds: tuple[Kind, ...] = ("rows",)
+    """The nets that it has the layers of here."""
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

@@ -10,7 +10,7 @@ import torch
 from tests.benchmarks.peers.outline import Array, Outline
 from tests.benchmarks.peers.sides.side import Infer, Side, Step
 from tests.benchmarks.peers.sides.torch_side import Forward, Tensor, parameters_of
-from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
+from tests.benchmarks.peers.workloads import DECAY, EPS, KINDS, MOMENTUM, Workload
 
 
 class Pure(Forward):
@@ -29,7 +29,7 @@ class Compiled(Side):
     """The default mode."""
 
     mode: str | None = None
-    images = True
+    kinds = KINDS
     config: Mapping[str, Any] = {}
 
     def versions(self) -> str:

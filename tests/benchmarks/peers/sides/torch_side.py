@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from tests.benchmarks.peers.outline import Array
 from tests.benchmarks.peers.sides.side import Infer, Side, Step
-from tests.benchmarks.peers.workloads import DECAY, EPS, MOMENTUM, Workload
+from tests.benchmarks.peers.workloads import DECAY, EPS, KINDS, MOMENTUM, Workload
 
 Tensor = torch.Tensor
 
@@ -142,7 +142,7 @@ class Foreach(Side):
     """torch.optim.SGD with foreach=True."""
 
     optimizer: Mapping[str, bool] = {"foreach": True}
-    images = True
+    kinds = KINDS
 
     def versions(self) -> str:
         return f"torch {torch.__version__}"
