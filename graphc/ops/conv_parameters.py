@@ -20,6 +20,7 @@ from graphc.init import (
 from graphc.loc import caller_loc
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_transpose
 from graphc.ops.source import Parameter
+from graphc.ops.window import dimensions
 from graphc.ops.window_arguments import sizes, whole
 from graphc.tensor_type import TensorType
 
@@ -176,8 +177,8 @@ def _channels(op: str, layer: ConvLayer | ConvTransposeLayer, x: Value, space: i
     x = as_value(op, x)
     channels = x.shape[1] if x.type.rank == space + 2 else None
     if not isinstance(channels, int) or not x.type.is_float:
-        words = ("length",) if space == 1 else ("depth", "height", "width")[3 - space :]
-        message = f"x is {x.type}, {op} takes floats of shape (N, channels, {', '.join(words)})"
+        shape = f"(N, channels, {dimensions(space)})"
+        message = f"x is {x.type}, {op} takes floats of shape {shape}"
         raise x.builder.error(layer, message, (x,))
     return channels
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.build import Builder, Value
 from graphc.op import Array, Op
-from graphc.ops.window import Sizes, Window, places, windows
+from graphc.ops.window import Sizes, Window, dimensions, places, windows
 from graphc.plan import Emitter
 from graphc.tensor_type import Shape, TensorType, shape_at
 
@@ -25,7 +25,9 @@ class Pooling(Op):
         """The type of y; ValueError where the window does not fit."""
         rank = len(self.kernel)
         if x.rank != rank + 2 or not x.is_float:
-            raise ValueError(f"x is {x}, {self.name} takes floats of shape {_words(rank)}")
+            raise ValueError(
+                f"x is {x}, {self.name} takes floats of shape (n, {dimensions(rank)}, channels)"
+            )
         out = places(x.shape[1:-1], self.kernel, self.stride, self.dilation)
         return x.with_shape((x.shape[0], *out, x.shape[-1]))
 
@@ -38,11 +40,6 @@ class Pooling(Op):
         """For each offset in the window, in order, the pixels of x that it meets."""
         out = places(x.shape[1:-1], self.kernel, self.stride, self.dilation)
         return [x[window] for window in self.windows(out)]
-
-
-def _words(rank: int) -> str:
-    space = ("length",) if rank == 1 else ("depth", "height", "width")[3 - rank :]
-    return f"(n, {', '.join(space)}, channels)"
 
 
 def _of_y(y: TensorType, wanted: TensorType, role: str, x: TensorType) -> None:

@@ -38,6 +38,11 @@ def by(sizes: Sequence[object]) -> str:
     return " x ".join(map(str, sizes))
 
 
+def dimensions(rank: int) -> str:
+    """The names of so many dimensions of space."""
+    return ", ".join(("length",) if rank == 1 else ("depth", "height", "width")[3 - rank :])
+
+
 def windows(
     kernel: Sizes, stride: Sizes, dilation: Sizes, out: Sequence[int]
 ) -> Iterator[tuple[Sizes, Window]]:
