@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from graphc.build import Builder, Value, as_value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
 from graphc.op import Array, Layer
 from graphc.ops.channels import (
     channels_first,
@@ -218,6 +220,12 @@ def conv(
     if isinstance(padding, str) and padding == SAME:
         kernel = tuple(size for size in w.shape[2:] if isinstance(size, int))
         pairs = same_pads("conv", x.shape[2:], kernel, *steps)
+    elif isinstance(padding, str):
+        raise GraphError(
+            f"conv: padding is {padding!r}, in words it can only be 'same'",
+            loc=caller_loc(),
+            hint="what is elsewhere called 'valid' is padding=0",
+        )
     else:
         pairs = pads("conv", padding, space)
     layer = ConvLayer(steps[0], pairs, steps[1], whole("conv", "groups", groups))

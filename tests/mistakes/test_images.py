@@ -114,6 +114,18 @@ def a_stride_of_nothing() -> None:
 
 @mistake(
     """
+    conv: padding is 'valid', in words it can only be 'same'
+      at {here}
+      hint: what is elsewhere called 'valid' is padding=0
+    """
+)
+def a_word_of_other_libraries() -> None:
+    net = gc.Net("net")
+    gc.conv2d(net.input("x", (gc.N, 1, 8, 8)), 4, 3, padding="valid")  # here
+
+
+@mistake(
+    """
     max_pool: padding is (1, 1, 1), it must be a whole number from 0 up, 2 of them, or 2 pairs of them
       at {here}
       hint: a pair has what stands before and after: padding=((0, 1), (0, 1))
