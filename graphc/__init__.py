@@ -26,18 +26,10 @@ from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform,
 from graphc.mlp import mlp
 from graphc.net import Net
 from graphc.op import Layer, Op
-from graphc.ops.activations import (
-    elu,
-    gelu,
-    hard_sigmoid,
-    hard_swish,
-    leaky_relu,
-    mish,
-    prelu,
-    selu,
-    silu,
-    softsign,
-)
+from graphc.ops.activations.exponential import elu, selu
+from graphc.ops.activations.gated import gelu, mish, silu
+from graphc.ops.activations.piecewise import hard_sigmoid, hard_swish, leaky_relu, prelu
+from graphc.ops.activations.softsign import softsign
 from graphc.ops.affine import affine
 from graphc.ops.attention import attention, multi_head_attention
 from graphc.ops.concat import concat

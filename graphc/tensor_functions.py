@@ -3,6 +3,8 @@ rounding, remainders, logic, trigonometry."""
 
 from __future__ import annotations
 
+from graphc.ops.activations.exponential import celu
+from graphc.ops.activations.piecewise import hard_tanh, relu6, shrink, thresholded_relu
 from graphc.ops.arrange import (
     expand,
     flip,
@@ -16,6 +18,7 @@ from graphc.ops.arrange import (
     triu,
     unsqueeze,
 )
+from graphc.ops.composed_reductions import l1_norm, l2_norm, logsumexp, prod, sum_squares
 from graphc.ops.cumulative import cumprod, cumsum
 from graphc.ops.division import floor_div, fmod, mod, trunc_div
 from graphc.ops.elementwise import reciprocal
@@ -32,8 +35,6 @@ from graphc.ops.logic import (
     logical_or,
     logical_xor,
 )
-from graphc.ops.more_activations import celu, hard_tanh, relu6, shrink, thresholded_relu
-from graphc.ops.more_reductions import l1_norm, l2_norm, logsumexp, prod, sum_squares
 from graphc.ops.order import argsort, sort, topk
 from graphc.ops.reduce import min_ as min
 from graphc.ops.resize import resize

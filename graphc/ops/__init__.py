@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from graphc.op import Layer, Op
-from graphc.ops.activations import (
-    Elu,
-    Gelu,
+from graphc.ops.activations.exponential import Celu, Elu, Selu
+from graphc.ops.activations.gated import Gelu, Mish, Silu
+from graphc.ops.activations.piecewise import (
     HardSigmoid,
     HardSwish,
     LeakyRelu,
-    Mish,
     PRelu,
-    Selu,
-    Silu,
-    Softsign,
+    Shrink,
+    ThresholdedRelu,
 )
+from graphc.ops.activations.softsign import Softsign
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
 from graphc.ops.attention import CausalSoftmax
@@ -46,7 +45,6 @@ from graphc.ops.losses.regression import HuberLoss, LogCoshLoss, MaeLoss, MseLos
 from graphc.ops.losses.sigmoid import SigmoidLoss
 from graphc.ops.losses.soft import SoftNllLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
-from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,
@@ -131,7 +129,7 @@ _ELEMENT_LOSSES = (
     SigmoidLoss,
     HingeLoss,
 )
-_MORE_LOSSES = (NllLoss, WeightedNllLoss, SoftNllLoss, KlLoss, CosineLoss)
+_LABEL_AND_ROW_LOSSES = (NllLoss, WeightedNllLoss, SoftNllLoss, KlLoss, CosineLoss)
 _ELEMENTWISE = (Add, Sub, Mul, Div, Neg, Power)
 _FUNCTIONS = (Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus)
 _ACTIVATIONS = (
@@ -145,15 +143,17 @@ _ACTIVATIONS = (
     Softsign,
     HardSigmoid,
     HardSwish,
+    Celu,
+    ThresholdedRelu,
+    Shrink,
 )
-_MORE_FUNCTIONS = (Floor, Ceil, Round, Log1p, Expm1, Pow, FloorDiv, TruncDiv, Mod, Fmod)
+_ARITHMETIC = (Floor, Ceil, Round, Log1p, Expm1, Pow, FloorDiv, TruncDiv, Mod, Fmod)
 _TRIGONOMETRY = (Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh)
-_MORE_ACTIVATIONS = (Celu, ThresholdedRelu, Shrink)
 _LOGIC = (And, Or, Xor, Not)
 _CHOICES = (Relu, ReluGrad, Maximum, Minimum, Clip, Where)
 _COMPARISONS = (Less, LessEqual, Greater, GreaterEqual, Equal, NotEqual)
 _REDUCTIONS = (Sum, Mean, MeanGrad, Max, Argmax, OneHot, Pick, Softmax, LogSoftmax)
-_MORE_REDUCTIONS = (Min, Argmin, Cumsum, TopK)
+_ALONG_AXES = (Min, Argmin, Cumsum, TopK)
 _SHAPES = (Reshape, Transpose, Concat, Slice, SliceGrad, Cast, StopGradient, BroadcastTo)
 _BY_INDEX = (
     Embedding,
@@ -181,18 +181,17 @@ _ALL: tuple[type[Op], ...] = (
     *_ROW_NORMS,
     *_IMAGE_LAYERS,
     *_ELEMENT_LOSSES,
-    *_MORE_LOSSES,
+    *_LABEL_AND_ROW_LOSSES,
     *_ACTIVATIONS,
     *_ELEMENTWISE,
     *_FUNCTIONS,
-    *_MORE_FUNCTIONS,
+    *_ARITHMETIC,
     *_TRIGONOMETRY,
-    *_MORE_ACTIVATIONS,
     *_LOGIC,
     *_CHOICES,
     *_COMPARISONS,
     *_REDUCTIONS,
-    *_MORE_REDUCTIONS,
+    *_ALONG_AXES,
     *_SHAPES,
     *_BY_INDEX,
     *_PRODUCTS,

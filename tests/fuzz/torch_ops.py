@@ -11,18 +11,17 @@ import torch
 import torch.nn.functional as F
 
 from graphc.op import Op
-from graphc.ops.activations import (
-    Elu,
-    Gelu,
+from graphc.ops.activations.exponential import Celu, Elu, Selu
+from graphc.ops.activations.gated import Gelu, Mish, Silu
+from graphc.ops.activations.piecewise import (
     HardSigmoid,
     HardSwish,
     LeakyRelu,
-    Mish,
     PRelu,
-    Selu,
-    Silu,
-    Softsign,
+    Shrink,
+    ThresholdedRelu,
 )
+from graphc.ops.activations.softsign import Softsign
 from graphc.ops.affine import AffineLayer
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.concat import Concat
@@ -49,7 +48,6 @@ from graphc.ops.losses.row_loss import RowLoss
 from graphc.ops.losses.sigmoid import SigmoidLoss
 from graphc.ops.losses.soft import SoftNllLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
-from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm
 from graphc.ops.order import TopK
 from graphc.ops.pad import Pad

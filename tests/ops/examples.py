@@ -7,18 +7,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphc.op import Op
-from graphc.ops.activations import (
-    Elu,
-    Gelu,
+from graphc.ops.activations.exponential import Celu, Elu, Selu
+from graphc.ops.activations.gated import Gelu, Mish, Silu
+from graphc.ops.activations.piecewise import (
     HardSigmoid,
     HardSwish,
     LeakyRelu,
-    Mish,
     PRelu,
-    Selu,
-    Silu,
-    Softsign,
+    Shrink,
+    ThresholdedRelu,
 )
+from graphc.ops.activations.softsign import Softsign
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.again import After, Before
 from graphc.ops.attention import CausalSoftmax
@@ -49,7 +48,6 @@ from graphc.ops.losses.regression import HuberLoss, LogCoshLoss, MaeLoss, MseLos
 from graphc.ops.losses.sigmoid import SigmoidLoss
 from graphc.ops.losses.soft import SoftNllLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
-from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.norm import BatchNorm, BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.optim import (
     AdamMean,

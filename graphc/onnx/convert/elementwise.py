@@ -14,7 +14,7 @@ from graphc.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, type_of
 from graphc.op import Array
-from graphc.ops.activations import PRelu
+from graphc.ops.activations.piecewise import PRelu
 
 
 def _unary(function: Callable[[Value], Value]) -> Callable[[Call], Result]:

@@ -7,21 +7,21 @@ from math import inf
 
 from graphc.onnx.export.writer import Writer
 from graphc.op import Op
-from graphc.ops.activations import (
-    Elu,
+from graphc.ops.activations.exponential import Celu, Elu, Selu
+from graphc.ops.activations.gated import Mish
+from graphc.ops.activations.piecewise import (
     HardSigmoid,
     HardSwish,
     LeakyRelu,
-    Mish,
     PRelu,
-    Selu,
-    Softsign,
+    Shrink,
+    ThresholdedRelu,
 )
+from graphc.ops.activations.softsign import Softsign
 from graphc.ops.division import Fmod, Mod, TruncDiv
 from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.functions import Abs, Exp, Log, Sigmoid, Sign, Sqrt, Tanh
 from graphc.ops.logic import And, Not, Or, Xor
-from graphc.ops.more_activations import Celu, Shrink, ThresholdedRelu
 from graphc.ops.pow import Pow
 from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.select import (

@@ -1,0 +1,1 @@
+"""Activations beyond relu, tanh and sigmoid, one family a file."""
