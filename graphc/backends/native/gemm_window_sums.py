@@ -7,6 +7,7 @@ all the same.  A tile of them has fixed offsets in an image, and goes through it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.images import Images
@@ -53,7 +54,7 @@ class WindowSums:
             v = frame.address(frame.b, f.add(first, column))
             for start in range(0, self.window.depth, CHUNK):
                 mine = self._has(rows, start)
-                f.when(mine, lambda start=start: self._chunk(s, v, vectors, rest, start))  # type: ignore[misc]
+                f.when(mine, partial(self._chunk, s, v, vectors, rest, start))
 
         f.loop(0, f.quotient(frame.k, self.window.count), 1, image)
         sums = frame.address(self.sums, f.mul(rows[0], width))
