@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import itertools
 import json
-import multiprocessing
 import time
 from pathlib import Path
 
-from graphc.backends.native import usable_cores
-from tests.fuzz.campaign import Findings, cases
+from tests.fuzz.campaign import Findings
 from tests.fuzz.draw import Wishes, steps_of
+from tests.fuzz.jobs import campaign
 from tests.fuzz.write import write
-
-MOST_THREADS = 4
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,29 +55,7 @@ def _run(chosen: argparse.Namespace, wishes: Wishes) -> Findings:
     if chosen.minutes is None and chosen.cases is None:
         chosen.minutes = 1.0
     until = None if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes
-    work = [
-        (job, chosen.jobs, chosen.seed, chosen.cases, wishes, until) for job in range(chosen.jobs)
-    ]
-    if chosen.jobs == 1:
-        return _job(*work[0])
-    total = Findings()
-    with multiprocessing.get_context("spawn").Pool(chosen.jobs) as pool:
-        for findings in pool.starmap(_job, work, chunksize=1):
-            total.merge(findings)
-    return total
-
-
-def _job(
-    job: int, jobs: int, seed: int, count: int | None, wishes: Wishes, until: float | None
-) -> Findings:
-    """Every so manieth seed, so that jobs share the work evenly."""
-    seeds = itertools.count(seed) if count is None else range(seed, seed + count)
-    known = usable_cores.cores
-    usable_cores.cores = lambda: MOST_THREADS  # on fewer cores they take turns
-    try:
-        return cases(itertools.islice(seeds, job, None, jobs), wishes, until)
-    finally:
-        usable_cores.cores = known
+    return campaign(chosen.jobs, chosen.seed, chosen.cases, wishes, until)
 
 
 def report(findings: Findings) -> str:

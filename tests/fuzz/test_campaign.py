@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from tests.fuzz.coverage import Coverage
 from tests.fuzz.draw import Wishes, draw
 from tests.fuzz.write import graph_of, source
 
+ROOT = Path(__file__).parents[2]
 NUMPY = Wishes(native=0.0, interpreted=0.0)
 
 
@@ -53,6 +56,18 @@ def test_the_command_tells_what_took_part(
     printed = capsys.readouterr().out
     assert "6 cases" in printed
     assert "verdicts: " in printed
+
+
+@pytest.mark.slow
+def test_jobs_share_the_seeds(tmp_path: Path) -> None:
+    told = []
+    for jobs in ("1", "2"):
+        path = tmp_path / f"{jobs}.json"
+        options = ["--cases", "10", "--native", "0", "--torch", "0", "--json", str(path)]
+        command = [sys.executable, "-m", "tests.fuzz", *options, "--jobs", jobs]
+        subprocess.run(command, check=True, cwd=ROOT)
+        told.append(json.loads(path.read_text()) | {"seconds": 0})
+    assert told[0] == told[1]
 
 
 def test_only_some_steps(capsys: pytest.CaptureFixture[str]) -> None:
