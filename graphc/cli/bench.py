@@ -30,6 +30,7 @@ from graphc.graph import Graph
 from graphc.plan import Plan
 from graphc.profile.cost import program_cost
 from graphc.profile.executor_profile import Profile
+from graphc.profile.idle import await_idle
 from graphc.profile.peak import Peak, how, measure_peak
 from graphc.profile.table import table
 from graphc.profile.times import Instructions, program_name
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
     instructions = Instructions(plans[chosen], name, feeds, args.batch)
     sides = {backend: _call(plan, feeds) for backend, plan in plans.items()}
     times = _in_turns(sides, instructions, args.rounds)
+    await_idle()
     peak = measure_peak(_threads(plans[chosen], chosen))
     seconds = tuple(instructions.medians)
     found = Profile(plans[chosen], name, args.batch, args.rounds, seconds, peak)
@@ -160,7 +162,9 @@ def _in_turns(
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, call in sides.items():
+            await_idle()
             found[name].append(_turn(call))
+        await_idle()
         instructions.run(TURN_SECONDS)
     return {name: median(times) for name, times in found.items()}
 

@@ -12,6 +12,7 @@ from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.plan import Instr, Plan, Program
 from graphc.profile.cost import Cost, cost
+from graphc.profile.idle import await_idle
 from graphc.profile.peak import Peak, measure_peak
 from graphc.profile.table import Line, lines_of, table
 from graphc.profile.times import Instructions, program_name
@@ -146,6 +147,7 @@ def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
     name = program_name(ex.plan)
     arrays, n = ex._check(ex.plan.programs[name]).arrays(feeds, optional=False)
     instructions = Instructions(ex.plan, name, arrays, n, ex.snapshot())
+    await_idle()
     for _ in range(count):
         instructions.run(0)
     peak = measure_peak(_threads(ex.plan))
