@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.benchmarks.peers import outline, reference, worker, workloads
+from tests.benchmarks.peers import outline, reference, rooflines, worker, workloads
 from tests.benchmarks.peers.gpt import Gpt
 from tests.benchmarks.peers.outline import Outline, batches
+from tests.benchmarks.peers.rooflines import profiled, roofline
 from tests.benchmarks.peers.rounds import Comparison, Row
 from tests.benchmarks.peers.sides import SIDES, chosen
 from tests.benchmarks.peers.sides.side import Unsupported
@@ -160,6 +161,18 @@ def test_a_report_names_machine_and_versions() -> None:
     assert "today: fast, 2 cores" in text
     assert "graphc 1; torch 2" in text
     assert "| torch-fused | 33.0 us |" in text
+
+
+def test_a_roofline_has_what_leaves_most_first_and_a_sum() -> None:
+    made = profiled("lenet", 1, 1)
+    lines = roofline("lenet", made).splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:-2]]
+    assert len(cells) == rooflines.SHOWN + 2
+    assert {row[0].strip("`") for row in cells[:-2]} <= {t.instr.node for t in made.timed}
+    beyond = [rooflines.left(t) for t in made.timed]
+    assert cells[0][-1] == time_text(max(beyond) * 1e6)
+    assert cells[-1][0] == "all"
+    assert cells[-1][-1] == time_text(sum(beyond) * 1e6)
 
 
 @pytest.mark.parametrize(

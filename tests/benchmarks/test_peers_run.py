@@ -32,6 +32,14 @@ def test_a_run_leaves_a_table_and_all_figures(tmp_path: Path) -> None:
     assert "### tiny, inference at batch 1" in text
 
 
+def test_runs_one_after_the_other_are_one_report(tmp_path: Path) -> None:
+    words = "--only numpy-hand --rounds 2 --seconds 0.01 --threads 1 --modes train --out"
+    for name in ("deep", "tiny"):
+        assert main([name, *words.split(), str(tmp_path)]) == 0
+    text = (tmp_path / "peers.md").read_text()
+    assert text.index("### tiny, training step") < text.index("### deep, training step")
+
+
 def test_a_missing_package_is_a_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

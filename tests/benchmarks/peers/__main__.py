@@ -4,22 +4,24 @@
     python -m tests.benchmarks.peers tiny deep --only graphc,torch,bound --rounds 5
 
 Sides whose package is missing are skipped with a line; `--python` names further interpreters
-that may have it.  Run it on a quiet machine.
+that may have it.  What the folder holds of other workloads stays in the report, so they can be
+measured one after the other.  Run it on a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from pathlib import Path
 
 from tests.benchmarks.peers.processes import ROOT
-from tests.benchmarks.peers.rounds import Comparison, Options, compare, machine
+from tests.benchmarks.peers.results import Results
+from tests.benchmarks.peers.rooflines import profiled, roofline
+from tests.benchmarks.peers.rounds import Options, compare, machine
 from tests.benchmarks.peers.sides import chosen
-from tests.benchmarks.peers.table import report, table
+from tests.benchmarks.peers.table import table
 from tests.benchmarks.peers.workloads import WORKLOADS
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
@@ -38,15 +40,18 @@ def main(argv: list[str] | None = None) -> int:
     options = Options(sides, threads, args.rounds, args.seconds, pythons, args.patience)
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    note, found, where = _busy_note(), [], machine()
+    results = Results.of(out, machine(), _busy_note())
     for name in args.workloads or WORKLOADS:
         for rows in _batches(name, args.modes):
-            found.append(compare(name, rows, options, lambda line: print(line, flush=True)))
-            if found[-1].results:
-                print(f"\n{table(found[-1])}", flush=True)
-            _write(out, found, where, note)
+            made = compare(name, rows, options, lambda line: print(line, flush=True))
+            results.comparisons[made.title] = made
+            if made.results:
+                print(f"\n{table(made)}", flush=True)
+            if not rows and made.best("graphc"):
+                results.rooflines[name] = roofline(name, profiled(name, max(threads), args.rounds))
+            results.write(out)
     if args.docs:
-        DOCUMENT.write_text(f"# Benchmarks\n\n{report(found, where, note)}", encoding="utf-8")
+        DOCUMENT.write_text(results.document(), encoding="utf-8")
     return 0
 
 
@@ -54,12 +59,6 @@ def _batches(name: str, modes: str) -> list[int]:
     """0 for training, and the batches of inference."""
     train = [0] if "train" in modes else []
     return train + (list(WORKLOADS[name].infer) if "infer" in modes else [])
-
-
-def _write(out: Path, found: list[Comparison], where: dict[str, object], note: str) -> None:
-    data = {"machine": where, "note": note, "comparisons": [c.as_json() for c in found]}
-    (out / "peers.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
-    (out / "peers.md").write_text(f"# Benchmarks\n\n{report(found, where, note)}", encoding="utf-8")
 
 
 def _busy_note() -> str:
@@ -97,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--modes", default="train,infer", help="(default: train,infer)")
     add("--python", action="append", default=[], help="another interpreter; may be repeated")
     add("--patience", type=float, default=240, help="seconds to build a side (default: 240)")
-    add("--out", default="peers-run", help="folder for peers.md and peers.json")
+    add("--out", default="peers-run", help="folder of peers.md and peers.json")
     add("--docs", action="store_true", help=f"write {DOCUMENT.relative_to(ROOT)}, too")
     return parser
 

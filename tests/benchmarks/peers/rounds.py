@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -76,6 +76,13 @@ class Comparison:
         """All that was measured."""
         rows = [{**asdict(row), "median": row.median} for row in self.results]
         return {**asdict(self), "results": rows}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Comparison:
+        """What `as_json` told."""
+        names = [each.name for each in fields(Row)]
+        rows = [Row(**{name: row[name] for name in names}) for row in data["results"]]
+        return cls(**{**data, "results": rows})
 
 
 def compare(workload: str, rows: int, options: Options, say: Callable[[str], None]) -> Comparison:

@@ -47,10 +47,10 @@ def overview(comparisons: Sequence[Comparison]) -> str:
     """A row for each side, a column for each workload."""
     sides = list(dict.fromkeys(row.side for c in comparisons for row in c.results))
     names = [c.workload + (f" b{c.rows}" if c.rows else "") for c in comparisons]
-    lines = [_line("", *names), _line("---", *["---:"] * len(names))]
+    lines = [line("", *names), line("---", *["---:"] * len(names))]
     for side in sides:
         best = [c.best(side) for c in comparisons]
-        lines.append(_line(side, *(time_text(r.median) if r else "" for r in best)))
+        lines.append(line(side, *(time_text(r.median) if r else "" for r in best)))
     return "\n".join(lines) + "\n"
 
 
@@ -62,11 +62,11 @@ def table(made: Comparison) -> str:
     ours = next((row for name in OURS for row in best if row.side == name), None)
     ratio = f"/ {ours.side}" if ours else "/ fastest"
     columns = ("side", "threads", "median", "10-90 %", ratio, "/ bound", "build", "memory")
-    lines = [f"### {made.title}\n", _line(*columns), _line("---", *["---:"] * (len(columns) - 1))]
+    lines = [f"### {made.title}\n", line(*columns), line("---", *["---:"] * (len(columns) - 1))]
     bound = made.best(BOUND)
     peers = [row for row in best if row.side != BOUND]
     base = ours or (peers[0] if peers else None)
-    lines += [_line(*_cells(row, base, bound)) for row in best]
+    lines += [line(*_cells(row, base, bound)) for row in best]
     lines += _skipped(made)
     return "\n".join(lines) + "\n"
 
@@ -114,5 +114,6 @@ def _skipped(made: Comparison) -> Iterator[str]:
         yield f"Not there: {'; '.join(texts)}."
 
 
-def _line(*cells: str) -> str:
+def line(*cells: str) -> str:
+    """A row of a table."""
     return f"| {' | '.join(cells)} |"

@@ -115,14 +115,14 @@ class OnNumPy(Side):
 
     def train(self, workload: Workload, parameters: list[Array], dropout: bool) -> Step:
         optimizer = gc.SGD(lr=workload.lr, momentum=MOMENTUM)
-        return self._executor(workload, parameters, dropout, workload.batch, optimizer).step
+        return self.executor(workload, parameters, dropout, workload.batch, optimizer).step
 
     def infer(self, workload: Workload, parameters: list[Array], batch: int) -> Infer:
-        ex = self._executor(workload, parameters, False, batch, None)
+        ex = self.executor(workload, parameters, False, batch, None)
         forward = ex.forward
         return lambda feeds: forward(feeds, copy=False)["output"]
 
-    def _executor(
+    def executor(
         self,
         workload: Workload,
         parameters: list[Array],
@@ -130,6 +130,7 @@ class OnNumPy(Side):
         batch: int,
         optimizer: Any,
     ) -> gc.Executor:
+        """The net at these parameters."""
         made = Declare(dropout)
         workload.declare(made)
         plan = gc.compile(made.net, batch=batch, optimizer=optimizer, **self._options())
