@@ -201,8 +201,8 @@ def _other(g: Growth, x: gc.Value) -> gc.Value | float:
 
 
 STEPS = {
-    unary: 8,
-    activation: 6,
+    unary: 18,
+    activation: 15,
     softmax: 3,
     power: 3,
     number: 5,
@@ -214,7 +214,7 @@ STEPS = {
     outer: 1,
     where: 3,
     power_of: 1,
-    rounded: 2,
-    logic: 1,
+    rounded: 5,
+    logic: 4,
     hits: 2,
 }

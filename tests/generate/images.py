@@ -107,6 +107,14 @@ def pool(g: Growth, x: gc.Value) -> gc.Value:
     return gc.avg_pool(h, kernel, **how, count_include_pad=g.chance(0.5))
 
 
+def pool_slope(g: Growth, x: gc.Value) -> gc.Value:
+    """The derivative of a pooled image by its pixels: second derivatives when trained."""
+    h = image(g, x)
+    found = gc.grad(gc.sum(gc.tanh(pool(g, h))), h)
+    assert isinstance(found, gc.Value)
+    return gc.tanh(found) * h
+
+
 def whole_image(g: Growth, x: gc.Value) -> gc.Value:
     """Each channel scaled by one number of its pixels."""
     h = image(g, x)
@@ -130,8 +138,9 @@ STEPS = {
     conv: 2,
     conv_block: 1,
     conv_transpose: 1,
-    pool: 2,
-    whole_image: 1,
+    pool: 3,
+    pool_slope: 2,
+    whole_image: 2,
     groupnorm: 1,
     pad: 1,
 }

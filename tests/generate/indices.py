@@ -73,7 +73,7 @@ def _of_each_row(g: Growth, h: gc.Value) -> gc.Value:
 
 
 STEPS = {
-    embedding: 2,
+    embedding: 3,
     gather: 2,
     gather_elements: 1,
     scatter: 2,

@@ -115,7 +115,7 @@ def statistics(g: Growth, x: gc.Value) -> gc.Value:
 
 STEPS = {
     statistics: 1,
-    argmax: 2,
+    argmax: 3,
     argmax_of_columns: 1,
     pick: 2,
     one_hot: 1,

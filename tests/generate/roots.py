@@ -28,7 +28,7 @@ def finish(g: Growth) -> None:
     y = g.net.input("y", (gc.N,), dtype=g.choice("int64", "int64", "int64", "int32"))
     loss = g.choice(gc.softmax_loss, gc.softmax_loss, gc.svm_loss, _smoothed, _by_class)
     g.net.loss("loss", _of_rows(g, loss, scores, y))
-    if g.chance(0.3):
+    if g.chance(0.6):
         _regression(g)
     if g.chance(0.1):
         _distributions(g, scores)
