@@ -18,7 +18,9 @@ def main(arguments: list[str] | None = None) -> int:
     """The number of failures, at most 1, as an exit code."""
     chosen = _parser().parse_args(arguments)
     without = steps_of(chosen.only) if chosen.only else ()
-    wishes = Wishes(chosen.native, chosen.interpreted, chosen.torch, chosen.steps, without)
+    wishes = Wishes(
+        chosen.native, chosen.interpreted, chosen.torch, chosen.tight, chosen.steps, without
+    )
     findings = _run(chosen, wishes)
     print(report(findings))  # noqa: T201
     if chosen.json:
@@ -40,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--native", type=float, default=0.05, help="the share of native cases")
     parser.add_argument("--interpreted", type=float, default=0.1, help="and of those interpreted")
     parser.add_argument("--torch", type=float, default=_torch_share(), help="and with PyTorch")
+    parser.add_argument("--tight", type=float, default=0.04, help="and with little memory")
     parser.add_argument("--steps", type=int, default=7, help="of a net, at most")
     parser.add_argument("--json", type=Path, help="where to write the coverage")
     parser.add_argument("--found", type=Path, default=Path(__file__).parent / "found")

@@ -17,6 +17,9 @@ from graphc.plan import Plan
 from graphc.tensor_type import shape_at
 from tests.generate import random_feeds, random_state
 
+BUDGETS = (0.8, 0.9, 0.96, 0.99)
+"""Of the bytes that a plan takes without one: the first that can be kept."""
+
 
 class Event(NamedTuple):
     """One run of a batch of `n` rows.
@@ -51,12 +54,23 @@ class Case:
     """Whether gradients are compared with differences of the losses, too."""
     torch: bool = False
     """Whether all is compared with PyTorch, too."""
+    tight: bool = False
+    """Whether the budget is less than what keeps all values, where some can be computed again."""
     draw: int = 0
     """The seed of feeds and state."""
 
     @cached_property
     def plan(self) -> Plan:
         """What graphc makes of it."""
+        kept = self._compiled(None)
+        for share in BUDGETS if self.tight else ():
+            try:
+                return self._compiled(int(share * kept.memory.total))
+            except gc.BudgetError:
+                continue
+        return kept
+
+    def _compiled(self, budget: int | None) -> Plan:
         return gc.compile(
             self.graph,
             batch=self.batch,
@@ -67,6 +81,7 @@ class Case:
             backend="native" if self.backend == "interpreted" else self.backend,
             threads=self.threads,
             passes=gc.passes.without(*self.off),
+            budget=budget,
         )
 
     def feeds(self, event: int) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Wishes:
     """The share of cases whose native programs are interpreted."""
     torch: float = 0.0
     """The share of cases that are compared with PyTorch."""
+    tight: float = 0.04
+    """The share of training cases whose memory is too small to keep all values."""
     most: int = 7
     """Steps of a net."""
     without: tuple[str, ...] = ()
@@ -64,6 +66,7 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
         r.randint(1, 4) if backend == "native" else 1,
         r.random() < SLOPES,
         r.random() < wishes.torch,
+        optimizer is not None and r.random() < wishes.tight,
         seed,
     )
 

@@ -65,6 +65,7 @@ def _plainer_options(case: Case) -> Iterator[Case]:
     plain: dict[str, object] = {
         "backend": "numpy",
         "threads": 1,
+        "tight": False,
         "off": OPTIONAL,
         "losses": None,
         "outputs": None,
