@@ -24,7 +24,7 @@ from graphc.ops.pool import (
 )
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad
-from graphc.tensor_type import Batch, Shape, TensorType
+from graphc.tensor_type import Batch, Dim, Shape, TensorType, count
 
 MOST = 64
 """Elements that one of the result is made of, at most: each is text in the kernel."""
@@ -94,36 +94,28 @@ def _merged(shape: Shape, walks: Sequence[Walk]) -> tuple[Shape, list[Walk]]:
     """Neighbouring dimensions that are one in memory, as one; the first stays by itself."""
     sizes, found = [shape[0]], [walks[0]]
     for size, walk in zip(shape[1:], walks[1:], strict=True):
-        before, last = found[-1], sizes[-1]
-        if len(found) > 1 and _are_one(before, last, walk, size):
-            assert isinstance(last, int)
-            assert isinstance(size, int)
-            sizes[-1], found[-1] = last * size, _one(before, last, walk, size)
-        else:
+        one = _one(found[-1], sizes[-1], walk, size) if len(found) > 1 else None
+        if one is None:
             sizes.append(size)
             found.append(walk)
+        else:
+            sizes[-1], found[-1] = count((sizes[-1], size)), one
     if len(found) == 1:
         return (1, *sizes), [Walk(0, 1), *found]
     return tuple(sizes), found
 
 
-def _are_one(outer: Walk, count: object, inner: Walk, size: object) -> bool:
-    """Whether two dimensions of the result go through memory as one would."""
+def _one(outer: Walk, many: Dim, inner: Walk, size: Dim) -> Walk | None:
+    """The walk that goes through memory as two dimensions of the result do, if there is one."""
     if size == 1 and inner.is_inside(1) and inner.shift == 0:
-        return True
-    if count == 1 and outer.is_inside(1) and outer.shift == 0:
-        return True
-    if not isinstance(size, int) or inner != Walk(inner.pitch, size):
-        return False
-    return outer.pitch == inner.pitch * size and outer.scale == outer.apart == 1
-
-
-def _one(outer: Walk, count: int, inner: Walk, size: int) -> Walk:
-    if size == 1:
         return outer
-    if count == 1 and outer.shift == 0:
+    if many == 1 and outer.is_inside(1) and outer.shift == 0:
         return inner
-    assert isinstance(outer.size, int)
+    if not isinstance(size, int) or not isinstance(outer.size, int):
+        return None
+    dense = inner == Walk(inner.pitch, size) and outer.scale == outer.apart == 1
+    if not dense or outer.pitch != inner.pitch * size:
+        return None
     return Walk(inner.pitch, outer.size * size, 1, outer.shift * size)
 
 

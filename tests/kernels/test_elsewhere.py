@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -10,9 +13,10 @@ from graphc.kernels.elsewhere import MOST, reader_of
 from graphc.kernels.interpret import run
 from graphc.kernels.walk import Walk, straight
 from graphc.op import Op
+from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, SumPool
 from graphc.ops.shape import Transpose
-from graphc.ops.slicing import Slice
+from graphc.ops.slicing import Slice, SliceGrad
 from graphc.tensor_type import N, TensorType
 from tests.ops.example import Example
 from tests.ops.readers import BY_OP, operands, reader_loop
@@ -28,6 +32,38 @@ def test_fetched_elements_equal_the_reference(examples: list[Example]) -> None:
             wanted = example.concrete(n).reference(example.operands(n))
             same = np.array_equal(arrays["out"], wanted)
             assert same or close(arrays["out"], np.asarray(wanted)), str(example)
+
+
+def small_moves() -> Iterator[Example]:
+    """Every part, padding and place of values whose dimensions are 1, 2 and 3 long."""
+    for sizes in product((1, 2, 3), repeat=2):
+        x = TensorType((N, *sizes), "float32")
+        spans = [
+            [(a, b, step) for a in range(d) for b in range(a + 1, d + 1) for step in (1, 2)]
+            + [(a, b, -1) for a in range(d) for b in range(-1, a)]
+            for d in sizes
+        ]
+        for spans_of_all in product(*spans):
+            cuts = tuple((axis, *span) for axis, span in enumerate(spans_of_all, 1))
+            yield Example(Slice(cuts), (x,))
+            yield Example(SliceGrad(x.shape, cuts), (Slice(cuts).infer([x]),))
+        for pads in product(((0, 0), (1, 0), (0, 2)), repeat=2):
+            yield Example(Pad(((0, 0), *pads)), (x,))
+
+
+def test_small_moves_equal_the_reference() -> None:
+    """A dimension of length 1 may be read from another place than its first."""
+    count = 0
+    for example in small_moves():
+        op, result = example.op, example.op.infer(example.types)
+        if reader_of(op, example.types, result) is None:
+            continue
+        arrays = operands(example, 2)
+        run(reader_loop(example), arrays, 2)
+        wanted = example.concrete(2).reference(example.operands(2))
+        assert np.array_equal(arrays["out"], wanted), str(example)
+        count += 1
+    assert count > 1000
 
 
 def reads(op: Op, *shape: object) -> bool:
