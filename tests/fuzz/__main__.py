@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tests.fuzz.campaign import Findings
 from tests.fuzz.draw import Wishes, steps_of
-from tests.fuzz.jobs import campaign
-from tests.fuzz.write import write
+from tests.fuzz.jobs import Report, campaign
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,15 +20,15 @@ def main(arguments: list[str] | None = None) -> int:
     wishes = Wishes(
         chosen.native, chosen.interpreted, chosen.torch, chosen.tight, chosen.steps, without
     )
-    findings = _run(chosen, wishes)
+    made = _run(chosen, wishes)
+    findings = made.findings
     print(report(findings))  # noqa: T201
     if chosen.json:
         told = {"cases": findings.cases, "seconds": findings.seconds, **findings.coverage.as_json()}
         chosen.json.write_text(json.dumps(told, indent=1) + "\n")
-    for verdict in findings.failures:
-        path = write(verdict, chosen.found)
-        print(f"{path}: {verdict.summary}")  # noqa: T201
-    return int(bool(findings.failures))
+    for path, summary in made.failed:
+        print(f"{path}: {summary}")  # noqa: T201
+    return int(bool(made.failed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,11 +53,11 @@ def _torch_share() -> float:
     return 0.5 if importlib.util.find_spec("torch") else 0.0
 
 
-def _run(chosen: argparse.Namespace, wishes: Wishes) -> Findings:
+def _run(chosen: argparse.Namespace, wishes: Wishes) -> Report:
     if chosen.minutes is None and chosen.cases is None:
         chosen.minutes = 1.0
     until = None if chosen.minutes is None else time.monotonic() + 60 * chosen.minutes
-    return campaign(chosen.jobs, chosen.seed, chosen.cases, wishes, until)
+    return campaign(chosen.jobs, chosen.seed, chosen.cases, wishes, until, chosen.found)
 
 
 def report(findings: Findings) -> str:

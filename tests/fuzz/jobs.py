@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from graphc.backends.native import usable_cores
 from tests.fuzz.campaign import Findings, cases
 from tests.fuzz.draw import Wishes
+from tests.fuzz.write import write
 
 MOST_THREADS = 4
+
+
+@dataclass
+class Report:
+    """What was found; of cases that fail the tests that were written, and what is wrong."""
+
+    findings: Findings = field(default_factory=Findings)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -23,9 +33,15 @@ class Job:
     count: int | None
     wishes: Wishes
     until: float | None
+    folder: Path
 
-    def run(self) -> Findings:
-        """Judge the cases of this job."""
+    def run(self) -> Report:
+        """Judge the cases of this job, and write a test for each that fails."""
+        findings = self._cases()
+        failed = [(write(each, self.folder), each.summary) for each in findings.failures]
+        return Report(replace(findings, failures=[]), failed)
+
+    def _cases(self) -> Findings:
         last = None if self.count is None else self.seed + self.count
         seeds = itertools.count(self.seed) if last is None else range(self.seed, last)
         known = usable_cores.cores
@@ -38,14 +54,15 @@ class Job:
 
 
 def campaign(
-    jobs: int, seed: int, count: int | None, wishes: Wishes, until: float | None
-) -> Findings:
+    jobs: int, seed: int, count: int | None, wishes: Wishes, until: float | None, folder: Path
+) -> Report:
     """Judge `count` cases from a seed on, or all that there is time for, by some processes."""
-    work = [Job(number, jobs, seed, count, wishes, until) for number in range(jobs)]
+    work = [Job(number, jobs, seed, count, wishes, until, folder) for number in range(jobs)]
     if jobs == 1:
         return work[0].run()
-    total = Findings()
+    total = Report()
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        for findings in pool.imap_unordered(Job.run, work):
-            total.merge(findings)
+        for report in pool.imap_unordered(Job.run, work):
+            total.findings.merge(report.findings)
+            total.failed += report.failed
     return total
