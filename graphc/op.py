@@ -1,7 +1,8 @@
 """The contracts of Op and Layer.  None of either lives here.
 
 An op is one frozen dataclass: its fields are its attributes, its methods are its rules.
-Two ops with equal fields are the same op.
+Two ops with equal fields are the same op.  A class that adds no field needs no decorator, which
+would only cost time at import.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ A value of rank 2 and more is the matrix of its first dimensions by all others.
 """
 
 
+@dataclasses.dataclass(frozen=True)
 class Op:
     """What a node does to its operands.
 
@@ -115,13 +117,24 @@ class Op:
         if not names:
             return self
         sizes = {name: _concrete(getattr(self, name), n) for name in names}
-        return dataclasses.replace(self, **sizes)  # type: ignore[type-var]
+        return dataclasses.replace(self, **sizes)
 
 
 @lru_cache(maxsize=1024, typed=True)
 def shared(kind: Callable[..., Op], *attributes: bool | float) -> Op:
     """The op of that kind with these attributes, as one object for any number of nodes."""
     return kind(*attributes)
+
+
+def _frozen(op: Op, name: str, value: object) -> None:
+    kind = type(op).__name__
+    raise dataclasses.FrozenInstanceError(
+        f"an op does not change: {kind}.{name} cannot be set; what an op depends on are fields of "
+        f"the class, so put @dataclass(frozen=True) before class {kind}, and {name}: ... into it"
+    )
+
+
+Op.__setattr__ = _frozen  # type: ignore[method-assign,assignment]
 
 
 class Source(Op):
@@ -144,21 +157,22 @@ class Layer(Op):
 
 
 def attributes(op: Op) -> dict[str, Any]:
-    """The op's attributes by name; empty for an op that is no dataclass."""
-    if not dataclasses.is_dataclass(op):
-        return {}
-    return {name: getattr(op, name) for name in _field_names(type(op))}
+    """The op's attributes by name."""
+    return {name: getattr(op, name) for name in _field_names(op)}
+
+
+def _field_names(op: Op) -> tuple[str, ...]:
+    kind: type = type(op)
+    return _names(kind)
 
 
 @lru_cache(maxsize=1024)
-def _field_names(cls: type[Op]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def _batched_fields(op: Op) -> tuple[str, ...]:
-    if not dataclasses.is_dataclass(op):
-        return ()
-    return tuple(n for n in _field_names(type(op)) if _is_batched(getattr(op, n)))
+    return tuple(n for n in _field_names(op) if _is_batched(getattr(op, n)))
 
 
 def _is_batched(value: object) -> bool:

@@ -27,4 +27,4 @@ def widened(op: Op) -> Op:
             return op
         return Constant(op.shape, "float64", op.array().astype("float64").tobytes())
     changed: dict[str, Any] = {k: "float64" for k, v in attributes(op).items() if v == "float32"}
-    return dataclasses.replace(op, **changed) if changed else op  # type: ignore[type-var]
+    return dataclasses.replace(op, **changed) if changed else op

@@ -21,7 +21,6 @@ from graphc.ops.source import Parameter
 from graphc.tensor_type import Batch, Shape, TensorType, count, plain, shape_text
 
 
-@dataclass(frozen=True)
 class Affine(Op):
     """x @ weight + bias; a row of x is a sample, a column of weight a unit."""
 

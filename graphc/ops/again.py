@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphc.graph import Node
 from graphc.kernels.body import Axis
@@ -14,7 +13,6 @@ from graphc.plan import Emitter
 from graphc.tensor_type import TensorType
 
 
-@dataclass(frozen=True)
 class After(Fused):
     """x itself, for readers that must not run before `event` is there; no work.
 
@@ -35,7 +33,6 @@ class After(Fused):
         em.alias(ins[0], out)
 
 
-@dataclass(frozen=True)
 class Before(Fused):
     """A copy of a state that the forward pass changes, as it was before."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -34,7 +33,6 @@ class WholeQuotient(Binary):
         return None, None
 
 
-@dataclass(frozen=True)
 class FloorDiv(WholeQuotient):
     """a / b rounded down."""
 
@@ -47,7 +45,6 @@ class FloorDiv(WholeQuotient):
         return call("floor_div", ins[0], ins[1])
 
 
-@dataclass(frozen=True)
 class TruncDiv(WholeQuotient):
     """a / b rounded toward zero."""
 
@@ -92,7 +89,6 @@ class Remainder(Binary):
         return unbroadcast(dout, ins[0]), unbroadcast(neg(mul(dout, times)), ins[1])
 
 
-@dataclass(frozen=True)
 class Mod(Remainder):
     """The remainder that has the sign of b, as Python's a % b."""
 
@@ -100,7 +96,6 @@ class Mod(Remainder):
         return np.asarray(np.mod(ins[0], ins[1]))
 
 
-@dataclass(frozen=True)
 class Fmod(Remainder):
     """The remainder that has the sign of a, as C's fmod."""
 

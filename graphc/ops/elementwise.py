@@ -64,7 +64,6 @@ class Binary(Op):
         return elements(ins, self.infer(ins))
 
 
-@dataclass(frozen=True)
 class Add(Binary):
     """a + b."""
 
@@ -82,7 +81,6 @@ class Add(Binary):
         return unbroadcast(dout, ins[0]), unbroadcast(dout, ins[1])
 
 
-@dataclass(frozen=True)
 class Sub(Binary):
     """a - b."""
 
@@ -100,7 +98,6 @@ class Sub(Binary):
         return unbroadcast(dout, ins[0]), neg(unbroadcast(dout, ins[1]))
 
 
-@dataclass(frozen=True)
 class Mul(Binary):
     """a * b."""
 
@@ -118,7 +115,6 @@ class Mul(Binary):
         return unbroadcast(mul(dout, ins[1]), ins[0]), unbroadcast(mul(dout, ins[0]), ins[1])
 
 
-@dataclass(frozen=True)
 class Div(Binary):
     """a / b; floats only."""
 
@@ -144,7 +140,6 @@ class Div(Binary):
         return unbroadcast(da, ins[0]), unbroadcast(neg(mul(da, out)), ins[1])
 
 
-@dataclass(frozen=True)
 class Neg(Unary):
     """-x."""
 

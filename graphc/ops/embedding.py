@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -20,7 +19,6 @@ from graphc.tensor_type import TensorType, dtype_name, plain
 NORMAL = Normal(1.0)
 
 
-@dataclass(frozen=True)
 class Embedding(Layer):
     """The row of weight (count, width) that each id names."""
 

@@ -19,14 +19,12 @@ from graphc.plan import Emitter
 from graphc.tensor_type import TensorType
 
 
-@dataclass(frozen=True)
 class ShardInput(Input):
     """A number about the shard that runs, which the executor feeds: no input of the user's."""
 
     name = "shard_input"
 
 
-@dataclass(frozen=True)
 class Total(Op):
     """The sum of x over all shards, in the midst of a graph that goes on with it.
 

@@ -18,7 +18,6 @@ from graphc.plan import Emitter
 from graphc.tensor_type import TensorType, normal_axis, plain
 
 
-@dataclass(frozen=True)
 class Exp(Unary):
     """e ** x."""
 
@@ -36,7 +35,6 @@ class Exp(Unary):
         return (mul(dout, out),)
 
 
-@dataclass(frozen=True)
 class Log(Unary):
     """The natural logarithm."""
 
@@ -54,7 +52,6 @@ class Log(Unary):
         return (div(dout, ins[0]),)
 
 
-@dataclass(frozen=True)
 class Sqrt(Unary):
     """The square root."""
 
@@ -72,7 +69,6 @@ class Sqrt(Unary):
         return (div(mul(dout, 0.5), out),)
 
 
-@dataclass(frozen=True)
 class Abs(Unary):
     """The absolute value; gradient 0 at 0."""
 
@@ -91,7 +87,6 @@ class Abs(Unary):
         return (mul(dout, sign(ins[0])),)
 
 
-@dataclass(frozen=True)
 class Sign(Unary):
     """-1, 0 or 1; its gradient is zero."""
 
@@ -114,7 +109,6 @@ class Sign(Unary):
         return (None,)
 
 
-@dataclass(frozen=True)
 class Tanh(Unary):
     """The hyperbolic tangent."""
 
@@ -132,7 +126,6 @@ class Tanh(Unary):
         return (mul(dout, sub(1.0, mul(out, out))),)
 
 
-@dataclass(frozen=True)
 class Sigmoid(Unary):
     """1 / (1 + e**-x), without overflow for any x."""
 

@@ -37,7 +37,6 @@ class Fused(Op):
         )
 
 
-@dataclass(frozen=True)
 class AffineRelu(Fused):
     """max(x @ weight + bias, 0)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from graphc.autodiff import vjp
 from graphc.build import Builder, Value, apply
@@ -13,7 +12,6 @@ from graphc.ops.source import constant
 from graphc.tensor_type import TensorType, shape_text
 
 
-@dataclass(frozen=True)
 class Gradient(Layer):
     """The derivative of a scalar with respect to another value of the net."""
 

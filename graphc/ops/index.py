@@ -136,7 +136,6 @@ class OneHot(ByIndex):
         self.call_with_places(em, ins, out, indices.with_shape((count(indices.shape),)))
 
 
-@dataclass(frozen=True)
 class Pick(ByIndex):
     """From each row of scores the one at the row's index."""
 

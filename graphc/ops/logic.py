@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -45,7 +44,6 @@ class Logic(Binary):
         return None, None
 
 
-@dataclass(frozen=True)
 class And(Logic):
     """a and b."""
 
@@ -56,7 +54,6 @@ class And(Logic):
         return call("and", ins[0], ins[1])
 
 
-@dataclass(frozen=True)
 class Or(Logic):
     """a or b."""
 
@@ -67,7 +64,6 @@ class Or(Logic):
         return call("or", ins[0], ins[1])
 
 
-@dataclass(frozen=True)
 class Xor(Logic):
     """Either a or b, not both."""
 
@@ -78,7 +74,6 @@ class Xor(Logic):
         return call("not_equal", ins[0], ins[1])
 
 
-@dataclass(frozen=True)
 class Not(Unary):
     """Not x, or each bit of it turned."""
 

@@ -274,7 +274,6 @@ class Average(UpdateOp):
         return select(averages > 0, mixed, weight)
 
 
-@dataclass(frozen=True)
 class SquareSum(Op):
     """The sum of the squares of a gradient: its part in the global norm."""
 
@@ -300,7 +299,6 @@ class SquareSum(Op):
         return (ins[0] * ins[0]).sum(axis)
 
 
-@dataclass(frozen=True)
 class ClipScale(Op):
     """min(1, limit/norm) of the total of square sums: what all gradients are multiplied by.
 
@@ -334,7 +332,6 @@ class ClipScale(Op):
         return select(norm <= limit, 1, limit / norm).cast(ins[0].dtype)
 
 
-@dataclass(frozen=True)
 class Cleared(UpdateOp):
     """Zeros in the place of what was accumulated."""
 

@@ -168,7 +168,6 @@ def _fixed(shape: Shape) -> Sizes:
     return tuple(size for size in shape if isinstance(size, int))
 
 
-@dataclass(frozen=True)
 class GlobalAvgPool(Layer):
     """The mean of each channel's pixels: (n, c, 1, ...)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from graphc.ops.select import equal, where
 from graphc.tensor_type import TensorType
 
 
-@dataclass(frozen=True)
 class Pow(Binary):
     """a ** b of floats; NaN where a is below 0 and b is no whole number."""
 

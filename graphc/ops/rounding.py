@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -28,7 +27,6 @@ class Rounding(Unary):
         return (None,)
 
 
-@dataclass(frozen=True)
 class Floor(Rounding):
     """The largest whole number that is not above x."""
 
@@ -36,7 +34,6 @@ class Floor(Rounding):
         return np.asarray(np.floor(ins[0]))
 
 
-@dataclass(frozen=True)
 class Ceil(Rounding):
     """The smallest whole number that is not below x."""
 
@@ -44,7 +41,6 @@ class Ceil(Rounding):
         return np.asarray(np.ceil(ins[0]))
 
 
-@dataclass(frozen=True)
 class Round(Rounding):
     """The nearest whole number; of two that are as near the even one."""
 

@@ -25,7 +25,6 @@ from graphc.plan import Emitter
 from graphc.tensor_type import TensorType, broadcast
 
 
-@dataclass(frozen=True)
 class Relu(Unary):
     """max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
 
@@ -44,7 +43,6 @@ class Relu(Unary):
         return (b.apply(shared(ReluGrad), out, dout),)
 
 
-@dataclass(frozen=True)
 class ReluGrad(Op):
     """dout where out > 0, else 0."""
 
@@ -80,7 +78,6 @@ class ReluGrad(Op):
         em.call(self.name, ins, out, scratch=(em.scratch(em.type(out).with_dtype("bool")),))
 
 
-@dataclass(frozen=True)
 class Maximum(Binary):
     """The larger of a and b; at a tie the gradient goes to a."""
 
@@ -98,7 +95,6 @@ class Maximum(Binary):
         return _chosen(greater_equal(ins[0], ins[1]), ins, dout)
 
 
-@dataclass(frozen=True)
 class Minimum(Binary):
     """The smaller of a and b; at a tie the gradient goes to a."""
 
@@ -149,7 +145,6 @@ class Clip(Unary):
         return (where(equal(ins[0], out), dout, 0.0),)
 
 
-@dataclass(frozen=True)
 class Where(Op):
     """a where the condition holds, else b."""
 
@@ -196,7 +191,6 @@ class Comparison(Binary):
         return None, None
 
 
-@dataclass(frozen=True)
 class Less(Comparison):
     """a < b."""
 
@@ -207,7 +201,6 @@ class Less(Comparison):
         return call("less", ins[0], ins[1])
 
 
-@dataclass(frozen=True)
 class LessEqual(Comparison):
     """a <= b."""
 
@@ -220,7 +213,6 @@ class LessEqual(Comparison):
         return call("less_equal", ins[0], ins[1])
 
 
-@dataclass(frozen=True)
 class Greater(Comparison):
     """a > b."""
 
@@ -231,7 +223,6 @@ class Greater(Comparison):
         return call("greater", ins[0], ins[1])
 
 
-@dataclass(frozen=True)
 class GreaterEqual(Comparison):
     """a >= b."""
 
@@ -244,7 +235,6 @@ class GreaterEqual(Comparison):
         return call("greater_equal", ins[0], ins[1])
 
 
-@dataclass(frozen=True)
 class Equal(Comparison):
     """a == b."""
 
@@ -255,7 +245,6 @@ class Equal(Comparison):
         return call("equal", ins[0], ins[1])
 
 
-@dataclass(frozen=True)
 class NotEqual(Comparison):
     """a != b."""
 

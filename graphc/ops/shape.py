@@ -107,7 +107,6 @@ class Cast(Op):
         return (cast(dout, ins[0].dtype) if ins[0].type.is_float else None,)
 
 
-@dataclass(frozen=True)
 class StopGradient(Op):
     """x itself, through which no gradient flows."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from graphc.tensor_type import TensorType
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
-@dataclass(frozen=True)
 class Erf(Unary):
     """The error function: 2 / sqrt(pi) times the integral of e**(-t**2) from 0 to x."""
 
@@ -46,7 +44,6 @@ class Erf(Unary):
         em.call(self.name, ins, out, scratch=kept)
 
 
-@dataclass(frozen=True)
 class Softplus(Unary):
     """log(1 + e**x), without overflow for any x."""
 
@@ -71,7 +68,6 @@ class Softplus(Unary):
         em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)),))
 
 
-@dataclass(frozen=True)
 class Log1p(Unary):
     """log(1 + x), with all digits near 0; NumPy computes it on every backend."""
 
@@ -89,7 +85,6 @@ class Log1p(Unary):
         return (div(dout, add(ins[0], 1.0)),)
 
 
-@dataclass(frozen=True)
 class Expm1(Unary):
     """e ** x - 1, with all digits near 0; NumPy computes it on every backend."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +13,6 @@ from graphc.ops.source import Input, State
 from graphc.tensor_type import Batch, TensorType
 
 
-@dataclass(frozen=True)
 class Standardize(Layer):
     """(x - mean) / scale, by statistics that training leaves as they are."""
 

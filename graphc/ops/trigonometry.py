@@ -6,7 +6,6 @@ Angles are in radians.  NumPy computes these functions on every backend.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -30,7 +29,6 @@ class ByUfunc(Unary):
         return "call"
 
 
-@dataclass(frozen=True)
 class Sin(ByUfunc):
     """The sine."""
 
@@ -43,7 +41,6 @@ class Sin(ByUfunc):
         return (mul(dout, cos(ins[0])),)
 
 
-@dataclass(frozen=True)
 class Cos(ByUfunc):
     """The cosine."""
 
@@ -56,7 +53,6 @@ class Cos(ByUfunc):
         return (neg(mul(dout, sin(ins[0]))),)
 
 
-@dataclass(frozen=True)
 class Tan(ByUfunc):
     """The tangent."""
 
@@ -69,7 +65,6 @@ class Tan(ByUfunc):
         return (mul(dout, add(mul(out, out), 1.0)),)
 
 
-@dataclass(frozen=True)
 class Asin(ByUfunc):
     """The angle between -pi/2 and pi/2 whose sine is x."""
 
@@ -83,7 +78,6 @@ class Asin(ByUfunc):
         return (div(dout, sqrt(sub(1.0, mul(x, x)))),)
 
 
-@dataclass(frozen=True)
 class Acos(ByUfunc):
     """The angle between 0 and pi whose cosine is x."""
 
@@ -97,7 +91,6 @@ class Acos(ByUfunc):
         return (neg(div(dout, sqrt(sub(1.0, mul(x, x))))),)
 
 
-@dataclass(frozen=True)
 class Atan(ByUfunc):
     """The angle between -pi/2 and pi/2 whose tangent is x."""
 
@@ -111,7 +104,6 @@ class Atan(ByUfunc):
         return (div(dout, add(mul(x, x), 1.0)),)
 
 
-@dataclass(frozen=True)
 class Sinh(ByUfunc):
     """The hyperbolic sine."""
 
@@ -124,7 +116,6 @@ class Sinh(ByUfunc):
         return (mul(dout, cosh(ins[0])),)
 
 
-@dataclass(frozen=True)
 class Cosh(ByUfunc):
     """The hyperbolic cosine."""
 
@@ -137,7 +128,6 @@ class Cosh(ByUfunc):
         return (mul(dout, sinh(ins[0])),)
 
 
-@dataclass(frozen=True)
 class Asinh(ByUfunc):
     """The number whose hyperbolic sine is x."""
 
@@ -151,7 +141,6 @@ class Asinh(ByUfunc):
         return (div(dout, sqrt(add(mul(x, x), 1.0))),)
 
 
-@dataclass(frozen=True)
 class Acosh(ByUfunc):
     """The number from 0 up whose hyperbolic cosine is x."""
 
@@ -165,7 +154,6 @@ class Acosh(ByUfunc):
         return (div(dout, sqrt(sub(mul(x, x), 1.0))),)
 
 
-@dataclass(frozen=True)
 class Atanh(ByUfunc):
     """The number whose hyperbolic tangent is x."""
 

@@ -32,7 +32,6 @@ class TwoMoments(Optimizer):
         return m, next_value(square, AdamSquare(self.beta2, l2), square, g, *more)
 
 
-@dataclass(frozen=True)
 class Adam(TwoMoments):
     """Adam with bias correction; weight decay is added to the gradient, as in torch.optim.Adam.
 

@@ -47,7 +47,6 @@ class Perceptron(ABC):
         return mlp(h, self.hidden, units, batchnorm=self.batchnorm, dropout=self.dropout)
 
 
-@dataclass(frozen=True)
 class ClassifierNet(Perceptron):
     """Scores of each class, trained by the cross-entropy of softmax."""
 
@@ -62,7 +61,6 @@ class ClassifierNet(Perceptron):
         return net
 
 
-@dataclass(frozen=True)
 class RegressorNet(Perceptron):
     """Predictions trained by their mean squared error, in standard deviations of the target."""
 

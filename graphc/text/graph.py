@@ -79,8 +79,6 @@ def _attributes(op: Op, result: TensorType | None) -> Iterator[tuple[str, str]]:
 
 def empty_values(cls: type[Op]) -> Mapping[str, bool | str]:
     """The attributes that are left out where they are empty: a bool's False, a str's ""."""
-    if not dataclasses.is_dataclass(cls):
-        return {}
     fields = dataclasses.fields(cls)
     return {f.name: EMPTY[str(f.type)] for f in fields if str(f.type) in EMPTY}
 

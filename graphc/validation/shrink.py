@@ -157,7 +157,7 @@ def _smaller_op(op: Op, size: int, smaller: int) -> Op:
     shape = fields.get("shape")
     if isinstance(shape, tuple) and size in shape:
         new = tuple(smaller if dim == size else dim for dim in shape)
-        return dataclasses.replace(op, shape=new)  # type: ignore[type-var]
+        return dataclasses.replace(op, shape=new)  # type: ignore[call-arg]
     return op
 
 

@@ -31,7 +31,6 @@ class Elu(Activation):
         return where(x > 0, x, mul(below, self.alpha), name=name)
 
 
-@dataclass(frozen=True)
 class Selu(Activation):
     """scale * elu(x, alpha) with the numbers that keep mean 0 and variance 1 (Klambauer et al.
     2017, arXiv:1706.02515)."""

@@ -43,7 +43,6 @@ class Gelu(Activation):
         return mul(mul(x, 0.5), add(odd, 1.0), name=name)
 
 
-@dataclass(frozen=True)
 class Silu(Activation):
     """x * sigmoid(x), also called swish."""
 
@@ -56,7 +55,6 @@ class Silu(Activation):
         return mul(x, sigmoid(x), name=name)
 
 
-@dataclass(frozen=True)
 class Mish(Activation):
     """x * tanh(softplus(x)) (Misra 2019, arXiv:1908.08681)."""
 

@@ -32,7 +32,6 @@ class LeakyRelu(Activation):
         return where(x > 0, x, mul(x, self.slope), name=name)
 
 
-@dataclass(frozen=True)
 class PRelu(Activation):
     """x above 0, else slope * x with a slope that is trained, one for each feature."""
 
@@ -87,7 +86,6 @@ class Shrink(Activation):
         return where(x > self.threshold, sub(x, self.bias), below, name=name)
 
 
-@dataclass(frozen=True)
 class HardSigmoid(Activation):
     """x / 6 + 1 / 2, held between 0 and 1."""
 
@@ -100,7 +98,6 @@ class HardSigmoid(Activation):
         return clip(add(mul(x, 1 / 6), 0.5), 0.0, 1.0, name=name)
 
 
-@dataclass(frozen=True)
 class HardSwish(Activation):
     """x * hard_sigmoid(x) (Howard et al. 2019, arXiv:1905.02244)."""
 

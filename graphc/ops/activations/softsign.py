@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from graphc.build import Value, apply
@@ -13,7 +11,6 @@ from graphc.ops.elementwise import add, div
 from graphc.ops.functions import abs_
 
 
-@dataclass(frozen=True)
 class Softsign(Activation):
     """x / (1 + |x|)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -103,7 +102,6 @@ class LabelledGrad(Op):
         em.call(self.name, ins, out, scratch=(*work, *_vectors(em, scores)))
 
 
-@dataclass(frozen=True)
 class SoftmaxRows(LabelledRows):
     """logsumexp(s) - s_y of each row."""
 
@@ -128,7 +126,6 @@ class SoftmaxRows(LabelledRows):
         return b.apply(SoftmaxRowsGrad(), *ins, dout), None
 
 
-@dataclass(frozen=True)
 class SoftmaxRowsGrad(LabelledGrad):
     """(softmax(s) - onehot(y)) * drows."""
 
@@ -181,7 +178,6 @@ def _margins_of(scores: Expr, labels: Expr, axis: Axis) -> Expr:
     return scores - select(hit(labels), scores, 0).sum(axis) + 1
 
 
-@dataclass(frozen=True)
 class SvmRows(LabelledRows):
     """The multiclass hinge loss of each row (Weston and Watkins 1999)."""
 
@@ -202,7 +198,6 @@ class SvmRows(LabelledRows):
         return b.apply(SvmRowsGrad(), *ins, dout), None
 
 
-@dataclass(frozen=True)
 class SvmRowsGrad(LabelledGrad):
     """drows where a margin is violated, and minus their number at the label."""
 

@@ -85,7 +85,6 @@ class NllLoss(RowLoss):
         return b.apply(self._hit(logs.shape[1]), labels, name=f"{name}.hit")
 
 
-@dataclass(frozen=True)
 class WeightedNllLoss(NllLoss):
     """NllLoss of l * class_weight; a row counts the weight of its class in a mean."""
 
