@@ -191,10 +191,12 @@ def test_what_was_used_longest_ago_goes_first(
         cache.write(key, OBJECT)
         os.utime(entry(folder, key), (1000 - age, 1000 - age))
     assert cache.read(keys[2]) == OBJECT  # and now it is the youngest
-    cache.write(KEY.replace("0", "9"), OBJECT)
+    cache.write("9" * 64, OBJECT)
+    assert cache.read(keys[1]) == OBJECT  # the next write that looks drops it
+    os.utime(entry(folder, keys[1]), (999, 999))
+    cache.write(keys[0], OBJECT)
     assert cache.read(keys[1]) is None
-    assert cache.read(keys[0]) == OBJECT
-    assert cache.read(keys[2]) == OBJECT
+    assert [cache.read(key) for key in (keys[0], keys[2], "9" * 64)] == [OBJECT] * 3
 
 
 def test_files_that_nobody_finished_go(folder: Path) -> None:

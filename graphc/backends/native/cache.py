@@ -22,6 +22,9 @@ from graphc.backends.native.target import CODEGEN, Target, compiler_version
 MAGIC = b"graphc object 1\n"
 LIMIT = 256 << 20
 """The bytes of the whole directory; the entries used longest ago go first."""
+PRUNING = "0"
+"""How a key begins whose writing looks for what to drop: one in sixteen, since a full directory
+has thousands of files to look at."""
 _SUFFIX = ".object"
 _TEMPORARY = ".part"
 _ABANDONED = 3600.0
@@ -61,7 +64,8 @@ def write(key: str, object: bytes) -> None:
     """Keep an object, where that is possible."""
     with contextlib.suppress(OSError), _directory() as directory:
         _replace(key + _SUFFIX, MAGIC + _proof(key, object) + object, directory)
-        _prune(directory)
+        if key.startswith(PRUNING):
+            _prune(directory)
 
 
 def _proof(key: str, object: bytes) -> bytes:
