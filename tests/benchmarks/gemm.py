@@ -29,6 +29,9 @@ from tests.native.gemm_function import Product, Spec, store_product
 from tests.native.jit_function import Compiled
 
 SHAPES = {  # rows, units, inputs of a layer
+    "hidden 100": (200, 100, 784),
+    "hidden 50": (200, 50, 784),
+    "hidden 20": (200, 20, 784),
     "tiny": (32, 64, 64),
     "tiny out": (32, 10, 64),
     "deep": (64, 128, 128),

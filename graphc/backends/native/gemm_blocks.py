@@ -33,8 +33,10 @@ _ARGUMENTS = (
 
 @dataclass(frozen=True)
 class _Panel:
-    """A panel of b: its vectors, how full the last is (0: full), its first column."""
+    """A panel of b: the frame with its tile, its vectors, how full the last is (0: full), its
+    first column."""
 
+    frame: Frame
     vectors: int
     rest: int
     column: Value
@@ -53,14 +55,14 @@ class Blocks:
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         """The rows and panels from and to."""
 
-        def panel(vectors: int, rest: int) -> Callable[[Value], None]:
-            return lambda column: self._panel(rows, _Panel(vectors, rest, column))
+        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
+            return lambda column: self._panel(rows, _Panel(frame, vectors, rest, column))
 
         some = self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}")
         self.f.when(some, lambda: self.frame.each_panel(*panels, panel))
 
     def _panel(self, rows: tuple[Value, Value], panel: _Panel) -> None:
-        f, frame = self.f, self.frame
+        f, frame = self.f, panel.frame
         count, size = f.sub(rows[1], rows[0]), self.size
         full = self.k // size * size
         clear = _emit_clear(frame.module, frame.tile, panel.vectors)
@@ -71,7 +73,7 @@ class Blocks:
         frame.finish(panel.vectors, panel.rest, self.sums, rows[0], count, panel.column)
 
     def _block(self, row: Value, count: Value, p: Value, k: int, panel: _Panel) -> None:
-        f, frame = self.f, self.frame
+        f, frame = self.f, panel.frame
         self._pack(p, k, panel)
         name = _emit_block(frame, panel.vectors)
         s = frame.address(frame.a, f.add(f.mul(row, frame.pitch_a), p))
@@ -81,7 +83,7 @@ class Blocks:
         )
 
     def _pack(self, p: Value, k: int, panel: _Panel) -> None:
-        frame = self.frame
+        frame = panel.frame
         if frame.kernel.trans_b:
             name = emit_transpose(frame.module, frame.tile, panel.vectors)
         else:

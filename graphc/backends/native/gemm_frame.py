@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 
 from graphc.backends.native.epilogue import Memory, emit_epilogue
 from graphc.backends.native.ir import Function, Module, Value
@@ -51,21 +52,29 @@ class Frame:
         return self.f.address(base, index, self.element)
 
     def each_panel(
-        self, first: Value, last: Value, panel: Callable[[int, int], Callable[[Value], None]]
+        self, first: Value, last: Value, panel: Callable[[Frame, int, int], Callable[[Value], None]]
     ) -> None:
         """The panels [first, last): the full ones, then the rest.
 
-        `panel(vectors, rest)` yields what is done at a column; `rest` is 0 for full panels.
+        `panel(frame, vectors, rest)` yields what is done at a column; `frame` has the panel's tile,
+        and `rest` is 0 for full panels.
         """
         f, width = self.f, self.tile.width
         if self.panels:
-            full = panel(self.tile.vectors, 0)
+            full = panel(self, self.tile.vectors, 0)
             end = f.smaller(last, self.panels)
             f.loop(first, end, 1, lambda j, _: full(f.mul(j, width)))
         if self.rest:
-            narrow = panel(self.tile.vectors_of(self.rest), self.rest)
+            frame = self._for_rest()
+            narrow = panel(frame, frame.tile.vectors_of(self.rest), self.rest)
             more = f.value(f"icmp sgt i64 {last}, {self.panels}")
             f.when(more, lambda: narrow(str(self.panels * width)))
+
+    def _for_rest(self) -> Frame:
+        """The frame with the tile of the last panel."""
+        found = copy(self)
+        found.tile, found._epilogues = self.tile.for_rest(self.rest), {}
+        return found
 
     @property
     def matrices(self) -> list[str]:

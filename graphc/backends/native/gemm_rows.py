@@ -33,9 +33,9 @@ class Sums:
         self.f.loop(*rows, 1, lambda i, _: self._finish(i, panels))
 
     def _finish(self, i: Value, panels: tuple[Value, Value]) -> None:
-        def panel(vectors: int, rest: int) -> Callable[[Value], None]:
+        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
             def body(column: Value) -> None:
-                self.frame.finish(vectors, rest, self.place(i, column), i, 1, column)
+                frame.finish(vectors, rest, self.place(i, column), i, 1, column)
 
             return body
 

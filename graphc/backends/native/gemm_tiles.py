@@ -24,9 +24,10 @@ ROWS_A_SET = 32
 
 @dataclass(frozen=True)
 class _Panel:
-    """A panel of b: its vectors, how full the last is (0: full), its first column; where it is,
-    and the elements between its rows."""
+    """A panel of b: the frame with its tile, its vectors, how full the last is (0: full), its
+    first column; where it is, and the elements between its rows."""
 
+    frame: Frame
     vectors: int
     rest: int
     column: Value
@@ -84,12 +85,10 @@ class Tiles:
         return self.f.larger(self.f.smaller(fit, Scratch.BLOCK), Scratch.LEAST)
 
     def _panels(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        def panel(vectors: int, rest: int) -> Callable[[Value], None]:
+        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
             def at(column: Value) -> None:
-                panel = _Panel(
-                    vectors, rest, column, *self._panel_of_b(rows, column, vectors, rest)
-                )
-                self._cut(rows, panel)
+                place, pitch = self._panel_of_b(frame, rows, column, vectors, rest)
+                self._cut(rows, _Panel(frame, vectors, rest, column, place, pitch))
 
             return at
 
@@ -97,14 +96,14 @@ class Tiles:
 
     def _cut(self, rows: tuple[Value, Value], panel: _Panel) -> None:
         """Full tiles, then smaller ones for the rows that are left."""
-        f, height = self.f, self.frame.tile.height(panel.vectors)
+        f, height = self.f, panel.frame.tile.height(panel.vectors)
         row = f.add(rows[0], f.even(f.sub(rows[1], rows[0]), height))
         self._strip(rows[0], row, panel)
         if not _divides(self.kernel.m, height):
             f.loop(row, rows[1], self.frame.tile.rows, lambda i, _: self._rest(rows, i, panel))
 
     def _strip(self, first: Value, last: Value, panel: _Panel) -> None:
-        f, frame = self.f, self.frame
+        f, frame = self.f, panel.frame
         strip = emit_strip(frame, panel.vectors, panel.rest, self.strides, self.packs_a)
         f.do(
             f"call void @{strip}({frame.passed}ptr {self._scalars(first, first)}, "
@@ -123,7 +122,7 @@ class Tiles:
 
     def _part(self, start: Value, i: Value, count: Value, height: int, panel: _Panel) -> None:
         """`count` rows by a tile of `height`."""
-        f, frame = self.f, self.frame
+        f, frame = self.f, panel.frame
         name = emit_tile(frame.module, frame.tile, height, panel.vectors)
         f.do(
             f"call void @{name}(ptr {self._scalars(start, i)}, i64 {self.strides[0]}, "
@@ -159,20 +158,20 @@ class Tiles:
         f.loop(start, end, CHUNK, chunk)
 
     def _panel_of_b(
-        self, rows: tuple[Value, Value], column: Value, vectors: int, rest: int
+        self, frame: Frame, rows: tuple[Value, Value], column: Value, vectors: int, rest: int
     ) -> tuple[Value, Value]:
         """Where a panel of b is, and the elements between its rows.
 
         It is packed where many tiles read it and a cache near the core cannot hold it as it is.
         """
-        f, frame, width = self.f, self.frame, str(vectors * self.frame.tile.lanes)
+        f, width = self.f, str(vectors * frame.tile.lanes)
         if self.kernel.trans_b or rest % frame.tile.lanes:
-            self._pack_b(column, vectors, rest)
+            self._pack_b(frame, column, vectors, rest)
             return self.panel, width
         many = f.value(f"icmp sgt i64 {f.sub(*rows[::-1])}, {CHUNK}")
         long = f.value(f"icmp sgt i64 {frame.k}, {self._held_in_place()}")
         packs = f.value(f"and i1 {many}, {long}")
-        f.when(packs, lambda: self._pack_b(column, vectors, rest))
+        f.when(packs, lambda: self._pack_b(frame, column, vectors, rest))
         place = frame.address(frame.b, column)
         panel = f.value(f"select i1 {packs}, ptr {self.panel}, ptr {place}")
         return panel, f.value(f"select i1 {packs}, i64 {width}, i64 {frame.pitch_b}")
@@ -186,9 +185,8 @@ class Tiles:
         places = SETS // gcd(pitch // LINE, SETS) if pitch % LINE == 0 else SETS
         return min(places * ROWS_A_SET, SETS * 2)
 
-    def _pack_b(self, column: Value, vectors: int, rest: int) -> None:
+    def _pack_b(self, frame: Frame, column: Value, vectors: int, rest: int) -> None:
         """k rows of a panel's columns."""
-        frame = self.frame
         if self.kernel.trans_b:
             name = emit_transpose(frame.module, frame.tile, vectors)
             source = frame.address(frame.b, self.f.mul(column, frame.pitch_b))

@@ -34,8 +34,8 @@ class WindowSums:
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         """The rows and panels from and to."""
 
-        def panel(vectors: int, rest: int) -> Callable[[Value], None]:
-            return lambda column: self._panel(rows, vectors, rest, column)
+        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
+            return lambda column: self._panel(frame, rows, vectors, rest, column)
 
         def mine() -> None:
             self.images.clear()
@@ -43,8 +43,10 @@ class WindowSums:
 
         self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
 
-    def _panel(self, rows: tuple[Value, Value], vectors: int, rest: int, column: Value) -> None:
-        f, frame = self.f, self.frame
+    def _panel(
+        self, frame: Frame, rows: tuple[Value, Value], vectors: int, rest: int, column: Value
+    ) -> None:
+        f = self.f
         width = vectors * frame.tile.lanes
         self._clear(rows, width)
 
@@ -54,7 +56,7 @@ class WindowSums:
             v = frame.address(frame.b, f.add(first, column))
             for start in range(0, self.window.depth, CHUNK):
                 mine = self._has(rows, start)
-                f.when(mine, partial(self._chunk, s, v, vectors, rest, start))
+                f.when(mine, partial(self._chunk, frame, s, v, vectors, rest, start))
 
         f.loop(0, f.quotient(frame.k, self.window.count), 1, image)
         sums = frame.address(self.sums, f.mul(rows[0], width))
@@ -76,9 +78,9 @@ class WindowSums:
 
         f.loop(f.mul(rows[0], width), f.mul(rows[1], width), v.lanes, vector)
 
-    def _chunk(self, s: Value, v: Value, vectors: int, rest: int, start: int) -> None:
+    def _chunk(self, frame: Frame, s: Value, v: Value, vectors: int, rest: int, start: int) -> None:
         """The tiles of a chunk of rows."""
-        f, frame, columns = self.f, self.frame, self.window.columns
+        f, columns = self.f, self.window.columns
         end = min(start + CHUNK, len(columns))
         width, height = vectors * frame.tile.lanes, frame.tile.height(vectors)
         for first in range(start, end, height):

@@ -40,8 +40,8 @@ class Windows:
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         """The rows and panels from and to."""
 
-        def panel(vectors: int, rest: int) -> Callable[[Value], None]:
-            return lambda column: self._panel(rows, vectors, rest, column)
+        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
+            return lambda column: self._panel(frame, rows, vectors, rest, column)
 
         def mine() -> None:
             self.images.clear()
@@ -49,9 +49,11 @@ class Windows:
 
         self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
 
-    def _panel(self, rows: tuple[Value, Value], vectors: int, rest: int, column: Value) -> None:
-        f, frame, count = self.f, self.frame, self.window.count
-        self._pack(vectors, rest, column)
+    def _panel(
+        self, frame: Frame, rows: tuple[Value, Value], vectors: int, rest: int, column: Value
+    ) -> None:
+        f, count = self.f, self.window.count
+        self._pack(frame, vectors, rest, column)
         name = _emit_places(frame, self.window, vectors, rest)
 
         def image(number: Value, _: list[Value]) -> None:
@@ -68,11 +70,11 @@ class Windows:
         last = f.quotient(f.add(rows[1], count - 1), count)
         f.loop(first, last, 1, image)
 
-    def _pack(self, vectors: int, rest: int, column: Value) -> None:
+    def _pack(self, frame: Frame, vectors: int, rest: int, column: Value) -> None:
         """All rows of a panel of b."""
-        frame, tile, depth = self.frame, self.frame.tile, self.window.depth
+        tile, depth = frame.tile, self.window.depth
         if frame.kernel.trans_b:
-            self._turn(vectors, rest, column)
+            self._turn(frame, vectors, rest, column)
             return
         name = emit_copy(frame.module, tile, vectors, rest % tile.lanes != 0)
         self.f.do(
@@ -80,12 +82,12 @@ class Windows:
             f"i64 {rest or tile.width}, ptr {self.panel}, i64 {depth})"
         )
 
-    def _turn(self, vectors: int, rest: int, column: Value) -> None:
+    def _turn(self, frame: Frame, vectors: int, rest: int, column: Value) -> None:
         """The offsets of a weight in reverse, each transposed.
 
         What a transposition writes beyond its rows, the next one writes again.
         """
-        f, frame, tile = self.f, self.frame, self.frame.tile
+        f, tile = self.f, frame.tile
         name, channels = emit_transpose(frame.module, tile, vectors), self.window.channels
         offsets = self.window.depth // channels
         size = frame.scratch.columns * channels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from graphc.tensor_type import ITEMSIZE
 
@@ -11,6 +11,8 @@ LINE = 64
 K_BLOCK = 256
 """Sums that are longer than four of these are added up in blocks: a panel of so many rows stays
 in the second cache."""
+WIDEST = 64
+"""Bytes of the widest vectors."""
 FEW = 3
 """Up to so many rows, no tile is filled: b is read in place, once."""
 
@@ -42,6 +44,14 @@ class Tile:
     def vectors_of(self, columns: int) -> int:
         """How many vectors hold so many columns."""
         return -(-columns // self.lanes)
+
+    def for_rest(self, columns: int) -> Tile:
+        """The tile for the columns beyond full panels: of vectors half as wide, where they are
+        filled better.  Those of 512 bits take some processors twice as long, and none less."""
+        half = replace(self, lanes=self.lanes // 2)
+        wide = self.lanes * ITEMSIZE[self.dtype] == WIDEST
+        fits = half.vectors_of(columns) * half.lanes < self.vectors_of(columns) * self.lanes
+        return half if wide and fits else self
 
 
 def choose_tile(dtype: str, bits: int) -> Tile:
