@@ -139,7 +139,9 @@ def comparison() -> Comparison:
         Row("torch-fused", 2, "torch 2", [30.0, 33.0, 60.0], 0.0, 0.1, 300.0),
         Row("bound", 2, "loop", [5.0, 5.5, 6.0]),
     ]
-    return Comparison("tiny", 0, 10, rows, {"jax on 1 thread": "jax is not installed"})
+    return Comparison(
+        "tiny", 0, 10, "2026-11-25", rows, {"jax on 1 thread": "jax is not installed"}
+    )
 
 
 def test_a_table_shows_each_side_at_its_better_number_of_threads() -> None:
@@ -156,9 +158,11 @@ def test_a_table_shows_each_side_at_its_better_number_of_threads() -> None:
 
 
 def test_a_report_names_machine_and_versions() -> None:
-    machine = {"date": "today", "processor": "fast", "cores": 2, "system": "any", "python": "3"}
+    machine = {"processor": "fast", "cores": 2, "system": "any", "python": "3"}
     text = report([comparison()], machine, "")
-    assert "today: fast, 2 cores" in text
+    assert "Measured on 2026-11-25: fast, 2 cores" in text
+    later = replace(comparison(), date="2026-12-01")
+    assert "from 2026-11-25 to 2026-12-01" in report([comparison(), later], machine, "")
     assert "graphc 1; torch 2" in text
     assert "| torch-fused | 33.0 us |" in text
 

@@ -57,6 +57,7 @@ class Comparison:
     workload: str
     rows: int
     flops: int
+    date: str = ""
     results: list[Row] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -88,7 +89,7 @@ class Comparison:
 def compare(workload: str, rows: int, options: Options, say: Callable[[str], None]) -> Comparison:
     """Build every side, then let them take turns.  What cannot be built is a line."""
     needed = outline(workload).flops(rows or WORKLOADS[workload].batch, train=not rows)
-    made = Comparison(workload, rows, needed)
+    made = Comparison(workload, rows, needed, time.strftime("%Y-%m-%d"))
     say(f"{made.title}:")
     tasks = [Task(s, t, workload, rows) for s in options.sides for t in options.threads]
     with ExitStack() as stack:
@@ -133,7 +134,6 @@ def machine() -> dict[str, Any]:
     """What it was measured on."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
-        "date": time.strftime("%Y-%m-%d"),
         "processor": _processor(),
         "cores": cores,
         "system": f"{platform.system()} {platform.machine()}",

@@ -36,10 +36,11 @@ def report(comparisons: Sequence[Comparison], machine: dict[str, Any], note: str
 def _machine_text(comparisons: Sequence[Comparison], machine: dict[str, Any]) -> str:
     sides = [r for c in comparisons for r in c.results if r.side != "bound"]
     versions = dict.fromkeys(part for r in sides for part in r.versions.split(", "))
+    dates = sorted({c.date for c in comparisons})
+    when = f"on {dates[0]}" if len(dates) == 1 else f"from {dates[0]} to {dates[-1]}"
     where = f"{machine['processor']}, {machine['cores']} cores, {machine['system']}"
     return (
-        f"Measured on {machine['date']}: {where}, Python {machine['python']}.  "
-        f"Versions: {'; '.join(versions)}.\n"
+        f"Measured {when}: {where}, Python {machine['python']}.  Versions: {'; '.join(versions)}.\n"
     )
 
 
