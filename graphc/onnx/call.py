@@ -59,7 +59,7 @@ class Call:
 
     def asks(self, position: int) -> bool:
         """Whether the model reads that result."""
-        return position < len(self.outputs) and bool(self.outputs[position])
+        return position < len(self.outputs) and self.scope.reads(self.outputs[position])
 
     def has(self, position: int) -> bool:
         """Whether that operand is given."""

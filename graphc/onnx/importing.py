@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 OLDEST, NEWEST = 1, 28
 """The operator sets that are read; converters know what changed between them."""
-LOSSES, STATES = "graphc.losses", "graphc.states"
-"""The metadata that name the outputs which are losses, and the initializers that are states."""
+LOSSES, STATES, UPDATES = "graphc.losses", "graphc.states", "graphc.updates"
+"""The metadata that name the outputs which are losses, the initializers that are states, and the
+outputs which are the next values of states: layers make them by themselves."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ def import_model(
     for key, operand in _initializers(model).items():
         if key not in known:
             scope.define(key, operand)
-    scope.run(model.graph.node)
-    outputs = {value.name: _output(scope, value.name) for value in model.graph.output}
-    return Imported(net, outputs)
+    moved = metadata_of(model, UPDATES) if own and not as_written else ()
+    names = [value.name for value in model.graph.output if value.name not in moved]
+    scope.run(model.graph.node, names)
+    return Imported(net, {name: _output(scope, name) for name in names})
 
 
 def metadata_of(model: ModelProto, key: str) -> tuple[str, ...]:

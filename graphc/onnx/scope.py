@@ -27,6 +27,7 @@ from graphc.onnx.known import (
     is_symbolic,
     type_of,
 )
+from graphc.onnx.limits import names_read
 from graphc.onnx.read import array_of
 from graphc.onnx.rename import renamed
 from graphc.op import Array
@@ -88,11 +89,13 @@ class Scope:
         self.attributes = attributes or {}
         self.depth = depth
         self.values: dict[str, Operand | None] = {"": None}
+        self._read: set[str] = set()
         self.around: Scope | None = None
         """That of the graph whose node this graph stands in."""
 
-    def run(self, nodes: Iterable[NodeProto]) -> None:
-        """Read the nodes, whose operands must stand before them."""
+    def run(self, nodes: Sequence[NodeProto], results: Iterable[str]) -> None:
+        """Read the nodes, whose operands must stand before them, for these results."""
+        self._read = {*results, *names_read(nodes)}
         for number, node in enumerate(nodes, 1):
             self._run(node, number)
 
@@ -101,6 +104,10 @@ class Scope:
         if not self.knows(name):
             raise ModelFileError(f"{described(node)} reads {name!r}, which no node before it makes")
         return self.found(name)
+
+    def reads(self, result: str) -> bool:
+        """Whether any node, or what is around it, reads a result that has this scope's prefix."""
+        return bool(result) and result.removeprefix(self.prefix) in self._read
 
     def knows(self, name: str) -> bool:
         """Whether a name stands for something, a missing operand included."""
@@ -122,8 +129,9 @@ class Scope:
             scope.define(tensor.name, array_of(tensor))
         for formal, operand in zip(graph.input, operands, strict=False):
             scope.define(formal.name, operand)
-        scope.run(graph.node)
-        found = [scope.found(value.name) for value in graph.output]
+        names = [value.name for value in graph.output]
+        scope.run(graph.node, names)
+        found = [scope.found(name) for name in names]
         if any(operand is None for operand in found):
             raise NotSupported("a graph inside it does not make all of its results")
         return [operand for operand in found if operand is not None]
@@ -202,7 +210,7 @@ class Scope:
         kept = renamed(b, before, [(r, n) for r, n in zip(results, names, strict=False) if n])
         for name, result in zip(node.output, kept(results), strict=False):
             self.define(name, result)
-        missing = [n for n in node.output[len(results) :] if n]
+        missing = [n for n in node.output[len(results) :] if n and n in self._read]
         if missing:
             raise GraphError(f"{described(node)} cannot be imported: it has no {missing[0]!r}")
 
@@ -242,7 +250,7 @@ class Scope:
         inner = Scope(self.reading, body.opsets, f"{call.name}/", attributes, self.depth + 1)
         for position, name in enumerate(body.inputs):
             inner.define(name, call.operands[position] if position < len(call) else None)
-        inner.run(body.nodes)
+        inner.run(body.nodes, [name for i, name in enumerate(body.outputs) if call.asks(i)])
         results = [inner.found(name) for name in body.outputs]
         if any(result is None and call.asks(i) for i, result in enumerate(results)):
             raise NotSupported("its function does not make all of its results")

@@ -128,6 +128,27 @@ def test_batchnorm_and_dropout_are_layers_of_both_modes() -> None:
     np.testing.assert_allclose(ex.state["mean"], running, rtol=1e-4, atol=1e-6)
 
 
+def test_statistics_of_training_that_nobody_reads() -> None:
+    """The way in which PyTorch writes a batchnorm that it trains: it is a layer, too."""
+    vectors = {name: np.abs(numbers(3, seed=i)) for i, name in enumerate("abcd")}
+    trains = node("BatchNormalization", "x a b c d", "y mean var", training_mode=1)
+    made = model([trains], {"x": ("N", 3)}, ["y"], vectors)
+    assert ops(load(made)) == ["state", "state", "batchnorm"]
+    assert list(load(made).graph().outputs) == ["y"]
+    made = model([trains], {"x": ("N", 3)}, ["y", "mean"], vectors)
+    assert "batchnorm_train" in ops(load(made))
+    assert list(load(made).graph().outputs) == ["y", "mean"]
+    inside = helper.make_function(
+        *("mine", "norm", list("xabcd"), ["y", "mean"], [trains]), [helper.make_opsetid("", 18)]
+    )
+    call = node("norm", "x a b c d", "y mean")
+    call.domain = "mine"
+    for outputs, op in ((["y"], "batchnorm"), (["y", "mean"], "batchnorm_train")):
+        made = model([call], {"x": ("N", 3)}, outputs, vectors, functions=[inside])
+        made.opset_import.append(helper.make_opsetid("mine", 1))
+        assert op in ops(load(made))
+
+
 def test_what_is_computed_of_shapes_alone_is_no_node() -> None:
     """The way in which PyTorch writes x.view(x.size(0), -1)."""
     net = load(

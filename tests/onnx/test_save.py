@@ -181,6 +181,15 @@ def test_the_same_net_comes_back(declare: Declare) -> None:
 
 
 @pytest.mark.parametrize("declare", NETS)
+def test_the_forward_part_of_a_step_is_read_as_the_net(declare: Declare) -> None:
+    """The next running statistics are outputs of the model; the layer makes them by itself."""
+    net = made(declare)
+    again = load(to_proto(net, train=True))
+    assert declared(again) == declared(net)
+    assert to_proto(again, train=True) == to_proto(net, train=True)
+
+
+@pytest.mark.parametrize("declare", NETS)
 def test_others_compute_the_same(declare: Declare) -> None:
     net = made(declare)
     feeds = feeds_of(net)
@@ -236,6 +245,19 @@ def test_the_batch_is_a_dimension_with_a_name() -> None:
     assert [o.version for o in proto.opset_import if not o.domain] == [18]
     assert proto.producer_name == "graphc"
     onnx.checker.check_model(proto, full_check=True)
+
+
+def test_names_that_the_model_needs_for_itself() -> None:
+    net = gc.Net("names")
+    h = gc.batchnorm(net.input("x", (gc.N, 3)), name="bn")
+    net.output("bn.running_mean.next", h)
+    to_proto(net)
+    with pytest.raises(gc.GraphError) as told:
+        to_proto(net, train=True)
+    assert "the next value of 'bn.running_mean' is called 'bn.running_mean.next'" in str(told)
+    net = gc.Net("helpers")
+    net.output("flat.constant", gc.reshape(net.input("x", (gc.N, 4)), (gc.N, 2, 2), name="flat"))
+    assert declared(load(to_proto(net))) == declared(net)
 
 
 def test_what_onnx_cannot_say_is_told(tmp_path: Path) -> None:
