@@ -89,13 +89,14 @@ class Scope:
         self.attributes = attributes or {}
         self.depth = depth
         self.values: dict[str, Operand | None] = {"": None}
-        self._read: set[str] = set()
+        self.read: set[str] = set()
+        """The names that nodes read, or what is around the graph."""
         self.around: Scope | None = None
         """That of the graph whose node this graph stands in."""
 
     def run(self, nodes: Sequence[NodeProto], results: Iterable[str]) -> None:
         """Read the nodes, whose operands must stand before them, for these results."""
-        self._read = {*results, *names_read(nodes)}
+        self.read = {*results, *names_read(nodes)}
         for number, node in enumerate(nodes, 1):
             self._run(node, number)
 
@@ -106,8 +107,8 @@ class Scope:
         return self.found(name)
 
     def reads(self, result: str) -> bool:
-        """Whether any node, or what is around it, reads a result that has this scope's prefix."""
-        return bool(result) and result.removeprefix(self.prefix) in self._read
+        """Whether anything reads a result, which has the prefix."""
+        return bool(result) and result.removeprefix(self.prefix) in self.read
 
     def knows(self, name: str) -> bool:
         """Whether a name stands for something, a missing operand included."""
@@ -210,7 +211,7 @@ class Scope:
         kept = renamed(b, before, [(r, n) for r, n in zip(results, names, strict=False) if n])
         for name, result in zip(node.output, kept(results), strict=False):
             self.define(name, result)
-        missing = [n for n in node.output[len(results) :] if n and n in self._read]
+        missing = [n for n in node.output[len(results) :] if n and n in self.read]
         if missing:
             raise GraphError(f"{described(node)} cannot be imported: it has no {missing[0]!r}")
 

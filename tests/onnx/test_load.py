@@ -149,6 +149,22 @@ def test_statistics_of_training_that_nobody_reads() -> None:
         assert op in ops(load(made))
 
 
+def test_all_results_of_a_node_that_is_computed_now() -> None:
+    image = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    made = model(
+        [
+            node("Constant", "", "w", value=onnx.numpy_helper.from_array(image)),
+            node("MaxPool", "w", "y places", kernel_shape=[2, 2], strides=[2, 2]),
+            node("Cast", "places", "numbers", to=1),
+            node("Add", "numbers x", "z"),
+        ],
+        {"x": (1,)},
+        ["y", "z"],
+    )
+    found = run(load(made), 1, x=np.zeros(1, np.float32))
+    np.testing.assert_array_equal(found["z"].ravel(), [5, 7, 13, 15])
+
+
 def test_what_is_computed_of_shapes_alone_is_no_node() -> None:
     """The way in which PyTorch writes x.view(x.size(0), -1)."""
     net = load(
@@ -169,6 +185,30 @@ def test_what_is_computed_of_shapes_alone_is_no_node() -> None:
     )
     assert ops(net) == ["reshape"]
     assert net["y"].shape == (gc.N, 6)
+
+
+@pytest.mark.parametrize(("op", "rows"), [("Mul", 2 * gc.N), ("Div", gc.N)])
+def test_the_batch_times_a_number_that_is_known(op: str, rows: object) -> None:
+    """The way in which PyTorch writes the heads of an attention: rows * heads, as a reshape."""
+    net = load(
+        model(
+            [
+                node("Shape", "x", "shape"),
+                node("Constant", "", "zero", value_int=0),
+                node("Constant", "", "factor", value_int=2 if op == "Mul" else 1),
+                node("Gather", "shape zero", "rows", axis=0),
+                node(op, "rows factor", "more"),
+                node("Constant", "", "axes", value_ints=[0]),
+                node("Unsqueeze", "more axes", "first"),
+                node("Constant", "", "rest", value_ints=[-1]),
+                node("Concat", "first rest", "to", axis=0),
+                node("Reshape", "x to", "y"),
+            ],
+            {"x": ("N", 3, 2)},
+            ["y"],
+        )
+    )
+    assert net["y"].shape == (rows, 3 if op == "Mul" else 6)
 
 
 def test_the_first_dimension_stays_open_and_others_are_given() -> None:
