@@ -16,7 +16,7 @@ from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.function import has_function
-from graphc.onnx.known import Operand, Weight
+from graphc.onnx.known import Operand, Parts, Weight
 from graphc.onnx.limits import graphs_of
 from graphc.onnx.read import array_of
 from graphc.onnx.scope import OWN, Reading, Scope
@@ -150,6 +150,8 @@ def _output(scope: Scope, name: str) -> Operand:
     found = scope.values.get(name)
     if found is None:
         raise ModelFileError(f"no node of the model makes its output {name!r}")
+    if isinstance(found, Parts):
+        raise ModelFileError(f"the model's output {name!r} is a sequence, not a tensor")
     return scope.value(found) if isinstance(found, Weight) else found
 
 

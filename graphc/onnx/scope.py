@@ -15,12 +15,14 @@ from graphc.loc import Loc
 from graphc.net import Net
 from graphc.onnx.attributes import attributes_of
 from graphc.onnx.call import Call, Result
-from graphc.onnx.convert import CONVERTERS, control
+from graphc.onnx.convert import CONVERTERS, control, sequence
 from graphc.onnx.fold import folded
 from graphc.onnx.function import Body, body_of
 from graphc.onnx.known import (
+    Held,
     NotSupported,
     Operand,
+    Parts,
     Weight,
     checked_dtype,
     is_known,
@@ -88,7 +90,7 @@ class Scope:
         self.prefix = prefix
         self.attributes = attributes or {}
         self.depth = depth
-        self.values: dict[str, Operand | None] = {"": None}
+        self.values: dict[str, Held | None] = {"": None}
         self.read: set[str] = set()
         """The names that nodes read, or what is around the graph."""
         self.around: Scope | None = None
@@ -100,7 +102,7 @@ class Scope:
         for number, node in enumerate(nodes, 1):
             self._run(node, number)
 
-    def look_up(self, name: str, node: NodeProto) -> Operand | None:
+    def look_up(self, name: str, node: NodeProto) -> Held | None:
         """What a name stands for."""
         if not self.knows(name):
             raise ModelFileError(f"{described(node)} reads {name!r}, which no node before it makes")
@@ -114,7 +116,7 @@ class Scope:
         """Whether a name stands for something, a missing operand included."""
         return name in self.values or (self.around is not None and self.around.knows(name))
 
-    def found(self, name: str) -> Operand | None:
+    def found(self, name: str) -> Held | None:
         """What a name stands for here, or around here."""
         if name in self.values or self.around is None:
             return self.values.get(name)
@@ -135,9 +137,11 @@ class Scope:
         found = [scope.found(name) for name in names]
         if any(operand is None for operand in found):
             raise NotSupported("a graph inside it does not make all of its results")
-        return [operand for operand in found if operand is not None]
+        if any(isinstance(operand, Parts) for operand in found):
+            raise NotSupported("a graph inside it makes a sequence")
+        return [o for o in found if o is not None and not isinstance(o, Parts)]
 
-    def define(self, name: str, operand: Operand | None) -> None:
+    def define(self, name: str, operand: Held | None) -> None:
         """Say what a name stands for; ModelFileError where it stands for something already."""
         if not name:
             return
@@ -148,8 +152,10 @@ class Scope:
             self.reading.names.setdefault(id(operand), self.prefix + name)
             self.reading.kept.append(operand)
 
-    def value(self, operand: Operand) -> Value:
+    def value(self, operand: Held) -> Value:
         """The operand as a value of the net."""
+        if isinstance(operand, Parts):
+            raise NotSupported("a sequence is no value of the net")
         if isinstance(operand, Value):
             return operand
         made = self.reading.made
@@ -216,8 +222,8 @@ class Scope:
             raise GraphError(f"{described(node)} cannot be imported: it has no {missing[0]!r}")
 
     def _results(
-        self, node: NodeProto, operands: Sequence[Operand | None], names: Sequence[str]
-    ) -> Sequence[Operand | None]:
+        self, node: NodeProto, operands: Sequence[Held | None], names: Sequence[str]
+    ) -> Sequence[Held | None]:
         attributes = attributes_of(node, self.attributes)
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self.opsets.get(domain, 1)
@@ -238,12 +244,14 @@ class Scope:
     def _folds(self, call: Call) -> bool:
         """Whether a node is computed now: its numbers are known; in models of graphc's own, which
         come back as they were, only shapes are."""
-        if call.op in control.CONVERTERS or not all(map(is_known, call.operands)):
+        if call.op in control.CONVERTERS or call.op in sequence.CONVERTERS:
+            return False
+        if not all(map(is_known, call.operands)):
             return False
         arrays = [o for o in call.operands if isinstance(o, np.ndarray)]
         return not self.reading.own or not arrays or any(map(is_symbolic, arrays))
 
-    def _called(self, body: Body, call: Call) -> Sequence[Operand | None]:
+    def _called(self, body: Body, call: Call) -> Sequence[Held | None]:
         """The results of a function: its nodes, over the operands of the call."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"functions call each other {DEEPEST} deep")
@@ -262,7 +270,7 @@ def _several(result: Result) -> Sequence[Operand]:
     return result if isinstance(result, (list, tuple)) else [result]  # type: ignore[list-item]
 
 
-def _types(operands: Sequence[Operand | None]) -> str:
+def _types(operands: Sequence[Held | None]) -> str:
     told = []
     for operand in operands:
         try:

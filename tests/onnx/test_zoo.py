@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +10,10 @@ import pytest
 from onnx import ModelProto, helper
 
 import graphc as gc
-from graphc.difference import difference
-from graphc.graph import Graph
-from graphc.init import Zeros
-from graphc.onnx import load, save, to_proto
-from graphc.op import Array
+from graphc.onnx import to_proto
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.ops.source import Parameter, State
-from graphc.reference import initial_state
 from graphc.tensor_type import shape_at
+from tests.onnx.compare import agree, comes_back
 from tests.onnx.elsewhere import by_both
 from tests.onnx.zoo import BATCHES, NAMES, Feeds, batch, declared_net
 
@@ -36,44 +29,6 @@ def trained(name: str, steps: int, backend: str, **sizes: int) -> gc.Executor:
     losses = [ex.step(batch(name, ROWS, seed)) for seed in range(steps)]
     assert np.isfinite(losses).all()
     return ex
-
-
-def bare(net: gc.Net) -> Graph:
-    """The graph without what parameters and states start from, which is said in other ways."""
-    nodes = []
-    for node in net.graph():
-        op = node.op
-        if isinstance(op, Parameter):
-            op = replace(op, init=Zeros())
-        if isinstance(op, State):
-            op = replace(op, start=0.0)
-        nodes.append(replace(node, op=op))
-    graph = net.graph()
-    return Graph(graph.name, nodes, outputs=graph.outputs, losses=graph.losses)
-
-
-def agree(found: Mapping[str, Array], wanted: Mapping[str, Array], told: str) -> None:
-    for name, array in wanted.items():
-        assert found[name].shape == array.shape, f"{told}: {name}"
-        np.testing.assert_allclose(
-            found[name], array, rtol=1e-4, atol=1e-5, err_msg=f"{told}: {name}"
-        )
-
-
-def check_comes_back(ex: gc.Executor, path: Path, feeds: Mapping[str, Array], train: bool) -> None:
-    """The file is read as the graph that was written, from which the same file is written."""
-    net = load(save(ex, path, train=train))
-    before, after = bare(gc.Net.of(ex.plan.declared, net.dtype)), bare(net)
-    assert not difference(before, after)
-    assert str(after) == str(before)  # the order of nodes, too
-    state = initial_state(net.graph(), 0)
-    for name in state.keys() - {"seed", "draws"}:
-        np.testing.assert_array_equal(state[name], ex.state[name], err_msg=name)
-    written = path.read_bytes()
-    assert save(net, path, train=train).read_bytes() == written
-    again = gc.Executor(gc.compile(net, batch=ROWS, backend=ex.plan.backend))
-    for name, array in ex.forward(feeds).items():
-        np.testing.assert_array_equal(again.forward(feeds)[name], array, err_msg=name)
 
 
 def with_masks(model: ModelProto, ex: gc.Executor, feeds: Feeds) -> tuple[ModelProto, Feeds]:
@@ -126,7 +81,7 @@ def check_training(ex: gc.Executor, feeds: Feeds) -> None:
 def check(ex: gc.Executor, feeds: Feeds, folder: Path) -> None:
     check_inference(ex, feeds)
     for train in (False, True):
-        check_comes_back(ex, folder / "model.onnx", feeds, train)
+        comes_back(ex, folder / "model.onnx", feeds, train)
     check_training(ex, feeds)
 
 
