@@ -49,11 +49,33 @@ def _sizes(split: Array, dim: int) -> tuple[int, ...]:
     return sizes
 
 
+def _place(call: Call, position: int, end: int) -> int:
+    """A place from 0 to before `end`, that counts from there where it is less than 0."""
+    length = len(call.parts(0))
+    place = int(call.number(position, end - 1))
+    place += length if place < 0 else 0
+    if not 0 <= place < end:
+        raise NotSupported(f"entry {place} of a sequence of {length}")
+    return place
+
+
 def _at(call: Call) -> Operand:
-    entries, place = call.parts(0), int(call.number(1))
-    if not -len(entries) <= place < len(entries):
-        raise NotSupported(f"entry {place} of a sequence of {len(entries)}")
-    return entries[place]
+    entries = call.parts(0)
+    return entries[_place(call, 1, len(entries))]
+
+
+def _insert(call: Call) -> Parts:
+    """Another entry before a place, or behind the last one."""
+    entries = call.parts(0)
+    place = _place(call, 2, len(entries) + 1)
+    return Parts((*entries[:place], call.operand(1), *entries[place:]))
+
+
+def _erase(call: Call) -> Parts:
+    """Without the entry at a place, or the last one."""
+    entries = call.parts(0)
+    place = _place(call, 1, len(entries))
+    return Parts((*entries[:place], *entries[place + 1 :]))
 
 
 def _length(call: Call) -> Array:
@@ -70,6 +92,9 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "ConcatFromSequence": _concat,
     "SequenceAt": _at,
     "SequenceConstruct": _construct,
+    "SequenceEmpty": _construct,
+    "SequenceErase": _erase,
+    "SequenceInsert": _insert,
     "SequenceLength": _length,
     "SplitToSequence": _split,
 }
