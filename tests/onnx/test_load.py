@@ -128,36 +128,6 @@ def test_batchnorm_and_dropout_are_layers_of_both_modes() -> None:
     np.testing.assert_allclose(ex.state["mean"], running, rtol=1e-4, atol=1e-6)
 
 
-def test_sequences_of_which_it_is_known_how_long_they_are() -> None:
-    """PyTorch writes x.chunk(3) as parts of a sequence."""
-    chunks = [
-        node("Constant", "", "size", value_int=2),
-        node("SplitToSequence", "x size", "parts", axis=-1),
-        node("SequenceLength", "parts", "length"),
-        node("Constant", "", "last", value_int=-1),
-        node("SequenceAt", "parts last", "short"),
-        node("SplitToSequence", "short", "columns", axis=1, keepdims=0),
-        node("SequenceAt", "columns last", "column"),
-        node("SequenceConstruct", "column column", "twice"),
-        node("ConcatFromSequence", "twice", "stacked", axis=1, new_axis=1),
-        node("ConcatFromSequence", "parts", "whole", axis=1),
-        node("Cast", "length", "count", to=1),
-        node("Mul", "stacked count", "y"),
-    ]
-    made = model(chunks, {"x": ("N", 5)}, ["y", "whole"])
-    x = numbers(4, 5)
-    found = run(load(made), x=x)
-    np.testing.assert_array_equal(found["whole"], x)
-    np.testing.assert_array_equal(found["y"], 3 * np.stack([x[:, 4], x[:, 4]], axis=1))
-    chunks[3] = node("Constant", "", "last", value_int=3)
-    with pytest.raises(gc.GraphError, match="entry 3 of a sequence of 3"):
-        load(model(chunks, {"x": ("N", 5)}, ["y"]))
-    with pytest.raises(gc.GraphError, match="operand 0 is a sequence"):
-        load(model([*chunks[:2], node("Relu", "parts", "y")], {"x": ("N", 5)}, ["y"]))
-    with pytest.raises(gc.GraphError, match="output 'parts' is a sequence, not a tensor"):
-        load(model(chunks[:2], {"x": ("N", 5)}, ["parts"]))
-
-
 def test_statistics_of_training_that_nobody_reads() -> None:
     """The way in which PyTorch writes a batchnorm that it trains: it is a layer, too."""
     vectors = {name: np.abs(numbers(3, seed=i)) for i, name in enumerate("abcd")}

@@ -19,6 +19,8 @@ from graphc.op import Array
 from graphc.ops.scatter import GatherElements
 from graphc.ops.source import Parameter, State
 from graphc.reference import initial_state
+from tests.onnx import models
+from tests.onnx.elsewhere import by_both
 
 Declare = Callable[[gc.Net], object]
 
@@ -236,6 +238,19 @@ def test_the_forward_part_of_a_training_step() -> None:
     dropped = np.isclose(z, 0)
     np.testing.assert_allclose(z[~dropped], 2 * y[~dropped], rtol=1e-5)
     assert 0 < dropped.mean() < 1
+
+
+def test_windows_whose_pixels_lie_apart() -> None:
+    """Opset 18 has no such average; what a later one says comes back as it was."""
+    how = {"kernel_shape": [2, 3], "dilations": [2, 1], "strides": [1, 2], "pads": [1, 0, 0, 1]}
+    pool = models.node("AveragePool", "x", "y", **how)
+    net = load(models.model([pool], {"x": ("N", 2, 7, 8)}, ["y"], opset=19))
+    proto = to_proto(net)
+    assert declared(load(proto)) == declared(net)
+    feeds = feeds_of(net)
+    wanted = gc.Executor(gc.compile(net, batch=3, backend="numpy")).forward(feeds)
+    for _, found in by_both(proto, feeds):
+        np.testing.assert_allclose(found["y"], wanted["y"], rtol=1e-5)
 
 
 def test_the_batch_is_a_dimension_with_a_name() -> None:

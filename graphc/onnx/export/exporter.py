@@ -118,9 +118,10 @@ class Functions:
         if own and (layer or op.name in BODIES):
             return
         raise GraphError(
-            f"{op.name} {node.name if node else ''!r} is not exported to ONNX",
+            f"{op.name} {node.name if node else ''!r} is not exported to ONNX, which has no "
+            f"{'gradients' if isinstance(op, Gradient) else 'ops of your own'}",
             loc=node.locs[0] if node and node.locs else None,
-            hint="gradients inside a net, and ops of your own, have no form in ONNX",
+            hint="a plan without it is: gc.compile(net, batch=..., outputs=[...], losses=[])",
         )
 
     def _function(self, w: Writer, op: Op, ins: tuple[str, ...], text: str) -> FunctionProto:
