@@ -91,7 +91,7 @@ class Net:
             raise GraphError(
                 f"net {self.name!r} has no value {name!r}",
                 loc=caller_loc(),
-                hint=_similar(name, self.builder.nodes),
+                hint=_found_instead(name, self.builder),
             ) from None
 
     def graph(self) -> Graph:
@@ -156,6 +156,13 @@ class Net:
                 loc=caller_loc(),
                 hint="choose another name",
             )
+
+
+def _found_instead(name: str, b: Builder) -> str:
+    """What is told of a value that is not there: an output of that name, or names like it."""
+    if name in b.outputs:
+        return f"the output of that name is the value {b.outputs[name]!r}"
+    return _similar(name, b.nodes)
 
 
 def _similar(name: str, names: Any) -> str:

@@ -116,10 +116,8 @@ def test_two_towers_tell_digits_apart() -> None:
 
 
 @pytest.mark.slow
-def test_the_gpt_learns_more_than_letter_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = example("gpt")
-    monkeypatch.setitem(module["main"].__globals__, "LAYERS", 1)
-    net, pairs = module["main"](steps=350)
+def test_the_gpt_learns_more_than_letter_pairs() -> None:
+    net, pairs = example("gpt")["main"](steps=350, layers=1)
     assert 1.0 < net < pairs
 
 

@@ -14,11 +14,11 @@ def text() -> str:
     return "\n".join(page.read_text(encoding="utf-8") for page in pages)
 
 
-def net(letters: int) -> gc.Net:
+def net(letters: int, layers: int = LAYERS) -> gc.Net:
     net, init = gc.Net("gpt"), gc.Normal(0.02)
     ids, y = (net.input(name, (gc.N, CONTEXT), dtype="int64") for name in ("ids", "y"))
     h = gc.learned_positions(gc.embedding(ids, letters, WIDTH, init=init, name="letters"))
-    for i in range(LAYERS):
+    for i in range(layers):
         with net.block(f"block{i}"):
             h = h + gc.multi_head_attention(gc.layernorm(h), HEADS, causal=True, init=init)
             up = gc.gelu(gc.affine(gc.layernorm(h), 4 * WIDTH, axis=-1, init=init), "tanh")
@@ -43,11 +43,12 @@ def windows(data: np.ndarray, starts: np.ndarray) -> dict[str, np.ndarray]:
     return {"ids": rows[:, :-1], "y": rows[:, 1:]}
 
 
-def main(steps: int = 1500) -> tuple[float, float]:
+def main(steps: int = 1500, layers: int = LAYERS) -> tuple[float, float]:
     letters, data = np.unique(list(text()), return_inverse=True)
     train, test = np.split(data.astype(np.int64), [len(data) * 9 // 10])
     adam = gc.AdamW(lr=2e-3, schedule=gc.Cosine(total=steps, warmup=steps // 20))
-    ex = gc.Executor(gc.compile(net(len(letters)), batch=BATCH, optimizer=adam), seed=0)
+    plan = gc.compile(net(len(letters), layers), batch=BATCH, optimizer=adam)
+    ex = gc.Executor(plan, seed=0)
     rng = np.random.default_rng(0)
     for i in range(steps):
         loss = ex.step(windows(train, rng.integers(len(train) - CONTEXT, size=BATCH)))

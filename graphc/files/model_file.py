@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.choice import chosen_backend
@@ -42,6 +43,7 @@ STATE = "state/"
 """What the names of the state's arrays start with."""
 
 HINT = "restore it from a backup, or save the model again"
+ONNX = "ONNX models are read by gc.onnx.load"
 
 _DAMAGE = (
     ValueError,
@@ -54,6 +56,11 @@ _DAMAGE = (
     RecursionError,
     MemoryError,
 )
+
+
+def is_onnx(path: str | Path) -> bool:
+    """Whether a file has the name of an ONNX model."""
+    return str(path).lower().endswith(".onnx")
 
 
 @contextmanager
@@ -86,7 +93,7 @@ class Model:
         try:
             metadata, tensors = unpack(data)
         except ValueError as error:
-            raise model.error(str(error), HINT) from None
+            raise model.error(str(error), ONNX if is_onnx(where) else HINT) from None
         written = metadata.get("format", "")
         if written != f"graphc {FORMAT}":
             raise model.error(

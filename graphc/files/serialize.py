@@ -16,7 +16,15 @@ from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.container import pack, read_whole, write_atomically
 from graphc.files.graph_file import graph_file, user_ops
-from graphc.files.model_file import FORMAT, HINT, STATE, Model, default_passes, optimizer_text
+from graphc.files.model_file import (
+    FORMAT,
+    HINT,
+    STATE,
+    Model,
+    default_passes,
+    is_onnx,
+    optimizer_text,
+)
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.op import Array, Op
@@ -31,13 +39,20 @@ def save(path: str | Path, ex: Executor) -> Path:
     The file holds the declared graph, what compile() was told, and every array of the state,
     so that training goes on as if it had not been interrupted.  Passes of the user's own are
     left out, with a warning.  Raises StateError for an executor that failed half-way,
-    GraphError for what a file cannot hold, ModelFileError when it cannot be written.
+    GraphError for what a file cannot hold and for the name of an ONNX model, ModelFileError when
+    it cannot be written.
     """
     if not isinstance(ex, Executor):
         raise GraphError(
             f"save takes an executor, not {type(ex).__name__}",
             loc=caller_loc(),
             hint="gc.save(path, ex) with ex = gc.Executor(plan)",
+        )
+    if is_onnx(path):
+        raise GraphError(
+            f"save writes graphc's own files, {path} is the name of an ONNX model",
+            loc=caller_loc(),
+            hint="gc.onnx.save(ex, path) writes an ONNX model",
         )
     write_model(Path(path), ex)
     return Path(path)

@@ -19,7 +19,7 @@ from graphc.kernels.fit import Fit, Seen, draws, in_epilogue, is_number, product
 from graphc.kernels.group import Group, Joined, Unit
 from graphc.kernels.matrix import by_last
 from graphc.kernels.traits import TraitsOf
-from graphc.kernels.turned import is_matrix_of_rows
+from graphc.kernels.turned import is_storable
 from graphc.kernels.views import joined_columns
 from graphc.ops.again import After
 from graphc.ops.exchange import Send
@@ -128,7 +128,9 @@ class Grouping(Aliases):
         group = self.group_of.get(source)
         if group is None or group.product is None or group.sealed or group.forward != forward:
             return None
-        if not self.reads_stacks(group.product) or not is_matrix_of_rows(node.op.axes):
+        if not self.reads_stacks(group.product):
+            return None
+        if not is_storable(node.type.shape, node.op.axes):
             return None
         read = any(len(self.graph.users[member.name]) > 1 for member in group.nodes)
         kept = any(member.name in self.graph.roots for member in group.nodes)

@@ -30,6 +30,7 @@ def is_readable(strides: Shape) -> bool:
     )
 
 
-def is_matrix_of_rows(axes: tuple[int, ...]) -> bool:
-    """Whether rows stay in one piece in this order."""
-    return axes[-1] == len(axes) - 1
+def is_storable(shape: Shape, axes: tuple[int, ...]) -> bool:
+    """Whether a product can store its transpose of `shape`: rows stay in one piece, and are as far
+    apart whatever the batch is."""
+    return axes[-1] == len(axes) - 1 and isinstance(stored_strides(shape, axes)[-2], int)

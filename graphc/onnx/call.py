@@ -9,9 +9,11 @@ import numpy as np
 
 from graphc.build import Value
 from graphc.onnx.known import (
+    Held,
     NeedsInputs,
     NotSupported,
     Operand,
+    Parts,
     Weight,
     is_known,
     item_of,
@@ -25,7 +27,7 @@ from graphc.tensor_type import Shape, TensorType
 if TYPE_CHECKING:
     from graphc.onnx.scope import Scope
 
-Result = Value | Array | Sequence[Value | Array | Weight] | Weight
+Result = Held | Sequence[Held]
 """What a converter gives: one result, or as many as the node has."""
 
 
@@ -37,7 +39,7 @@ class Call:
         scope: Scope,
         op: str,
         version: int,
-        operands: Sequence[Operand | None],
+        operands: Sequence[Held | None],
         attributes: Mapping[str, Any],
         outputs: Sequence[str],
     ) -> None:
@@ -59,7 +61,7 @@ class Call:
 
     def asks(self, position: int) -> bool:
         """Whether the model reads that result."""
-        return position < len(self.outputs) and bool(self.outputs[position])
+        return position < len(self.outputs) and self.scope.reads(self.outputs[position])
 
     def has(self, position: int) -> bool:
         """Whether that operand is given."""
@@ -70,7 +72,16 @@ class Call:
         operand = self.operands[position] if position < len(self.operands) else None
         if operand is None:
             raise NotSupported(f"operand {position} is missing")
+        if isinstance(operand, Parts):
+            raise NotSupported(f"operand {position} is a sequence")
         return operand
+
+    def parts(self, position: int) -> tuple[Operand, ...]:
+        """The entries of the sequence that the operand is."""
+        operand = self.operands[position] if position < len(self.operands) else None
+        if not isinstance(operand, Parts):
+            raise NotSupported(f"operand {position} is no sequence")
+        return operand.entries
 
     def value(self, position: int) -> Value:
         """The operand as a value of the net; an initializer becomes a parameter."""

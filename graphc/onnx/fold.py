@@ -52,7 +52,9 @@ def _scratch(scope: Scope) -> Scope:
     net = Net("constants")
     net.builder.locs = reading.net.builder.locs
     own = Reading(net, reading.file, reading.functions, as_written=True)
-    return Scope(own, scope.opsets, scope.prefix, scope.attributes, scope.depth)
+    scratch = Scope(own, scope.opsets, scope.prefix, scope.attributes, scope.depth)
+    scratch.read = scope.read
+    return scratch
 
 
 def _over(call: Call, scope: Scope) -> Call:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import FunctionProto, NodeProto, defs, helper
 
 from graphc.onnx.attributes import attributes_of
-from graphc.onnx.known import NotSupported, Operand, type_of
+from graphc.onnx.known import Held, NotSupported, type_of
 
 if TYPE_CHECKING:
     from graphc.onnx.call import Call
@@ -100,7 +100,7 @@ def _from_onnx(node: NodeProto, call: Call) -> FunctionProto | None:
     return function if function.node else None
 
 
-def _type_proto(operand: Operand | None) -> bytes:
+def _type_proto(operand: Held | None) -> bytes:
     if operand is None:
         return b""
     found = type_of(operand)

@@ -16,7 +16,7 @@ from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.function import has_function
-from graphc.onnx.known import Operand, Weight
+from graphc.onnx.known import Operand, Parts, Weight
 from graphc.onnx.limits import graphs_of
 from graphc.onnx.read import array_of
 from graphc.onnx.scope import OWN, Reading, Scope
@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 OLDEST, NEWEST = 1, 28
 """The operator sets that are read; converters know what changed between them."""
-LOSSES, STATES = "graphc.losses", "graphc.states"
-"""The metadata that name the outputs which are losses, and the initializers that are states."""
+LOSSES, STATES, UPDATES = "graphc.losses", "graphc.states", "graphc.updates"
+"""The metadata that name the outputs which are losses, the initializers that are states, and the
+outputs which are the next values of states: layers make them by themselves."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ def import_model(
     for key, operand in _initializers(model).items():
         if key not in known:
             scope.define(key, operand)
-    scope.run(model.graph.node)
-    outputs = {value.name: _output(scope, value.name) for value in model.graph.output}
-    return Imported(net, outputs)
+    moved = metadata_of(model, UPDATES) if own and not as_written else ()
+    names = [value.name for value in model.graph.output if value.name not in moved]
+    scope.run(model.graph.node, names)
+    return Imported(net, {name: _output(scope, name) for name in names})
 
 
 def metadata_of(model: ModelProto, key: str) -> tuple[str, ...]:
@@ -148,6 +150,8 @@ def _output(scope: Scope, name: str) -> Operand:
     found = scope.values.get(name)
     if found is None:
         raise ModelFileError(f"no node of the model makes its output {name!r}")
+    if isinstance(found, Parts):
+        raise ModelFileError(f"the model's output {name!r} is a sequence, not a tensor")
     return scope.value(found) if isinstance(found, Weight) else found
 
 

@@ -5,16 +5,45 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.onnx.convert.elementwise import dtype_of
 from graphc.onnx.importing import free_inputs
 from graphc.onnx.known import NotSupported
 from graphc.onnx.scope import OWN
+from graphc.op import Array
 from graphc.tensor_type import Batch, Dim, N, TensorType
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
+
+
+def names_of_dims(model: ModelProto) -> list[str]:
+    """The dimensions of inputs that have a name."""
+    shapes = (value.type.tensor_type.shape.dim for value in model.graph.input)
+    return list(dict.fromkeys(dim.dim_param for shape in shapes for dim in shape if dim.dim_param))
+
+
+def known_input(model: ModelProto, name: str, given: Any) -> Array:
+    """The array that an input is given for good; GraphError where it does not fit the input."""
+    info = next(value for value in model.graph.input if value.name == name)
+    dtype, dims = _dtype(info), info.type.tensor_type.shape.dim
+    sizes = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims]
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise GraphError(f"input {name!r} is given no array", loc=caller_loc()) from None
+    fits = not info.type.tensor_type.HasField("shape") or len(sizes) == array.ndim
+    fits &= all(isinstance(a, str) or a == b for a, b in zip(sizes, array.shape, strict=False))
+    if not fits or not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise GraphError(
+            f"input {name!r} takes {dtype}[{', '.join(map(str, sizes))}], the array given for it "
+            f"is {array.dtype}{list(array.shape)}",
+            loc=caller_loc(),
+        )
+    return array.astype(dtype)
 
 
 def types_of_inputs(
@@ -49,10 +78,21 @@ def _type(info: ValueInfoProto, dims: Mapping[str, Dim], batch: str | None) -> T
         _dim(info.name, axis, dim, dims, batch) for axis, dim in enumerate(tensor.shape.dim)
     )
     try:
-        return TensorType(shape, dtype_of(tensor.elem_type))
-    except (NotSupported, ValueError) as error:
-        sentence, _, hint = str(error).partition("\n")
-        raise GraphError(f"input {info.name!r}: {sentence}", loc=caller_loc(), hint=hint) from None
+        return TensorType(shape, _dtype(info))
+    except ValueError as error:
+        raise _unfit(info, error) from None
+
+
+def _dtype(info: ValueInfoProto) -> str:
+    try:
+        return dtype_of(info.type.tensor_type.elem_type)
+    except NotSupported as error:
+        raise _unfit(info, error) from None
+
+
+def _unfit(info: ValueInfoProto, error: ValueError) -> GraphError:
+    sentence, _, hint = str(error).partition("\n")
+    return GraphError(f"input {info.name!r}: {sentence}", loc=caller_loc(), hint=hint)
 
 
 def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | None) -> Dim:

@@ -32,6 +32,17 @@ Operand = Value | Array | Weight
 """A value of the net, numbers known now, or an initializer."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """A sequence, of which it is known now how many entries it has."""
+
+    entries: tuple[Operand, ...]
+
+
+Held = Operand | Parts
+"""What a name of a model stands for."""
+
+
 class NotSupported(ValueError):
     """What a converter says of a node that graphc has no meaning for."""
 
@@ -44,15 +55,17 @@ class NeedsInputs(Exception):
         self.names = names
 
 
-def is_known(operand: Operand | None) -> TypeGuard[Array | None]:
+def is_known(operand: Held | None) -> TypeGuard[Array | None]:
     """Whether the numbers are known, and no training changes them."""
     return operand is None or isinstance(operand, np.ndarray)
 
 
-def type_of(operand: Operand) -> TensorType:
+def type_of(operand: Held) -> TensorType:
     """Shape and dtype; NotSupported for a dtype that graphc has not."""
     if isinstance(operand, Value):
         return operand.type
+    if isinstance(operand, Parts):
+        raise NotSupported("a sequence has no type of its own")
     array = operand.array if isinstance(operand, Weight) else operand
     return TensorType(array.shape, "int64" if is_symbolic(array) else checked_dtype(array))
 

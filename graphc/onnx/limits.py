@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from graphc.errors import ModelFileError
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, NodeProto, TensorProto
+    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 MOST_NODES = 10**6
 MOST_TENSORS = 10**6
@@ -43,8 +43,21 @@ def graphs_of(model: ModelProto) -> Iterator[list[NodeProto]]:
         yield nodes
         for node in nodes:
             for attribute in node.attribute:
-                inner = [attribute.g] if attribute.HasField("g") else attribute.graphs
-                left.extend(list(graph.node) for graph in inner)
+                left.extend(list(graph.node) for graph in _graphs_in(attribute))
+
+
+def names_read(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    """What nodes read, those of the graphs inside their attributes included."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            for graph in _graphs_in(attribute):
+                yield from (value.name for value in graph.output)
+                yield from names_read(graph.node)
+
+
+def _graphs_in(attribute: AttributeProto) -> Iterable[GraphProto]:
+    return [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
 def check_name(name: str | bytes) -> None:

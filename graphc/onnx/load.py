@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.onnx.importing import LOSSES, as_net, free_inputs, import_model, metadata_of
-from graphc.onnx.inputs import types_of_inputs
+from graphc.onnx.inputs import known_input, names_of_dims, types_of_inputs
 from graphc.onnx.known import NeedsInputs
 from graphc.onnx.read import read_model
 
@@ -45,16 +43,11 @@ def load(
     GraphError, naming the node, for what graphc has no meaning for.
     """
     model, file = read_model(source, external_data)
-    known = {name: np.asarray(array) for name, array in (inputs or {}).items()}
-    free = free_inputs(model)
-    for name in known:
-        if name not in free:
-            raise GraphError(
-                f"the model has no input {name!r}",
-                loc=caller_loc(),
-                hint=f"it has {', '.join(free)}" if free else "it has none",
-            )
-    types = types_of_inputs(model, dims or {}, known)
+    dims, inputs = _mapping("dims", dims), _mapping("inputs", inputs)
+    _check_names("input", inputs, free_inputs(model))
+    _check_names("dimension", dims, names_of_dims(model))
+    known = {name: known_input(model, name, given) for name, given in inputs.items()}
+    types = types_of_inputs(model, dims, known)
     try:
         imported = import_model(model, file, types, known, as_written=False)
     except NeedsInputs as error:
@@ -65,3 +58,22 @@ def load(
             hint=f"say them now: load(path, inputs={{{error.names[0]!r}: ...}})",
         ) from None
     return as_net(imported, metadata_of(model, LOSSES))
+
+
+def _mapping(name: str, given: object) -> Mapping[str, Any]:
+    if given is None or isinstance(given, Mapping):
+        return given or {}
+    raise GraphError(
+        f"load: {name} is a {type(given).__name__}, it must be a dictionary by names",
+        loc=caller_loc(),
+    )
+
+
+def _check_names(kind: str, given: Iterable[str], there: Sequence[str]) -> None:
+    for name in given:
+        if name not in there:
+            raise GraphError(
+                f"the model has no {kind} {name!r}",
+                loc=caller_loc(),
+                hint=f"it has {', '.join(there)}" if there else "it has none with a name",
+            )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from graphc.errors import ModelFileError
-from graphc.files.container import read_whole
+from graphc.errors import GraphError, ModelFileError
+from graphc.files.container import read_whole, unpack
 from graphc.loc import caller_loc
 from graphc.onnx.limits import check_limits, check_sizes
 from graphc.op import Array
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 HINT = "give the path of an .onnx file, or an onnx.ModelProto"
+BYTES = "onnx.load_from_string makes an onnx.ModelProto of bytes"
+OURS = "gc.save wrote it: gc.load reads it"
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Links are not followed, and a pipe is not waited for."""
 LARGEST_FILE = 2**31
@@ -32,11 +34,18 @@ def read_model(source: str | Path | ModelProto, external_data: bool) -> tuple[Mo
     if isinstance(source, ModelProto):
         model, name, folder = source, source.graph.name or "model", None
     else:
-        path = Path(source)
+        path = path_of("load", source, BYTES if isinstance(source, bytes) else HINT)
         model, name, folder = _parsed(path), path.name, path.parent
     check_limits(model)
     _take_external(model, folder if external_data else None)
     return model, name
+
+
+def path_of(call: str, given: object, hint: str) -> Path:
+    """The path that a call was given; GraphError for what is none."""
+    if isinstance(given, (str, os.PathLike)):
+        return Path(given)
+    raise GraphError(f"{call}: {type(given).__name__} is no path", loc=caller_loc(), hint=hint)
 
 
 def _parsed(path: Path) -> ModelProto:
@@ -50,8 +59,18 @@ def _parsed(path: Path) -> ModelProto:
         ) from None
     model = ModelProto()
     if not _parse(model, data) or not model.HasField("graph"):
-        raise ModelFileError(f"{path} is no ONNX model, or damaged", loc=caller_loc(), hint=HINT)
+        hint = OURS if _is_ours(data) else HINT
+        raise ModelFileError(f"{path} is no ONNX model, or damaged", loc=caller_loc(), hint=hint)
     return model
+
+
+def _is_ours(data: bytes) -> bool:
+    """Whether it is what gc.save writes."""
+    try:
+        unpack(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _parse(message: Message, data: bytes) -> bool:

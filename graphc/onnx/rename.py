@@ -7,15 +7,15 @@ from dataclasses import replace
 from itertools import islice
 
 from graphc.build import Builder, Value
-from graphc.onnx.known import Operand
+from graphc.onnx.known import Held
 from graphc.ops.source import Constant, Parameter, State
 
 _SOURCES = (Constant, Parameter, State)
 
 
 def renamed(
-    b: Builder, before: int, results: Sequence[tuple[Operand | None, str]]
-) -> Callable[[Sequence[Operand | None]], list[Operand | None]]:
+    b: Builder, before: int, results: Sequence[tuple[Held | None, str]]
+) -> Callable[[Sequence[Held | None]], list[Held | None]]:
     """Rename results among the nodes after the first `before`; the function maps the values."""
     made = list(islice(reversed(b.nodes), len(b.nodes) - before))[::-1]
     new: dict[str, str] = {}
@@ -30,7 +30,7 @@ def renamed(
             inputs = tuple(new.get(operand, operand) for operand in node.inputs)
             b.insert(replace(node, name=new.get(old, old), inputs=inputs))
 
-    def current(operands: Sequence[Operand | None]) -> list[Operand | None]:
+    def current(operands: Sequence[Held | None]) -> list[Held | None]:
         return [
             Value(b, new[o.name]) if isinstance(o, Value) and o.name in new else o for o in operands
         ]

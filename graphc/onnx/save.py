@@ -11,12 +11,15 @@ from graphc.files.container import write_atomically
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.onnx.export.exporter import export
-from graphc.onnx.read import LARGEST_FILE
+from graphc.onnx.read import LARGEST_FILE, path_of
 from graphc.plan import Plan
 from graphc.reference import initial_state
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+
+SAVE = "the net, plan or executor, then the path: gc.onnx.save(ex, 'model.onnx')"
 
 
 def save(thing: Net | Plan | Executor, path: str | Path, *, train: bool = False) -> Path:
@@ -31,19 +34,20 @@ def save(thing: Net | Plan | Executor, path: str | Path, *, train: bool = False)
     Raises GraphError for an op of your own, or a gradient inside the net, ModelFileError when
     the file cannot be written.
     """
+    path = path_of("save", path, SAVE)
     model = to_proto(thing, train=train)
     data = model.SerializeToString(deterministic=True)
     if len(data) >= LARGEST_FILE:
         raise ModelFileError("the model is larger than the 2 GB of a protocol buffer")
     try:
-        write_atomically(Path(path), [data])
+        write_atomically(path, [data])
     except OSError as error:
         raise ModelFileError(
             f"cannot write {path}: {error.strerror or error}",
             loc=caller_loc(),
             hint="a file that was there before is as it was",
         ) from error
-    return Path(path)
+    return path
 
 
 def to_proto(thing: Net | Plan | Executor, *, train: bool = False) -> ModelProto:
@@ -60,7 +64,7 @@ def to_proto(thing: Net | Plan | Executor, *, train: bool = False) -> ModelProto
         raise GraphError(
             f"save takes a net, a plan or an executor, not {type(thing).__name__}",
             loc=caller_loc(),
-            hint="gc.onnx.save(ex, path) with ex = gc.Executor(plan)",
+            hint=SAVE,
         )
     if not graph.outputs:
         raise GraphError(f"net {graph.name!r} has no output to export", loc=caller_loc())

@@ -15,18 +15,21 @@ from graphc.loc import Loc
 from graphc.net import Net
 from graphc.onnx.attributes import attributes_of
 from graphc.onnx.call import Call, Result
-from graphc.onnx.convert import CONVERTERS, control
+from graphc.onnx.convert import CONVERTERS, control, sequence
 from graphc.onnx.fold import folded
 from graphc.onnx.function import Body, body_of
 from graphc.onnx.known import (
+    Held,
     NotSupported,
     Operand,
+    Parts,
     Weight,
     checked_dtype,
     is_known,
     is_symbolic,
     type_of,
 )
+from graphc.onnx.limits import names_read
 from graphc.onnx.read import array_of
 from graphc.onnx.rename import renamed
 from graphc.op import Array
@@ -87,26 +90,33 @@ class Scope:
         self.prefix = prefix
         self.attributes = attributes or {}
         self.depth = depth
-        self.values: dict[str, Operand | None] = {"": None}
+        self.values: dict[str, Held | None] = {"": None}
+        self.read: set[str] = set()
+        """The names that nodes read, or what is around the graph."""
         self.around: Scope | None = None
         """That of the graph whose node this graph stands in."""
 
-    def run(self, nodes: Iterable[NodeProto]) -> None:
-        """Read the nodes, whose operands must stand before them."""
+    def run(self, nodes: Sequence[NodeProto], results: Iterable[str]) -> None:
+        """Read the nodes, whose operands must stand before them, for these results."""
+        self.read = {*results, *names_read(nodes)}
         for number, node in enumerate(nodes, 1):
             self._run(node, number)
 
-    def look_up(self, name: str, node: NodeProto) -> Operand | None:
+    def look_up(self, name: str, node: NodeProto) -> Held | None:
         """What a name stands for."""
         if not self.knows(name):
             raise ModelFileError(f"{described(node)} reads {name!r}, which no node before it makes")
         return self.found(name)
 
+    def reads(self, result: str) -> bool:
+        """Whether anything reads a result, which has the prefix."""
+        return bool(result) and result.removeprefix(self.prefix) in self.read
+
     def knows(self, name: str) -> bool:
         """Whether a name stands for something, a missing operand included."""
         return name in self.values or (self.around is not None and self.around.knows(name))
 
-    def found(self, name: str) -> Operand | None:
+    def found(self, name: str) -> Held | None:
         """What a name stands for here, or around here."""
         if name in self.values or self.around is None:
             return self.values.get(name)
@@ -122,13 +132,16 @@ class Scope:
             scope.define(tensor.name, array_of(tensor))
         for formal, operand in zip(graph.input, operands, strict=False):
             scope.define(formal.name, operand)
-        scope.run(graph.node)
-        found = [scope.found(value.name) for value in graph.output]
+        names = [value.name for value in graph.output]
+        scope.run(graph.node, names)
+        found = [scope.found(name) for name in names]
         if any(operand is None for operand in found):
             raise NotSupported("a graph inside it does not make all of its results")
-        return [operand for operand in found if operand is not None]
+        if any(isinstance(operand, Parts) for operand in found):
+            raise NotSupported("a graph inside it makes a sequence")
+        return [o for o in found if o is not None and not isinstance(o, Parts)]
 
-    def define(self, name: str, operand: Operand | None) -> None:
+    def define(self, name: str, operand: Held | None) -> None:
         """Say what a name stands for; ModelFileError where it stands for something already."""
         if not name:
             return
@@ -139,8 +152,10 @@ class Scope:
             self.reading.names.setdefault(id(operand), self.prefix + name)
             self.reading.kept.append(operand)
 
-    def value(self, operand: Operand) -> Value:
+    def value(self, operand: Held) -> Value:
         """The operand as a value of the net."""
+        if isinstance(operand, Parts):
+            raise NotSupported("a sequence is no value of the net")
         if isinstance(operand, Value):
             return operand
         made = self.reading.made
@@ -202,13 +217,13 @@ class Scope:
         kept = renamed(b, before, [(r, n) for r, n in zip(results, names, strict=False) if n])
         for name, result in zip(node.output, kept(results), strict=False):
             self.define(name, result)
-        missing = [n for n in node.output[len(results) :] if n]
+        missing = [n for n in node.output[len(results) :] if n and n in self.read]
         if missing:
             raise GraphError(f"{described(node)} cannot be imported: it has no {missing[0]!r}")
 
     def _results(
-        self, node: NodeProto, operands: Sequence[Operand | None], names: Sequence[str]
-    ) -> Sequence[Operand | None]:
+        self, node: NodeProto, operands: Sequence[Held | None], names: Sequence[str]
+    ) -> Sequence[Held | None]:
         attributes = attributes_of(node, self.attributes)
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self.opsets.get(domain, 1)
@@ -229,12 +244,14 @@ class Scope:
     def _folds(self, call: Call) -> bool:
         """Whether a node is computed now: its numbers are known; in models of graphc's own, which
         come back as they were, only shapes are."""
-        if call.op in control.CONVERTERS or not all(map(is_known, call.operands)):
+        if call.op in control.CONVERTERS or call.op in sequence.CONVERTERS:
+            return False
+        if not all(map(is_known, call.operands)):
             return False
         arrays = [o for o in call.operands if isinstance(o, np.ndarray)]
         return not self.reading.own or not arrays or any(map(is_symbolic, arrays))
 
-    def _called(self, body: Body, call: Call) -> Sequence[Operand | None]:
+    def _called(self, body: Body, call: Call) -> Sequence[Held | None]:
         """The results of a function: its nodes, over the operands of the call."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"functions call each other {DEEPEST} deep")
@@ -242,7 +259,7 @@ class Scope:
         inner = Scope(self.reading, body.opsets, f"{call.name}/", attributes, self.depth + 1)
         for position, name in enumerate(body.inputs):
             inner.define(name, call.operands[position] if position < len(call) else None)
-        inner.run(body.nodes)
+        inner.run(body.nodes, [name for i, name in enumerate(body.outputs) if call.asks(i)])
         results = [inner.found(name) for name in body.outputs]
         if any(result is None and call.asks(i) for i, result in enumerate(results)):
             raise NotSupported("its function does not make all of its results")
@@ -253,7 +270,7 @@ def _several(result: Result) -> Sequence[Operand]:
     return result if isinstance(result, (list, tuple)) else [result]  # type: ignore[list-item]
 
 
-def _types(operands: Sequence[Operand | None]) -> str:
+def _types(operands: Sequence[Held | None]) -> str:
     told = []
     for operand in operands:
         try:

@@ -88,7 +88,7 @@ def _sum(a: Any, b: Any) -> Any:
 
 def _elementwise(function: Callable[[Any, Any], Any]) -> Callable[[Call], Array]:
     def on_each(call: Call) -> Array:
-        pairs = np.broadcast(call.array(0), call.array(1))
+        pairs = np.broadcast(*(call.array(i).astype(object) for i in (0, 1)))
         array = np.empty(pairs.shape, object)
         array.reshape(-1)[:] = [function(a, b) for a, b in pairs]
         return plain_array(array)

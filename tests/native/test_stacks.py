@@ -28,6 +28,11 @@ def turned(q: gc.Value, k: gc.Value) -> gc.Value:
     return gc.transpose(gc.matmul(by_row, other), (0, 2, 1, 3))
 
 
+def batch_inside(q: gc.Value, k: gc.Value) -> gc.Value:
+    """The result with the batch behind the rows, which are apart by a number that it decides."""
+    return gc.transpose(gc.matmul(q, gc.transpose(k, (0, 1, 3, 2))), (2, 0, 1, 3))
+
+
 def one_for_all(q: gc.Value, k: gc.Value) -> gc.Value:
     """A stack of three matrices for each of the batch, and one for all."""
     net = q.builder
@@ -44,7 +49,7 @@ def attention(q: gc.Value, k: gc.Value) -> gc.Value:
     return gc.matmul(gc.softmax(scores(q, k)), k)
 
 
-MAKES: tuple[Make, ...] = (scores, turned, attention)
+MAKES: tuple[Make, ...] = (scores, turned, batch_inside, attention)
 
 
 def plan_of(make: Make, backend: str, threads: int | None = None) -> gc.Plan:

@@ -128,6 +128,43 @@ def test_batchnorm_and_dropout_are_layers_of_both_modes() -> None:
     np.testing.assert_allclose(ex.state["mean"], running, rtol=1e-4, atol=1e-6)
 
 
+def test_statistics_of_training_that_nobody_reads() -> None:
+    """The way in which PyTorch writes a batchnorm that it trains: it is a layer, too."""
+    vectors = {name: np.abs(numbers(3, seed=i)) for i, name in enumerate("abcd")}
+    trains = node("BatchNormalization", "x a b c d", "y mean var", training_mode=1)
+    made = model([trains], {"x": ("N", 3)}, ["y"], vectors)
+    assert ops(load(made)) == ["state", "state", "batchnorm"]
+    assert list(load(made).graph().outputs) == ["y"]
+    made = model([trains], {"x": ("N", 3)}, ["y", "mean"], vectors)
+    assert "batchnorm_train" in ops(load(made))
+    assert list(load(made).graph().outputs) == ["y", "mean"]
+    inside = helper.make_function(
+        *("mine", "norm", list("xabcd"), ["y", "mean"], [trains]), [helper.make_opsetid("", 18)]
+    )
+    call = node("norm", "x a b c d", "y mean")
+    call.domain = "mine"
+    for outputs, op in ((["y"], "batchnorm"), (["y", "mean"], "batchnorm_train")):
+        made = model([call], {"x": ("N", 3)}, outputs, vectors, functions=[inside])
+        made.opset_import.append(helper.make_opsetid("mine", 1))
+        assert op in ops(load(made))
+
+
+def test_all_results_of_a_node_that_is_computed_now() -> None:
+    image = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    made = model(
+        [
+            node("Constant", "", "w", value=onnx.numpy_helper.from_array(image)),
+            node("MaxPool", "w", "y places", kernel_shape=[2, 2], strides=[2, 2]),
+            node("Cast", "places", "numbers", to=1),
+            node("Add", "numbers x", "z"),
+        ],
+        {"x": (1,)},
+        ["y", "z"],
+    )
+    found = run(load(made), 1, x=np.zeros(1, np.float32))
+    np.testing.assert_array_equal(found["z"].ravel(), [5, 7, 13, 15])
+
+
 def test_what_is_computed_of_shapes_alone_is_no_node() -> None:
     """The way in which PyTorch writes x.view(x.size(0), -1)."""
     net = load(
@@ -148,6 +185,30 @@ def test_what_is_computed_of_shapes_alone_is_no_node() -> None:
     )
     assert ops(net) == ["reshape"]
     assert net["y"].shape == (gc.N, 6)
+
+
+@pytest.mark.parametrize(("op", "rows"), [("Mul", 2 * gc.N), ("Div", gc.N)])
+def test_the_batch_times_a_number_that_is_known(op: str, rows: object) -> None:
+    """The way in which PyTorch writes the heads of an attention: rows * heads, as a reshape."""
+    net = load(
+        model(
+            [
+                node("Shape", "x", "shape"),
+                node("Constant", "", "zero", value_int=0),
+                node("Constant", "", "factor", value_int=2 if op == "Mul" else 1),
+                node("Gather", "shape zero", "rows", axis=0),
+                node(op, "rows factor", "more"),
+                node("Constant", "", "axes", value_ints=[0]),
+                node("Unsqueeze", "more axes", "first"),
+                node("Constant", "", "rest", value_ints=[-1]),
+                node("Concat", "first rest", "to", axis=0),
+                node("Reshape", "x to", "y"),
+            ],
+            {"x": ("N", 3, 2)},
+            ["y"],
+        )
+    )
+    assert net["y"].shape == (rows, 3 if op == "Mul" else 6)
 
 
 def test_the_first_dimension_stays_open_and_others_are_given() -> None:

@@ -19,6 +19,8 @@ from graphc.op import Array
 from graphc.ops.scatter import GatherElements
 from graphc.ops.source import Parameter, State
 from graphc.reference import initial_state
+from tests.onnx import models
+from tests.onnx.elsewhere import by_both
 
 Declare = Callable[[gc.Net], object]
 
@@ -181,6 +183,15 @@ def test_the_same_net_comes_back(declare: Declare) -> None:
 
 
 @pytest.mark.parametrize("declare", NETS)
+def test_the_forward_part_of_a_step_is_read_as_the_net(declare: Declare) -> None:
+    """The next running statistics are outputs of the model; the layer makes them by itself."""
+    net = made(declare)
+    again = load(to_proto(net, train=True))
+    assert declared(again) == declared(net)
+    assert to_proto(again, train=True) == to_proto(net, train=True)
+
+
+@pytest.mark.parametrize("declare", NETS)
 def test_others_compute_the_same(declare: Declare) -> None:
     net = made(declare)
     feeds = feeds_of(net)
@@ -229,6 +240,19 @@ def test_the_forward_part_of_a_training_step() -> None:
     assert 0 < dropped.mean() < 1
 
 
+def test_windows_whose_pixels_lie_apart() -> None:
+    """Opset 18 has no such average; what a later one says comes back as it was."""
+    how = {"kernel_shape": [2, 3], "dilations": [2, 1], "strides": [1, 2], "pads": [1, 0, 0, 1]}
+    pool = models.node("AveragePool", "x", "y", **how)
+    net = load(models.model([pool], {"x": ("N", 2, 7, 8)}, ["y"], opset=19))
+    proto = to_proto(net)
+    assert declared(load(proto)) == declared(net)
+    feeds = feeds_of(net)
+    wanted = gc.Executor(gc.compile(net, batch=3, backend="numpy")).forward(feeds)
+    for _, found in by_both(proto, feeds):
+        np.testing.assert_allclose(found["y"], wanted["y"], rtol=1e-5)
+
+
 def test_the_batch_is_a_dimension_with_a_name() -> None:
     proto = to_proto(made(digits))
     shape = proto.graph.input[0].type.tensor_type.shape.dim
@@ -236,6 +260,19 @@ def test_the_batch_is_a_dimension_with_a_name() -> None:
     assert [o.version for o in proto.opset_import if not o.domain] == [18]
     assert proto.producer_name == "graphc"
     onnx.checker.check_model(proto, full_check=True)
+
+
+def test_names_that_the_model_needs_for_itself() -> None:
+    net = gc.Net("names")
+    h = gc.batchnorm(net.input("x", (gc.N, 3)), name="bn")
+    net.output("bn.running_mean.next", h)
+    to_proto(net)
+    with pytest.raises(gc.GraphError) as told:
+        to_proto(net, train=True)
+    assert "the next value of 'bn.running_mean' is called 'bn.running_mean.next'" in str(told)
+    net = gc.Net("helpers")
+    net.output("flat.constant", gc.reshape(net.input("x", (gc.N, 4)), (gc.N, 2, 2), name="flat"))
+    assert declared(load(to_proto(net))) == declared(net)
 
 
 def test_what_onnx_cannot_say_is_told(tmp_path: Path) -> None:

@@ -21,12 +21,13 @@ from graphc.onnx.convert import (
     recurrent,
     reduce,
     resize,
+    sequence,
     shape,
 )
 
 FAMILIES = (
     *(elementwise, reduce, shape, arrange, index, product, einsum, conv, norm, loss),
-    *(resize, fourier, quantize, recurrent, control),
+    *(resize, fourier, quantize, recurrent, sequence, control),
 )
 
 CONVERTERS: dict[tuple[str, str], Callable[[Call], Result]] = {

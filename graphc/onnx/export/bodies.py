@@ -18,6 +18,7 @@ from graphc.ops.index import OneHot
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
+from graphc.ops.pool import SumPool
 from graphc.ops.slicing import Slice
 
 Body = Callable[[Writer, Op, Sequence[str], str], object]
@@ -112,6 +113,21 @@ def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("Equal", [labels, w.constant(classes, "int64")], out)
 
 
+def _sum_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    """Windows over images with their channels last: each of their pixels a slice, all added."""
+    assert isinstance(op, SumPool)
+    type = w.types[ins[0]]
+    counts = [size for size in op.result(type).shape[1:-1] if isinstance(size, int)]
+    axes, steps = w.ints(range(1, type.rank - 1)), w.ints(op.stride)
+    pixels = []
+    for places in np.ndindex(*op.kernel):
+        first = [place * apart for place, apart in zip(places, op.dilation, strict=True)]
+        spans = [step * (count - 1) for step, count in zip(op.stride, counts, strict=True)]
+        end = [start + span + 1 for start, span in zip(first, spans, strict=True)]
+        pixels.append(w.emit("Slice", [ins[0], w.ints(first), w.ints(end), axes, steps]))
+    return w.emit("Sum", pixels, out)
+
+
 def _normalize(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     assert isinstance(op, Normalize)
     x, mean, var, gamma, beta = ins
@@ -171,6 +187,7 @@ BODIES: dict[str, Body] = {
     "label_hit": _label_hit,
     "causal_softmax": _causal_softmax,
     "normalize": _normalize,
+    "sum_pool": _sum_pool,
     "slice": _slice,
     "flat_index": _flat_index,
     "floor_div": _floor_div,

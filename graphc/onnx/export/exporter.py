@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnx import helper
@@ -13,8 +13,8 @@ from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.onnx.export.bodies import BODIES
 from graphc.onnx.export.standard import STANDARD
-from graphc.onnx.export.writer import IR_VERSION, OPSET, Writer, tensor, value_info
-from graphc.onnx.importing import LOSSES, STATES
+from graphc.onnx.export.writer import IR_VERSION, OPSET, Writer, next_of, tensor, value_info
+from graphc.onnx.importing import LOSSES, STATES, UPDATES
 from graphc.onnx.scope import OWN
 from graphc.op import Array, Layer, Op
 from graphc.ops import OPS
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     """The model of what the outputs need; GraphError for an op that ONNX cannot say."""
     functions = Functions()
-    w = Writer({node.name: node.type for node in graph}, train)
+    w = Writer({node.name: node.type for node in graph}, train, graph.outputs)
     kept = graph.forward()
     for node in graph:
         if node.name in kept:
@@ -46,11 +46,12 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     for public, name in graph.outputs.items():
         if public != name:
             _public(w, public, name)
+    _check_moved(w)
     inputs = [value_info(node.name, node.type) for node in graph if isinstance(node.op, Input)]
     outputs = [value_info(public, graph[name].type) for public, name in graph.outputs.items()]
-    outputs += [value_info(f"{name}.next", graph[name].type) for name in w.moved]
+    outputs += [value_info(next_of(name), graph[name].type) for name in w.moved]
     made = helper.make_graph(w.nodes, graph.name, inputs, outputs, initializers)
-    return _model(made, functions, graph)
+    return _model(made, functions, graph, w.moved)
 
 
 def _public(w: Writer, public: str, name: str) -> None:
@@ -64,7 +65,17 @@ def _public(w: Writer, public: str, name: str) -> None:
     w.emit("Identity", [name], public)
 
 
-def _model(made: Any, functions: Functions, graph: Graph) -> ModelProto:
+def _check_moved(w: Writer) -> None:
+    for name in w.moved:
+        if next_of(name) in w.taken:
+            raise GraphError(
+                f"the next value of {name!r} is called {next_of(name)!r} in ONNX; the net has a "
+                "value or an output of that name",
+                hint="name that one otherwise",
+            )
+
+
+def _model(made: Any, functions: Functions, graph: Graph, moved: Sequence[str]) -> ModelProto:
     opsets = [helper.make_opsetid("", OPSET)]
     if functions.made:
         opsets.append(helper.make_opsetid(OWN, 1))
@@ -74,8 +85,8 @@ def _model(made: Any, functions: Functions, graph: Graph) -> ModelProto:
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = OWN, __version__
     states = [t.name for t in made.initializer if isinstance(graph[t.name].op, State)]
-    told = {LOSSES: "\n".join(graph.losses), STATES: "\n".join(states)}
-    helper.set_model_props(model, {key: names for key, names in told.items() if names})
+    told = {LOSSES: graph.losses, STATES: states, UPDATES: [next_of(name) for name in moved]}
+    helper.set_model_props(model, {key: "\n".join(names) for key, names in told.items() if names})
     return model
 
 
@@ -107,9 +118,10 @@ class Functions:
         if own and (layer or op.name in BODIES):
             return
         raise GraphError(
-            f"{op.name} {node.name if node else ''!r} is not exported to ONNX",
+            f"{op.name} {node.name if node else ''!r} is not exported to ONNX, which has no "
+            f"{'gradients' if isinstance(op, Gradient) else 'ops of your own'}",
             loc=node.locs[0] if node and node.locs else None,
-            hint="gradients inside a net, and ops of your own, have no form in ONNX",
+            hint="a plan without it is: gc.compile(net, batch=..., outputs=[...], losses=[])",
         )
 
     def _function(self, w: Writer, op: Op, ins: tuple[str, ...], text: str) -> FunctionProto:

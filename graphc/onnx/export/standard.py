@@ -10,7 +10,7 @@ from onnx import helper
 
 from graphc.onnx.export.elements import ELEMENTS, Emit
 from graphc.onnx.export.windows import WINDOWS
-from graphc.onnx.export.writer import Writer
+from graphc.onnx.export.writer import Writer, next_of
 from graphc.op import Op, attributes
 from graphc.ops import OPS
 from graphc.ops.affine import Affine, AffineLayer
@@ -176,7 +176,7 @@ def _batchnorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
         return False
     how: dict[str, Any] = {"epsilon": op.eps, "momentum": op.running_decay}
     if w.train:
-        outs = [out, *(f"{name}.next" for name in ins[3:])]
+        outs = [out, *map(next_of, ins[3:])]
         w.emit("BatchNormalization", ins, outs, training_mode=1, **how)
         w.moved.extend(ins[3:])
     else:

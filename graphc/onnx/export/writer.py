@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,16 +21,19 @@ IR_VERSION = 10
 class Writer:
     """ONNX nodes in the making.  `types` has those of all values that the graph declares."""
 
-    def __init__(self, types: dict[str, TensorType], train: bool) -> None:
+    def __init__(
+        self, types: dict[str, TensorType], train: bool, public: Iterable[str] = ()
+    ) -> None:
         self.types = types
         self.train = train
         """Whether layers mean what they do in training."""
         self.moved: list[str] = []
-        """The running statistics whose next values were written, as `<name>.next`."""
+        """The running statistics whose next values were written."""
         self.nodes: list[NodeProto] = []
         self.prefix = ""
         """What the names of helping values start with: that of the node at hand."""
-        self._taken = set(types)
+        self.taken = {*types, *public}
+        """The names that something has, outputs included."""
         self._rows: str | None = None
 
     def emit(
@@ -59,10 +62,10 @@ class Writer:
         """A name that nothing has."""
         base = f"{self.prefix}.{word}" if self.prefix else word
         name, number = base, 1
-        while name in self._taken:
+        while name in self.taken:
             number += 1
             name = f"{base}_{number}"
-        self._taken.add(name)
+        self.taken.add(name)
         return name
 
     def ints(self, numbers: Sequence[int]) -> str:
@@ -99,6 +102,11 @@ class Writer:
         sizes = [-1 if isinstance(dim, Batch) else dim for dim in shape]
         zero = 1 if 0 in sizes else None
         return self.emit("Reshape", [x, self.ints(sizes)], out, allowzero=zero)
+
+
+def next_of(state: str) -> str:
+    """What the value of a state after a training step is called."""
+    return f"{state}.next"
 
 
 def value_info(name: str, type: TensorType) -> Any:
