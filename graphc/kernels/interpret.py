@@ -7,6 +7,7 @@ rows one row after the other, and in a product one inner index after the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -180,6 +181,8 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
         return _stacked(kernel, kernel.stack, arrays, n)
     rows, columns, inner = (dim_at(dim, n) for dim in (kernel.m, kernel.n, kernel.k))
     a, b = arrays[kernel.a], arrays[kernel.b]
+    if kernel.window is not None and kernel.window.groups > 1:
+        return _grouped(kernel, kernel.window, a, b, n)
     if kernel.window is None:
         a = a.reshape((inner, rows) if kernel.trans_a else (rows, inner))
         b = b.reshape((columns, inner) if kernel.trans_b else (inner, columns))
@@ -192,6 +195,20 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
     for p in range(inner):
         total += a[:, p : p + 1] * b[p : p + 1, :]
     return total
+
+
+def _grouped(kernel: Gemm, window: Window, a: Array, b: Array, n: int) -> Array:
+    """(m, n): the products of the groups side by side."""
+    groups, part = window.groups, dim_at(kernel.n, n) // window.groups
+    one = replace(kernel, n=part, window=replace(window, groups=1))
+    images = a.reshape(-1, *window.space, groups, window.channels)
+    shape = (part, groups, window.channels) if kernel.trans_b else (groups, part)
+    factors = b.reshape(-1, *shape)
+    of_groups = [
+        {kernel.a: images[..., group, :], kernel.b: factors[..., group, :]}
+        for group in range(groups)
+    ]
+    return np.concatenate([product(one, arrays, n) for arrays in of_groups], axis=1)
 
 
 def seen(window: Window, images: Array) -> Array:

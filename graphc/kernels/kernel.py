@@ -73,7 +73,9 @@ class Gemm:
 
     With a `window` the matrix that is called (m, k) here, (k, m) with `trans_a`, is that of the
     window over the images `a`.  Then `b` with `trans_b` is stored as the weight of a convolution,
-    (offsets, n, channels), and its offsets are taken in reverse.
+    (offsets, n, channels), and its offsets are taken in reverse.  With groups each has its part
+    of the columns: of a pixel a column sees the channels of its group alone, and such a weight
+    is stored (offsets, n / groups, groups * channels).
 
     With a `stack` m, n and k are those of each product.
     """

@@ -89,6 +89,8 @@ def _window(window: Window) -> str:
     ):
         if set(sizes) != {usual}:
             parts.append(f"{word} {_by(sizes)}")
+    if window.groups > 1:
+        parts.append(f"in {window.groups} groups")
     return " ".join(parts)
 
 

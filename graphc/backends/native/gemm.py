@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from graphc.backends.native.gemm_blocks import Blocks
 from graphc.backends.native.gemm_frame import Frame
+from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_rows import Sweeps
 from graphc.backends.native.gemm_squares import Squares
 from graphc.backends.native.gemm_tiles import Tiles
@@ -69,8 +70,12 @@ def _emit(frame: Frame) -> None:
     f, kernel = frame.f, frame.kernel
     rows, panels = _share(frame)
     if kernel.window is not None:
-        over = WindowSums if kernel.trans_a else Windows
-        over(frame, kernel.window).emit(rows, panels)
+        if kernel.window.groups > 1:
+            in_groups = GroupWindowSums if kernel.trans_a else GroupWindows
+            in_groups(frame, kernel.window).emit(rows, panels)
+        else:
+            over = WindowSums if kernel.trans_a else Windows
+            over(frame, kernel.window).emit(rows, panels)
     else:
         _emit_matrices(frame, rows, panels)
     f.ret()

@@ -22,7 +22,7 @@ class Images:
         """Zeros for all that no image writes."""
         if not self.window.is_direct:
             size = self.frame.scratch.image
-            _fill(self._vectors(), self.copy, size, self.frame.tile.dtype)
+            fill(self._vectors(), self.copy, size, self.frame.tile.dtype)
 
     def at(self, number: Value) -> Value:
         """The address of an image, copied if need be."""
@@ -104,7 +104,7 @@ def _move(v: Vectors, source: Value, target: Value, size: int, dtype: str) -> No
     _by_vectors(v, size, vector)
 
 
-def _fill(v: Vectors, target: Value, size: int, dtype: str) -> None:
+def fill(v: Vectors, target: Value, size: int, dtype: str) -> None:
     """Zeros."""
 
     def vector(i: Value | int, mask: Value | None) -> None:

@@ -18,7 +18,8 @@ from graphc.tensor_type import ITEMSIZE, dim_at
 class Scratch:
     """The parts of a thread's memory, in elements: products, a panel of b, a block of a.
 
-    Of the product of a window: products, an image, and a panel of b or of sums.
+    Of the product of a window: products, an image, and a panel of b or of sums; in groups a line
+    of zeros, and all panels.
     """
 
     kernel: Gemm
@@ -43,6 +44,12 @@ class Scratch:
     def row(self) -> int:
         """The sums of a row, in full panels."""
         return -(-self.columns // self.tile.width) * self.tile.width
+
+    @property
+    def by_groups(self) -> bool:
+        """Whether vectors go along the columns of several groups."""
+        window = self.kernel.window
+        return window is not None and window.groups > 1
 
     @property
     def in_blocks(self) -> bool:
@@ -74,20 +81,22 @@ class Scratch:
 
     @property
     def image(self) -> int:
-        """The positions of an image that is copied, in full vectors."""
+        """The positions of an image that is copied, or a line of zeros, in full vectors."""
         window = self.kernel.window
         if window is None:
             return 0
-        seen = window if self.kernel.trans_a else window.dense
+        seen = window if self.kernel.trans_a or self.by_groups else window.dense
         if seen.is_direct:
             return 0
-        size = prod(seen.held) * window.channels
+        size = (window.space[-1] if self.by_groups else prod(seen.held)) * window.pixel
         return -(-size // self.tile.lanes) * self.tile.lanes
 
     def size(self, n: int) -> int:
         """Bytes for all parts, for any batch of up to n rows."""
         k = dim_at(self.kernel.k, n)
-        if self.kernel.window is not None:
+        if self.kernel.window is not None and self.by_groups:
+            tiles = self.image + self.kernel.window.depth * self.row
+        elif self.kernel.window is not None:
             tiles = self.image + self.panel(self.kernel.window.depth)
         elif self.in_blocks:
             tiles = self.panel(self.k_block) + self.sums(dim_at(self.kernel.m, n))
