@@ -81,8 +81,9 @@ class Window:
 
     @property
     def pitches(self) -> Sizes:
-        """The elements from a position of `held` to the next, in each dimension."""
-        sizes = (*self.held, self.pixel)
+        """The elements from a position of `held` to the next, in each dimension; a copy has the
+        channels of one group alone."""
+        sizes = (*self.held, self.pixel if self.is_direct else self.channels)
         return tuple(prod(sizes[axis + 1 :]) for axis in range(len(self.held)))
 
     @property
@@ -139,7 +140,7 @@ class Window:
     @property
     def _runs_end(self) -> bool:
         """Whether the next pixel of a line of the kernel is no neighbour."""
-        return self.dilation[-1] > 1 or self.groups > 1
+        return self.dilation[-1] > 1 or (self.groups > 1 and self.is_direct)
 
     @property
     def reach(self) -> tuple[tuple[int, int], ...]:

@@ -17,6 +17,9 @@ from tests.native.gemm_function import run, same_bytes
 from tests.native.test_windows import KINDS, TOLERANCE, WIDTHS, check
 from tests.native.window_function import Spec, WindowProduct, pitches, specs
 
+Shape = tuple[tuple[int, ...], ...]
+"""An image, a kernel, stride and dilation."""
+
 SHAPES = {
     "a group for each channel": ((5, 12, 37), (3, 3, 1, 37), (1, 1), (1, 1), 37),
     "stride 2, a panel and more": ((7, 8, 70), (3, 2, 1, 70), (2, 2), (1, 1), 70),
@@ -27,6 +30,9 @@ SHAPES = {
     "more channels than columns": ((4, 4, 9), (2, 2, 3, 6), (1, 1), (1, 1), 3),
     "one dimension": ((40, 6), (20, 1, 6), (2,), (1,), 6),
     "three dimensions": ((4, 5, 6, 4), (2, 3, 2, 2, 4), (1, 2, 1), (1, 1, 2), 2),
+    "groups of vectors": ((5, 6, 40), (2, 3, 20, 74), (1, 1), (1, 1), 2),
+    "groups of vectors, stride": ((5, 7, 54), (2, 3, 18, 51), (2, 2), (1, 1), 3),
+    "groups of vectors, one dimension": ((24, 34), (5, 17, 66), (2,), (2,), 2),
     "single pixels": ((4, 5, 8), (1, 1, 2, 8), (1, 1), (1, 1), 4),
     "single pixels with stride": ((6, 6, 4), (1, 1, 1, 4), (2, 3), (1, 1), 4),
 }
@@ -90,12 +96,14 @@ def check_any_shape(data: st.DataObject) -> None:
 
 
 DEPTHWISE = ((7, 9, 37), (3, 3, 1, 37), (2, 1), (1, 1))
+OF_VECTORS = ((7, 5, 36), (3, 3, 18, 34), (2, 1), (1, 1))
 
 
 @pytest.mark.parametrize("kind", range(3), ids=KINDS)
-def test_bits_depend_on_nothing(kind: int) -> None:
+@pytest.mark.parametrize(("shape", "groups"), [(DEPTHWISE, 37), (OF_VECTORS, 2)])
+def test_bits_depend_on_nothing(shape: Shape, groups: int, kind: int) -> None:
     """Not on threads, not on how they share, nor on the width of vectors."""
-    spec = specs(*DEPTHWISE, groups=37)[kind]
+    spec = specs(*shape, groups=groups)[kind]
     before, product = spec.operands(4), WindowProduct(spec)
     results = [run(product, before, 4, threads)["c"] for threads in (1, 2, 3, 4, 9)]
     other = WindowProduct(replace(spec, split="columns"))
@@ -145,9 +153,11 @@ def around(spec: Spec, before: int) -> Spec:
 
 @pytest.mark.parametrize("kind", range(3), ids=KINDS)
 @pytest.mark.parametrize("before", (1, 2))
-def test_zeros_around_images(kind: int, before: int) -> None:
+@pytest.mark.parametrize("width", (1, 17))
+def test_zeros_around_images(width: int, before: int, kind: int) -> None:
     """What meets no pixel is multiplied, as 0: so it is by the interpreter."""
-    spec = around(specs((6, 7, 5), (3, 3, 1, 5), (1, 1), (1, 1), groups=5)[kind], before)
+    shape = (6, 7, 2 * width), (3, 3, width, 2 * width), (1, 1), (1, 1)
+    spec = around(specs(*shape, groups=2)[kind], before)
     arrays = spec.operands(2)
     wanted = {name: array.copy() for name, array in arrays.items()}
     interpreted(spec.kernel(), wanted, 2)

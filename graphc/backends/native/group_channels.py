@@ -29,7 +29,7 @@ class GroupChannels:
             return
         self.offsets = [self._offsets(self.f.add("%column", start)) for start in starts]
 
-    def load(self, pixel: Value, channel: Value | int) -> list[Value]:
+    def load(self, pixel: Value, channel: int) -> list[Value]:
         """For each column this channel of its group, of the pixel at an address."""
         if not self.in_line:
             place = self.f.address(pixel, channel, self.element)
@@ -38,7 +38,6 @@ class GroupChannels:
                 self.v.gather(place, offsets, self.dtype, mask)
                 for offsets, mask in zip(self.offsets, masks, strict=True)
             ]
-        assert isinstance(channel, int), "lanes are chosen when code is made"
         return [self._repeated(pixel, number, channel) for number in range(len(self.counts))]
 
     def _repeated(self, pixel: Value, number: int, channel: int) -> Value:

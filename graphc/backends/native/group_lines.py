@@ -14,7 +14,7 @@ from graphc.backends.native.ir import Function, Value
 from graphc.kernels.window import Phase, Sizes, Window
 
 STRAIGHT = 16
-"""Offsets of a line of the kernel, and channels of a group, up to which there is no loop."""
+"""Factors of a line of the kernel up to which there is no loop."""
 
 
 class KernelLine(NamedTuple):
@@ -87,7 +87,17 @@ class GroupLine:
             number = f.add(f.mul(i, second - offset), offset)
             return body(number, f.add(f.mul(i, then - at), at), carried)
 
-        return each(self.f, len(met), one, carried, type)
+        if self.straight < len(met):
+            return self.f.loop(0, len(met), 1, one, [(type, x) for x in carried])
+        for i in range(len(met)):
+            carried = one(i, carried)
+        return carried
+
+    @property
+    def straight(self) -> int:
+        """How many offsets of a line of the kernel are taken without a loop."""
+        many = len(self.phase.met) * self.window.channels > STRAIGHT
+        return 1 if many else len(self.phase.met)
 
 
 def inside(window: Window, axis: int, phase: Phase) -> Sizes:
@@ -98,18 +108,3 @@ def inside(window: Window, axis: int, phase: Phase) -> Sizes:
         end = min(end, (window.space[axis] - 1 - at) // stride + 1)
     first = min(first, phase.places)
     return first, max(first, end)
-
-
-def each(
-    f: Function,
-    count: int,
-    body: Callable[[Value | int, list[Value]], list[Value]],
-    carried: list[Value],
-    type: str,
-) -> list[Value]:
-    """carried = body(i, carried) for each i: one after the other, or in a loop if they are many."""
-    if count > STRAIGHT:
-        return f.loop(0, count, 1, body, [(type, x) for x in carried])
-    for i in range(count):
-        carried = body(i, carried)
-    return carried

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.backends.native.group_channels import GroupChannels
-from graphc.backends.native.group_lines import GroupLine, KernelLine, each, inside
+from graphc.backends.native.group_lines import GroupLine, KernelLine, inside
 from graphc.backends.native.ir import Value
 from graphc.backends.native.window_places import Panel
 from graphc.kernels.window import Phase, Window
+
+LONGEST = 1000
+"""Additions of a tile, about: its places are taken together, and it has no loop."""
 
 
 class GroupPlaces:
@@ -35,7 +38,7 @@ class GroupPlaces:
         line = GroupLine(f, self.panel.element, self.window, self.outer, phase)
         start, end = (self._counted(phase, edge) for edge in ("%from", "%to"))
         first, last = inside(self.window, -1, phase)
-        width = _width(last - first, self.panel.most)
+        width = _width(last - first, self._most(line))
         if first:
             f.loop(start, f.smaller(first, end), 1, lambda i, _: self._tile(line, i, 1, True))
         low = f.larger(start, first)
@@ -45,6 +48,11 @@ class GroupPlaces:
         if width > 1 or last < phase.places:
             borders = last < phase.places
             f.loop(tiled, end, 1, lambda i, _: self._tile(line, i, 1, borders))
+
+    def _most(self, line: GroupLine) -> int:
+        """The places of a tile: as many as there are registers for, fewer if the text is long."""
+        text = len(line.kernel_lines) * line.straight * self.window.channels * self.panel.vectors
+        return max(min(self.panel.most, LONGEST // max(text, 1)), min(self.panel.most, 2))
 
     def _counted(self, phase: Phase, place: Value) -> Value:
         """How many places of a phase come before one."""
@@ -76,15 +84,14 @@ class GroupPlaces:
 
     def _offset(self, number: Value, pixels: Sequence[Value], sums: list[Value]) -> list[Value]:
         """The sums with an offset of the kernel, which meets these pixels."""
-        f, panel, channels = self.f, self.panel, self.window.channels
-
-        def channel(c: Value | int, sums: list[Value]) -> list[Value]:
-            factors = panel.row(f.add(f.mul(number, channels), c))
-            met = [x for pixel in pixels for x in self.channels.load(pixel, c)]
+        f, panel = self.f, self.panel
+        first = f.mul(number, self.window.channels)
+        for channel in range(self.window.channels):
+            factors = panel.row(f.add(first, channel))
+            met = [x for pixel in pixels for x in self.channels.load(pixel, channel)]
             terms = zip(met, factors * len(pixels), sums, strict=True)
-            return [panel.v.fma(x, factor, total, panel.dtype) for x, factor, total in terms]
-
-        return each(f, channels, channel, sums, panel.type)
+            sums = [panel.v.fma(x, factor, total, panel.dtype) for x, factor, total in terms]
+        return sums
 
 
 def _width(places: int, most: int) -> int:
