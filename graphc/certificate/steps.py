@@ -103,7 +103,8 @@ def _reach(kernel: Kernel, at: object) -> Pair:
     assert isinstance(at, Elsewhere), "the value of a fetch is where"
     inner, per_row = 1, 0
     outer = [size // prod(kernel.places) for size in pair(kernel.rows)]
-    counts = (tuple(outer), *map(pair, (*kernel.places, kernel.columns)))
+    first = pair(at.walks[0].size) if at.given else tuple(outer)
+    counts = (first, *map(pair, (*kernel.places, kernel.columns)))
     for (count, batch), walk in zip(counts, at.walks, strict=True):
         if batch:
             per_row = batch * walk.pitch

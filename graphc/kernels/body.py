@@ -28,7 +28,8 @@ class Step(NamedTuple):
     Besides the scalar functions (see `graphc.kernels.functions`) the ops are
 
         load      the element of `buffer` at (i, j), (i), (j) or () by the span
-        fetch     an element of `buffer` elsewhere, by `value`; see `Loop.places`
+        fetch     an element of `buffer` elsewhere, by `value`; see `Loop.places`.  Its argument,
+                  if it has one, is the index of the first dimension (span row, int64)
         offset    the place of a row modulo tiles of `value`, as a number, int32
         const     the number `value`
         index     the number of the row (span row) or column (span column), int64

@@ -100,7 +100,10 @@ class _Run:
         flat = self.arrays[step.buffer].reshape(-1)
         row, column = np.arange(self.rows)[:, None], np.arange(self.columns)[None, :]
         index, there = np.zeros((1, 1), int), np.ones((1, 1), bool)
-        for i, walk in zip((*self._places(row), column), step.value.walks, strict=True):
+        first, *places = self._places(row)
+        if step.value.given:
+            first = self.values[step.args[0]]
+        for i, walk in zip((first, *places, column), step.value.walks, strict=True):
             at, rest = np.divmod(i * walk.scale + walk.shift, walk.apart)
             there = (
                 there & (at >= 0) & (at < dim_at(walk.size, self.n)) & (walk.floor | (rest == 0))

@@ -94,10 +94,12 @@ def _window(window: Window) -> str:
     return " ".join(parts)
 
 
-def _at(at: object) -> str:
-    """An index for each walk: `p0` goes along the first dimension of the result, and so on."""
+def _at(at: object, *given: str) -> str:
+    """An index for each walk: `p0` goes along the first dimension of the result, and so on; the
+    first of them may be given."""
     assert isinstance(at, Elsewhere), "the value of a fetch is where"
-    places = [_walk(f"p{axis}", walk) for axis, walk in enumerate(at.walks)]
+    indices = [*given, *(f"p{axis}" for axis in range(len(given), len(at.walks)))]
+    places = [_walk(index, walk) for index, walk in zip(indices, at.walks, strict=True)]
     return ", ".join(places) + (f" else {at.fill:g}" if at.fill else "")
 
 
@@ -168,7 +170,7 @@ class _Writer:
         return f"%{self.count}{INDEX[span]}"
 
     def _text(self, step: Step) -> tuple[str, int]:
-        if not step.args:
+        if not step.args or step.op == "fetch":
             return self._leaf(step), ATOM
         if step.op in INFIX:
             rank, sign = INFIX[step.op]
@@ -191,7 +193,8 @@ class _Writer:
         if step.op == "load":
             return name_text(step.buffer) + INDEX[step.span]
         if step.op == "fetch":
-            return f"{name_text(step.buffer)}[{_at(step.value)}]"
+            given = [self.texts[arg][0] for arg in step.args]
+            return f"{name_text(step.buffer)}[{_at(step.value, *given)}]"
         if step.op == "offset":
             return f"offset({_by(step.value)})"  # type: ignore[arg-type]
         if step.op == "const":
