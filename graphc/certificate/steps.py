@@ -193,6 +193,11 @@ def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
         left = LEFT if kernel.window is None else WINDOW
         left, right = (left, RIGHT) if kernel.stack is None else (WHOLE, WHOLE)
         rest += ((READ, left, 0, 0, *_images(kernel)), (READ, right, 0, 0, 0, 0))
+    elif kernel.added is not None:
+        buffer += (kernel.added.rows, kernel.added.indices)
+        columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.added.count)
+        rest += ((READ, WINDOW, 0, 0, fixed * columns, per_row * columns),)
+        rest += ((READ, WINDOW, 0, 0, fixed, per_row),)
     body = kernel.body
     turned = isinstance(kernel, Loop) and kernel.turned is not None
     for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):

@@ -36,6 +36,7 @@ class Step(NamedTuple):
         size      the number of rows or columns that the kernel runs over, by `value`
                   ("rows", "columns"), or that many times the rows of the batch (a whole number)
         product   the element of the matrix product; only in a Gemm, and only once
+        added     the element of the sum of rows; only in a Loop that has one, and only once
         sum, max  of the argument along the axis `value`
         philox    the random word of (i, j) of stream `value`; its arguments are seed and draws,
                   and the place of row 0 in the batch where that is not 0

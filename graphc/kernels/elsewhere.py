@@ -13,7 +13,7 @@ from graphc.kernels.expr import BodyBuilder, Expr, call, select
 from graphc.kernels.walk import Elsewhere, Walk, straight
 from graphc.kernels.window import Sizes
 from graphc.op import Op
-from graphc.ops.gather import Gather
+from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.pad import Pad
 from graphc.ops.pool import (
     MaxPool,
@@ -154,6 +154,12 @@ def _gathered(op: Gather, x: TensorType, indices: TensorType) -> Reader | None:
         return read(0, at, call("minimum", index, size - 1))
 
     return Reader((rows, columns), write)
+
+
+def adds_rows(op: GatherGrad, result: TensorType) -> bool:
+    """Whether the gradient of that has a kernel: slices of the first dimension are added."""
+    counted = all(isinstance(dim, int) and dim for dim in result.shape)
+    return counted and result.rank > 1 and result.is_float and not normal_axis(op.axis, result.rank)
 
 
 # ------------------------------------------------------------------ pools

@@ -47,6 +47,10 @@ class BodyBuilder:
         """The element of the matrix product."""
         return self.step(Step("product", (), "each", dtype))
 
+    def added(self, dtype: str) -> Expr:
+        """The element of the sum of rows."""
+        return self.step(Step("added", (), "each", dtype))
+
     def index(self, axis: Axis) -> Expr:
         """The number of the row, or of the column."""
         return self.step(Step("index", (), "row" if axis == "rows" else "column", "int64"))

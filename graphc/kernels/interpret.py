@@ -64,10 +64,9 @@ class _Run:
     def _value(self, step: Step) -> Array:
         if step.op == "load":
             return self._loaded(step).reshape(self._shape(step.span)).copy()
-        if step.op == "fetch":
-            return self._fetched(step)
-        if step.op == "offset":
-            return self._offsets(step)
+        if step.op in ("fetch", "offset", "added"):
+            ways = {"fetch": self._fetched, "offset": self._offsets, "added": self._added}
+            return ways[step.op](step)
         if step.op == "const":
             return np.full((1, 1), step.value, step.dtype)
         if step.op == "index":
@@ -111,6 +110,17 @@ class _Run:
             index = index + at * walk.pitch
         index, there = np.broadcast_arrays(index, there)
         return np.where(there, flat[np.where(there, index, 0)], step.value.fill)
+
+    def _added(self, step: Step) -> Array:
+        """Rows added to those that indices name, one after the other."""
+        added = self.kernel.added if isinstance(self.kernel, Loop) else None
+        assert added is not None, "only a loop that adds rows has their sum"
+        total = np.zeros((self.rows, self.columns), step.dtype)
+        indices = self.arrays[added.indices].reshape(-1).astype(np.int64)
+        rows = self.arrays[added.rows].reshape(-1, self.columns)
+        for index, row in zip(indices.clip(0, self.rows - 1), rows, strict=True):
+            total[index] += row
+        return total
 
     def _offsets(self, step: Step) -> Array:
         assert isinstance(step.value, tuple), "the value is the tile"

@@ -29,11 +29,25 @@ class Turned:
 
 
 @dataclass(frozen=True)
+class Added:
+    """The `count` rows of a matrix, each added to the row of the result that its index names.
+
+    One after the other, from 0; indices, of this dtype, are held within the result.
+    """
+
+    rows: str
+    indices: str
+    dtype: str
+    count: Dim
+
+
+@dataclass(frozen=True)
 class Loop:
     """The body at each of `rows` x `columns` elements.
 
     Sums and maxima run along `axis`: "columns" reduces each row to a number, "rows" each
-    column.  What depends on a reduction sees its final value.  What is `turned` is copied alone.
+    column.  What depends on a reduction sees its final value.  What is `turned` is copied alone,
+    what is `added` is stored alone.
 
     Where elements are fetched, rows are those of several dimensions: the first one, and then
     `places`.  Walks go along these and the columns.
@@ -46,6 +60,7 @@ class Loop:
     split: Split
     places: Sizes = ()
     turned: Turned | None = None
+    added: Added | None = None
 
 
 @dataclass(frozen=True)
