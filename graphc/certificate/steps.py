@@ -103,7 +103,8 @@ def _reach(kernel: Kernel, at: object) -> Pair:
     assert isinstance(at, Elsewhere), "the value of a fetch is where"
     inner, per_row = 1, 0
     outer = [size // prod(kernel.places) for size in pair(kernel.rows)]
-    counts = (tuple(outer), *map(pair, (*kernel.places, kernel.columns)))
+    first = pair(at.walks[0].size) if at.given else tuple(outer)
+    counts = (first, *map(pair, (*kernel.places, kernel.columns)))
     for (count, batch), walk in zip(counts, at.walks, strict=True):
         if batch:
             per_row = batch * walk.pitch
@@ -192,6 +193,11 @@ def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
         left = LEFT if kernel.window is None else WINDOW
         left, right = (left, RIGHT) if kernel.stack is None else (WHOLE, WHOLE)
         rest += ((READ, left, 0, 0, *_images(kernel)), (READ, right, 0, 0, 0, 0))
+    elif kernel.added is not None:
+        buffer += (kernel.added.rows, kernel.added.indices)
+        columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.added.count)
+        rest += ((READ, WINDOW, 0, 0, fixed * columns, per_row * columns),)
+        rest += ((READ, WINDOW, 0, 0, fixed, per_row),)
     body = kernel.body
     turned = isinstance(kernel, Loop) and kernel.turned is not None
     for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):

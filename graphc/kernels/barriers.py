@@ -50,6 +50,9 @@ def accesses(kernel: Kernel) -> Iterator[Access]:
         rows = kernel.split == "rows" and not kernel.trans_a and kernel.window is None
         yield Access(kernel.a, False, Region("rows", kernel.m) if rows else ALL)
         yield Access(kernel.b, False, ALL)
+    elif kernel.added is not None:
+        yield Access(kernel.added.rows, False, ALL)
+        yield Access(kernel.added.indices, False, ALL)
     for step in kernel.body.steps:
         if step.op == "load":
             yield Access(step.buffer, False, region(kernel, step.span))

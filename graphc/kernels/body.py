@@ -28,13 +28,15 @@ class Step(NamedTuple):
     Besides the scalar functions (see `graphc.kernels.functions`) the ops are
 
         load      the element of `buffer` at (i, j), (i), (j) or () by the span
-        fetch     an element of `buffer` elsewhere, by `value`; see `Loop.places`
+        fetch     an element of `buffer` elsewhere, by `value`; see `Loop.places`.  Its argument,
+                  if it has one, is the index of the first dimension (span row, int64)
         offset    the place of a row modulo tiles of `value`, as a number, int32
         const     the number `value`
         index     the number of the row (span row) or column (span column), int64
         size      the number of rows or columns that the kernel runs over, by `value`
                   ("rows", "columns"), or that many times the rows of the batch (a whole number)
         product   the element of the matrix product; only in a Gemm, and only once
+        added     the element of the sum of rows; only in a Loop that has one, and only once
         sum, max  of the argument along the axis `value`
         philox    the random word of (i, j) of stream `value`; its arguments are seed and draws,
                   and the place of row 0 in the batch where that is not 0

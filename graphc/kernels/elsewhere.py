@@ -1,4 +1,4 @@
-"""Ops that read their operands elsewhere: moves of elements, and pools over images."""
+"""Ops that read their operands elsewhere: moves of elements, rows by indices, pools of images."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import product
 from math import prod
+from typing import Protocol
 
 from graphc.kernels.expr import BodyBuilder, Expr, call, select
 from graphc.kernels.walk import Elsewhere, Walk, straight
 from graphc.kernels.window import Sizes
 from graphc.op import Op
+from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.pad import Pad
 from graphc.ops.pool import (
     MaxPool,
@@ -24,13 +26,19 @@ from graphc.ops.pool import (
 )
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad
-from graphc.tensor_type import Batch, Dim, Shape, TensorType, count
+from graphc.tensor_type import Batch, Dim, Shape, TensorType, count, normal_axis
 
 MOST = 64
 """Elements that one of the result is made of, at most: each is text in the kernel."""
 
-Read = Callable[[int, Elsewhere], Expr]
-"""The element of an operand, by its number, elsewhere."""
+
+class Read(Protocol):
+    """The element of an operand, by its number, elsewhere; or the number that it has for a row."""
+
+    def __call__(self, operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
+        """`index` is the first one, where that is given."""
+
+
 Write = Callable[[BodyBuilder, Read], Expr]
 
 
@@ -48,6 +56,8 @@ def reader_of(op: Op, ins: Sequence[TensorType], result: TensorType) -> Reader |
     if isinstance(op, Pooling):
         many = prod(op.kernel) > MOST or result.shape[0] == 0
         return None if many else Reader(result.shape, _pool(op, ins, result))
+    if isinstance(op, Gather):
+        return _gathered(op, *ins)
     walks = _moved(op, ins[0].shape) if len(ins) == 1 else None
     if walks is None or not isinstance(result.shape[-1], int) or 0 in result.shape:
         return None
@@ -117,6 +127,31 @@ def _one(outer: Walk, many: Dim, inner: Walk, size: Dim) -> Walk | None:
     if not dense or outer.pitch != inner.pitch * size:
         return None
     return Walk(inner.pitch, outer.size * size, 1, outer.shift * size)
+
+
+# ------------------------------------------------------------------ rows by indices
+
+
+def _gathered(op: Gather, x: TensorType, indices: TensorType) -> Reader | None:
+    """Rows of a matrix: a slice of x each, of all dimensions but the first."""
+    rows, size, columns = count(indices.shape), x.shape[0], count(x.shape[1:])
+    if normal_axis(op.axis, x.rank) or x.rank < 2 or 0 in (rows, columns) or not indices.rank:
+        return None
+    if not isinstance(size, int) or not isinstance(columns, int):
+        return None
+    at = Elsewhere((Walk(columns, size), Walk(1, columns)), given=True)
+
+    def write(builder: BodyBuilder, read: Read) -> Expr:
+        index = call("maximum", read(1, None).cast("int64"), 0)
+        return read(0, at, call("minimum", index, size - 1))
+
+    return Reader((rows, columns), write)
+
+
+def adds_rows(op: GatherGrad, result: TensorType) -> bool:
+    """Whether the gradient of that has a kernel: slices of the first dimension are added."""
+    counted = all(isinstance(dim, int) and dim for dim in result.shape)
+    return counted and result.rank > 1 and result.is_float and not normal_axis(op.axis, result.rank)
 
 
 # ------------------------------------------------------------------ pools

@@ -30,9 +30,10 @@ class BodyBuilder:
         """An element of a buffer."""
         return self.step(Step("load", (), span, dtype, buffer))
 
-    def fetch(self, buffer: str, at: Elsewhere, dtype: str) -> Expr:
-        """An element of a buffer elsewhere."""
-        return self.step(Step("fetch", (), "each", dtype, buffer, at))
+    def fetch(self, buffer: str, at: Elsewhere, dtype: str, *index: Expr) -> Expr:
+        """An element of a buffer elsewhere; `index` is the first one, if that is given."""
+        args = tuple(number.number for number in index)
+        return self.step(Step("fetch", args, "each", dtype, buffer, at))
 
     def offset(self, tile: tuple[int, ...]) -> Expr:
         """The place of the row within its tile of places, as a number."""
@@ -45,6 +46,10 @@ class BodyBuilder:
     def product(self, dtype: str) -> Expr:
         """The element of the matrix product."""
         return self.step(Step("product", (), "each", dtype))
+
+    def added(self, dtype: str) -> Expr:
+        """The element of the sum of rows."""
+        return self.step(Step("added", (), "each", dtype))
 
     def index(self, axis: Axis) -> Expr:
         """The number of the row, or of the column."""

@@ -151,11 +151,13 @@ class _Fusion:
         """The axis that a node's own counts are taken along where nothing is reduced."""
         return "columns" if matrix(node.type.shape)[0] == 1 else "rows"
 
-    def _fetch(self, node: Node, operand: int, at: Elsewhere) -> Expr:
-        """An element of a node's operand elsewhere."""
+    def _fetch(self, node: Node, operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
+        """An element of a node's operand elsewhere, or the number of the row."""
         name = node.inputs[operand]
-        place = self._place(self.grouping.bytes_of(name))
-        return self._builder.fetch(place, at, self.grouping.type(name).dtype)
+        place, dtype = self._place(self.grouping.bytes_of(name)), self.grouping.type(name).dtype
+        if at is None:
+            return self._builder.load(place, "row", dtype)
+        return self._builder.fetch(place, at, dtype, *index)
 
     def _operand(self, name: str, span: Seen) -> Expr:
         assert span != "elsewhere", "see _fetch"

@@ -7,6 +7,7 @@ rows one row after the other, and in a product one inner index after the other.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,9 @@ class _Run:
     def _value(self, step: Step) -> Array:
         if step.op == "load":
             return self._loaded(step).reshape(self._shape(step.span)).copy()
-        if step.op == "fetch":
-            return self._fetched(step)
-        if step.op == "offset":
-            return self._offsets(step)
+        if step.op in ("fetch", "offset", "added"):
+            ways = {"fetch": self._fetched, "offset": self._offsets, "added": self._added}
+            return ways[step.op](step)
         if step.op == "const":
             return np.full((1, 1), step.value, step.dtype)
         if step.op == "index":
@@ -99,7 +99,10 @@ class _Run:
         flat = self.arrays[step.buffer].reshape(-1)
         row, column = np.arange(self.rows)[:, None], np.arange(self.columns)[None, :]
         index, there = np.zeros((1, 1), int), np.ones((1, 1), bool)
-        for i, walk in zip((*self._places(row), column), step.value.walks, strict=True):
+        first, *places = self._places(row)
+        if step.value.given:
+            first = self.values[step.args[0]]
+        for i, walk in zip((first, *places, column), step.value.walks, strict=True):
             at, rest = np.divmod(i * walk.scale + walk.shift, walk.apart)
             there = (
                 there & (at >= 0) & (at < dim_at(walk.size, self.n)) & (walk.floor | (rest == 0))
@@ -107,6 +110,17 @@ class _Run:
             index = index + at * walk.pitch
         index, there = np.broadcast_arrays(index, there)
         return np.where(there, flat[np.where(there, index, 0)], step.value.fill)
+
+    def _added(self, step: Step) -> Array:
+        """Rows added to those that indices name, one after the other."""
+        added = self.kernel.added if isinstance(self.kernel, Loop) else None
+        assert added is not None, "only a loop that adds rows has their sum"
+        total = np.zeros((self.rows, self.columns), step.dtype)
+        indices = self.arrays[added.indices].reshape(-1).astype(np.int64)
+        rows = self.arrays[added.rows].reshape(-1, self.columns)
+        for index, row in zip(indices.clip(0, self.rows - 1), rows, strict=True):
+            total[index] += row
+        return total
 
     def _offsets(self, step: Step) -> Array:
         assert isinstance(step.value, tuple), "the value is the tile"
@@ -180,6 +194,8 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
         return _stacked(kernel, kernel.stack, arrays, n)
     rows, columns, inner = (dim_at(dim, n) for dim in (kernel.m, kernel.n, kernel.k))
     a, b = arrays[kernel.a], arrays[kernel.b]
+    if kernel.window is not None and kernel.window.groups > 1:
+        return _grouped(kernel, kernel.window, a, b, n)
     if kernel.window is None:
         a = a.reshape((inner, rows) if kernel.trans_a else (rows, inner))
         b = b.reshape((columns, inner) if kernel.trans_b else (inner, columns))
@@ -192,6 +208,20 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
     for p in range(inner):
         total += a[:, p : p + 1] * b[p : p + 1, :]
     return total
+
+
+def _grouped(kernel: Gemm, window: Window, a: Array, b: Array, n: int) -> Array:
+    """(m, n): the products of the groups side by side."""
+    groups, part = window.groups, dim_at(kernel.n, n) // window.groups
+    one = replace(kernel, n=part, window=replace(window, groups=1))
+    images = a.reshape(-1, *window.space, groups, window.channels)
+    shape = (part, groups, window.channels) if kernel.trans_b else (groups, part)
+    factors = b.reshape(-1, *shape)
+    of_groups = [
+        {kernel.a: images[..., group, :], kernel.b: factors[..., group, :]}
+        for group in range(groups)
+    ]
+    return np.concatenate([product(one, arrays, n) for arrays in of_groups], axis=1)
 
 
 def seen(window: Window, images: Array) -> Array:

@@ -29,11 +29,25 @@ class Turned:
 
 
 @dataclass(frozen=True)
+class Added:
+    """The `count` rows of a matrix, each added to the row of the result that its index names.
+
+    One after the other, from 0; indices, of this dtype, are held within the result.
+    """
+
+    rows: str
+    indices: str
+    dtype: str
+    count: Dim
+
+
+@dataclass(frozen=True)
 class Loop:
     """The body at each of `rows` x `columns` elements.
 
     Sums and maxima run along `axis`: "columns" reduces each row to a number, "rows" each
-    column.  What depends on a reduction sees its final value.  What is `turned` is copied alone.
+    column.  What depends on a reduction sees its final value.  What is `turned` is copied alone,
+    what is `added` is stored alone.
 
     Where elements are fetched, rows are those of several dimensions: the first one, and then
     `places`.  Walks go along these and the columns.
@@ -46,6 +60,7 @@ class Loop:
     split: Split
     places: Sizes = ()
     turned: Turned | None = None
+    added: Added | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,9 @@ class Gemm:
 
     With a `window` the matrix that is called (m, k) here, (k, m) with `trans_a`, is that of the
     window over the images `a`.  Then `b` with `trans_b` is stored as the weight of a convolution,
-    (offsets, n, channels), and its offsets are taken in reverse.
+    (offsets, n, channels), and its offsets are taken in reverse.  With groups each has its part
+    of the columns: of a pixel a column sees the channels of its group alone, and such a weight
+    is stored (offsets, n / groups, groups * channels).
 
     With a `stack` m, n and k are those of each product.
     """

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Container
 
 from graphc.graph import Graph, Node
+from graphc.kernels.elsewhere import adds_rows
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.fuse import Fuser
 from graphc.kernels.group import Group, Joined
 from graphc.kernels.groups import Grouping
-from graphc.kernels.kernel import Gemm, Kernel, Loop, Turned
-from graphc.kernels.matrix import Space, by_last, flat
+from graphc.kernels.kernel import Added, Gemm, Kernel, Loop, Turned
+from graphc.kernels.matrix import Space, by_last, flat, matrix
 from graphc.kernels.order import fusing_order
 from graphc.kernels.split import loop_split
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import View
 from graphc.lowering import Lowering
 from graphc.ops.again import is_event_of
+from graphc.ops.gather import GatherGrad
 from graphc.ops.shape import Transpose
 from graphc.plan import Instr
 from graphc.schedule import Schedule
-from graphc.tensor_type import ITEMSIZE, TensorType
+from graphc.tensor_type import ITEMSIZE, TensorType, count
 
 
 class KernelLowering(Lowering):
@@ -51,6 +53,8 @@ class KernelLowering(Lowering):
                 self._join(unit)
             elif isinstance(unit.op, Transpose) and ITEMSIZE[unit.type.dtype] > 1:
                 self._turn(unit, unit.op.axes)
+            elif isinstance(unit.op, GatherGrad) and adds_rows(unit.op, unit.type):
+                self._add_rows(unit)
             else:
                 self._node = unit
                 unit.op.lower(self, unit.inputs, unit.name)
@@ -71,6 +75,22 @@ class KernelLowering(Lowering):
         builder.store(value, node.name, "each")
         turned = Turned(self.graph[source].type.shape, axes)
         kernel = Loop(*space, "columns", builder.body(), "matrices", turned=turned)
+        self.instrs.append(kernel_instr(kernel, (node.name,)))
+
+    def _add_rows(self, node: Node) -> None:
+        """Add slices to those that indices name."""
+        indices, rows = node.inputs
+        of_indices = self.graph[indices].type
+        added = Added(
+            self._grouping.root(rows),
+            self._grouping.root(indices),
+            of_indices.dtype,
+            count(of_indices.shape),
+        )
+        builder = BodyBuilder()
+        builder.store(builder.added(node.type.dtype), node.name, "each")
+        space = matrix(node.type.shape)
+        kernel = Loop(*space, "rows", builder.body(), "columns", added=added)
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _join(self, joined: Joined) -> None:
@@ -125,6 +145,8 @@ def kernel_instr(kernel: Kernel, nodes: tuple[str, ...]) -> Instr:
         ins = tuple(dict.fromkeys((kernel.a, kernel.b, *ins)))
         kind = "gemm"
     else:
+        if kernel.added is not None:
+            ins = tuple(dict.fromkeys((kernel.added.rows, kernel.added.indices)))
         kind = kernel.axis
     outs = kernel.body.written
     return Instr("kernel", kind, None, ins, outs, (), nodes[-1], 1, kernel, nodes)

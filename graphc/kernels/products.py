@@ -32,7 +32,7 @@ class Product:
 def product_of(op: Op, ins: Sequence[TensorType]) -> Product | None:
     """For an op that has a kernel as a matrix product: how."""
     if isinstance(op, Convolution):
-        return None if op.groups > 1 else _convolution(op, ins)
+        return _convolution(op, ins)
     if not isinstance(op, PRODUCTS):
         return None
     a, b = ins[:2]
@@ -71,15 +71,15 @@ def _convolution(op: Convolution, ins: Sequence[TensorType]) -> Product:
 
 
 def _single(op: Convolution, kernel: Sizes) -> bool:
-    return set(kernel) == set(op.stride) == {1}
+    return op.groups == 1 and set(kernel) == set(op.stride) == {1}
 
 
 def _met(op: Convolution, x: Shape, kernel: Sizes, y: Shape) -> Window:
     """The pixels that a convolution meets."""
     none, one = (0,) * len(kernel), (1,) * len(kernel)
     (channels,) = _sizes(x[-1:])
-    places = _sizes(y[1:-1])
-    return Window(_sizes(x[1:-1]), channels, kernel, places, op.stride, op.dilation, none, one)
+    how = kernel, _sizes(y[1:-1]), op.stride, op.dilation, none, one, op.groups
+    return Window(_sizes(x[1:-1]), channels // op.groups, *how)
 
 
 def _spread(op: Convolution, dy: Shape, kernel: Sizes, space: Sizes) -> Window:
@@ -88,7 +88,8 @@ def _spread(op: Convolution, dy: Shape, kernel: Sizes, space: Sizes) -> Window:
     one = (1,) * len(kernel)
     before = tuple((k - 1) * d for k, d in zip(kernel, op.dilation, strict=True))
     (channels,) = _sizes(dy[-1:])
-    return Window(_sizes(dy[1:-1]), channels, kernel, space, one, op.dilation, before, op.stride)
+    how = kernel, space, one, op.dilation, before, op.stride, op.groups
+    return Window(_sizes(dy[1:-1]), channels // op.groups, *how)
 
 
 def _sizes(dims: Sequence[Dim]) -> Sizes:

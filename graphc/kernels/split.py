@@ -17,7 +17,10 @@ def gemm_split(m: Dim, n: Dim, product: Product, capacity: int) -> Split:
     By rows is the rule: layers then need no barrier between them.  By columns are products whose
     rows are too few to share, and those whose b is large, and larger than a.  The columns of a
     convolution are mostly fewer than a panel: two rows of chunks are shared however short.
+    By columns is what sums up over places in groups, where few rows make a sum.
     """
+    if product.window is not None and product.window.groups > 1 and product.trans_a:
+        return "columns"
     rows, columns, inner = (dim_at(dim, capacity) for dim in (m, n, product.inner))
     by_columns = columns > rows and columns * inner >= SHARED
     few = 2 * CHUNK if product.window is None else CHUNK + 1

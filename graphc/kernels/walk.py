@@ -42,10 +42,15 @@ class Walk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """A walk for each dimension of the result, and what stands for what is not there."""
+    """A walk for each dimension of the result, and what stands for what is not there.
+
+    If it is `given`, the index of the first dimension is not that of the row, but a number that
+    the row has; it is one of the positions.
+    """
 
     walks: tuple[Walk, ...]
     fill: float = 0.0
+    given: bool = False
 
 
 def straight(shape: Sequence[Dim]) -> list[Walk]:

@@ -27,6 +27,9 @@ class Window:
 
     The element is the pixel at (place * stride + offset * dilation - before) / apart of an image
     of `space` pixels, channels last; where that is no pixel it is 0.
+
+    With `groups` there are as many such matrices: an image has the `channels` of each, side by
+    side.
     """
 
     space: Sizes
@@ -37,6 +40,7 @@ class Window:
     dilation: Sizes
     before: Sizes
     apart: Sizes
+    groups: int = 1
 
     @property
     def count(self) -> int:
@@ -45,13 +49,18 @@ class Window:
 
     @property
     def depth(self) -> int:
-        """The columns of the matrix."""
+        """The columns of a matrix."""
         return prod(self.kernel) * self.channels
+
+    @property
+    def pixel(self) -> int:
+        """The elements of a pixel: the channels of all groups."""
+        return self.channels * self.groups
 
     @property
     def pixels(self) -> int:
         """The elements of an image."""
-        return prod(self.space) * self.channels
+        return prod(self.space) * self.pixel
 
     @property
     def extent(self) -> Sizes:
@@ -72,8 +81,9 @@ class Window:
 
     @property
     def pitches(self) -> Sizes:
-        """The elements from a position of `held` to the next, in each dimension."""
-        sizes = (*self.held, self.channels)
+        """The elements from a position of `held` to the next, in each dimension; a copy has the
+        channels of one group alone."""
+        sizes = (*self.held, self.pixel if self.is_direct else self.channels)
         return tuple(prod(sizes[axis + 1 :]) for axis in range(len(self.held)))
 
     @property
@@ -119,12 +129,18 @@ class Window:
             before.append(-low)
             held.append(max(at + count for at, count in met) - low)
         one = (1,) * len(held)
-        return Window(self.space, self.channels, one, tuple(held), one, one, tuple(before), one)
+        sizes = one, tuple(held), one, one, tuple(before), one
+        return Window(self.space, self.channels, *sizes, self.groups)
 
     @property
     def run(self) -> int:
         """How many columns are neighbours in memory: of a pixel, or of a line of the kernel."""
-        return self.channels * (self.kernel[-1] if self.dilation[-1] == 1 else 1)
+        return self.channels * (1 if self._runs_end else self.kernel[-1])
+
+    @property
+    def _runs_end(self) -> bool:
+        """Whether the next pixel of a line of the kernel is no neighbour."""
+        return self.dilation[-1] > 1 or (self.groups > 1 and self.is_direct)
 
     @property
     def reach(self) -> tuple[tuple[int, int], ...]:
@@ -132,7 +148,7 @@ class Window:
         one offset to the next."""
         sizes = zip(self.kernel, self.dilation, self.pitches, strict=True)
         found = tuple((k, d * pitch) for k, d, pitch in sizes)
-        return found if self.dilation[-1] > 1 else found[:-1]
+        return found if self._runs_end else found[:-1]
 
     @property
     def columns(self) -> Sequence[int]:

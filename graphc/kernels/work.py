@@ -27,6 +27,8 @@ def kernel_microseconds(kernel: Kernel, n: int) -> float:
         size = dim_at(kernel.rows, n) * dim_at(kernel.columns, n)
         operations = size * len(kernel.body.steps)
         moved = size * 4 * len(set((*kernel.body.loads, *kernel.body.written)))
+        if kernel.added is not None:
+            moved += dim_at(kernel.added.count, n) * dim_at(kernel.columns, n) * 8
     return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
 
 

@@ -69,7 +69,7 @@ MOVES = (
 )
 """These compute nothing."""
 
-NO_ARITHMETIC = ("load", "const", "index", "size", "product", "cast", "philox")
+NO_ARITHMETIC = ("load", "const", "index", "size", "product", "added", "cast", "philox")
 """Steps of a fused kernel that are no floating-point operation of its body."""
 
 
@@ -113,7 +113,8 @@ def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
             products = images * window.meetings * window.channels
         return _body_flops(kernel.body, rows, columns), 2 * products * columns
     rows, columns = dim_at(kernel.rows, n), dim_at(kernel.columns, n)
-    return _body_flops(kernel.body, rows, columns), 0
+    added = 0 if kernel.added is None else dim_at(kernel.added.count, n) * columns
+    return _body_flops(kernel.body, rows, columns) + added, 0
 
 
 def _body_flops(body: Body, rows: int, columns: int) -> int:

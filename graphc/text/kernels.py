@@ -75,6 +75,9 @@ def _head(kernel: Kernel) -> str:
     reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
     along = f" along={kernel.axis}" if reduces else ""
     turned = "" if kernel.turned is None else f"  read in order {kernel.turned.axes}"
+    if kernel.added is not None:
+        rows, indices = map(name_text, (kernel.added.rows, kernel.added.indices))
+        turned = f"  added = {kernel.added.count} rows of {rows} by {indices}"
     return f"{place}{along} split={kernel.split}{turned}{given}"
 
 
@@ -89,13 +92,17 @@ def _window(window: Window) -> str:
     ):
         if set(sizes) != {usual}:
             parts.append(f"{word} {_by(sizes)}")
+    if window.groups > 1:
+        parts.append(f"in {window.groups} groups")
     return " ".join(parts)
 
 
-def _at(at: object) -> str:
-    """An index for each walk: `p0` goes along the first dimension of the result, and so on."""
+def _at(at: object, *given: str) -> str:
+    """An index for each walk: `p0` goes along the first dimension of the result, and so on; the
+    first of them may be given."""
     assert isinstance(at, Elsewhere), "the value of a fetch is where"
-    places = [_walk(f"p{axis}", walk) for axis, walk in enumerate(at.walks)]
+    indices = [*given, *(f"p{axis}" for axis in range(len(given), len(at.walks)))]
+    places = [_walk(index, walk) for index, walk in zip(indices, at.walks, strict=True)]
     return ", ".join(places) + (f" else {at.fill:g}" if at.fill else "")
 
 
@@ -166,7 +173,7 @@ class _Writer:
         return f"%{self.count}{INDEX[span]}"
 
     def _text(self, step: Step) -> tuple[str, int]:
-        if not step.args:
+        if not step.args or step.op == "fetch":
             return self._leaf(step), ATOM
         if step.op in INFIX:
             rank, sign = INFIX[step.op]
@@ -189,7 +196,8 @@ class _Writer:
         if step.op == "load":
             return name_text(step.buffer) + INDEX[step.span]
         if step.op == "fetch":
-            return f"{name_text(step.buffer)}[{_at(step.value)}]"
+            given = [self.texts[arg][0] for arg in step.args]
+            return f"{name_text(step.buffer)}[{_at(step.value, *given)}]"
         if step.op == "offset":
             return f"offset({_by(step.value)})"  # type: ignore[arg-type]
         if step.op == "const":

@@ -13,11 +13,13 @@ from graphc.kernels.elsewhere import MOST, reader_of
 from graphc.kernels.interpret import run
 from graphc.kernels.walk import Walk, straight
 from graphc.op import Op
+from graphc.ops.gather import Gather
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, SumPool
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.tensor_type import N, TensorType
+from graphc.text.kernels import kernel_text
 from tests.ops.example import Example
 from tests.ops.readers import BY_OP, operands, reader_loop
 from tests.ops.test_contract import close
@@ -64,6 +66,26 @@ def test_small_moves_equal_the_reference() -> None:
         assert np.array_equal(arrays["out"], wanted), str(example)
         count += 1
     assert count > 1000
+
+
+def test_rows_by_indices_as_text() -> None:
+    """What is held within bounds is the index, not the row."""
+    x, indices = TensorType((5, 2, 3), "float32"), TensorType((N, 4), "int32")
+    assert kernel_text(reader_loop(Example(Gather(), (x, indices)))) == (
+        "loop 4*N x 6  float32 split=none\n  out = in0[minimum(maximum(int64(in1[i]), 0), 4), p1]\n"
+    )
+
+
+def test_which_rows_by_indices_stay_a_call() -> None:
+    """Another axis than the first, single numbers, and a table with the batch."""
+
+    def reads(axis: int, *shape: object) -> bool:
+        x = TensorType(shape, "float32")  # type: ignore[arg-type]
+        ins = [x, TensorType((4,), "int64")]
+        return reader_of(Gather(axis), ins, Gather(axis).infer(ins)) is not None
+
+    assert reads(0, 5, 3) and reads(-2, 5, 3)
+    assert not reads(1, 5, 3) and not reads(0, 5) and not reads(0, 5, N)
 
 
 def reads(op: Op, *shape: object) -> bool:

@@ -37,6 +37,24 @@ def test_a_convolution_is_a_product(shape: Sequence[Sequence[int]], kind: int) -
     assert close(arrays["c"], spec.op.at(3).reference([arrays["a"], arrays["b"]]))
 
 
+IN_GROUPS = (
+    ((5, 6, 6), (2, 3, 1, 6), (1, 2), (1, 1), 6),
+    ((5, 6, 6), (3, 2, 2, 9), (2, 1), (1, 2), 3),
+    ((9, 4), (3, 2, 2), (2,), (3,), 2),
+    ((4, 4, 4), (1, 1, 2, 6), (1, 1), (1, 1), 2),
+)
+
+
+@pytest.mark.parametrize("kind", range(3), ids=("y", "dx", "dw"))
+@pytest.mark.parametrize("shape", IN_GROUPS)
+def test_so_is_one_in_groups(shape: Sequence[Sequence[int]], kind: int) -> None:
+    *sizes, groups = shape
+    spec: Spec = specs(*sizes, dtype="float64", groups=groups)[kind]  # type: ignore[misc, arg-type]
+    arrays = spec.operands(3)
+    run(spec.kernel(), arrays, 3)
+    assert close(arrays["c"], spec.op.at(3).reference([arrays["a"], arrays["b"]]))
+
+
 def test_sizes() -> None:
     """Of images that are read where they lie, and of copies with zeros."""
     direct = Window((5, 7), 3, (3, 2), (3, 3), (1, 2), (1, 1), (0, 0), (1, 1))
@@ -50,6 +68,9 @@ def test_sizes() -> None:
     dilated = Window((9, 9), 2, (2, 2), (3, 3), (1, 1), (2, 3), (0, 0), (1, 1))
     assert (dilated.run, dilated.reach) == (2, ((2, 36), (2, 6)))
     assert list(dilated.columns) == [0, 1, 6, 7, 36, 37, 42, 43]
+    grouped = Window((5, 7), 3, (3, 2), (3, 3), (1, 2), (1, 1), (0, 0), (1, 1), groups=4)
+    assert (grouped.depth, grouped.pixel, grouped.pixels) == (18, 12, 420)
+    assert (grouped.pitches, grouped.run, grouped.reach) == ((84, 12), 3, ((3, 84), (2, 12)))
 
 
 def test_text() -> None:
@@ -64,6 +85,18 @@ def test_text() -> None:
         head + "product = 3x3 window dilation 1x2 before 2x4 apart 2x1(a) @ b.T over 72\n"
     )
     assert "product = 3x3 window stride 2x1 dilation 1x2(a).T @ b over 20*N\n" in kernel_text(dw)
+
+
+def test_text_of_groups() -> None:
+    kernels = [s.kernel() for s in specs((9, 9, 4), (3, 3, 2, 8), (2, 1), (1, 1), groups=2)]
+    assert [kernel_text(kernel).splitlines()[0] for kernel in kernels] == [
+        "gemm 28*N x 8  float32 split=rows  "
+        "product = 3x3 window stride 2x1 in 2 groups(a) @ b over 18",
+        "gemm 81*N x 4  float32 split=rows  "
+        "product = 3x3 window before 2x2 apart 2x1 in 2 groups(a) @ b.T over 36",
+        "gemm 18 x 8  float32 split=rows  "
+        "product = 3x3 window stride 2x1 in 2 groups(a).T @ b over 28*N",
+    ]
 
 
 # ---------------------------------------------------------------------- borders

@@ -267,7 +267,8 @@ def lines_of_pixels(dtype: str) -> gc.Net:
     """One dimension of space: dilation, groups, overlapping pools, a transposed convolution."""
     net = gc.Net("net", dtype=dtype)
     h = net.input("x", (N, 4, 9))
-    h = gc.max_pool(gc.tanh(gc.conv1d(h, 4, 3, dilation=2, init=NORMAL)), 3, stride=2)
+    h = gc.conv1d(h, 4, 3, dilation=2, padding=1, groups=4, init=NORMAL)
+    h = gc.max_pool(gc.tanh(h), 3, stride=2)
     h = gc.conv1d(gc.conv_transpose1d(h, 4, 2, stride=2, init=NORMAL), 6, 2, groups=2, init=NORMAL)
     return finish(net, h)
 

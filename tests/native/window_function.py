@@ -13,6 +13,7 @@ from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.kernel import Gemm, Split, factor_columns
 from graphc.kernels.matrix import by_last
 from graphc.kernels.products import product_of
+from graphc.kernels.window import Window
 from graphc.ops.conv import Conv, ConvDw, ConvDx, Convolution
 from graphc.tensor_type import N, TensorType, shape_at
 from tests.native.gemm_function import Array, Product, Write, store_product
@@ -28,6 +29,8 @@ class Spec:
     b: TensorType
     split: Split = "rows"
     write: Write = store_product
+    window: Window | None = None
+    """What stands for the window of the op."""
 
     @property
     def result(self) -> TensorType:
@@ -41,7 +44,8 @@ class Spec:
         self.write(builder, builder.product(self.a.dtype))
         (m, n), sides = by_last(self.result.shape), (of.trans_a, of.trans_b)
         body = builder.body()
-        return Gemm(m, n, of.inner, "a", "b", *sides, self.a.dtype, body, self.split, of.window)
+        window = self.window or of.window
+        return Gemm(m, n, of.inner, "a", "b", *sides, self.a.dtype, body, self.split, window)
 
     def operands(self, n: int, seed: int = 0) -> dict[str, Array]:
         """Random a and b, and a result that is not written yet."""
@@ -73,10 +77,10 @@ def pitches(kernel: Gemm) -> Mapping[str, int]:
 
 def specs(
     x: Sequence[int], w: Sequence[int], stride: Sequence[int], dilation: Sequence[int],
-    dtype: str = "float32", split: Split = "rows",
+    dtype: str = "float32", split: Split = "rows", groups: int = 1,
 ) -> list[Spec]:  # fmt: skip
     """A convolution of images (N, *x) with a kernel w, and its two gradients."""
-    how = tuple(stride), tuple(dilation)
+    how = tuple(stride), tuple(dilation), groups
     images, kernel = TensorType((N, *x), dtype), TensorType(tuple(w), dtype)
     y = Conv(*how).infer([images, kernel])
     return [

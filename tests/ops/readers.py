@@ -7,16 +7,18 @@ from collections.abc import Iterator
 import numpy as np
 
 from graphc.kernels.elsewhere import places_of, reader_of
-from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.kernel import Loop, Split
 from graphc.kernels.matrix import by_last
+from graphc.kernels.walk import Elsewhere
 from graphc.op import Array
+from graphc.ops.gather import Gather
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, SumPoolGrad
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.tensor_type import Dim, N, TensorType, shape_at
-from tests.ops.example import Example
+from tests.ops.example import GRID, SIGNED, Example
 from tests.ops.test_contract import OP_EXAMPLES, by_op
 
 
@@ -31,8 +33,12 @@ def reader_loop(example: Example, split: Split = "none") -> Loop:
     reader = reader_of(example.op, types, inferred(example))
     assert reader is not None
     b = BodyBuilder()
-    value = reader.write(b, lambda i, at: b.fetch(f"in{i}", at, types[i].dtype))
-    b.store(value, "out", "each")
+
+    def read(operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
+        name, dtype = f"in{operand}", types[operand].dtype
+        return b.load(name, "row", dtype) if at is None else b.fetch(name, at, dtype, *index)
+
+    b.store(reader.write(b, read), "out", "each")
     space = by_last(reader.shape)
     return Loop(*space, "columns", b.body(), split, places_of(reader.shape))
 
@@ -76,6 +82,10 @@ def _more() -> Iterator[Example]:
         if dtype != "bool":
             yield Example(Pad(((0, 0), (1, 0), (2, 1)), 7.0), (x,), (9,))
     yield Example(Pad(((0, 0), (1, 1), (1, 0)), float("-inf")), (t(N, 3, 5),))
+    out_of_bounds: tuple[str, str] = GRID, SIGNED
+    yield Example(Gather(), (t(5, 2, 19), t(N, 3).with_dtype("int64")), out_of_bounds)
+    yield Example(Gather(), (t(4, 3), t(40).with_dtype("int32")), out_of_bounds)
+    yield Example(Gather(), (t(6, 33).with_dtype("int32"), t(N).with_dtype("uint8")), (9, 6))
     yield Example(MaxPool((2, 2), (2, 2), (1, 1)), (t(N, 6, 6, 17),))
     yield Example(SumPoolGrad((N, 6, 6, 17), (3, 3), (2, 2), (1, 1)), (t(N, 2, 2, 17),))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from graphc.backends.native.gemm_blocks import Blocks
 from graphc.backends.native.gemm_frame import Frame
+from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_rows import Sweeps
 from graphc.backends.native.gemm_squares import Squares
 from graphc.backends.native.gemm_tiles import Tiles
@@ -69,8 +70,12 @@ def _emit(frame: Frame) -> None:
     f, kernel = frame.f, frame.kernel
     rows, panels = _share(frame)
     if kernel.window is not None:
-        over = WindowSums if kernel.trans_a else Windows
-        over(frame, kernel.window).emit(rows, panels)
+        if frame.scratch.across_groups:
+            in_groups = GroupWindowSums if kernel.trans_a else GroupWindows
+            in_groups(frame, kernel.window).emit(rows, panels)
+        else:
+            over = WindowSums if kernel.trans_a else Windows
+            over(frame, kernel.window).emit(rows, panels)
     else:
         _emit_matrices(frame, rows, panels)
     f.ret()
@@ -100,7 +105,7 @@ def _share(frame: Frame) -> tuple[tuple[Value, Value], tuple[Value, Value]]:
         first, last = (f.mul(x, count) for x in ("%tid", f.add("%tid", 1)))
         return f.value(f"udiv i64 {first}, %threads"), f.value(f"udiv i64 {last}, %threads")
 
-    rows, panels = ("0", frame.m), ("0", str(frame.panels + bool(frame.rest)))
+    rows, panels = ("0", frame.m), ("0", str(frame.panels))
     if frame.kernel.split == "rows":
         first, last = part(f.value(f"udiv i64 {f.add(frame.m, CHUNK - 1)}, {CHUNK}"))
         return (f.mul(first, CHUNK), f.smaller(f.mul(last, CHUNK), frame.m)), panels

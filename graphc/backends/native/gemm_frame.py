@@ -38,7 +38,9 @@ class Frame:
             pitch[name] if name in stored else 0 for name in (kernel.a, kernel.b)
         )
         self.scratch = Scratch(kernel, tile)
-        self.panels, self.rest = divmod(self.scratch.columns, tile.width)
+        self._full, self._rest = divmod(self.scratch.part, tile.width)
+        self._of_part = self._full + bool(self._rest)
+        self.panels = self.scratch.columns // self.scratch.part * self._of_part
         self.m, self.k = self._size(kernel.m), self._size(kernel.k)
         self.products = "%scratch"
         self.workspace = self.address("%scratch", self.scratch.products)
@@ -54,26 +56,46 @@ class Frame:
     def each_panel(
         self, first: Value, last: Value, panel: Callable[[Frame, int, int], Callable[[Value], None]]
     ) -> None:
-        """The panels [first, last): the full ones, then the rest.
+        """The panels [first, last): the full ones of each part, then the rest of it.
 
         `panel(frame, vectors, rest)` yields what is done at a column; `frame` has the panel's tile,
         and `rest` is 0 for full panels.
         """
+        f, each, columns = self.f, self._of_part, self.scratch.part
+        if each == self.panels:
+            self._each_of_part(first, last, "0", panel)
+            return
+
+        def part(number: Value, _: list[Value]) -> None:
+            before, start = f.mul(number, each), f.mul(number, columns)
+            low = f.larger(f.sub(first, before), 0)
+            high = f.smaller(f.sub(last, before), each)
+            self._each_of_part(low, high, start, panel)
+
+        f.loop(f.quotient(first, each), f.quotient(f.add(last, each - 1), each), 1, part)
+
+    def _each_of_part(
+        self,
+        first: Value,
+        last: Value,
+        start: Value,
+        panel: Callable[[Frame, int, int], Callable[[Value], None]],
+    ) -> None:
         f, width = self.f, self.tile.width
-        if self.panels:
+        if self._full:
             full = panel(self, self.tile.vectors, 0)
-            end = f.smaller(last, self.panels)
-            f.loop(first, end, 1, lambda j, _: full(f.mul(j, width)))
-        if self.rest:
+            end = f.smaller(last, self._full)
+            f.loop(first, end, 1, lambda j, _: full(f.add(start, f.mul(j, width))))
+        if self._rest:
             frame = self._for_rest()
-            narrow = panel(frame, frame.tile.vectors_of(self.rest), self.rest)
-            more = f.value(f"icmp sgt i64 {last}, {self.panels}")
-            f.when(more, lambda: narrow(str(self.panels * width)))
+            narrow = panel(frame, frame.tile.vectors_of(self._rest), self._rest)
+            more = f.value(f"icmp sgt i64 {last}, {self._full}")
+            f.when(more, lambda: narrow(f.add(start, self._full * width)))
 
     def _for_rest(self) -> Frame:
         """The frame with the tile of the last panel."""
         found = copy(self)
-        found.tile, found._epilogues = self.tile.for_rest(self.rest), {}
+        found.tile, found._epilogues = self.tile.for_rest(self._rest), {}
         return found
 
     @property

@@ -51,7 +51,7 @@ class WindowSums:
         self._clear(rows, width)
 
         def image(number: Value, _: list[Value]) -> None:
-            s = self.images.at(number)
+            s = self.images.at(number, column)
             first = f.mul(number, self.window.count * frame.pitch_b)
             v = frame.address(frame.b, f.add(first, column))
             for start in range(0, self.window.depth, CHUNK):

@@ -61,7 +61,7 @@ class Windows:
             low = f.larger(f.sub(rows[0], top), 0)
             high = f.smaller(f.sub(rows[1], top), count)
             f.do(
-                f"call void @{name}({frame.passed}ptr {self.images.at(number)}, "
+                f"call void @{name}({frame.passed}ptr {self.images.at(number, column)}, "
                 f"ptr {self.panel}, i64 {top}, i64 {low}, i64 {high}, i64 {column}, "
                 f"i64 {rest or frame.tile.width}, i64 {frame.m}, i64 %n)"
             )
@@ -83,21 +83,25 @@ class Windows:
         )
 
     def _turn(self, frame: Frame, vectors: int, rest: int, column: Value) -> None:
-        """The offsets of a weight in reverse, each transposed.
+        """The offsets of a weight in reverse, each transposed; of (columns, channels) a group has
+        all columns, and some channels.
 
         What a transposition writes beyond its rows, the next one writes again.
         """
         f, tile = self.f, frame.tile
         name, channels = emit_transpose(frame.module, tile, vectors), self.window.channels
         offsets = self.window.depth // channels
-        size = frame.scratch.columns * channels
-        start = frame.address(frame.b, f.add(f.mul(column, channels), (offsets - 1) * size))
+        pixel, units = self.window.pixel, frame.scratch.part
+        size = units * pixel
+        first = f.mul(f.sub(column, f.mul(f.quotient(column, units), units)), pixel)
+        first = f.add(first, self.images.first_channel(column))
+        start = frame.address(frame.b, f.add(first, (offsets - 1) * size))
 
         def offset(number: Value, _: list[Value]) -> None:
             source = frame.address(start, f.mul(number, -size))
             target = f.mul(number, channels * vectors * tile.lanes)
             f.do(
-                f"call void @{name}(ptr {source}, i64 {channels}, i64 {rest or tile.width}, "
+                f"call void @{name}(ptr {source}, i64 {pixel}, i64 {rest or tile.width}, "
                 f"ptr {frame.address(self.panel, target)}, i64 {channels})"
             )
 

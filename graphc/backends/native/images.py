@@ -22,12 +22,20 @@ class Images:
         """Zeros for all that no image writes."""
         if not self.window.is_direct:
             size = self.frame.scratch.image
-            _fill(self._vectors(), self.copy, size, self.frame.tile.dtype)
+            fill(self._vectors(), self.copy, size, self.frame.tile.dtype)
 
-    def at(self, number: Value) -> Value:
-        """The address of an image, copied if need be."""
+    def first_channel(self, column: Value) -> Value:
+        """The first channel that a column of the result sees."""
+        if self.window.groups == 1:
+            return "0"
+        group = self.f.quotient(column, self.frame.scratch.part)
+        return self.f.mul(group, self.window.channels)
+
+    def at(self, number: Value, column: Value) -> Value:
+        """The address of an image, copied if need be, for a panel that begins at a column."""
         f, frame = self.f, self.frame
-        image = frame.address(frame.a, f.mul(number, self.window.pixels))
+        first = f.add(f.mul(number, self.window.pixels), self.first_channel(column))
+        image = frame.address(frame.a, first)
         if self.window.is_direct:
             return image
         f.do(f"call void @{self._emit_copy()}(ptr {image}, ptr {self.copy})")
@@ -39,7 +47,8 @@ class Images:
     def _emit_copy(self) -> str:
         """The function that copies the pixels of an image to their positions."""
         module, tile, window = self.frame.module, self.frame.tile, self.window
-        place = window.space, window.channels, window.held, window.before, window.apart
+        pixel = window.channels, window.groups
+        place = window.space, pixel, window.held, window.before, window.apart
         key = ("image", tile.dtype, tile.lanes, place)
         name = module.known(key)
         if name is None:
@@ -71,7 +80,7 @@ class _Copy:
         start = (first * window.apart[axis] + window.before[axis]) * window.pitches[axis]
         source = f.address(source, first * inner, self.element)
         target = f.address(target, start, self.element)
-        if axis == len(window.space) - 1 and window.apart[axis] == 1:
+        if axis == len(window.space) - 1 and window.apart[axis] == window.groups == 1:
             _move(self.v, source, target, (end - first) * inner, self.dtype)
             return
 
@@ -79,7 +88,7 @@ class _Copy:
             place = f.address(source, f.mul(i, inner), self.element)
             to = f.address(target, f.mul(i, step), self.element)
             if axis == len(window.space) - 1:
-                _move(self.v, place, to, inner, self.dtype)
+                _move(self.v, place, to, window.channels, self.dtype)
             else:
                 self._axis(axis + 1, place, to, inner)
 
@@ -104,7 +113,7 @@ def _move(v: Vectors, source: Value, target: Value, size: int, dtype: str) -> No
     _by_vectors(v, size, vector)
 
 
-def _fill(v: Vectors, target: Value, size: int, dtype: str) -> None:
+def fill(v: Vectors, target: Value, size: int, dtype: str) -> None:
     """Zeros."""
 
     def vector(i: Value | int, mask: Value | None) -> None:

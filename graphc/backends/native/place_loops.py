@@ -97,9 +97,9 @@ class _Places:
         elements = self.elements
         known: Known = ChainMap({}, dict(self.known))
         spots = Spots(elements.vectors, elements.buffers, self.shape, self.columns, indices)
-        spots.prepare(self.steps)
         place = Place(number, elements.lines(number), spots=spots)
         elements.evaluate(elements.of_span(self.phase.steps, "row"), known, place)
+        spots.prepare(self.steps, known)
         return place, known
 
     def _block(

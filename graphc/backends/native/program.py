@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphc.backends.native.added_rows import emit_added
 from graphc.backends.native.gemm import GemmCode, emit_gemm
 from graphc.backends.native.gemm_stack import emit_stack
 from graphc.backends.native.ir import Function, Module, Value
@@ -86,6 +87,10 @@ class _Emission:
         elif kernel.turned is not None:
             pointers = [self._pointer(function, name) for name in (*instr.ins, *instr.outs)]
             name = emit_turned(self.module, kernel, kernel.turned)
+        elif kernel.added is not None:
+            names = (kernel.added.rows, kernel.added.indices, *instr.outs)
+            pointers = [self._pointer(function, name) for name in names]
+            name = emit_added(self.module, kernel, kernel.added)
         else:
             loop = emit_loop(self.module, kernel, self._pitches(instr, kernel))
             pointers = [self._pointer(function, name) for name in loop.buffers]

@@ -18,7 +18,8 @@ from graphc.tensor_type import ITEMSIZE, dim_at
 class Scratch:
     """The parts of a thread's memory, in elements: products, a panel of b, a block of a.
 
-    Of the product of a window: products, an image, and a panel of b or of sums.
+    Of the product of a window: products, an image, and a panel of b or of sums; across groups a
+    line of zeros, and all panels.
     """
 
     kernel: Gemm
@@ -43,6 +44,22 @@ class Scratch:
     def row(self) -> int:
         """The sums of a row, in full panels."""
         return -(-self.columns // self.tile.width) * self.tile.width
+
+    @property
+    def across_groups(self) -> bool:
+        """Whether vectors go along the columns of several groups, each of few."""
+        window, lanes = self.kernel.window, self.tile.lanes
+        if window is None or window.groups == 1:
+            return False
+        return 2 * (self.columns // window.groups) <= lanes and window.channels <= lanes
+
+    @property
+    def part(self) -> int:
+        """The columns that are cut into panels: all, or those of a group."""
+        window = self.kernel.window
+        if window is None or self.across_groups:
+            return self.columns
+        return self.columns // window.groups
 
     @property
     def in_blocks(self) -> bool:
@@ -74,20 +91,23 @@ class Scratch:
 
     @property
     def image(self) -> int:
-        """The positions of an image that is copied, in full vectors."""
+        """The positions of an image that is copied, or a line of zeros, in full vectors."""
         window = self.kernel.window
         if window is None:
             return 0
-        seen = window if self.kernel.trans_a else window.dense
+        across = self.across_groups
+        seen = window if self.kernel.trans_a or across else window.dense
         if seen.is_direct:
             return 0
-        size = prod(seen.held) * window.channels
+        size = window.space[-1] * window.pixel if across else prod(seen.held) * window.channels
         return -(-size // self.tile.lanes) * self.tile.lanes
 
     def size(self, n: int) -> int:
         """Bytes for all parts, for any batch of up to n rows."""
         k = dim_at(self.kernel.k, n)
-        if self.kernel.window is not None:
+        if self.kernel.window is not None and self.across_groups:
+            tiles = self.image + self.kernel.window.depth * self.row
+        elif self.kernel.window is not None:
             tiles = self.image + self.panel(self.kernel.window.depth)
         elif self.in_blocks:
             tiles = self.panel(self.k_block) + self.sums(dim_at(self.kernel.m, n))

@@ -36,14 +36,15 @@ class Spots:
         """`shape` are the dimensions of the rows, `indices` those of this row."""
         self.v, self.f, self.buffers = v, v.function, buffers
         self.shape, self.columns, self.indices = shape, columns, indices
-        self._spots: dict[tuple[str, Elsewhere], Spot] = {}
+        self._spots: dict[tuple[str, Elsewhere, tuple[int, ...]], Spot] = {}
 
-    def prepare(self, steps: Sequence[Step]) -> None:
-        """Find the spots of these fetches."""
+    def prepare(self, steps: Sequence[Step], known: Mapping[int, Value]) -> None:
+        """Find the spots of these fetches; `known` has what is known of the row."""
         for step in steps:
             at = _where(step)
-            if (step.buffer, at) not in self._spots:
-                self._spots[step.buffer, at] = self._spot(step, at)
+            if (step.buffer, at, step.args) not in self._spots:
+                given = [self.v.first(known[arg], "int64") for arg in step.args]
+                self._spots[step.buffer, at, step.args] = self._spot(step, at, given)
 
     def of(self, step: Step, column: Value | int, lane: int, mask: Value | None) -> Value:
         """The vector of a fetch, or of an offset, at columns `column` + `lane` and following."""
@@ -51,7 +52,7 @@ class Spots:
             return self._offset(step)
         at = _where(step)
         first = self.f.add(column, lane)
-        walk, spot = at.walks[-1], self._spots[step.buffer, at]
+        walk, spot = at.walks[-1], self._spots[step.buffer, at, step.args]
         if first.startswith("%"):
             there = self._there(walk, spot, first, mask)
             return self._filled(step, at, self._read(step, walk, spot, first, there), there)
@@ -74,9 +75,11 @@ class Spots:
 
     # ------------------------------------------------------------------ rows
 
-    def _spot(self, step: Step, at: Elsewhere) -> Spot:
+    def _spot(self, step: Step, at: Elsewhere, given: Sequence[Value]) -> Spot:
         f, there, index = self.f, None, "0"
-        for i, count, walk in zip(self.indices, self.shape, at.walks[:-1], strict=True):
+        indices = [*given, *self.indices[len(given) :]]
+        counts = [*(walk.size for walk in at.walks[: len(given)]), *self.shape[len(given) :]]
+        for i, count, walk in zip(indices, counts, at.walks[:-1], strict=True):
             position, inside = _position(f, i, count, walk)
             there = _both(f, there, inside)
             index = f.add(index, f.mul(position, walk.pitch))

@@ -84,14 +84,14 @@ class SpreadPlaces:
     def _tile(self, line: Value, phases: Sequence[Phase], column: Value | int, width: int) -> None:
         """Places of a line from a number within the phase on."""
         f, panel, window = self.f, self.panel, self.window
-        channels, apart = window.channels, window.apart[-1]
+        channels, apart, step = window.channels, window.apart[-1], self.pitches[-1]
         numbers = self._numbers(line)[:-1]
         around = [f.quotient(n, a) for n, a in zip(numbers, window.apart[:-1], strict=True)]
-        start: Value = f.mul(column, channels)
+        start: Value = f.mul(column, step)
         for number, pitch in zip(around, self.pitches[:-1], strict=True):
             start = f.add(start, f.mul(number, pitch))
         s = panel.at("%s", start)
-        steps = panel.steps([j * channels for j in range(width)])
+        steps = panel.steps([j * step for j in range(width)])
         sums: list[Value] = ["zeroinitializer"] * (width * panel.vectors)
         for offset, pixel in self._met(phases):
             places = panel.at(s, pixel), panel.at("%v", offset * channels * panel.pitch)

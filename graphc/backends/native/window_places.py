@@ -32,6 +32,12 @@ class Panel:
         self.pitch, self.most = vectors * tile.lanes, tile.height(vectors)
         self._epilogue = Epilogue(self.v, frame.kernel, frame.memory, vectors, masked)
 
+    def row(self, number: Value) -> list[Value]:
+        """A row of the panel."""
+        start = self.at("%v", self.f.mul(number, self.pitch))
+        starts = range(0, self.pitch, self.v.lanes)
+        return [self.v.load(self.at(start, i), self.dtype) for i in starts]
+
     def steps(self, offsets: Sequence[int]) -> Steps:
         """The sums of places at these offsets."""
         return Steps(self.v, self.dtype, self.vectors, list(offsets), "1")

@@ -1,0 +1,221 @@
+"""Convolutions whose groups are narrower than a vector: vectors go along the channels of several.
+
+Of each image the lines of places are taken one after the other, of each line the panels of
+columns: so the pixels that a line meets stay in the cache, and a vector serves many places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial, reduce
+from itertools import product
+
+from graphc.backends.native.epilogue import EPILOGUE_ARGUMENTS
+from graphc.backends.native.gemm_frame import Frame
+from graphc.backends.native.group_channels import GroupChannels
+from graphc.backends.native.group_factors import pack_factors
+from graphc.backends.native.group_lines import line_arguments
+from graphc.backends.native.group_places import GroupPlaces
+from graphc.backends.native.group_sums import emit_sums
+from graphc.backends.native.images import fill
+from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.window_places import Panel
+from graphc.kernels.window import Phase, Window
+
+PanelBody = Callable[[int, int, Value], None]
+"""What is done with a panel: its vectors, its columns, where it begins."""
+
+
+class _Lines:
+    """What both have in common: a line of zeros, and panels of factors or of sums."""
+
+    def __init__(self, frame: Frame, window: Window) -> None:
+        self.frame, self.f, self.window = frame, frame.f, window
+        self.zeros = frame.workspace
+        self._panels = frame.address(frame.workspace, frame.scratch.image)
+        self.across = window.places[-1]
+
+    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+        """The rows and panels from and to."""
+        f = self.f
+        some = f.value(f"icmp slt i64 {rows[0]}, {rows[1]}")
+        also = f.value(f"icmp slt i64 {panels[0]}, {panels[1]}")
+        f.when(f.value(f"and i1 {some}, {also}"), lambda: self._emit(rows, panels))
+
+    def _emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Zeros for what meets no pixel."""
+        v = Vectors(self.frame.module, self.f, self.frame.tile.lanes)
+        if self.frame.scratch.image:
+            fill(v, self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
+
+    def each_panel(self, panels: tuple[Value, Value], body: PanelBody) -> None:
+        """What is done with each panel; the last one has vectors as wide as all others."""
+        tile = self.frame.tile
+
+        def panel(_: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
+            columns = rest or tile.width
+            return partial(body, tile.vectors_of(columns), columns)
+
+        self.frame.each_panel(*panels, panel)
+
+    def of_panel(self, column: Value) -> Value:
+        """Where the factors or sums of the panel are that begins there."""
+        return self.frame.address(self._panels, self.f.mul(column, self.window.depth))
+
+    def image(self, number: Value) -> Value:
+        """The address of an image."""
+        return self.frame.address(self.frame.a, self.f.mul(number, self.window.pixels))
+
+    def numbers(self, line: Value) -> list[Value]:
+        """The number of a line in each dimension but the last."""
+        found: list[Value] = []
+        for size in reversed(self.window.places[1:-1]):
+            found.append(self.f.remainder(line, size))
+            line = self.f.quotient(line, size)
+        return [line, *reversed(found)][: len(self.window.places) - 1]
+
+
+class GroupWindows(_Lines):
+    """The product of windows in groups with a weight."""
+
+    def _emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+        f, count = self.f, self.window.count
+        self.clear()
+        self.each_panel(panels, self._pack)
+        functions: dict[object, str] = {}
+
+        def image(number: Value, _: list[Value]) -> None:
+            top = f.mul(number, count)
+            low = f.larger(f.sub(rows[0], top), 0)
+            high = f.smaller(f.sub(rows[1], top), count)
+            s = self.image(number)
+
+            def line(at: Value, _: list[Value]) -> None:
+                start = f.mul(at, self.across)
+                first = f.larger(f.sub(low, start), 0)
+                last = f.smaller(f.sub(high, start), self.across)
+                places = f"i64 {f.add(top, start)}, i64 {first}, i64 {last}"
+                self._line(panels, s, self.numbers(at), places, functions)
+
+            end = f.quotient(f.add(high, self.across - 1), self.across)
+            f.loop(f.quotient(low, self.across), end, 1, line)
+
+        f.loop(f.quotient(rows[0], count), f.quotient(f.add(rows[1], count - 1), count), 1, image)
+
+    def _pack(self, vectors: int, columns: int, column: Value) -> None:
+        pack_factors(self.frame, self.window, columns, column, self.of_panel(column))
+
+    def _line(
+        self,
+        panels: tuple[Value, Value],
+        image: Value,
+        numbers: Sequence[Value],
+        places: str,
+        functions: dict[object, str],
+    ) -> None:
+        """A line of whatever phases it is in."""
+        outer = [self.window.phases(axis) for axis in range(len(numbers))]
+        listed = "".join(f"i64 {number}, " for number in numbers)
+        for phases in product(*outer):
+
+            def panel(
+                vectors: int, columns: int, column: Value, phases: Sequence[Phase] = phases
+            ) -> None:
+                key = vectors, columns, phases
+                if key not in functions:
+                    functions[key] = self._emit_line(vectors, columns, phases)
+                frame = self.frame
+                self.f.do(
+                    f"call void @{functions[key]}({frame.passed}ptr {image}, ptr {self.zeros}, "
+                    f"{listed}ptr {self.of_panel(column)}, {places}, i64 {column}, "
+                    f"i64 {columns}, i64 {frame.m}, i64 %n)"
+                )
+
+            self._when(numbers, phases, partial(self.each_panel, panels, panel))
+
+    def _when(
+        self, numbers: Sequence[Value], phases: Sequence[Phase], body: Callable[[], None]
+    ) -> None:
+        """Where a line is in these phases."""
+        f, conditions = self.f, []
+        for number, phase, apart in zip(numbers, phases, self.window.apart, strict=False):
+            if apart > 1:
+                rest = f.remainder(number, apart)
+                conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
+        if conditions:
+            f.when(reduce(lambda a, b: f.value(f"and i1 {a}, {b}"), conditions), body)
+        else:
+            body()
+
+    def _emit_line(self, vectors: int, columns: int, phases: Sequence[Phase]) -> str:
+        """The function that computes places of a line for a panel."""
+        frame, window = self.frame, self.window
+        name = frame.module.name("line", object())
+        arguments = [("ptr", argument) for argument in frame.memory.arguments.values()]
+        arguments += line_arguments(len(window.space))
+        arguments += [("ptr", "%v"), *(("i64", name) for name in ("%top", "%from", "%to"))]
+        f = Function(name, [*arguments, *EPILOGUE_ARGUMENTS[3:]], attributes="#1")
+        panel = Panel(frame, f, vectors, columns)
+        units = frame.scratch.columns // window.groups
+        channels = GroupChannels(panel.v, panel.dtype, window, units, columns)
+        GroupPlaces(panel, window, phases, channels).emit()
+        f.ret()
+        frame.module.add(f)
+        return name
+
+
+class GroupWindowSums(_Lines):
+    """The product of windows in groups, transposed, with a cotangent: sums over all places.
+
+    They wait in a thread's memory from line to line, and are added up in the order of places.
+    """
+
+    def _emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+        f, frame, window = self.f, self.frame, self.window
+        self.clear()
+        self.each_panel(panels, self._clear_sums)
+
+        def image(number: Value, _: list[Value]) -> None:
+            s = self.image(number)
+
+            def line(at: Value, _: list[Value]) -> None:
+                place = f.mul(f.add(f.mul(number, lines), at), self.across)
+                self._line(panels, s, self.numbers(at), place)
+
+            f.loop(0, lines, 1, line)
+
+        lines = window.count // self.across
+        f.loop(0, f.quotient(frame.k, window.count), 1, image)
+        self.each_panel(panels, partial(self._finish, rows))
+
+    def _clear_sums(self, vectors: int, columns: int, column: Value) -> None:
+        lanes, dtype = self.frame.tile.lanes, self.frame.tile.dtype
+        size = self.window.depth * vectors * lanes
+        fill(Vectors(self.frame.module, self.f, lanes), self.of_panel(column), size, dtype)
+
+    def _line(
+        self, panels: tuple[Value, Value], image: Value, numbers: Sequence[Value], place: Value
+    ) -> None:
+        frame = self.frame
+        start = frame.address(frame.b, self.f.mul(place, frame.pitch_b))
+        listed = "".join(f"i64 {number}, " for number in numbers)
+
+        def panel(vectors: int, columns: int, column: Value) -> None:
+            self.f.do(
+                f"call void @{emit_sums(frame, self.window, columns)}(ptr {image}, "
+                f"ptr {self.zeros}, {listed}ptr {frame.address(start, column)}, "
+                f"ptr {self.of_panel(column)}, i64 {column})"
+            )
+
+        self.each_panel(panels, panel)
+
+    def _finish(self, rows: tuple[Value, Value], vectors: int, columns: int, column: Value) -> None:
+        f, frame = self.f, self.frame
+        width = vectors * frame.tile.lanes
+        sums = frame.address(self.of_panel(column), f.mul(rows[0], width))
+        rest = 0 if columns == frame.tile.width else columns
+        frame.finish(vectors, rest, sums, rows[0], f.sub(rows[1], rows[0]), column)
