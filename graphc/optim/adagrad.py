@@ -13,7 +13,7 @@ from graphc.optim.optimizer import Optimizer
 from graphc.optim.slots import decayed, divided, next_name, next_value, slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adagrad(Optimizer):
     """s = s + g*g, p = p - lr*g/(sqrt(s) + eps).
 
@@ -37,7 +37,7 @@ class Adagrad(Optimizer):
         next_value(p, shared(SgdStep), p, divided(p, g, s, self.eps), rate)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adadelta(Optimizer):
     """s = rho*s + (1 - rho)*g*g, d = g*sqrt(a + eps)/sqrt(s + eps), p = p - lr*d, and
     a = rho*a + (1 - rho)*d*d.

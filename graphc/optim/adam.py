@@ -10,7 +10,7 @@ from graphc.optim.optimizer import Optimizer
 from graphc.optim.slots import next_value, operands_with_decay, slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TwoMoments(Optimizer):
     """What keeps a mean of the gradient, by `beta1`, and one of its size, by `beta2`."""
 
@@ -32,7 +32,7 @@ class TwoMoments(Optimizer):
         return m, next_value(square, AdamSquare(self.beta2, l2), square, g, *more)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adam(TwoMoments):
     """Adam with bias correction; weight decay is added to the gradient, as in torch.optim.Adam.
 
@@ -51,7 +51,7 @@ class Adam(TwoMoments):
         next_value(p, step, p, m, s, rate, updates)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay: p shrinks by lr*weight_decay*p beside Adam's step.
 

@@ -15,7 +15,7 @@ from graphc.optim.adam import TwoMoments
 from graphc.optim.slots import decayed, next_name, next_value, slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Adamax(TwoMoments):
     """u = max(beta2*u, |g| + eps), p = p - lr/(1 - beta1^t)*m/u, m being Adam's mean.
 

@@ -11,7 +11,7 @@ from graphc.optim.optimizer import Optimizer
 from graphc.optim.slots import next_value, slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Lion(Optimizer):
     """p = p - lr*(sign(beta1*m + (1 - beta1)*g) + decay*p), m = beta2*m + (1 - beta2)*g.
 

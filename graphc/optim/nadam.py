@@ -14,7 +14,7 @@ from graphc.optim.slots import decayed, next_name
 from graphc.tensor_type import TensorType
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NAdam(TwoMoments):
     """p = p - lr*((1 - mu_t)/(1 - M_t)*g + mu_t+1/(1 - M_t+1)*m)/(sqrt(shat) + eps).
 

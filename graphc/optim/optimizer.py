@@ -20,7 +20,7 @@ from graphc.optim.group import Group
 from graphc.schedules import Schedule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Optimizer(Checked):
     """What all optimizers have.
 

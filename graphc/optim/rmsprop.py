@@ -11,7 +11,7 @@ from graphc.optim.optimizer import Optimizer
 from graphc.optim.slots import decayed, divided, next_value, operands_with_decay, slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RMSprop(Optimizer):
     """s = alpha*s + (1 - alpha)*g*g, p = p - lr*g/(sqrt(s) + eps), or with momentum
     v = momentum*v + g/(sqrt(s) + eps), p = p - lr*v.

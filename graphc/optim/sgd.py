@@ -13,7 +13,7 @@ from graphc.optim.optimizer import Optimizer
 from graphc.optim.slots import next_value, operands_with_decay, slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Gradient descent: v = momentum*v + g, p = p - lr*v.
 
