@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.arguments import takes
 from graphc.backends.choice import chosen_backend
 from graphc.collector import collector_paused
 from graphc.errors import GraphError
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from passes.pass_list import PassList
 
 
+@takes(
+    "gc.compile(net, batch=128, optimizer=gc.Adam())",
+    loss='it is declared: net.loss("loss", gc.softmax_loss(scores, y))',
+    metrics='they are outputs: net.output("accuracy", gc.accuracy(scores, y))',
+    batch_size="it is batch",
+)
 def compile(
     net: Net | Graph,
     *,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from graphc.build import Value
 from graphc.ops.optim import AdamMean, AdamSquare, AdamStep
-from graphc.optim.optimizer import Optimizer
+from graphc.optim.optimizer import Optimizer, made_with
 from graphc.optim.slots import next_value, operands_with_decay, slot
 
 
@@ -32,6 +32,7 @@ class TwoMoments(Optimizer):
         return m, next_value(square, AdamSquare(self.beta2, l2), square, g, *more)
 
 
+@made_with("gc.Adam()")
 @dataclass(frozen=True, repr=False)
 class Adam(TwoMoments):
     """Adam with bias correction; weight decay is added to the gradient, as in torch.optim.Adam.
@@ -51,6 +52,7 @@ class Adam(TwoMoments):
         next_value(p, step, p, m, s, rate, updates)
 
 
+@made_with("gc.AdamW()")
 @dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay: p shrinks by lr*weight_decay*p beside Adam's step.
