@@ -50,6 +50,17 @@ def options(example: str, **elsewhere: str) -> Callable[[C], C]:
     return decorate
 
 
+def takes_one(function: Callable[..., object]) -> bool:
+    """Whether a function of the user's can be called with one argument, as far as one can see."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # written in C, without a signature
+        return True
+    return True
+
+
 def _misfit(
     function: Callable[..., object],
     given: Mapping[str, object],

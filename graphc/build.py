@@ -282,8 +282,9 @@ def as_value(op_name: str, value: object) -> Value:
 
 def not_a_value(op_name: str, given: object, loc: Loc | None) -> GraphError:
     """The error for an array, a number or anything else in the place of a value."""
+    hint = "arrays become values by net.constant(array), or are fed by net.input"
+    if isinstance(given, tuple) and any(isinstance(one, Value) for one in given):
+        hint = "take one of them, as in: states, last = gc.gru(x, width)"
     return GraphError(
-        f"{op_name}: {type(given).__name__} is not a value of the net",
-        loc=loc,
-        hint="arrays become values by net.constant(array), or are fed by net.input",
+        f"{op_name}: {type(given).__name__} is not a value of the net", loc=loc, hint=hint
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.choice import chosen_backend
@@ -42,6 +43,20 @@ STATE = "state/"
 """What the names of the state's arrays start with."""
 
 HINT = "restore it from a backup, or save the model again"
+
+_TORCH = (
+    "weights of PyTorch: safetensors.torch.save_file(module.state_dict(), path), then "
+    "gc.load_torch_state(ex, path)"
+)
+_OTHERS = {
+    ".onnx": "an ONNX model is read by gc.onnx.load(path)",
+    ".pt": _TORCH,
+    ".pth": _TORCH,
+    ".safetensors": "weights are read by gc.load_torch_state(ex, path)",
+    ".h5": "models of Keras come over as ONNX: gc.onnx.load(path)",
+    ".keras": "models of Keras come over as ONNX: gc.onnx.load(path)",
+}
+"""What to do with the files of others, by their suffixes."""
 
 _DAMAGE = (
     ValueError,
@@ -99,6 +114,7 @@ class Model:
 
     def error(self, sentence: str, hint: str) -> ModelFileError:
         """The error for this file, at the user's line."""
+        hint = _OTHERS.get(Path(self.where).suffix.lower(), hint)
         return ModelFileError(
             f"{self.where} is no model that can be read: {sentence}", loc=caller_loc(), hint=hint
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from graphc.errors import ModelFileError
+from graphc.errors import GraphError, ModelFileError
 from graphc.files.container import read_whole
 from graphc.loc import caller_loc
 from graphc.onnx.limits import check_limits, check_sizes
@@ -31,6 +31,12 @@ def read_model(source: str | Path | ModelProto, external_data: bool) -> tuple[Mo
     """The model and what it is called in errors; ModelFileError for what is none."""
     if isinstance(source, ModelProto):
         model, name, folder = source, source.graph.name or "model", None
+    elif not isinstance(source, (str, Path)):
+        raise GraphError(
+            f"onnx.load takes a path or an onnx.ModelProto, not {type(source).__name__}",
+            loc=caller_loc(),
+            hint='gc.onnx.load("model.onnx")',
+        )
     else:
         path = Path(source)
         model, name, folder = _parsed(path), path.name, path.parent
@@ -49,8 +55,9 @@ def _parsed(path: Path) -> ModelProto:
             f"cannot read {path}: {error.strerror or error}", loc=caller_loc(), hint=HINT
         ) from None
     model = ModelProto()
+    hint = "a model of gc.save is read by gc.load(path)" if path.suffix == ".gc" else HINT
     if not _parse(model, data) or not model.HasField("graph"):
-        raise ModelFileError(f"{path} is no ONNX model, or damaged", loc=caller_loc(), hint=HINT)
+        raise ModelFileError(f"{path} is no ONNX model, or damaged", loc=caller_loc(), hint=hint)
     return model
 
 

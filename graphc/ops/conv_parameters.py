@@ -198,6 +198,8 @@ def _channels(op: str, layer: ConvLayer | ConvTransposeLayer, x: Value, space: i
     if not isinstance(channels, int) or not x.type.is_float:
         shape = f"(N, channels, {dimensions(space)})"
         message = f"x is {x.type}, {op} takes floats of shape {shape}"
+        if x.type.rank == space + 1:
+            message += "\nimages of one channel have a dimension for it: gc.unsqueeze(x, 1)"
         raise x.builder.error(layer, message, (x,))
     return channels
 

@@ -164,6 +164,7 @@ class _Sequence:
         rows = self.x.shape[0]
         if given is None:
             return broadcast_to(constant(self.b, 0.0, self.x.dtype), (rows, self.width))
+        given = as_value(self.kind, given)
         if given.shape == (rows, self.width):
             return given
         raise GraphError(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphc.arguments import takes
+from graphc.arguments import takes, takes_one
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
@@ -208,6 +208,13 @@ def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callable[[Epoch
                 f"fit: callbacks holds {callback!r}, which cannot be called",
                 loc=caller_loc(),
                 hint="a function of an Epoch, or gc.EarlyStopping(patience=5)",
+            )
+        if not takes_one(callback):
+            raise GraphError(
+                f"fit: the callback {getattr(callback, '__name__', callback)!r} does not take an "
+                "Epoch",
+                loc=caller_loc(),
+                hint="def callback(epoch): print(epoch.number, epoch.numbers)",
             )
     return tuple(listed)
 

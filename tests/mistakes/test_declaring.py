@@ -120,10 +120,10 @@ def an_initial_array_of_another_shape() -> None:
 
 @mistake(
     """
-    parameter 'w': init 'xavier' is not one of he, glorot, normal, uniform, orthogonal, zeros, ones
+    parameter 'w': init 'xavier' is not one of he, glorot, normal, uniform, orthogonal, zeros, ones; what is meant is 'glorot'
       at {here}
       hint: say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape
-    """
+    """  # noqa: E501
 )
 def an_unknown_initialiser() -> None:
     net = gc.Net("digits")
