@@ -63,8 +63,8 @@ def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, A
     Their numbers are checked a batch at a time.  Raises FeedError.
     """
     given = filled(ex, by_position(ex.plan.input_names, (data,), {}))
-    if train and isinstance(data, np.ndarray):
-        _check_alone(ex, given)
+    if train and not isinstance(data, Mapping):
+        _check_places(ex, given)
     mapped = {name for name, array in given.items() if isinstance(array, np.memmap)}
     if not mapped:
         return ex.rows(given, train=train)
@@ -75,16 +75,18 @@ def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, A
     return {k: given[k] if k in mapped else array for k, array in found.items()}, rows
 
 
-def _check_alone(ex: Executor, given: Mapping[str, Any]) -> None:
-    """FeedError for one array where training needs several."""
+def _check_places(ex: Executor, given: Mapping[str, Any]) -> None:
+    """FeedError for arrays by position that leave out an input that training needs."""
     program = ex.plan.programs.get("step") or ex.plan.programs.get("grad")
-    missing = [name for name in program.feeds if name not in given] if program else []
-    if missing:
+    needed = [name for name in ex.plan.input_names if program and name in program.feeds]
+    missing = [name for name in needed if name not in given]
+    if missing and given:
+        shown = ", ".join(f"{name!r}: ..." for name in needed)
         raise FeedError(
-            f"fit: the data is one array, for {ex.plan.input_names[0]!r}, and there is none for "
-            f"{', '.join(map(repr, missing))}",
+            f"fit: arrays were given for {', '.join(map(repr, given))}, in the order of the inputs, "
+            f"and none for {', '.join(map(repr, missing))}",
             loc=caller_loc(),
-            hint=f"gc.fit(ex, ({', '.join(ex.plan.input_names)}))",
+            hint=f"gc.fit(ex, ({', '.join(ex.plan.input_names)})), or gc.fit(ex, {{{shown}}})",
         )
 
 

@@ -340,9 +340,9 @@ def the_size_of_a_batch() -> None:
 
 @mistake(
     """
-    fit: the data is one array, for 'y', and there is none for 'x'
+    fit: arrays were given for 'y', in the order of the inputs, and none for 'x'
       at {here}
-      hint: gc.fit(ex, (y, x))
+      hint: gc.fit(ex, (y, x)), or gc.fit(ex, {{'y': ..., 'x': ...}})
     """
 )
 def one_array() -> None:
