@@ -83,8 +83,8 @@ def _check_places(ex: Executor, given: Mapping[str, Any]) -> None:
     if missing and given:
         shown = ", ".join(f"{name!r}: ..." for name in needed)
         raise FeedError(
-            f"fit: arrays were given for {', '.join(map(repr, given))}, in the order of the inputs, "
-            f"and none for {', '.join(map(repr, missing))}",
+            f"fit: arrays were given for {', '.join(map(repr, given))}, in the order of the "
+            f"inputs, and none for {', '.join(map(repr, missing))}",
             loc=caller_loc(),
             hint=f"gc.fit(ex, ({', '.join(ex.plan.input_names)})), or gc.fit(ex, {{{shown}}})",
         )
