@@ -196,6 +196,29 @@ def both_results_as_an_initial_state() -> None:
 
 @mistake(
     """
+    np.exp computes with numbers, a value of a net holds none: it is declared
+      at {here}
+      hint: use graphc's own functions: gc.exp(x), gc.maximum(x, 0)
+    """
+)
+def a_function_of_numpy() -> None:
+    anything.softplus(np.exp(sequence()))  # here
+
+
+@mistake(
+    """
+    np.maximum computes with numbers, a value of a net holds none: it is declared
+      at {here}
+      hint: use graphc's own functions: gc.exp(x), gc.maximum(x, 0)
+    """
+)
+def a_function_of_numpy_with_a_number_first() -> None:
+    operands: Any = 0.0, sequence()
+    np.maximum(*operands)  # here
+
+
+@mistake(
+    """
     embedding has no option 'num_embeddings'
       at {here}
       hint: it is count
