@@ -68,7 +68,7 @@ def _misfit(
     example: str,
     elsewhere: Mapping[str, str],
 ) -> GraphError:
-    called = function.__qualname__.removesuffix(".__init__")
+    called = function.__qualname__.removesuffix(".__init__").rstrip("_")
     known = [name for name in inspect.signature(function).parameters if name != "self"]
     odd = next((name for name in given if name not in known), None)
     if odd is None:

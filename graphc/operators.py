@@ -49,7 +49,8 @@ class Operators:
             made: Value = getattr(self, operator)(left)  # NumPy wraps numbers that it compares
             return made
         raise GraphError(
-            f"np.{ufunc.__name__} computes with numbers, a value of a net holds none: it is declared",
+            f"np.{ufunc.__name__} computes with numbers, which a value of a net has not: it is "
+            "declared",
             loc=caller_loc(),
             hint="use graphc's own functions: gc.exp(x), gc.maximum(x, 0)",
         )

@@ -70,9 +70,9 @@ def values_of_two_nets() -> None:
 
 @mistake(
     """
-    'z' is a value of net 'critic', not of net 'actor'
+    what is given as 'z' is 'z' of net 'critic', not a value of net 'actor'
       at {here}
-      hint: outputs and losses are values that this net has declared
+      hint: give the name, then a value of this net: net.output("scores", scores)
     """
 )
 def an_output_of_another_net() -> None:

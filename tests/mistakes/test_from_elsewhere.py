@@ -16,6 +16,10 @@ MISTAKES, mistake = collector()
 anything: Any = gc
 
 
+def anything_of(value: Any) -> Any:
+    return value
+
+
 def image() -> gc.Value:
     return gc.Net("images").input("image", (gc.N, 1, 8, 8))
 
@@ -196,7 +200,7 @@ def both_results_as_an_initial_state() -> None:
 
 @mistake(
     """
-    np.exp computes with numbers, a value of a net holds none: it is declared
+    np.exp computes with numbers, which a value of a net has not: it is declared
       at {here}
       hint: use graphc's own functions: gc.exp(x), gc.maximum(x, 0)
     """
@@ -207,7 +211,7 @@ def a_function_of_numpy() -> None:
 
 @mistake(
     """
-    np.maximum computes with numbers, a value of a net holds none: it is declared
+    np.maximum computes with numbers, which a value of a net has not: it is declared
       at {here}
       hint: use graphc's own functions: gc.exp(x), gc.maximum(x, 0)
     """
@@ -327,15 +331,81 @@ def a_plan_to_freeze() -> None:
     anything.freeze(trained().plan, batch=1)  # here
 
 
+@mistake(
+    """
+    sum has no option 'dim'
+      at {here}
+      hint: it is axis
+    """
+)
+def the_dim_of_pytorch() -> None:
+    anything.sum(image(), dim=1)  # here
+
+
+@mistake(
+    """
+    mean has no option 'keepdim'
+      at {here}
+      hint: it is keepdims
+    """
+)
+def the_keepdim_of_pytorch() -> None:
+    anything.mean(image(), 1, keepdim=True)  # here
+
+
+@mistake(
+    """
+    name is 3, it must be text
+      at {here}
+      hint: gc.affine(x, 10, name="scores")
+    """
+)
+def a_number_for_a_name() -> None:
+    anything.affine(image(), 10, name=3)  # here
+
+
+@mistake(
+    """
+    what is given as 'scores' is of type str, not a value of net 'net'
+      at {here}
+      hint: give the name, then a value of this net: net.output("scores", scores)
+    """
+)
+def text_for_an_output() -> None:
+    anything.Net("net").output("scores", "affine_1")  # here
+
+
+@mistake(
+    """
+    parameter 'w': its shape has the batch dimension, (N, 3)
+      at {here}
+      hint: a parameter is the same for all rows; what has rows is an input
+    """
+)
+def a_parameter_with_rows() -> None:
+    anything.Net("net").parameter("w", (gc.N, 3))  # here
+
+
+@mistake(
+    """
+    apply takes an op, not str
+      at {here}
+      hint: gc.apply(MyOp(), x); graphc's own are functions: gc.relu(x)
+    """
+)
+def an_op_by_name() -> None:
+    anything.apply("relu", image())  # here
+
+
 # ---------------------------------------------------------------- training
 
 X, Y = np.ones((8, 3), np.float32), np.arange(8) % 2
 
 
-def trained() -> gc.Executor:
+def trained(features: int = 3) -> gc.Executor:
     net = gc.Net("net")
     y = net.input("y", (gc.N,), dtype="int64")
-    net.loss("loss", gc.softmax_loss(gc.affine(net.input("x", (gc.N, 3)), 2), y))
+    net.loss("loss", gc.softmax_loss(gc.affine(net.input("x", (gc.N, features)), 2), y))
     return gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1), backend="numpy"))
 
 
@@ -403,6 +473,30 @@ def batches_of_no_epoch() -> None:
 )
 def a_callback_of_nothing() -> None:
     anything.fit(trained(), (Y, X), callbacks=[lambda: None])  # here
+
+
+@mistake(
+    """
+    copy_from takes parameters, not Executor
+      at {here}
+      hint: ex.parameters.copy_from(other.parameters)
+    """
+)
+def an_executor_for_its_parameters() -> None:
+    anything_of(trained().parameters).copy_from(trained())  # here
+
+
+@mistake(
+    """
+    fit: the run to be resumed was of another net: 'affine_1.weight' had shape (3, 2), now it has (4, 2)
+      at {here}
+      hint: begin anew in another folder
+    """  # noqa: E501
+)
+def the_checkpoint_of_another_net() -> None:
+    gc.fit(trained(), (Y, X), checkpoint="run")
+    wider = np.ones((8, 4), np.float32)
+    gc.fit(trained(4), (Y, wider), checkpoint="run", resume=True)  # here
 
 
 # ---------------------------------------------------------------- files
