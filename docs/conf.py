@@ -59,5 +59,6 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+highlight_language = "none"  # blocks say what they are; commands and listings are nothing
 pygments_style = "default"
 pygments_dark_style = "monokai"

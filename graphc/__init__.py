@@ -171,7 +171,9 @@ def __getattr__(name: str) -> Any:
 
         return own_passes()
     if name not in _LAZY:
-        raise AttributeError(f"module 'graphc' has no attribute {name!r}")
+        from graphc.other_names import no_attribute
+
+        raise no_attribute(name, __all__)
     import importlib
 
     module: ModuleType = importlib.import_module(_LAZY[name])

@@ -129,7 +129,7 @@ class Builder:
         GraphError where the given name is taken.
         """
         if name is not None:
-            return self._untaken(self.prefix + name, self._here())[len(self.prefix) :]
+            return self._untaken(name, self._here())[len(self.prefix) :]
         return self._auto_name(self.prefix + op_name)[len(self.prefix) :]
 
     def update(self, state: Value, value: Value) -> None:
@@ -245,9 +245,17 @@ class Builder:
     def _node_name(self, op: Op, name: str | None, locs: tuple[Loc, ...]) -> str:
         if name is None:
             return self._auto_name(self.prefix + self.scope + op.name)
-        return self._untaken(self.prefix + name, locs)
+        return self._untaken(name, locs)
 
-    def _untaken(self, full: str, locs: tuple[Loc, ...]) -> str:
+    def _untaken(self, name: str, locs: tuple[Loc, ...]) -> str:
+        """The name with the block's prefix; GraphError where it is taken, or no text."""
+        if not isinstance(name, str):
+            raise GraphError(
+                f"name is {name!r}, it must be text",
+                loc=locs[0] if locs else None,
+                hint='gc.affine(x, 10, name="scores")',
+            )
+        full = self.prefix + name
         if full not in self.nodes:
             return full
         first = self.nodes[full]
@@ -268,6 +276,12 @@ class Builder:
 
 def apply(op: Op, *values: Value, name: str | None = None) -> Value:
     """Apply an op, a user's own one included, to values of a net."""
+    if not isinstance(op, Op):
+        raise GraphError(
+            f"apply takes an op, not {type(op).__name__}",
+            loc=caller_loc(),
+            hint="gc.apply(MyOp(), x); graphc's own are functions: gc.relu(x)",
+        )
     if not values:
         raise GraphError(f"{op.name}: it is applied to at least one value", loc=caller_loc())
     return as_value(op.name, values[0]).builder.apply(op, *values, name=name)
@@ -282,8 +296,9 @@ def as_value(op_name: str, value: object) -> Value:
 
 def not_a_value(op_name: str, given: object, loc: Loc | None) -> GraphError:
     """The error for an array, a number or anything else in the place of a value."""
+    hint = "arrays become values by net.constant(array), or are fed by net.input"
+    if isinstance(given, tuple) and any(isinstance(one, Value) for one in given):
+        hint = "take one of them, as in: states, last = gc.gru(x, width)"
     return GraphError(
-        f"{op_name}: {type(given).__name__} is not a value of the net",
-        loc=loc,
-        hint="arrays become values by net.constant(array), or are fed by net.input",
+        f"{op_name}: {type(given).__name__} is not a value of the net", loc=loc, hint=hint
     )

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.arguments import takes
 from graphc.backends.choice import chosen_backend
 from graphc.collector import collector_paused
 from graphc.errors import GraphError
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
     from passes.pass_list import PassList
 
 
+@takes(
+    "gc.compile(net, batch=128, optimizer=gc.Adam())",
+    loss='it is declared: net.loss("loss", gc.softmax_loss(scores, y))',
+    metrics='they are outputs: net.output("accuracy", gc.accuracy(scores, y))',
+    batch_size="it is batch",
+)
 def compile(
     net: Net | Graph,
     *,
@@ -65,13 +72,13 @@ def compile(
     """
     with collector_paused():
         graph = _graph(net)
-        check_options(graph, batch, optimizer, threads)
+        check_options(graph, batch, optimizer, threads, budget)
         backend = chosen_backend(backend)
         cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
         graph = select_outputs(graph, losses, outputs)
         trained, required = select_wrt(graph, wrt)
         check_losses(graph, optimizer)
-        chosen = _limited(passes or _default())
+        chosen = _limited(_default() if passes is None else _passes(passes))
         full = outputs is not None
         recipe = Recipe(
             graph,
@@ -123,6 +130,17 @@ def _default() -> PassList:
     return DEFAULT
 
 
+def _passes(given: PassList) -> PassList:
+    default = _default()
+    if isinstance(given, type(default)):
+        return given
+    raise GraphError(
+        f"passes is {given!r}, not a list of passes",
+        loc=caller_loc(),
+        hint='gc.passes.without("cse"), or gc.passes.after("cse", my_pass)',
+    )
+
+
 def _limited(passes: PassList) -> PassList:
     """The list as the environment limits it, which `graphc bisect` makes use of."""
     if "GRAPHC_PASS_LIMIT" not in os.environ and "GRAPHC_PASS_LOG" not in os.environ:
@@ -152,9 +170,13 @@ def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
 
 
 def check_options(
-    graph: Graph, batch: int, optimizer: Optimizer | None = None, threads: int | None = None
+    graph: Graph,
+    batch: int,
+    optimizer: Optimizer | None = None,
+    threads: int | None = None,
+    budget: int | None = None,
 ) -> None:
-    """GraphError for a batch, an optimizer or a number of threads that cannot be."""
+    """GraphError for a batch, an optimizer, a number of threads or of bytes that cannot be."""
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise GraphError(
             f"batch is {batch!r}, it must be a whole number from 1 up",
@@ -166,6 +188,12 @@ def check_options(
             f"threads is {threads!r}, it must be a whole number from 1 up",
             loc=caller_loc(),
             hint="leave it out to use every core that the process may run on",
+        )
+    if budget is not None and (type(budget) is not int or budget < 1):
+        raise GraphError(
+            f"budget is {budget!r}, it must be a whole number of bytes",
+            loc=caller_loc(),
+            hint="8 MB are budget=8_000_000",
         )
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise GraphError(

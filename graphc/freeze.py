@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.loc import caller_loc
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from graphc.executor import Executor
 
 
+@takes("gc.freeze(ex, batch=1)")
 def freeze(ex: Executor, *, batch: int) -> Executor:
     """An executor for inference with the weights of `ex` built in and batchnorm folded.
 
@@ -26,6 +28,12 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
     from graphc.compiler import compile
     from graphc.executor import Executor
 
+    if not isinstance(ex, Executor):
+        raise GraphError(
+            f"freeze takes an executor, not {type(ex).__name__}",
+            loc=caller_loc(),
+            hint="gc.freeze(ex, batch=1) with ex = gc.Executor(plan)",
+        )
     graph = frozen_graph(ex.plan.declared, ex.state)
     recipe = ex.plan.recipe
     plan = compile(

@@ -241,9 +241,15 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(math.prod(shape[:-1]), 1), max(shape[-1], 1)
 
 
+_ELSEWHERE = {"kaiming": "he", "he_": "he", "xavier": "glorot", "glorot_": "glorot"}
+"""How names begin in other libraries, and what it is here."""
+
+
 def _named(name: str) -> Initializer:
     if name not in NAMED:
-        raise ValueError(f"init {name!r} is not one of {', '.join(NAMED)}")
+        here = next((h for other, h in _ELSEWHERE.items() if name.startswith(other)), None)
+        known = ", ".join(NAMED) + (f"; what is meant is {here!r}" if here else "")
+        raise ValueError(f"init {name!r} is not one of {known}")
     return NAMED[name]()
 
 

@@ -13,7 +13,7 @@ from graphc.init import resolve
 from graphc.loc import caller_loc
 from graphc.op import Op
 from graphc.ops.source import Constant, Input, Parameter, constant_op
-from graphc.tensor_type import FLOATS, Dim, dtype_name
+from graphc.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
 
 
 class Net:
@@ -38,6 +38,12 @@ class Net:
     ) -> Value:
         """A trainable array; `init` is an initialiser, its name, a number or an array."""
         sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        if any(isinstance(size, Batch) for size in sizes):
+            raise GraphError(
+                f"parameter {name!r}: its shape has the batch dimension, {shape_text(sizes)}",
+                loc=caller_loc(),
+                hint="a parameter is the same for all rows; what has rows is an input",
+            )
         try:
             op = Parameter(sizes, dtype_name(dtype or self.dtype), resolve(init, sizes))
         except ValueError as error:
@@ -142,13 +148,13 @@ class Net:
 
     def _check_public(self, name: str, value: Value) -> None:
         if not isinstance(value, Value) or value.builder is not self.builder:
-            whose = "no value"
+            found = f"of type {type(value).__name__}"
             if isinstance(value, Value):
-                whose = f"a value of net {value.builder.name!r}"
+                found = f"{value.name!r} of net {value.builder.name!r}"
             raise GraphError(
-                f"{name!r} is {whose}, not of net {self.name!r}",
+                f"what is given as {name!r} is {found}, not a value of net {self.name!r}",
                 loc=caller_loc(),
-                hint="outputs and losses are values that this net has declared",
+                hint='give the name, then a value of this net: net.output("scores", scores)',
             )
         if name in self.builder.outputs:
             raise GraphError(

@@ -5,8 +5,33 @@ from __future__ import annotations
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+
 if TYPE_CHECKING:
     from graphc.build import Value
+
+
+_REFLECTED = {
+    "add": "__radd__",
+    "subtract": "__rsub__",
+    "multiply": "__rmul__",
+    "divide": "__rtruediv__",
+    "floor_divide": "__rfloordiv__",
+    "remainder": "__rmod__",
+    "power": "__rpow__",
+    "matmul": "__rmatmul__",
+    "bitwise_and": "__rand__",
+    "bitwise_or": "__ror__",
+    "bitwise_xor": "__rxor__",
+    "less": "__gt__",
+    "less_equal": "__ge__",
+    "greater": "__lt__",
+    "greater_equal": "__le__",
+    "equal": "__eq__",
+    "not_equal": "__ne__",
+}
+"""What NumPy calls an operator, and the method of a value on its right."""
 
 
 class Operators:
@@ -14,8 +39,21 @@ class Operators:
     used."""
 
     __slots__ = ()
-    __array_ufunc__ = None  # so that an array on the left leaves the operator to us
     __hash__ = object.__hash__
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Value:
+        """NumPy's own on the left leave the operator to us; its functions take no values."""
+        operator = _REFLECTED.get(ufunc.__name__)
+        if operator and method == "__call__" and operands[0] is not self and not options:
+            left = operands[0][()] if getattr(operands[0], "ndim", 1) == 0 else operands[0]
+            made: Value = getattr(self, operator)(left)  # NumPy wraps numbers that it compares
+            return made
+        raise GraphError(
+            f"np.{ufunc.__name__} computes with numbers, which a value of a net has not: it is "
+            "declared",
+            loc=caller_loc(),
+            hint="use graphc's own functions: gc.exp(x), gc.maximum(x, 0)",
+        )
 
     def __add__(self, other: Any) -> Value:
         return _elementwise("add", self, other)

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from graphc.build import Value
+from graphc.call_text import call_text
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
@@ -17,6 +18,8 @@ from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 
 class Schedule:
     """A factor on the learning rate as a function of the counter of updates."""
+
+    __repr__ = call_text
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
         """The scalar `lr` times the factor, which counts updates from `start` on.
@@ -26,7 +29,7 @@ class Schedule:
         raise NotImplementedError(f"{type(self).__name__} has no rate")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class WarmUp(Schedule):
     """Linear: factor (u + 1)/steps for the first `steps` updates; then 1, or what `then` says.
 
@@ -51,7 +54,7 @@ class WarmUp(Schedule):
         return warm if self.then is None else self.then.rate(warm, updates, start + self.steps)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cosine(Schedule):
     """Half a cosine from 1 down to `floor` at `total` updates, and `floor` from there on.
 
@@ -87,7 +90,7 @@ class Cosine(Schedule):
         return b.apply(op, lr, updates)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Step(Schedule):
     """The factor is multiplied by `factor` after each `every` updates."""
 

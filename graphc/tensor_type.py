@@ -100,7 +100,10 @@ class TensorType(metaclass=_Shared):
             if isinstance(dim, Batch):
                 batches += 1
             elif type(dim) is not int or dim < 0:
-                raise ValueError(f"dimension {dim!r} is neither a whole number nor a multiple of N")
+                raise ValueError(
+                    f"dimension {dim!r} is neither a whole number nor a multiple of N\n"
+                    "gc.N is the batch, all other dimensions are numbers: (gc.N, 28, 28)"
+                )
         if batches > 1:
             raise ValueError(
                 f"shape {shape_text(self.shape)} has the batch dimension twice\n"

@@ -68,6 +68,12 @@ OPERATORS: list[Callable[[Any, Any], Any]] = [
     lambda x, y: x >= y,
     lambda x, y: x == 0,
     lambda x, y: x == np.float64(0),
+    lambda x, y: np.float32(0) < x,
+    lambda x, y: np.float64(0.5) >= y,
+    lambda x, y: np.int64(2) / y,
+    lambda x, y: np.array(2.0) - x,
+    lambda x, y: np.float32(2) ** x,
+    lambda x, y: np.float64(2) // y,
     lambda x, y: x != 0,
 ]
 
@@ -191,7 +197,7 @@ MISTAKES = {
     "np.ones((2, 2)) @ x": "matmul: ndarray is not a value of the net",
     "np.asarray(x)": "'x' holds no numbers: it is declared, not computed",
     "list(x)": "'x' is not iterated over: it is declared, not computed",
-    "gc.concat(x)": "'x' is not iterated over: it is declared, not computed",
+    "gc.concat(x)": "concat takes several values as one list",
     "x + other": "add: 'z' belongs to net 'other', not to 'net'",
     "1 if x else 2": "'x' has no truth value: it is declared, not computed",
     "1 < x < 2": "'greater_1' has no truth value: it is declared, not computed",

@@ -160,6 +160,24 @@ def test_numbers_of_numpy_become_python_s() -> None:
     assert type(optimizer.lr) is float
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SGD(lr=0.1)",
+        "SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.5)",
+        "Adam()",
+        "AdamW(lr=0.5, schedule=WarmUp(steps=5, then=Cosine(total=9)), ema=0.9)",
+        "AdamW(weight_decay=0.0)",
+        "RMSprop(lr=0.1, accumulate=2)",
+        "Lion(groups=(Group(names=('head.*',), frozen=True),))",
+    ],
+)
+def test_the_text_is_the_call_without_defaults(text: str) -> None:
+    made = eval(text, vars(gc))
+    assert repr(made) == text
+    assert eval(repr(made), vars(gc)) == made
+
+
 def test_optimizers_are_values() -> None:
     first = gc.Adam(decay=["*.weight"], schedule=gc.WarmUp(3))  # type: ignore[arg-type]
     second = gc.Adam(decay=("*.weight",), schedule=gc.WarmUp(3))

@@ -98,6 +98,7 @@ def test_docstrings_are_plain_text_for_sphinx() -> None:
         "",
         "- End: no",
     ]
+    assert plain(["By", "D. Kingma, see docs/onnx.md"]) == ["By", r"\D. Kingma, see :doc:`/onnx`"]
     assert plain(["as `gc.fit` does"]) == ["as :obj:`gc.fit <graphc.fit>` does"]
 
 

@@ -1,7 +1,8 @@
 """Docstrings as graphc writes them: plain text, code in single backticks, lists with dashes.
 
 To reStructuredText, `*`, `|` and a `_` that ends a word are markup; here they mean themselves.
-Lines such as `lr, decay: what they are` are made a list, and `gc.name` leads to its description.
+Lines such as `lr, decay: what they are` are made a list, and `gc.name` leads to its description,
+docs/name.md to the page.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import re
 from typing import Any
 
 _CODE = re.compile(r"(`[^`]*`)")
-_MARKUP = re.compile(r"([*|]|_\b(?!\w))")
+_MARKUP = re.compile(r"([*|]|_\b(?!\w)|^[A-Z](?=\. ))", re.M)
+"""Also an initial that begins a line, which would number a list."""
+_PAGE = re.compile(r"docs/(\w+)\.md")
 _PUBLIC = re.compile(r"`gc\.(\w+)`")
 _OPTION = re.compile(r"\w+(, \w+)*: ")
 
@@ -19,7 +22,7 @@ def plain(lines: list[str]) -> list[str]:
     """The lines with everything but code in backticks taken literally."""
     text = "\n".join(listed(lines))
     parts = _CODE.split(text)
-    parts[::2] = (_MARKUP.sub(r"\\\1", part) for part in parts[::2])
+    parts[::2] = (_PAGE.sub(r":doc:`/\1`", _MARKUP.sub(r"\\\1", part)) for part in parts[::2])
     parts[1::2] = (_PUBLIC.sub(r":obj:`gc.\1 <graphc.\1>`", part) for part in parts[1::2])
     return "".join(parts).split("\n")
 

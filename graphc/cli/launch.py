@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.cli import train
 from graphc.cli.arguments import add_command, positive, whole
+from graphc.cli.data import feeds_of
+from graphc.cli.model import load_model
+from graphc.compiler import compile
 from graphc.distributed.launch import Launch
 from graphc.errors import GraphError
 
@@ -45,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     words = [args.command, *args.arguments]
     if args.max_restarts and not any(word.startswith("--checkpoint") for word in words):
         words.append("--checkpoint")
+    _check(words)
     status = launch.run(words)
     for number in range(args.max_restarts):
         if not launch.may_go_on(status):
@@ -54,3 +60,18 @@ def run(args: argparse.Namespace) -> int:
     if launch.may_go_on(status):
         raise GraphError(f"the ranks ended with status {status}", hint="what they said is above")
     return status
+
+
+def _check(words: list[str]) -> None:
+    """What can be told before ranks start, once: wrong usage, a model or data that do not fit.
+
+    Arrays in a `.npz` file may be large, so they are left to the ranks.  SystemExit as argparse
+    raises it, GraphError, UsersError.
+    """
+    parser = argparse.ArgumentParser(prog="graphc launch")
+    train.add_to(parser.add_subparsers())
+    args = parser.parse_args(words)
+    model = load_model(args.model)
+    if Path(args.data).suffix.lower() != ".npz" or not Path(args.data).exists():
+        plan = compile(model.graph, batch=1, backend="numpy")
+        feeds_of(plan, args.data, args.label, model.columns)

@@ -45,6 +45,20 @@ STATE = "state/"
 HINT = "restore it from a backup, or save the model again"
 ONNX = "ONNX models are read by gc.onnx.load"
 
+_TORCH = (
+    "weights of PyTorch: safetensors.torch.save_file(module.state_dict(), path), then "
+    "gc.load_torch_state(ex, path)"
+)
+_OTHERS = {
+    ".onnx": "an ONNX model is read by gc.onnx.load(path)",
+    ".pt": _TORCH,
+    ".pth": _TORCH,
+    ".safetensors": "weights are read by gc.load_torch_state(ex, path)",
+    ".h5": "models of Keras come over as ONNX: gc.onnx.load(path)",
+    ".keras": "models of Keras come over as ONNX: gc.onnx.load(path)",
+}
+"""What to do with the files of others, by their suffixes."""
+
 _DAMAGE = (
     ValueError,
     KeyError,
@@ -106,6 +120,7 @@ class Model:
 
     def error(self, sentence: str, hint: str) -> ModelFileError:
         """The error for this file, at the user's line."""
+        hint = _OTHERS.get(Path(self.where).suffix.lower(), hint)
         return ModelFileError(
             f"{self.where} is no model that can be read: {sentence}", loc=caller_loc(), hint=hint
         )

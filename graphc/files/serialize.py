@@ -72,8 +72,15 @@ def write_model(
         raise ModelFileError(
             f"cannot write {path}: {error.strerror or error}",
             loc=caller_loc(),
-            hint="a file that was there before is as it was",
+            hint=writing_hint(path),
         ) from error
+
+
+def writing_hint(path: Path) -> str:
+    """What to do where a file cannot be written."""
+    if not path.parent.exists():
+        return f"make the folder first: {path.parent}"
+    return "a file that was there before is as it was"
 
 
 def load(

@@ -15,6 +15,7 @@ import numpy as np
 from graphc.errors import GraphError, ModelFileError, StateError
 from graphc.executor import Executor
 from graphc.files.container import NAMES, pack, read_whole, write_atomically
+from graphc.files.serialize import writing_hint
 from graphc.files.tensor_file import read_tensors
 from graphc.files.torch_layers import COUNTER, TorchLayer, full_name, torch_layers
 from graphc.files.torch_modules import Modules, modules_of, pairs, torch_name
@@ -125,7 +126,7 @@ def save_torch_state(
         raise ModelFileError(
             f"cannot write {path}: {error.strerror or error}",
             loc=caller_loc(),
-            hint="a file that was there before is as it was",
+            hint=writing_hint(Path(path)),
         ) from error
     return Path(path)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.container import write_atomically
+from graphc.files.serialize import writing_hint
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.onnx.export.exporter import export
@@ -45,7 +46,7 @@ def save(thing: Net | Plan | Executor, path: str | Path, *, train: bool = False)
         raise ModelFileError(
             f"cannot write {path}: {error.strerror or error}",
             loc=caller_loc(),
-            hint="a file that was there before is as it was",
+            hint=writing_hint(Path(path)),
         ) from error
     return path
 

@@ -8,6 +8,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Zeros, resolve
@@ -120,6 +121,14 @@ def _rows(x: Value, last_axis: bool, name: str) -> Value:
     return reshape(x, (x.shape[0], count(x.shape[1:])), name=f"{name}.flat")
 
 
+@takes(
+    "gc.affine(x, 10)",
+    activation="it is a function of its own: gc.relu(gc.affine(x, 10))",
+    out_features="it is units",
+    in_features="it is read off x: gc.affine(x, 10)",
+    use_bias="it is bias",
+    kernel_initializer="it is init",
+)
 def affine(
     x: Value,
     units: SupportsIndex | None = None,

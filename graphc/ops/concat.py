@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.build import Builder, Value, apply
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
@@ -71,8 +72,15 @@ def _total(dims: Sequence[Dim]) -> Dim:
     return Batch(sum(batches))
 
 
+@takes("gc.concat([a, b], axis=1)", dim="it is axis")
 def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) -> Value:
     """Values joined along an axis; all other dimensions agree."""
+    if isinstance(values, Value):
+        raise GraphError(
+            "concat takes several values as one list",
+            loc=caller_loc(),
+            hint="gc.concat([a, b], axis=1)",
+        )
     values = tuple(values)
     if not values:
         raise GraphError("concat: there is nothing to join", loc=caller_loc())

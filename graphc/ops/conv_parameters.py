@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphc.arguments import takes
 from graphc.build import Value, as_value
 from graphc.errors import GraphError
 from graphc.init import (
@@ -24,7 +25,21 @@ from graphc.ops.window import dimensions
 from graphc.ops.window_arguments import sizes, whole
 from graphc.tensor_type import TensorType
 
+_CONV = takes(
+    "gc.conv2d(x, channels, kernel): those that go in are read off x",
+    filters="it is channels",
+    out_channels="it is channels",
+    in_channels="it is read off x: gc.conv2d(x, channels, kernel)",
+    kernel_size="it is kernel",
+    strides="it is stride",
+    dilation_rate="it is dilation",
+    use_bias="it is bias",
+    activation="it is a function of its own: gc.relu(gc.conv2d(x, 8, 3))",
+    data_format="channels come first: (N, channels, height, width)",
+)
 
+
+@_CONV
 def conv1d(
     x: Value,
     channels: int,
@@ -46,6 +61,7 @@ def conv1d(
     return _trained(ConvLayer((), (), ()), 1, x, channels, kernel, how, bias, init, name)
 
 
+@_CONV
 def conv2d(
     x: Value,
     channels: int,
@@ -71,6 +87,7 @@ def conv2d(
     return _trained(ConvLayer((), (), ()), 2, x, channels, kernel, how, bias, init, name)
 
 
+@_CONV
 def conv3d(
     x: Value,
     channels: int,
@@ -92,6 +109,7 @@ def conv3d(
     return _trained(ConvLayer((), (), ()), 3, x, channels, kernel, how, bias, init, name)
 
 
+@_CONV
 def conv_transpose1d(
     x: Value,
     channels: int,
@@ -117,6 +135,7 @@ def conv_transpose1d(
     )
 
 
+@_CONV
 def conv_transpose2d(
     x: Value,
     channels: int,
@@ -179,6 +198,8 @@ def _channels(op: str, layer: ConvLayer | ConvTransposeLayer, x: Value, space: i
     if not isinstance(channels, int) or not x.type.is_float:
         shape = f"(N, channels, {dimensions(space)})"
         message = f"x is {x.type}, {op} takes floats of shape {shape}"
+        if x.type.rank == space + 1:
+            message += "\nimages of one channel have a dimension for it: gc.unsqueeze(x, 1)"
         raise x.builder.error(layer, message, (x,))
     return channels
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.kernels.body import Axis, Span
@@ -111,6 +112,11 @@ class DropoutMask(Op):
         em.call(self.name, ins, out, scratch=tuple(buffers))
 
 
+@takes(
+    "gc.dropout(x, drop_prob=0.5), or keep_prob=0.5",
+    rate="it is drop_prob",
+    p="it is drop_prob",
+)
 def dropout(
     x: Value,
     *,

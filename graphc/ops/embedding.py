@@ -7,6 +7,7 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Normal, resolve
@@ -41,6 +42,13 @@ class Embedding(Layer):
         return {1: entries(ins[0], 0)}
 
 
+@takes(
+    "gc.embedding(ids, count, width)",
+    num_embeddings="it is count",
+    embedding_dim="it is width",
+    input_dim="it is count",
+    output_dim="it is width",
+)
 def embedding(
     ids: Value,
     count: SupportsIndex | None = None,

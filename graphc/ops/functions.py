@@ -8,6 +8,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.build import Builder, Value, apply
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
@@ -269,11 +270,13 @@ def sigmoid(x: Value, *, name: str | None = None) -> Value:
     return apply(Sigmoid(), x, name=name)
 
 
+@takes("gc.softmax(x, axis=-1)", dim="it is axis")
 def softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """Probabilities along an axis."""
     return apply(Softmax(plain(axis)), x, name=name)
 
 
+@takes("gc.log_softmax(x, axis=-1)", dim="it is axis")
 def log_softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
     """Logarithms of the probabilities along an axis."""
     return apply(LogSoftmax(plain(axis)), x, name=name)

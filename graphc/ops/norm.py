@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.autodiff import pullback
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
@@ -333,6 +334,11 @@ class Normalize(Op):
         em.call(self.name, ins, out, scratch=(vector,))
 
 
+@takes(
+    "gc.batchnorm(x)",
+    momentum="running_decay is Keras's momentum, and 1 minus PyTorch's",
+    epsilon="it is eps",
+)
 def batchnorm(
     x: Value,
     *,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.build import Builder, Value, as_value
 from graphc.op import Array, Layer
 from graphc.ops.channels import (
@@ -190,6 +191,16 @@ class GlobalAvgPool(Layer):
         return channels_first(mean(x, axes, keepdims=True, name=f"{name}.mean"), name=name)
 
 
+_POOL = takes(
+    "gc.max_pool(x, 2)",
+    pool_size="it is kernel",
+    kernel_size="it is kernel",
+    strides="it is stride",
+    ceil_mode="it is ceil",
+)
+
+
+@_POOL
 def max_pool(
     x: Value,
     kernel: Any,
@@ -212,6 +223,7 @@ def max_pool(
     return x.builder.apply(MaxPoolLayer(*how, bool(ceil)), x, name=name)
 
 
+@_POOL
 def avg_pool(
     x: Value,
     kernel: Any,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any, Literal, SupportsIndex, TypeVar
 
+from graphc.arguments import takes
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Uniform, resolve
@@ -22,6 +23,20 @@ Weights = tuple[Value, Value, Value | None, Value | None]
 """weight_ih, weight_hh, bias_ih, bias_hh."""
 
 
+_RECURRENT = takes(
+    "states, last = gc.gru(x, width)",
+    units="it is width",
+    hidden_size="it is width",
+    input_size="it is read off x: gc.lstm(x, width)",
+    return_sequences="both are returned: all states, and the last: states, last = gc.gru(x, width)",
+    return_state="both are returned: all states, and the last: states, last = gc.gru(x, width)",
+    go_backwards="it is reverse",
+    num_layers="give the states of one layer to the next: gc.gru(states, width)",
+    batch_first="it is always so: x is (N, T, features)",
+)
+
+
+@_RECURRENT
 def rnn(
     x: Value,
     width: SupportsIndex,
@@ -56,6 +71,7 @@ def rnn(
     return _directions("rnn", x, name, layer, initial, reverse, bidirectional)
 
 
+@_RECURRENT
 def gru(
     x: Value,
     width: SupportsIndex,
@@ -86,6 +102,7 @@ def gru(
     return _directions("gru", x, name, layer, initial, reverse, bidirectional)
 
 
+@_RECURRENT
 def lstm(
     x: Value,
     width: SupportsIndex,
@@ -147,6 +164,7 @@ class _Sequence:
         rows = self.x.shape[0]
         if given is None:
             return broadcast_to(constant(self.b, 0.0, self.x.dtype), (rows, self.width))
+        given = as_value(self.kind, given)
         if given.shape == (rows, self.width):
             return given
         raise GraphError(

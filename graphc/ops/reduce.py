@@ -9,6 +9,7 @@ from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.build import Builder, Value, as_value
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr
@@ -263,21 +264,28 @@ class BroadcastTo(Op):
         return (unbroadcast(dout, ins[0]),)
 
 
+_ALONG = takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")
+
+
+@_ALONG
 def sum_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
     """The sum over an axis, several, or all."""
     return _reduce(Sum, x, axis, keepdims, name)
 
 
+@_ALONG
 def mean(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
     """The mean over an axis, several, or all."""
     return _reduce(Mean, x, axis, keepdims, name)
 
 
+@_ALONG
 def max_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
     """The largest over an axis, several, or all; of bools whether any holds."""
     return _reduce(Max, x, axis, keepdims, name)
 
 
+@_ALONG
 def min_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
     """The smallest over an axis, several, or all; of bools whether all hold."""
     return _reduce(Min, x, axis, keepdims, name)

@@ -9,11 +9,12 @@ from graphc.op import shared
 from graphc.ops.elementwise import add, div, mul
 from graphc.ops.functions import sqrt
 from graphc.ops.optim import AdamSquare, SgdStep
-from graphc.optim.optimizer import Optimizer
+from graphc.optim.optimizer import Optimizer, made_with
 from graphc.optim.slots import decayed, divided, next_name, next_value, slot
 
 
-@dataclass(frozen=True)
+@made_with("gc.Adagrad()")
+@dataclass(frozen=True, repr=False)
 class Adagrad(Optimizer):
     """s = s + g*g, p = p - lr*g/(sqrt(s) + eps).
 
@@ -37,7 +38,8 @@ class Adagrad(Optimizer):
         next_value(p, shared(SgdStep), p, divided(p, g, s, self.eps), rate)
 
 
-@dataclass(frozen=True)
+@made_with("gc.Adadelta()")
+@dataclass(frozen=True, repr=False)
 class Adadelta(Optimizer):
     """s = rho*s + (1 - rho)*g*g, d = g*sqrt(a + eps)/sqrt(s + eps), p = p - lr*d, and
     a = rho*a + (1 - rho)*d*d.

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 from graphc.build import Value
 from graphc.ops.optim import AdamMean, AdamSquare, AdamStep
-from graphc.optim.optimizer import Optimizer
+from graphc.optim.optimizer import Optimizer, made_with
 from graphc.optim.slots import next_value, operands_with_decay, slot
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TwoMoments(Optimizer):
     """What keeps a mean of the gradient, by `beta1`, and one of its size, by `beta2`."""
 
@@ -32,6 +32,8 @@ class TwoMoments(Optimizer):
         return m, next_value(square, AdamSquare(self.beta2, l2), square, g, *more)
 
 
+@made_with("gc.Adam()")
+@dataclass(frozen=True, repr=False)
 class Adam(TwoMoments):
     """Adam with bias correction; weight decay is added to the gradient, as in torch.optim.Adam.
 
@@ -50,7 +52,8 @@ class Adam(TwoMoments):
         next_value(p, step, p, m, s, rate, updates)
 
 
-@dataclass(frozen=True)
+@made_with("gc.AdamW()")
+@dataclass(frozen=True, repr=False)
 class AdamW(Adam):
     """Adam with decoupled weight decay: p shrinks by lr*weight_decay*p beside Adam's step.
 

@@ -12,10 +12,12 @@ from graphc.ops.optim import AdamMean, SgdStep
 from graphc.ops.rate import Corrected
 from graphc.ops.select import maximum
 from graphc.optim.adam import TwoMoments
+from graphc.optim.optimizer import made_with
 from graphc.optim.slots import decayed, next_name, next_value, slot
 
 
-@dataclass(frozen=True)
+@made_with("gc.Adamax()")
+@dataclass(frozen=True, repr=False)
 class Adamax(TwoMoments):
     """u = max(beta2*u, |g| + eps), p = p - lr/(1 - beta1^t)*m/u, m being Adam's mean.
 

@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from numbers import Integral, Real
 
+from graphc.call_text import call_text
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 
 
 class Checked:
     """A frozen dataclass that checks its fields; GraphError, at the user's line, for a bad one."""
+
+    __repr__ = call_text
 
     def _number(
         self, name: str, *, above: bool = False, below: float = math.inf, hint: str, usual: str

@@ -10,7 +10,7 @@ from graphc.loc import caller_loc
 from graphc.optim.checks import Checked
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Group(Checked):
     """What holds for the parameters that name patterns match, in the place of the optimizer's own.
 

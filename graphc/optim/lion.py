@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from graphc.build import Value
 from graphc.ops.functions import sign
 from graphc.ops.optim import AdamMean, SgdStep
-from graphc.optim.optimizer import Optimizer
+from graphc.optim.optimizer import Optimizer, made_with
 from graphc.optim.slots import next_value, slot
 
 
-@dataclass(frozen=True)
+@made_with("gc.Lion()")
+@dataclass(frozen=True, repr=False)
 class Lion(Optimizer):
     """p = p - lr*(sign(beta1*m + (1 - beta1)*g) + decay*p), m = beta2*m + (1 - beta2)*g.
 

@@ -10,11 +10,13 @@ from graphc.ops.functions import sqrt
 from graphc.ops.rate import Corrected, NadamMomentum
 from graphc.ops.source import constant, global_state
 from graphc.optim.adam import TwoMoments
+from graphc.optim.optimizer import made_with
 from graphc.optim.slots import decayed, next_name
 from graphc.tensor_type import TensorType
 
 
-@dataclass(frozen=True)
+@made_with("gc.NAdam()")
+@dataclass(frozen=True, repr=False)
 class NAdam(TwoMoments):
     """p = p - lr*((1 - mu_t)/(1 - M_t)*g + mu_t+1/(1 - M_t+1)*m)/(sqrt(shat) + eps).
 

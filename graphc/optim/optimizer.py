@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import partial
 
+from graphc.arguments import options
 from graphc.build import Value
 from graphc.errors import GraphError
 from graphc.graph import Node
@@ -19,8 +21,19 @@ from graphc.optim.checks import Checked
 from graphc.optim.group import Group
 from graphc.schedules import Schedule
 
+made_with = partial(
+    options,
+    learning_rate="it is lr",
+    betas="they are beta1 and beta2",
+    epsilon="it is eps",
+    global_clipnorm="it is clip_norm",
+    use_ema="it is ema, the share that the average keeps: ema=0.99",
+    gradient_accumulation_steps="it is accumulate",
+)
+"""What optimizers say of options that other libraries call something else."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Optimizer(Checked):
     """What all optimizers have.
 

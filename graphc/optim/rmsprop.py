@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from graphc.build import Value
 from graphc.op import shared
 from graphc.ops.optim import AdamSquare, Momentum, SgdStep
-from graphc.optim.optimizer import Optimizer
+from graphc.optim.optimizer import Optimizer, made_with
 from graphc.optim.slots import decayed, divided, next_value, operands_with_decay, slot
 
 
-@dataclass(frozen=True)
+@made_with("gc.RMSprop(lr=0.01)", rho="it is alpha")
+@dataclass(frozen=True, repr=False)
 class RMSprop(Optimizer):
     """s = alpha*s + (1 - alpha)*g*g, p = p - lr*g/(sqrt(s) + eps), or with momentum
     v = momentum*v + g/(sqrt(s) + eps), p = p - lr*v.

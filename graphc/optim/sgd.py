@@ -9,11 +9,12 @@ from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.op import shared
 from graphc.ops.optim import Momentum, NesterovStep, SgdStep
-from graphc.optim.optimizer import Optimizer
+from graphc.optim.optimizer import Optimizer, made_with
 from graphc.optim.slots import next_value, operands_with_decay, slot
 
 
-@dataclass(frozen=True)
+@made_with("gc.SGD(lr=0.1, momentum=0.9)")
+@dataclass(frozen=True, repr=False)
 class SGD(Optimizer):
     """Gradient descent: v = momentum*v + g, p = p - lr*v.
 

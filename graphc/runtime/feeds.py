@@ -17,6 +17,7 @@ from graphc.ops.gather import ByPlace
 from graphc.ops.index_nd import FlatIndex
 from graphc.plan import Plan, Program
 from graphc.program import ignored_labels, indexed
+from graphc.runtime.feed_hints import dtype_hint, shape_hint
 from graphc.tensor_type import Batch, TensorType, shape_text
 
 
@@ -35,6 +36,11 @@ class Feed:
     def type(self) -> TensorType:
         """The declared shape and dtype."""
         return self.node.type
+
+    @property
+    def is_label(self) -> bool:
+        """Whether it takes the numbers of classes."""
+        return self.bound is not None and not self.indexed
 
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -80,7 +86,7 @@ class FeedCheck:
             value = feeds[name]
             if not isinstance(value, np.ndarray):
                 value = self._array(name, value)
-            self._convert(name, np.empty(0, value.dtype))
+            self._convert(name, np.empty((0,) * value.ndim, value.dtype))
             if value.ndim != rank or value.shape[:axis] + value.shape[axis + 1 :] != tail:
                 raise self._wrong_shape(name, value)
             if factor and (not owner or value.shape[axis] != rows * factor):
@@ -176,14 +182,11 @@ class FeedCheck:
             return self._to_integers(name, array)
         if array.dtype == dtype:
             return array.astype(dtype)
-        hint = f"convert it: {name}.astype({feed.type.dtype!r})"
-        if array.dtype.kind == "f" and dtype.kind == "i":
-            hint = "labels are class numbers, not one-hot or probabilities; " + hint
         raise FeedError(
             f"{self._word} {name!r} takes {feed.type.dtype}, the array is {_kind(array)}",
             operands=self._operands(name),
             loc=caller_loc(),
-            hint=hint,
+            hint=dtype_hint(name, feed.type, feed.is_label, array),
         )
 
     def _to_integers(self, name: str, array: Array) -> Array:
@@ -247,12 +250,13 @@ class FeedCheck:
         )
 
     def _wrong_shape(self, name: str, value: Array) -> FeedError:
-        wanted = shape_text(self._feeds[name].type.shape)
+        feed = self._feeds[name]
+        wanted = shape_text(feed.type.shape)
         return FeedError(
             f"{self._word} {name!r} takes {wanted}, the array has shape {value.shape}",
             operands=self._operands(name),
             loc=caller_loc(),
-            hint=_shape_hint(self._feeds[name].type, value),
+            hint=shape_hint(name, feed.type, feed.is_label, value.shape),
         )
 
     def _too_many(self, n: int) -> FeedError:
@@ -280,16 +284,6 @@ def _tail(type: TensorType) -> tuple[int, int, tuple[int, ...]]:
         if isinstance(dim, Batch):
             return axis, dim.factor, rest
     return type.rank, 0, rest
-
-
-def _shape_hint(type: TensorType, value: Array) -> str:
-    if not type.batched:
-        return f"the shape is fixed: {shape_text(type.shape)}"
-    if value.ndim == type.rank - 1 and type.rank > 0 and isinstance(type.shape[0], Batch):
-        return "one sample needs its batch axis: x[None]"
-    if value.ndim > type.rank:
-        return "reshape the array, or declare the input with its real shape"
-    return "the batch dimension N is free, all others are as declared"
 
 
 def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[str, Any]:

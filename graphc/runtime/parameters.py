@@ -88,6 +88,11 @@ class Parameters(MutableMapping[str, Array]):
 
         `names` are patterns such as "actor/*"; by default all that both have.
         """
+        if not isinstance(other, Mapping):
+            raise StateError(
+                f"copy_from takes parameters, not {type(other).__name__}",
+                hint="ex.parameters.copy_from(other.parameters)",
+            )
         key = names if names is None or isinstance(names, str) else tuple(names)
         if self._native and type(mix) is float and mix != 1.0 and type(other) is Parameters:
             known = self._mixings.get(key)

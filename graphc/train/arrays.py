@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from graphc.errors import FeedError
 from graphc.executor import Executor
+from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.runtime.many_rows import by_position
 from graphc.runtime.row_axis import RowAxis
@@ -61,6 +63,8 @@ def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, A
     Their numbers are checked a batch at a time.  Raises FeedError.
     """
     given = filled(ex, by_position(ex.plan.input_names, (data,), {}))
+    if train and not isinstance(data, Mapping):
+        _check_places(ex, given)
     mapped = {name for name, array in given.items() if isinstance(array, np.memmap)}
     if not mapped:
         return ex.rows(given, train=train)
@@ -69,6 +73,21 @@ def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, A
     found, rows = ex.rows({**given, **shapes}, train=train)
     ex.rows({name: _first_row(ex, name, array) for name, array in given.items()}, train=train)
     return {k: given[k] if k in mapped else array for k, array in found.items()}, rows
+
+
+def _check_places(ex: Executor, given: Mapping[str, Any]) -> None:
+    """FeedError for arrays by position that leave out an input that training needs."""
+    program = ex.plan.programs.get("step") or ex.plan.programs.get("grad")
+    needed = [name for name in ex.plan.input_names if program and name in program.feeds]
+    missing = [name for name in needed if name not in given]
+    if missing and given:
+        shown = ", ".join(f"{name!r}: ..." for name in needed)
+        raise FeedError(
+            f"fit: arrays were given for {', '.join(map(repr, given))}, in the order of the "
+            f"inputs, and none for {', '.join(map(repr, missing))}",
+            loc=caller_loc(),
+            hint=f"gc.fit(ex, ({', '.join(ex.plan.input_names)})), or gc.fit(ex, {{{shown}}})",
+        )
 
 
 def _first_row(ex: Executor, name: str, array: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from graphc.arguments import takes
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
@@ -27,6 +28,13 @@ class EarlyStopping(Callback):
     Raises GraphError for options that make no sense.
     """
 
+    @takes(
+        "gc.EarlyStopping(patience=5)",
+        monitor="it is watch",
+        mode="largest=True is for what is the better the larger it is",
+        min_delta="it is least",
+        restore_best_weights="it is restore",
+    )
     def __init__(
         self,
         patience: int,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from graphc.arguments import takes, takes_one
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
@@ -23,6 +24,14 @@ from graphc.train.standards import fit_new, unfitted
 from graphc.train.validate import scalar_outputs
 
 
+@takes(
+    "data is one argument: gc.fit(ex, (x, y), epochs=5)",
+    batch_size="it is batch, at most that of gc.compile(net, batch=128)",
+    validation_split="gc.fit(ex, train, validation=held): graphc.data.stratified_split cuts data",
+    validation_data="it is validation",
+    verbose="it is progress",
+    initial_epoch='gc.fit(ex, data, checkpoint="run", resume=True) goes on where a run was',
+)
 def fit(
     ex: Executor,
     data: Any,
@@ -199,6 +208,13 @@ def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callable[[Epoch
                 f"fit: callbacks holds {callback!r}, which cannot be called",
                 loc=caller_loc(),
                 hint="a function of an Epoch, or gc.EarlyStopping(patience=5)",
+            )
+        if not takes_one(callback):
+            raise GraphError(
+                f"fit: the callback {getattr(callback, '__name__', callback)!r} does not take an "
+                "Epoch",
+                loc=caller_loc(),
+                hint="def callback(epoch): print(epoch.number, epoch.numbers)",
             )
     return tuple(listed)
 

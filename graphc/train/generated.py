@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.arguments import takes_one
 from graphc.errors import FeedError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
@@ -22,6 +23,12 @@ class FunctionSource:
     rows: int | None = None
 
     def __init__(self, ex: Executor, make: Callable[[int], Iterable[Any]], train: bool) -> None:
+        if not takes_one(make):
+            raise FeedError(
+                "the function that makes batches does not take the number of the epoch",
+                loc=caller_loc(),
+                hint="def batches(epoch): yield x, y",
+            )
         self._ex, self._make, self._train = ex, make, train
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:

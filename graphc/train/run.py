@@ -91,10 +91,22 @@ class Run:
                 loc=caller_loc(),
                 hint="begin anew in another folder",
             )
+        self._check_shapes(file)
         self.ex.state = file.state
         self.at = Position(**file.notes["position"])
         self.history = History(**file.notes["history"])
         self._saved = file.arrays
+
+    def _check_shapes(self, file: CheckpointFile) -> None:
+        for name, before in file.state.items():
+            now = self.ex.state.arrays[name].shape
+            if before.shape != now:
+                raise GraphError(
+                    f"fit: the run to be resumed was of another net: {name!r} had shape "
+                    f"{before.shape}, now it has {now}",
+                    loc=caller_loc(),
+                    hint="begin anew in another folder",
+                )
 
     def train(self, progress: bool | None) -> History:
         """Train what is left; Ctrl-C comes out between two steps, with a checkpoint written."""

@@ -40,6 +40,13 @@ def held_out_source(ex: Executor, data: Any) -> Source:
             loc=caller_loc(),
             hint="give arrays, a folder of shards, or a function of the epoch's number",
         )
+    if isinstance(data, (int, float)):
+        raise FeedError(
+            f"validation is {data!r}, not data",
+            loc=caller_loc(),
+            hint="graphc.data.stratified_split(labels, 0.2, seed=0) cuts rows in two; then "
+            "validation=(x[held], y[held])",
+        )
     source = weighted(ex, _source(ex, data, ex.plan.batch, None, train=False))
     missing = missing_for_losses(ex, source.names)
     if missing is not None:

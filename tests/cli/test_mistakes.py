@@ -189,3 +189,50 @@ def test_a_table_that_is_no_text(folder: Path, capsys: pytest.CaptureFixture[str
 def test_a_seed_below_0_is_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, "train", "m.py:net", "--data", "t.csv", "--seed", "-3", status=2)
     assert text.endswith("argument --seed: '-3' is not a whole number from 0 up\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("nix.py:net", "--data", "digits"), "error: nix.py does not exist\n" + HOW),
+        (
+            ("model.py:net", "--data", "nix.csv"),
+            "error: cannot read nix.csv: No such file or directory\n"
+            "  hint: give the path of a .csv file\n",
+        ),
+        (
+            ("model.py:net", "--data", "nix.npz"),
+            "error: cannot read nix.npz: No such file or directory\n"
+            "  hint: write it with numpy.savez(path, x=..., y=...), numbers only\n",
+        ),
+        (
+            ("model.py:table", "--data", "words.csv"),
+            "error: words.csv, line 3, column 2 ('b'): 'red' is not a finite float32 number\n"
+            "  hint: fill missing values, and encode words as numbers, before loading\n",
+        ),
+    ],
+)
+def test_ranks_are_not_started_with_what_cannot_be(
+    words: tuple[str, ...],
+    told: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (folder / "words.csv").write_text("a,b,y\n1,2,0\n3,red,1\n")
+    monkeypatch.setattr("graphc.cli.launch.Launch", Unstarted)
+    assert said(capsys, "launch", "-n", "2", "train", *words) == told
+    with pytest.raises(SystemExit, match="2"):
+        main(["launch", "train", "model.py:net"])
+    assert "the following arguments are required: --data" in capsys.readouterr().err
+
+
+class Unstarted:
+    """In the place of what starts ranks."""
+
+    def __init__(self, ranks: int, hosts: str | None) -> None:
+        assert ranks == 2
+        assert hosts is None
+
+    def run(self, words: object) -> int:
+        raise AssertionError(words)

@@ -51,6 +51,32 @@ def an_unknown_backend() -> None:
 
 @mistake(
     """
+    budget is '8MB', it must be a whole number of bytes
+      at {here}
+      hint: 8 MB are budget=8_000_000
+    """
+)
+def a_budget_in_words() -> None:
+    net = gc.Net("digits")
+    net.output("scores", gc.affine(net.input("x", (gc.N, 64)), 10))
+    gc.compile(net, batch=32, budget="8MB")  # type: ignore[arg-type]  # here
+
+
+@mistake(
+    """
+    passes is 'cse', not a list of passes
+      at {here}
+      hint: gc.passes.without("cse"), or gc.passes.after("cse", my_pass)
+    """
+)
+def passes_by_name() -> None:
+    net = gc.Net("digits")
+    net.output("scores", gc.affine(net.input("x", (gc.N, 64)), 10))
+    gc.compile(net, batch=32, passes="cse")  # type: ignore[arg-type]  # here
+
+
+@mistake(
+    """
     optimizer is 'sgd', not an optimizer of graphc
       at {here}
       hint: gc.SGD(lr=0.1, momentum=0.9), gc.Adam() or gc.AdamW()

@@ -70,9 +70,9 @@ def values_of_two_nets() -> None:
 
 @mistake(
     """
-    'z' is a value of net 'critic', not of net 'actor'
+    what is given as 'z' is 'z' of net 'critic', not a value of net 'actor'
       at {here}
-      hint: outputs and losses are values that this net has declared
+      hint: give the name, then a value of this net: net.output("scores", scores)
     """
 )
 def an_output_of_another_net() -> None:
@@ -120,10 +120,10 @@ def an_initial_array_of_another_shape() -> None:
 
 @mistake(
     """
-    parameter 'w': init 'xavier' is not one of he, glorot, normal, uniform, orthogonal, zeros, ones
+    parameter 'w': init 'xavier' is not one of he, glorot, normal, uniform, orthogonal, zeros, ones; what is meant is 'glorot'
       at {here}
       hint: say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape
-    """
+    """  # noqa: E501
 )
 def an_unknown_initialiser() -> None:
     net = gc.Net("digits")

@@ -74,11 +74,101 @@ def a_label_out_of_range(ex: gc.Executor) -> None:
     input 'y' takes int64, the array is float64
       input  y int64[N]  declared at {net_y}
       at {here}
-      hint: labels are class numbers, not one-hot or probabilities; convert it: y.astype('int64')
+      hint: labels are class numbers: y.astype('int64')
     """
 )
 def labels_that_are_floats(ex: gc.Executor) -> None:
     ex.step(x=X, y=Y.astype(float))  # here
+
+
+@mistake(
+    """
+    input 'y' takes int64, the array is float64
+      input  y int64[N]  declared at {net_y}
+      at {here}
+      hint: labels are class numbers: of one-hot rows y.argmax(axis=-1)
+    """
+)
+def one_hot_labels(ex: gc.Executor) -> None:
+    ex.step(x=X, y=np.eye(10)[Y])  # here
+
+
+@mistake(
+    """
+    input 'y' takes (N,), the array has shape (4, 10)
+      input  y int64[N]  declared at {net_y}
+      at {here}
+      hint: labels are class numbers: of one-hot rows y.argmax(axis=-1)
+    """
+)
+def one_hot_labels_of_whole_numbers(ex: gc.Executor) -> None:
+    ex.step(x=X, y=np.eye(10, dtype=int)[Y])  # here
+
+
+@mistake(
+    """
+    input 'y' takes (N,), the array has shape (4, 1)
+      input  y int64[N]  declared at {net_y}
+      at {here}
+      hint: the last axis, of one, is too many: y[..., 0]
+    """
+)
+def labels_in_a_column(ex: gc.Executor) -> None:
+    ex.step(x=X, y=Y[:, None])  # here
+
+
+@mistake(
+    """
+    input 'y' takes int64, the array is text
+      input  y int64[N]  declared at {net_y}
+      at {here}
+      hint: words become numbers by np.unique(y, return_inverse=True)[1]
+    """
+)
+def labels_that_are_words(ex: gc.Executor) -> None:
+    ex.step(x=X, y=np.array(["cat", "dog", "cat", "cow"]))  # here
+
+
+@mistake(
+    """
+    input 'x' takes float32, the array is text
+      input  x float32[N, 64]  declared at {net_x}
+      at {here}
+      hint: feed the array, not where it is: np.load(path)
+    """
+)
+def the_path_of_an_array(ex: gc.Executor) -> None:
+    ex.predict("rows.npy")  # here
+
+
+@mistake(
+    """
+    input 'image' takes (N, 1, 8, 8), the array has shape (4, 8, 8, 1)
+      input  image float32[N, 1, 8, 8]  declared at {declared}
+      at {here}
+      hint: channels come first: np.moveaxis(image, -1, 1)
+    """
+)
+def channels_that_come_last(ex: gc.Executor) -> None:
+    net = gc.Net("images")
+    image = net.input("image", (gc.N, 1, 8, 8))  # declared
+    net.output("means", gc.global_avg_pool(image))
+    gc.Executor(gc.compile(net, batch=4)).predict(np.zeros((4, 8, 8, 1)))  # here
+
+
+@mistake(
+    """
+    input 'image' takes (8, 9), the array has shape (4, 8, 9)
+      input  image float32[8, 9]  declared at {declared}
+      at {here}
+      hint: the batch is a dimension, too: net.input('image', (gc.N, 8, 9))
+    """
+)
+def a_batch_that_is_not_declared(ex: gc.Executor) -> None:
+    net = gc.Net("images")
+    image = net.input("image", (8, 9))  # declared
+    net.output("hidden", gc.affine(image, 10))
+    gc.Executor(gc.compile(net, batch=4)).predict(np.zeros((4, 8, 9)))  # here
 
 
 @mistake(

@@ -217,6 +217,10 @@ def test_the_first_dimension_stays_open_and_others_are_given() -> None:
     assert load(made, dims={"length": gc.N, "batch": 3})["y"].shape == (3, gc.N, 2)
     with pytest.raises(gc.GraphError, match="dimension 'length' of input 'x' has no size"):
         load(made)
+    with pytest.raises(gc.GraphError) as told:
+        load(made, dims={"lenght": 7})
+    assert told.value.sentence == "no input of the model has a dimension 'lenght'"
+    assert told.value.hint == "there are: batch, length"
 
 
 def test_an_input_that_shapes_depend_on_is_given() -> None:

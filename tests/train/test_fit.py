@@ -186,7 +186,7 @@ X, Y = table()
     ("kind", "data", "options", "words"),
     [
         (gc.FeedError, (X, Y[:5]), {}, "'x' has 21 rows, 'y' has 5"),
-        (gc.FeedError, X, {}, "input 'y' is missing"),
+        (gc.FeedError, X, {}, "in the order of the inputs, and none for 'y'"),
         (gc.FeedError, {"x": X, "y": Y, "z": Y}, {}, "there is no input 'z'"),
         (gc.FeedError, (X, Y, Y), {}, "3 arrays were given, the net has 2 inputs"),
         (gc.FeedError, (X[:0], Y[:0]), {}, "0 rows"),

@@ -61,6 +61,9 @@ def _check(b: Builder, loss: RowLoss, scores: Value, labels: Value, weight: Valu
             f"scores have shape {shape_text(scores.shape)}, labels {shape_text(labels.shape)}\n"
             f"there is one label for each place: {shape_text(places)}"
         )
+        if labels.shape == scores.shape[:-1]:
+            axes = (0, scores.type.rank - 1, *range(1, scores.type.rank - 1))
+            message += f"; classes come second: gc.transpose(scores, {axes})"
         raise b.error(loss, message, (scores, labels))
     if weight is not None and weight.shape != places:
         message = f"weight is {weight.type}, there must be one for each label: {shape_text(places)}"

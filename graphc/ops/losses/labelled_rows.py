@@ -24,7 +24,9 @@ def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
     """The type of one number a row; ValueError unless scores (N, C) and labels (N,) fit."""
     scores, labels = ins
     if scores.rank != 2 or not scores.is_float:
-        raise ValueError(f"scores are {scores}, {what} takes floats of shape (N, classes)")
+        swapped = labels.rank == 2 and labels.is_float
+        hint = f"the scores come first: gc.{what}(scores, labels)" if swapped else ""
+        raise ValueError(f"scores are {scores}, {what} takes floats of shape (N, classes)\n{hint}")
     if labels.is_float or labels.dtype == "bool":
         raise ValueError(
             f"labels are {labels.dtype}, {what} takes class numbers\n"

@@ -1,0 +1,50 @@
+"""What other libraries call what graphc has, for the error of a name that it has not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+_ELSEWHERE = {
+    "dense": "affine",
+    "linear": "affine",
+    "batchnormalization": "batchnorm",
+    "batchnorm1d": "batchnorm",
+    "batchnorm2d": "batchnorm",
+    "layernormalization": "layernorm",
+    "maxpool1d": "max_pool",
+    "maxpool2d": "max_pool",
+    "maxpooling2d": "max_pool",
+    "avgpool2d": "avg_pool",
+    "averagepooling2d": "avg_pool",
+    "globalaveragepooling2d": "global_avg_pool",
+    "multiheadattention": "multi_head_attention",
+    "crossentropyloss": "softmax_loss",
+    "crossentropy": "softmax_loss",
+    "sparsecategoricalcrossentropy": "softmax_loss",
+    "bcewithlogitsloss": "sigmoid_loss",
+    "binarycrossentropy": "sigmoid_loss",
+    "l1loss": "mae_loss",
+    "concatenate": "concat",
+    "cat": "concat",
+    "sequential": "Net",
+    "model": "Net",
+    "module": "Net",
+    "dataloader": "fit",
+    "train": "fit",
+}
+"""Names in small letters without `_`, and what is called so here."""
+
+
+def no_attribute(name: str, known: Iterable[str]) -> AttributeError:
+    """The error for a name that graphc has not, with the one that is meant, if that is known."""
+    small = {one.replace("_", "").lower(): one for one in known}
+    plain = name.replace("_", "").lower()
+    meant = small.get(plain) or _ELSEWHERE.get(plain)
+    if meant is None:
+        close = get_close_matches(plain, small, n=1, cutoff=0.75)
+        meant = small[close[0]] if close else None
+    hint = "" if meant is None else f"; what is meant may be gc.{meant}"
+    if plain == "input":
+        hint = "; inputs are of a net: net.input(name, shape)"
+    return AttributeError(f"module 'graphc' has no attribute {name!r}{hint}", name=name)
