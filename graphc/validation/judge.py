@@ -17,6 +17,12 @@ from graphc.validation.derivative import derivative_mismatch
 from graphc.validation.draws import Draw, given_of, special
 from graphc.validation.layers import layer_mismatch
 from graphc.validation.run import Results, largest, results_of, spread, values_of_arrays
+from graphc.validation.shards import (
+    bucket_mismatch,
+    exchange_mismatch,
+    held_mismatch,
+    shard_mismatch,
+)
 from graphc.validation.updates import accumulation_mismatch, update_mismatch
 
 if TYPE_CHECKING:
@@ -52,8 +58,9 @@ class Failure:
 def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Failure | None:
     """The first comparison that shows a change beyond what the pass declares, or None.
 
-    specialize, backward, update and accumulate add what was not there before; they have checks
-    of their own, which know what must be there now.
+    specialize, backward, update and accumulate add what was not there before, and shard,
+    data_parallel and hold_back change what a run is of; they have checks of their own, which know
+    what must be there now.
     """
     for old, new, check, chosen in _comparisons(step, before, made, draws):
         for draw in chosen:
@@ -72,6 +79,9 @@ def _comparisons(
     own_passes()
     from passes.accumulate import Accumulate
     from passes.backward import Backward
+    from passes.data_parallel import DataParallel
+    from passes.hold_back import hold_back
+    from passes.shard import Shard
     from passes.specialize import Specialize
     from passes.update import Update
 
@@ -87,6 +97,13 @@ def _comparisons(
     elif isinstance(step, Accumulate):
         check = partial(accumulation_mismatch, step.optimizer)
         yield in_float64(before), in_float64(made), check, draws
+    elif isinstance(step, Shard):
+        yield in_float64(before), in_float64(made), partial(shard_mismatch, step), draws
+    elif isinstance(step, DataParallel):
+        yield before, made, bucket_mismatch, draws[:1]
+        yield in_float64(before), in_float64(made), exchange_mismatch, draws
+    elif step is hold_back:
+        yield before, made, held_mismatch, draws
     else:
         yield from _general(step, before, made, draws)
 

@@ -345,6 +345,17 @@ def test_products_by_columns_share_theirs_with_nobody() -> None:
     assert shown(arranged([panels[0], loop, by_rows("z", "y")])) == "p | loop | z"
 
 
+def test_layers_by_rows_need_no_barrier_between_them() -> None:
+    """A thread multiplies the rows that it made."""
+    layers = [
+        Piece(to, "rows", (Use(to, "each"),), (Use(to, "each"),), factors=(of, "w"))
+        for of, to in (("a", "b"), ("b", "c"), ("c", "d"))
+    ]
+    assert shown(arranged(layers)) == "b c d"
+    for other in (layers[1]._replace(trans_a=True), layers[1]._replace(window=True)):
+        assert shown(arranged([layers[0], other])) == "b | c"
+
+
 def test_a_stack_of_products_is_shared_by_nobody_else() -> None:
     stack = Piece("s", "matrices", (), (Use("c", "each"),), factors=("a", "b"))
     assert shown(arranged([by_rows("x", to="a"), stack, by_rows("y", "c")])) == "x | s | y"

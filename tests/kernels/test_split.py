@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from graphc.kernels.body import Axis, Body, Span
-from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.kernel import Split
 from graphc.kernels.products import Product
 from graphc.kernels.split import gemm_split, loop_split
 from graphc.kernels.window import Window
 from graphc.tensor_type import Batch, Dim, N
 
+Reduce = Callable[[Expr, Axis], Expr]
 IMAGE = Window((4, 4), 2, (3, 3), (2, 2), (1, 1), (1, 1), (0, 0), (1, 1))
 
 
@@ -85,9 +88,10 @@ def test_loops(rows: Dim, columns: Dim, axis: Axis, what: Body, split: Split) ->
     assert loop_split(rows, columns, axis, what, 128) == split
 
 
-def test_a_maximum_that_no_store_shows_keeps_a_row_together() -> None:
+@pytest.mark.parametrize("of", [Expr.sum, Expr.max])
+def test_what_is_reduced_and_not_stored_keeps_a_row_together(of: Reduce) -> None:
     b = BodyBuilder()
     x = b.load("x", "each", "float32")
-    b.store(x - x.max("columns"), "y", "each")
+    b.store(x - of(x, "columns"), "y", "each")
     assert loop_split(1, 64, "columns", b.body(), 1) == "none"
     assert loop_split(N, 64, "columns", b.body(), 64) == "rows"
