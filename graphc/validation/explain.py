@@ -173,7 +173,10 @@ def _fails(step: Pass, graph: Graph, rows: int, seed: int) -> bool:
 
 
 def narrowed(step: Pass, graph: Graph) -> Pass | None:
-    """Backward and Shard with the losses and targets that a smaller graph has; others as they are."""
+    """Backward and Shard with the losses and targets that a smaller graph has; others as they are.
+
+    None for a Backward without any.
+    """
     own_passes()
     from passes.backward import Backward
     from passes.shard import Shard

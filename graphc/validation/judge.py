@@ -11,6 +11,7 @@ from graphc.checks.float64 import in_float64
 from graphc.errors import GraphError
 from graphc.graph import Graph, verify
 from graphc.op import Layer
+from graphc.ops.exchange import Total
 from graphc.own_passes import own_passes
 from graphc.validation.compare import Mismatch, first_mismatch
 from graphc.validation.derivative import derivative_mismatch
@@ -22,6 +23,7 @@ from graphc.validation.shards import (
     exchange_mismatch,
     held_mismatch,
     shard_mismatch,
+    summed_derivative_mismatch,
 )
 from graphc.validation.updates import accumulation_mismatch, update_mismatch
 
@@ -91,6 +93,9 @@ def _comparisons(
             yield wide, new, partial(layer_mismatch, step.train, scale), draws
     elif isinstance(step, Backward):
         yield in_float64(before), in_float64(made), partial(derivative_mismatch, step), draws
+        if any(isinstance(node.op, Total) for node in before):
+            check = partial(summed_derivative_mismatch, step)
+            yield in_float64(before), in_float64(made), check, draws
     elif isinstance(step, Update):
         check = partial(update_mismatch, step.optimizer)
         yield in_float64(before), in_float64(made), check, draws

@@ -1,4 +1,4 @@
-"""What shards find must make up what the batch means: shard, data_parallel and hold_back.
+"""What shards find must make up what the batch means: shard, backward, data_parallel, hold_back.
 
 A batch is cut into shards of different sizes, which run in step.
 """
@@ -6,20 +6,24 @@ A batch is cut into shards of different sizes, which run in step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.graph import Graph, Node
+from graphc.init import generator
 from graphc.loss_share import ROWS, SUM, WEIGHT
 from graphc.memory import align
 from graphc.op import Array
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.norm import BatchNormTrain
+from graphc.ops.shape import StopGradient
 from graphc.ops.source import Input, Parameter
 from graphc.tensor_type import Batch
 from graphc.validation.compare import Mismatch, first_mismatch
+from graphc.validation.differences import disagreement
 from graphc.validation.draws import Draw, given_of
 from graphc.validation.in_step import (
     Part,
@@ -42,6 +46,7 @@ from graphc.validation.run import (
 )
 
 if TYPE_CHECKING:
+    from passes.backward import Backward
     from passes.shard import Shard
 
 
@@ -116,6 +121,45 @@ def _total(
 def _joined(graph: Graph, found: Sequence[Values]) -> Results:
     """The results of all shards; for what has no rows that of each."""
     return {key: joined(graph, name, found) for key, name in result_names(graph).items()}
+
+
+# ---------------------------------------------------------------- backward
+
+
+def summed_derivative_mismatch(
+    step: Backward, old: Graph, new: Graph, draw: Draw
+) -> Mismatch | None:
+    """A gradient of a parameter whose parts do not make up that of the sum of the losses.
+
+    For graphs that go on with sums over shards: there a shard's numbers matter to all losses.
+    """
+    parts = parts_of(draw.rows)
+    given = given_in_step(new, draw, parts)
+    plain = values_in_step(new, parts, given)
+    for arrays, values in zip(given, plain, strict=True):
+        arrays.update((n.name, values[n.name]) for n in old if isinstance(n.op, StopGradient))
+    for name, gradient in new.gradients.items():
+        if isinstance(old[name].op, Parameter):
+            x, ours = given[0][name], np.asarray(sum(values[gradient] for values in plain))
+            f = partial(_loss_of, step, old, parts, given, name)
+            found = disagreement(f, x, ours, generator(0, f"validation:{name}"))
+            if found is not None:
+                return Mismatch(f"gradient {name}", draw.rows, *found)
+    return None
+
+
+def _loss_of(
+    step: Backward,
+    graph: Graph,
+    parts: Sequence[Part],
+    given: Sequence[Values],
+    name: str,
+    x: Array,
+) -> float:
+    """The losses of all shards where the parameter of that name is x."""
+    run = values_in_step(graph, parts, [{**arrays, name: x} for arrays in given])
+    losses = [graph.outputs[loss] for loss in step.losses]
+    return float(sum(values[loss].sum() for values in run for loss in losses))
 
 
 # ---------------------------------------------------------------- data_parallel
