@@ -13,6 +13,7 @@ from graphc.tensor_type import TensorType
 from passes.accumulate import Accumulate
 from passes.apply_update import apply_graph
 from passes.backward import Backward
+from passes.channels_last import channels_last
 from passes.data_parallel import DataParallel
 from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
@@ -127,3 +128,18 @@ def test_exchanges_carry_the_lines_of_what_is_sent() -> None:
         assert node.locs == before[owner].locs, node.name
     for name in ("bn.mean", "bn.running_mean.next.part.sum", "d_bn.gamma.sum", "steps.next.at_end"):
         assert after[name].locs != ()
+
+
+def test_images_carry_the_lines_of_what_is_done_to_them() -> None:
+    net = gc.Net("net")
+    h = gc.conv2d(net.input("x", (gc.N, 2, 4, 3)), 2, 2, name="first")
+    h = gc.pad(gc.relu(h, name="r") * net.parameter("k", (2, 1, 1)), (0, 0, 1, 1), name="p")
+    net.output("y", gc.conv2d(h, 3, 1, name="last"))
+    before = specialized(net)
+    made = channels_last(before)
+    for name in ("r.pixels", "r.channels_last", "p.channels_last", "r", "p"):
+        assert made[name].locs == before[name.partition(".")[0]].locs != ()
+    moved = [node for node in made if node.name in before and node != before[node.name]]
+    assert any(node.op == before[node.name].op for node in moved)
+    for node in moved:
+        assert node.locs == before[node.name].locs
