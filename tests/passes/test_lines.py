@@ -126,6 +126,8 @@ def test_exchanges_carry_the_lines_of_what_is_sent() -> None:
     for node in added:
         owner = node.name.rpartition(".")[0].removesuffix(".part")
         assert node.locs == before[owner].locs, node.name
+    for node in before:
+        assert after[node.name].locs == node.locs
     for name in ("bn.mean", "bn.running_mean.next.part.sum", "d_bn.gamma.sum", "steps.next.at_end"):
         assert after[name].locs != ()
 
