@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -69,11 +69,21 @@ def _number(node: Node, part: Part, graph: Graph, draw: Draw) -> Array:
     return np.asarray(number, node.type.dtype)
 
 
-def values_in_step(graph: Graph, parts: Sequence[Part], given: Sequence[Values]) -> list[Values]:
-    """The value of every node on each shard; what is summed over shards is the same on all."""
+def values_in_step(
+    graph: Graph, parts: Sequence[Part], given: Sequence[Values], whole: Collection[str] = ()
+) -> list[Values]:
+    """The value of every node on each shard; what is summed over shards is the same on all.
+
+    The nodes named in `whole` see the rows of all shards, as they would in the batch.
+    """
     found: list[Values] = [{} for _ in parts]
     with np.errstate(all="ignore"):
         for node in graph:
+            if node.name in whole:
+                value = _of_all(graph, node, parts, found)
+                for part, values in zip(parts, found, strict=True):
+                    values[node.name] = rows_of(node.type, value, part)
+                continue
             for (start, stop), values, arrays in zip(parts, found, given, strict=True):
                 if node.name in arrays:
                     values[node.name] = arrays[node.name]
@@ -86,6 +96,17 @@ def values_in_step(graph: Graph, parts: Sequence[Part], given: Sequence[Values])
                 for values in found:
                     values[node.name] = total
     return found
+
+
+def _of_all(
+    graph: Graph, node: Node, parts: Sequence[Part], found: Sequence[Mapping[str, Array]]
+) -> Array:
+    """A node's value for the rows of all shards; what has no rows is the same on each."""
+    ins = [
+        joined(graph, name, found) if graph[name].type.batched else found[0][name]
+        for name in node.inputs
+    ]
+    return np.asarray(value_of(node, ins, parts[-1][1], True), order="C")
 
 
 def rows_of(type: TensorType, array: Array, part: Part) -> Array:

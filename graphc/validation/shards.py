@@ -5,7 +5,7 @@ A batch is cut into shards of different sizes, which run in step.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -56,24 +56,28 @@ if TYPE_CHECKING:
 def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """A result of shards that is not what their rows have in the graph before.
 
-    That runs on each shard's rows alone, but with the whole batch's masks and, where they are
-    synchronised, its normalised values.  The losses of all shards must add up to that of the
-    batch; where no way of counting rows or weights gives that, since a shard takes
+    That runs on each shard's rows alone, but with the whole batch's masks and, where it is
+    synchronised, with batch normalisation over all rows.  The losses of all shards must add up
+    to that of the batch; where no way of counting rows or weights gives that, since a shard takes
     statistics of its own rows, to what the pass says of how they count.
     """
     parts = parts_of(draw.rows)
     whole = values_of_arrays(old, draw.rows, given_of(old, draw))
     given = given_in_step(old, draw, parts)
-    for arrays, part in zip(given, parts, strict=True):
-        for name in _of_the_batch(old, step.synchronise):
-            arrays[name] = rows_of(old[name].type, whole[name], part)
-    alone = values_in_step(old, parts, given)
+    for node in old:
+        if isinstance(node.op, DropoutMask):
+            for arrays, part in zip(given, parts, strict=True):
+                arrays[node.name] = rows_of(node.type, whole[node.name], part)
+    alone = values_in_step(old, parts, given, _normalised(old) if step.synchronise else ())
     after = values_in_step(new, parts, given_in_step(new, draw, parts))
     expected, found = _joined(old, alone), _joined(new, after)
     counted = dict(step.counted)
+    of_rows = old.downstream(n.name for n in old if isinstance(n.op, Input) and n.type.batched)
     for name in old.losses:
         terms = [np.asarray(values[old.outputs[name]]) for values in alone]
-        ways = [counted.get(name, ROWS), ROWS, SUM, *_weights(old)]
+        ways = [counted.get(name, ROWS)]
+        if old.outputs[name] in of_rows:
+            ways += [ROWS, SUM, *_weights(old)]
         of_batch = whole[old.outputs[name]]
         expected[f"output {name}"] = _total(old, draw, parts, terms, ways, of_batch)
         found[f"output {name}"] = np.asarray(sum(values[new.outputs[name]] for values in after))
@@ -83,14 +87,10 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
     return first_mismatch(expected, found, bounds, draw.rows, "parts of a batch make it up")
 
 
-def _of_the_batch(graph: Graph, synchronise: bool) -> Iterable[str]:
-    """What a shard has from the whole batch: masks, and normalised values and their statistics."""
-    for node in graph:
-        if isinstance(node.op, DropoutMask):
-            yield node.name
-        elif synchronise and isinstance(node.op, BatchNormTrain):
-            names = (node.name, f"{node.name}.mean", f"{node.name}.var")
-            yield from (name for name in names if name in graph)
+def _normalised(graph: Graph) -> set[str]:
+    """Batch normalisations and their statistics."""
+    norms = [node.name for node in graph if isinstance(node.op, BatchNormTrain)]
+    return {*norms, *(f"{name}.{part}" for name in norms for part in ("mean", "var"))}
 
 
 def _weights(graph: Graph) -> list[str]:
