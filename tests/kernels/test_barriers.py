@@ -83,8 +83,10 @@ class Piece(NamedTuple):
         for i, j in product(range(rows), range(columns)):
             at = {"each": i * columns + j, "row": i, "column": j, "one": 0}
             for use in self.reads:
-                places = range(16) if use.elsewhere else [at[use.span]]
-                yield from ((memory(use.buffer), e, self.thread(i, j), False) for e in places)
+                if use.elsewhere:  # by any thread, even where one alone does it
+                    yield from ((memory(use.buffer), e, self.name, False) for e in range(16))
+                else:
+                    yield memory(use.buffer), at[use.span], self.thread(i, j), False
             for use in self.writes:
                 yield memory(use.buffer), at[use.span], self.thread(i, j), True
             for p in range(4) if self.factors else ():
@@ -97,7 +99,8 @@ class Piece(NamedTuple):
         if self.split == "rows":
             return "rows", self.rows, i
         if self.split == "columns":
-            return self.axis if self.factors is None else self.name, COLUMNS[self.rows], j
+            way = f"columns along {self.axis}" if self.factors is None else self.name
+            return way, COLUMNS[self.rows], j
         return (self.name, i, j) if self.split == "matrices" else "first"
 
 
