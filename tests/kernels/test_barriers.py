@@ -359,6 +359,19 @@ def test_layers_by_rows_need_no_barrier_between_them() -> None:
         assert shown(arranged([layers[0], other])) == "b | c"
 
 
+def test_what_is_read_elsewhere_is_read_by_all() -> None:
+    made = by_rows("x", to="a")
+    moved = Piece("y", "rows", (Use("a", "each", True),), (Use("c", "each"),))
+    again = Piece("z", "columns", (Use("a", "each", True),), (Use("d", "each"),))
+    assert shown(arranged([made, moved, again])) == "x | y z"
+
+
+def test_who_only_reads_waits_for_nobody() -> None:
+    """Two products by columns, of the same factors."""
+    both = [Piece(to, "columns", (), (Use(to, "each"),), factors=("a", "b")) for to in ("c", "d")]
+    assert shown(arranged(both)) == "c d"
+
+
 def test_a_stack_of_products_is_shared_by_nobody_else() -> None:
     stack = Piece("s", "matrices", (), (Use("c", "each"),), factors=("a", "b"))
     assert shown(arranged([by_rows("x", to="a"), stack, by_rows("y", "c")])) == "x | s | y"
