@@ -99,7 +99,7 @@ class Recipe:
             _, tail = _split(self._passes(**slots), backward)
             records[name] = first + own.run_passes(trained, tail, watch, verified=True)[1]
         else:
-            records.update(self._sharded(name, slots, self.sharding))
+            records.update(self._sharded(name, slots, self.sharding, watch))
         gradients = records["grad"][-1].graph.gradients
         nodes = [self.graph[n] for n in gradients if self._is_parameter(n) and self._trains(n)]
         apply = own.apply_graph(nodes, self.optimizer)
@@ -126,7 +126,7 @@ class Recipe:
         return self.optimizer is None or self.optimizer.trains(name)
 
     def _sharded(
-        self, name: str, slots: dict[str, Pass], cut: Sharding
+        self, name: str, slots: dict[str, Pass], cut: Sharding, watch: Watch | None
     ) -> dict[str, tuple[PassRecord, ...]]:
         """The step of a shard that is the last of its rank, and what those before it run."""
         own, backward = _own(), slots["backward"]
@@ -135,12 +135,12 @@ class Recipe:
             "data_parallel": own.DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)
-        common, first = own.run_passes(_asking(self.graph, self.required), head)
+        common, first = own.run_passes(_asking(self.graph, self.required), head, watch)
         trained = _only_losses(common)
-        records = {name: first + own.run_passes(trained, tail, verified=True)[1]}
+        records = {name: first + own.run_passes(trained, tail, watch, verified=True)[1]}
         if cut.lanes > 1:
             _, tail = _split(self._passes(**(slots | {"update": own.hold_back})), backward)
-            records["shard"] = first + own.run_passes(trained, tail, verified=True)[1]
+            records["shard"] = first + own.run_passes(trained, tail, watch, verified=True)[1]
         return records
 
     def _no_gradient(self) -> GraphError:

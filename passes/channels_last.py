@@ -229,7 +229,8 @@ def _last_axes(rank: int) -> tuple[int, ...]:
 
 
 def _free(image: TensorType) -> bool:
-    """Whether turning an image moves nothing: it has one channel, or one pixel."""
+    """Whether turning an image moves nothing, as its elements are one behind the other: it has one
+    pixel, or one channel and a single line."""
     dims = image.shape[1:]
     return sum(dim != 1 for dim in dims) <= 1
 

@@ -11,14 +11,18 @@ from graphc.graph import Graph
 from graphc.op import Source
 from graphc.ops import OPS
 from graphc.ops.source import Input
-from graphc.schedule import Schedule, backward_nodes, schedule
+from graphc.schedule import Schedule, arrivals, backward_nodes, schedule
 from graphc.text.parse import parse_graph
 from tests.generate import nets
 
 
-def scheduled(text: str) -> Schedule:
+def parsed(text: str) -> Graph:
     lines = [line.strip() for line in text.strip().splitlines()]
-    return schedule(parse_graph("\n".join(["graph g", *lines, ""]), OPS))
+    return parse_graph("\n".join(["graph g", *lines, ""]), OPS)
+
+
+def scheduled(text: str) -> Schedule:
+    return schedule(parsed(text))
 
 
 def names(found: Schedule) -> list[str]:
@@ -35,6 +39,17 @@ def test_forward_nodes_keep_their_order() -> None:
     """)
     assert names(found) == ["x", "b", "a", "c"]
     assert (found.border, dict(found.in_place), found.commits) == (4, {}, ())
+
+
+def test_without_updates_and_gradients_the_order_is_the_graph_s() -> None:
+    found = scheduled("""
+        x: float32[N, 2] = input()
+        a: float32[N, 2] = exp(x)
+        w: float32[2] = parameter()  init=He()
+        b: float32[N, 2] = mul(a, w)
+        output b = b
+    """)
+    assert names(found) == ["x", "a", "w", "b"]
 
 
 def test_an_update_waits_for_all_who_read_the_old_value() -> None:
@@ -83,6 +98,21 @@ def test_numbers_that_need_no_feed_are_there_early() -> None:
     assert names(found) == ["t", "rate", "wide", "next", "x", "a", "made", "y", "z"]
 
 
+def test_a_number_of_what_is_fed_waits_for_its_turn() -> None:
+    found = scheduled("""
+        x: float32[2] = input()
+        total: float32[] = sum(x)  axes=(0,)
+        a: float32[2] = neg(x)
+        rate: float32[] = exp(total)
+        t: float32[] = state()  start=0.0
+        y: float32[2] = mul(a, rate)
+        next: float32[] = neg(t)
+        output y = y
+        update t = next
+    """)
+    assert names(found) == ["t", "next", "x", "total", "a", "rate", "y"]
+
+
 def test_states_that_change_places_need_one_copy() -> None:
     found = scheduled("""
         a: float32[2] = state()  start=0.0
@@ -113,6 +143,39 @@ def test_a_ring_of_three_needs_one_copy() -> None:
     assert dict(found.in_place) == {"x": "b", "y": "c"}
     order = names(found)
     assert order.index("z") < order.index("y") < order.index("x")
+
+
+def test_only_a_ring_is_copied() -> None:
+    """The first update may write in place, however many others cannot."""
+    found = scheduled("""
+        a: float32[2] = state()  start=0.0
+        b: float32[2] = state()  start=1.0
+        c: float32[2] = state()  start=2.0
+        w: float32[2] = neg(c)
+        x: float32[2] = neg(a)
+        y: float32[2] = neg(b)
+        update c = w
+        update a = y
+        update b = x
+    """)
+    assert dict(found.in_place) == {"w": "c", "x": "b"}
+    assert found.commits == (("a", "y"),)
+
+
+def test_what_hangs_on_a_copy_is_not_copied() -> None:
+    """`both` needs the old s and its next value; the next t only waits for it."""
+    found = scheduled("""
+        x: float32[2] = input()
+        s: float32[2] = state()  start=0.0
+        t: float32[2] = state()  start=0.0
+        next: float32[2] = add(s, x)
+        both: float32[2] = mul(next, s)
+        after: float32[2] = add(t, both)
+        update t = after
+        update s = next
+    """)
+    assert dict(found.in_place) == {"after": "t"}
+    assert found.commits == (("s", "next"),)
 
 
 def refused(value: str, *others: str) -> None:
@@ -156,6 +219,17 @@ def test_what_is_copied() -> None:
         "both: float32[2, 2] = mul(next, s)",
         "output y = both",
     )
+
+
+def test_a_product_that_does_not_read_the_state_may_write_it() -> None:
+    found = scheduled("""
+        x: float32[2, 2] = input()
+        s: float32[2, 2] = state()  start=0.0
+        next: float32[2, 2] = matmul(x, x)
+        output y = x
+        update s = next
+    """)
+    assert dict(found.in_place) == {"next": "s"}
 
 
 def test_a_new_value_that_is_read_elsewhere_is_no_hindrance() -> None:
@@ -212,6 +286,78 @@ def test_forward_comes_before_backward() -> None:
 def test_without_gradients_all_is_forward() -> None:
     found = scheduled(GRADIENTS.replace("gradient w", "output d"))
     assert found.border == len(found.order) == 8
+
+
+def test_gradients_without_updates() -> None:
+    """Two nodes are backward, the one that reads no more than states among them."""
+    found = scheduled("""
+        x: float32[N, 2] = input()
+        w: float32[2, 2] = parameter()  init=He()
+        y: float32[N, 2] = matmul(x, w)
+        dy: float32[N, 2] = exp(x)
+        dw: float32[2, 2] = matmul(x, dy)  trans_a=True
+        loss: float32[] = sum(y)  axes=(0, 1)
+        output loss = loss
+        losses loss
+        gradient w = dw
+    """)
+    assert names(found) == ["w", "x", "y", "loss", "dy", "dw"]
+    assert found.border == 4
+
+
+EXCHANGE = """
+    x: float32[2] = input()
+    a: float32[2] = neg(x)
+    b: float32[2] = exp(x)
+    a.sent: float32[2] = send(a)  bucket=0 members=2 offset=0
+    b.sent: float32[2] = send(b)  bucket=0 members=2 offset=64
+    a.sum: float32[2] = receive(a.sent)  bucket=0 members=2
+    b.sum: float32[2] = receive(b.sent)  bucket=0 members=2
+    c: float32[2] = tanh(x)
+    c.sent: float32[2] = send(c)  bucket=1 members=1 offset=128
+    c.sum: float32[2] = receive(c.sent)  bucket=1 members=1
+    s: float32[2] = state()  start=0.0
+    next: float32[2] = add(s, a.sum)
+    output b = b.sum
+    output c = c.sum
+    update s = next
+"""
+
+
+def test_a_bucket_arrives_as_a_whole() -> None:
+    assert arrivals(parsed(EXCHANGE)) == {
+        "a.sum": ["a.sent", "b.sent"],
+        "b.sum": ["a.sent", "b.sent"],
+        "c.sum": ["c.sent"],
+    }
+
+
+def test_what_is_sent_goes_at_once_and_what_arrives_is_awaited_last() -> None:
+    order = names(scheduled(EXCHANGE))
+    assert order[:-1] == [
+        "s", "x", "a", "a.sent", "b", "b.sent", "c", "c.sent", "a.sum", "next", "b.sum",
+    ]  # fmt: skip
+
+
+def test_a_value_is_awaited_when_its_bucket_is_whole() -> None:
+    """One of them depends on what another bucket brings."""
+    order = names(
+        scheduled("""
+        x: float32[2] = input()
+        c: float32[2] = tanh(x)
+        c.sent: float32[2] = send(c)  bucket=1 members=2 offset=64
+        c.sum: float32[2] = receive(c.sent)  bucket=1 members=2
+        a.sent: float32[2] = send(x)  bucket=0 members=1 offset=0
+        a.sum: float32[2] = receive(a.sent)  bucket=0 members=1
+        b.sent: float32[2] = send(a.sum)  bucket=1 members=2 offset=128
+        b.sum: float32[2] = receive(b.sent)  bucket=1 members=2
+        s: float32[2] = state()  start=0.0
+        next: float32[2] = add(s, b.sum)
+        output c = c.sum
+        update s = next
+    """)
+    )
+    assert order.index("a.sum") < order.index("b.sent") < order.index("c.sum")
 
 
 @settings(max_examples=40)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -52,7 +52,7 @@ class Function:
 
 
 def disagreement(
-    f: Function, x: Array, gradient: Array, rng: np.random.Generator
+    f: Callable[[Array], float], x: Array, gradient: Array, rng: np.random.Generator
 ) -> tuple[str, str] | None:
     """What is wrong with a gradient and what would be allowed; None where differences agree.
 

@@ -13,6 +13,7 @@ from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.init import generator
 from graphc.op import Array, Layer
+from graphc.ops.exchange import ShardInput
 from graphc.ops.source import Input, Parameter
 from graphc.ops.source import State as StateOp
 from graphc.own_passes import own_passes
@@ -85,7 +86,7 @@ class Draw:
     def _input(self, node: Node, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
         if not node.type.is_float:
             return rng.integers(0, self.bounds.get(node.name, 2), shape)
-        if self.style == "positive":
+        if self.style == "positive" or isinstance(node.op, ShardInput):
             return rng.uniform(0.5, 1.5, shape)
         numbers = rng.standard_normal(shape) * (0.1 if self.style == "small" else 1.0)
         if self.style == "special":

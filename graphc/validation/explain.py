@@ -173,10 +173,16 @@ def _fails(step: Pass, graph: Graph, rows: int, seed: int) -> bool:
 
 
 def narrowed(step: Pass, graph: Graph) -> Pass | None:
-    """Backward with the losses and targets that a smaller graph has; other passes as they are."""
+    """Backward and Shard with the losses and targets that a smaller graph has; others as they are.
+
+    None for a Backward without any.
+    """
     own_passes()
     from passes.backward import Backward
+    from passes.shard import Shard
 
+    if isinstance(step, Shard):
+        return replace(step, counted=tuple(c for c in step.counted if c[0] in graph.losses))
     if not isinstance(step, Backward):
         return step
     losses = tuple(name for name in step.losses if name in graph.outputs)

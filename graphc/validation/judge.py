@@ -11,12 +11,20 @@ from graphc.checks.float64 import in_float64
 from graphc.errors import GraphError
 from graphc.graph import Graph, verify
 from graphc.op import Layer
+from graphc.ops.exchange import Total
 from graphc.own_passes import own_passes
 from graphc.validation.compare import Mismatch, first_mismatch
 from graphc.validation.derivative import derivative_mismatch
 from graphc.validation.draws import Draw, given_of, special
 from graphc.validation.layers import layer_mismatch
 from graphc.validation.run import Results, largest, results_of, spread, values_of_arrays
+from graphc.validation.shards import (
+    bucket_mismatch,
+    exchange_mismatch,
+    held_mismatch,
+    shard_mismatch,
+    summed_derivative_mismatch,
+)
 from graphc.validation.updates import accumulation_mismatch, update_mismatch
 
 if TYPE_CHECKING:
@@ -52,8 +60,9 @@ class Failure:
 def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Failure | None:
     """The first comparison that shows a change beyond what the pass declares, or None.
 
-    specialize, backward, update and accumulate add what was not there before; they have checks
-    of their own, which know what must be there now.
+    specialize, backward, update and accumulate add what was not there before, and shard,
+    data_parallel and hold_back change what a run is of; they have checks of their own, which know
+    what must be there now.
     """
     for old, new, check, chosen in _comparisons(step, before, made, draws):
         for draw in chosen:
@@ -72,6 +81,9 @@ def _comparisons(
     own_passes()
     from passes.accumulate import Accumulate
     from passes.backward import Backward
+    from passes.data_parallel import DataParallel
+    from passes.hold_back import hold_back
+    from passes.shard import Shard
     from passes.specialize import Specialize
     from passes.update import Update
 
@@ -81,12 +93,22 @@ def _comparisons(
             yield wide, new, partial(layer_mismatch, step.train, scale), draws
     elif isinstance(step, Backward):
         yield in_float64(before), in_float64(made), partial(derivative_mismatch, step), draws
+        if any(isinstance(node.op, Total) for node in before):
+            check = partial(summed_derivative_mismatch, step)
+            yield in_float64(before), in_float64(made), check, draws
     elif isinstance(step, Update):
         check = partial(update_mismatch, step.optimizer)
         yield in_float64(before), in_float64(made), check, draws
     elif isinstance(step, Accumulate):
         check = partial(accumulation_mismatch, step.optimizer)
         yield in_float64(before), in_float64(made), check, draws
+    elif isinstance(step, Shard):
+        yield in_float64(before), in_float64(made), partial(shard_mismatch, step), draws
+    elif isinstance(step, DataParallel):
+        yield before, made, bucket_mismatch, draws[:1]
+        yield in_float64(before), in_float64(made), exchange_mismatch, draws
+    elif step is hold_back:
+        yield before, made, held_mismatch, draws
     else:
         yield from _general(step, before, made, draws)
 

@@ -60,14 +60,15 @@ def values_of_arrays(
             if node.name in arrays:
                 value = arrays[node.name]
             else:
-                value = _computed(node, [values[name] for name in node.inputs], rows, train)
+                value = value_of(node, [values[name] for name in node.inputs], rows, train)
             if change is not None:
                 value = change(node, value)
             values[node.name] = np.asarray(value, order="C")
     return values
 
 
-def _computed(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
+def value_of(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
+    """What a node's rule gives; GraphError where that fails."""
     try:
         return computed(node, ins, rows, train)
     except GraphError:
@@ -81,12 +82,16 @@ def _computed(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
         ) from None
 
 
+def result_names(graph: Graph) -> dict[str, str]:
+    """The node of each result: outputs, gradients, next states and dropout masks."""
+    roots = {"output": graph.outputs, "gradient": graph.gradients, "update": graph.updates}
+    found = {f"{kind} {k}": v for kind, names in roots.items() for k, v in names.items()}
+    return found | {f"mask {n.name}": n.name for n in graph if isinstance(n.op, DropoutMask)}
+
+
 def results_of(graph: Graph, values: Mapping[str, Array]) -> Results:
     """Outputs, gradients, next states and dropout masks."""
-    roots = {"output": graph.outputs, "gradient": graph.gradients, "update": graph.updates}
-    found = {f"{kind} {k}": values[v] for kind, names in roots.items() for k, v in names.items()}
-    masks = (node.name for node in graph if isinstance(node.op, DropoutMask))
-    return found | {f"mask {name}": values[name] for name in masks}
+    return {result: values[name] for result, name in result_names(graph).items()}
 
 
 def spread(

@@ -9,10 +9,12 @@ import graphc as gc
 from graphc.graph import Graph, verify
 from graphc.loss_share import loss_shares
 from graphc.memory import align
+from graphc.ops import OPS
 from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.source import state as state_of
 from graphc.reference import evaluate
 from graphc.tensor_type import TensorType
+from graphc.text import graph_text, parse_graph
 from passes import data_parallel
 from passes.backward import Backward
 from passes.data_parallel import DataParallel
@@ -67,7 +69,57 @@ def test_one_shard_alone_gets_what_it_sends() -> None:
         assert (values[after.gradients[name]] == values[value]).all()
 
 
-@pytest.mark.parametrize("limit", [64, 200, 10**6])
+BEFORE = """\
+graph net
+x: float32[N, 3] = input()
+w: float32[3] = parameter()  init=He()
+v: float32[40] = parameter()  init=He()
+s: float32[3] = state()  start=0.0
+t: int64[] = state()  start=0.0
+one: int64[] = constant()  data=[1]
+own: float32[3] = mean(x)  axes=(0,)
+whole: float32[3] = total(own)
+loss: float32[] = sum(whole)  axes=(0,)
+d_v: float32[40] = neg(v)
+d_w: float32[3] = mul(w, whole)
+more: int64[] = add(t, one)
+output loss = loss
+losses loss
+gradient w = d_w
+gradient v = d_v
+update s = own
+update t = more
+"""
+
+SENT = """\
+d_v.sent: float32[40] = send(d_v)  bucket=0 members=1 offset=0
+d_w.sent: float32[3] = send(d_w)  bucket=1 members=3 offset=192
+loss.sent: float32[] = send(loss)  bucket=1 members=3 offset=256
+own.part.sent: float32[3] = send(own.part)  bucket=1 members=3 offset=320
+d_v.sum: float32[40] = receive(d_v.sent)  bucket=0 members=1
+d_w.sum: float32[3] = receive(d_w.sent)  bucket=1 members=3
+loss.sum: float32[] = receive(loss.sent)  bucket=1 members=3
+own.part.sum: float32[3] = receive(own.part.sent)  bucket=1 members=3
+"""
+
+
+def test_golden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_parallel, "BUCKET_BYTES", 192)
+    after = graph_text(DataParallel()(parse_graph(BEFORE, OPS)))
+    assert SENT in after
+    for line in (
+        "whole.sent: float32[3] = send(own)  bucket=2 members=1 offset=384",
+        "whole: float32[3] = receive(whole.sent)  bucket=2 members=1",
+        "own.part: float32[3] = mul(own, shard.share.rows.float32)",
+        "more.at_end: int64[] = after(more, own.part.sum)",
+        "output loss = loss.sum\nlosses loss",
+        "gradient v = d_v.sum\ngradient w = d_w.sum",
+        "update s = own.part.sum\nupdate t = more.at_end",
+    ):
+        assert line in after
+
+
+@pytest.mark.parametrize("limit", [64, 193, 200, 10**6])
 def test_buckets_lie_in_a_row_in_the_order_in_which_gradients_are_made(
     limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +140,8 @@ def test_buckets_lie_in_a_row_in_the_order_in_which_gradients_are_made(
         assert op.members == len(sizes[op.bucket])
     for some in sizes.values():
         assert sum(some[:-1]) < limit
+    for some in [*sizes.values()][:-1]:
+        assert sum(some) >= limit
     if limit == 10**6:
         assert len(sizes) == 1
 
@@ -108,23 +162,43 @@ def test_values_of_two_dtypes_are_in_two_buckets() -> None:
     assert {"float64"} in kinds.values()
 
 
-def test_totals_become_buckets_of_their_own() -> None:
+@pytest.mark.parametrize("limit", [64, 10**6])
+def test_totals_become_buckets_of_their_own(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_parallel, "BUCKET_BYTES", limit)
     after = DataParallel()(sharded(net(), synchronise=True))
     verify(after)
     assert not any(isinstance(node.op, Total) for node in after)
-    alone = {name: op for name, op in sends(after).items() if op.members == 1}
+    found = sends(after)
+    last = found["bn.running_var.next.part"].bucket
+    alone = {name: op for name, op in found.items() if op.bucket > last}
     assert len(alone) == 4  # mean and variance, and what flows back to each
     assert {"bn.mean.part", "bn.var.part"} < alone.keys()
-    places = [(op.offset, op.offset + align(after[n].type.nbytes(1))) for n, op in alone.items()]
-    assert all(a[1] <= b[0] for a, b in zip(sorted(places), sorted(places)[1:], strict=False))
+    assert sorted(op.bucket for op in alone.values()) == [*range(last + 1, last + 5)]
+    assert {op.members for op in alone.values()} == {1}
+    places = sorted((op.offset, align(after[name].type.nbytes(1))) for name, op in found.items())
+    end = 0
+    for offset, size in places:
+        assert offset == end
+        end += size
+
+
+def test_the_same_bucket_is_sent_and_awaited() -> None:
+    after = DataParallel()(sharded(net(), synchronise=True))
+    for node in after:
+        if isinstance(node.op, Receive):
+            (way,) = node.inputs
+            op = after[way].op
+            assert isinstance(op, Send)
+            assert (node.op.bucket, node.op.members) == (op.bucket, op.members)
 
 
 def test_a_counter_that_depends_on_rows_is_refused() -> None:
     made = net()
     seen = state_of(made.builder, "seen", TensorType((), "int64"))
     made.builder.update(seen, gc.cast(gc.sum(made["x"]), "int64"))
-    with pytest.raises(gc.GraphError, match="state 'seen' is int64"):
+    with pytest.raises(gc.GraphError, match="state 'seen' is int64") as caught:
         DataParallel()(sharded(made))
+    assert "shards can average floats alone" in str(caught.value)
 
 
 def test_what_is_sent_is_not_folded() -> None:
@@ -148,5 +222,6 @@ def test_shards_before_the_last_only_send() -> None:
     held = hold_back(step).pruned()
     verify(held)
     assert not held.updates
+    assert held.name == step.name
     assert sends(held) == sends(step)
     assert not any(isinstance(node.op, Receive) for node in held)

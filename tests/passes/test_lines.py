@@ -8,11 +8,16 @@ import graphc as gc
 from graphc.graph import Graph
 from graphc.ops.fused import NormalizeDgamma, NormalizeDx
 from graphc.ops.norm import Normalize
+from graphc.ops.source import state
+from graphc.tensor_type import TensorType
 from passes.accumulate import Accumulate
 from passes.apply_update import apply_graph
 from passes.backward import Backward
+from passes.channels_last import channels_last
+from passes.data_parallel import DataParallel
 from passes.fold_batchnorm import fold_batchnorm
 from passes.fold_constants import fold_constants
+from passes.shard import Shard
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from tests.passes.same import differentiated, frozen, specialized
 
@@ -90,3 +95,53 @@ def test_joined_and_folded_nodes_carry_their_own_lines() -> None:
         assert made[name].locs == before[name].locs != ()
         assert made[name].type == before[name].type
     assert made["reading"].inputs == made["turned"].inputs == ("x",)
+
+
+def in_shards() -> Graph:
+    """With a mask, statistics of all shards, and a counter."""
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3))
+    h = gc.batchnorm(gc.dropout(x, keep_prob=0.5, name="drop"), name="bn")
+    net.loss("loss", gc.mean(h * h, name="cost"))
+    steps = state(net.builder, "steps", TensorType((), "float32"))
+    net.builder.update(steps, gc.add(steps, 1, name="steps.next"))
+    return Shard((("loss", "rows"),), synchronise=True)(specialized(net))
+
+
+def test_shards_carry_the_lines_of_what_they_are_parts_of() -> None:
+    graph = in_shards()
+    for name in ("drop.mask", "bn.mean", "bn.mean.own", "bn.mean.part", "bn", "cost.part"):
+        owner = name.partition(".")[0]
+        assert graph[name].locs == graph[owner].locs != (), name
+    for name in ("shard.first_row", "shard.share.rows.float32"):
+        assert graph[name].locs == ()
+
+
+def test_exchanges_carry_the_lines_of_what_is_sent() -> None:
+    graph = in_shards()
+    before = Backward(graph.losses, ("bn.gamma",))(graph)
+    after = DataParallel()(before)
+    added = [node for node in after if node.name not in before]
+    assert len(added) > 8
+    for node in added:
+        owner = node.name.rpartition(".")[0].removesuffix(".part")
+        assert node.locs == before[owner].locs, node.name
+    for node in before:
+        assert after[node.name].locs == node.locs
+    for name in ("bn.mean", "bn.running_mean.next.part.sum", "d_bn.gamma.sum", "steps.next.at_end"):
+        assert after[name].locs != ()
+
+
+def test_images_carry_the_lines_of_what_is_done_to_them() -> None:
+    net = gc.Net("net")
+    h = gc.conv2d(net.input("x", (gc.N, 2, 4, 3)), 2, 2, name="first")
+    h = gc.pad(gc.relu(h, name="r") * net.parameter("k", (2, 1, 1)), (0, 0, 1, 1), name="p")
+    net.output("y", gc.conv2d(h, 3, 1, name="last"))
+    before = specialized(net)
+    made = channels_last(before)
+    for name in ("r.pixels", "r.channels_last", "p.channels_last", "r", "p"):
+        assert made[name].locs == before[name.partition(".")[0]].locs != ()
+    moved = [node for node in made if node.name in before and node != before[node.name]]
+    assert any(node.op == before[node.name].op for node in moved)
+    for node in moved:
+        assert node.locs == before[node.name].locs

@@ -130,7 +130,7 @@ def test_the_text_before_and_after() -> None:
 def test_statistics_of_all_shards_are_those_of_the_batch() -> None:
     made = gc.Net("net", dtype="float64")
     x, y = made.input("x", (gc.N, 4)), made.input("y", (gc.N,), dtype="int64")
-    h = gc.relu(gc.batchnorm(gc.affine(x, 5), name="bn"))
+    h = gc.relu(gc.batchnorm(gc.affine(x, 5), name="of.bn"))
     made.loss("loss", gc.softmax_loss(gc.affine(h, 3), y))
     whole = Specialize(True)(made.graph())
     shard = Shard(loss_shares(made.graph()), synchronise=True)(whole)
@@ -140,7 +140,7 @@ def test_statistics_of_all_shards_are_those_of_the_batch() -> None:
     values = evaluate(whole, feeds, state, ROWS)
     alone = {**feeds, **numbers(shard, 0, ROWS, feeds)}
     found = evaluate(shard, alone, state, ROWS)
-    for name in ("bn.mean", "bn.var", "bn", "bn.running_var.next"):
+    for name in ("of.bn.mean", "of.bn.var", "of.bn", "of.bn.running_var.next"):
         np.testing.assert_allclose(found[name], values[name], rtol=1e-12, err_msg=name)
 
 

@@ -10,7 +10,7 @@ import pytest
 import graphc as gc
 from graphc import eager
 from graphc.validation import ValidationError
-from tests.validation.faults import Fault, derivative, frozen, layers, numbers, ops, plant
+from tests.validation.faults import Fault, derivative, frozen, images, layers, numbers, ops, plant
 
 SGD = gc.SGD(lr=0.1, momentum=0.9, weight_decay=0.1)
 NESTEROV = gc.SGD(lr=0.1, momentum=0.9, nesterov=True)
@@ -22,6 +22,7 @@ PARTS = gc.SGD(lr=0.1, groups=[gc.Group("first.*", lr=0.5), gc.Group("bn.*", fro
 STEADY = gc.NAdam(lr=0.1, ema=0.9, clip_value=0.5)
 
 SELECT, ELEMENT, NORM = "graphc.ops.select", "graphc.ops.elementwise", "graphc.ops.norm"
+CHANNELS = "passes.channels_last"
 OPTIM, PASSES, LOSSES = "graphc.optim", "passes", "graphc.ops.losses"
 
 # fmt: off
@@ -138,6 +139,23 @@ FAULTS = (
           "passes.share_batchnorm_statistics:_Sharing._rewrite_dx",
           "dgamma.name, dbeta.name)", "dbeta.name, dgamma.name)",
           "share_batchnorm_statistics: gradient"),
+    # Images.
+    Fault("a turn of any kind counts as one back", images, f"{CHANNELS}:_Walk._known",
+          "isinstance(node.op, Transpose) and node.op.axes == _last_axes(node.type.rank)",
+          "isinstance(node.op, Transpose)", "channels_last: output"),
+    Fault("a number for each line counts as one a channel", images, f"{CHANNELS}:_span",
+          "padded[2:]", "padded[3:]", "verify: "),
+    Fault("images are joined along the axis that it was", images, f"{CHANNELS}:_on_image",
+          "Concat(to[normal_axis(op.axis, rank)])", "Concat(op.axis)", "verify: "),
+    Fault("a part is cut along the axis that it was", images, f"{CHANNELS}:_on_image",
+          "(to[axis], *rest)", "(axis, *rest)", "verify: "),
+    Fault("an image is padded along the axis that it was", images, f"{CHANNELS}:_on_image",
+          "tuple(op.pads[axis] for axis in _last_axes(rank))", "op.pads", "verify: "),
+    Fault("channels are last, and weights are not turned", images,
+          "graphc.ops.conv_layer:_kernel_first", "(*range(2, weight.type.rank), 1, 0)",
+          "(*range(2, weight.type.rank), 0, 1)", "specialize: output"),
+    Fault("the bias is left out", images, "graphc.ops.conv_layer:ConvolutionLayer.finished",
+          "add(pixels(y), ins[2],", "add(pixels(y), 0.0,", "specialize: output"),
     # Layers.
     Fault("a derivative inside the net is wrong", derivative, "graphc.ops.functions:Tanh.grad",
           "mul(out, out)", "out", "specialize: grad"),

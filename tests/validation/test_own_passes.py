@@ -11,6 +11,7 @@ import pytest
 import graphc as gc
 from graphc.cli.demo import digits_net as digits
 from graphc.graph import Graph
+from graphc.validation import ValidationError
 from graphc.validation.model import OPTIMIZERS, validate_model
 from graphc.validation.validate import Watch
 from tests.generate import random_net, trainable
@@ -89,6 +90,42 @@ def test_random_nets(tmp_path: Path) -> None:
 def test_many_random_nets(first: int, tmp_path: Path) -> None:
     for seed in range(first, first + 50):
         judge_random(seed, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("synchronise", [False, True])
+@pytest.mark.parametrize("name", NETS)
+def test_a_net_cut_into_shards(name: str, synchronise: bool, tmp_path: Path) -> None:
+    for optimizer in (gc.SGD(lr=0.1, momentum=0.9), gc.AdamW(accumulate=2, clip_norm=1)):
+        judged = judge_sharded(NETS[name](), 4, optimizer, synchronise, tmp_path)
+        assert {"shard", "data_parallel", "hold_back"} <= {*judged}
+
+
+def judge_sharded(
+    net: gc.Net, shards: int, optimizer: gc.optim.Optimizer, synchronise: bool, folder: Path
+) -> list[str]:
+    """The passes of a step that is cut; none where shards of the net cannot be."""
+    watch = Watch(net.graph(), 16, folder)
+    options = {"backend": "numpy", "shards": shards, "sync_batchnorm": synchronise}
+    try:
+        gc.compile(net, batch=16, optimizer=optimizer, validate=watch, **options)
+    except ValidationError:
+        raise
+    except gc.GraphError as error:  # sums beside means, or counters of rows
+        assert "shard" in str(error)
+        return []
+    return watch.judged
+
+
+@pytest.mark.slow
+def test_random_nets_cut_into_shards(tmp_path: Path) -> None:
+    judged: list[str] = []
+    for seed in range(40):
+        net = random_net(random.Random(seed), ("float64", "float32")[seed % 2])
+        optimizer = OPTIMIZERS[seed % len(OPTIMIZERS)]
+        if trainable(net) and optimizer is not None:
+            judged += judge_sharded(net, 2, optimizer, bool(seed % 3), tmp_path)
+    assert judged.count("shard") > 25
 
 
 def test_a_graph_of_one_row_only(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ planner by a wrong one, compiles, and verifies.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -160,6 +161,15 @@ def factors_are_read_by_rows(right: Any) -> Any:
     return accesses
 
 
+def windows_are_read_by_rows(right: Any) -> Any:
+    """As if each thread read the images alone that it made."""
+
+    def accesses(kernel: Any) -> Any:
+        return right(replace(kernel, window=None) if hasattr(kernel, "window") else kernel)
+
+    return accesses
+
+
 def sums_are_split(right: Any) -> Any:
     def split(rows: Any, columns: Any, axis: Any, body: Any, capacity: int) -> str:
         return str(axis)
@@ -215,6 +225,7 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
     (never, barriers.Barriers, "_conflicts", "native", (THREADS,)),
     (rows_are_columns, barriers, "region", "native", (THREADS,)),
     (factors_are_read_by_rows, barriers, "accesses", "native", (THREADS,)),
+    (windows_are_read_by_rows, barriers, "accesses", "native", (THREADS,)),
     (sums_are_split, fuse, "loop_split", "native", (SPLIT,)),
     (gradients_in_one_place, program.Assignment, "_assign_gradients", "numpy", (LIVE,)),
     (only_the_first_part, plan.Storage, "range_at", "numpy", (LIVE, INSIDE, SLOTS)),
@@ -240,7 +251,7 @@ def test_a_plan_of_a_wrong_planner_is_refused(
     monkeypatch.setattr(recipe, "build_program", unverified)
     monkeypatch.setattr(owner, name, wrong(getattr(owner, name)))
     optimizer = gc.SGD(lr=0.1, momentum=0.9)
-    for net in (declare(), square()):
+    for net in (declare(), square(), images()):
         made = gc.compile(net, batch=BATCH, optimizer=optimizer, backend=backend, threads=2)
         report = made.verify()
         if report.counterexample is not None:
@@ -256,5 +267,15 @@ def square() -> gc.Net:
     for _ in range(3):
         h = gc.affine(h, 16)
     net.output("h", h)
+    net.loss("loss", gc.mean(h * h))
+    return net
+
+
+def images() -> gc.Net:
+    """Products of windows, one after the other."""
+    net = gc.Net("images")
+    h = net.input("x", (gc.N, 3, 6, 6))
+    for _ in range(2):
+        h = gc.relu(gc.conv2d(h, 4, 3, padding=1))
     net.loss("loss", gc.mean(h * h))
     return net

@@ -1,0 +1,122 @@
+"""Shards of a batch that run in step by the reference rules, so that sums over all are sums."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+
+from graphc.graph import Graph, Node
+from graphc.loss_share import SUM, WEIGHT
+from graphc.op import Array
+from graphc.ops.exchange import Receive, ShardInput, Total
+from graphc.runtime.row_axis import RowAxis
+from graphc.tensor_type import TensorType
+from graphc.validation.draws import Draw, given_of
+from graphc.validation.run import value_of
+
+Values = dict[str, Array]
+Part = tuple[int, int]
+"""The rows of a shard, from the first to before the last."""
+
+MOST = 4
+"""Shards that a batch is cut into."""
+
+
+def parts_of(rows: int) -> list[Part]:
+    """Shards of different sizes: each has half of the rows that are left, the last one all."""
+    found: list[Part] = []
+    start = 0
+    while start < rows:
+        last = len(found) == MOST - 1
+        stop = rows if last else start + (rows - start + 1) // 2
+        found.append((start, stop))
+        start = stop
+    return found
+
+
+def share(kind: str, part: Part, graph: Graph, draw: Draw) -> float:
+    """The share of the batch by which a loss of that kind counts; see graphc/loss_share.py."""
+    start, stop = part
+    if kind == SUM:
+        return 1.0
+    if not kind.startswith(WEIGHT):
+        return (stop - start) / draw.rows
+    weights = draw.array(graph[kind.removeprefix(WEIGHT)]).astype(np.float64)
+    with np.errstate(all="ignore"):
+        return float(weights[start:stop].sum() / weights.sum())
+
+
+def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
+    """For each shard its rows of every input, all of each state, and the numbers about it."""
+    whole = {k: v for k, v in given_of(graph, draw).items() if not _of_shard(graph[k])}
+    numbers = [node for node in graph if _of_shard(node)]
+    return [
+        {name: rows_of(graph[name].type, array, part) for name, array in whole.items()}
+        | {node.name: _number(node, part, graph, draw) for node in numbers}
+        for part in parts
+    ]
+
+
+def _of_shard(node: Node) -> bool:
+    return isinstance(node.op, ShardInput)
+
+
+def _number(node: Node, part: Part, graph: Graph, draw: Draw) -> Array:
+    """The number that a node's name asks for: `shard.first_row` or `shard.share.KIND.DTYPE`."""
+    what, _, kind = node.name.removeprefix("shard.").partition(".")
+    number = part[0] if what == "first_row" else share(kind.rpartition(".")[0], part, graph, draw)
+    return np.asarray(number, node.type.dtype)
+
+
+def values_in_step(
+    graph: Graph, parts: Sequence[Part], given: Sequence[Values], whole: Collection[str] = ()
+) -> list[Values]:
+    """The value of every node on each shard; what is summed over shards is the same on all.
+
+    The nodes named in `whole` see the rows of all shards, as they would in the batch.
+    """
+    found: list[Values] = [{} for _ in parts]
+    with np.errstate(all="ignore"):
+        for node in graph:
+            if node.name in whole:
+                value = _of_all(graph, node, parts, found)
+                for part, values in zip(parts, found, strict=True):
+                    values[node.name] = rows_of(node.type, value, part)
+                continue
+            for (start, stop), values, arrays in zip(parts, found, given, strict=True):
+                if node.name in arrays:
+                    values[node.name] = arrays[node.name]
+                else:
+                    ins = [values[name] for name in node.inputs]
+                    value = value_of(node, ins, stop - start, True)
+                    values[node.name] = np.asarray(value, order="C")
+            if isinstance(node.op, (Total, Receive)):
+                total = np.asarray(sum(values[node.name] for values in found))
+                for values in found:
+                    values[node.name] = total
+    return found
+
+
+def _of_all(
+    graph: Graph, node: Node, parts: Sequence[Part], found: Sequence[Mapping[str, Array]]
+) -> Array:
+    """A node's value for the rows of all shards; what has no rows is the same on each."""
+    ins = [
+        joined(graph, name, found) if graph[name].type.batched else found[0][name]
+        for name in node.inputs
+    ]
+    return np.asarray(value_of(node, ins, parts[-1][1], True), order="C")
+
+
+def rows_of(type: TensorType, array: Array, part: Part) -> Array:
+    """The shard's rows of an array; all of one that has none."""
+    axis = RowAxis.of(type)
+    return array if axis is None else np.ascontiguousarray(axis.rows(array, *part))
+
+
+def joined(graph: Graph, name: str, found: Sequence[Mapping[str, Array]]) -> Array:
+    """The rows of all shards behind each other; of a value that has none, each shard's."""
+    axis = RowAxis.of(graph[name].type)
+    arrays = [values[name] for values in found]
+    return np.stack(arrays) if axis is None else np.concatenate(arrays, axis.axis)

@@ -1,0 +1,73 @@
+"""Faults planted in products of windows over images: the fuzzer's judge catches each."""
+
+from __future__ import annotations
+
+import pytest
+
+import graphc as gc
+from graphc.graph import Graph
+from tests.fuzz.case import Case, Event
+from tests.fuzz.check import judge
+from tests.validation.faults import Fault, plant
+
+
+def strided() -> gc.Net:
+    """A dilated kernel; every second place of a padded image; a border that is not of zeros."""
+    net = gc.Net("strided", dtype="float64")
+    x = net.input("x", (gc.N, 2, 5, 4))
+    h = gc.tanh(gc.conv2d(x, 3, 2, dilation=(2, 1), name="first"))
+    h = gc.tanh(gc.conv2d(h, 2, 3, stride=2, padding=1, name="second"))
+    h = gc.conv2d(gc.pad(h, (0, 0, 1, 1), 0.5), 2, 2, name="third")
+    net.output("h", h)
+    net.loss("loss", gc.mean(h**2))
+    return net
+
+
+PRODUCTS, BORDERS = "graphc.kernels.products", "graphc.kernels.borders:Borders"
+
+# fmt: off
+FAULTS = (
+    # the fault, a net that shows it, the function; what is right, what is wrong; the verdict
+    Fault("a window begins a pixel early", strided, f"{PRODUCTS}:_met",
+          "op.dilation, none, one)", "op.dilation, one, one)", "wrong: "),
+    Fault("a gradient's window begins a pixel early", strided, f"{PRODUCTS}:_spread",
+          "(k - 1) * d", "(k - 1) * d + 1", "wrong: "),
+    Fault("a gradient's pixels lie side by side", strided, f"{PRODUCTS}:_spread",
+          "before, op.stride)", "before, one)", "wrong: "),
+    Fault("stride and dilation change places", strided, f"{PRODUCTS}:_met",
+          "op.stride, op.dilation", "op.dilation, op.stride", "wrong: "),
+    Fault("a weight is not turned", strided, f"{PRODUCTS}:_convolution",
+          "Product(window.depth, trans_b=True, window=window)",
+          "Product(window.depth, window=window)", "wrong: "),
+    Fault("a weight's gradient is of images that are not turned", strided,
+          f"{PRODUCTS}:_convolution", "trans_a=True, window=_met", "window=_met",
+          "raised: a kernel touches a whole buffer and no more"),
+    Fault("a border is a pixel short", strided, f"{BORDERS}.product",
+          "b + p * apart for", "b + (p - 1) * apart for", "wrong: "),
+    Fault("a border is there twice", strided, f"{BORDERS}.product",
+          "replace(window, space=space, before=before)", "replace(window, before=before)",
+          "raised: a kernel touches a whole buffer and no more"),
+    Fault("what is cut away is the end", strided, f"{BORDERS}.product",
+          "b - _whole(", "b + 0 * _whole(", "wrong: "),
+    Fault("a border of halves counts as one of zeros", strided, f"{BORDERS}._is_around_images",
+          "op.value == 0 and", "", "wrong: "),
+)
+# fmt: on
+
+
+def case(graph: Graph) -> Case:
+    return Case(graph, 2, (Event("step", 2),), gc.SGD(lr=0.1), backend="interpreted")
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
+def test_a_planted_fault_is_caught(fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(fault, monkeypatch)
+    verdict = judge(case(fault.net().graph()))
+    kind, _, what = fault.caught.partition(": ")
+    assert verdict.kind == kind
+    assert what in verdict.message
+
+
+def test_without_a_fault_all_is_right() -> None:
+    verdict = judge(case(strided().graph()))
+    assert verdict.kind == "right", verdict.message
