@@ -132,10 +132,15 @@ def pad(x: Value, pad: Any, mode: str = "constant", value: float | None = None) 
     pairs = list(zip(pad[::2], pad[1::2], strict=True))[::-1]
     whole = [(0, 0)] * (x.type.rank - len(pairs)) + pairs
     if mode == "constant":
-        x = x[tuple(slice(max(0, -a), n + min(0, b)) for n, (a, b) in zip(x.shape, whole, strict=True))]
-        whole = [(max(0, a), max(0, b)) for a, b in whole]
+        x, whole = _cut(x, whole), [(max(0, a), max(0, b)) for a, b in whole]
     modes: Any = {"constant": "constant", "replicate": "edge", "circular": "wrap"}
     return gc.pad(x, whole, value or 0.0, mode=modes.get(mode, mode))
+
+
+def _cut(x: Value, pairs: list[tuple[int, int]]) -> Value:
+    """What negative pads cut off."""
+    spans = zip(x.shape, pairs, strict=True)
+    return x[tuple(slice(-a if a < 0 else None, n + b if b < 0 else None) for n, (a, b) in spans)]
 
 
 def interpolate(

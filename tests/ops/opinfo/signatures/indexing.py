@@ -13,9 +13,11 @@ from tests.ops.opinfo.signatures.extra_axis import without_axes
 Value = gc.Value
 
 
-@without_axes
 def gather(x: Value, dim: int, index: Value, *, sparse_grad: bool = False) -> Value:
     """The axes that are not indexed are cut to the sizes of the indices', as PyTorch does."""
+    if not x.type.rank:
+        flat = gc.gather(gc.reshape(x, (1,)), gc.reshape(index, (-1,)))
+        return gc.reshape(flat, index.shape)
     return gc.gather_elements(_as_wide(x, index, dim), index, dim)
 
 

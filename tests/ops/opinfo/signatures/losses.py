@@ -11,6 +11,7 @@ from typing import Any
 
 import graphc as gc
 from tests.ops.opinfo.refused import refuse
+from tests.ops.opinfo.signatures.extra_axis import without_axes
 
 Value = gc.Value
 
@@ -164,6 +165,7 @@ def multi_margin(
     return gc.svm_loss(x, y, reduction=kind) / x.shape[1]
 
 
+@without_axes
 def cosine_similarity(x: Value, y: Value, dim: int = 1, eps: float = 1e-8) -> Value:
     wide = gc.expand(x, y.shape)
     return gc.cosine_similarity(wide, gc.broadcast_to(y, wide.shape), dim, eps=eps)
