@@ -128,6 +128,7 @@ LAYERS: Mapping[str, Callable[..., Any]] = {
     "mean_absolute_error": lambda x, y: (x - y).abs().mean(),
     "cumsum": _sums_after,
     "cumprod": _products_after,
+    "floor_div": lambda x, y: torch.div(x, y, rounding_mode="floor"),
     "trunc_div": lambda x, y: torch.div(x, y, rounding_mode="trunc"),
     "stop_gradient": lambda x: x.detach() * x,
 }

@@ -14,7 +14,8 @@ from graphc.op import Array
 
 Results = dict[str, Array]
 """The results y0, y1, ...; the gradients d0, d1, ... of the sum of all y times weights, by each
-array; and dd0, dd1, ... of the sum of these gradients times weights."""
+array; and those of the sum of these times weights, dd0, dd1, ... by each array and dd_y0, ...
+by the first weights."""
 
 
 @dataclass(frozen=True)

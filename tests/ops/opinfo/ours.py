@@ -49,8 +49,9 @@ def declared(function: Callable[..., Any], call: Call) -> gc.Net:
         net.output(f"y{i}", y)
     flows = {f"y{i}": y for i, y in enumerate(outs) if y.type.is_float}
     if flows and call.wrt:
-        wrt = {i: values[i] for i in call.wrt}
+        wrt = {f"{i}": values[i] for i in call.wrt}
         first = _gradients(net, flows, wrt, "d")
+        wrt |= {f"_{key}": net[f"weights_{key}"] for key in flows}
         for key, gradient in (first | _gradients(net, first, wrt, "dd")).items():
             net.output(key, gradient)
         net.loss("loss", net.parameter("trained", (), 0.0))
@@ -63,7 +64,7 @@ def _input(net: gc.Net, number: int, array: Any) -> gc.Value:
 
 
 def _gradients(
-    net: gc.Net, values: dict[str, Any], wrt: dict[int, gc.Value], prefix: str
+    net: gc.Net, values: dict[str, Any], wrt: dict[str, gc.Value], prefix: str
 ) -> dict[str, gc.Value]:
     total: Any = None
     for what, value in values.items():
@@ -71,4 +72,4 @@ def _gradients(
         part = gc.sum(gc.cast(value, "float64") * weights)
         total = part if total is None else total + part
     found: Any = gc.grad(total, list(wrt.values()))
-    return {f"{prefix}{i}": gradient for i, gradient in zip(wrt, found, strict=True)}
+    return {f"{prefix}{key}": gradient for key, gradient in zip(wrt, found, strict=True)}

@@ -116,6 +116,9 @@ def _calls() -> Iterator[tuple[Any, ...]]:
     yield "masked_fill", X, MASK, 2.0
     yield "isclose", X, X + 1e-9
     yield "logical_and", X, WITH_ZERO
+    yield "logical_xor", X, WITH_ZERO
+    yield "logical_not", WITH_ZERO
+    yield "graphc floor_div", np.array([7, -7, 5]), np.array([2, 2, -3])
     yield from _along_axes()
     yield from _matrices()
     yield from _moved()
@@ -134,6 +137,7 @@ def _along_axes() -> Iterator[tuple[Any, ...]]:
     yield "softmax", X, 1
     yield "log_softmax", X, 0
     yield "argmax", X, 1
+    yield "argmin", X, 0
     yield "any", WITH_ZERO, 1
     yield "max/reduction_with_dim", X, 1
     yield "norm", X, 3, 1
@@ -200,11 +204,14 @@ def _images() -> Iterator[tuple[Any, ...]]:
         yield f"nn.functional.conv_transpose{n}d", w(1, 2, *space), v(2, 1, *(2,) * n), w(1), 2
         yield f"nn.functional.max_pool{n}d", w(1, 2, *space), 2
         yield f"nn.functional.avg_pool{n}d", w(1, 2, *space), 3, 1, 1
+    yield "overlapping", "nn.functional.max_pool2d", IMAGE, 3, 2, 1
     yield "nn.functional.adaptive_avg_pool2d", IMAGE, (3, 2)
+    yield "global", "nn.functional.adaptive_avg_pool2d", IMAGE, 1
     for mode in ("nearest", "bilinear", "bicubic", "area"):
         yield f"nn.functional.interpolate/{mode}", IMAGE, (7, 3), None, mode
     vectors = p(4), w(4)
     yield "nn.functional.batch_norm", IMAGE, None, None, *vectors, True
+    yield "frozen", "nn.functional.batch_norm", IMAGE, Held(w(4)), Held(p(4)), *vectors
     yield "nn.functional.group_norm", IMAGE, 2, *vectors
     yield "nn.functional.instance_norm", IMAGE, None, None, *vectors
     yield "nn.functional.layer_norm", IMAGE, (4,), *vectors
@@ -217,9 +224,11 @@ def _losses() -> Iterator[tuple[Any, ...]]:
     labels, shares = np.array([1, 3, 0]), np.exp(Y) / np.exp(Y).sum(1, keepdims=True)
     yield "nn.functional.binary_cross_entropy_with_logits", X, shares
     yield "nn.functional.kl_div", X, shares, {"reduction": "batchmean"}
-    yield "nn.functional.nll_loss", X, labels, Held(p(4)), {"ignore_index": 3}
-    yield "nn.functional.cross_entropy", X, labels, {"label_smoothing": 0.2}
-    yield "weights", "nn.functional.cross_entropy", X, labels, Held(p(4))
+    yield "nn.functional.nll_loss", X, labels
+    yield "weights", "nn.functional.nll_loss", X, labels, Held(p(4)), {"ignore_index": 3}
+    yield "nn.functional.cross_entropy", X, labels
+    yield "smooth", "nn.functional.cross_entropy", X, labels, {"label_smoothing": 0.2}
+    yield "weights", "nn.functional.cross_entropy", X, labels, Held(p(4)), {"ignore_index": 3}
     yield "of images", "nn.functional.cross_entropy", IMAGE, whole(2, 5, 4, below=4)
     yield "shares", "nn.functional.cross_entropy", X, shares
     yield "nn.functional.multi_margin_loss", X, labels
@@ -238,7 +247,8 @@ def _losses() -> Iterator[tuple[Any, ...]]:
 
 def _layers() -> Iterator[tuple[Any, ...]]:
     def made(**shapes: tuple[int, ...]) -> dict[str, Array]:
-        return {k.replace("__", "."): w(*s, phase=i + 0.5) for i, (k, s) in enumerate(shapes.items())}
+        named = enumerate(shapes.items())
+        return {key.replace("__", "."): w(*size, phase=i + 0.5) for i, (key, size) in named}
 
     yield "graphc hard_sigmoid", X * 3.0
     yield "graphc sum_squares", X
@@ -267,7 +277,8 @@ def _layers() -> Iterator[tuple[Any, ...]]:
     yield "graphc rotary_positions", w(2, 3, 4)
     for name, gates in (("rnn", 1), ("rnn relu", 1), ("gru", 3), ("lstm", 4)):
         size = 3 * gates
-        one = {"weight_ih": (2, size), "weight_hh": (3, size), "bias_ih": (size,), "bias_hh": (size,)}
+        one = {f"weight_{of}": (n, size) for of, n in (("ih", 2), ("hh", 3))}
+        one |= {f"bias_{of}": (size,) for of in ("ih", "hh")}
         states = (w(2, 3), v(2, 3)) if name == "lstm" else (w(2, 3),)
         yield f"graphc {name}", w(2, 2, 2), *states, made(**one)
         if name != "rnn relu":

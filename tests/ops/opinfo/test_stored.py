@@ -29,7 +29,7 @@ def test_long_stored_calls(label: str) -> None:
     assert_same(label, "numpy")
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.parametrize("label", STORED)
 def test_stored_calls_on_native(label: str) -> None:
     assert_same(label, "native")

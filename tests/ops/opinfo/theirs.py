@@ -27,34 +27,39 @@ def theirs(function: Callable[..., Any], call: Call) -> Results:
         made = tree_leaves(function(*args, **kwargs))
     outs = [leaf if isinstance(leaf, torch.Tensor) else torch.tensor(leaf) for leaf in made]
     found = {f"y{i}": y for i, y in enumerate(outs)}
-    wrt = {i: tensors[i] for i in call.wrt}
+    wrt = {f"{i}": tensors[i] for i in call.wrt}
     flows = {key: y for key, y in found.items() if y.requires_grad}
     if flows:
-        first = _gradients(call, flows, wrt, "d")
-        found |= first | _second(call, {k: g for k, g in first.items() if g.requires_grad}, wrt)
+        weights = {key: _weights(call, key, y).requires_grad_() for key, y in flows.items()}
+        first = _gradients(flows, weights, wrt, "d")
+        wrt |= {f"_{key}": weight for key, weight in weights.items()}
+        found |= first | _second(call, first, wrt)
     return {key: value.numpy(force=True) for key, value in found.items()}
 
 
+def _weights(call: Call, what: str, value: Any) -> Any:
+    return torch.as_tensor(call.weights(f"weights_{what}", value.shape))
+
+
 def _gradients(
-    call: Call, values: dict[str, Any], wrt: dict[int, Any], prefix: str
+    values: dict[str, Any], weights: dict[str, Any], wrt: dict[str, Any], prefix: str
 ) -> dict[str, Any]:
-    total = sum(
-        (value * torch.as_tensor(call.weights(f"weights_{what}", value.shape))).sum()
-        for what, value in values.items()
-    )
+    total = sum((value * weights[key]).sum() for key, value in values.items())
     found = torch.autograd.grad(total, list(wrt.values()), create_graph=True, allow_unused=True)
     return {
-        f"{prefix}{i}": torch.zeros_like(x) if gradient is None else gradient
-        for (i, x), gradient in zip(wrt.items(), found, strict=True)
+        f"{prefix}{key}": torch.zeros_like(x) if gradient is None else gradient
+        for (key, x), gradient in zip(wrt.items(), found, strict=True)
     }
 
 
-def _second(call: Call, first: dict[str, Any], wrt: dict[int, Any]) -> dict[str, Any]:
+def _second(call: Call, first: dict[str, Any], wrt: dict[str, Any]) -> dict[str, Any]:
     """Zeros where the gradients are constant; nothing where there is no second order."""
-    if not first:
-        return {f"dd{i}": torch.zeros_like(x) for i, x in wrt.items()}
+    moving = {key: gradient for key, gradient in first.items() if gradient.requires_grad}
+    if not moving:
+        return {f"dd{key}": torch.zeros_like(x) for key, x in wrt.items()}
+    weights = {key: _weights(call, key, gradient) for key, gradient in moving.items()}
     try:
-        return _gradients(call, first, wrt, "dd")
+        return _gradients(moving, weights, wrt, "dd")
     except RuntimeError as error:
         if "not implemented" in str(error) or "not differentiable" in str(error):
             return {}

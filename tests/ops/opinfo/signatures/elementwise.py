@@ -7,7 +7,6 @@ from typing import Any
 
 import graphc as gc
 from graphc.ops.activations.piecewise import PRelu
-from tests.ops.opinfo.refused import refuse
 
 Value = gc.Value
 

@@ -29,7 +29,12 @@ def conv(space: int) -> Any:
     ) -> Value:
         around = 0 if padding == "valid" else padding
         return gc.conv(
-            x, weight, bias, _each(stride), padding=_each(around), dilation=_each(dilation),
+            x,
+            weight,
+            bias,
+            _each(stride),
+            padding=_each(around),
+            dilation=_each(dilation),
             groups=groups,
         )
 
@@ -49,8 +54,14 @@ def conv_transpose(space: int) -> Any:
         dilation: Any = 1,
     ) -> Value:
         return gc.conv_transpose(
-            x, weight, bias, _each(stride), padding=_each(padding),
-            output_padding=_each(output_padding), dilation=_each(dilation), groups=groups,
+            x,
+            weight,
+            bias,
+            _each(stride),
+            padding=_each(padding),
+            output_padding=_each(output_padding),
+            dilation=_each(dilation),
+            groups=groups,
         )
 
     return function
@@ -74,8 +85,12 @@ def max_pool(space: int) -> Any:
     ) -> Value:
         refuse("the places of the largest are asked for", return_indices)
         return gc.max_pool(
-            x, _each(kernel_size), _each(stride or None), padding=_each(padding),
-            dilation=_each(dilation), ceil=ceil_mode,
+            x,
+            _each(kernel_size),
+            _each(stride or None),
+            padding=_each(padding),
+            dilation=_each(dilation),
+            ceil=ceil_mode,
         )
 
     return function
@@ -94,7 +109,11 @@ def avg_pool(space: int) -> Any:
     ) -> Value:
         refuse("another divisor is asked for", divisor_override is not None)
         return gc.avg_pool(
-            x, _each(kernel_size), _each(stride or None), padding=_each(padding), ceil=ceil_mode,
+            x,
+            _each(kernel_size),
+            _each(stride or None),
+            padding=_each(padding),
+            ceil=ceil_mode,
             count_include_pad=count_include_pad,
         )
 
@@ -171,7 +190,9 @@ def interpolate(
         return gc.resize(x, _sizes(x, space, size), **how)
     several = [scale_factor] * space if isinstance(scale_factor, float) else list(scale_factor)
     if recompute_scale_factor:
-        return gc.resize(x, [floor(n * s) for n, s in zip(x.shape[2:], several, strict=True)], **how)
+        return gc.resize(
+            x, [floor(n * s) for n, s in zip(x.shape[2:], several, strict=True)], **how
+        )
     return gc.resize(x, scales=several, **how)
 
 

@@ -61,7 +61,9 @@ def _written(reduction: str) -> Any:
         cut = tuple(slice(0, n) for n in index.shape)
         part = source if source.shape == index.shape else source[cut]
         axis = dim % x.type.rank if x.type.rank else 0
-        if any(a != b for i, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)) if i != axis):
+        if any(
+            a != b for i, (a, b) in enumerate(zip(x.shape, index.shape, strict=True)) if i != axis
+        ):
             return _written_to_a_part(x, axis, index, part, kind)
         return gc.scatter_elements(x, index, part, dim, reduction=kind)
 
@@ -118,9 +120,7 @@ def _number(x: Value, value: Any) -> Value:
     return value if isinstance(value, Value) else gc.sum(x) * 0.0 + value
 
 
-def index_put(
-    x: Value, indices: Any, values: Value, accumulate: bool = False
-) -> Value:
+def index_put(x: Value, indices: Any, values: Value, accumulate: bool = False) -> Value:
     refuse("masks as indices", any(index.dtype == "bool" for index in indices))
     refuse("indices that broadcast", len({index.shape for index in indices}) > 1)
     places = gc.stack(list(indices), -1)

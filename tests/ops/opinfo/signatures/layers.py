@@ -59,6 +59,7 @@ LAYERS = {
     "mean_absolute_error": gc.mean_absolute_error,
     "cumsum": lambda x: gc.cumsum(x, 1, exclusive=True, reverse=True),
     "cumprod": lambda x: gc.cumprod(x, 1, exclusive=True, reverse=True),
+    "floor_div": gc.floor_div,
     "trunc_div": gc.trunc_div,
     "stop_gradient": lambda x: gc.stop_gradient(x) * x,
 }

@@ -127,7 +127,8 @@ def nll(
     kind = _reduction(reduction, size_average, reduce)
     alone = x.type.rank == 1
     rows = (gc.unsqueeze(v, 0) for v in (x, y)) if alone else (x, y)
-    loss = gc.nll_loss(*rows, class_weight=weight, ignore=ignore_index, reduction=kind)
+    ignored = _ignored(ignore_index)
+    loss = gc.nll_loss(*rows, class_weight=weight, ignore=ignored, reduction=kind)
     return gc.reshape(loss, ()) if alone else loss
 
 
@@ -142,10 +143,19 @@ def cross_entropy(
     label_smoothing: float = 0.0,
 ) -> Value:
     kind = _reduction(reduction, size_average, reduce)
-    given: dict[str, Any] = {"ignore": ignore_index} if y.dtype == "int64" else {}
     return gc.softmax_loss(
-        x, y, class_weight=weight, reduction=kind, label_smoothing=label_smoothing, **given
+        x,
+        y,
+        class_weight=weight,
+        reduction=kind,
+        label_smoothing=label_smoothing,
+        ignore=_ignored(ignore_index),
     )
+
+
+def _ignored(index: int) -> int | None:
+    """PyTorch's default ignores a label that no sample has."""
+    return None if index == -100 else index
 
 
 def multi_margin(

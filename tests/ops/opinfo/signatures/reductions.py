@@ -163,7 +163,7 @@ def norm(
 def linalg_norm(
     x: Value, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Value:
-    matrix = dim is None and x.type.rank == 2 or dim is not None and len(_axes(x, dim)) == 2
+    matrix = (dim is None and x.type.rank == 2) or (dim is not None and len(_axes(x, dim)) == 2)
     if ord in (None, "fro"):
         return vector_norm(x, 2, dim, keepdim, dtype=dtype)
     if not matrix:

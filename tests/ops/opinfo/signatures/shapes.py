@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -71,9 +72,7 @@ def transpose(x: Value, dim0: int, dim1: int) -> Value:
 
 
 def movedim(x: Value, source: Any, destination: Any) -> Value:
-    pairs = zip(
-        *((d,) if isinstance(d, int) else d for d in (destination, source)), strict=True
-    )
+    pairs = zip(*((d,) if isinstance(d, int) else d for d in (destination, source)), strict=True)
     moved = {to % x.type.rank: axis % x.type.rank for to, axis in pairs}
     rest = iter(axis for axis in range(x.type.rank) if axis not in moved.values())
     return gc.transpose(x, [moved[i] if i in moved else next(rest) for i in range(x.type.rank)])
@@ -141,7 +140,7 @@ def tensor_split(x: Value, parts: Any, dim: int = 0) -> list[Value]:
         lengths = [size // parts + (i < more) for i in range(parts)]
     else:
         borders = [0, *(min(b % size if b < 0 else b, size) for b in parts), size]
-        lengths = [stop - start for start, stop in zip(borders, borders[1:], strict=False)]
+        lengths = [stop - start for start, stop in pairwise(borders)]
     refuse("a part without entries", min(lengths) < 1)
     return gc.split(x, lengths, dim)
 
@@ -242,9 +241,7 @@ def pixel_unshuffle(x: Value, downscale_factor: int) -> Value:
     n = len(rows)
     apart = gc.reshape(x, (*rows, channels, height // r, r, width // r, r))
     order = [*range(n + 1), n + 2, n + 4, n + 1, n + 3]
-    return gc.reshape(
-        gc.transpose(apart, order), (*rows, channels * r**2, height // r, width // r)
-    )
+    return gc.reshape(gc.transpose(apart, order), (*rows, channels * r**2, height // r, width // r))
 
 
 def channel_shuffle(x: Value, groups: int) -> Value:
