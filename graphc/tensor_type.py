@@ -196,6 +196,13 @@ def normal_axes(axis: SupportsIndex | Iterable[SupportsIndex] | None, rank: int)
     return normal
 
 
+def check_entries(shape: Shape, axes: Iterable[int]) -> None:
+    """ValueError where one of the axes has nothing to choose from."""
+    for axis in axes:
+        if shape[axis] == 0:
+            raise ValueError(f"axis {axis} of {shape_text(shape)} has no entries to choose from")
+
+
 def broadcast(a: Shape, b: Shape) -> Shape:
     """NumPy's broadcasting over open dimensions; ValueError in plain words."""
     rank = max(len(a), len(b))

@@ -176,6 +176,26 @@ def test_infinities_and_zeros_have_norms() -> None:
     assert not ex.backward()["x"].any()
 
 
+@pytest.mark.parametrize("row", [[0.0, 0.0], [3.0, 4.0], [1.0, np.nan]])
+def test_slopes_of_a_norm_are_constant_where_it_is_zero(row: list[float]) -> None:
+    """Of second order, too; what is NaN has slopes that are."""
+    net = gc.Net("net", dtype="float64")
+    x = net.parameter("x", (2,), init=np.array(row))
+    (slope,) = gc.grad(gc.l2_norm(x), [x])
+    net.output("slope", slope)
+    net.loss("loss", slope[0])
+    ex = gc.Executor(gc.compile(net, batch=1))
+    first, second = ex.forward(train=True)["slope"], ex.backward()["x"]
+    size = np.sqrt(row[0] ** 2 + row[1] ** 2)
+    if size == 0:
+        assert not first.any()
+        assert not second.any()
+    else:
+        np.testing.assert_allclose(first, row / size, rtol=1e-12)
+        bent = np.array([row[1] ** 2, -row[0] * row[1]]) / size**3
+        np.testing.assert_allclose(second, bent, rtol=1e-12)
+
+
 def test_mistakes_are_told() -> None:
     net = gc.Net("net")
     x, k = net.input("x", (gc.N, 4)), net.input("k", (gc.N, 4), dtype="int64")

@@ -165,7 +165,7 @@ def roll(
     """x moved along an axis; what leaves at one end comes in at the other."""
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
-    start = -plain(shift) % size
+    start = -plain(shift) % size if size else 0
     with x.builder.all_or_nothing():
         if not start:
             return reshape(x, x.shape, name=name)

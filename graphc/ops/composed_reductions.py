@@ -12,10 +12,11 @@ from graphc.ops.concat import concat
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import abs_, exp, log, sqrt
 from graphc.ops.logic import isfinite
-from graphc.ops.reduce import Axes, max_, reduced_shape, sum_
-from graphc.ops.select import where
+from graphc.ops.reduce import Axes, broadcast_to, max_, reduced_shape, sum_
+from graphc.ops.select import not_equal, where
 from graphc.ops.shape import reshape, stop_gradient, transpose
 from graphc.ops.slicing import Cut, Slice
+from graphc.ops.source import constant
 
 
 def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
@@ -29,6 +30,9 @@ def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | Non
     size = int(np.prod(fixed_sizes(op, x, chosen)))
     rest = tuple(i for i in range(x.type.rank) if i not in axes)
     kept = tuple(x.shape[i] for i in rest)
+    if size == 0:
+        one = constant(x.builder, 1, x.dtype)
+        return broadcast_to(one, reduced_shape(x.shape, axes, keepdims), name=name)
     with x.builder.all_or_nothing():
         order = (*rest, *axes)
         moved = x if order == tuple(range(x.type.rank)) else transpose(x, order)
@@ -75,11 +79,14 @@ def l1_norm(
 def l2_norm(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
-    """The root of the sum of the squares over an axis, several, or all; gradient 0 at 0."""
+    """The root of the sum of the squares over an axis, several, or all.
+
+    At 0 its gradient is 0, of any order.
+    """
     with as_value("l2_norm", x).builder.all_or_nothing():
         total = sum_squares(x, axis, keepdims)
-        some = total > 0.0
-        return where(some, sqrt(where(some, total, 1.0)), total, name=name)
+        some = not_equal(total, 0.0)
+        return where(some, sqrt(where(some, total, 1.0)), 0.0, name=name)
 
 
 def _of_each(

@@ -16,7 +16,7 @@ from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import Unary, div, mul, sub
 from graphc.ops.reduce import sum_
 from graphc.plan import Emitter
-from graphc.tensor_type import TensorType, normal_axis, plain
+from graphc.tensor_type import TensorType, check_entries, normal_axis, plain
 
 
 class Exp(Unary):
@@ -159,7 +159,7 @@ class AlongAxis(Op):
         (x,) = ins
         if not x.is_float:
             raise ValueError(f"x is {x.dtype}, {self.name} takes floats")
-        normal_axis(self.axis, x.rank)
+        check_entries(x.shape, (normal_axis(self.axis, x.rank),))
         return x
 
     def along(self, ins: Sequence[TensorType]) -> Along:

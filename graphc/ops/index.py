@@ -19,6 +19,7 @@ from graphc.plan import Emitter
 from graphc.tensor_type import (
     Shape,
     TensorType,
+    check_entries,
     count,
     dtype_name,
     normal_axis,
@@ -37,6 +38,7 @@ class ExtremeIndex(Op):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
         axis = normal_axis(self.axis, x.rank)
+        check_entries(x.shape, (axis,))
         return TensorType(reduced_shape(x.shape, (axis,), keepdims=False), "int64")
 
     def grad(

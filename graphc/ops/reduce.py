@@ -23,6 +23,7 @@ from graphc.tensor_type import (
     Shape,
     TensorType,
     broadcast,
+    check_entries,
     count,
     normal_axes,
     plain,
@@ -190,6 +191,11 @@ class Extreme(Reduction):
     """The largest or the smallest; where several are, they share the gradient evenly."""
 
     gradient_text = ("(x == spread(out)) * spread(d_out) / sum(x == spread(out), axes)",)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        found = super().infer(ins)
+        check_entries(ins[0].shape, self.axes)
+        return found
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

@@ -53,7 +53,7 @@ def a_file_of_graphc_as_onnx() -> None:
     """
     model.onnx is no model that can be read: it is cut short, or no model file at all
       at {here}
-      hint: ONNX models are read by gc.onnx.load
+      hint: an ONNX model is read by gc.onnx.load(path)
     """
 )
 def an_onnx_file_as_one_of_graphc() -> None:
@@ -229,7 +229,7 @@ def an_op_of_ones_own() -> None:
     """
     cannot write models/model.onnx: No such file or directory
       at {here}
-      hint: a file that was there before is as it was
+      hint: make the folder first: models
     """
 )
 def a_folder_that_is_not_there() -> None:

@@ -36,7 +36,7 @@ def placed(
     """places = (row * size + index) * inner + column, of indices (outer or 1, k, inner or 1)."""
     outer, size, inner = sizes
     places, starts, rows, columns = scratch[:4]
-    places = places.reshape(outer, -1, inner)
+    places = places.reshape(outer, indices.shape[1], inner)
     calls: Sequence[Call] = (
         *held(np.broadcast_to(indices, places.shape), size, places),
         partial(np.multiply, rows, number(size, rows), starts),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from math import prod
 
 import numpy as np
 
@@ -21,7 +22,8 @@ def product(a: Array, b: Array, out: Array, trans_a: bool, trans_b: bool) -> Cal
     if right.ndim > 2 or (left.ndim > 2 and trans_a):
         return partial(np.matmul, left, right, out=out)
     if left.ndim > 2:
-        left, out = left.reshape(-1, left.shape[-1]), out.reshape(-1, out.shape[-1])
+        rows = prod(left.shape[:-1])
+        left, out = left.reshape(rows, left.shape[-1]), out.reshape(rows, out.shape[-1])
     return partial(left.dot, right, out)
 
 

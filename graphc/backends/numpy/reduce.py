@@ -21,8 +21,8 @@ def total(x: Array, axes: tuple[int, ...], out: Array, ones: Sequence[Array]) ->
     if not ones:
         return partial(np.add.reduce, x, axes, None, out, out.ndim == x.ndim)
     if axes == (0,):
-        return partial(ones[0].dot, x.reshape(len(x), -1), out.reshape(-1))
-    return partial(x.reshape(-1, x.shape[-1]).dot, ones[0], out.reshape(-1))
+        return partial(ones[0].dot, x.reshape(len(x), out.size), out.reshape(-1))
+    return partial(x.reshape(out.size, x.shape[-1]).dot, ones[0], out.reshape(-1))
 
 
 def sum_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
