@@ -111,11 +111,12 @@ class Op:
 
     def at(self, n: int) -> Op:
         """The op with every open dimension of its attributes made concrete."""
-        names = _batched_fields(self)
-        if not names:
-            return self
-        sizes = {name: _concrete(getattr(self, name), n) for name in names}
-        return dataclasses.replace(self, **sizes)  # type: ignore[type-var]
+        sizes = {}
+        for name in _field_names(type(self)):
+            value = getattr(self, name)
+            if _is_batched(value):
+                sizes[name] = _concrete(value, n)
+        return dataclasses.replace(self, **sizes) if sizes else self  # type: ignore[type-var]
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -145,20 +146,14 @@ class Layer(Op):
 
 def attributes(op: Op) -> dict[str, Any]:
     """The op's attributes by name; empty for an op that is no dataclass."""
-    if not dataclasses.is_dataclass(op):
-        return {}
     return {name: getattr(op, name) for name in _field_names(type(op))}
 
 
 @lru_cache(maxsize=1024)
 def _field_names(cls: type[Op]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cls))  # type: ignore[arg-type]
-
-
-def _batched_fields(op: Op) -> tuple[str, ...]:
-    if not dataclasses.is_dataclass(op):
+    if not dataclasses.is_dataclass(cls):
         return ()
-    return tuple(n for n in _field_names(type(op)) if _is_batched(getattr(op, n)))
+    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def _is_batched(value: object) -> bool:

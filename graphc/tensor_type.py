@@ -57,7 +57,7 @@ def dim_at(dim: Dim, n: int) -> int:
 
 def shape_at(shape: Shape, n: int) -> tuple[int, ...]:
     """The sizes of a shape when the batch has `n` rows."""
-    return tuple(dim_at(dim, n) for dim in shape)
+    return tuple([dim.factor * n if isinstance(dim, Batch) else dim for dim in shape])
 
 
 def count(shape: Shape) -> Dim:

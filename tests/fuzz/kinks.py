@@ -34,6 +34,11 @@ def kink_distance(op: Op, ins: Sequence[Array]) -> Array | None:
     return rule(op, ins)
 
 
+def has_kinks(op: Op) -> bool:
+    """Whether the op is not smooth, for operands of some kind."""
+    return _rule(type(op)) is not None
+
+
 def _first(op: Op, ins: Sequence[Array]) -> Array:
     return ins[0]
 
