@@ -186,6 +186,7 @@ def test_what_was_used_longest_ago_goes_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache, "LIMIT", 3 * (len(OBJECT) + 48))
+    monkeypatch.setattr(cache, "BETWEEN", 0)
     keys = [str(i) * 64 for i in range(3)]
     for age, key in enumerate(keys):
         cache.write(key, OBJECT)
@@ -197,7 +198,23 @@ def test_what_was_used_longest_ago_goes_first(
     assert cache.read(keys[2]) == OBJECT
 
 
-def test_files_that_nobody_finished_go(folder: Path) -> None:
+def test_the_limit_holds_though_few_writes_look_at_all_files(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, looks = len(OBJECT) + 48, []
+    prune = cache._prune
+    monkeypatch.setattr(cache, "LIMIT", 9 * size)
+    monkeypatch.setattr(cache, "BETWEEN", 3 * size)
+    monkeypatch.setattr(cache, "_prune", lambda where: (looks.append(number), prune(where)))
+    for number in range(40):
+        cache.write(f"{number:064}", OBJECT)
+        assert sum(path.stat().st_size for path in folder.iterdir()) <= 9 * size
+    assert 13 <= len(looks) <= 14
+    assert cache.read(f"{39:064}") == OBJECT
+
+
+def test_files_that_nobody_finished_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "BETWEEN", 0)
     cache.write(KEY, OBJECT)
     old, new, foreign = folder / "a.part", folder / "b.part", folder / "notes.txt"
     for path in (old, new, foreign):

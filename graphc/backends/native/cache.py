@@ -22,6 +22,10 @@ from graphc.backends.native.target import CODEGEN, Target, compiler_version
 MAGIC = b"graphc object 1\n"
 LIMIT = 256 << 20
 """The bytes of the whole directory; the entries used longest ago go first."""
+BETWEEN = 4 << 20
+"""The bytes that a process writes between two looks at the whole directory."""
+_unseen = BETWEEN
+"""The bytes that this process has written since it looked."""
 _SUFFIX = ".object"
 _TEMPORARY = ".part"
 _ABANDONED = 3600.0
@@ -59,9 +63,14 @@ def read(key: str) -> bytes | None:
 
 def write(key: str, object: bytes) -> None:
     """Keep an object, where that is possible."""
+    global _unseen
+    entry = MAGIC + _proof(key, object) + object
     with contextlib.suppress(OSError), _directory() as directory:
-        _replace(key + _SUFFIX, MAGIC + _proof(key, object) + object, directory)
-        _prune(directory)
+        _replace(key + _SUFFIX, entry, directory)
+        _unseen += len(entry)
+        if _unseen >= BETWEEN:
+            _prune(directory)
+            _unseen = 0
 
 
 def _proof(key: str, object: bytes) -> bytes:
@@ -128,9 +137,12 @@ def _replace(name: str, data: bytes, directory: int) -> None:
 
 
 def _prune(directory: int) -> None:
-    """Drop what was used longest ago beyond the limit, and files that nobody finished."""
+    """Drop what was used longest ago, and files that nobody finished.
+
+    There is then room below the limit for what is written until the next look.
+    """
     found = [(status.st_mtime, status.st_size, name) for name, status in _files(directory)]
-    space, now = LIMIT, time.time()
+    space, now = LIMIT - BETWEEN, time.time()
     for used, size, name in sorted(found, reverse=True):
         space -= size
         if space < 0 or (name.endswith(_TEMPORARY) and now - used > _ABANDONED):
