@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,9 @@ def kink_distance(op: Op, ins: Sequence[Array]) -> Array | None:
     return rule(op, ins)
 
 
-def has_kinks(op: Op) -> bool:
-    """Whether the op is not smooth, for operands of some kind."""
-    return _rule(type(op)) is not None
+def has_kinks(kind: type[Op]) -> bool:
+    """Whether such an op is not smooth, for operands of some kind."""
+    return _rule(kind) is not None
 
 
 def _first(op: Op, ins: Sequence[Array]) -> Array:
@@ -143,5 +144,6 @@ RULES: dict[type[Op], Distance] = {
 }
 
 
+@cache
 def _rule(kind: type[Op]) -> Distance | None:
     return RULES.get(kind) or (RULES[Comparison] if issubclass(kind, Comparison) else None)

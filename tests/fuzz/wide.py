@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -53,9 +53,13 @@ EXACT = (
 )
 """Ops that do not round."""
 ELEMENTWISE = (Unary, Binary, UpdateOp)
-SOURCES: tuple[tuple[type[Op], Literal["feed", "state", "constant"]], ...] = (
-    *((Input, "feed"), (Parameter, "state"), (State, "state"), (Constant, "constant")),
-)
+Source = Literal["feed", "state", "constant"]
+SOURCES: dict[type[Op], Source] = {
+    Input: "feed",
+    Parameter: "state",
+    State: "state",
+    Constant: "constant",
+}
 EPS = {dtype: float(np.finfo(dtype).eps) for dtype in FLOATS}
 
 POOL = 1 << 15
@@ -92,7 +96,7 @@ class Step(NamedTuple):
     name: str
     inputs: tuple[str, ...]
     op: Op
-    source: Literal["feed", "state", "constant"] | None
+    source: Source | None
     """Where its value is from, if it is not computed."""
     kinks: bool
     """Whether it has any."""
@@ -119,10 +123,10 @@ class WideGraph:
     def _step(self, node: Node) -> Step:
         op = node.op.at(self.n)
         assert not isinstance(op, Layer)
-        source = next((name for kind, name in SOURCES if isinstance(op, kind)), None)
-        exact = isinstance(op, EXACT) or (isinstance(op, Cast) and not self._narrows(node))
-        scales = tuple(self._scale(name) for name in (*node.inputs, node.name))
-        return Step(node.name, node.inputs, op, source, has_kinks(op), exact, scales)
+        exact = _is_exact(type(op)) or (isinstance(op, Cast) and not self._narrows(node))
+        scales = tuple([self._scale(name) for name in (*node.inputs, node.name)])
+        source = _source(type(op))
+        return Step(node.name, node.inputs, op, source, has_kinks(type(op)), exact, scales)
 
     def _narrows(self, node: Node) -> bool:
         return node.type.is_float and self.graph[node.inputs[0]].type != node.type
@@ -160,6 +164,16 @@ class WideGraph:
                     value = step.op.array()
                 values[name] = _widened(value) if noise is None else np.asarray(value)
         return run
+
+
+@cache
+def _is_exact(kind: type[Op]) -> bool:
+    return issubclass(kind, EXACT)
+
+
+@cache
+def _source(kind: type[Op]) -> Source | None:
+    return next((name for source, name in SOURCES.items() if issubclass(kind, source)), None)
 
 
 def _computed(step: Step, ins: Sequence[Array], noise: Noise | None) -> Array:

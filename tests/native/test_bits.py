@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(available() is not None, reason="no native code 
 WORKLOADS = ("mlp", "seed_layers", "deep", "wide", "gated", "other_rows", "images")
 BATCH = 70
 """Five chunks of rows, the last of them short."""
-STEPS = 20
+STEPS = 8
 SEED = 9
 
 State = dict[str, bytes]
