@@ -111,11 +111,8 @@ class Op:
 
     def at(self, n: int) -> Op:
         """The op with every open dimension of its attributes made concrete."""
-        sizes = {}
-        for name in _field_names(type(self)):
-            value = getattr(self, name)
-            if _is_batched(value):
-                sizes[name] = _concrete(value, n)
+        told = attributes(self).items()
+        sizes = {name: _concrete(value, n) for name, value in told if _is_batched(value)}
         return dataclasses.replace(self, **sizes) if sizes else self  # type: ignore[type-var]
 
 
@@ -146,7 +143,8 @@ class Layer(Op):
 
 def attributes(op: Op) -> dict[str, Any]:
     """The op's attributes by name; empty for an op that is no dataclass."""
-    return {name: getattr(op, name) for name in _field_names(type(op))}
+    names = _field_names(type(op))  # type: ignore[arg-type]  # a class hashes as its type does
+    return {name: getattr(op, name) for name in names}
 
 
 @lru_cache(maxsize=1024)
