@@ -113,11 +113,9 @@ class Op:
 
     def at(self, n: int) -> Op:
         """The op with every open dimension of its attributes made concrete."""
-        names = _batched_fields(self)
-        if not names:
-            return self
-        sizes = {name: _concrete(getattr(self, name), n) for name in names}
-        return dataclasses.replace(self, **sizes)
+        told = attributes(self).items()
+        sizes = {name: _concrete(value, n) for name, value in told if _is_batched(value)}
+        return dataclasses.replace(self, **sizes) if sizes else self
 
 
 @lru_cache(maxsize=1024, typed=True)
@@ -158,21 +156,13 @@ class Layer(Op):
 
 def attributes(op: Op) -> dict[str, Any]:
     """The op's attributes by name."""
-    return {name: getattr(op, name) for name in _field_names(op)}
-
-
-def _field_names(op: Op) -> tuple[str, ...]:
     kind: type = type(op)
-    return _names(kind)
+    return {name: getattr(op, name) for name in _field_names(kind)}
 
 
 @lru_cache(maxsize=1024)
-def _names(kind: type) -> tuple[str, ...]:
+def _field_names(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))
-
-
-def _batched_fields(op: Op) -> tuple[str, ...]:
-    return tuple(n for n in _field_names(op) if _is_batched(getattr(op, n)))
 
 
 def _is_batched(value: object) -> bool:

@@ -57,16 +57,20 @@ def dim_at(dim: Dim, n: int) -> int:
 
 def shape_at(shape: Shape, n: int) -> tuple[int, ...]:
     """The sizes of a shape when the batch has `n` rows."""
-    return tuple(dim_at(dim, n) for dim in shape)
+    return tuple([dim.factor * n if isinstance(dim, Batch) else dim for dim in shape])
 
 
 def count(shape: Shape) -> Dim:
     """The number of elements: an int, or k*N. ValueError when N stands in two dimensions."""
-    batches = [dim for dim in shape if isinstance(dim, Batch)]
-    fixed = prod(dim for dim in shape if isinstance(dim, int))
-    if len(batches) > 1:
-        raise ValueError(f"shape {shape_text(shape)} has the batch dimension twice")
-    return batches[0] * fixed if batches and fixed else fixed
+    factor, fixed = 0, 1
+    for dim in shape:
+        if not isinstance(dim, Batch):
+            fixed *= dim
+        elif factor:
+            raise ValueError(f"shape {shape_text(shape)} has the batch dimension twice")
+        else:
+            factor = dim.factor
+    return Batch(factor * fixed) if factor and fixed else fixed
 
 
 def shape_text(shape: Shape) -> str:
@@ -205,6 +209,8 @@ def check_entries(shape: Shape, axes: Iterable[int]) -> None:
 
 def broadcast(a: Shape, b: Shape) -> Shape:
     """NumPy's broadcasting over open dimensions; ValueError in plain words."""
+    if a == b:
+        return a
     rank = max(len(a), len(b))
     left = (1,) * (rank - len(a)) + a
     right = (1,) * (rank - len(b)) + b

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc as collector
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -18,11 +20,24 @@ NOBODYS = 2**40
 """Rows of plans for no machine, whose addresses are no 64-bit numbers."""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collecting makes many objects that stay: the search for garbage would go through them all."""
+    collector.disable()
+    try:
+        yield
+    finally:
+        collector.enable()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One empty folder for compiled objects, for this run and the processes that it starts."""
+    """One new folder for compiled objects, for this run with all the processes that it starts."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # the workers share it
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GRAPHC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GRAPHC_CACHE", str(folder / "objects"))
         yield
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from graphc.backends.native import target, usable_cores
 from graphc.backends.native.scratch import kernel_scratch
 from graphc.backends.numpy.bind import bind
 from graphc.kernels.kernel import Gemm
+from graphc.optim import Optimizer
 from graphc.plan import Plan, Program
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
@@ -52,6 +56,12 @@ def varied() -> gc.Net:
     return net
 
 
+@cache
+def planned(batch: int, optimizer: Optimizer | None, backend: str) -> Plan:
+    """The plan of `varied`."""
+    return gc.compile(varied(), batch=batch, optimizer=optimizer, backend=backend)
+
+
 def feed(n: int, seed: int = 0) -> dict[str, Array]:
     rng = np.random.default_rng(seed)
     return {"x": rng.standard_normal((n, 4, 6)), "y": rng.integers(0, 7, n)}
@@ -70,32 +80,39 @@ def array_bytes() -> int:
     return sum(trace.size for trace in traces if trace.size >= 64)
 
 
-@pytest.fixture
-def traced() -> Any:
-    """Memory is watched, after what all executors of a process share has been made."""
-    gc.Executor(compiled(None)).forward(x=np.zeros((1, 32)))
+@contextmanager
+def traced(plan: Plan, feeds: dict[str, Array]) -> Iterator[None]:
+    """Memory is watched, after all has been made that executors of a plan share."""
+    ex = gc.Executor(plan)
+    ex.forward(feeds, train=True)
+    ex.backward()
+    if plan.optimizer is not None:
+        ex.step(feeds)
     tracemalloc.start()
-    yield
-    tracemalloc.stop()
+    try:
+        yield
+    finally:
+        tracemalloc.stop()
 
 
 @both
 @pytest.mark.parametrize(
     "optimizer", [None, SGD, gc.Adam(clip_norm=1.0), gc.SGD(0.1, accumulate=2)]
 )
-def test_the_report_is_what_is_allocated(optimizer: Any, backend: str, traced: None) -> None:
-    plan = gc.compile(varied(), batch=32, optimizer=optimizer, backend=backend)
-    memory, before = plan.memory, array_bytes()
-    ex = gc.Executor(plan)
-    assert array_bytes() - before == ex.nbytes == memory.workspace + memory.state
-    ex.forward(x=feed(32)["x"])
-    if optimizer is not None:
-        ex.step(feed(32))
-    assert array_bytes() - before == ex.nbytes + kept(ex) + tables(ex)
-    ex.forward(feed(32), train=True)
-    ex.backward()
-    assert ex.nbytes == memory.total
-    assert array_bytes() - before == memory.total + kept(ex) + tables(ex)
+def test_the_report_is_what_is_allocated(optimizer: Any, backend: str) -> None:
+    plan = planned(32, optimizer, backend)
+    memory, feeds = plan.memory, feed(32)
+    with traced(plan, feeds):
+        ex = gc.Executor(plan)
+        assert array_bytes() == ex.nbytes == memory.workspace + memory.state
+        ex.forward(x=feeds["x"])
+        if optimizer is not None:
+            ex.step(feeds)
+        assert array_bytes() == ex.nbytes + kept(ex) + tables(ex)
+        ex.forward(feeds, train=True)
+        ex.backward()
+        assert ex.nbytes == memory.total
+        assert array_bytes() == memory.total + kept(ex) + tables(ex)
 
 
 def kept(ex: gc.Executor) -> int:
@@ -126,7 +143,7 @@ def test_scratch_is_what_the_largest_product_needs_of_each_thread(
 
 
 def test_numpy_has_no_scratch() -> None:
-    memory = gc.compile(varied(), batch=32, backend="numpy").memory
+    memory = planned(32, None, "numpy").memory
     assert memory.scratch == 0
     assert "scratch" not in str(memory)
 
@@ -135,8 +152,8 @@ def test_numpy_has_no_scratch() -> None:
 @pytest.mark.parametrize("n", [1, 5, 31])
 @pytest.mark.parametrize("optimizer", [None, SGD])
 def test_the_report_at_n_is_that_of_a_plan_for_n(n: int, optimizer: Any, backend: str) -> None:
-    at = gc.compile(varied(), batch=32, optimizer=optimizer, backend=backend).memory.at(n)
-    exact = gc.compile(varied(), batch=n, optimizer=optimizer, backend=backend).memory
+    at = planned(32, optimizer, backend).memory.at(n)
+    exact = planned(n, optimizer, backend).memory
     assert at.arenas == exact.arenas
     assert at.peaks == exact.peaks
     assert (at.total, at.scratch) == (exact.total, exact.scratch)
@@ -147,7 +164,7 @@ def test_the_report_at_n_is_that_of_a_plan_for_n(n: int, optimizer: Any, backend
 
 @both
 def test_the_table_names_owner_and_line_of_every_buffer(backend: str) -> None:
-    plan = gc.compile(varied(), batch=32, optimizer=SGD, backend=backend)
+    plan = planned(32, SGD, backend)
     table, lines = plan.memory.table(), list(plan.memory.buffers())
     assert len(table.splitlines()) == len(lines) + 1
     scores = next(line for line in lines if line.program == "step" and line.name == "scores")
@@ -171,20 +188,22 @@ def test_fifty_layers_fit_into_few_bytes(backend: str) -> None:
 
 
 @both
-def test_a_thousand_steps_make_no_array_memory(backend: str, traced: None) -> None:
-    ex = gc.Executor(gc.compile(varied(), batch=64, optimizer=SGD, backend=backend))
-    feeds = {"x": feed(64)["x"].astype(np.float32), "y": feed(64)["y"]}
-    for _ in range(3):
-        ex.step(feeds)
-    before = array_bytes()
-    for _ in range(1000):
-        ex.step(feeds)
-    assert array_bytes() == before
+def test_a_thousand_steps_make_no_array_memory(backend: str) -> None:
+    plan = planned(16, SGD, backend)
+    feeds = {"x": feed(16)["x"].astype(np.float32), "y": feed(16)["y"]}
+    with traced(plan, feeds):
+        ex = gc.Executor(plan)
+        for _ in range(3):
+            ex.step(feeds)
+        before = array_bytes()
+        for _ in range(1000):
+            ex.step(feeds)
+        assert array_bytes() == before
 
 
 @both
 @pytest.mark.parametrize("optimizer", [SGD, gc.Adam(weight_decay=0.1, clip_norm=1.0), gc.AdamW()])
-def test_no_step_makes_an_array_on_the_way(optimizer: Any, backend: str, traced: None) -> None:
+def test_no_step_makes_an_array_on_the_way(optimizer: Any, backend: str) -> None:
     """The least activation has 1.8 MB here; what a step makes and drops stays far below."""
     net = gc.Net("wide")
     x, y = net.input("x", (gc.N, 300)), net.input("y", (gc.N,), dtype="int64")
@@ -192,14 +211,16 @@ def test_no_step_makes_an_array_on_the_way(optimizer: Any, backend: str, traced:
     scores = gc.affine(gc.relu(gc.affine(h, 300)), 300)
     net.loss("loss", gc.softmax_loss(scores, y))
     net.loss("svm", gc.svm_loss(scores, y))
-    ex = gc.Executor(gc.compile(net, batch=1500, optimizer=optimizer, backend=backend))
+    plan = gc.compile(net, batch=1500, optimizer=optimizer, backend=backend)
     rng = np.random.default_rng(0)
     feeds = {"x": rng.random((1500, 300), np.float32), "y": rng.integers(0, 300, 1500)}
-    ex.step(feeds)
-    tracemalloc.reset_peak()
-    before = tracemalloc.get_traced_memory()[0]
-    ex.step(feeds)
-    assert tracemalloc.get_traced_memory()[1] - before < 100_000
+    with traced(plan, feeds):
+        ex = gc.Executor(plan)
+        ex.step(feeds)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        ex.step(feeds)
+        assert tracemalloc.get_traced_memory()[1] - before < 100_000
 
 
 # ---------------------------------------------------------------- poison
@@ -238,7 +259,7 @@ def owned(program: Program, i: int, nbytes: int) -> Any:
 @pytest.mark.parametrize("optimizer", [SGD, gc.Adam(clip_norm=1.0, weight_decay=0.1)])
 @pytest.mark.parametrize("n", [1, 7, 16])
 def test_bytes_that_nobody_owns_are_never_read(optimizer: Any, n: int) -> None:
-    plan = gc.compile(varied(), batch=16, optimizer=optimizer, backend="numpy")
+    plan = planned(16, optimizer, "numpy")
     clean = gc.Executor(plan, seed=1)
     poisoned = State(plan.state_nodes, 1)
     for step in range(3):

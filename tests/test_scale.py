@@ -35,7 +35,7 @@ def test_nothing_recurses_over_nodes(
     net = gc.Net("deep")
     x = net.input("x", (gc.N, 4))
     h = x
-    for _ in range(120):
+    for _ in range(70):
         h = h + gc.relu(gc.batchnorm(gc.affine(h, 4)))
     total = gc.concat([h * float(k) for k in range(readers)], axis=1)
     net.output("total", total)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from graphc.backends.numpy.bind import Call, Link, bind
@@ -82,6 +83,7 @@ class Binder:
         return found
 
     def _bind(self, program: Program, n: int, missing: frozenset[str]) -> Bound:
+        @cache
         def view(name: str) -> Array:
             return self._workspace.view(program, name, n)
 

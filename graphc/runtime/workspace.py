@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from graphc.op import Array
 from graphc.ops.source import Constant
 from graphc.plan import Buffer, Plan, Program
 from graphc.runtime.state import State, block, block_bytes
-from graphc.tensor_type import TensorType, shape_at
+from graphc.tensor_type import ITEMSIZE, TensorType, shape_at
 
 
 class Workspace:
@@ -179,8 +180,9 @@ def region_bytes(types: Mapping[str, TensorType], n: int) -> int:
 
 
 def _typed(memory: Array, offset: int, type: TensorType, n: int) -> Array:
-    raw = memory[offset : offset + type.nbytes(n)]
-    return raw.view(type.dtype).reshape(shape_at(type.shape, n))
+    shape = shape_at(type.shape, n)
+    raw = memory[offset : offset + prod(shape) * ITEMSIZE[type.dtype]]
+    return raw.view(type.dtype).reshape(shape)
 
 
 def _constant(program: Program, buffer: Buffer) -> Array:

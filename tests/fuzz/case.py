@@ -86,10 +86,21 @@ class Case:
 
     def feeds(self, event: int) -> dict[str, Any]:
         """The arrays of an event, which is given by its number."""
-        return random_feeds(self.graph, self.events[event].n, 1000 * self.draw + event)
+        if event not in self._feeds:
+            n, seed = self.events[event].n, 1000 * self.draw + event
+            self._feeds[event] = random_feeds(self.graph, n, seed)
+        return dict(self._feeds[event])
+
+    @cached_property
+    def _feeds(self) -> dict[int, dict[str, Any]]:
+        return {}
 
     def state(self) -> dict[str, Any]:
         """What parameters and states hold at the start."""
+        return dict(self._state)
+
+    @cached_property
+    def _state(self) -> dict[str, Any]:
         nodes = self.plan.state_nodes.values()
         state = random_state(Graph("state", nodes), self.draw)
         hyper = {name: array for name, array in state.items() if name.startswith("hyper.")}

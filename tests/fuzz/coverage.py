@@ -35,7 +35,7 @@ class Coverage:
         for plan in plans:
             ops |= _ops(plan.declared)
             for records in plan.graphs.values():
-                ops.update(*(_ops(record.graph) for record in records))
+                ops.update(*map(_ops, {record.graph for record in records}))
                 together = sorted(set(_fired(plan.declared, records)))
                 fired.update(together)
                 pairs.update(f"{a} + {b}" for a, b in combinations(together, 2))

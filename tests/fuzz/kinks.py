@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,11 @@ def kink_distance(op: Op, ins: Sequence[Array]) -> Array | None:
     if rule is None or ins[0].dtype.kind != "f":
         return None
     return rule(op, ins)
+
+
+def has_kinks(kind: type[Op]) -> bool:
+    """Whether such an op is not smooth, for operands of some kind."""
+    return _rule(kind) is not None
 
 
 def _first(op: Op, ins: Sequence[Array]) -> Array:
@@ -138,5 +144,6 @@ RULES: dict[type[Op], Distance] = {
 }
 
 
+@cache
 def _rule(kind: type[Op]) -> Distance | None:
     return RULES.get(kind) or (RULES[Comparison] if issubclass(kind, Comparison) else None)

@@ -12,7 +12,8 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cache, lru_cache
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -38,7 +39,8 @@ from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.source import Constant, Input, Parameter, State
-from tests.fuzz.kinks import kink_distance
+from graphc.tensor_type import FLOATS
+from tests.fuzz.kinks import has_kinks, kink_distance
 
 WIDE = np.longdouble
 EXACT = (
@@ -51,6 +53,14 @@ EXACT = (
 )
 """Ops that do not round."""
 ELEMENTWISE = (Unary, Binary, UpdateOp)
+Source = Literal["feed", "state", "constant"]
+SOURCES: dict[type[Op], Source] = {
+    Input: "feed",
+    Parameter: "state",
+    State: "state",
+    Constant: "constant",
+}
+EPS = {dtype: float(np.finfo(dtype).eps) for dtype in FLOATS}
 
 POOL = 1 << 15
 _RNG = np.random.default_rng(0)
@@ -67,19 +77,29 @@ class Noise:
         """The array with each element moved by up to that share of itself."""
         size = array.size
         if size > POOL:
-            signs = np.resize(SIGNS, size)
+            factors = np.resize(_factors(scale), size)
         else:
             start = int(self.r.random() * (POOL - size + 1))
-            signs = SIGNS[start : start + size]
-        moved = array * (1 + scale * signs.reshape(array.shape))
+            factors = _factors(scale)[start : start + size]
+        moved = array * factors.reshape(array.shape)
         return np.asarray(moved, array.dtype)
+
+
+@lru_cache(maxsize=64)
+def _factors(scale: float) -> Array:
+    return 1 + scale * SIGNS
 
 
 class Step(NamedTuple):
     """A node, with what is known of it before it runs."""
 
-    node: Node
+    name: str
+    inputs: tuple[str, ...]
     op: Op
+    source: Source | None
+    """Where its value is from, if it is not computed."""
+    kinks: bool
+    """Whether it has any."""
     exact: bool
     scales: tuple[float, ...]
     """Of the roundings of each operand, 0 for what is no float; and last, of the result."""
@@ -103,16 +123,16 @@ class WideGraph:
     def _step(self, node: Node) -> Step:
         op = node.op.at(self.n)
         assert not isinstance(op, Layer)
-        exact = isinstance(op, EXACT) or (isinstance(op, Cast) and not self._narrows(node))
-        scales = tuple(self._scale(name) for name in (*node.inputs, node.name))
-        return Step(node, op, exact, scales)
+        exact = _is_exact(type(op)) or (isinstance(op, Cast) and not self._narrows(node))
+        scales = tuple([self._scale(name) for name in (*node.inputs, node.name)])
+        source = _source(type(op))
+        return Step(node.name, node.inputs, op, source, has_kinks(type(op)), exact, scales)
 
     def _narrows(self, node: Node) -> bool:
         return node.type.is_float and self.graph[node.inputs[0]].type != node.type
 
     def _scale(self, name: str) -> float:
-        type = self.graph[name].type
-        return float(np.finfo(type.dtype).eps) if type.is_float else 0.0
+        return EPS.get(self.graph[name].type.dtype, 0.0)
 
     def run(
         self,
@@ -126,23 +146,34 @@ class WideGraph:
         values = run.values
         with np.errstate(all="ignore"):
             for step in self.steps:
-                node, op = step.node, step.op
-                if frozen is not None and node.name in frozen:
-                    value = frozen[node.name]
-                elif isinstance(op, Input):
-                    value = feeds[node.name]
-                elif isinstance(op, (Parameter, State)):
-                    value = state[node.name]
-                elif isinstance(op, Constant):
-                    value = op.array()
-                else:
-                    ins = [values[name] for name in node.inputs]
-                    distance = kink_distance(op, ins)
+                name = step.name
+                if frozen is not None and name in frozen:
+                    value = frozen[name]
+                elif step.source is None:
+                    ins = [values[operand] for operand in step.inputs]
+                    distance = kink_distance(step.op, ins) if step.kinks else None
                     if distance is not None:
-                        run.kinks[node.name] = distance
+                        run.kinks[name] = distance
                     value = _computed(step, ins, noise)
-                values[node.name] = _widened(value) if noise is None else np.asarray(value)
+                elif step.source == "feed":
+                    value = feeds[name]
+                elif step.source == "state":
+                    value = state[name]
+                else:
+                    assert isinstance(step.op, Constant)
+                    value = step.op.array()
+                values[name] = _widened(value) if noise is None else np.asarray(value)
         return run
+
+
+@cache
+def _is_exact(kind: type[Op]) -> bool:
+    return issubclass(kind, EXACT)
+
+
+@cache
+def _source(kind: type[Op]) -> Source | None:
+    return next((name for source, name in SOURCES.items() if issubclass(kind, source)), None)
 
 
 def _computed(step: Step, ins: Sequence[Array], noise: Noise | None) -> Array:
