@@ -95,18 +95,6 @@ from graphc.ops.select import (
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
 from graphc.ops.smooth import erf, softplus
 from graphc.ops.standardize import standardize
-from graphc.optim import (
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Group,
-    Lion,
-    NAdam,
-    RMSprop,
-)
 from graphc.plan import Plan
 from graphc.runtime.state import State
 from graphc.schedules import Cosine, Step, WarmUp
@@ -124,6 +112,18 @@ if TYPE_CHECKING:
     from graphc.checks.grad_check import grad_check
     from graphc.files.serialize import load, save
     from graphc.files.torch_state import load_torch_state, save_torch_state
+    from graphc.optim import (
+        SGD,
+        Adadelta,
+        Adagrad,
+        Adam,
+        Adamax,
+        AdamW,
+        Group,
+        Lion,
+        NAdam,
+        RMSprop,
+    )
     from graphc.train import (
         Callback,
         Checkpoints,
@@ -138,6 +138,21 @@ if TYPE_CHECKING:
     from graphc.train.replay import Replay, RunDifference, compare_runs, replay
 
 _LAZY = {
+    **dict.fromkeys(
+        (
+            "SGD",
+            "Adadelta",
+            "Adagrad",
+            "Adam",
+            "AdamW",
+            "Adamax",
+            "Group",
+            "Lion",
+            "NAdam",
+            "RMSprop",
+        ),
+        "graphc.optim",
+    ),
     "layers": "graphc.layers",
     "onnx": "graphc.onnx",
     "plots": "graphc.plots",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -68,6 +67,8 @@ def _misfit(
     example: str,
     elsewhere: Mapping[str, str],
 ) -> GraphError:
+    from difflib import get_close_matches
+
     called = function.__qualname__.removesuffix(".__init__").rstrip("_")
     known = [name for name in inspect.signature(function).parameters if name != "self"]
     odd = next((name for name in given if name not in known), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.arguments import takes
@@ -21,6 +20,8 @@ from graphc.selection import Names, select_outputs, select_wrt
 from graphc.sharding import sharding
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphc.validation.validate import Watch
     from passes.pass_list import PassList
 

@@ -7,7 +7,6 @@ twin does.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -225,6 +224,8 @@ def generator(seed: int, name: str) -> np.random.Generator:
     The 128-bit key is (seed mod 2**64, first eight bytes, big endian, of BLAKE2b-512 of the
     UTF-8 name).
     """
+    import hashlib
+
     word = int.from_bytes(hashlib.blake2b(name.encode()).digest()[:8], "big")
     key = np.array([seed & 0xFFFFFFFFFFFFFFFF, word], np.uint64)
     return np.random.Generator(np.random.Philox(key=key))

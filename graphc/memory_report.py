@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.errors import BudgetError, Operand
@@ -22,6 +21,8 @@ from graphc.runtime.workspace import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphc.remat.curve import Curve
 
 

@@ -18,7 +18,6 @@ allocating.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -46,6 +45,8 @@ _PAIR = np.array(MULTIPLIERS, np.uint64).reshape(2, 1)
 
 def stream_of(name: str) -> int:
     """The stream of a layer: the first four bytes of BLAKE2b-512 of its UTF-8 name, big endian."""
+    import hashlib
+
     return int.from_bytes(hashlib.blake2b(name.encode()).digest()[:4], "big")
 
 

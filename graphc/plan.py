@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from graphc.graph import Graph, Node
@@ -15,6 +14,8 @@ from graphc.op import Op
 from graphc.tensor_type import TensorType
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from graphc.memory_report import MemoryReport
     from graphc.optim import Optimizer
     from graphc.recipe import Recipe

@@ -18,7 +18,7 @@ from graphc.graph import Graph, Node
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.op import Array, Op
-from graphc.optim import Group, Optimizer
+from graphc.optim import Group, Optimizer, every_kind
 from graphc.plan import Plan
 from graphc.recipe import Recipe
 from graphc.runtime.state import state_nodes
@@ -233,6 +233,7 @@ def optimizer_text(optimizer: Optimizer) -> str:
 
 
 def _optimizer(text: str) -> Optimizer:
+    every_kind()
     bases = (Schedule, Group, Optimizer)
     classes = {cls.__name__: cls for base in bases for cls in _descendants(base)}
     reader = Reader(text, classes)

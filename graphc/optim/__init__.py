@@ -1,16 +1,24 @@
-"""Optimizers, one family a file; `Optimizer` is what they have in common."""
+"""Optimizers, one family a file; `Optimizer` is what they have in common.
+
+A family is imported when first used: most programs use one.
+"""
 
 from __future__ import annotations
 
-from graphc.optim.adagrad import Adadelta, Adagrad
-from graphc.optim.adam import Adam, AdamW
-from graphc.optim.adamax import Adamax
-from graphc.optim.group import Group
-from graphc.optim.lion import Lion
-from graphc.optim.nadam import NAdam
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from graphc.optim.optimizer import Optimizer
-from graphc.optim.rmsprop import RMSprop
-from graphc.optim.sgd import SGD
+
+if TYPE_CHECKING:
+    from graphc.optim.adagrad import Adadelta, Adagrad
+    from graphc.optim.adam import Adam, AdamW
+    from graphc.optim.adamax import Adamax
+    from graphc.optim.group import Group
+    from graphc.optim.lion import Lion
+    from graphc.optim.nadam import NAdam
+    from graphc.optim.rmsprop import RMSprop
+    from graphc.optim.sgd import SGD
 
 __all__ = [
     "SGD",
@@ -25,3 +33,20 @@ __all__ = [
     "Optimizer",
     "RMSprop",
 ]
+
+_FILES = {"Adadelta": "adagrad", "AdamW": "adam"}
+"""Those that share the file of another."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_FILES.get(name, name.lower())}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def every_kind() -> dict[str, type[Any]]:
+    """All optimizers, and the group, by name."""
+    return {name: globals().get(name) or __getattr__(name) for name in __all__}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
 
@@ -102,6 +101,8 @@ class Optimizer(Checked):
 
     def check_groups(self, parameters: Iterable[str]) -> None:
         """GraphError for a group that no parameter is in."""
+        from difflib import get_close_matches
+
         known = list(parameters)
         holding = [self.group_of(name) for name in known]
         for group in self.groups:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,10 +70,10 @@ def predictions(
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
     """The mean over all rows of each loss, by their weights, and of each other scalar output."""
-    if len(arrays) == 1 and isinstance(arrays[0], (str, Path)) and not named:
+    if len(arrays) == 1 and isinstance(arrays[0], (str, os.PathLike)) and not named:
         from graphc.train.validate import shard_batches
 
-        pieces = shard_batches(ex, arrays[0])
+        pieces = shard_batches(ex, os.fspath(arrays[0]))
     else:
         _, pieces = _in_pieces(ex, arrays, named)
     means = Means(ex.plan)
