@@ -154,7 +154,7 @@ class Interpreted:
     def _write(self, kernel: Kernel, unit: Unit, spans: Sequence[Span]) -> None:
         """Compute the whole kernel; write the stores of some spans, and of them one unit."""
         body = kernel.body
-        names = (*body.loads, *((kernel.a, kernel.b) if isinstance(kernel, Gemm) else ()))
+        names = (*body.loads, *besides(kernel))
         assert not set(names) & set(body.written), "what is written has another name"
         arrays = {name: self.view(name) for name in names}
         targets = {name: self.view(name) for name in body.written}
@@ -187,6 +187,13 @@ def _matrix(target: Array, shape: tuple[int, int]) -> Array:
     matrix = target if target.shape == shape else target.reshape(shape)
     assert np.shares_memory(matrix, target)
     return matrix
+
+
+def besides(kernel: Kernel) -> tuple[str, ...]:
+    """The buffers that a kernel reads besides what its body loads."""
+    if isinstance(kernel, Gemm):
+        return kernel.a, kernel.b
+    return () if kernel.added is None else (kernel.added.rows, kernel.added.indices)
 
 
 def own_spans(kernel: Kernel) -> tuple[Span, ...]:
