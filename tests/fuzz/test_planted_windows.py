@@ -29,11 +29,11 @@ PRODUCTS, BORDERS = "graphc.kernels.products", "graphc.kernels.borders:Borders"
 FAULTS = (
     # the fault, a net that shows it, the function; what is right, what is wrong; the verdict
     Fault("a window begins a pixel early", strided, f"{PRODUCTS}:_met",
-          "op.dilation, none, one)", "op.dilation, one, one)", "wrong: "),
+          "op.dilation, none, one,", "op.dilation, one, one,", "wrong: "),
     Fault("a gradient's window begins a pixel early", strided, f"{PRODUCTS}:_spread",
           "(k - 1) * d", "(k - 1) * d + 1", "wrong: "),
     Fault("a gradient's pixels lie side by side", strided, f"{PRODUCTS}:_spread",
-          "before, op.stride)", "before, one)", "wrong: "),
+          "before, op.stride,", "before, one,", "wrong: "),
     Fault("stride and dilation change places", strided, f"{PRODUCTS}:_met",
           "op.stride, op.dilation", "op.dilation, op.stride", "wrong: "),
     Fault("a weight is not turned", strided, f"{PRODUCTS}:_convolution",

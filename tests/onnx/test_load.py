@@ -219,8 +219,8 @@ def test_the_first_dimension_stays_open_and_others_are_given() -> None:
         load(made)
     with pytest.raises(gc.GraphError) as told:
         load(made, dims={"lenght": 7})
-    assert told.value.sentence == "no input of the model has a dimension 'lenght'"
-    assert told.value.hint == "there are: batch, length"
+    assert told.value.sentence == "the model has no dimension 'lenght'"
+    assert told.value.hint == "it has batch, length"
 
 
 def test_an_input_that_shapes_depend_on_is_given() -> None:
