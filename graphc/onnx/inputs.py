@@ -52,22 +52,8 @@ def types_of_inputs(
     """By name, of the inputs that are not known; GraphError for a dimension without a size."""
     free = [name for name in free_inputs(model) if name not in known]
     infos = {value.name: value for value in model.graph.input}
-    _check_names(dims, infos.values())
     batch = "N" if model.producer_name == OWN else _batch_name(model, dims)
     return {name: _type(infos[name], dims, batch) for name in free}
-
-
-def _check_names(dims: Mapping[str, Dim], infos: Collection[ValueInfoProto]) -> None:
-    """GraphError for the size of a dimension that no input has."""
-    named = {dim.dim_param for info in infos for dim in info.type.tensor_type.shape.dim}
-    for name in dims:
-        if name not in named:
-            known = ", ".join(sorted(named - {""}))
-            raise GraphError(
-                f"no input of the model has a dimension {name!r}",
-                loc=caller_loc(),
-                hint=f"there are: {known}" if known else "no dimension has a name",
-            )
 
 
 def _batch_name(model: ModelProto, dims: Mapping[str, Dim]) -> str | None:
