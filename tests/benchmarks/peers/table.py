@@ -7,9 +7,11 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.peers.rounds import Comparison, Row
+from tests.benchmarks.peers.workloads import GROUPS
 
 OURS = ("graphc", "graphc-numpy")
 BOUND = "bound"
+MOST_COLUMNS = 8
 
 HEAD = """\
 Medians over rounds in which all sides take turns, each in a process of its own, at the better of
@@ -25,9 +27,14 @@ def report(comparisons: Sequence[Comparison], machine: dict[str, Any], note: str
     """The whole report: machine and versions, an overview, a table for each comparison."""
     parts = [HEAD, _machine_text(comparisons, machine), note]
     for train, title in ((True, "Training steps"), (False, "Inference")):
-        chosen = [c for c in comparisons if (c.rows == 0) is train and c.results]
-        if chosen:
-            parts += [f"## {title}\n", overview(chosen)]
+        for kind, group in GROUPS.items():
+            chosen = [
+                c
+                for c in comparisons
+                if (c.rows == 0) is train and c.workload in group and c.results
+            ]
+            if chosen:
+                parts += [f"## {title}: {kind}\n", overview(chosen)]
     parts.append("## Every side\n")
     parts += [table(c) for c in comparisons if c.results]
     return "\n".join(part for part in parts if part)
@@ -45,14 +52,18 @@ def _machine_text(comparisons: Sequence[Comparison], machine: dict[str, Any]) ->
 
 
 def overview(comparisons: Sequence[Comparison]) -> str:
-    """A row for each side, a column for each workload."""
+    """A row for each side and a column for each workload; of many workloads the other way round."""
     sides = list(dict.fromkeys(row.side for c in comparisons for row in c.results))
     names = [c.workload + (f" b{c.rows}" if c.rows else "") for c in comparisons]
-    lines = [line("", *names), line("---", *["---:"] * len(names))]
+    cells = [["", *names]]
     for side in sides:
         best = [c.best(side) for c in comparisons]
-        lines.append(line(side, *(time_text(r.median) if r else "" for r in best)))
-    return "\n".join(lines) + "\n"
+        cells.append([side, *(time_text(r.median) if r else "" for r in best)])
+    if len(names) > MOST_COLUMNS:
+        cells = [list(column) for column in zip(*cells, strict=True)]
+    head, *rows = cells
+    rule = line("---", *["---:"] * (len(head) - 1))
+    return "\n".join([line(*head), rule, *(line(*row) for row in rows)]) + "\n"
 
 
 def table(made: Comparison) -> str:

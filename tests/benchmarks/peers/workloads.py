@@ -233,14 +233,19 @@ OTHERS: Mapping[str, Workload] = {
     "residual": Workload(residual, 64, infer=(1, 64)),
     "two_inputs": Workload(two_inputs, 256, infer=(1, 256)),
     "two_losses": Workload(two_losses, 64, infer=(64,)),
-    "gpt": Workload(gpt.Gpt(), gpt.BATCH, pool=8, kind="sequences"),
 }
 """Shapes that nothing was tuned for."""
 
-IMAGES: Mapping[str, Workload] = {
+NETWORKS: Mapping[str, Workload] = {
     "lenet": Workload(lenet, 64, infer=(1, 64), kind="images"),
     "resnet20": Workload(ResNet(3), 32, pool=8, kind="images"),
+    "gpt": Workload(gpt.Gpt(), gpt.BATCH, pool=8, kind="sequences"),
 }
-"""Convolutions."""
+"""Convolutions, and attention."""
 
-WORKLOADS: Mapping[str, Workload] = {**MAIN, **OTHERS, **IMAGES}
+GROUPS: Mapping[str, Mapping[str, Workload]] = {
+    "what the claims are about": MAIN,
+    "other shapes": OTHERS,
+    "networks": NETWORKS,
+}
+WORKLOADS: Mapping[str, Workload] = {n: w for group in GROUPS.values() for n, w in group.items()}
