@@ -175,6 +175,8 @@ class Grouping(Aliases):
             node.name in self._in_place or not group.takes_places(other.places)
         ):
             return
+        if group.places is not None and any(draws(node.op) for node in other.nodes):
+            return
         alike = self._is_plain(other) and count(other.space) == count(group.space)
         if other.space == group.space or alike:
             if not all(self._in_epilogue_of(group.product, node) for node in other.nodes):

@@ -10,6 +10,7 @@ from graphc.graph import Graph
 from graphc.op import Array
 from graphc.ops.shape import StopGradient
 from graphc.reference import computed
+from graphc.validation.kinks import is_on_kink
 
 STEP, TOLERANCE = 1e-6, 1e-6
 SHRINKS = 1.0, 1 / 32, 32.0, 1 / 1024
@@ -40,6 +41,13 @@ class Function:
             if node.name in needed and not stops and not changed.isdisjoint(node.inputs):
                 self.nodes.append(node)
                 changed.add(node.name)
+
+    @property
+    def is_on_kink(self) -> bool:
+        """Whether the values stand where a derivative jumps, so that differences tell nothing."""
+        return any(
+            is_on_kink(node.op, [self.values[name] for name in node.inputs]) for node in self.nodes
+        )
 
     def __call__(self, x: Array) -> float:
         """The sum where the node has the value x."""

@@ -41,6 +41,17 @@ def nearest_kink(graph: Graph, rows: int, arrays: Mapping[str, Array]) -> float:
     return nearest
 
 
+def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
+    """Whether a number is exactly where the op's derivative jumps, or two share the largest."""
+    gaps = _gaps(op, ins)
+    if gaps is None or isinstance(op, ScatterElements):
+        return False
+    compared = _compared(op, ins[0])
+    if compared is None:
+        return bool((gaps == 0).any())
+    return bool(((_to_largest(*compared) == 0).sum(axis=compared[1]) > 1).any())
+
+
 def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
     """The signed distances to the op's kinks; None for an op without any."""
     if not ins or ins[0].dtype.kind != "f":
@@ -68,12 +79,18 @@ def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
 
 def _of_extreme(op: Op, x: Array) -> Array | None:
     """How far each number is from the largest or the smallest of its slice."""
+    compared = _compared(op, x)
+    return None if compared is None else _finite(_to_largest(*compared))
+
+
+def _compared(op: Op, x: Array) -> tuple[Array, tuple[int, ...]] | None:
+    """Numbers of which an op takes the largest along some axes."""
     if isinstance(op, (Max, Min)):
-        return _to_largest(x if isinstance(op, Max) else -x, op.axes)
+        return (x if isinstance(op, Max) else -x), op.axes
     if isinstance(op, (Argmax, Argmin)):
-        return _to_largest(x if isinstance(op, Argmax) else -x, (op.axis,))
+        return (x if isinstance(op, Argmax) else -x), (op.axis,)
     if isinstance(op, (MaxPool, MaxPoolIndex)):
-        return _finite(_to_largest(np.array(op.met(x)), (0,)))
+        return np.array(op.met(x)), (0,)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import numpy as np
 import pytest
 
 import graphc as gc
@@ -43,6 +44,23 @@ def test_nothing_joins_a_group_that_another_took_in() -> None:
 def test_no_node_is_computed_twice(seed: int) -> None:
     plan = gc.compile(trainable_net(seed), batch=1 + seed % 40, backend="native")
     assert computed_twice(plan) == []
+
+
+def test_nothing_is_drawn_where_pixels_are_read_elsewhere() -> None:
+    """Of one pixel a mask has the space of what a pool reads: it stays in a kernel of its own."""
+    net = gc.Net("one_pixel")
+    x = net.input("x", (gc.N, 5, 1))
+    h = x * net.parameter("scale", (1,), init=1.0)
+    out = gc.dropout(gc.max_pool(h, 3, stride=1, padding=1), keep_prob=0.5)
+    net.output("out", out)
+    net.loss("loss", gc.mean(out))
+    data = np.arange(1.0, 16, dtype=np.float32).reshape(3, 5, 1)
+    found = []
+    for backend in ("numpy", "native"):
+        plan = gc.compile(net, batch=3, backend=backend)
+        found.append(gc.Executor(plan, seed=0).forward(x=data, train=True))
+    assert np.array_equal(found[0]["out"], found[1]["out"])
+    assert 0 < (found[0]["out"] == 0).sum() < 15
 
 
 def test_the_counter_of_updates_is_in_no_product() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from graphc.graph import Graph, Node
 from graphc.op import Op
 from graphc.ops.elementwise import Add, Mul, Power, Sub
 from graphc.ops.functions import Tanh
-from graphc.ops.reduce import Mean, Sum
-from graphc.ops.select import Clip
+from graphc.ops.pool import MaxPool
+from graphc.ops.reduce import Max, Mean, Sum
+from graphc.ops.select import Clip, Relu
 from graphc.ops.source import Parameter, constant_op
 from graphc.validation import ValidationError, validate_pass
+from graphc.validation.kinks import is_on_kink
 from graphc.validation.validate import Watch, validate_apply
 from passes.backward import Backward
 from passes.pipeline import Pass
@@ -387,6 +390,32 @@ def test_a_wrong_update_alone_is_written_down(
     assert "w: float32" not in text  # b alone is enough
     assert "validate_apply(graph, SGD(lr=0.1, weight_decay=0.25, " in text
     assert run_test(caught.value.path).returncode == 0  # in a process where nothing is patched
+
+
+@pytest.mark.parametrize(
+    "bent", [gc.relu, lambda v: gc.max_pool(gc.reshape(v, (gc.N, 1, 6)), 3)], ids=["relu", "pool"]
+)
+def test_a_derivative_on_a_kink_is_no_mistake(bent: Any) -> None:
+    """Dropout puts zeros where relu and the larger of two jump: differences say nothing there."""
+    net = gc.Net("on_kinks", dtype="float64")
+    h = gc.dropout(net.input("x", (gc.N, 6)), keep_prob=0.5)
+    net.output("slope", gc.grad(gc.sum(bent(h)), h))
+    gc.compile(net, batch=16, validate=True)
+
+
+@pytest.mark.parametrize(
+    ("op", "x", "on"),
+    [
+        (Relu(), [[0.0, 1.0]], True),
+        (Relu(), [[0.5, 1.0]], False),
+        (Max((1,), False), [[2.0, 1.0, 1.0]], False),
+        (Max((1,), False), [[2.0, 2.0, 1.0]], True),
+        (MaxPool((2,), (2,), (1,)), [[[0.0], [0.0], [3.0], [1.0]]], True),
+        (MaxPool((2,), (2,), (1,)), [[[0.0], [1.0], [3.0], [1.0]]], False),
+    ],
+)
+def test_what_is_exactly_on_a_kink(op: Any, x: Any, on: bool) -> None:
+    assert is_on_kink(op, [np.array(x)]) is on
 
 
 def test_draws_are_kept_away_from_kinks() -> None:
