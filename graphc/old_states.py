@@ -24,7 +24,7 @@ def keep_old_states(graph: Graph) -> Graph:
     backward = backward_nodes(graph)
     late = {name: _late_readers(graph, name, backward) for name in graph.updates}
     ends = {*graph.outputs.values(), *graph.gradients.values()}
-    kept = {name: f"{name}.before" for name in graph.updates if late[name] or name in ends}
+    kept = {name: _free(graph, name) for name in graph.updates if late[name] or name in ends}
     if not kept:
         return graph
     nodes: list[Node] = []
@@ -45,6 +45,14 @@ def keep_old_states(graph: Graph) -> Graph:
         gradients={name: kept.get(value, value) for name, value in graph.gradients.items()},
         updates=graph.updates,
     )
+
+
+def _free(graph: Graph, state: str) -> str:
+    """A name for the copy; one that recomputed values read may have the first."""
+    name = f"{state}.before"
+    while name in graph:
+        name += "_"
+    return name
 
 
 def _late_readers(graph: Graph, state: str, backward: set[str]) -> set[str]:
