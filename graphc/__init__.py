@@ -138,21 +138,16 @@ if TYPE_CHECKING:
     from graphc.train.replay import Replay, RunDifference, compare_runs, replay
 
 _LAZY = {
-    **dict.fromkeys(
-        (
-            "SGD",
-            "Adadelta",
-            "Adagrad",
-            "Adam",
-            "AdamW",
-            "Adamax",
-            "Group",
-            "Lion",
-            "NAdam",
-            "RMSprop",
-        ),
-        "graphc.optim",
-    ),
+    "SGD": "graphc.optim",
+    "Adadelta": "graphc.optim",
+    "Adagrad": "graphc.optim",
+    "Adam": "graphc.optim",
+    "AdamW": "graphc.optim",
+    "Adamax": "graphc.optim",
+    "Group": "graphc.optim",
+    "Lion": "graphc.optim",
+    "NAdam": "graphc.optim",
+    "RMSprop": "graphc.optim",
     "layers": "graphc.layers",
     "onnx": "graphc.onnx",
     "plots": "graphc.plots",

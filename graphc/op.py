@@ -132,6 +132,7 @@ def _frozen(op: Op, name: str, value: object) -> None:
     )
 
 
+# A frozen dataclass guards objects of its own class; this guards those of classes without fields.
 Op.__setattr__ = _frozen  # type: ignore[method-assign,assignment]
 
 

@@ -188,6 +188,11 @@ def test_attributes_that_cannot_be_compared() -> None:
         def __init__(self, table: Any) -> None:
             self.table = table
 
+    class Scaled(Cube.__base__):  # type: ignore[misc,name-defined]
+        infer, reference = Cube.infer, Cube.reference
+        scale: float = 2.0
+
+    assert "attributes: scale is none, since the class is not a dataclass" in told(Scaled())
     with pytest.raises(FrozenInstanceError, match=r"put @dataclass.*before class Plain"):
         Plain(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import get_annotations
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from graphc.checks.op_gradient import rule_mistakes, wrong_entries
 from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.loc import caller_loc
-from graphc.op import Array, Layer, Op
+from graphc.op import Array, Layer, Op, attributes
 from graphc.reference import evaluate
 from graphc.tensor_type import N, TensorType, shape_at, shape_text
 
@@ -86,6 +87,15 @@ def _first_wrong(op: Op, cases: Sequence[Example], h: float, tolerance: float) -
 
 
 def _fields(op: Op) -> Iterator[Finding]:
+    fields, kind = attributes(op), type(op)
+    for name, annotation in get_annotations(kind).items():
+        if name not in fields and "ClassVar" not in str(annotation):
+            yield (
+                "attributes",
+                f"{name} is none, since the class is not a dataclass; put @dataclass(frozen=True) "
+                "before it",
+            )
+            return
     twin = copy.copy(op)
     try:
         same = bool(twin == op) and hash(twin) == hash(op)

@@ -165,7 +165,6 @@ class Fitting:
         self._tail = tuple(step for step in rest if not isinstance(step, str))
         records = tuple(row for row in self.kept.records if row.name != REPEATS)
         self._head = records[: len(records) - len(self._tail)]
-        self._made: dict[frozenset[str], Made] = {}
 
     @cached_property
     def values(self) -> Values:
@@ -202,17 +201,11 @@ class Fitting:
         return made if made.program.arena.nbytes < self.kept.program.arena.nbytes else self.kept
 
     def made(self, choice: Choice) -> Made:
-        """The program for a choice, made once."""
-        names = choice.names()
-        if names not in self._made:
-            self._made[names] = self._make(names)
-        return self._made[names]
-
-    def _make(self, names: frozenset[str]) -> Made:
+        """The program for a choice."""
         from passes.pipeline import run_passes
         from passes.rematerialize import Rematerialize
 
-        steps: tuple[Pass, ...] = (Rematerialize(names), *self._tail)
+        steps: tuple[Pass, ...] = (Rematerialize(choice.names()), *self._tail)
         graph, records = run_passes(self._head[-1].graph, steps, verified=True)
         program = build_program(self.name, graph, self.plan.batch, self.plan.backend)
-        return Made(program, (*self._head, *records), names)
+        return Made(program, (*self._head, *records), choice.names())

@@ -74,11 +74,11 @@ def _head(kernel: Kernel) -> str:
         place += f" places={_by(kernel.places)}"
     reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
     along = f" along={kernel.axis}" if reduces else ""
-    turned = "" if kernel.turned is None else f"  read in order {kernel.turned.axes}"
+    source = "" if kernel.turned is None else f"  read in order {kernel.turned.axes}"
     if kernel.added is not None:
         rows, indices = map(name_text, (kernel.added.rows, kernel.added.indices))
-        turned = f"  added = {kernel.added.count} rows of {rows} by {indices}"
-    return f"{place}{along} split={kernel.split}{turned}{given}"
+        source = f"  added = {kernel.added.count} rows of {rows} by {indices}"
+    return f"{place}{along} split={kernel.split}{source}{given}"
 
 
 def _window(window: Window) -> str:
