@@ -13,7 +13,7 @@ from graphc.ops.exchange import Receive, ShardInput, Total
 from graphc.runtime.row_axis import RowAxis
 from graphc.tensor_type import TensorType
 from graphc.validation.draws import Draw, given_of
-from graphc.validation.run import value_of
+from graphc.validation.run import Results, result_names, value_of
 
 Values = dict[str, Array]
 Part = tuple[int, int]
@@ -103,7 +103,7 @@ def _of_all(
 ) -> Array:
     """A node's value for the rows of all shards; what has no rows is the same on each."""
     ins = [
-        joined(graph, name, found) if graph[name].type.batched else found[0][name]
+        _joined(graph, name, found) if graph[name].type.batched else found[0][name]
         for name in node.inputs
     ]
     return np.asarray(value_of(node, ins, parts[-1][1], True), order="C")
@@ -115,8 +115,13 @@ def rows_of(type: TensorType, array: Array, part: Part) -> Array:
     return array if axis is None else np.ascontiguousarray(axis.rows(array, *part))
 
 
-def joined(graph: Graph, name: str, found: Sequence[Mapping[str, Array]]) -> Array:
+def _joined(graph: Graph, name: str, found: Sequence[Mapping[str, Array]]) -> Array:
     """The rows of all shards behind each other; of a value that has none, each shard's."""
     axis = RowAxis.of(graph[name].type)
     arrays = [values[name] for values in found]
     return np.stack(arrays) if axis is None else np.concatenate(arrays, axis.axis)
+
+
+def joined_results(graph: Graph, found: Sequence[Values]) -> Results:
+    """The results of all shards; for what has no rows that of each."""
+    return {key: _joined(graph, name, found) for key, name in result_names(graph).items()}

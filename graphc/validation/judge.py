@@ -16,15 +16,10 @@ from graphc.own_passes import own_passes
 from graphc.validation.compare import Mismatch, first_mismatch
 from graphc.validation.derivative import derivative_mismatch
 from graphc.validation.draws import Draw, given_of, special
+from graphc.validation.exchange import bucket_mismatch, exchange_mismatch, held_mismatch
 from graphc.validation.layers import layer_mismatch
 from graphc.validation.run import Results, largest, results_of, spread, values_of_arrays
-from graphc.validation.shards import (
-    bucket_mismatch,
-    exchange_mismatch,
-    held_mismatch,
-    shard_mismatch,
-    summed_derivative_mismatch,
-)
+from graphc.validation.shards import shard_mismatch, summed_derivative_mismatch
 from graphc.validation.updates import accumulation_mismatch, update_mismatch
 
 if TYPE_CHECKING:

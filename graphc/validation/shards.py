@@ -1,4 +1,4 @@
-"""What shards find must make up what the batch means: shard, backward, data_parallel, hold_back.
+"""What shards find must make up what the batch means: the passes shard, and backward after it.
 
 A batch is cut into shards of different sizes, which run in step.
 """
@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.graph import Graph, Node
+from graphc.graph import Graph
 from graphc.init import generator
 from graphc.loss_share import ROWS, SUM, WEIGHT
-from graphc.memory import align
 from graphc.op import Array
 from graphc.ops.dropout import DropoutMask
-from graphc.ops.exchange import Receive, Send
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.shape import StopGradient
 from graphc.ops.source import Input, Parameter
@@ -29,7 +27,7 @@ from graphc.validation.in_step import (
     Part,
     Values,
     given_in_step,
-    joined,
+    joined_results,
     parts_of,
     rows_of,
     share,
@@ -37,9 +35,7 @@ from graphc.validation.in_step import (
 )
 from graphc.validation.run import (
     EPS,
-    Results,
     largest,
-    result_names,
     results_of,
     spread,
     values_of_arrays,
@@ -70,7 +66,7 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
                 arrays[node.name] = rows_of(node.type, whole[node.name], part)
     alone = values_in_step(old, parts, given, _normalised(old) if step.synchronise else ())
     after = values_in_step(new, parts, given_in_step(new, draw, parts))
-    expected, found = _joined(old, alone), _joined(new, after)
+    expected, found = joined_results(old, alone), joined_results(new, after)
     counted = dict(step.counted)
     of_rows = old.downstream(n.name for n in old if isinstance(n.op, Input) and n.type.batched)
     for name in old.losses:
@@ -118,11 +114,6 @@ def _total(
     return next((t for t in totals if np.allclose(t, whole, rtol=1e-9, atol=0)), totals[0])
 
 
-def _joined(graph: Graph, found: Sequence[Values]) -> Results:
-    """The results of all shards; for what has no rows that of each."""
-    return {key: joined(graph, name, found) for key, name in result_names(graph).items()}
-
-
 # ---------------------------------------------------------------- backward
 
 
@@ -160,86 +151,3 @@ def _loss_of(
     run = values_in_step(graph, parts, [{**arrays, name: x} for arrays in given])
     losses = [graph.outputs[loss] for loss in step.losses]
     return float(sum(values[loss].sum() for values in run for loss in losses))
-
-
-# ---------------------------------------------------------------- data_parallel
-
-
-def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """A gradient or loss that is not the sum over shards, or a state that is not the mean."""
-    parts = parts_of(draw.rows)
-    before = values_in_step(old, parts, given_in_step(old, draw, parts))
-    after = values_in_step(new, parts, given_in_step(new, draw, parts))
-    expected, found = _joined(old, before), _joined(new, after)
-    sizes = dict.fromkeys(expected, 0.0)
-
-    def total(name: str, value: str, kind: str) -> None:
-        shares = [share(kind, part, old, draw) for part in parts]
-        terms = [s * values[value] for s, values in zip(shares, before, strict=True)]
-        expected[name] = np.stack([np.asarray(sum(terms))] * len(parts))
-        sizes[name] = sum(map(largest, map(np.asarray, terms)))
-
-    for name, value in old.gradients.items():
-        if isinstance(old[name].op, Parameter):
-            total(f"gradient {name}", value, SUM)
-        else:
-            del expected[f"gradient {name}"]
-    for name in old.losses:
-        total(f"output {name}", old.outputs[name], SUM)
-    for name, value in old.updates.items():
-        if old[value].type.is_float:
-            total(f"update {name}", value, ROWS)
-    bounds = {name: 64 * EPS * (size + largest(expected[name])) for name, size in sizes.items()}
-    return first_mismatch(expected, found, bounds, draw.rows, "shards add up what they find")
-
-
-def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """A bucket that is awaited otherwise than it is sent, or whose values share bytes."""
-    sent: dict[int, list[Node]] = {}
-    for node in new:
-        if isinstance(node.op, Send):
-            sent.setdefault(node.op.bucket, []).append(node)
-    for node in new:
-        if isinstance(node.op, (Send, Receive)):
-            way = new[node.inputs[0]].op if isinstance(node.op, Receive) else node.op
-            if not isinstance(way, Send) or way.bucket != node.op.bucket:
-                return Mismatch(
-                    f"bucket {node.op.bucket}", draw.rows, "awaits another", "", node.name
-                )
-            if node.op.members != len(sent[way.bucket]):
-                told = f"has {len(sent[way.bucket])} values, {node.op.members} are told"
-                return Mismatch(f"bucket {way.bucket}", draw.rows, told, node=node.name)
-    end = 0
-    for node in sorted((n for nodes in sent.values() for n in nodes), key=_offset):
-        if _offset(node) < end:
-            return Mismatch(
-                f"send {node.name}", draw.rows, "lies in another's place", node=node.name
-            )
-        end = _offset(node) + align(node.type.nbytes(1))
-    return None
-
-
-def _offset(node: Node) -> int:
-    assert isinstance(node.op, Send)
-    return node.op.offset
-
-
-# ---------------------------------------------------------------- hold_back
-
-
-def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Something that a shard before the last does not send, or sends otherwise, or changes."""
-    changed = next(iter([*new.updates, *new.gradients]), None)
-    if changed is not None:
-        return Mismatch(f"update {changed}", draw.rows, "is made by the last shard alone")
-    kept = new.upstream(new.outputs.values())
-    sends = [node.name for node in old if isinstance(node.op, Send)]
-    for name in sends:
-        if name not in kept:
-            return Mismatch(f"send {name}", draw.rows, "is gone", "all shards send it")
-    parts = parts_of(draw.rows)
-    runs = [values_in_step(g, parts, given_in_step(g, draw, parts)) for g in (old, new)]
-    before, after = (
-        {f"send {n}": np.stack([values[n] for values in run]) for n in sends} for run in runs
-    )
-    return first_mismatch(before, after, None, draw.rows, "all shards send the same way")
