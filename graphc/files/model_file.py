@@ -43,7 +43,6 @@ STATE = "state/"
 """What the names of the state's arrays start with."""
 
 HINT = "restore it from a backup, or save the model again"
-ONNX = "ONNX models are read by gc.onnx.load"
 
 _TORCH = (
     "weights of PyTorch: safetensors.torch.save_file(module.state_dict(), path), then "
@@ -107,7 +106,7 @@ class Model:
         try:
             metadata, tensors = unpack(data)
         except ValueError as error:
-            raise model.error(str(error), ONNX if is_onnx(where) else HINT) from None
+            raise model.error(str(error), HINT) from None
         written = metadata.get("format", "")
         if written != f"graphc {FORMAT}":
             raise model.error(
