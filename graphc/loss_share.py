@@ -2,7 +2,7 @@
 
     mean over rows             the share of the rows
     mean weighted by an input  the share of that input's sum
-    sum over rows              1
+    sum over rows              1, for a shard with rows
     no rows at all             the share of the rows, since shares add up to 1
 
 What lies behind a reduction counts as it does: twice a mean is a mean.
@@ -19,7 +19,7 @@ from graphc.ops.losses.row_loss import RowLoss
 from graphc.ops.reduce import Sum
 from graphc.ops.source import Constant, Input
 
-ROWS, SUM, ALONE = "rows", "", "alone"
+ROWS, SUM, ALONE = "rows", "sum", "alone"
 WEIGHT = "weight:"
 
 

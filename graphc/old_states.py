@@ -48,7 +48,6 @@ def keep_old_states(graph: Graph) -> Graph:
 
 
 def _free(graph: Graph, state: str) -> str:
-    """A name for the copy; one that recomputed values read may have the first."""
     name = f"{state}.before"
     while name in graph:
         name += "_"

@@ -53,15 +53,11 @@ def schedule(graph: Graph) -> Schedule:
 def backward_nodes(graph: Graph) -> set[str]:
     """What neither outputs nor updates need; nothing where nobody asks for gradients.
 
-    What is made of states alone that the forward pass overwrites is made there, before, as are
-    copies of states from before it.
+    What is made of states alone that the forward pass overwrites is made there, before.
     """
     if not graph.gradients:
         return set()
-    from graphc.ops.again import Before
-
-    copies = [node.name for node in graph if isinstance(node.op, Before)]
-    forward = graph.upstream([*graph.outputs.values(), *graph.updates.values(), *copies])
+    forward = graph.upstream([*graph.outputs.values(), *graph.updates.values()])
     return {
         node.name
         for node in graph

@@ -17,8 +17,9 @@ from passes.pipeline import graph_pass
 
 @graph_pass(preserves="bitwise")
 def hold_back(graph: Graph) -> Graph:
-    """The graph that only sends: it changes no state."""
-    sends = [node for node in graph if isinstance(node.op, Send)]
+    """The graph that only sends what anybody reads: it changes no state."""
+    alive = graph.upstream(graph.roots)
+    sends = [node for node in graph if isinstance(node.op, Send) and node.name in alive]
     needed = graph.upstream(operand for node in sends for operand in node.inputs)
     last = [node.name for node in sends if needed.isdisjoint(graph.users[node.name])]
     return Graph(graph.name, graph, outputs={name: name for name in last})

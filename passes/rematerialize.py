@@ -13,9 +13,8 @@ value, and all such nodes read the clone.  It reads clones itself where its oper
 again, too.  Every clone waits, by `after`, for a value of the backward part: so none is merged
 with the node that it repeats, and no order can move it ahead.
 
-graphc/remat chooses the values.  A clone computes the same from the same: in a program that
-stops between forward and backward, states that the forward part changes are copied before
-(`<state>.before`).
+graphc/remat chooses the values.  A clone computes the same from the same: what it reads of a state
+is, as everywhere in a graph, the value from before the step.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from typing import ClassVar, Literal
 
 from graphc.graph import Graph, Node
 from graphc.op import Op, Source
-from graphc.ops.again import After, Before
+from graphc.ops.again import After
 from graphc.ops.source import Constant
 from graphc.remat.values import border
 
@@ -56,8 +55,6 @@ class _Cloning:
         self.clones: dict[str, str] = {}
         self.origins: dict[str, Node] = dict(graph.nodes)
         """For each name, new ones included, the node that it stands for."""
-        self.before: dict[str, str] = {}
-        self.copied = self._copied_states()
 
     def walk(self) -> Iterator[Node]:
         """The nodes of the new graph in order."""
@@ -65,22 +62,11 @@ class _Cloning:
         for node in self.graph:
             if self.places[node.name] <= self.border:
                 yield node
-                if node.name in self.copied:
-                    copy = self._new(node, "before", Before(), (node.name,))
-                    self.before[node.name] = copy.name
-                    yield copy
             else:
                 yield from self._clones_for(node, event)
                 yield _reading(node, self.clones)
             if not isinstance(node.op, Source) and node.name not in self.graph.updates.values():
                 event = node.name
-
-    def _copied_states(self) -> set[str]:
-        """The states that clones read after the forward part has changed them."""
-        if not self.graph.gradients:
-            return set()
-        read = {operand for name in self.repeated for operand in self.graph[name].inputs}
-        return read & self.graph.updates.keys()
 
     def _clones_for(self, reader: Node, before: str) -> Iterator[Node]:
         """What has to be computed again for a node, in order; each once it may run."""
@@ -92,7 +78,7 @@ class _Cloning:
         fresh: set[str] = set()
         for name in sorted(wanted, key=self.places.__getitem__):
             node = self.graph[name]
-            inputs = [self.clones.get(o, self.before.get(o, o)) for o in node.inputs]
+            inputs = [self.clones.get(operand, operand) for operand in node.inputs]
             waiting = self._waiting(inputs) if fresh.isdisjoint(inputs) else None
             if waiting is not None:
                 if waiting not in late:

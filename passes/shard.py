@@ -7,7 +7,8 @@
 
 The parts of all shards add up to the loss of the batch, and so do their gradients.  A loss that is
 a mean over rows counts by the share of the rows that the shard has, one that is weighted by the
-share of the weights, one that is a sum is a part as it is.
+share of the weights, one that is a sum as it is: by 1, or by 0 on a shard that has no rows and runs
+on another's.
 
 Batch normalisation takes the statistics of the shard, or, where they are to be those of the whole
 batch, sums over all shards:
@@ -25,12 +26,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphc.build import Builder, Value
+from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import ShardInput, Total
-from graphc.ops.norm import BatchNormTrain, Normalize
-from graphc.ops.source import COUNTER
+from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
+from graphc.ops.source import COUNTER, constant
+from graphc.tensor_type import Batch
 
 FIRST_ROW = "shard.first_row"
 STATISTICS = ("mean", "var")
@@ -39,7 +42,7 @@ STATISTICS = ("mean", "var")
 
 @dataclass(frozen=True)
 class Shard:
-    """The graph of a shard; `counted` says by which share each loss counts ("" for a sum)."""
+    """The graph of a shard; `counted` says by which share each loss counts."""
 
     name: ClassVar[str] = "shard"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
@@ -48,7 +51,12 @@ class Shard:
     """Whether batch normalisation takes the statistics of the whole batch."""
 
     def __call__(self, graph: Graph) -> Graph:
-        """The graph with inputs that the executor feeds for each shard."""
+        """The graph with inputs that the executor feeds for each shard.
+
+        GraphError for a derivative inside the net that would need sums over all shards.
+        """
+        if self.synchronise:
+            _check_derivatives(graph)
         b = Builder.like(graph)
         norms = {n.name for n in graph if self.synchronise and isinstance(n.op, BatchNormTrain)}
         for node in graph:
@@ -64,18 +72,42 @@ class Shard:
         b.take_roots(graph, {})
         for loss, share in self.counted:
             value = b.value(graph.outputs[loss])
-            if share:
-                with b.at(value.node.locs):
-                    name = b.unique(f"{value.name}.part")
-                    b.outputs[loss] = mul(value, share_of(b, share, value.dtype), name=name).name
+            with b.at(value.node.locs):
+                name = b.unique(f"{value.name}.part")
+                b.outputs[loss] = mul(value, share_of(b, share, value.dtype), name=name).name
         return b.graph()
 
 
+def _check_derivatives(graph: Graph) -> None:
+    for node in graph:
+        if isinstance(node.op, (BatchNormDx, BatchNormDgamma)):
+            raise GraphError(
+                "gc.grad differentiates a batchnorm, which synchronised shards cannot do: each has "
+                "rows of its own",
+                loc=node.locs[0] if node.locs else None,
+                hint="compile without sync_batchnorm, or declare it with frozen=True",
+            )
+
+
 def _keyed(b: Builder, node: Node) -> Node:
-    """The mask by the rows' places in the whole batch."""
+    """The mask by the rows' places in the whole batch; one that has no rows is that of all."""
+    rows = node.type.shape[0]
+    if not isinstance(rows, Batch):
+        return node
+    first = _first_row(b, rows.factor)
+    return Node(node.name, node.op, (*node.inputs, first), node.type, node.locs)
+
+
+def _first_row(b: Builder, factor: int) -> str:
+    """The place of the shard's first row, in arrays that have `factor` rows for each of it."""
     if FIRST_ROW not in b.nodes:
         b.insert(Node(FIRST_ROW, ShardInput(COUNTER.shape, COUNTER.dtype), (), COUNTER))
-    return Node(node.name, node.op, (*node.inputs, FIRST_ROW), node.type, node.locs)
+    name = FIRST_ROW if factor == 1 else f"{FIRST_ROW}.times_{factor}"
+    if name not in b.nodes:
+        with b.at(()):
+            by = constant(b, factor, COUNTER.dtype, name=f"{name}.factor")
+            mul(b.value(FIRST_ROW), by, name=name)
+    return name
 
 
 def _totalled(b: Builder, node: Node) -> None:

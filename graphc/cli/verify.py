@@ -115,7 +115,7 @@ def _data(report: Report) -> dict[str, Any]:
             }
             for proof in report.programs
         ],
-        "memory": _counterexample(report.memory),
+        "plan": _counterexample(report.plan),
     }
 
 

@@ -15,7 +15,7 @@ from graphc.ops.activations.piecewise import (
 )
 from graphc.ops.activations.softsign import Softsign
 from graphc.ops.affine import Affine, AffineLayer
-from graphc.ops.again import After, Before
+from graphc.ops.again import After
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
@@ -170,7 +170,7 @@ _IMAGES = (Conv, ConvDx, ConvDw, Pad)
 _POOLS = (MaxPool, MaxPoolIndex, MaxPoolGrad, MaxPoolPick, SumPool, SumPoolGrad)
 _LOSSES = (SoftmaxRows, SoftmaxRowsGrad, SvmRows, SvmRowsGrad, LabelHit)
 _FUSED = (AffineRelu, MatMulReluGrad, NormalizeDgamma, NormalizeDx)
-_AGAIN = (After, Before)
+_AGAIN = (After,)
 _UPDATES = (Momentum, SgdStep, NesterovStep, AdamMean, AdamSquare, AdamStep, Average, Cleared)
 _RATES = (SquareSum, ClipScale, CosineRate, StepRate, WarmUpRate, Corrected, NadamMomentum)
 

@@ -1,13 +1,11 @@
-"""What the pass that recomputes values needs: when to read, and values from before a step."""
+"""What the pass that recomputes values needs: to say when a value is read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from graphc.graph import Node
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr
-from graphc.op import Along, Array
+from graphc.op import Array
 from graphc.ops.fused import Fused
 from graphc.plan import Emitter
 from graphc.tensor_type import TensorType
@@ -31,25 +29,6 @@ class After(Fused):
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         em.alias(ins[0], out)
-
-
-class Before(Fused):
-    """A copy of a state that the forward pass changes, as it was before."""
-
-    name = "before"
-    roles = ("state",)
-
-    def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        return ins[0]
-
-    def reference(self, ins: Sequence[Array]) -> Array:
-        return ins[0].copy()
-
-    def along(self, ins: Sequence[TensorType]) -> Along:
-        return "elements"
-
-    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return ins[0]
 
 
 def is_clone(name: str) -> bool:

@@ -81,27 +81,27 @@ class BatchNorm(Layer):
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         x, *vectors = ins
         if x.type.rank == 2:
-            return self._expand_rows(b, name, name, x, vectors, train)
+            return self._expand_rows(b, name, x, vectors, train)
         image = channels_last(x, name=f"{name}.channels_last")
         rows = pixels(image, name=f"{name}.pixels")
-        made = self._expand_rows(b, name, f"{name}.rows", rows, vectors, train)
+        made = self._expand_rows(b, f"{name}.rows", rows, vectors, train)
         return channels_first(reshape(made, image.shape), name=name)
 
     def _expand_rows(
-        self, b: Builder, name: str, result: str, x: Value, vectors: Sequence[Value], train: bool
+        self, b: Builder, name: str, x: Value, vectors: Sequence[Value], train: bool
     ) -> Value:
-        """The ops for a matrix, whose last is named `result`."""
+        """The ops for a matrix; the last has the name, which those of the statistics start with."""
         gamma, beta, running_mean, running_var = vectors
         if not self.by_batch(train):
             return b.apply(
-                Normalize(self.eps), x, running_mean, running_var, gamma, beta, name=result
+                Normalize(self.eps), x, running_mean, running_var, gamma, beta, name=name
             )
         average, variance = _statistics(x, name)
         for state, batch in ((running_mean, average), (running_var, variance)):
             kept = mul(state, self.running_decay, name=f"{state.name}.kept")
             fresh = mul(batch, 1 - self.running_decay, name=f"{state.name}.fresh")
             b.update(state, add(kept, fresh, name=f"{state.name}.next"))
-        return b.apply(BatchNormTrain(self.eps), x, gamma, beta, name=result)
+        return b.apply(BatchNormTrain(self.eps), x, gamma, beta, name=name)
 
 
 def _statistics(x: Value, name: str) -> tuple[Value, Value]:

@@ -48,7 +48,6 @@ OPERATIONS = {
 
 MOVES = (
     "after",
-    "before",
     "broadcast_to",
     "cast",
     "cleared",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from graphc.graph import Node
-from graphc.ops.again import After, Before
+from graphc.ops.again import After
 from graphc.plan import Plan
 from graphc.profile.cost import program_cost
 
@@ -85,5 +85,5 @@ def clones(plan: Plan, program: str) -> tuple[Node, ...]:
     for before, record in pairwise(rows):
         if record.name == SLOT:
             made = (node for node in record.graph if node.name not in before.graph)
-            return tuple(node for node in made if not isinstance(node.op, (After, Before)))
+            return tuple(node for node in made if not isinstance(node.op, After))
     return ()

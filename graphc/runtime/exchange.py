@@ -26,7 +26,11 @@ from graphc.tensor_type import ITEMSIZE
 
 
 class Pause:
-    """In the place of a call: here a shard needs the sum over all of them to go on."""
+    """In the place of a call: here a shard needs the sum over all of them to go on.
+
+    It is where the sum is awaited.  What is sent, as soon as it is there, may come in another order
+    in the program of the last shard, which has more to do.
+    """
 
     def __init__(self, bucket: int, buffer: Array) -> None:
         self.bucket, self.buffer = bucket, buffer
@@ -60,6 +64,10 @@ class Exchange:
         """Memory for all shards of a rank but the last, where they run in step."""
         self._totals: frozenset[int] = frozenset()
         """The buckets that a shard needs the sum of to go on."""
+        self._complete: set[int] = set()
+        """The buckets of which all shards of this rank but the last have held their sums."""
+        self._early: dict[int, Array] = {}
+        """What the last shard sent before: shards that run in step are not all at one place."""
         self._under_way: dict[int, Request] = {}
         self._ordered = is_power_of_two(communicator.size)
 
@@ -81,8 +89,8 @@ class Exchange:
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
         """The calls of an instruction whose values are these arrays."""
         if _bucket(instr) in self._totals:
-            sends = instr.kind == "send"
-            return (Pause(_bucket(instr), joined(arrays)),) if sends else ()
+            awaits = instr.kind == "receive"
+            return (Pause(_bucket(instr), joined(arrays)),) if awaits else ()
         if instr.kind == "receive":
             return (partial(self._receive, _bucket(instr)),)
         way = self._hold if program == HOLDS else self._send
@@ -118,12 +126,24 @@ class Exchange:
     def drop(self) -> None:
         """Forget what a run that failed had under way."""
         self._under_way.clear()
+        self._complete.clear()
+        self._early.clear()
 
     def _hold(self, bucket: int, buffer: Array) -> None:
         level = self._added(bucket, buffer)
         np.copyto(self._held[bucket][level], buffer)
+        if self.lane == self.lanes - 2:
+            self._complete.add(bucket)
+            if bucket in self._early:
+                lane, self.lane = self.lane, self.lanes - 1
+                self._send(bucket, self._early.pop(bucket))
+                self.lane = lane
 
     def _send(self, bucket: int, buffer: Array) -> None:
+        if self.lanes > 1 and bucket not in self._complete:
+            self._early[bucket] = buffer
+            return
+        self._complete.discard(bucket)
         self._added(bucket, buffer)
         start = perf_counter()
         comm = self.communicator
@@ -143,6 +163,7 @@ class Exchange:
         return level
 
     def _receive(self, bucket: int) -> None:
+        assert bucket not in self._early, "the other shards of this rank are done before"
         start = perf_counter()
         request: Any = self._under_way.get(bucket)
         if request is not None:

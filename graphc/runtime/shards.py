@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.errors import FeedError
 from graphc.loc import caller_loc
-from graphc.loss_share import WEIGHT
+from graphc.loss_share import SUM, WEIGHT
 from graphc.op import Array
 from graphc.ops.exchange import ShardInput
 from graphc.plan import Plan, Program
@@ -68,11 +68,16 @@ class Shards:
         return array if axis is None else axis.rows(array, start, stop)
 
     def _number(self, name: str, feeds: Mapping[str, Any], rows: tuple[int, int], n: int) -> float:
-        """The first row of the shard, or its share of the rows or of the weights."""
+        """The first row of the shard, or its share of the rows or of the weights.
+
+        Of what is summed over rows the share is 1, or 0 without any.
+        """
         start, stop = rows
         if not name.startswith(SHARE):
             return start
         kind = name.removeprefix(SHARE).rpartition(".")[0]
+        if kind == SUM:
+            return float(stop > start)
         if not kind.startswith(WEIGHT):
             return (stop - start) / n
         weights = np.asarray(feeds[kind.removeprefix(WEIGHT)], np.float64)

@@ -75,15 +75,22 @@ def _offset(node: Node) -> int:
 
 
 def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Something that a shard before the last does not send, or sends otherwise, or changes."""
+    """Something that a shard before the last does not send, or sends otherwise, or changes.
+
+    Of what nobody reads the last shard sends nothing, and then no other may.
+    """
     changed = next(iter([*new.updates, *new.gradients]), None)
     if changed is not None:
         return Mismatch(f"update {changed}", draw.rows, "is made by the last shard alone")
     kept = new.upstream(new.outputs.values())
-    sends = [node.name for node in old if isinstance(node.op, Send)]
+    alive = old.upstream(old.roots)
+    sends = [node.name for node in old if isinstance(node.op, Send) and node.name in alive]
     for name in sends:
         if name not in kept:
             return Mismatch(f"send {name}", draw.rows, "is gone", "all shards send it")
+    for node in new:
+        if isinstance(node.op, Send) and node.name in kept and node.name not in alive:
+            return Mismatch(f"send {node.name}", draw.rows, "is sent", "nobody awaits it")
     parts = parts_of(draw.rows)
     runs = [values_in_step(g, parts, given_in_step(g, draw, parts)) for g in (old, new)]
     before, after = (

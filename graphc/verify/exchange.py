@@ -6,12 +6,23 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.certificate.tables import READ, RECEIVE, SEND, WRITE, Ints
+from graphc.certificate.tables import (
+    READ,
+    RECEIVE,
+    SEND,
+    WRITE,
+    Certificate,
+    Ints,
+    ProgramTables,
+)
 from graphc.verify.facts import ALIGNMENT, ARENA, Facts
 from graphc.verify.report import Counterexample
 from graphc.verify.words import Words
 
 EXCHANGE = "what is under way is left alone until it has arrived"
+MEETINGS = "shards come to the sums that they need in one order"
+HOLDS = "shard"
+"""The program of the shards before the last of a rank."""
 
 
 def exchange(f: Facts) -> Iterator[Counterexample]:
@@ -34,6 +45,26 @@ def exchange(f: Facts) -> Iterator[Counterexample]:
         yield from _left_alone(f, send, end, sent)
     for step in awaited:
         yield Counterexample(EXCHANGE, f"{words.step(step)} awaits what no step sends")
+
+
+def meetings(c: Certificate) -> Iterator[Counterexample]:
+    """A sum that shards go on with is awaited by all of them at once: they must not cross."""
+    orders = {p.name: _awaited(p) for p in c.programs}
+    wanted = orders.pop(HOLDS, [])
+    for name, order in orders.items():
+        met = [each for each in order if each in wanted]
+        if order and met != wanted:
+            i = next((i for i, (a, b) in enumerate(zip(met, wanted, strict=False)) if a != b), -1)
+            here = f"program {name!r} awaits {met[i]!r}" if met else f"program {name!r} awaits none"
+            yield Counterexample(MEETINGS, f"{here} where {HOLDS!r} awaits {wanted[i]!r}")
+
+
+def _awaited(p: ProgramTables) -> list[str]:
+    """The first value of each sum that a program awaits, in its order."""
+    a = p.accesses
+    steps = np.flatnonzero(p.steps.kind == RECEIVE).tolist()
+    firsts = [a.buffer[(a.step == step) & (a.use == WRITE)][0] for step in steps]
+    return [p.buffers.names[first] for first in firsts]
 
 
 def _values(f: Facts, step: int, use: int) -> Ints:

@@ -9,7 +9,7 @@ import numpy as np
 from graphc.certificate.tables import BARRIER, READ, Certificate, ProgramTables
 from graphc.verify import claims, forms, values
 from graphc.verify import sharing as share
-from graphc.verify.exchange import exchange
+from graphc.verify.exchange import exchange, meetings
 from graphc.verify.facts import Facts
 from graphc.verify.report import Counterexample, ProgramProof, Report
 from graphc.verify.threads import Threads
@@ -18,7 +18,7 @@ from graphc.verify.threads import Threads
 def verify(certificate: Certificate) -> Report:
     """Verify every program, and the memory report."""
     programs = tuple(verify_program(program) for program in certificate.programs)
-    return Report(certificate.net, programs, next(claims.report(certificate), None))
+    return Report(certificate.net, programs, next(_between(certificate), None))
 
 
 def verify_program(tables: ProgramTables) -> ProgramProof:
@@ -56,6 +56,12 @@ def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:
     yield from claims.lives(f)
     yield from claims.slots(f)
     yield from claims.arena(f)
+
+
+def _between(c: Certificate) -> Iterator[Counterexample]:
+    """What is wrong between programs, and with what the plan tells of all."""
+    yield from meetings(c)
+    yield from claims.report(c)
 
 
 def _counts(f: Facts, near: share.Neighbours) -> dict[str, int]:

@@ -44,19 +44,19 @@ class Report:
 
     net: str
     programs: tuple[ProgramProof, ...]
-    memory: Counterexample | None = None
-    """What is wrong with the memory report, if anything."""
+    plan: Counterexample | None = None
+    """What is wrong between programs, or with the memory report, if anything."""
 
     @property
     def ok(self) -> bool:
-        """Whether every program and the memory report hold."""
-        return self.memory is None and all(proof.ok for proof in self.programs)
+        """Whether every program, and what they have in common, holds."""
+        return self.plan is None and all(proof.ok for proof in self.programs)
 
     @property
     def counterexample(self) -> Counterexample | None:
         """The first one."""
         found = (proof.counterexample for proof in self.programs)
-        return next((c for c in found if c is not None), self.memory)
+        return next((c for c in found if c is not None), self.plan)
 
     def __str__(self) -> str:
         return "\n".join(self._lines())
@@ -73,9 +73,9 @@ class Report:
             else:
                 yield f"  {proof.name} ({rows}): refuted"
                 yield from (f"    {line}" for line in str(proof.counterexample).splitlines())
-        if self.memory is not None:
-            yield "  memory: refuted"
-            yield from (f"    {line}" for line in str(self.memory).splitlines())
+        if self.plan is not None:
+            yield "  the plan as a whole: refuted"
+            yield from (f"    {line}" for line in str(self.plan).splitlines())
 
 
 def _counted(n: int, what: str) -> str:

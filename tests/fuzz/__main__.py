@@ -16,9 +16,16 @@ from tests.fuzz.jobs import Report, campaign
 def main(arguments: list[str] | None = None) -> int:
     """The number of failures, at most 1, as an exit code."""
     chosen = _parser().parse_args(arguments)
-    without = steps_of(chosen.only) if chosen.only else ()
     wishes = Wishes(
-        chosen.native, chosen.interpreted, chosen.torch, chosen.tight, chosen.steps, without
+        native=chosen.native,
+        interpreted=chosen.interpreted,
+        torch=chosen.torch,
+        tight=chosen.tight,
+        again=chosen.again,
+        cut=chosen.cut,
+        proved=True,
+        most=chosen.steps,
+        without=steps_of(chosen.only) if chosen.only else (),
     )
     made = _run(chosen, wishes)
     findings = made.findings
@@ -42,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--interpreted", type=float, default=0.1, help="and of those interpreted")
     parser.add_argument("--torch", type=float, default=_torch_share(), help="and with PyTorch")
     parser.add_argument("--tight", type=float, default=0.04, help="and with little memory")
+    parser.add_argument("--again", type=float, default=0.03, help="and with values computed again")
+    parser.add_argument("--cut", type=float, default=0.05, help="and cut into shards")
     parser.add_argument("--steps", type=int, default=7, help="of a net, at most")
     parser.add_argument("--json", type=Path, help="where to write the coverage")
     parser.add_argument("--found", type=Path, default=Path(__file__).parent / "found")

@@ -6,8 +6,10 @@ import gc as collector
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
+from tests.fuzz.case import Case
 from tests.fuzz.check import Verdict, judge
 from tests.fuzz.coverage import Coverage
 from tests.fuzz.draw import Wishes, draw
@@ -74,14 +76,23 @@ def cases(
         for seed in seeds:
             if until is not None and time.monotonic() > until:
                 break
-            verdict = judge(draw(seed, wishes))
+            verdict = _judged(draw(seed, wishes), wishes.proved)
             if verdict.failed and len(findings.failures) < shrunk:
-                verdict = shrink(verdict, judge)
+                verdict = shrink(verdict, partial(_judged, proved=wishes.proved))
             findings.add(verdict)
             verdict.meant, verdict.plans = None, []
             collect()
     findings.seconds = time.monotonic() - start
     return findings
+
+
+def _judged(case: Case, proved: bool) -> Verdict:
+    verdict = judge(case)
+    if proved and not verdict.failed:
+        refuted = [report for plan in verdict.plans if not (report := plan.verify()).ok]
+        if refuted:
+            return replace(verdict, kind="wrong", message=str(refuted[0]))
+    return verdict
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from graphc.op import Array
 from graphc.optim import Optimizer
 from graphc.plan import Plan
 from graphc.tensor_type import shape_at
+from tests.fuzz.again import computing_again
 from tests.generate import random_feeds, random_state
 
 BUDGETS = (0.8, 0.9, 0.96, 0.99)
@@ -56,6 +57,12 @@ class Case:
     """Whether all is compared with PyTorch, too."""
     tight: bool = False
     """Whether the budget is less than what keeps all values, where some can be computed again."""
+    again: bool = False
+    """Whether values are computed again that are drawn at random."""
+    shards: int = 1
+    """How many a step cuts its batch into."""
+    synchronised: bool = False
+    """Whether batch normalisation takes the statistics of the batch there, not of a shard."""
     draw: int = 0
     """The seed of feeds and state."""
 
@@ -63,6 +70,8 @@ class Case:
     def plan(self) -> Plan:
         """What graphc makes of it."""
         kept = self._compiled(None)
+        if self.again:
+            return computing_again(kept, self.draw)
         for share in BUDGETS if self.tight else ():
             try:
                 return self._compiled(int(share * kept.memory.total))
@@ -82,7 +91,13 @@ class Case:
             threads=self.threads,
             passes=gc.passes.without(*self.off),
             budget=budget,
+            shards=self.shards if self.shards > 1 else None,
+            sync_batchnorm=self.synchronised,
         )
+
+    def most(self, kind: str) -> int:
+        """The most rows of an event of that kind: a run has those of a shard."""
+        return self.batch if kind == "step" else -(-self.batch // self.shards)
 
     def feeds(self, event: int) -> dict[str, Any]:
         """The arrays of an event, which is given by its number."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import graphc as gc
 from graphc.graph import Graph
+from graphc.op import Layer
+from graphc.ops.dropout import Dropout
 from graphc.ops.norm import BatchNorm
 from graphc.ops.source import Parameter
 from graphc.optim import Optimizer
@@ -19,6 +21,8 @@ WIDER = (1, 2, 5, 8, 16, 17, 33)
 SLOPES = 0.25
 """The share of cases whose gradients are compared with differences."""
 CAPACITIES = (1, 2, 3, 5, 5, 7, 8, 13, 40)
+LARGE = 13
+"""Rows whose values are large enough to be worth computing again."""
 OPTIONAL = tuple(
     dict.fromkeys(name for name in gc.passes.DEFAULT.names if name not in gc.passes.REQUIRED)
 )
@@ -36,6 +40,12 @@ class Wishes:
     """The share of cases that are compared with PyTorch."""
     tight: float = 0.04
     """The share of training cases whose memory is too small to keep all values."""
+    again: float = 0.03
+    """The share of cases that compute values again at random; more of those with dropout."""
+    cut: float = 0.05
+    """The share of training cases whose steps are cut into shards."""
+    proved: bool = False
+    """Whether all plans are proved, too."""
     most: int = 7
     """Steps of a net."""
     without: tuple[str, ...] = ()
@@ -53,7 +63,7 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
     backend = _backend(r, wishes)
     optimizer = _grouped(r, random_optimizer(r), graph) if r.random() < 0.75 else None
     batch = r.choice(CAPACITIES)
-    return Case(
+    case = Case(
         graph,
         batch,
         _events(r, graph, batch, optimizer, backend == "native"),
@@ -67,8 +77,35 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
         r.random() < SLOPES,
         r.random() < wishes.torch,
         optimizer is not None and r.random() < wishes.tight,
-        seed,
+        draw=seed,
     )
+    if r.random() < _cut_share(case, wishes):
+        return _cut(r, case)
+    if "rematerialize" not in case.off and r.random() < _again_share(case, wishes):
+        return replace(case, again=True, tight=False, batch=max(case.batch, LARGE))
+    return case
+
+
+def _again_share(case: Case, wishes: Wishes) -> float:
+    """Most nets with dropout, whose masks are of the counter as it was."""
+    return wishes.again * (20 if _has(case.graph, Dropout) else 1)
+
+
+def _cut_share(case: Case, wishes: Wishes) -> float:
+    """More of the nets with batch normalisation, which shards may have together."""
+    if case.optimizer is None or case.batch == 1 or case.backend == "interpreted":
+        return 0.0
+    return wishes.cut * (4 if _has(case.graph, BatchNorm) else 1)
+
+
+def _cut(r: random.Random, case: Case) -> Case:
+    """The case in shards; with a step, and with other runs of no more rows than a shard has."""
+    shards = r.choice([number for number in (2, 2, 4, 8) if number <= case.batch])
+    synchronised = r.random() < (0.7 if _has(case.graph, BatchNorm) else 0.1)
+    cut = replace(case, shards=shards, synchronised=synchronised, tight=False, torch=False)
+    last = Event("step", case.events[-1].n)
+    kinds = [*case.events, *([] if any(e.kind == "step" for e in case.events) else [last])]
+    return replace(cut, events=tuple(Event(e.kind, min(e.n, cut.most(e.kind))) for e in kinds))
 
 
 def _grouped(r: random.Random, optimizer: Optimizer, graph: Graph) -> Optimizer:
@@ -159,13 +196,16 @@ def _events(
         kinds += ["step"] * r.randint(1, 3)
         if optimizer.accumulate == 1 and r.random() < 0.2:
             kinds.append("update")
-    has_batchnorm = any(isinstance(node.op, BatchNorm) for node in graph)
-    if r.random() < (0.25 if has_batchnorm else 0.03):
+    if r.random() < (0.25 if _has(graph, BatchNorm) else 0.03):
         kinds.append("frozen")
     r.shuffle(kinds)
     if native:
         kinds = kinds[:3]
     return tuple(Event(kind, r.choice((batch, batch, r.randint(1, batch)))) for kind in kinds)
+
+
+def _has(graph: Graph, layer: type[Layer]) -> bool:
+    return any(isinstance(node.op, layer) for node in graph)
 
 
 def _losses(r: random.Random, graph: Graph) -> tuple[str, ...] | None:

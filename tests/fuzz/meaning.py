@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.graph import Graph
+from graphc.loss_share import loss_shares
 from graphc.op import Array
 from graphc.ops.source import Parameter
 from graphc.reference import initial_state
@@ -19,6 +20,7 @@ from passes.backward import Backward
 from passes.specialize import Specialize
 from passes.update import Update
 from tests.fuzz.case import Case
+from tests.fuzz.copies import of_shards
 from tests.fuzz.wide import Noise, Run, WideGraph
 
 
@@ -33,11 +35,16 @@ class Meaning:
         """One of the graphs for that many rows."""
         key = what, n
         if key not in self._wide:
-            graph = (
-                self.cotangents(what[11:]) if what[:11] == "cotangents " else getattr(self, what)
-            )
-            self._wide[key] = WideGraph(graph, n)
+            self._wide[key] = WideGraph(self._graph(what, n), n)
         return self._wide[key]
+
+    def _graph(self, what: str, n: int) -> Graph:
+        if what.startswith("cotangents "):
+            return self.cotangents(what.removeprefix("cotangents "))
+        if what == "step" and self.case.shards > 1:
+            return self.cut_step(n)
+        graph: Graph = getattr(self, what)
+        return graph
 
     @cached_property
     def infer(self) -> Graph:
@@ -73,10 +80,21 @@ class Meaning:
     @cached_property
     def step(self) -> Graph:
         """Train, and the optimizer's update or sum."""
+        return self._updated(self.train)
+
+    def cut_step(self, n: int) -> Graph:
+        """A step that cuts `n` rows into shards."""
+        case, declared = self.case, self.declared
+        counted = loss_shares(declared)
+        cut = of_shards(Specialize(True)(declared), n, case.shards, case.synchronised, counted)
+        trained = [n for n in case.plan.recipe.wrt if isinstance(declared[n].op, Parameter)]
+        return self._updated(Backward(declared.losses, tuple(trained))(cut))
+
+    def _updated(self, graph: Graph) -> Graph:
         optimizer = self.case.optimizer
         assert optimizer is not None
         many = optimizer.accumulate > 1
-        return Accumulate(optimizer)(self.train) if many else Update(optimizer)(self.train)
+        return Accumulate(optimizer)(graph) if many else Update(optimizer)(graph)
 
     @cached_property
     def apply(self) -> Graph:

@@ -45,7 +45,8 @@ def _event(
         return _named("output", frozen.forward(feeds))
     if kind == "step":
         loss = ex.step(feeds)
-        return {"loss": np.asarray(loss), **_named("output", ex.values)}
+        values = {name: ex.values[name] for name in ex.values if _has_value(case, number, name)}
+        return {"loss": np.asarray(loss), **_named("output", values)}
     found = _named("output", ex.forward(feeds, train=True))
     if kind == "cotangents":
         output = cotangent_output(case)
@@ -56,6 +57,11 @@ def _event(
     if kind == "update":
         ex.update()
     return found
+
+
+def _has_value(case: Case, number: int, output: str) -> bool:
+    """Whether a step says what an output is: where the last shard has rows, or it is a loss."""
+    return case.events[number].n >= case.shards or output in case.plan.declared.losses
 
 
 def _named(what: str, arrays: Mapping[str, Any]) -> dict[str, Array]:

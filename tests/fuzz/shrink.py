@@ -66,6 +66,9 @@ def _plainer_options(case: Case) -> Iterator[Case]:
         "backend": "numpy",
         "threads": 1,
         "tight": False,
+        "again": False,
+        "synchronised": False,
+        "shards": 1,
         "off": OPTIONAL,
         "losses": None,
         "outputs": None,
@@ -74,10 +77,10 @@ def _plainer_options(case: Case) -> Iterator[Case]:
     if not {event.kind for event in case.events} & {"step", "update"}:
         plain["optimizer"] = None
     for name, value in plain.items():
-        if getattr(case, name) != value:
+        if getattr(case, name) != value and not (case.again and name == "off"):
             yield replace(case, **{name: value})  # type: ignore[arg-type]
     for name in OPTIONAL:
-        if name not in case.off:
+        if name not in case.off and not (case.again and name == "rematerialize"):
             yield replace(case, off=(*case.off, name))
 
 
@@ -165,10 +168,15 @@ def _fewer_rows(case: Case) -> Iterator[Case]:
     most = max(event.n for event in case.events)
     for n in (1, 2, 3, most // 2, most - 1):
         if 0 < n < most:
-            events = tuple(Event(event.kind, min(event.n, n)) for event in case.events)
-            yield replace(case, events=events, batch=n)
-    if case.batch > most:
-        yield replace(case, batch=most)
+            yield _with_rows(case, max(n, case.shards), n)
+    if case.batch > max(most, case.shards):
+        yield _with_rows(case, max(most, case.shards), most)
+
+
+def _with_rows(case: Case, batch: int, most: int) -> Case:
+    fewer = replace(case, batch=batch)
+    events = (Event(e.kind, min(e.n, most, fewer.most(e.kind))) for e in case.events)
+    return replace(fewer, events=tuple(events))
 
 
 def _plainer_optimizers(case: Case) -> Iterator[Case]:

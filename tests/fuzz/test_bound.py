@@ -59,6 +59,17 @@ def test_a_sum_whose_terms_cancel_exactly_is_as_wide_as_its_terms() -> None:
     assert exact < 1e-14 < limit < 1e-8
 
 
+@pytest.mark.parametrize("draw", range(4))
+def test_terms_that_cancel_within_an_op_widen_it(draw: int) -> None:
+    """The closed form of a batchnorm's gradient by two rows loses five digits of them."""
+    net, x = start()
+    net.loss("loss", gc.sum(gc.batchnorm(x) ** 3))
+    found = Meant(Meaning(Case(net.graph(), 2, (Event("train", 2),), wrt=("x",), draw=draw)))
+    found.widen(RUNS[0])
+    exact = np.abs(found.exact.results[0]["gradient x"]).max()
+    assert 2e-11 < found.bound(0, "gradient x").max() / exact < 1e-8
+
+
 def test_more_runs_only_widen_it() -> None:
     net, x = start("float32")
     net.output("y", gc.tanh(gc.affine(x, 5)))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import graphc.program
 import graphc.schedule
 import passes.identities
 from graphc.backends.numpy import KERNELS
@@ -23,6 +24,7 @@ from graphc.ops.functions import Tanh
 from graphc.ops.linalg import MatMul
 from graphc.ops.source import Constant
 from graphc.plan import Storage
+from graphc.runtime.shards import Shards
 from passes import cse
 from tests.fuzz.campaign import collected_rarely
 from tests.fuzz.check import Verdict, judge
@@ -115,6 +117,32 @@ def dead_too_early(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Storage, "range_at", range_at)
 
 
+def counted_again(patch: pytest.MonkeyPatch) -> None:
+    """A loss that is a sum counts on shards without rows, too."""
+    whole = Shards._number
+
+    def number(self: Shards, name: str, *args: Any) -> float:
+        return 1.0 if ".share.sum." in name else whole(self, name, *args)
+
+    patch.setattr(Shards, "_number", number)
+
+
+def masks_of_first_rows(patch: pytest.MonkeyPatch) -> None:
+    """Every shard has the masks of the first one."""
+    patch.setattr(importlib.import_module("passes.shard"), "_keyed", lambda b, node: node)
+
+
+def statistics_of_a_shard(patch: pytest.MonkeyPatch) -> None:
+    """What shards have to share they find on their own."""
+    patch.setattr(importlib.import_module("passes.shard"), "STATISTICS", ())
+    patch.setattr(importlib.import_module("passes.shard"), "_normalised", lambda node: node)
+
+
+def masks_of_the_next_draw(patch: pytest.MonkeyPatch) -> None:
+    """What is computed again reads the counter as it is by then."""
+    patch.setattr(graphc.program, "keep_old_states", lambda graph: graph)
+
+
 def _set_frozen(patch: pytest.MonkeyPatch, target: object, name: str, value: object) -> None:
     """As `patch.setattr`, on a frozen dataclass."""
     patch.setitem(vars(target), name, value)  # type: ignore[arg-type]
@@ -129,9 +157,21 @@ FAULTS: dict[Plant, int] = {
     wrong_rule: 6,
     written_too_early: 8,
     dead_too_early: 12,
+    counted_again: 8,
+    masks_of_first_rows: 8,
+    statistics_of_a_shard: 10,
+    masks_of_the_next_draw: 10,
 }
 """And the most nodes that a case may have once it is small, inputs and weights included."""
-ALWAYS = (forgotten_mask, small_error, wrong_rule)
+ALWAYS = (forgotten_mask, small_error, wrong_rule, counted_again)
+CUT = Wishes(native=0.0, interpreted=0.0, cut=1.0)
+CHOSEN: dict[Plant, Wishes] = {
+    counted_again: CUT,
+    masks_of_first_rows: CUT,
+    statistics_of_a_shard: CUT,
+    masks_of_the_next_draw: Wishes(native=0.0, interpreted=0.0, again=0.5, cut=0.0),
+}
+"""What cases are about, where it is not all kinds of things."""
 
 
 @contextmanager
@@ -141,9 +181,9 @@ def planted(fault: Plant) -> Iterator[None]:
         yield
 
 
-def failures() -> Iterator[Verdict]:
+def failures(wishes: Wishes) -> Iterator[Verdict]:
     """The first three, since not every net has something small in it to be left."""
-    failed = (v for v in (judge(draw(seed, WISHES)) for seed in range(CASES)) if v.failed)
+    failed = (v for v in (judge(draw(seed, wishes)) for seed in range(CASES)) if v.failed)
     found = next(failed, None)
     assert found is not None, f"not found in {CASES} cases"
     yield found
@@ -174,7 +214,7 @@ def first_small(shrunk: Iterator[Verdict], most: int) -> Verdict:
 )
 def test_a_planted_fault_becomes_a_small_test(fault: Plant, tmp_path: Path) -> None:
     with collected_rarely(), planted(fault):
-        tried = (shrink(failing, judge) for failing in failures())
+        tried = (shrink(failing, judge) for failing in failures(CHOSEN.get(fault, WISHES)))
         small = first_small(tried, FAULTS[fault])
         path = write(small, tmp_path)
         test = written_test(path)

@@ -142,8 +142,8 @@ def _counts(op: NllLoss, ins: Sequence[Tensor]) -> Tensor:
 def _rows(op: RowLoss, ins: Sequence[Tensor]) -> Tensor:
     scores, target = ins[:2]
     if isinstance(op, CosineLoss):
-        side = torch.where(ins[2] > 0, 1.0, -1.0)
-        return F.cosine_embedding_loss(scores, target, side, margin=op.margin, reduction="none")
+        cosine = F.cosine_similarity(scores, target)  # its embedding loss adds 1e-12 to the squares
+        return torch.where(ins[2] > 0, 1 - cosine, F.relu(cosine - op.margin))
     if isinstance(op, KlLoss):
         return F.kl_div(scores, target, reduction="none").flatten(1).sum(1)
     if isinstance(op, SoftNllLoss):

@@ -3,16 +3,17 @@
 A graph is run by its ops' reference rules, with every float in `numpy.longdouble`.  With noise,
 it is run in its own dtypes instead, and each op that rounds reads each operand, and gives its
 result, moved by a rounding more; ops that reduce or multiply matrices by as many as their sums
-are long, under a root.  This is Monte Carlo arithmetic: D. Stott Parker, "Monte Carlo
-arithmetic: exploiting randomness in floating-point arithmetic", UCLA CSD-970002, 1997.
+are long, under a root.  A closed form whose terms may cancel within is moved term by term.  This
+is Monte Carlo arithmetic: D. Stott Parker, "Monte Carlo arithmetic: exploiting randomness in
+floating-point arithmetic", UCLA CSD-970002, 1997.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -28,6 +29,7 @@ from graphc.ops.gather import Gather
 from graphc.ops.index import Argmax, Argmin, OneHot, Pick
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.logic import Logic, Not
+from graphc.ops.norm import BatchNormDx, columns, feature_axes
 from graphc.ops.optim import Cleared, UpdateOp
 from graphc.ops.order import TopK
 from graphc.ops.pad import Pad
@@ -185,8 +187,22 @@ def _computed(step: Step, ins: Sequence[Array], noise: Noise | None) -> Array:
     longest = 1.0 if isinstance(op, ELEMENTWISE) else _root_of_longest(ins)
     pairs = zip(ins, scales, strict=False)
     ins = [noise.on(x, longest * scale) if scale else x for x, scale in pairs]
+    if isinstance(op, BatchNormDx):
+        return _batchnorm_dx(op, ins, partial(noise.on, scale=longest * scales[-1]))
     value = np.asarray(op.reference(ins))
     return noise.on(value, scales[-1]) if scales[-1] else value
+
+
+def _batchnorm_dx(op: BatchNormDx, ins: Sequence[Array], on: Callable[[Array], Array]) -> Array:
+    """Of few rows most cancels: that of two is the sum of what is left by eps alone."""
+    x, gamma, dout = ins
+    axes = feature_axes(x.ndim)
+    centred = on(x - on(x.mean(axis=axes, keepdims=True)))
+    std = on(np.sqrt(on((centred**2).mean(axis=axes, keepdims=True)) + x.dtype.type(op.eps)))
+    xhat = on(centred / std)
+    share = on((dout * xhat).mean(axis=axes, keepdims=True))
+    slope = on(on(dout - on(dout.mean(axis=axes, keepdims=True))) - on(xhat * share))
+    return on(on(columns(gamma, x.ndim) / std) * slope)
 
 
 def _root_of_longest(ins: Sequence[Array]) -> float:

@@ -102,7 +102,7 @@ def pool(g: Growth, x: gc.Value) -> gc.Value:
         how["padding"] = 1
     if min(space(h)) + 1 < kernel:
         return gc.global_avg_pool(h)
-    if g.chance(0.5):
+    if g.chance(0.6):
         return gc.max_pool(h, kernel, **how)
     return gc.avg_pool(h, kernel, **how, count_include_pad=g.chance(0.5))
 

@@ -60,6 +60,8 @@ def row_norm(g: Growth, x: gc.Value) -> gc.Value:
 
 
 def dropout(g: Growth, x: gc.Value) -> gc.Value:
+    """Half of them of what has parameters, whose gradients read the mask."""
+    x = affine(g, x) if g.chance(0.5) else x
     if g.chance(0.2):
         return gc.dropout(x, drop_prob=0.25)
     return gc.dropout(x, keep_prob=g.choice(0.5, 0.8, 0.8, 1.0))

@@ -19,7 +19,7 @@ from graphc.ops.activations.piecewise import (
 )
 from graphc.ops.activations.softsign import Softsign
 from graphc.ops.affine import Affine, AffineLayer
-from graphc.ops.again import After, Before
+from graphc.ops.again import After
 from graphc.ops.attention import CausalSoftmax
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Conv, ConvDw, ConvDx
@@ -326,7 +326,6 @@ def _shapes() -> Iterator[Example]:
     for type in (t(), t(N, 3)):
         yield Example(StopGradient(), (type,))
         yield Example(After(), (type, t(3, 7)))
-        yield Example(Before(), (type,))
         yield Example(Total(), (type,))
     yield Example(Send(0, 1, 64), (t(3, 7),))
     yield Example(Receive(0, 1), (t(3, 7),))

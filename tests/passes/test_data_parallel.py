@@ -213,7 +213,7 @@ def test_what_is_sent_is_not_folded() -> None:
 
 
 def sharded_sum(made: gc.Net) -> Graph:
-    graph = Shard((("loss", ""),))(Specialize(True)(made.graph()))
+    graph = Shard((("loss", "sum"),))(Specialize(True)(made.graph()))
     return Backward(graph.losses, parameters(graph))(graph)
 
 

@@ -72,6 +72,8 @@ def numbers(graph: Graph, start: int, stop: int, feeds: dict[str, Any]) -> dict[
             if ".share.weight:" in node.name:
                 weight = feeds[node.name.partition("weight:")[2].rpartition(".")[0]]
                 value = weight[start:stop].sum() / weight.sum()
+            elif ".share.sum." in node.name:
+                value = 1
             elif ".share." in node.name:
                 value = (stop - start) / ROWS
             found[node.name] = np.asarray(value, node.type.dtype)

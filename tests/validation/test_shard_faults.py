@@ -52,7 +52,8 @@ SHARD, EXCHANGE = "passes.shard", "passes.data_parallel"
 FAULTS = (
     # the fault, a net that shows it, the function; what is right, what is wrong; what catches it
     Fault("a loss is not weighed", plain, f"{SHARD}:Shard.__call__",
-          "if share:", "if False:", "shard: output 'weighted'"),
+          "mul(value, share_of(b, share, value.dtype), name=name)", "value",
+          "shard: output 'weighted'"),
     Fault("every loss counts by its rows", plain, f"{SHARD}:Shard.__call__",
           "share_of(b, share,", "share_of(b, 'rows',", "shard: output 'weighted'"),
     Fault("a weighted mean is taken for one of rows", plain, "graphc.loss_share:_of_row_loss",
@@ -60,7 +61,7 @@ FAULTS = (
     Fault("a sum is taken for a mean", plain, "graphc.loss_share:_of_row_loss",
           "return SUM", "return ROWS", "shard: output 'sum'"),
     Fault("masks are those of the first rows", plain, f"{SHARD}:_keyed",
-          "(*node.inputs, FIRST_ROW)", "node.inputs", "shard: output"),
+          "(*node.inputs, first)", "node.inputs", "shard: output"),
     Fault("data is not exchanged", net, f"{EXCHANGE}:DataParallel.__call__",
           "zip(gradients, sums,", "zip(gradients[1:], sums[1:],", "data_parallel: gradient"),
     Fault("a gradient stays that of the shard", net, f"{EXCHANGE}:DataParallel.__call__",

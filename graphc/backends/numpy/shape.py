@@ -61,11 +61,6 @@ def cast(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> 
     return (partial(np.copyto, out, ins[0], casting="unsafe"),)
 
 
-def before(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """A copy."""
-    return (partial(np.copyto, out, ins[0]),)
-
-
 def broadcast_to(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
@@ -80,6 +75,5 @@ SHAPE: dict[str, Kernel] = {
     "slice_grad": slice_grad,
     "pad": pad,
     "cast": cast,
-    "before": before,
     "broadcast_to": broadcast_to,
 }

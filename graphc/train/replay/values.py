@@ -11,7 +11,7 @@ import numpy as np
 from graphc.executor import Executor
 from graphc.graph import Graph, Node
 from graphc.op import Array, Source
-from graphc.ops.again import After, Before
+from graphc.ops.again import After
 from graphc.ops.concat import Concat
 from graphc.ops.gather import Gather
 from graphc.ops.pad import Pad
@@ -29,7 +29,7 @@ Part = Literal["data", "state", "constant", "forward", "backward", "update"]
 
 _COPIES = (
     *(Concat, Reshape, StopGradient, Transpose, Slice, SliceGrad, Gather, GatherElements),
-    *(After, Before, Pad),
+    *(After, Pad),
 )
 """Ops that compute nothing: what they give has the bits of what they read."""
 
