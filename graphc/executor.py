@@ -11,6 +11,7 @@ import numpy as np
 from graphc.backends.numpy.bind import Call
 from graphc.errors import StateError
 from graphc.loc import caller_loc
+from graphc.missing import Missing
 from graphc.op import Array
 from graphc.plan import Plan, Program
 from graphc.runtime import refusals
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from graphc.profile.executor_profile import Profile
 
 
-class Executor:
+class Executor(Missing):
     """Owns state and buffers, and runs the programs of a plan.
 
     One call at a time: a second thread is refused.  Executors of one plan are independent;

@@ -11,12 +11,13 @@ from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.init import resolve
 from graphc.loc import caller_loc
+from graphc.missing import Missing
 from graphc.op import Op
 from graphc.ops.source import Constant, Input, Parameter, constant_op
 from graphc.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
 
 
-class Net:
+class Net(Missing):
     """A network being declared.  `dtype` is that of inputs and parameters by default."""
 
     def __init__(self, name: str = "net", dtype: str = "float32") -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.missing import Missing
 
 if TYPE_CHECKING:
     from graphc.build import Value
@@ -34,7 +35,7 @@ _REFLECTED = {
 """What NumPy calls an operator, and the method of a value on its right."""
 
 
-class Operators:
+class Operators(Missing):
     """The operators of a Value.  Ops import the module of Value, so they are reached when first
     used."""
 

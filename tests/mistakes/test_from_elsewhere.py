@@ -9,6 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.arguments import takes
+from graphc.other_members import EXECUTOR, NET, VALUE
 from graphc.other_names import _ELSEWHERE
 from tests.mistakes.harness import Mistake, collector, name_of, refused
 
@@ -584,6 +585,52 @@ def test_a_name_that_nobody_has() -> None:
     with pytest.raises(AttributeError) as caught:
         gc.qqq  # noqa: B018
     assert str(caught.value) == "module 'graphc' has no attribute 'qqq'"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("mean", "; functions of values are graphc's: gc.mean(x)"),
+        ("softmx", "; functions of values are graphc's: gc.softmax(x)"),
+        ("view", "; here it is gc.reshape(x, shape)"),
+        ("backward", "; here it is net.loss(name, x); compiling derives its gradients"),
+        ("qqqqq", ""),
+        ("__array_interface__", ""),
+    ],
+)
+def test_methods_of_tensors(name: str, told: str) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(image(), name)
+    assert str(caught.value) == f"'Value' object has no attribute {name!r}{told}"
+
+
+def test_methods_of_models() -> None:
+    net = gc.Net("net")
+    net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
+    ex = gc.Executor(gc.compile(net, batch=1, backend="numpy"))
+    for one, name, told in (
+        (net, "compile", "Net' object has no attribute 'compile'; here it is gc.compile(net, "),
+        (net, "qqq", "Net' object has no attribute 'qqq'"),
+        (ex, "fit", "Executor' object has no attribute 'fit'; here it is gc.fit(ex, (x, y), "),
+        (ex, "eval", "Executor' object has no attribute 'eval'; here it is ex.forward(x=x), "),
+    ):
+        assert not hasattr(one, name)
+        with pytest.raises(AttributeError) as caught:
+            getattr(one, name)
+        assert told in str(caught.value)
+
+
+def test_members_that_are_told_of_are_not_there() -> None:
+    net = gc.Net("net")
+    x = net.input("x", (gc.N, 3))
+    ex = gc.Executor(gc.compile(_with_output(net, x), batch=1, backend="numpy"))
+    for one, theirs in ((x, VALUE), (net, NET), (ex, EXECUTOR)):
+        assert not [name for name in theirs if hasattr(one, name)]
+
+
+def _with_output(net: gc.Net, x: gc.Value) -> gc.Net:
+    net.output("y", gc.affine(x, 2))
+    return net
 
 
 def test_what_is_meant_is_there() -> None:

@@ -1,0 +1,71 @@
+"""How that is done here which other libraries have as a method of a tensor or of a model."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+VALUE = {
+    "T": "gc.transpose(x)",
+    "view": "gc.reshape(x, shape)",
+    "permute": "gc.transpose(x, axes)",
+    "astype": "gc.cast(x, dtype)",
+    "to": "gc.cast(x, dtype)",
+    "float": 'gc.cast(x, "float32")',
+    "double": 'gc.cast(x, "float64")',
+    "long": 'gc.cast(x, "int64")',
+    "size": "x.shape",
+    "ndim": "x.type.rank",
+    "dim": "x.type.rank",
+    "detach": "gc.stop_gradient(x)",
+    "pow": "x ** y",
+    "backward": "net.loss(name, x); compiling derives its gradients",
+    "item": "it holds no numbers: a run of gc.Executor does",
+    "numpy": "it holds no numbers: a run of gc.Executor does",
+    "tolist": "it holds no numbers: a run of gc.Executor does",
+}
+EXECUTOR = {
+    "fit": "gc.fit(ex, (x, y), epochs=...)",
+    "train": "ex.step(x=x, y=y), or ex.forward(x=x, y=y, train=True)",
+    "eval": "ex.forward(x=x), which is inference",
+    "zero_grad": "nothing: each step has gradients of its own",
+    "save": "gc.save(path, ex)",
+    "load": "gc.load(path)",
+    "state_dict": "ex.state",
+    "load_state_dict": "ex.state = arrays",
+    "compile": "gc.compile(net, ...), which is before",
+    "summary": "net.summary()",
+}
+NET = {
+    "compile": "gc.compile(net, batch=...)",
+    "fit": "gc.fit(gc.Executor(plan), (x, y), epochs=...)",
+    "predict": "gc.Executor(plan).predict(x)",
+    "forward": "gc.Executor(plan).forward(x=x)",
+    "train": "gc.Executor(plan).step(x=x, y=y)",
+    "add": "a function for each layer: h = gc.affine(x, 10)",
+    "parameters": "net.parameter(name, shape) to declare one, gc.Executor(plan).parameters for all",
+    "save": "gc.save(path, gc.Executor(plan))",
+}
+
+
+THEIRS = {"Value": VALUE, "Executor": EXECUTOR, "Net": NET}
+
+
+def no_member(kind: type, name: str) -> AttributeError:
+    """The error for an attribute that a Value, Net or Executor has not."""
+    told = f"{kind.__name__!r} object has no attribute {name!r}"
+    known = next(base.__name__ for base in kind.__mro__ if base.__name__ in THEIRS)
+    if not name.startswith("_"):
+        told += _hint(known, name)
+    return AttributeError(told, name=name)
+
+
+def _hint(kind: str, name: str) -> str:
+    if name in THEIRS[kind]:
+        return f"; here it is {THEIRS[kind][name]}"
+    if kind != "Value":
+        return ""
+    import graphc
+
+    functions = [one for one in graphc.__all__ if one.islower()]
+    close = get_close_matches(name, functions, n=1, cutoff=0.75)
+    return f"; functions of values are graphc's: gc.{close[0]}(x)" if close else ""
