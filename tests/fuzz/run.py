@@ -69,9 +69,10 @@ def _named(what: str, arrays: Mapping[str, Any]) -> dict[str, Array]:
 
 
 def _unlabelled(case: Case, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Without the inputs that only losses read."""
+    """Without the inputs that only losses read; with all where the rest does not tell the rows."""
     declared = case.plan.declared
     plain = (value for name, value in declared.outputs.items() if name not in declared.losses)
     needed = declared.upstream(plain)
     inputs = [node.name for node in declared if isinstance(node.op, Input)]
-    return {name: feeds[name] for name in inputs if name in needed}
+    read = {name: feeds[name] for name in inputs if name in needed}
+    return read if any(declared[name].type.batched for name in read) else dict(feeds)
