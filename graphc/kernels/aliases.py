@@ -62,10 +62,11 @@ class Aliases:
             return False
         width = count(x.shape[1:])
         assert isinstance(width, int), "sliced columns are counted"
-        whole = View(self.root(node.inputs[0]), 0, width)
-        outer = self.views.get(node.inputs[0], whole)
-        self.views[node.name] = View(outer.root, outer.start + columns[0], outer.pitch)
-        self.roots[node.name] = outer.root
+        self.roots[node.name] = self.root(node.inputs[0])
+        outer = self.views.get(node.inputs[0])
+        if outer is not None or columns != (0, width):  # all columns are the value itself
+            outer = outer or View(self.root(node.inputs[0]), 0, width)
+            self.views[node.name] = View(outer.root, outer.start + columns[0], outer.pitch)
         return True
 
     def _reads_each(self, user: Node, node: Node) -> bool:

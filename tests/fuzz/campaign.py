@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc as collector
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -88,11 +89,13 @@ def cases(
 
 def _judged(case: Case, proved: bool) -> Verdict:
     verdict = judge(case)
-    if proved and not verdict.failed:
+    if not proved or verdict.failed:
+        return verdict
+    try:
         refuted = [report for plan in verdict.plans if not (report := plan.verify()).ok]
-        if refuted:
-            return replace(verdict, kind="wrong", message=str(refuted[0]))
-    return verdict
+    except Exception:
+        return replace(verdict, kind="raised", message=traceback.format_exc())
+    return replace(verdict, kind="wrong", message=str(refuted[0])) if refuted else verdict
 
 
 @contextmanager

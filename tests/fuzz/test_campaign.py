@@ -12,7 +12,9 @@ import pytest
 
 import graphc as gc
 from graphc.text import graph_text
+from graphc.verify.report import Counterexample, Report
 from tests.fuzz.__main__ import main
+from tests.fuzz.campaign import cases
 from tests.fuzz.case import Case, Event
 from tests.fuzz.check import Verdict
 from tests.fuzz.coverage import Coverage
@@ -95,3 +97,17 @@ def test_a_pass_fires_where_it_changes_a_graph() -> None:
 def test_a_graph_reads_back() -> None:
     graph = draw(3, NUMPY).graph
     assert graph_text(graph_of("\n" + graph_text(graph))) == graph_text(graph)
+
+
+def test_a_plan_that_is_refuted_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one of which nothing can be said, since that raises."""
+    wishes = Wishes(native=0.0, interpreted=0.0, proved=True)
+    assert not cases(range(2), wishes).failures
+    refuted = Report("net", (), Counterexample("rule", "sentence"))
+    monkeypatch.setattr(gc.Plan, "verify", lambda plan: refuted)
+    (found,) = cases(range(1), wishes, shrunk=0).failures
+    assert found.kind == "wrong"
+    assert "the plan as a whole: refuted" in found.message
+    monkeypatch.setattr(gc.Plan, "verify", lambda plan: {}["buffer"])
+    (found,) = cases(range(1), wishes, shrunk=0).failures
+    assert found.error == "KeyError"

@@ -72,3 +72,24 @@ def test_the_counter_of_updates_is_in_no_product() -> None:
     for instr in plan.programs["step"].instrs:
         if instr.kernel == "gemm":
             assert not {"updates.next", "draws.next"} & set(instr.nodes)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_columns_of_what_is_computed_in_the_same_kernel_are_read_there(whole: bool) -> None:
+    """The gradient of a concat of one value is all columns of a value that nobody else reads."""
+    net = gc.Net("columns", dtype="float64")
+    x, t = net.input("x", (gc.N, 2)), net.input("t", ())
+    inner = gc.tanh(gc.affine(x, 1) * t)
+    joined = gc.concat([inner] if whole else [inner, x], axis=1)
+    net.loss("loss", gc.mean(gc.tanh(joined) ** 2))
+    data = np.arange(8.0).reshape(4, 2)
+    found = []
+    for backend in ("numpy", "native"):
+        kept = gc.passes.without("cse", "fold_constants")
+        plan = gc.compile(net, batch=4, backend=backend, passes=kept)
+        assert plan.verify().ok
+        ex = gc.Executor(plan, seed=0)
+        ex.forward(x=data, t=0.3, train=True)
+        found.append(ex.backward())
+    for name, gradient in found[0].items():
+        np.testing.assert_allclose(found[1][name], gradient, rtol=1e-12)
