@@ -163,7 +163,7 @@ FAULTS: dict[Plant, int] = {
     masks_of_the_next_draw: 10,
 }
 """And the most nodes that a case may have once it is small, inputs and weights included."""
-ALWAYS = (forgotten_mask, small_error, wrong_rule, counted_again)
+ALWAYS = (forgotten_mask, small_error, wrong_rule)
 CUT = Wishes(native=0.0, interpreted=0.0, cut=1.0)
 CHOSEN: dict[Plant, Wishes] = {
     counted_again: CUT,
