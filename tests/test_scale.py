@@ -27,7 +27,10 @@ def shallow_stack() -> Iterator[None]:
     sys.setrecursionlimit(before)
 
 
-@pytest.mark.parametrize(("backend", "readers"), [("numpy", 300), (None, 20)])
+@pytest.mark.parametrize(
+    ("backend", "readers"),
+    [("numpy", 300), pytest.param(None, 20, marks=pytest.mark.slow)],
+)
 def test_nothing_recurses_over_nodes(
     shallow_stack: None, backend: str | None, readers: int
 ) -> None:

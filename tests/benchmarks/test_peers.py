@@ -167,6 +167,7 @@ def test_a_report_names_machine_and_versions() -> None:
     assert "| torch-fused | 33.0 us |" in text
 
 
+@pytest.mark.slow
 def test_a_roofline_has_what_leaves_most_first_and_a_sum() -> None:
     made = profiled("lenet", 1, 1)
     lines = roofline("lenet", made).splitlines()

@@ -13,10 +13,12 @@ from tests.generate.steps import STEPS
 PART = 100
 MOST = 4
 """Steps of a net: many small ones meet more in a given time than few large ones."""
+TIGHT = 0.01
+"""A search for what fits takes as long as thirty other cases."""
 WISHES = (
-    Wishes(native=0.0, interpreted=0.0, most=MOST)
+    Wishes(native=0.0, interpreted=0.0, tight=TIGHT, most=MOST)
     if available() is not None
-    else Wishes(native=0.005, interpreted=0.02, most=MOST)
+    else Wishes(native=0.005, interpreted=0.02, tight=TIGHT, most=MOST)
 )
 
 

@@ -88,6 +88,7 @@ def test_unknown_processor(name: str) -> None:
     assert name or not complaints
 
 
+@pytest.mark.slow
 def test_nowhere_to_cache(tmp_path: Path) -> None:
     """Neither a folder that is read-only nor a file in its place is a fault."""
     file, folder = tmp_path / "file", tmp_path / "folder"

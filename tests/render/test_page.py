@@ -133,6 +133,7 @@ def test_hostile_names_stay_text_in_the_whole_page() -> None:
     assert {shown(name) for name in HOSTILE} <= names
 
 
+@pytest.mark.slow
 def test_of_many_nodes_those_drawn_can_be_searched() -> None:
     plan = _plan(deep(1000))
     text = _page(plan)
@@ -156,6 +157,7 @@ def test_a_page_has_the_folded_picture_and_the_opened_one() -> None:
     assert {first, back} <= names
 
 
+@pytest.mark.slow
 def test_a_card_that_is_summed_up_stands_for_its_nodes() -> None:
     text = _page(_plan(deep(251)))
     nodes = _data(text)["nodes"]

@@ -97,6 +97,7 @@ def test_copies_and_pickles_predict_the_same(digits: list[Any]) -> None:
     assert not hasattr(clone(found), "executor_")
 
 
+@pytest.mark.slow
 def test_pipelines_and_searches(digits: list[Any]) -> None:
     x, _, y, _ = digits
     model = make_pipeline(StandardScaler(), GraphClassifier(epochs=40, random_state=0))

@@ -131,6 +131,7 @@ assert np.allclose(out, right), "another result"
 """
 
 
+@pytest.mark.slow
 def test_a_command_is_run_with_the_limit(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(root=str(Path(__file__).resolve().parents[2])))

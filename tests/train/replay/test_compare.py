@@ -231,6 +231,7 @@ gc.fit(gc.Executor(plan), data, record={folder!r})
 """
 
 
+@pytest.mark.slow
 def test_other_threads_of_numpys_blas(tmp_path: Path) -> None:
     """Each run is run again under its own variables, in a process of its own."""
     runs = []
