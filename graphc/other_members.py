@@ -19,15 +19,15 @@ VALUE = {
     "detach": "gc.stop_gradient(x)",
     "pow": "x ** y",
     "backward": "net.loss(name, x); compiling derives its gradients",
-    "item": "it holds no numbers: a run of gc.Executor does",
-    "numpy": "it holds no numbers: a run of gc.Executor does",
-    "tolist": "it holds no numbers: a run of gc.Executor does",
+    "item": "a value holds no numbers, a run of gc.Executor gives them",
+    "numpy": "a value holds no numbers, a run of gc.Executor gives them",
+    "tolist": "a value holds no numbers, a run of gc.Executor gives them",
 }
 EXECUTOR = {
     "fit": "gc.fit(ex, (x, y), epochs=...)",
     "train": "ex.step(x=x, y=y), or ex.forward(x=x, y=y, train=True)",
     "eval": "ex.forward(x=x), which is inference",
-    "zero_grad": "nothing: each step has gradients of its own",
+    "zero_grad": "nothing to do, each step has gradients of its own",
     "save": "gc.save(path, ex)",
     "load": "gc.load(path)",
     "state_dict": "ex.state",
@@ -45,8 +45,6 @@ NET = {
     "parameters": "net.parameter(name, shape) to declare one, gc.Executor(plan).parameters for all",
     "save": "gc.save(path, gc.Executor(plan))",
 }
-
-
 THEIRS = {"Value": VALUE, "Executor": EXECUTOR, "Net": NET}
 
 
@@ -61,7 +59,7 @@ def no_member(kind: type, name: str) -> AttributeError:
 
 def _hint(kind: str, name: str) -> str:
     if name in THEIRS[kind]:
-        return f"; here it is {THEIRS[kind][name]}"
+        return f"; here: {THEIRS[kind][name]}"
     if kind != "Value":
         return ""
     import graphc

@@ -16,7 +16,7 @@ from graphc.verify.threads import Threads
 
 
 def verify(certificate: Certificate) -> Report:
-    """Verify every program, and the memory report."""
+    """Verify every program, what they have in common, and the memory report."""
     programs = tuple(verify_program(program) for program in certificate.programs)
     return Report(certificate.net, programs, next(_between(certificate), None))
 

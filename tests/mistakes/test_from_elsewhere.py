@@ -592,8 +592,8 @@ def test_a_name_that_nobody_has() -> None:
     [
         ("mean", "; functions of values are graphc's: gc.mean(x)"),
         ("softmx", "; functions of values are graphc's: gc.softmax(x)"),
-        ("view", "; here it is gc.reshape(x, shape)"),
-        ("backward", "; here it is net.loss(name, x); compiling derives its gradients"),
+        ("view", "; here: gc.reshape(x, shape)"),
+        ("backward", "; here: net.loss(name, x); compiling derives its gradients"),
         ("qqqqq", ""),
         ("__array_interface__", ""),
     ],
@@ -609,10 +609,10 @@ def test_methods_of_models() -> None:
     net.output("y", gc.affine(net.input("x", (gc.N, 3)), 2))
     ex = gc.Executor(gc.compile(net, batch=1, backend="numpy"))
     for one, name, told in (
-        (net, "compile", "Net' object has no attribute 'compile'; here it is gc.compile(net, "),
+        (net, "compile", "Net' object has no attribute 'compile'; here: gc.compile(net, "),
         (net, "qqq", "Net' object has no attribute 'qqq'"),
-        (ex, "fit", "Executor' object has no attribute 'fit'; here it is gc.fit(ex, (x, y), "),
-        (ex, "eval", "Executor' object has no attribute 'eval'; here it is ex.forward(x=x), "),
+        (ex, "fit", "Executor' object has no attribute 'fit'; here: gc.fit(ex, (x, y), "),
+        (ex, "eval", "Executor' object has no attribute 'eval'; here: ex.forward(x=x), "),
     ):
         assert not hasattr(one, name)
         with pytest.raises(AttributeError) as caught:
