@@ -53,7 +53,7 @@ class Executor(Missing):
         self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
         self.exchange = made_exchange(plan, communicator, self._state)
         """What a plan with shards adds up, and with whom."""
-        self._binder = Binder(self._workspace, plan.recipe.threads, self.exchange)
+        self._binder = Binder(self._workspace, self.exchange)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
         self._entry = Entry(self._state)

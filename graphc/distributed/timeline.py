@@ -142,7 +142,7 @@ def _spans(plan: Plan, feeds: Mapping[str, Any], marks: _Marks, seconds: float) 
     check = program_check(program, plan)
     part = next(Shards(plan, program, check, 0).parts(feeds))
     arrays, n = check.arrays(part.feeds)
-    bound = Binder(workspace, plan.recipe.threads, marks).bound(program, n)
+    bound = Binder(workspace, marks).bound(program, n)
     for name, array in arrays.items():
         np.copyto(bound.feeds[name], array)
     part.put(bound.feeds)

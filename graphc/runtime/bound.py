@@ -40,10 +40,8 @@ class Bound:
 class Binder:
     """Binds programs to a workspace, and remembers them."""
 
-    def __init__(
-        self, workspace: Workspace, threads: int | None = None, link: Link | None = None
-    ) -> None:
-        self._workspace, self._threads, self._link = workspace, threads, link
+    def __init__(self, workspace: Workspace, link: Link | None = None) -> None:
+        self._workspace, self._link = workspace, link
         self._native: dict[tuple[str, frozenset[int]], NativeProgram] = {}
         self._known: OrderedDict[tuple[str, int, frozenset[str]], Bound] = OrderedDict()
 
@@ -114,7 +112,6 @@ class Binder:
 
         found = self._native.get((program.name, skip))
         if found is None:
-            asked = self._threads is not None
-            found = NativeProgram(program, skip, self._workspace, view, asked, self._link)
+            found = NativeProgram(program, skip, self._workspace, view, self._link)
             self._native[program.name, skip] = found
         return found

@@ -30,7 +30,7 @@ class CotangentRun:
         self.workspace = Workspace(
             {self.program.name: self.program}, plan.batch, state, plan.recipe.threads
         )
-        self._binder = Binder(self.workspace, plan.recipe.threads)
+        self._binder = Binder(self.workspace)
         self._declared = plan.declared
         feeds = {o: Feed(_cotangent(plan, o), None) for o in outputs}
         self._check = FeedCheck(feeds, feeds, plan.batch, "cotangent")

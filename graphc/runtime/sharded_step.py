@@ -36,7 +36,7 @@ class ShardedStep:
         several = plan.lanes > 1
         self._programs = [*([plan.programs[HOLDS]] * (plan.lanes - 1) if several else ()), last]
         self._binders = [
-            Binder(workspace, plan.recipe.threads, exchange) for workspace in exchange.workspaces
+            Binder(workspace, exchange) for workspace in exchange.workspaces
         ]
 
     def __call__(self, feeds: Mapping[str, Any]) -> Bound:

@@ -1,61 +1,107 @@
 """The pool of workers as IR text.
 
-All waiting spins, pausing, then giving way; workers without work end by sleeping.
+A program is `void (ptr table, i64 n, i64 part, i64 parts, i64 epoch)`: it computes one part of one
+epoch, or all epochs in order where `epoch` is negative.  An epoch is what lies between two
+barriers.  Its parts depend on nothing of each other, so any thread may compute any of them.
+
+The caller publishes an epoch, and it and the workers claim parts, each its own first.  The caller
+computes what no worker has begun, and waits only for parts that are claimed.  So a worker that the
+system does not run costs nothing, unless it stops in the middle of a part.
 
 The pool's memory is zeroed, 64-byte aligned, and `bytes_of_pool` long:
 
        0  i32 taken         by the one caller whose program the workers run
-      64  the job           ptr function, ptr table, i64 n, i64 threads
-     128  i64 workers       that are there; i64 most, the threads that could be
-     192  the barrier       i32 arrived; 64 bytes further i32 generation
-    256+  128 bytes for each worker, by tid from 1: i32 go, i32 asleep, i32 ready; 64 bytes
-          further i32 seen, the last `go` that it has finished
+      64  i64 published     the number of an epoch << 12 | its parts << 1 | whether it is open
+     128  the job           ptr function, ptr table, i64 n, i64 epoch
+     192  i32 arrived       parts that workers have finished; i32 asleep, whether the caller sleeps;
+          i32 slept, whether it did in this run
+     256  i32 closing       whether workers shall end
+     320  the probe         i32 asked, i32 answered, i64 time of the answer in nanoseconds
+     384+ 128 bytes for each thread, the caller first: i32 go, i32 asleep; 64 bytes further i64
+          claimed, the number of the last epoch whose part of this number was claimed
+
+Numbers of epochs only grow.  Whoever claims a part of an epoch knows that it has not ended, so that
+the job in memory is its own.
 """
 
 from __future__ import annotations
 
 from graphc.backends.native import call_ir
 from graphc.backends.native.ir import Module
-from graphc.backends.native.machine_ir import fill, float_mode, sleeping
+from graphc.backends.native.machine_ir import fill, float_mode, pause, sleeping
 from graphc.backends.native.target import Target
-from graphc.backends.native.threads_ir import add_barrier
 
-WORKERS, MOST = 128, 136
-READY = 8
+CLOSING, ASKED, ANSWERED, ANSWER_TIME = 256, 320, 324, 328
+ASLEEP = 4
+"""Where in the bytes of a worker it says that it sleeps."""
+MOST_PARTS = 2047
+"""The parts that a published epoch has room for."""
+PAUSES = 1000
+"""Turns of a waiting worker without giving way: some 20 to 50 us."""
 IDLE = 2000
 """Turns after which a worker sleeps: some 0.5 ms, about ten times what it costs to wake it."""
+PATIENCE = 100_000
+"""Nanoseconds that the caller waits awake for a part, if its own part took no longer."""
 
 
-def bytes_of_pool(workers: int) -> int:
-    """The memory of a pool that may have so many workers."""
-    return offset_of(workers + 1)
+def bytes_of_pool(threads: int) -> int:
+    """Return the size of the memory of a pool for so many threads."""
+    return offset_of(threads)
 
 
 def offset_of(tid: int) -> int:
-    """Where a worker's 128 bytes start."""
-    return 256 + 128 * tid
+    """Return where the 128 bytes of a thread start."""
+    return 384 + 128 * tid
 
 
 def pool_ir(target: Target) -> str:
-    """The module of the pool: `worker` and `release`, and `call`, a builtin of Python's."""
+    """Return the module with `worker`, `prober`, `send_home` and `poke`, and the builtin `call`."""
     module = Module()
-    add_barrier(module, target)
-    for declaration in (*float_mode(target)[0], *sleeping(target)[0], *call_ir.DECLARATIONS):
+    for declaration in (
+        "declare i32 @sched_yield()",
+        "declare i32 @clock_gettime(i32, ptr)",
+        pause(target)[0],
+        *float_mode(target)[0],
+        *sleeping(target)[0],
+        *call_ir.DECLARATIONS,
+    ):
         module.declare(declaration)
-    parts = (_PART, _RECORD, _SLEEP, _START, _FINISH, _DISPATCH, _NEXT, _WORKER, _RELEASE)
-    for part in (*parts, call_ir.CALL):
-        module.functions.append(fill(part, target, idle=IDLE, first=offset_of(0)))
+    numbers = {
+        "idle": IDLE,
+        "pauses": PAUSES,
+        "patience": PATIENCE,
+        "first": offset_of(0),
+        "monotonic": 6 if target.apple else 1,
+    }
+    for part in (*_PARTS, *call_ir.FUNCTIONS):
+        module.functions.append(fill(part, target, **numbers))
     return module.text()
 
 
-_PART = """\
-define internal void @part(ptr %function, ptr %table, i64 %n, i64 %tid, i64 %threads,
-                           ptr %pool) nounwind {
+_NOW = """\
+define internal i64 @now() nounwind {
 entry:
-  $save_mode
-  %barrier = getelementptr i8, ptr %pool, i64 192
-  call void %function(ptr %table, i64 %n, i64 %tid, i64 %threads, ptr %barrier)
-  $restore_mode
+  %time = alloca [2 x i64], align 8
+  call i32 @clock_gettime(i32 $monotonic, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest_at = getelementptr i8, ptr %time, i64 8
+  %rest = load i64, ptr %rest_at
+  %whole = mul i64 %seconds, 1000000000
+  %now = add i64 %whole, %rest
+  ret i64 %now
+}"""
+
+_SLEEP_ON = """\
+define internal void @sleep_on(ptr %word, i32 %seen) nounwind {
+entry:
+  $sleep
+  ret void
+}"""
+
+_POKE = """\
+define void @poke(ptr %word) nounwind {
+entry:
+  $wake
   ret void
 }"""
 
@@ -68,180 +114,342 @@ entry:
   ret ptr %record
 }"""
 
-_SLEEP = """\
-define internal void @sleep_while(ptr %word, i32 %seen) nounwind {
+# Takes part `part` of epoch `number`, unless somebody has.
+_CLAIM = """\
+define internal i1 @claim(ptr %pool, i64 %part, i64 %number) nounwind {
 entry:
-  %asleep = getelementptr i8, ptr %word, i64 4
-  store atomic i32 1, ptr %asleep seq_cst, align 4
-  $sleep
-  store atomic i32 0, ptr %asleep monotonic, align 4
-  ret void
+  %record = call ptr @record(ptr %pool, i64 %part)
+  %claimed_at = getelementptr i8, ptr %record, i64 64
+  %seen = load atomic i64, ptr %claimed_at monotonic, align 8
+  %older = icmp ult i64 %seen, %number
+  br i1 %older, label %try, label %no
+try:
+  %pair = cmpxchg ptr %claimed_at, i64 %seen, i64 %number acq_rel monotonic
+  %got = extractvalue { i64, i1 } %pair, 1
+  ret i1 %got
+no:
+  ret i1 0
 }"""
 
-_START = """\
-define internal void @start(ptr %pool, i64 %team) nounwind {
+# Computes the parts of an epoch that are not claimed, one's own first; answers how many.
+_TAKE_PARTS = """\
+define internal i64 @take_parts(ptr %pool, i64 %own, i64 %number, i64 %parts) nounwind {
 entry:
   br label %next
 next:
-  %tid = phi i64 [ 1, %entry ], [ %following, %started ]
-  %more = icmp slt i64 %tid, %team
-  br i1 %more, label %go, label %done
-go:
+  %turn = phi i64 [ 0, %entry ], [ %following, %after ]
+  %part = phi i64 [ %own, %entry ], [ %wrapped, %after ]
+  %done = phi i64 [ 0, %entry ], [ %done_now, %after ]
+  %more = icmp ult i64 %turn, %parts
+  br i1 %more, label %try, label %out
+try:
+  %mine = call i1 @claim(ptr %pool, i64 %part, i64 %number)
+  br i1 %mine, label %compute, label %after
+compute:
+  %function_at = getelementptr i8, ptr %pool, i64 128
+  %function = load ptr, ptr %function_at
+  %table_at = getelementptr i8, ptr %pool, i64 136
+  %table = load ptr, ptr %table_at
+  %n_at = getelementptr i8, ptr %pool, i64 144
+  %n = load i64, ptr %n_at
+  %epoch_at = getelementptr i8, ptr %pool, i64 152
+  %epoch = load i64, ptr %epoch_at
+  call void %function(ptr %table, i64 %n, i64 %part, i64 %parts, i64 %epoch)
+  %one_more = add i64 %done, 1
+  br label %after
+after:
+  %done_now = phi i64 [ %done, %try ], [ %one_more, %compute ]
+  %following = add i64 %turn, 1
+  %beside = add i64 %part, 1
+  %end = icmp uge i64 %beside, %parts
+  %wrapped = select i1 %end, i64 0, i64 %beside
+  br label %next
+out:
+  ret i64 %done
+}"""
+
+# Tells the workers of a team about an epoch, and wakes those that sleep.
+_PUBLISH = """\
+define internal void @publish(ptr %pool, i64 %number, i64 %parts) nounwind {
+entry:
+  %high = shl i64 %number, 12
+  %middle = shl i64 %parts, 1
+  %both = or i64 %high, %middle
+  %word = or i64 %both, 1
+  %arrived = getelementptr i8, ptr %pool, i64 192
+  store atomic i32 0, ptr %arrived monotonic, align 4
+  %published = getelementptr i8, ptr %pool, i64 64
+  store atomic i64 %word, ptr %published seq_cst, align 8
+  call void @wake_sleepers(ptr %pool, i64 %parts)
+  ret void
+}"""
+
+_WAKE_SLEEPERS = """\
+define internal void @wake_sleepers(ptr %pool, i64 %threads) nounwind {
+entry:
+  br label %next
+next:
+  %tid = phi i64 [ 1, %entry ], [ %following, %after ]
+  %more = icmp ult i64 %tid, %threads
+  br i1 %more, label %ask, label %done
+ask:
   %word = call ptr @record(ptr %pool, i64 %tid)
-  atomicrmw add ptr %word, i32 1 seq_cst
   %asleep_at = getelementptr i8, ptr %word, i64 4
   %asleep = load atomic i32, ptr %asleep_at seq_cst, align 4
   %sleeps = icmp ne i32 %asleep, 0
-  br i1 %sleeps, label %wake, label %started
+  br i1 %sleeps, label %wake, label %after
 wake:
-  $wake
-  br label %started
-started:
+  atomicrmw add ptr %word, i32 1 seq_cst
+  call void @poke(ptr %word)
+  br label %after
+after:
   %following = add i64 %tid, 1
   br label %next
 done:
   ret void
 }"""
 
-_FINISH = """\
-define internal void @finish(ptr %pool, i64 %team) nounwind {
+# Waits until workers have finished `parts` parts: awake for a while, then asleep.
+_AWAIT = """\
+define internal void @await(ptr %pool, i64 %parts, i64 %begun) nounwind {
 entry:
-  br label %next
-next:
-  %tid = phi i64 [ 1, %entry ], [ %following, %finished ]
-  %unfinished = icmp slt i64 %tid, %team
-  br i1 %unfinished, label %ask, label %done
+  %wanted = trunc i64 %parts to i32
+  %arrived_at = getelementptr i8, ptr %pool, i64 192
+  %asleep_at = getelementptr i8, ptr %pool, i64 196
+  %early = load atomic i32, ptr %arrived_at acquire, align 4
+  %at_once = icmp eq i32 %early, %wanted
+  br i1 %at_once, label %done, label %plan
+plan:
+  %now = call i64 @now()
+  %took = sub i64 %now, %begun
+  %long = icmp sgt i64 %took, $patience
+  %awake = select i1 %long, i64 %took, i64 $patience
+  %until = add i64 %now, %awake
+  br label %look
+look:
+  %turns = phi i64 [ 0, %plan ], [ %more, %turn ], [ %more, %ask ]
+  %arrived = load atomic i32, ptr %arrived_at acquire, align 4
+  %all = icmp eq i32 %arrived, %wanted
+  br i1 %all, label %done, label %wait
+wait:
+  $pause
+  %more = add i64 %turns, 1
+  %some = and i64 %more, 15
+  %sixteenth = icmp eq i64 %some, 0
+  br i1 %sixteenth, label %ask, label %turn
+turn:
+  br label %look
 ask:
-  %word = call ptr @record(ptr %pool, i64 %tid)
-  %go = load atomic i32, ptr %word monotonic, align 4
-  %seen_at = getelementptr i8, ptr %word, i64 64
-  br label %look
-look:
-  %turns = phi i64 [ 0, %ask ], [ %more, %wait ]
-  %seen = load atomic i32, ptr %seen_at acquire, align 4
-  %same = icmp eq i32 %seen, %go
-  br i1 %same, label %finished, label %wait
-wait:
-  call void @relax(i64 %turns)
-  %more = add i64 %turns, 1
-  br label %look
-finished:
-  %following = add i64 %tid, 1
-  br label %next
-done:
-  ret void
-}"""
-
-# One caller at a time has the workers; who finds them taken runs alone, with equal results.
-_DISPATCH = """\
-define internal void @dispatch(ptr %pool, ptr %function, ptr %table, i64 %n,
-                               i64 %threads) nounwind {
-entry:
-  %workers_at = getelementptr i8, ptr %pool, i64 128
-  %workers = load atomic i64, ptr %workers_at acquire, align 8
-  %there = add i64 %workers, 1
-  %team = call i64 @llvm.smin.i64(i64 %threads, i64 %there)
-  %several = icmp sgt i64 %team, 1
-  br i1 %several, label %take, label %alone
-take:
-  %pair = cmpxchg ptr %pool, i32 0, i32 1 acquire monotonic
-  %got = extractvalue { i32, i1 } %pair, 1
-  br i1 %got, label %together, label %alone
-alone:
-  call void @part(ptr %function, ptr %table, i64 %n, i64 0, i64 1, ptr %pool)
-  ret void
-together:
-  %function_at = getelementptr i8, ptr %pool, i64 64
-  store ptr %function, ptr %function_at
-  %table_at = getelementptr i8, ptr %pool, i64 72
-  store ptr %table, ptr %table_at
-  %n_at = getelementptr i8, ptr %pool, i64 80
-  store i64 %n, ptr %n_at
-  %threads_at = getelementptr i8, ptr %pool, i64 88
-  store i64 %team, ptr %threads_at
-  call void @start(ptr %pool, i64 %team)
-  call void @part(ptr %function, ptr %table, i64 %n, i64 0, i64 %team, ptr %pool)
-  call void @finish(ptr %pool, i64 %team)
-  store atomic i32 0, ptr %pool release, align 4
-  ret void
-}"""
-
-_NEXT = """\
-define internal i32 @next(ptr %word, i32 %seen) nounwind {
-entry:
-  br label %look
-look:
-  %turns = phi i64 [ 0, %entry ], [ %more, %wait ], [ 0, %sleep ]
-  %go = load atomic i32, ptr %word acquire, align 4
-  %same = icmp eq i32 %go, %seen
-  br i1 %same, label %idle, label %done
-idle:
-  %more = add i64 %turns, 1
-  %long = icmp ugt i64 %turns, $idle
-  br i1 %long, label %sleep, label %wait
-wait:
-  call void @relax(i64 %turns)
-  br label %look
-sleep:
-  call void @sleep_while(ptr %word, i32 %seen)
-  br label %look
-done:
-  ret i32 %go
-}"""
-
-# Runs jobs until one has no function.
-_WORKER = """\
-define void @worker(ptr %pool, i64 %tid) nounwind {
-entry:
-  %word = call ptr @record(ptr %pool, i64 %tid)
-  %seen_at = getelementptr i8, ptr %word, i64 64
-  %function_at = getelementptr i8, ptr %pool, i64 64
-  %table_at = getelementptr i8, ptr %pool, i64 72
-  %n_at = getelementptr i8, ptr %pool, i64 80
-  %threads_at = getelementptr i8, ptr %pool, i64 88
-  %ready_at = getelementptr i8, ptr %word, i64 8
-  store atomic i32 1, ptr %ready_at release, align 4
-  br label %wait
-wait:
-  %seen = load i32, ptr %seen_at
-  %go = call i32 @next(ptr %word, i32 %seen)
-  %function = load ptr, ptr %function_at
-  %end = icmp eq ptr %function, null
-  br i1 %end, label %done, label %work
-work:
-  %table = load ptr, ptr %table_at
-  %n = load i64, ptr %n_at
-  %threads = load i64, ptr %threads_at
-  call void @part(ptr %function, ptr %table, i64 %n, i64 %tid, i64 %threads, ptr %pool)
-  store atomic i32 %go, ptr %seen_at release, align 4
-  br label %wait
-done:
-  ret void
-}"""
-
-# Sends the workers home.  A program that runs is waited for, a second or two at most.
-_RELEASE = """\
-define void @release(ptr %pool) nounwind {
-entry:
-  %workers_at = getelementptr i8, ptr %pool, i64 128
-  %workers = atomicrmw xchg ptr %workers_at, i64 0 seq_cst
-  br label %look
-look:
-  %turns = phi i64 [ 0, %entry ], [ %more, %wait ]
-  %pair = cmpxchg ptr %pool, i32 0, i32 1 acquire monotonic
-  %got = extractvalue { i32, i1 } %pair, 1
-  br i1 %got, label %send, label %wait
-wait:
-  call void @relax(i64 %turns)
-  %more = add i64 %turns, 1
-  %patient = icmp ult i64 %more, 5000000
-  br i1 %patient, label %look, label %done
-send:
-  %function_at = getelementptr i8, ptr %pool, i64 64
-  store ptr null, ptr %function_at
-  %team = add i64 %workers, 1
-  call void @start(ptr %pool, i64 %team)
+  %time = call i64 @now()
+  %late = icmp sgt i64 %time, %until
+  br i1 %late, label %doze, label %look
+doze:
+  %slept_at = getelementptr i8, ptr %pool, i64 200
+  store i32 1, ptr %slept_at
+  store atomic i32 1, ptr %asleep_at seq_cst, align 4
+  %last = load atomic i32, ptr %arrived_at seq_cst, align 4
+  %ready = icmp eq i32 %last, %wanted
+  br i1 %ready, label %up, label %lie
+lie:
+  call void @sleep_on(ptr %arrived_at, i32 %last)
+  %woken = load atomic i32, ptr %arrived_at acquire, align 4
+  %enough = icmp eq i32 %woken, %wanted
+  br i1 %enough, label %up, label %doze
+up:
+  store atomic i32 0, ptr %asleep_at monotonic, align 4
   br label %done
 done:
   ret void
 }"""
+
+# The epochs of a program one after the other, shared with the workers; from the deadline on alone.
+_TOGETHER = """\
+define internal void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %parts,
+                               i64 %epochs, i64 %deadline) nounwind {
+entry:
+  %published_at = getelementptr i8, ptr %pool, i64 64
+  %before = load atomic i64, ptr %published_at monotonic, align 8
+  %last = lshr i64 %before, 12
+  %function_at = getelementptr i8, ptr %pool, i64 128
+  store ptr %function, ptr %function_at
+  %table_at = getelementptr i8, ptr %pool, i64 136
+  store ptr %table, ptr %table_at
+  %n_at = getelementptr i8, ptr %pool, i64 144
+  store i64 %n, ptr %n_at
+  %epoch_at = getelementptr i8, ptr %pool, i64 152
+  %slept_at = getelementptr i8, ptr %pool, i64 200
+  store i32 0, ptr %slept_at
+  br label %next
+next:
+  %epoch = phi i64 [ 0, %entry ], [ %following, %after ]
+  %number = phi i64 [ %last, %entry ], [ %this, %after ]
+  %alone = phi i1 [ 0, %entry ], [ %late, %after ]
+  %more = icmp ult i64 %epoch, %epochs
+  br i1 %more, label %work, label %close
+work:
+  br i1 %alone, label %single, label %share
+single:
+  call void %function(ptr %table, i64 %n, i64 0, i64 1, i64 %epoch)
+  br label %after
+share:
+  %shared = add i64 %number, 1
+  store i64 %epoch, ptr %epoch_at
+  call void @publish(ptr %pool, i64 %shared, i64 %parts)
+  %begun = call i64 @now()
+  %mine = call i64 @take_parts(ptr %pool, i64 0, i64 %shared, i64 %parts)
+  %theirs = sub i64 %parts, %mine
+  call void @await(ptr %pool, i64 %theirs, i64 %begun)
+  %over = icmp sgt i64 %begun, %deadline
+  br label %after
+after:
+  %this = phi i64 [ %number, %single ], [ %shared, %share ]
+  %late = phi i1 [ 1, %single ], [ %over, %share ]
+  %following = add i64 %epoch, 1
+  br label %next
+close:
+  %closed = shl i64 %number, 12
+  store atomic i64 %closed, ptr %published_at release, align 8
+  ret void
+}"""
+
+# Gives way once it has waited for long: a spinning thread may keep its core from the caller.
+_RELAX = """\
+define internal void @relax(i64 %turns) nounwind {
+entry:
+  $pause
+  %long = icmp ugt i64 %turns, $pauses
+  br i1 %long, label %give_way, label %done
+give_way:
+  call i32 @sched_yield()
+  br label %done
+done:
+  ret void
+}"""
+
+# Computes parts until the pool closes.  The float mode is the thread's own: it stays ours.
+_WORKER = """\
+define void @worker(ptr %pool, i64 %tid) nounwind {
+entry:
+  $save_mode
+  %word_at = call ptr @record(ptr %pool, i64 %tid)
+  %asleep_at = getelementptr i8, ptr %word_at, i64 4
+  %published_at = getelementptr i8, ptr %pool, i64 64
+  %arrived_at = getelementptr i8, ptr %pool, i64 192
+  %caller_at = getelementptr i8, ptr %pool, i64 196
+  %closing_at = getelementptr i8, ptr %pool, i64 256
+  br label %look
+look:
+  %turns = phi i64 [ 0, %entry ], [ %more, %wait ], [ 0, %arrive ], [ 0, %wake_caller ], [ 0, %up ]
+  %word = load atomic i64, ptr %published_at acquire, align 8
+  %open_bit = and i64 %word, 1
+  %low = lshr i64 %word, 1
+  %parts = and i64 %low, 2047
+  %number = lshr i64 %word, 12
+  %open = icmp ne i64 %open_bit, 0
+  %member = icmp ult i64 %tid, %parts
+  %may = and i1 %open, %member
+  br i1 %may, label %take, label %idle
+take:
+  %count = call i64 @take_parts(ptr %pool, i64 %tid, i64 %number, i64 %parts)
+  %none = icmp eq i64 %count, 0
+  br i1 %none, label %idle, label %arrive
+arrive:
+  %finished = trunc i64 %count to i32
+  atomicrmw add ptr %arrived_at, i32 %finished seq_cst
+  %caller = load atomic i32, ptr %caller_at seq_cst, align 4
+  %waits = icmp ne i32 %caller, 0
+  br i1 %waits, label %wake_caller, label %look
+wake_caller:
+  call void @poke(ptr %arrived_at)
+  br label %look
+idle:
+  %closing = load atomic i32, ptr %closing_at acquire, align 4
+  %ends = icmp ne i32 %closing, 0
+  br i1 %ends, label %done, label %stay
+stay:
+  %more = add i64 %turns, 1
+  %long = icmp ugt i64 %turns, $idle
+  br i1 %long, label %doze, label %wait
+wait:
+  call void @relax(i64 %turns)
+  br label %look
+doze:
+  %go = load atomic i32, ptr %word_at monotonic, align 4
+  store atomic i32 1, ptr %asleep_at seq_cst, align 4
+  %now = load atomic i64, ptr %published_at seq_cst, align 8
+  %news = icmp ne i64 %now, %word
+  br i1 %news, label %up, label %check
+check:
+  %end_now = load atomic i32, ptr %closing_at seq_cst, align 4
+  %end = icmp ne i32 %end_now, 0
+  br i1 %end, label %up, label %lie
+lie:
+  call void @sleep_on(ptr %word_at, i32 %go)
+  br label %up
+up:
+  store atomic i32 0, ptr %asleep_at monotonic, align 4
+  br label %look
+done:
+  $restore_mode
+  ret void
+}"""
+
+# Answers, with the time, each time that it is asked; it runs where a core is idle.
+_PROBER = """\
+define void @prober(ptr %pool) nounwind {
+entry:
+  %asked_at = getelementptr i8, ptr %pool, i64 320
+  %answered_at = getelementptr i8, ptr %pool, i64 324
+  %time_at = getelementptr i8, ptr %pool, i64 328
+  %closing_at = getelementptr i8, ptr %pool, i64 256
+  br label %look
+look:
+  %closing = load atomic i32, ptr %closing_at seq_cst, align 4
+  %ends = icmp ne i32 %closing, 0
+  br i1 %ends, label %done, label %read
+read:
+  %asked = load atomic i32, ptr %asked_at seq_cst, align 4
+  %answered = load i32, ptr %answered_at
+  %same = icmp eq i32 %asked, %answered
+  br i1 %same, label %lie, label %answer
+answer:
+  %now = call i64 @now()
+  store i64 %now, ptr %time_at
+  store atomic i32 %asked, ptr %answered_at release, align 4
+  br label %look
+lie:
+  call void @sleep_on(ptr %asked_at, i32 %asked)
+  br label %look
+done:
+  ret void
+}"""
+
+# Sends all threads of the pool home.
+_SEND_HOME = """\
+define void @send_home(ptr %pool, i64 %threads) nounwind {
+entry:
+  %closing_at = getelementptr i8, ptr %pool, i64 256
+  store atomic i32 1, ptr %closing_at seq_cst, align 4
+  call void @wake_sleepers(ptr %pool, i64 %threads)
+  %asked_at = getelementptr i8, ptr %pool, i64 320
+  atomicrmw add ptr %asked_at, i32 1 seq_cst
+  call void @poke(ptr %asked_at)
+  ret void
+}"""
+
+_PARTS = (
+    _NOW,
+    _SLEEP_ON,
+    _POKE,
+    _RECORD,
+    _CLAIM,
+    _TAKE_PARTS,
+    _WAKE_SLEEPERS,
+    _PUBLISH,
+    _AWAIT,
+    _TOGETHER,
+    _RELAX,
+    _WORKER,
+    _PROBER,
+    _SEND_HOME,
+)

@@ -116,7 +116,7 @@ def _run(
     """Run a program on the executor's state; what its instructions wrote, and the loss."""
     threads = 1 if program.backend == "native" else None
     workspace = Workspace({program.name: program}, program.capacity, ex.state, threads)
-    bound = Binder(workspace, threads).bound(program, n)
+    bound = Binder(workspace).bound(program, n)
     for name, array in bound.feeds.items():
         np.copyto(array, arrays[name])
     with np.errstate(all="ignore"), ex.state.lock:
