@@ -35,9 +35,7 @@ class ShardedStep:
         self._shards = Shards(plan, last, check, exchange.communicator.rank)
         several = plan.lanes > 1
         self._programs = [*([plan.programs[HOLDS]] * (plan.lanes - 1) if several else ()), last]
-        self._binders = [
-            Binder(workspace, exchange) for workspace in exchange.workspaces
-        ]
+        self._binders = [Binder(workspace, exchange) for workspace in exchange.workspaces]
 
     def __call__(self, feeds: Mapping[str, Any]) -> Bound:
         """Run all shards of a batch; FeedError, before anything is written, for a wrong one."""

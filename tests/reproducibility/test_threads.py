@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import pool, usable_cores
 from graphc.backends.native.target import WIDTHS, available, host
 from tests.benchmarks.peers.workloads import MAIN, Workload
+from tests.native.shared_runs import shared_runs
 from tests.reproducibility.workloads import SMALLER, batches, digests, executor, trained
 
 pytestmark = pytest.mark.skipif(available() is not None, reason="no native code here")
@@ -24,13 +24,10 @@ THREADS = range(1, 9)
 
 
 @pytest.fixture
-def eight_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The pool of a machine with eight cores; on fewer, its threads take turns."""
-    workers = pool.Pool(8)
-    monkeypatch.setattr(pool, "_pool", workers)
-    monkeypatch.setattr(usable_cores, "cores", lambda: 8)
-    yield
-    workers.close()
+def eight_threads() -> Iterator[None]:
+    """The pool of a machine with eight cores, where every run is shared."""
+    with shared_runs(8):
+        yield
 
 
 def check_threads(workload: Workload, steps: int) -> None:

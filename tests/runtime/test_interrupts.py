@@ -24,8 +24,9 @@ from tests.native.nets import NETS, feeds_of
 signal.signal(signal.SIGINT, signal.default_int_handler)
 backend, threads = {backend!r}, {threads}
 if threads > 1:
-    from graphc.backends.native import usable_cores
-    usable_cores.cores = lambda: threads
+    from tests.native.shared_runs import shared_runs
+    sharing = shared_runs(threads)
+    sharing.__enter__()
 net = NETS["seed_layers"]("float32")
 plan = gc.compile(net, batch=64, optimizer=gc.Adam(), backend=backend, threads=threads)
 feeds = feeds_of(net, 64)

@@ -13,7 +13,7 @@ from typing import Any
 from graphc.backends.native.builtin import builtin
 from graphc.backends.native.call_ir import WORDS
 from graphc.backends.native.jit import Library
-from graphc.backends.native.pool import Pool, pool
+from graphc.backends.native.pool import pool
 from graphc.backends.native.thread_choice import FOREVER, Choice
 from graphc.op import Array
 
