@@ -132,8 +132,9 @@ def pool() -> Pool:
     global _pool
     with _lock:
         if _pool is None:
-            _pool = Pool(max(os.cpu_count() or 1, usable_cores.cores()))
-            atexit.register(_pool.close)
+            made = Pool(max(os.cpu_count() or 1, usable_cores.cores()))
+            atexit.register(made.close)
+            _pool = made
         return _pool
 
 
