@@ -184,16 +184,21 @@ class Grouping(Aliases):
             span = "each"
         elif not self._is_vector_of(other, group, span):
             return
-        taken = [
-            (member, tuple(span if seen == "each" else seen for seen in other.operands[member.name]))
-            for member in other.nodes
-        ]
-        if not all(self._reads_before(node, role, group.product, *each) for each in taken):
-            return
+        self._merge(group, other, node, span, role)
+
+    def _merge(self, group: Group, other: Group, node: Node, span: Span, role: Span) -> None:
+        """Move the members of another group here, unless they read a state that the node that
+        joins overwrites too early."""
+        taken = []
+        for member in other.nodes:
+            seen = [span if own == "each" else own for own in other.operands[member.name]]
+            if not self._reads_before(node, role, group.product, member, seen):
+                return
+            taken.append((member, Fit(span, tuple(seen), None)))
         del self._units[other.position]
         other.sealed = True  # it is no group any more, though known as a reader of its operands
-        for member, seen in taken:
-            self._add(group, member, Fit(span, seen, None))
+        for member, fit in taken:
+            self._add(group, member, fit)
             self._register(member, group)
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:

@@ -44,7 +44,7 @@ class Shards:
     def __init__(self, plan: Plan, program: Program, check: FeedCheck, rank: int) -> None:
         self._plan, self._check, self._shards = plan, check, plan.shards or 1
         self._mine = range(rank * plan.lanes, (rank + 1) * plan.lanes)
-        self._axes = {name: RowAxis.of(type) for name, type in program.feeds.items()}
+        self._axes = {name: RowAxis.of(plan.declared[name].type) for name in plan.input_names}
         self._numbers = [node.name for node in program.graph if isinstance(node.op, ShardInput)]
 
     def parts(self, feeds: Mapping[str, Any]) -> Iterator[Part]:
@@ -61,7 +61,7 @@ class Shards:
             rows = (start, stop) if stop > start else (0, 1)
             numbers = {k: self._number(k, feeds, (start, stop), n) for k in self._numbers}
             part = {name: self._rows_of(name, array, *rows) for name, array in arrays.items()}
-            yield Part({**feeds, **part}, numbers)
+            yield Part(part, numbers)
 
     def _rows_of(self, name: str, array: Array, start: int, stop: int) -> Array:
         axis = self._axes[name]
