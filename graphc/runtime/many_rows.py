@@ -68,14 +68,14 @@ def predictions(
 
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
-    """The mean over all rows of each loss, by their weights, and of each other scalar output."""
+    """Each loss and each other scalar output of all rows together."""
     if len(arrays) == 1 and isinstance(arrays[0], (str, os.PathLike)) and not named:
         from graphc.train.validate import shard_batches
 
         pieces = shard_batches(ex, os.fspath(arrays[0]))
     else:
         _, pieces = _in_pieces(ex, arrays, named)
-    means = Means(ex.plan)
+    means = Means(ex.plan, ex.state.arrays)
     for piece in pieces:
         means.add(*piece)
     if not means.rows:
