@@ -266,9 +266,10 @@ class Executor(Missing):
         return predict(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
-        """The mean over all rows, weighted as the loss is, of each loss and scalar output by name.
+        """Each loss and scalar output, by name, of all rows together.
 
-        Of arrays as `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
+        Means over batches count by their rows or weights, sums are added up.  Of arrays as
+        `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
         """
         return evaluate(self, arrays, by_name)
 
