@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from graphc.backends.numpy.bind import Call
 from graphc.errors import StateError
 from graphc.loc import caller_loc
@@ -88,7 +86,7 @@ class Executor(Missing):
     @property
     def hyper(self) -> Hyper:
         """The hyper-parameters of the optimizer by name."""
-        return Hyper(self._state)
+        return Hyper(self.plan, self._state)
 
     @property
     def values(self) -> Mapping[str, Array]:
@@ -262,9 +260,10 @@ class Executor(Missing):
         return predict(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
-        """The mean over all rows, weighted as the loss is, of each loss and scalar output by name.
+        """Each loss and scalar output, by name, of all rows together.
 
-        Of arrays as `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
+        Means over batches count by their rows or weights, sums are added up.  Of arrays as
+        `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
         """
         return evaluate(self, arrays, by_name)
 
@@ -315,15 +314,16 @@ class Executor(Missing):
         return check
 
     def _load(self, program: Program, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
-        arrays, n = self._check(program).arrays(feeds, optional=optional)
-        missing = frozenset(program.feeds.keys() - arrays.keys()) if optional else frozenset()
+        check = self._check(program)
+        arrays, n = check.arrays(feeds, optional=optional)
+        missing = check.undetermined(arrays) if optional else frozenset()
         bound = self._binder.bound(program, n, missing)
         if optional and not bound.outputs:
-            raise refusals.no_output(missing)
-        for name, array in arrays.items():
-            np.copyto(bound.feeds[name], array)
+            raise refusals.no_output(missing & program.feeds.keys())
+        bound.feed(arrays)
         if program.name in self._direct:
-            self._direct[program.name].add(self._binder, bound, tuple(feeds))
+            types = {name: self.plan.declared[name].type for name in feeds}
+            self._direct[program.name].add(self._binder, bound, types, missing)
         return bound
 
     def _ready(self, program: Program, feeds: Mapping[str, Any]) -> Bound:
@@ -359,7 +359,7 @@ class Executor(Missing):
         return loss
 
     def _accumulated(self) -> int:
-        return int(self._state.arrays["accumulated"])
+        return int(self._state.arrays[self.plan.step_counter])
 
     def _run(self, calls: list[Call], writes: bool) -> None:
         try:
