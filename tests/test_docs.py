@@ -48,7 +48,11 @@ def test_the_last_digits_of_long_decimals_are_the_processors() -> None:
     for other in ("loss 1.3535169, 1 row", "loss 1.3525169, 2 row", "loss -1.3525169, 1 row"):
         assert not refresh.same("loss 1.3525169, 1 row", other)
     # all that is short, or no decimal, is exact
-    for said, printed in (("+8.5%", "+8.6%"), ("1,757,248", "1,757,249"), ("3436973836", "3435973836")):
+    for said, printed in (
+        ("+8.5%", "+8.6%"),
+        ("1,757,248", "1,757,249"),
+        ("3436973836", "3435973836"),
+    ):
         assert not refresh.same(said, printed)
 
 
