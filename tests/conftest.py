@@ -1,9 +1,14 @@
-"""What every test has: a cache of compiled objects that is not the user's, and proofs of plans."""
+"""What every test has: a cache of compiled objects that is not the user's, and proofs of plans.
+
+Of the cases of a test that is marked `one_in(n)`, the first of every n run by default, and the
+others with `-m slow`.
+"""
 
 from __future__ import annotations
 
 import gc as collector
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -13,8 +18,13 @@ from graphc import program, recipe
 from graphc.graph import Graph
 from graphc.plan import Program
 
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+settings.register_profile(
+    "the same everywhere",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("the same everywhere")
 
 NOBODYS = 2**40
 """Rows of plans for no machine, whose addresses are no 64-bit numbers."""
@@ -28,6 +38,20 @@ def pytest_collection() -> Iterator[None]:
         yield
     finally:
         collector.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what `one_in` leaves out, before slow tests are picked or left."""
+    met: Counter[str] = Counter()
+    for item in items:
+        mark = item.get_closest_marker("one_in")
+        if mark is None:
+            continue
+        test = item.nodeid.partition("[")[0]
+        if met[test] % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
+        met[test] += 1
 
 
 @pytest.fixture(scope="session", autouse=True)

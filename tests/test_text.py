@@ -89,7 +89,7 @@ def held(value: Any, **more: Any) -> Graph:
     return Graph("g", [Node("a", Holder(value, **more), (), SCALAR)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_with_gradients_and_updates(net: gc.Net) -> None:
     graph = net.graph()

@@ -16,6 +16,7 @@ from graphc.backends.native.target import available
 from graphc.cli import main, pictures
 from graphc.cli.arguments import nbytes
 from graphc.cli.columns import Feeds
+from tests.extras import needs
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 PNG = b"\x89PNG\r\n"
@@ -87,7 +88,7 @@ PICTURES = ("learning_curve", "confusion_matrix", "weights", "gradients")
 def test_train_draws_pictures_and_leaves_the_model_as_it_is(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     argv = ["train", "model.py:net", "--data", "digits", "--epochs", "2", "--out"]
     plain = printed(capsys, *argv, "plain")
     drawn = printed(capsys, *argv, "drawn", "--plots")
@@ -101,7 +102,7 @@ def test_train_draws_pictures_and_leaves_the_model_as_it_is(
 def test_pictures_show_weights_and_gradients_before_and_after(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     shown = {}
 
     def histograms(arrays, path, *, before, magnitudes=False):
@@ -256,7 +257,7 @@ def test_plan_within_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_curve_is_drawn(folder: Path, deep: str, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     argv = ["plan", deep, "--backend", "numpy", "--curve", "--picture", "curve.svg"]
     assert printed(capsys, *argv)[-1] == "wrote curve.svg"
     assert "<svg" in (folder / "curve.svg").read_text()

@@ -267,6 +267,7 @@ def complex_numbers(f: Feeds) -> Feeds:
     return f | {"x": f["x"] * 1j}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_what_is_unusual_gives_the_same_as_its_usual_form(name: str) -> None:
     ex, twin, numpy = executor(), executor(), executor("numpy")

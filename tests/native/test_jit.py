@@ -91,6 +91,7 @@ def broken(folder: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("data", [b"", b"\x7fELF", b"graphc object 1\n", os.urandom(5000)])
 def test_a_broken_entry_costs_a_compilation(
     compilations: list[str], folder: Path, data: bytes

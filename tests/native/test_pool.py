@@ -307,6 +307,7 @@ def test_a_fork_while_the_workers_are_busy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "end",
     [

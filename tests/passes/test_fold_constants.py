@@ -157,7 +157,7 @@ def test_frozen_weights_are_folded_but_not_looked_at() -> None:
     assert after["exp_1"].op.label == "exp_1"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_every_bit(net: gc.Net) -> None:
     assert_preserved(fold_constants, specialized(net), 3)

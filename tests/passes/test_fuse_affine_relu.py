@@ -146,7 +146,7 @@ def test_the_fused_ops_say_what_the_separate_ops_say(trans: tuple[bool, bool]) -
     np.testing.assert_allclose(AffineRelu().reference([a, b, bias]), np.maximum(a @ b + bias, 0))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_every_bit(net: gc.Net) -> None:
     assert_preserved(fuse_affine_relu, differentiated(net), 3)

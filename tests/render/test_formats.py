@@ -217,6 +217,7 @@ def test_notebooks_get_the_picture_and_the_text() -> None:
     assert "gradients of parameters" in trained["image/svg+xml"]
 
 
+@pytest.mark.slow
 def test_notebooks_get_the_pictures_of_memory_and_time(tmp_path: Path) -> None:
     plan = gc.compile(digits(), batch=4, optimizer=gc.SGD(lr=0.1))
     feeds = {"x": np.zeros((4, 64)), "y": np.zeros(4, np.int64)}

@@ -37,6 +37,7 @@ def check_threads(workload: Workload, steps: int) -> None:
         assert trained(ex, workload, steps) == wanted, f"{threads} threads"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", SMALLER)
 def test_one_to_eight_threads_on_smaller_nets(name: str, eight_threads: None) -> None:
     check_threads(SMALLER[name], steps=6)
@@ -48,6 +49,7 @@ def test_one_to_eight_threads_on_all_workloads(name: str, eight_threads: None) -
     check_threads(MAIN[name], steps=100)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", SMALLER)
 def test_gradients_with_one_to_eight_threads(name: str, eight_threads: None) -> None:
     """By themselves, where the update is not part of the product that gives them."""
@@ -60,6 +62,7 @@ def test_gradients_with_one_to_eight_threads(name: str, eight_threads: None) -> 
     assert all(one == found[0] for one in found)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", SMALLER)
 def test_any_width_of_vectors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     workload = SMALLER[name]
@@ -73,6 +76,7 @@ def test_any_width_of_vectors(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 SPLITS = ((1,) * 24, (23, 1), (5, 16, 3), (8, 8, 8))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", SMALLER)
 def test_any_split_of_rows_at_inference(name: str) -> None:
     workload = SMALLER[name]

@@ -10,6 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc.files.container import unpack
+from tests.extras import needs
 from tests.train.nets import bits, executor, table
 
 X, Y = table(45)
@@ -41,6 +42,7 @@ def numbers(history: gc.History) -> tuple:
     return history.epochs, history.loss, history.val_loss, history.metrics, history.stopped
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("optimizer", [gc.Adam(0.01), gc.SGD(0.05, momentum=0.9, accumulate=4)])
 @pytest.mark.parametrize("backend", ["numpy", None])
 def test_stopped_at_any_step(tmp_path: Path, optimizer, backend) -> None:
@@ -202,7 +204,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, caplog
 
 
 def test_a_checkpoint_is_a_safetensors_file(tmp_path: Path) -> None:
-    safetensors = pytest.importorskip("safetensors.numpy")
+    safetensors = needs("safetensors.numpy")
     ex = executor()
     train(ex, tmp_path)
     found = safetensors.load_file(tmp_path / "step-000000018.gc")
@@ -212,6 +214,7 @@ def test_a_checkpoint_is_a_safetensors_file(tmp_path: Path) -> None:
     assert metadata["run"]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("options", "words"),
     [

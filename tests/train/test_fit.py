@@ -18,6 +18,7 @@ import graphc as gc
 from graphc.plots import figure
 from graphc.train.batches import Batches
 from graphc.train.interrupts import StepBorder
+from tests.extras import needs
 
 BATCH = 8
 
@@ -312,9 +313,10 @@ def test_bar_or_log(monkeypatch, caplog, terminal, progress):
         assert "mean_gap" in lines[0]
 
 
+@pytest.mark.slow
 def test_in_a_notebook_without_ipywidgets_the_bar_comes_without_a_warning():
-    pytest.importorskip("ipykernel")
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    needs("ipykernel")
+    nbclient, nbformat = needs("nbclient"), needs("nbformat")
     cell = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parents[2])!r})
@@ -343,7 +345,7 @@ def test_history_as_a_table():
 
 @pytest.mark.parametrize("validation", [None, (X, Y)])
 def test_the_learning_curve(tmp_path, validation):
-    image = pytest.importorskip("matplotlib.image")
+    image = needs("matplotlib.image")
     history = gc.fit(executor(), (X, Y), validation=validation, epochs=3)
     assert history.plot(tmp_path / "curve.png") == tmp_path / "curve.png"
     pixels = image.imread(tmp_path / "curve.png")[..., :3]
@@ -354,7 +356,7 @@ def test_the_learning_curve(tmp_path, validation):
 
 
 def test_a_loss_that_falls_by_far_is_drawn_on_a_logarithmic_axis(monkeypatch, tmp_path):
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     made = []
 
     def new_figure(*args):
@@ -372,7 +374,7 @@ def test_a_loss_that_falls_by_far_is_drawn_on_a_logarithmic_axis(monkeypatch, tm
 
 
 def test_a_path_that_cannot_be_drawn_to(tmp_path):
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     history = gc.fit(executor(), (X, Y))
     for path in (tmp_path / "curve.odd", tmp_path / "nowhere" / "curve.png"):
         with pytest.raises(gc.GraphError, match="cannot draw"):

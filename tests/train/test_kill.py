@@ -98,6 +98,7 @@ def campaign(folder: Path, kills: int, seed: int) -> tuple[int, int]:
     return killed, runs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
 def test_some_runs_killed_at_random_moments(tmp_path: Path) -> None:
     assert campaign(tmp_path, kills=2, seed=0)[0] == 2

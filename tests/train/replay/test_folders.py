@@ -153,7 +153,7 @@ def test_a_state_under_the_name_of_another(copied: Path) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_any_bytes_changed_anywhere(copied: Path, data: st.DataObject) -> None:
