@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from graphc.onnx.scope import OWN, Reading, Scope
 from graphc.op import Array
 from graphc.ops.source import Input
 from graphc.tensor_type import FLOATS, TensorType
+from graphc.work import work_budget
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -112,6 +114,12 @@ def import_model(
     names = [value.name for value in model.graph.output if value.name not in moved]
     scope.run(model.graph.node, names)
     return Imported(net, {name: _output(scope, name) for name in names})
+
+
+def budget_of(model: ModelProto, file: str, work: float | None) -> AbstractContextManager[None]:
+    """What making a net of a model may take; see graphc/work.py."""
+    nodes = sum(len(graph) for graph in graphs_of(model))
+    return work_budget(file, nbytes=model.ByteSize(), nodes=nodes, work=work)
 
 
 def metadata_of(model: ModelProto, key: str) -> tuple[str, ...]:

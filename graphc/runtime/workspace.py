@@ -15,7 +15,7 @@ from graphc.op import Array
 from graphc.ops.source import Constant
 from graphc.plan import Buffer, Plan, Program
 from graphc.runtime.state import State, block, block_bytes
-from graphc.tensor_type import ITEMSIZE, TensorType, shape_at
+from graphc.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 
 
 class Workspace:
@@ -121,6 +121,8 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
     OutOfMemoryError where the system has not so much; a given state is then as it was.
     """
     try:
+        if plan.memory.total > LARGEST:
+            raise MemoryError
         own = State({}, seed) if state is None else state
         workspace = Workspace(plan.programs, plan.batch, own, plan.recipe.threads)
         own.extend(plan.state_nodes)
