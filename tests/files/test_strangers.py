@@ -150,7 +150,7 @@ def test_a_hundred_megabytes_in_a_few_letters(whole: bytes) -> None:
 def test_many_that_are_each_allowed() -> None:
     small = base64.b64encode(zlib.compress(bytes(20 << 20), 9)).decode()
     lines = [f'c{i}: uint64[2621440] = constant()  data=zlib"{small}"' for i in range(4)]
-    with pytest.raises(gc.GraphError, match="the text takes too much work: more than .* bytes"):
+    with pytest.raises(gc.GraphError, match=r"the text takes too much work: more than .* bytes"):
         parse_graph("\n".join(["graph g", *lines]), {"constant": constant_op()})
 
 

@@ -166,7 +166,7 @@ def test_shapes_that_are_too_large_make_nothing() -> None:
         ["y"],
         {"a": np.int64(0), "b": np.int64(2**60), "c": np.int64(1)},
     )
-    with pytest.raises(gc.GraphError, match="too much work: more than .* elements"):
+    with pytest.raises(gc.GraphError, match=r"too much work: more than .* elements"):
         load(steps)
 
 
