@@ -18,14 +18,12 @@ from graphc.errors import GraphError, ModelFileError
 from graphc.loc import caller_loc
 
 NODES = 16_000
-"""The nodes that may be made for any file."""
-NODES_EACH = 200
-"""And for each node that is written in it: passes and programs make the same node again."""
+"""The nodes that may be made for any file, besides those that its graph makes by itself."""
 ELEMENTS = 1 << 25
 """The numbers that may be computed for any file."""
 ELEMENTS_EACH = 16
 """And for each of its bytes."""
-BYTES = 64 << 20
+BYTES = 32 << 20
 """The bytes of arrays that may be made for any file."""
 BYTES_EACH = 2
 """And for each of its bytes."""
@@ -57,7 +55,7 @@ _current: ContextVar[_Budget | None] = ContextVar("work", default=None)
 
 @contextmanager
 def work_budget(file: str, *, nbytes: int, nodes: int, work: float | None = None) -> Iterator[None]:
-    """Count the work inside for a file of so many bytes with so many nodes.
+    """Count the work inside for a file of so many bytes, whose graph makes so many nodes.
 
     `work` allows that many times as much; None is GRAPHC_WORK, or 1.  Within a budget this
     changes nothing.  ModelFileError where the work is more, whatever became of that inside.
@@ -67,7 +65,7 @@ def work_budget(file: str, *, nbytes: int, nodes: int, work: float | None = None
         return
     times = _times() if work is None else _checked(work, "work")
     limits = {
-        "nodes": times * (NODES + NODES_EACH * nodes),
+        "nodes": times * (NODES + nodes),
         "elements": times * (ELEMENTS + ELEMENTS_EACH * nbytes),
         "bytes": times * (BYTES + BYTES_EACH * nbytes),
     }

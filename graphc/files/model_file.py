@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The version that is written, and the one that is read."""
 
+COMPILED = 200
+"""The nodes that may be made for each line of a graph: layers, gradients, all in every program."""
 LARGEST_PLAN = 1 << 40
 """The bytes that no plan of a file may take, unless its batch is asked for."""
 
@@ -125,7 +127,7 @@ class Model:
 
     def budget(self, work: float | None) -> AbstractContextManager[None]:
         """What making a net or a plan of the file may take; see graphc/work.py."""
-        nodes = self.text.count("\n")
+        nodes = COMPILED * self.text.count("\n")
         return work_budget(self.where, nbytes=self.nbytes, nodes=nodes, work=work)
 
     @property

@@ -50,6 +50,8 @@ UNFIT = (
     *(MemoryError, NotImplementedError, RecursionError),
 )
 """What goes wrong where attributes and operands are not of the kinds that an op has."""
+READ = 2
+"""Nodes that are made in the time that one of a model is read, or a graph inside it begun."""
 OPERANDS = 16
 """Operands that are looked up in the time that a node is made."""
 DEEPEST = 32
@@ -108,7 +110,7 @@ class Scope:
         spend_nodes(len(read) // OPERANDS)
         self.read = set(read)
         for number, node in enumerate(nodes, 1):
-            spend_nodes()
+            spend_nodes(READ)
             self._run(node, number)
 
     def look_up(self, name: str, node: NodeProto) -> Held | None:
@@ -135,7 +137,7 @@ class Scope:
         """The results of a graph inside a node, which may read the names around it."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"graphs inside each other {DEEPEST} deep")
-        spend_nodes()
+        spend_nodes(READ)
         scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1)
         scope.around = self
         for tensor in graph.initializer:
@@ -285,7 +287,7 @@ def _types(operands: Sequence[Held | None]) -> str:
     for operand in operands:
         try:
             told.append("none" if operand is None else str(type_of(operand)))
-        except NotSupported:
+        except ValueError:
             told.append("another type")
     return f"its operands are {', '.join(told)}" if told else ""
 
