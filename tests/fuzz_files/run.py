@@ -74,6 +74,37 @@ def _give_up(*_: object) -> None:
     raise Stuck
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to one file."""
+
+    read: bool
+    seconds: float
+    fault: Fault | None
+
+
+def outcome_of(kind: Kind, data: bytes, folder: Path) -> Outcome:
+    """Read a file: it is at fault if it does anything but be read or refused, quickly."""
+    signal.signal(signal.SIGPROF, _give_up)
+    was_read, fault = False, None
+    before, clock = _started(), thread_time()
+    signal.setitimer(signal.ITIMER_PROF, 10 * SLOW)
+    try:
+        was_read = read(kind, data, folder)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        fault = Fault(f"{type(error).__name__}: {error}"[:200], kind, data, _trace())
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    seconds, grown = thread_time() - clock, _resident() - before
+    if seconds > SLOW:
+        fault = Fault(f"took {seconds:.1f} s", kind, data)
+    if grown > 2 * len(data) + ROOM:
+        fault = Fault(f"took {grown >> 20} MB", kind, data)
+    return Outcome(was_read, seconds, fault)
+
+
 def run(
     count: int,
     first: int = 0,
@@ -86,33 +117,19 @@ def run(
     A line is printed after every `report` files.  `structured` files are models that were nested,
     repeated and enlarged, the others had bytes and words changed.
     """
-    signal.signal(signal.SIGPROF, _give_up)
     found, began = Found(), perf_counter()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         start = _resident()
         for kind, data in files(first, count, structured):
-            before, clock = _started(), thread_time()
-            signal.setitimer(signal.ITIMER_PROF, 10 * SLOW)
-            fault = None
-            try:
-                counter = found.read if read(kind, data, Path(folder)) else found.refused
-                counter[kind] += 1
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                fault = Fault(f"{type(error).__name__}: {error}"[:200], kind, data, _trace())
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            seconds, grown = thread_time() - clock, _resident() - before
-            found.longest = max(found.longest, seconds)
-            if seconds > SLOW:
-                fault = Fault(f"took {seconds:.1f} s", kind, data)
-            if grown > 2 * len(data) + ROOM:
-                fault = Fault(f"took {grown >> 20} MB", kind, data)
-            if fault is not None:
-                found.faults.append(fault)
+            outcome = outcome_of(kind, data, Path(folder))
+            found.read[kind] += outcome.read
+            found.refused[kind] += not outcome.read
+            found.longest = max(found.longest, outcome.seconds)
+            if outcome.fault is not None:
+                found.faults.append(outcome.fault)
                 if faults is not None:
-                    keep(fault, faults)
+                    keep(outcome.fault, faults)
             found.runs += 1
             if report and found.runs % report == 0:
                 rate = found.runs / (perf_counter() - began)

@@ -226,7 +226,11 @@ def _double(model: ModelProto, rng: Random) -> None:
     _ask(model, name, rng)
 
 
-def _body(nodes: Sequence[NodeProto], inputs: Sequence[str], outputs: Sequence[str]) -> GraphProto:
+def body_of(
+    nodes: Sequence[NodeProto], inputs: Sequence[str], outputs: Sequence[str]
+) -> GraphProto:
+    """A graph inside a node."""
+
     def info(name: str, kind: int) -> Any:
         return helper.make_tensor_value_info(name, kind, None if kind == FLOAT else [])
 
@@ -253,12 +257,12 @@ def _loop(model: ModelProto, rng: Random) -> None:
     for _ in range(times(rng, (0, 0, 0, 1), (2, 5))):
         turns = _known(model, times(rng, (0, 1, 2, 3), SIZES), np.int64, rng)
         same = helper.make_node("Identity", ["ci"], ["co"])
-        body = _body([same, *inner], ["it", "ci", "acc"], outs)
+        body = body_of([same, *inner], ["it", "ci", "acc"], outs)
         inner = [helper.make_node("Loop", [turns, yes, "acc"], ["acc2"], body=body)]
     same = helper.make_node("Identity", ["ci"], ["co"])
     scans = rng.random() < 0.3
     nodes = [same, *inner] + ([helper.make_node("Identity", ["acc2"], ["row"])] if scans else [])
-    body = _body(nodes, ["it", "ci", "acc"], outs + (["row"] if scans else []))
+    body = body_of(nodes, ["it", "ci", "acc"], outs + (["row"] if scans else []))
     last, rows = _name(rng), _name(rng)
     turns = _known(model, times(rng, (0, 1, 2, 3), SIZES), np.int64, rng)
     turns = "" if rng.random() < 0.01 else turns
@@ -273,8 +277,8 @@ def _branches(model: ModelProto, rng: Random) -> None:
     name = _value(model, rng)
     leaf = [helper.make_node("Relu", [name], ["q"])]
     for _ in range(times(rng, (1, 2, 3), (9, 20, 25))):
-        other = _body([helper.make_node("Neg", [name], ["q"])], [], ["q"])
-        deep = _body(leaf, [], ["q"])
+        other = body_of([helper.make_node("Neg", [name], ["q"])], [], ["q"])
+        deep = body_of(leaf, [], ["q"])
         leaf = [helper.make_node("If", [yes], ["q"], then_branch=deep, else_branch=other)]
     last = _name(rng)
     leaf[0].output[0] = last
