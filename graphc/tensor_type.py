@@ -22,6 +22,8 @@ ITEMSIZE = {
     "uint8": 1,
 }
 FLOATS = ("float32", "float64")
+LARGEST = 1 << 47
+"""The bytes that a value may have in a batch of one row: no processor reaches more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,12 @@ class TensorType(metaclass=_Shared):
             raise ValueError(
                 f"shape {shape_text(self.shape)} has the batch dimension twice\n"
                 "N is the number of rows of a run, so one dimension has it"
+            )
+        sizes = (dim.factor if isinstance(dim, Batch) else dim for dim in self.shape)
+        if prod(filter(None, sizes)) * ITEMSIZE[self.dtype] > LARGEST:
+            raise ValueError(
+                f"shape {shape_text(self.shape)} of {self.dtype} is larger than any memory\n"
+                "one value has at most 2**47 bytes a row"
             )
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +27,7 @@ from graphc.schedules import Schedule
 from graphc.sharding import Sharding, sharding
 from graphc.text.tokens import Reader
 from graphc.text.values import value_text
+from graphc.work import spend_bytes, work_budget
 
 if TYPE_CHECKING:
     from passes.pass_list import PassList
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The version that is written, and the one that is read."""
 
-ROOM = 64 << 20
-"""The bytes of constants that a plan may make, besides twice the file."""
+COMPILED = 200
+"""The nodes that may be made for each line of a graph: layers, gradients, all in every program."""
 LARGEST_PLAN = 1 << 40
 """The bytes that no plan of a file may take, unless its batch is asked for."""
 
@@ -124,6 +125,11 @@ class Model:
             f"{self.where} is no model that can be read: {sentence}", loc=caller_loc(), hint=hint
         )
 
+    def budget(self, work: float | None) -> AbstractContextManager[None]:
+        """What making a net or a plan of the file may take; see graphc/work.py."""
+        nodes = COMPILED * self.text.count("\n")
+        return work_budget(self.where, nbytes=self.nbytes, nodes=nodes, work=work)
+
     @property
     def kind(self) -> str:
         """net, plan or executor."""
@@ -163,19 +169,18 @@ class Model:
             plan = recipe.plan()
         if batch is None:
             self._check_memory(plan)
+            spend_bytes(region_bytes(constant_types(plan.programs), plan.batch))
         return plan
 
     def _check_memory(self, plan: Plan) -> None:
-        """ModelFileError for a batch for which much more than the file is written at once.
+        """ModelFileError for a batch that takes more memory than there is anywhere.
 
         The arena is not written before it is used, so that no more than its size is taken from
-        the system here.
+        the system here; constants are.
         """
-        most = 2 * self.nbytes + ROOM
-        nbytes = region_bytes(constant_types(plan.programs), plan.batch)
-        if nbytes > most or plan.memory.total > LARGEST_PLAN:
+        if plan.memory.total > LARGEST_PLAN:
             raise self.error(
-                f"its batch of {plan.batch:,} rows takes {max(nbytes, plan.memory.total):,} bytes",
+                f"its batch of {plan.batch:,} rows takes {plan.memory.total:,} bytes",
                 "if that is meant, say so: gc.load(path, batch=...)",
             )
 

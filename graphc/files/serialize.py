@@ -7,6 +7,7 @@ Net, Plan and Executor are pickled as the same bytes.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -89,12 +90,14 @@ def load(
     batch: int | None = None,
     optimizer: Optimizer | None = None,
     ops: Sequence[type[Op]] = (),
+    work: float | None = None,
 ) -> Executor:
     """The executor that was saved, compiled again; `ops` are the classes of the user's own ops.
 
     With another `batch` the plan is for that many rows.  With another `optimizer` its
     hyper-parameters hold; slots and counters are kept where it is of the same class as before,
-    and begin anew otherwise.  Raises ModelFileError for a file that is no whole model.
+    and begin anew otherwise.  `work` allows so many times the work that a file may take (see
+    docs/files.md).  Raises ModelFileError for a file that is no whole model.
     """
     _check_ops(ops)
     try:
@@ -108,7 +111,8 @@ def load(
     model = Model.read(data, str(path))
     if model.kind != "executor":
         raise model.error(f"it holds a {model.kind}, not an executor", HINT)
-    return model.executor(model.plan(model.graph(ops), batch, optimizer), optimizer)
+    with model.budget(work):
+        return model.executor(model.plan(model.graph(ops), batch, optimizer), optimizer)
 
 
 def to_bytes(thing: Net | Plan | Executor) -> bytes:
@@ -116,20 +120,23 @@ def to_bytes(thing: Net | Plan | Executor) -> bytes:
     return b"".join(_pieces(thing))
 
 
-def from_bytes(data: bytes, ops: Sequence[type[Op]] = ()) -> Net | Plan | Executor:
+def from_bytes(
+    data: bytes, ops: Sequence[type[Op]] = (), work: float | None = None
+) -> Net | Plan | Executor:
     """What `to_bytes` was given; ModelFileError where the bytes are damaged."""
     model = Model.read(data, "the bytes of the model")
-    graph = model.graph(ops)
-    if model.kind == "net":
-        return model.net(graph)
-    plan = model.plan(graph)
-    return plan if model.kind == "plan" else model.executor(plan)
+    with model.budget(work):
+        graph = model.graph(ops)
+        if model.kind == "net":
+            return model.net(graph)
+        plan = model.plan(graph)
+        return plan if model.kind == "plan" else model.executor(plan)
 
 
 def pickled(thing: Net | Plan | Executor) -> tuple[Any, ...]:
     """How pickle rebuilds it: the bytes, and the classes of the user's own ops."""
     graph = thing.graph() if isinstance(thing, Net) else _plan_of(thing).declared
-    return from_bytes, (to_bytes(thing), user_ops(graph))
+    return from_bytes, (to_bytes(thing), user_ops(graph), math.inf)
 
 
 def _plan_of(thing: Plan | Executor) -> Plan:

@@ -127,8 +127,8 @@ def _external(folder: Path, tensor: TensorProto) -> bytes:
     path = _inside(folder, name, tensor)
     try:
         descriptor = os.open(path, _FLAGS)
-    except OSError as error:
-        raise _refused(tensor, f"{name[:40]!r}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a ValueError: a name that no file can have
+        raise _refused(tensor, f"{name[:40]!r}: {error}") from None
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(descriptor)

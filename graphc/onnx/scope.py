@@ -38,14 +38,22 @@ from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op
 from graphc.text.parse import parse_op
+from graphc.work import spend_nodes
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, NodeProto
 
 OWN = "graphc"
 """The domain of functions that stand for ops of graphc, and the producer of its files."""
-UNFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+UNFIT = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
+    *(MemoryError, NotImplementedError, RecursionError),
+)
 """What goes wrong where attributes and operands are not of the kinds that an op has."""
+READ = 2
+"""Nodes that are made in the time that one of a model is read, or a graph inside it begun."""
+OPERANDS = 16
+"""Operands that are looked up in the time that a node is made."""
 DEEPEST = 32
 """Functions that call each other."""
 
@@ -98,8 +106,11 @@ class Scope:
 
     def run(self, nodes: Sequence[NodeProto], results: Iterable[str]) -> None:
         """Read the nodes, whose operands must stand before them, for these results."""
-        self.read = {*results, *names_read(nodes)}
+        read = [*results, *names_read(nodes)]
+        spend_nodes(len(read) // OPERANDS)
+        self.read = set(read)
         for number, node in enumerate(nodes, 1):
+            spend_nodes(READ)
             self._run(node, number)
 
     def look_up(self, name: str, node: NodeProto) -> Held | None:
@@ -126,6 +137,7 @@ class Scope:
         """The results of a graph inside a node, which may read the names around it."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"graphs inside each other {DEEPEST} deep")
+        spend_nodes(READ)
         scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1)
         scope.around = self
         for tensor in graph.initializer:
@@ -275,7 +287,7 @@ def _types(operands: Sequence[Held | None]) -> str:
     for operand in operands:
         try:
             told.append("none" if operand is None else str(type_of(operand)))
-        except NotSupported:
+        except ValueError:
             told.append("another type")
     return f"its operands are {', '.join(told)}" if told else ""
 

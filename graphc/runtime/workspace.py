@@ -16,7 +16,7 @@ from graphc.ops.source import Constant
 from graphc.plan import Buffer, Plan, Program
 from graphc.runtime.owners import Owner
 from graphc.runtime.state import State, block, block_bytes
-from graphc.tensor_type import ITEMSIZE, TensorType, shape_at
+from graphc.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 
 
 class Workspace:
@@ -126,6 +126,8 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
     if owner is not None:
         owner.check(own.owners)
     try:
+        if plan.memory.total > LARGEST:
+            raise MemoryError
         workspace = Workspace(plan.programs, plan.batch, own, plan.recipe.threads)
         own.extend(plan.state_nodes)
     except MemoryError:

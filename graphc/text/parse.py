@@ -12,8 +12,9 @@ from graphc.op import Op
 from graphc.ops.source import Constant
 from graphc.tensor_type import TensorType
 from graphc.text.graph import FROM_TYPE, empty_values, name_text, word_of
-from graphc.text.tokens import Reader, Room, construct, field_names
+from graphc.text.tokens import Reader, construct, field_names
 from graphc.text.values import array_value
+from graphc.work import work_budget
 
 ROOTS = ("output", "gradient", "update")
 
@@ -25,7 +26,8 @@ def parse_graph(text: str, ops: Mapping[str, type[Op]], values: Iterable[type] =
     besides initialisers.  Every node's type is inferred again.  GraphError names the first
     line at fault.
     """
-    return _Parser(ops, values).graph(text)
+    with work_budget("the text", nbytes=len(text), nodes=text.count("\n")):
+        return _Parser(ops, values).graph(text)
 
 
 def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
@@ -56,10 +58,8 @@ class _Parser:
         self.nodes: dict[str, Node] = {}
         self.roots: dict[str, dict[str, str]] = {kind: {} for kind in ROOTS}
         self.losses: list[str] = []
-        self.room = Room("")
 
     def graph(self, text: str) -> Graph:
-        self.room = Room(text)
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self._line(line)
@@ -79,7 +79,7 @@ class _Parser:
         )
 
     def _line(self, line: str) -> None:
-        r = Reader(line, self.classes, self.room)
+        r = Reader(line, self.classes)
         if r.kind == "end":
             return
         if self.name is None:

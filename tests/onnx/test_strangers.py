@@ -158,7 +158,7 @@ def test_shapes_that_are_too_large_make_nothing() -> None:
         ["y"],
         {"s": np.array([2**30, 2**30])},
     )
-    with pytest.raises(gc.GraphError, match="too large"):
+    with pytest.raises(gc.GraphError, match="larger than any memory"):
         load(shape)
     steps = model(
         [node("Range", "a b c", "y")],
@@ -166,7 +166,7 @@ def test_shapes_that_are_too_large_make_nothing() -> None:
         ["y"],
         {"a": np.int64(0), "b": np.int64(2**60), "c": np.int64(1)},
     )
-    with pytest.raises(gc.GraphError, match="a range without an end"):
+    with pytest.raises(gc.GraphError, match=r"too much work: more than .* elements"):
         load(steps)
 
 

@@ -11,6 +11,7 @@ from graphc.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, Operand, Weight
 from graphc.tensor_type import Dim
+from graphc.work import spend_array
 
 
 def _from_front(call: Call, position: int, size: Dim) -> Value:
@@ -98,6 +99,7 @@ def _one_hot(call: Call) -> Value:
     rank = indices.type.rank + 1
     axis %= rank
     shape = [depth if i == axis else 1 for i in range(rank)]
+    spend_array(depth)
     places = call.constant(np.arange(depth).reshape(shape), indices.dtype)
     column = gc.reshape(indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))
     hit = gc.equal(gc.where(column < 0, column + depth, column), places)
