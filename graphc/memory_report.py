@@ -19,6 +19,7 @@ from graphc.runtime.workspace import (
     region_bytes,
     scratch_size,
 )
+from graphc.whole import checked_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,9 +56,7 @@ class MemoryReport:
 
     def at(self, n: int) -> MemoryReport:
         """The report of a plan made for `n` rows."""
-        if n < 1:
-            raise ValueError(f"a batch has at least one row, not {n}")
-        return MemoryReport(self._plan, n)
+        return MemoryReport(self._plan, checked_whole("memory.at: n", n))
 
     @cached_property
     def _programs(self) -> Mapping[str, Program]:

@@ -15,6 +15,7 @@ from graphc.missing import Missing
 from graphc.op import Op
 from graphc.ops.source import Constant, Input, Parameter, constant_op
 from graphc.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
+from graphc.whole import sizes_of
 
 
 class Net(Missing):
@@ -31,14 +32,13 @@ class Net(Missing):
 
     def input(self, name: str, shape: Sequence[Dim] | Dim, *, dtype: str | None = None) -> Value:
         """An array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
-        dims = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-        return self._source(Input(dims, dtype_name(dtype or self.dtype)), name)
+        return self._source(Input(sizes_of(shape), dtype_name(dtype or self.dtype)), name)
 
     def parameter(
         self, name: str, shape: Sequence[int] | int, init: Any = "he", *, dtype: str | None = None
     ) -> Value:
         """A trainable array; `init` is an initialiser, its name, a number or an array."""
-        sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        sizes = sizes_of(shape)
         if any(isinstance(size, Batch) for size in sizes):
             raise GraphError(
                 f"parameter {name!r}: its shape has the batch dimension, {shape_text(sizes)}",

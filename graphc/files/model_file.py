@@ -25,6 +25,7 @@ from graphc.runtime.state import state_nodes
 from graphc.runtime.workspace import constant_types, region_bytes
 from graphc.schedules import Schedule
 from graphc.sharding import Sharding, sharding
+from graphc.tensor_type import plain
 from graphc.text.tokens import Reader
 from graphc.text.values import value_text
 
@@ -153,6 +154,7 @@ class Model:
         self, graph: Graph, batch: int | None = None, optimizer: Optimizer | None = None
     ) -> Plan:
         """Compile as before, but for what is given here."""
+        batch = plain(batch)
         if batch is not None or optimizer is not None:
             check_options(graph, 1 if batch is None else batch, optimizer)
             check_losses(graph, optimizer)

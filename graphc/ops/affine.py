@@ -20,6 +20,7 @@ from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
 from graphc.tensor_type import Batch, Shape, TensorType, count, plain, shape_text
+from graphc.whole import checked_whole
 
 
 class Affine(Op):
@@ -164,14 +165,8 @@ def affine(
 
 
 def _units(units: object) -> int:
-    number = plain(units)
-    if type(number) is int and number > 0:
-        return number
-    raise GraphError(
-        f"affine: units is {units!r}, it must be a whole number from 1 up",
-        loc=caller_loc(),
-        hint="it is the number of features that come out: gc.affine(x, 10)",
-    )
+    hint = "it is the number of features that come out: gc.affine(x, 10)"
+    return checked_whole("affine: units", units, hint=hint)
 
 
 def _last_axis(x: Value, axis: int | None) -> bool:

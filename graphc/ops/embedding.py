@@ -15,7 +15,8 @@ from graphc.loc import caller_loc
 from graphc.op import Array, Layer
 from graphc.ops.gather import Gather, checked, entries
 from graphc.ops.source import Parameter
-from graphc.tensor_type import TensorType, dtype_name, plain
+from graphc.tensor_type import TensorType, dtype_name
+from graphc.whole import checked_whole
 
 NORMAL = Normal(1.0)
 
@@ -86,11 +87,5 @@ def _rows(b: Builder, name: str, sizes: tuple[int, int], dtype: str, init: Any) 
 
 
 def _size(role: str, given: object) -> int:
-    number = plain(given)
-    if type(number) is int and number > 0:
-        return number
-    raise GraphError(
-        f"embedding: {role} is {given!r}, it must be a whole number from 1 up",
-        loc=caller_loc(),
-        hint="so many ids, each with so many numbers: gc.embedding(ids, 1000, 32)",
-    )
+    hint = "so many ids, each with so many numbers: gc.embedding(ids, 1000, 32)"
+    return checked_whole(f"embedding: {role}", given, hint=hint)

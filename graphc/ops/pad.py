@@ -16,6 +16,7 @@ from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice
 from graphc.tensor_type import Batch, TensorType, plain
+from graphc.whole import listed
 
 Mode = Literal["constant", "edge", "reflect", "wrap"]
 MODES: tuple[Mode, ...] = ("constant", "edge", "reflect", "wrap")
@@ -94,10 +95,7 @@ def pad(
             loc=caller_loc(),
             hint="'edge' repeats the outermost entries, 'reflect' mirrors at them",
         )
-    pairs = tuple(
-        tuple(map(plain, pair)) if isinstance(pair, Sequence) else (plain(pair),) * 2
-        for pair in pads
-    )
+    pairs = tuple(listed(pair) or (plain(pair),) * 2 for pair in pads)
     op = Pad(pairs, float(value))
     if mode == "constant":
         return x.builder.apply(op, x, name=name)

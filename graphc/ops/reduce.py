@@ -26,9 +26,9 @@ from graphc.tensor_type import (
     check_entries,
     count,
     normal_axes,
-    plain,
     shape_text,
 )
+from graphc.whole import sizes_of
 
 Axes = SupportsIndex | Iterable[SupportsIndex] | None
 
@@ -315,7 +315,7 @@ def _reduce(
 def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
     """x repeated along its axes of size 1 until it has `shape`."""
     x = as_value("broadcast_to", x)
-    wanted = tuple(map(plain, shape)) if isinstance(shape, Sequence) else (plain(shape),)
+    wanted = sizes_of(shape)
     if x.shape == wanted and name is None:
         return x
     return x.builder.apply(BroadcastTo(wanted), x, name=name)

@@ -23,6 +23,7 @@ from graphc.tensor_type import (
     shape_at,
     shape_text,
 )
+from graphc.whole import sizes_of
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class StopGradient(Op):
 def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
     """The same elements under another shape; one dimension may be -1."""
     x = as_value("reshape", x)
-    wanted = tuple(map(plain, shape)) if isinstance(shape, Sequence) else (plain(shape),)
+    wanted = sizes_of(shape)
     if wanted.count(-1) > 1:
         raise x.builder.error(Reshape(wanted), f"{wanted} leaves two dimensions open", (x,))
     if -1 in wanted:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 
 from graphc.call_text import call_text
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.whole import checked_whole
 
 
 class Checked:
@@ -42,10 +43,8 @@ class Checked:
 
     def _whole(self, name: str, hint: str) -> None:
         """Keep a whole number from 1 up."""
-        value = getattr(self, name)
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise self._error(name, "it must be a whole number from 1 up", hint)
-        self._keep(name, int(value))
+        what = f"{type(self).__name__}: {name}"
+        self._keep(name, checked_whole(what, getattr(self, name), hint=hint))
 
     def _patterns(self, name: str, hint: str) -> None:
         """Keep one name pattern, or several, as a tuple."""

@@ -17,13 +17,14 @@ from graphc.executor import Executor
 from graphc.op import Array
 from graphc.optim import Adam, Optimizer
 from graphc.sklearn.nets import WEIGHT, Declare, Perceptron, Task
-from graphc.train.batches import whole
+from graphc.tensor_type import plain
 from graphc.train.callbacks import Callback
 from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History
 from graphc.train.run import Run
 from graphc.train.sources import training_source
 from graphc.train.standards import fit_standardize
+from graphc.whole import whole
 
 FLOATS = (np.float64, np.float32)
 """Features of one of these dtypes are trained on in it, all others in the first."""
@@ -151,9 +152,9 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             units,
             self._output,
             self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
-            self.batch,
+            plain(self.batch),
             self.backend,
-            self.threads,
+            plain(self.threads),
         ).plan()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         executor = Executor(plan, seed=seed)
@@ -185,7 +186,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         """What ends `fit` before its last epoch; ValueError for numbers that make no sense."""
         for name in ("epochs", "patience"):
             value = getattr(self, name)
-            if not whole(value, 1):
+            if whole(value, 1) is None:
                 raise ValueError(f"{name} is {value!r}, it must be a whole number from 1 up")
         if not (isinstance(self.tol, Real) and 0 <= self.tol < math.inf):
             raise ValueError(f"tol is {self.tol!r}, it must be a number of 0 or more")

@@ -15,6 +15,7 @@ from graphc.ops.source import Input
 from graphc.runtime.means import WeightInput, weight_input
 from graphc.runtime.row_axis import RowAxis
 from graphc.train.source import Batch, Source
+from graphc.whole import whole
 
 _HINT = 'w = net.input("w", (gc.N,)), then gc.softmax_loss(scores, y, weight=w)'
 
@@ -129,8 +130,9 @@ def needed_input(ex: Executor, option: str) -> WeightInput:
 
 
 def _class(label: Any, classes: int) -> int:
-    if isinstance(label, (int, np.integer)) and 0 <= label < classes:
-        return int(label)
+    number = whole(label, 0)
+    if number is not None and number < classes:
+        return number
     raise GraphError(
         f"fit: class_weight names the class {label!r}, there are 0 to {classes - 1}",
         loc=caller_loc(),

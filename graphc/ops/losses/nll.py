@@ -20,6 +20,7 @@ from graphc.ops.select import not_equal, where
 from graphc.ops.shape import cast
 from graphc.ops.source import constant
 from graphc.tensor_type import TensorType
+from graphc.whole import checked_whole
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,8 @@ def labelled(
     """The loss of logarithms of probabilities, its last node named `node`."""
     as_value("nll_loss", labels)
     kind = NllLoss if class_weight is None else WeightedNllLoss
-    loss = kind(reduction, label_smoothing, ignore)
+    label = None if ignore is None else checked_whole(f"{node}: ignore", ignore, None)
+    loss = kind(reduction, label_smoothing, label)
     more = () if class_weight is None else (class_weights(logs, class_weight, node),)
 
     def apply_to(rows: Rows, name: str) -> Value:
