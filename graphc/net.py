@@ -27,8 +27,12 @@ class Net(Missing):
                 f"net {name!r}: dtype {dtype!r} is not one of {', '.join(FLOATS)}", loc=caller_loc()
             )
         self.name = name
-        self.dtype = dtype
-        self.builder = Builder(name)
+        self.builder = Builder(name, dtype)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of floats where nothing else decides it."""
+        return self.builder.dtype
 
     def input(self, name: str, shape: Sequence[Dim] | Dim, *, dtype: str | None = None) -> Value:
         """An array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
@@ -56,11 +60,9 @@ class Net(Missing):
         return self._source(op, name)
 
     def constant(self, array: Any, *, name: str | None = None, dtype: str | None = None) -> Value:
-        """A fixed array; Python floats take the net's dtype."""
-        if dtype is None and isinstance(array, float):
-            dtype = self.dtype
+        """A fixed array; Python floats, also in lists, take the net's dtype."""
         try:
-            op: Constant = constant_op(array, dtype)
+            op: Constant = constant_op(array, dtype, self.dtype)
         except (ValueError, TypeError) as error:
             raise GraphError(f"constant: {error}", loc=caller_loc()) from None
         return self.builder.apply(op, name=name)
@@ -116,7 +118,7 @@ class Net(Missing):
         """A net that has declared all that the graph holds, and can go on."""
         net = cls(graph.name, dtype)
         net.builder = Builder.extending(graph)
-        net.builder.locs = None
+        net.builder.dtype, net.builder.locs = dtype, None
         return net
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc import layers
+from graphc.data import stratified_split
+from graphc.philox import key_of
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.early_stopping import EarlyStopping
 from graphc.whole import checked_whole, listed, sizes_of, whole
@@ -155,11 +158,21 @@ def test_rates_of_numpy_are_shown_as_numbers() -> None:
     )
 
 
+def test_seeds_and_shares_of_numpy() -> None:
+    rows = [stratified_split(DATA[1], 0.25, seed=kind(3))[1].tolist() for kind in KINDS]
+    assert rows == [rows[0]] * len(KINDS)
+    kept = {"p": np.float32(0.5), "mode": "train", "seed": np.int64(3)}
+    ours = {"p": 0.5, "mode": "train", "seed": 3}
+    x = np.ones((3, 4))
+    assert (layers.dropout_forward(x, kept)[0] == layers.dropout_forward(x, ours)[0]).all()
+    assert key_of(np.int8(-1)) == key_of(-1)  # type: ignore[arg-type]
+
+
 def test_whole() -> None:
     assert [type(whole(kind(3))) for kind in KINDS] == [int] * 4
     assert whole(2, 3) is None and whole(True) is None and whole(np.array([1, 2])) is None
     assert checked_whole("n", np.int8(0), 0) == 0
-    with pytest.raises(gc.StateError, match="^n is 1.5, it must be a whole number\n"):
+    with pytest.raises(gc.StateError, match=r"^n is 1.5, it must be a whole number\n"):
         checked_whole("n", 1.5, None, error=gc.StateError)
 
 

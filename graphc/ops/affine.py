@@ -195,7 +195,7 @@ def _features(x: Value, layer: AffineLayer) -> int:
 def _parameter(b: Builder, name: str, shape: Shape, like: Value, init: Any) -> Value:
     sizes = tuple(dim for dim in shape if isinstance(dim, int))
     try:
-        op = Parameter(sizes, like.dtype if like.type.is_float else "float32", resolve(init))
+        op = Parameter(sizes, like.dtype if like.type.is_float else b.dtype, resolve(init))
         TensorType(op.shape, op.dtype)
     except ValueError as error:
         raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None

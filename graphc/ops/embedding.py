@@ -57,23 +57,23 @@ def embedding(
     *,
     weight: Value | None = None,
     init: Any = NORMAL,
-    dtype: str = "float32",
+    dtype: str | None = None,
     name: str | None = None,
 ) -> Value:
     """The row that each id names of `<node>.weight` (count, width): ids of any shape, whole numbers
     from 0 to count - 1 -> (*ids.shape, width).
 
-    The rows are trained, from normal numbers of standard deviation 1, or from what `init` is;
-    `weight=` shares existing ones.  A row that several ids name gets the sum of their gradients,
-    in the order of the ids whatever the number of threads.  GraphError when the ids are no whole
-    numbers.
+    The rows are trained, in the net's dtype or in `dtype`, from normal numbers of standard
+    deviation 1, or from what `init` is; `weight=` shares existing ones.  A row that several ids
+    name gets the sum of their gradients, in the order of the ids whatever the number of threads.
+    GraphError when the ids are no whole numbers.
     """
     b = as_value("embedding", ids).builder
     node = b.free_name("embedding", name)
     with b.all_or_nothing():
         if weight is None:
             sizes = _size("count", count), _size("width", width)
-            weight = _rows(b, f"{node}.weight", sizes, dtype_name(dtype), init)
+            weight = _rows(b, f"{node}.weight", sizes, dtype_name(dtype or b.dtype), init)
         return checked(Embedding(), weight, ids, name=node)
 
 
