@@ -139,7 +139,7 @@ class Executor(Missing):
         Inference leaves dropout out and uses running statistics; inputs that only a loss
         needs may be missing.  With `train=True` batch statistics and masks are used, running
         statistics and the counter of draws advance, and `backward` may follow.  Results are
-        copies; with `copy=False` they are views that the next run overwrites.
+        copies; with `copy=False` they are read-only views that the next run overwrites.
 
         Raises FeedError when an array does not fit.
         """
