@@ -12,6 +12,7 @@ from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.loc import caller_loc
 from graphc.net import Net
+from graphc.numbers import checked_whole
 from graphc.ops.source import Parameter
 from graphc.optim import Optimizer
 from graphc.plan import Plan
@@ -19,7 +20,6 @@ from graphc.recipe import Recipe
 from graphc.selection import Names, select_outputs, select_wrt
 from graphc.sharding import sharding
 from graphc.tensor_type import plain
-from graphc.whole import checked_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +171,9 @@ def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
         )
     if optimizer is not None:
         optimizer.check_groups(parameters)
+        dtypes = sorted({graph[name].type.dtype for name in parameters})
+        for made in (optimizer, *optimizer.groups):
+            made.check_held(dtypes)
 
 
 def check_options(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import BudgetError, Operand
 from graphc.loc import Loc, caller_loc
+from graphc.numbers import checked_whole
 from graphc.plan import Plan, Program
 from graphc.runtime.state import block_bytes, layout
 from graphc.runtime.workspace import (
@@ -19,7 +20,6 @@ from graphc.runtime.workspace import (
     region_bytes,
     scratch_size,
 )
-from graphc.whole import checked_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

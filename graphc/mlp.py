@@ -8,11 +8,11 @@ from numbers import Real
 from graphc.build import Value, as_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import listed, whole
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout as dropout_layer
 from graphc.ops.norm import batchnorm as batchnorm_layer
 from graphc.ops.select import relu
-from graphc.whole import listed, whole
 
 
 def mlp(

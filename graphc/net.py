@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from typing import Any
 
 from graphc.build import Builder, Value
-from graphc.errors import GraphError
+from graphc.errors import GraphError, UnknownName
 from graphc.graph import Graph
 from graphc.init import resolve
 from graphc.loc import caller_loc
 from graphc.missing import Missing
+from graphc.numbers import sizes_of
 from graphc.op import Op
 from graphc.ops.source import Constant, Input, Parameter, constant_op
 from graphc.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
-from graphc.whole import sizes_of
 
 
 class Net(Missing):
@@ -97,7 +97,7 @@ class Net(Missing):
         try:
             return self.builder.value(name)
         except KeyError:
-            raise GraphError(
+            raise UnknownName(
                 f"net {self.name!r} has no value {name!r}",
                 loc=caller_loc(),
                 hint=_found_instead(name, self.builder),

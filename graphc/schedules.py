@@ -13,8 +13,8 @@ from graphc.build import Value
 from graphc.call_text import call_text
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
-from graphc.whole import checked_whole
 
 
 class Schedule:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from graphc.distributed.tree import is_power_of_two
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
-from graphc.whole import checked_whole
+from graphc.numbers import checked_whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from graphc.errors import GraphError
 from graphc.init import Zeros, resolve
 from graphc.kernels.expr import Expr
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array, Layer, Op, shared
 from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
 from graphc.tensor_type import Batch, Shape, TensorType, count, plain, shape_text
-from graphc.whole import checked_whole
 
 
 class Affine(Op):

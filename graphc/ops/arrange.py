@@ -10,6 +10,7 @@ import numpy as np
 from graphc.build import Value, as_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import listed, whole
 from graphc.op import Op
 from graphc.ops.concat import Concat, concat
 from graphc.ops.reduce import BroadcastTo, broadcast_to
@@ -18,7 +19,6 @@ from graphc.ops.shape import Reshape, reshape
 from graphc.ops.slicing import Cut, Slice
 from graphc.ops.source import constant
 from graphc.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, plain, shape_text
-from graphc.whole import listed, whole
 
 Axes = SupportsIndex | Iterable[SupportsIndex]
 

@@ -14,6 +14,7 @@ from graphc.errors import GraphError
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
 from graphc.loc import caller_loc
+from graphc.numbers import whole
 from graphc.op import Along, Array, Op, shared
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout as dropout_layer
@@ -25,7 +26,6 @@ from graphc.ops.select import where
 from graphc.ops.shape import reshape, transpose
 from graphc.plan import Emitter
 from graphc.tensor_type import Dim, TensorType, shape_text
-from graphc.whole import whole
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array, Layer
 from graphc.ops.channels import (
     channels_first,
@@ -27,7 +28,6 @@ from graphc.ops.slicing import slice_
 from graphc.ops.window import Sizes, reach
 from graphc.ops.window_arguments import SAME, pads, same_pads, sizes
 from graphc.tensor_type import TensorType
-from graphc.whole import checked_whole
 
 
 class ConvolutionLayer(Layer):

@@ -19,12 +19,12 @@ from graphc.init import (
     resolve,
 )
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_transpose
 from graphc.ops.source import Parameter
 from graphc.ops.window import dimensions
 from graphc.ops.window_arguments import sizes
 from graphc.tensor_type import TensorType
-from graphc.whole import checked_whole
 
 _CONV = takes(
     "gc.conv2d(x, channels, kernel): those that go in are read off x",

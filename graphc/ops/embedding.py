@@ -12,11 +12,11 @@ from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Normal, resolve
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array, Layer
 from graphc.ops.gather import Gather, checked, entries
 from graphc.ops.source import Parameter
 from graphc.tensor_type import TensorType, dtype_name
-from graphc.whole import checked_whole
 
 NORMAL = Normal(1.0)
 

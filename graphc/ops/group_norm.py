@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.build import Builder, Value, as_value
 from graphc.init import Ones, Zeros
+from graphc.numbers import checked_whole
 from graphc.op import Array, Layer
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.norm import check_features, columns
@@ -17,7 +18,6 @@ from graphc.ops.row_norm import by_spread, checked
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
 from graphc.tensor_type import TensorType, count
-from graphc.whole import checked_whole
 
 
 @dataclass(frozen=True)

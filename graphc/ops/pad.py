@@ -11,12 +11,12 @@ import numpy as np
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import listed
 from graphc.op import Array, Op
 from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice
 from graphc.tensor_type import Batch, TensorType, plain
-from graphc.whole import listed
 
 Mode = Literal["constant", "edge", "reflect", "wrap"]
 MODES: tuple[Mode, ...] = ("constant", "edge", "reflect", "wrap")

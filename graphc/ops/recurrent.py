@@ -11,13 +11,13 @@ from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Uniform, resolve
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.ops.concat import concat
 from graphc.ops.recurrent_cells import gru_step, lstm_step, product, rnn_step
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter, constant
 from graphc.tensor_type import Dim, shape_text
-from graphc.whole import checked_whole
 
 S = TypeVar("S")
 Weights = tuple[Value, Value, Value | None, Value | None]

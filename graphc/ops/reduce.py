@@ -14,6 +14,7 @@ from graphc.build import Builder, Value, as_value
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr
 from graphc.kernels.matrix import leads
+from graphc.numbers import sizes_of
 from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import div, elements, mul
 from graphc.ops.shape import reshape
@@ -28,7 +29,6 @@ from graphc.tensor_type import (
     normal_axes,
     shape_text,
 )
-from graphc.whole import sizes_of
 
 Axes = SupportsIndex | Iterable[SupportsIndex] | None
 

@@ -10,6 +10,7 @@ from typing import Any
 from graphc.build import Builder, Value, apply, as_value
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
+from graphc.numbers import sizes_of
 from graphc.op import Along, Array, Op
 from graphc.plan import Emitter
 from graphc.tensor_type import (
@@ -23,7 +24,6 @@ from graphc.tensor_type import (
     shape_at,
     shape_text,
 )
-from graphc.whole import sizes_of
 
 
 @dataclass(frozen=True)

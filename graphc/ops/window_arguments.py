@@ -6,10 +6,10 @@ from typing import Any
 
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import listed, whole
 from graphc.ops.pad import Pads
 from graphc.ops.window import Sizes, reach
 from graphc.tensor_type import Shape, plain
-from graphc.whole import listed, whole
 
 SAME = "same"
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.numbers import checked_whole
 from graphc.plan import Instr, Plan, Program
 from graphc.profile.cost import Cost, cost
 from graphc.profile.idle import await_idle
@@ -15,7 +16,6 @@ from graphc.profile.peak import Peak, measure_peak
 from graphc.profile.table import Line, lines_of, table
 from graphc.profile.times import Instructions, program_name
 from graphc.profile.verdict import RULE, Verdict, verdict
-from graphc.whole import checked_whole
 
 if TYPE_CHECKING:
     from graphc.executor import Executor

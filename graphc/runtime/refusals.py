@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from graphc.errors import FeedError, StateError
 from graphc.loc import caller_loc
-from graphc.whole import checked_whole
+from graphc.numbers import checked_whole
 
 
 def no_plan(given: object) -> StateError:

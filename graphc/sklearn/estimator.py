@@ -14,6 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from graphc.errors import GraphError
 from graphc.executor import Executor
+from graphc.numbers import whole
 from graphc.op import Array
 from graphc.optim import Adam, Optimizer
 from graphc.sklearn.nets import WEIGHT, Declare, Perceptron, Task
@@ -24,7 +25,6 @@ from graphc.train.history import History
 from graphc.train.run import Run
 from graphc.train.sources import training_source
 from graphc.train.standards import fit_standardize
-from graphc.whole import whole
 
 FLOATS = (np.float64, np.float32)
 """Features of one of these dtypes are trained on in it, all others in the first."""

@@ -15,10 +15,10 @@ from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint, write_
 from graphc.files.container import remove_temporaries
 from graphc.files.serialize import save
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array
 from graphc.train.best import Best
 from graphc.train.history import History
-from graphc.whole import checked_whole
 
 LOG = logging.getLogger("graphc")
 KEPT = 2

@@ -11,11 +11,11 @@ from graphc.arguments import takes
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array
 from graphc.train.best import Best
 from graphc.train.callbacks import Callback, Epoch
 from graphc.train.history import History
-from graphc.whole import checked_whole
 
 
 class EarlyStopping(Callback):

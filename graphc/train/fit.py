@@ -10,6 +10,7 @@ from graphc.arguments import takes, takes_one
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole, whole
 from graphc.tensor_type import plain
 from graphc.train.arrays import checked_arrays
 from graphc.train.callbacks import Epoch
@@ -22,7 +23,6 @@ from graphc.train.source import Source
 from graphc.train.sources import held_out_source, streamed, training_source
 from graphc.train.standards import fit_new, unfitted
 from graphc.train.validate import scalar_outputs
-from graphc.whole import checked_whole, whole
 
 
 @takes(

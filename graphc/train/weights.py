@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
+from graphc.numbers import whole
 from graphc.ops.source import Input
 from graphc.runtime.means import WeightInput, weight_input
 from graphc.runtime.row_axis import RowAxis
 from graphc.train.source import Batch, Source
-from graphc.whole import whole
 
 _HINT = 'w = net.input("w", (gc.N,)), then gc.softmax_loss(scores, y, weight=w)'
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graphc.build import Builder, Value, as_value
+from graphc.numbers import checked_whole
 from graphc.op import Array
 from graphc.ops.elementwise import add, mul, neg
 from graphc.ops.losses.class_axis import Rows, by_class
@@ -20,7 +21,6 @@ from graphc.ops.select import not_equal, where
 from graphc.ops.shape import cast
 from graphc.ops.source import constant
 from graphc.tensor_type import TensorType
-from graphc.whole import checked_whole
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.graph import Node
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array, Op
 from graphc.train.record.made_with import made_with
 from graphc.train.replay.values import Part, StepValues
 from graphc.train.replay.walk import Walk
-from graphc.whole import checked_whole
 
 
 class Replay:

@@ -10,10 +10,10 @@ import pytest
 import graphc as gc
 from graphc import layers
 from graphc.data import stratified_split
+from graphc.numbers import checked_whole, listed, sizes_of, whole
 from graphc.philox import key_of
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.early_stopping import EarlyStopping
-from graphc.whole import checked_whole, listed, sizes_of, whole
 
 Whole = Callable[[int], Any]
 ARRAY = np.asarray

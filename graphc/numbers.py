@@ -1,8 +1,10 @@
-"""Whole numbers that users give: one rule for all, whatever library they are from."""
+"""Numbers that users give: whole ones of any library, and those that a dtype cannot hold."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -51,3 +53,23 @@ def sizes_of(shape: Any) -> tuple[Any, ...]:
     """Return the sizes of a shape; one number alone is a shape of one."""
     several = listed(shape)
     return (plain(shape),) if several is None else several
+
+
+def finite(given: Any) -> float | None:
+    """Return a finite number of any library as Python's own float; None for anything else."""
+    if not isinstance(given, Real) or isinstance(given, bool):
+        return None
+    try:
+        number = float(given)
+    except OverflowError:  # a whole number beyond all floats
+        return None
+    return number if math.isfinite(number) else None
+
+
+def lost_in(dtype: Any, number: float) -> str:
+    """Return what a finite number would become in a float dtype that cannot hold it, or ""."""
+    with np.errstate(over="ignore", under="ignore"):
+        held = np.dtype(dtype).type(number)
+    if not np.isfinite(held):
+        return "infinite"
+    return "0" if held == 0 and number != 0 else ""
