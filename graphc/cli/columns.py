@@ -136,13 +136,9 @@ def _by_name(plan: Plan, header: Header, name: str, known: Columns) -> list[int]
     missing = [column for column in known.features if column not in header.header]
     if missing:
         raise _missing(header, missing)
-    for column in known.features:
-        if header.header.count(column) > 1:
-            raise DataError(
-                f"{header.path} has {header.header.count(column)} columns called {column!r}",
-                hint="rename them in its first line",
-            )
-    return [header.header.index(column) for column in known.features]
+    columns = [header.header.index(column) for column in known.features]
+    header.check_distinct(columns)
+    return columns
 
 
 def _missing(header: Header, missing: Sequence[str]) -> MissingColumns:
@@ -233,6 +229,7 @@ def _counted(
     plan: Plan, header: Header, name: str, columns: Sequence[int], left_out: int | None
 ) -> list[int]:
     """The columns but one; DataError when they are not as many as the input takes."""
+    header.check_distinct(columns)
     kept = [column for column in columns if column != left_out]
     width = _width(plan, name)
     if len(kept) != width:
@@ -269,7 +266,7 @@ def _check_whole(
 ) -> None:
     """DataError for the first number that is not whole, or is none of the classes."""
     bound = _bound(plan, name)
-    odd = np.argwhere((np.rint(values) != values) | (np.abs(values) > 2.0**53))
+    odd = np.argwhere(np.rint(values) != values)
     if len(odd):
         row, column = odd[0]
         raise table.wrong(
@@ -278,6 +275,8 @@ def _check_whole(
             f"{values[row, column]:g} is no whole number, which input {name!r} takes",
             "classes are whole numbers from 0",
         )
+    for column in columns:
+        table.check_exact(column)
     if bound is None:
         return
     odd = np.argwhere((values < 0) | (values >= bound))
