@@ -84,9 +84,9 @@ def predicting_read(
     By the names that the model was trained on, where it has them; otherwise all but the label, in
     their order.  DataError where one is missing, or there are not as many as the net takes.
     """
-    features = _roles(plan, header.path).features
+    features = _features(plan, header.path)
     at = None if label is None else header.column(label)
-    if known is not None:
+    if known is not None and known.features:
         return Read(_by_name(plan, header, features, known))
     columns = list(range(len(header.header)))
     if label is None and len(columns) == _width(plan, features) + 1:
@@ -96,7 +96,7 @@ def predicting_read(
 
 def predicting_feeds(plan: Plan, table: Table, read: Read) -> Feeds:
     """The features of every row.  DataError where a cell is no number that the net takes."""
-    features = _roles(plan, table.path).features
+    features = _features(plan, table.path)
     return {features: _taken(plan, table, features, list(read.numbers))}
 
 
@@ -106,7 +106,7 @@ def _training_read(
     """The columns of the features, and that of the label where the net takes one."""
     if roles.label is None:
         return predicting_read(plan, header, label, known)
-    if known is None:
+    if known is None or not known.features:
         at = header.column(label)
         return Read(_counted(plan, header, roles.features, range(len(header.header)), at), at)
     if known.label and label is None and known.label not in header.header:
@@ -186,6 +186,12 @@ def _labels(
     type = _type(plan, name)
     array = np.array([codes[word] for word in table.words], type.dtype)
     return array.reshape(shape_at(type.shape, len(array))), found
+
+
+def _features(plan: Plan, source: str) -> str:
+    """The one input that predictions depend on, whatever a loss takes besides."""
+    found = predicting_inputs(plan)
+    return found[0] if len(found) == 1 else _roles(plan, source).features
 
 
 def _roles(plan: Plan, source: str) -> Roles:

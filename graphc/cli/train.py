@@ -33,7 +33,7 @@ from graphc.distributed.communicator import Communicator
 from graphc.distributed.mpi import joined, threads_of_rank
 from graphc.errors import GraphError
 from graphc.executor import Executor
-from graphc.files.serialize import load, write_model
+from graphc.files.serialize import load, save
 from graphc.own_passes import own_passes
 from graphc.train import Checkpoints, History, fit
 from graphc.train.standards import fit_new
@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
     with beginning(ranks):
         model = load_model(args.model)
         ex = _executor(args, model, ranks)
-        feeds, columns = feeds_of(ex.plan, args.data, args.label, model.columns)
+        feeds, ex.columns = feeds_of(ex.plan, args.data, args.label, model.columns)
         feeds |= ex.rows(feeds, train=True)[0]
         train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
         out = folder(args.out) if first else Path(args.out)
@@ -130,7 +130,7 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
         return 0
     files = [] if record is None else [record]
     files.append(out / f"{file_name(ex.plan.declared.name)}.gc")
-    write_model(files[-1], ex, {} if columns is None else columns.metadata())
+    save(files[-1], ex)
     if pictures is not None:
         files.extend(pictures.draw(out, history, ex, train if held is None else held))
     parts = {"training": train} if held is None else {"training": train, "validation": held}

@@ -12,6 +12,7 @@ from graphc.backends.choice import chosen_backend
 from graphc.compiler import check_losses, check_options
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
+from graphc.files.columns_file import KEY, columns_of
 from graphc.files.container import parsed, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.graph import Graph, Node
@@ -99,6 +100,8 @@ class Model:
     tensors: dict[str, Array]
     nbytes: int = 0
     """The bytes of the file."""
+    columns: str | None = None
+    """The names of a table's columns, if it has some."""
 
     @classmethod
     def read(cls, data: bytes, where: str) -> Model:
@@ -116,7 +119,8 @@ class Model:
             )
         with _damage(model, "a model"):
             notes = parsed(metadata["model"])
-            return cls(where, metadata["graph"], notes, tensors, len(data))
+            columns = metadata.get(KEY)
+            return cls(where, metadata["graph"], notes, tensors, len(data), columns)
 
     def error(self, sentence: str, hint: str) -> ModelFileError:
         """The error for this file, at the user's line."""
@@ -212,7 +216,10 @@ class Model:
             _check_state(needed, found)
             ex = Executor(plan, seed=self.notes["seed"])
             ex.state = found
-            return ex
+        if self.columns is not None:
+            with _damage(self, "names of columns"):
+                ex.columns = columns_of(self.columns)
+        return ex
 
 
 def _sharding(said: Mapping[str, Any]) -> Sharding | None:
