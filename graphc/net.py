@@ -34,6 +34,10 @@ class Net(Missing):
         """The dtype of floats where nothing else decides it."""
         return self.builder.dtype
 
+    @dtype.setter
+    def dtype(self, name: str) -> None:
+        self.builder.dtype = name
+
     def input(self, name: str, shape: Sequence[Dim] | Dim, *, dtype: str | None = None) -> Value:
         """An array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
         return self._source(Input(sizes_of(shape), dtype_name(dtype or self.dtype)), name)

@@ -47,7 +47,11 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
         if public != name:
             _public(w, public, name)
     _check_moved(w)
-    inputs = [value_info(node.name, node.type) for node in graph if isinstance(node.op, Input)]
+    inputs = [
+        value_info(node.name, node.type)
+        for node in graph
+        if isinstance(node.op, Input) and node.name in kept
+    ]
     outputs = [value_info(public, graph[name].type) for public, name in graph.outputs.items()]
     outputs += [value_info(next_of(name), graph[name].type) for name in w.moved]
     made = helper.make_graph(w.nodes, graph.name, inputs, outputs, initializers)
