@@ -67,6 +67,10 @@ def layout(nodes: Mapping[str, Node]) -> tuple[dict[str, int], int]:
     return offsets, offset
 
 
+MOST_COUNTED = 2**62
+"""What counters stay below, so that they never wrap."""
+
+
 class State(Mapping[str, Array]):
     """Named arrays; reading one gives a copy.  Executors write them in place.
 
@@ -170,7 +174,13 @@ class State(Mapping[str, Array]):
                 f"{name!r} is {have.dtype}, the value is {array.dtype}",
                 hint=f"convert it: value.astype({have.dtype.name!r})",
             )
-        return _converted(name, array, have.dtype)
+        found = _converted(name, array, have.dtype)
+        if have.shape == () and have.dtype == np.int64 and not 0 <= found < MOST_COUNTED:
+            raise StateError(
+                f"{name!r} counts from 0 to below 2**62, the value is {found}",
+                hint="nothing was changed",
+            )
+        return found
 
 
 def _converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -142,3 +143,20 @@ def test_infinite_values_that_are_meant_are_kept() -> None:
     ex = executor()
     ex.parameters["layer.bias"] = np.array([1.0, np.inf])
     assert ex.parameters["layer.bias"][1] == np.inf
+
+
+@pytest.mark.parametrize("value", [-1, -(2**63), 2**62])
+@pytest.mark.parametrize("name", ["updates", "draws"])
+def test_counters_count_from_0(name: str, value: int, tmp_path: Path) -> None:
+    """Adam would divide by 0 in the update of a counter of -1."""
+    made = gc.Net("n")
+    x = gc.dropout(made.input("x", (gc.N, 3)), keep_prob=0.5)
+    made.loss("loss", gc.mean(gc.affine(x, 2) ** 2))
+    ex = gc.Executor(gc.compile(made, batch=4, optimizer=gc.Adam(), backend="numpy"))
+    with pytest.raises(gc.StateError, match=f"^'{name}' counts from 0 to below 2.*is {value}\n"):
+        ex.state = {name: value}
+    assert ex.state[name] == 0
+    ex.state.arrays[name][...] = value
+    gc.save(tmp_path / "odd.gc", ex)
+    with pytest.raises(gc.ModelFileError, match=f"'{name}' counts from 0"):
+        gc.load(tmp_path / "odd.gc")
