@@ -76,8 +76,10 @@ class Value(Operators):
 class Builder:
     """A graph in the making."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, dtype: str = "float32") -> None:
         self.name = name
+        self.dtype = dtype
+        """The dtype of parameters and floats for which no operand decides it."""
         self.nodes: dict[str, Node] = {}
         self.outputs: dict[str, str] = {}
         self.losses: list[str] = []

@@ -12,12 +12,14 @@ from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.loc import caller_loc
 from graphc.net import Net
+from graphc.numbers import checked_whole
 from graphc.ops.source import Parameter
 from graphc.optim import Optimizer
 from graphc.plan import Plan
 from graphc.recipe import Recipe
 from graphc.selection import Names, select_outputs, select_wrt
 from graphc.sharding import sharding
+from graphc.tensor_type import plain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +73,7 @@ def compile(
     Raises GraphError when the graph, a name or an option does not fit, BudgetError when the
     plan needs more than `budget`, ValidationError when a pass is wrong.
     """
+    batch, threads, budget, shards, ranks = map(plain, (batch, threads, budget, shards, ranks))
     with collector_paused():
         graph = _graph(net)
         check_options(graph, batch, optimizer, threads, budget)
@@ -168,6 +171,9 @@ def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
         )
     if optimizer is not None:
         optimizer.check_groups(parameters)
+        dtypes = sorted({graph[name].type.dtype for name in parameters})
+        for made in (optimizer, *optimizer.groups):
+            made.check_held(dtypes)
 
 
 def check_options(
@@ -178,24 +184,12 @@ def check_options(
     budget: int | None = None,
 ) -> None:
     """GraphError for a batch, an optimizer, a number of threads or of bytes that cannot be."""
-    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-        raise GraphError(
-            f"batch is {batch!r}, it must be a whole number from 1 up",
-            loc=caller_loc(),
-            hint="it is the largest number of rows of a run",
-        )
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise GraphError(
-            f"threads is {threads!r}, it must be a whole number from 1 up",
-            loc=caller_loc(),
-            hint="leave it out to use every core that the process may run on",
-        )
-    if budget is not None and (type(budget) is not int or budget < 1):
-        raise GraphError(
-            f"budget is {budget!r}, it must be a whole number of bytes",
-            loc=caller_loc(),
-            hint="8 MB are budget=8_000_000",
-        )
+    checked_whole("batch", batch, hint="it is the largest number of rows of a run")
+    if threads is not None:
+        hint = "leave it out to use every core that the process may run on"
+        checked_whole("threads", threads, hint=hint)
+    if budget is not None:
+        checked_whole("budget", budget, hint="it is in bytes: 8 MB are budget=8_000_000")
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise GraphError(
             f"optimizer is {optimizer!r}, not an optimizer of graphc",

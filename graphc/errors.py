@@ -70,6 +70,12 @@ class StateError(GraphError):
     """A call that the executor's state does not allow now."""
 
 
+class UnknownName(StateError, KeyError):
+    """A name that a mapping, such as the parameters, does not hold."""
+
+    __str__ = Exception.__str__  # that of KeyError shows a string within quotes
+
+
 class NotFiniteError(GraphError):
     """A loss or a state that has become infinite or NaN, with the node where that began."""
 

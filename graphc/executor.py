@@ -27,6 +27,7 @@ from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
     from graphc.distributed.communicator import Communicator
+    from graphc.files.columns_file import Columns
     from graphc.profile.executor_profile import Profile
 
 
@@ -49,6 +50,9 @@ class Executor(Missing):
             raise refusals.no_plan(plan)
         self.plan = plan
         self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
+        self.columns: Columns | None = None
+        """The names of the table's columns and of the classes that it was trained on, if it was;
+        a model file keeps them."""
         self.exchange = made_exchange(plan, communicator, self._state)
         """What a plan with shards adds up, and with whom."""
         self._binder = Binder(self._workspace, self.exchange)
@@ -118,6 +122,7 @@ class Executor(Missing):
         shared = memo.get(id(self._state))
         twin = Executor(self.plan, seed=self._state.seed, state=shared)
         twin._state.assign(self.snapshot())
+        twin.columns = self.columns
         memo[id(self._state)] = twin._state
         return twin
 
@@ -137,7 +142,7 @@ class Executor(Missing):
         Inference leaves dropout out and uses running statistics; inputs that only a loss
         needs may be missing.  With `train=True` batch statistics and masks are used, running
         statistics and the counter of draws advance, and `backward` may follow.  Results are
-        copies; with `copy=False` they are views that the next run overwrites.
+        copies; with `copy=False` they are read-only views that the next run overwrites.
 
         Raises FeedError when an array does not fit.
         """

@@ -43,7 +43,9 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
         threads=recipe.threads,
         passes=recipe.passes,
     )
-    return Executor(plan)
+    frozen = Executor(plan)
+    frozen.columns = ex.columns
+    return frozen
 
 
 def refreshed(plan: Plan, other: Executor) -> Plan:

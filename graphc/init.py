@@ -227,7 +227,7 @@ def generator(seed: int, name: str) -> np.random.Generator:
     import hashlib
 
     word = int.from_bytes(hashlib.blake2b(name.encode()).digest()[:8], "big")
-    key = np.array([seed & 0xFFFFFFFFFFFFFFFF, word], np.uint64)
+    key = np.array([int(seed) & 0xFFFFFFFFFFFFFFFF, word], np.uint64)
     return np.random.Generator(np.random.Philox(key=key))
 
 

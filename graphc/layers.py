@@ -13,6 +13,7 @@ give a GraphError.
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
     """
     mode = _mode("dropout_forward", dropout_param)
     p = dropout_param.get("p")
-    if not isinstance(p, (int, float)) or not 0 < p <= 1:
+    if not isinstance(p, Real) or not 0 < float(p) <= 1:
         raise eager.fail(
             "dropout_forward", f"p is {p!r}, the probability to keep is 0 < p <= 1", {}
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import BudgetError, Operand
 from graphc.loc import Loc, caller_loc
+from graphc.numbers import checked_whole
 from graphc.plan import Plan, Program
 from graphc.runtime.state import block_bytes, layout
 from graphc.runtime.workspace import (
@@ -55,9 +56,7 @@ class MemoryReport:
 
     def at(self, n: int) -> MemoryReport:
         """The report of a plan made for `n` rows."""
-        if n < 1:
-            raise ValueError(f"a batch has at least one row, not {n}")
-        return MemoryReport(self._plan, n)
+        return MemoryReport(self._plan, checked_whole("memory.at: n", n))
 
     @cached_property
     def _programs(self) -> Mapping[str, Program]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 
 from graphc.build import Value, as_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import listed, whole
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout as dropout_layer
 from graphc.ops.norm import batchnorm as batchnorm_layer
@@ -31,23 +32,29 @@ def mlp(
     whole numbers from 1 up, and for a share that is none.
     """
     b = as_value("mlp", x).builder
-    _check(hidden, dropout)
+    widths = _widths(hidden)
+    _check_share(dropout)
     with b.all_or_nothing():
-        for width in hidden:
-            x = affine(x, int(width))
+        for width in widths:
+            x = affine(x, width)
             x = batchnorm_layer(x) if batchnorm else x
             x = relu(x)
             x = dropout_layer(x, drop_prob=dropout) if dropout else x
         return affine(x, units, init="zeros", name=name)
 
 
-def _check(hidden: Sequence[int], dropout: float) -> None:
-    if not isinstance(hidden, Sequence) or not all(_whole(width) for width in hidden):
+def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
+    widths = listed(hidden)
+    if widths is None or any(whole(width, 1) is None for width in widths):
         raise GraphError(
             f"mlp: hidden is {hidden!r}, it must list whole numbers from 1 up",
             loc=caller_loc(),
             hint="gc.mlp(x, [100, 50], 10) has two hidden layers and 10 outputs",
         )
+    return widths
+
+
+def _check_share(dropout: float) -> None:
     share = isinstance(dropout, Real) and not isinstance(dropout, bool)
     if not share or not 0 <= dropout < 1:
         raise GraphError(
@@ -55,7 +62,3 @@ def _check(hidden: Sequence[int], dropout: float) -> None:
             loc=caller_loc(),
             hint="it is the share of values that is dropped: 0.2 drops one in five",
         )
-
-
-def _whole(width: object) -> bool:
-    return isinstance(width, Integral) and not isinstance(width, bool) and int(width) >= 1

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from graphc.build import Builder, Value
-from graphc.errors import GraphError
+from graphc.errors import GraphError, UnknownName
 from graphc.graph import Graph
 from graphc.init import resolve
 from graphc.loc import caller_loc
 from graphc.missing import Missing
+from graphc.numbers import sizes_of
 from graphc.op import Op
 from graphc.ops.source import Constant, Input, Parameter, constant_op
 from graphc.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
@@ -26,19 +27,26 @@ class Net(Missing):
                 f"net {name!r}: dtype {dtype!r} is not one of {', '.join(FLOATS)}", loc=caller_loc()
             )
         self.name = name
-        self.dtype = dtype
-        self.builder = Builder(name)
+        self.builder = Builder(name, dtype)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of floats where nothing else decides it."""
+        return self.builder.dtype
+
+    @dtype.setter
+    def dtype(self, name: str) -> None:
+        self.builder.dtype = name
 
     def input(self, name: str, shape: Sequence[Dim] | Dim, *, dtype: str | None = None) -> Value:
         """An array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
-        dims = tuple(shape) if isinstance(shape, Sequence) else (shape,)
-        return self._source(Input(dims, dtype_name(dtype or self.dtype)), name)
+        return self._source(Input(sizes_of(shape), dtype_name(dtype or self.dtype)), name)
 
     def parameter(
         self, name: str, shape: Sequence[int] | int, init: Any = "he", *, dtype: str | None = None
     ) -> Value:
         """A trainable array; `init` is an initialiser, its name, a number or an array."""
-        sizes = tuple(shape) if isinstance(shape, Sequence) else (shape,)
+        sizes = sizes_of(shape)
         if any(isinstance(size, Batch) for size in sizes):
             raise GraphError(
                 f"parameter {name!r}: its shape has the batch dimension, {shape_text(sizes)}",
@@ -56,11 +64,9 @@ class Net(Missing):
         return self._source(op, name)
 
     def constant(self, array: Any, *, name: str | None = None, dtype: str | None = None) -> Value:
-        """A fixed array; Python floats take the net's dtype."""
-        if dtype is None and isinstance(array, float):
-            dtype = self.dtype
+        """A fixed array; Python floats, also in lists, take the net's dtype."""
         try:
-            op: Constant = constant_op(array, dtype)
+            op: Constant = constant_op(array, dtype, self.dtype)
         except (ValueError, TypeError) as error:
             raise GraphError(f"constant: {error}", loc=caller_loc()) from None
         return self.builder.apply(op, name=name)
@@ -95,7 +101,7 @@ class Net(Missing):
         try:
             return self.builder.value(name)
         except KeyError:
-            raise GraphError(
+            raise UnknownName(
                 f"net {self.name!r} has no value {name!r}",
                 loc=caller_loc(),
                 hint=_found_instead(name, self.builder),
@@ -116,7 +122,7 @@ class Net(Missing):
         """A net that has declared all that the graph holds, and can go on."""
         net = cls(graph.name, dtype)
         net.builder = Builder.extending(graph)
-        net.builder.locs = None
+        net.builder.dtype, net.builder.locs = dtype, None
         return net
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -99,7 +99,8 @@ def keep_words(
 
 def key_of(seed: int) -> tuple[int, int]:
     """The key of a seed: its (low, high) 32-bit words, the seed taken mod 2**64."""
-    return seed & _LOW, seed >> 32 & _LOW
+    whole = int(seed)  # NumPy's own do not shift so
+    return whole & _LOW, whole >> 32 & _LOW
 
 
 def mask_scratch(rows: int, columns: int) -> list[tuple[tuple[int, ...], str]]:

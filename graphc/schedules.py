@@ -13,6 +13,7 @@ from graphc.build import Value
 from graphc.call_text import call_text
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 
 
@@ -40,7 +41,7 @@ class WarmUp(Schedule):
     then: Schedule | None = None
 
     def __post_init__(self) -> None:
-        _check_whole("WarmUp", "steps", self.steps, 1)
+        _keep_whole(self, "steps", 1)
         if self.then is not None and not isinstance(self.then, Schedule):
             raise GraphError(
                 f"WarmUp: then is {self.then!r}, not a schedule",
@@ -66,8 +67,8 @@ class Cosine(Schedule):
     warmup: int = 0
 
     def __post_init__(self) -> None:
-        _check_whole("Cosine", "total", self.total, 1)
-        _check_whole("Cosine", "warmup", self.warmup, 0)
+        _keep_whole(self, "total", 1)
+        _keep_whole(self, "warmup", 0)
         if self.warmup >= self.total:
             raise GraphError(
                 f"Cosine: warmup is {self.warmup}, total is {self.total}",
@@ -98,7 +99,7 @@ class Step(Schedule):
     factor: float
 
     def __post_init__(self) -> None:
-        _check_whole("Step", "every", self.every, 1)
+        _keep_whole(self, "every", 1)
         if not (self.factor > 0 and math.isfinite(self.factor)):
             raise GraphError(
                 f"Step: factor is {self.factor!r}, it must be above 0",
@@ -111,11 +112,8 @@ class Step(Schedule):
         return lr.builder.apply(StepRate(self.every, self.factor, start), lr, updates)
 
 
-def _check_whole(owner: str, field: str, value: object, least: int) -> None:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
-        return
-    raise GraphError(
-        f"{owner}: {field} is {value!r}, it must be a whole number from {least} up",
-        loc=caller_loc(),
-        hint="schedules count updates: with n batches an epoch, 10 epochs are 10*n updates",
-    )
+def _keep_whole(schedule: Schedule, field: str, least: int) -> None:
+    hint = "schedules count updates: with n batches an epoch, 10 epochs are 10*n updates"
+    what = f"{type(schedule).__name__}: {field}"
+    number = checked_whole(what, getattr(schedule, field), least, hint=hint)
+    object.__setattr__(schedule, field, number)  # it is frozen

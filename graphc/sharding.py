@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from graphc.distributed.tree import is_power_of_two
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,7 @@ def sharding(
     GraphError for a batch that cannot be cut so, or ranks that cannot share the shards.
     """
     for name, number in (("shards", 1 if shards is None else shards), ("ranks", ranks)):
-        if type(number) is not int or number < 1:
-            raise GraphError(
-                f"{name} is {number!r}, it must be a whole number from 1 up", loc=caller_loc()
-            )
+        checked_whole(name, number)
     if shards is None and ranks == 1:
         return None
     found = Sharding(ranks if shards is None else shards, ranks, sync_batchnorm)

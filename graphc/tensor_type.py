@@ -32,12 +32,13 @@ class Batch:
 
     factor: int = 1
 
-    def __mul__(self, other: int) -> Batch:
-        if not isinstance(other, int) or isinstance(other, bool) or other < 1:
+    def __mul__(self, other: SupportsIndex) -> Batch:
+        factor = plain(other)
+        if type(factor) is not int or factor < 1:
             raise ValueError(
                 f"the batch dimension is multiplied by whole numbers, not by {other!r}"
             )
-        return Batch(self.factor * other)
+        return Batch(self.factor * factor)
 
     __rmul__ = __mul__
 
@@ -87,7 +88,7 @@ class _Shared(type):
         try:
             return _known_type(shape, dtype, tuple(map(type, shape)))
         except TypeError:  # unhashable
-            return _new_type(shape, dtype)
+            return _new_type(tuple(map(plain, shape)), dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,10 @@ def _new_type(shape: Shape, dtype: str) -> TensorType:
 @lru_cache(maxsize=4096)
 def _known_type(shape: Shape, dtype: str, kinds: tuple[type, ...]) -> TensorType:
     """The type of a shape whose dimensions are of these kinds: True equals 1, and is none."""
-    return _new_type(shape, dtype)
+    sizes = tuple(map(plain, shape))
+    if tuple(map(type, sizes)) != kinds:
+        return TensorType(sizes, dtype)
+    return _new_type(sizes, dtype)
 
 
 def dtype_name(dtype: Any) -> str:
@@ -201,6 +205,7 @@ def normal_axes(axis: SupportsIndex | Iterable[SupportsIndex] | None, rank: int)
     """The axes named, sorted and counted from the front; None means all."""
     if axis is None:
         return tuple(range(rank))
+    axis = plain(axis)
     axes = tuple(axis) if isinstance(axis, Iterable) else (axis,)
     normal = tuple(sorted(normal_axis(a, rank) for a in axes))
     if len(set(normal)) != len(normal):

@@ -17,13 +17,11 @@ from typing import ClassVar, Literal
 
 from graphc.build import Builder, Value
 from graphc.graph import Graph
-from graphc.ops.elementwise import add, mul
-from graphc.ops.optim import ClipScale, SquareSum
-from graphc.ops.select import clip
-from graphc.ops.shape import cast
+from graphc.ops.elementwise import add
 from graphc.ops.source import Parameter, global_state, updates
 from graphc.optim import Optimizer
 from graphc.optim.averages import add_average, count_average
+from graphc.optim.clipping import Casts, bounded, clipped
 from graphc.optim.naming import with_own_states
 from graphc.tensor_type import TensorType
 
@@ -62,10 +60,10 @@ def add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]
     counter = updates(b)
     rates = _Rates(b, optimizer, counter, dtype)
     if optimizer.clip_value is not None:
-        gradients = _bounded(b, gradients, optimizer.clip_value)
+        gradients = bounded(b, gradients, optimizer.clip_value)
     if optimizer.clip_norm is not None:
         limit = global_state(b, "hyper.clip_norm", TensorType((), dtype), optimizer.clip_norm)
-        gradients = _clipped(b, gradients, limit)
+        gradients = clipped(b, gradients, limit)
     for name, gradient in gradients.items():
         p = b.value(name)
         with b.at(p.node.locs):
@@ -83,7 +81,7 @@ class _Rates:
     def __init__(self, b: Builder, optimizer: Optimizer, counter: Value, dtype: str) -> None:
         self._b, self._optimizer, self._counter = b, optimizer, counter
         self._type = TensorType((), dtype)
-        self._known: dict[str, _Casts] = {}
+        self._known: dict[str, Casts] = {}
         self._named("hyper.lr", optimizer.lr)
 
     def of(self, p: Value) -> Value:
@@ -93,48 +91,10 @@ class _Rates:
             return self._named("hyper.lr", self._optimizer.lr).to(p.dtype)
         return self._named(f"hyper.lr.{group.title}", group.lr).to(p.dtype)
 
-    def _named(self, name: str, start: float) -> _Casts:
+    def _named(self, name: str, start: float) -> Casts:
         if name not in self._known:
             lr, schedule = global_state(self._b, name, self._type, start), self._optimizer.schedule
             with self._b.at(()):
                 rate = lr if schedule is None else schedule.rate(lr, self._counter)
-            self._known[name] = _Casts(rate)
+            self._known[name] = Casts(rate)
         return self._known[name]
-
-
-def _bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str, Value]:
-    """The gradients with each number from -most to most."""
-    return {
-        name: clip(gradient, -most, most, name=b.unique(f"{name}.bounded"))
-        for name, gradient in gradients.items()
-    }
-
-
-def _clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[str, Value]:
-    """The gradients by min(1, limit/norm), the norm being that of all of them together."""
-    parts: list[Value] = []
-    for name, gradient in gradients.items():
-        part = b.apply(SquareSum(), gradient, name=b.unique(f"{name}.square_sum"))
-        parts.append(cast(part, limit.dtype))
-    total = parts[0]
-    for part in parts[1:]:
-        total = add(total, part, name=b.unique("square_sum.total"))
-    scales = _Casts(b.apply(ClipScale(), total, limit, name=b.unique("clip_scale")))
-    return {
-        name: mul(gradient, scales.to(gradient.dtype), name=b.unique(f"{name}.clipped"))
-        for name, gradient in gradients.items()
-    }
-
-
-class _Casts:
-    """A scalar in each dtype that asks for it; for nets whose parameters have several."""
-
-    def __init__(self, value: Value) -> None:
-        self._known = {value.dtype: value}
-        self._value = value
-
-    def to(self, dtype: str) -> Value:
-        """The scalar in this dtype."""
-        if dtype not in self._known:
-            self._known[dtype] = cast(self._value, dtype)
-        return self._known[dtype]

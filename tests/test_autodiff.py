@@ -53,3 +53,29 @@ def test_a_penalty_on_a_gradient(build: Callable[[gc.Value, gc.Net], gc.Value]) 
         step[index] = h
         numeric[index] = (penalty(at + step) - penalty(at - step)) / (2 * h)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_derivative_by_what_nothing_connects_is_refused(several: bool) -> None:
+    net = gc.Net("apart")
+    p, q = net.parameter("p", (3,)), net.parameter("q", (2,))
+    value = gc.sum(p * p)
+    before = len(net.builder.nodes)
+    with pytest.raises(gc.GraphError, match=r"^grad: 'sum_1' does not depend on 'q'\n") as caught:
+        gc.grad(value, [p, q] if several else q)
+    assert "its derivative is 0" in caught.value.hint
+    assert len(net.builder.nodes) == before
+    net.output("value", value)
+    with pytest.raises(gc.GraphError):  # as it is where a plan is asked for it
+        net.loss("loss", value)
+        gc.compile(net, batch=1, wrt="q")
+
+
+def test_a_derivative_that_is_cut_off_is_zero() -> None:
+    net = gc.Net("cut")
+    x = net.input("x", (gc.N, 3))
+    net.output("slope", gc.grad(gc.sum(gc.stop_gradient(x) * 2.0), x))
+    second = gc.grad(gc.sum(gc.grad(gc.sum(x * 2.0), x)), x)  # of what is constant
+    net.output("second", second)
+    found = gc.Executor(gc.compile(net, batch=2, backend="numpy")).forward(x=np.ones((2, 3)))
+    assert not found["slope"].any() and not found["second"].any()

@@ -195,6 +195,17 @@ def test_csv_label_that_is_no_class_stays_float(tmp_path: Path, value: str) -> N
     assert load_table(write(tmp_path, f"a,y\n1,{value}\n2,3\n"))["y"].dtype == np.float32
 
 
+def test_whole_labels_are_read_to_the_last_digit(tmp_path: Path) -> None:
+    labels = [2**53 + 1, -(2**63), 2**63 - 1]
+    text = "a,y\n" + "".join(f"1,{label}\n" for label in labels)
+    assert load_table(write(tmp_path, text))["y"].tolist() == labels
+
+
+@pytest.mark.parametrize("header", ["0,1,y", "1,2,y", "7,a,y", "a,b;c,y"])
+def test_columns_may_be_called_by_their_numbers(tmp_path: Path, header: str) -> None:
+    assert len(load_table(write(tmp_path, f"{header}\n5,6,7\n"))["y"]) == 1
+
+
 def test_csv_with_byte_order_mark_and_quotes(tmp_path: Path) -> None:
     data = load_table(write(tmp_path, '\ufeff"y","a"\n"1","2"\n'))
     np.testing.assert_array_equal(data["y"], [1])
@@ -217,6 +228,11 @@ def test_csv_with_byte_order_mark_and_quotes(tmp_path: Path) -> None:
         ("a,b\n1e39,1\n", "'1e39' is not a finite"),
         ("a,b\n1_0,1\n", "'1_0' is not a finite"),
         ('a,b\n1,"2\n', r"line \d: unexpected end"),
+        ("y,y\n1,2\n", "2 columns called 'y'"),
+        ("a,a,y\n1,2,3\n", "2 columns called 'a'"),
+        ("5.1,3.5,1.4,0.2,setosa\n4.9,3,1.4,0.2,setosa\n", "no header.*: 5.1,3.5,1.4,0.2,setosa"),
+        ("a,b;c;y\n1;2;3\n", "2 columns, 'a', 'b;c;y'"),
+        ("a,y\n1,2\n1,9223372036854775808\n", r"line 3, column 2 \('y'\).* is beyond int64"),
     ],
 )
 def test_csv_mistakes_are_located(tmp_path: Path, text: str, message: str) -> None:

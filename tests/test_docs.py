@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -63,6 +64,20 @@ def test_relative_links_lead_to_files(document: str) -> None:
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
     for link in links:
         assert (page.parent / link).exists(), link
+
+
+def test_the_page_of_the_package_stands_alone() -> None:
+    """A package index shows it without the files around it."""
+    text = (ROOT / "PACKAGE.md").read_text()
+    about = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert about["readme"] == "PACKAGE.md"
+    assert not re.search(r"\]\(|<img|<a ", text), "a link that may lead nowhere"
+    for page in (text, (ROOT / "README.md").read_text()):
+        assert "pip install graphc-nn" in page
+    extras = re.findall(r"^\| `(\w+)` \|", text, re.M)
+    assert extras and set(extras) <= set(about["optional-dependencies"])
+    (code,) = re.findall(r"^```python\n.*?^```$", text, re.M | re.S)
+    assert code in (ROOT / "README.md").read_text()  # where it is run
 
 
 @pytest.mark.parametrize("action", [".venv/bin/graphc demo", ".venv/bin/python -m pytest -q"])

@@ -54,6 +54,22 @@ def extension(name: str) -> Any:
 # ---------------------------------------------------------------- without building
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_as_text_names_its_kernel_as_jupyter_asks(path: Path) -> None:
+    _, front, _ = path.read_text().split("---\n", 2)
+    _, _, kernel = front.partition("kernelspec:\n")
+    said = [line.strip() for line in kernel.splitlines() if line.startswith("  ")]
+    assert said == ["display_name: Python 3", "language: python", "name: python3"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_jupytext_opens_a_notebook_as_text(path: Path) -> None:
+    jupytext = pytest.importorskip("jupytext")
+    cells = jupytext.read(path).cells  # which checks the notebook by nbformat
+    code = path.read_text().count("\n```{code-cell}")
+    assert sum(cell.cell_type == "code" for cell in cells) == code > 0
+
+
 def test_the_reference_names_all_that_is_public() -> None:
     needs("sklearn")
     text = "".join(path.read_text() for path in (DOCS / "api").glob("*.md"))

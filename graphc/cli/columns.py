@@ -84,9 +84,9 @@ def predicting_read(
     By the names that the model was trained on, where it has them; otherwise all but the label, in
     their order.  DataError where one is missing, or there are not as many as the net takes.
     """
-    features = _roles(plan, header.path).features
+    features = _features(plan, header.path)
     at = None if label is None else header.column(label)
-    if known is not None:
+    if known is not None and known.features:
         return Read(_by_name(plan, header, features, known))
     columns = list(range(len(header.header)))
     if label is None and len(columns) == _width(plan, features) + 1:
@@ -96,7 +96,7 @@ def predicting_read(
 
 def predicting_feeds(plan: Plan, table: Table, read: Read) -> Feeds:
     """The features of every row.  DataError where a cell is no number that the net takes."""
-    features = _roles(plan, table.path).features
+    features = _features(plan, table.path)
     return {features: _taken(plan, table, features, list(read.numbers))}
 
 
@@ -106,7 +106,7 @@ def _training_read(
     """The columns of the features, and that of the label where the net takes one."""
     if roles.label is None:
         return predicting_read(plan, header, label, known)
-    if known is None:
+    if known is None or not known.features:
         at = header.column(label)
         return Read(_counted(plan, header, roles.features, range(len(header.header)), at), at)
     if known.label and label is None and known.label not in header.header:
@@ -136,13 +136,9 @@ def _by_name(plan: Plan, header: Header, name: str, known: Columns) -> list[int]
     missing = [column for column in known.features if column not in header.header]
     if missing:
         raise _missing(header, missing)
-    for column in known.features:
-        if header.header.count(column) > 1:
-            raise DataError(
-                f"{header.path} has {header.header.count(column)} columns called {column!r}",
-                hint="rename them in its first line",
-            )
-    return [header.header.index(column) for column in known.features]
+    columns = [header.header.index(column) for column in known.features]
+    header.check_distinct(columns)
+    return columns
 
 
 def _missing(header: Header, missing: Sequence[str]) -> MissingColumns:
@@ -192,6 +188,12 @@ def _labels(
     return array.reshape(shape_at(type.shape, len(array))), found
 
 
+def _features(plan: Plan, source: str) -> str:
+    """The one input that predictions depend on, whatever a loss takes besides."""
+    found = predicting_inputs(plan)
+    return found[0] if len(found) == 1 else _roles(plan, source).features
+
+
 def _roles(plan: Plan, source: str) -> Roles:
     names = plan.input_names
     if set(names) == {"x", "y"}:
@@ -233,6 +235,7 @@ def _counted(
     plan: Plan, header: Header, name: str, columns: Sequence[int], left_out: int | None
 ) -> list[int]:
     """The columns but one; DataError when they are not as many as the input takes."""
+    header.check_distinct(columns)
     kept = [column for column in columns if column != left_out]
     width = _width(plan, name)
     if len(kept) != width:
@@ -269,7 +272,7 @@ def _check_whole(
 ) -> None:
     """DataError for the first number that is not whole, or is none of the classes."""
     bound = _bound(plan, name)
-    odd = np.argwhere((np.rint(values) != values) | (np.abs(values) > 2.0**53))
+    odd = np.argwhere(np.rint(values) != values)
     if len(odd):
         row, column = odd[0]
         raise table.wrong(
@@ -278,6 +281,8 @@ def _check_whole(
             f"{values[row, column]:g} is no whole number, which input {name!r} takes",
             "classes are whole numbers from 0",
         )
+    for column in columns:
+        table.check_exact(column)
     if bound is None:
         return
     odd = np.argwhere((values < 0) | (values >= bound))

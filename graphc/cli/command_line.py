@@ -34,13 +34,16 @@ COMMANDS = (
     *(replay, compare, export, import_),
 )
 
+BROKEN_PIPE = 128 + 13
+"""The status that shells show of a program whose reader went away: that of SIGPIPE."""
+
 MODEL = """\
 MODEL is file.py:function, a function without arguments that returns a gc.Net,
 a model that gc.save wrote, or an .onnx file.
 
 graphc COMMAND --help shows an example.  The exit status is 0 when all is well,
 1 after an error, 2 for wrong usage, such as a table without a column that the
-model was trained on."""
+model was trained on, 130 after Ctrl-C, and 141 when the reader of a pipe goes."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Commands whose answer is the status, such as compare, set `mistake`, the status after an error.
     """
+    try:
+        status = _status(argv)
+        sys.stdout.flush()  # which finds out whether someone still reads
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return status
+
+
+def _status(argv: Sequence[str] | None) -> int:
     parser = _parser()
     try:
         args = parser.parse_args(argv)
@@ -64,9 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return mistake
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return mistake
+    except BrokenPipeError:
+        raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)

@@ -110,4 +110,4 @@ def _optimizer(epochs: int, rows: int) -> SGD:
 
 def _train(plan: Plan, train: Feeds, epochs: int, seed: int) -> tuple[Executor, History]:
     ex = Executor(plan, seed=seed)
-    return ex, fit(ex, train, epochs=epochs, seed=seed, progress=True)
+    return ex, fit(ex, train, epochs=epochs, seed=seed)

@@ -20,8 +20,8 @@ def add_to(commands: Commands) -> None:
         "export",
         help="write a model as an ONNX file",
         description="Write a model as an ONNX file, with the weights of a saved one, or with "
-        "those that a declared one starts with. All outputs and losses are in it. It needs the "
-        "extra `onnx`.",
+        "those that a declared one starts with. All outputs and losses are in it, and the inputs "
+        "that they need. It needs the extra `onnx`.",
         example="graphc export graphc-run/iris.gc -o iris.onnx",
     )
     add_model(parser)
@@ -33,6 +33,11 @@ def add_to(commands: Commands) -> None:
         action="store_true",
         help="the forward part of a training step, with dropout and batch statistics",
     )
+    parser.add_argument(
+        "--no-losses",
+        action="store_true",
+        help="leave out losses, and inputs such as labels that only they need",
+    )
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -43,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
 
     model = load_model(args.model)
     out = args.out or f"{file_name(model.graph.name)}.onnx"
-    path = save(model.saved or model.net, out, train=args.training)
+    losses = not args.no_losses
+    path = save(model.saved or model.net, out, train=args.training, losses=losses)
     if args.json:
         print_json({"wrote": str(path), "bytes": path.stat().st_size})
         return 0

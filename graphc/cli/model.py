@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from graphc.errors import GraphError
 from graphc.executor import Executor
-from graphc.files.columns_file import Columns, read_columns
 from graphc.files.serialize import load
 from graphc.graph import Graph
 from graphc.net import Net
 from graphc.own_passes import own_passes
 
 if TYPE_CHECKING:
+    from graphc.files.columns_file import Columns
     from passes.pass_list import PassList
 
 HINT = "MODEL is file.py:function, a model that gc.save wrote, or an .onnx file"
@@ -36,13 +36,16 @@ class Model:
 
     net: Net
     saved: Executor | None = None
-    columns: Columns | None = None
-    """The names of the columns that it was trained on."""
 
     @property
     def graph(self) -> Graph:
         """The declared graph."""
         return self.net.graph()
+
+    @property
+    def columns(self) -> Columns | None:
+        """The names of the columns that it was trained on."""
+        return None if self.saved is None else self.saved.columns
 
 
 def load_model(source: str) -> Model:
@@ -63,7 +66,7 @@ def load_model(source: str) -> Model:
 
         return Model(load_onnx(source))
     saved = load(source)
-    return Model(Net.of(saved.plan.declared), saved, read_columns(source))
+    return Model(Net.of(saved.plan.declared), saved)
 
 
 def load_passes(source: str) -> PassList:

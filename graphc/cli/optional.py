@@ -10,10 +10,12 @@ from graphc.errors import GraphError
 
 
 def write(path: Path, make: Callable[[Path], object]) -> Path | None:
-    """Make the file; where that cannot be, say so in one line and go on."""
+    """Make the file; where that cannot be, say so in one line, with what to install, and go on."""
     try:
         make(path)
     except GraphError as error:
-        print(f"warning: no {path.name}: {error.sentence}", file=sys.stderr)
+        commands = (line.strip() for line in error.hint.splitlines() if "pip install" in line)
+        said = "; ".join([error.sentence, *list(commands)[:1]])
+        print(f"warning: no {path.name}: {said}", file=sys.stderr)
         return None
     return path

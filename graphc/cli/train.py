@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +34,10 @@ from graphc.distributed.communicator import Communicator
 from graphc.distributed.mpi import joined, threads_of_rank
 from graphc.errors import GraphError
 from graphc.executor import Executor
-from graphc.files.serialize import load, write_model
+from graphc.files.serialize import load, save
 from graphc.own_passes import own_passes
 from graphc.train import Checkpoints, History, fit
+from graphc.train.interrupts import StepBorder
 from graphc.train.standards import fit_new
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def add_to(commands: Commands) -> None:
         description="Train a model on a file of data, hold a part of it back for validation, and "
         "save the model in a folder. A saved model goes on where it was. Of a .csv file, whose "
         "first line names the columns, one column is the label: a number, or the word of a class. "
-        "The names are saved with the model. A .npz file has an array for each input.",
+        "The names are saved with the model. A .npz file has an array for each input. Ctrl-C saves "
+        "the model as it is then.",
         example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots\n"
         "graphc train net.py:net --data train.csv --checkpoint 9 --out steps\n"
         "graphc train net.py:net --data train.csv --label species --record",
@@ -109,28 +112,35 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
     with beginning(ranks):
         model = load_model(args.model)
         ex = _executor(args, model, ranks)
-        feeds, columns = feeds_of(ex.plan, args.data, args.label, model.columns)
+        feeds, ex.columns = feeds_of(ex.plan, args.data, args.label, model.columns)
         feeds |= ex.rows(feeds, train=True)[0]
         train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
         out = folder(args.out) if first else Path(args.out)
     fit_new(ex, train)  # so that the gradients before training are those of its first step
     pictures = Pictures(ex, train) if args.plots and first else None
     record = out / "record" if args.record else None
-    history = fit(
-        ex,
-        train,
-        validation=held,
-        epochs=args.epochs,
-        seed=args.seed,
-        checkpoint=_checkpoints(args, out),
-        resume=args.resume,
-        record=record,
-    )
+    saved = out / f"{file_name(ex.plan.declared.name)}.gc"
+    checkpoints, before = _checkpoints(args, out), int(ex.state["updates"])
+    try:
+        history = fit(
+            ex,
+            train,
+            validation=held,
+            epochs=args.epochs,
+            seed=args.seed,
+            checkpoint=checkpoints,
+            resume=args.resume,
+            record=record,
+        )
+    except KeyboardInterrupt:
+        if first:
+            _keep(ex, saved, checkpoints, int(ex.state["updates"]) - before)
+        raise
     if not first:
         return 0
     files = [] if record is None else [record]
-    files.append(out / f"{file_name(ex.plan.declared.name)}.gc")
-    write_model(files[-1], ex, {} if columns is None else columns.metadata())
+    files.append(saved)
+    save(saved, ex)
     if pictures is not None:
         files.extend(pictures.draw(out, history, ex, train if held is None else held))
     parts = {"training": train} if held is None else {"training": train, "validation": held}
@@ -142,6 +152,18 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
         print(f"{name}:", ", ".join(f"{key} {value:.4f}" for key, value in numbers.items()))
     print("wrote", *files, sep="\n  ")
     return 0
+
+
+def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: int) -> None:
+    """Save what an interrupted run has come to, where it has no checkpoints, and say so."""
+    with StepBorder():
+        said = "nothing is saved"
+        if checkpoints is not None and checkpoints.last is not None:
+            said = f"--resume goes on from {checkpoints.last}"
+        elif updates:
+            save(path, ex)
+            said = f"wrote {path}, which graphc train goes on with"
+        print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
 
 
 def _data(

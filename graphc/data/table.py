@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import math
 from array import array
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from graphc.errors import DataError
 
 LABEL_NAMES = ("y", "label", "target")
+
+EXACT = 2.0**53
+"""Whole numbers below it are floats without rounding; those above may be read as it."""
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -41,13 +44,25 @@ class Header:
         Raises DataError where there is none of that name.
         """
         if name is None:
-            return len(self.header) - 1 if self.label is None else self.label
-        if name not in self.header:
+            at = len(self.header) - 1 if self.label is None else self.label
+        elif name in self.header:
+            at = self.header.index(name)
+        else:
             raise DataError(
                 f"{self.path} has no column {name!r}",
                 hint=f"its columns are {', '.join(self.header[:20])}",
             )
-        return self.header.index(name)
+        self.check_distinct([at])
+        return at
+
+    def check_distinct(self, columns: Iterable[int]) -> None:
+        """DataError where another column has the name of one of these."""
+        for name in (self.header[column] for column in columns):
+            if self.header.count(name) > 1:
+                raise DataError(
+                    f"{self.path} has {self.header.count(name)} columns called {name!r}",
+                    hint="rename them in its first line",
+                )
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,18 @@ class Table(Header):
         """The error for a cell, with its line and column."""
         return _wrong(self.path, self.header, int(self.lines[row]), column, what, hint)
 
+    def check_exact(self, column: int) -> None:
+        """DataError for the first whole number of a column that may have been rounded."""
+        large = np.flatnonzero(np.abs(self.values[:, column]) >= EXACT)
+        if len(large):
+            row = int(large[0])
+            raise self.wrong(
+                row,
+                column,
+                f"{self.values[row, column]:.0f} is too large to be read exactly",
+                "whole numbers below 2**53 are",
+            )
+
 
 def _all_numbers(header: Header) -> Read:
     return Read(range(len(header.header)))
@@ -81,9 +108,11 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
 
     y is the column called `label`; without it the first of y, label, target (in any case) that
     exists, else the last column.  It is int64 when every value is whole, else float32.  Raises
-    DataError, with line and column, when the file is missing, ragged, or not all finite numbers.
+    DataError, with line and column, when the file is missing, ragged, or not all finite numbers,
+    and for columns of the same name.
     """
-    table = read_table(path)
+    table = read_table(path, lambda header: Read(range(len(header.header)), header.column(label)))
+    table.check_distinct(range(len(table.header)))
     at = table.column(label)
     if not len(table.values):
         raise DataError(f"{path} has a header but no rows", hint="add a line of numbers per sample")
@@ -92,12 +121,25 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
             f"{path} has a single column, {table.header[0]!r}",
             hint="the first line names the columns: some features and one label",
         )
+    x = np.delete(table.values, at, axis=1).astype(np.float32)
+    return {"x": x, "y": _whole_or_float(table, at)}
+
+
+def _whole_or_float(table: Table, at: int) -> NDArray[Any]:
+    """A column of labels as int64 where all are whole and known to the last digit, or float32."""
     y = table.values[:, at]
-    whole = bool(np.all((np.rint(y) == y) & (np.abs(y) <= 2.0**53)))
-    return {
-        "x": np.delete(table.values, at, axis=1).astype(np.float32),
-        "y": y.astype(np.int64 if whole else np.float32),
-    }
+    if not np.all(np.rint(y) == y):
+        return y.astype(np.float32)
+    if np.all(np.abs(y) < EXACT):
+        return y.astype(np.int64)
+    if not all(word.lstrip("+-").isdecimal() for word in table.words):
+        return y.astype(np.float32)  # 1e30 is a measurement
+    try:
+        return np.array([int(word) for word in table.words], np.int64)
+    except OverflowError:
+        row = int(np.abs(y).argmax())
+        what = f"{table.words[row][:40]} is beyond int64"
+        raise table.wrong(row, at, what, "number classes from 0; 1e30 is a measurement") from None
 
 
 def read_table(path: str | Path, choose: Callable[[Header], Read] = _all_numbers) -> Table:
@@ -117,7 +159,8 @@ def read_blocks(
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = _rows(path, csv.reader(file, strict=True))
-            header = Header(str(path), tuple(_header(path, rows)))
+            names, rows = _header(path, rows)
+            header = Header(str(path), tuple(names))
             read = choose(header)
             first = True
             while len((table := _block(header, read, islice(rows, size))).lines) or first:
@@ -136,7 +179,7 @@ def read_blocks(
         ) from error
 
 
-def _block(header: Header, read: Read, rows: Iterator[tuple[int, list[str]]]) -> Table:
+def _block(header: Header, read: Read, rows: Lines) -> Table:
     values, lines, words = array("d"), array("q"), list[str]()
     for line, cells in rows:
         values.extend(_numbers(header, read, line, cells))
@@ -152,7 +195,10 @@ def _block(header: Header, read: Read, rows: Iterator[tuple[int, list[str]]]) ->
     )
 
 
-def _rows(path: str | Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+Lines = Iterator[tuple[int, list[str]]]
+
+
+def _rows(path: str | Path, reader: Any) -> Lines:
     """Line number and cells of every line that is not blank."""
     try:
         for cells in reader:
@@ -164,21 +210,58 @@ def _rows(path: str | Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _header(path: str | Path, rows: Iterator[tuple[int, list[str]]]) -> list[str]:
+def _header(path: str | Path, rows: Lines) -> tuple[list[str], Lines]:
+    """The names of the columns, and the lines that follow; DataError where the first has none."""
     _, cells = next(rows, (0, []))
-    names = [cell.strip() for cell in cells]
+    following = next(rows, None)
+    names, second = _stripped(cells), _stripped(following[1] if following else [])
     hint = "the first line names the columns: some features and one label"
     if not names:
         raise DataError(f"{path} is empty", hint=hint)
-    if all(_number(name) is not None for name in names):
-        raise DataError(f"{path} has no header, its first line is all numbers", hint=hint)
-    other = next((mark for mark in ";\t|" if mark in names[0]), None)
-    if len(names) == 1 and other is not None:
+    other = _other_separator(names, second)
+    if other is not None:
+        count = "a single column" if len(names) == 1 else f"{len(names)} columns"
         raise DataError(
-            f"{path} has a single column, {names[0]!r}",
+            f"{path} has {count}, {', '.join(map(repr, names))}",
             hint=f"columns are separated by commas, not by {other!r}",
         )
-    return names
+    if all(_number(name) is not None for name in names):
+        raise DataError(f"{path} has no header, its first line is all numbers", hint=hint)
+    if _alike(names, second):
+        raise DataError(
+            f"{path} has no header, its first line is like the second: {','.join(names)[:60]}",
+            hint=f"add a line before it that names the {len(names)} columns",
+        )
+    return names, rows if following is None else chain([following], rows)
+
+
+def _stripped(cells: Sequence[str]) -> list[str]:
+    return [cell.strip() for cell in cells]
+
+
+def _alike(names: Sequence[str], second: Sequence[str]) -> bool:
+    """Whether the first line is of data: numbers stand where the second has numbers.
+
+    Columns may be called by their numbers, 0,1,2 or 1,2,3, in their order.
+    """
+    numbers = [_number(name) for name in names]
+    spelt = [number for number in numbers if number is not None]
+    if not spelt or len(names) != len(second):
+        return False
+    counted = [spelt[0] + step for step in range(len(spelt))]
+    if spelt == counted and spelt[0] in (0, 1) and len(spelt) > 1:
+        return False
+    return [number is None for number in numbers] == [_number(cell) is None for cell in second]
+
+
+def _other_separator(names: Sequence[str], second: Sequence[str]) -> str | None:
+    """What separates columns instead of commas: there is more of it, in each line as much."""
+    first, line = ",".join(names), ",".join(second)
+    for mark in ";\t|":
+        count = first.count(mark)
+        if count >= len(names) and (not second or line.count(mark) == count):
+            return mark
+    return None
 
 
 def _numbers(header: Header, read: Read, line: int, cells: list[str]) -> list[float]:

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from graphc.errors import ModelFileError
-from graphc.files.container import single, unpack
-from graphc.files.model_file import HINT
-from graphc.loc import caller_loc
+from graphc.files.container import single
 
 KEY = "columns"
 """Where the names are in a file's metadata; a file without them is read as ever."""
@@ -47,24 +43,8 @@ class Columns:
         return {KEY: json.dumps(asdict(self))}
 
 
-def read_columns(path: str | Path) -> Columns | None:
-    """The names that a model file holds; None where it has none.  Raises ModelFileError."""
-    try:
-        text = unpack(Path(path).read_bytes())[0].get(KEY)
-        return None if text is None else _columns(text)
-    except OSError as error:
-        raise ModelFileError(
-            f"cannot read {path}: {error.strerror or error}", loc=caller_loc()
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(
-            f"{path} has no names of columns that can be read: {error}",
-            loc=caller_loc(),
-            hint=HINT,
-        ) from None
-
-
-def _columns(text: str) -> Columns:
+def columns_of(text: str) -> Columns:
+    """The names that a model file holds; ValueError or RecursionError for what are none."""
     said = json.loads(text, object_pairs_hook=single)
     if not isinstance(said, dict) or said.keys() != {"features", "label", "classes"}:
         raise ValueError("they are written in another way than graphc's")

@@ -12,6 +12,7 @@ from graphc.backends.choice import chosen_backend
 from graphc.compiler import check_losses, check_options
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
+from graphc.files.columns_file import KEY, columns_of
 from graphc.files.container import parsed, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.graph import Graph, Node
@@ -25,6 +26,7 @@ from graphc.runtime.state import state_nodes
 from graphc.runtime.workspace import constant_types, region_bytes
 from graphc.schedules import Schedule
 from graphc.sharding import Sharding, sharding
+from graphc.tensor_type import plain
 from graphc.text.tokens import Reader
 from graphc.text.values import value_text
 from graphc.work import spend_bytes, work_budget
@@ -99,6 +101,8 @@ class Model:
     tensors: dict[str, Array]
     nbytes: int = 0
     """The bytes of the file."""
+    columns: str | None = None
+    """The names of a table's columns, if it has some."""
 
     @classmethod
     def read(cls, data: bytes, where: str) -> Model:
@@ -116,7 +120,8 @@ class Model:
             )
         with _damage(model, "a model"):
             notes = parsed(metadata["model"])
-            return cls(where, metadata["graph"], notes, tensors, len(data))
+            columns = metadata.get(KEY)
+            return cls(where, metadata["graph"], notes, tensors, len(data), columns)
 
     def error(self, sentence: str, hint: str) -> ModelFileError:
         """The error for this file, at the user's line."""
@@ -159,6 +164,7 @@ class Model:
         self, graph: Graph, batch: int | None = None, optimizer: Optimizer | None = None
     ) -> Plan:
         """Compile as before, but for what is given here."""
+        batch = plain(batch)
         if batch is not None or optimizer is not None:
             check_options(graph, 1 if batch is None else batch, optimizer)
             check_losses(graph, optimizer)
@@ -215,7 +221,10 @@ class Model:
             _check_state(needed, found)
             ex = Executor(plan, seed=self.notes["seed"])
             ex.state = found
-            return ex
+        if self.columns is not None:
+            with _damage(self, "names of columns"):
+                ex.columns = columns_of(self.columns)
+        return ex
 
 
 def _sharding(said: Mapping[str, Any]) -> Sharding | None:

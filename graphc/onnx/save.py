@@ -15,6 +15,7 @@ from graphc.onnx.export.exporter import export
 from graphc.onnx.read import LARGEST_FILE, path_of
 from graphc.plan import Plan
 from graphc.reference import initial_state
+from graphc.selection import select_outputs
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -23,20 +24,24 @@ if TYPE_CHECKING:
 SAVE = "the net, plan or executor, then the path: gc.onnx.save(ex, 'model.onnx')"
 
 
-def save(thing: Net | Plan | Executor, path: str | Path, *, train: bool = False) -> Path:
+def save(
+    thing: Net | Plan | Executor, path: str | Path, *, train: bool = False, losses: bool = True
+) -> Path:
     """Write an ONNX model, all or nothing; the same bytes for the same net and weights.
 
     Of an executor with its weights, of a net or plan with those it would start with.  The model
-    has all outputs, losses among them, and the batch as the dimension `N`.  It is for inference;
-    with `train` it is the forward part of a training step: batch statistics, whose next running
-    values are outputs more, and dropout.  What ONNX has no op for is a function of the domain
-    `graphc`, whose body is made of ONNX's ops, and of which `load` makes the same layer again.
+    has all outputs, losses among them, the inputs that they need, and the batch as the dimension
+    `N`; `losses=False` leaves out the losses, and so the inputs that only they need.  It is for
+    inference; with `train` it is the forward part of a training step: batch statistics, whose next
+    running values are outputs more, and dropout.  What ONNX has no op for is a function of the
+    domain `graphc`, whose body is made of ONNX's ops, and of which `load` makes the same layer
+    again.
 
     Raises GraphError for an op of your own, or a gradient inside the net, ModelFileError when
     the file cannot be written.
     """
     path = path_of("save", path, SAVE)
-    model = to_proto(thing, train=train)
+    model = to_proto(thing, train=train, losses=losses)
     data = model.SerializeToString(deterministic=True)
     if len(data) >= LARGEST_FILE:
         raise ModelFileError("the model is larger than the 2 GB of a protocol buffer")
@@ -51,7 +56,9 @@ def save(thing: Net | Plan | Executor, path: str | Path, *, train: bool = False)
     return path
 
 
-def to_proto(thing: Net | Plan | Executor, *, train: bool = False) -> ModelProto:
+def to_proto(
+    thing: Net | Plan | Executor, *, train: bool = False, losses: bool = True
+) -> ModelProto:
     """The model that `save` writes, as an `onnx.ModelProto`."""
     import onnx
 
@@ -67,6 +74,8 @@ def to_proto(thing: Net | Plan | Executor, *, train: bool = False) -> ModelProto
             loc=caller_loc(),
             hint=SAVE,
         )
+    if not losses:
+        graph = select_outputs(graph, [], None)
     if not graph.outputs:
         raise GraphError(f"net {graph.name!r} has no output to export", loc=caller_loc())
     model = export(graph, state, train)

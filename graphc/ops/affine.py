@@ -14,6 +14,7 @@ from graphc.errors import GraphError
 from graphc.init import Zeros, resolve
 from graphc.kernels.expr import Expr
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array, Layer, Op, shared
 from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import sum_
@@ -164,14 +165,8 @@ def affine(
 
 
 def _units(units: object) -> int:
-    number = plain(units)
-    if type(number) is int and number > 0:
-        return number
-    raise GraphError(
-        f"affine: units is {units!r}, it must be a whole number from 1 up",
-        loc=caller_loc(),
-        hint="it is the number of features that come out: gc.affine(x, 10)",
-    )
+    hint = "it is the number of features that come out: gc.affine(x, 10)"
+    return checked_whole("affine: units", units, hint=hint)
 
 
 def _last_axis(x: Value, axis: int | None) -> bool:
@@ -200,7 +195,7 @@ def _features(x: Value, layer: AffineLayer) -> int:
 def _parameter(b: Builder, name: str, shape: Shape, like: Value, init: Any) -> Value:
     sizes = tuple(dim for dim in shape if isinstance(dim, int))
     try:
-        op = Parameter(sizes, like.dtype if like.type.is_float else "float32", resolve(init))
+        op = Parameter(sizes, like.dtype if like.type.is_float else b.dtype, resolve(init))
         TensorType(op.shape, op.dtype)
     except ValueError as error:
         raise GraphError(f"parameter {name!r}: {error}", loc=caller_loc()) from None

@@ -10,6 +10,7 @@ import numpy as np
 from graphc.build import Value, as_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import listed, whole
 from graphc.op import Op
 from graphc.ops.concat import Concat, concat
 from graphc.ops.reduce import BroadcastTo, broadcast_to
@@ -48,15 +49,15 @@ def split(
 
 
 def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
-    if isinstance(parts, Sequence):
-        lengths = [plain(part) for part in parts]
+    lengths = listed(parts)
+    if lengths is not None:
         if sum(lengths) != size or min(lengths, default=0) < 1:
-            message = f"parts of {lengths} do not fill a dimension of {size}"
+            message = f"parts of {list(lengths)} do not fill a dimension of {size}"
             raise x.builder.error(op, message, (x,))
-        return lengths
-    count = plain(parts)
-    if type(count) is not int or count < 1 or size % count:
-        message = f"a dimension of {size} is not cut into {count} equal parts"
+        return list(lengths)
+    count = whole(parts, 1)
+    if count is None or size % count:
+        message = f"a dimension of {size} is not cut into {parts!r} equal parts"
         raise x.builder.error(op, f"{message}\ngive the lengths of the parts", (x,))
     return [size // count] * count
 
@@ -94,6 +95,7 @@ def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> V
 def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
     """x with new axes of size 1, at these places of the result."""
     x = as_value("unsqueeze", x)
+    axis = plain(axis)
     more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
     places = axes_of(Reshape(()), x, axis, more=more)
     rest = iter(x.shape)
@@ -138,7 +140,7 @@ def repeat(
 
 def _counts(x: Value, times: Sequence[SupportsIndex]) -> list[int]:
     counts = [plain(n) for n in times]
-    if any(type(n) is not int or n < 1 for n in counts):
+    if any(whole(n, 1) is None for n in counts):
         message = f"{counts} are no whole numbers from 1 up"
         raise x.builder.error(BroadcastTo(()), message, (x,))
     return counts

@@ -14,6 +14,7 @@ from graphc.errors import GraphError
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
 from graphc.loc import caller_loc
+from graphc.numbers import whole
 from graphc.op import Along, Array, Op, shared
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout as dropout_layer
@@ -24,7 +25,7 @@ from graphc.ops.reduce import sum_
 from graphc.ops.select import where
 from graphc.ops.shape import reshape, transpose
 from graphc.plan import Emitter
-from graphc.tensor_type import Dim, TensorType, plain, shape_text
+from graphc.tensor_type import Dim, TensorType, shape_text
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,8 @@ def _width(x: Value) -> int:
 
 
 def _heads(b: Builder, x: Value, heads: object) -> int:
-    count, width = plain(heads), x.shape[-1] if x.type.rank == 3 else None
-    if type(count) is int and count > 0 and isinstance(width, int) and width % count == 0:
+    count, width = whole(heads, 1), x.shape[-1] if x.type.rank == 3 else None
+    if count is not None and isinstance(width, int) and width % count == 0:
         return count
     raise GraphError(
         f"multi_head_attention: x has shape {shape_text(x.shape)}, heads is {heads!r}",

@@ -9,6 +9,7 @@ from typing import Any
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array, Layer
 from graphc.ops.channels import (
     channels_first,
@@ -25,7 +26,7 @@ from graphc.ops.pad import Pad, Pads, pad
 from graphc.ops.shape import reshape, transpose
 from graphc.ops.slicing import slice_
 from graphc.ops.window import Sizes, reach
-from graphc.ops.window_arguments import SAME, pads, same_pads, sizes, whole
+from graphc.ops.window_arguments import SAME, pads, same_pads, sizes
 from graphc.tensor_type import TensorType
 
 
@@ -228,7 +229,7 @@ def conv(
         )
     else:
         pairs = pads("conv", padding, space)
-    layer = ConvLayer(steps[0], pairs, steps[1], whole("conv", "groups", groups))
+    layer = ConvLayer(steps[0], pairs, steps[1], checked_whole("conv: groups", groups))
     return x.builder.apply(layer, x, w, *(() if b is None else (b,)), name=name)
 
 
@@ -257,7 +258,7 @@ def conv_transpose(
         pads(op, padding, space),
         sizes(op, "dilation", dilation, space),
         sizes(op, "output_padding", output_padding, space, least=0),
-        whole(op, "groups", groups),
+        checked_whole(f"{op}: groups", groups),
     )
     return x.builder.apply(layer, x, w, *(() if b is None else (b,)), name=name)
 

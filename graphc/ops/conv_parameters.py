@@ -19,10 +19,11 @@ from graphc.init import (
     resolve,
 )
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_transpose
 from graphc.ops.source import Parameter
 from graphc.ops.window import dimensions
-from graphc.ops.window_arguments import sizes, whole
+from graphc.ops.window_arguments import sizes
 from graphc.tensor_type import TensorType
 
 _CONV = takes(
@@ -176,8 +177,8 @@ def _trained(
 ) -> Value:
     """The layer with new parameters; `how` has its other arguments."""
     op = f"{layer.name}{space}d"
-    given, units = _channels(op, layer, x, space), whole(op, "channels", channels)
-    groups = whole(op, "groups", how["groups"])
+    given, units = _channels(op, layer, x, space), checked_whole(f"{op}: channels", channels)
+    groups = checked_whole(f"{op}: groups", how["groups"])
     _check_groups(op, groups, given, units)
     window = sizes(op, "kernel", kernel, space)
     b, node = x.builder, x.builder.free_name(op, name)

@@ -12,10 +12,11 @@ from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Normal, resolve
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array, Layer
 from graphc.ops.gather import Gather, checked, entries
 from graphc.ops.source import Parameter
-from graphc.tensor_type import TensorType, dtype_name, plain
+from graphc.tensor_type import TensorType, dtype_name
 
 NORMAL = Normal(1.0)
 
@@ -56,23 +57,23 @@ def embedding(
     *,
     weight: Value | None = None,
     init: Any = NORMAL,
-    dtype: str = "float32",
+    dtype: str | None = None,
     name: str | None = None,
 ) -> Value:
     """The row that each id names of `<node>.weight` (count, width): ids of any shape, whole numbers
     from 0 to count - 1 -> (*ids.shape, width).
 
-    The rows are trained, from normal numbers of standard deviation 1, or from what `init` is;
-    `weight=` shares existing ones.  A row that several ids name gets the sum of their gradients,
-    in the order of the ids whatever the number of threads.  GraphError when the ids are no whole
-    numbers.
+    The rows are trained, in the net's dtype or in `dtype`, from normal numbers of standard
+    deviation 1, or from what `init` is; `weight=` shares existing ones.  A row that several ids
+    name gets the sum of their gradients, in the order of the ids whatever the number of threads.
+    GraphError when the ids are no whole numbers.
     """
     b = as_value("embedding", ids).builder
     node = b.free_name("embedding", name)
     with b.all_or_nothing():
         if weight is None:
             sizes = _size("count", count), _size("width", width)
-            weight = _rows(b, f"{node}.weight", sizes, dtype_name(dtype), init)
+            weight = _rows(b, f"{node}.weight", sizes, dtype_name(dtype or b.dtype), init)
         return checked(Embedding(), weight, ids, name=node)
 
 
@@ -86,11 +87,5 @@ def _rows(b: Builder, name: str, sizes: tuple[int, int], dtype: str, init: Any) 
 
 
 def _size(role: str, given: object) -> int:
-    number = plain(given)
-    if type(number) is int and number > 0:
-        return number
-    raise GraphError(
-        f"embedding: {role} is {given!r}, it must be a whole number from 1 up",
-        loc=caller_loc(),
-        hint="so many ids, each with so many numbers: gc.embedding(ids, 1000, 32)",
-    )
+    hint = "so many ids, each with so many numbers: gc.embedding(ids, 1000, 32)"
+    return checked_whole(f"embedding: {role}", given, hint=hint)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from graphc.autodiff import vjp
-from graphc.build import Builder, Value, apply
+from graphc.build import Builder, Value, apply, as_value
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
 from graphc.op import Layer
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.source import constant
@@ -42,8 +44,32 @@ class Gradient(Layer):
 def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
     """The derivative of a scalar value: one Value for each of `wrt`, of its shape.
 
-    Gradients are values like any other, so they can be differentiated again.
+    Gradients are values like any other, so they can be differentiated again.  Where none flows,
+    as through argmax, they are 0.  GraphError for what the value does not depend on at all.
     """
     targets = [wrt] if isinstance(wrt, Value) else list(wrt)
+    for target in targets:
+        _check_depends(as_value("grad", value), as_value("grad", target))
     found = [apply(Gradient(), value, target) for target in targets]
     return found[0] if isinstance(wrt, Value) else found
+
+
+def _check_depends(value: Value, target: Value) -> None:
+    """GraphError where no path leads from the target to the value, both of one net."""
+    if target.builder is not value.builder:
+        return  # which is refused when the node is made
+    if 0 in target.shape:
+        return  # there is no number that it could depend on
+    nodes, seen, left = value.builder.nodes, {value.name}, [value.name]
+    while left:
+        if left[-1] == target.name:
+            return
+        new = [name for name in nodes[left.pop()].inputs if name not in seen]
+        seen.update(new)
+        left.extend(new)
+    raise GraphError(
+        f"grad: {value.name!r} does not depend on {target.name!r}",
+        operands=[value.node.described("of"), target.node.described("wrt")],
+        loc=caller_loc(),
+        hint="compute the value from it, or leave it out: its derivative is 0",
+    )

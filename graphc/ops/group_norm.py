@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.build import Builder, Value, as_value
 from graphc.init import Ones, Zeros
+from graphc.numbers import checked_whole
 from graphc.op import Array, Layer
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.norm import check_features, columns
@@ -16,7 +17,6 @@ from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.row_norm import by_spread, checked
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
-from graphc.ops.window_arguments import whole
 from graphc.tensor_type import TensorType, count
 
 
@@ -74,7 +74,7 @@ def groupnorm(x: Value, groups: int, *, eps: float = 1e-5, name: str | None = No
     `<node>.gamma` and `<node>.beta` (c,) scale and move each channel, from 1 and 0.  GraphError
     where the groups do not divide the channels.
     """
-    x, number = as_value("groupnorm", x), whole("groupnorm", "groups", groups)
+    x, number = as_value("groupnorm", x), checked_whole("groupnorm: groups", groups)
     return _apply(GroupNorm(number, checked("groupnorm", eps)), x, "groupnorm", name)
 
 

@@ -226,10 +226,11 @@ def _index_of(op: Argmax | Argmin, x: Value, keepdims: bool, last: bool, name: s
 
 
 def one_hot(
-    indices: Value, depth: int, *, dtype: str = "float32", name: str | None = None
+    indices: Value, depth: int, *, dtype: str | None = None, name: str | None = None
 ) -> Value:
-    """A new last axis of `depth`, 1 at the index and 0 elsewhere."""
-    return apply(OneHot(plain(depth), dtype_name(dtype)), indices, name=name)
+    """A new last axis of `depth`, 1 at the index and 0 elsewhere, in the net's dtype or another."""
+    b = as_value("one_hot", indices).builder
+    return b.apply(OneHot(plain(depth), dtype_name(dtype or b.dtype)), indices, name=name)
 
 
 def pick(scores: Value, indices: Value, *, name: str | None = None) -> Value:

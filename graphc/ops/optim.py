@@ -70,8 +70,8 @@ class UpdateOp(Op):
         em.call(self.name, ins, out, (em.scratch(scalars), em.scratch(piece)))
 
 
-def _piece(em: Emitter, out: str) -> TensorType:
-    result = em.type(out)
+def _piece(em: Emitter, name: str) -> TensorType:
+    result = em.type(name)
     size = prod(dim for dim in result.shape if isinstance(dim, int))
     return result.with_shape((min(size, CHUNK),))
 
@@ -275,7 +275,10 @@ class Average(UpdateOp):
 
 
 class SquareSum(Op):
-    """The sum of the squares of a gradient: its part in the global norm."""
+    """The sum of the squares of a gradient, its part in the global norm, in float64.
+
+    Squares of float32 neither overflow nor underflow there.
+    """
 
     name = "square_sum"
     roles = ("gradient",)
@@ -284,10 +287,15 @@ class SquareSum(Op):
         (g,) = ins
         if not g.is_float:
             raise ValueError(f"gradient is {g}, it must be of floats")
-        return g.with_shape(())
+        return TensorType((), "float64")
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(np.sum(ins[0] * ins[0]))
+        return np.asarray(np.sum(np.square(ins[0], dtype=np.float64)))
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Scratch: a number, and a piece of the gradient in float64."""
+        one, piece = em.type(out), _piece(em, ins[0]).with_dtype("float64")
+        em.call(self.name, ins, out, (em.scratch(one), em.scratch(piece)))
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "all"
@@ -296,7 +304,8 @@ class SquareSum(Op):
         return ("each",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        return (ins[0] * ins[0]).sum(axis)
+        wide = ins[0].cast("float64")
+        return (wide * wide).sum(axis)
 
 
 class ClipScale(Op):
@@ -311,9 +320,9 @@ class ClipScale(Op):
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         total, limit = ins
-        if total.rank != 0 or not total.is_float or limit != total:
+        if any(x.rank != 0 or not x.is_float for x in (total, limit)):
             raise ValueError(f"total is {total}, limit is {limit}; both are one float")
-        return total
+        return limit
 
     def scale(self, total: Array, limit: Array) -> float:
         """The factor, in float64; NaN where the total is."""
@@ -321,7 +330,7 @@ class ClipScale(Op):
         return 1.0 if norm <= limit else float(limit) / norm
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        return np.asarray(self.scale(*ins), ins[0].dtype)
+        return np.asarray(self.scale(*ins), ins[1].dtype)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
         return "elements"
@@ -329,7 +338,7 @@ class ClipScale(Op):
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         total, limit = (x.cast("float64") for x in ins)
         norm = call("sqrt", call("maximum", total, 0))
-        return select(norm <= limit, 1, limit / norm).cast(ins[0].dtype)
+        return select(norm <= limit, 1, limit / norm).cast(ins[1].dtype)
 
 
 class Cleared(UpdateOp):

@@ -11,6 +11,7 @@ import numpy as np
 from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import listed
 from graphc.op import Array, Op
 from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
@@ -95,10 +96,7 @@ def pad(
             loc=caller_loc(),
             hint="'edge' repeats the outermost entries, 'reflect' mirrors at them",
         )
-    pairs = tuple(
-        tuple(map(plain, pair)) if isinstance(pair, Sequence) else (plain(pair),) * 2
-        for pair in pads
-    )
+    pairs = tuple(listed(pair) or (plain(pair),) * 2 for pair in pads)
     op = Pad(pairs, float(value))
     if mode == "constant":
         return x.builder.apply(op, x, name=name)

@@ -11,12 +11,13 @@ from graphc.build import Builder, Value, as_value
 from graphc.errors import GraphError
 from graphc.init import Uniform, resolve
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.ops.concat import concat
 from graphc.ops.recurrent_cells import gru_step, lstm_step, product, rnn_step
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter, constant
-from graphc.tensor_type import Dim, plain, shape_text
+from graphc.tensor_type import Dim, shape_text
 
 S = TypeVar("S")
 Weights = tuple[Value, Value, Value | None, Value | None]
@@ -258,11 +259,5 @@ def _sizes(kind: str, x: Value) -> tuple[int, int]:
 
 
 def _checked_width(kind: str, width: object) -> int:
-    number = plain(width)
-    if type(number) is int and number > 0:
-        return number
-    raise GraphError(
-        f"{kind}: width is {width!r}, it must be a whole number from 1 up",
-        loc=caller_loc(),
-        hint=f"it is the size of the state: gc.{kind}(x, 32)",
-    )
+    hint = f"it is the size of the state: gc.{kind}(x, 32)"
+    return checked_whole(f"{kind}: width", width, hint=hint)

@@ -14,6 +14,7 @@ from graphc.build import Builder, Value, as_value
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr
 from graphc.kernels.matrix import leads
+from graphc.numbers import sizes_of
 from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import div, elements, mul
 from graphc.ops.shape import reshape
@@ -26,7 +27,6 @@ from graphc.tensor_type import (
     check_entries,
     count,
     normal_axes,
-    plain,
     shape_text,
 )
 
@@ -322,7 +322,7 @@ def _reduce(
 def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
     """x repeated along its axes of size 1 until it has `shape`."""
     x = as_value("broadcast_to", x)
-    wanted = tuple(map(plain, shape)) if isinstance(shape, Sequence) else (plain(shape),)
+    wanted = sizes_of(shape)
     if x.shape == wanted and name is None:
         return x
     return x.builder.apply(BroadcastTo(wanted), x, name=name)

@@ -10,6 +10,7 @@ from typing import Any
 from graphc.build import Builder, Value, apply, as_value
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
+from graphc.numbers import sizes_of
 from graphc.op import Along, Array, Op
 from graphc.plan import Emitter
 from graphc.tensor_type import (
@@ -132,7 +133,7 @@ class StopGradient(Op):
 def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
     """The same elements under another shape; one dimension may be -1."""
     x = as_value("reshape", x)
-    wanted = tuple(map(plain, shape)) if isinstance(shape, Sequence) else (plain(shape),)
+    wanted = sizes_of(shape)
     if wanted.count(-1) > 1:
         raise x.builder.error(Reshape(wanted), f"{wanted} leaves two dimensions open", (x,))
     if -1 in wanted:

@@ -73,18 +73,19 @@ class Constant(Source):
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
 
 
-def constant_op(value: Any, dtype: str | None = None) -> Constant:
-    """A Constant of an array or number; ValueError for a dtype that graphc has not."""
+def constant_op(value: Any, dtype: str | None = None, floats: str = "float32") -> Constant:
+    """A Constant of an array or number, Python's floats as `floats`; ValueError for a dtype that
+    graphc has not."""
     array = np.asarray(value, dtype)
     if dtype is None and array.dtype == np.float64 and not isinstance(value, np.ndarray):
-        array = array.astype(np.float32)
+        array = array.astype(floats)
     TensorType(array.shape, array.dtype.name)
     return Constant(array.shape, array.dtype.name, np.ascontiguousarray(array).tobytes())
 
 
 def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
     """A fixed value in the graph."""
-    return b.apply(constant_op(value, dtype), name=name)
+    return b.apply(constant_op(value, dtype, b.dtype), name=name)
 
 
 def state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import listed, whole
 from graphc.ops.pad import Pads
 from graphc.ops.window import Sizes, reach
 from graphc.tensor_type import Shape, plain
@@ -16,8 +16,9 @@ SAME = "same"
 
 def sizes(op: str, word: str, given: Any, rank: int, least: int = 1) -> Sizes:
     """A whole number, or a tuple of `rank` of them; GraphError otherwise."""
-    numbers = tuple(map(plain, given)) if isinstance(given, Sequence) else (plain(given),) * rank
-    if len(numbers) != rank or any(type(n) is not int or n < least for n in numbers):
+    several = listed(given)
+    numbers = (plain(given),) * rank if several is None else several
+    if len(numbers) != rank or any(whole(n, least) is None for n in numbers):
         raise GraphError(
             f"{op}: {word} is {given!r}, it must be a whole number from {least} up, "
             f"or {rank} of them",
@@ -27,26 +28,13 @@ def sizes(op: str, word: str, given: Any, rank: int, least: int = 1) -> Sizes:
     return numbers
 
 
-def whole(op: str, word: str, given: Any) -> int:
-    """A whole number from 1 up; GraphError otherwise."""
-    number = plain(given)
-    if type(number) is not int or number < 1:
-        raise GraphError(
-            f"{op}: {word} is {given!r}, it must be a whole number from 1 up", loc=caller_loc()
-        )
-    return number
-
-
 def pads(op: str, given: Any, rank: int) -> Pads:
     """A whole number, `rank` of them, or `rank` pairs (before, after); GraphError otherwise."""
-    each = tuple(given) if isinstance(given, Sequence) else (given,) * rank
-    pairs = tuple(
-        tuple(map(plain, pair)) if isinstance(pair, Sequence) else (plain(pair),) * 2
-        for pair in each
-    )
+    each = listed(given)
+    pairs = tuple(listed(pair) or (plain(pair),) * 2 for pair in each or (given,) * rank)
     numbers = [number for pair in pairs for number in pair]
     fits = len(pairs) == rank and all(len(pair) == 2 for pair in pairs)
-    if not fits or any(type(n) is not int or n < 0 for n in numbers):
+    if not fits or any(whole(n, 0) is None for n in numbers):
         raise GraphError(
             f"{op}: padding is {given!r}, it must be a whole number from 0 up, "
             f"{rank} of them, or {rank} pairs of them",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from numbers import Integral, Real
+from collections.abc import Collection, Sequence
+from dataclasses import fields
 
 from graphc.call_text import call_text
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole, finite, lost_in
 
 
 class Checked:
@@ -20,15 +21,14 @@ class Checked:
         self, name: str, *, above: bool = False, below: float = math.inf, hint: str, usual: str
     ) -> None:
         """Keep a finite number from 0 up, or above 0, as a float; `usual` is such a number."""
-        value = getattr(self, name)
-        real = isinstance(value, Real) and not isinstance(value, bool)
-        if real and 0 <= value < below and not (above and value == 0):
-            self._keep(name, float(value))
+        value = finite(getattr(self, name))
+        if value is not None and 0 <= value < below and not (above and value == 0):
+            self._keep(name, value)
             return
         wanted = "above 0" if above else "0 or more"
         if below < math.inf:
             wanted = f"{'above' if above else 'from'} 0 {'and' if above else 'to'} below {below:g}"
-        if not real or not math.isfinite(value):
+        if value is None:
             hint = f"give a finite number, such as {name}={usual}"
         raise self._error(name, f"it must be {wanted}", hint)
 
@@ -42,10 +42,17 @@ class Checked:
 
     def _whole(self, name: str, hint: str) -> None:
         """Keep a whole number from 1 up."""
-        value = getattr(self, name)
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-            raise self._error(name, "it must be a whole number from 1 up", hint)
-        self._keep(name, int(value))
+        what = f"{type(self).__name__}: {name}"
+        self._keep(name, checked_whole(what, getattr(self, name), hint=hint))
+
+    def check_held(self, dtypes: Collection[str]) -> None:
+        """Raise GraphError for a number that one of these dtypes makes infinite, or 0."""
+        for field in fields(self):  # type: ignore[arg-type]
+            number = getattr(self, field.name)
+            for dtype in dtypes if isinstance(number, float) else ():
+                if lost := lost_in(dtype, number):
+                    hint = "give another number, or declare the net with dtype='float64'"
+                    raise self._error(field.name, f"which is {lost} in {dtype}", hint)
 
     def _patterns(self, name: str, hint: str) -> None:
         """Keep one name pattern, or several, as a tuple."""

@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.plan import Instr, Plan, Program
 from graphc.profile.cost import Cost, cost
 from graphc.profile.idle import await_idle
@@ -17,7 +16,6 @@ from graphc.profile.peak import Peak, measure_peak
 from graphc.profile.table import Line, lines_of, table
 from graphc.profile.times import Instructions, program_name
 from graphc.profile.verdict import RULE, Verdict, verdict
-from graphc.tensor_type import plain
 
 if TYPE_CHECKING:
     from graphc.executor import Executor
@@ -137,13 +135,7 @@ def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
     They run on memory of their own, from the executor's parameters: it does not change.
     Raises FeedError, and GraphError for a wrong number of rounds.
     """
-    count = plain(rounds)
-    if type(count) is not int or count < 1:
-        raise GraphError(
-            f"profile: rounds is {rounds!r}, it must be a whole number from 1 up",
-            loc=caller_loc(),
-            hint="ex.profile(x=..., rounds=20)",
-        )
+    count = checked_whole("profile: rounds", rounds, hint="ex.profile(x=..., rounds=20)")
     name = program_name(ex.plan)
     arrays, n = ex._check(ex.plan.programs[name]).arrays(feeds, optional=False)
     instructions = Instructions(ex.plan, name, arrays, n, ex.snapshot())

@@ -16,7 +16,7 @@ Format = Literal["svg", "png", "pdf"]
 
 INSTALL = """\
 install one of these:
-    pip install graphviz-pure
+    pip install 'graphc-nn[dot]'
     apt-get install graphviz
     brew install graphviz
     winget install Graphviz.Graphviz

@@ -104,7 +104,7 @@ class Binder:
             calls, border = native.calls(n, view)
         else:
             calls, border = bind(program, n, view, skip, self._link)
-        outputs = {k: view(v) for k, v in program.outputs.items() if v not in unknown}
+        outputs = {k: _fixed(view(v)) for k, v in program.outputs.items() if v not in unknown}
         return Bound(
             program,
             n,
@@ -126,3 +126,10 @@ class Binder:
             found = NativeProgram(program, skip, self._workspace, view, self._link)
             self._native[program.name, skip] = found
         return found
+
+
+def _fixed(array: Array) -> Array:
+    """A view that cannot be written to: the array may be a parameter or a constant."""
+    found = array.view()
+    found.flags.writeable = False
+    return found

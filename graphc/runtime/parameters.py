@@ -9,7 +9,8 @@ from weakref import ref
 
 import numpy as np
 
-from graphc.errors import StateError
+from graphc.errors import StateError, UnknownName
+from graphc.numbers import finite, lost_in
 from graphc.op import Array
 from graphc.plan import Plan
 from graphc.runtime.mixing import Mixing, mixing
@@ -53,8 +54,8 @@ class Parameters(MutableMapping[str, Array]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def _unknown(self, name: str) -> StateError:
-        return StateError(f"there is no parameter {name!r}", hint=f"there are: {self._shown()}")
+    def _unknown(self, name: str) -> UnknownName:
+        return UnknownName(f"there is no parameter {name!r}", hint=f"there are: {self._shown()}")
 
     def _shown(self) -> str:
         return ", ".join(self._names[:6]) + (", ..." if len(self._names) > 6 else "")
@@ -158,18 +159,25 @@ class Hyper(MutableMapping[str, float]):
 
     def __setitem__(self, name: str, value: float) -> None:
         state = self._known(name)
-        if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
+        number = finite(value)
+        if number is None:
             raise StateError(
                 f"hyper-parameter {name!r} is {value!r}, it must be a finite number",
                 hint="to change it over time give the optimizer a schedule",
             )
+        held = self._state.arrays[state]
+        if lost := lost_in(held.dtype, number):
+            raise StateError(
+                f"hyper-parameter {name!r} is {value!r}, which is {lost} in {held.dtype}",
+                hint="nothing was changed",
+            )
         with self._state.lock:
-            self._state.arrays[state][...] = value
+            held[...] = number
 
     def _known(self, name: str) -> str:
         if name not in self._names:
             known = ", ".join(self._names) or "none, since no plan of this state has an optimizer"
-            raise StateError(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
+            raise UnknownName(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
         return self._names[name]
 
     def __contains__(self, name: object) -> bool:

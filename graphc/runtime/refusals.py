@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import numpy as np
-
 from graphc.errors import FeedError, StateError
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 
 
 def no_plan(given: object) -> StateError:
@@ -59,13 +58,8 @@ def accumulates() -> StateError:
 
 def checked_seed(seed: int) -> int:
     """The seed as an int; StateError for what is no whole number."""
-    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool):
-        raise StateError(
-            f"seed is {seed!r}, it must be a whole number",
-            loc=caller_loc(),
-            hint="gc.Executor(plan, seed=0)",
-        )
-    return int(seed)
+    hint = "gc.Executor(plan, seed=0)"
+    return checked_whole("seed", seed, None, hint=hint, error=StateError)
 
 
 def no_output(missing: Collection[str]) -> FeedError:

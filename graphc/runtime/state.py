@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import StateError
+from graphc.errors import StateError, UnknownName
 from graphc.graph import Graph, Node
 from graphc.init import FromArray, generator
 from graphc.memory import ALIGNMENT, align
@@ -66,6 +66,10 @@ def layout(nodes: Mapping[str, Node]) -> tuple[dict[str, int], int]:
         offsets[name] = offset
         offset += align(node.type.nbytes(1))
     return offsets, offset
+
+
+MOST_COUNTED = 2**62
+"""What counters stay below, so that they never wrap."""
 
 
 class State(Mapping[str, Array]):
@@ -126,7 +130,12 @@ class State(Mapping[str, Array]):
         return sum(block_bytes(len(memory)) for memory in self.blocks)
 
     def __getitem__(self, name: str) -> Array:
+        if name not in self.arrays:
+            raise _unknown(name, self.arrays)
         return readonly(self.arrays[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.arrays
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.arrays)
@@ -156,7 +165,7 @@ class State(Mapping[str, Array]):
     def fit(self, name: str, value: Any) -> Array:
         """The value as the state's dtype; StateError for a wrong name, shape or kind."""
         if name not in self.arrays:
-            raise StateError(f"there is no state {name!r}", hint=_close(name, self.arrays))
+            raise _unknown(name, self.arrays)
         have, array = self.arrays[name], np.asarray(value)
         if array.shape != have.shape:
             raise StateError(
@@ -168,7 +177,28 @@ class State(Mapping[str, Array]):
                 f"{name!r} is {have.dtype}, the value is {array.dtype}",
                 hint=f"convert it: value.astype({have.dtype.name!r})",
             )
-        return array.astype(have.dtype, copy=False)
+        found = _converted(name, array, have.dtype)
+        if have.shape == () and have.dtype == np.int64 and not 0 <= found < MOST_COUNTED:
+            raise StateError(
+                f"{name!r} counts from 0 to below 2**62, the value is {found}",
+                hint="nothing was changed",
+            )
+        return found
+
+
+def _converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
+    """The array in a dtype; StateError where finite numbers become infinite."""
+    if array.dtype == dtype or array.dtype.kind != "f":
+        return array.astype(dtype, copy=False)
+    with np.errstate(over="ignore"):
+        found = array.astype(dtype)
+    if np.isfinite(array).all() and not np.isfinite(found).all():
+        most = np.finfo(dtype).max
+        raise StateError(
+            f"{name!r} is {dtype}, which holds numbers up to {most:.7g}, the value has larger ones",
+            hint="nothing was changed",
+        )
+    return found
 
 
 def initial_value(node: Node, seed: int) -> Array:
@@ -191,8 +221,9 @@ def readonly(array: Array) -> Array:
     return copy
 
 
-def _close(name: str, names: Iterable[str]) -> str:
+def _unknown(name: str, names: Iterable[str]) -> UnknownName:
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(names), n=3)
-    return f"did you mean {' or '.join(close)}?" if close else "ex.state lists the names"
+    close = get_close_matches(name, list(names), n=3) if isinstance(name, str) else ()
+    hint = f"did you mean {' or '.join(close)}?" if close else "ex.state lists the names"
+    return UnknownName(f"there is no state {name!r}", hint=hint)

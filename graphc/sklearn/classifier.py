@@ -95,7 +95,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
                 + ("" if sample_weight is None else " in rows of positive weight")
             )
         rows = self._by_class(_coded(rows, classes), classes)
-        self._begin(rows, len(classes))
+        self._begin(rows, len(classes), _words(classes))
         self.classes_ = classes
         return self._train(rows, self.epochs, stopping)
 
@@ -127,7 +127,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
             )
         rows = self._by_class(_coded(rows, known), known)
         if first:
-            self._begin(rows, len(known))
+            self._begin(rows, len(known), _words(known))
             self.classes_ = known
         return self._train(rows, 1)
 
@@ -149,6 +149,12 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     def predict_proba(self, X: ArrayLike) -> Array:
         """The probability of each of `classes_`: (N, classes)."""
         return Softmax().reference([self._predict(X)])
+
+
+def _words(classes: NDArray[Any]) -> list[str]:
+    """What the classes are called; nothing where they are the numbers from 0."""
+    given = classes.tolist()
+    return [] if given == list(range(len(given))) else list(map(str, given))
 
 
 def _coded(rows: Rows, classes: NDArray[Any]) -> Rows:

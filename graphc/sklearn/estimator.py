@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from inspect import signature
 from numbers import Real
 from typing import NamedTuple, Self
 
@@ -14,16 +16,24 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from graphc.errors import GraphError
 from graphc.executor import Executor
+from graphc.files.columns_file import Columns
+from graphc.numbers import whole
 from graphc.op import Array
 from graphc.optim import Adam, Optimizer
 from graphc.sklearn.nets import WEIGHT, Declare, Perceptron, Task
-from graphc.train.batches import whole
+from graphc.tensor_type import plain
 from graphc.train.callbacks import Callback
 from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History
 from graphc.train.run import Run
 from graphc.train.sources import training_source
 from graphc.train.standards import fit_standardize
+
+REPLACED: Mapping[str, tuple[str, ...]] = {
+    "net": ("hidden", "batchnorm", "dropout", "standardize"),
+    "optimizer": ("lr", "weight_decay"),
+}
+"""The options that others take the place of."""
 
 FLOATS = (np.float64, np.float32)
 """Features of one of these dtypes are trained on in it, all others in the first."""
@@ -90,9 +100,11 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         hidden: the widths of the hidden layers, each affine and relu.
         batchnorm, dropout: batchnorm in each hidden layer; the share of its values to drop.
         standardize: whether features are standardised inside the net by those of `fit`.
-        net: a function (features, outputs) -> gc.Net, in the place of the four above.
+        net: a function (features, outputs) -> gc.Net, in the place of the four above, which may
+        not be given then.
         lr, weight_decay: of Adam.
-        optimizer: another one of graphc, which has a rate and a decay of its own.
+        optimizer: another one of graphc, which has a rate and a decay of its own: these two may
+        not be given then.
         batch: the rows of a step, or all rows where there are fewer.
         epochs: how many at most.
         tol, patience: training ends when the loss was not `tol` better than its best for
@@ -143,22 +155,44 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
             raise ValueError("sample_weight is 0 for every row, so there is nothing to train on")
         return Rows(x, np.asarray(y), weight).weighted()
 
-    def _begin(self, rows: Rows, units: int) -> None:
+    def _begin(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> None:
         """A new executor, its statistics fitted to the rows."""
+        self._check_replaced()
         plan = Task(
             self.net or self._layers(rows.x.dtype.name),
             rows.x.shape[1],
             units,
             self._output,
             self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
-            self.batch,
+            plain(self.batch),
             self.backend,
-            self.threads,
+            plain(self.threads),
         ).plan()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         executor = Executor(plan, seed=seed)
         fit_standardize(executor, rows.feeds(executor), weight=rows.weight)
+        executor.columns = self._columns(classes)
         self.executor_, self.history_ = executor, History()
+
+    def _check_replaced(self) -> None:
+        """ValueError for options that another one would let be without effect."""
+        usual = signature(type(self).__init__).parameters
+        for name, others in REPLACED.items():
+            for other in others if getattr(self, name) is not None else ():
+                value = getattr(self, other)
+                if np.any(value != usual[other].default):
+                    raise ValueError(
+                        f"{other} is {value!r}, but {name} is given, which takes its place: leave "
+                        f"{other} out, and say it in {name}"
+                    )
+
+    def _columns(self, classes: Sequence[str]) -> Columns | None:
+        """The names of features and classes, where there are some that a file can keep."""
+        features = tuple(getattr(self, "feature_names_in_", ()))
+        try:
+            return Columns(features, "", tuple(classes)) if features or classes else None
+        except ValueError:
+            return None
 
     def _layers(self, dtype: str) -> Perceptron:
         hidden = self.hidden
@@ -185,7 +219,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         """What ends `fit` before its last epoch; ValueError for numbers that make no sense."""
         for name in ("epochs", "patience"):
             value = getattr(self, name)
-            if not whole(value, 1):
+            if whole(value, 1) is None:
                 raise ValueError(f"{name} is {value!r}, it must be a whole number from 1 up")
         if not (isinstance(self.tol, Real) and 0 <= self.tol < math.inf):
             raise ValueError(f"tol is {self.tol!r}, it must be a number of 0 or more")

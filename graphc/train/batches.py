@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,9 +108,3 @@ class Batches:
 def _cast(buffer: Array, type: TensorType) -> bool:
     """Whether rows of the buffer's dtype are converted here."""
     return buffer.dtype != type.dtype and type.is_float and buffer.dtype.kind in "fiub"
-
-
-def whole(value: Any, least: int) -> bool:
-    """Whether a value is a whole number from `least` up."""
-    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return integer and bool(value >= least)

@@ -15,8 +15,8 @@ from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint, write_
 from graphc.files.container import remove_temporaries
 from graphc.files.serialize import save
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array
-from graphc.train.batches import whole
 from graphc.train.best import Best
 from graphc.train.history import History
 
@@ -45,12 +45,9 @@ class Checkpoints:
         watch: str | None = None,
         largest: bool = False,
     ) -> None:
-        if every is not None and not whole(every, 1):
-            raise GraphError(
-                f"Checkpoints: every is {every!r}, not a whole number of steps from 1 up",
-                loc=caller_loc(),
-                hint="leave it out for a checkpoint after each epoch",
-            )
+        if every is not None:
+            hint = "it counts steps; leave it out for a checkpoint after each epoch"
+            every = checked_whole("Checkpoints: every", every, hint=hint)
         self.folder, self.every = Path(folder), every
         self.watch, self.largest = watch, largest
 

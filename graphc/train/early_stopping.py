@@ -11,8 +11,8 @@ from graphc.arguments import takes
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array
-from graphc.train.batches import whole
 from graphc.train.best import Best
 from graphc.train.callbacks import Callback, Epoch
 from graphc.train.history import History
@@ -44,16 +44,12 @@ class EarlyStopping(Callback):
         least: float = 0.0,
         restore: bool = True,
     ) -> None:
-        if not whole(patience, 1):
-            raise GraphError(
-                f"EarlyStopping: patience is {patience!r}, not a whole number from 1 up",
-                loc=caller_loc(),
-            )
+        self.patience = checked_whole("EarlyStopping: patience", patience)
         if not (isinstance(least, (int, float, np.number)) and 0 <= least < math.inf):
             raise GraphError(
                 f"EarlyStopping: least is {least!r}, not a number from 0 up", loc=caller_loc()
             )
-        self.patience, self.watch, self.largest = patience, watch, largest
+        self.watch, self.largest = watch, largest
         self.least, self.restore = float(least), restore
         self.only_reads_numbers = not restore
         self.begin(History(), {})

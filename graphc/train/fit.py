@@ -10,8 +10,9 @@ from graphc.arguments import takes, takes_one
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole, whole
+from graphc.tensor_type import plain
 from graphc.train.arrays import checked_arrays
-from graphc.train.batches import whole
 from graphc.train.callbacks import Epoch
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.early_stopping import EarlyStopping
@@ -91,6 +92,7 @@ def fit(
     and its line, when a loss or the state stops being finite, with the executor as it was before
     that step; ModelFileError when a checkpoint cannot be written or read.
     """
+    epochs, seed = plain(epochs), plain(seed)
     rows = _check(ex, epochs, batch, seed)
     _check_stream(data, epochs, batch)
     order = seed if shuffle else None
@@ -133,20 +135,16 @@ def _check(ex: Executor, epochs: int, batch: int | None, seed: int) -> int:
             loc=caller_loc(),
             hint="ex = gc.Executor(plan), then gc.fit(ex, data)",
         )
-    if not whole(epochs, 1):
-        raise GraphError(
-            f"fit: epochs is {epochs!r}, not a whole number from 1 up", loc=caller_loc()
-        )
-    if not whole(seed, 0):
-        raise GraphError(f"fit: seed is {seed!r}, not a whole number from 0 up", loc=caller_loc())
-    rows = ex.plan.rows if batch is None else batch
-    if not whole(rows, 1) or rows > ex.plan.rows:
+    checked_whole("fit: epochs", epochs)
+    checked_whole("fit: seed", seed, 0)
+    rows = whole(ex.plan.rows if batch is None else batch, 1)
+    if rows is None or rows > ex.plan.rows:
         raise GraphError(
             f"fit: batch is {batch!r}, the plan takes 1 to {ex.plan.rows} rows",
             loc=caller_loc(),
             hint="a plan for more rows: gc.compile(net, batch=...)",
         )
-    return int(rows)
+    return rows
 
 
 def _check_stream(data: Any, epochs: int, batch: int | None) -> None:

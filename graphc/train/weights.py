@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
+from graphc.numbers import whole
 from graphc.ops.source import Input
 from graphc.runtime.means import WeightInput, weight_input
 from graphc.runtime.row_axis import RowAxis
@@ -129,8 +130,9 @@ def needed_input(ex: Executor, option: str) -> WeightInput:
 
 
 def _class(label: Any, classes: int) -> int:
-    if isinstance(label, (int, np.integer)) and 0 <= label < classes:
-        return int(label)
+    number = whole(label, 0)
+    if number is not None and number < classes:
+        return number
     raise GraphError(
         f"fit: class_weight names the class {label!r}, there are 0 to {classes - 1}",
         loc=caller_loc(),

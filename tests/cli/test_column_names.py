@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 import graphc as gc
 from graphc.cli import main
 from graphc.cli import predict as command
-from graphc.files.columns_file import KEY, LONGEST, MOST, Columns, read_columns
+from graphc.files.columns_file import KEY, LONGEST, MOST, Columns
 from graphc.files.serialize import write_model
 from tests.cli.test_mistakes import said
 from tests.cli.test_tables import NET
@@ -65,6 +67,10 @@ def predicted(capsys: pytest.CaptureFixture[str], data: str, *more: str) -> str:
     out, err = capsys.readouterr()
     assert err == ""
     return out
+
+
+def read_columns(path: str) -> Columns | None:
+    return gc.load(path).columns
 
 
 def test_the_file_has_features_label_and_classes(table: dict[str, list[Any]]) -> None:
@@ -171,13 +177,29 @@ def test_labels_that_are_numbers_stay_numbers(table, capsys) -> None:
 
 
 def test_files_without_names_are_read_as_ever(table, capsys) -> None:
-    gc.save(MODEL, gc.load(MODEL))
+    ex = gc.load(MODEL)
+    ex.columns = None
+    gc.save(MODEL, ex)
     assert read_columns(MODEL) is None
     write("t.csv", {"a": table["width"], "b": table["length"]})
     lines = csv.DictReader(predicted(capsys, "t.csv").splitlines())
     assert [WORDS[int(line["class"])] for line in lines] == table["kind"]
     text = said(capsys, "predict", MODEL, "--data", write("t.csv", {"a": [1]}))
     assert text.startswith("error: t.csv has 1 column, input 'size' takes 2\n")
+
+
+def test_executors_keep_the_names(table, capsys) -> None:
+    wanted = predicted(capsys, "flowers.csv")
+    ex, names = gc.load(MODEL), read_columns(MODEL)
+    for other in (copy.deepcopy(ex), pickle.loads(pickle.dumps(ex)), gc.freeze(ex, batch=8)):
+        assert other.columns == names
+    gc.save(MODEL, ex)
+    assert predicted(capsys, "flowers.csv") == wanted
+
+
+def test_checkpoints_keep_the_names(table, capsys) -> None:
+    train("--checkpoint")
+    assert read_columns("graphc-run/checkpoints/best.gc") == read_columns(MODEL)
 
 
 def plain(**said: Any) -> str:
@@ -207,12 +229,12 @@ def test_names_in_a_file_of_a_stranger(folder: Path, text: str, message: str, ca
 
     ex = gc.Executor(gc.compile(load_model("net.py:flowers").graph, batch=4))
     write_model(Path("odd.gc"), ex, {KEY: text})
-    gc.load("odd.gc")  # which needs no names
-    with pytest.raises(gc.ModelFileError) as caught:
-        read_columns("odd.gc")
+    with pytest.raises(gc.ModelFileError, match="names of columns cannot be made of it") as caught:
+        gc.load("odd.gc")
     assert message in str(caught.value)
     Path("t.csv").write_text("a,b\n1,2\n")
-    assert said(capsys, "predict", "odd.gc", "--data", "t.csv").startswith("error: odd.gc has no ")
+    told = said(capsys, "predict", "odd.gc", "--data", "t.csv")
+    assert told.startswith("error: odd.gc is no model that can be read: names of columns cannot")
 
 
 @pytest.mark.parametrize(

@@ -58,10 +58,12 @@ def test_demo_goes_on_without_renderer_and_matplotlib(
     out, err = capsys.readouterr()
     warnings = [line for line in err.splitlines() if line.startswith("warning: ")]
     assert warnings == [
-        "warning: no digits.svg: svg needs Graphviz, and no renderer was found",
+        "warning: no digits.svg: svg needs Graphviz, and no renderer was found; "
+        "pip install 'graphc-nn[dot]'",
         "warning: no learning_curve.png: a learning curve is drawn by matplotlib, "
-        "which is not installed",
+        "which is not installed; pip install 'graphc-nn[plot]'",
     ]
+    assert err.splitlines() == warnings  # and no bar: nobody watches
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["digits.gc", "digits.html"]
     assert "learning_curve" not in out
 

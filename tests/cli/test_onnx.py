@@ -34,6 +34,13 @@ def test_there_and_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert ex.plan.declared.losses == ("loss",)
 
 
+def test_without_losses_a_model_asks_for_no_labels(folder: Path) -> None:
+    assert main(["export", "model.py:net", "-o", "small.onnx", "--no-losses"]) == 0
+    graph = onnx.load("small.onnx").graph
+    assert [one.name for one in graph.input] == ["x"]
+    assert [one.name for one in graph.output] == ["scores"]
+
+
 def test_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "model.py:no_loss", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

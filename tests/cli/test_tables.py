@@ -156,8 +156,14 @@ TABLES = {
         f"t.csv, line 3, column 3 ('kind'): 'nan' is not a finite float32 number\n{FILL}"
     ),
     "a,a,kind\n1,2,0\n": (
-        "t.csv has names of columns that cannot be kept: 'a' stands twice\n"
-        "  hint: rename them in its first line\n"
+        "t.csv has 2 columns called 'a'\n  hint: rename them in its first line\n"
+    ),
+    "kind,b,kind\n1,2,0\n": (
+        "t.csv has 2 columns called 'kind'\n  hint: rename them in its first line\n"
+    ),
+    "5.1,3.5,setosa\n4.9,3.0,setosa\n": (
+        "t.csv has no header, its first line is like the second: 5.1,3.5,setosa\n"
+        "  hint: add a line before it that names the 3 columns\n"
     ),
     f"{'a' * 1001},b,kind\n1,2,0\n": (
         f"t.csv has names of columns that cannot be kept: '{'a' * 40}'... has 1,001 characters\n"
@@ -182,6 +188,18 @@ TABLES = {
     "a;b;kind\n1;2;0\n": (
         "t.csv has a single column, 'a;b;kind'\n"
         "  hint: columns are separated by commas, not by ';'\n"
+    ),
+    "size, in cm;width;kind\n1;2;0\n": (
+        "t.csv has 2 columns, 'size', 'in cm;width;kind'\n"
+        "  hint: columns are separated by commas, not by ';'\n"
+    ),
+    "a;b;kind\n1,5;2,5;0\n": (
+        "t.csv has a single column, 'a;b;kind'\n"
+        "  hint: columns are separated by commas, not by ';'\n"
+    ),
+    "a,b,kind\n1,2,9007199254740993\n": (
+        "t.csv, line 2, column 3 ('kind'): 9007199254740992 is too large to be read "
+        "exactly\n  hint: whole numbers below 2**53 are\n"
     ),
     "a,b,kind\n1,2,0\n1,2,0.5\n": (
         "t.csv, line 3, column 3 ('kind'): 0.5 is no whole number, which input 'kind' takes\n"

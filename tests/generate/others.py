@@ -118,9 +118,12 @@ def slope(g: Growth, x: gc.Value) -> gc.Value:
 
 
 def slope_of_all(g: Growth, x: gc.Value) -> gc.Value:
-    """The derivative of any part of the net by its first value."""
-    first = g.pool[0]
-    found = gc.grad(scalar(gc.tanh(x)), first)
+    """The derivative of any part of the net by its first value, or by the part itself."""
+    bounded = gc.tanh(x)
+    try:
+        found = gc.grad(scalar(bounded), g.pool[0])
+    except gc.GraphError:  # it does not depend on that
+        found = gc.grad(scalar(bounded), x)
     assert isinstance(found, gc.Value)
     return gc.tanh(found)
 

@@ -51,9 +51,9 @@ def an_unknown_backend() -> None:
 
 @mistake(
     """
-    budget is '8MB', it must be a whole number of bytes
+    budget is '8MB', it must be a whole number from 1 up
       at {here}
-      hint: 8 MB are budget=8_000_000
+      hint: it is in bytes: 8 MB are budget=8_000_000
     """
 )
 def a_budget_in_words() -> None:

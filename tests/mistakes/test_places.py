@@ -126,7 +126,7 @@ def test_a_foreign_passes_in_the_way_is_named(file: str, tmp_path: Path) -> None
     svg needs Graphviz, and no renderer was found
       at {here}
       hint: install one of these:
-        pip install graphviz-pure
+        pip install 'graphc-nn[dot]'
         apt-get install graphviz
         brew install graphviz
         winget install Graphviz.Graphviz

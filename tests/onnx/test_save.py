@@ -285,3 +285,34 @@ def test_what_onnx_cannot_say_is_told(tmp_path: Path) -> None:
     assert not (tmp_path / "model.onnx").exists()
     with pytest.raises(gc.GraphError, match="save takes a net, a plan or an executor, not int"):
         save(3, tmp_path / "model.onnx")  # type: ignore[arg-type]
+
+
+def with_labels() -> gc.Net:
+    net = gc.Net("labels")
+    x, y = net.input("x", (gc.N, 4)), net.input("y", (gc.N,), dtype="int64")
+    weight = net.input("weight", (gc.N,))
+    net.input("nothing", (gc.N, 2))
+    scores = net.output("scores", gc.affine(x, 3))
+    net.loss("loss", gc.softmax_loss(scores, y, weight=weight))
+    return net
+
+
+def test_a_model_asks_only_for_what_its_outputs_need() -> None:
+    ex = gc.Executor(gc.compile(with_labels(), batch=4, backend="numpy"))
+    plan = gc.compile(with_labels(), batch=4, backend="numpy", losses=[])
+    alone = [to_proto(gc.freeze(ex, batch=4)), to_proto(plan), to_proto(ex, losses=False)]
+    for proto in alone:
+        assert [one.name for one in proto.graph.input] == ["x"]
+        assert [one.name for one in proto.graph.output] == ["scores"]
+    for proto in (to_proto(ex), to_proto(ex, train=True)):
+        assert [one.name for one in proto.graph.input] == ["x", "y", "weight"]
+    feeds = {"x": np.ones((2, 4), np.float32)}
+    for _, found in by_both(alone[2], feeds):
+        np.testing.assert_allclose(found["scores"], ex.predict(feeds["x"]), rtol=1e-5)
+
+
+def test_a_net_of_losses_alone_is_nothing_to_predict_by() -> None:
+    net = gc.Net("loss")
+    net.loss("loss", gc.sum(net.input("x", (3,)) ** 2))
+    with pytest.raises(gc.GraphError, match="net 'loss' has no output to export"):
+        to_proto(net, losses=False)

@@ -52,9 +52,9 @@ hyper.lr: float32[] = state()  start=0.5
 warm_up_rate_1: float32[] = warm_up_rate(hyper.lr, updates)  steps=5 start=0
 cosine_rate_1: float32[] = cosine_rate(warm_up_rate_1, updates)  total=10 floor=0.0 start=5
 hyper.clip_norm: float32[] = state()  start=1.0
-w.square_sum: float32[] = square_sum(d_w)
-b.square_sum: float32[] = square_sum(d_b)
-square_sum.total: float32[] = add(w.square_sum, b.square_sum)
+w.square_sum: float64[] = square_sum(d_w)
+b.square_sum: float64[] = square_sum(d_b)
+square_sum.total: float64[] = add(w.square_sum, b.square_sum)
 clip_scale: float32[] = clip_scale(square_sum.total, hyper.clip_norm)
 w.clipped: float32[2, 3] = mul(d_w, clip_scale)
 b.clipped: float32[3] = mul(d_b, clip_scale)

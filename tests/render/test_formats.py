@@ -19,7 +19,7 @@ from tests.told import told
 
 INSTALL = """\
   hint: install one of these:
-    pip install graphviz-pure
+    pip install 'graphc-nn[dot]'
     apt-get install graphviz
     brew install graphviz
     winget install Graphviz.Graphviz
@@ -98,7 +98,7 @@ def test_without_a_renderer_dot_and_the_page_are_written(bare: Path) -> None:
     graph = digits().graph()
     assert render_graph(graph, bare / "net.dot").read_text().startswith("digraph ")
     page = render_graph(graph, bare / "net.html").read_text()
-    assert "pip install graphviz-pure" in page and "<svg" not in page
+    assert "pip install 'graphc-nn[dot]'" in page and "<svg" not in page
     assert "<pre>digraph graphc {" in page and '<th scope="row">affine_1</th>' in page
 
 

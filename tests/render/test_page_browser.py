@@ -133,6 +133,32 @@ def test_search_finds_goes_on_and_clears(browser: Any, folder: Path) -> None:
         assert page.input_value("#search") == "" and page.locator(".hit").count() == 0
 
 
+def test_search_finds_a_name_before_names_that_have_it(browser: Any, folder: Path) -> None:
+    with Opened(browser, folder / "digits.html", WIDE) as page:
+        for name in ("affine_1.weight", "affine_1", "scores"):
+            page.fill("#search", name)
+            page.press("#search", "Enter")
+            assert _text(page, "#panel h2") == name
+
+
+def test_the_keys_are_told_by_a_key(browser: Any, folder: Path) -> None:
+    with Opened(browser, folder / "digits.html", WIDE) as page:
+        assert "keys (?)" in page.get_attribute("#search", "placeholder")
+        page.keyboard.press("?")
+        told = _text(page, "#panel")
+        keys = ("/", "Enter, Shift+Enter", "Escape", "+, -, 0", "arrows", "[, ]", "?")
+        assert all(key in told.splitlines() for key in keys)
+        page.click('#view-graph [data-node="d_affine_2.weight"]')
+        assert "d_affine_2.weight" in _text(page, "#panel")
+        page.keyboard.press("?")
+        assert page.locator(".chosen").count() == 0
+        page.keyboard.press("Escape")
+        assert not page.is_visible("#panel")
+        page.keyboard.press("/")
+        page.keyboard.type("?")
+        assert page.input_value("#search") == "?" and not page.is_visible("#panel")
+
+
 def test_the_slider_goes_through_the_passes(browser: Any, folder: Path) -> None:
     with Opened(browser, folder / "digits.html", WIDE) as page:
         page.click("#tab-passes")

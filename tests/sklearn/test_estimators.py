@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 import graphc as gc
+from graphc.cli import main
 from graphc.sklearn import GraphClassifier, GraphRegressor
 from graphc.sklearn.class_weight import class_factors
 from tests.told import told
@@ -330,3 +332,66 @@ def test_balanced_weights_need_all_rows() -> None:
         "partial_fit takes class_weight as a mapping, not as 'balanced': it does not know the rows "
         "to come"
     )
+
+
+def test_a_saved_classifier_predicts_from_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = np.arange(30) % 3
+    x = np.stack([np.linspace(0, 1, 30), 5.0 * kinds], 1)
+    words = np.array(["setosa", "versicolor", "virginica"])[kinds]
+    names = "sklearn.utils.validation._get_feature_names"
+    monkeypatch.setattr(names, lambda X: np.array(["width", "length"], object))
+    model = GraphClassifier((8,), epochs=60, lr=0.05, random_state=0, backend="numpy").fit(x, words)
+    assert (model.predict(x) == words).all()
+    gc.save(tmp_path / "e.gc", model.executor_)
+    lines = ["length,id,width", *(f"{length},7,{width}" for width, length in x)]
+    (tmp_path / "new.csv").write_text("\n".join(lines))
+    assert main(["predict", str(tmp_path / "e.gc"), "--data", str(tmp_path / "new.csv")]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in shown] == ["class", *words]
+
+
+def test_a_table_for_a_model_without_names_of_columns_is_read_in_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds = np.arange(30) % 2
+    x = np.stack([np.linspace(0, 1, 30), 5.0 * kinds], 1)
+    model = GraphClassifier((8,), epochs=40, lr=0.05, random_state=0, backend="numpy")
+    model.fit(x, 3 + 4 * kinds)
+    gc.save(tmp_path / "e.gc", model.executor_)
+    text = "\n".join(["a,b", *(f"{a},{b}" for a, b in x)])
+    (tmp_path / "new.csv").write_text(text)
+    assert main(["predict", str(tmp_path / "e.gc"), "--data", str(tmp_path / "new.csv")]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in shown[1:]] == ["3", "7"] * 15
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "other"),
+    [
+        ({"optimizer": gc.SGD(0.1), "lr": 0.5}, "lr", "optimizer"),
+        ({"optimizer": gc.SGD(0.1), "weight_decay": 0.0}, "weight_decay", "optimizer"),
+        ({"net": _net, "hidden": (5,)}, "hidden", "net"),
+        ({"net": _net, "hidden": np.array([5, 5])}, "hidden", "net"),
+        ({"net": _net, "batchnorm": True}, "batchnorm", "net"),
+        ({"net": _net, "dropout": 0.5}, "dropout", "net"),
+        ({"net": _net, "standardize": False}, "standardize", "net"),
+    ],
+)
+def test_options_without_effect_are_refused(options: dict[str, Any], name: str, other: str) -> None:
+    for kind in (GraphClassifier, GraphRegressor):
+        model = clone(kind(**options))  # which only stores them
+        with pytest.raises(ValueError, match=f"^{name} is .*, but {other} is given"):
+            model.fit(np.ones((4, 2)), [0, 1, 0, 1])
+
+
+def test_options_may_be_numbers_of_numpy() -> None:
+    x, y = np.linspace(-1, 1, 24).reshape(12, 2), np.arange(12) % 2
+    options = {"batch": 4, "epochs": 3, "patience": 2, "threads": 1, "random_state": 5}
+    found = []
+    for kind in (int, np.int64, np.uint8):
+        given = {name: kind(number) for name, number in options.items()}
+        model = GraphClassifier((kind(3),), lr=np.float64(0.5), **given)
+        found.append(model.fit(x, y).predict_proba(x))
+    assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])

@@ -258,7 +258,7 @@ def test_mistakes(options, words: str, tmp_path: Path, monkeypatch) -> None:
 
 
 def test_every_is_a_whole_number() -> None:
-    with pytest.raises(gc.GraphError, match="every is 0, not a whole number of steps"):
+    with pytest.raises(gc.GraphError, match="every is 0, it must be a whole number from 1 up"):
         gc.Checkpoints("run", every=0)
 
 

@@ -173,8 +173,13 @@ def _set_average(op: Average, averages: Array, kept: Array, fresh: Array) -> Non
 
 
 def _square_sum(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> list[Call]:
-    g = _flat(ins[0])
-    return [partial(g.dot, g, out=out)]
+    one, wide = scratch
+    calls: list[Call] = [partial(out.fill, 0)]
+    for g, piece in _pieces([ins[0]], [wide]):
+        calls.append(partial(np.copyto, piece, g))
+        calls.append(partial(piece.dot, piece, out=one))
+        calls.append(partial(np.add, out, one, out=out))
+    return calls
 
 
 def _clip_scale(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> list[Call]:

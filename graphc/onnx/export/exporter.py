@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     """The model of what the outputs need; GraphError for an op that ONNX cannot say."""
     functions = Functions()
-    fed = [node for node in graph if isinstance(node.op, Input)]
+    kept = graph.forward()
+    fed = [node for node in graph if isinstance(node.op, Input) and node.name in kept]
     types = {node.name: node.type for node in graph}
     w = Writer(types, [node.name for node in fed], train, graph.outputs)
-    kept = graph.forward()
     for node in graph:
         if node.name in kept:
             w.prefix = node.name

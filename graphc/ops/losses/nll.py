@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from graphc.build import Builder, Value, as_value
+from graphc.numbers import checked_whole
 from graphc.op import Array
 from graphc.ops.elementwise import add, mul, neg
 from graphc.ops.losses.class_axis import Rows, by_class
@@ -160,7 +161,8 @@ def labelled(
     """The loss of logarithms of probabilities, its last node named `node`."""
     as_value("nll_loss", labels)
     kind = NllLoss if class_weight is None else WeightedNllLoss
-    loss = kind(reduction, label_smoothing, ignore)
+    label = None if ignore is None else checked_whole(f"{node}: ignore", ignore, None)
+    loss = kind(reduction, label_smoothing, label)
     more = () if class_weight is None else (class_weights(logs, class_weight, node),)
 
     def apply_to(rows: Rows, name: str) -> Value:

@@ -40,8 +40,8 @@ def page_text(name: str, views: Sequence[View], table: str, data: str, note: str
 
 _SEARCH = """\
 <form role="search">
-<input type="search" id="search" placeholder="Search (/)" autocomplete="off" spellcheck="false" \
-aria-label="Search nodes by name, op, type or line" aria-describedby="found">
+<input type="search" id="search" placeholder="Search (/), keys (?)" autocomplete="off" \
+spellcheck="false" aria-label="Search nodes by name, op, type or line" aria-describedby="found">
 <output id="found" aria-live="polite"></output>
 </form>"""
 

@@ -305,11 +305,34 @@
   });
   document.getElementById("close").addEventListener("click", close);
 
-  // Search: every node whose name, op, type or line has the text.
+  const KEYS = [
+    ["/", "search"], ["Enter, Shift+Enter", "in the search: the next hit, the one before"],
+    ["Tab, Enter", "go to the next node, open it"], ["Escape", "close the panel"],
+    ["+, -, 0", "zoom in, out, to the whole picture"], ["arrows", "scroll the picture"],
+    ["[, ]", "the step before, the next one"], ["?", "these keys"],
+  ];
+  function showKeys() {
+    if (panel.hidden) opener = document.activeElement;
+    chosen = -1;
+    facts.replaceChildren();
+    pairs("Keys", KEYS);
+    panel.hidden = false;
+    fit();
+    mark();
+    panel.focus({ preventScroll: true });
+  }
+
+  // Search: every node whose name, op, type or line has the text; names that are it come first.
   const texts = nodes.map((node) => node.slice(0, 4).join("\n").toLowerCase());
+  function rank(number, wanted) {
+    const at = nodes[number][NAME].toLowerCase().indexOf(wanted);
+    if (at === 0 && nodes[number][NAME].length === wanted.length) return 0;
+    return at === 0 ? 1 : at > 0 ? 2 : 3;
+  }
   function lookUp() {
     const wanted = search.value.trim().toLowerCase();
     hits = wanted ? [...texts.keys()].filter((number) => texts[number].includes(wanted)) : [];
+    hits.sort((a, b) => rank(a, wanted) - rank(b, wanted) || a - b);
     hit = -1;
     const hidden = data.hidden ? `, ${data.hidden} not searched` : "";
     found.textContent = wanted ? `${hits.length} found${hidden}` : "";
@@ -346,7 +369,7 @@
       "+": () => zoomBy(1), "=": () => zoomBy(1), "-": () => zoomBy(-1), "0": () => zoomBy(0),
       "[": () => showStep(section, stepOf(section) - 1),
       "]": () => showStep(section, stepOf(section) + 1),
-      Escape: close,
+      "?": showKeys, Escape: close,
     };
     if (["Enter", " "].includes(event.key) && target.matches("[data-node]")) chooseElement(target);
     else if (move[event.key] && inPicture) port.scrollBy(...move[event.key]);

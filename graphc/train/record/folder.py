@@ -155,7 +155,7 @@ class RunFolder:
 
     def _damaged(self, path: Path, error: Exception) -> ModelFileError:
         said = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
-        if isinstance(error, KeyError):
+        if isinstance(error, KeyError) and not isinstance(error, GraphError):
             said = f"{error.args[0]!r} is missing"
         return ModelFileError(
             f"{path} is no part of a recorded run: {said}",

@@ -13,8 +13,8 @@ from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.graph import Node
 from graphc.loc import caller_loc
+from graphc.numbers import checked_whole
 from graphc.op import Array, Op
-from graphc.train.batches import whole
 from graphc.train.record.made_with import made_with
 from graphc.train.replay.values import Part, StepValues
 from graphc.train.replay.walk import Walk
@@ -102,6 +102,5 @@ def replay(run: str | Path, *, step: int, data: Any = None, ops: Sequence[type[O
     Raises ModelFileError for a folder that holds no whole run, GraphError for a step that it does
     not have or for other data.
     """
-    if not whole(step, 1):
-        raise GraphError(f"replay: step is {step!r}, not a whole number from 1 up")
-    return Replay(Walk(run, data, ops), int(step))
+    number = checked_whole("replay: step", step)
+    return Replay(Walk(run, data, ops), number)
