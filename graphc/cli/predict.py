@@ -22,7 +22,7 @@ from graphc.data.table import Header, Read, read_blocks, reason
 from graphc.errors import DataError, GraphError
 from graphc.executor import Executor
 from graphc.files.columns_file import Columns
-from graphc.files.container import new_file
+from graphc.files.writing import cannot_write, new_file
 from graphc.plan import Plan
 from graphc.runtime.many_rows import predictions
 
@@ -167,4 +167,4 @@ def _write(path: Path, shown: Predicted, kind: str, pieces: Iterable[Feeds]) -> 
         with new_file(path) as file:
             shown.write(file, kind, pieces)
     except OSError as error:
-        raise GraphError(f"cannot write {path}: {error.strerror or error}") from None
+        raise cannot_write(path, error, GraphError) from None

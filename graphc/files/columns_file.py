@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from graphc.errors import ModelFileError
-from graphc.files.container import single, unpack
+from graphc.files.container import read_whole, single, unpack
 from graphc.files.model_file import HINT
+from graphc.files.paths import reason, shown
 from graphc.loc import caller_loc
 
 KEY = "columns"
@@ -50,11 +51,11 @@ class Columns:
 def read_columns(path: str | Path) -> Columns | None:
     """The names that a model file holds; None where it has none.  Raises ModelFileError."""
     try:
-        text = unpack(Path(path).read_bytes())[0].get(KEY)
+        text = unpack(read_whole(path))[0].get(KEY)
         return None if text is None else _columns(text)
     except OSError as error:
         raise ModelFileError(
-            f"cannot read {path}: {error.strerror or error}", loc=caller_loc()
+            f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc()
         ) from error
     except (ValueError, RecursionError) as error:
         raise ModelFileError(
