@@ -22,6 +22,7 @@ from graphc.data.table import Header, Read, read_blocks, reason
 from graphc.errors import DataError, GraphError
 from graphc.executor import Executor
 from graphc.files.columns_file import Columns
+from graphc.files.paths import check_plain
 from graphc.files.writing import cannot_write, new_file
 from graphc.plan import Plan
 from graphc.runtime.many_rows import predictions
@@ -152,6 +153,7 @@ def _mapped(source: str) -> NDArray[Any]:
     """The array of a file, which is read where it is needed."""
     hint = "write it with numpy.save(path, x), numbers only"
     try:
+        check_plain(source)
         array = np.load(source, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DataError(f"cannot read {source}: {reason(error)}", hint=hint) from None

@@ -23,6 +23,7 @@ from graphc.data.found import (
 )
 from graphc.data.table import load_table, reason
 from graphc.errors import DataError
+from graphc.files.paths import check_plain
 from graphc.init import generator
 
 __all__ = [
@@ -121,6 +122,7 @@ def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     """
     hint = "write it with numpy.savez(path, x=..., y=...), numbers only"
     try:
+        check_plain(path)
         with open(path, "rb") as file:
             archive = np.load(file, allow_pickle=False)
             named = isinstance(archive, np.lib.npyio.NpzFile)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.errors import DataError
+from graphc.files.paths import system_path
 
 LABEL_NAMES = ("y", "label", "target")
 
@@ -115,7 +116,7 @@ def read_blocks(
     column, when the file is missing, ragged, or a number of these is missing or not finite.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(system_path(path), encoding="utf-8-sig", newline="") as file:
             rows = _rows(path, csv.reader(file, strict=True))
             header = Header(str(path), tuple(_header(path, rows)))
             read = choose(header)
