@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.errors import DataError
-from graphc.files.paths import system_path
+from graphc.files.paths import shown, system_path
 
 LABEL_NAMES = ("y", "label", "target")
 
@@ -128,7 +128,7 @@ def read_blocks(
                     return
     except OSError as error:
         raise DataError(
-            f"cannot read {path}: {reason(error)}", hint="give the path of a .csv file"
+            f"cannot read {shown(path)}: {reason(error)}", hint="give the path of a .csv file"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(

@@ -91,6 +91,7 @@ class Run:
         check_same_run(file, self.ex, self.choices, self.epochs)
         with damage(file.model, "a run"):
             at, history = Position(**file.notes["position"]), History(**file.notes["history"])
+        self.choices |= file.notes["choices"]  # what the run began with
         self.ex.state = file.state
         self.at, self.history = at, history
         self._saved = file.arrays

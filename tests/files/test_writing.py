@@ -120,7 +120,7 @@ def test_a_device_stays_one(tmp_path: Path) -> None:
     except OSError:
         pytest.skip("no devices may be made here")
     write_file(null, NEW)
-    with pytest.raises(DataError, match="cannot write .*full: No space left on device"):
+    with pytest.raises(DataError, match=r"cannot write .*full: No space left on device"):
         write_file(full, NEW, DataError)
     assert null.is_char_device()
     assert full.is_char_device()
@@ -142,7 +142,7 @@ def test_links_are_followed_to_any_depth(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="cannot write .*: Is a directory"):
+    with pytest.raises(ModelFileError, match=r"cannot write .*: Is a directory"):
         write_file(tmp_path, NEW)
     assert not list(tmp_path.iterdir())
 

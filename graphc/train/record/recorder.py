@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -57,7 +58,7 @@ class Recorder:
     def check(self, resume: bool) -> None:
         """GraphError where the folder holds another run already."""
         self._resume = resume
-        if self.folder.about_path.exists() and not resume:
+        if os.path.exists(self.folder.about_path) and not resume:
             raise GraphError(
                 f"fit: {shown(self.folder.path)} holds a recorded run",
                 loc=caller_loc(),
