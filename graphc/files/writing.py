@@ -124,7 +124,8 @@ def _special(name: str, old: os.stat_result) -> Iterator[BinaryIO]:
             raise OSError(errno.ENXIO, "it is a pipe that nobody reads") from None
         raise
     with file:
-        os.set_blocking(file.fileno(), True)
+        if _POSIX:
+            os.set_blocking(file.fileno(), True)
         yield file
 
 

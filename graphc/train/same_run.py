@@ -49,10 +49,11 @@ def check_same_run(
 
     A checkpoint of an older version says less of its run; what it does not say is not compared.
     """
+    optimizer = None
     with damage(file.model, "a run"):
         unlike = (
             unlike_net(file.model, ex)
-            or _unlike_optimizer(file, ex)
+            or (optimizer := _unlike_optimizer(file, ex))
             or unlike_choices(file.notes["choices"], choices)
             or _unlike_state(file.state, ex)
         )
@@ -62,8 +63,10 @@ def check_same_run(
             f"fit: the run to be resumed {unlike.words}",
             operands=unlike.shown,
             loc=caller_loc(),
-            hint=f"{_BEGIN}; to train its weights otherwise: gc.load({file.model.where!r}, "
-            "optimizer=...)",
+            hint=_BEGIN
+            if unlike is not optimizer
+            else f"{_BEGIN}; to train its weights otherwise: "
+            f"gc.load({file.model.where!r}, optimizer=...)",
         )
     if done > epochs:
         raise GraphError(
