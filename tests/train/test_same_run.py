@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -329,3 +332,50 @@ def test_checkpoints_and_a_record_in_one_folder(tmp_path: Path) -> None:
     train(executor(), tmp_path, record=tmp_path)
     train(executor(), tmp_path, record=tmp_path, epochs=3, resume=True)
     assert gc.replay(tmp_path, step=18).unlike is None
+
+
+def interrupted_at(count: int, folder: Path) -> bool:
+    """Train, with an interrupt before one instruction of what looks after files; whether it was."""
+    watched = {
+        sys.modules[name].__file__
+        for name in ("graphc.files.lock", "graphc.train.checkpoints", "graphc.files.writing")
+    }
+    left = count
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in watched:
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    ex = executor()
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        train(ex, folder, epochs=1, resume=True)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+@pytest.mark.slow
+def test_an_interrupt_at_every_fifth_instruction_lets_go_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    straight = executor()
+    train(straight, tmp_path / "straight", epochs=1)
+    count = 1
+    while interrupted_at(count, tmp_path / str(count)):
+        assert resumed(executor(), tmp_path / str(count), epochs=1) == bits(straight)
+        assert not list((tmp_path / str(count)).glob(".*"))
+        shutil.rmtree(tmp_path / str(count))
+        count += 5
+    assert count > 1000
