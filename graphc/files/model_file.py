@@ -80,7 +80,7 @@ def is_onnx(path: str | Path) -> bool:
 
 
 @contextmanager
-def _damage(model: Model, what: str) -> Iterator[None]:
+def damage(model: Model, what: str) -> Iterator[None]:
     """Whatever content that cannot be fails with, told as the file's fault."""
     try:
         yield
@@ -118,7 +118,7 @@ class Model:
                 f"it is of format {written!r}, this version reads 'graphc {FORMAT}'",
                 "read it with the version of graphc that wrote it, or a newer one",
             )
-        with _damage(model, "a model"):
+        with damage(model, "a model"):
             notes = parsed(metadata["model"])
             columns = metadata.get(KEY)
             return cls(where, metadata["graph"], notes, tensors, len(data), columns)
@@ -138,7 +138,7 @@ class Model:
     @property
     def kind(self) -> str:
         """net, plan or executor."""
-        with _damage(self, "a model"):
+        with damage(self, "a model"):
             kind = str(self.notes["kind"])
             if kind not in ("net", "plan", "executor"):
                 raise ValueError(f"it is of the kind {kind[:40]!r}, which there is not")
@@ -147,17 +147,21 @@ class Model:
     def graph(self, ops: Iterable[type[Op]]) -> Graph:
         """The declared graph; `ops` are the user's classes."""
         try:
-            with _damage(self, "a graph"):
-                return graph_of(GraphFile(self.text, self.notes, self.tensors), ops)
+            return self.declared(ops)
         except UnknownOp as error:
             name = error.path.rpartition(".")[2]
             raise self.error(
                 f"it uses your op {error.path}", f"hand over the class: gc.load(path, ops=[{name}])"
             ) from None
 
+    def declared(self, ops: Iterable[type[Op]]) -> Graph:
+        """The declared graph; UnknownOp where the class of one of its ops is missing."""
+        with damage(self, "a graph"):
+            return graph_of(GraphFile(self.text, self.notes, self.tensors), ops)
+
     def net(self, graph: Graph) -> Net:
         """A net that can go on being declared."""
-        with _damage(self, "a net"):
+        with damage(self, "a net"):
             return Net.of(graph, self.notes["dtype"])
 
     def plan(
@@ -168,7 +172,7 @@ class Model:
         if batch is not None or optimizer is not None:
             check_options(graph, 1 if batch is None else batch, optimizer)
             check_losses(graph, optimizer)
-        with _damage(self, "a plan"):
+        with damage(self, "a plan"):
             recipe = self._recipe(graph, self.notes["plan"], optimizer)
             recipe = recipe.of_rows(batch or recipe.rows)
             check_options(graph, recipe.rows, recipe.optimizer, recipe.threads)
@@ -201,7 +205,7 @@ class Model:
             sharding=_sharding(said),
             wrt=_names(graph, said["wrt"]),
             required=_names(graph, said["required"]),
-            optimizer=other if other is not None or text is None else _optimizer(text),
+            optimizer=other if other is not None or text is None else optimizer_of(text),
             passes=default.without(*without),
             all_outputs=bool(said["all_outputs"]),
             backend=chosen_backend("numpy" if said["backend"] == "numpy" else None),
@@ -211,7 +215,7 @@ class Model:
 
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:
         """An executor with the state of the file; `optimizer` replaced the file's."""
-        with _damage(self, "an executor"):
+        with damage(self, "an executor"):
             found = tensors_named(self.tensors, STATE)
             needed = dict(plan.state_nodes)
             if optimizer is not None:
@@ -222,7 +226,7 @@ class Model:
             ex = Executor(plan, seed=self.notes["seed"])
             ex.state = found
         if self.columns is not None:
-            with _damage(self, "names of columns"):
+            with damage(self, "names of columns"):
                 ex.columns = columns_of(self.columns)
         return ex
 
@@ -236,7 +240,7 @@ def _sharding(said: Mapping[str, Any]) -> Sharding | None:
 def optimizer_text(optimizer: Optimizer) -> str:
     """The optimizer as text; GraphError where it would be read as another."""
     text = value_text(optimizer)
-    if _optimizer(text) != optimizer:
+    if optimizer_of(text) != optimizer:
         raise GraphError(
             f"{text} cannot be saved: it would be read back as another",
             loc=caller_loc(),
@@ -245,7 +249,8 @@ def optimizer_text(optimizer: Optimizer) -> str:
     return text
 
 
-def _optimizer(text: str) -> Optimizer:
+def optimizer_of(text: str) -> Optimizer:
+    """The optimizer that a text says; ValueError or another of its kind where it says none."""
     every_kind()
     bases = (Schedule, Group, Optimizer)
     classes = {cls.__name__: cls for base in bases for cls in _descendants(base)}

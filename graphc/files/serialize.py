@@ -15,7 +15,7 @@ from typing import Any
 
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
-from graphc.files.container import pack, read_whole, write_atomically
+from graphc.files.container import pack, read_whole
 from graphc.files.graph_file import graph_file, user_ops
 from graphc.files.model_file import (
     FORMAT,
@@ -26,6 +26,8 @@ from graphc.files.model_file import (
     is_onnx,
     optimizer_text,
 )
+from graphc.files.paths import reason, shown
+from graphc.files.writing import write_file
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.op import Array, Op
@@ -55,33 +57,18 @@ def save(path: str | Path, ex: Executor) -> Path:
             loc=caller_loc(),
             hint="gc.onnx.save(ex, path) writes an ONNX model",
         )
-    write_model(Path(path), ex)
+    write_model(path, ex)
     return Path(path)
 
 
 def write_model(
-    path: Path,
+    path: str | Path,
     ex: Executor,
     metadata: Mapping[str, str] | None = None,
     tensors: Mapping[str, Array] | None = None,
 ) -> None:
     """Write an executor, with more text and arrays beside it, all or nothing; see `save`."""
-    pieces = _pieces(ex, metadata, tensors)
-    try:
-        write_atomically(path, pieces)
-    except OSError as error:
-        raise ModelFileError(
-            f"cannot write {path}: {error.strerror or error}",
-            loc=caller_loc(),
-            hint=writing_hint(path),
-        ) from error
-
-
-def writing_hint(path: Path) -> str:
-    """What to do where a file cannot be written."""
-    if not path.parent.exists():
-        return f"make the folder first: {path.parent}"
-    return "a file that was there before is as it was"
+    write_file(path, _pieces(ex, metadata, tensors))
 
 
 def load(
@@ -104,7 +91,7 @@ def load(
         data = read_whole(path)
     except OSError as error:
         raise ModelFileError(
-            f"cannot read {path}: {error.strerror or error}",
+            f"cannot read {shown(path)}: {reason(error)}",
             loc=caller_loc(),
             hint="give the path that gc.save was given",
         ) from error

@@ -8,9 +8,11 @@ from math import isfinite
 from time import perf_counter
 from typing import Any
 
-from graphc.errors import FeedError, GraphError
+from graphc.errors import FeedError
 from graphc.executor import Executor
 from graphc.files.checkpoint_file import CheckpointFile
+from graphc.files.lock import FolderLock
+from graphc.files.model_file import damage
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.runtime.means import Count
@@ -23,6 +25,7 @@ from graphc.train.position import Position
 from graphc.train.progress import Progress
 from graphc.train.ranks import Ranks
 from graphc.train.record.recorder import Recorder
+from graphc.train.same_run import check_same_run
 from graphc.train.source import Source
 from graphc.train.validate import validated
 
@@ -52,6 +55,7 @@ class Run:
         self.history.stopped = ""
         self.at = Position(epoch=len(self.history.epochs) + 1)
         self.checkpoints: Checkpoints | None = None
+        self._lock: FolderLock | None = None
         self.choices: dict[str, Any] = {}
         self._saved: Mapping[str, Array] = {}
         self._count = Count.of_steps(ex.plan)
@@ -67,58 +71,35 @@ class Run:
         """Write checkpoints; with `resume` go on from the last one, where there is one.
 
         `choices` are what decides the order of rows.  GraphError, with nothing changed, when
-        the earlier run had another order, or another net.
+        the earlier run had others, or another net or optimizer, or another run has the folder;
+        `close` lets go of it.
         """
         self.checkpoints, self.choices = checkpoints, dict(choices)
-        file = self.ranks.from_first(lambda: checkpoints.begin(resume))
+        self._lock = lock = checkpoints.lock()
+        file = self.ranks.from_first(lambda: checkpoints.begin(lock, resume))
         if file is not None:
             self._resume(file)
 
-    def _resume(self, file: CheckpointFile) -> None:
-        for name, value in self.choices.items():
-            before = file.notes["choices"].get(name)
-            if before != value:
-                raise GraphError(
-                    f"fit: the run to be resumed had {name} {before}, now it is {value}",
-                    loc=caller_loc(),
-                    hint="resume with what the run began with, or begin anew in another folder",
-                )
-        odd = sorted(file.state.keys() ^ self.ex.plan.state_nodes.keys())
-        if odd:
-            raise GraphError(
-                f"fit: the run to be resumed was of another net or optimizer: {odd[0]!r} is not "
-                "in both",
-                loc=caller_loc(),
-                hint="begin anew in another folder",
-            )
-        self._check_shapes(file)
-        self.ex.state = file.state
-        self.at = Position(**file.notes["position"])
-        self.history = History(**file.notes["history"])
-        self._saved = file.arrays
+    def close(self) -> None:
+        """Let go of the folders, whether the run has ended or never began."""
+        if self._lock is not None:
+            self._lock.release()
+        if self.record is not None:
+            self.record.close()
 
-    def _check_shapes(self, file: CheckpointFile) -> None:
-        for name, before in file.state.items():
-            now = self.ex.state.arrays[name].shape
-            if before.shape != now:
-                raise GraphError(
-                    f"fit: the run to be resumed was of another net: {name!r} had shape "
-                    f"{before.shape}, now it has {now}",
-                    loc=caller_loc(),
-                    hint="begin anew in another folder",
-                )
+    def _resume(self, file: CheckpointFile) -> None:
+        check_same_run(file, self.ex, self.choices, self.epochs)
+        with damage(file.model, "a run"):
+            at, history = Position(**file.notes["position"]), History(**file.notes["history"])
+        self.choices |= file.notes["choices"]  # what the run began with
+        self.ex.state = file.state
+        self.at, self.history = at, history
+        self._saved = file.arrays
 
     def train(self, progress: bool | None) -> History:
         """Train what is left; Ctrl-C comes out between two steps, with a checkpoint written."""
         if self.record is not None:
             self.record.begin(self.at)
-        try:
-            return self._train(progress)
-        finally:
-            if self.record is not None:
-                self.record.close()
-
-    def _train(self, progress: bool | None) -> History:
         self.ranks.begin(self.at.steps)
         self.guard = Guard(self.ex, self.source, self.at)
         begin(self.callbacks, self.history, self._saved)

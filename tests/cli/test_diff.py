@@ -140,4 +140,7 @@ def test_models_that_cannot_be_had(model: str, capsys: pytest.CaptureFixture[str
 def test_a_file_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["diff", "model.py:net", "model.py:table", "-o", "nix/a.dot"]
     assert main(argv) == 1
-    assert capsys.readouterr().err == "error: cannot write 'nix/a.dot': No such file or directory\n"
+    assert capsys.readouterr().err == (
+        "error: cannot write nix/a.dot: No such file or directory\n"
+        "  hint: make the folder first: nix\n"
+    )

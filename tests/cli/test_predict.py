@@ -310,7 +310,8 @@ OPTIONS = {
         "error: cannot write predictions to 'p.txt': the suffix says the format\n"
         "  hint: one of .csv, .npy, .npz\n"
     ),
-    ("--out", "nix/p.csv"): "error: cannot write nix/p.csv: No such file or directory\n",
+    ("--out", "nix/p.csv"): "error: cannot write nix/p.csv: No such file or directory\n"
+    "  hint: make the folder first: nix\n",
     ("--out", "p.npy"): (
         "error: a .npy file holds one array, the net has the outputs scores, spread\n"
         "  hint: write a .npz file\n"

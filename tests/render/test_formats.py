@@ -73,7 +73,10 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "net.dot"
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), path)
-    assert told(caught.value) == f"cannot write {str(path)!r}: No such file or directory"
+    assert told(caught.value) == (
+        f"cannot write {path}: No such file or directory\n"
+        f"  hint: make the folder first: {path.parent}"
+    )
 
 
 def test_a_plan_is_drawn_by_its_training_program(tmp_path: Path) -> None:

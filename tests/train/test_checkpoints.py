@@ -236,7 +236,7 @@ def test_a_run_is_resumed_as_it_began(tmp_path: Path, options, words: str) -> No
 
 def test_a_run_of_another_optimizer_or_net(tmp_path: Path) -> None:
     train(executor(), tmp_path, epochs=1)
-    with pytest.raises(gc.GraphError, match=r"or optimizer: 'hidden\.bias\.mean'"):
+    with pytest.raises(gc.GraphError, match="had the optimizer Adam, now it is SGD"):
         train(executor(optimizer=gc.SGD(0.1)), tmp_path, resume=True)
 
 
