@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from graphc.train.callbacks import Epoch
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History
+from graphc.train.record.identity import identity
 from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
 from graphc.train.source import Source
@@ -104,10 +106,27 @@ def fit(
         raise GraphError("fit: a run on several ranks is not recorded", loc=caller_loc())
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, held=held, record=recorder)
+    if run.ranks.several:
+        kind = _kind_of_run(ex, source, held, class_weight)
+        files = {"checkpoint": kept is not None, "resume": resume}
+        run.ranks.agree({"epochs": epochs, **choices, **kind, **files})
     if kept is not None:
         run.keep(kept, choices, resume)
     _standardise(ex, data)
     return run.train(progress)
+
+
+def _kind_of_run(
+    ex: Executor, source: Source, held: Source | None, class_weight: Any
+) -> dict[str, Any]:
+    """What a run that goes on with this one must have, too, besides the order of rows: as JSON."""
+    weights = None if class_weight is None else {str(k): float(v) for k, v in class_weight.items()}
+    return {
+        "class_weight": weights,
+        "data": asdict(identity(source)),
+        "validation": None if held is None else asdict(identity(held)),
+        "hyper": dict(ex.hyper),
+    }
 
 
 def _standardise(ex: Executor, data: Any) -> None:

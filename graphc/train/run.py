@@ -119,7 +119,7 @@ class Run:
                 self.record.close()
 
     def _train(self, progress: bool | None) -> History:
-        self.ranks.begin(self.at.steps)
+        self.ranks.begin()
         self.guard = Guard(self.ex, self.source, self.at)
         begin(self.callbacks, self.history, self._saved)
         progress = progress if self.ranks.first else False

@@ -19,6 +19,7 @@ from tests.distributed.launched import (
     environment,
     graphc,
     prepare,
+    running,
     state,
     train_words,
 )
@@ -85,7 +86,7 @@ def test_a_rank_that_fails_ends_all_of_them_soon(fault: str, rank: int, folder: 
     assert told in ended.err + ended.out
     left = sorted(path.name for path in (folder / "out/checkpoints").glob("step-*"))
     assert left == ["step-000000010.gc", "step-000000020.gc"]
-    assert not _running(folder)
+    assert not running(folder)
 
 
 @pytest.mark.parametrize("fault", ["kill", "raise", "stop"])
@@ -133,7 +134,7 @@ def test_a_full_disk_ends_the_job_with_its_cause(folder: Path) -> None:
     ended = graphc(folder, "launch", "-n", "2", *words, before=before)
     assert ended.status == 1
     assert "No space left on device" in ended.err
-    assert not _running(folder)
+    assert not running(folder)
 
 
 @pytest.mark.parametrize("netem", [True, False])
@@ -155,16 +156,3 @@ def test_ranks_of_two_hosts_over_a_slow_network(netem: bool, folder: Path) -> No
     assert bits(folder / "two/net.gc") == bits(folder / "alone/net.gc")
     sent = 50 * 4 * (20 * 30 + 30 + 30 * 5 + 5)
     assert int((folder / "bytes").read_text()) > sent
-
-
-def _running(folder: Path) -> list[str]:
-    """The processes of the ranks that are left, a moment later."""
-    time.sleep(0.5)
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cwd"):
-        try:
-            if path.readlink() == folder:
-                found.append(path.parent.name)
-        except OSError:
-            continue
-    return found
