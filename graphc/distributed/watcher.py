@@ -29,12 +29,16 @@ RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 
 LOOK = 0.5
 """Seconds from one look to the next."""
-STOPPED = 6
+STOPPED = 4
 """Looks in a row after which a stopped rank is given up."""
-UNWATCHED = 9
+UNWATCHED = 6
 """The same for the next rank, whose own watcher has had its time by then."""
 LATER = 1.0
 """Seconds that a launcher has to end the job before the watcher does."""
+
+PATIENCE = 2.0
+"""Seconds that scancel is given: from a step that ends already, and for that waits for this
+process, it gets no answer."""
 
 _IS_STOPPED = "is stopped, as by SIGSTOP, so the job is ended"
 
@@ -182,8 +186,9 @@ def _end_step(why: str) -> None:
     if why:
         _say(why)
     step = f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
-    with suppress(OSError):
-        subprocess.run(["scancel", "--signal=KILL", step], check=False)
+    command = ["scancel", "--quiet", "--signal=KILL", step]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False)
 
 
 def _say(sentence: str) -> None:
