@@ -99,6 +99,22 @@ def test_a_rank_that_hangs_before_the_first_step_is_given_up(folder: Path) -> No
     assert f"has waited for the other ranks for {LIMIT} s" in ended.err
 
 
+def test_ranks_with_other_seeds_are_refused(folder: Path) -> None:
+    assert MPIEXEC is not None
+    command = [MPIEXEC]
+    for seed in ("0", "3"):
+        words = train_words("out", "--seed", seed)
+        command += ["-n", "1", sys.executable, "-m", "mpi4py", "-m", "graphc", *words, ":"]
+    ended = subprocess.run(
+        command[:-1], cwd=folder, env=environment(), capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode
+    assert "rank 1 differs from rank 0 in seed of the executor (3, not 0), seed (3, not 0)" in (
+        ended.stderr
+    )
+    assert not (folder / "out/net.gc").exists()
+
+
 def test_a_rank_that_never_comes_is_given_up(folder: Path) -> None:
     """The second rank is a program that does not join MPI, so that the first waits inside it."""
     words = ("-m", "mpi4py", "-m", "graphc", *train_words("out", "--timeout", "2"))
