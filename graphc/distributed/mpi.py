@@ -33,7 +33,8 @@ def launched() -> bool:
 
 def _started() -> int:
     """Return how many ranks the launcher says that it has started."""
-    return next((int(os.environ[name]) for name in _SIZES if name in os.environ), 1)
+    said = (os.environ.get(name, "") for name in _SIZES)
+    return next((int(text) for text in said if text.isdecimal()), 1)
 
 
 def require() -> Any:
