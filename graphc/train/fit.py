@@ -111,8 +111,13 @@ def fit(
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, held=held, record=recorder)
     try:
+        if kept is not None or run.ranks.several:
+            choices |= _kind_of_run(ex, source, held, class_weight)
+        if run.ranks.several:
+            files = {"checkpoint": kept is not None, "resume": resume}
+            run.ranks.agree({"epochs": epochs, **choices, **files})
         if kept is not None:
-            run.keep(kept, {**choices, **_kind_of_run(ex, source, held, class_weight)}, resume)
+            run.keep(kept, choices, resume)
         _standardise(ex, data)
         return run.train(progress)
     finally:

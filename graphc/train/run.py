@@ -100,7 +100,7 @@ class Run:
         """Train what is left; Ctrl-C comes out between two steps, with a checkpoint written."""
         if self.record is not None:
             self.record.begin(self.at)
-        self.ranks.begin(self.at.steps)
+        self.ranks.begin()
         self.guard = Guard(self.ex, self.source, self.at)
         begin(self.callbacks, self.history, self._saved)
         progress = progress if self.ranks.first else False
