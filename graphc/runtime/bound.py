@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from graphc.backends.numpy.bind import Call, Link, bind
@@ -34,7 +34,45 @@ class Bound:
     outputs: dict[str, Array]
     gradients: dict[str, Array]
     losses: list[Array]
+    outcome: Outcome
+    """What a run leaves."""
     native: NativeProgram | None = None
+    all_native: bool = False
+    """Whether all calls are native ones, which do not warn, and which no interrupt divides."""
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses."""
+        losses = self.losses
+        return float(losses[0] if len(losses) == 1 else sum(losses))
+
+    def kept(self) -> tuple[Bound, list[Call]]:
+        """The same with copies of the outputs, and the calls that copy them after a run."""
+        copies = {name: array.copy() for name, array in self.outputs.items()}
+        calls: list[Call] = [
+            partial(copies[k].__setitem__, ..., array) for k, array in self.outputs.items()
+        ]
+        losses = [copies[name] for name in self.program.graph.losses if name in copies]
+        kept = replace(self, outputs=copies, losses=losses, outcome=Outcome(copies))
+        return kept, calls
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the last run left in the memory of an executor.
+
+    One object, so that it is replaced in one store: an executor has no part of what it left.
+    """
+
+    outputs: Mapping[str, Array]
+    saved: Bound | None = None
+    """The forward pass that `backward` may follow."""
+    differentiated: bool = False
+    """Whether the gradients are there."""
+
+
+NOTHING = Outcome({})
+"""While a run writes to the memory, and after one that did not come to its end."""
 
 
 class Binder:
@@ -105,7 +143,9 @@ class Binder:
             outputs,
             {wrt: view(name) for wrt, name in program.gradients.items()},
             [outputs[name] for name in program.graph.losses if name in outputs],
+            Outcome(outputs),
             native,
+            native is not None and native.all_native,
         )
 
     def _compiled(self, program: Program, skip: frozenset[int], view: View) -> NativeProgram:

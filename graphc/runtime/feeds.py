@@ -18,6 +18,7 @@ from graphc.ops.index_nd import FlatIndex
 from graphc.plan import Plan, Program
 from graphc.program import ignored_labels, indexed
 from graphc.runtime.feed_hints import dtype_hint, shape_hint
+from graphc.runtime.refusals import accumulates
 from graphc.tensor_type import Batch, TensorType, shape_text
 
 
@@ -41,6 +42,19 @@ class Feed:
     def is_label(self) -> bool:
         """Whether it takes the numbers of classes."""
         return self.bound is not None and not self.indexed
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """What a program is fed, checked: arrays for `n` rows, and the names that were given.
+
+    Inputs may be missing where they are `optional`.
+    """
+
+    arrays: Mapping[str, Array]
+    n: int
+    names: tuple[str, ...]
+    optional: bool = False
 
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -129,6 +143,10 @@ class FeedCheck:
                 self._check_range(name, value, first)
             found[name] = value
         return found, self._whole(feeds, rows if owner else self._rows_unread(feeds), limit)
+
+    def feeds(self, feeds: Mapping[str, Any], *, optional: bool = False) -> Feeds:
+        """The same for one run."""
+        return Feeds(*self.arrays(feeds, optional=optional), tuple(feeds), optional)
 
     def _whole(self, feeds: Mapping[str, Any], n: int, limit: bool) -> int:
         """The rows of all feeds together; FeedError for unknown names and too many rows."""
@@ -314,11 +332,14 @@ def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Fe
     return Feed(node, bound, indexed, ignored)
 
 
-def gradient_arrays(
-    apply: Program, wrt: Collection[str], gradients: Mapping[str, Any]
-) -> dict[str, Array]:
-    """Gradients by parameter, checked, by the feeds of the program that applies them."""
+def gradient_arrays(apply: Program, plan: Plan, gradients: Mapping[str, Any]) -> dict[str, Array]:
+    """Gradients by parameter, checked, by the feeds of the program that applies them.
+
+    StateError where the optimizer sums up its own.
+    """
+    if plan.accumulate > 1:
+        raise accumulates()
     feeds = {name.removeprefix("gradient:"): name for name in apply.feeds}
     known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
-    arrays, _ = FeedCheck(known, {*known, *wrt}, 1, "gradient").arrays(gradients)
+    arrays, _ = FeedCheck(known, {*known, *plan.wrt}, 1, "gradient").arrays(gradients)
     return {feeds[name]: array for name, array in arrays.items()}

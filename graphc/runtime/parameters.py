@@ -29,8 +29,7 @@ class Parameters(MutableMapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
             raise self._unknown(name)
-        with self._state.lock:
-            return readonly(self._state.arrays[name])
+        return self._state.lock(readonly, self._state.arrays[name])
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._names:
@@ -60,9 +59,8 @@ class Parameters(MutableMapping[str, Array]):
 
     def flat(self) -> Array:
         """All parameters in one vector, in declared order; a copy."""
-        with self._state.lock:
-            arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
-            return np.concatenate(arrays) if arrays else np.empty(0, np.float32)
+        arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
+        return self._state.lock(np.concatenate, arrays) if arrays else np.empty(0, np.float32)
 
     def load_flat(self, vector: Any) -> None:
         """Set all parameters from one vector in the order of `flat`."""
@@ -102,13 +100,15 @@ class Parameters(MutableMapping[str, Array]):
                 return
         shared = self._shared(other, key)
         new = {name: np.asarray(other[name]) for name in shared}
-        with self._state.lock:
-            if mix != 1.0:
-                own = self._state.arrays
-                for name, value in new.items():
-                    self._state.fit(name, value)  # refuses other shapes and kinds
-                new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
-            self._state.assign(new)
+        self._state.lock(self._mixed_in, new, mix)
+
+    def _mixed_in(self, new: Mapping[str, Array], mix: float) -> None:
+        if mix != 1.0:
+            own = self._state.arrays
+            for name, value in new.items():
+                self._state.fit(name, value)  # refuses other shapes and kinds
+            new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
+        self._state.assign(new)
 
     def _shared(self, other: Mapping[str, Any], names: Patterns) -> list[str]:
         """The parameters that both have and that are meant; StateError if there are none."""
@@ -160,8 +160,7 @@ class Hyper(MutableMapping[str, float]):
                 f"hyper-parameter {name!r} is {value!r}, it must be a finite number",
                 hint="to change it over time give the optimizer a schedule",
             )
-        with self._state.lock:
-            self._state.arrays[f"hyper.{name}"][...] = value
+        self._state.lock(self._state.arrays[f"hyper.{name}"].__setitem__, ..., value)
 
     def _known(self, name: str) -> None:
         if name not in self._names():
