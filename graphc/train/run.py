@@ -124,15 +124,14 @@ class Run:
         begin(self.callbacks, self.history, self._saved)
         progress = progress if self.ranks.first else False
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
+        border = StepBorder()
         try:
-            with shown, StepBorder() as border:
-                while self.at.epoch <= self.epochs and not self.history.stopped:
-                    self._epoch(shown, border)
+            with shown:
+                border.run(self._epochs, shown, border)
         except KeyboardInterrupt:
             between = len(self.history.epochs) == self.at.epoch - 1
-            if self.checkpoints is not None and between:
-                with StepBorder():
-                    self._save(self.checkpoints)
+            if self.checkpoints is not None and between and border.reached:
+                StepBorder().run(self._save, self.checkpoints)
             raise
         if self.record is not None:
             self.record.end(self.at)
@@ -141,6 +140,10 @@ class Run:
             if isinstance(callback, Callback):
                 callback.finish(self.ex)
         return self.history
+
+    def _epochs(self, shown: Progress, border: StepBorder) -> None:
+        while self.at.epoch <= self.epochs and not self.history.stopped:
+            self._epoch(shown, border)
 
     def _epoch(self, shown: Progress, border: StepBorder) -> None:
         """The steps of an epoch that are left, and its end."""
