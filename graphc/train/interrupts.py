@@ -23,8 +23,6 @@ class StepBorder:
         self._scope = Scope()
         self._held: tuple[int, FrameType | None] | None = None
         self._before: Any = None
-        self.reached = False
-        """Whether the interrupt that is on its way out came from here."""
 
     def run(self, work: Callable[..., T], *args: Any) -> T:
         """Make a call, in which no interrupt comes but by `check`."""
@@ -47,9 +45,7 @@ class StepBorder:
         """Let what was held back happen now: usually KeyboardInterrupt."""
         if self._held is not None:
             (number, frame), self._held = self._held, None
-            self.reached = True
             self._before(number, frame)
-            self.reached = False
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         if self._scope.entered:

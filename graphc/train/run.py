@@ -54,6 +54,8 @@ class Run:
         self.checkpoints: Checkpoints | None = None
         self.choices: dict[str, Any] = {}
         self._saved: Mapping[str, Array] = {}
+        self._agree = True
+        """Whether state, position and history are of one moment, so that they can be saved."""
         self._share = Share.of(ex.plan)
         self._touched = not all(
             isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
@@ -129,8 +131,7 @@ class Run:
             with shown:
                 border.run(self._epochs, shown, border)
         except KeyboardInterrupt:
-            between = len(self.history.epochs) == self.at.epoch - 1
-            if self.checkpoints is not None and between and border.reached:
+            if self.checkpoints is not None and self._agree:
                 StepBorder().run(self._save, self.checkpoints)
             raise
         if self.record is not None:
@@ -160,6 +161,7 @@ class Run:
                 self.guard.check_state(at)
         finally:
             at.seconds = perf_counter() - before
+        self._agree = False
         self.history.add(at.loss, at.seconds, val_loss, metrics)
         if self.ranks.first:
             shown.epoch(self.history)
@@ -170,10 +172,12 @@ class Run:
         ex, at, guard, share, record = self.ex, self.at, self.guard, self._share, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
+            self._agree = False
             loss = ex.step(feeds)
             if not isfinite(loss):
                 raise guard.trace(at, loss)
             at.count(rows, loss, share(feeds, rows))
+            self._agree = True
             if record is not None:
                 record.step(at, loss)
             shown.rows(rows)
@@ -197,6 +201,7 @@ class Run:
                 checkpoints.write_best(self.ex, self.history, watch)
         self._call()
         self.at.next_epoch()
+        self._agree = True
         if self._touched:
             self.guard.mark(self.at)
         last = self.at.epoch > self.epochs or bool(self.history.stopped)
