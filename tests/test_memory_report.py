@@ -118,7 +118,7 @@ def test_the_report_is_what_is_allocated(optimizer: Any, backend: str) -> None:
 
 def kept(ex: gc.Executor) -> int:
     """Copies that stay for `ex.values` where an update took the arena."""
-    return sum(array.nbytes for array in ex._last.values() if array.base is None)
+    return sum(array.nbytes for array in ex._outcome.outputs.values() if array.base is None)
 
 
 def tables(ex: gc.Executor) -> int:

@@ -155,7 +155,8 @@ def _trained(args: argparse.Namespace, ex: Executor, data: Data, out: Path, firs
         )
     except KeyboardInterrupt:
         if first:
-            _keep(ex, saved, checkpoints, int(ex.state["updates"]) - before)
+            done = int(ex.state["updates"]) - before
+            StepBorder().run(_keep, ex, saved, checkpoints, done)
         raise
     if not first:
         return 0
@@ -177,14 +178,13 @@ def _trained(args: argparse.Namespace, ex: Executor, data: Data, out: Path, firs
 
 def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: int) -> None:
     """Save what an interrupted run has come to, where it has no checkpoints, and say so."""
-    with StepBorder():
-        said = "nothing is saved"
-        if checkpoints is not None and checkpoints.last is not None:
-            said = f"--resume goes on from {checkpoints.last}"
-        elif updates:
-            save(path, ex)
-            said = f"wrote {path}, which graphc train goes on with"
-        print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
+    said = "nothing is saved"
+    if checkpoints is not None and checkpoints.last is not None:
+        said = f"--resume goes on from {checkpoints.last}"
+    elif updates:
+        save(path, ex)
+        said = f"wrote {path}, which graphc train goes on with"
+    print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
 
 
 def _data(

@@ -19,9 +19,10 @@ from graphc.op import Array
 from graphc.plan import Instr, Plan
 from graphc.profile.times import program_name
 from graphc.runtime.bound import Binder
-from graphc.runtime.entry import quiet_context, run_all
+from graphc.runtime.entry import quiet_context
 from graphc.runtime.exchange import joined
 from graphc.runtime.feeds import program_check
+from graphc.runtime.run_all import run_all
 from graphc.runtime.shards import Shards
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,13 +37,51 @@ class Bound:
     outputs: dict[str, Array]
     gradients: dict[str, Array]
     losses: list[Array]
+    outcome: Outcome
+    """What a run leaves."""
     native: NativeProgram | None = None
+    all_native: bool = False
+    """Whether all calls are native ones, which do not warn, and which no interrupt divides."""
 
     def feed(self, arrays: Mapping[str, Array]) -> None:
         """Copy in those of the arrays that the program reads."""
         for name, array in arrays.items():
             if name in self.feeds:
                 np.copyto(self.feeds[name], array)
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses."""
+        losses = self.losses
+        return float(losses[0] if len(losses) == 1 else sum(losses))
+
+    def kept(self) -> tuple[Bound, list[Call]]:
+        """The same with copies of the outputs, and the calls that copy them after a run."""
+        copies = {name: array.copy() for name, array in self.outputs.items()}
+        calls: list[Call] = [
+            partial(copies[k].__setitem__, ..., array) for k, array in self.outputs.items()
+        ]
+        losses = [copies[name] for name in self.program.graph.losses if name in copies]
+        kept = replace(self, outputs=copies, losses=losses, outcome=Outcome(copies))
+        return kept, calls
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the last run left in the memory of an executor.
+
+    One object, so that it is replaced in one store: an executor has no part of what it left.
+    """
+
+    outputs: Mapping[str, Array]
+    saved: Bound | None = None
+    """The forward pass that `backward` may follow."""
+    differentiated: bool = False
+    """Whether the gradients are there."""
+
+
+NOTHING = Outcome({})
+"""While a run writes to the memory, and after one that did not come to its end."""
 
 
 class Binder:
@@ -114,7 +152,9 @@ class Binder:
             outputs,
             {wrt: view(name) for wrt, name in program.gradients.items()},
             [outputs[name] for name in program.graph.losses if name in outputs],
+            Outcome(outputs),
             native,
+            native is not None and native.all_native,
         )
 
     def _compiled(self, program: Program, skip: frozenset[int], view: View) -> NativeProgram:

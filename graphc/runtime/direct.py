@@ -24,15 +24,11 @@ KNOWN_FEEDS = 64
 class Direct:
     """A native program for feeds of certain names."""
 
-    __slots__ = ("_bind", "_bounds", "_copied", "_take", "quiet")
+    __slots__ = ("_bind", "_bounds", "_copied", "_take")
 
-    def __init__(
-        self, take: Take, copied: tuple[str, ...], quiet: bool, bind: Callable[[int], Bound]
-    ) -> None:
+    def __init__(self, take: Take, copied: tuple[str, ...], bind: Callable[[int], Bound]) -> None:
         self._take, self._copied, self._bind = take, copied, bind
         self._bounds: dict[int, Bound] = {}
-        self.quiet = quiet
-        """Whether no call of the program can warn."""
 
     def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
         """The program, set to read these arrays in its next run; None for unusual ones."""
@@ -73,5 +69,4 @@ class Directs(dict[tuple[str, ...], Direct]):
         if (found := binder.take(bound, types)) is None:
             return
         program = bound.program
-        quiet = bound.native is not None and bound.native.all_native
-        self[names] = Direct(*found, quiet, lambda n: binder.layout(program, n, missing))
+        self[names] = Direct(*found, lambda n: binder.layout(program, n, missing))

@@ -19,6 +19,7 @@ from graphc.ops.index_nd import FlatIndex
 from graphc.plan import Plan, Program
 from graphc.program import ignored_labels, indexed
 from graphc.runtime.feed_hints import dtype_hint, shape_hint
+from graphc.runtime.refusals import accumulates
 from graphc.tensor_type import Batch, TensorType, shape_text
 
 
@@ -42,6 +43,19 @@ class Feed:
     def is_label(self) -> bool:
         """Whether it takes the numbers of classes."""
         return self.bound is not None and not self.indexed
+
+
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """What a program is fed, checked: arrays for `n` rows, and the names that were given."""
+
+    arrays: Mapping[str, Array]
+    n: int
+    names: tuple[str, ...]
+    missing: frozenset[str]
+    """Inputs that were not given, and nodes that have no rows without them."""
+    optional: bool
+    """Whether inputs may be missing."""
 
 
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -137,6 +151,12 @@ class FeedCheck:
         if not n or (limit and n > self._capacity):
             raise self._too_many(n)
         return found, n
+
+    def feeds(self, feeds: Mapping[str, Any], *, optional: bool = False) -> Feeds:
+        """The same for one run."""
+        arrays, n = self.arrays(feeds, optional=optional)
+        missing = self.undetermined(arrays) if optional else frozenset[str]()
+        return Feeds(arrays, n, tuple(feeds), missing, optional)
 
     def undetermined(self, given: Collection[str]) -> frozenset[str]:
         """The inputs that are missing; where none of those given has rows, also the nodes that
@@ -367,11 +387,14 @@ def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Fe
     return Feed(node, bound, indexed, ignored)
 
 
-def gradient_arrays(
-    apply: Program, wrt: Collection[str], gradients: Mapping[str, Any]
-) -> dict[str, Array]:
-    """Gradients by parameter, checked, by the feeds of the program that applies them."""
+def gradient_arrays(apply: Program, plan: Plan, gradients: Mapping[str, Any]) -> dict[str, Array]:
+    """Gradients by parameter, checked, by the feeds of the program that applies them.
+
+    StateError where the optimizer sums up its own.
+    """
+    if plan.accumulate > 1:
+        raise accumulates()
     feeds = {name.removeprefix("gradient:"): name for name in apply.feeds}
     known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
-    arrays, _ = FeedCheck(known, {*known, *wrt}, 1, "gradient").arrays(gradients)
+    arrays, _ = FeedCheck(known, {*known, *plan.wrt}, 1, "gradient").arrays(gradients)
     return {feeds[name]: array for name, array in arrays.items()}

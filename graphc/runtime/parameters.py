@@ -31,8 +31,7 @@ class Parameters(MutableMapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
             raise self._unknown(name)
-        with self._state.lock:
-            return readonly(self._state.arrays[name])
+        return self._state.lock(readonly, self._state.arrays[name])
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._names:
@@ -62,9 +61,8 @@ class Parameters(MutableMapping[str, Array]):
 
     def flat(self) -> Array:
         """All parameters in one vector, in declared order; a copy."""
-        with self._state.lock:
-            arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
-            return np.concatenate(arrays) if arrays else np.empty(0, np.float32)
+        arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
+        return self._state.lock(np.concatenate, arrays) if arrays else np.empty(0, np.float32)
 
     def load_flat(self, vector: Any) -> None:
         """Set all parameters from one vector in the order of `flat`."""
@@ -104,13 +102,15 @@ class Parameters(MutableMapping[str, Array]):
                 return
         shared = self._shared(other, key)
         new = {name: np.asarray(other[name]) for name in shared}
-        with self._state.lock:
-            if mix != 1.0:
-                own = self._state.arrays
-                for name, value in new.items():
-                    self._state.fit(name, value)  # refuses other shapes and kinds
-                new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
-            self._state.assign(new)
+        self._state.lock(self._mixed_in, new, mix)
+
+    def _mixed_in(self, new: Mapping[str, Array], mix: float) -> None:
+        if mix != 1.0:
+            own = self._state.arrays
+            for name, value in new.items():
+                self._state.fit(name, value)  # refuses other shapes and kinds
+            new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
+        self._state.assign(new)
 
     def _shared(self, other: Mapping[str, Any], names: Patterns) -> list[str]:
         """The parameters that both have and that are meant; StateError if there are none."""
@@ -171,8 +171,7 @@ class Hyper(MutableMapping[str, float]):
                 f"hyper-parameter {name!r} is {value!r}, which is {lost} in {held.dtype}",
                 hint="nothing was changed",
             )
-        with self._state.lock:
-            held[...] = number
+        self._state.lock(held.__setitem__, ..., number)
 
     def _known(self, name: str) -> str:
         if name not in self._names:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
 
+from graphc.backends.numpy.bind import Call
 from graphc.errors import OutOfMemoryError
 from graphc.loc import caller_loc
 from graphc.memory import align
@@ -15,6 +17,7 @@ from graphc.op import Array
 from graphc.ops.source import Constant
 from graphc.plan import Buffer, Plan, Program
 from graphc.runtime.owners import Owner
+from graphc.runtime.run_all import run_all
 from graphc.runtime.state import State, block, block_bytes
 from graphc.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 
@@ -40,7 +43,7 @@ class Workspace:
         self.constants = _Region(constant_types(programs), capacity)
         self._gradients: Array | None = None
         for program in programs.values():
-            self.load_constants(program)
+            run_all(self.constant_writes(program))
 
     @property
     def nbytes(self) -> int:
@@ -55,11 +58,11 @@ class Workspace:
         """The memory that runs write to and that views given to users may lie in."""
         return [self.arena, self.feeds.memory, *self._state.blocks]
 
-    def load_constants(self, program: Program) -> None:
-        """Write the constants of a program."""
+    def constant_writes(self, program: Program) -> Iterator[Call]:
+        """The calls that write the constants of a program."""
         for name, buffer in program.constants.items():
             array = self.constants.view(f"{program.name}:{name}", buffer.type, self._capacity)
-            array[...] = _constant(program, buffer)
+            yield partial(array.__setitem__, ..., _constant(program, buffer))
 
     def view(self, program: Program, name: str, n: int) -> Array:
         """The array of a buffer for a run of `n` rows."""

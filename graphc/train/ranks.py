@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeVar
 
@@ -68,10 +69,14 @@ class Ranks:
         """Take over rank 0's state."""
         if not self.several:
             return
+        self._ex.state.lock(self._broadcast)
+
+    def _broadcast(self) -> None:
+        """Let all ranks have the state of rank 0."""
         state = self._ex.state
-        with state.lock:
-            for name in self._ex.plan.state_nodes:
-                self.all.broadcast(state.arrays[name].reshape(-1))
+        arrays = [state.arrays[name].reshape(-1) for name in self._ex.plan.state_nodes]
+        calls = (partial(self.all.broadcast, array) for array in arrays)
+        state.lock.write(calls, broken=state.broken)
 
     def check(self, at: Position) -> None:
         """RankError when the ranks' states differ, which a broken memory or network can do."""

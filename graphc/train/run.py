@@ -59,6 +59,8 @@ class Run:
         self.choices: dict[str, Any] = {}
         self._saved: Mapping[str, Array] = {}
         self._count = Count.of_steps(ex.plan)
+        self._agree = True
+        """Whether state, position and history are of one moment, so that they can be saved."""
         self._touched = not all(
             isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
         )
@@ -105,15 +107,13 @@ class Run:
         begin(self.callbacks, self.history, self._saved)
         progress = progress if self.ranks.first else False
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
+        border = StepBorder()
         try:
-            with shown, StepBorder() as border:
-                while self.at.epoch <= self.epochs and not self.history.stopped:
-                    self._epoch(shown, border)
+            with shown:
+                border.run(self._epochs, shown, border)
         except KeyboardInterrupt:
-            between = len(self.history.epochs) == self.at.epoch - 1
-            if self.checkpoints is not None and between:
-                with StepBorder():
-                    self._save(self.checkpoints)
+            if self.checkpoints is not None and self._agree:
+                StepBorder().run(self._save, self.checkpoints)
             raise
         if self.record is not None:
             self.record.end(self.at)
@@ -122,6 +122,10 @@ class Run:
             if isinstance(callback, Callback):
                 callback.finish(self.ex)
         return self.history
+
+    def _epochs(self, shown: Progress, border: StepBorder) -> None:
+        while self.at.epoch <= self.epochs and not self.history.stopped:
+            self._epoch(shown, border)
 
     def _epoch(self, shown: Progress, border: StepBorder) -> None:
         """The steps of an epoch that are left, and its end."""
@@ -138,6 +142,7 @@ class Run:
                 self.guard.check_state(at)
         finally:
             at.seconds = perf_counter() - before
+        self._agree = False
         self.history.add(at.loss, at.seconds, val_loss, metrics)
         if self.ranks.first:
             shown.epoch(self.history)
@@ -148,10 +153,12 @@ class Run:
         ex, at, guard, count, record = self.ex, self.at, self.guard, self._count, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
+            self._agree = False
             loss = ex.step(feeds)
             if not isfinite(loss):
                 raise guard.trace(at, loss)
             at.count(rows, loss, count(feeds, rows, ex.state.arrays))
+            self._agree = True
             if record is not None:
                 record.step(at, loss)
             shown.rows(rows)
@@ -175,6 +182,7 @@ class Run:
                 checkpoints.write_best(self.ex, self.history, watch)
         self._call()
         self.at.next_epoch()
+        self._agree = True
         if self._touched:
             self.guard.mark(self.at)
         last = self.at.epoch > self.epochs or bool(self.history.stopped)

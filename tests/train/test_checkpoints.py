@@ -139,8 +139,35 @@ def test_an_interrupt_in_validation_is_saved_too(tmp_path: Path) -> None:
     history = train(straight, None)
     with pytest.raises(KeyboardInterrupt):
         train(Impatient(plan), tmp_path)
+    assert files(tmp_path) == ["step-000000006.gc"]
     assert numbers(train(resumed, tmp_path, resume=True)) == numbers(history)
     assert bits(resumed) == bits(straight)
+
+
+@pytest.mark.parametrize("every", [None, 4])
+def test_an_interrupt_in_a_callback_and_beside_a_step(tmp_path: Path, every: int | None) -> None:
+    plan = executor().plan
+
+    class Late(gc.Executor):
+        def step(self, feeds=None, /, **by_name):
+            loss = super().step(feeds, **by_name)
+            if int(self.state["updates"]) == 9:
+                raise KeyboardInterrupt
+            return loss
+
+    def interrupt(epoch: gc.Epoch) -> None:
+        if epoch.number == 1:
+            raise KeyboardInterrupt
+
+    straight = gc.Executor(plan)
+    history = train(straight, None)
+    for ex, callbacks in ((gc.Executor(plan), [interrupt]), (Late(plan), [])):
+        run = gc.Checkpoints(tmp_path / str(len(callbacks)), every=every)
+        with pytest.raises(KeyboardInterrupt):
+            train(ex, run, callbacks=callbacks)
+        resumed = gc.Executor(plan)
+        assert numbers(train(resumed, run, resume=True)) == numbers(history)
+        assert bits(resumed) == bits(straight)
 
 
 # ---------------------------------------------------------------------- files

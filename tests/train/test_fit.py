@@ -273,9 +273,23 @@ def test_other_threads_can_train():
 
 
 def test_an_error_inside_is_not_hidden_by_an_interrupt():
-    with pytest.raises(ZeroDivisionError), StepBorder():
+    def fails():
         signal.raise_signal(signal.SIGINT)
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        StepBorder().run(fails)
+
+
+def test_a_border_that_an_exception_left_installed_holds_nothing_back(monkeypatch):
+    before, border = signal.getsignal(signal.SIGINT), StepBorder()
+    with monkeypatch.context() as context:
+        context.setattr(signal, "signal", lambda *_: None)  # the handler is not exchanged again
+        border.run(lambda: None)
+    signal.signal(signal.SIGINT, border._hold)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 # ---------------------------------------------------------------------- what is shown

@@ -22,6 +22,8 @@ from graphc.ops.source import Constant, Input
 from graphc.plan import Program
 from graphc.reference import evaluate
 from graphc.runtime.bound import Binder
+from graphc.runtime.entry import quiet_context
+from graphc.runtime.run_all import run_all
 from graphc.runtime.workspace import Workspace
 from graphc.train.replay.keeping import keeping
 
@@ -119,9 +121,7 @@ def _run(
     bound = Binder(workspace).bound(program, n)
     for name, array in bound.feeds.items():
         np.copyto(array, arrays[name])
-    with np.errstate(all="ignore"), ex.state.lock:
-        for call in bound.calls:
-            call()
+    ex.state.lock(quiet_context().run, run_all, bound.calls)
     written = [out for instr in program.instrs for out in instr.outs if out in program.graph]
     found = {name: workspace.view(program, name, n).copy() for name in written}
     losses = bound.losses
