@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from graphc.backends.native.target import available
+from tests.extras import needs_renderer, skipped_without_extras
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,6 +39,11 @@ def test_code_runs_and_prints_what_the_document_says(
     monkeypatch.chdir(tmp_path)
     if available() is not None and 'backend="native"' in (ROOT / document).read_text():
         pytest.skip(f"no native backend here: {available()}")
+    with skipped_without_extras():
+        compare(document)
+
+
+def compare(document: str) -> None:
     for block in refresh.blocks(document):
         if block.expected is not None and not refresh.same(block.expected, block.printed):
             assert block.printed == block.expected, f"{document}, line {block.line}"
@@ -93,6 +99,7 @@ def test_readme_says_what_graphc_is_not_for_on_its_first_screen() -> None:
 
 
 def test_pictures_are_drawn_by_one_command_the_same_each_time(tmp_path: Path) -> None:
+    needs_renderer()
     drawn = [pictures.draw(tmp_path / str(number)) for number in range(2)]
     for first, second in zip(*drawn, strict=True):
         assert first.read_bytes() == second.read_bytes()

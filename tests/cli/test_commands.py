@@ -16,7 +16,7 @@ from graphc.backends.native.target import available
 from graphc.cli import main, pictures
 from graphc.cli.arguments import nbytes
 from graphc.cli.columns import Feeds
-from tests.extras import needs
+from tests.extras import needs, needs_renderer
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 PNG = b"\x89PNG\r\n"
@@ -30,6 +30,8 @@ def printed(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
 def test_demo_leaves_pictures_curve_and_model(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs("matplotlib")
+    needs_renderer()
     lines = printed(capsys, "demo", "--epochs", "2", "--seeds", "1", "--out", "out")
     assert lines[0] == "memory of 'digits' at N = 16, bytes"
     assert any(line.startswith("seed 0: test accuracy 0.") for line in lines)
@@ -197,6 +199,7 @@ def test_train_lists_the_passes(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("suffix", ["svg", "html", "dot"])
 def test_render(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_renderer()
     assert printed(capsys, "render", "model.py:net", "-o", f"a.{suffix}") == [f"wrote a.{suffix}"]
     assert "scores" in (folder / f"a.{suffix}").read_text()
 
@@ -204,6 +207,7 @@ def test_render(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_render_names_the_file_after_the_net(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs_renderer()
     assert printed(capsys, "render", "model.py:no_loss") == ["wrote no_loss.svg"]
     assert "<svg" in (folder / "no_loss.svg").read_text()
 
@@ -211,6 +215,7 @@ def test_render_names_the_file_after_the_net(
 def test_render_draws_a_saved_model_as_its_net(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs_renderer()
     printed(capsys, "train", "model.py:net", "--data", "digits", "--epochs", "1")
     printed(capsys, "render", "graphc-run/small.gc", "-o", "saved.svg")
     printed(capsys, "render", "model.py:net", "-o", "made.svg")
@@ -338,6 +343,7 @@ def net():
 def test_gradients_before_training_are_of_standardised_data(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    needs("matplotlib")
     (folder / "model.py").write_text(STANDARDISED)
     seen: list[float] = []
 

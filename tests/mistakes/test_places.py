@@ -86,7 +86,7 @@ def test_in_a_notebook_the_line_is_the_cells() -> None:
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell) for cell in (*CELLS, WRONG)]
     )
-    client = nbclient.NotebookClient(notebook, timeout=60, allow_errors=True)
+    client = nbclient.NotebookClient(notebook, timeout=600, allow_errors=True)
     client.execute(env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
     (error,) = notebook.cells[-1].outputs
     assert error.evalue == TOLD

@@ -339,7 +339,7 @@ import graphc as gc
 from tests.train.nets import executor, table
 gc.fit(executor(), table(), epochs=2)"""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
-    nbclient.NotebookClient(notebook, timeout=60).execute()
+    nbclient.NotebookClient(notebook, timeout=600).execute()
     told = "".join(out.text for out in notebook.cells[0].outputs if out.output_type == "stream")
     assert "epoch 2/2: 100%" in told
     assert "Warning" not in told
