@@ -1,4 +1,4 @@
-"""Types that cannot be: no value is larger than memory, or has more dimensions than NumPy lets it."""
+"""Types that cannot be: larger than any memory, or of more dimensions than NumPy has."""
 
 from __future__ import annotations
 
