@@ -25,7 +25,7 @@ ELEMENTS_EACH = 16
 """And for each of its bytes."""
 BYTES = 32 << 20
 """The bytes of arrays that may be made for any file."""
-BYTES_EACH = 2
+BYTES_EACH = 16
 """And for each of its bytes."""
 
 VARIABLE = "GRAPHC_WORK"

@@ -11,7 +11,7 @@ import numpy as np
 from graphc.build import Builder, Value
 from graphc.graph import Graph, Node
 from graphc.net import Net
-from graphc.onnx.call import Call, Result
+from graphc.onnx.call import ITEM, Call, Result
 from graphc.onnx.expand import expanded
 from graphc.onnx.known import NotSupported, Operand, is_symbolic
 from graphc.onnx.symbolic import SYMBOLIC
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 PRODUCTS = 8
 """The operations of products of matrices in the time of another one."""
-ITEM = 16
-"""The numbers that are computed in the time that Python computes one item of a shape."""
 
 Converter = Callable[[Call], Result]
 

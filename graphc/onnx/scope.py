@@ -38,7 +38,7 @@ from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op
 from graphc.text.parse import parse_op
-from graphc.work import spend_nodes
+from graphc.work import spend_bytes, spend_nodes
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, NodeProto
@@ -179,7 +179,7 @@ class Scope:
     def turned(self, matrix: Array | Weight) -> Value:
         """The transpose of a matrix: of an initializer that one node reads, its own numbers."""
         if isinstance(matrix, np.ndarray):
-            return self.value(np.ascontiguousarray(matrix.T))
+            return self.value(matrix.T)
         if matrix.shared:
             return transpose(self.value(matrix))
         return self.value(Weight(matrix.name, np.ascontiguousarray(matrix.array.T)))
@@ -196,6 +196,7 @@ class Scope:
         checked_dtype(operand)
         if operand.size > 1 and not any(operand.strides):  # one number, repeated
             return broadcast_to(b.apply(constant_op(operand.reshape(-1)[0])), operand.shape)
+        spend_bytes(operand.nbytes)
         op = Constant(operand.shape, operand.dtype.name, operand.tobytes())
         name = self.reading.names.get(id(operand))
         return b.apply(op, name=None if name is None else b.unique(name))

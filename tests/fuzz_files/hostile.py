@@ -311,6 +311,8 @@ def _onnx() -> Iterator[tuple[str, Make]]:
         yield f"scan {size}", partial(scanned, size)
         for op in ("LSTM", "GRU"):
             yield f"{op} {size}", partial(recurrent, op, size)
+        for op in ("Gather", "Reshape", "Gemm", "Cast", "Resize"):
+            yield f"{op} by one number {size}", partial(repeated, op, size)
         yield f"input {size}", partial(fed, "Relu", ("N", size, size))
     for times in (20, 60):
         yield f"concat {times}", partial(again, "Concat", two, times, axis=0)
@@ -327,6 +329,19 @@ def _onnx() -> Iterator[tuple[str, Make]]:
     yield "branches", partial(branches, 12)
     weights = np.ones((1, 1, 400, 400))
     yield "convolution", partial(image, "Conv", weights, known=True, pads=[399] * 4)
+
+
+def repeated(op: str, size: int) -> bytes:
+    """A node over one number that stands for so many."""
+    m = Model()
+    kind = TensorProto.INT64 if op in ("Gather", "Reshape") else TensorProto.FLOAT
+    value = helper.make_tensor("v", kind, [1], [1])
+    shape = m.known([size, 4] if op == "Gemm" else [size])
+    many = m.add("ConstantOfShape", shape, value=value)
+    if op == "Cast":
+        return m.bytes(m.add("Cast", many, to=TensorProto.INT64))
+    operands = ["x", "", many] if op == "Resize" else ["x", many]
+    return m.bytes(m.add(op, *operands, **({"transB": 1} if op == "Gemm" else {})))
 
 
 def _eye(size: int) -> bytes:

@@ -258,3 +258,12 @@ def test_many_damaged_models_are_read_or_refused(tmp_path: Path) -> None:
     for data in seeds():
         for _ in range(700):
             read_or_refused(tmp_path / "model.onnx", damaged(data, rng))
+
+
+def test_what_is_told_of_long_lists_is_short() -> None:
+    many = model(
+        [node("Split", "x s", "y")], {"x": ("N", 4)}, ["y"], {"s": np.ones(100_000, np.int64)}
+    )
+    with pytest.raises(gc.GraphError) as caught:
+        load(many)
+    assert len(str(caught.value)) < 6000

@@ -22,6 +22,7 @@ def _from_front(call: Call, position: int, size: Dim) -> Value:
     if call.scope.reading.own:
         return call.value(position)
     if isinstance(operand, np.ndarray):
+        spend_array(operand.size)
         return call.constant(np.where(operand < 0, operand + size, operand).astype(np.int64))
     indices = gc.cast(call.value(position), "int64")
     return gc.where(indices < 0, indices + size, indices)
@@ -65,6 +66,7 @@ def _all_from_front(call: Call, position: int, sizes: tuple[Dim, ...]) -> Value:
     operand = call.operand(position)
     ends = np.array(sizes, np.int64)
     if isinstance(operand, np.ndarray):
+        spend_array(operand.size)
         return call.constant(np.where(operand < 0, operand + ends, operand).astype(np.int64))
     indices = gc.cast(call.value(position), "int64")
     return gc.where(indices < 0, indices + call.constant(ends), indices)
