@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.large_pages import advise_large_pages
 from graphc.tensor_type import TensorType
+
+if TYPE_CHECKING:
+    from graphc.files.columns_file import Columns
 
 
 def block(nbytes: int) -> Array:
@@ -84,6 +87,9 @@ class State(Mapping[str, Array]):
         self.broken = False
         """Whether a run that writes failed half-way, so that no number here can be trusted."""
         self.version = 0
+        self.columns: Columns | None = None
+        """The names of the columns and classes of the table that it was trained on, if it was
+        one; model files keep them."""
         self.blocks: list[Array] = []
         """The memory that the arrays lie in."""
         self.extend(nodes)
