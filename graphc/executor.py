@@ -30,7 +30,6 @@ from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
     from graphc.distributed.communicator import Communicator
-    from graphc.files.columns_file import Columns
     from graphc.profile.executor_profile import Profile
 
 
@@ -53,9 +52,6 @@ class Executor(Missing):
             raise refusals.no_plan(plan)
         self.plan = plan
         self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
-        self.columns: Columns | None = None
-        """The names of the table's columns and of the classes that it was trained on, if it was;
-        a model file keeps them."""
         self.exchange = made_exchange(plan, communicator, self._state)
         """What a plan with shards adds up, and with whom."""
         self._binder = Binder(self._workspace, self.exchange)
@@ -125,7 +121,7 @@ class Executor(Missing):
         shared = memo.get(id(self._state))
         twin = Executor(self.plan, seed=self._state.seed, state=shared)
         twin._state.assign(self.snapshot())
-        twin.columns = self.columns
+        twin._state.columns = self._state.columns
         memo[id(self._state)] = twin._state
         return twin
 

@@ -44,7 +44,7 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
         passes=recipe.passes,
     )
     frozen = Executor(plan)
-    frozen.columns = ex.columns
+    frozen.state.columns = ex.state.columns
     return frozen
 
 

@@ -45,7 +45,7 @@ class Model:
     @property
     def columns(self) -> Columns | None:
         """The names of the columns that it was trained on."""
-        return None if self.saved is None else self.saved.columns
+        return None if self.saved is None else self.saved.state.columns
 
 
 def load_model(source: str) -> Model:

@@ -113,7 +113,7 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
     with beginning(ranks):
         model = load_model(args.model)
         ex = _executor(args, model, ranks)
-        feeds, ex.columns = feeds_of(ex.plan, args.data, args.label, model.columns)
+        feeds, ex.state.columns = feeds_of(ex.plan, args.data, args.label, model.columns)
         feeds |= ex.rows(feeds, train=True)[0]
         train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
         out = Path(args.out)

@@ -227,7 +227,7 @@ class Model:
             ex.state = found
         if self.columns is not None:
             with damage(self, "names of columns"):
-                ex.columns = columns_of(self.columns)
+                ex.state.columns = columns_of(self.columns)
         return ex
 
 

@@ -39,8 +39,8 @@ from graphc.recipe import Recipe
 def save(path: str | Path, ex: Executor) -> Path:
     """Write an executor to a file, all or nothing: a failure leaves an old file as it was.
 
-    The file holds the declared graph, what compile() was told, and every array of the state,
-    so that training goes on as if it had not been interrupted, and `ex.columns`.  Passes of the
+    The file holds the declared graph, what compile() was told, every array of the state, so that
+    training goes on as if it had not been interrupted, and `ex.state.columns`.  Passes of the
     user's own are left out, with a warning.  Raises StateError for an executor that failed
     half-way, GraphError for what a file cannot hold and for the name of an ONNX model,
     ModelFileError when it cannot be written.
@@ -146,8 +146,8 @@ def _pieces(
     if isinstance(thing, Executor):
         tensors.update({STATE + name: array for name, array in thing.snapshot().items()})
         model.update(kind="executor", seed=thing.state.seed)
-        if thing.columns is not None:
-            more = {**thing.columns.metadata(), **(more or {})}
+        if (columns := thing.state.columns) is not None:
+            more = {**columns.metadata(), **(more or {})}
     model.update(file.notes)
     metadata = {"format": f"graphc {FORMAT}", "graph": file.text, "model": json.dumps(model)}
     return pack({**metadata, **(more or {})}, {**tensors, **file.tensors})

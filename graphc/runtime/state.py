@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from graphc.runtime.owners import Owner
 from graphc.runtime.run_all import run_all
 from graphc.scoped_lock import ScopedLock
 from graphc.tensor_type import TensorType
+
+if TYPE_CHECKING:
+    from graphc.files.columns_file import Columns
 
 
 def block(nbytes: int) -> Array:
@@ -123,6 +126,9 @@ class State(Mapping[str, Array]):
         self.seed = seed
         self.owners: list[Owner] = []
         """The optimizers whose rates, counters and slots are here."""
+        self.columns: Columns | None = None
+        """The names of the columns and classes of the table that it was trained on, if it was
+        one; model files keep them."""
         self.blocks: list[Array] = []
         """The memory that the arrays lie in."""
         self.extend(nodes)

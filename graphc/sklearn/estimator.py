@@ -171,7 +171,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         executor = Executor(plan, seed=seed)
         fit_standardize(executor, rows.feeds(executor), weight=rows.weight)
-        executor.columns = self._columns(classes)
+        executor.state.columns = self._columns(classes)
         self.executor_, self.history_ = executor, History()
 
     def _check_replaced(self) -> None:

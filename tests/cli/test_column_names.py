@@ -70,7 +70,7 @@ def predicted(capsys: pytest.CaptureFixture[str], data: str, *more: str) -> str:
 
 
 def read_columns(path: str) -> Columns | None:
-    return gc.load(path).columns
+    return gc.load(path).state.columns
 
 
 def test_the_file_has_features_label_and_classes(table: dict[str, list[Any]]) -> None:
@@ -178,7 +178,7 @@ def test_labels_that_are_numbers_stay_numbers(table, capsys) -> None:
 
 def test_files_without_names_are_read_as_ever(table, capsys) -> None:
     ex = gc.load(MODEL)
-    ex.columns = None
+    ex.state.columns = None
     gc.save(MODEL, ex)
     assert read_columns(MODEL) is None
     write("t.csv", {"a": table["width"], "b": table["length"]})
@@ -192,7 +192,7 @@ def test_executors_keep_the_names(table, capsys) -> None:
     wanted = predicted(capsys, "flowers.csv")
     ex, names = gc.load(MODEL), read_columns(MODEL)
     for other in (copy.deepcopy(ex), pickle.loads(pickle.dumps(ex)), gc.freeze(ex, batch=8)):
-        assert other.columns == names
+        assert other.state.columns == names
     gc.save(MODEL, ex)
     assert predicted(capsys, "flowers.csv") == wanted
 

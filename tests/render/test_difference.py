@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -204,7 +205,7 @@ def test_the_page_without_a_renderer_has_the_difference_in_words(
     monkeypatch.setattr("graphc.render.layout.find_renderer", lambda dot=None: None)
     made = of_pass(digits(normed=False), "fuse_affine_relu")
     page = render_difference(made, tmp_path / "a.html", name="fuse").read_text()
-    assert "pip install 'graphc-nn[dot]'" in page and "- affine_1: float32[N, 100]" in page
+    assert escape("pip install 'graphc-nn[dot]'") in page and "- affine_1: float32[N, 100]" in page
     with pytest.raises(RendererMissing):
         render_difference(made, tmp_path / "a.svg", name="fuse")
 

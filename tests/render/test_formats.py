@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import stat
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_without_a_renderer_dot_and_the_page_are_written(bare: Path) -> None:
     graph = digits().graph()
     assert render_graph(graph, bare / "net.dot").read_text().startswith("digraph ")
     page = render_graph(graph, bare / "net.html").read_text()
-    assert "pip install 'graphc-nn[dot]'" in page and "<svg" not in page
+    assert escape("pip install 'graphc-nn[dot]'") in page and "<svg" not in page
     assert "<pre>digraph graphc {" in page and '<th scope="row">affine_1</th>' in page
 
 
