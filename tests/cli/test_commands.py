@@ -16,6 +16,7 @@ from graphc.backends.native.target import available
 from graphc.cli import main, pictures
 from graphc.cli.arguments import nbytes
 from graphc.cli.columns import Feeds
+from graphc.files.lock import FolderLock
 from tests.extras import needs, needs_renderer
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
@@ -41,6 +42,18 @@ def test_demo_leaves_pictures_curve_and_model(
     assert "<svg" in (folder / "out/digits.html").read_text()
     assert (folder / "out/learning_curve.png").read_bytes().startswith(PNG)
     assert gc.load(folder / "out/digits.gc").plan.declared.name == "digits"
+
+
+@pytest.mark.parametrize("words", [["demo", "--epochs", "1"], ["train", "model.py:net"]])
+def test_a_folder_that_another_run_has(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--data", "digits"] if words[0] == "train" else []
+    (folder / "out").mkdir()
+    with FolderLock(folder / "out", "run"):
+        assert main([*words, *more, "--out", "out"]) == 1
+    assert capsys.readouterr().err.startswith("error: out is in use by process ")
+    assert not list((folder / "out").iterdir())
 
 
 @pytest.mark.slow
