@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import chain
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.backends.numpy.bind import Call
-from graphc.errors import StateError
-from graphc.loc import caller_loc
 from graphc.missing import Missing
 from graphc.op import Array
 from graphc.plan import Plan, Program
@@ -27,7 +24,7 @@ from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
 from graphc.runtime.run_all import run_all
 from graphc.runtime.sharded_step import ShardedStep
-from graphc.runtime.state import State, readonly
+from graphc.runtime.state import State
 from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
@@ -93,8 +90,7 @@ class Executor(Missing):
     @property
     def values(self) -> Mapping[str, Array]:
         """Copies of the outputs of the last run, by name."""
-        last = self._outcome.outputs
-        return MappingProxyType({name: readonly(array) for name, array in last.items()})
+        return self._outcome.copies()
 
     @property
     def nbytes(self) -> int:
@@ -202,11 +198,7 @@ class Executor(Missing):
             self._run(saved.calls)
             return {name: array.copy() for name, array in saved.gradients.items()}
         if not saved.gradients:
-            raise StateError(
-                "backward: the plan has no gradients",
-                loc=caller_loc(),
-                hint="declare a loss, or give cotangents: ex.backward(scores=d)",
-            )
+            raise refusals.no_losses()
         if not last.differentiated:  # once: it overwrites the values of the forward pass
             self._outcome = NOTHING
             self._run(saved.calls[saved.border :])
@@ -226,10 +218,10 @@ class Executor(Missing):
     def _update(self, program: Program, gradients: Mapping[str, Array] | None) -> None:
         self._lock.begin(writes=True)
         last = self._outcome
-        there = self._accumulated() if self.plan.accumulate > 1 else last.differentiated
+        there = self._state.accumulated if self.plan.accumulate > 1 else last.differentiated
         if gradients is None and not there:
             raise refusals.no_gradients()
-        outputs = {name: array.copy() for name, array in last.outputs.items()}
+        outputs = last.copies()
         self._outcome = NOTHING
         if gradients is not None:
             self._workspace.put_gradients(self._program("grad"), program, gradients)
@@ -285,7 +277,7 @@ class Executor(Missing):
     def _complete(self, bound: Bound, calls: Iterable[Call]) -> float:
         """Make the calls of a step, which end in a program; the update belongs to them."""
         self._outcome = NOTHING
-        if self._step_name == "accumulate" and self._accumulated() + 1 >= self.plan.accumulate:
+        if self._step_name == "accumulate" and self._state.accumulated + 1 >= self.plan.accumulate:
             apply = self._binder.bound(self._program("apply"), 1)
             bound, keep = bound.kept()
             calls = chain(calls, keep, apply.calls)
@@ -390,9 +382,6 @@ class Executor(Missing):
         direct = self._direct[program.name].get(tuple(feeds))
         ready = None if direct is None else direct.ready(feeds)
         return ready or self._load(program, self._check(program).feeds(feeds))
-
-    def _accumulated(self) -> int:
-        return int(self._state.arrays["accumulated"])
 
     def _run(self, calls: Iterable[Call]) -> None:
         self._quiet.run(run_all, calls)

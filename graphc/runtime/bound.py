@@ -6,11 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from graphc.backends.numpy.bind import Call, Link, bind
 from graphc.op import Array
 from graphc.plan import Program
+from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -69,6 +71,10 @@ class Outcome:
     """The forward pass that `backward` may follow."""
     differentiated: bool = False
     """Whether the gradients are there."""
+
+    def copies(self) -> Mapping[str, Array]:
+        """Copies of the outputs, which are not overwritten."""
+        return MappingProxyType({name: readonly(array) for name, array in self.outputs.items()})
 
 
 NOTHING = Outcome({})

@@ -161,6 +161,11 @@ class State(Mapping[str, Array]):
         return self.lock.broken
 
     @property
+    def accumulated(self) -> int:
+        """The steps whose gradients are summed up and not applied yet."""
+        return int(self.arrays["accumulated"])
+
+    @property
     def nbytes(self) -> int:
         """The bytes of all blocks, alignment included."""
         return sum(block_bytes(len(memory)) for memory in self.blocks)
