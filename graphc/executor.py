@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import chain
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.numpy.bind import Call
-from graphc.errors import StateError
-from graphc.loc import caller_loc
 from graphc.missing import Missing
 from graphc.op import Array
 from graphc.plan import Plan, Program
@@ -25,7 +22,7 @@ from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
 from graphc.runtime.run_all import run_all
 from graphc.runtime.sharded_step import ShardedStep
-from graphc.runtime.state import State, readonly
+from graphc.runtime.state import State
 from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
@@ -91,8 +88,7 @@ class Executor(Missing):
     @property
     def values(self) -> Mapping[str, Array]:
         """Copies of the outputs of the last run, by name."""
-        last = self._outcome.outputs
-        return MappingProxyType({name: readonly(array) for name, array in last.items()})
+        return self._outcome.copies()
 
     @property
     def nbytes(self) -> int:
@@ -201,11 +197,7 @@ class Executor(Missing):
             self._run(saved.calls)
             return {name: array.copy() for name, array in saved.gradients.items()}
         if not saved.gradients:
-            raise StateError(
-                "backward: the plan has no gradients",
-                loc=caller_loc(),
-                hint="declare a loss, or give cotangents: ex.backward(scores=d)",
-            )
+            raise refusals.no_losses()
         if not last.differentiated:  # once: it overwrites the values of the forward pass
             self._outcome = NOTHING
             self._run(saved.calls[saved.border :])
@@ -228,7 +220,7 @@ class Executor(Missing):
         there = self._accumulated() if self.plan.accumulate > 1 else last.differentiated
         if gradients is None and not there:
             raise refusals.no_gradients()
-        outputs = {name: array.copy() for name, array in last.outputs.items()}
+        outputs = last.copies()
         self._outcome = NOTHING
         if gradients is not None:
             self._workspace.put_gradients(self._program("grad"), program, gradients)

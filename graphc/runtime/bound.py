@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from graphc.backends.numpy.bind import Call, Link, bind
 from graphc.op import Array
 from graphc.plan import Program
+from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
 from graphc.tensor_type import TensorType
 
@@ -78,6 +80,10 @@ class Outcome:
     """The forward pass that `backward` may follow."""
     differentiated: bool = False
     """Whether the gradients are there."""
+
+    def copies(self) -> Mapping[str, Array]:
+        """Copies of the outputs, which are not overwritten."""
+        return MappingProxyType({name: readonly(array) for name, array in self.outputs.items()})
 
 
 NOTHING = Outcome({})

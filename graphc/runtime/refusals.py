@@ -38,6 +38,15 @@ def no_forward() -> StateError:
     )
 
 
+def no_losses() -> StateError:
+    """There is nothing to differentiate."""
+    return StateError(
+        "backward: the plan has no gradients",
+        loc=caller_loc(),
+        hint="declare a loss, or give cotangents: ex.backward(scores=d)",
+    )
+
+
 def no_gradients() -> StateError:
     """There is nothing to update by."""
     return StateError(
