@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from graphc.backends.numpy.bind import Call
 from graphc.errors import StateError
 from graphc.loc import caller_loc
@@ -20,7 +18,13 @@ from graphc.runtime.cotangents import CotangentRun, StatesSeen
 from graphc.runtime.direct import Direct, Directs
 from graphc.runtime.entry import Entry, quiet_context, run_all
 from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
-from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
+from graphc.runtime.feeds import (
+    FeedCheck,
+    gradient_arrays,
+    merged,
+    program_check,
+    undetermined,
+)
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
 from graphc.runtime.sharded_step import ShardedStep
@@ -262,9 +266,10 @@ class Executor(Missing):
         return predict(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
-        """The mean over all rows, weighted as the loss is, of each loss and scalar output by name.
+        """Each loss and scalar output, by name, of all rows together.
 
-        Of arrays as `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
+        Means over batches count by their rows or weights, sums are added up.  Of arrays as
+        `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
         """
         return evaluate(self, arrays, by_name)
 
@@ -316,14 +321,14 @@ class Executor(Missing):
 
     def _load(self, program: Program, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
         arrays, n = self._check(program).arrays(feeds, optional=optional)
-        missing = frozenset(program.feeds.keys() - arrays.keys()) if optional else frozenset()
+        missing = undetermined(program, self.plan, arrays) if optional else frozenset()
         bound = self._binder.bound(program, n, missing)
         if optional and not bound.outputs:
-            raise refusals.no_output(missing)
-        for name, array in arrays.items():
-            np.copyto(bound.feeds[name], array)
+            raise refusals.no_output(missing & program.feeds.keys())
+        bound.feed(arrays)
         if program.name in self._direct:
-            self._direct[program.name].add(self._binder, bound, tuple(feeds))
+            types = {name: self.plan.declared[name].type for name in feeds}
+            self._direct[program.name].add(self._binder, bound, types, missing)
         return bound
 
     def _ready(self, program: Program, feeds: Mapping[str, Any]) -> Bound:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from graphc.backends.numpy.bind import Call, Link, bind
 from graphc.op import Array
 from graphc.plan import Program
 from graphc.runtime.workspace import Workspace
+from graphc.tensor_type import TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.native.bind import NativeProgram
@@ -36,6 +39,12 @@ class Bound:
     losses: list[Array]
     native: NativeProgram | None = None
 
+    def feed(self, arrays: Mapping[str, Array]) -> None:
+        """Copy in those of the arrays that the program reads."""
+        for name, array in arrays.items():
+            if name in self.feeds:
+                np.copyto(self.feeds[name], array)
+
 
 class Binder:
     """Binds programs to a workspace, and remembers them."""
@@ -57,9 +66,11 @@ class Binder:
             found.native.feed_in_place()
         return found
 
-    def take(self, bound: Bound, names: Collection[str]) -> tuple[Take, tuple[str, ...]] | None:
-        """The native check of feeds of these names, and those of them that are copied all the
-        same; None where all are copied."""
+    def take(
+        self, bound: Bound, types: Mapping[str, TensorType]
+    ) -> tuple[Take, tuple[str, ...]] | None:
+        """The native check of feeds of these names and types, and those of them that are copied
+        all the same; None where all are copied."""
         if bound.native is None:
             return None
         from graphc.backends.native.direct import bind_feeds, readable
@@ -67,9 +78,9 @@ class Binder:
         if not readable():
             return None
         native = bound.native
-        entries = {name: native.feeds[name] for name in names if name in native.feeds}
-        take = bind_feeds(bound.program, names, entries, native.table, self._workspace.written)
-        read = [name for name in bound.program.feeds if name in names]
+        entries = {name: native.feeds[name] for name in types if name in native.feeds}
+        take = bind_feeds(bound.program, types, entries, native.table, self._workspace.written)
+        read = [name for name in bound.program.feeds if name in types]
         return take, tuple(name for name in read if name not in entries)
 
     def layout(self, program: Program, n: int, missing: frozenset[str]) -> Bound:

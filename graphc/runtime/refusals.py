@@ -69,7 +69,13 @@ def checked_seed(seed: int) -> int:
 
 
 def no_output(missing: Collection[str]) -> FeedError:
-    """Every output reads an input that was left out."""
+    """Every output reads an input that was left out, or depends on how many rows those have."""
+    if not missing:
+        return FeedError(
+            "no output can be computed: nothing that was fed has rows",
+            loc=caller_loc(),
+            hint="feed one of the inputs that have a batch dimension",
+        )
     return FeedError(
         f"no output can be computed without {', '.join(sorted(missing))}",
         loc=caller_loc(),

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
 from graphc.backends.numpy.bind import Call
 from graphc.plan import Plan, Program
 from graphc.runtime.bound import Binder, Bound
@@ -67,8 +65,7 @@ class ShardedStep:
     def _bound(self, binder: Binder, part: Part) -> Bound:
         arrays, n = self._check.arrays(part.feeds)
         bound = binder.bound(self._programs[0], n)
-        for name, array in arrays.items():
-            np.copyto(bound.feeds[name], array)
+        bound.feed(arrays)
         return bound
 
     def _together(self, bounds: list[Bound]) -> None:

@@ -13,7 +13,7 @@ from graphc.executor import Executor
 from graphc.files.checkpoint_file import CheckpointFile
 from graphc.loc import caller_loc
 from graphc.op import Array
-from graphc.runtime.means import Share
+from graphc.runtime.means import Count
 from graphc.train.callbacks import Callback, Called, Epoch, begin, saved_arrays
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import History
@@ -54,7 +54,7 @@ class Run:
         self.checkpoints: Checkpoints | None = None
         self.choices: dict[str, Any] = {}
         self._saved: Mapping[str, Array] = {}
-        self._share = Share.of(ex.plan)
+        self._count = Count.of_steps(ex.plan)
         self._touched = not all(
             isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
         )
@@ -164,13 +164,13 @@ class Run:
         border.check()
 
     def _steps(self, shown: Progress, border: StepBorder) -> None:
-        ex, at, guard, share, record = self.ex, self.at, self.guard, self._share, self.record
+        ex, at, guard, count, record = self.ex, self.at, self.guard, self._count, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
             loss = ex.step(feeds)
             if not isfinite(loss):
                 raise guard.trace(at, loss)
-            at.count(rows, loss, share(feeds, rows))
+            at.count(rows, loss, count(feeds, rows, ex.state.arrays))
             if record is not None:
                 record.step(at, loss)
             shown.rows(rows)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import graphc as gc
 from graphc.graph import Graph
+from graphc.loss_share import divisors
 from graphc.op import Layer
 from graphc.ops.dropout import Dropout
 from graphc.ops.norm import BatchNorm
@@ -95,7 +96,15 @@ def _cut_share(case: Case, wishes: Wishes) -> float:
     """More of the nets with batch normalisation, which shards may have together."""
     if case.optimizer is None or case.batch == 1 or case.backend == "interpreted":
         return 0.0
+    if any(_learned(case.graph, divisor.operands) for divisor in divisors(case.graph)):
+        return 0.0  # refused: a shard cannot know what the whole batch's weights are
     return wishes.cut * (4 if _has(case.graph, BatchNorm) else 1)
+
+
+def _learned(graph: Graph, names: Collection[str]) -> bool:
+    """Whether values are computed from parameters, or with masks."""
+    ops = [graph[name].op for name in graph.upstream(names)]
+    return any(isinstance(op, (Parameter, Dropout)) for op in ops)
 
 
 def _cut(r: random.Random, case: Case) -> Case:

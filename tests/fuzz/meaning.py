@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from graphc.graph import Graph
-from graphc.loss_share import loss_shares
+from graphc.loss_share import divisors, loss_shares
 from graphc.op import Array
 from graphc.ops.source import Parameter
 from graphc.reference import initial_state
@@ -85,8 +85,9 @@ class Meaning:
     def cut_step(self, n: int) -> Graph:
         """A step that cuts `n` rows into shards."""
         case, declared = self.case, self.declared
+        graph, divided = Specialize(True)(declared), {d.name for d in divisors(declared)}
         counted = loss_shares(declared)
-        cut = of_shards(Specialize(True)(declared), n, case.shards, case.synchronised, counted)
+        cut = of_shards(graph, n, case.shards, case.synchronised, counted, divided)
         trained = [n for n in case.plan.recipe.wrt if isinstance(declared[n].op, Parameter)]
         return self._updated(Backward(declared.losses, tuple(trained))(cut))
 
