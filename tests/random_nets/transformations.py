@@ -76,15 +76,19 @@ def native_proof(c: Check) -> None:
 
 def a_pass_left_out(c: Check) -> None:
     """Leave out one of the passes that may be."""
-    names = {gc.passes.name_of(p) for p in gc.passes.DEFAULT.entries} - gc.passes.REQUIRED
-    name = c.one(sorted(names - {"rematerialize"}))
+    name = c.one(optional_passes())
     c.near(f"without {name}", run(c.case, c.compiled(passes=gc.passes.without(name))))
 
 
 def all_passes_left_out(c: Check) -> None:
     """Leave out all passes that may be."""
-    names = {gc.passes.name_of(p) for p in gc.passes.DEFAULT.entries} - gc.passes.REQUIRED
-    c.near("without passes", run(c.case, c.compiled(passes=gc.passes.without(*names - {"rematerialize"}))))
+    c.near("without passes", run(c.case, c.compiled(passes=gc.passes.without(*optional_passes()))))
+
+
+def optional_passes() -> list[str]:
+    """Return the names of the passes that may be left out."""
+    entries = [p for p in gc.passes.DEFAULT.entries if not isinstance(p, str)]
+    return sorted({gc.passes.name_of(p) for p in entries} - gc.passes.REQUIRED)
 
 
 def validated(c: Check) -> None:
@@ -214,9 +218,10 @@ def evaluated(c: Check) -> None:
 
 def sharded(c: Check) -> None:
     """Cut steps into shards, which no result depends on but by rounding."""
-    if not c.case.losses or not c.case.apart:
+    trains = any(action == "train" for action, _ in c.case.actions)
+    if not c.case.losses or not c.case.apart or c.case.optimizer is None or (trains and c.case.masks):
         raise Skip
-    shards = int(c.rng.integers(2, 4))
+    shards = c.one([2, 4])
     if c.case.batch < shards:
         raise Skip
     try:
@@ -225,7 +230,11 @@ def sharded(c: Check) -> None:
         if "computed from parameters" in str(error):
             raise Skip from None
         raise
-    c.near(f"{shards} shards", run(c.case, ex))
+    found: list[Result] = [{} for _ in c.base]
+    for turn, (action, rows) in enumerate(c.case.actions):
+        if action in TRAINING:
+            found[turn] = act(ex, "step", c.case.feeds(rows, turn))
+    c.near(f"{shards} shards", found)
 
 
 def losses_apart(c: Check) -> None:
