@@ -18,13 +18,7 @@ from graphc.runtime.cotangents import CotangentRun, StatesSeen
 from graphc.runtime.direct import Direct, Directs
 from graphc.runtime.entry import Entry, quiet_context, run_all
 from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
-from graphc.runtime.feeds import (
-    FeedCheck,
-    gradient_arrays,
-    merged,
-    program_check,
-    undetermined,
-)
+from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
 from graphc.runtime.sharded_step import ShardedStep
@@ -92,7 +86,7 @@ class Executor(Missing):
     @property
     def hyper(self) -> Hyper:
         """The hyper-parameters of the optimizer by name."""
-        return Hyper(self._state)
+        return Hyper(self.plan, self._state)
 
     @property
     def values(self) -> Mapping[str, Array]:
@@ -320,8 +314,9 @@ class Executor(Missing):
         return check
 
     def _load(self, program: Program, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
-        arrays, n = self._check(program).arrays(feeds, optional=optional)
-        missing = undetermined(program, self.plan, arrays) if optional else frozenset()
+        check = self._check(program)
+        arrays, n = check.arrays(feeds, optional=optional)
+        missing = check.undetermined(arrays) if optional else frozenset()
         bound = self._binder.bound(program, n, missing)
         if optional and not bound.outputs:
             raise refusals.no_output(missing & program.feeds.keys())
@@ -364,7 +359,7 @@ class Executor(Missing):
         return loss
 
     def _accumulated(self) -> int:
-        return int(self._state.arrays["accumulated"])
+        return int(self._state.arrays[self.plan.step_counter])
 
     def _run(self, calls: list[Call], writes: bool) -> None:
         try:

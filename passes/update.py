@@ -24,6 +24,7 @@ from graphc.ops.shape import cast
 from graphc.ops.source import Parameter, global_state, updates
 from graphc.optim import Optimizer
 from graphc.optim.averages import add_average, count_average
+from graphc.optim.naming import with_own_states
 from graphc.tensor_type import TensorType
 
 
@@ -43,7 +44,7 @@ class Update:
             return graph
         b.gradients.clear()
         add_updates(b, self.optimizer, gradients)
-        return b.graph()
+        return with_own_states(b.graph(), self.optimizer, graph.nodes)
 
 
 def parameter_gradients(b: Builder, optimizer: Optimizer) -> dict[str, Value]:

@@ -57,13 +57,15 @@ class FeedCheck:
         capacity: int,
         word: str = "input",
         unread: Mapping[str, Feed] | None = None,
-        needs_rows: bool = False,
+        by_shape: Collection[str] = (),
     ) -> None:
         self._feeds = feeds
         self.unread = unread or {}
         """Inputs that the program does not read; they say how many rows there are, too."""
-        self._needs_rows = needs_rows
-        """Whether one of the inputs must be fed that have rows."""
+        inputs = {**feeds, **self.unread}
+        self._with_rows = frozenset(name for name, feed in inputs.items() if feed.type.batched)
+        self._by_shape = frozenset(by_shape if self._with_rows else ())
+        """The nodes that have rows by their shape alone."""
         self._word = word
         self._known = frozenset(known)
         self._capacity = capacity
@@ -136,6 +138,12 @@ class FeedCheck:
             raise self._too_many(n)
         return found, n
 
+    def undetermined(self, given: Collection[str]) -> frozenset[str]:
+        """The inputs that are missing; where none of those given has rows, also the nodes that
+        have them by their shape alone."""
+        missing = frozenset(self._feeds.keys() - given)
+        return missing | self._by_shape if self._with_rows.isdisjoint(given) else missing
+
     def _whole(
         self,
         feeds: Mapping[str, Any],
@@ -152,7 +160,7 @@ class FeedCheck:
             rows, owner = self._count_unread(feeds, found, rows, owner)
         if owner:
             return rows
-        if self._needs_rows and not optional:
+        if self._by_shape and not optional:
             raise self._no_rows()
         return 1
 
@@ -348,23 +356,8 @@ def program_check(program: Program, plan: Plan) -> FeedCheck:
     others = (name for name in plan.input_names if name not in feeds)
     unread = {name: Feed(plan.declared[name], None) for name in others}
     known = {**unread, **feeds}
-    by_shape = any(counts_rows(program.graph, node) for node in program.graph)
-    needs_rows = by_shape and any(feed.type.batched for feed in known.values())
-    return FeedCheck(feeds, known, program.capacity, unread=unread, needs_rows=needs_rows)
-
-
-def undetermined(program: Program, plan: Plan, given: Collection[str]) -> frozenset[str]:
-    """The feeds of a program that are missing.
-
-    Where none of those given has rows, though the net has inputs with rows, also the nodes that
-    have them by their shape alone.
-    """
-    missing = frozenset(program.feeds.keys() - given)
-    with_rows = {name for name in plan.input_names if plan.declared[name].type.batched}
-    if not with_rows or not with_rows.isdisjoint(given):
-        return missing
-    counting = (node.name for node in program.graph if counts_rows(program.graph, node))
-    return missing.union(counting)
+    by_shape = [node.name for node in program.graph if counts_rows(program.graph, node)]
+    return FeedCheck(feeds, known, program.capacity, unread=unread, by_shape=by_shape)
 
 
 def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Feed:

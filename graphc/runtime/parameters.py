@@ -11,6 +11,7 @@ import numpy as np
 
 from graphc.errors import StateError
 from graphc.op import Array
+from graphc.plan import Plan
 from graphc.runtime.mixing import Mixing, mixing
 from graphc.runtime.state import State, readonly
 
@@ -143,33 +144,36 @@ def _mixed(own: Array, other: Array, mix: float) -> Array:
 class Hyper(MutableMapping[str, float]):
     """The hyper-parameters of the optimizer; a new value holds from the next step on."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, plan: Plan, state: State) -> None:
+        """Those of a plan's optimizer; without one, of all plans that share the state."""
         self._state = state
-
-    def _names(self) -> list[str]:
-        return [name[6:] for name in self._state.arrays if name.startswith("hyper.")]
+        optimizer = plan.optimizer
+        states = state.arrays if optimizer is None else plan.state_nodes
+        end = "" if optimizer is None else optimizer.state("")
+        found = (name for name in states if name.startswith("hyper."))
+        self._names = {name[6:].removesuffix(end): name for name in found}
 
     def __getitem__(self, name: str) -> float:
-        self._known(name)
-        return float(self._state.arrays[f"hyper.{name}"])
+        return float(self._state.arrays[self._known(name)])
 
     def __setitem__(self, name: str, value: float) -> None:
-        self._known(name)
+        state = self._known(name)
         if not isinstance(value, (int, float, np.number)) or not np.isfinite(value):
             raise StateError(
                 f"hyper-parameter {name!r} is {value!r}, it must be a finite number",
                 hint="to change it over time give the optimizer a schedule",
             )
         with self._state.lock:
-            self._state.arrays[f"hyper.{name}"][...] = value
+            self._state.arrays[state][...] = value
 
-    def _known(self, name: str) -> None:
-        if name not in self._names():
-            known = ", ".join(self._names()) or "none, since no plan of this state has an optimizer"
+    def _known(self, name: str) -> str:
+        if name not in self._names:
+            known = ", ".join(self._names) or "none, since no plan of this state has an optimizer"
             raise StateError(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
+        return self._names[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names()
+        return name in self._names
 
     def __delitem__(self, name: str) -> None:
         raise StateError(
@@ -177,7 +181,7 @@ class Hyper(MutableMapping[str, float]):
         )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names())
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._names())
+        return len(self._names)

@@ -21,6 +21,7 @@ from graphc.op import Array
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.large_pages import advise_large_pages
+from graphc.runtime.owners import Owner
 from graphc.tensor_type import TensorType
 
 
@@ -80,6 +81,8 @@ class State(Mapping[str, Array]):
         self.broken = False
         """Whether a run that writes failed half-way, so that no number here can be trusted."""
         self.version = 0
+        self.owners: list[Owner] = []
+        """The optimizers whose rates, counters and slots are here."""
         self.blocks: list[Array] = []
         """The memory that the arrays lie in."""
         self.extend(nodes)

@@ -14,6 +14,7 @@ from graphc.memory import align
 from graphc.op import Array
 from graphc.ops.source import Constant
 from graphc.plan import Buffer, Plan, Program
+from graphc.runtime.owners import Owner
 from graphc.runtime.state import State, block, block_bytes
 from graphc.tensor_type import ITEMSIZE, TensorType, shape_at
 
@@ -118,10 +119,13 @@ class _Region:
 def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Workspace]:
     """The state, made or given, and the buffers of one executor.
 
-    OutOfMemoryError where the system has not so much; a given state is then as it was.
+    OutOfMemoryError where the system has not so much, StateError where a given state belongs to
+    another optimizer of the name; it is then as it was.
     """
+    own, owner = State({}, seed) if state is None else state, Owner.of(plan)
+    if owner is not None:
+        owner.check(own.owners)
     try:
-        own = State({}, seed) if state is None else state
         workspace = Workspace(plan.programs, plan.batch, own, plan.recipe.threads)
         own.extend(plan.state_nodes)
     except MemoryError:
@@ -130,6 +134,8 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
             loc=caller_loc(),
             hint="plan.memory says what for; compile with a smaller batch, or with budget=",
         ) from None
+    if owner is not None and owner not in own.owners:
+        own.owners.append(owner)
     return own, workspace
 
 

@@ -66,7 +66,7 @@ def an_option_nearly_right() -> None:
     """
     Lion has no option 'fused'
       at {here}
-      hint: it has lr, beta1, beta2, weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema
+      hint: it has lr, beta1, beta2, weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
     """  # noqa: E501
 )
 def an_option_that_nobody_has() -> None:

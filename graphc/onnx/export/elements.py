@@ -101,6 +101,8 @@ def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 def _with_alpha(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     assert isinstance(op, (Elu, Celu, ThresholdedRelu))
+    if isinstance(op, Celu) and w.types[ins[0]].dtype != "float32":
+        return False
     w.emit(type(op).__name__, ins, out, alpha=op.alpha)
     return True
 

@@ -49,7 +49,7 @@ def traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) -
         values = evaluate(graph, arrays, _of(graph, state), n)
         runs = [(graph, values)]
         after = {**state, **next_state(graph, values, _of(graph, state))}
-        if name == "accumulate" and int(after["accumulated"]) >= ex.plan.accumulate:
+        if name == "accumulate" and int(after[ex.plan.step_counter]) >= ex.plan.accumulate:
             apply = ex.plan.graphs["apply"][0].graph
             runs.append((apply, evaluate(apply, {}, _of(apply, after), 1)))
     for made, known in runs:

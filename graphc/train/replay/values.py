@@ -50,7 +50,7 @@ class StepValues:
         self._values: dict[str, Array] = {}
         self._written: set[str] = set()
         self.loss = self._run(ex, self.name, self.arrays, self.rows)
-        if self.name == "accumulate" and int(ex.state["accumulated"]) >= ex.plan.accumulate:
+        if self.name == "accumulate" and ex._accumulated() >= ex.plan.accumulate:
             self._run(ex, "apply", {}, 1)
 
     def _run(self, ex: Executor, name: str, arrays: Mapping[str, Array], n: int) -> float:
