@@ -90,3 +90,34 @@ def test_rows_that_no_input_has_are_refused() -> None:
     net.output("rows", gc.broadcast_to(net.parameter("p", (4,)), (gc.N, 4)))
     with pytest.raises(gc.GraphError, match="no input of the net has rows"):
         gc.onnx.to_proto(net)
+
+
+@pytest.mark.parametrize("pool", [gc.max_pool, gc.avg_pool])
+@pytest.mark.parametrize(
+    ("sizes", "kernel", "stride", "padding"),
+    [
+        ((1,), 2, 2, 1),
+        ((5,), 2, 2, 1),
+        ((6,), 3, 2, 0),
+        ((1, 6), (2, 3), 2, (1, 0)),
+        ((2, 2), (2, 1), (2, 1), 0),
+        ((3, 7), 2, 2, 1),
+    ],
+)
+def test_pools_count_windows_as_elsewhere(
+    pool: Callable[..., gc.Value],
+    sizes: tuple[int, ...],
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    tmp_path: Path,
+) -> None:
+    """A window that begins behind the image is none, though ONNX's rule counts it."""
+
+    def declare(net: gc.Net) -> dict[str, gc.Value]:
+        x = net.input("x", (gc.N, 2, *sizes))
+        made = pool(x, kernel, stride=stride, padding=padding, ceil=True)
+        return {"pool": made, "wider": pool(made, 1)}
+
+    x = np.random.default_rng(0).normal(size=(2, 2, *sizes)).astype(np.float32)
+    same(tmp_path, declare, {"x": x})
