@@ -187,15 +187,17 @@ class Executor(Missing):
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:
         """Let the optimizer update the parameters.
 
-        By the gradients of the last `backward`, by those given by name, or by the ones
-        accumulated so far.  StateError when the plan has no optimizer or nothing is there.
+        By the gradients of the last `backward`, or by those given by name; an optimizer that
+        accumulates takes those of the steps so far, and no others.  StateError when the plan has
+        no optimizer or nothing is there.
         """
         program = self._program("apply")
+        accumulates = self.plan.accumulate > 1
         with self._entry:
             if gradients is not None:
                 self._set_gradients(program, gradients)
-            elif not (self._accumulated() if self.plan.accumulate > 1 else self._differentiated):
-                raise refusals.no_gradients()
+            elif not (self._accumulated() if accumulates else self._differentiated):
+                raise refusals.no_gradients(accumulates)
             self._keep_outputs()
             self._run(self._binder.bound(program, 1).calls, writes=True)
             self._forget()
