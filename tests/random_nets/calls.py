@@ -27,9 +27,6 @@ class Rows:
 
     times: int = 1
 
-    def __repr__(self) -> str:
-        return "gc.N" if self.times == 1 else f"{self.times} * gc.N"
-
 
 @dataclass(frozen=True, eq=False)
 class Call:
@@ -83,6 +80,8 @@ def text(tree: Any) -> str:
     """Return the Python source of arguments."""
     if isinstance(tree, Ref):
         return tree.name
+    if isinstance(tree, Rows):
+        return "gc.N" if tree.times == 1 else f"{tree.times} * gc.N"
     if isinstance(tree, np.ndarray):
         return f"np.array({tree.tolist()!r}, {str(tree.dtype)!r})"
     if isinstance(tree, list):

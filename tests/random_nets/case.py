@@ -10,7 +10,7 @@ import numpy as np
 
 import graphc as gc
 
-from .calls import Call, Rows, source
+from .calls import Call, Rows
 from .drawer import Feed, Shape
 
 
@@ -19,7 +19,8 @@ class Case:
     """All that a run depends on.
 
     `actions` are run in turn, each on so many rows.  `losses` says of each loss how it counts
-    rows: "mean", "sum", or "mixed" where they are not apart.  `apart`: no row of an output or
+    rows: "mean", "sum", or "mixed" where they are not apart; `outputs` says whether each has rows.
+    `apart`: no row of an output or
     loss depends on another row.  `masks` has the shape and share of each dropout.
     """
 
@@ -28,7 +29,7 @@ class Case:
     calls: tuple[Call, ...]
     inputs: Mapping[str, Feed]
     losses: Mapping[str, str]
-    outputs: tuple[str, ...]
+    outputs: Mapping[str, bool]
     apart: bool
     batch: int
     actions: tuple[tuple[str, int], ...]
@@ -71,14 +72,6 @@ class Case:
         gone = rng.random(shape) < 0.3
         gone.flat[0] = False
         return np.where(gone, ignored, labels)
-
-    def __str__(self) -> str:
-        outside = "from graphc import *\nfrom tests.random_nets.calls import *\n"
-        outside += "from tests.random_nets.case import Case\nfrom tests.random_nets.drawer import Feed\n"
-        names = (n for n in self.__dataclass_fields__ if n not in ("calls", "seed"))
-        rest = "".join(f"    {name}={getattr(self, name)!r},\n" for name in names)
-        calls = "".join(f"#   {line}\n" for line in map(str, self.calls))
-        return f"{source(self.calls, self.dtype)}{outside}{calls}case = dict(seed={self.seed},\n{rest})\n"
 
 
 def sized(shape: Shape, rows: int) -> tuple[int, ...]:

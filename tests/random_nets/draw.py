@@ -49,7 +49,7 @@ def draw(seed: int) -> Case:
         tuple(d.calls),
         dict(d.inputs),
         {f"l{i}": d.losses[v.name] for i, v in enumerate(losses)},
-        tuple(f"o{i}" for i in range(len(outputs))),
+        {f"o{i}": any(isinstance(dim, Rows) for dim in v.shape) for i, v in enumerate(outputs)},
         apart,
         batch,
         tuple(actions(d, losses, optimizer, batch)),

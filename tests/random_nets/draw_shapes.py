@@ -162,7 +162,7 @@ def squeeze(d: Drawer) -> None:
     if not ones:
         v = d.call("gc.unsqueeze", v, d.whole(1 if v.batched else 0, v.rank))
         ones = [i for i, dim in enumerate(v.shape) if dim == 1]
-    d.call("gc.squeeze", v, d.one([None, d.one(ones), tuple(ones)]))
+    d.call("gc.squeeze", v, d.one([None, d.one(ones)] if v.fixed() else [d.one(ones), tuple(ones)]))
 
 
 def unsqueeze(d: Drawer) -> None:

@@ -55,4 +55,5 @@ def run_elsewhere(c: Check) -> None:
     names = {i.name for i in session.get_inputs()}
     found = session.run(None, {n: np.asarray(a) for n, a in feeds.items() if n in names})
     result = outputs(dict(zip([o.name for o in session.get_outputs()], found, strict=True)))
-    c.near("ONNX Runtime", [result if t == turn else {} for t in range(len(c.base))])
+    # Attributes such as the slope of a leaky relu are float32 in ONNX.
+    c.coarse().compare("ONNX Runtime", [result if t == turn else {} for t in range(len(c.base))])

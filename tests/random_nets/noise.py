@@ -9,14 +9,12 @@ import numpy as np
 import graphc as gc
 
 from .case import Case
-from .compare import NOISE
 from .runs import Result, act, executor
 
 
-def noisy_run(case: Case, plan: gc.Plan, seed: int) -> list[Result]:
+def noisy_run(case: Case, plan: gc.Plan, size: float, seed: int) -> list[Result]:
     """Return what each action gives when parameters and feeds are moved by rounding's size."""
     rng = np.random.default_rng([case.seed, seed])
-    size = NOISE[case.dtype]
 
     def moved(a: Any) -> Any:
         a = np.asarray(a)

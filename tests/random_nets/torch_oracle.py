@@ -25,6 +25,11 @@ EXACT = frozenset(
     for name in "reshape flatten transpose concat split stack squeeze unsqueeze flip roll tril triu pick where stop_gradient one_hot floor ceil "
     "round sign relu abs neg max min maximum minimum clip sort topk max_pool global_max_pool dropout".split()
 ) | {"operator.getitem", "net.constant"}
+# Functions whose derivatives are differences of numbers near 1, as far as they are off by rounding.
+SATURATED = frozenset(
+    f"gc.{name}"
+    for name in "tanh sigmoid softmax log_softmax elu celu selu silu mish gelu softmax_loss sigmoid_loss".split()
+)
 SPELLED = {operator: function for function, operator in OPERATORS.items()}
 
 
@@ -52,8 +57,12 @@ class Run:
             return x
         size = x.detach().abs()
         size = torch.where(size.isfinite(), size, 0)
-        random = torch.rand(x.shape, generator=self.random, dtype=torch.float64) * 2 - 1
-        return x + (self.noise if noise is None else noise) * random * (size + 0.01 * size.mean())
+        noise = self.noise if noise is None else noise
+        return x + noise * self.drawn(x) * (size + 0.01 * size.mean())
+
+    def drawn(self, x: Tensor) -> Tensor:
+        """Return numbers from -1 to 1."""
+        return torch.rand(x.shape, generator=self.random, dtype=torch.float64) * 2 - 1
 
     def watched(self, x: Tensor, noise: float | None = None) -> Tensor:
         """Return x with noise in it and, on the way back, in its gradient."""
@@ -95,6 +104,10 @@ class Run:
             (self.outputs if function == "net.output" else self.losses)[args[0]] = args[1]
             return
         found = flat([self.result(function, args, kwargs)])
+        if self.noise and function in SATURATED:
+            x = args[0]
+            bent = self.noise * self.drawn(x) * (x - x.detach())  # 0, with a derivative that is not.
+            found[0] = found[0] + (bent if bent.shape == found[0].shape else bent.sum() / len(x))
         if function not in EXACT and not function.startswith("net."):
             noise = NOISE["float32"] if function == "gc.cast" and args[1] == "float32" else self.noise
             found = [self.watched(f, noise) if f.is_floating_point() else f for f in found]

@@ -24,12 +24,16 @@ TRAINING = ("step", "parts")
 
 @dataclass
 class Check:
-    """A case, its plan, what it gave on NumPy, what it should give, and numbers to draw from."""
+    """A case, its plan, what it gave on NumPy, what it should give, and numbers to draw from.
+
+    `coarse` makes what it should give to the digits of float32.
+    """
 
     case: Case
     plan: gc.Plan
     base: list[Result]
     reference: Reference
+    coarse: Callable[[], Reference]
     rng: np.random.Generator
 
     def same_bits(self, what: str, other: list[Result]) -> None:
@@ -177,7 +181,7 @@ def a_budget(c: Check) -> None:
 
 def rows_apart(c: Check) -> None:
     """Infer each row by itself, by predict and forward."""
-    if not c.case.apart:
+    if not c.case.apart or not any(c.case.outputs.values()):
         raise Skip
     ex = c.compiled(batch=c.one([1, 2, 3]))
     feeds = c.case.feeds(c.case.batch, 99)
