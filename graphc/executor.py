@@ -207,8 +207,9 @@ class Executor(Missing):
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:
         """Let the optimizer update the parameters.
 
-        By the gradients of the last `backward`, by those given by name, or by the ones
-        accumulated so far.  StateError when the plan has no optimizer or nothing is there.
+        By the gradients of the last `backward`, or by those given by name; an optimizer that
+        accumulates takes those of the steps so far, and no others.  StateError when the plan has
+        no optimizer or nothing is there.
         """
         program = self._program("apply")
         given = None if gradients is None else gradient_arrays(program, self.plan, gradients)
@@ -217,9 +218,10 @@ class Executor(Missing):
     def _update(self, program: Program, gradients: Mapping[str, Array] | None) -> None:
         self._lock.begin(writes=True)
         last = self._outcome
-        there = self._accumulated() if self.plan.accumulate > 1 else last.differentiated
+        accumulates = self.plan.accumulate > 1
+        there = self._accumulated() if accumulates else last.differentiated
         if gradients is None and not there:
-            raise refusals.no_gradients()
+            raise refusals.no_gradients(accumulates)
         outputs = last.copies()
         self._outcome = NOTHING
         if gradients is not None:

@@ -47,13 +47,12 @@ def no_losses() -> StateError:
     )
 
 
-def no_gradients() -> StateError:
+def no_gradients(accumulates: bool) -> StateError:
     """There is nothing to update by."""
-    return StateError(
-        "update: there are no gradients",
-        loc=caller_loc(),
-        hint="call ex.backward() first, or pass them: ex.update({name: array})",
-    )
+    hint = "call ex.backward() first, or pass them: ex.update({name: array})"
+    if accumulates:
+        hint = "this optimizer accumulates the gradients of steps: call ex.step() first"
+    return StateError("update: there are no gradients", loc=caller_loc(), hint=hint)
 
 
 def accumulates() -> StateError:

@@ -78,6 +78,8 @@ def layout(nodes: Mapping[str, Node]) -> tuple[dict[str, int], int]:
 
 MOST_COUNTED = 2**62
 """What counters stay below, so that they never wrap."""
+
+
 class StateLock(ScopedLock):
     """Held by whoever reads or writes a state as a whole."""
 

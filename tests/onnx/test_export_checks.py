@@ -67,6 +67,32 @@ def test_celu_of_doubles(tmp_path: Path) -> None:
     same(tmp_path, declare, {"x": FLOATS}, "float64")
 
 
+@pytest.mark.parametrize("divisor", [[3, 0, -2, 5], [3, 1, -2, 5]])
+@pytest.mark.parametrize("fed", [True, False])
+def test_whole_numbers_divided_by_zero_are_zero(
+    fed: bool, divisor: list[int], tmp_path: Path
+) -> None:
+    numbers = np.array([[7, 4, 7, -9], [-7, 0, -7, 9]])
+
+    def declare(net: gc.Net) -> dict[str, gc.Value]:
+        x = net.input("x", (gc.N, 4), dtype="int64")
+        by = net.input("by", (4,), dtype="int64") if fed else net.constant(np.array(divisor))
+        made = {"floor": x // by, "trunc": gc.trunc_div(x, by)}
+        return made | {"mod": x % by, "fmod": gc.fmod(x, by)}
+
+    same(tmp_path, declare, {"x": numbers} | ({"by": np.array(divisor)} if fed else {}))
+    elsewhere = pytest.importorskip("onnxruntime")
+    net = gc.Net("divided")
+    made = declare(net)
+    for name, value in made.items():
+        net.output(name, value)
+    session = elsewhere.InferenceSession(gc.onnx.to_proto(net).SerializeToString())
+    feeds = {"x": numbers} | ({"by": np.array(divisor)} if fed else {})
+    expected = gc.Executor(gc.compile(net, batch=2, backend="numpy")).forward(feeds)
+    for name, found in zip(made, session.run(list(made), feeds), strict=True):
+        np.testing.assert_array_equal(found, expected[name], err_msg=name)
+
+
 def test_values_without_elements(tmp_path: Path) -> None:
     def declare(net: gc.Net) -> dict[str, gc.Value]:
         x = net.input("x", (gc.N, 3, 0))

@@ -367,10 +367,13 @@ def test_nothing_is_judged_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
         gc.Adam(schedule=gc.Step(every=2, factor=0.5), weight_decay=0.1, clip_norm=0.1),
         gc.AdamW(schedule=gc.WarmUp(6, then=gc.Cosine(total=9, floor=0.2))),
         gc.AdamW(accumulate=4, clip_norm=1.0),
+        gc.Adamax(),
+        gc.Adadelta(weight_decay=0.1),
     ],
 )
-def test_the_update_alone_is_judged_by_the_rule(optimizer: gc.optim.Optimizer) -> None:
-    net = gc.Net("net", dtype="float64")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_update_alone_is_judged_by_the_rule(optimizer: gc.optim.Optimizer, dtype: str) -> None:
+    net = gc.Net("net", dtype=dtype)
     nodes = [net.parameter("w", (3, 2)).node, net.parameter("b", (2,)).node]
     for seed in range(4):
         made = validate_apply(nodes, optimizer, seed=seed)

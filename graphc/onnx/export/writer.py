@@ -33,6 +33,8 @@ class Writer:
         self.types, self.inputs = types, tuple(inputs)
         self.dtypes = {name: type.dtype for name, type in types.items()}
         """Also of helping values, where they are known."""
+        self.constants: dict[str, Array] = {}
+        """The numbers that were written as nodes."""
         self.train = train
         """Whether layers mean what they do in training."""
         self.moved: list[str] = []
@@ -120,7 +122,7 @@ class Writer:
         """Write numbers as a node."""
         value = np.array(array, dtype, order="C")
         name = out or self.fresh("constant")
-        self.dtypes[name] = value.dtype.name
+        self.dtypes[name], self.constants[name] = value.dtype.name, value
         return self.emit("Constant", [], name, value=numpy_helper.from_array(value, name))
 
     def fresh(self, word: str) -> str:
