@@ -54,11 +54,11 @@ def _largest(b: Builder, gradients: Mapping[str, Value]) -> Value:
     """The largest number of all gradients without its sign; finite, and not 0."""
     most: Value | None = None
     for name, gradient in gradients.items():
-        part = max_(abs_(gradient), name=b.unique(f"{name}.largest"))
-        most = part if most is None else maximum(most, part, name=b.unique("largest.total"))
+        part = max_(abs_(gradient), name=b.unique(f"{name}.largest_gradient"))
+        most = part if most is None else maximum(most, part, name=b.unique("largest_gradient.total"))
     assert most is not None, "an optimizer trains something"
     numbers = np.finfo(np.float64)
-    return clip(most, numbers.tiny, numbers.max, name=b.unique("largest"))
+    return clip(most, numbers.tiny, numbers.max, name=b.unique("largest_gradient"))
 
 
 class Casts:
