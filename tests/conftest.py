@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from graphc import program, recipe
 from graphc.graph import Graph
 from graphc.plan import Program
+from tests.extras import skipped_without_extras
 
 settings.register_profile(
     "the same everywhere",
@@ -52,6 +53,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if met[test] % mark.args[0]:
             item.add_marker(pytest.mark.slow)
         met[test] += 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Skip a test that ends because an extra is missing."""
+    with skipped_without_extras():
+        return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)
