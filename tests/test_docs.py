@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from graphc.backends.native.target import available
-from tests.extras import needs_renderer, skipped_without_extras
+from tests.extras import needs_renderer
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -39,11 +39,6 @@ def test_code_runs_and_prints_what_the_document_says(
     monkeypatch.chdir(tmp_path)
     if available() is not None and 'backend="native"' in (ROOT / document).read_text():
         pytest.skip(f"no native backend here: {available()}")
-    with skipped_without_extras():
-        compare(document)
-
-
-def compare(document: str) -> None:
     for block in refresh.blocks(document):
         if block.expected is not None and not refresh.same(block.expected, block.printed):
             assert block.printed == block.expected, f"{document}, line {block.line}"

@@ -189,7 +189,7 @@ def test_fifty_layers_fit_into_few_bytes(backend: str) -> None:
 # ---------------------------------------------------------------- running makes no arrays
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @both
 def test_a_thousand_steps_make_no_array_memory(backend: str) -> None:
     plan = planned(16, SGD, backend)

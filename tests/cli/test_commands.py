@@ -102,6 +102,7 @@ def test_train_saves_a_model_that_can_go_on(
 PICTURES = ("learning_curve", "confusion_matrix", "weights", "gradients")
 
 
+@pytest.mark.slow
 def test_train_draws_pictures_and_leaves_the_model_as_it_is(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -353,6 +354,7 @@ def net():
 """
 
 
+@pytest.mark.slow
 def test_gradients_before_training_are_of_standardised_data(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

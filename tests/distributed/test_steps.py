@@ -145,6 +145,7 @@ def test_buckets_are_sent_as_soon_as_they_are_whole(monkeypatch: pytest.MonkeyPa
         assert any(kinds[i] not in ("send", "barrier") for i in range(sends[0], sends[-1]))
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10_000), backend=st.sampled_from(("numpy", "native")))
 def test_random_nets_have_the_same_bits_on_two_ranks(seed: int, backend: str) -> None:

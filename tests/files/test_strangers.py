@@ -22,6 +22,7 @@ from graphc.files import model_file
 from graphc.files.serialize import from_bytes, to_bytes
 from graphc.text import parse_graph
 from graphc.text.values import bytes_value
+from tests.extras import needs_renderer
 from tests.fuzz_files.mutate import assembled
 from tests.fuzz_files.read import checkpoint
 from tests.train.nets import classes, executor
@@ -175,6 +176,7 @@ def test_compressed_bytes_end_where_they_should() -> None:
 def test_a_net_named_like_a_path_writes_where_it_should(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs_renderer()
     net = gc.Net(name)
     x, y = net.input("x", (gc.N, 64)), net.input("y", (gc.N,), dtype="int64")
     net.loss("loss", gc.softmax_loss(gc.affine(x, 10, name="scores"), y))

@@ -92,7 +92,7 @@ def test_steps_of_lion(dtype: str) -> None:
     assert_equal_steps(net, lion, (CAPACITY, 1, 33, 17), TOLERANCE[dtype])
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["seed_layers", "gated"])
 def test_runs_of_hand_made_nets(name: str) -> None:
     assert_equal_runs(NETS[name]("float64"), (CAPACITY, 3), TOLERANCE["float64"])

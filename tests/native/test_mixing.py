@@ -102,6 +102,7 @@ def test_all_of_it_is_a_copy() -> None:
     assert target.parameters.flat().tobytes() == learner.parameters.flat().tobytes()
 
 
+@pytest.mark.slow
 def test_one_learner_after_another() -> None:
     some = plan()
     target = stepped(some, 0)

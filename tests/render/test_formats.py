@@ -15,6 +15,7 @@ import graphc as gc
 from graphc.errors import GraphError, RendererMissing
 from graphc.render import layout, notebook_bundle, render_graph, render_plan
 from graphc.render.draw import picture
+from tests.extras import needs_renderer
 from tests.render.graphs import digits
 from tests.told import told
 
@@ -213,6 +214,7 @@ def test_drawing_leaves_the_graphviz_package_as_it_was(tmp_path: Path) -> None:
 
 
 def test_notebooks_get_the_picture_and_the_text() -> None:
+    needs_renderer()
     net = digits()
     bundle = net._repr_mimebundle_()
     assert bundle.keys() == {"text/plain", "image/svg+xml"}

@@ -55,7 +55,7 @@ def test_again(name: str, backend: str) -> None:
     assert hindrance.all()
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_again_in_another_process(backend: str) -> None:
     here = digest(SMALLER["seed"], backend)

@@ -49,7 +49,7 @@ def test_one_to_eight_threads_on_all_workloads(name: str, eight_threads: None) -
     check_threads(MAIN[name], steps=100)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", SMALLER)
 def test_gradients_with_one_to_eight_threads(name: str, eight_threads: None) -> None:
     """By themselves, where the update is not part of the product that gives them."""
@@ -62,7 +62,7 @@ def test_gradients_with_one_to_eight_threads(name: str, eight_threads: None) -> 
     assert all(one == found[0] for one in found)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", SMALLER)
 def test_any_width_of_vectors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     workload = SMALLER[name]

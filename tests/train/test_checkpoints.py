@@ -42,7 +42,7 @@ def numbers(history: gc.History) -> tuple:
     return history.epochs, history.loss, history.val_loss, history.metrics, history.stopped
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("optimizer", [gc.Adam(0.01), gc.SGD(0.05, momentum=0.9, accumulate=4)])
 @pytest.mark.parametrize("backend", ["numpy", None])
 def test_stopped_at_any_step(tmp_path: Path, optimizer, backend) -> None:

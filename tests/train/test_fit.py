@@ -369,6 +369,7 @@ def test_the_learning_curve(tmp_path, validation):
     assert (orange.sum() > 200) == (validation is not None)
 
 
+@pytest.mark.slow
 def test_a_loss_that_falls_by_far_is_drawn_on_a_logarithmic_axis(monkeypatch, tmp_path):
     needs("matplotlib")
     made = []

@@ -63,7 +63,7 @@ def check(run: Path, wanted: Watched, step: int, data: Any = None) -> gc.Replay:
     return found
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(7)
 @BACKENDS
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_any_step(tmp_path: Path, optimizer: str, backend: str | None) -> None:
