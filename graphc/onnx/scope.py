@@ -37,7 +37,7 @@ from graphc.ops import OPS
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op
-from graphc.text.parse import parse_op
+from graphc.text.parse import check_count, parse_op
 from graphc.work import spend_bytes, spend_nodes
 
 if TYPE_CHECKING:
@@ -248,7 +248,9 @@ class Scope:
             return _several(converter(call))
         if domain == OWN and OWN in attributes:
             values = [self.value(operand) for operand in operands if operand is not None]
-            return [apply(parse_op(str(attributes[OWN]), OPS), *values, name=call.free_name())]
+            op = parse_op(str(attributes[OWN]), OPS)
+            check_count(op, len(values))
+            return [apply(op, *values, name=call.free_name())]
         body = body_of(node, call, self.reading.functions)
         if body is None:
             raise NotSupported("graphc has no such op")

@@ -9,6 +9,7 @@ from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.init import Initializer
 from graphc.op import Op
+from graphc.ops import OPS
 from graphc.ops.source import Constant
 from graphc.tensor_type import TensorType
 from graphc.text.graph import FROM_TYPE, empty_values, name_text, word_of
@@ -16,6 +17,7 @@ from graphc.text.tokens import Reader, construct, field_names
 from graphc.text.values import array_value
 from graphc.work import work_budget
 
+_OWN = frozenset(OPS.values())
 ROOTS = ("output", "gradient", "update")
 
 
@@ -46,6 +48,12 @@ def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
         told = str(error).partition("\n")[0]
         raise GraphError(f"an op cannot be read: {told}", hint=_shown(text)) from None
     return op
+
+
+def check_count(op: Op, count: int) -> None:
+    """ValueError for more operands than an op of graphc's takes; concat alone takes any number."""
+    if type(op) in _OWN and op.roles and count > len(op.roles):
+        raise ValueError(f"it has {count} operands, {op.name} takes at most {len(op.roles)}")
 
 
 class _Parser:
@@ -118,6 +126,7 @@ class _Parser:
         return self.ops[word]
 
     def _check(self, op: Op, inputs: tuple[str, ...], type: TensorType) -> None:
+        check_count(op, len(inputs))
         try:
             inferred = op.infer([self.nodes[name].type for name in inputs])
         except Exception as error:  # attributes of the wrong kind fail in any way
