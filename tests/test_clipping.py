@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.optim import every_kind
 
 SIZES = {"w": (5, 7), "v": (3,)}
 
@@ -57,3 +58,28 @@ def test_an_infinite_gradient_is_not_hidden(dtype: str, backend: str) -> None:
     given = gradients(dtype, 1.0)
     given["v"][1] = np.inf
     assert np.isnan(update(dtype, backend, 1.0, given)).any()
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("others", [(), (2,)])
+def test_gradients_without_numbers(others: tuple[int, ...], backend: str) -> None:
+    net = gc.Net("empty", dtype="float64")
+    none = net.parameter("none", (0, 3), init="zeros")
+    loss = gc.sum(none)
+    for size in others:
+        loss = loss + gc.sum(net.parameter("some", (size,), init="zeros") * 3.0)
+    net.loss("loss", loss)
+    optimizer = gc.SGD(lr=1.0, clip_norm=1.0)
+    ex = gc.Executor(gc.compile(net, batch=1, optimizer=optimizer, backend=backend))
+    assert ex.step() == 0
+    np.testing.assert_allclose(ex.parameters.flat(), [-(0.5**0.5)] * 2 if others else [])
+
+
+@pytest.mark.parametrize("kind", sorted(every_kind().keys() - {"Group", "Optimizer"}))
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_optimizer_keeps_its_slots_beside(kind: str, dtype: str) -> None:
+    net = gc.Net("slots", dtype=dtype)
+    net.loss("loss", gc.sum(gc.affine(net.input("x", (gc.N, 2)), 3) ** 2))
+    optimizer = every_kind()[kind](lr=0.1, clip_norm=1.0, ema=0.9)
+    ex = gc.Executor(gc.compile(net, batch=2, optimizer=optimizer, backend="numpy"))
+    assert np.isfinite([ex.step(x=np.ones((2, 2))) for _ in range(2)]).all()

@@ -30,7 +30,8 @@ def clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[st
     gradients of float64 are divided by the largest number first.
     """
     scaled = gradients
-    if any(gradient.dtype == "float64" for gradient in gradients.values()):  # no dtype is wider
+    numbers = [gradient for gradient in gradients.values() if 0 not in gradient.shape]
+    if any(gradient.dtype == "float64" for gradient in numbers):  # no dtype is wider
         wide = {name: cast(gradient, "float64") for name, gradient in gradients.items()}
         largest = _largest(b, wide)
         limit = div(cast(limit, "float64"), largest, name=b.unique("clip_norm.scaled"))
@@ -54,11 +55,13 @@ def _largest(b: Builder, gradients: Mapping[str, Value]) -> Value:
     """The largest number of all gradients without its sign; finite, and not 0."""
     most: Value | None = None
     for name, gradient in gradients.items():
-        part = max_(abs_(gradient), name=b.unique(f"{name}.largest_gradient"))
-        most = part if most is None else maximum(most, part, name=b.unique("largest_gradient.total"))
-    assert most is not None, "an optimizer trains something"
+        if 0 in gradient.shape:
+            continue
+        part = max_(abs_(gradient), name=b.unique(f"{name}.absolute_max"))
+        most = part if most is None else maximum(most, part, name=b.unique("absolute_max.total"))
+    assert most is not None, "some gradient has a number"
     numbers = np.finfo(np.float64)
-    return clip(most, numbers.tiny, numbers.max, name=b.unique("largest_gradient"))
+    return clip(most, numbers.tiny, numbers.max, name=b.unique("absolute_max"))
 
 
 class Casts:
