@@ -47,7 +47,7 @@ def _data(backend: str) -> Data:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(usable_cores, "cores", lambda: 2)  # whatever this machine has
         plan = gc.compile(declare(), batch=BATCH, optimizer=optimizer, backend=backend, threads=2)
-    return certificate_data(certify(plan))
+        return certificate_data(certify(plan))
 
 
 class Claims:
