@@ -10,6 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from graphc.build import Builder, Value
 from graphc.graph import Node
+from graphc.work import spend_nodes
+
+WALKED = 16
+"""Nodes that are walked over in the time that one is made."""
 
 
 def vjp(
@@ -170,6 +174,7 @@ def _upstream(
             seen.add(name)
             if name not in leaves:
                 stack.extend(nodes[name].inputs)
+    spend_nodes(len(seen) // WALKED)
     found: list[Node] = []
     for node in reversed(nodes.values()):  # type: ignore[call-overload]
         if node.name in seen:

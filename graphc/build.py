@@ -16,6 +16,7 @@ from graphc.loc import Loc, caller_loc
 from graphc.op import Op
 from graphc.operators import Operators
 from graphc.tensor_type import Shape, TensorType
+from graphc.work import spend_nodes
 
 
 class Value(Operators):
@@ -116,6 +117,7 @@ class Builder:
 
     def insert(self, node: Node) -> Value:
         """Take over a node as it is; its operands must be here already."""
+        spend_nodes()
         self.nodes[node.name] = node
         return Value(self, node.name)
 

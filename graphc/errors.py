@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 from graphc.loc import Loc, caller_loc
 
+LONGEST = 2500
+"""The letters of a sentence or a hint; names in files have up to 1,000."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operand:
@@ -106,7 +109,7 @@ class RendererMissing(GraphError):
 
 def format_error(sentence: str, operands: Sequence[Operand], loc: Loc | None, hint: str) -> str:
     """The text of an error, at most 15 lines."""
-    lines = [sentence]
+    lines = [_shortened(sentence)]
     width = max((len(operand.role) for operand in operands), default=0)
     for operand in operands[:8]:
         where = f"  declared at {operand.loc}" if operand.loc else ""
@@ -119,5 +122,10 @@ def format_error(sentence: str, operands: Sequence[Operand], loc: Loc | None, hi
             called = f": {loc.caller.text}" if loc.caller.text else ""
             lines.append(f"  called at {loc.caller}{called}")
     if hint:
-        lines.append(f"  hint: {hint}")
+        lines.append(f"  hint: {_shortened(hint)}")
     return "\n".join(lines)
+
+
+def _shortened(text: str) -> str:
+    """The text, cut where a shape or a list from a file has made it endless."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

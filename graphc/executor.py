@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from graphc.backends.numpy.bind import Call
-from graphc.errors import StateError
-from graphc.loc import caller_loc
 from graphc.missing import Missing
 from graphc.op import Array
 from graphc.plan import Plan, Program
 from graphc.runtime import refusals
-from graphc.runtime.bound import Binder, Bound
-from graphc.runtime.cotangents import CotangentRun, StatesSeen
+from graphc.runtime.bound import NOTHING, Binder, Bound, Outcome
+from graphc.runtime.cotangents import CotangentRuns
 from graphc.runtime.direct import Direct, Directs
-from graphc.runtime.entry import Entry, quiet_context, run_all
+from graphc.runtime.entry import Entry, quiet_context
 from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
-from graphc.runtime.feeds import FeedCheck, gradient_arrays, merged, program_check
+from graphc.runtime.feeds import FeedCheck, Feeds, gradient_arrays, merged, program_check
 from graphc.runtime.many_rows import by_position, evaluate, predict
 from graphc.runtime.parameters import Hyper, Parameters
+from graphc.runtime.run_all import run_all
 from graphc.runtime.sharded_step import ShardedStep
-from graphc.runtime.state import State, readonly
+from graphc.runtime.state import State
 from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
@@ -53,16 +51,13 @@ class Executor(Missing):
         self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
         self.exchange = made_exchange(plan, communicator, self._state)
         """What a plan with shards adds up, and with whom."""
-        self._binder = Binder(self._workspace, plan.recipe.threads, self.exchange)
+        self._binder = Binder(self._workspace, self.exchange)
         self._checks: dict[str, FeedCheck] = {}
-        self._cotangents: dict[tuple[str, ...], CotangentRun] = {}
-        self._entry = Entry(self._state)
+        self._cotangents = CotangentRuns(plan, self._state)
+        self._entry, self._lock = Entry(self._state), self._state.lock
         self._quiet = quiet_context()
         self._sharded: ShardedStep | None = None
-        self._saved: Bound | None = None
-        self._seen = StatesSeen(plan, self._state)
-        self._differentiated = False
-        self._last: Mapping[str, Array] = {}
+        self._outcome = NOTHING
         native = any(program.backend == "native" for program in plan.programs.values())
         self._parameters = Parameters(self._state, plan.parameter_names, native)
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
@@ -77,8 +72,8 @@ class Executor(Missing):
 
     @state.setter
     def state(self, values: Mapping[str, Any]) -> None:
+        self._outcome = NOTHING
         self._state.restore(values, self.plan.state_nodes)
-        self._forget()
 
     @property
     def parameters(self) -> Parameters:
@@ -88,27 +83,29 @@ class Executor(Missing):
     @property
     def hyper(self) -> Hyper:
         """The hyper-parameters of the optimizer by name."""
-        return Hyper(self._state)
+        return Hyper(self.plan, self._state)
 
     @property
     def values(self) -> Mapping[str, Array]:
         """Copies of the outputs of the last run, by name."""
-        return MappingProxyType({name: readonly(array) for name, array in self._last.items()})
+        return self._outcome.copies()
 
     @property
     def nbytes(self) -> int:
         """The bytes that this executor holds, its state included."""
-        extra = sum(run.workspace.nbytes for run in self._cotangents.values())
-        exchanged = 0 if self.exchange is None else self.exchange.nbytes
-        return self._workspace.nbytes + extra + exchanged + self._state.nbytes
+        extra = 0 if self.exchange is None else self.exchange.nbytes
+        return self._workspace.nbytes + self._cotangents.nbytes + extra + self._state.nbytes
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of all that lasts between steps and that the plan needs, of one moment.
 
         StateError when an earlier step failed half-way or another thread is running.
         """
-        with self._entry:
-            return {name: self._state.arrays[name].copy() for name in self.plan.state_nodes}
+        return self._entry(self._copied)
+
+    def _copied(self) -> dict[str, Array]:
+        self._lock.begin(writes=False)
+        return {name: self._state.arrays[name].copy() for name in self.plan.state_nodes}
 
     def __reduce__(self) -> tuple[Any, ...]:
         from graphc.files.serialize import pickled
@@ -146,23 +143,40 @@ class Executor(Missing):
         """
         given = by_name if feeds is None else merged(feeds, by_name)
         if not train and (direct := self._direct["infer"].get(tuple(given))) is not None:
-            self._entry.enter()
-            try:
-                if (bound := self._directly(direct, given, writes=False)) is not None:
-                    self._forget()
-                    return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
-            finally:
-                self._entry.leave()
+            found = self._entry(self._forward_directly, direct, given, copy)
+            if found is not None:
+                return found
         program = self._program("grad" if train else "infer")
-        with self._entry:
-            bound = self._load(program, given, optional=not train)
-            self._forget()
-            if train:
-                self._seen.note()
-            self._run(bound.calls[: bound.border] if train else bound.calls, writes=train)
-            self._saved = bound if train else None
-            self._last = bound.outputs
-            return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
+        ready = self._check(program).feeds(given, optional=not train)
+        return self._entry(self._forward, program, ready, train, copy)
+
+    def _forward_directly(
+        self, direct: Direct, feeds: Mapping[str, Any], copy: bool
+    ) -> dict[str, Array] | None:
+        """Inference on arrays where they lie; None, with nothing run, when that cannot be."""
+        self._lock.begin(writes=False)
+        bound = direct.ready(feeds)
+        return None if bound is None else self._infer(bound, copy)
+
+    def _infer(self, bound: Bound, copy: bool) -> dict[str, Array]:
+        self._outcome = NOTHING
+        calls = bound.calls
+        if bound.all_native and len(calls) == 1:
+            calls[0]()
+        else:
+            self._run(calls)
+        self._outcome = bound.outcome
+        return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
+
+    def _forward(self, program: Program, feeds: Feeds, train: bool, copy: bool) -> dict[str, Array]:
+        self._lock.begin(writes=train)
+        bound = self._load(program, feeds)
+        if not train:
+            return self._infer(bound, copy)
+        self._cotangents.note()
+        self._write(bound.calls[: bound.border])
+        self._outcome = Outcome(bound.outputs, bound)
+        return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
 
     def backward(self, **cotangents: Any) -> dict[str, Array]:
         """The gradients of the sum of the losses, by name of parameter; copies.
@@ -170,38 +184,50 @@ class Executor(Missing):
         Follows `forward(train=True)`; asked again, they are the same.  With cotangents by output
         name (of the outputs' shapes) those are differentiated.  StateError when nothing is saved.
         """
-        with self._entry:
-            saved = self._saved
-            if saved is None:
-                raise refusals.no_forward()
-            if cotangents:
-                return self._backward_from(saved, cotangents)
-            if not saved.gradients:
-                raise StateError(
-                    "backward: the plan has no gradients",
-                    loc=caller_loc(),
-                    hint="declare a loss, or give cotangents: ex.backward(scores=d)",
-                )
-            if not self._differentiated:  # once: it overwrites the values of the forward pass
-                self._run(saved.calls[saved.border :], writes=False)
-                self._differentiated = True
+        return self._entry(self._backward, cotangents)
+
+    def _backward(self, cotangents: Mapping[str, Any]) -> dict[str, Array]:
+        self._lock.begin(writes=False)
+        last = self._outcome
+        saved = last.saved
+        if saved is None:
+            raise refusals.no_forward()
+        if cotangents:
+            saved = self._cotangents.bind(saved, cotangents)
+            self._run(saved.calls)
             return {name: array.copy() for name, array in saved.gradients.items()}
+        if not saved.gradients:
+            raise refusals.no_losses()
+        if not last.differentiated:  # once: it overwrites the values of the forward pass
+            self._outcome = NOTHING
+            self._run(saved.calls[saved.border :])
+            self._outcome = Outcome(last.outputs, saved, differentiated=True)
+        return {name: array.copy() for name, array in saved.gradients.items()}
 
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:
         """Let the optimizer update the parameters.
 
-        By the gradients of the last `backward`, by those given by name, or by the ones
-        accumulated so far.  StateError when the plan has no optimizer or nothing is there.
+        By the gradients of the last `backward`, or by those given by name; an optimizer that
+        accumulates takes those of the steps so far, and no others.  StateError when the plan has
+        no optimizer or nothing is there.
         """
         program = self._program("apply")
-        with self._entry:
-            if gradients is not None:
-                self._set_gradients(program, gradients)
-            elif not (self._accumulated() if self.plan.accumulate > 1 else self._differentiated):
-                raise refusals.no_gradients()
-            self._keep_outputs()
-            self._run(self._binder.bound(program, 1).calls, writes=True)
-            self._forget()
+        given = None if gradients is None else gradient_arrays(program, self.plan, gradients)
+        self._entry(self._update, program, given)
+
+    def _update(self, program: Program, gradients: Mapping[str, Array] | None) -> None:
+        self._lock.begin(writes=True)
+        last = self._outcome
+        accumulates = self.plan.accumulate > 1
+        there = self._accumulated() if accumulates else last.differentiated
+        if gradients is None and not there:
+            raise refusals.no_gradients(accumulates)
+        outputs = last.copies()
+        self._outcome = NOTHING
+        if gradients is not None:
+            self._workspace.put_gradients(self._program("grad"), program, gradients)
+        self._write(self._binder.bound(program, 1).calls)
+        self._outcome = Outcome(outputs)
 
     def step(self, feeds: Mapping[str, Any] | None = None, /, **by_name: Any) -> float:
         """Forward, backward and update on one batch; returns the sum of the losses.
@@ -211,34 +237,54 @@ class Executor(Missing):
         """
         given = by_name if feeds is None else merged(feeds, by_name)
         if self.exchange is not None:
-            return self._sharded_step(self.exchange, given)
+            return self._entry(self._sharded_step, self.exchange, given)
         if (direct := self._direct[self._step_name].get(tuple(given))) is not None:
-            self._entry.enter()
-            try:
-                if (bound := self._directly(direct, given, writes=True)) is not None:
-                    self._saved = None
-                    return self._stepped(bound)
-            finally:
-                self._entry.leave()
+            loss = self._entry(self._step_directly, direct, given)
+            if loss is not None:
+                return loss
         program = self._program(self._step_name)
-        with self._entry:
-            bound = self._load(program, given)
-            self._saved = None
-            self._run(bound.calls, writes=True)
-            self._last = bound.outputs
-            return self._stepped(bound)
+        return self._entry(self._step, program, self._check(program).feeds(given))
+
+    def _step_directly(self, direct: Direct, feeds: Mapping[str, Any]) -> float | None:
+        """A step on arrays where they lie; None, with nothing run, when that cannot be."""
+        self._lock.begin(writes=True)
+        bound = direct.ready(feeds)
+        if bound is None:
+            return None
+        calls = bound.calls
+        if not bound.all_native or len(calls) > 1 or self._step_name == "accumulate":
+            return self._complete(bound, calls)
+        self._outcome = NOTHING
+        calls[0]()
+        self._outcome = bound.outcome
+        return bound.loss
+
+    def _step(self, program: Program, feeds: Feeds) -> float:
+        self._lock.begin(writes=True)
+        bound = self._load(program, feeds)
+        return self._complete(bound, bound.calls)
 
     def _sharded_step(self, exchange: Exchange, feeds: Mapping[str, Any]) -> float:
         """The shards of this rank; the last one updates."""
+        self._lock.begin(writes=True)
+        exchange.drop()
         if self._sharded is None:
             last = self._program(self._step_name)
             check = self._check(last)
             self._sharded = ShardedStep(self.plan, last, check, exchange, self._ready, self._run)
-        with self._entry:
-            self._saved = None
-            bound = self._sharded(feeds)
-            self._last = bound.outputs
-            return self._stepped(bound)
+        self._outcome = NOTHING
+        return self._complete(*self._sharded(feeds))
+
+    def _complete(self, bound: Bound, calls: Iterable[Call]) -> float:
+        """Make the calls of a step, which end in a program; the update belongs to them."""
+        self._outcome = NOTHING
+        if self._step_name == "accumulate" and self._accumulated() + 1 >= self.plan.accumulate:
+            apply = self._binder.bound(self._program("apply"), 1)
+            bound, keep = bound.kept()
+            calls = chain(calls, keep, apply.calls)
+        self._write(calls)
+        self._outcome = bound.outcome
+        return bound.loss
 
     # ------------------------------------------------------------------ many rows
 
@@ -263,9 +309,10 @@ class Executor(Missing):
         return predict(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
-        """The mean over all rows, weighted as the loss is, of each loss and scalar output by name.
+        """Each loss and scalar output, by name, of all rows together.
 
-        Of arrays as `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
+        Means over batches count by their rows or weights, sums are added up.  Of arrays as
+        `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
         """
         return evaluate(self, arrays, by_name)
 
@@ -297,10 +344,13 @@ class Executor(Missing):
         from graphc.freeze import refreshed
 
         plan = refreshed(self.plan, other)
-        with self._entry:
-            self._workspace.load_constants(plan.programs["infer"])
-            self.plan = plan
-            self._forget()
+        self._entry(self._take_over, plan)
+
+    def _take_over(self, plan: Plan) -> None:
+        self._lock.begin(writes=False)
+        self._outcome = NOTHING
+        constants = self._workspace.constant_writes(plan.programs["infer"])
+        run_all([*constants, partial(setattr, self, "plan", plan)])
 
     # ------------------------------------------------------------------ inside
 
@@ -315,86 +365,29 @@ class Executor(Missing):
             check = self._checks[program.name] = program_check(program, self.plan)
         return check
 
-    def _load(self, program: Program, feeds: Mapping[str, Any], optional: bool = False) -> Bound:
-        arrays, n = self._check(program).arrays(feeds, optional=optional)
-        missing = frozenset(program.feeds.keys() - arrays.keys()) if optional else frozenset()
-        bound = self._binder.bound(program, n, missing)
-        if optional and not bound.outputs:
-            raise refusals.no_output(missing)
-        for name, array in arrays.items():
-            np.copyto(bound.feeds[name], array)
+    def _load(self, program: Program, feeds: Feeds) -> Bound:
+        """A program with what it is fed copied in."""
+        bound = self._binder.bound(program, feeds.n, feeds.missing)
+        if feeds.optional and not bound.outputs:
+            raise refusals.no_output(feeds.missing & program.feeds.keys())
+        self._outcome = NOTHING
+        bound.feed(feeds.arrays)
         if program.name in self._direct:
-            self._direct[program.name].add(self._binder, bound, tuple(feeds))
+            types = {name: self.plan.declared[name].type for name in feeds.names}
+            self._direct[program.name].add(self._binder, bound, types, feeds.missing)
         return bound
 
     def _ready(self, program: Program, feeds: Mapping[str, Any]) -> Bound:
         """A program that reads these arrays where they lie, or copies of them."""
         direct = self._direct[program.name].get(tuple(feeds))
         ready = None if direct is None else direct.ready(feeds)
-        return ready or self._load(program, feeds)
-
-    def _directly(self, direct: Direct, feeds: Mapping[str, Any], writes: bool) -> Bound | None:
-        """Run on arrays where they lie; None, with nothing run, when that cannot be."""
-        bound = direct.ready(feeds)
-        if bound is None:
-            return None
-        if direct.quiet:
-            try:
-                for call in bound.calls:
-                    call()
-            except BaseException:  # an interrupt comes before or after a native call, never inside
-                self._failed(writes and len(bound.calls) > 1)
-                raise
-        else:
-            self._run(bound.calls, writes)
-        self._last = bound.outputs
-        return bound
-
-    def _stepped(self, bound: Bound) -> float:
-        """The loss of a step that has run; the update, when enough has been accumulated."""
-        losses = bound.losses
-        loss = float(losses[0] if len(losses) == 1 else sum(losses))
-        if self._step_name == "accumulate" and self._accumulated() >= self.plan.accumulate:
-            self._keep_outputs()
-            self._run(self._binder.bound(self._program("apply"), 1).calls, writes=True)
-        return loss
+        return ready or self._load(program, self._check(program).feeds(feeds))
 
     def _accumulated(self) -> int:
-        return int(self._state.arrays["accumulated"])
+        return int(self._state.arrays[self.plan.step_counter])
 
-    def _run(self, calls: list[Call], writes: bool) -> None:
-        try:
-            self._quiet.run(run_all, calls)
-        except BaseException:
-            self._failed(writes)
-            raise
+    def _run(self, calls: Iterable[Call]) -> None:
+        self._quiet.run(run_all, calls)
 
-    def _failed(self, writes: bool) -> None:
-        self._state.broken = self._state.broken or writes
-        if self.exchange is not None:
-            self.exchange.drop()
-        self._forget()
-
-    def _keep_outputs(self) -> None:
-        """Copy the last run's outputs: the update takes the arena that they lie in."""
-        self._last = {name: array.copy() for name, array in self._last.items()}
-
-    def _forget(self) -> None:
-        """What a forward pass saved for backward is there no more."""
-        self._saved, self._differentiated = None, False
-
-    def _backward_from(self, saved: Bound, cotangents: Mapping[str, Any]) -> dict[str, Array]:
-        outputs = tuple(sorted(cotangents))
-        run = self._cotangents.get(outputs)
-        if run is None:
-            run = self._cotangents[outputs] = CotangentRun(self.plan, outputs, self._state)
-        bound = run.bind(saved, cotangents)
-        with self._seen:
-            self._run(bound.calls, writes=False)
-        return {name: array.copy() for name, array in bound.gradients.items()}
-
-    def _set_gradients(self, apply: Program, gradients: Mapping[str, Any]) -> None:
-        if self.plan.accumulate > 1:
-            raise refusals.accumulates()
-        arrays = gradient_arrays(apply, self.plan.wrt, gradients)
-        self._workspace.put_gradients(self._program("grad"), apply, arrays)
+    def _write(self, calls: Iterable[Call]) -> None:
+        self._quiet.run(self._lock.write, calls)

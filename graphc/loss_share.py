@@ -1,39 +1,118 @@
-"""By which share of a batch the loss of a shard counts in the loss of the whole.
+"""How the losses of parts of a batch make up the loss of the whole.
 
-    mean over rows             the share of the rows
-    mean weighted by an input  the share of that input's sum
-    sum over rows              1, for a shard with rows
-    no rows at all             the share of the rows, since shares add up to 1
+    mean over rows                 each by its share of the rows
+    mean weighted by row or class  each by its share of what the mean is divided by
+    sum over rows                  added up
 
-What lies behind a reduction counts as it does: twice a mean is a mean.
+What lies behind a reduction counts as it does where that is linear: twice a mean is a mean.  Other
+functions, such as the root of a mean, count by rows.
 """
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
 
 from graphc.errors import GraphError
 from graphc.graph import Graph, Node
-from graphc.ops.elementwise import Add, Sub
+from graphc.op import Array
+from graphc.ops.concat import Concat
+from graphc.ops.elementwise import Add, Div, Mul, Neg, Sub
+from graphc.ops.linalg import MatMul
 from graphc.ops.losses.row_loss import RowLoss
-from graphc.ops.reduce import Sum
-from graphc.ops.source import Constant, Input
+from graphc.ops.reduce import Mean, Sum
+from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
+from graphc.ops.slicing import Slice
+from graphc.ops.source import Input, Parameter, State
+from graphc.reference import computed
 
-ROWS, SUM, ALONE = "rows", "sum", "alone"
-WEIGHT = "weight:"
+Share = Literal["rows", "sum"]
+ROWS: Share = "rows"
+SUM: Share = "sum"
+ALONE = "alone"
+
+LINEAR = (Neg, Cast, Reshape, StopGradient, Transpose, Slice, Concat, Sum, Mean)
 
 
-def loss_shares(graph: Graph) -> tuple[tuple[str, str], ...]:
-    """For each loss of a declared graph: ROWS, WEIGHT and an input's name, or SUM.
+@dataclass(frozen=True)
+class Divisor:
+    """What a weighted mean is divided by, found from what is fed."""
 
-    GraphError for a loss that adds up values that count differently.
+    graph: Graph
+    node: Node
+    """The loss."""
+
+    @property
+    def name(self) -> str:
+        """The node that it is, once layers are ops."""
+        return RowLoss.divisor(self.node.name)
+
+    @property
+    def operands(self) -> tuple[str, ...]:
+        """What it is made from."""
+        return tuple(self.node.inputs[i] for i in divided_by(self.node))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs that have to be fed for it."""
+        needed = self.graph.upstream(self.operands)
+        return tuple(n.name for n in self.graph if isinstance(n.op, Input) and n.name in needed)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for losses that are divided by the same."""
+        sources = tuple(source_of(self.graph, name).name for name in self.operands)
+        op = self.node.op
+        assert isinstance(op, RowLoss)
+        return sources, op if op.counts_by else None
+
+    def __call__(
+        self, feeds: Mapping[str, Any], n: int, state: Mapping[str, Array] | None = None
+    ) -> float:
+        """Of a batch of `n` rows."""
+        needed = self.graph.upstream(self.operands)
+        values: dict[str, Array] = {}
+        with np.errstate(all="ignore"):
+            for node in self.graph:
+                if node.name not in needed:
+                    continue
+                if isinstance(node.op, (Parameter, State)):
+                    values[node.name] = (state or {})[node.name]
+                elif isinstance(node.op, Input):
+                    values[node.name] = np.asarray(feeds[node.name], node.type.dtype)
+                else:
+                    ins = [values[name] for name in node.inputs]
+                    values[node.name] = computed(node, ins, n, train=False)
+            op = self.node.op
+            assert isinstance(op, RowLoss)
+            return float(op.reference_divisor([values[name] for name in self.operands]))
+
+
+def divided_by(node: Node) -> tuple[int, ...]:
+    """The operands of a weighted mean that say what it is divided by; none of other nodes."""
+    return node.op.divided_by(len(node.inputs)) if isinstance(node.op, RowLoss) else ()
+
+
+def divisors(graph: Graph) -> Iterator[Divisor]:
+    """Those of all weighted means of a declared graph."""
+    return (Divisor(graph, node) for node in graph if divided_by(node))
+
+
+def loss_shares(graph: Graph) -> tuple[tuple[str, Share], ...]:
+    """For each loss of a declared graph ROWS or SUM: how those of shards make up the whole.
+
+    A weighted mean counts by rows there, since a shard divides by the whole batch's divisor per
+    row.  GraphError for a loss that adds up values that count differently.
     """
     return tuple((loss, _share(graph, loss)) for loss in graph.losses)
 
 
-def _share(graph: Graph, loss: str) -> str:
-    found = _kinds(graph, graph.outputs[loss])
-    if len(found - {ALONE}) > 1 or found == {SUM, ALONE}:
+def _share(graph: Graph, loss: str) -> Share:
+    found = {kind if kind in (SUM, ALONE) else ROWS for kind in _kinds(graph, graph.outputs[loss])}
+    if SUM in found and len(found) > 1:
         node = graph[graph.outputs[loss]]
         raise GraphError(
             f"loss {loss!r} adds a sum over the rows to what is none, so shards of a batch cannot "
@@ -41,34 +120,52 @@ def _share(graph: Graph, loss: str) -> str:
             operands=[node.described("loss")],
             hint="declare them as losses of their own: net.loss(...) for each",
         )
-    return next(iter(found - {ALONE}), ROWS)
+    return SUM if found == {SUM} else ROWS
+
+
+def counted_by(graph: Graph, output: str) -> Share | Divisor:
+    """How the values of batches make up that of all rows, for an output without rows.
+
+    ROWS also for what no single count gives, such as the sum of means by different weights.
+    """
+    found = _kinds(graph, graph.outputs[output])
+    kinds = found if SUM in found else found - {ALONE}
+    kind = next(iter(kinds)) if len(kinds) == 1 else ROWS
+    if kind in (ROWS, ALONE):
+        return ROWS
+    return SUM if kind == SUM else Divisor(graph, graph[kind])
 
 
 def _kinds(graph: Graph, name: str) -> frozenset[str]:
-    """How the terms of a value without rows count; ALONE for one that no row matters to."""
+    """How the terms of a value without rows count: ROWS, SUM, ALONE for what no row matters to,
+    or the name of a weighted mean."""
     found: dict[str, frozenset[str]] = {}
     needed = graph.upstream([name])
     for node in graph:
         if node.name in needed and not node.type.batched:
             found[node.name] = _of_node(graph, node, found)
-    return found[name]
+    return found.get(name, frozenset({ROWS}))
 
 
 def _of_node(graph: Graph, node: Node, found: dict[str, frozenset[str]]) -> frozenset[str]:
-    if isinstance(node.op, RowLoss):
-        return frozenset({_of_row_loss(graph, node)})
+    op = node.op
+    if divided_by(node):
+        return frozenset({node.name})
     if any(graph[operand].type.batched for operand in node.inputs):
-        return frozenset({SUM if isinstance(node.op, Sum) else ROWS})
-    if not node.inputs:
-        return frozenset({ALONE} if not isinstance(node.op, Constant) else ())
+        added = op.reduction == "sum" if isinstance(op, RowLoss) else isinstance(op, (Sum, MatMul))
+        return frozenset({SUM if added else ROWS})
     parts = [found[operand] for operand in node.inputs]
-    if not isinstance(node.op, (Add, Sub)):  # a factor without rows is none of the terms
-        parts = [part for part in parts if part - {ALONE}] or parts
-    return frozenset().union(*parts)
+    of_rows = [part for part in parts if part - {ALONE}]
+    if not of_rows:
+        return frozenset({ALONE})
+    if isinstance(op, (Add, Sub, *LINEAR)):
+        return frozenset().union(*parts)
+    factor = isinstance(op, (Mul, MatMul)) or (isinstance(op, Div) and parts[0] in of_rows)
+    return of_rows[0] if factor and len(of_rows) == 1 else frozenset({ROWS})
 
 
-def _of_row_loss(graph: Graph, node: Node) -> str:
-    if cast(RowLoss, node.op).reduction == "sum":
-        return SUM
-    weight = graph[node.inputs[2]] if len(node.inputs) == 3 else None
-    return f"{WEIGHT}{weight.name}" if weight and isinstance(weight.op, Input) else ROWS
+def source_of(graph: Graph, name: str) -> Node:
+    """The node whose numbers a value has, in another shape perhaps."""
+    while isinstance(graph[name].op, Reshape):
+        name = graph[name].inputs[0]
+    return graph[name]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from graphc.graph import Graph, Node
 from graphc.ops.shape import Cast
-from graphc.schedule import aliases, backward_nodes
+from graphc.schedule import backward_nodes, may_be_view
 
 
 def keep_old_states(graph: Graph) -> Graph:
@@ -55,5 +55,6 @@ def _free(graph: Graph, state: str) -> str:
 
 
 def _late_readers(graph: Graph, state: str, backward: set[str]) -> set[str]:
-    """Readers in the backward pass, and every other name of the state's bytes."""
-    return {user for user in graph.users.get(state, ()) if user in backward or aliases(graph[user])}
+    """Readers in the backward pass, and whatever may be a view of the state's bytes."""
+    users = graph.users.get(state, ())
+    return {user for user in users if user in backward or may_be_view(graph, graph[user])}

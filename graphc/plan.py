@@ -244,6 +244,11 @@ class Plan:
         """How many steps' gradients make one update."""
         return self.optimizer.accumulate if self.optimizer is not None else 1
 
+    @property
+    def step_counter(self) -> str:
+        """The state that counts accumulated steps."""
+        return "accumulated" if self.optimizer is None else self.optimizer.state("accumulated")
+
     @cached_property
     def state_nodes(self) -> Mapping[str, Node]:
         """The parameters and states that the plan needs."""

@@ -17,7 +17,10 @@ from graphc.ops.source import Constant, Input
 from graphc.plan import Buffer, Instr, Program, Space, Storage
 from graphc.schedule import Schedule, schedule
 from graphc.tensor_type import ITEMSIZE, TensorType
+from graphc.work import spend_nodes
 
+LOWERED = 2
+"""Nodes that are made in the time that one is scheduled, lowered and placed."""
 FLAT = "%exchange"
 """The storage that all buckets follow each other in."""
 
@@ -26,6 +29,7 @@ def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Progr
     """The program of a graph in which every node is needed, for up to `capacity` rows."""
     from graphc.backends.numpy import KERNELS
 
+    spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)
     order = schedule(graph)
     if backend == "native":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from graphc.errors import GraphError
 from graphc.graph import Graph
 from graphc.loc import caller_loc
-from graphc.loss_share import loss_shares
+from graphc.loss_share import divisors, loss_shares
 from graphc.ops.source import Parameter
 from graphc.optim import Optimizer
 from graphc.plan import Plan, Program
@@ -130,8 +130,9 @@ class Recipe:
     ) -> dict[str, tuple[PassRecord, ...]]:
         """The step of a shard that is the last of its rank, and what those before it run."""
         own, backward = _own(), slots["backward"]
+        named = tuple(divisor.name for divisor in divisors(self.graph))
         slots = slots | {
-            "shard": own.Shard(loss_shares(self.graph), cut.sync_batchnorm),
+            "shard": own.Shard(loss_shares(self.graph), named, cut.sync_batchnorm),
             "data_parallel": own.DataParallel(),
         }
         head, tail = _split(self._passes(**slots), backward)

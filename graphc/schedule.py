@@ -8,7 +8,7 @@ the state's old value, since every read in a step sees the state from before the
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.graph import Graph, Node
@@ -37,7 +37,7 @@ def schedule(graph: Graph) -> Schedule:
         return Schedule(tuple(graph), len(graph), {}, ())
     eager = _eager(graph)
     backward = backward_nodes(graph)
-    readers = _readers(graph)
+    readers = _readers(graph, backward)
     in_place, commits = _writers(graph, readers)
     while True:
         waits = {**_waits(in_place, readers), **arrivals(graph)}
@@ -105,18 +105,44 @@ def _writers(
     return in_place, commits
 
 
-def _readers(graph: Graph) -> dict[str, list[Node]]:
-    """For each updated state and its next value the nodes that read it."""
-    none: list[Node] = []
-    found = dict.fromkeys([*graph.updates, *graph.updates.values()], none)
-    for node in graph:
-        for operand in node.inputs:
-            known = found.get(operand)
-            if known:
-                known.append(node)
-            elif known is not None:
-                found[operand] = [node]
-    return found
+def _readers(graph: Graph, backward: Collection[str]) -> dict[str, list[Node]]:
+    """For each updated state and its next value the nodes that read it.
+
+    Not those of a backward pass: what they read of old states has been copied.
+    """
+    return {
+        name: [graph[reader] for reader in readers(graph, name) if reader not in backward]
+        for state, value in graph.updates.items()
+        for name in (state, value)
+    }
+
+
+def readers(graph: Graph, name: str) -> tuple[str, ...]:
+    """The nodes that read a value, also those that read it through a view.
+
+    Whether kernels look for a transpose, some columns or a repeated number in the bytes of the
+    value itself is decided later, so whoever reads such a node counts.
+    """
+    found: dict[str, None] = dict.fromkeys(graph.users[name])
+    views = [user for user in found if may_be_view(graph, graph[user])]
+    while views:
+        for user in graph.users[views.pop()]:
+            if user not in found:
+                found[user] = None
+                views += [user] if may_be_view(graph, graph[user]) else []
+    return tuple(found)
+
+
+def may_be_view(graph: Graph, node: Node) -> bool:
+    """Whether kernels may look for a node's result in the bytes of its operand."""
+    from graphc.ops.pad import Pad
+    from graphc.ops.reduce import BroadcastTo
+    from graphc.ops.shape import Transpose
+    from graphc.ops.slicing import Slice
+
+    if isinstance(node.op, BroadcastTo):
+        return all(dim == 1 for dim in graph[node.inputs[0]].type.shape)
+    return isinstance(node.op, (Transpose, Slice, Pad)) or aliases(node)
 
 
 def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[Node]]) -> bool:
@@ -125,9 +151,9 @@ def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[
         return False
     if any(o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)):
         return False
-    others = [reader for reader in readers[state] if reader is not node]
-    if state in graph.roots or any(map(aliases, others)):
+    if state in graph.roots or any(aliases(graph[user]) for user in graph.users[state]):
         return False
+    others = [reader for reader in readers[state] if reader is not node]
     return not readers[value] or not _reaches(graph, value, {reader.name for reader in others})
 
 

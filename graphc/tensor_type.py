@@ -22,6 +22,9 @@ ITEMSIZE = {
     "uint8": 1,
 }
 FLOATS = ("float32", "float64")
+MOST_DIMENSIONS = 32
+LARGEST = 1 << 47
+"""The bytes that a value may have in a batch of one row: no processor reaches more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ def count(shape: Shape) -> Dim:
 
 def shape_text(shape: Shape) -> str:
     """The shape as users read it: `(N, 64)`."""
+    if len(shape) > MOST_DIMENSIONS:
+        return f"({', '.join(map(str, shape[:4]))}, ... {len(shape):,} dimensions)"
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
@@ -100,6 +105,11 @@ class TensorType(metaclass=_Shared):
         if self.dtype not in ITEMSIZE:
             known = ", ".join(ITEMSIZE)
             raise ValueError(f"dtype {self.dtype!r} is not one of {known}")
+        if len(self.shape) > MOST_DIMENSIONS:
+            raise ValueError(
+                f"shape {shape_text(self.shape)} has more than {MOST_DIMENSIONS}\n"
+                "every version of NumPy has as many"
+            )
         batches = 0
         for dim in self.shape:
             if isinstance(dim, Batch):
@@ -113,6 +123,12 @@ class TensorType(metaclass=_Shared):
             raise ValueError(
                 f"shape {shape_text(self.shape)} has the batch dimension twice\n"
                 "N is the number of rows of a run, so one dimension has it"
+            )
+        sizes = (dim.factor if isinstance(dim, Batch) else dim for dim in self.shape)
+        if prod(filter(None, sizes)) * ITEMSIZE[self.dtype] > LARGEST:
+            raise ValueError(
+                f"shape {shape_text(self.shape)} of {self.dtype} is larger than any memory\n"
+                "one value has at most 2**47 bytes a row"
             )
 
     @property

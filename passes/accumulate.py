@@ -17,6 +17,7 @@ from graphc.graph import Graph
 from graphc.ops.elementwise import add
 from graphc.ops.source import COUNTER, global_state
 from graphc.optim import Optimizer
+from graphc.optim.naming import with_own_states
 from graphc.optim.slots import slot
 from passes.update import parameter_gradients
 
@@ -43,7 +44,7 @@ class Accumulate:
                 b.update(total, add(total, gradient, name=b.unique(f"{total.name}.next")))
         steps = step_counter(b)
         b.update(steps, add(steps, 1, name=b.unique("accumulated.next")))
-        return b.graph()
+        return with_own_states(b.graph(), self.optimizer, graph.nodes)
 
 
 def accumulator(p: Value) -> Value:

@@ -19,6 +19,7 @@ from graphc.ops.optim import Cleared
 from graphc.ops.shape import cast
 from graphc.ops.source import Input
 from graphc.optim import Optimizer
+from graphc.optim.naming import with_own_states
 from passes.accumulate import accumulator, step_counter
 from passes.update import add_updates
 
@@ -34,7 +35,7 @@ def apply_graph(parameters: Iterable[Node], optimizer: Optimizer, name: str = "a
         add_updates(b, optimizer, gradients)
     if accumulated:
         _clear(b, [*map(accumulator, values.values()), step_counter(b)])
-    return b.graph()
+    return with_own_states(b.graph(), optimizer)
 
 
 def _fed(b: Builder, parameters: dict[str, Value]) -> dict[str, Value]:

@@ -8,7 +8,7 @@
 Only rewrites that keep every bit are made: x * 1, x / 1, x - 0 and x ** 1 are x, and so is
 -(-x); x + 0 is not, since -0.0 + 0 is 0.0.  Reshapes of reshapes and transposes of transposes
 are joined; those to the own shape, dtype or order go.  A result is not folded when it is
-large and larger than what it is computed from.
+large and larger than what it is computed from, or when computing it takes long.
 
 Frozen weights are constants with a label.  New weights may take their place later, so nothing
 here depends on their numbers, and what is computed from them has a label, too.
@@ -24,6 +24,7 @@ import numpy as np
 from graphc.graph import Graph, Node
 from graphc.ops.exchange import Send
 from graphc.ops.source import Constant, constant_op
+from graphc.profile.cost import op_flops
 from graphc.tensor_type import TensorType
 from passes.identities import KINDS, simplify
 from passes.pins import pinned
@@ -31,6 +32,8 @@ from passes.pipeline import graph_pass
 
 SMALL = 4096
 """Bytes that a folded constant may always have."""
+WORK, WORK_EACH = 1 << 26, 64
+"""The operations that may be done for a graph, and for each byte of its constants."""
 
 
 @graph_pass(preserves="bitwise")
@@ -40,6 +43,8 @@ def fold_constants(graph: Graph) -> Graph:
     same: dict[str, str] = {}
     changed: dict[str, Node | None] = {}
     pins = pinned(graph)
+    sizes = (len(node.op.data) for node in graph if isinstance(node.op, Constant))
+    left = WORK + WORK_EACH * sum(sizes)
     for node in graph:
         made = _reading(node, same)
         if pins and (node.name in pins or not pins.isdisjoint(node.inputs)):
@@ -48,7 +53,9 @@ def fold_constants(graph: Graph) -> Graph:
             pass  # other shards have other constants
         elif isinstance(made.op, KINDS) or _reads_constant(made, seen):
             operands = [seen[operand] for operand in made.inputs]
-            made = _folded(made, operands) or simplify(made, operands, seen)
+            folded = _folded(made, operands, left)
+            left -= 0 if folded is None else _work(made, operands)
+            made = folded or simplify(made, operands, seen)
         if made.name != node.name:
             same[node.name] = made.name
         if made is not node:
@@ -70,13 +77,15 @@ def _reads_constant(node: Node, seen: Mapping[str, Node]) -> bool:
     return bool(node.inputs) and isinstance(seen[node.inputs[0]].op, Constant)
 
 
-def _folded(node: Node, operands: list[Node]) -> Node | None:
-    """The node as a constant, where its operands are constants."""
+def _folded(node: Node, operands: list[Node], left: int) -> Node | None:
+    """The node as a constant, where its operands are constants and no more work than is left."""
     op = node.op
     constants = [operand.op for operand in operands if isinstance(operand.op, Constant)]
     if len(constants) < len(operands):
         return None
     if node.type.batched or op.at(1) is not op or not _worth_it(node.type, operands):
+        return None
+    if _work(node, operands) > left:
         return None
     try:
         with np.errstate(all="ignore"):
@@ -88,6 +97,12 @@ def _folded(node: Node, operands: list[Node]) -> Node | None:
     label = node.name if any(constant.label for constant in constants) else ""
     folded = replace(constant_op(value), label=label)
     return Node(node.name, folded, (), node.type, node.locs)
+
+
+def _work(node: Node, operands: list[Node]) -> int:
+    """The operations that computing the node takes, moving its bytes among them."""
+    flops = op_flops(node.op, [operand.type for operand in operands], node.type, 1)
+    return node.type.nbytes(1) + sum(flops)
 
 
 def _worth_it(type: TensorType, operands: list[Node]) -> bool:

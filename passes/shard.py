@@ -6,9 +6,12 @@
                                                 output loss = loss.part
 
 The parts of all shards add up to the loss of the batch, and so do their gradients.  A loss that is
-a mean over rows counts by the share of the rows that the shard has, one that is weighted by the
-share of the weights, one that is a sum as it is: by 1, or by 0 on a shard that has no rows and runs
-on another's.
+a mean over rows counts by the share of the rows that the shard has, one that is a sum as it is: by
+1, or by 0 on a shard that has no rows and runs on another's.  A weighted mean is divided by that
+share of what the whole batch's mean is divided by, and then counts by rows, too:
+
+    loss.weight = sum(weight)                   loss.weight = shard_input()
+    loss = div(loss.total, loss.weight)         loss = div(loss.total, loss.weight)
 
 Batch normalisation takes the statistics of the shard, or, where they are to be those of the whole
 batch, sums over all shards:
@@ -32,7 +35,7 @@ from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import ShardInput, Total
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
-from graphc.ops.source import COUNTER, constant
+from graphc.ops.source import COUNTER, Parameter, State, constant
 from graphc.tensor_type import Batch
 
 FIRST_ROW = "shard.first_row"
@@ -47,14 +50,21 @@ class Shard:
     name: ClassVar[str] = "shard"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     counted: tuple[tuple[str, str], ...]
+    divisors: tuple[str, ...] = ()
+    """What weighted means are divided by."""
     synchronise: bool = False
     """Whether batch normalisation takes the statistics of the whole batch."""
 
     def __call__(self, graph: Graph) -> Graph:
         """The graph with inputs that the executor feeds for each shard.
 
-        GraphError for a derivative inside the net that would need sums over all shards.
+        GraphError for a derivative inside the net that would need sums over all shards, and for
+        weights that are no function of the feeds alone.
         """
+        counted = graph.upstream(graph.outputs[loss] for loss, _ in self.counted)
+        for name in self.divisors:
+            if name in counted:
+                _check_weights(graph, name)
         if self.synchronise:
             _check_derivatives(graph)
         b = Builder.like(graph)
@@ -65,6 +75,8 @@ class Shard:
                 b.insert(_keyed(b, node))
             elif node.name in norms:
                 b.insert(_normalised(node))
+            elif node.name in self.divisors:
+                b.insert(Node(node.name, ShardInput((), node.type.dtype), (), node.type, node.locs))
             elif owner in norms and part in STATISTICS:
                 _totalled(b, node)
             else:
@@ -76,6 +88,18 @@ class Shard:
                 name = b.unique(f"{value.name}.part")
                 b.outputs[loss] = mul(value, share_of(b, share, value.dtype), name=name).name
         return b.graph()
+
+
+def _check_weights(graph: Graph, divisor: str) -> None:
+    for name in sorted(graph.upstream([divisor])):
+        if isinstance(graph[name].op, (Parameter, State)):
+            raise GraphError(
+                f"a loss is weighted by what is computed from {name!r}, so a shard cannot know "
+                "what the whole batch's weights are",
+                operands=[graph[name].described(graph[name].op.name)],
+                loc=graph[divisor].locs[0] if graph[divisor].locs else None,
+                hint="weigh rows by inputs and constants, or compile without shards",
+            )
 
 
 def _check_derivatives(graph: Graph) -> None:

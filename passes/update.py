@@ -22,6 +22,7 @@ from graphc.ops.source import Parameter, global_state, updates
 from graphc.optim import Optimizer
 from graphc.optim.averages import add_average, count_average
 from graphc.optim.clipping import Casts, bounded, clipped
+from graphc.optim.naming import with_own_states
 from graphc.tensor_type import TensorType
 
 
@@ -41,7 +42,7 @@ class Update:
             return graph
         b.gradients.clear()
         add_updates(b, self.optimizer, gradients)
-        return b.graph()
+        return with_own_states(b.graph(), self.optimizer, graph.nodes)
 
 
 def parameter_gradients(b: Builder, optimizer: Optimizer) -> dict[str, Value]:

@@ -1,9 +1,14 @@
-"""What every test has: a cache of compiled objects that is not the user's, and proofs of plans."""
+"""What every test has: a cache of compiled objects that is not the user's, and proofs of plans.
+
+Of the cases of a test that is marked `one_in(n)`, the first of every n run by default, and the
+others with `-m slow`.
+"""
 
 from __future__ import annotations
 
 import gc as collector
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -12,10 +17,19 @@ from hypothesis import HealthCheck, settings
 from graphc import program, recipe
 from graphc.graph import Graph
 from graphc.plan import Program
+from tests.extras import skipped_without_extras
 
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
+settings.register_profile(
+    "the same everywhere",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("the same everywhere")
 
+PROVED = 3
+"""One in so many programs is proved, by its size: proofs take as long as all else of a compiler.
+tests/verify proves many nets one by one."""
 NOBODYS = 2**40
 """Rows of plans for no machine, whose addresses are no 64-bit numbers."""
 
@@ -30,6 +44,27 @@ def pytest_collection() -> Iterator[None]:
         collector.enable()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what `one_in` leaves out, before slow tests are picked or left."""
+    met: Counter[str] = Counter()
+    for item in items:
+        mark = item.get_closest_marker("one_in")
+        if mark is None:
+            continue
+        test = item.nodeid.partition("[")[0]
+        if met[test] % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
+        met[test] += 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    """Skip a test that ends because an extra is missing."""
+    with skipped_without_extras():
+        return (yield)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One new folder for compiled objects, for this run with all the processes that it starts."""
@@ -42,13 +77,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def every_program_is_verified() -> Iterator[None]:
-    """Whatever a test compiles in this process is proved to be sound on its memory."""
+def programs_are_verified() -> Iterator[None]:
+    """What tests compile in this process is proved to be sound on its memory."""
     unverified = program.build_program
 
     def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Program:
         built = unverified(name, graph, capacity, backend)
-        if capacity >= NOBODYS:
+        if capacity >= NOBODYS or (len(graph) + capacity) % PROVED:
             return built
         proof = built.verify()
         assert proof.ok, proof.counterexample

@@ -27,6 +27,7 @@ def _cotangent_that_is_the_operand(x: gc.Value, net: gc.Net) -> gc.Value:
     return gc.sum(gc.batchnorm(x) * x)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "build", [_batchnorm_of_its_square, _two_batchnorms, _cotangent_that_is_the_operand]
 )

@@ -10,6 +10,7 @@ import pytest
 
 from graphc.data import load_data, load_diabetes
 from graphc.errors import DataError
+from tests.extras import needs
 from tests.told import told
 
 
@@ -22,14 +23,14 @@ from tests.told import told
     ],
 )
 def test_classes_of_scikit_learn(name: str, shape: tuple[int, int], counts: list[int]) -> None:
-    pytest.importorskip("sklearn")
+    needs("sklearn")
     data = load_data(name)
     assert (data["x"].shape, data["x"].dtype.name) == (shape, "float32")
     assert data["y"].dtype.name == "int64" and np.bincount(data["y"]).tolist() == counts
 
 
 def test_diabetes_has_its_own_units() -> None:
-    pytest.importorskip("sklearn")
+    needs("sklearn")
     x, y = load_diabetes()
     assert (x.shape, x.dtype.name, y.dtype.name) == ((442, 10), "float32", "float32")
     assert x[0, :2].tolist() == [59, 2] and (y.min(), y.max()) == (25, 346)

@@ -122,7 +122,7 @@ def test_a_long_line_is_cut() -> None:
     assert line.endswith(" ...") and len(line) == 242
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(nets(), st.data())
 def test_renaming_any_nodes_is_only_renaming(net: gc.Net, data: st.DataObject) -> None:
     before = net.graph()
@@ -134,7 +134,7 @@ def test_renaming_any_nodes_is_only_renaming(net: gc.Net, data: st.DataObject) -
     assert made.count("renamed") == len(chosen)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(nets())
 def test_every_node_of_either_graph_stands_in_one_pair(net: gc.Net) -> None:
     for _, made in passes(net):
@@ -144,7 +144,7 @@ def test_every_node_of_either_graph_stands_in_one_pair(net: gc.Net) -> None:
         assert after == list(made.after.nodes)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(nets())
 def test_totals_follow_from_the_differences(net: gc.Net) -> None:
     found = passes(net)

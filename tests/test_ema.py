@@ -28,6 +28,7 @@ def feeds(seed: int) -> dict[str, Any]:
     return {"x": rng.standard_normal((6, 16)).astype(np.float32), "y": rng.integers(0, 3, 6)}
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     "optimizer",

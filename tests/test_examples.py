@@ -41,6 +41,7 @@ def test_mnist_learns() -> None:
     assert example("mnist")["main"](epochs=2) > 0.85
 
 
+@pytest.mark.slow
 def test_course_finds_the_planted_bug_and_fusion_changes_nothing(tmp_path: Path) -> None:
     report, difference = example("course")["main"](str(tmp_path))
     assert "db" in report
@@ -48,6 +49,7 @@ def test_course_finds_the_planted_bug_and_fusion_changes_nothing(tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fused.svg", "plain.svg"]
 
 
+@pytest.mark.slow
 def test_rl_learns(capsys: pytest.CaptureFixture[str]) -> None:
     example("rl")
     rewards = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines()]

@@ -57,6 +57,7 @@ def assert_same(a: Any, b: Any, tolerance: float = 1e-12) -> None:
 # ---------------------------------------------------------------- against the reference rules
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("n", [1, 3, 8])
 @pytest.mark.parametrize("train", [False, True])
 def test_forward_is_what_the_declared_layers_mean(n: int, train: bool) -> None:
@@ -74,6 +75,7 @@ def test_backward_is_what_the_gradient_nodes_mean() -> None:
     assert_same(ex.backward(), {name: want[node] for name, node in graph.gradients.items()})
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
 def test_steps_follow_the_update_nodes(optimizer: Any) -> None:
     ex = executor(optimizer)
@@ -87,6 +89,7 @@ def test_steps_follow_the_update_nodes(optimizer: Any) -> None:
     assert_same(copied(ex.state), state, 1e-10)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: type(o).__name__)
 def test_a_step_is_forward_backward_update(optimizer: Any) -> None:
     whole, parts = executor(optimizer), executor(optimizer)

@@ -163,25 +163,6 @@ def test_values_outlive_backward_and_update() -> None:
         np.testing.assert_array_equal(ex.values[name], array)
 
 
-def test_an_entry_that_an_interrupt_left_locked_is_taken_over() -> None:
-    """Ctrl-C may come between the end of a run and its leaving; only that thread can know."""
-    ex, other = executor(), executor()
-    for locked in (ex._entry._busy.acquire, ex._entry.enter):
-        ex.step(batch())
-        locked()
-        with ThreadPoolExecutor(1) as threads:
-            raises_state_error(
-                lambda: threads.submit(ex.forward, batch()).result(),
-                "this executor is running in another thread",
-            )
-        ex.step(batch())
-        with ThreadPoolExecutor(1) as threads:  # nothing is locked any more
-            threads.submit(ex.step, batch()).result(10)
-    for _ in range(6):
-        other.step(batch())
-    assert_same(ex.snapshot(), other.snapshot())
-
-
 def test_a_run_inside_a_run_of_the_same_executor_is_refused() -> None:
     net = gc.Net("net")
     net.output("y", gc.apply(Calls(), net.input("x", (gc.N, 2))))

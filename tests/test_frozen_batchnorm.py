@@ -10,6 +10,7 @@ import graphc as gc
 EPS = 1e-3
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("places", [(), (2, 2)], ids=["rows", "images"])
 def test_training_normalises_by_what_was_gathered(places: tuple[int, ...], backend: str) -> None:

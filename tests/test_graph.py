@@ -183,6 +183,7 @@ def test_verify_checks_updates() -> None:
     assert told(caught.value) == "update of 's' has type float32[N, 3], the state float32[2]"
 
 
+@pytest.mark.slow
 def test_a_chain_of_20000_nodes_needs_no_recursion() -> None:
     """The default limit is 1,000 calls; everything over a graph is a loop."""
     net = gc.Net("chain")
@@ -199,7 +200,7 @@ def test_a_chain_of_20000_nodes_needs_no_recursion() -> None:
     assert len(result) == 20_001
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_are_acyclic_and_verified(net: gc.Net) -> None:
     g = net.graph()

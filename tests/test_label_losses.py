@@ -40,6 +40,7 @@ def by_hand(
     return np.asarray(losses.sum() / total if reduction == "mean" else losses.sum())
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("places", [(), (3,), (2, 3)], ids=str)
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_a_seeded_mask_repeats_and_an_unseeded_one_does_not() -> None:
 # What they leave alone, and dtypes.
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     shape=st.lists(st.integers(1, 4), min_size=2, max_size=4),
     units=st.integers(1, 4),

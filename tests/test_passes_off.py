@@ -36,6 +36,7 @@ def trained(net: gc.Net, off: tuple[str, ...]) -> dict[str, np.ndarray[Any, Any]
     return found
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("off", WITHOUT, ids=", ".join)
 @pytest.mark.parametrize("seed", range(6))
 def test_results_do_not_depend_on_optional_passes(seed: int, off: tuple[str, ...]) -> None:
@@ -46,6 +47,7 @@ def test_results_do_not_depend_on_optional_passes(seed: int, off: tuple[str, ...
         np.testing.assert_allclose(found[name], value, rtol=1e-7, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("seed", range(6))
 def test_a_frozen_net_infers_the_same_with_batchnorm_unfolded(seed: int) -> None:
     net = random_net(random.Random(100 + seed))

@@ -77,7 +77,7 @@ def test_fast_mask_equals_definition(rows: int, columns: int, dtype: type[np.flo
     np.testing.assert_array_equal(out, np.where(keep, dtype(1 / 0.3), 0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     rows=st.integers(1, 90),
     columns=st.integers(1, 200),

@@ -360,7 +360,7 @@ def test_a_value_is_awaited_when_its_bucket_is_whole() -> None:
     assert order.index("a.sum") < order.index("b.sent") < order.index("c.sum")
 
 
-@settings(max_examples=40)
+@settings(max_examples=12)
 @given(nets("float32"))
 def test_every_program_of_random_nets(net: gc.Net) -> None:
     plan = gc.compile(net, batch=3, optimizer=gc.SGD(lr=0.1, momentum=0.9), backend="numpy")

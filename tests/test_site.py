@@ -21,6 +21,7 @@ import pytest
 from graphc.cli.command_line import COMMANDS
 from graphc.render.layout import find_renderer
 from graphc.render.style import DARK, LIGHT
+from tests.extras import needs
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -70,7 +71,7 @@ def test_jupytext_opens_a_notebook_as_text(path: Path) -> None:
 
 
 def test_the_reference_names_all_that_is_public() -> None:
-    pytest.importorskip("sklearn")
+    needs("sklearn")
     text = "".join(path.read_text() for path in (DOCS / "api").glob("*.md"))
     named = set(re.findall(r"^\.\. auto\w+:: (\S+)", text, re.M))
     # by their modules
@@ -251,7 +252,7 @@ def test_pictures_are_part_of_the_page_and_follow_its_theme(site: Path) -> None:
 def test_in_a_browser_pages_fit_their_window_and_pictures_follow_the_theme(
     site: Path, pages: dict[Path, Links], width: int
 ) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api = needs("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("no chromium here")

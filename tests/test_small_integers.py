@@ -53,6 +53,7 @@ def numbers(dtype: str, seed: int, rows: int = 21) -> Array:
     return np.random.default_rng(seed).integers(ends.min, ends.max, (rows, 6), dtype, True)
 
 
+@pytest.mark.one_in(3)
 @BOTH
 @EACH
 def test_they_are_computed_as_numpy_does(dtype: str, backend: str) -> None:

@@ -89,7 +89,7 @@ def held(value: Any, **more: Any) -> Graph:
     return Graph("g", [Node("a", Holder(value, **more), (), SCALAR)])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_with_gradients_and_updates(net: gc.Net) -> None:
     graph = net.graph()
@@ -332,3 +332,9 @@ def test_damaged_text_is_a_graph_or_a_graph_error(data: st.DataObject) -> None:
         parse_graph(text[:at] + new + text[at + cut :], OPS)
     except GraphError as error:
         assert str(error).startswith("line ")
+
+
+def test_an_op_of_graphc_takes_no_more_operands_than_it_has_words_for() -> None:
+    lines = "graph g\nx: float32[N, 2] = input()\ny: float32[N, 2] = cast(x, x)"
+    with pytest.raises(GraphError, match=r"line 3: it has 2 operands, cast takes at most 1"):
+        parse_graph(lines, OPS)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from graphc.graph import Graph, Node
-from graphc.op import Op, attributes
+from graphc.op import Array, Op, attributes
 from graphc.ops.source import Constant
 
 
@@ -25,6 +27,11 @@ def widened(op: Op) -> Op:
     if isinstance(op, Constant):
         if op.dtype != "float32":
             return op
-        return Constant(op.shape, "float64", op.array().astype("float64").tobytes())
+        return Constant(op.shape, "float64", _wide(op.array()).tobytes())
     changed: dict[str, Any] = {k: "float64" for k, v in attributes(op).items() if v == "float32"}
     return dataclasses.replace(op, **changed) if changed else op
+
+
+def _wide(array: Array) -> Array:
+    """Return an array in float64; a single number as it was written, 0.999 for 0.99900001."""
+    return np.asarray(float(str(array[()]))) if array.ndim == 0 else array.astype("float64")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from graphc.backends.choice import BACKENDS
-from graphc.errors import GraphError
 from graphc.optim import SGD, Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:
@@ -127,12 +125,3 @@ def optimizer(name: str, lr: float | None) -> Optimizer:
 def file_name(name: str) -> str:
     """The name of a net as that of a file in the folder at hand: a model may be a stranger's."""
     return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[:100] or "net"
-
-
-def folder(path: str) -> Path:
-    """The folder, made where it is missing; GraphError where it cannot be."""
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GraphError(f"cannot make the folder {path!r}: {error.strerror}") from None
-    return Path(path)

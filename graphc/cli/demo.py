@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from graphc.cli import optional
-from graphc.cli.arguments import add_command, folder, positive
+from graphc.cli.arguments import add_command, positive
 from graphc.cli.columns import Feeds
 from graphc.cli.metrics import metrics
 from graphc.compiler import compile
 from graphc.data import load_digits, stratified_split
 from graphc.executor import Executor
+from graphc.files.lock import FolderLock
+from graphc.files.paths import make_folder
 from graphc.files.serialize import save
 from graphc.net import Net
 from graphc.ops.affine import affine
@@ -73,7 +76,12 @@ def digits_net() -> Net:
 
 def run(args: argparse.Namespace) -> int:
     """Train, print memory and accuracy, leave pictures, curve and model in a folder."""
-    out = folder(args.out)
+    out = make_folder(args.out)
+    with FolderLock(out, "run"):
+        return _run(args, out)
+
+
+def _run(args: argparse.Namespace, out: Path) -> int:
     train, test = _data()
     plan = compile(digits_net(), batch=BATCH, optimizer=_optimizer(args.epochs, len(train["y"])))
     print(f"{plan.memory}\n")

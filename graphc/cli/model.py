@@ -111,7 +111,8 @@ def _net(path: Path, function: str) -> Net:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
+        other = "is no plain file" if path.exists() else "does not exist"
+        what = "is a folder" if path.is_dir() else other
         raise GraphError(f"{path} {what}", hint=HINT)
 
 

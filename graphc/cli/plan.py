@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.certificate.export import certify
@@ -23,6 +22,8 @@ from graphc.cli.model import load_model
 from graphc.cli.output import print_json
 from graphc.cli.scaling import bandwidth, latency, scaling
 from graphc.compiler import compile
+from graphc.errors import GraphError
+from graphc.files.writing import write_file
 from graphc.plan import Plan, Program
 from graphc.remat.fit import largest_batch, largest_batch_kept
 from graphc.remat.told import computes_again, keeping_all, repeated
@@ -100,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
         return _curve(plan, args)
     picture = plan.memory.render(args.picture) if args.picture else None
     if args.certificate:
-        Path(args.certificate).write_text(certificate_text(certify(plan)), encoding="utf-8")
+        write_file(args.certificate, [certificate_text(certify(plan)).encode()], GraphError)
     if args.json:
         print_json({**_data(plan, args.memory), "picture": picture and str(picture)})
         return 0

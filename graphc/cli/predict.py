@@ -22,7 +22,8 @@ from graphc.data.table import Header, Read, read_blocks, reason
 from graphc.errors import DataError, GraphError
 from graphc.executor import Executor
 from graphc.files.columns_file import Columns
-from graphc.files.container import new_file
+from graphc.files.paths import check_plain
+from graphc.files.writing import cannot_write, new_file
 from graphc.plan import Plan
 from graphc.runtime.many_rows import predictions
 
@@ -152,6 +153,7 @@ def _mapped(source: str) -> NDArray[Any]:
     """The array of a file, which is read where it is needed."""
     hint = "write it with numpy.save(path, x), numbers only"
     try:
+        check_plain(source)
         array = np.load(source, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise DataError(f"cannot read {source}: {reason(error)}", hint=hint) from None
@@ -167,4 +169,4 @@ def _write(path: Path, shown: Predicted, kind: str, pieces: Iterable[Feeds]) -> 
         with new_file(path) as file:
             shown.write(file, kind, pieces)
     except OSError as error:
-        raise GraphError(f"cannot write {path}: {error.strerror or error}") from None
+        raise cannot_write(path, error, GraphError) from None

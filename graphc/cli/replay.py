@@ -12,7 +12,9 @@ from graphc.cli.arguments import add_command, add_json, positive
 from graphc.cli.output import print_json
 from graphc.data import load_data
 from graphc.errors import GraphError
+from graphc.files.writing import cannot_write, new_file
 from graphc.graph import Node
+from graphc.op import Array
 from graphc.ops.source import Constant
 from graphc.text.graph import name_text
 from graphc.train.nonfinite.told import described
@@ -69,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     nodes = found.nodes if args.node is None else (found.node(args.node),)
     shown = {n.name: _shown(found, n) for n in nodes if not isinstance(n.op, Constant)}
     if args.out is not None:
-        np.save(args.out, found.value(args.node), allow_pickle=False)
+        _write(args.out, found.value(args.node))
     if args.json:
         print_json({**_data(found), "nodes": shown, "file": args.out})
         return int(found.unlike is not None)
@@ -82,6 +84,14 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         print(f"wrote {args.out}")
     return int(found.unlike is not None)
+
+
+def _write(path: str, value: Array) -> None:
+    try:
+        with new_file(path) as file:
+            np.save(file, value, allow_pickle=False)
+    except OSError as error:
+        raise cannot_write(path, error, GraphError) from None
 
 
 def _heading(found: Replay) -> str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from graphc.cli.arguments import (
     add_backend,
@@ -16,12 +16,12 @@ from graphc.cli.arguments import (
     add_model,
     add_optimizer,
     file_name,
-    folder,
     fraction,
     optimizer,
     positive,
     whole,
 )
+from graphc.cli.columns import Feeds
 from graphc.cli.data import feeds_of, split
 from graphc.cli.metrics import metrics
 from graphc.cli.model import Model, load_model
@@ -34,6 +34,8 @@ from graphc.distributed.communicator import Communicator
 from graphc.distributed.mpi import joined, threads_of_rank
 from graphc.errors import GraphError
 from graphc.executor import Executor
+from graphc.files.lock import FolderLock
+from graphc.files.paths import make_folder
 from graphc.files.serialize import load, save
 from graphc.own_passes import own_passes
 from graphc.train import Checkpoints, History, fit
@@ -108,14 +110,33 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, ranks: Communicator) -> int:
-    first = ranks.rank == 0
     with beginning(ranks):
         model = load_model(args.model)
         ex = _executor(args, model, ranks)
         feeds, ex.state.columns = feeds_of(ex.plan, args.data, args.label, model.columns)
         feeds |= ex.rows(feeds, train=True)[0]
         train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
-        out = folder(args.out) if first else Path(args.out)
+        out = Path(args.out)
+        lock = FolderLock(out, "run")
+        if ranks.rank == 0:
+            make_folder(out)
+            lock.take()
+    try:
+        return _trained(args, ex, Data(train, held), out, ranks.rank == 0)
+    finally:
+        lock.release()
+
+
+class Data(NamedTuple):
+    """The rows to train on, and those that are held back."""
+
+    train: Feeds
+    held: Feeds | None
+
+
+def _trained(args: argparse.Namespace, ex: Executor, data: Data, out: Path, first: bool) -> int:
+    """Train; the first rank writes the files, and prints."""
+    train, held = data
     fit_new(ex, train)  # so that the gradients before training are those of its first step
     pictures = Pictures(ex, train) if args.plots and first else None
     record = out / "record" if args.record else None
@@ -134,7 +155,8 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
         )
     except KeyboardInterrupt:
         if first:
-            _keep(ex, saved, checkpoints, int(ex.state["updates"]) - before)
+            done = int(ex.state["updates"]) - before
+            StepBorder().run(_keep, ex, saved, checkpoints, done)
         raise
     if not first:
         return 0
@@ -156,14 +178,13 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
 
 def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: int) -> None:
     """Save what an interrupted run has come to, where it has no checkpoints, and say so."""
-    with StepBorder():
-        said = "nothing is saved"
-        if checkpoints is not None and checkpoints.last is not None:
-            said = f"--resume goes on from {checkpoints.last}"
-        elif updates:
-            save(path, ex)
-            said = f"wrote {path}, which graphc train goes on with"
-        print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
+    said = "nothing is saved"
+    if checkpoints is not None and checkpoints.last is not None:
+        said = f"--resume goes on from {checkpoints.last}"
+    elif updates:
+        save(path, ex)
+        said = f"wrote {path}, which graphc train goes on with"
+    print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
 
 
 def _data(

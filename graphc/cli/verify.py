@@ -6,7 +6,6 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.certificate.export import certify
@@ -23,6 +22,8 @@ from graphc.cli.model import load_model
 from graphc.cli.output import print_json
 from graphc.compiler import compile
 from graphc.errors import GraphError
+from graphc.files.container import read_whole
+from graphc.files.paths import reason
 from graphc.plan import Plan
 from graphc.verify import Counterexample, ProgramProof, Report, verify
 
@@ -83,8 +84,10 @@ def _report(args: argparse.Namespace) -> Report:
 
 def _read(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_whole(path).decode()
+    except OSError as error:
+        raise GraphError(f"cannot read {path!r}: {reason(error)}") from None
+    except UnicodeDecodeError as error:
         raise GraphError(f"cannot read {path!r}: {error}") from None
 
 

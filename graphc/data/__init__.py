@@ -23,6 +23,7 @@ from graphc.data.found import (
 )
 from graphc.data.table import load_table, reason
 from graphc.errors import DataError
+from graphc.files.paths import check_plain, shown
 from graphc.init import generator
 
 __all__ = [
@@ -121,12 +122,13 @@ def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     """
     hint = "write it with numpy.savez(path, x=..., y=...), numbers only"
     try:
+        check_plain(path)
         with open(path, "rb") as file:
             archive = np.load(file, allow_pickle=False)
             named = isinstance(archive, np.lib.npyio.NpzFile)
             arrays = {name: archive[name] for name in archive.files} if named else None
     except _UNREADABLE as error:
-        raise DataError(f"cannot read {path}: {reason(error)}", hint=hint) from error
+        raise DataError(f"cannot read {shown(path)}: {reason(error)}", hint=hint) from error
     if arrays is None:
         raise DataError(f"{path} holds one bare array, not arrays by name", hint=hint)
     if not arrays:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.errors import DataError
+from graphc.files.paths import shown, system_path
 
 LABEL_NAMES = ("y", "label", "target")
 
@@ -157,7 +158,7 @@ def read_blocks(
     column, when the file is missing, ragged, or a number of these is missing or not finite.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(system_path(path), encoding="utf-8-sig", newline="") as file:
             rows = _rows(path, csv.reader(file, strict=True))
             names, rows = _header(path, rows)
             header = Header(str(path), tuple(names))
@@ -170,7 +171,7 @@ def read_blocks(
                     return
     except OSError as error:
         raise DataError(
-            f"cannot read {path}: {reason(error)}", hint="give the path of a .csv file"
+            f"cannot read {shown(path)}: {reason(error)}", hint="give the path of a .csv file"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(

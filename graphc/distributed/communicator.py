@@ -17,6 +17,9 @@ _SPIN = 10e-3
 _PAUSE = 100e-6
 """Seconds of looking again and again, and of sleeping between two looks from then on."""
 
+_LONGEST = 1.0
+"""The most seconds that count between two looks: more pass while the whole job is suspended."""
+
 
 class Request(Protocol):
     """Something under way between ranks; its buffers are not touched until it is done."""
@@ -64,9 +67,10 @@ def wait(request: Request, limit: float) -> None:
     """Return when it is done; RankError when it takes more than `limit` seconds."""
     if request.test():
         return
-    start = time.monotonic()
+    looked, passed = time.monotonic(), 0.0
     while not request.test():
-        passed = time.monotonic() - start
+        now = time.monotonic()
+        looked, passed = now, passed + min(now - looked, _LONGEST)
         if passed > limit:
             raise RankError(
                 f"{request.who()} has not answered for {limit:g} s",

@@ -12,16 +12,29 @@ import numpy as np
 from graphc.backends.native.usable_cores import VARIABLES, cores
 from graphc.distributed.communicator import LIMIT, Communicator, Request, Solo, Swap, wait
 from graphc.distributed.shared import SharedMemory
+from graphc.distributed.watcher import Watcher, in_step
 from graphc.errors import RankError
 from graphc.op import Array
 
 _LAUNCHED = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
 """What the launchers of MPICH, Open MPI, Intel MPI and Slurm set for a process that is a rank."""
 
+_TASKS = "SLURM_STEP_NUM_TASKS"
+"""How many tasks srun has started with this one.  A batch script, which has SLURM_NTASKS, too, and
+what runs in it without srun, do not have this variable."""
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", _TASKS)
+"""Where launchers write the number of ranks; the first one that is there is the innermost."""
+
 
 def launched() -> bool:
     """Whether this process was started as one of several ranks."""
-    return any(name in os.environ for name in _LAUNCHED)
+    return any(name in os.environ for name in _LAUNCHED) or _started() > 1
+
+
+def _started() -> int:
+    """Return how many ranks the launcher says that it has started."""
+    said = (os.environ.get(name, "") for name in _SIZES)
+    return next((int(text) for text in said if text.isdecimal()), 1)
 
 
 def require() -> Any:
@@ -41,21 +54,26 @@ class Mpi:
     """The ranks of MPI's world."""
 
     def __init__(self, limit: float = LIMIT) -> None:
-        self._mpi = require()
-        self._world = self._mpi.COMM_WORLD.Dup()
-        self._world.Set_errhandler(self._mpi.ERRORS_RETURN)
+        self._watcher = Watcher(limit)
+        with self._watcher.waiting():  # importing mpi4py.MPI is where ranks meet
+            self._mpi = require()
+            self._world = self._mpi.COMM_WORLD.Dup()
+            self._world.Set_errhandler(self._mpi.ERRORS_RETURN)
+            self._node = self._world.Split_type(self._mpi.COMM_TYPE_SHARED)
         self.rank, self.size = int(self._world.rank), int(self._world.size)
         self.limit = limit
         self._shared: SharedMemory | None = None
-        self._node = self._world.Split_type(self._mpi.COMM_TYPE_SHARED)
+        if self.size == 1 < _started():
+            raise _apart(self._mpi.get_vendor()[0])
 
     def expect(self, sizes: Sequence[int]) -> None:
         """Memory that the ranks of this machine share, where there are several."""
         if self._node.size > 1:
-            if self._shared is not None:
-                self._shared.free()
-            members = self._node.allgather(self.rank)
-            self._shared = SharedMemory(self._mpi, self._node, members, sizes)
+            with self._watcher.waiting():
+                if self._shared is not None:
+                    self._shared.free()
+                members = self._node.allgather(self.rank)
+                self._shared = SharedMemory(self._mpi, self._node, members, sizes)
 
     def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
         """By shared memory, or else send and receive, both at once."""
@@ -106,6 +124,25 @@ class Mpi:
         else:
             request = self._world.Iallgatherv(mine, [into, sizes])
         wait(_Requests(self._mpi, [request], "one of the ranks"), self.limit)
+
+
+def _apart(library: str) -> RankError:
+    """Return the error for ranks that do not see each other, as each would train alone."""
+    count = _started()
+    if in_step(os.environ):
+        way = "pmix" if library == "Open MPI" else "pmi2"
+        return RankError(
+            f"Slurm has started {count} tasks, but each is alone for MPI ({library}), and would "
+            "train by itself",
+            hint=f"srun --mpi={way} python -m mpi4py -m graphc train ...; `srun --mpi=list` shows "
+            "what this Slurm has",
+        )
+    return RankError(
+        f"{count} ranks were started, but each is alone for MPI ({library}), and would train by "
+        "itself: their launcher is that of another MPI library",
+        hint=f"start them with the mpiexec of {library}, or install mpi4py for the library of the "
+        "launcher",
+    )
 
 
 class _Requests:

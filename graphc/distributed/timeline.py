@@ -19,9 +19,10 @@ from graphc.op import Array
 from graphc.plan import Instr, Plan
 from graphc.profile.times import program_name
 from graphc.runtime.bound import Binder
-from graphc.runtime.entry import quiet_context, run_all
+from graphc.runtime.entry import quiet_context
 from graphc.runtime.exchange import joined
 from graphc.runtime.feeds import program_check
+from graphc.runtime.run_all import run_all
 from graphc.runtime.shards import Shards
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
@@ -142,9 +143,8 @@ def _spans(plan: Plan, feeds: Mapping[str, Any], marks: _Marks, seconds: float) 
     check = program_check(program, plan)
     part = next(Shards(plan, program, check, 0).parts(feeds))
     arrays, n = check.arrays(part.feeds)
-    bound = Binder(workspace, plan.recipe.threads, marks).bound(program, n)
-    for name, array in arrays.items():
-        np.copyto(bound.feeds[name], array)
+    bound = Binder(workspace, marks).bound(program, n)
+    bound.feed(arrays)
     part.put(bound.feeds)
     quiet, found = quiet_context(), list[list[float]]()
     quiet.run(run_all, bound.calls)

@@ -14,9 +14,10 @@ from typing import Any
 
 from graphc.errors import ModelFileError
 from graphc.executor import Executor
-from graphc.files.container import read_whole, single, unpack
+from graphc.files.container import parsed, read_whole, single, unpack
 from graphc.files.graph_file import tensors_named
-from graphc.files.model_file import FORMAT, HINT, STATE
+from graphc.files.model_file import FORMAT, HINT, STATE, Model
+from graphc.files.paths import reason, shown
 from graphc.files.serialize import write_model
 from graphc.loc import caller_loc
 from graphc.op import Array
@@ -26,8 +27,9 @@ _RUN = "run/"
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """The state, and what the run has noted: text for JSON and arrays."""
+    """The model, its state, and what the run has noted: text for JSON and arrays."""
 
+    model: Model
     state: Mapping[str, Array]
     notes: dict[str, Any]
     arrays: dict[str, Array]
@@ -44,16 +46,19 @@ def write_checkpoint(
 def read_checkpoint(path: Path) -> CheckpointFile:
     """Read one back; ModelFileError for anything but a whole checkpoint of this version."""
     try:
-        metadata, tensors = unpack(read_whole(path))
-        if metadata.get("format") != f"graphc {FORMAT}" or "run" not in metadata:
+        data = read_whole(path)
+        metadata, tensors = unpack(data)
+        if metadata.get("format") != f"graphc {FORMAT}" or not {"run", "model"} <= metadata.keys():
             raise ValueError("it is a model, but no checkpoint of this version of graphc")
         notes = json.loads(metadata["run"], object_pairs_hook=single)
+        said = parsed(metadata["model"])
+        model = Model(str(path), metadata["graph"], said, tensors, len(data))
     except OSError as error:
         raise ModelFileError(
-            f"cannot read {path}: {error.strerror or error}", loc=caller_loc()
+            f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc()
         ) from error
     except ValueError as error:
         raise ModelFileError(
             f"{path} is no checkpoint that can be read: {error}", loc=caller_loc(), hint=HINT
         ) from error
-    return CheckpointFile(tensors_named(tensors, STATE), notes, tensors_named(tensors, _RUN))
+    return CheckpointFile(model, tensors_named(tensors, STATE), notes, tensors_named(tensors, _RUN))

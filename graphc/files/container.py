@@ -11,19 +11,16 @@ the digest, and only then the content.  What does not fit is a ValueError in pla
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
+from graphc.files.paths import check_plain
 from graphc.op import Array
 
 NAMES = {
@@ -48,8 +45,6 @@ _LENGTH = 8
 _NO_DIGEST = "0" * 64
 _LARGEST = 2**63 - 1
 _DEEPEST = 32
-_MARK = 16
-"""The random digits in the name of an unfinished file."""
 
 
 def pack(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
@@ -124,8 +119,7 @@ def header_entries(data: bytes) -> tuple[dict[str, Any], int]:
 
 def read_whole(path: str | Path) -> bytes:
     """The bytes of a plain file; OSError, also for what is none, such as a device or a pipe."""
-    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
-        raise OSError(errno.EINVAL, "it is no plain file")
+    check_plain(path)
     return Path(path).read_bytes()
 
 
@@ -190,47 +184,3 @@ def _check_digest(data: bytes, digest: str, start: int) -> None:
         if found.hexdigest() == digest:
             return
     raise ValueError("it is damaged: its checksum is another")
-
-
-def write_atomically(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    """Write a file so that at any time the old or the new one is there, whole; OSError."""
-    with new_file(path) as file:
-        for piece in pieces:
-            file.write(piece)
-
-
-@contextmanager
-def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of the one at the path when all went well; OSError."""
-    path = Path(os.path.realpath(path))
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(_MARK // 2)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def remove_temporaries(folder: Path, names: Callable[[str], bool]) -> None:
-    """Remove what writers left behind that were killed: the unfinished files of these names."""
-    for path in folder.glob(".*.tmp"):
-        name, _, mark = path.name[1:-4].rpartition(".")
-        if names(name) and len(mark) == _MARK and set(mark) <= set("0123456789abcdef"):
-            with suppress(OSError):
-                path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Have the new name written, too, where folders can be opened as files."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

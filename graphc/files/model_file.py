@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +29,7 @@ from graphc.sharding import Sharding, sharding
 from graphc.tensor_type import plain
 from graphc.text.tokens import Reader
 from graphc.text.values import value_text
+from graphc.work import spend_bytes, work_budget
 
 if TYPE_CHECKING:
     from passes.pass_list import PassList
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 """The version that is written, and the one that is read."""
 
-ROOM = 64 << 20
-"""The bytes of constants that a plan may make, besides twice the file."""
+COMPILED = 200
+"""The nodes that may be made for each line of a graph: layers, gradients, all in every program."""
 LARGEST_PLAN = 1 << 40
 """The bytes that no plan of a file may take, unless its batch is asked for."""
 
@@ -79,7 +80,7 @@ def is_onnx(path: str | Path) -> bool:
 
 
 @contextmanager
-def _damage(model: Model, what: str) -> Iterator[None]:
+def damage(model: Model, what: str) -> Iterator[None]:
     """Whatever content that cannot be fails with, told as the file's fault."""
     try:
         yield
@@ -117,7 +118,7 @@ class Model:
                 f"it is of format {written!r}, this version reads 'graphc {FORMAT}'",
                 "read it with the version of graphc that wrote it, or a newer one",
             )
-        with _damage(model, "a model"):
+        with damage(model, "a model"):
             notes = parsed(metadata["model"])
             columns = metadata.get(KEY)
             return cls(where, metadata["graph"], notes, tensors, len(data), columns)
@@ -129,10 +130,15 @@ class Model:
             f"{self.where} is no model that can be read: {sentence}", loc=caller_loc(), hint=hint
         )
 
+    def budget(self, work: float | None) -> AbstractContextManager[None]:
+        """What making a net or a plan of the file may take; see graphc/work.py."""
+        nodes = COMPILED * self.text.count("\n")
+        return work_budget(self.where, nbytes=self.nbytes, nodes=nodes, work=work)
+
     @property
     def kind(self) -> str:
         """net, plan or executor."""
-        with _damage(self, "a model"):
+        with damage(self, "a model"):
             kind = str(self.notes["kind"])
             if kind not in ("net", "plan", "executor"):
                 raise ValueError(f"it is of the kind {kind[:40]!r}, which there is not")
@@ -141,17 +147,21 @@ class Model:
     def graph(self, ops: Iterable[type[Op]]) -> Graph:
         """The declared graph; `ops` are the user's classes."""
         try:
-            with _damage(self, "a graph"):
-                return graph_of(GraphFile(self.text, self.notes, self.tensors), ops)
+            return self.declared(ops)
         except UnknownOp as error:
             name = error.path.rpartition(".")[2]
             raise self.error(
                 f"it uses your op {error.path}", f"hand over the class: gc.load(path, ops=[{name}])"
             ) from None
 
+    def declared(self, ops: Iterable[type[Op]]) -> Graph:
+        """The declared graph; UnknownOp where the class of one of its ops is missing."""
+        with damage(self, "a graph"):
+            return graph_of(GraphFile(self.text, self.notes, self.tensors), ops)
+
     def net(self, graph: Graph) -> Net:
         """A net that can go on being declared."""
-        with _damage(self, "a net"):
+        with damage(self, "a net"):
             return Net.of(graph, self.notes["dtype"])
 
     def plan(
@@ -162,26 +172,25 @@ class Model:
         if batch is not None or optimizer is not None:
             check_options(graph, 1 if batch is None else batch, optimizer)
             check_losses(graph, optimizer)
-        with _damage(self, "a plan"):
+        with damage(self, "a plan"):
             recipe = self._recipe(graph, self.notes["plan"], optimizer)
             recipe = recipe.of_rows(batch or recipe.rows)
             check_options(graph, recipe.rows, recipe.optimizer, recipe.threads)
             plan = recipe.plan()
         if batch is None:
             self._check_memory(plan)
+            spend_bytes(region_bytes(constant_types(plan.programs), plan.batch))
         return plan
 
     def _check_memory(self, plan: Plan) -> None:
-        """ModelFileError for a batch for which much more than the file is written at once.
+        """ModelFileError for a batch that takes more memory than there is anywhere.
 
         The arena is not written before it is used, so that no more than its size is taken from
-        the system here.
+        the system here; constants are.
         """
-        most = 2 * self.nbytes + ROOM
-        nbytes = region_bytes(constant_types(plan.programs), plan.batch)
-        if nbytes > most or plan.memory.total > LARGEST_PLAN:
+        if plan.memory.total > LARGEST_PLAN:
             raise self.error(
-                f"its batch of {plan.batch:,} rows takes {max(nbytes, plan.memory.total):,} bytes",
+                f"its batch of {plan.batch:,} rows takes {plan.memory.total:,} bytes",
                 "if that is meant, say so: gc.load(path, batch=...)",
             )
 
@@ -196,7 +205,7 @@ class Model:
             sharding=_sharding(said),
             wrt=_names(graph, said["wrt"]),
             required=_names(graph, said["required"]),
-            optimizer=other if other is not None or text is None else _optimizer(text),
+            optimizer=other if other is not None or text is None else optimizer_of(text),
             passes=default.without(*without),
             all_outputs=bool(said["all_outputs"]),
             backend=chosen_backend("numpy" if said["backend"] == "numpy" else None),
@@ -206,7 +215,7 @@ class Model:
 
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:
         """An executor with the state of the file; `optimizer` replaced the file's."""
-        with _damage(self, "an executor"):
+        with damage(self, "an executor"):
             found = tensors_named(self.tensors, STATE)
             needed = dict(plan.state_nodes)
             if optimizer is not None:
@@ -217,7 +226,7 @@ class Model:
             ex = Executor(plan, seed=self.notes["seed"])
             ex.state = found
         if self.columns is not None:
-            with _damage(self, "names of columns"):
+            with damage(self, "names of columns"):
                 ex.state.columns = columns_of(self.columns)
         return ex
 
@@ -231,7 +240,7 @@ def _sharding(said: Mapping[str, Any]) -> Sharding | None:
 def optimizer_text(optimizer: Optimizer) -> str:
     """The optimizer as text; GraphError where it would be read as another."""
     text = value_text(optimizer)
-    if _optimizer(text) != optimizer:
+    if optimizer_of(text) != optimizer:
         raise GraphError(
             f"{text} cannot be saved: it would be read back as another",
             loc=caller_loc(),
@@ -240,7 +249,8 @@ def optimizer_text(optimizer: Optimizer) -> str:
     return text
 
 
-def _optimizer(text: str) -> Optimizer:
+def optimizer_of(text: str) -> Optimizer:
+    """The optimizer that a text says; ValueError or another of its kind where it says none."""
     every_kind()
     bases = (Schedule, Group, Optimizer)
     classes = {cls.__name__: cls for base in bases for cls in _descendants(base)}

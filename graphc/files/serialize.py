@@ -7,6 +7,7 @@ Net, Plan and Executor are pickled as the same bytes.
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
-from graphc.files.container import pack, read_whole, write_atomically
+from graphc.files.container import pack, read_whole
 from graphc.files.graph_file import graph_file, user_ops
 from graphc.files.model_file import (
     FORMAT,
@@ -25,6 +26,8 @@ from graphc.files.model_file import (
     is_onnx,
     optimizer_text,
 )
+from graphc.files.paths import reason, shown
+from graphc.files.writing import write_file
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.op import Array, Op
@@ -54,33 +57,18 @@ def save(path: str | Path, ex: Executor) -> Path:
             loc=caller_loc(),
             hint="gc.onnx.save(ex, path) writes an ONNX model",
         )
-    write_model(Path(path), ex)
+    write_model(path, ex)
     return Path(path)
 
 
 def write_model(
-    path: Path,
+    path: str | Path,
     ex: Executor,
     metadata: Mapping[str, str] | None = None,
     tensors: Mapping[str, Array] | None = None,
 ) -> None:
     """Write an executor, with more text and arrays beside it, all or nothing; see `save`."""
-    pieces = _pieces(ex, metadata, tensors)
-    try:
-        write_atomically(path, pieces)
-    except OSError as error:
-        raise ModelFileError(
-            f"cannot write {path}: {error.strerror or error}",
-            loc=caller_loc(),
-            hint=writing_hint(path),
-        ) from error
-
-
-def writing_hint(path: Path) -> str:
-    """What to do where a file cannot be written."""
-    if not path.parent.exists():
-        return f"make the folder first: {path.parent}"
-    return "a file that was there before is as it was"
+    write_file(path, _pieces(ex, metadata, tensors))
 
 
 def load(
@@ -89,26 +77,29 @@ def load(
     batch: int | None = None,
     optimizer: Optimizer | None = None,
     ops: Sequence[type[Op]] = (),
+    work: float | None = None,
 ) -> Executor:
     """The executor that was saved, compiled again; `ops` are the classes of the user's own ops.
 
     With another `batch` the plan is for that many rows.  With another `optimizer` its
     hyper-parameters hold; slots and counters are kept where it is of the same class as before,
-    and begin anew otherwise.  Raises ModelFileError for a file that is no whole model.
+    and begin anew otherwise.  `work` allows so many times the work that a file may take (see
+    docs/files.md).  Raises ModelFileError for a file that is no whole model.
     """
     _check_ops(ops)
     try:
         data = read_whole(path)
     except OSError as error:
         raise ModelFileError(
-            f"cannot read {path}: {error.strerror or error}",
+            f"cannot read {shown(path)}: {reason(error)}",
             loc=caller_loc(),
             hint="give the path that gc.save was given",
         ) from error
     model = Model.read(data, str(path))
     if model.kind != "executor":
         raise model.error(f"it holds a {model.kind}, not an executor", HINT)
-    return model.executor(model.plan(model.graph(ops), batch, optimizer), optimizer)
+    with model.budget(work):
+        return model.executor(model.plan(model.graph(ops), batch, optimizer), optimizer)
 
 
 def to_bytes(thing: Net | Plan | Executor) -> bytes:
@@ -116,20 +107,23 @@ def to_bytes(thing: Net | Plan | Executor) -> bytes:
     return b"".join(_pieces(thing))
 
 
-def from_bytes(data: bytes, ops: Sequence[type[Op]] = ()) -> Net | Plan | Executor:
+def from_bytes(
+    data: bytes, ops: Sequence[type[Op]] = (), work: float | None = None
+) -> Net | Plan | Executor:
     """What `to_bytes` was given; ModelFileError where the bytes are damaged."""
     model = Model.read(data, "the bytes of the model")
-    graph = model.graph(ops)
-    if model.kind == "net":
-        return model.net(graph)
-    plan = model.plan(graph)
-    return plan if model.kind == "plan" else model.executor(plan)
+    with model.budget(work):
+        graph = model.graph(ops)
+        if model.kind == "net":
+            return model.net(graph)
+        plan = model.plan(graph)
+        return plan if model.kind == "plan" else model.executor(plan)
 
 
 def pickled(thing: Net | Plan | Executor) -> tuple[Any, ...]:
     """How pickle rebuilds it: the bytes, and the classes of the user's own ops."""
     graph = thing.graph() if isinstance(thing, Net) else _plan_of(thing).declared
-    return from_bytes, (to_bytes(thing), user_ops(graph))
+    return from_bytes, (to_bytes(thing), user_ops(graph), math.inf)
 
 
 def _plan_of(thing: Plan | Executor) -> Plan:

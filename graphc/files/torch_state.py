@@ -14,11 +14,12 @@ import numpy as np
 
 from graphc.errors import GraphError, ModelFileError, StateError
 from graphc.executor import Executor
-from graphc.files.container import NAMES, pack, read_whole, write_atomically
-from graphc.files.serialize import writing_hint
+from graphc.files.container import NAMES, pack, read_whole
+from graphc.files.paths import reason, shown
 from graphc.files.tensor_file import read_tensors
 from graphc.files.torch_layers import COUNTER, TorchLayer, full_name, torch_layers
 from graphc.files.torch_modules import Modules, modules_of, pairs, torch_name
+from graphc.files.writing import write_file
 from graphc.loc import caller_loc
 from graphc.op import Array
 
@@ -120,15 +121,7 @@ def save_torch_state(
     for layer in layers.values():
         module = modules.get(layer.name, torch_name(layer.name))
         tensors |= _arrays(module, layer, state)
-    try:
-        write_atomically(Path(path), pack({"format": "pt"}, tensors))
-    except OSError as error:
-        raise ModelFileError(
-            f"cannot write {path}: {error.strerror or error}",
-            loc=caller_loc(),
-            hint=writing_hint(Path(path)),
-        ) from error
-    return Path(path)
+    return write_file(path, pack({"format": "pt"}, tensors))
 
 
 def _arrays(module: str, layer: TorchLayer, state: Mapping[str, Array]) -> dict[str, Array]:
@@ -147,7 +140,7 @@ def _read(path: str | Path) -> dict[str, Array]:
         return read_tensors(read_whole(path))
     except OSError as error:
         raise ModelFileError(
-            f"cannot read {path}: {error.strerror or error}", loc=caller_loc()
+            f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc()
         ) from error
     except (ValueError, RecursionError) as error:
         raise ModelFileError(

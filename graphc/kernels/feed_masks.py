@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from graphc.graph import Graph
+from graphc.graph import Graph, Node
 from graphc.ops.source import Input
+
+ROWS = 1
+"""The bit of what depends on the number of rows, but on no feed that has rows."""
 
 
 def feed_masks(graph: Graph) -> dict[str, int]:
     """For each node, as bits, the feeds that it depends on."""
     masks: dict[str, int] = {}
-    bit = 1
+    bit, batched = 2 * ROWS, 0
     for node in graph:
         if isinstance(node.op, Input):
             masks[node.name] = bit
+            batched |= bit if node.type.batched else 0
             bit <<= 1
             continue
-        mask = 0
+        mask = ROWS if counts_rows(graph, node) else 0
         for operand in node.inputs:
             mask |= masks[operand]
-        masks[node.name] = mask
+        masks[node.name] = mask & ~ROWS if mask & batched else mask
     return masks
+
+
+def counts_rows(graph: Graph, node: Node) -> bool:
+    """Whether a node has as many rows as the batch, and no operand that has them."""
+    given = isinstance(node.op, Input) or any(graph[name].type.batched for name in node.inputs)
+    return node.type.batched and not given

@@ -7,7 +7,7 @@ delayed like that until a node outside reads what it makes, or writes a state th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from graphc.graph import Graph, Node
 from graphc.kernels.aliases import Aliases
@@ -116,7 +116,7 @@ class Grouping(Aliases):
             if fit is not None:
                 group.axis = group.axis or fit.axis
                 for operand, span in zip(node.inputs, fit.operands, strict=True):
-                    self._absorb(group, node, self.root(operand), span)
+                    self._absorb(group, node, self.root(operand), span, fit.role)
                 self._add(group, node, fit)
                 return group
         return None
@@ -161,9 +161,9 @@ class Grouping(Aliases):
             for node in group.nodes
         )
 
-    def _absorb(self, group: Group, node: Node, operand: str, span: Seen) -> None:
+    def _absorb(self, group: Group, node: Node, operand: str, span: Seen, role: Span) -> None:
         """Take in the group that makes an operand of a node that joins, where it can as well run
-        in this one."""
+        in this one; `role` is how the node will stand there."""
         other = self.group_of.get(operand)
         if other is None or other is group or other.sealed or other.product or other.axis:
             return
@@ -184,11 +184,21 @@ class Grouping(Aliases):
             span = "each"
         elif not self._is_vector_of(other, group, span):
             return
+        self._merge(group, other, node, span, role)
+
+    def _merge(self, group: Group, other: Group, node: Node, span: Span, role: Span) -> None:
+        """Move the members of another group here, unless they read a state that the node that
+        joins overwrites too early."""
+        taken = []
+        for member in other.nodes:
+            seen = [span if own == "each" else own for own in other.operands[member.name]]
+            if not self._reads_before(node, role, group.product, member, seen):
+                return
+            taken.append((member, Fit(span, tuple(seen), None)))
         del self._units[other.position]
         other.sealed = True  # it is no group any more, though known as a reader of its operands
-        for member in other.nodes:
-            roles = (span if role == "each" else role for role in other.operands[member.name])
-            self._add(group, member, Fit(span, tuple(roles), None))
+        for member, fit in taken:
+            self._add(group, member, fit)
             self._register(member, group)
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
@@ -265,21 +275,34 @@ class Grouping(Aliases):
 
     def _may_write(self, group: Group, node: Node, fit: Fit) -> bool:
         """Whether a group reads the state that a node overwrites, if it does, only at the element
-        that is written, and not as a factor of its product."""
-        state = self._in_place.get(node.name)
-        if state is None or is_number(self.type(state)):
+        that is written."""
+        members = [(member, group.operands[member.name]) for member in group.nodes]
+        return all(
+            self._reads_before(node, fit.role, group.product, member, spans)
+            for member, spans in (*members, (node, fit.operands))
+        )
+
+    def _reads_before(
+        self, writer: Node, role: Span, product: Node | None, member: Node, spans: Sequence[Seen]
+    ) -> bool:
+        """Whether a member of a group, which sees its operands so, reads each element of the
+        state that another overwrites just before that is written.
+
+        A factor of a product is read as a whole, and so is what a stack of products reads: its
+        threads share matrices, not rows.  A loop reads a single number before all else.
+        """
+        state = self._in_place.get(writer.name)
+        if state is None:
             return True
-        for member in group.nodes:
-            for number, operand in enumerate(member.inputs):
-                if self.root(operand) != state:
-                    continue
-                factor = member is group.product and number < 2
-                if (
-                    factor
-                    or operand in self.views
-                    or group.operands[member.name][number] != fit.role
-                ):
-                    return False
+        number = product is None and is_number(self.type(state))
+        stacked = product is not None and self.reads_stacks(product)
+        for i, operand in enumerate(member.inputs):
+            if self.root(operand) != state:
+                continue
+            if stacked or operand in self.views or (member is product and i < 2):
+                return False
+            if spans[i] != role and not (number and spans[i] != "elsewhere"):
+                return False
         return True
 
     def _as_matrix(self, group: Group, node: Node) -> Fit | None:

@@ -8,14 +8,14 @@ sent to other shards goes at once, and nothing waits for what arrives before it 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from graphc.graph import Graph, Node
 from graphc.kernels.traits import TraitsOf
 from graphc.op import Source
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.shape import Reshape, StopGradient, Transpose
-from graphc.schedule import Schedule, arrivals
+from graphc.schedule import Schedule, arrivals, readers
 
 KINDS = 4
 """How many ranks `_kind` gives."""
@@ -34,7 +34,7 @@ def fusing_order(
         ((node.name in backward) * KINDS + _kind(graph, schedule, node, traits)) * len(nodes) + i
         for i, node in enumerate(nodes)
     ]
-    waiting, after = _dependencies(graph, schedule, nodes)
+    waiting, after = _dependencies(graph, schedule, nodes, backward)
     ready = [ranks[i] for i, number in enumerate(waiting) if number == 0]
     heapq.heapify(ready)
     order = []
@@ -50,7 +50,7 @@ def fusing_order(
 
 
 def _dependencies(
-    graph: Graph, schedule: Schedule, nodes: Sequence[Node]
+    graph: Graph, schedule: Schedule, nodes: Sequence[Node], backward: Collection[str]
 ) -> tuple[list[int], list[list[int]]]:
     """By position: how many others a node waits for, and who waits for it."""
     place = {node.name: i for i, node in enumerate(nodes)}
@@ -58,7 +58,7 @@ def _dependencies(
     waiting, after = [0] * len(nodes), [none] * len(nodes)
     arriving = arrivals(graph)
     for i, node in enumerate(nodes):
-        for need in (*_needs(graph, schedule, node), *arriving.get(node.name, ())):
+        for need in (*_needs(graph, schedule, node, backward), *arriving.get(node.name, ())):
             earlier = place.get(need)
             if earlier is None:
                 continue
@@ -70,12 +70,16 @@ def _dependencies(
     return waiting, after
 
 
-def _needs(graph: Graph, schedule: Schedule, node: Node) -> Sequence[str]:
-    """What a node waits for: its operands, and who reads the state that it overwrites."""
+def _needs(
+    graph: Graph, schedule: Schedule, node: Node, backward: Collection[str]
+) -> Sequence[str]:
+    """What a node waits for: its operands, and who reads the state that it overwrites, but in a
+    backward pass, where copies are read."""
     state = schedule.in_place.get(node.name)
     if state is None:
         return node.inputs
-    return [*node.inputs, *(user for user in graph.users[state] if user != node.name)]
+    others = (user for user in readers(graph, state) if user not in backward)
+    return [*node.inputs, *(user for user in others if user != node.name)]
 
 
 def _kind(graph: Graph, schedule: Schedule, node: Node, traits: TraitsOf) -> int:

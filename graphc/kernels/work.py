@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import prod
 
 from graphc.kernels.kernel import Gemm, Kernel, space
-from graphc.plan import Program
 from graphc.tensor_type import ITEMSIZE, dim_at
 
 OPERATIONS_A_MICROSECOND = 150_000
@@ -30,9 +29,3 @@ def kernel_microseconds(kernel: Kernel, n: int) -> float:
         if kernel.added is not None:
             moved += dim_at(kernel.added.count, n) * dim_at(kernel.columns, n) * 8
     return CALL + max(operations / OPERATIONS_A_MICROSECOND, moved / BYTES_A_MICROSECOND)
-
-
-def microseconds(program: Program, n: int) -> float:
-    """The time of all kernels of a program on one core."""
-    bodies = (instr.body for instr in program.instrs)
-    return sum(kernel_microseconds(body, n) for body in bodies if body is not None)

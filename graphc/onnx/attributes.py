@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import AttributeProto
 
 from graphc.errors import ModelFileError
 from graphc.onnx.read import array_of
+from graphc.work import spend_elements
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -29,6 +31,7 @@ def attributes_of(node: NodeProto, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(attribute: AttributeProto) -> Any:
     kind = attribute.type
+    spend_elements(8 * (len(attribute.ints) + len(attribute.floats) + len(attribute.strings)))
     if kind == AttributeProto.FLOAT:
         return _number(attribute.f)
     if kind == AttributeProto.INT:
@@ -42,6 +45,7 @@ def _value(attribute: AttributeProto) -> Any:
     if kind == AttributeProto.STRINGS:
         return tuple(map(_text, attribute.strings))
     if kind == AttributeProto.TENSOR:
+        spend_elements(prod(attribute.t.dims))
         return array_of(attribute.t)
     if kind == AttributeProto.GRAPH:
         return attribute.g

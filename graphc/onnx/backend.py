@@ -14,7 +14,7 @@ from graphc.compiler import compile
 from graphc.errors import FeedError, GraphError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
-from graphc.onnx.importing import Imported, check_ops, free_inputs, import_model
+from graphc.onnx.importing import Imported, budget_of, check_ops, free_inputs, import_model
 from graphc.onnx.known import NeedsInputs, NotSupported, checked_dtype
 from graphc.onnx.limits import check_limits
 from graphc.op import Array
@@ -72,7 +72,9 @@ class GraphcRep(BackendRep):
                 except (NotSupported, ValueError) as error:
                     raise FeedError(f"input {name!r}: {error}", loc=caller_loc()) from None
         name = self._model.graph.name or "model"
-        return _Run(import_model(self._model, name, types, known, as_written=True), self._backend)
+        with budget_of(self._model, name, None):
+            imported = import_model(self._model, name, types, known, as_written=True)
+            return _Run(imported, self._backend)
 
 
 def _array(name: str, given: Any) -> Array:

@@ -23,10 +23,13 @@ from graphc.onnx.known import (
 from graphc.op import Array
 from graphc.ops.source import Input
 from graphc.tensor_type import Shape, TensorType
+from graphc.work import spend_array, spend_bytes, spend_elements
 
 if TYPE_CHECKING:
     from graphc.onnx.scope import Scope
 
+ITEM = 16
+"""The numbers that NumPy computes in the time that Python computes one."""
 Result = Held | Sequence[Held]
 """What a converter gives: one result, or as many as the node has."""
 
@@ -117,11 +120,16 @@ class Call:
         operand = self.operand(position)
         if isinstance(operand, Value):
             raise self._unknown(operand, position)
-        return operand.array if isinstance(operand, Weight) else operand
+        array = operand.array if isinstance(operand, Weight) else operand
+        spend_array(array.size)  # one number can stand for many, until something is made of them
+        return array
 
     def dims(self, position: int) -> Shape:
         """The dimensions that the operand lists, N among them."""
-        return shape_of(self.array(position))
+        array = self.array(position)
+        spend_elements(ITEM * array.size)
+        spend_bytes(4 * ITEM * array.size)
+        return shape_of(array)
 
     def ints(self, position: int) -> tuple[int, ...]:
         """The whole numbers that the operand lists."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,12 +24,15 @@ from graphc.onnx.scope import OWN, Reading, Scope
 from graphc.op import Array
 from graphc.ops.source import Input
 from graphc.tensor_type import FLOATS, TensorType
+from graphc.work import spend_bytes, work_budget
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OLDEST, NEWEST = 1, 28
 """The operator sets that are read; converters know what changed between them."""
+MADE = 20
+"""The nodes that may be made for each of a model's."""
 LOSSES, STATES, UPDATES = "graphc.losses", "graphc.states", "graphc.updates"
 """The metadata that name the outputs which are losses, the initializers that are states, and the
 outputs which are the next values of states: layers make them by themselves."""
@@ -111,7 +115,15 @@ def import_model(
     moved = metadata_of(model, UPDATES) if own and not as_written else ()
     names = [value.name for value in model.graph.output if value.name not in moved]
     scope.run(model.graph.node, names)
-    return Imported(net, {name: _output(scope, name) for name in names})
+    outputs = {name: _output(scope, name) for name in names}
+    spend_bytes(sum(o.nbytes for o in outputs.values() if isinstance(o, np.ndarray)))
+    return Imported(net, outputs)
+
+
+def budget_of(model: ModelProto, file: str, work: float | None) -> AbstractContextManager[None]:
+    """What making a net of a model may take; see graphc/work.py."""
+    nodes = MADE * sum(len(graph) for graph in graphs_of(model))
+    return work_budget(file, nbytes=model.ByteSize(), nodes=nodes, work=work)
 
 
 def metadata_of(model: ModelProto, key: str) -> tuple[str, ...]:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 from graphc.errors import GraphError
 from graphc.loc import caller_loc
 from graphc.net import Net
-from graphc.onnx.importing import LOSSES, as_net, free_inputs, import_model, metadata_of
+from graphc.onnx.expand import expanded
+from graphc.onnx.importing import (
+    LOSSES,
+    as_net,
+    budget_of,
+    free_inputs,
+    import_model,
+    metadata_of,
+)
 from graphc.onnx.inputs import known_input, names_of_dims, types_of_inputs
 from graphc.onnx.known import NeedsInputs
 from graphc.onnx.read import read_model
@@ -26,6 +34,7 @@ def load(
     dims: Mapping[str, Dim] | None = None,
     inputs: Mapping[str, Any] | None = None,
     external_data: bool = False,
+    work: float | None = None,
 ) -> Net:
     """A net of the model: a path, or an `onnx.ModelProto`.
 
@@ -37,7 +46,8 @@ def load(
     gives sizes to dimensions by their names: `{"sequence": 128}`; `{"batch": gc.N}` says which is
     the batch.  `inputs` gives inputs on which shapes depend their arrays, once and for all.
     Data of tensors in other files are read only with `external_data=True`, and only from the
-    model's own folder.
+    model's own folder.  `work` allows so many times the work that a file may take (see
+    docs/files.md).
 
     Raises ModelFileError for a file that is no model or does not fit its own description,
     GraphError, naming the node, for what graphc has no meaning for.
@@ -49,7 +59,11 @@ def load(
     known = {name: known_input(model, name, given) for name, given in inputs.items()}
     types = types_of_inputs(model, dims, known)
     try:
-        imported = import_model(model, file, types, known, as_written=False)
+        with budget_of(model, file, work):
+            imported = import_model(model, file, types, known, as_written=False)
+            net = as_net(imported, metadata_of(model, LOSSES))
+            expanded(net.graph(), train=True)  # counts what becomes of it when it is compiled
+            return net
     except NeedsInputs as error:
         names = " and ".join(map(repr, error.names))
         raise GraphError(
@@ -57,7 +71,6 @@ def load(
             loc=caller_loc(),
             hint=f"say them now: load(path, inputs={{{error.names[0]!r}: ...}})",
         ) from None
-    return as_net(imported, metadata_of(model, LOSSES))
 
 
 def _mapping(name: str, given: object) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto, numpy_helper
 
 from graphc.errors import GraphError, ModelFileError
 from graphc.files.container import read_whole, unpack
+from graphc.files.paths import check_plain, reason, shown
 from graphc.loc import caller_loc
 from graphc.onnx.limits import check_limits, check_sizes
 from graphc.op import Array
@@ -50,12 +51,13 @@ def path_of(call: str, given: object, hint: str) -> Path:
 
 def _parsed(path: Path) -> ModelProto:
     try:
+        check_plain(path)
         if os.path.getsize(path) >= LARGEST_FILE:
             raise ModelFileError(f"{path} is larger than 2 GB", loc=caller_loc())
         data = read_whole(path)
     except OSError as error:
         raise ModelFileError(
-            f"cannot read {path}: {error.strerror or error}", loc=caller_loc(), hint=HINT
+            f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc(), hint=HINT
         ) from None
     model = ModelProto()
     if not _parse(model, data) or not model.HasField("graph"):
@@ -127,8 +129,8 @@ def _external(folder: Path, tensor: TensorProto) -> bytes:
     path = _inside(folder, name, tensor)
     try:
         descriptor = os.open(path, _FLAGS)
-    except OSError as error:
-        raise _refused(tensor, f"{name[:40]!r}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a ValueError: a name that no file can have
+        raise _refused(tensor, f"{name[:40]!r}: {error}") from None
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(descriptor)

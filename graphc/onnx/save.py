@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
-from graphc.files.container import write_atomically
-from graphc.files.serialize import writing_hint
+from graphc.files.writing import write_file
 from graphc.loc import caller_loc
 from graphc.net import Net
 from graphc.onnx.export.exporter import export
@@ -45,15 +44,7 @@ def save(
     data = model.SerializeToString(deterministic=True)
     if len(data) >= LARGEST_FILE:
         raise ModelFileError("the model is larger than the 2 GB of a protocol buffer")
-    try:
-        write_atomically(path, [data])
-    except OSError as error:
-        raise ModelFileError(
-            f"cannot write {path}: {error.strerror or error}",
-            loc=caller_loc(),
-            hint=writing_hint(Path(path)),
-        ) from error
-    return path
+    return write_file(path, [data])
 
 
 def to_proto(

@@ -37,15 +37,23 @@ from graphc.ops import OPS
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op
-from graphc.text.parse import parse_op
+from graphc.text.parse import check_count, parse_op
+from graphc.work import spend_bytes, spend_nodes
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, NodeProto
 
 OWN = "graphc"
 """The domain of functions that stand for ops of graphc, and the producer of its files."""
-UNFIT = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+UNFIT = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
+    *(MemoryError, NotImplementedError, RecursionError),
+)
 """What goes wrong where attributes and operands are not of the kinds that an op has."""
+READ = 2
+"""Nodes that are made in the time that one of a model is read, or a graph inside it begun."""
+OPERANDS = 16
+"""Operands that are looked up in the time that a node is made."""
 DEEPEST = 32
 """Functions that call each other."""
 
@@ -98,8 +106,11 @@ class Scope:
 
     def run(self, nodes: Sequence[NodeProto], results: Iterable[str]) -> None:
         """Read the nodes, whose operands must stand before them, for these results."""
-        self.read = {*results, *names_read(nodes)}
+        read = [*results, *names_read(nodes)]
+        spend_nodes(len(read) // OPERANDS)
+        self.read = set(read)
         for number, node in enumerate(nodes, 1):
+            spend_nodes(READ)
             self._run(node, number)
 
     def look_up(self, name: str, node: NodeProto) -> Held | None:
@@ -126,6 +137,7 @@ class Scope:
         """The results of a graph inside a node, which may read the names around it."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"graphs inside each other {DEEPEST} deep")
+        spend_nodes(READ)
         scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1)
         scope.around = self
         for tensor in graph.initializer:
@@ -167,7 +179,7 @@ class Scope:
     def turned(self, matrix: Array | Weight) -> Value:
         """The transpose of a matrix: of an initializer that one node reads, its own numbers."""
         if isinstance(matrix, np.ndarray):
-            return self.value(np.ascontiguousarray(matrix.T))
+            return self.value(matrix.T)
         if matrix.shared:
             return transpose(self.value(matrix))
         return self.value(Weight(matrix.name, np.ascontiguousarray(matrix.array.T)))
@@ -184,6 +196,7 @@ class Scope:
         checked_dtype(operand)
         if operand.size > 1 and not any(operand.strides):  # one number, repeated
             return broadcast_to(b.apply(constant_op(operand.reshape(-1)[0])), operand.shape)
+        spend_bytes(operand.nbytes)
         op = Constant(operand.shape, operand.dtype.name, operand.tobytes())
         name = self.reading.names.get(id(operand))
         return b.apply(op, name=None if name is None else b.unique(name))
@@ -235,7 +248,9 @@ class Scope:
             return _several(converter(call))
         if domain == OWN and OWN in attributes:
             values = [self.value(operand) for operand in operands if operand is not None]
-            return [apply(parse_op(str(attributes[OWN]), OPS), *values, name=call.free_name())]
+            op = parse_op(str(attributes[OWN]), OPS)
+            check_count(op, len(values))
+            return [apply(op, *values, name=call.free_name())]
         body = body_of(node, call, self.reading.functions)
         if body is None:
             raise NotSupported("graphc has no such op")
@@ -275,7 +290,7 @@ def _types(operands: Sequence[Held | None]) -> str:
     for operand in operands:
         try:
             told.append("none" if operand is None else str(type_of(operand)))
-        except NotSupported:
+        except ValueError:
             told.append("another type")
     return f"its operands are {', '.join(told)}" if told else ""
 

@@ -17,6 +17,7 @@ from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice
 from graphc.tensor_type import Batch, TensorType, plain
+from graphc.work import spend_array
 
 Mode = Literal["constant", "edge", "reflect", "wrap"]
 MODES: tuple[Mode, ...] = ("constant", "edge", "reflect", "wrap")
@@ -112,5 +113,6 @@ def _from_inside(x: Value, pairs: Pads, mode: Mode, name: str | None) -> Value:
         for axis, (pair, dim) in enumerate(zip(pairs, x.shape, strict=True)):
             if any(pair):
                 assert isinstance(dim, int), "infer lets no batch pass"
+                spend_array(dim + sum(pair))
                 x = gather(x, np.pad(np.arange(dim), pair, mode), axis)
         return reshape(x, x.shape, name=name)

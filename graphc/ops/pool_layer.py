@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,10 @@ from graphc.ops.pool import MaxPool, Pooling, SumPool
 from graphc.ops.reduce import mean
 from graphc.ops.shape import transpose
 from graphc.ops.source import constant
-from graphc.ops.window import Sizes, covering, met
+from graphc.ops.window import Sizes, covering, met, misses
 from graphc.ops.window_arguments import pads, sizes
 from graphc.tensor_type import Shape, TensorType, shape_text
+from graphc.work import spend_array
 
 
 class PoolLayer(Layer):
@@ -68,23 +70,21 @@ class PoolLayer(Layer):
         if x.rank != len(self.kernel) + 2 or not x.is_float:
             raise ValueError(f"x is {x}, {self.name} takes floats of shape (n, channels, *space)")
         y = first(self.pool().infer([self.pad(x.shape[2:]).infer([last(x)])]))
-        for counts in self.counts(_fixed(x.shape[2:]), _fixed(y.shape[2:]), padding=False):
-            if min(counts) == 0:
+        for i, out in enumerate(_fixed(y.shape[2:])):
+            if misses(out, *self._along(i), self._inside(i, x.shape[2:], padding=False)):
                 raise ValueError(
                     f"padding {self.padding} leaves a window without a pixel\n"
                     "the padding must be less than the window"
                 )
         return y
 
-    def counts(self, space: Sizes, out: Sizes, padding: bool) -> list[list[int]]:
-        """For each dimension and place how many pixels are met, those of `padding` too."""
-        found = []
-        for i, (before, after) in enumerate(self.padding):
-            end = before + space[i]
-            inside = range(end + after) if padding else range(before, end)
-            how = self.kernel[i], self.stride[i], self.dilation[i]
-            found.append(met(out[i], *how, inside))
-        return found
+    def _along(self, i: int) -> tuple[int, int, int]:
+        return self.kernel[i], self.stride[i], self.dilation[i]
+
+    def _inside(self, i: int, space: Shape, padding: bool) -> range:
+        """The pixels of a dimension, those of `padding` too, as windows count them."""
+        (before, after), size = self.padding[i], _fixed(space)[i]
+        return range(before + size + after) if padding else range(before, before + size)
 
     def padded(self, x: Value, name: str) -> Value:
         """x with its channels last and what stands around it."""
@@ -144,10 +144,11 @@ class AvgPoolLayer(PoolLayer):
 
     def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:
         """How many numbers each mean is of: one number, or (*out, channels)."""
-        each = self.counts(_fixed(space), _fixed(y[1:-1]), self.count_include_pad)
+        spend_array(prod(_fixed(y[1:])))
         found = np.ones((), dtype)
-        for counts in each:
-            found = found[..., None] * np.array(counts, dtype)
+        for i, count in enumerate(_fixed(y[1:-1])):
+            inside = self._inside(i, space, self.count_include_pad)
+            found = found[..., None] * met(count, *self._along(i), inside).astype(dtype)
         if (found == found.flat[0]).all():
             return np.asarray(found.flat[0])
         return np.array(np.broadcast_to(found[..., None], _fixed(y[1:])))

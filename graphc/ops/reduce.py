@@ -40,6 +40,10 @@ def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
     return tuple(dim for i, dim in enumerate(shape) if i not in axes)
 
 
+LONGEST_ONES = 1 << 20
+"""Longer sums are made without a vector of ones."""
+
+
 class Reduction(Op):
     """One number from each slice along `axes`."""
 
@@ -88,6 +92,9 @@ class Reduction(Op):
     def ones(self, em: Emitter, x: TensorType) -> tuple[str, ...]:
         """Ones to sum with by a product, where the first axis or the last alone is summed."""
         if not x.is_float or x.rank == 0 or self.axes not in ((0,), (x.rank - 1,)):
+            return ()
+        length = x.shape[self.axes[0]]
+        if isinstance(length, int) and length > LONGEST_ONES:
             return ()
         return (em.ones(x.with_shape((x.shape[self.axes[0]],))),)
 

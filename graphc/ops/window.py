@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 
+import numpy as np
+
+from graphc.op import Array
 from graphc.tensor_type import Shape, shape_text
 
 Sizes = tuple[int, ...]
 """A number for each dimension of space."""
 Window = tuple[slice, ...]
+MOST_PLACES = 1 << 20
+"""Of a window whose pixels stand further apart than the image is long."""
 
 
 def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
@@ -76,6 +81,29 @@ def covering(
     return tuple(pairs)
 
 
-def met(count: int, kernel: int, stride: int, dilation: int, inside: range) -> list[int]:
-    """For each of `count` places along one dimension, how many of its pixels are inside."""
-    return [sum(at * stride + k * dilation in inside for k in range(kernel)) for at in range(count)]
+def misses(count: int, kernel: int, stride: int, dilation: int, inside: range) -> bool:
+    """Whether one of `count` places has no pixel inside.
+
+    ValueError for more places than can be looked at where pixels stand further apart than the
+    inside is long.
+    """
+    if dilation <= len(inside):  # no window steps over the inside
+        last = (count - 1) * stride
+        return last >= inside.stop or (kernel - 1) * dilation < inside.start
+    if count > MOST_PLACES:
+        raise ValueError(
+            f"{count:,} windows of pixels {dilation:,} apart are too many\n"
+            "a dilation is less than the size of the image"
+        )
+    return int(met(count, kernel, stride, dilation, inside).min(initial=1)) == 0
+
+
+def met(count: int, kernel: int, stride: int, dilation: int, inside: range) -> Array:
+    """For each of `count` places along one dimension, how many of its pixels are inside.
+
+    Pixels stand `dilation` apart, so those inside are the ones between two quotients.
+    """
+    begin = np.arange(count) * stride
+    first = np.maximum(-((begin - inside.start) // dilation), 0)
+    last = np.minimum((inside.stop - 1 - begin) // dilation, kernel - 1)
+    return np.asarray(np.maximum(last - first + 1, 0))

@@ -1,11 +1,13 @@
 """What all optimizers have: frozen descriptions of how a parameter follows its gradient.
 
 An optimizer holds no numbers.  It adds update nodes to a graph (see passes/update.py); its slots
-and the learning rate are states of the graph, named after the parameter and `hyper.`.
+and the learning rate are states of the graph, named after the parameter and `hyper.`, and after
+the optimizer where that has a name: `w.velocity:critic`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -41,7 +43,8 @@ class Optimizer(Checked):
     all gradients; `schedule` gives a factor on `lr` by the number of updates; `accumulate` is how
     many steps one update averages.  Of `groups` the first that matches a parameter holds for it.
     With `ema` the weights are averaged: average = ema*average + (1 - ema)*weight after each
-    update, starting with the weights after the first; see `Executor.averaged`.
+    update, starting with the weights after the first; see `Executor.averaged`.  An optimizer with
+    a `name` has rates, counters and slots of its own in a state that several plans share.
 
     Raises GraphError, at the user's line, for a number that makes no sense.
     """
@@ -55,6 +58,7 @@ class Optimizer(Checked):
     accumulate: int = field(default=1, kw_only=True)
     groups: tuple[Group, ...] = field(default=(), kw_only=True)
     ema: float | None = field(default=None, kw_only=True)
+    name: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         self._number("lr", hint="updates go against the gradient already", usual="0.1")
@@ -70,6 +74,9 @@ class Optimizer(Checked):
             raise self._error("schedule", "it must be a schedule", hint)
         if self.ema is not None:
             self._number("ema", above=True, below=1.0, hint="0.999 is usual", usual="0.999")
+        plain = isinstance(self.name, str) and re.fullmatch(r"[\w.-]*", self.name)
+        if not plain:
+            raise self._error("name", "it must be letters, digits, _, - and .", 'name="critic"')
         self._check_groups()
 
     def _check_groups(self) -> None:
@@ -78,6 +85,10 @@ class Optimizer(Checked):
             hint = 'groups=[gc.Group("head.*", lr=1.0)]'
             raise self._error("groups", "it must be groups", hint)
         self._keep("groups", tuple(given))
+
+    def state(self, name: str) -> str:
+        """What a state that the optimizer calls so is called in its plans."""
+        return f"{name}:{self.name}" if self.name else name
 
     def group_of(self, name: str) -> Group | None:
         """The group of a parameter."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.errors import GraphError
+from graphc.files.paths import shown
+from graphc.files.writing import write_file
 from graphc.loc import caller_loc
 
 if TYPE_CHECKING:
@@ -55,13 +58,15 @@ def save_figure(figure: Any, path: Path) -> Path:
 
     The path that is returned shows the picture as the result of a notebook's cell.
     """
+    path = path if path.suffix else Path(f"{path}.png")
+    drawn = io.BytesIO()
     try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
+        figure.savefig(drawn, format=path.suffix[1:].lower(), dpi=150)
+    except ValueError as error:
+        said = str(error).partition("\n")[0]
         raise GraphError(
-            f"cannot draw {path}: {reason}",
+            f"cannot draw {shown(path)}: {said}",
             loc=caller_loc(),
             hint=f"{path.stem}.png is a good name",
         ) from error
-    return PictureFile(path)
+    return PictureFile(write_file(path, [drawn.getbuffer()], GraphError))

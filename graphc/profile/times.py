@@ -42,7 +42,7 @@ class Instructions:
             if feed in self.program.feeds:
                 self._view(feed, n)[...] = array
         self._kept: list[object] = []
-        self._calls = self._bound(plan.recipe.threads, n)
+        self._calls = self._bound(n)
         self._times: list[list[float]] = [[] for _ in self._calls]
         self._quiet = quiet_context()
 
@@ -62,7 +62,7 @@ class Instructions:
     def _view(self, name: str, n: int) -> Array:
         return self._workspace.view(self.program, name, n)
 
-    def _bound(self, threads: int | None, n: int) -> list[Sequence[Call]]:
+    def _bound(self, n: int) -> list[Sequence[Call]]:
         def view(name: str) -> Array:
             return self._view(name, n)
 
@@ -71,19 +71,19 @@ class Instructions:
             if instr.kind == "barrier":
                 made.append(())
             elif instr.kind == "kernel":
-                made.append(self._native(i, threads is not None, n, view))
+                made.append(self._native(i, n, view))
             elif instr.kind in ("send", "receive"):
                 made.append(())
             else:
                 made.append(bind_instr(instr, n, view))
         return made
 
-    def _native(self, i: int, asked: bool, n: int, view: View) -> Sequence[Call]:
+    def _native(self, i: int, n: int, view: View) -> Sequence[Call]:
         """A program of which everything but one kernel is left out."""
         from graphc.backends.native.bind import NativeProgram
 
         others = frozenset(range(len(self.program.instrs))) - {i}
-        native = NativeProgram(self.program, others, self._workspace, view, asked)
+        native = NativeProgram(self.program, others, self._workspace, view)
         self._kept.append(native)
         return native.calls(n, view)[0]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.errors import GraphError
+from graphc.files.writing import write_file
 from graphc.profile.table import kernel_text
 
 if TYPE_CHECKING:
@@ -36,11 +37,8 @@ def trace(profile: Profile) -> dict[str, Any]:
 
 def write_trace(profile: Profile, target: Path) -> Path:
     """Write it; GraphError where that cannot be done."""
-    try:
-        target.write_text(json.dumps(trace(profile), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise GraphError(f"cannot write {str(target)!r}: {error.strerror}") from None
-    return target
+    text = json.dumps(trace(profile), indent=1) + "\n"
+    return write_file(target, [text.encode()], GraphError)
 
 
 def _metadata(profile: Profile) -> Iterator[dict[str, Any]]:

@@ -39,7 +39,7 @@ def fitted(plan: Plan, budget: int) -> Plan | None:
     over = plan.memory.total - budget
     if over <= 0:
         return plan
-    if SLOT not in plan.recipe.passes.names:
+    if SLOT not in plan.recipe.passes.names or plan.memory.total - plan.memory.arena > budget:
         return None
     fittings = _fittings(plan)
     limit = max(plan.memory.arenas.values()) - over

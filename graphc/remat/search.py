@@ -24,7 +24,10 @@ import numpy as np
 from graphc.op import Array
 from graphc.remat.checkpoints import checkpoints
 from graphc.remat.values import SMALL, Value, Values
+from graphc.work import spend_nodes
 
+FOLLOWED = 16
+"""Operands that are followed in the time that a node is made."""
 CHECKPOINTS = (0, 4, 8, 16)
 """How many are tried, one after the other, where a limit is not kept with fewer."""
 
@@ -92,11 +95,14 @@ class Choice:
         time = self.first[value]
         move = Move(value, time)
         move.changes.append(Change(value.last + 1, time, -value.nbytes))
-        self._need(move, value)
+        spend_nodes(1 + self._need(move, value) // FOLLOWED)
         return move
 
-    def _need(self, move: Move, value: Value) -> None:
-        """Follow the operands of a value that is computed again at the time of the move."""
+    def _need(self, move: Move, value: Value) -> int:
+        """Follow the operands of a value that is computed again at the time of the move.
+
+        Returns how many there are.
+        """
         found, stack = {value}, [value]
         move.again.append(value)
         while stack:
@@ -117,6 +123,7 @@ class Choice:
                     move.kept.append(operand)
                     end = self.until[operand]
                     move.changes.append(Change(end + 1, move.time + 1, operand.nbytes))
+        return len(found)
 
     def _is_repeated(self, operand: Value, value: Value) -> bool:
         """Whether an operand that is not kept is computed again rather than kept for longer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from graphc.errors import GraphError
+from graphc.files.writing import write_file
 
 FORMATS = ("svg", "png", "pdf", "dot", "html")
 PNG_DPI = 144
@@ -22,9 +23,5 @@ def format_of(target: Path) -> str:
 
 
 def put(target: Path, data: bytes) -> Path:
-    """Write the file; GraphError, which says why, where that cannot be."""
-    try:
-        target.write_bytes(data)
-    except OSError as error:
-        raise GraphError(f"cannot write {str(target)!r}: {error.strerror}") from None
-    return target
+    """Write the file, all or nothing; GraphError, which says why, where that cannot be."""
+    return write_file(target, [data], GraphError)

@@ -24,7 +24,8 @@ def averaged(ex: Executor) -> Executor:
         )
     twin = deepcopy(ex)
     arrays = twin.state.arrays
-    if arrays[COUNT]:
-        averages = {name: arrays.get(f"{name}.{KIND}") for name in twin.parameters}
+    if arrays[optimizer.state(COUNT)]:
+        kept = {name: optimizer.state(f"{name}.{KIND}") for name in twin.parameters}
+        averages = {name: arrays.get(slot) for name, slot in kept.items()}
         twin.state.assign({name: a for name, a in averages.items() if a is not None})
     return twin

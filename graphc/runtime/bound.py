@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from graphc.backends.numpy.bind import Call, Link, bind
 from graphc.op import Array
 from graphc.plan import Program
+from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
+from graphc.tensor_type import TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.native.bind import NativeProgram
@@ -34,16 +39,62 @@ class Bound:
     outputs: dict[str, Array]
     gradients: dict[str, Array]
     losses: list[Array]
+    outcome: Outcome
+    """What a run leaves."""
     native: NativeProgram | None = None
+    all_native: bool = False
+    """Whether all calls are native ones, which do not warn, and which no interrupt divides."""
+
+    def feed(self, arrays: Mapping[str, Array]) -> None:
+        """Copy in those of the arrays that the program reads."""
+        for name, array in arrays.items():
+            if name in self.feeds:
+                np.copyto(self.feeds[name], array)
+
+    @property
+    def loss(self) -> float:
+        """The sum of the losses."""
+        losses = self.losses
+        return float(losses[0] if len(losses) == 1 else sum(losses))
+
+    def kept(self) -> tuple[Bound, list[Call]]:
+        """The same with copies of the outputs, and the calls that copy them after a run."""
+        copies = {name: array.copy() for name, array in self.outputs.items()}
+        calls: list[Call] = [
+            partial(copies[k].__setitem__, ..., array) for k, array in self.outputs.items()
+        ]
+        losses = [copies[name] for name in self.program.graph.losses if name in copies]
+        kept = replace(self, outputs=copies, losses=losses, outcome=Outcome(copies))
+        return kept, calls
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the last run left in the memory of an executor.
+
+    One object, so that it is replaced in one store: an executor has no part of what it left.
+    """
+
+    outputs: Mapping[str, Array]
+    saved: Bound | None = None
+    """The forward pass that `backward` may follow."""
+    differentiated: bool = False
+    """Whether the gradients are there."""
+
+    def copies(self) -> Mapping[str, Array]:
+        """Copies of the outputs, which are not overwritten."""
+        return MappingProxyType({name: readonly(array) for name, array in self.outputs.items()})
+
+
+NOTHING = Outcome({})
+"""While a run writes to the memory, and after one that did not come to its end."""
 
 
 class Binder:
     """Binds programs to a workspace, and remembers them."""
 
-    def __init__(
-        self, workspace: Workspace, threads: int | None = None, link: Link | None = None
-    ) -> None:
-        self._workspace, self._threads, self._link = workspace, threads, link
+    def __init__(self, workspace: Workspace, link: Link | None = None) -> None:
+        self._workspace, self._link = workspace, link
         self._native: dict[tuple[str, frozenset[int]], NativeProgram] = {}
         self._known: OrderedDict[tuple[str, int, frozenset[str]], Bound] = OrderedDict()
 
@@ -57,9 +108,11 @@ class Binder:
             found.native.feed_in_place()
         return found
 
-    def take(self, bound: Bound, names: Collection[str]) -> tuple[Take, tuple[str, ...]] | None:
-        """The native check of feeds of these names, and those of them that are copied all the
-        same; None where all are copied."""
+    def take(
+        self, bound: Bound, types: Mapping[str, TensorType]
+    ) -> tuple[Take, tuple[str, ...]] | None:
+        """The native check of feeds of these names and types, and those of them that are copied
+        all the same; None where all are copied."""
         if bound.native is None:
             return None
         from graphc.backends.native.direct import bind_feeds, readable
@@ -67,9 +120,9 @@ class Binder:
         if not readable():
             return None
         native = bound.native
-        entries = {name: native.feeds[name] for name in names if name in native.feeds}
-        take = bind_feeds(bound.program, names, entries, native.table, self._workspace.written)
-        read = [name for name in bound.program.feeds if name in names]
+        entries = {name: native.feeds[name] for name in types if name in native.feeds}
+        take = bind_feeds(bound.program, types, entries, native.table, self._workspace.written)
+        read = [name for name in bound.program.feeds if name in types]
         return take, tuple(name for name in read if name not in entries)
 
     def layout(self, program: Program, n: int, missing: frozenset[str]) -> Bound:
@@ -105,7 +158,9 @@ class Binder:
             outputs,
             {wrt: view(name) for wrt, name in program.gradients.items()},
             [outputs[name] for name in program.graph.losses if name in outputs],
+            Outcome(outputs),
             native,
+            native is not None and native.all_native,
         )
 
     def _compiled(self, program: Program, skip: frozenset[int], view: View) -> NativeProgram:
@@ -114,8 +169,7 @@ class Binder:
 
         found = self._native.get((program.name, skip))
         if found is None:
-            asked = self._threads is not None
-            found = NativeProgram(program, skip, self._workspace, view, asked, self._link)
+            found = NativeProgram(program, skip, self._workspace, view, self._link)
             self._native[program.name, skip] = found
         return found
 

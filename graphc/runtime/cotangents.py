@@ -6,6 +6,7 @@ The program is compiled, and its memory made, at the first use of each set of ou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ class CotangentRun:
         self.workspace = Workspace(
             {self.program.name: self.program}, plan.batch, state, plan.recipe.threads
         )
-        self._binder = Binder(self.workspace, plan.recipe.threads)
+        self._binder = Binder(self.workspace)
         self._declared = plan.declared
         feeds = {o: Feed(_cotangent(plan, o), None) for o in outputs}
         self._check = FeedCheck(feeds, feeds, plan.batch, "cotangent")
@@ -52,37 +53,38 @@ class CotangentRun:
         return [self._declared.outputs[name] for name in names]
 
 
-class StatesSeen:
-    """The states that a forward pass both updates and computes its results from.
-
-    `note` them before it; inside `with` they are as they were noted.
-    """
+class CotangentRuns:
+    """Those of an executor, by outputs, on the states as the last forward pass saw them."""
 
     def __init__(self, plan: Plan, state: State) -> None:
-        self._state = state
+        self._plan, self._now = plan, state.arrays
+        self._runs: dict[tuple[str, ...], CotangentRun] = {}
         names: set[str] = set()
-        if "grad" in plan.programs:
+        if "grad" in plan.programs:  # a pass may update states that it computes from
             graph = plan.programs["grad"].graph
             read = graph.upstream([*graph.outputs.values(), *graph.gradients.values()])
             names = graph.updates.keys() & read
         self._noted = {name: state.arrays[name].copy() for name in names}
+        self._state = copy(state)
+        self._state.arrays = {**state.arrays, **self._noted}
 
     def note(self) -> None:
-        """Copy them as they are now."""
+        """Copy, before a forward pass, the states that it updates."""
         for name, array in self._noted.items():
-            array[...] = self._state.arrays[name]
+            array[...] = self._now[name]
 
-    def __enter__(self) -> None:
-        self._swap()
+    def bind(self, saved: Bound, cotangents: Mapping[str, Any]) -> Bound:
+        """The run for these outputs, fed; FeedError when a cotangent misfits."""
+        outputs = tuple(sorted(cotangents))
+        run = self._runs.get(outputs)
+        if run is None:
+            run = self._runs[outputs] = CotangentRun(self._plan, outputs, self._state)
+        return run.bind(saved, cotangents)
 
-    def __exit__(self, *error: object) -> None:
-        self._swap()
-
-    def _swap(self) -> None:
-        for name, array in self._noted.items():
-            other = self._state.arrays[name].copy()
-            self._state.arrays[name][...] = array
-            array[...] = other
+    @property
+    def nbytes(self) -> int:
+        """The memory of all runs."""
+        return sum(run.workspace.nbytes for run in self._runs.values())
 
 
 def _cotangent(plan: Plan, output: str) -> Node:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.ops.exchange import ShardInput
 from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
+from graphc.tensor_type import TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.native.direct import Take
@@ -24,15 +24,11 @@ KNOWN_FEEDS = 64
 class Direct:
     """A native program for feeds of certain names."""
 
-    __slots__ = ("_bind", "_bounds", "_copied", "_take", "quiet")
+    __slots__ = ("_bind", "_bounds", "_copied", "_take")
 
-    def __init__(
-        self, take: Take, copied: tuple[str, ...], quiet: bool, bind: Callable[[int], Bound]
-    ) -> None:
+    def __init__(self, take: Take, copied: tuple[str, ...], bind: Callable[[int], Bound]) -> None:
         self._take, self._copied, self._bind = take, copied, bind
         self._bounds: dict[int, Bound] = {}
-        self.quiet = quiet
-        """Whether no call of the program can warn."""
 
     def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
         """The program, set to read these arrays in its next run; None for unusual ones."""
@@ -56,14 +52,21 @@ class Direct:
 class Directs(dict[tuple[str, ...], Direct]):
     """Those of one program, by the names of the feeds."""
 
-    def add(self, binder: Binder, bound: Bound, names: tuple[str, ...]) -> None:
-        """Let later runs on feeds of these names take them where they lie, if that can be."""
+    def add(
+        self,
+        binder: Binder,
+        bound: Bound,
+        types: Mapping[str, TensorType],
+        missing: frozenset[str],
+    ) -> None:
+        """Let later runs on feeds of these names take them where they lie, if that can be.
+
+        The types are those declared, also of what the program does not read: it has rows, too.
+        """
+        names = tuple(types)
         if names in self or len(self) >= KNOWN_FEEDS:
             return
-        if (found := binder.take(bound, names)) is None:
+        if (found := binder.take(bound, types)) is None:
             return
         program = bound.program
-        others = program.feeds.keys() - set(names)
-        missing = frozenset(k for k in others if not isinstance(program.graph[k].op, ShardInput))
-        quiet = bound.native is not None and bound.native.all_native
-        self[names] = Direct(*found, quiet, lambda n: binder.layout(program, n, missing))
+        self[names] = Direct(*found, lambda n: binder.layout(program, n, missing))

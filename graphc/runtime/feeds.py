@@ -10,6 +10,7 @@ import numpy as np
 
 from graphc.errors import FeedError, Operand
 from graphc.graph import Node
+from graphc.kernels.feed_masks import counts_rows
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.ops.exchange import ShardInput
@@ -18,6 +19,7 @@ from graphc.ops.index_nd import FlatIndex
 from graphc.plan import Plan, Program
 from graphc.program import ignored_labels, indexed
 from graphc.runtime.feed_hints import dtype_hint, shape_hint
+from graphc.runtime.refusals import accumulates
 from graphc.tensor_type import Batch, TensorType, shape_text
 
 
@@ -43,6 +45,19 @@ class Feed:
         return self.bound is not None and not self.indexed
 
 
+@dataclass(frozen=True, slots=True)
+class Feeds:
+    """What a program is fed, checked: arrays for `n` rows, and the names that were given."""
+
+    arrays: Mapping[str, Array]
+    n: int
+    names: tuple[str, ...]
+    missing: frozenset[str]
+    """Inputs that were not given, and nodes that have no rows without them."""
+    optional: bool
+    """Whether inputs may be missing."""
+
+
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -55,11 +70,16 @@ class FeedCheck:
         known: Collection[str],
         capacity: int,
         word: str = "input",
-        unread: Mapping[str, TensorType] | None = None,
+        unread: Mapping[str, Feed] | None = None,
+        by_shape: Collection[str] = (),
     ) -> None:
         self._feeds = feeds
-        self._unread = unread or {}
-        """Inputs that the program does not read; they tell how many rows there are, too."""
+        self.unread = unread or {}
+        """Inputs that the program does not read; they say how many rows there are, too."""
+        inputs = {**feeds, **self.unread}
+        self._with_rows = frozenset(name for name, feed in inputs.items() if feed.type.batched)
+        self._by_shape = frozenset(by_shape if self._with_rows else ())
+        """The nodes that have rows by their shape alone."""
         self._word = word
         self._known = frozenset(known)
         self._capacity = capacity
@@ -75,6 +95,7 @@ class FeedCheck:
         """The arrays as they are, converted later, and their number of rows, from 0 up.
 
         FeedError for the first whose shape or kind of numbers does not fit.  Inputs may be missing.
+        Where no input that is read has rows, one of the others that has is among them.
         """
         found: dict[str, Array] = {}
         rows, owner = 0, ""
@@ -92,7 +113,7 @@ class FeedCheck:
             if factor and (not owner or value.shape[axis] != rows * factor):
                 rows, owner = self._rows(name, value, rows, owner), name
             found[name] = value
-        return found, self._whole(feeds, rows if owner else self._rows_unread(feeds), limit=False)
+        return found, self._whole(feeds, found, rows, owner, optional=True)
 
     def arrays(
         self,
@@ -105,7 +126,8 @@ class FeedCheck:
         """The arrays to copy in, and the number of rows; FeedError for the first that misfits.
 
         With `optional`, inputs may be missing; without `limit`, any number of rows fits.  Errors
-        count rows from `first`.
+        count rows from `first`.  Where no input that is read has rows, one of the others that has
+        is among the arrays.
         """
         found: dict[str, Array] = {}
         rows, owner = 0, ""
@@ -120,35 +142,74 @@ class FeedCheck:
             shape = value.shape
             if len(shape) != rank or shape[:axis] + shape[axis + 1 :] != tail:
                 raise self._wrong_shape(name, value)
-            if factor:
-                if shape[axis] != rows * factor:
-                    rows, owner = self._rows(name, value, rows, owner), name
-                elif not rows:
-                    raise self._too_many(0)
+            if factor and (not rows or shape[axis] != rows * factor):
+                rows, owner = self._rows(name, value, rows, owner), name
             if bound is not None:
                 self._check_range(name, value, first)
             found[name] = value
-        return found, self._whole(feeds, rows if owner else self._rows_unread(feeds), limit)
-
-    def _whole(self, feeds: Mapping[str, Any], n: int, limit: bool) -> int:
-        """The rows of all feeds together; FeedError for unknown names and too many rows."""
-        if not self._known.issuperset(feeds):
-            raise self._unknown(next(name for name in feeds if name not in self._known))
-        if n > self._capacity and limit:
+        n = self._whole(feeds, found, rows, owner, optional)
+        if not n or (limit and n > self._capacity):
             raise self._too_many(n)
-        return n
+        return found, n
 
-    def _rows_unread(self, feeds: Mapping[str, Any]) -> int:
-        """The rows of an input that is not read, where none is that has any."""
-        for name, type in self._unread.items():
-            shape, (axis, factor, _) = np.shape(feeds.get(name, 0)), _tail(type)
-            if factor and len(shape) == type.rank and shape[axis] % factor == 0:
-                return int(shape[axis]) // factor or 1
+    def feeds(self, feeds: Mapping[str, Any], *, optional: bool = False) -> Feeds:
+        """The same for one run."""
+        arrays, n = self.arrays(feeds, optional=optional)
+        missing = self.undetermined(arrays) if optional else frozenset[str]()
+        return Feeds(arrays, n, tuple(feeds), missing, optional)
+
+    def undetermined(self, given: Collection[str]) -> frozenset[str]:
+        """The inputs that are missing; where none of those given has rows, also the nodes that
+        have them by their shape alone."""
+        missing = frozenset(self._feeds.keys() - given)
+        return missing | self._by_shape if self._with_rows.isdisjoint(given) else missing
+
+    def _whole(
+        self,
+        feeds: Mapping[str, Any],
+        found: dict[str, Array],
+        rows: int,
+        owner: str,
+        optional: bool,
+    ) -> int:
+        """The rows of all feeds together; FeedError for unknown names, and where none has rows
+        though they count."""
+        if len(found) < len(feeds):
+            if not self._known.issuperset(feeds):
+                raise self._unknown(next(name for name in feeds if name not in self._known))
+            rows, owner = self._count_unread(feeds, found, rows, owner)
+        if owner:
+            return rows
+        if self._by_shape and not optional:
+            raise self._no_rows()
         return 1
+
+    def _count_unread(
+        self, feeds: Mapping[str, Any], found: dict[str, Array], rows: int, owner: str
+    ) -> tuple[int, str]:
+        """The rows of all feeds and whose they are; FeedError where unread inputs have others.
+
+        The first of these that has rows is put among the arrays found, where none there has any.
+        """
+        for name, feed in self.unread.items():
+            axis, factor, tail = _tail(feed.type)
+            if not factor or feeds.get(name) is None:
+                continue
+            value = self._array(name, feeds[name])
+            if value.ndim != feed.type.rank or value.shape[:axis] + value.shape[axis + 1 :] != tail:
+                raise self._wrong_shape(name, value)
+            if not owner:
+                found[name] = value
+            if not owner or value.shape[axis] != rows * factor:
+                rows, owner = self._rows(name, value, rows, owner), name
+        return rows, owner
+
+    def _feed(self, name: str) -> Feed:
+        return self._feeds.get(name) or self.unread[name]
 
     def _rows(self, name: str, value: Array, known: int, owner: str) -> int:
         """The number of rows that this array implies; FeedError when the others' differs."""
-        axis, factor, _ = _tail(self._feeds[name].type)
+        axis, factor, _ = _tail(self._feed(name).type)
         size: int = value.shape[axis]
         n, rest = divmod(size, factor)
         if rest:
@@ -230,7 +291,7 @@ class FeedCheck:
         )
 
     def _operands(self, *names: str) -> list[Operand]:
-        return [replace(self._feeds[n].node.described(self._word), name=n) for n in names]
+        return [replace(self._feed(n).node.described(self._word), name=n) for n in names]
 
     def _missing(self, name: str, feeds: Iterable[str]) -> FeedError:
         odd = [given for given in feeds if given not in self._known]
@@ -243,6 +304,15 @@ class FeedCheck:
             hint=hint + how,
         )
 
+    def _no_rows(self) -> FeedError:
+        with_rows = [name for name, feed in self.unread.items() if feed.type.batched]
+        return FeedError(
+            "nothing that was fed has rows, so their number is not known",
+            operands=self._operands(*with_rows[:1]),
+            loc=caller_loc(),
+            hint=f"feed it by name: {with_rows[0]}=..., though only its rows count",
+        )
+
     def _unknown(self, name: str) -> FeedError:
         known = ", ".join(sorted(self._known)) or "none"
         return FeedError(
@@ -250,7 +320,7 @@ class FeedCheck:
         )
 
     def _wrong_shape(self, name: str, value: Array) -> FeedError:
-        feed = self._feeds[name]
+        feed = self._feed(name)
         wanted = shape_text(feed.type.shape)
         return FeedError(
             f"{self._word} {name!r} takes {wanted}, the array has shape {value.shape}",
@@ -303,8 +373,11 @@ def program_check(program: Program, plan: Plan) -> FeedCheck:
     nodes = [program.graph[name] for name in program.feeds]
     users = [node for node in nodes if not isinstance(node.op, ShardInput)]
     feeds = {n.name: _feed(n, limits.get(n.name), ignored.get(n.name)) for n in users}
-    unread = {name: plan.declared[name].type for name in plan.input_names if name not in feeds}
-    return FeedCheck(feeds, {*unread, *feeds}, program.capacity, unread=unread)
+    others = (name for name in plan.input_names if name not in feeds)
+    unread = {name: Feed(plan.declared[name], None) for name in others}
+    known = {**unread, **feeds}
+    by_shape = [node.name for node in program.graph if counts_rows(program.graph, node)]
+    return FeedCheck(feeds, known, program.capacity, unread=unread, by_shape=by_shape)
 
 
 def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Feed:
@@ -314,11 +387,14 @@ def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Fe
     return Feed(node, bound, indexed, ignored)
 
 
-def gradient_arrays(
-    apply: Program, wrt: Collection[str], gradients: Mapping[str, Any]
-) -> dict[str, Array]:
-    """Gradients by parameter, checked, by the feeds of the program that applies them."""
+def gradient_arrays(apply: Program, plan: Plan, gradients: Mapping[str, Any]) -> dict[str, Array]:
+    """Gradients by parameter, checked, by the feeds of the program that applies them.
+
+    StateError where the optimizer sums up its own.
+    """
+    if plan.accumulate > 1:
+        raise accumulates()
     feeds = {name.removeprefix("gradient:"): name for name in apply.feeds}
     known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
-    arrays, _ = FeedCheck(known, {*known, *wrt}, 1, "gradient").arrays(gradients)
+    arrays, _ = FeedCheck(known, {*known, *plan.wrt}, 1, "gradient").arrays(gradients)
     return {feeds[name]: array for name, array in arrays.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from graphc.errors import FeedError
 from graphc.loc import caller_loc
 from graphc.op import Array
-from graphc.plan import Program
+from graphc.plan import Plan
 from graphc.runtime.feeds import program_check
 from graphc.runtime.means import Means
 from graphc.runtime.pages import Pages
@@ -51,12 +51,11 @@ def predictions(
 
     The arrays are views that the next piece overwrites; there is at least one piece.
     """
-    program = ex.plan.programs["infer"]
     rows, results = _in_pieces(ex, arrays, named)
 
     def pieces() -> Iterator[tuple[int, dict[str, Array]]]:
         for n, _, out in results:
-            types = dict(_with_rows(program, out, ex.plan.losses))
+            types = dict(_with_rows(ex.plan, out))
             if not types:
                 raise FeedError(
                     "predict: what was fed determines no output with rows",
@@ -69,14 +68,14 @@ def predictions(
 
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
-    """The mean over all rows of each loss, by their weights, and of each other scalar output."""
+    """Each loss and each other scalar output of all rows together."""
     if len(arrays) == 1 and isinstance(arrays[0], (str, os.PathLike)) and not named:
         from graphc.train.validate import shard_batches
 
         pieces = shard_batches(ex, os.fspath(arrays[0]))
     else:
         _, pieces = _in_pieces(ex, arrays, named)
-    means = Means(ex.plan)
+    means = Means(ex.plan, ex.state.arrays)
     for piece in pieces:
         means.add(*piece)
     if not means.rows:
@@ -105,19 +104,19 @@ def _in_pieces(
     program = ex.plan.programs["infer"]
     check = program_check(program, ex.plan)
     given, rows = check.counted(by_position(ex.plan.input_names, arrays, named))
+    types = {name: ex.plan.declared[name].type for name in given}
 
     def results() -> Iterator[Piece]:
         pages = Pages(given.values())
         for start in range(0, rows, ex.plan.batch):
             stop = min(start + ex.plan.batch, rows)
-            part = {k: _rows_of(v, program.feeds[k], start, stop) for k, v in given.items()}
+            part = {k: _rows_of(v, types[k], start, stop) for k, v in given.items()}
             checked, n = check.arrays(part, optional=True, first=start)
             yield n, checked, ex.forward(checked, copy=False)
             pages.read(part.values())
         pages.give_back()
         if not rows:
-            types = ((name, program.feeds[name]) for name in given)
-            row = {name: np.zeros(shape_at(type.shape, 1), type.dtype) for name, type in types}
+            row = {k: np.zeros(shape_at(types[k].shape, 1), types[k].dtype) for k in given}
             yield 0, row, ex.forward(row, copy=False)
 
     return rows, results()
@@ -140,14 +139,13 @@ def by_position(
     return {**dict(zip(inputs, arrays, strict=False)), **named}
 
 
-def _with_rows(
-    program: Program, out: Mapping[str, Array], losses: Collection[str]
-) -> Iterator[tuple[str, TensorType]]:
+def _with_rows(plan: Plan, out: Mapping[str, Array]) -> Iterator[tuple[str, TensorType]]:
     """The outputs that are predictions: no losses, and without a batch only in a net without."""
-    batched = any(type.batched for type in program.feeds.values())
+    program = plan.programs["infer"]
+    batched = any(plan.declared[name].type.batched for name in plan.input_names)
     for name in out:
         type = program.buffers[program.outputs[name]].type
-        if name not in losses and type.batched == batched:
+        if name not in plan.losses and type.batched == batched:
             yield name, type
 
 

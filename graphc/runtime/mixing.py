@@ -15,16 +15,18 @@ class Mixing:
     __slots__ = ("_first", "_mix", "_own", "_second")
 
     def __init__(self, own: State, other: State, mix: Callable[[float], None]) -> None:
-        self._own, self._mix = own, mix
+        self._own, self._mix = own.lock, mix
         # One order of locks for all, lest two that move towards each other wait for ever.
         locks = own.lock, other.lock
         self._first, self._second = locks if id(own) < id(other) else locks[::-1]
 
     def run(self, share: float) -> None:
         """Move by this share, while neither state is used by a run."""
-        with self._first, self._second:
-            self._mix(share)
-            self._own.version += 1
+        self._first(self._alone, share)
+
+    def _alone(self, share: float) -> None:
+        self._own.writing = True
+        self._second(self._mix, share)
 
 
 def mixing(own: State, other: State, names: Sequence[str]) -> Mixing | None:

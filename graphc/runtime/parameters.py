@@ -12,6 +12,7 @@ import numpy as np
 from graphc.errors import StateError, UnknownName
 from graphc.numbers import finite, lost_in
 from graphc.op import Array
+from graphc.plan import Plan
 from graphc.runtime.mixing import Mixing, mixing
 from graphc.runtime.state import State, readonly
 
@@ -30,8 +31,7 @@ class Parameters(MutableMapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
             raise self._unknown(name)
-        with self._state.lock:
-            return readonly(self._state.arrays[name])
+        return self._state.lock(readonly, self._state.arrays[name])
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._names:
@@ -61,9 +61,8 @@ class Parameters(MutableMapping[str, Array]):
 
     def flat(self) -> Array:
         """All parameters in one vector, in declared order; a copy."""
-        with self._state.lock:
-            arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
-            return np.concatenate(arrays) if arrays else np.empty(0, np.float32)
+        arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
+        return self._state.lock(np.concatenate, arrays) if arrays else np.empty(0, np.float32)
 
     def load_flat(self, vector: Any) -> None:
         """Set all parameters from one vector in the order of `flat`."""
@@ -103,13 +102,15 @@ class Parameters(MutableMapping[str, Array]):
                 return
         shared = self._shared(other, key)
         new = {name: np.asarray(other[name]) for name in shared}
-        with self._state.lock:
-            if mix != 1.0:
-                own = self._state.arrays
-                for name, value in new.items():
-                    self._state.fit(name, value)  # refuses other shapes and kinds
-                new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
-            self._state.assign(new)
+        self._state.lock(self._mixed_in, new, mix)
+
+    def _mixed_in(self, new: Mapping[str, Array], mix: float) -> None:
+        if mix != 1.0:
+            own = self._state.arrays
+            for name, value in new.items():
+                self._state.fit(name, value)  # refuses other shapes and kinds
+            new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
+        self._state.assign(new)
 
     def _shared(self, other: Mapping[str, Any], names: Patterns) -> list[str]:
         """The parameters that both have and that are meant; StateError if there are none."""
@@ -144,40 +145,42 @@ def _mixed(own: Array, other: Array, mix: float) -> Array:
 class Hyper(MutableMapping[str, float]):
     """The hyper-parameters of the optimizer; a new value holds from the next step on."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, plan: Plan, state: State) -> None:
+        """Those of a plan's optimizer; without one, of all plans that share the state."""
         self._state = state
-
-    def _names(self) -> list[str]:
-        return [name[6:] for name in self._state.arrays if name.startswith("hyper.")]
+        optimizer = plan.optimizer
+        states = state.arrays if optimizer is None else plan.state_nodes
+        end = "" if optimizer is None else optimizer.state("")
+        found = (name for name in states if name.startswith("hyper."))
+        self._names = {name[6:].removesuffix(end): name for name in found}
 
     def __getitem__(self, name: str) -> float:
-        self._known(name)
-        return float(self._state.arrays[f"hyper.{name}"])
+        return float(self._state.arrays[self._known(name)])
 
     def __setitem__(self, name: str, value: float) -> None:
-        self._known(name)
+        state = self._known(name)
         number = finite(value)
         if number is None:
             raise StateError(
                 f"hyper-parameter {name!r} is {value!r}, it must be a finite number",
                 hint="to change it over time give the optimizer a schedule",
             )
-        held = self._state.arrays[f"hyper.{name}"]
+        held = self._state.arrays[state]
         if lost := lost_in(held.dtype, number):
             raise StateError(
                 f"hyper-parameter {name!r} is {value!r}, which is {lost} in {held.dtype}",
                 hint="nothing was changed",
             )
-        with self._state.lock:
-            held[...] = number
+        self._state.lock(held.__setitem__, ..., number)
 
-    def _known(self, name: str) -> None:
-        if name not in self._names():
-            known = ", ".join(self._names()) or "none, since no plan of this state has an optimizer"
+    def _known(self, name: str) -> str:
+        if name not in self._names:
+            known = ", ".join(self._names) or "none, since no plan of this state has an optimizer"
             raise UnknownName(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
+        return self._names[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._names()
+        return name in self._names
 
     def __delitem__(self, name: str) -> None:
         raise StateError(
@@ -185,7 +188,7 @@ class Hyper(MutableMapping[str, float]):
         )
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names())
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._names())
+        return len(self._names)

@@ -38,13 +38,21 @@ def no_forward() -> StateError:
     )
 
 
-def no_gradients() -> StateError:
-    """There is nothing to update by."""
+def no_losses() -> StateError:
+    """There is nothing to differentiate."""
     return StateError(
-        "update: there are no gradients",
+        "backward: the plan has no gradients",
         loc=caller_loc(),
-        hint="call ex.backward() first, or pass them: ex.update({name: array})",
+        hint="declare a loss, or give cotangents: ex.backward(scores=d)",
     )
+
+
+def no_gradients(accumulates: bool) -> StateError:
+    """There is nothing to update by."""
+    hint = "call ex.backward() first, or pass them: ex.update({name: array})"
+    if accumulates:
+        hint = "this optimizer accumulates the gradients of steps: call ex.step() first"
+    return StateError("update: there are no gradients", loc=caller_loc(), hint=hint)
 
 
 def accumulates() -> StateError:
@@ -63,7 +71,13 @@ def checked_seed(seed: int) -> int:
 
 
 def no_output(missing: Collection[str]) -> FeedError:
-    """Every output reads an input that was left out."""
+    """Every output reads an input that was left out, or depends on how many rows those have."""
+    if not missing:
+        return FeedError(
+            "no output can be computed: nothing that was fed has rows",
+            loc=caller_loc(),
+            hint="feed one of the inputs that have a batch dimension",
+        )
     return FeedError(
         f"no output can be computed without {', '.join(sorted(missing))}",
         loc=caller_loc(),

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from graphc.backends.numpy.bind import Call
 from graphc.plan import Plan, Program
@@ -15,7 +14,7 @@ from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.shards import Part, Shards
 
 Load = Callable[[Program, Mapping[str, Any]], Bound]
-Run = Callable[[list[Call], bool], None]
+Run = Callable[[list[Call]], None]
 
 
 class ShardedStep:
@@ -35,40 +34,40 @@ class ShardedStep:
         self._shards = Shards(plan, last, check, exchange.communicator.rank)
         several = plan.lanes > 1
         self._programs = [*([plan.programs[HOLDS]] * (plan.lanes - 1) if several else ()), last]
-        self._binders = [
-            Binder(workspace, plan.recipe.threads, exchange) for workspace in exchange.workspaces
-        ]
+        self._binders = [Binder(workspace, exchange) for workspace in exchange.workspaces]
 
-    def __call__(self, feeds: Mapping[str, Any]) -> Bound:
-        """Run all shards of a batch; FeedError, before anything is written, for a wrong one."""
+    def __call__(self, feeds: Mapping[str, Any]) -> tuple[Bound, Iterable[Call]]:
+        """Run the shards of a batch but the last; what is left, and the program it ends in.
+
+        FeedError, before anything is written, for a wrong batch.
+        """
         parts = self._shards.parts(feeds)
         return self._in_step(parts) if self._binders else self._in_turn(parts)
 
-    def _in_turn(self, parts: Iterator[Part]) -> Bound:
+    def _in_turn(self, parts: Iterator[Part]) -> tuple[Bound, Iterable[Call]]:
         """One after the other, each in the memory of the one before."""
         last = len(self._programs) - 1
         for lane, (program, part) in enumerate(zip(self._programs, parts, strict=True)):
             bound = self._load(program, part.feeds)
             part.put(bound.feeds)
             self._exchange.lane = lane
-            self._run(bound.calls, lane == last)
-        return bound
+            if lane < last:
+                self._run(bound.calls)
+        return bound, bound.calls
 
-    def _in_step(self, parts: Iterator[Part]) -> Bound:
+    def _in_step(self, parts: Iterator[Part]) -> tuple[Bound, Iterable[Call]]:
         """Each in memory of its own; all wait wherever one needs a sum over all of them."""
         given = list(parts)
         bounds = [self._bound(*each) for each in zip(self._binders, given, strict=False)]
         bounds.append(self._load(self._programs[-1], given[-1].feeds))
         for part, bound in zip(given, bounds, strict=True):
             part.put(bound.feeds)
-        self._run([lambda: self._together(bounds)], True)
-        return bounds[-1]
+        return bounds[-1], [partial(self._together, bounds)]
 
     def _bound(self, binder: Binder, part: Part) -> Bound:
         arrays, n = self._check.arrays(part.feeds)
         bound = binder.bound(self._programs[0], n)
-        for name, array in arrays.items():
-            np.copyto(bound.feeds[name], array)
+        bound.feed(arrays)
         return bound
 
     def _together(self, bounds: list[Bound]) -> None:

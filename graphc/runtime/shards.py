@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from graphc.errors import FeedError
 from graphc.loc import caller_loc
-from graphc.loss_share import SUM, WEIGHT
+from graphc.loss_share import SUM, divisors
 from graphc.op import Array
 from graphc.ops.exchange import ShardInput
 from graphc.plan import Plan, Program
@@ -44,8 +42,9 @@ class Shards:
     def __init__(self, plan: Plan, program: Program, check: FeedCheck, rank: int) -> None:
         self._plan, self._check, self._shards = plan, check, plan.shards or 1
         self._mine = range(rank * plan.lanes, (rank + 1) * plan.lanes)
-        self._axes = {name: RowAxis.of(type) for name, type in program.feeds.items()}
+        self._axes = {name: RowAxis.of(plan.declared[name].type) for name in plan.input_names}
         self._numbers = [node.name for node in program.graph if isinstance(node.op, ShardInput)]
+        self._divisors = {d.name: d for d in divisors(plan.declared) if d.name in self._numbers}
 
     def parts(self, feeds: Mapping[str, Any]) -> Iterator[Part]:
         """This rank's shards of a batch in order; FeedError when it has too many rows."""
@@ -56,33 +55,40 @@ class Shards:
                 loc=caller_loc(),
                 hint=f"compile with batch={n}" if n else "a run takes at least one row",
             )
+        divisors = {name: self._divisor(name, arrays, n) for name in self._divisors}
         for shard in self._mine:
             start, stop = bounds(n, self._shards, shard)
             rows = (start, stop) if stop > start else (0, 1)
-            numbers = {k: self._number(k, feeds, (start, stop), n) for k in self._numbers}
+            numbers = {k: self._number(k, divisors, (start, stop), n) for k in self._numbers}
             part = {name: self._rows_of(name, array, *rows) for name, array in arrays.items()}
-            yield Part({**feeds, **part}, numbers)
+            yield Part(part, numbers)
 
     def _rows_of(self, name: str, array: Array, start: int, stop: int) -> Array:
         axis = self._axes[name]
         return array if axis is None else axis.rows(array, start, stop)
 
-    def _number(self, name: str, feeds: Mapping[str, Any], rows: tuple[int, int], n: int) -> float:
-        """The first row of the shard, or its share of the rows or of the weights.
+    def _divisor(self, name: str, feeds: Mapping[str, Array], n: int) -> float:
+        """What a weighted mean over all rows is divided by."""
+        total, divisor = 0.0, self._divisors[name]
+        for shard in range(self._shards):
+            start, stop = bounds(n, self._shards, shard)
+            if stop > start:
+                part = {k: self._rows_of(k, feeds[k], start, stop) for k in divisor.inputs}
+                total += divisor(part, stop - start)
+        return total
 
-        Of what is summed over rows the share is 1, or 0 without any.
-        """
+    def _number(
+        self, name: str, divisors: Mapping[str, float], rows: tuple[int, int], n: int
+    ) -> float:
+        """The first row of the shard; its share of the rows, which of what is summed is 1, or 0
+        without any; or that share of what a mean is divided by."""
         start, stop = rows
+        if name in divisors:
+            return divisors[name] * (stop - start) / n if stop > start else 1.0
         if not name.startswith(SHARE):
             return start
         kind = name.removeprefix(SHARE).rpartition(".")[0]
-        if kind == SUM:
-            return float(stop > start)
-        if not kind.startswith(WEIGHT):
-            return (stop - start) / n
-        weights = np.asarray(feeds[kind.removeprefix(WEIGHT)], np.float64)
-        with np.errstate(all="ignore"):  # without any weight the loss is not defined
-            return float(weights[start:stop].sum() / weights.sum())
+        return float(stop > start) if kind == SUM else (stop - start) / n
 
 
 def rank_rows(plan: Plan, rank: int, n: int) -> tuple[int, int]:

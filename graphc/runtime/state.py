@@ -7,20 +7,26 @@ layout depends on nothing else, so that every plan of a net finds the same neigh
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.backends.numpy.bind import Call
 from graphc.errors import StateError, UnknownName
 from graphc.graph import Graph, Node
 from graphc.init import FromArray, generator
+from graphc.loc import caller_loc
 from graphc.memory import ALIGNMENT, align
 from graphc.op import Array
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.large_pages import advise_large_pages
+from graphc.runtime.owners import Owner
+from graphc.runtime.run_all import run_all
+from graphc.scoped_lock import ScopedLock
 from graphc.tensor_type import TensorType
 
 if TYPE_CHECKING:
@@ -74,6 +80,42 @@ MOST_COUNTED = 2**62
 """What counters stay below, so that they never wrap."""
 
 
+class StateLock(ScopedLock):
+    """Held by whoever reads or writes a state as a whole."""
+
+    __slots__ = ("broken", "writing")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = False
+        """Whether a write has begun and not ended, so that no number of the state can be trusted.
+
+        It is set first, and taken back after the last write, with nothing to do for exceptions.
+        """
+        self.writing = False
+        """Whether the call that holds the lock, or held it last, may write."""
+
+    def begin(self, writes: bool) -> None:
+        """Begin a call that may write, or does not; StateError when the state is broken."""
+        if self.broken:
+            raise StateError(
+                "an earlier step failed half-way, so the state cannot be trusted",
+                loc=caller_loc(),
+                hint="assign a good one: ex.state = saved_state",
+            )
+        self.writing = writes
+
+    def write(self, calls: Iterable[Call], broken: bool = False) -> None:
+        """Make calls that write.  The state is broken unless all are made, and then `broken`."""
+        begin, end = (partial(setattr, self, "broken", value) for value in (True, broken))
+        run_all(chain((begin,), calls, (end,)))
+
+    def abandoned(self) -> None:
+        """Let others in after a fork, where a write of the thread that was inside never ends."""
+        self.broken = self.broken or self.writing
+        super().abandoned()
+
+
 class State(Mapping[str, Array]):
     """Named arrays; reading one gives a copy.  Executors write them in place.
 
@@ -81,12 +123,11 @@ class State(Mapping[str, Array]):
     """
 
     def __init__(self, nodes: Mapping[str, Node], seed: int = 0) -> None:
-        self.lock = threading.RLock()
+        self.lock = StateLock()
         self.arrays: dict[str, Array] = {}
         self.seed = seed
-        self.broken = False
-        """Whether a run that writes failed half-way, so that no number here can be trusted."""
-        self.version = 0
+        self.owners: list[Owner] = []
+        """The optimizers whose rates, counters and slots are here."""
         self.columns: Columns | None = None
         """The names of the columns and classes of the table that it was trained on, if it was
         one; model files keep them."""
@@ -128,6 +169,11 @@ class State(Mapping[str, Array]):
             )
 
     @property
+    def broken(self) -> bool:
+        """Whether a run that writes failed half-way, so that no number here can be trusted."""
+        return self.lock.broken
+
+    @property
     def nbytes(self) -> int:
         """The bytes of all blocks, alignment included."""
         return sum(block_bytes(len(memory)) for memory in self.blocks)
@@ -148,11 +194,7 @@ class State(Mapping[str, Array]):
 
     def assign(self, values: Mapping[str, Any]) -> None:
         """Set some arrays by name; StateError, before anything is written, when one misfits."""
-        ready = {name: self.fit(name, value) for name, value in values.items()}
-        with self.lock:
-            for name, value in ready.items():
-                self.arrays[name][...] = value
-            self.version += 1
+        self._write({name: self.fit(name, value) for name, value in values.items()})
 
     def restore(self, values: Mapping[str, Any], needed: Iterable[str]) -> None:
         """Set arrays by name; all that are needed when the state is broken, which ends then."""
@@ -162,8 +204,18 @@ class State(Mapping[str, Array]):
                 f"the state that failed half-way is replaced as a whole, {lacking[0]!r} is missing",
                 hint="assign all of a state saved before: saved = dict(ex.state)",
             )
-        self.assign(values)
-        self.broken = False
+        ready = {name: self.fit(name, value) for name, value in values.items()}
+        self._write(ready, mends=True)
+
+    def _write(self, ready: Mapping[str, Array], mends: bool = False) -> None:
+        """Set arrays, all of them or, where an interrupt comes first, none."""
+        writes = [partial(self.arrays[name].__setitem__, ..., new) for name, new in ready.items()]
+        self.lock(self._written, writes, mends)
+
+    def _written(self, writes: Iterable[Call], mends: bool) -> None:
+        lock = self.lock
+        lock.writing = True
+        lock.write(writes, broken=lock.broken and not mends)
 
     def fit(self, name: str, value: Any) -> Array:
         """The value as the state's dtype; StateError for a wrong name, shape or kind."""

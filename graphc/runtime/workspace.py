@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import numpy as np
 
+from graphc.backends.numpy.bind import Call
 from graphc.errors import OutOfMemoryError
 from graphc.loc import caller_loc
 from graphc.memory import align
 from graphc.op import Array
 from graphc.ops.source import Constant
 from graphc.plan import Buffer, Plan, Program
+from graphc.runtime.owners import Owner
+from graphc.runtime.run_all import run_all
 from graphc.runtime.state import State, block, block_bytes
-from graphc.tensor_type import ITEMSIZE, TensorType, shape_at
+from graphc.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 
 
 class Workspace:
@@ -39,7 +43,7 @@ class Workspace:
         self.constants = _Region(constant_types(programs), capacity)
         self._gradients: Array | None = None
         for program in programs.values():
-            self.load_constants(program)
+            run_all(self.constant_writes(program))
 
     @property
     def nbytes(self) -> int:
@@ -54,11 +58,11 @@ class Workspace:
         """The memory that runs write to and that views given to users may lie in."""
         return [self.arena, self.feeds.memory, *self._state.blocks]
 
-    def load_constants(self, program: Program) -> None:
-        """Write the constants of a program."""
+    def constant_writes(self, program: Program) -> Iterator[Call]:
+        """The calls that write the constants of a program."""
         for name, buffer in program.constants.items():
             array = self.constants.view(f"{program.name}:{name}", buffer.type, self._capacity)
-            array[...] = _constant(program, buffer)
+            yield partial(array.__setitem__, ..., _constant(program, buffer))
 
     def view(self, program: Program, name: str, n: int) -> Array:
         """The array of a buffer for a run of `n` rows."""
@@ -118,10 +122,15 @@ class _Region:
 def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Workspace]:
     """The state, made or given, and the buffers of one executor.
 
-    OutOfMemoryError where the system has not so much; a given state is then as it was.
+    OutOfMemoryError where the system has not so much, StateError where a given state belongs to
+    another optimizer of the name; it is then as it was.
     """
+    own, owner = State({}, seed) if state is None else state, Owner.of(plan)
+    if owner is not None:
+        owner.check(own.owners)
     try:
-        own = State({}, seed) if state is None else state
+        if plan.memory.total > LARGEST:
+            raise MemoryError
         workspace = Workspace(plan.programs, plan.batch, own, plan.recipe.threads)
         own.extend(plan.state_nodes)
     except MemoryError:
@@ -130,6 +139,8 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
             loc=caller_loc(),
             hint="plan.memory says what for; compile with a smaller batch, or with budget=",
         ) from None
+    if owner is not None and owner not in own.owners:
+        own.owners.append(owner)
     return own, workspace
 
 

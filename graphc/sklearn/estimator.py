@@ -230,6 +230,6 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         x = validate_data(self, X, dtype=FLOATS, reset=False)
         executor = self.executor_
-        with executor.state.lock:  # other threads wait, as they may predict at the same time
-            found = executor.predict(x=x)
+        # Other threads wait, as they may predict at the same time.
+        found = executor.state.lock(lambda: executor.predict(x=x))
         return np.asarray(found[self._output] if isinstance(found, dict) else found)

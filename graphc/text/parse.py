@@ -9,12 +9,15 @@ from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.init import Initializer
 from graphc.op import Op
+from graphc.ops import OPS
 from graphc.ops.source import Constant
 from graphc.tensor_type import TensorType
 from graphc.text.graph import FROM_TYPE, empty_values, name_text, word_of
-from graphc.text.tokens import Reader, Room, construct, field_names
+from graphc.text.tokens import Reader, construct, field_names
 from graphc.text.values import array_value
+from graphc.work import work_budget
 
+_OWN = frozenset(OPS.values())
 ROOTS = ("output", "gradient", "update")
 
 
@@ -25,7 +28,8 @@ def parse_graph(text: str, ops: Mapping[str, type[Op]], values: Iterable[type] =
     besides initialisers.  Every node's type is inferred again.  GraphError names the first
     line at fault.
     """
-    return _Parser(ops, values).graph(text)
+    with work_budget("the text", nbytes=len(text), nodes=text.count("\n")):
+        return _Parser(ops, values).graph(text)
 
 
 def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
@@ -46,6 +50,12 @@ def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
     return op
 
 
+def check_count(op: Op, count: int) -> None:
+    """ValueError for more operands than an op of graphc's takes; concat alone takes any number."""
+    if type(op) in _OWN and op.roles and count > len(op.roles):
+        raise ValueError(f"it has {count} operands, {op.name} takes at most {len(op.roles)}")
+
+
 class _Parser:
     """The nodes and roots read so far."""
 
@@ -56,10 +66,8 @@ class _Parser:
         self.nodes: dict[str, Node] = {}
         self.roots: dict[str, dict[str, str]] = {kind: {} for kind in ROOTS}
         self.losses: list[str] = []
-        self.room = Room("")
 
     def graph(self, text: str) -> Graph:
-        self.room = Room(text)
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self._line(line)
@@ -79,7 +87,7 @@ class _Parser:
         )
 
     def _line(self, line: str) -> None:
-        r = Reader(line, self.classes, self.room)
+        r = Reader(line, self.classes)
         if r.kind == "end":
             return
         if self.name is None:
@@ -118,6 +126,7 @@ class _Parser:
         return self.ops[word]
 
     def _check(self, op: Op, inputs: tuple[str, ...], type: TensorType) -> None:
+        check_count(op, len(inputs))
         try:
             inferred = op.infer([self.nodes[name].type for name in inputs])
         except Exception as error:  # attributes of the wrong kind fail in any way

@@ -26,8 +26,6 @@ _TOKEN = re.compile(
 )
 _WORDS = {"True": True, "False": False, "None": None}
 _DEEPEST = 32
-LARGEST_UNPACKED = 64 << 20
-"""The bytes that a text may unpack to, besides twice its own length."""
 
 
 def tokens_of(line: str) -> list[tuple[str, str]]:
@@ -44,27 +42,13 @@ def tokens_of(line: str) -> list[tuple[str, str]]:
     return found
 
 
-class Room:
-    """How many bytes may still be unpacked: a few letters can stand for any number of them."""
-
-    def __init__(self, text: str) -> None:
-        self.left = 2 * len(text) + LARGEST_UNPACKED
-
-    def unpacked(self, text: str) -> bytes:
-        """The bytes that compressed text stands for; ValueError where they are too many."""
-        data = bytes_value(text, self.left)
-        self.left -= len(data)
-        return data
-
-
 class Reader:
     """Takes one thing after the other from a line; ValueError where it is not there."""
 
-    def __init__(self, line: str, classes: Mapping[str, type], room: Room | None = None) -> None:
+    def __init__(self, line: str, classes: Mapping[str, type]) -> None:
         self.tokens = tokens_of(line)
         self.position = 0
         self.classes = classes
-        self._room = Room(line) if room is None else room
         self._depth = 0
 
     @property
@@ -153,7 +137,7 @@ class Reader:
         if kind == "string":
             return json.loads(text)
         if kind == "bytes":
-            return self._room.unpacked(text[5:-1])
+            return bytes_value(text[5:-1])
         if kind == "word" and text in _WORDS:
             return _WORDS[text]
         if kind == "word" and text == "N":

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphc.errors import GraphError
 from graphc.tensor_type import Batch
+from graphc.work import bytes_left, spend_bytes
 
 _KINDS: dict[str, tuple[type, ...]] = {"f": (float, int), "b": (bool,)}
 SHOWN = 16
@@ -45,18 +46,18 @@ def bytes_text(data: bytes) -> str:
     return f'zlib"{base64.b64encode(zlib.compress(data, 6)).decode()}"'
 
 
-def bytes_value(text: str, most: int) -> bytes:
-    """What `bytes_text` wrote between the quotes.
+def bytes_value(text: str) -> bytes:
+    """What `bytes_text` wrote between the quotes; ValueError where it is damaged.
 
-    ValueError where it is damaged, or has more than `most` bytes, of which no more are made.
+    A few letters can stand for any number of bytes: no more are made than may be.
     """
-    stream = zlib.decompressobj()
+    stream, left = zlib.decompressobj(), bytes_left()
     try:
-        data = stream.decompress(base64.b64decode(text, validate=True), most + 1)
+        packed = base64.b64decode(text, validate=True)
+        data = stream.decompress(packed, 0 if left is None else left + 1)
     except zlib.error as error:
         raise ValueError(f"the compressed bytes are damaged ({error})") from None
-    if len(data) > most:
-        raise ValueError(f"the compressed bytes are more than {most:,}")
+    spend_bytes(len(data))
     if not stream.eof or stream.unused_data:
         raise ValueError("the compressed bytes are damaged (they do not end where they should)")
     return data

@@ -11,6 +11,7 @@ import numpy as np
 from graphc.errors import FeedError
 from graphc.executor import Executor
 from graphc.loc import caller_loc
+from graphc.loss_share import divisors
 from graphc.op import Array
 from graphc.runtime.many_rows import by_position
 from graphc.runtime.row_axis import RowAxis
@@ -39,6 +40,8 @@ class ArraySource:
         self._own: Callable[[int], tuple[int, int]] | None = None
         if train and ex.exchange is not None:
             self._own = partial(rank_rows, ex.plan, ex.exchange.communicator.rank)
+            weighted = divisors(ex.plan.declared)
+            self._batches.counting = {name for divisor in weighted for name in divisor.inputs}
         self.whole = False
         """Whether all rows of a batch are wanted, not only those that this rank trains on."""
 

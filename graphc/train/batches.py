@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,8 @@ class Batches:
         self.own: Callable[[int], tuple[int, int]] | None = None
         """Which rows of a batch of so many are needed here; the others may be those of earlier
         ones.  None for all."""
+        self.counting: Collection[str] = ()
+        """The arrays of which all rows are needed all the same."""
 
     def shuffle(self, seed: int, epoch: int) -> None:
         """Put the rows into the order of this seed and epoch, whatever was before."""
@@ -89,9 +91,10 @@ class Batches:
             yield len(chosen), feeds
 
     def _cut(self, name: str) -> bool:
-        """Whether not all rows are taken: but of what has one number a row, such as weights, and
-        where rows do not come first."""
-        return self._axes[name] == 0 and self._sources[name].size > self._rows
+        """Whether not all rows are taken: but of what has one number a row, of what means are
+        weighted by, and where rows do not come first."""
+        many = self._axes[name] == 0 and self._sources[name].size > self._rows
+        return many and name not in self.counting
 
     def _take_mapped(self, offset: int, start: int, buffers: Mapping[str, Array]) -> None:
         """The rows of the batch at `start`, which is so far into what is read ahead at once."""

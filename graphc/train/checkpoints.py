@@ -12,8 +12,10 @@ from typing import Any
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint, write_checkpoint
-from graphc.files.container import remove_temporaries
+from graphc.files.lock import FolderLock
+from graphc.files.paths import make_folder, shown
 from graphc.files.serialize import save
+from graphc.files.writing import remove_temporaries
 from graphc.loc import caller_loc
 from graphc.numbers import checked_whole
 from graphc.op import Array
@@ -62,24 +64,24 @@ class Checkpoints:
         found = self._found()
         return found[-1] if found else None
 
-    def begin(self, resume: bool) -> CheckpointFile | None:
+    def lock(self) -> FolderLock:
+        """Return what keeps the folder to one run, once it is taken."""
+        return FolderLock(self.folder, "checkpoints")
+
+    def begin(self, lock: FolderLock, resume: bool) -> CheckpointFile | None:
         """Prepare the folder; the newest whole checkpoint, when a run is to be resumed.
 
-        GraphError when there are checkpoints of another run; ModelFileError when none of those
-        that are there can be read, or the folder cannot be made.
+        The lock is taken, and is the caller's to release, also after an error: GraphError when
+        another run has the folder, or there are checkpoints of one; ModelFileError when none of
+        those that are there can be read, or the folder cannot be made.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ModelFileError(
-                f"cannot make the folder {self.folder}: {error.strerror or error}",
-                loc=caller_loc(),
-            ) from error
+        make_folder(self.folder, ModelFileError)
+        lock.take()
         remove_temporaries(self.folder, lambda name: name == "best.gc" or bool(_number(name)))
         found = self._found()
         if found and not resume:
             raise GraphError(
-                f"fit: {self.folder} holds checkpoints of an earlier run",
+                f"fit: {shown(self.folder)} holds checkpoints of an earlier run",
                 loc=caller_loc(),
                 hint="resume=True goes on with it; another folder begins anew",
             )

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from graphc.errors import DataError
-from graphc.files.container import remove_temporaries, write_atomically
-from graphc.loc import caller_loc
+from graphc.files.writing import cannot_write, write_atomically
 from graphc.op import Array
 from graphc.train.callbacks import Callback, Epoch
 from graphc.train.history import History
@@ -42,12 +41,9 @@ class CsvLog(Callback):
                     file.write(_lines(history, epoch.number - 1))
             else:
                 header = _row(["epoch", *history.last(), "seconds"])
-                remove_temporaries(self.path.parent, lambda name: name == self.path.name)
                 write_atomically(self.path, [(header + _lines(history, 0)).encode()])
         except OSError as error:
-            raise DataError(
-                f"cannot write {self.path}: {error.strerror or error}", loc=caller_loc()
-            ) from error
+            raise cannot_write(self.path, error, DataError) from error
         self._whole = True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from graphc.train.callbacks import Epoch
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History
+from graphc.train.record.identity import identity
 from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
 from graphc.train.source import Source
@@ -73,7 +75,9 @@ def fit(
 
     With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is
     interrupted.  With `resume` it goes on from the last checkpoint where there is one, and ends
-    with the same bits as if it had never stopped; `epochs` counts those before, too.
+    with the same bits as if it had never stopped; `epochs` counts those before, too.  A run of
+    another net, optimizer, rate or data is not resumed: the error says what is other.  A folder
+    is used by one run at a time.
 
     On several ranks all of them call it, with the same arguments; rank 0 writes the files, and runs
     alone those callbacks that write some.  See docs/distributed.md.
@@ -106,10 +110,31 @@ def fit(
         raise GraphError("fit: a run on several ranks is not recorded", loc=caller_loc())
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, held=held, record=recorder)
-    if kept is not None:
-        run.keep(kept, choices, resume)
-    _standardise(ex, data)
-    return run.train(progress)
+    try:
+        if kept is not None or run.ranks.several:
+            choices |= _kind_of_run(ex, source, held, class_weight)
+        if run.ranks.several:
+            files = {"checkpoint": kept is not None, "resume": resume}
+            run.ranks.agree({"epochs": epochs, **choices, **files})
+        if kept is not None:
+            run.keep(kept, choices, resume)
+        _standardise(ex, data)
+        return run.train(progress)
+    finally:
+        run.close()
+
+
+def _kind_of_run(
+    ex: Executor, source: Source, held: Source | None, class_weight: Any
+) -> dict[str, Any]:
+    """What a run that goes on with this one must have, too, besides the order of rows: as JSON."""
+    weights = None if class_weight is None else {str(k): float(v) for k, v in class_weight.items()}
+    return {
+        "class_weight": weights,
+        "data": asdict(identity(source)),
+        "validation": None if held is None else asdict(identity(held)),
+        "hyper": dict(ex.hyper),
+    }
 
 
 def _standardise(ex: Executor, data: Any) -> None:

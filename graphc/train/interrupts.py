@@ -3,44 +3,53 @@
 from __future__ import annotations
 
 import signal
-from types import FrameType, TracebackType
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, TypeVar
+
+from graphc.scoped_lock import Scope
+
+T = TypeVar("T")
 
 
 class StepBorder:
-    """Holds an interrupt back until `check` or the end of the `with` block.
+    """Holds an interrupt back until `check` or the end of `run`.
 
-    A step that is cut off half-way would leave weights of two updates.  Only the main thread
-    gets signals, so in another one this does nothing.
+    A step that is cut off half-way would leave a count of steps that is not the state's.  Only
+    the main thread gets signals, so in another one this does nothing.
     """
 
-    def __enter__(self) -> StepBorder:
+    def __init__(self) -> None:
+        self._scope = Scope()
         self._held: tuple[int, FrameType | None] | None = None
+        self._before: Any = None
+
+    def run(self, work: Callable[..., T], *args: Any) -> T:
+        """Make a call, in which no interrupt comes but by `check`."""
         self._before = signal.getsignal(signal.SIGINT)
-        self._holds = callable(self._before)
-        if self._holds:
+        holds = callable(self._before)
+        if holds:
             try:
                 signal.signal(signal.SIGINT, self._hold)
             except ValueError:  # not the main thread
-                self._holds = False
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._holds:
-            signal.signal(signal.SIGINT, self._before)
-        if kind is None:
-            self.check()
+                holds = False
+        try:
+            made = self._scope.run(work, *args)
+        finally:
+            if holds:
+                signal.signal(signal.SIGINT, self._before)
+        self.check()
+        return made
 
     def check(self) -> None:
         """Let what was held back happen now: usually KeyboardInterrupt."""
         if self._held is not None:
             (number, frame), self._held = self._held, None
-            assert callable(self._before)
             self._before(number, frame)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
-        self._held = number, frame
+        if self._scope.entered:
+            self._held = number, frame
+        else:  # an exception came before the handler was exchanged again
+            signal.signal(signal.SIGINT, self._before)
+            self._before(number, frame)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from graphc.distributed.communicator import Communicator, Solo
 from graphc.errors import RankError
 from graphc.executor import Executor
 from graphc.profile.times import program_name
+from graphc.text.graph import graph_text
 from graphc.train.position import Position
 from graphc.version import __version__
 
@@ -35,26 +37,46 @@ class Ranks:
         made = make() if self.first else None
         return self.all.gather(made)[0] if self.several else made
 
-    def begin(self, steps: int) -> None:
-        """Take over rank 0's state; RankError where ranks run other programs or other steps."""
+    def agree(self, choices: Mapping[str, Any]) -> None:
+        """Refuse ranks that would train something else; RankError says on all of them who, and how.
+
+        `choices` are what a run was asked for; the net and the program are compared with them.
+        """
+        plan = self._ex.plan
+        mine = {
+            "version of graphc": __version__,
+            "net": _digest(graph_text(plan.declared).encode()),
+            "optimizer": type(plan.optimizer).__name__,
+            "rows of a plan": str(plan.rows),
+            "shards": str(plan.shards),
+            "seed of the executor": str(self._ex.state.seed),
+            **dict(_flat(choices)),
+            _PROGRAM: _digest(str(plan.programs[program_name(plan)]).encode()),
+        }
+        said = self.all.gather(mine)
+        groups: dict[str, list[int]] = {}
+        for rank, theirs in enumerate(said):
+            if theirs != said[0]:
+                groups.setdefault(_differences(theirs, said[0]), []).append(rank)
+        if groups:
+            raise RankError(
+                "; ".join(f"{_named(ranks)} {text}" for text, ranks in [*groups.items()][:3]),
+                hint="all ranks take the same model, data, options and version of graphc, on "
+                "processors of one kind",
+            )
+
+    def begin(self) -> None:
+        """Take over rank 0's state."""
         if not self.several:
             return
-        plan = self._ex.plan
-        text = (
-            f"{__version__} {steps} {plan.rows} {plan.shards} {plan.programs[program_name(plan)]}"
-        )
-        said = self.all.gather(blake2b(text.encode()).hexdigest())
-        odd = [rank for rank, digest in enumerate(said) if digest != said[0]]
-        if odd:
-            raise RankError(
-                f"{_named(odd)} would not run the same steps as rank 0",
-                hint="all ranks take the same model, options and version of graphc, on processors "
-                "of one kind",
-            )
+        self._ex.state.lock(self._broadcast)
+
+    def _broadcast(self) -> None:
+        """Let all ranks have the state of rank 0."""
         state = self._ex.state
-        with state.lock:
-            for name in self._ex.plan.state_nodes:
-                self.all.broadcast(state.arrays[name].reshape(-1))
+        arrays = [state.arrays[name].reshape(-1) for name in self._ex.plan.state_nodes]
+        calls = (partial(self.all.broadcast, array) for array in arrays)
+        state.lock.write(calls, broken=state.broken)
 
     def check(self, at: Position) -> None:
         """RankError when the ranks' states differ, which a broken memory or network can do."""
@@ -72,7 +94,40 @@ class Ranks:
             )
 
 
-def _digest(data: memoryview) -> bytes:
+_PROGRAM = "compiled program"
+_NUMBERS = "numbers of "
+_SHOWN = 60
+"""The longest text of a choice that an error repeats."""
+
+
+def _flat(choices: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Return choices by name as text: data in words and as a digest, others by both names."""
+    for name, value in choices.items():
+        if not isinstance(value, Mapping):
+            yield name, str(value)
+        elif "digest" in value:
+            yield name, value["described"]
+            yield _NUMBERS + name, value["digest"]
+        else:
+            yield from _flat({f"{name} {key}": inner for key, inner in value.items()})
+
+
+def _differences(theirs: Mapping[str, Any], first: Mapping[str, Any]) -> str:
+    """Say in what a rank differs from rank 0; what follows from another difference is left out."""
+    names = [name for name in {**first, **theirs} if theirs.get(name) != first.get(name)]
+    implied = {_NUMBERS + name for name in names}
+    causes = [name for name in names if name not in implied and name != _PROGRAM] or names
+    return "differs from rank 0 in " + ", ".join(
+        _difference(name, theirs.get(name), first.get(name)) for name in causes
+    )
+
+
+def _difference(name: str, here: Any, there: Any) -> str:
+    shown = all(isinstance(value, str) and len(value) <= _SHOWN for value in (here, there))
+    return f"{name} ({here}, not {there})" if shown else name
+
+
+def _digest(data: memoryview | bytes) -> bytes:
     return blake2b(data, digest_size=16).digest()
 
 

@@ -8,12 +8,14 @@ from math import isfinite
 from time import perf_counter
 from typing import Any
 
-from graphc.errors import FeedError, GraphError
+from graphc.errors import FeedError
 from graphc.executor import Executor
 from graphc.files.checkpoint_file import CheckpointFile
+from graphc.files.lock import FolderLock
+from graphc.files.model_file import damage
 from graphc.loc import caller_loc
 from graphc.op import Array
-from graphc.runtime.means import Share
+from graphc.runtime.means import Count
 from graphc.train.callbacks import Callback, Called, Epoch, begin, saved_arrays
 from graphc.train.checkpoints import Checkpoints
 from graphc.train.history import History
@@ -23,6 +25,7 @@ from graphc.train.position import Position
 from graphc.train.progress import Progress
 from graphc.train.ranks import Ranks
 from graphc.train.record.recorder import Recorder
+from graphc.train.same_run import check_same_run
 from graphc.train.source import Source
 from graphc.train.validate import validated
 
@@ -52,9 +55,12 @@ class Run:
         self.history.stopped = ""
         self.at = Position(epoch=len(self.history.epochs) + 1)
         self.checkpoints: Checkpoints | None = None
+        self._lock: FolderLock | None = None
         self.choices: dict[str, Any] = {}
         self._saved: Mapping[str, Array] = {}
-        self._share = Share.of(ex.plan)
+        self._count = Count.of_steps(ex.plan)
+        self._agree = True
+        """Whether state, position and history are of one moment, so that they can be saved."""
         self._touched = not all(
             isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
         )
@@ -67,72 +73,47 @@ class Run:
         """Write checkpoints; with `resume` go on from the last one, where there is one.
 
         `choices` are what decides the order of rows.  GraphError, with nothing changed, when
-        the earlier run had another order, or another net.
+        the earlier run had others, or another net or optimizer, or another run has the folder;
+        `close` lets go of it.
         """
         self.checkpoints, self.choices = checkpoints, dict(choices)
-        file = self.ranks.from_first(lambda: checkpoints.begin(resume))
+        self._lock = lock = checkpoints.lock()
+        file = self.ranks.from_first(lambda: checkpoints.begin(lock, resume))
         if file is not None:
             self._resume(file)
 
-    def _resume(self, file: CheckpointFile) -> None:
-        for name, value in self.choices.items():
-            before = file.notes["choices"].get(name)
-            if before != value:
-                raise GraphError(
-                    f"fit: the run to be resumed had {name} {before}, now it is {value}",
-                    loc=caller_loc(),
-                    hint="resume with what the run began with, or begin anew in another folder",
-                )
-        odd = sorted(file.state.keys() ^ self.ex.plan.state_nodes.keys())
-        if odd:
-            raise GraphError(
-                f"fit: the run to be resumed was of another net or optimizer: {odd[0]!r} is not "
-                "in both",
-                loc=caller_loc(),
-                hint="begin anew in another folder",
-            )
-        self._check_shapes(file)
-        self.ex.state = file.state
-        self.at = Position(**file.notes["position"])
-        self.history = History(**file.notes["history"])
-        self._saved = file.arrays
+    def close(self) -> None:
+        """Let go of the folders, whether the run has ended or never began."""
+        if self._lock is not None:
+            self._lock.release()
+        if self.record is not None:
+            self.record.close()
 
-    def _check_shapes(self, file: CheckpointFile) -> None:
-        for name, before in file.state.items():
-            now = self.ex.state.arrays[name].shape
-            if before.shape != now:
-                raise GraphError(
-                    f"fit: the run to be resumed was of another net: {name!r} had shape "
-                    f"{before.shape}, now it has {now}",
-                    loc=caller_loc(),
-                    hint="begin anew in another folder",
-                )
+    def _resume(self, file: CheckpointFile) -> None:
+        check_same_run(file, self.ex, self.choices, self.epochs)
+        with damage(file.model, "a run"):
+            at, history = Position(**file.notes["position"]), History(**file.notes["history"])
+        self.choices |= file.notes["choices"]  # what the run began with
+        self.ex.state = file.state
+        self.at, self.history = at, history
+        self._saved = file.arrays
 
     def train(self, progress: bool | None) -> History:
         """Train what is left; Ctrl-C comes out between two steps, with a checkpoint written."""
         if self.record is not None:
             self.record.begin(self.at)
-        try:
-            return self._train(progress)
-        finally:
-            if self.record is not None:
-                self.record.close()
-
-    def _train(self, progress: bool | None) -> History:
-        self.ranks.begin(self.at.steps)
+        self.ranks.begin()
         self.guard = Guard(self.ex, self.source, self.at)
         begin(self.callbacks, self.history, self._saved)
         progress = progress if self.ranks.first else False
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
+        border = StepBorder()
         try:
-            with shown, StepBorder() as border:
-                while self.at.epoch <= self.epochs and not self.history.stopped:
-                    self._epoch(shown, border)
+            with shown:
+                border.run(self._epochs, shown, border)
         except KeyboardInterrupt:
-            between = len(self.history.epochs) == self.at.epoch - 1
-            if self.checkpoints is not None and between:
-                with StepBorder():
-                    self._save(self.checkpoints)
+            if self.checkpoints is not None and self._agree:
+                StepBorder().run(self._save, self.checkpoints)
             raise
         if self.record is not None:
             self.record.end(self.at)
@@ -141,6 +122,10 @@ class Run:
             if isinstance(callback, Callback):
                 callback.finish(self.ex)
         return self.history
+
+    def _epochs(self, shown: Progress, border: StepBorder) -> None:
+        while self.at.epoch <= self.epochs and not self.history.stopped:
+            self._epoch(shown, border)
 
     def _epoch(self, shown: Progress, border: StepBorder) -> None:
         """The steps of an epoch that are left, and its end."""
@@ -157,6 +142,7 @@ class Run:
                 self.guard.check_state(at)
         finally:
             at.seconds = perf_counter() - before
+        self._agree = False
         self.history.add(at.loss, at.seconds, val_loss, metrics)
         if self.ranks.first:
             shown.epoch(self.history)
@@ -164,13 +150,15 @@ class Run:
         border.check()
 
     def _steps(self, shown: Progress, border: StepBorder) -> None:
-        ex, at, guard, share, record = self.ex, self.at, self.guard, self._share, self.record
+        ex, at, guard, count, record = self.ex, self.at, self.guard, self._count, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
+            self._agree = False
             loss = ex.step(feeds)
             if not isfinite(loss):
                 raise guard.trace(at, loss)
-            at.count(rows, loss, share(feeds, rows))
+            at.count(rows, loss, count(feeds, rows, ex.state.arrays))
+            self._agree = True
             if record is not None:
                 record.step(at, loss)
             shown.rows(rows)
@@ -194,6 +182,7 @@ class Run:
                 checkpoints.write_best(self.ex, self.history, watch)
         self._call()
         self.at.next_epoch()
+        self._agree = True
         if self._touched:
             self.guard.mark(self.at)
         last = self.at.epoch > self.epochs or bool(self.history.stopped)

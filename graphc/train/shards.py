@@ -12,6 +12,7 @@ import numpy as np
 
 from graphc.errors import DataError, FeedError
 from graphc.executor import Executor
+from graphc.files.paths import check_plain
 from graphc.init import generator
 from graphc.loc import caller_loc
 from graphc.op import Array
@@ -168,6 +169,7 @@ def _one_row(ex: Executor, name: str, shape: tuple[int, ...], dtype: np.dtype[An
 def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
     """Shape and dtype of each array, without its numbers."""
     found = {}
+    check_plain(file)
     with zipfile.ZipFile(file) as archive:
         for entry in archive.namelist():
             with archive.open(entry) as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) 
 
 
 def _folder(path: str | Path) -> Path:
-    if not Path(path).is_dir():
+    if not os.path.isdir(path):
         raise FeedError(
             f"data is {str(path)!r}, which is no folder of shards",
             loc=caller_loc(),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import GraphError
+from graphc.errors import DataError, GraphError
 from graphc.executor import Executor
+from graphc.files.paths import make_folder
+from graphc.files.writing import cannot_write
 from graphc.loc import caller_loc
 from graphc.train.callbacks import Callback, Epoch
 
@@ -17,7 +20,7 @@ class TensorBoardLog(Callback):
     """Writes losses and metrics into a folder that `tensorboard --logdir` shows, by epoch.
 
     A resumed run withdraws what was written of epochs that it makes again.  Raises GraphError
-    when tensorboardX is missing.
+    when tensorboardX is missing, DataError when the folder cannot be written.
     """
 
     only_reads_numbers = True
@@ -37,6 +40,14 @@ class TensorBoardLog(Callback):
 
     def __call__(self, epoch: Epoch) -> None:
         """Write the numbers of the epoch, to the file itself: a run may end at any time."""
+        try:
+            self._write(epoch)
+        except OSError as error:
+            with suppress(OSError):
+                self._close()
+            raise cannot_write(self.folder, error, DataError) from error
+
+    def _write(self, epoch: Epoch) -> None:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.summary import scalar
 
@@ -53,7 +64,7 @@ class TensorBoardLog(Callback):
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder, DataError)
         # Files are named by the second, which a run and its successor may share.
         events = EventsWriter(str(self.folder / "events"), f".{first:09d}.{os.getpid()}")
         if first > 1:
@@ -63,6 +74,12 @@ class TensorBoardLog(Callback):
 
     def finish(self, ex: Executor) -> None:
         """Close the file."""
-        if self._events is not None:
-            self._events.close()
-            self._events = None
+        try:
+            self._close()
+        except OSError as error:
+            raise cannot_write(self.folder, error, DataError) from error
+
+    def _close(self) -> None:
+        events, self._events = self._events, None
+        if events is not None:
+            events.close()

@@ -30,7 +30,7 @@ def validated(
     where the batches determine no loss.
     """
     ranks = ranks or Solo()
-    totals, mine = Means(ex.plan), list[Numbers]()
+    totals, mine = Means(ex.plan, ex.state.arrays), list[Numbers]()
     for number, (rows, feeds) in enumerate(held.batches(0)):
         missing = None if number else missing_for_losses(ex, frozenset(feeds))
         if missing is not None:

@@ -24,7 +24,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     sizes = dict.fromkeys(expected, 0.0)
 
     def total(name: str, value: str, kind: str) -> None:
-        shares = [share(kind, part, old, draw) for part in parts]
+        shares = [share(kind, part, draw.rows) for part in parts]
         terms = [s * values[value] for s, values in zip(shares, before, strict=True)]
         expected[name] = np.stack([np.asarray(sum(terms))] * len(parts))
         sizes[name] = sum(map(largest, map(np.asarray, terms)))

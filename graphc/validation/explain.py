@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphc.checks.float64 import in_float64
 from graphc.checks.op_gradient import wrong_entries
+from graphc.files.paths import reason
 from graphc.graph import Graph, Node, verify
 from graphc.optim import Optimizer
 from graphc.own_passes import own_passes
@@ -99,7 +100,7 @@ def _written(
     try:
         return write_test(folder, name, step, graph, str(mismatch), call), ""
     except OSError as error:
-        return None, f"a test could not be written: {error.strerror}: {error.filename}"
+        return None, f"a test could not be written: {reason(error)}: {folder}"
 
 
 def _blame(step: Pass, failure: Failure) -> tuple[Node | None, str]:

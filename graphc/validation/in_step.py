@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from graphc.graph import Graph, Node
-from graphc.loss_share import SUM, WEIGHT
+from graphc.loss_share import SUM
 from graphc.op import Array
 from graphc.ops.exchange import Receive, ShardInput, Total
 from graphc.runtime.row_axis import RowAxis
@@ -35,16 +35,9 @@ def parts_of(rows: int) -> list[Part]:
     return found
 
 
-def share(kind: str, part: Part, graph: Graph, draw: Draw) -> float:
+def share(kind: str, part: Part, rows: int) -> float:
     """The share of the batch by which a loss of that kind counts; see graphc/loss_share.py."""
-    start, stop = part
-    if kind == SUM:
-        return 1.0
-    if not kind.startswith(WEIGHT):
-        return (stop - start) / draw.rows
-    weights = draw.array(graph[kind.removeprefix(WEIGHT)]).astype(np.float64)
-    with np.errstate(all="ignore"):
-        return float(weights[start:stop].sum() / weights.sum())
+    return 1.0 if kind == SUM else (part[1] - part[0]) / rows
 
 
 def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
@@ -53,7 +46,7 @@ def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Value
     numbers = [node for node in graph if _of_shard(node)]
     return [
         {name: rows_of(graph[name].type, array, part) for name, array in whole.items()}
-        | {node.name: _number(node, part, graph, draw) for node in numbers}
+        | {node.name: _number(node, part, draw.rows) for node in numbers}
         for part in parts
     ]
 
@@ -62,10 +55,13 @@ def _of_shard(node: Node) -> bool:
     return isinstance(node.op, ShardInput)
 
 
-def _number(node: Node, part: Part, graph: Graph, draw: Draw) -> Array:
-    """The number that a node's name asks for: `shard.first_row` or `shard.share.KIND.DTYPE`."""
+def _number(node: Node, part: Part, rows: int) -> Array:
+    """The number that a node's name asks for: `shard.first_row` or `shard.share.KIND.DTYPE`.
+
+    What a mean is divided by may be any number, the same for each row.
+    """
     what, _, kind = node.name.removeprefix("shard.").partition(".")
-    number = part[0] if what == "first_row" else share(kind.rpartition(".")[0], part, graph, draw)
+    number = part[0] if what == "first_row" else share(kind.rpartition(".")[0], part, rows)
     return np.asarray(number, node.type.dtype)
 
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from graphc.files.graph_file import user_ops
+from graphc.files.writing import write_atomically
 from graphc.graph import Graph
 from graphc.text.graph import graph_text, word_of
 
@@ -54,7 +55,7 @@ def write_test(folder: Path, pass_name: str, step: Any, graph: Graph, told: str,
     )
     folder.mkdir(parents=True, exist_ok=True)
     path = _free(folder, _identifier(pass_name))
-    path.write_text(text, encoding="utf-8")
+    write_atomically(path, [text.encode()])
     return path
 
 

@@ -13,9 +13,10 @@ import numpy as np
 
 from graphc.graph import Graph
 from graphc.init import generator
-from graphc.loss_share import ROWS, SUM, WEIGHT
+from graphc.loss_share import ROWS, SUM
 from graphc.op import Array
 from graphc.ops.dropout import DropoutMask
+from graphc.ops.exchange import ShardInput
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.shape import StopGradient
 from graphc.ops.source import Input, Parameter
@@ -53,9 +54,10 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
     """A result of shards that is not what their rows have in the graph before.
 
     That runs on each shard's rows alone, but with the whole batch's masks and, where it is
-    synchronised, with batch normalisation over all rows.  The losses of all shards must add up
-    to that of the batch; where no way of counting rows or weights gives that, since a shard takes
-    statistics of its own rows, to what the pass says of how they count.
+    synchronised, with batch normalisation over all rows, and with weighted means divided as the
+    pass says.  The losses of all shards must add up to that of the batch; where no way of counting
+    rows or weights gives that, since a shard takes statistics of its own rows, to what the pass
+    says of how they count.
     """
     parts = parts_of(draw.rows)
     whole = values_of_arrays(old, draw.rows, given_of(old, draw))
@@ -64,18 +66,24 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
         if isinstance(node.op, DropoutMask):
             for arrays, part in zip(given, parts, strict=True):
                 arrays[node.name] = rows_of(node.type, whole[node.name], part)
-    alone = values_in_step(old, parts, given, _normalised(old) if step.synchronise else ())
-    after = values_in_step(new, parts, given_in_step(new, draw, parts))
+    together = _normalised(old) if step.synchronise else ()
+    fed = given_in_step(new, draw, parts)
+    divisors = _divisors(step, old, parts, values_in_step(old, parts, given, together))
+    for arrays, given_after, numbers in zip(given, fed, divisors, strict=True):
+        arrays.update(numbers)
+        given_after.update((k, v) for k, v in numbers.items() if isinstance(new[k].op, ShardInput))
+    alone = values_in_step(old, parts, given, together)
+    after = values_in_step(new, parts, fed)
     expected, found = joined_results(old, alone), joined_results(new, after)
     counted = dict(step.counted)
     of_rows = old.downstream(n.name for n in old if isinstance(n.op, Input) and n.type.batched)
     for name in old.losses:
         terms = [np.asarray(values[old.outputs[name]]) for values in alone]
-        ways = [counted.get(name, ROWS)]
-        if old.outputs[name] in of_rows:
-            ways += [ROWS, SUM, *_weights(old)]
-        of_batch = whole[old.outputs[name]]
-        expected[f"output {name}"] = _total(old, draw, parts, terms, ways, of_batch)
+        kinds = [counted.get(name, ROWS)]
+        kinds += [ROWS, SUM] if old.outputs[name] in of_rows else []
+        ways = [[share(kind, part, draw.rows) for part in parts] for kind in kinds]
+        ways += _by_weights(old, draw, parts) if old.outputs[name] in of_rows else []
+        expected[f"output {name}"] = _total(terms, ways, whole[old.outputs[name]])
         found[f"output {name}"] = np.asarray(sum(values[new.outputs[name]] for values in after))
     plain = results_of(old, whole)
     moved = spread(old, draw.rows, given_of(old, draw), plain)
@@ -89,28 +97,32 @@ def _normalised(graph: Graph) -> set[str]:
     return {*norms, *(f"{name}.{part}" for name in norms for part in ("mean", "var"))}
 
 
-def _weights(graph: Graph) -> list[str]:
-    """The ways of counting by an input that has a number for each row."""
+def _divisors(
+    step: Shard, graph: Graph, parts: Sequence[Part], alone: Sequence[Values]
+) -> list[Values]:
+    """For each shard its share of what each weighted mean of the batch is divided by."""
+    totals = {name: sum(v[name] for v in alone) for name in step.divisors if name in graph}
+    shares = [share(ROWS, part, parts[-1][1]) for part in parts]
     return [
-        f"{WEIGHT}{node.name}"
-        for node in graph
-        if isinstance(node.op, Input) and node.type.is_float and node.type.shape == (Batch(),)
+        {k: np.asarray(number * total, graph[k].type.dtype) for k, total in totals.items()}
+        for number in shares
     ]
 
 
-def _total(
-    graph: Graph,
-    draw: Draw,
-    parts: Sequence[Part],
-    terms: Sequence[Array],
-    ways: Sequence[str],
-    whole: Array,
-) -> Array:
+def _by_weights(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[list[float]]:
+    """The shares by each input that has a number for each row."""
+    found = []
+    for node in graph:
+        if isinstance(node.op, Input) and node.type.is_float and node.type.shape == (Batch(),):
+            weights = draw.array(node).astype(np.float64)
+            with np.errstate(all="ignore"):
+                found.append([float(weights[a:b].sum() / weights.sum()) for a, b in parts])
+    return found
+
+
+def _total(terms: Sequence[Array], ways: Sequence[Sequence[float]], whole: Array) -> Array:
     """The loss of the batch by the first way of counting that gives it, or else by the first."""
-    totals = []
-    for way in ways:
-        shares = [share(way, part, graph, draw) for part in parts]
-        totals.append(np.asarray(sum(s * t for s, t in zip(shares, terms, strict=True))))
+    totals = [np.asarray(sum(s * t for s, t in zip(way, terms, strict=True))) for way in ways]
     return next((t for t in totals if np.allclose(t, whole, rtol=1e-9, atol=0)), totals[0])
 
 

@@ -11,6 +11,7 @@ from graphc.graph import Graph, Node
 from graphc.op import Array
 from graphc.ops.source import Parameter
 from graphc.optim import Optimizer
+from graphc.optim.naming import without_own_states
 from graphc.validation.compare import Mismatch, first_mismatch
 from graphc.validation.draws import Draw, given_of
 from graphc.validation.rules import has_rule, next_states, trained
@@ -22,6 +23,7 @@ def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) ->
     gradients = _of_parameters(old, optimizer)
     if not has_rule(optimizer) or not gradients:
         return None
+    new = without_own_states(new, optimizer)
     values = values_of_arrays(old, draw.rows, given_of(old, draw))
     expected = _without_gradients(results_of(old, values))
     given = {name: values[gradient] for name, gradient in gradients.items()}
@@ -35,6 +37,7 @@ def accumulation_mismatch(
     gradients = _of_parameters(old, optimizer)
     if not gradients:
         return None
+    new = without_own_states(new, optimizer)
     arrays = given_of(new, draw)
     values = values_of_arrays(old, draw.rows, given_of(old, draw))
     expected = _without_gradients(results_of(old, values))
@@ -55,6 +58,7 @@ def apply_mismatch(
     names = [node.name for node in parameters if trained(optimizer, node.name)]
     if not has_rule(optimizer) or not names:
         return None
+    new = without_own_states(new, optimizer)
     arrays = given_of(new, draw)
     expected: Results = {}
     if optimizer.accumulate > 1:

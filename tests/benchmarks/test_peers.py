@@ -72,6 +72,7 @@ def supports(name: str, workload: str) -> bool:
     return name == "graphc-numpy" or (name == "numpy" and SMALL[workload].kind == "rows")
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("workload", SMALL)
 @pytest.mark.parametrize("name", HERE)
 def test_every_side_trains_alike(name: str, workload: str) -> None:
@@ -83,6 +84,7 @@ def test_every_side_trains_alike(name: str, workload: str) -> None:
     assert answer["error"] < 1e-5
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("workload", [name for name, made in SMALL.items() if made.infer])
 @pytest.mark.parametrize("name", HERE)
 def test_every_side_infers_alike(name: str, workload: str) -> None:

@@ -16,6 +16,8 @@ from graphc.backends.native.target import available
 from graphc.cli import main, pictures
 from graphc.cli.arguments import nbytes
 from graphc.cli.columns import Feeds
+from graphc.files.lock import FolderLock
+from tests.extras import needs, needs_renderer
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 PNG = b"\x89PNG\r\n"
@@ -29,6 +31,8 @@ def printed(capsys: pytest.CaptureFixture[str], *argv: str) -> list[str]:
 def test_demo_leaves_pictures_curve_and_model(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs("matplotlib")
+    needs_renderer()
     lines = printed(capsys, "demo", "--epochs", "2", "--seeds", "1", "--out", "out")
     assert lines[0] == "memory of 'digits' at N = 16, bytes"
     assert any(line.startswith("seed 0: test accuracy 0.") for line in lines)
@@ -38,6 +42,18 @@ def test_demo_leaves_pictures_curve_and_model(
     assert "<svg" in (folder / "out/digits.html").read_text()
     assert (folder / "out/learning_curve.png").read_bytes().startswith(PNG)
     assert gc.load(folder / "out/digits.gc").plan.declared.name == "digits"
+
+
+@pytest.mark.parametrize("words", [["demo", "--epochs", "1"], ["train", "model.py:net"]])
+def test_a_folder_that_another_run_has(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--data", "digits"] if words[0] == "train" else []
+    (folder / "out").mkdir()
+    with FolderLock(folder / "out", "run"):
+        assert main([*words, *more, "--out", "out"]) == 1
+    assert capsys.readouterr().err.startswith("error: out is in use by process ")
+    assert not list((folder / "out").iterdir())
 
 
 @pytest.mark.slow
@@ -86,10 +102,11 @@ def test_train_saves_a_model_that_can_go_on(
 PICTURES = ("learning_curve", "confusion_matrix", "weights", "gradients")
 
 
+@pytest.mark.slow
 def test_train_draws_pictures_and_leaves_the_model_as_it_is(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     argv = ["train", "model.py:net", "--data", "digits", "--epochs", "2", "--out"]
     plain = printed(capsys, *argv, "plain")
     drawn = printed(capsys, *argv, "drawn", "--plots")
@@ -103,7 +120,7 @@ def test_train_draws_pictures_and_leaves_the_model_as_it_is(
 def test_pictures_show_weights_and_gradients_before_and_after(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     shown = {}
 
     def histograms(arrays, path, *, before, magnitudes=False):
@@ -196,6 +213,7 @@ def test_train_lists_the_passes(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("suffix", ["svg", "html", "dot"])
 def test_render(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_renderer()
     assert printed(capsys, "render", "model.py:net", "-o", f"a.{suffix}") == [f"wrote a.{suffix}"]
     assert "scores" in (folder / f"a.{suffix}").read_text()
 
@@ -203,6 +221,7 @@ def test_render(suffix: str, folder: Path, capsys: pytest.CaptureFixture[str]) -
 def test_render_names_the_file_after_the_net(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs_renderer()
     assert printed(capsys, "render", "model.py:no_loss") == ["wrote no_loss.svg"]
     assert "<svg" in (folder / "no_loss.svg").read_text()
 
@@ -210,6 +229,7 @@ def test_render_names_the_file_after_the_net(
 def test_render_draws_a_saved_model_as_its_net(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs_renderer()
     printed(capsys, "train", "model.py:net", "--data", "digits", "--epochs", "1")
     printed(capsys, "render", "graphc-run/small.gc", "-o", "saved.svg")
     printed(capsys, "render", "model.py:net", "-o", "made.svg")
@@ -258,7 +278,7 @@ def test_plan_within_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_the_curve_is_drawn(folder: Path, deep: str, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     argv = ["plan", deep, "--backend", "numpy", "--curve", "--picture", "curve.svg"]
     assert printed(capsys, *argv)[-1] == "wrote curve.svg"
     assert "<svg" in (folder / "curve.svg").read_text()
@@ -334,9 +354,11 @@ def net():
 """
 
 
+@pytest.mark.slow
 def test_gradients_before_training_are_of_standardised_data(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    needs("matplotlib")
     (folder / "model.py").write_text(STANDARDISED)
     seen: list[float] = []
 

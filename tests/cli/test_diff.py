@@ -8,6 +8,7 @@ import pytest
 
 from graphc.cli import main
 from tests.cli.test_mistakes import MODELS, said
+from tests.extras import needs_renderer
 
 OTHER = """\
 import graphc as gc
@@ -60,6 +61,7 @@ def test_models_of_other_names(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_one_pass(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_renderer()
     out = printed(capsys, "model.py:net", "--pass", "fuse_affine_relu", "-o", "fuse.svg")
     assert out == (
         "fuse_affine_relu: 2 removed, 2 changed\n"
@@ -86,6 +88,7 @@ def test_a_pass_that_runs_twice(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_a_pass_of_the_optimizer(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_renderer()
     argv = ("model.py:net", "--pass", "update", "--optimizer", "sgd", "--out", "u.html")
     text = printed(capsys, *argv)
     assert "+ affine_1.weight.next: float32[64, 8] = sgd_step(" in text
@@ -140,4 +143,7 @@ def test_models_that_cannot_be_had(model: str, capsys: pytest.CaptureFixture[str
 def test_a_file_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["diff", "model.py:net", "model.py:table", "-o", "nix/a.dot"]
     assert main(argv) == 1
-    assert capsys.readouterr().err == "error: cannot write 'nix/a.dot': No such file or directory\n"
+    assert capsys.readouterr().err == (
+        "error: cannot write nix/a.dot: No such file or directory\n"
+        "  hint: make the folder first: nix\n"
+    )

@@ -11,6 +11,7 @@ import pytest
 
 from graphc.cli import main
 from graphc.profile.peak import Peak
+from tests.extras import needs
 
 NET = """\
 import graphc as gc
@@ -64,11 +65,12 @@ def test_help_is_narrow_and_has_an_example(
     assert ("--json" in text) == (command in MACHINE)
 
 
+@pytest.mark.slow
 def test_the_examples_run(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One after the other in one folder, with the files that they name."""
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     monkeypatch.setattr("graphc.cli.bench.TURN_SECONDS", 1e-9)
     monkeypatch.setattr("graphc.cli.bench.measure_peak", lambda threads: Peak(threads, 1e9, 1e9))
     monkeypatch.setattr("graphc.distributed.predict.MEASURED", 1e-9)

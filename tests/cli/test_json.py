@@ -16,6 +16,7 @@ from graphc.cli.model import load_model
 from graphc.cli.output import print_json
 from graphc.profile.cost import program_cost
 from graphc.profile.peak import Peak
+from tests.extras import needs_renderer
 
 
 def found(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 0) -> dict[str, Any]:
@@ -191,6 +192,7 @@ def test_bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 
 
 def test_diff(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_renderer()
     text = (folder / "model.py").read_text()
     (folder / "other.py").write_text(text.replace("gc.relu(gc.affine", "gc.tanh(gc.affine"))
     data = found(capsys, "diff", "model.py:net", "other.py:net", "--out", "d.svg")

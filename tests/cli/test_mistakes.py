@@ -135,7 +135,7 @@ OPTIONS = {
     ("--without", "backward"): "error: pass 'backward' is required\n",
     ("--without", "cse,typo"): "error: there is no pass 'typo'\n",
     ("--lr", "-1"): "error: Adam: lr is -1.0, it must be 0 or more\n",
-    ("--out", "model.py"): "error: cannot make the folder 'model.py': File exists\n",
+    ("--out", "model.py"): "error: cannot make the folder model.py: File exists\n",
 }
 
 

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 import graphc as gc
 from graphc.cli import main
+from tests.extras import needs
+
+onnx = needs("onnx")
 
 
 def test_there_and_back(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

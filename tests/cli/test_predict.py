@@ -84,6 +84,7 @@ def check(text: str, scores: Array) -> None:
     np.testing.assert_allclose(values[:, 4], spread, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("count", [0, 1, 40, 127])
 @pytest.mark.parametrize("suffix", ["csv", "npy", "npz"])
 def test_rows_in_are_rows_out(
@@ -309,7 +310,8 @@ OPTIONS = {
         "error: cannot write predictions to 'p.txt': the suffix says the format\n"
         "  hint: one of .csv, .npy, .npz\n"
     ),
-    ("--out", "nix/p.csv"): "error: cannot write nix/p.csv: No such file or directory\n",
+    ("--out", "nix/p.csv"): "error: cannot write nix/p.csv: No such file or directory\n"
+    "  hint: make the folder first: nix\n",
     ("--out", "p.npy"): (
         "error: a .npy file holds one array, the net has the outputs scores, spread\n"
         "  hint: write a .npz file\n"

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,7 @@ import time
 from pathlib import Path
 
 import graphc as gc
+from graphc.distributed.watcher import rank_in
 from graphc.executor import Executor
 
 
@@ -42,24 +45,30 @@ def net():
 
 
 def fail():
-    \"\"\"Once, on the rank and at the step that PLANTED names: "kill 1 30 FILE".\"\"\"
+    \"\"\"Once, on the rank and at the step that PLANTED names, 0 for here: "kill 1 30 FILE".\"\"\"
     what, rank, at, marker = os.environ.get("PLANTED", "none 0 0 -").split()
-    if what == "none" or os.environ.get("PMI_RANK", "0") != rank:
+    if what == "none" or (rank_in(os.environ) or "0") != rank:
         return
     step, steps = Executor.step, [0]
 
-    def planted(*args, **feeds):
-        steps[0] += 1
+    def planted():
         if steps[0] == int(at) and not Path(marker).exists():
             Path(marker).touch()
+            if what == "mark":
+                return
             if what == "raise":
                 raise ZeroDivisionError("planted")
             if what == "sleep":
                 time.sleep(1000)
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[what])
+
+    def planted_step(*args, **feeds):
+        steps[0] += 1
+        planted()
         return step(*args, **feeds)
 
-    Executor.step = planted
+    planted()
+    Executor.step = planted_step
 """
 
 
@@ -92,6 +101,28 @@ def graphc(folder: Path, *words: str, before: tuple[str, ...] = (), **more: str)
         command, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=100
     )
     return Ended(process.returncode, process.stdout, process.stderr)
+
+
+def ranks_of(folder: Path) -> list[int]:
+    """The processes of ranks that work in a folder, in the order in which they were started."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (path / "cmdline").read_bytes().split(b"\0")
+            if (path / "cwd").readlink() == folder and words[1:4] == [b"-m", b"mpi4py", b"-m"]:
+                found.append(int(path.name))
+    return sorted(found)
+
+
+def running(folder: Path) -> list[str]:
+    """The processes that are left in a folder, a moment later."""
+    time.sleep(0.5)
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cwd"):
+        with suppress(OSError):
+            if path.readlink() == folder:
+                found.append(path.parent.name)
+    return found
 
 
 def train_words(out: str, *more: str) -> tuple[str, ...]:

@@ -45,11 +45,13 @@ def feeds(net: gc.Net, n: int, seed: int) -> dict[str, Any]:
     return {name: array for name, array in all_feeds.items() if name in net.graph()}
 
 
-def executor(net: gc.Net, ranks: Communicator | None = None, **options: Any) -> gc.Executor:
+def executor(
+    net: gc.Net, ranks: Communicator | None = None, *, seed: int = 1, **options: Any
+) -> gc.Executor:
     chosen = {"batch": ROWS, "optimizer": gc.SGD(lr=0.1, momentum=0.9), "threads": 1, **options}
     if ranks is not None:
         chosen["ranks"] = ranks.size
-    return gc.Executor(gc.compile(net, **chosen), seed=1, communicator=ranks)
+    return gc.Executor(gc.compile(net, **chosen), seed=seed, communicator=ranks)
 
 
 def stepped(ex: gc.Executor, net: gc.Net, steps: int = 5) -> list[float]:

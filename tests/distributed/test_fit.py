@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,20 +47,61 @@ def test_ranks_start_with_the_state_of_the_first() -> None:
     assert first == second
 
 
-def test_ranks_that_do_not_run_the_same_steps_are_refused() -> None:
-    def main(ranks: Loopback) -> None:
-        ex = executor(classes(dropout=ranks.rank == 0), ranks, **OPTIONS)
-        gc.fit(ex, DATA, epochs=1, progress=False)
+def other(part: str) -> tuple[Any, Any, dict[str, Any]]:
+    """A net, data and choices of fit, of which one part is another than on the other ranks."""
+    x, y = table(90)
+    if part == "numbers":
+        x = x[::-1].copy()
+    rows = 80 if part == "rows" else 90
+    net = classes(dropout=part != "net")
+    choices: dict[str, Any] = {
+        "validation": None if part == "validation" else HELD,
+        "seed": 5 if part == "seed" else 0,
+        "shuffle": part != "shuffle",
+        "epochs": 2 if part == "epochs" else 1,
+        "batch": 16 if part == "batch" else 32,
+    }
+    return net, (x[:rows], y[:rows]), choices
 
-    with pytest.raises(gc.RankError, match="rank 1 would not run the same steps as rank 0"):
-        run_ranks(2, main)
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("net", "net$"),
+        ("numbers", "numbers of data$"),
+        ("rows", r"rows \(80, not 90\), data \(x float32\[80, 20\], y .*, not x float32\[90, 20\]"),
+        ("validation", r"validation \(None, not x float32\[30, 20\], y int64\[30\]\)$"),
+        ("seed", r"seed \(5, not 0\)"),
+        ("shuffle", r"shuffle \(False, not True\)"),
+        ("epochs", r"epochs \(2, not 1\)"),
+        ("batch", r"batch \(16, not 32\)"),
+        ("rate", r"hyper lr \(0\.5, not 0\.1"),
+        ("weights", r"seed of the executor \(7, not 1\)"),
+    ],
+)
+def test_a_rank_that_would_train_something_else_is_named_on_all(part: str, told: str) -> None:
+    def main(ranks: Loopback) -> str:
+        net, data, choices = other(part if ranks.rank == 2 else "")
+        seed = 7 if (part, ranks.rank) == ("weights", 2) else 1
+        ex = executor(net, ranks, seed=seed, **OPTIONS)
+        if (part, ranks.rank) == ("rate", 2):
+            ex.hyper["lr"] = 0.5
+        before = bits(ex)
+        with pytest.raises(gc.RankError) as caught:
+            gc.fit(ex, data, progress=False, **choices)
+        assert bits(ex) == before
+        return caught.value.sentence
+
+    sentences = run_ranks(4, main)
+    assert len(set(sentences)) == 1
+    assert re.match(f"rank 2 differs from rank 0 in {told}", sentences[0]), sentences[0]
 
 
 def test_a_state_that_differs_is_found() -> None:
     def main(ranks: Loopback) -> None:
         ex = executor(classes(), ranks, **OPTIONS)
         together = Ranks(ex)
-        together.begin(0)
+        together.begin()
         position = gc.train.position.Position(steps=7)
         together.check(position)
         if ranks.rank == 2:

@@ -18,21 +18,18 @@ from pathlib import Path
 import pytest
 
 from graphc.files.container import unpack
-from tests.distributed.launched import MISSING, bits, environment, graphc, prepare, train_words
+from tests.distributed.launched import (
+    MISSING,
+    bits,
+    environment,
+    graphc,
+    prepare,
+    ranks_of,
+    train_words,
+)
 
 pytestmark = pytest.mark.skipif(MISSING, reason="no MPI here")
 EVERY = 5
-
-
-def ranks_of(folder: Path) -> list[int]:
-    """The processes of ranks that work in a folder and have their code compiled."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            if (path / "cwd").readlink() == folder and words[1:4] == [b"-m", b"mpi4py", b"-m"]:
-                found.append(int(path.name))
-    return found
 
 
 def last_step(run: Path) -> int:

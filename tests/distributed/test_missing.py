@@ -11,6 +11,7 @@ import graphc as gc
 from graphc.cli import main
 from graphc.distributed import mpi
 from graphc.distributed.communicator import Solo
+from tests.distributed.test_watcher import Nobody
 
 
 @pytest.mark.parametrize(
@@ -39,12 +40,13 @@ def test_the_extra_and_both_packages_are_named(
     assert main(["launch", "-n", "2", "train", "net.py:net", "--data", "digits"]) == 1
     assert "pip install 'graphc-nn[mpi]'" in capsys.readouterr().err
     monkeypatch.setenv("PMI_SIZE", "2")  # as mpiexec does
+    monkeypatch.setattr(mpi, "Watcher", Nobody)
     with pytest.raises(gc.RankError):
         mpi.joined()
 
 
 def test_a_process_alone_needs_no_mpi(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in mpi._LAUNCHED:
+    for name in (*mpi._LAUNCHED, *mpi._SIZES):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(mpi, "require", lambda: pytest.fail("nobody needs it"))
     assert isinstance(mpi.joined(), Solo)

@@ -36,6 +36,7 @@ ONE = pytest.param("momentum", "native", marks=NATIVE)
 MOST = [pytest.param(name, "native", marks=(NATIVE, pytest.mark.slow)) for name in OPTIMIZERS][1:]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("optimizer", "backend"), [*((name, "numpy") for name in OPTIMIZERS), ONE, *MOST]
 )
@@ -72,6 +73,7 @@ def test_synchronised_shards_have_the_same_bits_too(backend: str) -> None:
         np.testing.assert_allclose(alone.state[name], array, rtol=2e-3, atol=2e-5, err_msg=name)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("loss", ["mean", "weighted", "sum"])
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_do_what_one_process_does(size: int, loss: str) -> None:
@@ -107,6 +109,7 @@ def test_batchnorm_takes_the_statistics_of_each_shard() -> None:
     np.testing.assert_allclose(found, (array[:4].var(0) + array[4:].var(0)) / 2, rtol=1e-5)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("shards", "ranks", "backend"),
     [
@@ -142,6 +145,7 @@ def test_buckets_are_sent_as_soon_as_they_are_whole(monkeypatch: pytest.MonkeyPa
         assert any(kinds[i] not in ("send", "barrier") for i in range(sends[0], sends[-1]))
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10_000), backend=st.sampled_from(("numpy", "native")))
 def test_random_nets_have_the_same_bits_on_two_ranks(seed: int, backend: str) -> None:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.files.container import pack, unpack
 from graphc.files.serialize import from_bytes, to_bytes
+from tests.extras import needs
 
 ROWS = 12
 
@@ -91,6 +91,7 @@ def assert_go_on_alike(a: gc.Executor, b: gc.Executor) -> None:
 # ---------------------------------------------------------------------- round trips
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     "optimizer",
     [
@@ -170,6 +171,7 @@ def test_only_the_states_of_the_plan_are_saved(tmp_path):
 
 
 def test_any_safetensors_reader_opens_the_file(tmp_path):
+    safetensors = needs("safetensors")
     ex = trained()
     gc.save(tmp_path / "m.gc", ex)
     with safetensors.safe_open(tmp_path / "m.gc", "numpy") as file:
@@ -374,7 +376,7 @@ def test_any_bit_flipped(tmp_path, whole):
         refused(tmp_path / "m.gc", bytes(damaged))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage(tmp_path_factory, garbage):
     refused(tmp_path_factory.mktemp("garbage") / "m.gc", garbage)
@@ -388,8 +390,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 def test_safetensors_of_others(tmp_path):
-    from safetensors.numpy import save
-
+    save = needs("safetensors.numpy").save
     text = refused(tmp_path / "m.gc", save({"w": np.zeros(3)}))
     assert "no model of graphc" in text
 
@@ -484,7 +485,7 @@ def test_content_that_cannot_be(tmp_path, whole, name):
     refused(tmp_path / "m.gc", changed(whole, edit))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(
         st.text(max_size=8),
@@ -508,7 +509,7 @@ def test_the_container_gives_back_what_it_was_given(described, metadata):
     for name, array in tensors.items():
         assert arrays[name].dtype == array.dtype
         np.testing.assert_array_equal(arrays[name], array)
-    theirs = dict(safetensors.deserialize(data))
+    theirs = dict(needs("safetensors").deserialize(data))
     assert {k: bytes(v["data"]) for k, v in theirs.items()} == {
         k: v.tobytes() for k, v in tensors.items()
     }

@@ -22,6 +22,7 @@ from graphc.files import model_file
 from graphc.files.serialize import from_bytes, to_bytes
 from graphc.text import parse_graph
 from graphc.text.values import bytes_value
+from tests.extras import needs_renderer
 from tests.fuzz_files.mutate import assembled
 from tests.fuzz_files.read import checkpoint
 from tests.train.nets import classes, executor
@@ -79,7 +80,7 @@ def raw_notes(text: str) -> Change:
 
 
 HOSTILE: dict[str, tuple[Change, str]] = {
-    "a batch of 100 million rows": (plan_says(batch=10**8), "if that is meant, say so"),
+    "a batch of 100 million rows": (plan_says(batch=10**8), "takes too much work: more than"),
     "a batch beyond all memory": (plan_says(batch=10**18), "if that is meant, say so"),
     "a batch that is a fraction": (plan_says(batch=1.5), "must be a whole number"),
     "threads that are a text": (plan_says(threads="x"), "threads is 'x'"),
@@ -144,13 +145,13 @@ BOMB = base64.b64encode(zlib.compress(bytes(100 << 20), 9)).decode()
 
 def test_a_hundred_megabytes_in_a_few_letters(whole: bytes) -> None:
     line = f'c: float32[26214400] = constant()  data=zlib"{BOMB}"\noutput scores'
-    refused(made(whole, text_says("output scores", line)), "the compressed bytes are more than")
+    refused(made(whole, text_says("output scores", line)), "takes too much work: more than")
 
 
 def test_many_that_are_each_allowed() -> None:
     small = base64.b64encode(zlib.compress(bytes(20 << 20), 9)).decode()
     lines = [f'c{i}: uint64[2621440] = constant()  data=zlib"{small}"' for i in range(4)]
-    with pytest.raises(gc.GraphError, match=r"line 5: the compressed bytes are more than"):
+    with pytest.raises(gc.GraphError, match=r"the text takes too much work: more than .* bytes"):
         parse_graph("\n".join(["graph g", *lines]), {"constant": constant_op()})
 
 
@@ -162,12 +163,10 @@ def constant_op() -> Any:
 
 def test_compressed_bytes_end_where_they_should() -> None:
     packed = zlib.compress(b"abc")
-    assert bytes_value(base64.b64encode(packed).decode(), 3) == b"abc"
-    for data, words in ((packed[:-1], "damaged"), (packed + b"x", "damaged"), (b"", "damaged")):
-        with pytest.raises(ValueError, match=words):
-            bytes_value(base64.b64encode(data).decode(), 3)
-    with pytest.raises(ValueError, match="more than 2"):
-        bytes_value(base64.b64encode(packed).decode(), 2)
+    assert bytes_value(base64.b64encode(packed).decode()) == b"abc"
+    for data in (packed[:-1], packed + b"x", b""):
+        with pytest.raises(ValueError, match="damaged"):
+            bytes_value(base64.b64encode(data).decode())
 
 
 # ---------------------------------------------------------------------- files and names
@@ -177,6 +176,7 @@ def test_compressed_bytes_end_where_they_should() -> None:
 def test_a_net_named_like_a_path_writes_where_it_should(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    needs_renderer()
     net = gc.Net(name)
     x, y = net.input("x", (gc.N, 64)), net.input("y", (gc.N,), dtype="int64")
     net.loss("loss", gc.softmax_loss(gc.affine(x, 10, name="scores"), y))

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 import graphc as gc
 from graphc.files.tensor_file import read_tensors
+from tests.extras import needs
+
+by_safetensors = needs("safetensors.numpy")
+load_file, save_file = by_safetensors.load_file, by_safetensors.save_file
 
 FILE = Path(__file__).with_name("sequential.safetensors")
 """torch 2.13, seed 0: Sequential(Linear(3, 4), BatchNorm1d(4), ReLU(), Linear(4, 2)), after three

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -28,7 +28,8 @@ class Event(NamedTuple):
     `kind`: infer; unlabelled, inference without the inputs that only losses read; forward,
     that of training; train, forward and backward; update, the same and then the optimizer by
     hand; cotangents, forward and backward from an output; step; frozen, inference with the
-    weights built in.
+    weights built in; evaluate, losses and numbers of more rows than a batch; other, a step of
+    another plan on the same state.
     """
 
     kind: str
@@ -65,6 +66,8 @@ class Case:
     """Whether batch normalisation takes the statistics of the batch there, not of a shard."""
     draw: int = 0
     """The seed of feeds and state."""
+    other: Optimizer | None = None
+    """That of another plan on the same state, which has a name."""
 
     @cached_property
     def plan(self) -> Plan:
@@ -78,6 +81,11 @@ class Case:
             except gc.BudgetError:
                 continue
         return kept
+
+    @cached_property
+    def other_plan(self) -> Plan:
+        """The one with the other optimizer."""
+        return replace(self, optimizer=self.other, shards=1, tight=False, again=False).plan
 
     def _compiled(self, budget: int | None) -> Plan:
         return gc.compile(
@@ -97,7 +105,9 @@ class Case:
 
     def most(self, kind: str) -> int:
         """The most rows of an event of that kind: a run has those of a shard."""
-        return self.batch if kind == "step" else -(-self.batch // self.shards)
+        if kind == "evaluate":
+            return 3 * self.batch
+        return self.batch if kind in ("step", "other") else -(-self.batch // self.shards)
 
     def feeds(self, event: int) -> dict[str, Any]:
         """The arrays of an event, which is given by its number."""
@@ -116,20 +126,19 @@ class Case:
 
     @cached_property
     def _state(self) -> dict[str, Any]:
-        nodes = self.plan.state_nodes.values()
-        state = random_state(Graph("state", nodes), self.draw)
+        nodes = dict(self.plan.state_nodes)
+        if self.other is not None:
+            nodes |= self.other_plan.state_nodes
+        state = random_state(Graph("state", nodes.values()), self.draw)
         hyper = {name: array for name, array in state.items() if name.startswith("hyper.")}
         for name, array in hyper.items():  # a rate and a limit as they were asked for
-            node = self.plan.state_nodes[name]
+            node = nodes[name]
             state[name] = array * 0 + node.op.start  # type: ignore[attr-defined]
         if "accumulated" in state:
             for name in state:
                 if name.endswith(".accumulated"):
                     state[name] = state[name] * 0
-        return {
-            name: value.astype(self.plan.state_nodes[name].type.dtype)
-            for name, value in state.items()
-        }
+        return {name: value.astype(nodes[name].type.dtype) for name, value in state.items()}
 
     def cotangent(self, event: int, output: str) -> Array:
         """What an output's gradient is fed with."""

@@ -13,20 +13,19 @@ of the whole batch's, and so are the statistics of batch normalisation where the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from graphc.build import Builder, Value
 from graphc.graph import Graph, Node
-from graphc.loss_share import ROWS, SUM, WEIGHT
+from graphc.loss_share import ROWS, SUM
 from graphc.op import Op
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import DropoutMask
-from graphc.ops.elementwise import add, div, mul
+from graphc.ops.elementwise import add, mul
 from graphc.ops.norm import BatchNormTrain
-from graphc.ops.reduce import sum_
 from graphc.ops.slicing import Slice
 from graphc.ops.source import Constant, Input, Parameter, State, constant
 from graphc.tensor_type import Batch, TensorType, shape_at
@@ -35,18 +34,26 @@ STATISTICS = (".mean", ".var")
 
 
 def of_shards(
-    graph: Graph, n: int, shards: int, synchronise: bool, counted: Sequence[tuple[str, str]]
+    graph: Graph,
+    n: int,
+    shards: int,
+    synchronise: bool,
+    counted: Sequence[tuple[str, str]],
+    divisors: Collection[str],
 ) -> Graph:
-    """A graph of ops, for `n` rows; each loss counts as told (graphc/loss_share.py).
+    """A graph of ops, for `n` rows; each loss counts by rows or is a sum (graphc/loss_share.py).
 
-    Outputs that are no losses are those of the last shard.
+    What weighted means are divided by is that of all shards, by the rows of each.  Outputs that
+    are no losses are those of the last shard.
     """
-    return _Copies(graph, n, shards, synchronise).made(counted)
+    return _Copies(graph, n, shards, synchronise, divisors).made(counted)
 
 
 class _Copies:
-    def __init__(self, graph: Graph, n: int, shards: int, synchronise: bool) -> None:
-        self.graph, self.n = graph, n
+    def __init__(
+        self, graph: Graph, n: int, shards: int, synchronise: bool, divisors: Collection[str]
+    ) -> None:
+        self.graph, self.n, self.divisors = graph, n, divisors
         sizes = [len(part) for part in np.array_split(np.arange(n), shards) if len(part)]
         self.parts = list(pairwise([0, *np.cumsum(sizes).tolist()]))
         norms = {x.name for x in graph if synchronise and isinstance(x.op, BatchNormTrain)}
@@ -91,6 +98,10 @@ class _Copies:
                 ).name
                 for i, (start, stop) in enumerate(self.parts)
             ]
+        if node.name in self.divisors:
+            total = self._total(self._values(node.name), SUM)
+            shares = [self._share(i, node.type.dtype) for i in range(len(self.parts))]
+            self.copies[node.name] = [mul(total, share).name for share in shares]
 
     def _at(self, node: Node, name: str, rows: int, inputs: Sequence[str]) -> Value:
         op: Op = node.op.at(rows)
@@ -122,17 +133,13 @@ class _Copies:
         """The sum over shards, each by its share of the batch."""
         parts = values
         if kind != SUM:
-            shares = [self._share(kind, i, values[0].dtype) for i in range(len(values))]
+            shares = [self._share(i, values[0].dtype) for i in range(len(values))]
             parts = [mul(value, share) for value, share in zip(values, shares, strict=True)]
         total = parts[0]
         for part in parts[1:]:
             total = add(total, part)
         return total
 
-    def _share(self, kind: str, shard: int, dtype: str) -> Value:
-        if kind.startswith(WEIGHT):
-            weight = kind.removeprefix(WEIGHT)
-            own = self.b.value(self.copies[weight][shard])
-            return div(sum_(own), sum_(self.b.value(weight)))
+    def _share(self, shard: int, dtype: str) -> Value:
         start, stop = self.parts[shard]
         return constant(self.b, (stop - start) / self.n, dtype)

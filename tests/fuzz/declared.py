@@ -9,7 +9,7 @@ from graphc.ops.gradient import Gradient
 from graphc.reference import evaluate
 from tests.fuzz.bound import Meant
 
-INFERENCE = ("infer", "unlabelled", "frozen")
+INFERENCE = ("infer", "unlabelled", "frozen", "evaluate")
 
 
 def declared(meant: Meant) -> list[dict[str, Array]]:
@@ -28,7 +28,7 @@ def declared(meant: Meant) -> list[dict[str, Array]]:
             for name, array in meant.exact.before[number].items()
             if name in graph
         }
-        if event.kind == "step" and case.shards > 1:
+        if event.kind == "other" or (event.kind == "step" and case.shards > 1):
             found.append({})
             continue
         train = event.kind not in INFERENCE

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import graphc as gc
 from graphc.graph import Graph
+from graphc.loss_share import divisors
 from graphc.op import Layer
 from graphc.ops.dropout import Dropout
 from graphc.ops.norm import BatchNorm
@@ -20,6 +21,10 @@ from tests.generate import WIDTHS, random_net
 WIDER = (1, 2, 5, 8, 16, 17, 33)
 SLOPES = 0.25
 """The share of cases whose gradients are compared with differences."""
+OTHERS = 0.03
+"""The share of training cases whose state another plan trains, too."""
+EVALUATED = 0.08
+"""The share of cases that are evaluated on more rows than a batch."""
 CAPACITIES = (1, 2, 3, 5, 5, 7, 8, 13, 40)
 LARGE = 13
 """Rows whose values are large enough to be worth computing again."""
@@ -63,10 +68,11 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
     backend = _backend(r, wishes)
     optimizer = _grouped(r, random_optimizer(r), graph) if r.random() < 0.75 else None
     batch = r.choice(CAPACITIES)
+    other = _other(r, optimizer, backend)
     case = Case(
         graph,
         batch,
-        _events(r, graph, batch, optimizer, backend == "native"),
+        _events(r, graph, batch, optimizer, other, backend),
         optimizer,
         random_off(r),
         _losses(r, graph),
@@ -78,6 +84,7 @@ def draw(seed: int, wishes: Wishes | None = None) -> Case:
         r.random() < wishes.torch,
         optimizer is not None and r.random() < wishes.tight,
         draw=seed,
+        other=other,
     )
     if r.random() < _cut_share(case, wishes):
         return _cut(r, case)
@@ -95,7 +102,15 @@ def _cut_share(case: Case, wishes: Wishes) -> float:
     """More of the nets with batch normalisation, which shards may have together."""
     if case.optimizer is None or case.batch == 1 or case.backend == "interpreted":
         return 0.0
+    if any(_learned(case.graph, divisor.operands) for divisor in divisors(case.graph)):
+        return 0.0  # refused: a shard cannot know what the whole batch's weights are
     return wishes.cut * (4 if _has(case.graph, BatchNorm) else 1)
+
+
+def _learned(graph: Graph, names: Collection[str]) -> bool:
+    """Whether values are computed from parameters, or with masks."""
+    ops = [graph[name].op for name in graph.upstream(names)]
+    return any(isinstance(op, (Parameter, Dropout)) for op in ops)
 
 
 def _cut(r: random.Random, case: Case) -> Case:
@@ -186,10 +201,24 @@ def random_schedule(r: random.Random) -> Schedule:
     )
 
 
+def _other(r: random.Random, optimizer: Optimizer | None, backend: str) -> Optimizer | None:
+    """At times the optimizer of another plan on the state."""
+    if optimizer is None or backend == "interpreted" or r.random() >= OTHERS:
+        return None
+    plain = replace(random_optimizer(r), accumulate=1)
+    return replace(plain, name="other")
+
+
 def _events(
-    r: random.Random, graph: Graph, batch: int, optimizer: Optimizer | None, native: bool
+    r: random.Random,
+    graph: Graph,
+    batch: int,
+    optimizer: Optimizer | None,
+    other: Optimizer | None,
+    backend: str,
 ) -> tuple[Event, ...]:
-    """A few kinds of run; fewer on the native backend, where each kind is compiled."""
+    """A few kinds of run; fewer on the native backend, where each kind is compiled, but those
+    again with other batches."""
     kinds = ["infer"]
     kinds += r.choices(("train", "forward", "unlabelled", "cotangents"), (5, 2, 1, 1))
     if optimizer is not None:
@@ -198,10 +227,19 @@ def _events(
             kinds.append("update")
     if r.random() < (0.25 if _has(graph, BatchNorm) else 0.03):
         kinds.append("frozen")
+    if backend != "interpreted" and r.random() < EVALUATED:
+        kinds.append("evaluate")
     r.shuffle(kinds)
-    if native:
+    if backend == "native":
         kinds = kinds[:3]
-    return tuple(Event(kind, r.choice((batch, batch, r.randint(1, batch)))) for kind in kinds)
+        kinds += [r.choice(kinds) for _ in range(2)]
+    if other is not None:
+        kinds.insert(r.randrange(len(kinds)), "other")
+    return tuple(Event(kind, _rows(r, kind, batch)) for kind in kinds)
+
+
+def _rows(r: random.Random, kind: str, batch: int) -> int:
+    return r.randint(1, 3 * batch if kind == "evaluate" else batch) if r.random() < 0.4 else batch
 
 
 def _has(graph: Graph, layer: type[Layer]) -> bool:
@@ -211,6 +249,8 @@ def _has(graph: Graph, layer: type[Layer]) -> bool:
 def _losses(r: random.Random, graph: Graph) -> tuple[str, ...] | None:
     if r.random() < 0.85:
         return None
+    if r.random() < 0.3:
+        return (r.choice(graph.losses),)
     others = [name for name in graph.losses[1:] if r.random() < 0.5]
     return (graph.losses[0], *others)
 

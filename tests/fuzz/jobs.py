@@ -7,10 +7,10 @@ import multiprocessing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from graphc.backends.native import usable_cores
 from tests.fuzz.campaign import Findings, cases
 from tests.fuzz.draw import Wishes
 from tests.fuzz.write import write
+from tests.native.shared_runs import shared_runs
 
 MOST_THREADS = 4
 
@@ -44,13 +44,9 @@ class Job:
     def _cases(self) -> Findings:
         last = None if self.count is None else self.seed + self.count
         seeds = itertools.count(self.seed) if last is None else range(self.seed, last)
-        known = usable_cores.cores
-        usable_cores.cores = lambda: MOST_THREADS  # on fewer cores they take turns
-        try:
-            mine = itertools.islice(seeds, self.number, None, self.jobs)
+        mine = itertools.islice(seeds, self.number, None, self.jobs)
+        with shared_runs(MOST_THREADS):
             return cases(mine, self.wishes, self.until)
-        finally:
-            usable_cores.cores = known
 
 
 def campaign(

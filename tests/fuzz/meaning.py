@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from graphc.graph import Graph
-from graphc.loss_share import loss_shares
+from graphc.loss_share import divisors, loss_shares
 from graphc.op import Array
 from graphc.ops.source import Parameter
+from graphc.optim import Optimizer
 from graphc.reference import initial_state
 from passes.accumulate import Accumulate
 from passes.apply_update import apply_graph
@@ -85,13 +86,19 @@ class Meaning:
     def cut_step(self, n: int) -> Graph:
         """A step that cuts `n` rows into shards."""
         case, declared = self.case, self.declared
+        graph, divided = Specialize(True)(declared), {d.name for d in divisors(declared)}
         counted = loss_shares(declared)
-        cut = of_shards(Specialize(True)(declared), n, case.shards, case.synchronised, counted)
+        cut = of_shards(graph, n, case.shards, case.synchronised, counted, divided)
         trained = [n for n in case.plan.recipe.wrt if isinstance(declared[n].op, Parameter)]
         return self._updated(Backward(declared.losses, tuple(trained))(cut))
 
-    def _updated(self, graph: Graph) -> Graph:
-        optimizer = self.case.optimizer
+    @cached_property
+    def other(self) -> Graph:
+        """Train, and the update of the other plan's optimizer."""
+        return self._updated(self.train, self.case.other)
+
+    def _updated(self, graph: Graph, optimizer: Optimizer | None = None) -> Graph:
+        optimizer = optimizer or self.case.optimizer
         assert optimizer is not None
         many = optimizer.accumulate > 1
         return Accumulate(optimizer)(graph) if many else Update(optimizer)(graph)
@@ -155,6 +162,12 @@ class _Trajectory:
             output = cotangent_output(self.case)
             feeds[f"cotangent:{output}"] = self.case.cotangent(number, output)
             yield self._run(f"cotangents {output}", n, feeds)
+        elif kind == "evaluate":
+            yield self._run("infer", n, feeds)
+        elif kind == "other":
+            made = self._run("other", n, feeds)
+            self.out.results[-1]["loss"] = self._loss(made[1], made[2])
+            yield made
         elif kind in ("train", "forward", "update"):
             made = self._run("train", n, feeds)
             yield made

@@ -14,6 +14,7 @@ from graphc.plan import Plan
 from tests.fuzz.case import Case
 from tests.fuzz.interpreted import interpret
 from tests.fuzz.meaning import cotangent_output
+from tests.fuzz.whole import whole_outputs
 
 
 def run(case: Case) -> tuple[list[dict[str, Array]], list[Plan]]:
@@ -21,12 +22,15 @@ def run(case: Case) -> tuple[list[dict[str, Array]], list[Plan]]:
     if case.backend == "interpreted":
         return interpret(case), [case.plan]
     ex = gc.Executor(case.plan)
-    ex.state = case.state()
     plans = [case.plan]
+    if case.other is not None:
+        plans.append(case.other_plan)
+        gc.Executor(case.other_plan, state=ex.state)  # makes its states
+    ex.state = case.state()
     results: list[dict[str, Array]] = []
     for number, event in enumerate(case.events):
         found = _event(case, ex, number, event.kind, plans)
-        found.update({f"state {name}": array for name, array in ex.snapshot().items()})
+        found.update({f"state {name}": array for name, array in ex.state.items()})
         results.append(found)
     return results, plans
 
@@ -43,6 +47,11 @@ def _event(
         frozen = gc.freeze(ex, batch=case.events[number].n)
         plans.append(frozen.plan)
         return _named("output", frozen.forward(feeds))
+    if kind == "evaluate":
+        known, found = whole_outputs(case.plan.declared), ex.evaluate(feeds)
+        return _named("output", {name: found[name] for name in found if name in known})
+    if kind == "other":
+        return {"loss": np.asarray(gc.Executor(case.other_plan, state=ex.state).step(feeds))}
     if kind == "step":
         loss = ex.step(feeds)
         values = {name: ex.values[name] for name in ex.values if _has_value(case, number, name)}

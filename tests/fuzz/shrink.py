@@ -68,13 +68,14 @@ def _plainer_options(case: Case) -> Iterator[Case]:
         "tight": False,
         "again": False,
         "synchronised": False,
+        "other": None,
         "shards": 1,
         "off": OPTIONAL,
         "losses": None,
         "outputs": None,
         "wrt": None,
     }
-    if not {event.kind for event in case.events} & {"step", "update"}:
+    if not {event.kind for event in case.events} & {"step", "update", "other"}:
         plain["optimizer"] = None
     for name, value in plain.items():
         if getattr(case, name) != value and not (case.again and name == "off"):

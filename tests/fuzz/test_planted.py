@@ -208,6 +208,7 @@ def first_small(shrunk: Iterator[Verdict], most: int) -> Verdict:
     return small
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
     [pytest.param(f, marks=() if f in ALWAYS else pytest.mark.slow, id=f.__name__) for f in FAULTS],

@@ -31,7 +31,7 @@ from graphc.schedules import Cosine, Schedule, Step, WarmUp
 from tests.fuzz.bound import Meant
 from tests.fuzz.torch_ops import RULES, Tensor
 
-INFERENCE = ("infer", "unlabelled", "frozen")
+INFERENCE = ("infer", "unlabelled", "frozen", "evaluate")
 SLACK = 4.0
 """Torch rounds otherwise: so many times our bound."""
 

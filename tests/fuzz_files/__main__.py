@@ -3,8 +3,9 @@
     python -m tests.fuzz_files --runs 1000000
 
 Each file depends on its number alone, so that a run is the same again; `--first` begins at another
-number.  Files at fault are written to the folder `faults`.  `--coverage N` counts how many of the
-readers' lines N files reach, one after the other.
+number.  With `--structured` models are nested, repeated and enlarged, those of ONNX as well.  Files
+at fault are written to the folder `faults`.  `--coverage N` counts how many of the readers' lines N
+files reach, one after the other.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--coverage", type=int, default=0, metavar="N")
+    parser.add_argument("--structured", action="store_true")
     parser.add_argument("--faults", type=Path, default=Path("faults"))
     args = parser.parse_args()
     if args.coverage:
         for line in coverage(args.coverage, args.first):
             print(line)
         return 0
-    found = run(args.runs, args.first, report=20_000, faults=args.faults)
+    found = run(
+        args.runs, args.first, report=20_000, faults=args.faults, structured=args.structured
+    )
     print(
         f"{found.runs:,} files in {found.seconds:.0f} s, {found.runs / found.seconds:,.0f} a second"
     )

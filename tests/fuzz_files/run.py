@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import resource
+import signal
 import tempfile
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +18,9 @@ from time import perf_counter, thread_time
 
 from tests.fuzz_files.mutate import mutated
 from tests.fuzz_files.read import read
-from tests.fuzz_files.seeds import Kind, seeds
+from tests.fuzz_files.seeds import Kind, seeds, structured_seeds
+from tests.fuzz_files.structured import changed_structure
+from tests.fuzz_files.structured_onnx import changed_onnx
 
 SLOW = 1.0
 """Seconds of processor time after which a file counts as a hang."""
@@ -48,44 +52,84 @@ class Found:
     seconds: float = 0.0
 
 
-def files(first: int, count: int) -> Iterator[tuple[Kind, bytes]]:
+def files(first: int, count: int, structured: bool = False) -> Iterator[tuple[Kind, bytes]]:
     """The changed files of these numbers; each depends on its number alone."""
-    known = seeds()
+    known = structured_seeds() if structured else seeds()
     for number in range(first, first + count):
         rng = Random(number)
         seed = rng.choice(known)
-        yield seed.kind, mutated(seed, known, rng)
+        if not structured:
+            yield seed.kind, mutated(seed, known, rng)
+        elif seed.kind == "onnx":
+            yield seed.kind, changed_onnx(seed.data, rng)
+        else:
+            yield seed.kind, changed_structure(seed.data, rng)
 
 
-def run(count: int, first: int = 0, report: int = 0, faults: Path | None = None) -> Found:
+class Stuck(BaseException):
+    """A file that is still being read after many times the time that it may take."""
+
+
+def _give_up(*_: object) -> None:
+    raise Stuck
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What happened to one file."""
+
+    read: bool
+    seconds: float
+    fault: Fault | None
+
+
+def outcome_of(kind: Kind, data: bytes, folder: Path) -> Outcome:
+    """Read a file: it is at fault if it does anything but be read or refused, quickly."""
+    signal.signal(signal.SIGPROF, _give_up)
+    was_read, fault = False, None
+    before, clock = _started(), thread_time()
+    signal.setitimer(signal.ITIMER_PROF, 10 * SLOW)
+    try:
+        was_read = read(kind, data, folder)
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        fault = Fault(f"{type(error).__name__}: {error}"[:200], kind, data, _trace())
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    seconds, grown = thread_time() - clock, _resident() - before
+    if seconds > SLOW:
+        fault = Fault(f"took {seconds:.1f} s", kind, data)
+    if grown > 2 * len(data) + ROOM:
+        fault = Fault(f"took {grown >> 20} MB", kind, data)
+    return Outcome(was_read, seconds, fault)
+
+
+def run(
+    count: int,
+    first: int = 0,
+    report: int = 0,
+    faults: Path | None = None,
+    structured: bool = False,
+) -> Found:
     """Read so many changed files, from this number on; files at fault are kept in `faults`.
 
-    A line is printed after every `report` files.
+    A line is printed after every `report` files.  `structured` files are models that were nested,
+    repeated and enlarged, the others had bytes and words changed.
     """
     found, began = Found(), perf_counter()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         start = _resident()
-        for kind, data in files(first, count):
-            before, clock = _resident(), thread_time()
-            fault = None
-            try:
-                counter = found.read if read(kind, data, Path(folder)) else found.refused
-                counter[kind] += 1
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                fault = Fault(f"{type(error).__name__}: {error}"[:200], kind, data, _trace())
-            seconds, grown = thread_time() - clock, _resident() - before
-            found.longest = max(found.longest, seconds)
-            if seconds > SLOW:
-                fault = Fault(f"took {seconds:.1f} s", kind, data)
-            if grown > 2 * len(data) + ROOM:
-                fault = Fault(f"took {grown >> 20} MB", kind, data)
-            if fault is not None:
-                found.faults.append(fault)
+        for kind, data in files(first, count, structured):
+            outcome = outcome_of(kind, data, Path(folder))
+            found.read[kind] += outcome.read
+            found.refused[kind] += not outcome.read
+            found.longest = max(found.longest, outcome.seconds)
+            if outcome.fault is not None:
+                found.faults.append(outcome.fault)
                 if faults is not None:
-                    keep(fault, faults)
+                    keep(outcome.fault, faults)
             found.runs += 1
             if report and found.runs % report == 0:
                 rate = found.runs / (perf_counter() - began)
@@ -106,8 +150,19 @@ def keep(fault: Fault, folder: Path) -> None:
     path.with_suffix(".txt").write_text(f"{fault.what}\n{fault.trace}")
 
 
+def _started() -> int:
+    """Begin to look for the largest number of bytes anew, where the system lets one."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _resident()
+
+
 def _resident() -> int:
-    """The largest number of bytes that the process has had."""
+    """The largest number of bytes that the process has had since `_started`, or at all."""
+    with suppress(OSError, ValueError):
+        text = Path("/proc/self/status").read_text()
+        at = text.index("VmHWM:") + 6
+        return int(text[at : text.index("kB", at)]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

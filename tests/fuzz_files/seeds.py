@@ -17,7 +17,11 @@ from graphc.files.serialize import to_bytes
 from graphc.text import graph_text
 from tests.native.nets import NETS, OPTIMIZERS, feeds_of
 
-Kind = Literal["model", "text", "table", "run", "journal", "weights"]
+Kind = Literal["model", "text", "table", "run", "journal", "weights", "onnx"]
+
+
+LARGEST = 30_000
+"""The bytes of a model whose structure is changed."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,23 @@ def seeds() -> tuple[Seed, ...]:
     found.append(Seed("weights", weights()))
     found.extend(_of_a_run())
     return tuple(found)
+
+
+@cache
+def structured_seeds() -> tuple[Seed, ...]:
+    """Small models of graphc and of ONNX, whose structure is changed."""
+    from tests.onnx.test_load import perceptron
+    from tests.onnx.test_save import NETS as EXPORTED
+    from tests.onnx.test_save import made, to_proto
+
+    models = [seed for seed in seeds() if seed.kind == "model" and len(seed.data) < LARGEST]
+    protos = [perceptron(), *(to_proto(made(declare)) for declare in EXPORTED)]
+    theirs = [Seed("onnx", perceptron().SerializeToString())]
+    for proto in protos:
+        theirs.append(Seed("onnx", proto.SerializeToString()))
+        proto.producer_name = "another"  # which is read in another way
+        theirs.append(Seed("onnx", proto.SerializeToString()))
+    return (*models, *theirs)
 
 
 @cache

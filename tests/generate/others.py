@@ -57,10 +57,37 @@ def _labels(g: Growth) -> gc.Value:
 def square_weight(g: Growth, x: gc.Value) -> gc.Value:
     """A weight that a loss depends on, too, perhaps as both factors of a product."""
     h = g.matrix(x)
-    p = g.parameter(columns(h), columns(h)) * 0.5
-    q = gc.matmul(p, p) if g.chance(0.5) else p + gc.transpose(p, (1, 0))
+    p = g.parameter(columns(h), columns(h))
+    p = p * 0.5 if g.chance(0.5) else p
+    q = gc.matmul(p, p) if g.chance(0.7) else p + gc.transpose(p, (1, 0))
     g.loss(gc.tanh(q))
     return gc.tanh(gc.matmul(h, p)) + h
+
+
+def stacked_weights(g: Growth, x: gc.Value) -> gc.Value:
+    """Parameters that are stacks of matrices, as factors of each other; one in another order."""
+    many, rows, inner, last = g.choice(1, 2, 4), g.width(), g.width(), columns(x)
+    q = g.parameter(many, inner, last)
+    if g.chance(0.5):
+        p = g.parameter(many, rows, inner)
+    else:
+        p, q = gc.transpose(g.parameter(inner, many, rows), (1, 2, 0)), gc.tanh(q)
+    product = gc.matmul(p, q)
+    if g.chance(0.5):
+        g.loss(gc.tanh(product))
+    return gc.tanh(x * gc.tanh(gc.mean(product, (0, 1))))
+
+
+def rows_by_shape(g: Growth, x: gc.Value) -> gc.Value:
+    """A parameter repeated for each row: it depends on the batch by its shape alone."""
+    p = g.parameter(columns(x)) if g.chance(0.7) else g.parameter()
+    repeated = gc.broadcast_to(p, (gc.N, columns(x)))
+    if g.chance(0.7):
+        value = gc.tanh(repeated)
+        g.loss(gc.mean(value * value) if g.chance(0.3) else gc.sum(value) * 0.1)
+    if g.chance(0.5):
+        g.output("repeated", repeated)
+    return gc.tanh(g.matrix(x)[:, : columns(x)] + repeated)
 
 
 def reshaped_weight(g: Growth, x: gc.Value) -> gc.Value:
@@ -124,6 +151,8 @@ STEPS = {
     one_hot: 1,
     whole_numbers: 1,
     square_weight: 1,
+    stacked_weights: 1,
+    rows_by_shape: 1,
     reshaped_weight: 1,
     static: 1,
     slope: 1,

@@ -47,8 +47,8 @@ def _smoothed(scores: gc.Value, labels: gc.Value, **options: Any) -> gc.Value:
 
 
 def _by_class(scores: gc.Value, labels: gc.Value, *, reduction: str, **options: Any) -> gc.Value:
-    """Weights of classes and smoothing; and where nothing is divided by it, an ignored label."""
-    ignore = None if reduction == "mean" else 1
+    """Weights of classes, smoothing, and a label that is ignored, though not in all rows."""
+    ignore = 1
     weights = [0.5 + i for i in range(CLASSES)]
     return gc.softmax_loss(
         scores,
@@ -79,7 +79,13 @@ def _places(g: Growth) -> None:
     if not found:
         return
     scores = gc.tanh(g.choice(*found))
-    labels = gc.cast(gc.argmax(gc.stop_gradient(scores), axis=1), "int64")
+    fixed = scores.shape[2]
+    fed = scores.shape[1] == CLASSES and g.chance(0.5)
+    labels = (
+        g.input("k", gc.N, fixed, dtype="int64")
+        if fed
+        else gc.cast(gc.argmax(gc.stop_gradient(scores), axis=1), "int64")
+    )
     g.net.loss("places", _of_labels(g, scores, labels))
 
 

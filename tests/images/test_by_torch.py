@@ -47,6 +47,7 @@ def test_on_numpy(name: str) -> None:
     assert_same(results(CASES[name], "numpy"), TABLE[name])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", ON_NATIVE)
 def test_on_native(name: str) -> None:
     assert_same(results(CASES[name], "native"), TABLE[name])

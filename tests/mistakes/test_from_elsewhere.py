@@ -66,7 +66,7 @@ def an_option_nearly_right() -> None:
     """
     Lion has no option 'fused'
       at {here}
-      hint: it has lr, beta1, beta2, weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema
+      hint: it has lr, beta1, beta2, weight_decay, decay, schedule, clip_norm, clip_value, accumulate, groups, ema, name
     """  # noqa: E501
 )
 def an_option_that_nobody_has() -> None:
@@ -403,10 +403,10 @@ def an_op_by_name() -> None:
 X, Y = np.ones((8, 3), np.float32), np.arange(8) % 2
 
 
-def trained(features: int = 3) -> gc.Executor:
+def trained() -> gc.Executor:
     net = gc.Net("net")
     y = net.input("y", (gc.N,), dtype="int64")
-    net.loss("loss", gc.softmax_loss(gc.affine(net.input("x", (gc.N, features)), 2), y))
+    net.loss("loss", gc.softmax_loss(gc.affine(net.input("x", (gc.N, 3)), 2), y))
     return gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1), backend="numpy"))
 
 
@@ -489,15 +489,35 @@ def an_executor_for_its_parameters() -> None:
 
 @mistake(
     """
-    fit: the run to be resumed was of another net: 'affine_1.weight' had shape (3, 2), now it has (4, 2)
+    fit: the run to be resumed was of another net: input 'x' is another now
+      before  x: float32[N, 3] = input()
+      now     x: float32[N, 4] = input()  declared at {x}
       at {here}
-      hint: begin anew in another folder
-    """  # noqa: E501
+      hint: resume with what the run began with, or begin anew in another folder
+    """
 )
 def the_checkpoint_of_another_net() -> None:
     gc.fit(trained(), (Y, X), checkpoint="run")
-    wider = np.ones((8, 4), np.float32)
-    gc.fit(trained(4), (Y, wider), checkpoint="run", resume=True)  # here
+    net = gc.Net("net")
+    y = net.input("y", (gc.N,), dtype="int64")
+    x = net.input("x", (gc.N, 4))  # x
+    net.loss("loss", gc.softmax_loss(gc.affine(x, 2), y))
+    wider = gc.Executor(gc.compile(net, batch=4, optimizer=gc.SGD(lr=0.1), backend="numpy"))
+    gc.fit(wider, (Y, np.ones((8, 4), np.float32)), checkpoint="run", resume=True)  # here
+
+
+@mistake(
+    """
+    fit: the run to be resumed had lr 0.1, now it is 0.5
+      at {here}
+      hint: resume with what the run began with, or begin anew in another folder; to train its weights otherwise: gc.load('run/step-000000002.gc', optimizer=...)
+    """  # noqa: E501
+)
+def the_checkpoint_of_another_rate() -> None:
+    gc.fit(trained(), (Y, X), checkpoint="run")
+    ex = trained()
+    ex.hyper["lr"] = 0.5
+    gc.fit(ex, (Y, X), checkpoint="run", resume=True)  # here
 
 
 # ---------------------------------------------------------------- files

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 
 import graphc as gc
+from tests.extras import needs
 from tests.mistakes.harness import Mistake, collector, name_of, refused
 from tests.test_check_op import Cube
 
+onnx = needs("onnx")
 MISTAKES, mistake = collector()
 
 

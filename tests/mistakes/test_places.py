@@ -11,6 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc import data
+from tests.extras import needs
 from tests.mistakes.harness import collector, digits, line_of, place, refused
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -68,7 +69,7 @@ affine 'affine_1': x has 64 features, weight takes 32
 
 
 def test_in_ipython_the_line_is_the_cells(tmp_path: Path) -> None:
-    pytest.importorskip("IPython")
+    needs("IPython")
     script = f"""
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
@@ -80,12 +81,12 @@ print("<" + str(result.error_in_exec) + ">")
 
 
 def test_in_a_notebook_the_line_is_the_cells() -> None:
-    pytest.importorskip("ipykernel")
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    needs("ipykernel")
+    nbclient, nbformat = needs("nbclient"), needs("nbformat")
     notebook = nbformat.v4.new_notebook(
         cells=[nbformat.v4.new_code_cell(cell) for cell in (*CELLS, WRONG)]
     )
-    client = nbclient.NotebookClient(notebook, timeout=60, allow_errors=True)
+    client = nbclient.NotebookClient(notebook, timeout=600, allow_errors=True)
     client.execute(env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
     (error,) = notebook.cells[-1].outputs
     assert error.evalue == TOLD

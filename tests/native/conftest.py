@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from graphc.backends.native import jit, pool, target, usable_cores
+from graphc.backends.native import jit, pool, target
+from tests.native.shared_runs import shared_runs
 
 
 @pytest.fixture
@@ -21,12 +22,9 @@ def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def four_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[pool.Pool]:
-    """The pool of a machine with four cores; on fewer, its threads take turns."""
+def four_threads() -> Iterator[pool.Pool]:
+    """The pool of a machine with four cores, where every run is shared."""
     if reason := target.available():
         pytest.skip(reason)
-    workers = pool.Pool(4)
-    monkeypatch.setattr(pool, "_pool", workers)
-    monkeypatch.setattr(usable_cores, "cores", lambda: 4)
-    yield workers
-    workers.close()
+    with shared_runs(4) as workers:
+        yield workers

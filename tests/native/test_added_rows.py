@@ -51,6 +51,7 @@ def run(loop: Loop, arrays: dict[str, Array], n: int, threads: int) -> Array:
     return out.copy()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("columns", [1, 19, 64, 150])
 def test_sums_have_the_order_of_indices(columns: int) -> None:
     """Repeated ones, and some out of bounds; with threads that have nothing to do."""

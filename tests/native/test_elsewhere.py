@@ -18,6 +18,7 @@ from tests.ops.readers import BY_OP, READERS, operands, reader_loop
 from tests.ops.test_contract import close
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("examples", BY_OP.values(), ids=BY_OP)
 def test_generated_code_equals_the_reference(examples: list[Example]) -> None:
     check_each(examples[-2:])

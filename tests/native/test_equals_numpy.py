@@ -71,6 +71,7 @@ def dtype_of(number: int) -> str:
     return ("float32", "float64")[number % 2]
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("name", NETS)
 def test_steps_of_hand_made_nets(name: str) -> None:
     number = list(NETS).index(name)
@@ -79,6 +80,7 @@ def test_steps_of_hand_made_nets(name: str) -> None:
     assert_equal_steps(NETS[name](dtype), optimizer(), (CAPACITY, 1, 33, 17), TOLERANCE[dtype])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_steps_of_lion(dtype: str) -> None:
     """It takes the signs of gradients, which are far from 0 here."""
@@ -90,6 +92,7 @@ def test_steps_of_lion(dtype: str) -> None:
     assert_equal_steps(net, lion, (CAPACITY, 1, 33, 17), TOLERANCE[dtype])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["seed_layers", "gated"])
 def test_runs_of_hand_made_nets(name: str) -> None:
     assert_equal_runs(NETS[name]("float64"), (CAPACITY, 3), TOLERANCE["float64"])
@@ -104,6 +107,7 @@ def test_all_runs_of_hand_made_nets(name: str, dtype: str) -> None:
         assert_equal_steps(NETS[name](dtype), optimizer(), (CAPACITY, 1, 33), TOLERANCE[dtype])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_every_batch(dtype: str) -> None:
     capacity = 35
@@ -150,6 +154,7 @@ def test_any_inputs_missing() -> None:
             assert_close(native.forward(given), plain.forward(given), 1e-12, f"{names} of {n}")
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["weights_reshaped", "static_matrices"])
 def test_frozen_and_updated_by_hand(name: str) -> None:
     net = NETS[name]("float64")
@@ -183,6 +188,7 @@ TOGETHER = ("send", "receive")
 """These stand in pairs, which a pass makes: see tests/distributed."""
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", [name for name in OPS if name not in TOGETHER])
 def test_every_op_alone(name: str) -> None:
     examples = chosen(OPS[name])

@@ -64,6 +64,7 @@ def check(spec: Spec, got: dict[str, Array], before: dict[str, Array]) -> None:
     np.testing.assert_array_equal(got["large"], got["c"] > bound)
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("trans", KINDS, ids=IDS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -77,7 +78,7 @@ def test_shapes(trans: tuple[bool, bool], dtype: str, bits: int) -> None:
         check(spec, run(Product(spec, bits), before, 1), before)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     m=st.integers(1, 70),
     n=st.integers(1, 70),
@@ -93,6 +94,7 @@ def test_any_shape(m, n, k, trans, bits, split, threads) -> None:  # type: ignor
     check(spec, run(Product(spec, bits), before, 1, threads), before)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("split", ["rows", "columns"])
 @pytest.mark.parametrize("trans", KINDS, ids=IDS)
 def test_bits_do_not_depend_on_threads(trans: tuple[bool, bool], split: str) -> None:
@@ -101,6 +103,7 @@ def test_bits_do_not_depend_on_threads(trans: tuple[bool, bool], split: str) -> 
     assert same_bytes([run(product, before, 1, threads)["c"] for threads in (1, 2, 3, 4, 9)])
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("trans", KINDS[:3], ids=IDS[:3])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_bits_do_not_depend_on_the_width(trans: tuple[bool, bool], dtype: str) -> None:
@@ -109,6 +112,7 @@ def test_bits_do_not_depend_on_the_width(trans: tuple[bool, bool], dtype: str) -
     assert same_bytes([run(Product(spec, bits), before, 1)["c"] for bits in WIDTHS])
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("trans_b", [False, True])
 @pytest.mark.parametrize("factor", [1, 2])
@@ -126,6 +130,7 @@ def test_rows_do_not_depend_on_the_batch(trans_b: bool, factor: int, bits: int) 
         assert run(product, arrays, n, threads=2)["c"].tobytes() == want[:rows].tobytes()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("trans_b", [False, True])
 def test_the_batch_as_inner_dimension(trans_b: bool, bits: int) -> None:
@@ -140,6 +145,7 @@ def test_the_batch_as_inner_dimension(trans_b: bool, bits: int) -> None:
         np.testing.assert_allclose(run(product, arrays, n)["c"], want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_long_sums_and_many_rows() -> None:
     """More than one block of rows, and panels that no cache near the core holds."""
     for trans, (m, n, k) in zip(KINDS, [(40, 40, 3000)] * 2 + [(300, 40, 700)] * 2, strict=True):
@@ -150,6 +156,7 @@ def test_long_sums_and_many_rows() -> None:
         assert same_bytes([r["c"] for r in results])
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("bits", WIDTHS)
 @pytest.mark.parametrize("trans_b", [False, True])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

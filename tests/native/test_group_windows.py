@@ -44,6 +44,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes(name: str) -> None:
     *shape, groups = SHAPES[name]
@@ -71,7 +72,7 @@ def test_any_shape(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_many_shapes(data: st.DataObject) -> None:
     check_drawn(data)
@@ -81,6 +82,7 @@ DEPTHWISE = ((7, 9, 37), (3, 3, 1, 37), (2, 1), (1, 1))
 OF_VECTORS = ((7, 5, 36), (3, 3, 18, 34), (2, 1), (1, 1))
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("kind", range(3), ids=KINDS)
 @pytest.mark.parametrize(("shape", "groups"), [(DEPTHWISE, 37), (OF_VECTORS, 2)])
 def test_bits_depend_on_nothing(shape: Shape, groups: int, kind: int) -> None:
@@ -92,6 +94,7 @@ def test_images_do_not_depend_on_the_batch(kind: int) -> None:
     check_batches(specs(*DEPTHWISE, groups=37)[kind], 5)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", range(3), ids=KINDS)
 def test_the_body_meets_the_product(kind: int) -> None:
     check_body(specs(*DEPTHWISE, groups=37)[kind])
@@ -104,6 +107,7 @@ def around(spec: Spec, before: int) -> Spec:
     return replace(spec, window=replace(kernel.window, before=(before, before)))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", range(3), ids=KINDS)
 @pytest.mark.parametrize("before", (1, 2))
 @pytest.mark.parametrize("width", (1, 17))

@@ -31,6 +31,7 @@ def kernel(columns: int) -> Loop:
     return Loop(Batch(), columns, "columns", b.body(), "rows")
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_each_row_is_as_if_alone(columns: int) -> None:
     """Sixteen together have the bytes of one at a time, with infinities and what is no number."""
@@ -46,6 +47,7 @@ def test_each_row_is_as_if_alone(columns: int) -> None:
             assert together[name][row].tobytes() == alone[name][0].tobytes(), (name, row)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_values_are_those_of_the_interpreter(columns: int) -> None:
     """And so are the numbers of rows and columns."""

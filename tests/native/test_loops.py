@@ -58,6 +58,7 @@ def same_bytes(got: Arrays, want: Arrays) -> None:
 # ---------------------------------------------------------------------- shapes
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize(
     ("kind", "columns"), [(k, c) for k in KINDS for c in (COLUMNS if k in THOROUGH else FEW)]
 )
@@ -67,6 +68,7 @@ def test_columns(kind: str, columns: int) -> None:
         check(function, rows, seed=rows)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("rows", [1, 17])
 @pytest.mark.parametrize("kind", KINDS)
 def test_fixed_rows(kind: str, rows: int) -> None:
@@ -74,6 +76,7 @@ def test_fixed_rows(kind: str, rows: int) -> None:
         check(LoopFunction(kernel_of(kind, rows, columns)))
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("kind", KINDS)
 def test_columns_of_the_batch(kind: str) -> None:
     function = LoopFunction(kernel_of(kind, 3, Batch(5)))
@@ -81,6 +84,7 @@ def test_columns_of_the_batch(kind: str) -> None:
         check(function, n, seed=n)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("target", TARGETS[1:])
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_machines(kind: str, target: str) -> None:
@@ -95,6 +99,7 @@ def test_float64(kind: str) -> None:
 # ---------------------------------------------------------------------- a single row or column
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("columns", [1, 5, 16, 100, 200, Batch()])
 def test_one_row(columns: Dim) -> None:
     mean = LoopFunction(Loop(1, columns, "columns", bodies.mean_of_all(), "none"))

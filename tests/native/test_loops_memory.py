@@ -15,6 +15,7 @@ from tests.native.loop_function import LoopFunction, arrays_for
 from tests.native.test_loops import check, kernel_of
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("columns", [10, 37, 100, Batch(3)])
 @pytest.mark.parametrize("kind", ["momentum", "bias", "batchnorm", "batchnorm gradient"])
 def test_in_place(kind: str, columns: Dim) -> None:
@@ -44,6 +45,7 @@ def test_stores_across_the_loops(along: Axis, columns: Dim) -> None:
     check(LoopFunction(Loop(18, columns, along, b.body(), split)), 30)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("columns", [2, 17, 64, 100])
 @pytest.mark.parametrize("kind", ["momentum", "softmax", "batchnorm gradient"])
 def test_rows_apart(kind: str, columns: int) -> None:

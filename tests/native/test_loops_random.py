@@ -71,7 +71,7 @@ def kernels(draw: st.DrawFn) -> Made:
     return Made(kernel, draw(st.integers(1, 70)), tuple(order))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(kernels(), st.integers(0, 1000))
 def test_native_equals_the_interpreter(made: Made, seed: int) -> None:
     arrays = arrays_for(made.kernel, made.n, seed)

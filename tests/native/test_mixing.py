@@ -38,6 +38,7 @@ def moved(own: np.ndarray, other: np.ndarray, mix: float) -> np.ndarray:
     return own * weight(1 - mix) + other * weight(mix)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("mix", [0.0, 0.005, 0.3, 0.999, -2.5, float("nan")])
 def test_each_number_is_what_numpy_gives(dtype: str, mix: float) -> None:
@@ -101,6 +102,7 @@ def test_all_of_it_is_a_copy() -> None:
     assert target.parameters.flat().tobytes() == learner.parameters.flat().tobytes()
 
 
+@pytest.mark.slow
 def test_one_learner_after_another() -> None:
     some = plan()
     target = stepped(some, 0)

@@ -30,6 +30,7 @@ def mask_function(stream: int, lanes: int, target: str) -> Compiled:
     return function_of([*SCALARS, "ptr %out"], write, lanes, target)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("lanes", [16, 4])
 def test_words(lanes: int, target: str) -> None:

@@ -7,8 +7,11 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from graphc.backends.native import calls, pool, pool_ir
 from graphc.backends.native.target import Target, available
+from graphc.backends.native.thread_choice import Choice
 from tests.native.small_programs import small_programs, table_of
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))
@@ -27,19 +31,22 @@ def cells(n: int = 16) -> NDArray[np.int64]:
     return np.zeros(n, np.int64)
 
 
+def bind(name: str, found: NDArray[Any], threads: int = 1, **more: Any) -> Callable[[int], None]:
+    return calls.bind(small_programs(), name, table_of(found), threads=threads, **more)
+
+
 def test_one_thread_runs_where_no_worker_is(four_threads: pool.Pool) -> None:
     for long in (False, True):
         found = cells()
-        run = calls.bind(small_programs(), "count", table_of(found), long=long)
-        assert run(3) is None
+        assert bind("count", found, long=long)(3) is None
         assert found.tolist() == [3] + [0] * 7 + [1] + [0] * 7
     assert four_threads.workers == 0
 
 
 @pytest.mark.parametrize("threads", [2, 3, 4])
-def test_each_thread_takes_part_once_a_run(four_threads: pool.Pool, threads: int) -> None:
+def test_each_part_is_computed_once_a_run(four_threads: pool.Pool, threads: int) -> None:
     found = cells()
-    run = calls.bind(small_programs(), "count", table_of(found), threads=threads)
+    run = bind("count", found, threads)
     for _ in range(50):
         run(1)
     assert found[:8].tolist() == [50] * threads + [0] * (8 - threads)
@@ -47,16 +54,24 @@ def test_each_thread_takes_part_once_a_run(four_threads: pool.Pool, threads: int
     assert four_threads.workers == threads - 1
 
 
-def test_never_more_threads_than_the_pool_may_have(four_threads: pool.Pool) -> None:
+@pytest.mark.parametrize("threads", [2, 4])
+def test_workers_compute_parts_at_the_same_time(four_threads: pool.Pool, threads: int) -> None:
+    """No part of `meet` ends before all have begun: only as many threads can do that."""
+    for _ in range(20):
+        found = cells()
+        bind("meet", found, threads)(threads)
+        assert found[0] == threads
+
+
+def test_never_more_parts_than_the_pool_has_room_for(four_threads: pool.Pool) -> None:
     found = cells(32)
-    calls.bind(small_programs(), "count", table_of(found), threads=7)(1)
+    bind("count", found, threads=7)(1)
     assert found[:8].tolist() == [1] * 4 + [0] * 4
 
 
 def test_programs_of_fewer_and_more_threads_take_turns(four_threads: pool.Pool) -> None:
     found = {threads: cells() for threads in (1, 2, 3, 4)}
-    library = small_programs()
-    runs = [calls.bind(library, "count", table_of(found[t]), threads=t) for t in found]
+    runs = [bind("count", found[t], threads=t) for t in found]
     for _ in range(200):
         for run in runs:
             run(1)
@@ -64,31 +79,58 @@ def test_programs_of_fewer_and_more_threads_take_turns(four_threads: pool.Pool) 
         assert seen[:8].tolist() == [200] * threads + [0] * (8 - threads)
 
 
-@pytest.mark.parametrize("threads", [1, 2, 4])
-def test_no_thread_passes_the_barrier_before_all_have_come(
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_an_epoch_begins_when_all_parts_of_the_last_are_done(
     four_threads: pool.Pool, threads: int
 ) -> None:
     found = cells()
-    run = calls.bind(small_programs(), "phases", table_of(found), threads=threads)
-    run(300)
-    run(7)
-    assert found[:threads].tolist() == [6] * threads
+    run = bind("phases", found, threads=threads, epochs=600)
+    run(0)
+    run(0)
+    assert found[:threads].tolist() == [598] * threads
     assert found[8] == 0
     assert found[9] == threads
 
 
-def test_workers_that_sleep_wake(four_threads: pool.Pool) -> None:
+def test_a_late_run_goes_on_alone(four_threads: pool.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first epoch is shared, and ends after the deadline, which is long gone: 0 ns."""
+
+    def at_once(choice: Choice) -> None:
+        choice._set("deadline", 0)
+        choice._set("threads", 4)
+
+    monkeypatch.setattr(Choice, "review", at_once)
     found = cells()
-    run = calls.bind(small_programs(), "phases", table_of(found), threads=4)
-    run(1)
-    asleep = [pool_ir.offset_of(tid) + 4 for tid in (1, 2, 3)]
-    deadline = time.monotonic() + 20
-    while not all(four_threads._memory[asleep]) and time.monotonic() < deadline:
+    bind("count", found, threads=4, epochs=5)(1)
+    assert found[:4].tolist() == [5, 1, 1, 1]
+    assert found[8:12].tolist() == [1, 4, 4, 4]
+
+
+def test_workers_that_sleep_wake(four_threads: pool.Pool) -> None:
+    bind("meet", cells(), threads=4)(4)
+    wait_until(lambda: all(asleep(four_threads)))
+    bind("meet", cells(), threads=4)(4)
+
+
+def test_a_caller_that_sleeps_wakes(four_threads: pool.Pool) -> None:
+    """It has computed its part, and the worker waits, far longer than anyone stays awake."""
+    found = cells()
+    caller = threading.Thread(target=bind("wait_beside", found, threads=2), args=(0,))
+    caller.start()
+    wait_until(lambda: bool(four_threads._memory[196]))
+    found[1] = 1
+    caller.join(60)
+    assert not caller.is_alive()
+    assert found[0] == 2
+
+
+def asleep(workers: pool.Pool) -> list[bool]:
+    return [bool(workers._memory[pool_ir.offset_of(tid) + pool_ir.ASLEEP]) for tid in (1, 2, 3)]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    while not condition():
         time.sleep(0.001)
-    assert all(four_threads._memory[asleep])
-    run(5)
-    assert found[:4].tolist() == [4] * 4
-    assert found[8] == 0
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -97,68 +139,61 @@ def test_subnormal_numbers_are_zero_inside_and_unharmed_outside(
     four_threads: pool.Pool, threads: int, long: bool
 ) -> None:
     found = np.array([SUBNORMAL] * 4 + [1] * 4, np.float32)
-    run = calls.bind(small_programs(), "halve", table_of(found), threads=threads, long=long)
-    run(4)
+    bind("halve", found, threads=threads, long=long)(4)
     taking_part = threads if long else 1
     assert found[4 : 4 + taking_part].tolist() == [0] * taking_part
     assert (np.array([SUBNORMAL, 1], np.float32) * np.float32(0.5))[0] > 0
 
 
 def test_eight_threads_share_one_pool(four_threads: pool.Pool) -> None:
-    library = small_programs()
-
     def work(_: int) -> NDArray[np.int64]:
         found = cells()
-        run = calls.bind(library, "phases", table_of(found), threads=4)
+        run = bind("count", found, threads=4, epochs=3)
         for _ in range(50):
-            run(3)
-            assert found[8] == 0
-            assert found[9] in (1, 4)
+            run(1)
         return found
 
     with ThreadPoolExecutor(8) as executor:
         for found in executor.map(work, range(8)):
-            assert found[0] == 2
+            shared = found[1] // 3  # else all epochs are one call
+            assert found[0] == 3 * shared + 50 - shared
+            assert found[1:4].tolist() == [3 * shared] * 3
 
 
 def test_a_caller_who_finds_the_workers_taken_runs_alone(four_threads: pool.Pool) -> None:
     held, found = cells(), cells()
-    library = small_programs()
-    first = threading.Thread(
-        target=calls.bind(library, "wait", table_of(held), threads=2), args=(0,)
-    )
+    first = threading.Thread(target=bind("wait", held, threads=2), args=(0,))
     first.start()
-    while held[0] < 2:
-        time.sleep(0)
-    calls.bind(library, "count", table_of(found), threads=2)(1)
+    wait_until(lambda: bool(held[0] == 2))
+    run = bind("count", found, threads=2)
+    run(1)
     assert found[:2].tolist() == [1, 0]
     held[1] = 1
     first.join()
-    calls.bind(library, "count", table_of(found), threads=2)(1)
+    run(1)
     assert found[:2].tolist() == [2, 1]
 
 
 def test_other_threads_run_while_a_long_program_does(four_threads: pool.Pool) -> None:
     held = cells()
-    run = calls.bind(small_programs(), "wait", table_of(held))
-    caller = threading.Thread(target=run, args=(0,))
+    caller = threading.Thread(target=bind("wait", held), args=(0,))
     caller.start()
-    while not held[0]:
-        time.sleep(0)
+    wait_until(lambda: bool(held[0]))
     held[1] = 1  # by this thread, which the program waits for
     caller.join()
 
 
 def test_a_closed_pool_leaves_the_callers_thread(four_threads: pool.Pool) -> None:
     found = cells()
-    run = calls.bind(small_programs(), "count", table_of(found), threads=4)
+    run = bind("count", found, threads=4)
     run(1)
-    workers = list(four_threads._threads)
+    workers = list(four_threads._threads.values())
     four_threads.close()
     four_threads.close()
     assert not any(thread.is_alive() for thread in workers)
     run(1)
     assert found[:4].tolist() == [2, 1, 1, 1]
+    assert found[8] == 1  # and in one part
 
 
 def test_no_thread_can_be_started(four_threads: pool.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,14 +201,38 @@ def test_no_thread_can_be_started(four_threads: pool.Pool, monkeypatch: pytest.M
         raise RuntimeError("can't start new thread")
 
     found = cells()
-    run = calls.bind(small_programs(), "count", table_of(found), threads=4)
+    run = bind("count", found, threads=4)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     run(1)
-    assert found[:4].tolist() == [1, 0, 0, 0]
+    assert found[:4].tolist() == [1, 1, 1, 1]  # by the caller
+    assert four_threads.workers == 0
+
+
+def test_an_interrupted_start_of_a_worker_is_done_again(
+    four_threads: pool.Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the thread runs by then or not: a second one of its number does no harm."""
+    start, found = threading.Thread.start, cells()
+
+    def interrupted(thread: threading.Thread, *, before: bool = False) -> None:
+        if not before:
+            start(thread)
+        raise KeyboardInterrupt
+
+    run = bind("count", found, threads=4)
+    for before in (True, False, True, False):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", partialmethod(interrupted, before=before))
+            with pytest.raises(KeyboardInterrupt):
+                run(1)
+    for _ in range(100):
+        run(1)
+    assert found[:4].tolist() == [100] * 4
+    bind("meet", cells(), threads=4)(4)
 
 
 def test_a_call_takes_whole_numbers(four_threads: pool.Pool) -> None:
-    run = calls.bind(small_programs(), "count", table_of(cells()))
+    run = bind("count", cells())
     with pytest.raises(TypeError):
         run("32")  # type: ignore[arg-type]
     with pytest.raises(OverflowError):
@@ -183,7 +242,7 @@ def test_a_call_takes_whole_numbers(four_threads: pool.Pool) -> None:
 
 def test_a_call_keeps_alive_what_it_needs(four_threads: pool.Pool) -> None:
     found = cells()
-    run = calls.bind(small_programs(), "count", table_of(found))
+    run = bind("count", found)
     for _ in range(20):  # other arrays and code, where the freed would have been
         np.ones(16, np.uint64)
         run(1)
@@ -194,10 +253,12 @@ def script(text: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run Python on a text that has `run` and `found`: `count` on four threads."""
     head = (
         "import os, sys, threading, time\n"
-        "from graphc.backends.native import calls, pool, usable_cores\n"
+        "from graphc.backends.native import calls, pool\n"
         "from tests.native.small_programs import small_programs, table_of\n"
         "from tests.native.test_pool import cells\n"
-        "usable_cores.cores = lambda: 4\n"
+        "from tests.native.shared_runs import shared_runs\n"
+        "sharing = shared_runs(4)\n"
+        "sharing.__enter__()\n"
         "found = cells()\n"
         "library = small_programs()\n"
         "run = calls.bind(library, 'count', table_of(found), threads=4)\n"
@@ -234,7 +295,7 @@ def test_a_fork_while_the_workers_are_busy() -> None:
         "wait = calls.bind(library, 'wait', table_of(held), threads=4)\n"
         "caller = threading.Thread(target=wait, args=(0,))\n"
         "caller.start()\n"
-        "while held[0] < 4: time.sleep(0)\n"
+        "while held[0] < 4: time.sleep(0.001)\n"
         "child = os.fork()\n"
         "run(1)\n"
         "if not child:\n"
@@ -246,6 +307,7 @@ def test_a_fork_while_the_workers_are_busy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "end",
     [

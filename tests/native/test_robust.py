@@ -79,6 +79,7 @@ target.bindings().get_host_cpu_name = lambda: "{name}"
 """
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["", "of-next-year"])
 def test_unknown_processor(name: str) -> None:
     """LLVM calls generic what it does not know; a name it does not know it complains of itself."""
@@ -99,6 +100,7 @@ def test_nowhere_to_cache(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["seed_layers", "wide"])
 def test_any_width_of_vectors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bytes."""
@@ -155,6 +157,7 @@ def test_many_executors_in_as_many_threads() -> None:
 # ---------------------------------------------------------------------- memory
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", ["native", "numpy"])
 @pytest.mark.parametrize("name", ["seed_layers", "gated", "three_axes", "towers"])
 def test_nan_in_a_feed_reaches_the_loss(name: str, backend: str) -> None:
@@ -178,6 +181,7 @@ def guarded(array: Array, shift: int) -> tuple[Array, Array]:
     return inner, zone
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", ["seed_layers", "gated", "slices_of_feeds", "towers"])
 def test_feeds_among_nans(name: str) -> None:
     """Feeds are read where they lie, at any alignment, and nothing beside them."""
@@ -196,6 +200,7 @@ def test_feeds_among_nans(name: str) -> None:
     assert as_bytes(ex.snapshot().items()) == as_bytes(plain.snapshot().items())
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", list(NETS)[::3])
 def test_what_the_arena_held_before_is_never_seen(name: str) -> None:
     net = NETS[name]("float32")

@@ -75,6 +75,7 @@ def stacks(program: Program) -> list[Gemm]:
     return [body for body in bodies if isinstance(body, Gemm) and body.stack is not None]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("make", MAKES)
 def test_generated_code_equals_numpy(make: Make) -> None:
     """At the full batch and at a smaller one; nothing is left to NumPy, and all is proved."""
@@ -95,6 +96,7 @@ def test_generated_code_equals_numpy(make: Make) -> None:
             np.testing.assert_allclose(found, wanted, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("make", MAKES)
 def test_threads_change_no_bit(make: Make) -> None:
     results = []

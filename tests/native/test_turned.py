@@ -15,6 +15,7 @@ from graphc.tensor_type import shape_at
 SHAPES = ((gc.N, 16, 24), (gc.N, 3, 7, 9), (2, 3, gc.N, 17), (gc.N, 1, 33, 2), (gc.N, 20, 1, 1))
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_every_order(shape: tuple[int, ...], dtype: str) -> None:

@@ -30,6 +30,7 @@ def numbers(dtype: str, size: int, seed: int = 0) -> NDArray[Any]:
     return random.integers(low, high, size).astype(dtype)
 
 
+@pytest.mark.one_in(3)
 @WIDTHS
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_masked_memory_touches_what_it_should(dtype: str, lanes: int, target: str) -> None:
@@ -150,6 +151,7 @@ ARITHMETIC = ("add", "sub", "mul", "div", "maximum", "minimum")
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 
 
+@pytest.mark.one_in(3)
 @EVERYWHERE
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_functions_of_two_floats(dtype: str, target: str) -> None:
@@ -187,6 +189,7 @@ def test_functions_of_one_float(dtype: str) -> None:
         np.testing.assert_allclose(found["cos"], exact, rtol=2 * float(np.finfo(dtype).eps))
 
 
+@pytest.mark.one_in(3)
 @EVERYWHERE
 @pytest.mark.parametrize("dtype", ["int32", "int64", "uint32", "uint64", *SMALL])
 def test_functions_of_integers(dtype: str, target: str) -> None:
@@ -237,6 +240,7 @@ def test_extremes_with_a_constant_propagate_nan(limit: float) -> None:
         np.testing.assert_array_equal(result, extreme(a, b))
 
 
+@pytest.mark.one_in(3)
 @EVERYWHERE
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_selection_and_logic(dtype: str, target: str) -> None:
@@ -254,6 +258,7 @@ def test_selection_and_logic(dtype: str, target: str) -> None:
     np.testing.assert_array_equal(negated, np.logical_not(a))
 
 
+@pytest.mark.one_in(3)
 @EVERYWHERE
 @pytest.mark.parametrize("source", DTYPES)
 def test_casts(source: str, target: str) -> None:
@@ -267,6 +272,7 @@ def test_casts(source: str, target: str) -> None:
         np.testing.assert_array_equal(result, a.astype(dtype), dtype)
 
 
+@pytest.mark.one_in(3)
 @EVERYWHERE
 @pytest.mark.parametrize("source", FLOATS)
 def test_floats_beyond_the_integers(source: str, target: str) -> None:

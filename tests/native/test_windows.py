@@ -36,6 +36,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes(name: str) -> None:
     check_in_turn(list(SHAPES).index(name), SHAPES[name])
@@ -60,12 +61,13 @@ def test_any_shape(data: st.DataObject) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_many_shapes(data: st.DataObject) -> None:
     check_drawn(data)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", range(3), ids=KINDS)
 def test_bits_depend_on_nothing(kind: int) -> None:
     check_bits(specs((7, 9, 3), (3, 3, 3, 37), (2, 1), (1, 1))[kind], WIDTHS[1 + kind % 2])

@@ -1,0 +1,6 @@
+"""Models of ONNX, compared with what ONNX Runtime computes."""
+
+from tests.extras import needs
+
+needs("onnx")
+needs("onnxruntime")

@@ -64,28 +64,19 @@ def test_simple_ones_but_for_text() -> None:
     assert {folder.name for folder in folders("simple") if fails(folder)} == others
 
 
-def light(path: Path) -> tuple[ModelProto, list[Array], Array]:
+def light(path: Path) -> tuple[ModelProto, list[Array]]:
+    """A light model with weights of its own, and an image for it."""
     model = onnx.load(path)
     given = {tensor.name for tensor in model.graph.initializer}
     feeds = [Runner.generate_dummy_data(i) for i in model.graph.input if i.name not in given]
-    wanted = TensorProto()
-    wanted.ParseFromString(path.with_name(f"{path.stem}_output_0.pb").read_bytes())
-    return model, feeds, np.asarray(numpy_helper.to_array(wanted))
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
-def test_light_networks(path: Path, backend: str) -> None:
-    assert len(LIGHT) == 9
-    model, feeds, wanted = light(path)
-    (found,) = prepare(model, backend=backend).run(feeds)
-    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-7)
+    return with_random_weights(model), feeds
 
 
 def with_random_weights(model: ModelProto) -> ModelProto:
-    """The light model, whose weights are all one number, with others.
+    """Return the light model with random weights, as initializers.
 
-    Its weights are made by nodes; random ones become initializers.
+    Its own are all one number, made by nodes: channels are then equal but for rounding, which
+    normalization blows up, so what comes out is the processor's.
     """
     rng = np.random.default_rng(0)
     shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
@@ -115,17 +106,17 @@ def with_random_weights(model: ModelProto) -> ModelProto:
     return made
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "resnet50"])
-def test_light_networks_with_random_weights(name: str, backend: str) -> None:
-    model, feeds, _ = light(DATA / "light" / f"light_{name}.onnx")
-    made = with_random_weights(model)
-    session = onnxruntime.InferenceSession(made.SerializeToString())
+@pytest.mark.parametrize("path", LIGHT, ids=lambda path: path.stem)
+def test_light_networks(path: Path) -> None:
+    assert len(LIGHT) == 9
+    model, feeds = light(path)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
     names = [i.name for i in session.get_inputs()]
     (wanted,) = session.run(None, dict(zip(names, feeds, strict=True)))
-    (found,) = prepare(made, backend=backend).run(feeds)
-    assert np.std(wanted) > 0
-    np.testing.assert_allclose(found, wanted, rtol=2e-3, atol=1e-6)
+    assert np.std(wanted) > 1e-4
+    for backend in BACKENDS:
+        (found,) = prepare(model, backend=backend).run(feeds)
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-3 * np.std(wanted))
 
 
 def trainable() -> Iterator[tuple[Path, gc.Net]]:
@@ -172,8 +163,8 @@ def test_converted_networks_train_on_and_are_exported(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet"])
 def test_light_networks_train_on_and_are_exported(name: str, tmp_path: Path) -> None:
-    model, feeds, _ = light(DATA / "light" / f"light_{name}.onnx")
-    net = load(with_random_weights(model))
+    model, feeds = light(DATA / "light" / f"light_{name}.onnx")
+    net = load(model)
     (image,) = (node.name for node in net.graph() if node.op.name == "input")
     fed = {image: feeds[0].astype(np.float32)}
     share = gc.reshape(result_of(net), (1, 1000))[:, 3]

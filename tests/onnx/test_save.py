@@ -191,6 +191,7 @@ def test_the_forward_part_of_a_step_is_read_as_the_net(declare: Declare) -> None
     assert to_proto(again, train=True) == to_proto(net, train=True)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("declare", NETS)
 def test_others_compute_the_same(declare: Declare) -> None:
     net = made(declare)

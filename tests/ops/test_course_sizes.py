@@ -12,7 +12,7 @@ from graphc.ops.affine import AffineLayer
 from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
 
-SEEDS = range(100)
+SEEDS = range(25)
 H = 1e-5
 
 

@@ -125,6 +125,7 @@ def test_gradient(examples: list[Example]) -> None:
                 check(example, train, second=False)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("examples", DIFFERENTIABLE.values(), ids=DIFFERENTIABLE)
 def test_second_order(examples: list[Example]) -> None:
     """Of the first examples; the others take long."""

@@ -42,6 +42,7 @@ OP_EXAMPLES = [e for e in EXAMPLES if not isinstance(e.op, Layer)]
 FUSED = [e for e in OP_EXAMPLES if e.op.along(e.types) != "call"]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("examples", by_op(FUSED).values(), ids=by_op(FUSED))
 def test_scalar_rule_equals_reference(examples: list[Example]) -> None:
     for sizes in SIZES:

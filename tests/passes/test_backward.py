@@ -86,7 +86,7 @@ def test_an_operand_that_is_read_twice_gets_both_parts() -> None:
     np.testing.assert_allclose(values[graph.gradients["x"]], 2 * x_value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets(without=("stopped",)), seed=st.integers(0, 1000))
 def test_random_nets_against_central_differences(net: gc.Net, seed: int) -> None:
     """The derivative along a random direction of all parameters at once."""

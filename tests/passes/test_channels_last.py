@@ -144,7 +144,7 @@ def test_bias_and_relu_stand_behind_their_convolution() -> None:
     assert isinstance(graph[graph[rows].inputs[0]].op, Conv)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_their_results(net: gc.Net) -> None:
     for train in (True, False):

@@ -93,7 +93,7 @@ def test_the_signs_of_zeros_are_kept_apart() -> None:
     assert cse(graph) is graph
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_every_bit(net: gc.Net) -> None:
     after = assert_preserved(cse, specialized(net), 3)

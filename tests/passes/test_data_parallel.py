@@ -28,7 +28,7 @@ from tests.passes.same import parameters
 
 
 def sharded(net: gc.Net, synchronise: bool = False) -> Graph:
-    graph = Shard(loss_shares(net.graph()), synchronise)(Specialize(True)(net.graph()))
+    graph = Shard(loss_shares(net.graph()), (), synchronise)(Specialize(True)(net.graph()))
     return Backward(graph.losses, parameters(graph))(graph)
 
 

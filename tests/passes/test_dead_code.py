@@ -51,7 +51,7 @@ def test_a_graph_without_dead_code_is_the_same_object() -> None:
     assert dead_code(graph) is graph
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_every_bit(net: gc.Net) -> None:
     after = assert_preserved(dead_code, specialized(net), 3)

@@ -169,7 +169,7 @@ def test_a_convolution_that_another_reads_or_whose_weight_changes_is_left() -> N
     assert fold_batchnorm(live) is live
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_their_results(net: gc.Net) -> None:
     after = assert_preserved(fold_batchnorm, frozen(net), 3)

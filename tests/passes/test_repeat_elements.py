@@ -46,6 +46,7 @@ def test_one_value_is_kept_as_well_as_another() -> None:
     assert repeat_elements(graph) is graph
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("activation", [gc.gelu, gc.silu, gc.mish])
 def test_native_training_is_that_of_numpy(activation) -> None:  # type: ignore[no-untyped-def]
     """Values are computed again in kernels, and memory is saved."""

@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.graph import Graph, verify
-from graphc.loss_share import loss_shares
+from graphc.loss_share import divisors, loss_shares
 from graphc.ops import OPS
 from graphc.ops.exchange import ShardInput, Total
 from graphc.reference import evaluate
@@ -69,9 +69,8 @@ def numbers(graph: Graph, start: int, stop: int, feeds: dict[str, Any]) -> dict[
     for node in graph:
         if isinstance(node.op, ShardInput):
             value: float = start
-            if ".share.weight:" in node.name:
-                weight = feeds[node.name.partition("weight:")[2].rpartition(".")[0]]
-                value = weight[start:stop].sum() / weight.sum()
+            if node.name.endswith(".weight"):
+                value = feeds["weight"].sum() * (stop - start) / ROWS
             elif ".share.sum." in node.name:
                 value = 1
             elif ".share." in node.name:
@@ -101,10 +100,16 @@ def net(loss: str) -> gc.Net:
     return made
 
 
+def sharded(made: gc.Net, graph: Graph, synchronise: bool = False) -> Graph:
+    declared = made.graph()
+    divided = tuple(divisor.name for divisor in divisors(declared))
+    return Shard(loss_shares(declared), divided, synchronise)(graph)
+
+
 @pytest.mark.parametrize("loss", ["mean", "weighted", "sum", "sum of rows", "several"])
 def test_parts_add_up_to_losses_and_gradients_of_the_whole(loss: str) -> None:
     whole = Specialize(True)(net(loss).graph())
-    shard = Shard(loss_shares(net(loss).graph()))(whole)
+    shard = sharded(net(loss), whole)
     verify(shard)
     feeds, state = random_feeds(whole, ROWS), random_state(whole)
     backward = Backward(whole.losses, parameters(whole))
@@ -135,7 +140,7 @@ def test_statistics_of_all_shards_are_those_of_the_batch() -> None:
     h = gc.relu(gc.batchnorm(gc.affine(x, 5), name="of.bn"))
     made.loss("loss", gc.softmax_loss(gc.affine(h, 3), y))
     whole = Specialize(True)(made.graph())
-    shard = Shard(loss_shares(made.graph()), synchronise=True)(whole)
+    shard = sharded(made, whole, synchronise=True)
     assert sum(isinstance(node.op, Total) for node in shard) == 2
     feeds, state = random_feeds(whole, ROWS), random_state(whole)
     feeds["y"] = feeds["y"] % 3

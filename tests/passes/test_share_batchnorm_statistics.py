@@ -141,7 +141,7 @@ def test_images() -> None:
     assert kinds(after).isdisjoint({BatchNormTrain, BatchNormDx, BatchNormDgamma})
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets())
 def test_random_graphs_keep_their_results(net: gc.Net) -> None:
     after = assert_preserved(share_batchnorm_statistics, differentiated(net), 3)

@@ -81,7 +81,7 @@ def test_an_output_that_expands_to_its_operand_moves_there() -> None:
 
 
 @pytest.mark.parametrize("train", [False, True])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(net=nets(without=("slope", "slope_of_all", "pool_slope")))
 def test_random_nets_mean_what_their_layers_mean(train: bool, net: gc.Net) -> None:
     graph = net.graph()

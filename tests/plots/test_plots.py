@@ -12,6 +12,7 @@ import pytest
 import graphc as gc
 from graphc.plots import confusion, confusion_counts, confusion_matrix, figure, histograms
 from graphc.plots import histograms as draw_histograms
+from tests.extras import needs
 from tests.told import told
 
 Figure = Any
@@ -21,7 +22,7 @@ PNG = b"\x89PNG\r\n"
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure that is made, with matplotlib's own objects in it."""
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     made: list[Figure] = []
 
     def new_figure(*args: Any) -> Figure:
@@ -154,7 +155,7 @@ MISTAKES = {
 
 @pytest.mark.parametrize("name", MISTAKES)
 def test_mistakes(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     call, text = MISTAKES[name]
     with pytest.raises(gc.GraphError) as caught:
         call(tmp_path / "a.png")
@@ -183,8 +184,8 @@ def test_without_matplotlib(
 
 @pytest.mark.parametrize(("suffix", "kind"), [("png", "image/png"), ("svg", "image/svg+xml")])
 def test_a_notebook_shows_what_was_drawn(suffix: str, kind: str, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    formatter = pytest.importorskip("IPython.core.formatters").DisplayFormatter()
+    needs("matplotlib")
+    formatter = needs("IPython.core.formatters").DisplayFormatter()
     path = confusion_matrix([0, 1, 1], [0, 1, 0], tmp_path / f"matrix.{suffix}")
     assert path == tmp_path / f"matrix.{suffix}"
     shown, _ = formatter.format(path)

@@ -9,9 +9,11 @@ import pytest
 import graphc as gc
 from graphc.profile.cost import program_cost
 from graphc.remat.fit import least_total
+from tests.extras import needs
 from tests.remat.nets import SGD, deep, residual, tight
 
 
+@pytest.mark.slow
 def test_every_point_is_a_plan_that_a_budget_gives() -> None:
     kept = gc.compile(residual(6, 32), batch=128, optimizer=SGD, backend="numpy")
     curve = kept.memory.curve()
@@ -64,7 +66,7 @@ def test_text() -> None:
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
 def test_picture(tmp_path: Path, suffix: str) -> None:
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     plan = gc.compile(deep(6, 32), batch=128, optimizer=SGD, backend="numpy")
     path = plan.memory.curve().plot(tmp_path / f"curve.{suffix}")
     start = path.read_bytes()[:200]

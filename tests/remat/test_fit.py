@@ -44,6 +44,7 @@ def assert_equal_bytes(plan: Plan, kept: Plan, steps: int = 20) -> None:
     assert [name for name, value in expected.items() if found[name] != value] == []
 
 
+@pytest.mark.one_in(3)
 @backends
 @pytest.mark.parametrize(
     ("make", "layers"),
@@ -76,6 +77,7 @@ def test_fifty_layers_in_half_of_the_arena(
     assert_equal_bytes(plan, kept)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "backend", [*BACKENDS[:1], pytest.param(BACKENDS[-1], marks=pytest.mark.slow)]
 )
@@ -88,6 +90,7 @@ def test_every_optimizer(optimizer: Any, backend: str) -> None:
     assert_equal_bytes(plan, kept, steps=4)
 
 
+@pytest.mark.one_in(2)
 @backends
 def test_some_parameters_in_float64(backend: str) -> None:
     def compiled(budget: int | None) -> Plan:
@@ -107,7 +110,7 @@ def test_some_parameters_in_float64(backend: str) -> None:
     assert_equal_bytes(plan, kept, steps=5)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 10_000))
 def test_any_budget_down_to_the_least(seed: int) -> None:
     check_random(seed, "numpy")
@@ -120,6 +123,7 @@ def test_any_budget_down_to_the_least_for_many_nets(backend: str) -> None:
         check_random(seed, backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [pytest.param(3, marks=pytest.mark.slow), 6])
 def test_any_budget_down_to_the_least_on_native(seed: int) -> None:
     check_random(seed, BACKENDS[-1])
@@ -228,6 +232,7 @@ def test_passes_of_the_users_own_still_run() -> None:
 # ---------------------------------------------------------------- what does not fit
 
 
+@pytest.mark.one_in(2)
 @backends
 def test_a_refusal_names_the_least_memory_and_the_largest_batch(backend: str) -> None:
     def compiled(batch: int, budget: int | None) -> Plan:

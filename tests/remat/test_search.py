@@ -53,7 +53,7 @@ def counted_again(values: Values, choice: Choice) -> int:
 
 
 @given(nets("float32"), st.floats(0.3, 0.95))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_bytes_are_counted_as_moves_are_made(net: gc.Net, share: float) -> None:
     values = Values(dead_code(Update(SGD)(differentiated(net))), 64)
     limit = int(Choice(values).peak * share)

@@ -67,6 +67,7 @@ def test_residual_blocks_fold_with_their_shortcuts() -> None:
     assert fold.layers[-1] == "add_8"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("net", [deep(50), residual(8), deep(700)], ids=["50", "residual", "700"])
 def test_folding_loses_nothing(net: gc.Net) -> None:
     folded, opened = _both(net)

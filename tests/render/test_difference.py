@@ -188,6 +188,7 @@ def test_many_kernels_are_folded() -> None:
     assert any(re.search(r" x \d\d$", text(box)[0]) for box in sheet.boxes)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("suffix", ["svg", "png", "dot", "html"])
 def test_files_are_the_same_bytes_again(suffix: str, tmp_path: Path) -> None:
     files = []

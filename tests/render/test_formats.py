@@ -15,6 +15,7 @@ import graphc as gc
 from graphc.errors import GraphError, RendererMissing
 from graphc.render import layout, notebook_bundle, render_graph, render_plan
 from graphc.render.draw import picture
+from tests.extras import needs_renderer
 from tests.render.graphs import digits
 from tests.told import told
 
@@ -74,7 +75,10 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "net.dot"
     with pytest.raises(GraphError) as caught:
         render_graph(digits().graph(), path)
-    assert told(caught.value) == f"cannot write {str(path)!r}: No such file or directory"
+    assert told(caught.value) == (
+        f"cannot write {path}: No such file or directory\n"
+        f"  hint: make the folder first: {path.parent}"
+    )
 
 
 def test_a_plan_is_drawn_by_its_training_program(tmp_path: Path) -> None:
@@ -210,6 +214,7 @@ def test_drawing_leaves_the_graphviz_package_as_it_was(tmp_path: Path) -> None:
 
 
 def test_notebooks_get_the_picture_and_the_text() -> None:
+    needs_renderer()
     net = digits()
     bundle = net._repr_mimebundle_()
     assert bundle.keys() == {"text/plain", "image/svg+xml"}
@@ -218,6 +223,7 @@ def test_notebooks_get_the_picture_and_the_text() -> None:
     assert "gradients of parameters" in trained["image/svg+xml"]
 
 
+@pytest.mark.slow
 def test_notebooks_get_the_pictures_of_memory_and_time(tmp_path: Path) -> None:
     plan = gc.compile(digits(), batch=4, optimizer=gc.SGD(lr=0.1))
     feeds = {"x": np.zeros((4, 64)), "y": np.zeros(4, np.int64)}

@@ -12,9 +12,10 @@ import pytest
 
 import graphc as gc
 from graphc.render import html_text, plan_graph
+from tests.extras import needs
 from tests.render.graphs import deep, digits, hostile, residual
 
-sync_api = pytest.importorskip("playwright.sync_api")
+sync_api = needs("playwright.sync_api")
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.browser,

@@ -43,6 +43,7 @@ def elsewhere(name: str, backend: str, **environ: str) -> str:
     return done.stdout.strip()
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", SMALLER)
 def test_again(name: str, backend: str) -> None:
@@ -54,12 +55,14 @@ def test_again(name: str, backend: str) -> None:
     assert hindrance.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_again_in_another_process(backend: str) -> None:
     here = digest(SMALLER["seed"], backend)
     assert {elsewhere("seed", backend, PYTHONHASHSEED=seed) for seed in ("1", "2")} == {here}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(available() is not None, reason="no native code here")
 def test_code_from_the_cache(tmp_path: Path) -> None:
     """The first process compiles, the second one loads; nothing in the folder changes then."""
@@ -71,6 +74,7 @@ def test_code_from_the_cache(tmp_path: Path) -> None:
     assert {path.name: path.stat().st_ino for path in tmp_path.iterdir()} == made
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(available() is not None, reason="no native code here")
 def test_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that cannot be made: every process compiles."""
@@ -82,6 +86,7 @@ def test_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert elsewhere("seed", "native", GRAPHC_CACHE=str(nowhere / "folder")) == here
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", SMALLER)
 def test_a_model_that_was_saved_half_way(name: str, backend: str, tmp_path: Path) -> None:

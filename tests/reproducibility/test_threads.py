@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import pool, usable_cores
 from graphc.backends.native.target import WIDTHS, available, host
 from tests.benchmarks.peers.workloads import MAIN, Workload
+from tests.native.shared_runs import shared_runs
 from tests.reproducibility.workloads import SMALLER, batches, digests, executor, trained
 
 pytestmark = pytest.mark.skipif(available() is not None, reason="no native code here")
@@ -24,13 +24,10 @@ THREADS = range(1, 9)
 
 
 @pytest.fixture
-def eight_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The pool of a machine with eight cores; on fewer, its threads take turns."""
-    workers = pool.Pool(8)
-    monkeypatch.setattr(pool, "_pool", workers)
-    monkeypatch.setattr(usable_cores, "cores", lambda: 8)
-    yield
-    workers.close()
+def eight_threads() -> Iterator[None]:
+    """The pool of a machine with eight cores, where every run is shared."""
+    with shared_runs(8):
+        yield
 
 
 def check_threads(workload: Workload, steps: int) -> None:
@@ -40,6 +37,7 @@ def check_threads(workload: Workload, steps: int) -> None:
         assert trained(ex, workload, steps) == wanted, f"{threads} threads"
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", SMALLER)
 def test_one_to_eight_threads_on_smaller_nets(name: str, eight_threads: None) -> None:
     check_threads(SMALLER[name], steps=6)
@@ -51,6 +49,7 @@ def test_one_to_eight_threads_on_all_workloads(name: str, eight_threads: None) -
     check_threads(MAIN[name], steps=100)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", SMALLER)
 def test_gradients_with_one_to_eight_threads(name: str, eight_threads: None) -> None:
     """By themselves, where the update is not part of the product that gives them."""
@@ -63,6 +62,7 @@ def test_gradients_with_one_to_eight_threads(name: str, eight_threads: None) -> 
     assert all(one == found[0] for one in found)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", SMALLER)
 def test_any_width_of_vectors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     workload = SMALLER[name]
@@ -76,6 +76,7 @@ def test_any_width_of_vectors(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 SPLITS = ((1,) * 24, (23, 1), (5, 16, 3), (8, 8, 8))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", SMALLER)
 def test_any_split_of_rows_at_inference(name: str) -> None:
     workload = SMALLER[name]

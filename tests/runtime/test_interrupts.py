@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ from tests.native.nets import NETS, feeds_of
 signal.signal(signal.SIGINT, signal.default_int_handler)
 backend, threads = {backend!r}, {threads}
 if threads > 1:
-    from graphc.backends.native import usable_cores
-    usable_cores.cores = lambda: threads
+    from tests.native.shared_runs import shared_runs
+    sharing = shared_runs(threads)
+    sharing.__enter__()
 net = NETS["seed_layers"]("float32")
 plan = gc.compile(net, batch=64, optimizer=gc.Adam(), backend=backend, threads=threads)
 feeds = feeds_of(net, 64)
@@ -119,6 +121,59 @@ def test_ctrl_c_leaves_all_of_a_step_or_none_or_says_so(backend: str) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_thousand_interrupts(backend: str) -> None:
     printed = run("ROUNDS = 1000\n" + INTERRUPTED, backend, threads=2 if backend == "native" else 1)
+    assert_interrupted(printed, backend)
+
+
+ACCUMULATED = """
+net = NETS["mlp"]("float32")
+feeds = feeds_of(net, 8)
+plan = gc.compile(
+    net, batch=8, optimizer=gc.Adam(lr=0.01, accumulate=2), backend=backend, threads=threads
+)
+
+class Rings(Exception):
+    pass
+
+def ring(number, frame):
+    raise Rings
+
+def taken(ex):
+    return tuple(ex.state[name].tobytes() for name in plan.state_nodes)
+
+plain, ex = gc.Executor(plan), gc.Executor(plan)
+first, states = plain.snapshot(), [taken(plain)]
+signal.signal(signal.SIGALRM, ring)
+rng = np.random.default_rng(0)
+other = concurrent.futures.ThreadPoolExecutor(1)
+broken = whole = 0
+for _ in range(ROUNDS):
+    ex.state = first
+    done = 0
+    try:
+        signal.setitimer(signal.ITIMER_REAL, float(rng.uniform(1e-5, 2e-3)))
+        while True:
+            ex.step(feeds)
+            done += 1
+    except Rings:
+        pass
+    other.submit(ex.parameters.flat).result(20)
+    while len(states) <= done + 1:
+        plain.step(feeds)
+        states.append(taken(plain))
+    if ex.state.broken:
+        broken += 1
+    else:
+        assert taken(ex) in states[done : done + 2], "neither all of a step nor none"
+        whole += 1
+print(broken + whole == ROUNDS, whole > 0, broken)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_step_that_updates_what_is_accumulated_is_whole(backend: str) -> None:
+    printed = run("import concurrent.futures\nROUNDS = 3000\n" + ACCUMULATED, backend)
     assert_interrupted(printed, backend)
 
 

@@ -57,6 +57,7 @@ def run_in_threads(backend: str, runs: int) -> None:
     assert not wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_threads_on_one_plan_equal_a_serial_run(backend: str) -> None:
     run_in_threads(backend, 20)

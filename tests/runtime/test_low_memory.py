@@ -30,7 +30,7 @@ import graphc as gc
 from tests.runtime.test_low_memory import network
 
 small = gc.compile(network(), batch=8, optimizer=gc.SGD(lr=0.1), backend="numpy")
-large = gc.compile(network(), batch=1_000_000, optimizer=gc.Adam(), backend="numpy")
+large = gc.compile(network(), batch=1_000_000, optimizer=gc.Adam(name="adam"), backend="numpy")
 ex = gc.Executor(small)
 x = np.ones((8, 8), np.float32)
 ex.step(x=x)
@@ -59,7 +59,7 @@ def test_a_limit_of_the_system() -> None:
 def test_nothing_is_half_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever memory ends, a state that is shared stays as it was, and can be used."""
     small = gc.compile(network(), batch=4, optimizer=gc.SGD(lr=0.1), backend="numpy")
-    other = gc.compile(network(), batch=4, optimizer=gc.Adam(), backend="numpy")
+    other = gc.compile(network(), batch=4, optimizer=gc.Adam(name="adam"), backend="numpy")
     ex = gc.Executor(small)
     before = list(ex.state)
     whole, blocks = state_module.block, len(ex.state.blocks)

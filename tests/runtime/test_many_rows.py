@@ -29,7 +29,7 @@ def by_numpy(ex: gc.Executor, x: np.ndarray) -> np.ndarray:
     return hidden @ w["scores.weight"] + w["scores.bias"]
 
 
-@pytest.mark.parametrize("rows", [0, 1, 49, 50, 51, 127, 1_000_000])
+@pytest.mark.parametrize("rows", [0, 1, 49, 50, 51, 127, 100_000])
 def test_rows_in_are_rows_out(rows: int) -> None:
     ex = executor(batch=50 if rows < 1000 else 4096)
     x = np.random.default_rng(rows).normal(size=(rows, 4))

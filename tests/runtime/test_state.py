@@ -127,7 +127,8 @@ def test_values_that_do_not_fit_change_nothing() -> None:
 def test_two_plans_train_one_state() -> None:
     """Two optimizers take turns on the parameters; each has its own slots."""
     ex = executor()
-    adam = gc.Executor(gc.compile(network(), batch=2, optimizer=gc.Adam()), state=ex.state)
+    plan = gc.compile(network(), batch=2, optimizer=gc.Adam(name="adam"))
+    adam = gc.Executor(plan, state=ex.state)
     assert adam.state is ex.state
     ex.step(FEED)
     between = ex.parameters.flat()
@@ -135,8 +136,8 @@ def test_two_plans_train_one_state() -> None:
     adam.step(small)
     assert not np.array_equal(ex.parameters.flat(), between)
     assert np.array_equal(ex.parameters.flat(), adam.parameters.flat())
-    assert int(ex.state["updates"]) == 2
-    assert {"a.weight.velocity", "a.weight.mean"} <= ex.state.keys()
+    assert int(ex.state["updates"]) == int(ex.state["updates:adam"]) == 1
+    assert {"a.weight.velocity", "a.weight.mean:adam"} <= ex.state.keys()
 
 
 def test_a_shared_state_that_broke_is_broken_for_all() -> None:

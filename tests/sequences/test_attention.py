@@ -14,6 +14,7 @@ Q, K, V = wave(2, 2, 3, 4, a=0.7), wave(2, 2, 5, 4, a=0.31), wave(2, 2, 5, 2, a=
 MASK = wave(3, 5, a=1.7)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("case", ["plain", "causal", "scaled", "mask", "seen"])
 def test_attention(case: str, backend: str) -> None:
@@ -58,6 +59,7 @@ def weights_of(case: str, kind: str) -> dict[str, Array]:
     return found
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("causal", [False, True])
 def test_heads(causal: bool, backend: str) -> None:

@@ -39,6 +39,7 @@ def parameters_of(kind: str, both: bool) -> dict[str, tuple[str, Array]]:
     return found
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("both", [False, True], ids=["one_way", "both_ways"])
 @pytest.mark.parametrize("kind", GATES)

@@ -1,0 +1,5 @@
+"""Estimators, which need scikit-learn."""
+
+from tests.extras import needs
+
+needs("sklearn")

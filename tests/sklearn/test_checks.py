@@ -17,6 +17,7 @@ from graphc.sklearn import GraphClassifier, GraphRegressor
 ESTIMATORS = (GraphClassifier, GraphRegressor)
 
 
+@pytest.mark.one_in(7)
 @parametrize_with_checks([kind() for kind in ESTIMATORS])
 @pytest.mark.filterwarnings("ignore")
 def test_check(estimator: Any, check: Callable[[Any], None]) -> None:
@@ -43,6 +44,7 @@ for kind in GraphClassifier, GraphRegressor:
 """
 
 
+@pytest.mark.slow
 def test_checks_that_need_a_process_of_their_own() -> None:
     """Those that are skipped where SciPy was imported without SCIPY_ARRAY_API."""
     done = subprocess.run(

@@ -244,6 +244,7 @@ def _chances(model: GraphClassifier, x: np.ndarray, *given: Any, **weights: Any)
     return model.fit(x, *given, **weights).predict_proba(x).tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_class_weights_are_factors_of_sample_weights(dtype: Any) -> None:
     x, y, weight = _uneven()

@@ -14,6 +14,7 @@ import pytest
 import graphc as gc
 from graphc.train.best import Best
 from graphc.train.nonfinite.guard import Guard
+from tests.extras import needs
 from tests.train.nets import bits, executor, table
 
 NAN = float("nan")
@@ -63,6 +64,7 @@ def test_the_best_is_the_first_of_equals_and_no_nan(values, options, best, waite
     assert found == list(zip(map(bool, best), waited, strict=True))
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("patience", [1, 2, 3])
 def test_the_stop_is_that_of_scikit_learn(patience: int) -> None:
     """Its rule, from `MLPClassifier._update_no_improvement_count`, on the losses of a run."""
@@ -207,14 +209,14 @@ def test_a_csv_log_that_cannot_be_written(tmp_path: Path) -> None:
 
 def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulator = needs("tensorboard.backend.event_processing.event_accumulator")
     read = accumulator.EventAccumulator(str(folder))
     read.Reload()
     return {tag: [(e.step, e.value) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
 
 
 def test_tensorboard_reads_its_log(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboardX")
+    needs("tensorboardX")
     history = gc.fit(
         executor(), (X, Y), validation=HELD, epochs=3, callbacks=[gc.TensorBoardLog(tmp_path)]
     )
@@ -225,7 +227,7 @@ def test_tensorboard_reads_its_log(tmp_path: Path) -> None:
 
 
 def test_tensorboard_shows_an_epoch_that_was_made_again_once(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboardX")
+    needs("tensorboardX")
 
     def killed(epoch: gc.Epoch) -> None:
         if epoch.number == 3:
@@ -252,6 +254,23 @@ def test_tensorboard_shows_an_epoch_that_was_made_again_once(tmp_path: Path) -> 
     found = events(log)["loss"]
     assert [step for step, _ in found] == [1, 2, 3, 4]
     np.testing.assert_allclose([value for _, value in found], history.loss, 1e-6)
+
+
+def test_tensorboard_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_writer = pytest.importorskip("tensorboardX.record_writer")
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    monkeypatch.setattr(record_writer, "open_file", lambda path: open("/dev/full", "ab"))  # noqa: SIM115
+    with pytest.raises(gc.DataError, match=r"cannot write .*log: No space left on device"):
+        gc.fit(executor(), (X, Y), callbacks=[gc.TensorBoardLog(tmp_path / "log")])
+
+
+def test_tensorboard_in_a_folder_that_cannot_be(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX")
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file" / "log", tmp_path / "a\0b"):
+        with pytest.raises(gc.DataError, match="cannot make the folder"):
+            gc.fit(executor(), (X, Y), callbacks=[gc.TensorBoardLog(folder)])
 
 
 def test_without_tensorboardx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

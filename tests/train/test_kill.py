@@ -30,10 +30,16 @@ from tests.train.nets import bits, executor, table
 
 run = gc.Checkpoints(sys.argv[1], every=int(sys.argv[2]))
 callbacks = [gc.EarlyStopping(1000), gc.CsvLog(sys.argv[1] + ".csv")]
+record = sys.argv[1] + ".record" if sys.argv[4:] else None
 ex = executor(threads=1)
 print("begun", flush=True)
-history = gc.fit(ex, table(45), validation=table(20, seed=1), epochs=int(sys.argv[3]),
-                 checkpoint=run, resume=True, callbacks=callbacks, progress=False)
+try:
+    history = gc.fit(ex, table(45), validation=table(20, seed=1), epochs=int(sys.argv[3]),
+                     checkpoint=run, resume=True, callbacks=callbacks, record=record,
+                     progress=False)
+except gc.GraphError as error:
+    print(error.sentence)
+    sys.exit(3)
 digest = hashlib.sha256()
 for name, data in sorted(bits(ex).items()):
     digest.update(name.encode() + data)
@@ -41,8 +47,8 @@ print(digest.hexdigest(), history.loss, history.val_loss, history.metrics)
 """
 
 
-def started(run: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", TRAIN, str(run), str(EVERY), str(EPOCHS)]
+def started(run: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", TRAIN, str(run), str(EVERY), str(EPOCHS), *more]
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=root)
@@ -98,6 +104,7 @@ def campaign(folder: Path, kills: int, seed: int) -> tuple[int, int]:
     return killed, runs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
 def test_some_runs_killed_at_random_moments(tmp_path: Path) -> None:
     assert campaign(tmp_path, kills=2, seed=0)[0] == 2
@@ -108,6 +115,61 @@ def test_some_runs_killed_at_random_moments(tmp_path: Path) -> None:
 def test_two_hundred_runs_killed_at_random_moments(tmp_path: Path) -> None:
     killed, _ = campaign(tmp_path, kills=200, seed=1)
     assert killed == 200
+
+
+# ---------------------------------------------------------------------- two runs in one folder
+
+
+def two_runs(folder: Path, trials: int, seed: int) -> tuple[int, int]:
+    """Start two runs in one folder, kill some of them, and let another end what is left.
+
+    How many were killed, and how many refused.
+    """
+    rng = random.Random(seed)
+    before = time.monotonic()
+    straight = ended(started(folder / "straight", "record"))
+    lasts = time.monotonic() - before
+    killed = refused = 0
+    for trial in range(trials):
+        run = folder / f"run-{trial}"
+        both = [started(run, "record") for _ in range(2)]
+        for process in both:
+            assert process.stdout is not None
+            process.stdout.readline()
+        time.sleep(rng.uniform(0, lasts / 2))
+        for process in both:
+            if rng.random() < 0.5:
+                process.send_signal(signal.SIGKILL)
+        for process in both:
+            out, _ = process.communicate()
+            if process.returncode == 3:
+                assert " is in use by process " in out
+                refused += 1
+            elif process.returncode == 0:
+                assert out.splitlines()[-1] == straight
+            else:
+                assert process.returncode == -signal.SIGKILL
+                killed += 1
+        check_files(run)
+        assert ended(started(run, "record")) == straight
+        record = Path(f"{run}.record")
+        for where in (run, record):
+            assert not list(where.glob(".*"))
+        assert gc.compare_runs(record, folder / "straight.record") is None
+    return killed, refused
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
+def test_two_runs_in_one_folder(tmp_path: Path) -> None:
+    two_runs(tmp_path, trials=4, seed=0)
+
+
+@pytest.mark.campaign
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no kill -9 here")
+def test_two_runs_in_one_folder_a_hundred_times(tmp_path: Path) -> None:
+    killed, refused = two_runs(tmp_path, trials=100, seed=1)
+    assert (killed > 50, refused > 20) == (True, True), (killed, refused)
 
 
 # ---------------------------------------------------------------------- a full disk

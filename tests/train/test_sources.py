@@ -149,6 +149,7 @@ def test_one_shard_at_a_time_is_in_memory(tmp_path: Path) -> None:
     assert peak < 3 * 20_000 * 24  # all of them would be 8 * 20,000 * 24 bytes
 
 
+@pytest.mark.slow
 def test_shards_are_evaluated_one_at_a_time(tmp_path: Path) -> None:
     x, y = shards(tmp_path)
     ex = executor()

@@ -52,6 +52,7 @@ def found(what: str | None = None, passes: object = OWN, net: gc.Net | None = No
     return bisect(Values(graph, 3, passes, None, what))  # type: ignore[arg-type]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     "what", [None, "loss", "output:out", "gradient:h.weight", "gradient:sub_2"]
 )

@@ -60,6 +60,7 @@ NETS: dict[str, Callable[[], gc.Net]] = {
 }
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("name", NETS)
 def test_a_net_with_every_optimizer_and_frozen(name: str, tmp_path: Path) -> None:
     judged = validate_model(NETS[name]().graph(), 4, folder=tmp_path).passes
@@ -78,6 +79,7 @@ def judge_random(seed: int, folder: Path) -> list[str]:
     return watch.judged
 
 
+@pytest.mark.slow
 def test_random_nets(tmp_path: Path) -> None:
     judged = [name for seed in (*range(11), 39) for name in judge_random(seed, tmp_path)]
     changing = {"cse", "channels_last", "fold_constants", "share_batchnorm_statistics"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from graphc.loss_share import loss_shares
+from graphc.loss_share import divisors, loss_shares
 from graphc.ops.source import Parameter
 from graphc.validation import ValidationError, validate_pass
 from graphc.validation.validate import Watch
@@ -55,11 +55,13 @@ FAULTS = (
           "mul(value, share_of(b, share, value.dtype), name=name)", "value",
           "shard: output 'weighted'"),
     Fault("every loss counts by its rows", plain, f"{SHARD}:Shard.__call__",
-          "share_of(b, share,", "share_of(b, 'rows',", "shard: output 'weighted'"),
-    Fault("a weighted mean is taken for one of rows", plain, "graphc.loss_share:_of_row_loss",
-          "isinstance(weight.op, Input)", "False", "shard: output 'weighted'"),
-    Fault("a sum is taken for a mean", plain, "graphc.loss_share:_of_row_loss",
-          "return SUM", "return ROWS", "shard: output 'sum'"),
+          "share_of(b, share,", "share_of(b, 'rows',", "shard: output 'sum'"),
+    Fault("a weighted mean is taken for one of rows", plain, "graphc.loss_share:divided_by",
+          "isinstance(node.op, RowLoss)", "False", "shard: output 'weighted'"),
+    Fault("a shard divides by its own weights", plain, f"{SHARD}:Shard.__call__",
+          "node.name in self.divisors", "False", "shard: output 'weighted'"),
+    Fault("a sum is taken for a mean", plain, "graphc.loss_share:_of_node",
+          "SUM if added else ROWS", "ROWS", "shard: output 'sum'"),
     Fault("masks are those of the first rows", plain, f"{SHARD}:_keyed",
           "(*node.inputs, first)", "node.inputs", "shard: output"),
     Fault("data is not exchanged", net, f"{EXCHANGE}:DataParallel.__call__",
@@ -121,8 +123,9 @@ def validated(made: gc.Net, synchronise: bool) -> None:
     """Every pass of a step that is cut, one after the other, by a batch of seven rows."""
     graph = Specialize(True)(made.graph())
     names = tuple(node.name for node in graph if isinstance(node.op, Parameter))
+    divided = tuple(divisor.name for divisor in divisors(made.graph()))
     for step in (
-        Shard(loss_shares(made.graph()), synchronise),
+        Shard(loss_shares(made.graph()), divided, synchronise),
         Backward(graph.losses, names),
         DataParallel(),
         hold_back.hold_back,
@@ -157,9 +160,10 @@ def test_compiling_judges_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     watch = Watch(plain().graph(), 7, tmp_path)
     gc.compile(plain(), **options, validate=watch)
     assert {"shard", "data_parallel", "hold_back"} <= {*watch.judged}
-    plant(FAULTS[3], monkeypatch)
+    plant(FAULTS[4], monkeypatch)
     with pytest.raises(ValidationError) as caught:
         gc.compile(plain(), **options, validate=tmp_path)
     assert caught.value.mismatch.what == "output sum"
     assert caught.value.path is not None
-    assert "Shard(counted=(('sum', 'rows',),), synchronise=False)" in caught.value.path.read_text()
+    step = "Shard(counted=(('sum', 'rows',),), divisors=('mse_loss_1.weight',), synchronise=False)"
+    assert step in caught.value.path.read_text()

@@ -193,6 +193,7 @@ def test_the_error_names_pass_rewrite_place_and_a_test_that_fails(tmp_path: Path
     assert "ValidationError: pass 'swapped': output 'difference'" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_written_test_passes_once_the_pass_is_right(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PASS)
     before = set(sys.modules)
@@ -266,6 +267,7 @@ def with_a_wrong_rule() -> gc.Net:
     return net
 
 
+@pytest.mark.slow
 def test_the_op_whose_gradient_rule_is_wrong_is_named(tmp_path: Path) -> None:
     graph = Specialize(train=True)(with_a_wrong_rule().graph())
     wrt = tuple(node.name for node in graph if isinstance(node.op, Parameter))
@@ -365,16 +367,20 @@ def test_nothing_is_judged_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
         gc.Adam(schedule=gc.Step(every=2, factor=0.5), weight_decay=0.1, clip_norm=0.1),
         gc.AdamW(schedule=gc.WarmUp(6, then=gc.Cosine(total=9, floor=0.2))),
         gc.AdamW(accumulate=4, clip_norm=1.0),
+        gc.Adamax(),
+        gc.Adadelta(weight_decay=0.1),
     ],
 )
-def test_the_update_alone_is_judged_by_the_rule(optimizer: gc.optim.Optimizer) -> None:
-    net = gc.Net("net", dtype="float64")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_update_alone_is_judged_by_the_rule(optimizer: gc.optim.Optimizer, dtype: str) -> None:
+    net = gc.Net("net", dtype=dtype)
     nodes = [net.parameter("w", (3, 2)).node, net.parameter("b", (2,)).node]
     for seed in range(4):
         made = validate_apply(nodes, optimizer, seed=seed)
         assert {"w", "b", "updates"} <= set(made.updates)
 
 
+@pytest.mark.slow
 def test_a_wrong_update_alone_is_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ def prove(net: gc.Net | gc.Graph, batch: int, optimizer: Optimizer | None, backe
         assert program.verify().ok, program.verify()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     seed=st.integers(0, 10_000),
     batch=st.sampled_from((1, 5, 32, 100)),
@@ -69,6 +69,7 @@ def test_many_random_nets(seed: int, backend: str) -> None:
         prove(net, batch, OPTIMIZERS[seed % len(OPTIMIZERS)], backend)
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_nets_of_the_native_tests(name: str, backend: str) -> None:
@@ -76,6 +77,7 @@ def test_nets_of_the_native_tests(name: str, backend: str) -> None:
         prove(NETS[name]("float32"), batch, optimizer, backend)
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("workload", ["tiny", "mnist", "seed", "deep"])
 def test_workloads(workload: str, backend: str) -> None:
@@ -86,6 +88,7 @@ def test_workloads(workload: str, backend: str) -> None:
         prove(made.net, MAIN[workload].batch, optimizer, backend)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("example", ["course", "digits", "edge", "tabular"])
 def test_examples(example: str, backend: str) -> None:

@@ -115,6 +115,7 @@ CASES = {
 }
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("name", CASES)
 def test_loops(name: str) -> None:
     case = CASES[name]
@@ -172,6 +173,7 @@ def only_own(
     return seen
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("spec", "n"),
     [

@@ -100,6 +100,7 @@ def test_nothing_is_updated_in_place_under_a_window() -> None:
     assert not report(data).ok
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", range(3), ids=("y", "dx", "dw"))
 @pytest.mark.parametrize("split", ["rows", "columns"])
 def test_threads_write_what_is_said(kind: int, split: Any) -> None:

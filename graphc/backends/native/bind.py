@@ -15,13 +15,14 @@ from graphc.backends.native.segments import (
     ARENA,
     SCRATCH,
     Place,
+    Segment,
     layout,
     place_of,
     table_index,
 )
 from graphc.backends.native.target import host
 from graphc.backends.numpy.bind import Call, Link, bind_exchange, bind_instr
-from graphc.kernels.work import microseconds
+from graphc.kernels.work import kernel_microseconds
 from graphc.op import Array
 from graphc.plan import Instr, Program
 
@@ -29,18 +30,13 @@ if TYPE_CHECKING:
     from graphc.runtime.workspace import Workspace
 
 LONG = 20
-"""Microseconds from which a run lets go of the interpreter's lock."""
-WORTH_THREADS = 60
-"""Microseconds from which a run is shared by threads."""
+"""Microseconds from which a run lets go of the interpreter's lock, and may be shared."""
 
 View = Callable[[str], Array]
 
 
 class NativeProgram:
-    """The code of a program, and the table of the memory that it runs on.
-
-    `asked`: whether a number of threads was asked for, to be used for short runs too.
-    """
+    """The code of a program, and the table of the memory that it runs on."""
 
     def __init__(
         self,
@@ -48,13 +44,12 @@ class NativeProgram:
         skip: frozenset[int],
         workspace: Workspace,
         view: View,
-        asked: bool,
         link: Link | None = None,
     ) -> None:
         self.program, self.layout = program, layout(program, skip)
         scratch = workspace.scratch_size
         self.library = _library(program, skip, self.layout.symbols, scratch.thread)
-        self.threads, self._asked = scratch.threads, asked
+        self.threads = scratch.threads
         sends = any(instr.kind == "send" for instr in program.instrs)
         self._link = link if sends else None
         self.table = np.zeros(len(self.layout.places) + 1, np.uint64)
@@ -103,8 +98,6 @@ class NativeProgram:
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
         """The calls of a run with `n` rows, and how many of them are the forward pass."""
-        time = microseconds(self.program, n)
-        threads = self.threads if self._asked or time >= WORTH_THREADS else 1
         calls: list[Call] = []
         border = None
         for segment in self.layout.segments:
@@ -113,12 +106,22 @@ class NativeProgram:
             if segment.symbol is None:
                 calls.extend(self._outside(self.program.instrs[segment.start], n, view))
                 continue
-            long = threads > 1 or time >= LONG
-            run = bind_call(self.library, segment.symbol, self.table, threads=threads, long=long)
-            calls.append(partial(run, n))
+            calls.append(partial(self._native(segment, segment.symbol, n), n))
             if self._link is not None:
                 calls.append(self._link.poke)
         return calls, len(calls) if border is None else border
+
+    def _native(self, segment: Segment, symbol: str, n: int) -> Callable[[int], None]:
+        numbers = [i for epoch in segment.epochs for i in epoch]
+        bodies = [body for i in numbers if (body := self.program.instrs[i].body) is not None]
+        return bind_call(
+            self.library,
+            symbol,
+            self.table,
+            epochs=len(segment.epochs),
+            threads=self.threads,
+            long=sum(kernel_microseconds(body, n) for body in bodies) >= LONG,
+        )
 
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
         if instr.kind in ("send", "receive"):

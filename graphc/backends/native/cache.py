@@ -125,7 +125,7 @@ def _replace(name: str, data: bytes, directory: int) -> None:
         with open(os.open(part, flags, 0o600, dir_fd=directory), "wb") as file:
             file.write(data)
         os.replace(part, name, src_dir_fd=directory, dst_dir_fd=directory)
-    except OSError:
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(part, dir_fd=directory)
         raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -21,14 +21,14 @@ from graphc.backends.native.jit import Library, load
 from graphc.backends.native.target import host
 from graphc.op import Array
 from graphc.plan import Program
-from graphc.tensor_type import Batch, TensorType
+from graphc.tensor_type import ITEMSIZE, Batch, TensorType
 
 Take = Callable[[Mapping[str, Any]], int | None]
 
 
 def bind_feeds(
     program: Program,
-    names: Collection[str],
+    types: Mapping[str, TensorType],
     entries: Mapping[str, int],
     table: Array,
     written: Sequence[Array],
@@ -36,18 +36,19 @@ def bind_feeds(
     """`take(arrays)`: check arrays by name, and write their addresses into a table.
 
     It answers the number of rows, or None when something is wrong or not as native code can
-    read it: another dtype or order, or memory within `written`.  `names` are all that must be
-    given; those in `entries` go to that entry of the table, others are only checked.
+    read it: another dtype or order, or memory within `written`.  `types` are of all that must be
+    given; those in `entries` go to that entry of the table, others are only checked, and those
+    that the program does not read only for their shapes.
     """
-    texts = [sys.intern(name) for name in names]
-    dtypes = {name: np.dtype(program.feeds[name].dtype) for name in texts if name in program.feeds}
-    dims = {name: _dims(program.feeds[name]) for name in dtypes}
+    texts = [sys.intern(name) for name in types]
+    dtypes = {name: np.dtype(types[name].dtype) for name in texts if name in program.feeds}
+    dims = {name: _dims(types[name]) for name in texts}
     ranges = _words([end for array in written for end in (_start(array), _end(array))])
     feeds = _words(
         [
             word
             for name in texts
-            for word in _feed(program, name, dtypes.get(name), dims.get(name), entries)
+            for word in _feed(program, name, types[name], dtypes.get(name), dims[name], entries)
         ]
     )
     frame = _words(
@@ -71,28 +72,26 @@ def bind_feeds(
 def _feed(
     program: Program,
     name: str,
+    type: TensorType,
     dtype: np.dtype[Any] | None,
-    dims: ctypes.Array[ctypes.c_uint64] | None,
+    dims: ctypes.Array[ctypes.c_uint64],
     entries: Mapping[str, int],
 ) -> list[int]:
     """The words of one feed; their order is told in feeds_ir."""
-    if dtype is None or dims is None:
-        return [id(name)] + [0] * (feeds_ir.FEED_WORDS - 1)
-    type = program.feeds[name]
     axis, factor = next(
         ((i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch)), (-1, 0)
     )
-    bound = program.index_bounds.get(name)
+    bound = None if dtype is None else program.index_bounds.get(name)
     return [
         id(name),
-        id(dtype),
+        0 if dtype is None else id(dtype),
         type.rank,
         ctypes.addressof(dims),
         axis,
         factor,
         type.nbytes(1),
         entries.get(name, -1),
-        0 if bound is None else dtype.itemsize,
+        0 if bound is None else ITEMSIZE[type.dtype],
         bound or 0,
     ]
 

@@ -15,7 +15,7 @@ memory that no array may lie in, since runs write there; and each feed is
     ptr name, ptr dtype, i64 rank, ptr dims, i64 axis, i64 factor, i64 bytes, i64 slot,
     i64 width, i64 bound
 
-The dtype is null for what a program only knows the name of.  The dimension at `axis` is
+The dtype is null for what a program does not read: any will do.  The dimension at `axis` is
 `factor` times the rows, -1 if there is none; `bytes` are those of one row, or of all.  The
 address goes to entry `slot` of the table, nowhere for -1.  Integers of `width` bytes must lie below
 `bound`, as unsigned ones; for width 0 there is no bound.
@@ -201,7 +201,9 @@ entry:
 array_is:
   %descr_at = getelementptr i8, ptr %array, i64 ${descr}
   %descr = load ptr, ptr %descr_at
-  %typed = icmp eq ptr %descr, %dtype
+  %alike = icmp eq ptr %descr, %dtype
+  %unread = icmp eq ptr %dtype, null
+  %typed = or i1 %alike, %unread
   %ndim_at = getelementptr i8, ptr %array, i64 ${ndim}
   %ndim_word = load i32, ptr %ndim_at
   %ndim = sext i32 %ndim_word to i64
@@ -210,8 +212,8 @@ array_is:
   %flags = load i32, ptr %flags_at
   %some = and i32 %flags, ${usual}
   %usual = icmp eq i32 %some, ${usual}
-  %alike = and i1 %typed, %ranked
-  %good = and i1 %alike, %usual
+  %fitting = and i1 %typed, %ranked
+  %good = and i1 %fitting, %usual
   br i1 %good, label %shaped, label %misfit
 shaped:
   %found = call i64 @rows(ptr %array, ptr %feed, i64 %rows)
@@ -235,7 +237,7 @@ entry:
   br i1 %all, label %next, label %unusual
 next:
   %i = phi i64 [ 0, %entry ], [ %following, %taken ]
-  %rows = phi i64 [ -1, %entry ], [ %rows.next, %taken ]
+  %rows = phi i64 [ -1, %entry ], [ %known, %taken ]
   %more = icmp ult i64 %i, %feeds
   br i1 %more, label %look, label %answer
 look:
@@ -244,11 +246,7 @@ look:
   ${feed_name}
   %array = call ptr @PyDict_GetItemWithError(ptr %given, ptr %name)
   %missing = icmp eq ptr %array, null
-  br i1 %missing, label %unusual, label %there
-there:
-  ${feed_dtype}
-  %unread = icmp eq ptr %dtype, null
-  br i1 %unread, label %taken, label %check
+  br i1 %missing, label %unusual, label %check
 check:
   %own = call i64 @fits(ptr %array, ptr %feed, ptr %frame, i64 %rows)
   %wrong = icmp eq i64 %own, 0
@@ -278,7 +276,6 @@ write:
   store ptr %data, ptr %table_at
   br label %taken
 taken:
-  %rows.next = phi i64 [ %rows, %there ], [ %known, %good ], [ %known, %write ]
   %following = add i64 %i, 1
   br label %next
 answer:

@@ -11,7 +11,8 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from graphc.backends.native import cache
-from graphc.backends.native.target import LLVM, Target, bindings, machine
+from graphc.backends.native.llvm_lock import LLVM
+from graphc.backends.native.target import Target, bindings, machine
 
 _loaded: WeakValueDictionary[tuple[str, tuple[str, ...]], Library] = WeakValueDictionary()
 _recent: deque[Library] = deque(maxlen=64)
@@ -29,8 +30,7 @@ class Library:
     def __del__(self, lock: Any = LLVM, ending: Callable[[], bool] = sys.is_finalizing) -> None:
         """Give the memory back; at the very end threads may still be running in it."""
         if not ending():
-            with lock:
-                self._tracker.close()
+            lock(self._tracker.close)
 
     def address(self, symbol: str) -> int:
         """Where a function starts.  Raises KeyError unless it was asked for in `load`."""
@@ -43,13 +43,16 @@ def load(ir: str, symbols: Sequence[str], target: Target) -> Library:
     Any number of threads may load at once; equal modules share one library.  Raises
     RuntimeError with LLVM's words for text that is no valid module.
     """
+    return LLVM(_load, ir, symbols, target)
+
+
+def _load(ir: str, symbols: Sequence[str], target: Target) -> Library:
     key = cache.key(ir, target)
-    with LLVM:
-        library = _found(key, symbols, target)
-        if library is None:
-            library = _compiled(key, ir, symbols, target)
-            _keep(key, symbols, library)
-        return library
+    library = _found(key, symbols, target)
+    if library is None:
+        library = _compiled(key, ir, symbols, target)
+        _keep(key, symbols, library)
+    return library
 
 
 def load_by_recipe(
@@ -59,15 +62,20 @@ def load_by_recipe(
 
     `recipe` decides the text; the disk keeps which object it led to.
     """
+    return LLVM(_load_by_recipe, recipe, write, symbols, target)
+
+
+def _load_by_recipe(
+    recipe: str, write: Callable[[], str], symbols: Sequence[str], target: Target
+) -> Library:
     name = cache.key(recipe, target)
-    with LLVM:
-        key = cache.read(name)
-        library = None if key is None else _found(key.decode(), symbols, target)
-        if library is None:
-            ir = write()
-            library = load(ir, symbols, target)
-            cache.write(name, cache.key(ir, target).encode())
-        return library
+    key = cache.read(name)
+    library = None if key is None else _found(key.decode(), symbols, target)
+    if library is None:
+        ir = write()
+        library = _load(ir, symbols, target)
+        cache.write(name, cache.key(ir, target).encode())
+    return library
 
 
 def _found(key: str, symbols: Sequence[str], target: Target) -> Library | None:
@@ -96,7 +104,7 @@ def _from_disk(key: str, symbols: Sequence[str], target: Target) -> Library | No
 
 
 def _compiled(key: str, ir: str, symbols: Sequence[str], target: Target) -> Library:
-    object = compile(ir, target)
+    object = _emitted(ir, target)
     library = _linked(object, symbols, target)
     cache.write(key, object)
     return library
@@ -104,14 +112,16 @@ def _compiled(key: str, ir: str, symbols: Sequence[str], target: Target) -> Libr
 
 def compile(ir: str, target: Target) -> bytes:
     """The object file of a module.  Raises RuntimeError for text that is no valid module."""
-    with LLVM:
-        return bytes(machine(target).emit_object(_parsed(ir, target)))
+    return LLVM(_emitted, ir, target)
+
+
+def _emitted(ir: str, target: Target) -> bytes:
+    return bytes(machine(target).emit_object(_parsed(ir, target)))
 
 
 def assembly(ir: str, target: Target) -> str:
     """The instructions of a module as text, to look at."""
-    with LLVM:
-        return str(machine(target).emit_assembly(_parsed(ir, target)))
+    return LLVM(lambda: str(machine(target).emit_assembly(_parsed(ir, target))))
 
 
 def _parsed(ir: str, target: Target) -> Any:

@@ -1,7 +1,8 @@
-"""The worker threads of this process.
+"""The threads of this process that help its callers.
 
 They are Python's threads that stay inside one native call, without the interpreter's lock, and
-start when a program first wants several threads.  After a fork the child starts its own.
+start when a program first wants several.  No caller waits for one that has not begun, so it does
+not matter when they arrive, nor if one is started twice.  After a fork the child starts its own.
 """
 
 from __future__ import annotations
@@ -10,90 +11,116 @@ import atexit
 import ctypes
 import os
 import threading
-import time
 from collections.abc import Callable
 
 import numpy as np
 
 from graphc.backends.native import pool_ir, usable_cores
+from graphc.backends.native.idle_cores import IdleCores
 from graphc.backends.native.jit import load
 from graphc.backends.native.target import host
 from graphc.op import Array
 
+PROBER = 0
+"""The place of the thread that tells whether a core is idle; the caller's, who has no thread."""
+
 
 class Pool:
-    """Workers, and the memory that they and their callers share (see pool_ir)."""
+    """Workers, a prober, and the memory that they and their callers share (see pool_ir)."""
 
-    def __init__(self, most: int) -> None:
-        """`most` threads at a time, the caller among them."""
+    def __init__(self, room: int) -> None:
+        """`room`: the most threads at a time, the caller among them."""
         target = host()
-        symbols = ("worker", "release", "call")
+        symbols = ("worker", "prober", "send_home", "poke", "call")
         self._library = load(pool_ir.pool_ir(target), symbols, target)
-        self._most = most
-        self._memory = _zeroed(pool_ir.bytes_of_pool(most - 1))
+        self.room = min(room, pool_ir.MOST_PARTS)
+        self._memory = _zeroed(pool_ir.bytes_of_pool(self.room))
         self.address: int = self._memory.ctypes.data
         self.entry = self._library.address("call")
         """The address of the builtin that runs a program: see calls.py."""
-        self._threads: list[threading.Thread] = []
+        poke = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(self._library.address("poke"))
+        self._wake_prober: Callable[[], None] = lambda: poke(self.address + pool_ir.ASKED)
+        self._asked = self._memory[pool_ir.ASKED : pool_ir.ASKED + 4].view(np.int32)
+        self._answered = self._memory[pool_ir.ANSWERED : pool_ir.ANSWERED + 4].view(np.int32)
+        self._answer_time = self._memory[pool_ir.ANSWER_TIME :][:8].view(np.int64)
         self.forget()
 
     @property
     def workers(self) -> int:
         """How many there are."""
-        return int(self._integer(pool_ir.WORKERS)[0])
+        return sum(thread.is_alive() for tid, thread in self._threads.items() if tid != PROBER)
 
     def start(self, threads: int) -> None:
         """Have the workers for so many threads, as far as the system allows."""
-        with self._lock:
-            limit = self._integer(pool_ir.MOST)
-            while self.workers + 1 < min(threads, limit[0]):
-                if not self._started(self.workers + 1):
-                    limit[0] = self.workers + 1
+        wanted = range(1, min(threads, self.room))
+        all(self._has(tid, f"graphc-{tid}", self._work) for tid in wanted)
+
+    def start_prober(self) -> bool:
+        """Have the prober; return whether there can be one, which runs on idle cores only."""
+        return hasattr(os, "SCHED_IDLE") and self._has(PROBER, "graphc-prober", self._probe)
+
+    def ask(self) -> None:
+        """Ask the prober, which answers as soon as a core is idle."""
+        self._asked += 1
+        self._wake_prober()
+
+    @property
+    def answered(self) -> int | None:
+        """When the prober answered the last question, by `time.monotonic_ns`; None before."""
+        return int(self._answer_time[0]) if self._answered[0] == self._asked[0] else None
 
     def close(self) -> None:
-        """Send the workers home: from now on programs run on their caller's thread alone."""
+        """Send the threads home: from now on programs run on their caller's thread alone."""
         with self._lock:
-            self._integer(pool_ir.MOST)[0] = 1
-            if self._threads:
-                self._function("release", ctypes.c_void_p)(self.address)
-            for thread in self._threads:
-                thread.join(timeout=1.0)
-            self._threads = []
+            self._function("send_home", ctypes.c_void_p, ctypes.c_int64)(self.address, self.room)
+            for thread in self._threads.values():
+                if thread.is_alive():
+                    thread.join(timeout=1.0)
+            self._closed = True
 
     def forget(self) -> None:
-        """Begin anew, without workers: a fork copies the memory, but not the threads."""
+        """Begin anew, without threads: a fork copies the memory, but not the threads."""
         self._memory[:] = 0
-        self._integer(pool_ir.MOST)[0] = self._most
         self._lock = threading.Lock()
-        self._threads = []
+        self._threads: dict[int, threading.Thread] = {}
+        self._closed = False
+        self.idle = IdleCores(self)
 
-    def _started(self, tid: int) -> bool:
-        """Start a worker, and wait until it is inside native code.
+    def _has(self, tid: int, name: str, work: Callable[[int], None]) -> bool:
+        """Start a thread, unless it is there.
 
-        It needs the interpreter's lock to get there, which a program's caller may not let go.
+        It is in the dictionary before it starts.  Where an interrupt leaves open whether it did,
+        another one takes its place, which does no harm.
         """
-        thread = threading.Thread(target=self._work, args=(tid,), name=f"graphc-{tid}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # too many threads, or the interpreter is ending
-            return False
-        ready = self._memory[pool_ir.offset_of(tid) + pool_ir.READY :]
-        while not ready[0]:
-            time.sleep(0)
-        self._threads.append(thread)
-        self._integer(pool_ir.WORKERS)[0] = tid
+        thread = self._threads.get(tid)
+        if thread is not None and thread.is_alive():
+            return True
+        with self._lock:
+            if self._closed:
+                return False
+            thread = threading.Thread(target=work, args=(tid,), name=name, daemon=True)
+            self._threads[tid] = thread
+            try:
+                thread.start()
+            except RuntimeError:  # too many threads, or the interpreter is ending
+                return False
         return True
 
     def _work(self, tid: int) -> None:
         """A worker's whole life.  It holds on to this object, and so to the memory."""
         self._function("worker", ctypes.c_void_p, ctypes.c_int64)(self.address, tid)
 
+    def _probe(self, tid: int) -> None:
+        """The prober's whole life, unless the system has no such threads."""
+        try:
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        except OSError:
+            return
+        self._function("prober", ctypes.c_void_p)(self.address)
+
     def _function(self, name: str, *arguments: type) -> Callable[..., None]:
         """A function of the library, which runs without the interpreter's lock."""
         return ctypes.CFUNCTYPE(None, *arguments)(self._library.address(name))
-
-    def _integer(self, offset: int) -> Array:
-        return self._memory[offset : offset + 8].view(np.int64)
 
 
 _pool: Pool | None = None
@@ -105,8 +132,9 @@ def pool() -> Pool:
     global _pool
     with _lock:
         if _pool is None:
-            _pool = Pool(usable_cores.cores())
-            atexit.register(_pool.close)
+            made = Pool(max(os.cpu_count() or 1, usable_cores.cores()))
+            atexit.register(made.close)
+            _pool = made
         return _pool
 
 

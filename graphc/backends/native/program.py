@@ -1,9 +1,10 @@
 """A program as one module: a function for each run of kernels between NumPy calls.
 
-    void segment(ptr table, i64 n, i64 tid, i64 threads, ptr barrier)
+    void segment(ptr table, i64 n, i64 tid, i64 threads, i64 epoch)
 
-`table` holds the address of every block of memory that the program touches.  Each thread calls
-the kernels in order, and waits at the barriers between.
+`table` holds the address of every block of memory that the program touches.  A call computes part
+`tid` of `threads` parts of one epoch, the kernels between two barriers, or of all epochs in order
+where `epoch` is negative: then there is one part.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from graphc.backends.native.gemm import GemmCode, emit_gemm
 from graphc.backends.native.gemm_stack import emit_stack
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.loops import emit_loop
-from graphc.backends.native.segments import SCRATCH, Place, layout, place_of, table_index
+from graphc.backends.native.segments import (
+    SCRATCH,
+    Place,
+    Segment,
+    layout,
+    place_of,
+    table_index,
+)
 from graphc.backends.native.target import Target
-from graphc.backends.native.threads_ir import add_barrier
 from graphc.backends.native.turned_loops import emit_turned
 from graphc.kernels.kernel import Gemm, Kernel, factor_columns
 from graphc.plan import Buffer, Instr, Program
@@ -43,7 +50,6 @@ class _Emission:
     def __init__(self, program: Program, target: Target, skip: frozenset[int]) -> None:
         self.program, self.bits, self.skip = program, target.bits, skip
         self.module = Module()
-        add_barrier(self.module, target)
         self.layout = layout(program, skip)
         self.slots = {place: slot for slot, place in enumerate(self.layout.places)}
         self.scratch = 0
@@ -51,28 +57,31 @@ class _Emission:
     def code(self) -> ProgramCode:
         for segment in self.layout.segments:
             if segment.symbol is not None:
-                self._segment(segment.symbol, segment.start, segment.end)
+                self._segment(segment, segment.symbol)
         return ProgramCode(self.module.text(), self.scratch)
 
-    def _segment(self, symbol: str, start: int, end: int) -> None:
+    def _segment(self, segment: Segment, symbol: str) -> None:
         arguments = [
             ("ptr", "%table"),
             ("i64", "%n"),
             ("i64", "%tid"),
             ("i64", "%threads"),
-            ("ptr", "%barrier"),
+            ("i64", "%epoch"),
         ]
         function = Function(symbol, arguments, linkage="")
-        waiting = False
-        for i in range(start, end):
-            instr = self.program.instrs[i]
-            if instr.body is None:
-                waiting = True
-            elif i not in self.skip:
-                if waiting:
-                    function.do("call void @barrier(ptr %barrier, i64 %threads)")
-                waiting = False
+        later = range(1, len(segment.epochs))
+        cases = " ".join(f"i64 {i}, label %epoch{i}" for i in later)
+        function.do(f"switch i64 %epoch, label %epoch0 [{cases}]")
+        for i, epoch in enumerate(segment.epochs):
+            function.do(f"\nepoch{i}:")
+            for number in epoch:
+                instr = self.program.instrs[number]
+                assert instr.body is not None, "epochs are of kernels"
                 self._kernel(function, instr, instr.body)
+            if i + 1 in later:
+                goes_on = function.value("icmp slt i64 %epoch, 0")
+                function.do(f"br i1 {goes_on}, label %epoch{i + 1}, label %end")
+        function.do("br label %end\nend:")
         function.ret()
         self.module.add(function)
 

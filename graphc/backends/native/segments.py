@@ -21,6 +21,8 @@ class Segment:
     start: int
     end: int
     symbol: str | None
+    epochs: tuple[tuple[int, ...], ...] = ()
+    """The instructions that are kernels, parted where threads wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,9 @@ def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
     """What a program without the instructions in `skip` is called with."""
     found: list[Segment] = []
     for start, end, native in _runs(program, skip):
-        found.append(Segment(start, end, f"segment{len(found)}" if native else None))
+        symbol = f"segment{len(found)}" if native else None
+        epochs = _epochs(program, start, end, skip) if native else ()
+        found.append(Segment(start, end, symbol, epochs))
     return Layout(tuple(found), tuple(_places(program, skip)))
 
 
@@ -65,6 +69,21 @@ def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bo
             if i not in skip:
                 yield i, i + 1, False
             start = i + 1
+
+
+def _epochs(
+    program: Program, start: int, end: int, skip: frozenset[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Return the kernels between barriers; what is left without any is no epoch."""
+    found: list[tuple[int, ...]] = []
+    epoch: list[int] = []
+    for i in range(start, end):
+        if program.instrs[i].body is None:
+            found.append(tuple(epoch))
+            epoch = []
+        elif i not in skip:
+            epoch.append(i)
+    return tuple(kept for kept in (*found, tuple(epoch)) if kept)
 
 
 def _places(program: Program, skip: frozenset[int]) -> dict[Place, None]:

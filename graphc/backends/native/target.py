@@ -6,12 +6,12 @@ import os
 import platform
 import re
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from graphc.backends.native.llvm_lock import LLVM
 from graphc.errors import GraphError
 
 OLDEST_LLVMLITE = (0, 45)
@@ -43,7 +43,7 @@ class Target:
 def available() -> str | None:
     """None where native code can be made, else the reason why not, in a few words."""
     try:
-        llvm = bindings()
+        bindings()
     except (ImportError, OSError, RuntimeError):
         return "llvmlite is missing"
     if _llvmlite_version() < OLDEST_LLVMLITE:
@@ -52,8 +52,8 @@ def available() -> str | None:
         return f"no native code on {platform.system() or sys.platform} yet"
     if sys.maxsize < 2**32:
         return "Python is not a 64-bit program"
-    with LLVM:
-        return _unfit(llvm.get_process_triple(), llvm.get_host_cpu_features())
+    triple, features, _ = LLVM(_asked)
+    return _unfit(triple, features)
 
 
 def _unfit(triple: str, features: Mapping[str, bool]) -> str | None:
@@ -79,12 +79,16 @@ def host() -> Target:
 
 @lru_cache
 def _host(asked: str | None) -> Target:
-    llvm = bindings()
-    with LLVM:
-        features = dict(llvm.get_host_cpu_features())
-        triple, cpu = llvm.get_process_triple(), llvm.get_host_cpu_name() or "generic"
+    triple, features, cpu = LLVM(_asked)
     bits = _narrowed(asked, _width(triple, features))
     return Target(triple, cpu, _flat(_up_to(bits, features)), bits)
+
+
+def _asked() -> tuple[str, dict[str, bool], str]:
+    """The triple of this process, the features of this processor, and its name."""
+    llvm = bindings()
+    features = dict(llvm.get_host_cpu_features())
+    return llvm.get_process_triple(), features, llvm.get_host_cpu_name() or "generic"
 
 
 def _width(triple: str, features: Mapping[str, bool]) -> int:
@@ -123,29 +127,22 @@ def _flat(features: Mapping[str, bool]) -> str:
     return ",".join(f"{'+' if on else '-'}{name}" for name, on in order)
 
 
-LLVM = threading.RLock()
-"""Held around all that LLVM does, which works for one thread at a time anyhow."""
-
-# A child of fork must not find LLVM halfway through what another thread was at.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=LLVM.acquire, after_in_parent=LLVM.release, after_in_child=LLVM.release
-    )
-
-
 @lru_cache(maxsize=1)
 def bindings() -> Any:
     """llvmlite's bindings, ready to make code for this process.
 
     Raises ImportError, OSError or RuntimeError where they are missing or broken.
     """
-    with LLVM:
-        import llvmlite.binding as llvm
+    return LLVM(_bindings)
 
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        llvm.initialize_native_asmparser()  # inline assembly without it ends the whole process
-        return llvm
+
+def _bindings() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # inline assembly without it ends the whole process
+    return llvm
 
 
 def _llvmlite_version() -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,12 +31,12 @@ def thread_count(asked: int | None = None) -> int:
 def cores() -> int:
     """The cores that this process may keep busy: affinity and control groups both count."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(own or 1, _quota()))
+    return max(1, min(own or 1, _quota(int(time.monotonic()))))
 
 
-@lru_cache
-def _quota() -> int:
-    """The processors' worth of time that the control groups allow."""
+@lru_cache(maxsize=1)
+def _quota(second: int) -> int:
+    """The processors' worth of time that the control groups allow, looked up once a second."""
     try:
         membership = Path("/proc/self/cgroup").read_text()
     except OSError:  # no Linux
@@ -44,7 +45,9 @@ def _quota() -> int:
 
 
 def quota(membership: str, root: Path) -> int:
-    """The smallest quota of a process's groups and of those above them, rounded up.
+    """The smallest quota of a process's groups and of those above them, rounded down.
+
+    With a quota of 1.5 processors two threads would be stopped for a quarter of each period.
 
     `membership` is what the system tells of a process in /proc/self/cgroup; `root` is where
     the groups are mounted.  Without any quota it is sys.maxsize.
@@ -66,14 +69,14 @@ def _upwards(root: Path, group: str) -> list[Path]:
 
 
 def _allowed(folder: Path, version: int) -> int:
-    """The quota of one group: "150000 100000" is 1.5 processors, so 2; "max" or -1 is none."""
+    """The quota of one group: "150000 100000" is 1.5 processors, so 1; "max" or -1 is none."""
     try:
         if version == 2:
-            time, period = (folder / "cpu.max").read_text().split()
+            limit, period = (folder / "cpu.max").read_text().split()
         else:
             files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-            time, period = ((folder / name).read_text().strip() for name in files)
-        return -(-int(time) // int(period)) if int(time) > 0 else sys.maxsize
+            limit, period = ((folder / name).read_text().strip() for name in files)
+        return max(1, int(limit) // int(period)) if int(limit) > 0 else sys.maxsize
     except (OSError, ValueError, ZeroDivisionError):
         return sys.maxsize
 

@@ -12,6 +12,7 @@ from graphc.onnx.call import Call, Result
 from graphc.onnx.convert.elementwise import dtype_of
 from graphc.onnx.known import NotSupported
 from graphc.op import Array
+from graphc.work import spend_array
 
 
 def _tile(call: Call) -> Value:
@@ -64,6 +65,7 @@ def _eye_like(call: Call) -> Array:
         raise NotSupported("its size depends on the batch")
     number = call.attribute("dtype")
     dtype = call.type(0).dtype if number is None else dtype_of(number)
+    spend_array(rows * columns)
     return np.eye(rows, columns, call.attribute("k", 0), dtype)
 
 

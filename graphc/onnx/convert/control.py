@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 import numpy as np
 
@@ -10,9 +11,7 @@ import graphc as gc
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert.shape import reshaped
 from graphc.onnx.known import NotSupported, Operand, type_of
-
-MOST_TURNS = 10_000
-"""The turns of a loop that are written out."""
+from graphc.work import spend_array
 
 
 def _if(call: Call) -> Result:
@@ -23,13 +22,11 @@ def _if(call: Call) -> Result:
 def _loop(call: Call) -> Result:
     """Turns until the condition is false or their number is reached."""
     body = call.required("body")
-    turns = int(call.number(0, MOST_TURNS + 1))
+    turns = call.number(0, inf)
     going = bool(call.number(1, True))
     carried = [call.operand(i) for i in range(2, len(call))]
     rows: list[list[Operand]] = []
     while going and len(rows) < turns:
-        if len(rows) >= MOST_TURNS:
-            raise NotSupported(f"a loop of more than {MOST_TURNS:,} turns")
         turn = np.array(len(rows), np.int64)
         name = f"{call.name}/{len(rows)}"
         condition, *results = call.scope.inner(body, [turn, np.array(True), *carried], name)
@@ -55,7 +52,7 @@ def _scan(call: Call) -> Result:
     ]
     back = call.attribute("scan_input_directions", (0,) * count)
     turns = type_of(scanned[0]).shape[axes[0]]
-    if not isinstance(turns, int) or turns > MOST_TURNS:
+    if not isinstance(turns, int):
         raise NotSupported(f"a scan of {turns} turns")
     rows: list[list[Operand]] = []
     for turn in range(turns):
@@ -87,6 +84,7 @@ def _stacked(call: Call, rows: Sequence[Sequence[Operand]], axes: Sequence[int])
     for parts, axis in zip(zip(*rows, strict=True), axes, strict=False):
         known = [part for part in parts if isinstance(part, np.ndarray)]
         if len(known) == len(parts):
+            spend_array(sum(part.size for part in known))
             found.append(np.stack(known, axis))
             continue
         values = [call.scope.value(part) for part in parts]

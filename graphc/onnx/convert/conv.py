@@ -16,6 +16,7 @@ from graphc.ops.pad import Pads
 from graphc.ops.pool import MaxPoolIndex
 from graphc.ops.pool_layer import AvgPoolLayer, MaxPoolLayer
 from graphc.ops.window import Sizes, reach
+from graphc.work import spend_array
 
 
 def _kernel_of(weight: Value, call: Call) -> Sizes:
@@ -104,6 +105,7 @@ def _places(call: Call, x: Value, layer: MaxPoolLayer) -> Value:
     offset = gc.apply(MaxPoolIndex(*how), layer.padded(x, call.free_name()))
     out = tuple(size for size in offset.shape[1:-1] if isinstance(size, int))
     order = space if not call.attribute("storage_order", 0) else space[::-1]
+    spend_array(2 * len(space) * (prod(layer.kernel) + prod(out)) + n * channels)
     strides = np.array([prod(order[i + 1 :]) for i in range(len(order))])
     if call.attribute("storage_order", 0):
         strides = strides[::-1]

@@ -15,6 +15,7 @@ from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, type_of
 from graphc.op import Array
 from graphc.ops.activations.piecewise import PRelu
+from graphc.work import spend_array
 
 
 def _unary(function: Callable[[Value], Value]) -> Callable[[Call], Result]:
@@ -183,6 +184,7 @@ def _cast_like(call: Call) -> Value | Array:
     dtype = type_of(call.operand(1)).dtype
     known = call.operand(0)
     if isinstance(known, np.ndarray):
+        spend_array(known.size)
         return known.astype(dtype)
     return gc.cast(call.value(0), dtype)
 

@@ -13,9 +13,8 @@ import graphc as gc
 from graphc.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported
-
-MOST = 4096
-"""The length whose matrix is made."""
+from graphc.op import Array
+from graphc.work import spend_array
 
 
 def _dft(call: Call) -> Value:
@@ -26,7 +25,7 @@ def _dft(call: Call) -> Value:
     size = x.shape[axis]
     usual = (size - 1) * 2 if inverse and half and isinstance(size, int) else size
     length = int(call.number(1)) if call.has(1) else usual
-    if not isinstance(length, int) or not 0 < length <= MOST:
+    if not isinstance(length, int) or length < 1:
         raise NotSupported(f"a transform of {length} numbers")
     if inverse and half:
         return _real_of_half(call, x, axis, length)
@@ -41,7 +40,7 @@ def _real_of_half(call: Call, x: Value, axis: int, length: int) -> Value:
     twice[0] = 1
     if length % 2 == 0:
         twice[-1] = 1
-    angles = 2 * np.pi * np.outer(np.arange(bins), np.arange(length)) / length
+    angles = _angles(bins, length, length)
     order = [i for i in range(x.type.rank - 1) if i != axis] + [axis]
     real, turned = (
         gc.matmul(
@@ -61,7 +60,7 @@ def transformed(call: Call, x: Value, axis: int, length: int, inverse: bool, hal
     order = [i for i in range(last + 1) if i != axis] + [axis]
     parts = [gc.transpose(x[..., i], order) for i in range(2) if i < _numbers(x)]
     bins = length // 2 + 1 if half else length
-    angles = 2 * np.pi * np.outer(np.arange(length), np.arange(bins)) / length
+    angles = _angles(length, bins, length)
     cosines, sines = np.cos(angles), np.sin(angles) * (1 if inverse else -1)
     share = 1 / length if inverse else 1.0
     real, turned = (call.constant(m * share, x.dtype) for m in (cosines, sines))
@@ -71,6 +70,12 @@ def transformed(call: Call, x: Value, axis: int, length: int, inverse: bool, hal
         found[1] = found[1] + gc.matmul(parts[1], real)
     back = [order.index(i) for i in range(last + 1)]
     return gc.stack([gc.transpose(part, back) for part in found], -1)
+
+
+def _angles(rows: int, columns: int, length: int) -> Array:
+    """2 pi i k / length at row i, column k."""
+    spend_array(4 * rows * columns)  # and their cosines and sines
+    return np.asarray(2 * np.pi * np.outer(np.arange(rows), np.arange(columns)) / length)
 
 
 def _numbers(x: Value) -> int:
@@ -103,6 +108,9 @@ def _stft(call: Call) -> Value:
     length = int(call.number(3)) if call.has(3) else call.type(2).shape[0]
     if not isinstance(size, int) or not isinstance(length, int) or not 0 < length <= size:
         raise NotSupported(f"frames of {length} of {size} numbers")
+    if step < 1:
+        raise NotSupported(f"frames that are {step} apart")
+    spend_array(((size - length) // step + 1) * length)
     starts = np.arange(0, size - length + 1, step)
     frames = gc.gather(x, starts[:, None] + np.arange(length), 1)
     if window is not None:

@@ -11,6 +11,7 @@ from graphc.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, Operand, Weight
 from graphc.tensor_type import Dim
+from graphc.work import spend_array
 
 
 def _from_front(call: Call, position: int, size: Dim) -> Value:
@@ -21,6 +22,7 @@ def _from_front(call: Call, position: int, size: Dim) -> Value:
     if call.scope.reading.own:
         return call.value(position)
     if isinstance(operand, np.ndarray):
+        spend_array(operand.size)
         return call.constant(np.where(operand < 0, operand + size, operand).astype(np.int64))
     indices = gc.cast(call.value(position), "int64")
     return gc.where(indices < 0, indices + size, indices)
@@ -64,6 +66,7 @@ def _all_from_front(call: Call, position: int, sizes: tuple[Dim, ...]) -> Value:
     operand = call.operand(position)
     ends = np.array(sizes, np.int64)
     if isinstance(operand, np.ndarray):
+        spend_array(operand.size)
         return call.constant(np.where(operand < 0, operand + ends, operand).astype(np.int64))
     indices = gc.cast(call.value(position), "int64")
     return gc.where(indices < 0, indices + call.constant(ends), indices)
@@ -98,6 +101,7 @@ def _one_hot(call: Call) -> Value:
     rank = indices.type.rank + 1
     axis %= rank
     shape = [depth if i == axis else 1 for i in range(rank)]
+    spend_array(depth)
     places = call.constant(np.arange(depth).reshape(shape), indices.dtype)
     column = gc.reshape(indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))
     hit = gc.equal(gc.where(column < 0, column + depth, column), places)

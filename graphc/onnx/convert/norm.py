@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.source import State
 from graphc.tensor_type import Dim
+from graphc.work import spend_array
 
 
 def _batchnorm(call: Call) -> Result:
@@ -92,6 +94,7 @@ def _as_written(call: Call, x: Value, ratio: float, trains: bool) -> Result:
     if not trains or ratio == 0:
         return [x, *_all_true(call, x)]
     shape = tuple(dim for dim in x.shape if isinstance(dim, int))
+    spend_array(2 * prod(shape))
     random = np.random.RandomState(call.attribute("seed"))
     kept = random.uniform(0, 1.0, shape) >= ratio
     mask = call.constant(kept)

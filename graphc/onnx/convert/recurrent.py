@@ -16,8 +16,6 @@ from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported
 from graphc.tensor_type import Dim
 
-MOST_STEPS = 1000
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -132,7 +130,7 @@ def _unrolled(call: Call, step: Step, states: int) -> Result:
         x = gc.transpose(x, (1, 0, 2))
     steps, batch = x.shape[:2]
     units = call.attribute("hidden_size") or call.type(2).shape[-1]
-    if not isinstance(steps, int) or not 0 < steps <= MOST_STEPS or not isinstance(units, int):
+    if not isinstance(steps, int) or steps < 1 or not isinstance(units, int):
         raise NotSupported(f"a sequence of {steps} steps")
     way = call.attribute("direction", "forward")
     ways = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}.get(way)

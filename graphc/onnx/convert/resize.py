@@ -14,6 +14,10 @@ from graphc.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported
 from graphc.op import Array
+from graphc.work import spend_array
+
+ROW = 2000
+"""The numbers that are computed in the time that a row of a matrix is."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Axis:
 
 def _places(axis: Axis, mode: str) -> Array:
     """Where among the old entries each new one lies."""
+    spend_array(8 * axis.after)
     x, n, scale = np.arange(axis.after, dtype=float), axis.before, axis.scale
     length = n * scale  # of which `after` is the whole part
     middle = (x + 0.5) / scale - 0.5
@@ -91,6 +96,7 @@ def _matrix(
     """A row for each new entry: what share each old one has in it."""
     shrink = min(axis.scale, 1.0) if call.attribute("antialias", 0) else 1.0
     width = ceil(reach / shrink)
+    spend_array(axis.after * (axis.before + ROW + 2 * width))
     matrix = np.zeros((axis.after, axis.before))
     for row, place in enumerate(places):
         around = np.arange(floor(place) - width, floor(place) + width + 2)

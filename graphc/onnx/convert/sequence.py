@@ -12,6 +12,7 @@ from graphc.onnx.call import Call, Result
 from graphc.onnx.convert.shape import reshaped, sliced
 from graphc.onnx.known import NotSupported, Operand, Parts
 from graphc.op import Array
+from graphc.work import spend_nodes
 
 
 def _construct(call: Call) -> Parts:
@@ -26,6 +27,7 @@ def _split(call: Call) -> Parts:
     if not isinstance(dim, int):
         raise NotSupported("the batch dimension is split")
     single = not call.has(1)
+    spend_nodes(dim if single or call.array(1).ndim else dim // max(int(call.array(1)), 1))
     sizes = (1,) * dim if single else _sizes(call.array(1), dim)
     before: list[slice] = [slice(None)] * axis
     found: list[Operand] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import ceil, isfinite
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, Operand, Weight, dims_array, type_of
 from graphc.op import Array
 from graphc.tensor_type import Batch, Dim, Shape, broadcast, count
+from graphc.work import spend_array
 
 
 def _shape(call: Call) -> Array:
@@ -131,15 +132,14 @@ def _constant_of_shape(call: Call) -> Result:
     if any(isinstance(dim, Batch) for dim in shape):
         return gc.broadcast_to(call.constant(item), shape)
     sizes = [dim for dim in shape if isinstance(dim, int)]
-    if prod(sizes) >= 2**40:
-        raise NotSupported(f"the shape {tuple(sizes)} is too large")
     return np.broadcast_to(item, sizes)
 
 
 def _range(call: Call) -> Array:
     start, limit, delta = (call.number(i) for i in range(3))
-    if delta == 0 or (limit - start) / delta > 2**28:
+    if delta == 0 or not isfinite(limit - start):
         raise NotSupported("a range without an end")
+    spend_array(max(ceil((limit - start) / delta), 0))
     return np.asarray(np.arange(start, limit, delta)).astype(call.array(0).dtype)
 
 

@@ -152,19 +152,43 @@ def _flat_index(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("ReduceSum", [places, w.ints([-1])], out, keepdims=0)
 
 
-def _floored(w: Writer, ins: Sequence[str], out: str | None = None) -> str:
-    """a / b rounded down; whole numbers by their remainder, which has the sign of b."""
+def _floor_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    """a / b rounded down: whole numbers by their remainder, which has the sign of b."""
     if w.types[ins[0]].is_float:
         return w.emit("Floor", [w.emit("Div", ins)], out)
-    return w.emit("Div", [w.emit("Sub", [ins[0], w.emit("Mod", ins)]), ins[1]], out)
+    safe = _safe(w, ins[1])
+    rest = w.emit("Mod", [ins[0], safe])
+    return _or_zero(w, w.emit("Div", [w.emit("Sub", [ins[0], rest]), safe]), ins[1], out)
 
 
-def _floor_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    return _floored(w, ins, out)
+def _trunc_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return _or_zero(w, w.emit("Div", [ins[0], _safe(w, ins[1])]), ins[1], out)
 
 
 def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    return w.emit("Sub", [ins[0], w.emit("Mul", [_floored(w, ins), ins[1]])], out)
+    if not w.types[ins[0]].is_float:
+        return w.emit("Mod", [ins[0], _safe(w, ins[1])], out)
+    floored = w.emit("Floor", [w.emit("Div", ins)])
+    return w.emit("Sub", [ins[0], w.emit("Mul", [floored, ins[1]])], out)
+
+
+def _fmod(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+    return w.emit("Mod", [ins[0], _safe(w, ins[1])], out, fmod=1)
+
+
+def _safe(w: Writer, divisor: str) -> str:
+    """Write whole numbers with 1 in the place of 0, by which runtimes refuse to divide."""
+    return w.emit("Where", [_zeros(w, divisor), w.constant(1, w.types[divisor].dtype), divisor])
+
+
+def _or_zero(w: Writer, quotient: str, divisor: str, out: str) -> str:
+    """Write 0 where the divisor is 0, and the quotient elsewhere."""
+    zero = w.constant(0, w.types[divisor].dtype)
+    return w.emit("Where", [_zeros(w, divisor), zero, quotient], out)
+
+
+def _zeros(w: Writer, numbers: str) -> str:
+    return w.emit("Equal", [numbers, w.constant(0, w.types[numbers].dtype)])
 
 
 def _log1p(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
@@ -191,7 +215,9 @@ BODIES: dict[str, Body] = {
     "slice": _slice,
     "flat_index": _flat_index,
     "floor_div": _floor_div,
+    "trunc_div": _trunc_div,
     "mod": _mod,
+    "fmod": _fmod,
     "log1p": _log1p,
     "expm1": _expm1,
 }

@@ -86,14 +86,22 @@ def _logic(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _trunc_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+    if _may_be_zero(w, ins[1]):
+        return False
     w.emit("Div", ins, out)
     return True
+
+
+def _may_be_zero(w: Writer, divisor: str) -> bool:
+    """Return whether whole numbers may be 0, by which ONNX's runtimes refuse to divide."""
+    numbers = w.constants.get(divisor)
+    return numbers is None or not bool(numbers.all())
 
 
 def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     """ONNX has the remainder with the sign of the divisor for whole numbers alone."""
     floats = w.types[ins[0]].is_float
-    if floats and isinstance(op, Mod):
+    if isinstance(op, Mod) if floats else _may_be_zero(w, ins[1]):
         return False
     w.emit("Mod", ins, out, fmod=int(isinstance(op, Fmod)))
     return True
@@ -101,6 +109,8 @@ def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 def _with_alpha(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     assert isinstance(op, (Elu, Celu, ThresholdedRelu))
+    if isinstance(op, Celu) and w.types[ins[0]].dtype != "float32":
+        return False
     w.emit(type(op).__name__, ins, out, alpha=op.alpha)
     return True
 

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     """The model of what the outputs need; GraphError for an op that ONNX cannot say."""
     functions = Functions()
-    w = Writer({node.name: node.type for node in graph}, train, graph.outputs)
     kept = graph.forward()
+    fed = [node for node in graph if isinstance(node.op, Input) and node.name in kept]
+    types = {node.name: node.type for node in graph}
+    w = Writer(types, [node.name for node in fed], train, graph.outputs)
     for node in graph:
         if node.name in kept:
             w.prefix = node.name
@@ -47,11 +49,7 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
         if public != name:
             _public(w, public, name)
     _check_moved(w)
-    inputs = [
-        value_info(node.name, node.type)
-        for node in graph
-        if isinstance(node.op, Input) and node.name in kept
-    ]
+    inputs = [value_info(node.name, node.type) for node in fed]
     outputs = [value_info(public, graph[name].type) for public, name in graph.outputs.items()]
     outputs += [value_info(next_of(name), graph[name].type) for name in w.moved]
     made = helper.make_graph(w.nodes, graph.name, inputs, outputs, initializers)
@@ -149,11 +147,12 @@ class Functions:
     def _body(self, op: Op, types: tuple[TensorType, ...]) -> Writer:
         if op.name in BODIES and not isinstance(op, Layer):
             names = operand_names(op, len(types))
-            w = Writer(dict(zip(names, types, strict=True)), False)
+            w = Writer(dict(zip(names, types, strict=True)), names, False)
             BODIES[op.name](w, op, names, "result")
             return w
         graph = expanded(op, types)
-        w = Writer({node.name: node.type for node in graph}, False)
+        fed = [node.name for node in graph if isinstance(node.op, Input)]
+        w = Writer({node.name: node.type for node in graph}, fed, False)
         for node in graph:
             w.prefix = node.name
             self.write(w, node.op, node.inputs, node.name, node)

@@ -50,32 +50,64 @@ def _conv_transpose(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 def _max_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     assert isinstance(op, MaxPoolLayer)
+    found = _ends(w, op, ins)
+    if found is None:
+        return False
+    padding, ceil = found
     w.emit(
         "MaxPool",
         ins,
         out,
         kernel_shape=list(op.kernel),
         strides=list(op.stride),
-        pads=_pads(op.padding),
+        pads=_pads(padding),
         dilations=list(op.dilation),
-        ceil_mode=int(op.ceil),
+        ceil_mode=int(ceil),
     )
     return True
+
+
+def _ends(
+    w: Writer, op: MaxPoolLayer | AvgPoolLayer, ins: Sequence[str]
+) -> tuple[Pads, bool] | None:
+    """The padding, and whether a last window may end outside, so that ONNX counts as many windows.
+
+    ONNX counts one more that begins behind the image, where graphc and PyTorch do not.  None
+    where no padding says so.
+    """
+    x = w.types[ins[0]]
+    counts, ceils = op.infer([x]).shape[2:], []
+    padding: list[tuple[int, int]] = []
+    rows = zip(x.shape[2:], counts, op.kernel, op.stride, op.dilation, op.padding, strict=True)
+    for size, count, kernel, stride, dilation, (before, after) in rows:
+        if not isinstance(size, int) or not isinstance(count, int):
+            return op.padding, op.ceil
+        room = size + before + after - ((kernel - 1) * dilation + 1)
+        ceils.append(room // stride + 1 < count)
+        more = -(-room // stride) + 1 > count
+        padding.append((before, after - (room - (count - 1) * stride) if more else after))
+    if not op.ceil or tuple(padding) == op.padding:
+        return op.padding, op.ceil
+    if not any(ceils):
+        return op.padding, False
+    return (tuple(padding), True) if all(after >= 0 for _, after in padding) else None
 
 
 def _avg_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     """Before opset 19, ONNX's windows are not dilated."""
     assert isinstance(op, AvgPoolLayer)
-    if set(op.dilation) != {1}:
+    found = _ends(w, op, ins)
+    if set(op.dilation) != {1} or found is None:
         return False
+    padding, ceil = found
     w.emit(
         "AveragePool",
         ins,
         out,
         kernel_shape=list(op.kernel),
         strides=list(op.stride),
-        pads=_pads(op.padding),
-        ceil_mode=int(op.ceil),
+        pads=_pads(padding),
+        ceil_mode=int(ceil),
         count_include_pad=int(op.count_include_pad),
     )
     return True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import helper, numpy_helper
 
+from graphc.errors import GraphError
+from graphc.onnx.export.types import Formal, bound, formals, wider
 from graphc.op import Array
 from graphc.tensor_type import Batch, Shape, TensorType
 
@@ -22,9 +24,17 @@ class Writer:
     """ONNX nodes in the making.  `types` has those of all values that the graph declares."""
 
     def __init__(
-        self, types: dict[str, TensorType], train: bool, public: Iterable[str] = ()
+        self,
+        types: dict[str, TensorType],
+        inputs: Iterable[str],
+        train: bool,
+        public: Iterable[str] = (),
     ) -> None:
-        self.types = types
+        self.types, self.inputs = types, tuple(inputs)
+        self.dtypes = {name: type.dtype for name, type in types.items()}
+        """Also of helping values, where they are known."""
+        self.constants: dict[str, Array] = {}
+        """The numbers that were written as nodes."""
         self.train = train
         """Whether layers mean what they do in training."""
         self.moved: list[str] = []
@@ -44,18 +54,75 @@ class Writer:
         domain: str = "",
         **attributes: Any,
     ) -> str:
-        """Write a node; the name of its first result."""
+        """Write a node; the name of its first result.
+
+        Operands of whole numbers that ONNX's op does not take are cast to wider ones, and results
+        back.
+        """
         names = [out] if isinstance(out, str) else list(out or [self.fresh(op.lower())])
-        attributes = {name: value for name, value in attributes.items() if value is not None}
-        node = helper.make_node(op, list(inputs), names, name=names[0], **attributes)
+        declared = None if domain else formals(op, OPSET)
+        wide = {} if declared is None else wider([*bound(declared[0], inputs, self.dtypes)])
+        if declared is not None:
+            self._note(declared, inputs, names, attributes)
+        if not wide:
+            self._write(op, inputs, names, domain, attributes)
+            return names[0]
+        assert declared is not None
+        sides = [declared[0], declared[1]]
+        cast = [
+            self._cast(name, dtype) if (dtype := _of(sides[0], i, wide)) and name else name
+            for i, name in enumerate(inputs)
+        ]
+        found = [
+            self.fresh(op.lower()) if _of(sides[1], i, wide) else n for i, n in enumerate(names)
+        ]
+        self._write(op, cast, found, domain, attributes)
+        for own, name in zip(found, names, strict=True):
+            if own != name:
+                self._cast(own, self.dtypes[name], name)
+        return names[0]
+
+    def _write(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        names: Sequence[str],
+        domain: str,
+        attributes: Mapping[str, Any],
+    ) -> None:
+        said = {name: value for name, value in attributes.items() if value is not None}
+        node = helper.make_node(op, list(inputs), list(names), name=names[0], **said)
         node.domain = domain
         self.nodes.append(node)
-        return names[0]
+
+    def _cast(self, name: str, dtype: str, out: str | None = None) -> str:
+        to = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return self.emit("Cast", [name], out, to=to)
+
+    def _note(
+        self,
+        declared: tuple[Sequence[Formal], Sequence[Formal]],
+        inputs: Sequence[str],
+        names: Sequence[str],
+        attributes: Mapping[str, Any],
+    ) -> None:
+        """Remember the dtypes of results that follow from those of operands."""
+        known = {
+            formal.variable: dtype for formal, dtype in bound(declared[0], inputs, self.dtypes)
+        }
+        for i, name in enumerate(names):
+            formal = declared[1][min(i, len(declared[1]) - 1)]
+            dtype = known.get(formal.variable, next(iter(formal.dtypes), ""))
+            if name not in self.dtypes and (formal.variable in known or len(formal.dtypes) == 1):
+                self.dtypes[name] = dtype
+        if "to" in attributes:
+            self.dtypes[names[0]] = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
 
     def constant(self, array: Any, dtype: str | None = None, out: str | None = None) -> str:
         """Write numbers as a node."""
         value = np.array(array, dtype, order="C")
         name = out or self.fresh("constant")
+        self.dtypes[name], self.constants[name] = value.dtype.name, value
         return self.emit("Constant", [], name, value=numpy_helper.from_array(value, name))
 
     def fresh(self, word: str) -> str:
@@ -88,20 +155,29 @@ class Writer:
         return self._rows if factor == 1 else self.emit("Mul", [self._rows, self.ints([factor])])
 
     def _count_rows(self) -> str:
-        for name, type in self.types.items():
-            for axis, dim in enumerate(type.shape):
+        for name in self.inputs:
+            for axis, dim in enumerate(self.types[name].shape):
                 if isinstance(dim, Batch):
                     rows = self.emit("Shape", [name], start=axis, end=axis + 1)
                     if dim.factor == 1:
                         return rows
                     return self.emit("Div", [rows, self.ints([dim.factor])])
-        raise ValueError("no operand says how many rows the batch has")
+        raise GraphError(
+            "a value has as many rows as the batch, and no input of the net has rows",
+            hint="declare the input that it goes with: x = net.input('x', (gc.N, ...))",
+        )
 
     def reshape(self, x: str, shape: Shape, out: str | None = None) -> str:
         """x under another shape, in which the batch dimension follows from the others."""
+        if 0 in shape:  # without any element nothing follows from the others
+            return self.emit("Reshape", [x, self.dims(shape)], out, allowzero=1)
         sizes = [-1 if isinstance(dim, Batch) else dim for dim in shape]
-        zero = 1 if 0 in sizes else None
-        return self.emit("Reshape", [x, self.ints(sizes)], out, allowzero=zero)
+        return self.emit("Reshape", [x, self.ints(sizes)], out)
+
+
+def _of(declared: Sequence[Formal], number: int, wide: Mapping[str, str]) -> str:
+    """What an operand or result of a node is cast to; empty where it is not."""
+    return wide.get(declared[min(number, len(declared) - 1)].variable, "")
 
 
 def next_of(state: str) -> str:

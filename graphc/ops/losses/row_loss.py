@@ -56,6 +56,23 @@ class RowLoss(Layer):
         """The same in plain NumPy, of the operands of `counts_by`."""
         raise NotImplementedError
 
+    def divided_by(self, operands: int) -> tuple[int, ...]:
+        """Of so many operands those that a mean's divisor is made from; none where that is the
+        number of rows, or where it is no mean."""
+        weights = range(self.operands, operands)
+        return (*self.counts_by, *weights) if self.reduction == "mean" else ()
+
+    def reference_divisor(self, ins: Sequence[Array]) -> Array:
+        """What a mean is divided by, in plain NumPy, of the operands of `divided_by`."""
+        counts, weights = ins[: len(self.counts_by)], ins[len(self.counts_by) :]
+        counted = self.reference_counts(counts) if counts else np.ones(())
+        return np.asarray((weights[0] * counted if weights else counted).sum())
+
+    @staticmethod
+    def divisor(name: str) -> str:
+        """The node that a mean of that name is divided by."""
+        return f"{name}.weight"
+
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         if not self.operands <= len(ins) <= self.operands + 1:
             raise ValueError(f"it takes {', '.join(self.roles)}, not {len(ins)} operands")
@@ -74,9 +91,10 @@ class RowLoss(Layer):
         total = (rows * weight).sum()
         if self.reduction == "sum":
             return np.asarray(total)
-        counted = [own[i] for i in self.counts_by]
-        counts = weight * self.reference_counts(counted) if counted else weight
-        return np.asarray(total / counts.sum())
+        counting = [ins[i] for i in self.divided_by(len(ins))]
+        if not counting:
+            return np.asarray(total / rows.size)
+        return np.asarray(total / self.reference_divisor(counting).astype(rows.dtype))
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         own, weights = ins[: self.operands], ins[self.operands :]
@@ -91,16 +109,11 @@ class RowLoss(Layer):
         counts = [*weights]
         if self.counts_by:
             counts.append(self.counts(b, own, f"{name}.counts"))
-        return _mean(rows, counts, name)
-
-
-def _mean(rows: Value, counts: Sequence[Value], name: str) -> Value:
-    """The sum of the rows by that of what they count, which is the product of `counts`."""
-    if not counts:
-        return mean(rows, name=name)
-    total = sum_(rows, name=f"{name}.total")
-    count = counts[0] if len(counts) == 1 else mul(*counts, name=f"{name}.counted")
-    return div(total, sum_(count, name=f"{name}.weight"), name=name)
+        if not counts:
+            return mean(rows, name=name)
+        total = sum_(rows, name=f"{name}.total")
+        count = counts[0] if len(counts) == 1 else mul(*counts, name=f"{name}.counted")
+        return div(total, sum_(count, name=self.divisor(name)), name=name)
 
 
 def apply_loss(

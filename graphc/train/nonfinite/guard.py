@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from math import isfinite
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from graphc.errors import NotFiniteError
 from graphc.executor import Executor
 from graphc.op import Array
+from graphc.runtime.run_all import run_all
 from graphc.train.arrays import ArraySource
 from graphc.train.nonfinite.told import found, not_again
 from graphc.train.nonfinite.trace import traced
@@ -38,11 +40,9 @@ class Guard:
 
     def mark(self, at: Position) -> None:
         """Copy the state as it is at this position; it must be good, for a trace starts there."""
-        state = self._ex.state
-        with state.lock:
-            for name, copy in self._copy.items():
-                np.copyto(copy, state.arrays[name])
-        self._at = replace(at)
+        arrays = self._ex.state.arrays
+        writes = [partial(copy.__setitem__, ..., arrays[k]) for k, copy in self._copy.items()]
+        self._ex.state.lock(run_all, [*writes, partial(setattr, self, "_at", replace(at))])
         self._source.release(at.epoch, at.step)
 
     def check_state(self, at: Position) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from graphc.errors import GraphError
 from graphc.executor import Executor
 from graphc.graph import Graph, Node
+from graphc.loss_share import divisors
 from graphc.op import Array
 from graphc.ops.exchange import ShardInput
 from graphc.ops.source import Constant
@@ -43,12 +44,12 @@ def traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) -
     arrays, n = ex.rows(feeds, train=True)
     name = "accumulate" if ex.plan.accumulate > 1 else "step"
     graph = _recorded(ex, name, "update")
-    arrays |= whole_batch(graph)
+    arrays |= whole_batch(graph) | _divisors(ex, graph, arrays, n)
     with np.errstate(all="ignore"):
         values = evaluate(graph, arrays, _of(graph, state), n)
         runs = [(graph, values)]
         after = {**state, **next_state(graph, values, _of(graph, state))}
-        if name == "accumulate" and int(after["accumulated"]) >= ex.plan.accumulate:
+        if name == "accumulate" and int(after[ex.plan.step_counter]) >= ex.plan.accumulate:
             apply = ex.plan.graphs["apply"][0].graph
             runs.append((apply, evaluate(apply, {}, _of(apply, after), 1)))
     for made, known in runs:
@@ -63,6 +64,13 @@ def whole_batch(graph: Graph) -> dict[str, Array]:
     """What a graph of shards is fed for one that is the whole batch: all of it, from row 0."""
     found = [node for node in graph if isinstance(node.op, ShardInput)]
     return {node.name: np.asarray(node.type.is_float, node.type.dtype) for node in found}
+
+
+def _divisors(ex: Executor, graph: Graph, arrays: Mapping[str, Array], n: int) -> dict[str, Array]:
+    """What shards of the whole batch divide weighted means by."""
+    fed = {node.name: node.type.dtype for node in graph if isinstance(node.op, ShardInput)}
+    found = [divisor for divisor in divisors(ex.plan.declared) if divisor.name in fed]
+    return {d.name: np.asarray(d(arrays, n), fed[d.name]) for d in found}
 
 
 def first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:

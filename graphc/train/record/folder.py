@@ -18,7 +18,9 @@ from typing import Any
 
 from graphc.errors import GraphError, ModelFileError
 from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint
-from graphc.files.container import pack, parsed, read_whole, unpack, write_atomically
+from graphc.files.container import pack, parsed, read_whole, unpack
+from graphc.files.paths import check_plain, reason, shown
+from graphc.files.writing import write_atomically
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.train.position import Position
@@ -97,6 +99,7 @@ class RunFolder:
     def about(self) -> About:
         """What the run was; ModelFileError for anything but a recorded run."""
         try:
+            check_plain(self.about_path)
             size = self.about_path.stat().st_size
             if size > _LARGEST_TEXT:
                 raise ValueError(f"its {size:,} bytes are no description of a run")
@@ -104,8 +107,8 @@ class RunFolder:
             return _about(said)
         except OSError as error:
             raise ModelFileError(
-                f"{self.path} holds no recorded run: {self.about_path.name}: "
-                f"{error.strerror or error}",
+                f"{shown(self.path)} holds no recorded run: {self.about_path.name}: "
+                f"{reason(error)}",
                 loc=caller_loc(),
                 hint='gc.fit(ex, data, record="run") records one',
             ) from error
@@ -148,7 +151,7 @@ class RunFolder:
             return unpack(read_whole(path))[1]
         except OSError as error:
             raise ModelFileError(
-                f"cannot read {path}: {error.strerror or error}", loc=caller_loc()
+                f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc()
             ) from error
         except ValueError as error:
             raise self._damaged(path, error) from error

@@ -61,12 +61,19 @@ def _digest(parts: Iterable[bytes | memoryview]) -> str:
 def _of_arrays(arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
     for name, array in sorted(arrays.items()):
         yield f"{name}\0{array.dtype.str}\0{array.shape}\0".encode()
-        flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        if flat.size <= _WHOLE:
-            yield flat.data
+        if array.nbytes <= _WHOLE:
+            yield np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
             continue
-        for start in np.linspace(0, flat.size - _PIECE, _PIECES).astype(np.int64):
-            yield flat[start : start + _PIECE].tobytes()
+        for start in np.linspace(0, array.nbytes - _PIECE, _PIECES).astype(np.int64):
+            yield _piece(array, int(start))
+
+
+def _piece(array: Array, start: int) -> bytes:
+    """Bytes from the middle of an array in C order, which is not copied for it."""
+    size = array.itemsize
+    first, end = start // size, -(-(start + _PIECE) // size)
+    skipped = start - first * size
+    return array.flat[first:end].tobytes()[skipped : skipped + _PIECE]
 
 
 def _of_shards(files: Iterable[Path]) -> Iterator[bytes]:

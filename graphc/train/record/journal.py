@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.errors import ModelFileError
+from graphc.files.paths import check_plain, reason, shown
 from graphc.loc import caller_loc
 
 _MAGIC = b"graphcJ1"
@@ -71,11 +72,12 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         try:
+            check_plain(path)
             with open(path, "rb") as file:
                 head = file.read(_HEAD.size)
                 size = os.fstat(file.fileno()).st_size
         except OSError as error:
-            raise _unreadable(path, error.strerror or str(error)) from error
+            raise _unreadable(path, reason(error)) from error
         if len(head) < _HEAD.size or not head.startswith(_MAGIC):
             raise _unreadable(path, "it is no journal of this version of graphc")
         self._path = path
@@ -97,7 +99,7 @@ class Journal:
             offset = _HEAD.size + (start - self.first) * _STEP.size
             return np.fromfile(self._path, _ROW, count, offset=offset)
         except OSError as error:
-            raise _unreadable(self._path, error.strerror or str(error)) from error
+            raise _unreadable(self._path, reason(error)) from error
 
     def step(self, number: int) -> tuple[float, int]:
         """Loss and digest of one step."""
@@ -106,4 +108,4 @@ class Journal:
 
 
 def _unreadable(path: Path, why: str) -> ModelFileError:
-    return ModelFileError(f"cannot read {path}: {why}", loc=caller_loc())
+    return ModelFileError(f"cannot read {shown(path)}: {why}", loc=caller_loc())

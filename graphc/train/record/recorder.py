@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -12,7 +13,10 @@ from typing import Any
 from graphc.errors import GraphError, ModelFileError
 from graphc.executor import Executor
 from graphc.files.checkpoint_file import write_checkpoint
-from graphc.files.container import NAMES, remove_temporaries
+from graphc.files.container import NAMES
+from graphc.files.lock import FolderLock
+from graphc.files.paths import make_folder, reason, shown
+from graphc.files.writing import remove_temporaries
 from graphc.loc import caller_loc
 from graphc.op import Array
 from graphc.train.arrays import ArraySource
@@ -22,6 +26,7 @@ from graphc.train.record.folder import About, RunFolder
 from graphc.train.record.identity import identity, unwrapped
 from graphc.train.record.journal import JournalWriter
 from graphc.train.record.made_with import made_with
+from graphc.train.same_run import Unlike, unlike_choices, unlike_net
 from graphc.train.source import Source
 
 KEPT = 16
@@ -48,12 +53,14 @@ class Recorder:
         self._classes = None if classes is None else [(int(k), float(classes[k])) for k in classes]
         self._every, self._written = WHOLE, 0.0
         self._journal: JournalWriter | None = None
+        self._lock, self._resume = FolderLock(path, "record"), False
 
     def check(self, resume: bool) -> None:
         """GraphError where the folder holds another run already."""
-        if self.folder.about_path.exists() and not resume:
+        self._resume = resume
+        if os.path.exists(self.folder.about_path) and not resume:
             raise GraphError(
-                f"fit: {self.folder.path} holds a recorded run",
+                f"fit: {shown(self.folder.path)} holds a recorded run",
                 loc=caller_loc(),
                 hint="record in another folder",
             )
@@ -61,11 +68,14 @@ class Recorder:
     def begin(self, at: Position) -> None:
         """Describe the run and write the first state; or go on with a run that was resumed.
 
+        GraphError where another run has the folder, or the record is of another one;
         ModelFileError where that cannot be written, or the record does not reach so far.
         """
         self.digest = StateDigest(self._ex)
+        make_folder(self.folder.path, ModelFileError)
         try:
-            self.folder.path.mkdir(parents=True, exist_ok=True)
+            self._lock.take()
+            self.check(self._resume)  # again, now that no other run is recorded there
             remove_temporaries(self.folder.path, lambda name: name.endswith((".gc", ".json")))
             if self.folder.about_path.exists():
                 self._go_on(at)
@@ -119,6 +129,7 @@ class Recorder:
         if self._journal is not None:
             with suppress(OSError):
                 self._journal.close()
+        self._lock.release()
 
     # ------------------------------------------------------------------ inside
 
@@ -136,11 +147,12 @@ class Recorder:
 
     def _go_on(self, at: Position) -> None:
         """Check that it is this run, and drop what was recorded after this position."""
-        about = self.folder.about()
-        same = about.choices == self._choices and about.class_weight == self._classes
-        if not same or about.data != identity(self._source):
+        unlike = self._unlike(at)
+        if unlike is not None:
             raise GraphError(
-                f"fit: {self.folder.path} holds the record of another run",
+                f"fit: {shown(self.folder.path)} holds the record of another run, which "
+                f"{unlike.words}",
+                operands=unlike.shown,
                 loc=caller_loc(),
                 hint="record in another folder from here on",
             )
@@ -151,6 +163,28 @@ class Recorder:
             if epoch >= at.epoch:
                 path.unlink()
         self._thin()
+        if not self.folder.states():
+            self._write_state(at)
+
+    def _unlike(self, at: Position) -> Unlike | None:
+        """How the recorded run is another one."""
+        about = self.folder.about()
+        before = {**about.choices, "class_weight": about.class_weight, "data": asdict(about.data)}
+        data = asdict(identity(self._source))
+        now = {**self._choices, "class_weight": self._classes, "data": data}
+        unlike = unlike_choices(before, now)
+        states = self.folder.states()
+        if unlike is not None or not states:
+            return unlike
+        file, begun = self.folder.read_state(states[min(states)])
+        unlike = unlike_net(file.model, self._ex)
+        if unlike is None and begun.steps == at.steps:
+            arrays = state_arrays(self._ex)
+            odd = [
+                k for k in arrays if k not in file.state or _bits(arrays[k]) != _bits(file.state[k])
+            ]
+            unlike = Unlike(f"began with another {odd[0]!r}") if odd else None
+        return unlike
 
     def _write_state(self, at: Position) -> None:
         write_checkpoint(self.folder.state_path(at.steps), self._ex, {"position": asdict(at)}, {})
@@ -167,7 +201,7 @@ class Recorder:
 
     def _unwritten(self, error: OSError) -> ModelFileError:
         return ModelFileError(
-            f"cannot write the record in {self.folder.path}: {error.strerror or error}",
+            f"cannot write the record in {shown(self.folder.path)}: {reason(error)}",
             loc=caller_loc(),
         )
 

@@ -22,6 +22,8 @@ from graphc.ops.source import Constant, Input
 from graphc.plan import Program
 from graphc.reference import evaluate
 from graphc.runtime.bound import Binder
+from graphc.runtime.entry import quiet_context
+from graphc.runtime.run_all import run_all
 from graphc.runtime.workspace import Workspace
 from graphc.train.replay.keeping import keeping
 
@@ -50,7 +52,7 @@ class StepValues:
         self._values: dict[str, Array] = {}
         self._written: set[str] = set()
         self.loss = self._run(ex, self.name, self.arrays, self.rows)
-        if self.name == "accumulate" and int(ex.state["accumulated"]) >= ex.plan.accumulate:
+        if self.name == "accumulate" and ex._accumulated() >= ex.plan.accumulate:
             self._run(ex, "apply", {}, 1)
 
     def _run(self, ex: Executor, name: str, arrays: Mapping[str, Array], n: int) -> float:
@@ -116,12 +118,10 @@ def _run(
     """Run a program on the executor's state; what its instructions wrote, and the loss."""
     threads = 1 if program.backend == "native" else None
     workspace = Workspace({program.name: program}, program.capacity, ex.state, threads)
-    bound = Binder(workspace, threads).bound(program, n)
+    bound = Binder(workspace).bound(program, n)
     for name, array in bound.feeds.items():
         np.copyto(array, arrays[name])
-    with np.errstate(all="ignore"), ex.state.lock:
-        for call in bound.calls:
-            call()
+    ex.state.lock(quiet_context().run, run_all, bound.calls)
     written = [out for instr in program.instrs for out in instr.outs if out in program.graph]
     found = {name: workspace.view(program, name, n).copy() for name in written}
     losses = bound.losses

@@ -10,7 +10,7 @@ from graphc.errors import GraphError, ModelFileError
 from graphc.files.serialize import load
 from graphc.loc import caller_loc
 from graphc.op import Array, Op
-from graphc.runtime.means import Share
+from graphc.runtime.means import Count
 from graphc.train.position import Position
 from graphc.train.record.digests import StateDigest
 from graphc.train.record.folder import RunFolder
@@ -36,7 +36,7 @@ class Walk:
         self.at = Position()
         self.unlike: int | None = None
         """The first step that did not give what is recorded."""
-        self._share = Share.of(self.ex.plan)
+        self._count = Count.of_steps(self.ex.plan)
         self._batches: Iterator[Batch] = iter(())
 
     def _check_plan(self) -> None:
@@ -113,7 +113,7 @@ class Walk:
 
     def done(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:
         """The step has been run: compare it with the record."""
-        self.at.count(rows, loss, self._share(feeds, rows))
+        self.at.count(rows, loss, self._count(feeds, rows, self.ex.state.arrays))
         number = self.at.steps
         made = loss, self.digest.after(number)
         if self.unlike is None and made != self.journal.step(number):

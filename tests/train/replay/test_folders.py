@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import graphc as gc
 from graphc.train.record import recorder
 from graphc.train.record.folder import RunFolder
-from tests.train.nets import executor, table
+from tests.train.nets import classes, executor, table
 
 X, Y = table(45)
 
@@ -53,6 +54,14 @@ def test_no_run(tmp_path: Path) -> None:
 def test_a_file_is_missing(copied: Path, name: str, words: str) -> None:
     (copied / name).unlink()
     refused(copied, words)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("name", ["run.json", "journal"])
+def test_a_pipe_is_not_waited_for(copied: Path, name: str) -> None:
+    (copied / name).unlink()
+    os.mkfifo(copied / name)
+    refused(copied, "it is no plain file")
 
 
 def test_all_states_are_missing(copied: Path) -> None:
@@ -153,7 +162,7 @@ def test_a_state_under_the_name_of_another(copied: Path) -> None:
 
 
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
 def test_any_bytes_changed_anywhere(copied: Path, data: st.DataObject) -> None:
@@ -213,6 +222,51 @@ def test_a_record_that_does_not_reach_the_checkpoint(tmp_path: Path) -> None:
         gc.fit(executor(), (X, Y), epochs=3, resume=True, **options)
 
 
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_a_record_of_another_net_or_other_weights_stays(copied: Path, tmp_path: Path) -> None:
+    before = content(copied)
+    others = {
+        "layer dropout 'drop' is gone": executor(classes(dropout=False)),
+        "which began with another 'hidden.weight'": executor(),
+    }
+    others["which began with another 'hidden.weight'"].parameters["hidden.weight"] = np.ones((4, 8))
+    for number, (words, ex) in enumerate(others.items()):
+        options = {"checkpoint": tmp_path / str(number), "record": copied, "resume": True}
+        with pytest.raises(gc.GraphError, match="holds the record of another run, ") as caught:
+            gc.fit(ex, (X, Y), epochs=2, **options)
+        assert words in str(caught.value)
+        assert content(copied) == before
+
+
+def test_a_record_that_another_run_writes(tmp_path: Path) -> None:
+    def meanwhile(epoch: gc.Epoch) -> None:
+        options = {"checkpoint": tmp_path / "c", "record": tmp_path / "r", "resume": True}
+        with pytest.raises(gc.GraphError, match="is in use by process"):
+            gc.fit(executor(), (X, Y), epochs=2, **options)
+
+    gc.fit(executor(), (X, Y), epochs=2, record=tmp_path / "r", callbacks=[meanwhile])
+    assert not list((tmp_path / "r").glob(".*"))
+    assert gc.replay(tmp_path / "r", step=9).unlike is None
+
+
+def test_a_run_that_was_killed_before_its_first_state(copied: Path, tmp_path: Path) -> None:
+    for path in [*copied.glob("state-*.gc"), copied / "journal"]:
+        path.unlink()
+    gc.fit(executor(), (X, Y), epochs=1, record=copied, checkpoint=tmp_path / "c", resume=True)
+    assert gc.replay(copied, step=3).unlike is None
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_journal_is_no_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal")
+    with pytest.raises(gc.ModelFileError, match="journal: it is no plain file"):
+        gc.fit(executor(), (X, Y), record=tmp_path)
+    assert (tmp_path / "journal").is_fifo()
+
+
 @pytest.mark.parametrize("record", [3, True, ["run"]])
 def test_record_is_a_folder(record: Any) -> None:
     with pytest.raises(gc.GraphError, match=r"fit: record is .*, not a folder"):
@@ -221,5 +275,5 @@ def test_record_is_a_folder(record: Any) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(gc.ModelFileError, match="cannot write the record in"):
+    with pytest.raises(gc.ModelFileError, match="cannot make the folder"):
         gc.fit(executor(), (X, Y), record=tmp_path / "file" / "run")

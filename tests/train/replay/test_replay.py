@@ -63,6 +63,7 @@ def check(run: Path, wanted: Watched, step: int, data: Any = None) -> gc.Replay:
     return found
 
 
+@pytest.mark.one_in(7)
 @BACKENDS
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_any_step(tmp_path: Path, optimizer: str, backend: str | None) -> None:
@@ -115,6 +116,7 @@ def made(epoch: int) -> Any:
         yield X[order[start : start + 8]], Y[order[start : start + 8]]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("kind", ["shards", "function", "mapped"])
 def test_other_kinds_of_data(tmp_path: Path, kind: str) -> None:
     data: Any = made
@@ -150,6 +152,7 @@ def test_what_callbacks_change(tmp_path: Path) -> None:
         check(tmp_path, wanted, step)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("stop", [1, 5, 6, 7, 20])
 def test_a_run_that_was_stopped_and_resumed(tmp_path: Path, stop: int) -> None:
     class StopAt(gc.Executor):

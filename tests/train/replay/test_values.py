@@ -48,6 +48,7 @@ BACKENDS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.one_in(11)
 @BACKENDS
 @pytest.mark.parametrize(
     ("name", "optimizer"), list(zip(SOME, ("adam", "clipped", "accumulated") * 2, strict=False))

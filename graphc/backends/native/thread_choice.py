@@ -1,0 +1,113 @@
+"""On how many threads a program runs: chosen at every call, by what was measured.
+
+Results do not depend on it.  A run is shared where that is faster by its own times, and cores are
+idle.  Now and then the other way is tried, so seldom that it costs under a hundredth.  A shared run
+that is late goes on alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Literal
+
+from graphc.backends.native import usable_cores
+from graphc.backends.native.call_ir import WORDS
+from graphc.backends.native.idle_cores import SHARE
+from graphc.backends.native.pool import Pool
+
+LOOK = 2_000_000
+"""Nanoseconds of runs after which busy cores are looked at again."""
+PERIOD = 20_000_000
+"""Nanoseconds of runs after which a choice is reviewed."""
+PAYS = 0.98
+"""The share of the time alone below which sharing pays."""
+LATE, SPARE = 1.25, 20_000
+"""A shared run may take the time of one alone times LATE, and SPARE nanoseconds."""
+TRIAL_RUNS, TRIAL_TIME = 3, 100_000
+"""The runs that are measured after a change, and their nanoseconds, at least."""
+PAUSES = 50_000_000, 3_200_000_000
+"""Nanoseconds between trials: at first, and at most, after many that changed nothing."""
+FOREVER = 2**62
+
+Frame = ctypes.Array[ctypes.c_uint64]
+Phase = Literal["cold", "measured", "steady"]
+"""The runs since the last review: the first after a change, which woke threads and filled caches
+and does not count; those that measure the change; all later ones."""
+
+
+class Choice:
+    """The choice for one bound program; `frame` is what native code reads of it."""
+
+    def __init__(self, frame: Frame, most: int, pool: Pool) -> None:
+        self._frame, self._most, self._pool = frame, most, pool
+        self._times = [0.0, 0.0]
+        """Nanoseconds of a run alone and of a shared one; 0 where not known."""
+        self._shared, self._trial = False, False
+        self._phase: Phase = "steady"
+        self._next_trial = 0
+        self._pause = PAUSES[0]
+
+    def review(self) -> None:
+        """Learn from the runs since the last review, and choose for the next."""
+        now = time.monotonic_ns()
+        runs, spent, stalled = (self._take(name) for name in ("runs", "time", "stalled"))
+        if stalled:
+            self._pool.idle.stalled(stalled)
+        elif runs and self._phase == "cold":
+            self._phase = "measured"
+            self._set("left", _runs_in(TRIAL_TIME, spent / runs, TRIAL_RUNS) - 1)
+            return
+        elif runs:
+            self._learn(spent / runs, now)
+        self._choose(now, may_share=not stalled)
+
+    def _learn(self, found: float, now: int) -> None:
+        """Take note of the time of a run; what was only so by chance fades."""
+        new = self._phase == "measured"
+        self._times[self._shared] = found if new else (self._times[self._shared] + found) / 2
+        if self._trial:
+            self._plan_trial(now)
+
+    def _plan_trial(self, now: int) -> None:
+        """Put the next trial off: by what this one cost, and longer where it changes nothing."""
+        alone, together = self._times
+        changes = self._pays() == self._shared
+        self._pause = PAUSES[0] if changes else min(2 * self._pause, PAUSES[1])
+        cost = abs(together - alone) * (1 + _runs_in(TRIAL_TIME, alone, TRIAL_RUNS))
+        self._next_trial = now + max(self._pause, int(SHARE * cost))
+
+    def _pays(self) -> bool:
+        """Return whether a shared run is faster than one alone, as far as is known."""
+        alone, together = self._times
+        return 0 < together < PAYS * alone
+
+    def _choose(self, now: int, may_share: bool) -> None:
+        alone = self._times[False]
+        cores = min(self._most, usable_cores.cores())
+        may_share = may_share and cores > 1 and alone > 0 and self._pool.idle.free()
+        self._trial = may_share and now >= self._next_trial
+        shared = may_share and self._pays() != self._trial
+        changes = shared != self._shared or not self._times[shared]
+        self._shared, self._phase = shared, "cold" if changes else "steady"
+        if shared:
+            self._pool.start(cores)
+            self._set("deadline", int(LATE * alone) + SPARE)
+        self._set("threads", cores if shared else 1)
+        self._set("most", int(4 * alone) or FOREVER)
+        span = min(PERIOD, max(0, self._next_trial - now)) if may_share else LOOK
+        self._set("left", 0 if changes else _runs_in(span, self._times[shared]) - 1)
+
+    def _take(self, name: str) -> int:
+        """Return a word of the frame, and set it to 0."""
+        index = WORDS.index(name)
+        value, self._frame[index] = self._frame[index], 0
+        return int(value)
+
+    def _set(self, name: str, value: int) -> None:
+        self._frame[WORDS.index(name)] = value
+
+
+def _runs_in(span: int, time: float, least: int = 1) -> int:
+    """Return how many runs of that time fill a span, but not fewer than `least`."""
+    return max(least, int(span / max(1.0, time)))

@@ -1,0 +1,213 @@
+"""Watch a rank from a process beside it, and end the job when the rank is stopped or dies.
+
+A rank that is stopped says nothing, and one that waits inside MPI for a rank that does not come
+runs no Python.  So each rank starts this file as a script, which loads neither NumPy nor MPI, and
+tells it by a pipe when it begins and ends to wait, and when it is done.  The script also looks at
+the next rank of the same launcher: one that is stopped while Python starts has no watcher yet.
+
+Slow ranks are not stopped ranks: only the system's word counts, that a process is stopped and has
+not used the processor since.  Time is counted in looks, so that none passes while the whole job is
+suspended.  Where there is no /proc, nobody watches, and --timeout alone ends a job.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
+"""Where launchers write a process's rank, in the order in which they are believed."""
+
+LOOK = 0.5
+"""Seconds from one look to the next."""
+STOPPED = 4
+"""Looks in a row after which a stopped rank is given up."""
+UNWATCHED = 6
+"""The same for the next rank, whose own watcher has had its time by then."""
+LATER = 1.0
+"""Seconds that a launcher has to end the job before the watcher does."""
+
+PATIENCE = 2.0
+"""Seconds that scancel is given: from a step that ends already, and for that waits for this
+process, it gets no answer."""
+
+_IS_STOPPED = "is stopped, as by SIGSTOP, so the job is ended"
+
+WAITS, GOES_ON, DONE = b"(", b")", b"."
+
+
+class Watcher:
+    """The process that watches this one, from now to its end."""
+
+    def __init__(self, limit: float) -> None:
+        """`limit` is how many seconds this rank may wait for others while it is `waiting`."""
+        self._process: subprocess.Popen[bytes] | None = None
+        if Path("/proc/self/stat").exists():
+            command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(limit)]
+            with suppress(OSError):  # no more processes: then without one
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+        atexit.register(self._say, DONE)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait for other ranks, inside MPI, no longer than the limit."""
+        self._say(WAITS)
+        try:
+            yield
+        finally:
+            self._say(GOES_ON)
+
+    def _say(self, word: bytes) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                os.write(self._process.stdin.fileno(), word)
+
+
+class Rank:
+    """The process of a rank on this machine, seen from outside."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._seen: tuple[str, ...] = ()
+        self._looks = 0
+
+    def looks_stopped(self) -> int:
+        """Look; how many looks in a row it was stopped and did nothing between them."""
+        seen = _status(self.pid)
+        same = seen == self._seen and seen[:1] == ("T",)
+        self._seen, self._looks = seen, self._looks + 1 if same else 0
+        return self._looks
+
+    @property
+    def number(self) -> str | None:
+        """The rank, as its launcher says; None where there is no such word."""
+        with suppress(OSError):
+            words = Path(f"/proc/{self.pid}/environ").read_bytes().decode(errors="replace")
+            return rank_in(dict(w.split("=", 1) for w in words.split("\0") if "=" in w))
+        return None
+
+    def end(self, why: str) -> None:
+        """Say why, and kill it."""
+        _say(f"{self.described()} {why}")
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGKILL)
+
+    def described(self) -> str:
+        """Return what a person finds it by."""
+        number = self.number
+        name = "a rank" if number is None else f"rank {number}"
+        return f"{name} (process {self.pid} on {socket.gethostname()})"
+
+
+def rank_in(environment: Mapping[str, str]) -> str | None:
+    """Return the rank that a launcher wrote into an environment."""
+    return next((environment[name] for name in RANKS if name in environment), None)
+
+
+def _status(pid: int) -> tuple[str, ...]:
+    """Its state, time in user and system mode, and start; empty when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ()
+    return fields[0], fields[11], fields[12], fields[19]
+
+
+def _next_rank(rank: Rank) -> Rank | None:
+    """The rank that the same launcher started after this one, or the first after the last."""
+    launcher = Path(f"/proc/{rank.pid}/stat").read_text(errors="replace").rpartition(")")[2]
+    lists = Path(f"/proc/{launcher.split()[1]}/task").glob("*/children")
+    pids = sorted({int(pid) for path in lists for pid in path.read_text().split()})
+    after = [pid for pid in pids if pid > rank.pid] + [pid for pid in pids if pid < rank.pid]
+    others = (other for other in map(Rank, after) if other.number not in (None, rank.number))
+    return next(others, None)
+
+
+def watch(rank: Rank, limit: float) -> None:
+    """Look until the rank is gone or has to go."""
+    described = rank.described()
+    waits, waited, done = False, 0.0, False
+    other: Rank | None = None
+    while os.getppid() == rank.pid:
+        with suppress(OSError):
+            found = _next_rank(rank)
+            other = other if found and other and found.pid == other.pid else found
+        said = _said()
+        waits, done = _waits(said, waits), done or DONE in said
+        waited = waited + LOOK if waits else 0.0
+        if rank.looks_stopped() >= STOPPED:
+            return _end(rank, _IS_STOPPED)
+        if other is not None and other.looks_stopped() >= UNWATCHED:
+            return _end(other, _IS_STOPPED)
+        if waited > limit:
+            return _end(rank, f"has waited for the other ranks for {limit:g} s")
+    if not done:
+        time.sleep(LATER)
+        _end_step(f"{described} was killed or has crashed")
+
+
+def _waits(said: bytes, before: bool) -> bool:
+    """Whether the rank waits, by the last that it said."""
+    return said.rfind(WAITS) > said.rfind(GOES_ON) or (before and GOES_ON not in said)
+
+
+def _said() -> bytes:
+    """What the rank says until it is time to look again."""
+    said, until = b"", time.monotonic() + LOOK
+    while (left := until - time.monotonic()) > 0:
+        if select.select([sys.stdin], [], [], left)[0]:
+            word = os.read(sys.stdin.fileno(), 100)
+            if not word:
+                time.sleep(left)
+                break
+            said += word
+    return said
+
+
+def _end(rank: Rank, why: str) -> None:
+    rank.end(why)
+    time.sleep(LATER)
+    _end_step("")
+
+
+def _end_step(why: str) -> None:
+    """End a job step of Slurm's, which goes on without a rank; other launchers see to theirs."""
+    if not in_step(os.environ):
+        return
+    if why:
+        _say(why)
+    step = f"{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+    command = ["scancel", "--quiet", "--signal=KILL", step]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(command, stderr=subprocess.DEVNULL, timeout=PATIENCE, check=False)
+
+
+def _say(sentence: str) -> None:
+    """Write an error where the rank's own errors go."""
+    with suppress(OSError):
+        os.write(2, f"error: {sentence}\n".encode())
+
+
+def in_step(environment: Mapping[str, str]) -> bool:
+    """Whether srun started the ranks, rather than an mpiexec within a step of Slurm's."""
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
+    return (
+        tasks != "1"
+        and "SLURM_JOB_ID" in environment
+        and "OMPI_COMM_WORLD_SIZE" not in environment
+        and environment.get("PMI_SIZE", tasks) == tasks
+    )
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rank ends after its step
+    watch(Rank(int(sys.argv[1])), float(sys.argv[2]))

@@ -1,0 +1,165 @@
+"""Locks that end with the process that holds them, however it ends.
+
+The system lets go of a file's lock when the file is closed, and it closes the files of a process
+that was killed.  So nobody has to find out whether a process that is named somewhere still lives.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import sys
+import time
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from graphc.errors import GraphError
+from graphc.files.paths import reason, shown, system_path
+from graphc.loc import caller_loc
+
+LOG = logging.getLogger("graphc")
+
+_LONGEST = 200
+"""The characters of a lock file that are shown."""
+_BEHIND = 1 << 20
+"""Where the byte is that Windows locks: others cannot read it, so it lies behind the text."""
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def try_lock(file: BinaryIO) -> bool:
+        """Lock a file until it is closed; False where it is locked already."""
+        os.lseek(file.fileno(), _BEHIND, os.SEEK_SET)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            return False
+        finally:
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
+        return True
+
+else:
+    import fcntl
+
+    def try_lock(file: BinaryIO) -> bool:
+        """Lock a file until it is closed; False where it is locked already.
+
+        OSError where the file system has no locks.
+        """
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+class FolderLock:
+    """Keeps a folder to one run at a time, by a file in it that says who has it.
+
+    `name` says what the lock is for: locks of different names do not exclude each other.  The file
+    goes when the run ends; one that a killed run left behind is no obstacle.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.path = folder, folder / f".{name}.lock"
+        self._file: BinaryIO | None = None
+        _LOCKS.add(self)
+
+    def take(self) -> None:
+        """Take the lock, once; GraphError, which names the process, where another run has it."""
+        if self._file is not None:
+            return
+        try:
+            while self._file is None:
+                self._file = open(system_path(self.path), "a+b", 0)  # noqa: SIM115
+                if not self._locked(self._file):
+                    raise self._busy(self._file)
+                if not _is(self._file, self.path):  # the one before has just removed it
+                    self._close()
+            self._file.truncate(0)
+            self._file.write(_owner().encode())
+        except OSError as error:
+            self._close()
+            raise GraphError(
+                f"cannot write {shown(self.path)}: {reason(error)}", loc=caller_loc()
+            ) from error
+        except BaseException:
+            self._close()
+            raise
+
+    def release(self) -> None:
+        """Let go of the folder, where it was taken; the file goes."""
+        if self._file is None:
+            return
+        with suppress(OSError):
+            if os.name == "posix" and _is(self._file, self.path):
+                self.path.unlink()
+        self._close()
+        if os.name != "posix":  # an open file cannot be removed there
+            with suppress(OSError):
+                self.path.unlink()
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+
+    def _locked(self, file: BinaryIO) -> bool:
+        try:
+            return try_lock(file)
+        except OSError as error:
+            LOG.warning("%s cannot be kept to one run: %s", shown(self.folder), reason(error))
+            return True
+
+    def _busy(self, file: BinaryIO) -> GraphError:
+        file.seek(0)
+        owner = file.read(_LONGEST).decode(errors="replace").strip()
+        return GraphError(
+            f"{shown(self.folder)} is in use by "
+            f"{owner if owner and owner.isprintable() else 'another process'}",
+            loc=caller_loc(),
+            hint="wait until that run has ended, or end it, or take another folder",
+        )
+
+
+def _owner() -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    return f"process {os.getpid()} on {platform.node()} since {since}"
+
+
+def _is(file: BinaryIO, path: Path) -> bool:
+    """Whether an open file still has this name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+_LOCKS: weakref.WeakSet[FolderLock] = weakref.WeakSet()
+
+
+def _forget() -> None:
+    """In a child: the locks are the parent's, and end with it."""
+    for lock in list(_LOCKS):
+        lock._close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

@@ -1,0 +1,57 @@
+"""Paths as the system takes them, and as a person reads them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from graphc.errors import GraphError
+from graphc.loc import caller_loc
+
+AnyPath = str | os.PathLike[str]
+
+
+def system_path(path: AnyPath) -> str:
+    """Return a path as text; OSError for one that no file can have, GraphError for no path."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise GraphError(f"{type(path).__name__} is no path", loc=caller_loc())
+    name = os.fspath(path)
+    try:
+        encoded = os.fsencode(name)
+    except ValueError:
+        raise OSError(errno.EINVAL, "it has characters that no file's name can have") from None
+    if b"\0" in encoded:
+        raise OSError(errno.EINVAL, "a path cannot hold the character NUL")
+    return name
+
+
+def shown(path: AnyPath) -> str:
+    """Return the path for an error: in quotes where it has characters that cannot be seen."""
+    name = str(path)
+    return name if name.isprintable() else ascii(name)
+
+
+def reason(error: OSError) -> str:
+    """Return what went wrong, without numbers and names of files."""
+    return error.strerror or str(error)
+
+
+def check_plain(path: AnyPath) -> None:
+    """Refuse devices, pipes and sockets, which may have no end; OSError, also for no file."""
+    mode = os.stat(system_path(path)).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is no plain file")
+
+
+def make_folder(path: AnyPath, error: type[GraphError] = GraphError) -> Path:
+    """Make the folder, and those above it, where they are missing; `error` where that fails."""
+    try:
+        folder = Path(system_path(path))
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise error(
+            f"cannot make the folder {shown(path)}: {reason(failure)}", loc=caller_loc()
+        ) from failure
+    return folder

@@ -1,0 +1,17 @@
+"""Layers as the ops that they become, while the file that they are from is still read."""
+
+from __future__ import annotations
+
+from graphc.graph import Graph
+from graphc.op import Layer
+from graphc.own_passes import own_passes
+
+
+def expanded(graph: Graph, train: bool) -> Graph:
+    """The graph with its layers expanded; itself where it has none."""
+    if not any(isinstance(node.op, Layer) for node in graph):
+        return graph
+    own_passes()
+    from passes.specialize import Specialize
+
+    return Specialize(train)(graph)

@@ -1,0 +1,41 @@
+"""The states of an optimizer that has a name."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+
+from graphc.graph import Graph, Node
+from graphc.ops.source import State
+from graphc.optim.optimizer import Optimizer
+
+
+def with_own_states(graph: Graph, optimizer: Optimizer, others: Container[str] = ()) -> Graph:
+    """The graph in which all states but some others are named after the optimizer, too."""
+    if not optimizer.name:
+        return graph
+    made = [n.name for n in graph if isinstance(n.op, State) and n.name not in others]
+    return _renamed(graph, {name: optimizer.state(name) for name in made})
+
+
+def without_own_states(graph: Graph, optimizer: Optimizer) -> Graph:
+    """The graph in which these states are called what the optimizer calls them."""
+    end = optimizer.state("")
+    named = [n.name for n in graph if end and isinstance(n.op, State) and n.name.endswith(end)]
+    return _renamed(graph, {name: name.removesuffix(end) for name in named})
+
+
+def _renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
+    if not names:
+        return graph
+
+    def of(name: str) -> str:
+        return names.get(name, name)
+
+    return Graph(
+        graph.name,
+        [Node(of(n.name), n.op, tuple(map(of, n.inputs)), n.type, n.locs) for n in graph],
+        outputs={name: of(value) for name, value in graph.outputs.items()},
+        losses=graph.losses,
+        gradients={of(name): of(value) for name, value in graph.gradients.items()},
+        updates={of(name): of(value) for name, value in graph.updates.items()},
+    )

@@ -1,0 +1,73 @@
+"""Weights are updated in place only where nothing reads their old values afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+import graphc as gc
+
+Formula = Callable[..., gc.Value]
+
+FORMULAS: dict[str, tuple[Formula, list[tuple[int, ...]]]] = {
+    "one element by itself": (lambda p: p @ p, [(1, 1)]),
+    "one element thrice": (lambda p: (p @ p) @ p, [(1, 1)]),
+    "a number of a matrix": (lambda p: gc.reshape(p, (1, 1)) @ gc.reshape(p, (1, 1)), [()]),
+    "by itself": (lambda p: p @ p, [(3, 3)]),
+    "by its transpose": (lambda p: (p @ gc.transpose(p)) * p, [(2, 2)]),
+    "a vector by itself": (lambda p: p @ p, [(5,)]),
+    "parts of it": (lambda p: p[:, :2] @ p[:2], [(3, 3)]),
+    "a stack": (lambda p, q: p @ q, [(4, 5, 2), (4, 2, 6)]),
+    "a stack of single elements": (lambda p: p @ p @ p, [(3, 1, 1)]),
+    "a stack of one": (lambda p: p @ p @ p, [(1, 2, 2)]),
+    "a stack by a matrix": (lambda p, q: p @ q @ p, [(2, 2), (3, 2, 2)]),
+    "a stack in another order": (
+        lambda p, q: gc.transpose(p, (1, 2, 0)) @ gc.tanh(q),
+        [(5, 3, 6), (3, 5, 7)],
+    ),
+    "columns on the left": (lambda p, q: p[:, 1:4] @ gc.tanh(q), [(5, 6), (3, 7)]),
+    "a repeated number": (lambda p, q: gc.broadcast_to(p, (4, 7)) * gc.tanh(q), [(), (4, 7)]),
+    "windows over itself": (lambda p: gc.conv(p, p, padding=1), [(2, 2, 3, 3)]),
+    "a window of one": (lambda p: gc.conv(p, p), [(1, 1, 1, 1)]),
+}
+
+OPTIMIZERS = (
+    gc.SGD(lr=0.3),
+    gc.Adam(lr=0.1),
+    gc.SGD(lr=0.1, momentum=0.9, weight_decay=0.1, clip_norm=1.0, ema=0.9),
+)
+
+
+def net_of(formula: Formula, shapes: Sequence[tuple[int, ...]]) -> gc.Net:
+    net = gc.Net("twice", dtype="float64")
+    start = [np.random.default_rng(i).normal(size=shape) for i, shape in enumerate(shapes)]
+    weights = [net.parameter("pq"[i], array.shape, init=array) for i, array in enumerate(start)]
+    net.loss("loss", gc.mean(gc.tanh(formula(*weights))))
+    return net
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_a_weight_used_twice_in_a_product_is_proved_right(name: str) -> None:
+    for optimizer in OPTIMIZERS:
+        plan = gc.compile(
+            net_of(*FORMULAS[name]), batch=1, optimizer=optimizer, backend="native", threads=2
+        )
+        report = plan.verify()
+        assert report.ok, str(report.counterexample)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+def test_a_transposed_stack_is_read_before_it_is_updated(backend: str) -> None:
+    """The gradient of the other factor reads the weight where it lies."""
+    net = net_of(*FORMULAS["a stack in another order"])
+    ex = gc.Executor(gc.compile(net, batch=1, optimizer=gc.SGD(lr=0.5), backend=backend))
+    p, q = ex.parameters["p"], ex.parameters["q"]
+    ex.step()
+    left, right = p.transpose(1, 2, 0), np.tanh(q)
+    d = (1 - np.tanh(left @ right) ** 2) / (3 * 6 * 7)
+    d_p = (d @ right.transpose(0, 2, 1)).transpose(2, 0, 1)
+    d_q = (left.transpose(0, 2, 1) @ d) * (1 - right**2)
+    np.testing.assert_allclose(ex.parameters["p"], p - 0.5 * d_p, atol=1e-12)
+    np.testing.assert_allclose(ex.parameters["q"], q - 0.5 * d_q, atol=1e-12)

@@ -1,0 +1,33 @@
+"""Every run of native code in parts, as many as there may be threads, on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from graphc.backends.native import bind, pool, usable_cores
+from graphc.backends.native.thread_choice import FOREVER, Choice
+
+
+@contextmanager
+def shared_runs(cores: int) -> Iterator[pool.Pool]:
+    """A machine of so many cores where every run is shared, however short; on fewer, threads take
+    turns."""
+    workers = pool.Pool(cores)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "_pool", workers)
+        patch.setattr(usable_cores, "cores", lambda: cores)
+        patch.setattr(bind, "LONG", 0)
+        patch.setattr(Choice, "review", _share)
+        yield workers
+    workers.close()
+
+
+def _share(choice: Choice) -> None:
+    """Share the next run, whatever it costs, and come back before the one after."""
+    choice._pool.start(choice._most)
+    choice._set("deadline", FOREVER // 2)
+    choice._set("threads", choice._most)
+    choice._set("left", 0)

@@ -1,0 +1,1 @@
+"""Exceptions raised at bytecodes: a call is done, not done, or said to be broken."""
