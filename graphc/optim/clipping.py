@@ -57,11 +57,13 @@ def _largest(b: Builder, gradients: Mapping[str, Value]) -> Value:
     for name, gradient in gradients.items():
         if 0 in gradient.shape:
             continue
-        part = max_(abs_(gradient), name=b.unique(f"{name}.absolute_max"))
-        most = part if most is None else maximum(most, part, name=b.unique("absolute_max.total"))
+        part = max_(abs_(gradient), name=b.unique(f"{name}.largest_gradient"))
+        most = (
+            part if most is None else maximum(most, part, name=b.unique("largest_gradient.total"))
+        )
     assert most is not None, "some gradient has a number"
     numbers = np.finfo(np.float64)
-    return clip(most, numbers.tiny, numbers.max, name=b.unique("absolute_max"))
+    return clip(most, numbers.tiny, numbers.max, name=b.unique("largest_gradient"))
 
 
 class Casts:
