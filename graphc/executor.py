@@ -72,8 +72,8 @@ class Executor(Missing):
 
     @state.setter
     def state(self, values: Mapping[str, Any]) -> None:
-        self._outcome = NOTHING
-        self._state.restore(values, self.plan.state_nodes)
+        forget = partial(setattr, self, "_outcome", NOTHING)
+        self._state.restore(values, self.plan.state_nodes, forget)
 
     @property
     def parameters(self) -> Parameters:
@@ -101,11 +101,7 @@ class Executor(Missing):
 
         StateError when an earlier step failed half-way or another thread is running.
         """
-        return self._entry(self._copied)
-
-    def _copied(self) -> dict[str, Array]:
-        self._lock.begin(writes=False)
-        return {name: self._state.arrays[name].copy() for name in self.plan.state_nodes}
+        return self._entry(self._state.copies, self.plan.state_nodes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         from graphc.files.serialize import pickled

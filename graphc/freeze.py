@@ -34,7 +34,9 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
             loc=caller_loc(),
             hint="gc.freeze(ex, batch=1) with ex = gc.Executor(plan)",
         )
-    graph = frozen_graph(ex.plan.declared, ex.state)
+    declared = ex.plan.declared
+    names = [node.name for node in declared if isinstance(node.op, (Parameter, State))]
+    graph = frozen_graph(declared, ex.state.lock(ex.state.copies, names))
     recipe = ex.plan.recipe
     plan = compile(
         graph,
@@ -103,7 +105,8 @@ def _thaw(graph: Graph, ex: Executor) -> Graph:
     missing = [node.name for node in labelled if node.name not in ex.state]
     if missing:
         raise GraphError(f"refresh: the other executor has no {missing[0]!r}", loc=caller_loc())
-    return graph.replace({node.name: _constant(node, ex.state) for node in labelled})
+    state = ex.state.lock(ex.state.copies, [node.name for node in labelled])
+    return graph.replace({node.name: _constant(node, state) for node in labelled})
 
 
 def _constant(node: Node, state: Mapping[str, Array]) -> Node:

@@ -78,10 +78,20 @@ def test_a_step_that_fails_half_way_needs_a_new_state(monkeypatch: pytest.Monkey
     broken = "an earlier step failed half-way, so the state cannot be trusted"
     raises_state_error(lambda: ex.step(x=feed), broken)
     raises_state_error(lambda: ex.forward(x=feed), broken)
+    raises_state_error(lambda: gc.freeze(ex, batch=1), broken)
     ex.state = good
     again = gc.Executor(ex.plan)
     again.state = good
     assert ex.step(x=feed) == again.step(x=feed)
+
+
+def test_a_state_that_is_refused_leaves_the_forward_pass() -> None:
+    ex, twin = executor(), executor()
+    for each in (ex, twin):
+        each.forward(batch(), train=True)
+    with pytest.raises(gc.StateError):
+        ex.state = {"no such": 1}
+    assert_same(ex.backward(), twin.backward(), 0)
 
 
 def test_inference_that_fails_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

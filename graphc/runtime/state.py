@@ -192,12 +192,20 @@ class State(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self.arrays)
 
+    def copies(self, names: Iterable[str]) -> dict[str, Array]:
+        """Copies of some arrays, under the lock; StateError when the state is broken."""
+        self.lock.begin(writes=False)
+        return {name: self.arrays[name].copy() for name in names}
+
     def assign(self, values: Mapping[str, Any]) -> None:
         """Set some arrays by name; StateError, before anything is written, when one misfits."""
         self._write({name: self.fit(name, value) for name, value in values.items()})
 
-    def restore(self, values: Mapping[str, Any], needed: Iterable[str]) -> None:
-        """Set arrays by name; all that are needed when the state is broken, which ends then."""
+    def restore(self, values: Mapping[str, Any], needed: Iterable[str], forget: Call) -> None:
+        """Set arrays by name; all that are needed when the state is broken, which ends then.
+
+        `forget` is called with it, before.
+        """
         lacking = sorted(set(needed) - values.keys()) if self.broken else []
         if lacking:
             raise StateError(
@@ -205,12 +213,12 @@ class State(Mapping[str, Array]):
                 hint="assign all of a state saved before: saved = dict(ex.state)",
             )
         ready = {name: self.fit(name, value) for name, value in values.items()}
-        self._write(ready, mends=True)
+        self._write(ready, forget, mends=True)
 
-    def _write(self, ready: Mapping[str, Array], mends: bool = False) -> None:
+    def _write(self, ready: Mapping[str, Array], *before: Call, mends: bool = False) -> None:
         """Set arrays, all of them or, where an interrupt comes first, none."""
         writes = [partial(self.arrays[name].__setitem__, ..., new) for name, new in ready.items()]
-        self.lock(self._written, writes, mends)
+        self.lock(self._written, [*before, *writes], mends)
 
     def _written(self, writes: Iterable[Call], mends: bool) -> None:
         lock = self.lock

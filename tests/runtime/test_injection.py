@@ -13,7 +13,7 @@ from tests.runtime.injection.campaign import Judge, campaign, judges
 from tests.runtime.injection.files import FitJudge, SaveJudge
 from tests.runtime.injection.frozen import FrozenJudge
 from tests.runtime.injection.judging import CallJudge
-from tests.runtime.injection.subjects import SUBJECTS
+from tests.runtime.injection.subjects import COMPILED, SUBJECTS
 
 BACKENDS = ["numpy", "native", "threads"] if available() is None else ["numpy"]
 SAMPLED = {
@@ -65,6 +65,12 @@ def test_many_bytecodes_of_every_call(where: str, name: str, tmp_path: Path) -> 
     for judge in judges(where, tmp_path, name):
         if judge.name == name:
             assert_right(judge, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(available() is not None, reason="no native code here")
+def test_bytecodes_of_a_compilation() -> None:
+    assert_right(CallJudge(COMPILED, "native"), 1000)
 
 
 @pytest.mark.slow

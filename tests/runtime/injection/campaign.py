@@ -18,7 +18,7 @@ from tests.runtime.injection.files import FitJudge, SaveJudge
 from tests.runtime.injection.frozen import FrozenJudge
 from tests.runtime.injection.judging import PATIENCE, CallJudge
 from tests.runtime.injection.raising import first_and_last, inject, places
-from tests.runtime.injection.subjects import SUBJECTS
+from tests.runtime.injection.subjects import COMPILED, SUBJECTS
 
 ALL = 3000
 """The bytecodes of a call up to which each is taken.  Of more, each place in the code is taken
@@ -84,6 +84,8 @@ def judges(where: str, folder: Path, only: str = "") -> Iterator[Judge]:
     for subject in SUBJECTS:
         if only in subject.name:
             yield CallJudge(subject, where)
+    if only == COMPILED.name:
+        yield CallJudge(COMPILED, where)
     if only in FrozenJudge.name:
         yield FrozenJudge(where)
     if only in SaveJudge.name:

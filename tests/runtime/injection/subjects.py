@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 import graphc as gc
+from graphc.backends.native import cache, jit
 from tests.train.nets import classes, table
 
 X, Y = table(8)
@@ -112,6 +114,15 @@ def _restore(ex: gc.Executor) -> None:
     ex.state = dict(other(_where(ex)).state)
 
 
+def _compiled(ex: gc.Executor) -> None:
+    """A step whose code is neither in the process nor on disk."""
+    if ex.plan.backend == "native":
+        jit._loaded.clear()
+        jit._recent.clear()
+    with patch.object(cache, "read", lambda key: None):
+        ex.step(FEEDS)
+
+
 SUBJECTS = [
     Subject("step", lambda ex: ex.step(FEEDS)),
     Subject("step, converted", lambda ex: ex.step(x=X.astype(np.float64), y=Y.tolist())),
@@ -170,3 +181,6 @@ SUBJECTS = [
     Subject("snapshot", lambda ex: ex.snapshot()),
     Subject("state =", _restore, _backward),
 ]
+
+COMPILED = Subject("first step, compiled", _compiled, fresh=True)
+"""It takes seconds."""
