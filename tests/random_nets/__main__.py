@@ -109,7 +109,12 @@ def tell(found: Part, options: Any) -> None:
         f"{found.seconds / options.nets:.3f} s each"
     )
     if options.json is not None:
-        told = {"nets": options.nets, "wrong": found.wrong, "functions": found.drawn, "checks": found.checks}
+        told = {
+            "nets": options.nets,
+            "wrong": found.wrong,
+            "functions": found.drawn,
+            "checks": found.checks,
+        }
         options.json.write_text(json.dumps(told, indent=1))
 
 

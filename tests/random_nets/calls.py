@@ -40,7 +40,9 @@ class Call:
     @property
     def reads(self) -> tuple[str, ...]:
         """The names of the results that it takes."""
-        return tuple(leaf.name for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref))
+        return tuple(
+            leaf.name for leaf in leaves((self.args, self.kwargs)) if isinstance(leaf, Ref)
+        )
 
     def __str__(self) -> str:
         args = [text(a) for a in self.args] + [f"{k}={text(v)}" for k, v in self.kwargs.items()]
@@ -74,6 +76,11 @@ def leaves(tree: Any) -> Iterator[Any]:
 def flat(results: Any) -> list[Any]:
     """Return results as one list, whatever tuples and lists they stand in."""
     return list(leaves(results))
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text."""
+    return text.split()
 
 
 def text(tree: Any) -> str:

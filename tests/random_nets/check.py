@@ -75,11 +75,13 @@ def checked(case: Case) -> Check:
     plan = verified(plan_of(case))
     base = run(case, executor(case, plan))
     coarse = partial(reference, case, plan, base, "float32")
-    return Check(case, plan, base, reference(case, plan, base), coarse, np.random.default_rng(case.seed))
+    return Check(
+        case, plan, base, reference(case, plan, base), coarse, np.random.default_rng(case.seed)
+    )
 
 
 def reference(case: Case, plan: gc.Plan, base: Any, dtype: str | None = None) -> Reference:
-    """Return what a case should give, by PyTorch where it is installed, to the digits of a dtype."""
+    """Return what a case should give, by PyTorch where that is, to the digits of a dtype."""
     dtype = dtype or case.dtype
     seeds: Iterator[int] = iter(range(1, 1000))
     start = start_of(case, executor(case, plan))

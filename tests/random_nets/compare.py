@@ -28,8 +28,10 @@ class Reference:
     seen: int = 0
     loose: set[str] = field(default_factory=set)
 
-    def compare(self, what: str, found: Sequence[Result], other: Sequence[Result] | None = None) -> None:
-        """Raise Wrong where results differ from the exact ones, or from others', by more than noise."""
+    def compare(
+        self, what: str, found: Sequence[Result], other: Sequence[Result] | None = None
+    ) -> None:
+        """Raise Wrong where results differ from the exact ones, or others, by more than noise."""
         for _ in range(6):
             wrong = self._wrong(found, self.exact if other is None else other)
             if not wrong:
@@ -55,11 +57,14 @@ class Reference:
             off = np.where(known, np.abs(a - b), 0)
             wrong = known & ~(off <= limit)
         self.seen += a.size
-        self.blurred += int(np.sum(~known | (limit > 0.01 * np.maximum(np.abs(b), np.mean(np.abs(b))) + 1e-30)))
+        self.blurred += int(
+            np.sum(~known | (limit > 0.01 * np.maximum(np.abs(b), np.mean(np.abs(b))) + 1e-30))
+        )
         if not wrong.any():
             return ""
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        return f"{a[at]!r} at {at}, not {b[at]!r}, may be off by {limit[at]:.2g}; {int(wrong.sum())} of {a.size}"
+        most = f"may be off by {limit[at]:.2g}; {int(wrong.sum())} of {a.size}"
+        return f"{a[at]!r} at {at}, not {b[at]!r}, {most}"
 
     def limit(self, turn: int, name: str) -> tuple[Any, Any]:
         """Return how far off each entry may be, and where that is known."""
@@ -91,7 +96,11 @@ def same(what: str, found: Sequence[Result], other: Sequence[Result]) -> None:
 def equal(a: Any, b: Any) -> bool:
     """Return whether two arrays have the same bits; all NaN are one."""
     a, b = np.asarray(a), np.asarray(b)
-    return a.shape == b.shape and a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+    return (
+        a.shape == b.shape
+        and a.dtype == b.dtype
+        and bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+    )
 
 
 def brief(a: Any, b: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,17 @@ DRAWS = {
     **draw_losses.DRAWS,
 }
 NAMES = tuple(DRAWS)
-FIRST = ("affine", "matmul", "embedding", "conv2d", "add", "broadcast_to", "layernorm", "mul", "concat")
+FIRST = (
+    "affine",
+    "matmul",
+    "embedding",
+    "conv2d",
+    "add",
+    "broadcast_to",
+    "layernorm",
+    "mul",
+    "concat",
+)
 
 
 def draw(seed: int) -> Case:
@@ -34,7 +45,9 @@ def draw(seed: int) -> Case:
         step(d, "broadcast_to" if kind == "bare" else "matmul")
     losses = chosen_losses(d)
     outputs = chosen_outputs(d)
-    if kind != "fixed" and not any(isinstance(dim, Rows) for f in d.inputs.values() for dim in f.shape):
+    if kind != "fixed" and not any(
+        isinstance(dim, Rows) for f in d.inputs.values() for dim in f.shape
+    ):
         d.mode = "whole"
         d.input((Rows(), 2))
     optimizer = drawn_optimizer(d, losses) if losses and d.chance(0.85) else None
@@ -58,15 +71,14 @@ def draw(seed: int) -> Case:
         dict(d.masks),
         dict(d.ignored),
         {v.name: v.dtype for v in d.pool},
+        {f"o{i}": v.shape for i, v in enumerate(outputs) if v.trained and v.real},
     )
 
 
 def step(d: Drawer, name: str) -> None:
     """Draw some calls of a kind; nothing where the net has no place for them."""
-    try:
+    with suppress(Skip):
         DRAWS[name](d)
-    except Skip:
-        pass
 
 
 def chosen_losses(d: Drawer) -> list[Var]:
@@ -105,7 +117,9 @@ def chosen_outputs(d: Drawer) -> list[Var]:
 
 def actions(d: Drawer, losses: list[Var], optimizer: Any, batch: int) -> list[tuple[str, int]]:
     """Draw what is done in turn, on how many rows each time."""
-    kinds = ["infer"] + ["train"] * bool(losses) + ["step", "step", "step"] * (optimizer is not None)
+    kinds = (
+        ["infer"] + ["train"] * bool(losses) + ["step", "step", "step"] * (optimizer is not None)
+    )
     if optimizer is not None and optimizer.accumulate == 1:
         kinds.append("parts")
     sizes = [d.one([1, batch, d.whole(1, batch)]) for _ in range(d.whole(2, 5))]
@@ -155,10 +169,16 @@ def group(d: Drawer, pattern: str) -> gc.Group:
     kind = d.rng.random()
     if kind < 0.4:
         return gc.Group(pattern, frozen=True)
-    return gc.Group(pattern, lr=0.01) if kind < 0.7 else gc.Group(pattern, lr=0.003, weight_decay=0.1)
+    return (
+        gc.Group(pattern, lr=0.01) if kind < 0.7 else gc.Group(pattern, lr=0.003, weight_decay=0.1)
+    )
 
 
 def schedule(d: Drawer) -> Any:
     """Draw a schedule."""
-    made = [gc.Cosine(total=4), gc.Cosine(total=6, floor=0.1, warmup=2), gc.Step(every=2, factor=0.5)]
+    made = [
+        gc.Cosine(total=4),
+        gc.Cosine(total=6, floor=0.1, warmup=2),
+        gc.Step(every=2, factor=0.5),
+    ]
     return d.one([*made, gc.WarmUp(3), gc.WarmUp(2, then=gc.Step(every=1, factor=0.3))])

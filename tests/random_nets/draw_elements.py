@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .calls import Rows
+from .calls import Rows, words
 from .drawer import Drawer, Var
 
-ANYWHERE = (
-    "relu sigmoid tanh abs sign erf floor ceil round sin cos atan asinh softsign hard_sigmoid "
-    "hard_swish relu6 hard_tanh selu silu mish softplus neg stop_gradient"
-).split()
-WITHIN_ONE = "asin acos atanh exp expm1 sinh cosh tan".split()
-ABOVE_ZERO = "log sqrt reciprocal log1p".split()
+ANYWHERE = words(
+    "relu sigmoid tanh abs sign erf floor ceil round sin cos atan asinh softsign "
+    "hard_sigmoid hard_swish relu6 hard_tanh selu silu mish softplus neg stop_gradient"
+)
+WITHIN_ONE = words("asin acos atanh exp expm1 sinh cosh tan")
+ABOVE_ZERO = words("log sqrt reciprocal log1p")
 WITH_NUMBER = {"leaky_relu": (0.0, 1.0), "elu": (0.3, 2.0), "celu": (0.3, 2.0)}
-COMPARISONS = "equal not_equal less less_equal greater greater_equal".split()
+COMPARISONS = words("equal not_equal less less_equal greater greater_equal")
 OPERATORS = {
     "gc.add": "operator.add",
     "gc.sub": "operator.sub",
@@ -168,7 +168,9 @@ def remainder(name: str) -> Callable[[Drawer], None]:
             v = whole_numbers(d)
             same = d.pick(lambda o: o.dtype == "int64" and o.shape == v.shape)
             divides = name in ("floor_div", "trunc_div")
-            b: Any = same if same is not None and divides and d.chance(0.5) else d.one([2, 3, -3, 5])
+            b: Any = (
+                same if same is not None and divides and d.chance(0.5) else d.one([2, 3, -3, 5])
+            )
             result = d.call(f"gc.{name}", v, b)
             d.call("gc.cast", result, d.dtype)
         else:

@@ -30,7 +30,11 @@ def affine(d: Drawer) -> None:
 def norm(name: str, low: int = 2) -> Callable[[Drawer], None]:
     def draw(d: Drawer) -> None:
         v = d.batched(low=low)
-        args = (d.one([k for k in range(1, 7) if int(v.shape[1]) % k == 0]),) if name == "groupnorm" else ()  # type: ignore[arg-type]
+        args = (
+            (d.one([k for k in range(1, 7) if int(v.shape[1]) % k == 0]),)
+            if name == "groupnorm"
+            else ()
+        )  # type: ignore[arg-type]
         options: dict[str, Any] = {"eps": 1e-3} if d.chance(0.3) else {}
         d.call(f"gc.{name}", v, *args, name=d.name(name), trained=True, **options)
 
@@ -44,7 +48,14 @@ def batchnorm(d: Drawer) -> None:
         options["running_decay"] = d.one([0.5, 0.99, 0.0])
     if d.chance(0.15):
         options["frozen"] = True
-    d.call("gc.batchnorm", v, name=d.name("bn"), trained=True, mixed=not options.get("frozen"), **options)
+    d.call(
+        "gc.batchnorm",
+        v,
+        name=d.name("bn"),
+        trained=True,
+        mixed=not options.get("frozen"),
+        **options,
+    )
 
 
 def dropout(d: Drawer) -> None:
@@ -68,7 +79,9 @@ def embedding(d: Drawer) -> None:
         d.call("gc.embedding", ids(d, count), weight=weight, name=d.name("table"))
     else:
         name = d.name("table")
-        d.call("gc.embedding", ids(d, count), count, d.size(), dtype=d.dtype, name=name, trained=True)
+        d.call(
+            "gc.embedding", ids(d, count), count, d.size(), dtype=d.dtype, name=name, trained=True
+        )
 
 
 def mlp(d: Drawer) -> None:
@@ -79,7 +92,16 @@ def mlp(d: Drawer) -> None:
     if any(call.function == "gc.mlp" for call in d.calls):
         return
     mixed = options["batchnorm"] and bool(hidden)
-    d.call("gc.mlp", d.batched(low=2), hidden, d.size(), name=name, trained=True, mixed=mixed, **options)
+    d.call(
+        "gc.mlp",
+        d.batched(low=2),
+        hidden,
+        d.size(),
+        name=name,
+        trained=True,
+        mixed=mixed,
+        **options,
+    )
 
 
 # Sequences.
@@ -89,7 +111,12 @@ def sequence(d: Drawer, even: bool = False, multiple: int = 1) -> Var:
     """Return floats (N, T, C)."""
 
     def fits(v: Var) -> bool:
-        return v.real and v.batched and v.rank == 3 and int(v.shape[2]) % (2 if even else multiple) == 0  # type: ignore[arg-type]
+        return (
+            v.real
+            and v.batched
+            and v.rank == 3
+            and int(v.shape[2]) % (2 if even else multiple) == 0
+        )  # type: ignore[arg-type]
 
     v = d.pick(fits)
     if v is not None and d.chance(0.8):

@@ -12,11 +12,11 @@ from .draw_shapes import scores
 from .drawer import Drawer, Var
 
 
-def options(d: Drawer, rows: Any = (Rows(),)) -> dict[str, Any]:
+def options(d: Drawer, rows: Any = None) -> dict[str, Any]:
     """Return a weight and a reduction, as all losses take them."""
     found: dict[str, Any] = {}
     if d.chance(0.4):
-        found["weight"] = d.input(rows, "weights")
+        found["weight"] = d.input(rows or (Rows(),), "weights")
     if d.chance(0.4):
         found["reduction"] = d.one(["mean", "sum", "none"])
     return found
@@ -134,7 +134,10 @@ DRAWS: dict[str, Callable[[Drawer], None]] = {
     "sigmoid_loss": numbers("sigmoid_loss", "unit"),
     "hinge_loss": numbers("hinge_loss", "signs"),
     "poisson_loss": numbers("poisson_loss", "counts"),
-    **{f"{name}_loss": numbers(f"{name}_loss", "normal") for name in ("mse", "mae", "huber", "log_cosh")},
+    **{
+        f"{name}_loss": numbers(f"{name}_loss", "normal")
+        for name in ("mse", "mae", "huber", "log_cosh")
+    },
     "kl_loss": kl_loss,
     "cosine_loss": cosine_loss,
     "cosine_similarity": cosine_similarity,

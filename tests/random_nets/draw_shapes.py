@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .calls import Rows
-from .draw_elements import called, partner, whole_numbers
+from .calls import Rows, words
+from .draw_elements import called, partner
 from .drawer import Drawer, Var, touches
 
-REDUCTIONS = "sum mean max min logsumexp sum_squares l1_norm l2_norm".split()
+REDUCTIONS = words("sum mean max min logsumexp sum_squares l1_norm l2_norm")
 
 
 def reduction(name: str) -> Callable[[Drawer], None]:
@@ -36,7 +36,10 @@ def scan(name: str) -> Callable[[Drawer], None]:
         axis = d.axis(v, batch=name == "cumsum")
         if axis is not None:
             v = v if name == "cumsum" else d.small(v)
-            options = {"exclusive": d.chance(0.3) and not touches(v, axis), "reverse": d.chance(0.3)}
+            options = {
+                "exclusive": d.chance(0.3) and not touches(v, axis),
+                "reverse": d.chance(0.3),
+            }
             d.call(f"gc.{name}", v, axis, mixed=touches(v, axis), **options)
 
     return draw
@@ -55,7 +58,14 @@ def arg(name: str) -> Callable[[Drawer], None]:
     def draw(d: Drawer) -> None:
         v = d.real(low=1)
         axis = d.axis(v)
-        d.call(f"gc.{name}", v, axis, d.chance(0.3), last=d.chance(0.2) and not touches(v, axis), mixed=touches(v, axis))
+        d.call(
+            f"gc.{name}",
+            v,
+            axis,
+            d.chance(0.3),
+            last=d.chance(0.2) and not touches(v, axis),
+            mixed=touches(v, axis),
+        )
 
     return draw
 
@@ -124,7 +134,9 @@ def concat(d: Drawer) -> None:
     assert axis is not None
     others = [o for o in d.pool if o.real and same_but(o, v, axis % v.rank)]
     parts = [v] + [d.one(others) for _ in range(d.whole(1, 2))]
-    d.call("gc.concat", [parts[i] for i in d.rng.permutation(len(parts))], axis, mixed=touches(v, axis))
+    d.call(
+        "gc.concat", [parts[i] for i in d.rng.permutation(len(parts))], axis, mixed=touches(v, axis)
+    )
 
 
 def same_but(o: Var, v: Var, axis: int) -> bool:
@@ -172,7 +184,7 @@ def unsqueeze(d: Drawer) -> None:
 
 def pad(d: Drawer) -> None:
     v = d.real(low=1)
-    mode = d.one(["constant", "edge", "reflect", "wrap"])
+    mode = d.one(words("constant edge reflect wrap"))
     pads: list[Any] = []
     for dim in v.shape:
         most = 0 if isinstance(dim, Rows) else min(3, dim - 1 if mode == "reflect" else dim)
@@ -221,7 +233,7 @@ def resize(d: Drawer) -> None:
         "axes": axes,
         "mode": d.one(["nearest", "linear"]),
         "places": d.one(["half_pixel", "asymmetric", "align_corners"]),
-        "rounding": d.one(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]),
+        "rounding": d.one(words("round_prefer_floor round_prefer_ceil floor ceil")),
     }
     if options["mode"] == "linear":
         del options["rounding"]
@@ -332,7 +344,9 @@ def gather_nd(d: Drawer) -> None:
         v = d.batched(low=2, high=3)
         size = v.shape[1]
         assert isinstance(size, int)
-        d.call("gc.gather_nd", v, ids(d, size, (Rows(), *d.sizes(d.whole(0, 1), 5), 1)), batch_dims=1)
+        d.call(
+            "gc.gather_nd", v, ids(d, size, (Rows(), *d.sizes(d.whole(0, 1), 5), 1)), batch_dims=1
+        )
     else:
         v = d.parameter(d.sizes(d.whole(1, 3), 100))
         depth = d.whole(1, v.rank)
@@ -349,7 +363,7 @@ def scatter_elements(d: Drawer) -> None:
     shape = list(v.shape)
     shape[axis] = d.whole(1, 3)
     updates = d.input(tuple(shape))
-    reduction = d.one(["none", "add", "max", "min"])
+    reduction = d.one(words("none add max min"))
     d.call("gc.scatter_elements", v, ids(d, size, tuple(shape)), updates, axis, reduction=reduction)
 
 
@@ -358,7 +372,7 @@ def scatter_nd(d: Drawer) -> None:
     v, many = d.parameter(shape), d.whole(1, 4)
     indices = d.rng.integers(0, shape[0], (many, 1))
     updates = d.parameter((many, *shape[1:]))
-    reduction = d.one(["none", "add", "max", "min"])
+    reduction = d.one(words("none add max min"))
     d.call("gc.scatter_nd", v, indices, updates, reduction=reduction)
 
 

@@ -38,7 +38,8 @@ class Feed(NamedTuple):
 class Var:
     """A value of the net, and what is known of it.
 
-    `real`: it has the net's own floats.  `mixed`: rows are not apart in it.  `trained`: a gradient flows from it to a parameter.
+    `real`: it has the net's own floats.  `mixed`: rows are not apart in it.  `trained`: a
+    gradient flows from it to a parameter.
     `smooth` names the values that a gradient flows to.
     """
 
@@ -142,7 +143,9 @@ class Drawer:
         if self.mode == "fixed" and any(isinstance(leaf, Rows) for leaf in leaves((args, kwargs))):
             raise Skip
         operands = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Var)]
-        refs = change((args, kwargs), lambda leaf: Ref(leaf.name) if isinstance(leaf, Var) else leaf)
+        refs = change(
+            (args, kwargs), lambda leaf: Ref(leaf.name) if isinstance(leaf, Var) else leaf
+        )
         found = make(self.net, self.values, Call((), function, *refs))
         names = tuple(self.name("v") for _ in found)
         self.calls.append(Call(names, function, *refs))
@@ -150,7 +153,10 @@ class Drawer:
         if "name" in kwargs and trained:
             self.owners |= dict.fromkeys(names, f"{kwargs['name']}.*")
         self.pooled |= function == "gc.batchnorm" and mixed
-        made = [self._var(n, v, function, operands, mixed, trained) for n, v in zip(names, found, strict=True)]
+        made = [
+            self._var(n, v, function, operands, mixed, trained)
+            for n, v in zip(names, found, strict=True)
+        ]
         self.pool.extend(made)
         return made[0] if len(made) == 1 else made
 
@@ -202,7 +208,9 @@ class Drawer:
 
     def constant(self, shape: tuple[int, ...]) -> Var:
         """Return a constant."""
-        made: Var = self.call("net.constant", np.round(self.rng.normal(size=shape), 2).astype(self.dtype))
+        made: Var = self.call(
+            "net.constant", np.round(self.rng.normal(size=shape), 2).astype(self.dtype)
+        )
         return made
 
     def pick(self, fits: Any) -> Var | None:
@@ -262,7 +270,9 @@ class Drawer:
         return one
 
 
-FLAT = frozenset(f"gc.{name}" for name in ("sign", "floor", "ceil", "round", "stop_gradient", "accuracy", "grad")) | {
+FLAT = frozenset(
+    f"gc.{name}" for name in ("sign", "floor", "ceil", "round", "stop_gradient", "accuracy", "grad")
+) | {
     "gc.floor_div",
     "operator.floordiv",
     "net.constant",

@@ -47,7 +47,9 @@ def write(case: Case, outcome: Outcome, folder: Path) -> Path:
 def functions(case: Case) -> set[str]:
     """Return the functions and operators that a case calls, and its optimizer."""
     names = {call.function for call in case.calls}
-    return names | ({f"gc.{type(case.optimizer).__name__}"} if case.optimizer is not None else set())
+    return names | (
+        {f"gc.{type(case.optimizer).__name__}"} if case.optimizer is not None else set()
+    )
 
 
 def summary(drawn: Counter[str], checks: Counter[str], nets: int) -> str:

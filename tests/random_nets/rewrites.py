@@ -40,7 +40,10 @@ def neutral(case: Case, rng: np.random.Generator) -> tuple[str, Calls]:
     made = [Call(("again",), function, (Ref(name), *rest))]
     if function in ("gc.neg",):
         made = [Call(("once",), function, (Ref(name),)), Call(("again",), function, (Ref("once"),))]
-    later = [Call(c.results, c.function, *change((c.args, dict(c.kwargs)), again)) for c in case.calls[at + 1 :]]
+    later = [
+        Call(c.results, c.function, *change((c.args, dict(c.kwargs)), again))
+        for c in case.calls[at + 1 :]
+    ]
     return f"{function} behind {name}", (*case.calls[: at + 1], *made, *later)
 
 
@@ -65,4 +68,8 @@ def unread(case: Case, rng: np.random.Generator) -> tuple[str, Calls]:
     return "what nothing reads", (*more, *case.calls)
 
 
-ALL: tuple[Callable[[Case, np.random.Generator], tuple[str, Calls]], ...] = (other_order, neutral, unread)
+ALL: tuple[Callable[[Case, np.random.Generator], tuple[str, Calls]], ...] = (
+    other_order,
+    neutral,
+    unread,
+)

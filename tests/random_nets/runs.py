@@ -96,5 +96,7 @@ def masks_of(case: Case) -> list[Mapping[str, Any]]:
     found = []
     for rows in turns:
         feeds = {f"in_{n}": np.ones(sized(shape, rows)) for n, (shape, _) in case.masks.items()}
-        found.append({n: v != 0 for n, v in ex.forward(feeds, train=True).items() if n in case.masks})
+        found.append(
+            {n: v != 0 for n, v in ex.forward(feeds, train=True).items() if n in case.masks}
+        )
     return found

@@ -30,7 +30,9 @@ def shrunk(case: Case, outcome: Outcome, tries: int = 200) -> Case:
 
 def kind(outcome: Outcome) -> Any:
     """Return what tells one way of being wrong from another: the check, and the first words."""
-    return outcome.checks[-1:], outcome.wrong.split(":")[0].rstrip("0123456789") if outcome.wrong else ""
+    return outcome.checks[-1:], outcome.wrong.split(":")[0].rstrip(
+        "0123456789"
+    ) if outcome.wrong else ""
 
 
 def candidates(case: Case) -> Iterator[Case]:
@@ -57,9 +59,15 @@ def without(case: Case, rest: tuple[Call, ...], gone: Call) -> Case:
     """Return a case without a call, and without what was known of it."""
     name = str(gone.args[0]) if gone.args else ""
     fields = {
-        "losses": {k: v for k, v in case.losses.items() if gone.function != "net.loss" or k != name},
-        "outputs": {k: v for k, v in case.outputs.items() if gone.function != "net.output" or k != name},
-        "inputs": {k: v for k, v in case.inputs.items() if gone.function != "net.input" or k != name},
+        "losses": {
+            k: v for k, v in case.losses.items() if gone.function != "net.loss" or k != name
+        },
+        "outputs": {
+            k: v for k, v in case.outputs.items() if gone.function != "net.output" or k != name
+        },
+        "inputs": {
+            k: v for k, v in case.inputs.items() if gone.function != "net.input" or k != name
+        },
         "masks": {k: v for k, v in case.masks.items() if k != gone.kwargs.get("name")},
     }
     return replace(case, calls=rest, **fields)

@@ -111,8 +111,10 @@ def embedding(
 def mlp(
     c: Any, x: Tensor, hidden: list[int], units: int, batchnorm: bool = False, name: str = ""
 ) -> Tensor:
-    names = [[n.rpartition(".")[0] for n in c.leaves if n.startswith(f"{kind}_") and n.endswith(end)]
-             for kind, end in (("affine", ".weight"), ("batchnorm", ".gamma"))]
+    names = [
+        [n.rpartition(".")[0] for n in c.leaves if n.startswith(f"{kind}_") and n.endswith(end)]
+        for kind, end in (("affine", ".weight"), ("batchnorm", ".gamma"))
+    ]
     for i in range(len(hidden)):
         x = c.watched(affine(c, x, name=names[0][i]))
         x = torch.relu(norm(c, x, name=names[1][i]) if batchnorm else x)
@@ -188,13 +190,25 @@ def learned_positions(c: Any, x: Tensor, name: str = "") -> Tensor:
 
 
 def rnn_cell(
-    x: Tensor, h: Tensor, wi: Tensor, wh: Tensor, bi: Any = 0.0, bh: Any = 0.0, activation: str = "tanh"
+    x: Tensor,
+    h: Tensor,
+    wi: Tensor,
+    wh: Tensor,
+    bi: Any = 0.0,
+    bh: Any = 0.0,
+    activation: str = "tanh",
 ) -> Tensor:
     return getattr(torch, activation)(x @ wi + bi + h @ wh + bh)  # type: ignore[no-any-return]
 
 
 def gru_cell(
-    x: Tensor, h: Tensor, wi: Tensor, wh: Tensor, bi: Any = 0.0, bh: Any = 0.0, reset_after: bool = True
+    x: Tensor,
+    h: Tensor,
+    wi: Tensor,
+    wh: Tensor,
+    bi: Any = 0.0,
+    bh: Any = 0.0,
+    reset_after: bool = True,
 ) -> Tensor:
     width = h.shape[-1]
     r, z, n = (x @ wi + bi).split(width, -1)
@@ -218,7 +232,16 @@ def lstm_cell(
 
 
 def recurrent(cell: Callable[..., Any], states: int) -> Callable[..., Any]:
-    def one_way(c: Any, x: Tensor, width: int, name: str, initial: Any, reverse: bool, bias: bool, options: Any) -> Any:
+    def one_way(
+        c: Any,
+        x: Tensor,
+        width: int,
+        name: str,
+        initial: Any,
+        reverse: bool,
+        bias: bool,
+        options: Any,
+    ) -> Any:
         keys = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if bias else [])
         weights = [c.parameter(f"{name}.{key}") for key in keys]
         state = initial or [torch.zeros(len(x), width).double()] * states
@@ -327,7 +350,9 @@ def windows(
         more.append(max(0, steps * stride - room))
     kinds = F.pad(torch.zeros(x.shape[2:]), flat_pairs(pairs), value=1)
     kinds = F.pad(kinds, flat_pairs([(0, m) for m in more]), value=2)
-    x = F.pad(x, flat_pairs([(a, b + m) for (a, b), m in zip(pairs, more, strict=True)]), value=value)
+    x = F.pad(
+        x, flat_pairs([(a, b + m) for (a, b), m in zip(pairs, more, strict=True)]), value=value
+    )
     kinds = kinds.expand(x.shape)
     for axis in range(2, 2 + space):
         x = x.unfold(axis, reach, stride)[..., ::dilation]
@@ -336,7 +361,13 @@ def windows(
 
 
 def max_pool(
-    c: Any, x: Tensor, kernel: int, stride: Any = None, padding: Any = 0, dilation: int = 1, ceil: bool = False
+    c: Any,
+    x: Tensor,
+    kernel: int,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: int = 1,
+    ceil: bool = False,
 ) -> Tensor:
     return windows(x, kernel, stride, padding, dilation, ceil, -torch.inf)[0].max(-1).values
 
@@ -375,7 +406,13 @@ def rowwise(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """Return a loss, the mean over what a row has, from the loss of each number."""
 
     def meaning(
-        c: Any, a: Tensor, b: Tensor, *args: Any, weight: Any = None, reduction: str = "mean", **options: Any
+        c: Any,
+        a: Tensor,
+        b: Tensor,
+        *args: Any,
+        weight: Any = None,
+        reduction: str = "mean",
+        **options: Any,
     ) -> Tensor:
         each = function(a, b, *args, **options)
         return lost(each.reshape(len(each), -1).mean(1), weight, reduction)
@@ -409,7 +446,9 @@ def nll_loss(
     return each.sum() if reduction == "sum" else each
 
 
-def softmax_loss(c: Any, scores: Tensor, labels: Tensor, label_smoothing: float = 0.0, **options: Any) -> Tensor:
+def softmax_loss(
+    c: Any, scores: Tensor, labels: Tensor, label_smoothing: float = 0.0, **options: Any
+) -> Tensor:
     logs = torch.log_softmax(scores, 1)
     if not labels.is_floating_point():
         return nll_loss(c, logs, labels, smooth=label_smoothing, **options)
@@ -418,7 +457,9 @@ def softmax_loss(c: Any, scores: Tensor, labels: Tensor, label_smoothing: float 
     return lost(each, options.get("weight"), options.get("reduction", "mean"))
 
 
-def svm_loss(c: Any, scores: Tensor, labels: Tensor, weight: Any = None, reduction: str = "mean") -> Tensor:
+def svm_loss(
+    c: Any, scores: Tensor, labels: Tensor, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
     right = scores.gather(1, labels[:, None])
     margins = torch.relu(scores - right + 1)
     margins = margins * (torch.arange(scores.shape[1]) != labels[:, None])
@@ -443,7 +484,9 @@ def log_cosh_each(a: Tensor, b: Tensor) -> Tensor:
     return error + F.softplus(-2 * error) - math.log(2)
 
 
-def kl_loss(c: Any, logs: Tensor, target: Tensor, weight: Any = None, reduction: str = "mean") -> Tensor:
+def kl_loss(
+    c: Any, logs: Tensor, target: Tensor, weight: Any = None, reduction: str = "mean"
+) -> Tensor:
     each = torch.where(target > 0, target * (target.log() - logs), 0 * logs)
     return lost(each.reshape(len(each), -1).sum(1), weight, reduction)
 
@@ -454,10 +497,16 @@ def cosine(c: Any, a: Tensor, b: Tensor, axis: int = -1, eps: float = 1e-8) -> T
 
 
 def cosine_loss(
-    c: Any, a: Tensor, b: Tensor, target: Tensor, margin: float = 0.0, weight: Any = None, reduction: str = "mean"
+    c: Any,
+    a: Tensor,
+    b: Tensor,
+    target: Tensor,
+    margin: float = 0.0,
+    weight: Any = None,
+    reduction: str = "mean",
 ) -> Tensor:
     found = cosine(c, a, b)
-    return lost(torch.where(target == 1, 1 - found, torch.relu(found - margin)), weight, reduction)
+    return lost(torch.where(target > 0, 1 - found, torch.relu(found - margin)), weight, reduction)
 
 
 def accuracy(c: Any, scores: Tensor, labels: Tensor) -> Tensor:

@@ -22,7 +22,11 @@ def factor(schedule: Any, u: int) -> float:
     if isinstance(schedule, gc.Step):
         return float(schedule.factor ** (u // schedule.every))
     if isinstance(schedule, gc.WarmUp):
-        return (u + 1) / schedule.steps if u < schedule.steps else factor(schedule.then, u - schedule.steps)
+        return (
+            (u + 1) / schedule.steps
+            if u < schedule.steps
+            else factor(schedule.then, u - schedule.steps)
+        )
     if u < schedule.warmup:
         return (u + 1) / schedule.warmup
     share = min(1.0, (u - schedule.warmup) / max(1, schedule.total - schedule.warmup))
@@ -96,7 +100,9 @@ class Optimizer:
     def _updated(self, name: str, p: Tensor, g: Tensor, scale: float) -> Tensor:
         o, group = self.options, self._group(name)
         lr = o.lr if group is None or group.lr is None else group.lr
-        decay = o.weight_decay if (p.ndim >= 2 if o.decay is None else matches(name, o.decay)) else 0.0
+        decay = (
+            o.weight_decay if (p.ndim >= 2 if o.decay is None else matches(name, o.decay)) else 0.0
+        )
         if group is not None and group.weight_decay is not None:
             decay = group.weight_decay
         lr *= scale

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import torch_elements, torch_layers
-from .calls import Call, Ref, Rows, change, flat
+from .calls import Call, Ref, Rows, change, flat, words
 from .case import Case
 from .compare import NOISE
 from .draw_elements import OPERATORS
@@ -22,13 +22,18 @@ Result = dict[str, Any]
 # Calls whose results are entries of their operands: nothing is rounded.
 EXACT = frozenset(
     f"gc.{name}"
-    for name in "reshape flatten transpose concat split stack squeeze unsqueeze flip roll tril triu pick where stop_gradient one_hot floor ceil "
-    "round sign relu abs neg max min maximum minimum clip sort topk max_pool global_max_pool dropout".split()
+    for name in words(
+        "reshape flatten transpose concat split stack squeeze unsqueeze flip roll tril "
+        "triu pick where stop_gradient one_hot floor ceil round sign relu abs neg max min "
+        "maximum minimum clip sort topk max_pool global_max_pool dropout"
+    )
 ) | {"operator.getitem", "net.constant"}
 # Functions whose derivatives are differences of numbers near 1, as far as they are off by rounding.
 SATURATED = frozenset(
     f"gc.{name}"
-    for name in "tanh sigmoid softmax log_softmax elu celu selu silu mish gelu softmax_loss sigmoid_loss".split()
+    for name in words(
+        "tanh sigmoid softmax log_softmax elu celu selu silu mish gelu softmax_loss sigmoid_loss"
+    )
 )
 SPELLED = {operator: function for function, operator in OPERATORS.items()}
 
@@ -37,12 +42,20 @@ class Run:
     """One run of a case; `noise` is how far each number is moved, in parts of itself."""
 
     def __init__(
-        self, case: Case, start: Mapping[str, Any], trained: tuple[str, ...], masks: Any, noise: float, seed: int
+        self,
+        case: Case,
+        start: Mapping[str, Any],
+        trained: tuple[str, ...],
+        masks: Any,
+        noise: float,
+        seed: int,
     ) -> None:
         self.case, self.noise, self.masks = case, noise, masks
         self.random = torch.Generator().manual_seed(seed)
         self.trained = trained
-        states = [n for n in start if n.endswith((".running_mean", ".running_var")) or n in case.fitted]
+        states = [
+            n for n in start if n.endswith((".running_mean", ".running_var")) or n in case.fitted
+        ]
         self.parameters = {n: self.moved(tensor(a)) for n, a in start.items() if n not in states}
         self.states = {n: tensor(start[n]) for n in states}
         self.next: dict[str, Tensor] = {}
@@ -94,7 +107,9 @@ class Run:
         if train:
             self.states |= self.next
             self.forwards += 1
-        return {name: value.detach().numpy() for name, value in (self.outputs | self.losses).items()}
+        return {
+            name: value.detach().numpy() for name, value in (self.outputs | self.losses).items()
+        }
 
     def made(self, call: Call) -> None:
         """Compute the results of one call."""
@@ -106,10 +121,14 @@ class Run:
         found = flat([self.result(function, args, kwargs)])
         if self.noise and function in SATURATED:
             x = args[0]
-            bent = self.noise * self.drawn(x) * (x - x.detach())  # 0, with a derivative that is not.
+            bent = (
+                self.noise * self.drawn(x) * (x - x.detach())
+            )  # 0, with a derivative that is not.
             found[0] = found[0] + (bent if bent.shape == found[0].shape else bent.sum() / len(x))
         if function not in EXACT and not function.startswith("net."):
-            noise = NOISE["float32"] if function == "gc.cast" and args[1] == "float32" else self.noise
+            noise = (
+                NOISE["float32"] if function == "gc.cast" and args[1] == "float32" else self.noise
+            )
             found = [self.watched(f, noise) if f.is_floating_point() else f for f in found]
         self.values.update(zip(call.results, found, strict=True))
 
@@ -140,7 +159,9 @@ class Run:
         if not value.requires_grad:
             return [torch.zeros_like(v) for v in several]
         found = torch.autograd.grad(value, several, create_graph=True, allow_unused=True)
-        return [torch.zeros_like(v) if g is None else g for g, v in zip(found, several, strict=True)]
+        return [
+            torch.zeros_like(v) if g is None else g for g, v in zip(found, several, strict=True)
+        ]
 
     # Training.
 
@@ -150,7 +171,10 @@ class Run:
         assert isinstance(total, Tensor)
         wrt = [self.leaves[n] for n in self.trained]
         found = torch.autograd.grad(total, wrt, allow_unused=True)
-        zeros = (torch.zeros_like(p) if g is None else self.moved(g) for g, p in zip(found, wrt, strict=True))
+        zeros = (
+            torch.zeros_like(p) if g is None else self.moved(g)
+            for g, p in zip(found, wrt, strict=True)
+        )
         return dict(zip(self.trained, zeros, strict=True))
 
     def act(self, action: str, feeds: Mapping[str, Any], rows: int) -> Result:
@@ -165,15 +189,29 @@ class Run:
             found |= {f"gradient {n}": g.numpy() for n, g in gradients.items()}
         if action in ("step", "parts") and self.optimizer is not None:
             moved = self.optimizer.accumulated if action == "step" else self.optimizer.update
-            self.parameters = {n: self.moved(p) for n, p in moved(self.parameters, gradients).items()}
+            self.parameters = {
+                n: self.moved(p) for n, p in moved(self.parameters, gradients).items()
+            }
         return found | self.lasting()
 
     def lasting(self) -> Result:
         """Return parameters and states."""
-        return {f"state {n}": v.detach().numpy() for n, v in (self.parameters | self.states).items()}
+        return {
+            f"state {n}": v.detach().numpy() for n, v in (self.parameters | self.states).items()
+        }
 
 
-def runs(case: Case, start: Mapping[str, Any], trained: tuple[str, ...], masks: Any, noise: float, seed: int) -> list[Result]:
+def runs(
+    case: Case,
+    start: Mapping[str, Any],
+    trained: tuple[str, ...],
+    masks: Any,
+    noise: float,
+    seed: int,
+) -> list[Result]:
     """Return what each action of a case gives."""
     run = Run(case, start, trained, masks, noise, seed)
-    return [run.act(action, case.feeds(rows, turn), rows) for turn, (action, rows) in enumerate(case.actions)]
+    return [
+        run.act(action, case.feeds(rows, turn), rows)
+        for turn, (action, rows) in enumerate(case.actions)
+    ]

@@ -14,6 +14,7 @@ import numpy as np
 import graphc as gc
 
 from . import rewrites
+from .calls import Call, Ref
 from .case import Case
 from .compare import Reference, Wrong, same
 from .drawer import Skip
@@ -223,7 +224,12 @@ def evaluated(c: Check) -> None:
 def sharded(c: Check) -> None:
     """Cut steps into shards, which no result depends on but by rounding."""
     trains = any(action == "train" for action, _ in c.case.actions)
-    if not c.case.losses or not c.case.apart or c.case.optimizer is None or (trains and c.case.masks):
+    if (
+        not c.case.losses
+        or not c.case.apart
+        or c.case.optimizer is None
+        or (trains and c.case.masks)
+    ):
         raise Skip
     shards = c.one([2, 4])
     if c.case.batch < shards:
@@ -274,7 +280,9 @@ def fewer_trained(c: Check) -> None:
         raise Wrong(f"wrt: gradients by {sorted(gradients)}, not by {chosen}")
     c.near("wrt", [gradients if t == turn else {} for t in range(len(c.base))])
     ex.step(c.case.feeds(c.case.actions[turn][1], turn))
-    moved = [n for n in before if n not in chosen and not np.array_equal(before[n], ex.parameters[n])]
+    moved = [
+        n for n in before if n not in chosen and not np.array_equal(before[n], ex.parameters[n])
+    ]
     if moved:
         raise Wrong(f"wrt: {moved} moved, not among {chosen}")
 
@@ -295,36 +303,71 @@ def rows_twice(c: Check) -> None:
     found = []
     for turn, (action, rows) in enumerate(actions):
         whole = c.case.feeds(rows, turn)
-        feeds = {n: np.concatenate([a, a]) if c.case.inputs[n].batched else a for n, a in whole.items()}
+        feeds = {
+            n: np.concatenate([a, a]) if c.case.inputs[n].batched else a for n, a in whole.items()
+        }
         result = act(ex, action, feeds)
-        found.append({n: v for n, v in result.items() if not n.startswith("output") or n[7:] in c.case.losses})
+        found.append(
+            {
+                n: v
+                for n, v in result.items()
+                if not n.startswith("output") or n[7:] in c.case.losses
+            }
+        )
     c.near("rows twice", found)
 
 
+def cotangents(c: Check) -> None:
+    """Differentiate an output by a cotangent, as a loss that is its product with it."""
+    smooth = [n for n in c.case.outputs if n in c.case.smooth]
+    if not smooth or c.case.masks or not c.case.losses:
+        raise Skip
+    name, rows = c.one(smooth), c.case.batch
+    outputs = [call.args for call in c.case.calls if call.function == "net.output"]
+    value = dict(outputs)[name]
+    feeds = c.case.feeds(rows, 96)
+    ex = c.compiled(optimizer=None, wrt=None)
+    shape = np.shape(ex.forward(feeds, train=True)[name])
+    cotangent = np.round(c.rng.normal(size=shape), 2).astype(c.case.dtype)
+    found = ex.backward(**{name: cotangent})
+    more = (
+        Call(("given",), "net.input", ("given", c.case.smooth[name]), {"dtype": c.case.dtype}),
+        Call(("product",), "gc.mul", (value, Ref("given"))),
+        Call(("total",), "gc.sum", (Ref("product"),)),
+        Call((), "net.loss", ("total", Ref("total"))),
+    )
+    case = dataclasses.replace(c.case, calls=(*c.case.calls, *more))
+    other = executor(case, verified(plan_of(case, losses="total", optimizer=None, wrt=None)))
+    other.forward(feeds | {"given": cotangent}, train=True)
+    off(c, f"cotangent of {name}", found, other.backward())
+
+
 def two_optimizers(c: Check) -> None:
-    """Train by two optimizers on one state in turn: each has its own rate, or the second is refused."""
+    """Train by two optimizers on one state: each has its own rate, or the second is refused."""
     if c.case.optimizer is None or c.case.masks:
         raise Skip
-    rates = (0.01, 0.002)
-    optimizer = c.one([gc.SGD, gc.Adam])
-    alone, together = [], []
-    rows, feeds = c.case.actions[0][1], c.case.feeds(c.case.actions[0][1], 0)
-    plans = [plan_of(c.case, optimizer=optimizer(lr=rate)) for rate in rates]
-    for plan in plans:
-        ex = executor(c.case, plan)
-        ex.step(feeds)
-        alone.append({n: ex.parameters[n] for n in ex.parameters})
+    kind, name = c.one([gc.SGD, gc.Adam]), c.one(["", "second"])
+    plans = [
+        plan_of(c.case, optimizer=optimizer)
+        for optimizer in (kind(lr=0.01), kind(lr=0.002, name=name))
+    ]
+    feeds = c.case.feeds(c.case.actions[0][1], 0)
+    alone = [trained(c, executor(c.case, plan), feeds) for plan in plans]
     first = executor(c.case, plans[0])
-    start = start_of(c.case, first)
     try:
         second = gc.Executor(plans[1], state=first.state)
     except (gc.GraphError, gc.StateError):
+        if name:
+            raise
         return
-    for ex in (first, second):
-        first.state.assign(start)
-        ex.step(feeds)
-        together.append({n: ex.parameters[n] for n in ex.parameters})
-    same(f"two optimizers on one state, {rows} rows", together, alone)
+    same("two optimizers on one state", [trained(c, ex, feeds) for ex in (first, second)], alone)
+
+
+def trained(c: Check, ex: gc.Executor, feeds: Any) -> Result:
+    """Return the parameters after a step from the start."""
+    ex.state.assign(start_of(c.case, ex))
+    ex.step(feeds)
+    return {name: ex.parameters[name] for name in ex.parameters}
 
 
 def by_fit(c: Check) -> None:
@@ -366,6 +409,7 @@ CHEAP: tuple[Callable[[Check], None], ...] = (
     sharded,
     losses_apart,
     fewer_trained,
+    cotangents,
     rewritten,
     rows_twice,
     two_optimizers,

@@ -370,9 +370,7 @@ def test_nothing_is_judged_unless_asked_for(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_update_alone_is_judged_by_the_rule(
-    optimizer: gc.optim.Optimizer, dtype: str
-) -> None:
+def test_the_update_alone_is_judged_by_the_rule(optimizer: gc.optim.Optimizer, dtype: str) -> None:
     net = gc.Net("net", dtype=dtype)
     nodes = [net.parameter("w", (3, 2)).node, net.parameter("b", (2,)).node]
     for seed in range(4):

@@ -101,7 +101,7 @@ def _may_be_zero(w: Writer, divisor: str) -> bool:
 def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     """ONNX has the remainder with the sign of the divisor for whole numbers alone."""
     floats = w.types[ins[0]].is_float
-    if (isinstance(op, Mod) if floats else _may_be_zero(w, ins[1])):
+    if isinstance(op, Mod) if floats else _may_be_zero(w, ins[1]):
         return False
     w.emit("Mod", ins, out, fmod=int(isinstance(op, Fmod)))
     return True
