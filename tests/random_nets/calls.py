@@ -78,6 +78,11 @@ def flat(results: Any) -> list[Any]:
     return list(leaves(results))
 
 
+def words(text: str) -> list[str]:
+    """Return the words of a text."""
+    return text.split()
+
+
 def text(tree: Any) -> str:
     """Return the Python source of arguments."""
     if isinstance(tree, Ref):

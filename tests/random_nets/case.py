@@ -21,7 +21,8 @@ class Case:
     `actions` are run in turn, each on so many rows.  `losses` says of each loss how it counts
     rows: "mean", "sum", or "mixed" where they are not apart; `outputs` says whether each has rows.
     `apart`: no row of an output or
-    loss depends on another row.  `masks` has the shape and share of each dropout.
+    loss depends on another row.  `masks` has the shape and share of each dropout,
+    `dtypes` that of each result, `smooth` the shapes of outputs that gradients flow from.
     """
 
     seed: int
@@ -38,6 +39,7 @@ class Case:
     masks: Mapping[str, tuple[Shape, float]] = field(default_factory=dict)
     ignored: Mapping[str, int | None] = field(default_factory=dict)
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    smooth: Mapping[str, Shape] = field(default_factory=dict)
 
     @property
     def raw(self) -> frozenset[str]:

@@ -81,7 +81,7 @@ def checked(case: Case) -> Check:
 
 
 def reference(case: Case, plan: gc.Plan, base: Any, dtype: str | None = None) -> Reference:
-    """Return what a case should give, by PyTorch where it is installed, to the digits of a dtype."""
+    """Return what a case should give, by PyTorch where that is, to the digits of a dtype."""
     dtype = dtype or case.dtype
     seeds: Iterator[int] = iter(range(1, 1000))
     start = start_of(case, executor(case, plan))

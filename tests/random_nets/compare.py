@@ -31,7 +31,7 @@ class Reference:
     def compare(
         self, what: str, found: Sequence[Result], other: Sequence[Result] | None = None
     ) -> None:
-        """Raise Wrong where results differ from the exact ones, or from others', by more than noise."""
+        """Raise Wrong where results differ from the exact ones, or others, by more than noise."""
         for _ in range(6):
             wrong = self._wrong(found, self.exact if other is None else other)
             if not wrong:
@@ -63,7 +63,8 @@ class Reference:
         if not wrong.any():
             return ""
         at = tuple(int(i) for i in np.argwhere(wrong)[0])
-        return f"{a[at]!r} at {at}, not {b[at]!r}, may be off by {limit[at]:.2g}; {int(wrong.sum())} of {a.size}"
+        most = f"may be off by {limit[at]:.2g}; {int(wrong.sum())} of {a.size}"
+        return f"{a[at]!r} at {at}, not {b[at]!r}, {most}"
 
     def limit(self, turn: int, name: str) -> tuple[Any, Any]:
         """Return how far off each entry may be, and where that is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -70,15 +71,14 @@ def draw(seed: int) -> Case:
         dict(d.masks),
         dict(d.ignored),
         {v.name: v.dtype for v in d.pool},
+        {f"o{i}": v.shape for i, v in enumerate(outputs) if v.trained and v.real},
     )
 
 
 def step(d: Drawer, name: str) -> None:
     """Draw some calls of a kind; nothing where the net has no place for them."""
-    try:
+    with suppress(Skip):
         DRAWS[name](d)
-    except Skip:
-        pass
 
 
 def chosen_losses(d: Drawer) -> list[Var]:

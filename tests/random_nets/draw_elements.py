@@ -5,39 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .calls import Rows
+from .calls import Rows, words
 from .drawer import Drawer, Var
 
-ANYWHERE = [
-    "relu",
-    "sigmoid",
-    "tanh",
-    "abs",
-    "sign",
-    "erf",
-    "floor",
-    "ceil",
-    "round",
-    "sin",
-    "cos",
-    "atan",
-    "asinh",
-    "softsign",
-    "hard_sigmoid",
-    "hard_swish",
-    "relu6",
-    "hard_tanh",
-    "selu",
-    "silu",
-    "mish",
-    "softplus",
-    "neg",
-    "stop_gradient",
-]
-WITHIN_ONE = ["asin", "acos", "atanh", "exp", "expm1", "sinh", "cosh", "tan"]
-ABOVE_ZERO = ["log", "sqrt", "reciprocal", "log1p"]
+ANYWHERE = words(
+    "relu sigmoid tanh abs sign erf floor ceil round sin cos atan asinh softsign "
+    "hard_sigmoid hard_swish relu6 hard_tanh selu silu mish softplus neg stop_gradient"
+)
+WITHIN_ONE = words("asin acos atanh exp expm1 sinh cosh tan")
+ABOVE_ZERO = words("log sqrt reciprocal log1p")
 WITH_NUMBER = {"leaky_relu": (0.0, 1.0), "elu": (0.3, 2.0), "celu": (0.3, 2.0)}
-COMPARISONS = ["equal", "not_equal", "less", "less_equal", "greater", "greater_equal"]
+COMPARISONS = words("equal not_equal less less_equal greater greater_equal")
 OPERATORS = {
     "gc.add": "operator.add",
     "gc.sub": "operator.sub",

@@ -12,11 +12,11 @@ from .draw_shapes import scores
 from .drawer import Drawer, Var
 
 
-def options(d: Drawer, rows: Any = (Rows(),)) -> dict[str, Any]:
+def options(d: Drawer, rows: Any = None) -> dict[str, Any]:
     """Return a weight and a reduction, as all losses take them."""
     found: dict[str, Any] = {}
     if d.chance(0.4):
-        found["weight"] = d.input(rows, "weights")
+        found["weight"] = d.input(rows or (Rows(),), "weights")
     if d.chance(0.4):
         found["reduction"] = d.one(["mean", "sum", "none"])
     return found

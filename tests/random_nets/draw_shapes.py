@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from .calls import Rows
+from .calls import Rows, words
 from .draw_elements import called, partner
 from .drawer import Drawer, Var, touches
 
-REDUCTIONS = ["sum", "mean", "max", "min", "logsumexp", "sum_squares", "l1_norm", "l2_norm"]
+REDUCTIONS = words("sum mean max min logsumexp sum_squares l1_norm l2_norm")
 
 
 def reduction(name: str) -> Callable[[Drawer], None]:
@@ -184,7 +184,7 @@ def unsqueeze(d: Drawer) -> None:
 
 def pad(d: Drawer) -> None:
     v = d.real(low=1)
-    mode = d.one(["constant", "edge", "reflect", "wrap"])
+    mode = d.one(words("constant edge reflect wrap"))
     pads: list[Any] = []
     for dim in v.shape:
         most = 0 if isinstance(dim, Rows) else min(3, dim - 1 if mode == "reflect" else dim)
@@ -233,7 +233,7 @@ def resize(d: Drawer) -> None:
         "axes": axes,
         "mode": d.one(["nearest", "linear"]),
         "places": d.one(["half_pixel", "asymmetric", "align_corners"]),
-        "rounding": d.one(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]),
+        "rounding": d.one(words("round_prefer_floor round_prefer_ceil floor ceil")),
     }
     if options["mode"] == "linear":
         del options["rounding"]
@@ -363,7 +363,7 @@ def scatter_elements(d: Drawer) -> None:
     shape = list(v.shape)
     shape[axis] = d.whole(1, 3)
     updates = d.input(tuple(shape))
-    reduction = d.one(["none", "add", "max", "min"])
+    reduction = d.one(words("none add max min"))
     d.call("gc.scatter_elements", v, ids(d, size, tuple(shape)), updates, axis, reduction=reduction)
 
 
@@ -372,7 +372,7 @@ def scatter_nd(d: Drawer) -> None:
     v, many = d.parameter(shape), d.whole(1, 4)
     indices = d.rng.integers(0, shape[0], (many, 1))
     updates = d.parameter((many, *shape[1:]))
-    reduction = d.one(["none", "add", "max", "min"])
+    reduction = d.one(words("none add max min"))
     d.call("gc.scatter_nd", v, indices, updates, reduction=reduction)
 
 

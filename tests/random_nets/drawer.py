@@ -38,7 +38,8 @@ class Feed(NamedTuple):
 class Var:
     """A value of the net, and what is known of it.
 
-    `real`: it has the net's own floats.  `mixed`: rows are not apart in it.  `trained`: a gradient flows from it to a parameter.
+    `real`: it has the net's own floats.  `mixed`: rows are not apart in it.  `trained`: a
+    gradient flows from it to a parameter.
     `smooth` names the values that a gradient flows to.
     """
 

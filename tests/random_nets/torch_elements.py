@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .calls import words
+
 DTYPES = {"bool": torch.bool, "int32": torch.int32, "int64": torch.int64}
 
 
@@ -281,39 +283,11 @@ def hard_sigmoid(x: Tensor) -> Tensor:
     return torch.clamp(x / 6 + 0.5, 0, 1)
 
 
-SAME = [
-    "relu",
-    "sigmoid",
-    "tanh",
-    "abs",
-    "sign",
-    "erf",
-    "floor",
-    "ceil",
-    "round",
-    "sin",
-    "cos",
-    "tan",
-    "atan",
-    "asinh",
-    "asin",
-    "acos",
-    "atanh",
-    "acosh",
-    "exp",
-    "expm1",
-    "sinh",
-    "cosh",
-    "log",
-    "sqrt",
-    "reciprocal",
-    "log1p",
-    "neg",
-    "isnan",
-    "isinf",
-    "isfinite",
-]
-ACTIVATIONS = ["selu", "silu", "mish", "softplus", "softsign", "relu6"]
+SAME = words(
+    "relu sigmoid tanh abs sign erf floor ceil round sin cos tan atan asinh asin acos "
+    "atanh acosh exp expm1 sinh cosh log sqrt reciprocal log1p neg isnan isinf isfinite"
+)
+ACTIVATIONS = words("selu silu mish softplus softsign relu6")
 
 MEANINGS: dict[str, Callable[..., Any]] = {
     **{f"gc.{name}": getattr(torch, name) for name in SAME},

@@ -506,7 +506,7 @@ def cosine_loss(
     reduction: str = "mean",
 ) -> Tensor:
     found = cosine(c, a, b)
-    return lost(torch.where(target == 1, 1 - found, torch.relu(found - margin)), weight, reduction)
+    return lost(torch.where(target > 0, 1 - found, torch.relu(found - margin)), weight, reduction)
 
 
 def accuracy(c: Any, scores: Tensor, labels: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from . import torch_elements, torch_layers
-from .calls import Call, Ref, Rows, change, flat
+from .calls import Call, Ref, Rows, change, flat, words
 from .case import Case
 from .compare import NOISE
 from .draw_elements import OPERATORS
@@ -22,59 +22,18 @@ Result = dict[str, Any]
 # Calls whose results are entries of their operands: nothing is rounded.
 EXACT = frozenset(
     f"gc.{name}"
-    for name in [
-        "reshape",
-        "flatten",
-        "transpose",
-        "concat",
-        "split",
-        "stack",
-        "squeeze",
-        "unsqueeze",
-        "flip",
-        "roll",
-        "tril",
-        "triu",
-        "pick",
-        "where",
-        "stop_gradient",
-        "one_hot",
-        "floor",
-        "ceil",
-        "round",
-        "sign",
-        "relu",
-        "abs",
-        "neg",
-        "max",
-        "min",
-        "maximum",
-        "minimum",
-        "clip",
-        "sort",
-        "topk",
-        "max_pool",
-        "global_max_pool",
-        "dropout",
-    ]
+    for name in words(
+        "reshape flatten transpose concat split stack squeeze unsqueeze flip roll tril "
+        "triu pick where stop_gradient one_hot floor ceil round sign relu abs neg max min "
+        "maximum minimum clip sort topk max_pool global_max_pool dropout"
+    )
 ) | {"operator.getitem", "net.constant"}
 # Functions whose derivatives are differences of numbers near 1, as far as they are off by rounding.
 SATURATED = frozenset(
     f"gc.{name}"
-    for name in [
-        "tanh",
-        "sigmoid",
-        "softmax",
-        "log_softmax",
-        "elu",
-        "celu",
-        "selu",
-        "silu",
-        "mish",
-        "gelu",
-        "softmax_loss",
-        "sigmoid_loss",
-    ]
+    for name in words(
+        "tanh sigmoid softmax log_softmax elu celu selu silu mish gelu softmax_loss sigmoid_loss"
+    )
 )
 SPELLED = {operator: function for function, operator in OPERATORS.items()}
 

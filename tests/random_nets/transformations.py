@@ -14,6 +14,7 @@ import numpy as np
 import graphc as gc
 
 from . import rewrites
+from .calls import Call, Ref
 from .case import Case
 from .compare import Reference, Wrong, same
 from .drawer import Skip
@@ -316,30 +317,57 @@ def rows_twice(c: Check) -> None:
     c.near("rows twice", found)
 
 
+def cotangents(c: Check) -> None:
+    """Differentiate an output by a cotangent, as a loss that is its product with it."""
+    smooth = [n for n in c.case.outputs if n in c.case.smooth]
+    if not smooth or c.case.masks or not c.case.losses:
+        raise Skip
+    name, rows = c.one(smooth), c.case.batch
+    outputs = [call.args for call in c.case.calls if call.function == "net.output"]
+    value = dict(outputs)[name]
+    feeds = c.case.feeds(rows, 96)
+    ex = c.compiled(optimizer=None, wrt=None)
+    shape = np.shape(ex.forward(feeds, train=True)[name])
+    cotangent = np.round(c.rng.normal(size=shape), 2).astype(c.case.dtype)
+    found = ex.backward(**{name: cotangent})
+    more = (
+        Call(("given",), "net.input", ("given", c.case.smooth[name]), {"dtype": c.case.dtype}),
+        Call(("product",), "gc.mul", (value, Ref("given"))),
+        Call(("total",), "gc.sum", (Ref("product"),)),
+        Call((), "net.loss", ("total", Ref("total"))),
+    )
+    case = dataclasses.replace(c.case, calls=(*c.case.calls, *more))
+    other = executor(case, verified(plan_of(case, losses="total", optimizer=None, wrt=None)))
+    other.forward(feeds | {"given": cotangent}, train=True)
+    off(c, f"cotangent of {name}", found, other.backward())
+
+
 def two_optimizers(c: Check) -> None:
-    """Train by two optimizers on one state in turn: each has its own rate, or the second is refused."""
+    """Train by two optimizers on one state: each has its own rate, or the second is refused."""
     if c.case.optimizer is None or c.case.masks:
         raise Skip
-    rates = (0.01, 0.002)
-    optimizer = c.one([gc.SGD, gc.Adam])
-    alone, together = [], []
-    rows, feeds = c.case.actions[0][1], c.case.feeds(c.case.actions[0][1], 0)
-    plans = [plan_of(c.case, optimizer=optimizer(lr=rate)) for rate in rates]
-    for plan in plans:
-        ex = executor(c.case, plan)
-        ex.step(feeds)
-        alone.append({n: ex.parameters[n] for n in ex.parameters})
+    kind, name = c.one([gc.SGD, gc.Adam]), c.one(["", "second"])
+    plans = [
+        plan_of(c.case, optimizer=optimizer)
+        for optimizer in (kind(lr=0.01), kind(lr=0.002, name=name))
+    ]
+    feeds = c.case.feeds(c.case.actions[0][1], 0)
+    alone = [trained(c, executor(c.case, plan), feeds) for plan in plans]
     first = executor(c.case, plans[0])
-    start = start_of(c.case, first)
     try:
         second = gc.Executor(plans[1], state=first.state)
     except (gc.GraphError, gc.StateError):
+        if name:
+            raise
         return
-    for ex in (first, second):
-        first.state.assign(start)
-        ex.step(feeds)
-        together.append({n: ex.parameters[n] for n in ex.parameters})
-    same(f"two optimizers on one state, {rows} rows", together, alone)
+    same("two optimizers on one state", [trained(c, ex, feeds) for ex in (first, second)], alone)
+
+
+def trained(c: Check, ex: gc.Executor, feeds: Any) -> Result:
+    """Return the parameters after a step from the start."""
+    ex.state.assign(start_of(c.case, ex))
+    ex.step(feeds)
+    return {name: ex.parameters[name] for name in ex.parameters}
 
 
 def by_fit(c: Check) -> None:
@@ -381,6 +409,7 @@ CHEAP: tuple[Callable[[Check], None], ...] = (
     sharded,
     losses_apart,
     fewer_trained,
+    cotangents,
     rewritten,
     rows_twice,
     two_optimizers,
