@@ -86,8 +86,8 @@ def trainable(net: gc.Net) -> bool:
 def random_feeds(graph: Graph, n: int, seed: int = 0) -> dict[str, Any]:
     """An array for each input of the graph.
 
-    Normal numbers; labels below CLASSES, the first of them 0; and numbers from 0.5 to 2 for what is named `weight`,
-    some of them 0.
+    Normal numbers; labels below CLASSES, the first of them 0; and numbers from 0.5 to 2 for what
+    is named `weight`, some of them 0.
     """
     rng = np.random.default_rng(seed)
     feeds: dict[str, Any] = {}
