@@ -129,8 +129,8 @@ def _external(folder: Path, tensor: TensorProto) -> bytes:
     path = _inside(folder, name, tensor)
     try:
         descriptor = os.open(path, _FLAGS)
-    except (OSError, ValueError) as error:  # a ValueError: a name that no file can have
-        raise _refused(tensor, f"{name[:40]!r}: {error}") from None
+    except OSError as error:
+        raise _refused(tensor, f"{name[:40]!r}: {error.strerror}") from None
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(descriptor)
@@ -147,7 +147,7 @@ def _inside(folder: Path, name: str, tensor: TensorProto) -> Path:
     """The path of a file in the folder, reached without links; ModelFileError for any other."""
     folder = Path(os.path.realpath(folder))
     path = folder / name
-    plain = name and not os.path.isabs(name) and ".." not in Path(name).parts
+    plain = name.isprintable() and name and not os.path.isabs(name) and ".." not in Path(name).parts
     if not plain or Path(os.path.realpath(path)) != path:
         raise _refused(tensor, f"{name[:40]!r} is not inside the model's folder")
     return path

@@ -59,7 +59,7 @@ def test_external_data_are_off_unless_asked_for(inside: Path) -> None:
     "location",
     [
         *("../secret", "sub/../../secret", "link", "to_outside/secret", "hard", "pipe"),
-        *("sub", "nowhere", "", "data"),
+        *("sub", "nowhere", "", "data", "data\0"),
     ],
 )
 def test_external_data_come_from_plain_files_of_the_folder(inside: Path, location: str) -> None:
