@@ -11,7 +11,7 @@ import numpy as np
 import graphc as gc
 from tests.runtime.injection.subjects import FEEDS, Subject
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which another thread that waits for a lock is said to hang."""
 REFUSED = "refused"
 Seen = Hashable
@@ -77,17 +77,15 @@ class CallJudge:
             self._threads.submit(ex.parameters.flat).result(PATIENCE)
             self._threads.submit(refusable, ex.snapshot).result(PATIENCE)
             if self.subject.fresh:  # which binds, and so takes all locks of a process
-                self._threads.submit(self.subject.call, self._other()).result(PATIENCE)
+                self._threads.submit(self._other).result(PATIENCE)
         except TimeoutError:
             self._threads = ThreadPoolExecutor(1)
             return "hung"
         found = "broken" if ex.state.broken else self._found(ex)
         return found if self._goes_on() else "wrong"
 
-    def _other(self) -> gc.Executor:
-        other = self.subject.executor(self.where)
-        self.subject.ready(other)
-        return other
+    def _other(self) -> None:
+        self.subject.executor(self.where).step(FEEDS)
 
     def _found(self, ex: gc.Executor) -> str:
         state = state_of(ex)
