@@ -86,8 +86,8 @@ def trainable(net: gc.Net) -> bool:
 def random_feeds(graph: Graph, n: int, seed: int = 0) -> dict[str, Any]:
     """An array for each input of the graph.
 
-    Normal numbers; labels below CLASSES; and numbers from 0.5 to 2 for what is named `weight`,
-    some of them 0.
+    Normal numbers; labels below CLASSES, the first of them 0; and numbers from 0.5 to 2 for what
+    is named `weight`, some of them 0.
     """
     rng = np.random.default_rng(seed)
     feeds: dict[str, Any] = {}
@@ -96,6 +96,7 @@ def random_feeds(graph: Graph, n: int, seed: int = 0) -> dict[str, Any]:
             shape = shape_at(node.type.shape, n)
             if not node.type.is_float:
                 numbers = rng.integers(0, CLASSES, shape)
+                numbers.reshape(-1)[:1] = 0  # so that not all labels are the one that is ignored
                 feeds[node.name] = np.asarray(numbers, node.type.dtype)
             elif node.name.startswith("weight"):
                 weights = rng.uniform(0.5, 2.0, shape)
