@@ -327,7 +327,7 @@ def test_a_missing_folder_is_told(tmp_path):
 
 def test_a_broken_executor_is_not_saved(tmp_path):
     ex = trained(1)
-    ex.state.broken = True
+    ex.state.lock.broken = True
     with pytest.raises(gc.StateError, match="half-way"):
         gc.save(tmp_path / "m.gc", ex)
 

@@ -53,13 +53,13 @@ def load(k: int) -> jit.Library:
 def compilations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The modules that LLVM had to compile."""
     compiled: list[str] = []
-    original = jit.compile
+    original = jit._emitted
 
     def counting(ir: str, target: object) -> bytes:
         compiled.append(ir)
         return original(ir, target)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(jit, "compile", counting)
+    monkeypatch.setattr(jit, "_emitted", counting)
     return compiled
 
 

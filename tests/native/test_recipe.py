@@ -109,6 +109,7 @@ def test_the_recipe_knows_all_that_writes_programs() -> None:
         "graphc.graph": "programs are made of it, and said in the recipe",
         "graphc.op": "the same",
         "graphc.loc": "where a node was declared",
+        "graphc.scoped_lock": "one caller of LLVM at a time",
     }
     missing = {
         name for name in _closure("graphc.backends.native.program") if not _digested(_file(name))
