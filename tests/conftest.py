@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc as collector
 import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 
@@ -26,6 +27,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("the same everywhere")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROVED = 3
 """One in so many programs is proved, by its size: proofs take as long as all else of a compiler.
