@@ -87,7 +87,7 @@ def chosen_losses(d: Drawer) -> list[Var]:
         return []
     known = [v for v in d.pool if v.name in d.losses and v.trained]
     losses = [v for v in known if d.chance(0.8)][:3]
-    if not losses or d.chance(0.15):
+    if not losses or d.chance(0.3):
         found = [v for v in d.pool if v.trained and v.real]
         v = found[-1] if d.chance(0.6) else d.one(found)
         if d.chance(0.6):

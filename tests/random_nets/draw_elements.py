@@ -37,9 +37,9 @@ OPERATORS = {
 }
 
 
-def called(d: Drawer, function: str, *args: Any) -> Any:
+def spelled(d: Drawer, function: str, *args: Any) -> Any:
     """Make a call by the function's name, or by the operator that stands for it."""
-    return d.call(OPERATORS[function] if d.chance(0.3) else function, *args)
+    return d.call(OPERATORS.get(function, function) if d.chance(0.5) else function, *args)
 
 
 def partner(d: Drawer, v: Var) -> Var:
@@ -117,7 +117,7 @@ def arithmetic(name: str) -> Callable[[Drawer], None]:
             b = d.one([0, 1, 2, -1, 0.5, d.number()])
         elif kind < 0.25:
             a, b = b, a
-        called(d, f"gc.{name}", a, b)
+        spelled(d, f"gc.{name}", a, b)
 
     return draw
 
@@ -125,22 +125,22 @@ def arithmetic(name: str) -> Callable[[Drawer], None]:
 def div(d: Drawer) -> None:
     a, b = pair(d)
     if d.chance(0.2):
-        called(d, "gc.div", a, d.one([2, 4.0, d.number(0.5, 3)]))
+        spelled(d, "gc.div", a, d.one([2, 4.0, d.number(0.5, 3)]))
     else:
-        called(d, "gc.div", 1 if d.chance(0.1) else a, d.above(b))
+        spelled(d, "gc.div", 1 if d.chance(0.1) else a, d.above(b))
 
 
 def power(d: Drawer) -> None:
     v = d.real()
     kind = d.rng.random()
     if kind < 0.4:
-        called(d, "gc.power", d.small(v), d.one([2, 3, 1, 2.0]))
+        spelled(d, "gc.power", d.small(v), d.one([2, 3, 1, 2.0]))
     elif kind < 0.6:
-        called(d, "gc.power", d.above(v), d.number(-2, 2))
+        spelled(d, "gc.power", d.above(v), d.number(-2, 2))
     elif kind < 0.8:
-        called(d, "gc.power", d.number(0.5, 2), d.small(v))
+        spelled(d, "gc.power", d.number(0.5, 2), d.small(v))
     else:
-        called(d, "gc.power", d.above(v), d.small(partner(d, v)))
+        spelled(d, "gc.power", d.above(v), d.small(partner(d, v)))
 
 
 def larger(name: str) -> Callable[[Drawer], None]:
@@ -171,12 +171,12 @@ def remainder(name: str) -> Callable[[Drawer], None]:
             b: Any = (
                 same if same is not None and divides and d.chance(0.5) else d.one([2, 3, -3, 5])
             )
-            result = d.call(f"gc.{name}", v, b)
+            result = spelled(d, f"gc.{name}", v, b)
             d.call("gc.cast", result, d.dtype)
         else:
             a, b = pair(d)
             b = d.above(b) if d.chance(0.6) else d.one([0.75, 1.25, -1.5])
-            d.call(f"gc.{name}", a, b)
+            spelled(d, f"gc.{name}", a, b)
 
     return draw
 
@@ -195,17 +195,11 @@ def compared(d: Drawer, name: str) -> Var:
     """Return a comparison of two values, of whole numbers too."""
     if d.chance(0.25):
         v = whole_numbers(d)
-        made: Var = d.call(f"gc.{name}", v, d.whole(0, 4))
+        made: Var = spelled(d, f"gc.{name}", v, d.whole(0, 4))
         return made
     a, b = pair(d)
     number = d.number(-1, 1)
-    made = d.call(f"gc.{name}", a, number) if d.chance(0.3) else called_comparison(d, name, a, b)
-    return made
-
-
-def called_comparison(d: Drawer, name: str, a: Var, b: Var) -> Var:
-    function = f"gc.{name}"
-    made: Var = called(d, function, a, b) if function in OPERATORS else d.call(function, a, b)
+    made = spelled(d, f"gc.{name}", a, number if d.chance(0.3) else b)
     return made
 
 
@@ -238,10 +232,10 @@ def logical(name: str) -> Callable[[Drawer], None]:
         whole = d.chance(0.3)
         a = whole_numbers(d) if whole else bools(d)
         if name == "logical_not":
-            found = called(d, f"gc.{name}", a)
+            found = spelled(d, f"gc.{name}", a)
         else:
             b = d.pick(lambda v: v.dtype == a.dtype and broadcasts(v.shape, a.shape))
-            found = called(d, f"gc.{name}", a, a if b is None else b)
+            found = spelled(d, f"gc.{name}", a, a if b is None else b)
         if whole:
             d.call("gc.cast", found, d.dtype)
         else:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .calls import Rows, words
-from .draw_elements import called, partner
+from .draw_elements import partner, spelled
 from .drawer import Drawer, Var, touches
 
 REDUCTIONS = words("sum mean max min logsumexp sum_squares l1_norm l2_norm")
@@ -385,12 +385,12 @@ def matmul(d: Drawer) -> None:
     if kind < 0.15:
         size = d.whole(1, 6)
         square = d.parameter((size, size))
-        called(d, "gc.matmul", square, d.one([square, d.call("gc.transpose", square)]))
+        spelled(d, "gc.matmul", square, d.one([square, d.call("gc.transpose", square)]))
     elif kind < 0.3 and v.rank >= 2:
         axes = [*range(v.rank - 2), v.rank - 1, v.rank - 2]
         turned = d.call("gc.transpose", v, axes)
         mixed = touches(v, [v.rank - 1, v.rank - 2])
-        called(d, "gc.matmul", *d.one([(v, turned), (turned, v)])) if not mixed else None
+        spelled(d, "gc.matmul", *d.one([(v, turned), (turned, v)])) if not mixed else None
     elif kind < 0.4:
         other = partner(d, v)
         if v.rank == other.rank == 1 and v.shape == other.shape:
@@ -400,14 +400,14 @@ def matmul(d: Drawer) -> None:
         front = () if v.rank < 3 or d.chance(0.5) else d.one([v.shape[:-2], (1,)])
         front = tuple(1 if isinstance(dim, Rows) else dim for dim in front)
         right = d.parameter(d.one([(*front, inner, d.size()), (inner,)]))
-        called(d, "gc.matmul", v, right)
+        spelled(d, "gc.matmul", v, right)
 
 
 def matmul_left(d: Drawer) -> None:
     v = d.real(low=2, high=3)
     inner = v.shape[-2]
     if isinstance(inner, int):
-        called(d, "gc.matmul", d.parameter(d.one([(d.size(), inner), (inner,)])), v)
+        spelled(d, "gc.matmul", d.parameter(d.one([(d.size(), inner), (inner,)])), v)
 
 
 DRAWS: dict[str, Callable[[Drawer], None]] = {

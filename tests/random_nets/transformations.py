@@ -251,17 +251,11 @@ def losses_apart(c: Check) -> None:
     """Add up the gradients by each loss alone."""
     if len(c.case.losses) < 2:
         raise Skip
-    turn = next((t for t, (a, _) in enumerate(c.case.actions) if a == "train"), None)
-    if turn is None or any(a in TRAINING for a, _ in c.case.actions[:turn]) or c.case.masks:
-        raise Skip
-    rows, total = c.case.actions[turn][1], {}
-    options: dict[str, Any] = {"optimizer": None, "wrt": None}
+    total: dict[str, Any] = {}
     for loss in c.case.losses:
-        ex = executor(c.case, verified(plan_of(c.case, losses=loss, **options)))
-        ex.forward(c.case.feeds(rows, turn), train=True)
-        for name, gradient in ex.backward().items():
-            total[f"gradient {name}"] = total.get(f"gradient {name}", 0) + gradient
-    c.near("losses apart", [total if t == turn else {} for t in range(len(c.base))])
+        for name, gradient in gradients(c, losses=loss).items():
+            total[name] = total.get(name, 0) + gradient
+    off(c, "losses apart", total, gradients(c))
 
 
 def fewer_trained(c: Check) -> None:
@@ -269,22 +263,23 @@ def fewer_trained(c: Check) -> None:
     if not c.case.losses or len(c.plan.wrt) < 2:
         raise Skip
     chosen = sorted(n for n in c.plan.wrt if c.rng.random() < 0.5) or [c.plan.wrt[0]]
+    found = gradients(c, wrt=chosen)
+    if set(found) != set(chosen):
+        raise Wrong(f"wrt: gradients by {sorted(found)}, not by {chosen}")
+    off(c, "wrt", found, gradients(c))
     ex = c.compiled(wrt=chosen, optimizer=gc.SGD(lr=0.1))
-    before = {n: ex.parameters[n] for n in ex.parameters}
-    turn = next((t for t, (a, _) in enumerate(c.case.actions) if a in ("train", "parts")), None)
-    if turn is None or any(a in TRAINING for a, _ in c.case.actions[:turn]) or c.case.masks:
-        raise Skip
-    found = act(ex, "train", c.case.feeds(c.case.actions[turn][1], turn))
-    gradients = {n: v for n, v in found.items() if n.startswith("gradient")}
-    if set(gradients) != {f"gradient {n}" for n in chosen}:
-        raise Wrong(f"wrt: gradients by {sorted(gradients)}, not by {chosen}")
-    c.near("wrt", [gradients if t == turn else {} for t in range(len(c.base))])
-    ex.step(c.case.feeds(c.case.actions[turn][1], turn))
-    moved = [
-        n for n in before if n not in chosen and not np.array_equal(before[n], ex.parameters[n])
-    ]
+    before = {n: ex.parameters[n] for n in ex.parameters if n not in chosen}
+    ex.step(c.case.feeds(c.case.batch, 95))
+    moved = [n for n, value in before.items() if not np.array_equal(value, ex.parameters[n])]
     if moved:
         raise Wrong(f"wrt: {moved} moved, not among {chosen}")
+
+
+def gradients(c: Check, **options: Any) -> dict[str, Any]:
+    """Return the gradients of a full batch at the start, by a plan with other options."""
+    ex = c.compiled(**{"optimizer": None, "wrt": None, **options})
+    ex.forward(c.case.feeds(c.case.batch, 95), train=True)
+    return ex.backward()
 
 
 def rewritten(c: Check) -> None:
