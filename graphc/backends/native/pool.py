@@ -20,6 +20,7 @@ from graphc.backends.native.idle_cores import IdleCores
 from graphc.backends.native.jit import load
 from graphc.backends.native.target import host
 from graphc.op import Array
+from graphc.scoped_lock import ScopedLock
 
 PROBER = 0
 """The place of the thread that tells whether a core is idle; the caller's, who has no thread."""
@@ -43,6 +44,7 @@ class Pool:
         self._asked = self._memory[pool_ir.ASKED : pool_ir.ASKED + 4].view(np.int32)
         self._answered = self._memory[pool_ir.ANSWERED : pool_ir.ANSWERED + 4].view(np.int32)
         self._answer_time = self._memory[pool_ir.ANSWER_TIME :][:8].view(np.int64)
+        self._starting = ScopedLock()
         self.forget()
 
     @property
@@ -71,17 +73,15 @@ class Pool:
 
     def close(self) -> None:
         """Send the threads home: from now on programs run on their caller's thread alone."""
-        with self._lock:
-            self._function("send_home", ctypes.c_void_p, ctypes.c_int64)(self.address, self.room)
-            for thread in self._threads.values():
-                if thread.is_alive():
-                    thread.join(timeout=1.0)
-            self._closed = True
+        self._closed = True
+        self._function("send_home", ctypes.c_void_p, ctypes.c_int64)(self.address, self.room)
+        for thread in list(self._threads.values()):
+            if thread.is_alive():
+                thread.join(timeout=1.0)
 
     def forget(self) -> None:
         """Begin anew, without threads: a fork copies the memory, but not the threads."""
         self._memory[:] = 0
-        self._lock = threading.Lock()
         self._threads: dict[int, threading.Thread] = {}
         self._closed = False
         self.idle = IdleCores(self)
@@ -95,9 +95,11 @@ class Pool:
         thread = self._threads.get(tid)
         if thread is not None and thread.is_alive():
             return True
-        with self._lock:
-            if self._closed:
-                return False
+        return not self._closed and self._starting(self._started, tid, name, work)
+
+    def _started(self, tid: int, name: str, work: Callable[[int], None]) -> bool:
+        thread = self._threads.get(tid)
+        if thread is None or not thread.is_alive():  # nor did another caller start it meanwhile
             thread = threading.Thread(target=work, args=(tid,), name=name, daemon=True)
             self._threads[tid] = thread
             try:
@@ -124,18 +126,21 @@ class Pool:
 
 
 _pool: Pool | None = None
-_lock = threading.Lock()
+_making = ScopedLock()
 
 
 def pool() -> Pool:
     """The one of this process."""
+    return _pool or _making(_made)
+
+
+def _made() -> Pool:
     global _pool
-    with _lock:
-        if _pool is None:
-            made = Pool(max(os.cpu_count() or 1, usable_cores.cores()))
-            atexit.register(made.close)
-            _pool = made
-        return _pool
+    if _pool is None:
+        made = Pool(max(os.cpu_count() or 1, usable_cores.cores()))
+        atexit.register(made.close)
+        _pool = made
+    return _pool
 
 
 def _zeroed(nbytes: int) -> Array:
@@ -145,8 +150,6 @@ def _zeroed(nbytes: int) -> Array:
 
 
 def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()
     if _pool is not None:
         _pool.forget()
 
