@@ -90,11 +90,13 @@ def parts(options: Any) -> Any:
     step = 20
     last = options.seed + options.nets
     ranges = [range(at, min(at + step, last)) for at in range(options.seed, last, step)]
-    if options.jobs == 1:
+    if options.jobs == 1 and options.nets <= 200:
         begin()
         yield from (work(seeds, options.only, options.found) for seeds in ranges)
         return
-    with ProcessPoolExecutor(options.jobs, get_context("spawn"), begin) as pool:
+    # New processes now and then: machine code and libraries' caches are never let go of.
+    workers = ProcessPoolExecutor(options.jobs, get_context("spawn"), begin, max_tasks_per_child=15)
+    with workers as pool:
         futures = [pool.submit(work, seeds, options.only, options.found) for seeds in ranges]
         yield from (future.result() for future in futures)
 
