@@ -5,68 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import sys
 import tempfile
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Part(NamedTuple):
-    """What a worker found on some seeds."""
-
-    wrong: list[str]
-    drawn: Counter[str]
-    checks: Counter[str]
-    blurred: int
-    seconds: float
-
-
-def begin() -> None:
-    """Give a worker one thread for its libraries; what it leaves unfinished is not printed."""
-    import numpy as np
-
-    np.seterr(all="ignore")
-    try:
-        import torch
-    except ImportError:
-        return
-    torch.set_num_threads(1)
-
-
-def work(seeds: range, only: str | None, folder: Path) -> Part:
-    """Draw and check the nets of some seeds."""
-    from .check import Outcome, check
-    from .draw import draw
-    from .report import functions, write
-    from .shrink import shrunk
-
-    before = seconds()
-    part = Part([], Counter(), Counter(), 0, 0.0)
-    blurred = 0
-    for seed in seeds:
-        try:
-            case = draw(seed)
-        except Exception as error:
-            part.wrong.append(f"seed {seed}: declaring it: {error}")
-            continue
-        outcome: Outcome = check(case, only)
-        part.drawn.update(functions(case))
-        part.checks.update(outcome.checks)
-        blurred += outcome.blurred
-        if outcome.wrong:
-            path = write(shrunk(case, outcome), outcome, folder)
-            part.wrong.append(f"seed {seed}, {outcome.checks[-1]}: {outcome.wrong}\n  {path}")
-    return part._replace(blurred=blurred, seconds=seconds() - before)
-
-
-def seconds() -> float:
-    """Return the processor's time of this process, all threads."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+from .campaign import Part, parts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -83,20 +28,6 @@ def main(arguments: list[str] | None = None) -> int:
             found = Part(*(a + b for a, b in zip(found, part, strict=True)))
     tell(found, options)
     return 1 if found.wrong else 0
-
-
-def parts(options: Any) -> Any:
-    """Yield what workers find, some seeds at a time."""
-    step = 20
-    last = options.seed + options.nets
-    ranges = [range(at, min(at + step, last)) for at in range(options.seed, last, step)]
-    if options.jobs == 1:
-        begin()
-        yield from (work(seeds, options.only, options.found) for seeds in ranges)
-        return
-    with ProcessPoolExecutor(options.jobs, get_context("spawn"), begin) as pool:
-        futures = [pool.submit(work, seeds, options.only, options.found) for seeds in ranges]
-        yield from (future.result() for future in futures)
 
 
 def tell(found: Part, options: Any) -> None:
