@@ -32,8 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's backgro
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROVED = 3
-"""One in so many programs is proved, by its size: proofs take as long as all else of a compiler.
-tests/verify proves many nets one by one."""
+"""Without slow tests one in so many programs is proved, by its size; with them every one."""
 NOBODYS = 2**40
 """Rows of plans for no machine, whose addresses are no 64-bit numbers."""
 
@@ -81,13 +80,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def programs_are_verified() -> Iterator[None]:
+def programs_are_verified(request: pytest.FixtureRequest) -> Iterator[None]:
     """What tests compile in this process is proved to be sound on its memory."""
+    among = PROVED if "not slow" in request.config.option.markexpr else 1
     unverified = program.build_program
 
     def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Program:
         built = unverified(name, graph, capacity, backend)
-        if capacity >= NOBODYS or (len(graph) + capacity) % PROVED:
+        if capacity >= NOBODYS or (len(graph) + capacity) % among:
             return built
         proof = built.verify()
         assert proof.ok, proof.counterexample

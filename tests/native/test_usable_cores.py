@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from graphc.backends.native import usable_cores
-from graphc.backends.native.usable_cores import cores, quota, thread_count
+from graphc.backends.native.usable_cores import cores, groups, smallest, thread_count
 from graphc.errors import GraphError
 
 NONE = sys.maxsize
@@ -86,6 +86,10 @@ def test_children_of_multiprocessing_take_one(monkeypatch: pytest.MonkeyPatch) -
     assert thread_count() == 3
 
 
+def quota(membership: str, root: Path) -> int:
+    return smallest(groups(membership, root))
+
+
 def group(root: Path, path: str, **files: str) -> None:
     folder = root / path
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +114,14 @@ def group(root: Path, path: str, **files: str) -> None:
 def test_a_quota_of_version_two(text: str, allowed: int, tmp_path: Path) -> None:
     group(tmp_path, "user.slice/job", cpu__max=text)
     assert quota("0::/user.slice/job\n", tmp_path) == allowed
+
+
+def test_a_quota_that_changes(tmp_path: Path) -> None:
+    group(tmp_path, "job", cpu__max="400000 100000\n")
+    found = groups("0::/job\n", tmp_path)
+    assert smallest(found) == 4
+    group(tmp_path, "job", cpu__max="200000 100000\n")
+    assert smallest(found) == 2
 
 
 def test_the_groups_above_count_too(tmp_path: Path) -> None:

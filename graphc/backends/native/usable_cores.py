@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
 from graphc.errors import GraphError
 
 VARIABLES = ("GRAPHC_THREADS", "OMP_NUM_THREADS")
+Group = tuple[Path, int]
+"""The folder of a control group, and the version of control groups that it is of."""
+_FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
 
 
 def thread_count(asked: int | None = None) -> int:
@@ -36,30 +40,46 @@ def cores() -> int:
 
 @lru_cache(maxsize=1)
 def _quota(second: int) -> int:
-    """The processors' worth of time that the control groups allow, looked up once a second."""
+    """Return the processors' worth of time that the control groups allow, read once a second."""
+    return smallest(_groups())
+
+
+@lru_cache
+def _groups() -> tuple[Group, ...]:
+    """Return the control groups of this process that can have quotas, looked up once: files that
+    are not there take longer to ask for than those that are."""
     try:
         membership = Path("/proc/self/cgroup").read_text()
     except OSError:  # no Linux
-        return sys.maxsize
-    return quota(membership, Path("/sys/fs/cgroup"))
+        return ()
+    return groups(membership, Path("/sys/fs/cgroup"))
 
 
-def quota(membership: str, root: Path) -> int:
-    """The smallest quota of a process's groups and of those above them, rounded down.
+def groups(membership: str, root: Path) -> tuple[Group, ...]:
+    """Return a process's groups with files for quotas, and those above them, with their version.
 
-    With a quota of 1.5 processors two threads would be stopped for a quarter of each period.
-
-    `membership` is what the system tells of a process in /proc/self/cgroup; `root` is where
-    the groups are mounted.  Without any quota it is sys.maxsize.
+    `membership` is what the system says of a process in /proc/self/cgroup; `root` is where the
+    groups are mounted.
     """
-    limits = [sys.maxsize]
+    found: dict[Group, None] = {}
     for line in membership.splitlines():
         _, controllers, group = line.split(":", 2)
-        mounts = ("",) if not controllers else (controllers, *controllers.split(","))
+        version = 1 if controllers else 2
+        mounts = (controllers, *controllers.split(",")) if controllers else ("",)
         for mount in mounts:
             for folder in _upwards(root / mount, group):
-                limits.append(_allowed(folder, version=1 if controllers else 2))
-    return max(1, min(limits))
+                if (folder / _FILES[version][0]).exists():
+                    found[folder, version] = None
+    return tuple(found)
+
+
+def smallest(groups: Iterable[Group]) -> int:
+    """Return the smallest quota, rounded down, from 1 up; sys.maxsize where there is none.
+
+    With a quota of 1.5 processors two threads would be stopped for a quarter of each period.
+    """
+    limits = [_allowed(folder, version) for folder, version in groups]
+    return max(1, min(limits, default=sys.maxsize))
 
 
 def _upwards(root: Path, group: str) -> list[Path]:
@@ -71,11 +91,7 @@ def _upwards(root: Path, group: str) -> list[Path]:
 def _allowed(folder: Path, version: int) -> int:
     """The quota of one group: "150000 100000" is 1.5 processors, so 1; "max" or -1 is none."""
     try:
-        if version == 2:
-            limit, period = (folder / "cpu.max").read_text().split()
-        else:
-            files = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-            limit, period = ((folder / name).read_text().strip() for name in files)
+        limit, period = " ".join((folder / name).read_text() for name in _FILES[version]).split()
         return max(1, int(limit) // int(period)) if int(limit) > 0 else sys.maxsize
     except (OSError, ValueError, ZeroDivisionError):
         return sys.maxsize
