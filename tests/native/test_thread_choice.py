@@ -133,7 +133,7 @@ def test_a_busy_machine_is_not_even_tried(machine: Machine) -> None:
     assert machine.started == []
 
 
-def test_load_that_comes_costs_one_stall_and_that_it_goes_is_seen_in_a_few_runs(
+def test_load_that_comes_costs_two_stalls_and_that_it_goes_is_seen_in_a_few_runs(
     machine: Machine,
 ) -> None:
     runs = Runs(machine, 2600 * US, 1500 * US)
@@ -141,11 +141,22 @@ def test_load_that_comes_costs_one_stall_and_that_it_goes_is_seen_in_a_few_runs(
     assert runs.shared()
     machine.busy = True
     slow = [runs.run() for _ in range(1000)]
-    assert sum(took > 2600 * US for took in slow) <= 1
+    assert sum(took > 2600 * US for took in slow) <= 2
     machine.rest()
     for _ in range(8):
         runs.run()
     assert runs.shared()
+
+
+def test_rare_stalls_do_not_end_what_saves_more(machine: Machine) -> None:
+    """A stall of 4 ms in each 100 ms costs less than the 40 ms that sharing saves there."""
+    runs = Runs(machine, 2600 * US, 1500 * US)
+    runs.mean(500 * MS)
+    for _ in range(20):
+        machine.busy = True
+        runs.run()
+        machine.rest()
+        assert runs.mean(100 * MS) <= 1.05 * 1500 * US  # trials of one thread among them
 
 
 def test_where_nothing_can_be_asked_stalls_take_a_hundredth_of_the_time(machine: Machine) -> None:

@@ -15,7 +15,7 @@ PROMPT = 200_000
 FIRST, MOST = 2, 1024
 """Prompt answers in a row that show idle cores: at first, and after many stalls."""
 SHARE = 100
-"""A stall may take a hundredth of the time that it is risked in."""
+"""A stall may take a hundredth of the time that it is risked in, where nothing says more."""
 
 
 class Prober(Protocol):
@@ -50,13 +50,20 @@ class IdleCores:
                 self._free, self._since = True, now
         return self._free
 
-    def stalled(self, took: int) -> None:
-        """Learn that a shared run stalled, and took so many nanoseconds."""
+    def stalled(self, took: int, gain: float) -> bool:
+        """Learn that a shared run stalled, and took so many nanoseconds.
+
+        `gain` is the share of the time alone that sharing saves.  Return whether cores count as
+        busy now: what sharing has saved since it began, or since it last stalled, is less.
+        """
         now = time.monotonic_ns()
-        soon = now - self._since < SHARE * took
-        self._wanted = min(2 * self._wanted, MOST) if soon else FIRST
-        self._again = now + SHARE * took
-        self._free, self._prompt, self._asked = False, 0, 0
+        busy = (now - self._since) * max(gain, 1 / SHARE) < took
+        self._since = now
+        self._wanted = min(2 * self._wanted, MOST) if busy else FIRST
+        if busy:
+            self._again = now + SHARE * took
+            self._free, self._prompt, self._asked = False, 0, 0
+        return busy
 
     def _answers(self, now: int) -> bool:
         """Return whether the prober was prompt often enough, and ask it again if not."""

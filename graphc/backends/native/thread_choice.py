@@ -52,15 +52,16 @@ class Choice:
         """Learn from the runs since the last review, and choose for the next."""
         now = time.monotonic_ns()
         runs, spent, stalled = (self._take(name) for name in ("runs", "time", "stalled"))
-        if stalled:
-            self._pool.idle.stalled(stalled)
-        elif runs and self._phase == "cold":
+        if stalled:  # which says nothing of other runs
+            self._choose(now, may_share=not self._pool.idle.stalled(stalled, self._gain()))
+            return
+        if runs and self._phase == "cold":
             self._phase = "measured"
             self._set("left", _runs_in(TRIAL_TIME, spent / runs, TRIAL_RUNS) - 1)
             return
-        elif runs:
+        if runs:
             self._learn(spent / runs, now)
-        self._choose(now, may_share=not stalled)
+        self._choose(now, may_share=True)
 
     def _learn(self, found: float, now: int) -> None:
         """Take note of the time of a run; what was only so by chance fades."""
@@ -79,8 +80,12 @@ class Choice:
 
     def _pays(self) -> bool:
         """Return whether a shared run is faster than one alone, as far as is known."""
+        return self._gain() > 1 - PAYS
+
+    def _gain(self) -> float:
+        """Return the share of the time alone that a shared run saves; 0 where not known."""
         alone, together = self._times
-        return 0 < together < PAYS * alone
+        return 1 - together / alone if together and alone else 0.0
 
     def _choose(self, now: int, may_share: bool) -> None:
         alone = self._times[False]
