@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc as collector
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
@@ -28,6 +29,9 @@ settings.register_profile(
 )
 settings.load_profile("the same everywhere")
 
+# The processes that tests start import what others have compiled.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a shell's background job
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -39,11 +43,12 @@ NOBODYS = 2**40
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Collecting makes many objects that stay: the search for garbage would go through them all."""
+    """Collecting makes many objects that stay: no search for garbage goes through them."""
     collector.disable()
     try:
         yield
     finally:
+        collector.freeze()
         collector.enable()
 
 

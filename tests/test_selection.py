@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 import graphc as gc
 
 Array = np.ndarray[Any, Any]
+
+
+compiled = partial(gc.compile, backend="numpy")
 
 
 def actor_critic() -> gc.Net:
@@ -53,7 +57,7 @@ DECAYING = gc.AdamW(lr=0.1, weight_decay=0.5)
     ],
 )
 def test_parameters_outside_wrt_keep_every_bit(wrt: Any, trained: list[str]) -> None:
-    ex = gc.Executor(gc.compile(actor_critic(), batch=6, wrt=wrt, optimizer=DECAYING))
+    ex = gc.Executor(compiled(actor_critic(), batch=6, wrt=wrt, optimizer=DECAYING))
     before = state_bytes(ex)
     for seed in range(3):
         ex.step(feed(seed=seed))
@@ -66,7 +70,7 @@ def test_parameters_outside_wrt_keep_every_bit(wrt: Any, trained: list[str]) -> 
 
 
 def test_one_loss_of_two() -> None:
-    ex = gc.Executor(gc.compile(actor_critic(), batch=6, losses="actor*", optimizer=DECAYING))
+    ex = gc.Executor(compiled(actor_critic(), batch=6, losses="actor*", optimizer=DECAYING))
     before = state_bytes(ex)
     loss = ex.forward(feed())["actor loss"]
     assert ex.step(feed()) == pytest.approx(float(loss), abs=1e-12)
@@ -75,9 +79,9 @@ def test_one_loss_of_two() -> None:
 
 
 def test_losses_add_up() -> None:
-    both = gc.Executor(gc.compile(actor_critic(), batch=6))
+    both = gc.Executor(compiled(actor_critic(), batch=6))
     parts = [
-        gc.Executor(gc.compile(actor_critic(), batch=6, losses=name))
+        gc.Executor(compiled(actor_critic(), batch=6, losses=name))
         for name in ("actor loss", "critic loss")
     ]
     gradients = []
@@ -91,7 +95,7 @@ def test_losses_add_up() -> None:
 
 def test_any_node_can_be_returned_and_differentiated() -> None:
     net = actor_critic()
-    plan = gc.compile(net, batch=6, outputs=["trunk", "value", "critic/rel*"], wrt=net["x"])
+    plan = compiled(net, batch=6, outputs=["trunk", "value", "critic/rel*"], wrt=net["x"])
     ex = gc.Executor(plan)
     out = ex.forward(x=feed()["x"])
     assert out.keys() == {"trunk", "value", "critic/relu_1"}
@@ -115,7 +119,7 @@ def test_shared_weights_get_the_sum_of_their_gradients() -> None:
     h = gc.tanh(gc.affine(x, 3, weight=w, bias=False))
     net.output("out", gc.affine(h, 3, weight=w, bias=False))
     net.loss("loss", gc.sum(net["affine_2"]))
-    ex = gc.Executor(gc.compile(net, batch=5, optimizer=gc.SGD(lr=0.1)))
+    ex = gc.Executor(compiled(net, batch=5, optimizer=gc.SGD(lr=0.1)))
     feed, weight = np.random.default_rng(0).standard_normal((5, 3)), ex.parameters["w"]
     hidden, ones = np.tanh(feed @ weight), np.ones((5, 3))
     want = hidden.T @ ones + feed.T @ ((ones @ weight.T) * (1 - hidden**2))
@@ -132,8 +136,8 @@ def test_micro_batches_equal_one_large_batch(optimizer: Any, k: int) -> None:
     """For losses that are means over the batch, and no layer that looks across rows."""
     net = actor_critic()
     options = {"lr": 0.05, "weight_decay": 0.1, "clip_norm": 0.5}
-    large = gc.Executor(gc.compile(net, batch=6, optimizer=optimizer(**options)))
-    plan = gc.compile(net, batch=6 // k, optimizer=optimizer(**options, accumulate=k))
+    large = gc.Executor(compiled(net, batch=6, optimizer=optimizer(**options)))
+    plan = compiled(net, batch=6 // k, optimizer=optimizer(**options, accumulate=k))
     small = gc.Executor(plan)
     for seed in range(3):
         whole = feed(6, seed)
@@ -155,8 +159,8 @@ def test_micro_batches_equal_one_large_batch(optimizer: Any, k: int) -> None:
 
 def test_an_update_takes_what_has_been_accumulated_so_far() -> None:
     net = actor_critic()
-    plain = gc.Executor(gc.compile(net, batch=6, optimizer=gc.SGD(lr=0.1)))
-    ex = gc.Executor(gc.compile(net, batch=6, optimizer=gc.SGD(lr=0.1, accumulate=4)))
+    plain = gc.Executor(compiled(net, batch=6, optimizer=gc.SGD(lr=0.1)))
+    ex = gc.Executor(compiled(net, batch=6, optimizer=gc.SGD(lr=0.1, accumulate=4)))
     ex.step(feed())
     ex.update()
     plain.step(feed())
