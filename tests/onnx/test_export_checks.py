@@ -111,6 +111,15 @@ def test_rows_are_those_of_an_input_wherever_it_is_declared(tmp_path: Path) -> N
     same(tmp_path, declare, {"x": FLOATS.astype(np.float32)})
 
 
+def test_an_input_that_only_says_how_many_rows_there_are_is_kept(tmp_path: Path) -> None:
+    def declare(net: gc.Net) -> Mapping[str, gc.Value]:
+        net.input("unread", (gc.N, 2))
+        p = net.parameter("p", (4,), init=1.5)
+        return {"rows": gc.broadcast_to(p, (gc.N, 4)) * 2.0}
+
+    same(tmp_path, declare, {"unread": np.zeros((3, 2), np.float32)})
+
+
 def test_rows_that_no_input_has_are_refused() -> None:
     net = gc.Net("alone")
     net.output("rows", gc.broadcast_to(net.parameter("p", (4,)), (gc.N, 4)))

@@ -17,15 +17,11 @@ from .campaign import Part, parts
 def main(arguments: list[str] | None = None) -> int:
     """Run a campaign; the exit status is 1 when a net was wrong."""
     options = parsed(arguments)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     found = Part([], Counter(), Counter(), 0, 0.0)
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ["GRAPHC_CACHE"] = cache
-        for part in parts(options):
-            for wrong in part.wrong:
-                print(wrong, flush=True)
-            found = Part(*(a + b for a, b in zip(found, part, strict=True)))
+    for part in parts(options):
+        for wrong in part.wrong:
+            print(wrong, flush=True)
+        found = Part(*(a + b for a, b in zip(found, part, strict=True)))
     tell(found, options)
     return 1 if found.wrong else 0
 
@@ -62,4 +58,9 @@ def parsed(arguments: list[str] | None) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["GRAPHC_CACHE"] = cache
+        status = main()
+    sys.exit(status)

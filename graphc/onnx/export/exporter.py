@@ -32,7 +32,8 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
     """The model of what the outputs need; GraphError for an op that ONNX cannot say."""
     functions = Functions()
     kept = graph.forward()
-    fed = [node for node in graph if isinstance(node.op, Input) and node.name in kept]
+    fed = [node for node in graph if isinstance(node.op, Input)]
+    fed.sort(key=lambda node: node.name not in kept)  # rows are counted by what is asked for anyhow
     types = {node.name: node.type for node in graph}
     w = Writer(types, [node.name for node in fed], train, graph.outputs)
     for node in graph:
@@ -49,7 +50,8 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
         if public != name:
             _public(w, public, name)
     _check_moved(w)
-    inputs = [value_info(node.name, node.type) for node in fed]
+    needed = [node for node in graph if isinstance(node.op, Input) and node.name in kept | read]
+    inputs = [value_info(node.name, node.type) for node in needed]
     outputs = [value_info(public, graph[name].type) for public, name in graph.outputs.items()]
     outputs += [value_info(next_of(name), graph[name].type) for name in w.moved]
     made = helper.make_graph(w.nodes, graph.name, inputs, outputs, initializers)
