@@ -125,8 +125,8 @@ from graphc.files.lock import FolderLock
 held = FolderLock(Path(sys.argv[1]), "run")
 held.take()
 child = os.fork() if sys.argv[2] == "fork" else -1
-if child:
-    print(child, flush=True)
+if child <= 0:
+    print(os.getpid() if child == 0 else -1, flush=True)  # a child has let go by now
 time.sleep(600)
 """
 
