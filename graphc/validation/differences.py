@@ -66,7 +66,8 @@ def disagreement(
 
     (f(x + h v) - f(x - h v)) / 2h for a random v of signs, of norm 1, against the product of v
     and the gradient.  A wrong entry shows with probability 1, since signs do not hide it, unless
-    it is a millionth of the gradient's norm; 64 roundings of f are not held against it.
+    it is a millionth of the gradient's norm; 64 roundings of f are not held against it.  Where f is
+    no finite number, as a mean over no labels, it has no derivative.
     """
     if not x.size:
         return None
@@ -86,4 +87,4 @@ def disagreement(
             f"is {ours:.9g} along a random direction, differences give {numeric:.9g}",
             f"a difference of {bound:.2g} is allowed",
         )
-    return first
+    return first if np.isfinite(f(x)) else None

@@ -53,7 +53,8 @@ def next_states(
         gradients = {name: np.clip(g, -most, most) for name, g in gradients.items()}
     if optimizer.clip_norm is not None:
         norm = sqrt(sum(float(np.vdot(g, g)) for g in gradients.values()))
-        scale = min(1.0, float(state["hyper.clip_norm"]) / norm) if norm else 1.0
+        ratio = float(state["hyper.clip_norm"]) / norm if norm else 1.0
+        scale = float(np.minimum(1.0, ratio))  # NaN where the norm is
         gradients = {name: g * scale for name, g in gradients.items()}
     found: dict[str, Array] = {"updates": np.asarray(updates + 1)}
     for name, g in gradients.items():
