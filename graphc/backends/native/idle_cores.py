@@ -1,4 +1,4 @@
-"""Whether cores are idle beside the thread that calls.
+"""Find out whether cores are idle beside the thread that calls.
 
 On Linux a thread of the class SCHED_IDLE is asked now and then: it answers at once where a core
 has nothing to do, and late, disturbing nobody, where all are busy.  Elsewhere time decides: after
@@ -33,7 +33,7 @@ class Prober(Protocol):
 
 
 class IdleCores:
-    """What is known of the machine's other load."""
+    """The idle cores of the machine, as far as they have been looked for."""
 
     def __init__(self, prober: Prober) -> None:
         self._prober = prober

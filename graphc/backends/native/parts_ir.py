@@ -108,6 +108,7 @@ entry:
   ret void
 }"""
 
+# Each is woken once: until it is up, the epochs that follow find it awake.
 _WAKE_SLEEPERS = """\
 define internal void @wake_sleepers(ptr %pool, i64 %threads) nounwind {
 entry:
@@ -123,6 +124,7 @@ ask:
   %sleeps = icmp ne i32 %asleep, 0
   br i1 %sleeps, label %wake, label %after
 wake:
+  store atomic i32 0, ptr %asleep_at seq_cst, align 4
   atomicrmw add ptr %word, i32 1 seq_cst
   call void @poke(ptr %word)
   br label %after
