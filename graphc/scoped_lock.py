@@ -43,7 +43,7 @@ class Scope:
 
     @property
     def entered(self) -> bool:
-        """Whether a call is inside, of this thread or of another."""
+        """Return whether a call is inside, of this thread or of another."""
         try:
             self.run(bool)
         except RuntimeError:
@@ -83,12 +83,12 @@ class ScopedLock(Scope):
 
     @property
     def scopes(self) -> tuple[Scope, ...]:
-        """What a call of this object is inside of while it works."""
+        """Return the scopes that a call of this object is inside of."""
         return (self,)
 
     @property
     def held_here(self) -> bool:
-        """Whether this thread holds the lock, in a call further out."""
+        """Return whether this thread holds the lock, in an outer call."""
         return any(scope is self for scope in _scopes_of_this_thread())
 
     def wait(self) -> None:
@@ -113,7 +113,7 @@ class ScopedLock(Scope):
 
 
 def was_entered(error: RuntimeError) -> bool:
-    """Whether `scope.run` in the frame that caught this error refused to enter."""
+    """Return whether `scope.run`, in the frame that caught this error, refused to enter."""
     trace = error.__traceback__
     here = trace is not None and trace.tb_next is None
     return here and str(error).startswith("cannot enter context")
@@ -124,7 +124,7 @@ WORKING: set[CodeType] = {ScopedLock.__call__.__code__}
 
 
 def _scopes_of_this_thread() -> Iterator[Scope]:
-    """What this thread is inside of."""
+    """Yield the scopes that this thread is inside of."""
     inner: FrameType = sys._getframe()
     while (frame := inner.f_back) is not None:
         if frame.f_code in WORKING:

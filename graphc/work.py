@@ -109,7 +109,7 @@ def spend_array(count: int) -> None:
 
 
 def bytes_left() -> int | None:
-    """The bytes that may still be made; None where nothing is counted."""
+    """Return the bytes that may still be made; None where nothing is counted."""
     budget = _current.get()
     left = math.inf if budget is None else budget.left["bytes"]
     return None if left == math.inf else int(left)

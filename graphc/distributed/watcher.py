@@ -89,7 +89,7 @@ class Rank:
 
     @property
     def number(self) -> str | None:
-        """The rank, as its launcher says; None where there is no such word."""
+        """Return the rank that its launcher names; None where it names none."""
         with suppress(OSError):
             words = Path(f"/proc/{self.pid}/environ").read_bytes().decode(errors="replace")
             return rank_in(dict(w.split("=", 1) for w in words.split("\0") if "=" in w))
@@ -114,7 +114,7 @@ def rank_in(environment: Mapping[str, str]) -> str | None:
 
 
 def _status(pid: int) -> tuple[str, ...]:
-    """Its state, time in user and system mode, and start; empty when it is gone."""
+    """Return a process's state, user and system time, and start; nothing when it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -123,7 +123,7 @@ def _status(pid: int) -> tuple[str, ...]:
 
 
 def _next_rank(rank: Rank) -> Rank | None:
-    """The rank that the same launcher started after this one, or the first after the last."""
+    """Return the rank that the same launcher started next; after the last one, the first."""
     launcher = Path(f"/proc/{rank.pid}/stat").read_text(errors="replace").rpartition(")")[2]
     lists = Path(f"/proc/{launcher.split()[1]}/task").glob("*/children")
     pids = sorted({int(pid) for path in lists for pid in path.read_text().split()})
@@ -156,12 +156,12 @@ def watch(rank: Rank, limit: float) -> None:
 
 
 def _waits(said: bytes, before: bool) -> bool:
-    """Whether the rank waits, by the last that it said."""
+    """Return whether the rank waits, by its last message."""
     return said.rfind(WAITS) > said.rfind(GOES_ON) or (before and GOES_ON not in said)
 
 
 def _said() -> bytes:
-    """What the rank says until it is time to look again."""
+    """Read what the rank says until it is time to look again."""
     said, until = b"", time.monotonic() + LOOK
     while (left := until - time.monotonic()) > 0:
         if select.select([sys.stdin], [], [], left)[0]:
@@ -198,7 +198,7 @@ def _say(sentence: str) -> None:
 
 
 def in_step(environment: Mapping[str, str]) -> bool:
-    """Whether srun started the ranks, rather than an mpiexec within a step of Slurm's."""
+    """Return whether srun started the ranks, rather than an mpiexec within a step of Slurm's."""
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
     return (
         tasks != "1"

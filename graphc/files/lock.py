@@ -145,7 +145,7 @@ def _owner() -> str:
 
 
 def _is(file: BinaryIO, path: Path) -> bool:
-    """Whether an open file still has this name."""
+    """Return whether an open file still has this name."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:

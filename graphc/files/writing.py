@@ -102,7 +102,7 @@ def _remove_abandoned(path: str) -> None:
 
 
 def _status(name: str) -> os.stat_result | None:
-    """What is there; None where nothing is."""
+    """Return the status of a path; None where nothing is there."""
     try:
         return os.stat(name)
     except FileNotFoundError:

@@ -8,7 +8,7 @@ from graphc.own_passes import own_passes
 
 
 def expanded(graph: Graph, train: bool) -> Graph:
-    """The graph with its layers expanded; itself where it has none."""
+    """Return the graph with its layers expanded; itself where it has none."""
     if not any(isinstance(node.op, Layer) for node in graph):
         return graph
     own_passes()

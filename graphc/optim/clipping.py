@@ -16,7 +16,7 @@ from graphc.ops.shape import cast
 
 
 def bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str, Value]:
-    """The gradients with each number from -most to most."""
+    """Return the gradients with each number from -most to most."""
     return {
         name: clip(gradient, -most, most, name=b.unique(f"{name}.bounded"))
         for name, gradient in gradients.items()
@@ -24,7 +24,7 @@ def bounded(b: Builder, gradients: Mapping[str, Value], most: float) -> dict[str
 
 
 def clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[str, Value]:
-    """The gradients by min(1, limit/norm), the norm being that of all of them together.
+    """Scale the gradients by min(1, limit/norm), with the norm over all of them together.
 
     Squares are summed in float64, where those of float32 neither overflow nor underflow;
     gradients of float64 are divided by the largest number first.
@@ -52,7 +52,7 @@ def clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[st
 
 
 def _largest(b: Builder, gradients: Mapping[str, Value]) -> Value:
-    """The largest number of all gradients without its sign; finite, and not 0."""
+    """Return the largest absolute value of all gradients; finite, and not 0."""
     most: Value | None = None
     for name, gradient in gradients.items():
         if 0 in gradient.shape:
@@ -74,7 +74,7 @@ class Casts:
         self._value = value
 
     def to(self, dtype: str) -> Value:
-        """The scalar in this dtype."""
+        """Return the scalar in this dtype."""
         if dtype not in self._known:
             self._known[dtype] = cast(self._value, dtype)
         return self._known[dtype]

@@ -10,7 +10,7 @@ from graphc.optim.optimizer import Optimizer
 
 
 def with_own_states(graph: Graph, optimizer: Optimizer, others: Container[str] = ()) -> Graph:
-    """The graph in which all states but some others are named after the optimizer, too."""
+    """Name all states but some after the optimizer, too."""
     if not optimizer.name:
         return graph
     made = [n.name for n in graph if isinstance(n.op, State) and n.name not in others]
@@ -18,7 +18,7 @@ def with_own_states(graph: Graph, optimizer: Optimizer, others: Container[str] =
 
 
 def without_own_states(graph: Graph, optimizer: Optimizer) -> Graph:
-    """The graph in which these states are called what the optimizer calls them."""
+    """Name these states as the optimizer names them."""
     end = optimizer.state("")
     named = [n.name for n in graph if end and isinstance(n.op, State) and n.name.endswith(end)]
     return _renamed(graph, {name: name.removesuffix(end) for name in named})

@@ -80,7 +80,7 @@ def check_same_run(
 
 
 def unlike_net(model: Model, ex: Executor) -> Unlike | None:
-    """How the net of a file is not the executor's; None where it is."""
+    """Say how the net of a file differs from the executor's; None where it does not."""
     now = ex.plan.declared
     try:
         before = model.declared(user_ops(now))
@@ -102,7 +102,7 @@ def unlike_net(model: Model, ex: Executor) -> Unlike | None:
 
 
 def _without_values(graph: Graph) -> Graph:
-    """The graph with the same first values everywhere: a checkpoint's take their place."""
+    """Return the graph with equal initial values: a checkpoint's values replace them."""
     changed: dict[str, Node | None] = {}
     for node in graph:
         op = node.op
@@ -114,7 +114,7 @@ def _without_values(graph: Graph) -> Graph:
 
 
 def _of_nodes(made: Difference, changed: Sequence[Pair]) -> Unlike:
-    """The first node that differs, and what stands in its place."""
+    """Return the first node that differs, and the node in its place."""
     layers = [pair for pair in changed if not isinstance(pair.node.op, State)] or list(changed)
     first = layers[0]
     was, now = first.before, first.after
@@ -151,7 +151,7 @@ def _of_roots(made: Difference) -> Unlike:
 
 
 def _unlike_state(before: Mapping[str, Array], ex: Executor) -> Unlike | None:
-    """A last look: arrays that the plan has not, or has in other shapes."""
+    """Find arrays that the plan does not have, or has in other shapes."""
     nodes = ex.plan.state_nodes
     odd = sorted(before.keys() ^ nodes.keys())
     if odd:
@@ -184,7 +184,7 @@ def _unlike_optimizer(file: CheckpointFile, ex: Executor) -> Unlike | None:
 
 
 def _optimizer(text: str | None) -> Optimizer | None:
-    """The optimizer that a text says; None where its class is not known here."""
+    """Return the optimizer that a text describes; None where its class is unknown here."""
     try:
         return None if text is None else optimizer_of(text)
     except (ValueError, TypeError, KeyError):
@@ -192,7 +192,7 @@ def _optimizer(text: str | None) -> Optimizer | None:
 
 
 def _hyper(file: CheckpointFile, before: Optimizer | None) -> dict[str, tuple[float, float]]:
-    """The hyper-parameters that the run began with, and those that it has come to."""
+    """Return the hyper-parameters that the run began with, and its present ones."""
     begun = file.notes["choices"].get("hyper", {})
     found = {}
     for name, array in file.state.items():
@@ -207,7 +207,7 @@ def _hyper(file: CheckpointFile, before: Optimizer | None) -> dict[str, tuple[fl
 
 
 def unlike_choices(before: Mapping[str, Any], now: Mapping[str, Any]) -> Unlike | None:
-    """How the data, or the order of rows, were others; only what both say is compared."""
+    """Say how the data or the order of rows differ; compare only what both runs recorded."""
     for name, value in now.items():
         was = before.get(name, value)
         if was == value or name == "hyper":

@@ -25,7 +25,7 @@ class Formal(NamedTuple):
 
 @cache
 def formals(op: str, opset: int) -> tuple[tuple[Formal, ...], tuple[Formal, ...]]:
-    """The operands and results of an op; the last stands for any number more."""
+    """Return the operands and results of an op; the last stands for any number more."""
     schema = defs.get_schema(op, opset)
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
 
@@ -45,7 +45,7 @@ def _dtype(text: str) -> str:
 def bound(
     declared: Sequence[Formal], names: Sequence[str], dtypes: Mapping[str, str]
 ) -> Iterator[tuple[Formal, str]]:
-    """The declared operand and the dtype of each of these values that is known."""
+    """Return the declared operand and the dtype of each of these values that is known."""
     for number, name in enumerate(names):
         if name in dtypes and declared:
             yield declared[min(number, len(declared) - 1)], dtypes[name]
