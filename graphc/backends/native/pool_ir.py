@@ -31,7 +31,7 @@ from graphc.backends.native.ir import Module
 from graphc.backends.native.machine_ir import fill, float_mode, pause, sleeping
 from graphc.backends.native.target import Target
 
-CLOSING, ASKED, ANSWERED, ANSWER_TIME = 256, 320, 324, 328
+ASKED, ANSWERED, ANSWER_TIME = 320, 324, 328
 ASLEEP = 4
 """Where in the bytes of a worker it says that it sleeps."""
 MOST_PARTS = 2047
