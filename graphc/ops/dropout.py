@@ -31,12 +31,13 @@ class Dropout(Layer):
     stream: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        (x, *_) = ins
+        x, *keys = ins
         if not x.is_float or x.rank < 1:
             raise ValueError(f"x is {x}, dropout takes floats of shape (N, ...)")
         if any(isinstance(dim, Batch) for dim in x.shape[1:]):
             raise ValueError(f"x is {x}, the batch must be its first dimension")
         _check_kept(self.keep_prob)
+        _check_keys(keys)
         return x
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
@@ -73,6 +74,7 @@ class DropoutMask(Op):
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         _check_kept(self.keep_prob)
+        _check_keys(ins)
         return TensorType(self.shape, self.dtype)
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -140,6 +142,13 @@ def _check_kept(keep_prob: float) -> None:
     """ValueError for a probability that `dropout` would not have taken."""
     if not 0 < keep_prob <= 1:
         raise ValueError(f"keep_prob is {keep_prob}, it must lie in (0, 1]")
+
+
+def _check_keys(keys: Sequence[TensorType]) -> None:
+    """Raise ValueError for keys of a mask that are not single whole numbers."""
+    for role, key in zip(DropoutMask.roles, keys, strict=False):
+        if key.shape or np.dtype(key.dtype).kind not in "iu":
+            raise ValueError(f"{role} is {key}, a mask is keyed by single whole numbers")
 
 
 def _keep_prob(keep_prob: float | None, drop_prob: float | None) -> float:

@@ -9,9 +9,11 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from time import perf_counter, thread_time
@@ -24,6 +26,8 @@ from tests.fuzz_files.structured_onnx import changed_onnx
 
 SLOW = 1.0
 """Seconds of processor time after which a file counts as a hang."""
+TOOK = "took"
+"""How faults of files that take too much begin."""
 ROOM = 64 << 20
 """Bytes that reading may take besides twice the file."""
 
@@ -84,7 +88,26 @@ class Outcome:
 
 
 def outcome_of(kind: Kind, data: bytes, folder: Path) -> Outcome:
-    """Read a file: it is at fault if it does anything but be read or refused, quickly."""
+    """Read a file: it is at fault if it does anything but be read or refused, quickly.
+
+    One that takes too much here is read once more by a new process, which counts: this one may
+    have proved its programs, or have searched the objects of all that ran before.
+    """
+    outcome = _outcome(kind, data, folder)
+    if outcome.fault is None or not outcome.fault.what.startswith(TOOK):
+        return outcome
+    with ProcessPoolExecutor(1, get_context("spawn")) as alone:
+        return alone.submit(_outcome_alone, kind, data, folder).result()
+
+
+def _outcome_alone(kind: Kind, data: bytes, folder: Path) -> Outcome:
+    """Read a file in a process that has read others."""
+    for seed in seeds():
+        read(seed.kind, seed.data, folder)
+    return _outcome(kind, data, folder)
+
+
+def _outcome(kind: Kind, data: bytes, folder: Path) -> Outcome:
     signal.signal(signal.SIGPROF, _give_up)
     was_read, fault = False, None
     before, clock = _started(), thread_time()
@@ -99,9 +122,9 @@ def outcome_of(kind: Kind, data: bytes, folder: Path) -> Outcome:
         signal.setitimer(signal.ITIMER_PROF, 0)
     seconds, grown = thread_time() - clock, _resident() - before
     if seconds > SLOW:
-        fault = Fault(f"took {seconds:.1f} s", kind, data)
+        fault = Fault(f"{TOOK} {seconds:.1f} s", kind, data)
     if grown > 2 * len(data) + ROOM:
-        fault = Fault(f"took {grown >> 20} MB", kind, data)
+        fault = Fault(f"{TOOK} {grown >> 20} MB", kind, data)
     return Outcome(was_read, seconds, fault)
 
 

@@ -267,3 +267,9 @@ def test_what_is_told_of_long_lists_is_short() -> None:
     with pytest.raises(gc.GraphError) as caught:
         load(many)
     assert len(str(caught.value)) < 6000
+
+
+def test_as_many_parts_as_results() -> None:
+    cut = model([node("Split", "x", "y z", axis=1, num_outputs=2**60)], {"x": ("N", 4)}, ["y"])
+    with pytest.raises(gc.GraphError, match=f"num_outputs={2**60} for 2 outputs"):
+        load(cut)

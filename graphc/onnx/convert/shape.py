@@ -194,6 +194,8 @@ def _split(call: Call) -> list[Value]:
     sizes = call.ints(1) if call.has(1) else call.attribute("split")
     if sizes is None:
         parts = call.attribute("num_outputs", len(call.outputs))
+        if parts != len(call.outputs):
+            raise NotSupported(f"num_outputs={parts} for {len(call.outputs)} outputs")
         each = -(-dim // parts)
         sizes = [max(0, min(each, dim - i * each)) for i in range(parts)]
     if sum(sizes) != dim or len(sizes) != len(call.outputs):
