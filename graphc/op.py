@@ -49,6 +49,8 @@ class Op:
     name: ClassVar[str] = ""
     roles: ClassVar[tuple[str, ...]] = ()
     """The operands' names in the op's words, for errors and pictures."""
+    optional: ClassVar[int] = 0
+    """How many of the last operands may be missing."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """Operands whose memory the kernel may write its result to."""
 

@@ -273,7 +273,7 @@ BAD = [
     (3, "w: float32[4, 3] = parameter()  init=He() init=He()", "attribute 'init' stands twice"),
     (3, "x: float32[4, 3] = parameter()  init=He()", "there is a node 'x' already"),
     (4, "y: float32[N, 3] = matmul(x, v)", "'v' is not declared above"),
-    (4, "y: float32[N, 3] = matmul(x)", "not enough values to unpack"),
+    (4, "y: float32[N, 3] = matmul(x)", "it has 1 operands, matmul takes at least 2"),
     (4, "y: float32[N, 4] = matmul(x, w)", "its type is float32[N, 4], matmul gives float32[N, 3]"),
     (4, "y: float32[N, 3] = matmul(w, x)", "a has 3 columns, b has N rows"),
     (5, "c: float32[2] = constant()  data=[1.0]", "its data has 4 bytes, float32[2] has 8"),

@@ -70,6 +70,7 @@ class AffineLayer(Layer):
 
     name = "affine"
     roles = ("x", "weight", "bias")
+    optional = 1
     last_axis: bool = False
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -34,6 +34,7 @@ class ConvolutionLayer(Layer):
     """What both have in common: x (n, c, *space), weight of rank as x, bias a number a channel."""
 
     roles = ("x", "weight", "bias")
+    optional = 1
     stride: Sizes
     padding: Pads
     dilation: Sizes

@@ -66,6 +66,7 @@ class DropoutMask(Op):
 
     name = "dropout_mask"
     roles = ("seed", "draws", "first_row")
+    optional = 1
     gradient_text = ("", "", "")
     shape: Shape
     dtype: str

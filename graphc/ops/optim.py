@@ -102,6 +102,7 @@ class Momentum(SlotOp):
 
     name = "momentum"
     roles = ("velocity", "gradient", "parameter")
+    optional = 1
     mu: float
     decay: float = 0.0
 
@@ -171,6 +172,7 @@ class AdamMean(SlotOp):
 
     name = "adam_mean"
     roles = ("mean", "gradient", "parameter")
+    optional = 1
     beta1: float
     decay: float = 0.0
 
@@ -189,6 +191,7 @@ class AdamSquare(SlotOp):
 
     name = "adam_square"
     roles = ("square", "gradient", "parameter")
+    optional = 1
     beta2: float
     decay: float = 0.0
 

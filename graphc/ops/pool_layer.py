@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -31,6 +32,9 @@ from graphc.ops.window import Sizes, covering, met, misses
 from graphc.ops.window_arguments import pads, sizes
 from graphc.tensor_type import Shape, TensorType, shape_text
 from graphc.work import spend_array
+
+PLACED = 5
+"""The arrays of whole numbers that are made to count the pixels of windows."""
 
 
 class PoolLayer(Layer):
@@ -144,14 +148,19 @@ class AvgPoolLayer(PoolLayer):
 
     def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:
         """How many numbers each mean is of: one number, or (*out, channels)."""
+        along = [self._met(i, count, space, dtype) for i, count in enumerate(_fixed(y[1:-1]))]
+        if all((counts == counts[0]).all() for counts in along):
+            return np.asarray(prod(counts[0] for counts in along))
         spend_array(prod(_fixed(y[1:])))
-        found = np.ones((), dtype)
-        for i, count in enumerate(_fixed(y[1:-1])):
-            inside = self._inside(i, space, self.count_include_pad)
-            found = found[..., None] * met(count, *self._along(i), inside).astype(dtype)
-        if (found == found.flat[0]).all():
-            return np.asarray(found.flat[0])
+        found = reduce(np.multiply.outer, along)
         return np.array(np.broadcast_to(found[..., None], _fixed(y[1:])))
+
+    def _met(self, i: int, count: int, space: Shape, dtype: np.dtype[Any]) -> Array:
+        """How many numbers each of the windows along one dimension counts."""
+        spend_array(PLACED * count)
+        return met(count, *self._along(i), self._inside(i, space, self.count_include_pad)).astype(
+            dtype
+        )
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
         (x,) = ins

@@ -28,6 +28,8 @@ from graphc.work import spend_nodes
 
 FOLLOWED = 16
 """Operands that are followed in the time that a node is made."""
+CLOSE = 0.98
+"""The share of the best value's merit for which another is as good: equal layers differ by less."""
 CHECKPOINTS = (0, 4, 8, 16)
 """How many are tried, one after the other, where a limit is not kept with fewer."""
 
@@ -219,7 +221,7 @@ class _Queue:
             merit = self._merit(move)
             if merit <= 0:
                 continue
-            if not self._heap or merit >= -self._heap[0][0]:
+            if not self._heap or merit >= -CLOSE * self._heap[0][0]:
                 return move
             heapq.heappush(self._heap, (-merit, time))
         return None

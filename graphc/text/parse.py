@@ -51,9 +51,17 @@ def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
 
 
 def check_count(op: Op, count: int) -> None:
-    """ValueError for more operands than an op of graphc's takes; concat alone takes any number."""
-    if type(op) in _OWN and op.roles and count > len(op.roles):
-        raise ValueError(f"it has {count} operands, {op.name} takes at most {len(op.roles)}")
+    """Raise ValueError for a number of operands that an op of graphc's does not take.
+
+    Concat alone takes any number.
+    """
+    if type(op) not in _OWN or not op.roles:
+        return
+    least, most = len(op.roles) - op.optional, len(op.roles)
+    if count > most:
+        raise ValueError(f"it has {count} operands, {op.name} takes at most {most}")
+    if count < least:
+        raise ValueError(f"it has {count} operands, {op.name} takes at least {least}")
 
 
 class _Parser:

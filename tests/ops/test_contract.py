@@ -15,6 +15,7 @@ from graphc.op import Array, Layer, Op, Source
 from graphc.ops import OPS
 from graphc.ops.gradient import Gradient
 from graphc.tensor_type import TensorType, shape_at
+from graphc.text.parse import check_count
 from tests.ops.example import Example
 from tests.ops.examples import DOUBLE, EXAMPLES
 from tests.ops.harness import Bound, lowered
@@ -169,3 +170,16 @@ def test_kernel_allocates_no_array(examples: list[Example]) -> None:
             tracemalloc.stop()
             gc.enable()
         assert peak < BUFFERS, f"{example} allocates {peak} bytes"
+
+
+@each(EXAMPLES)
+def test_operands_are_counted(examples: list[Example]) -> None:
+    for op in {example.op for example in examples if example.op.roles}:
+        given = {len(example.types) for example in examples if example.op == op}
+        for count in range(len(op.roles) + 2):
+            if len(op.roles) - op.optional <= count <= len(op.roles):
+                check_count(op, count)
+            else:
+                assert count not in given
+                with pytest.raises(ValueError, match=f"it has {count} operands, {op.name} takes"):
+                    check_count(op, count)

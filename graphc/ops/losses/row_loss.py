@@ -27,6 +27,7 @@ class RowLoss(Layer):
     """
 
     roles: ClassVar[tuple[str, ...]] = ("scores", "labels", "weight")
+    optional: ClassVar[int] = 1
     operands: ClassVar[int] = 2
     """How many come before the weight."""
     reduction: str
