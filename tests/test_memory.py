@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphc.memory import ALIGNMENT, GREEDY_LIMIT, Arena, LiveRange, align, peak_bytes, place
@@ -82,6 +82,7 @@ def test_ranges_that_live_together_lie_apart(limit: int, ranges: list[LiveRange]
     check(ranges, place(ranges, _greedy_limit=limit))
 
 
+@settings(max_examples=40)
 @given(live_ranges(), st.randoms(use_true_random=False))
 @MODES
 def test_placement_does_not_depend_on_the_order_given(

@@ -204,7 +204,7 @@ def test_a_thousand_steps_make_no_array_memory(backend: str) -> None:
         assert array_bytes() == before
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(6)
 @both
 @pytest.mark.parametrize("optimizer", [SGD, gc.Adam(weight_decay=0.1, clip_norm=1.0), gc.AdamW()])
 def test_no_step_makes_an_array_on_the_way(optimizer: Any, backend: str) -> None:

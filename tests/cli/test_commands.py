@@ -63,6 +63,7 @@ def test_demo_reads_digits(capsys: pytest.CaptureFixture[str]) -> None:
     assert float(line.split()[2].rstrip(",")) >= 0.97
 
 
+@pytest.mark.slow
 def test_demo_goes_on_without_renderer_and_matplotlib(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +332,7 @@ def test_check_finds_a_wrong_gradient(capsys: pytest.CaptureFixture[str]) -> Non
     assert wrong == ["below.weight", "below.bias"]
 
 
+@pytest.mark.slow
 def test_it_is_a_module_too(folder: Path) -> None:
     root = Path(gc.__file__).resolve().parent.parent
     found = subprocess.run(

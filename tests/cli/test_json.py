@@ -217,6 +217,7 @@ def test_errors_are_text_on_standard_error(capsys: pytest.CaptureFixture[str]) -
         assert err.startswith("error: nix.py does not exist\n")
 
 
+@pytest.mark.slow
 def test_plan_with_a_budget(deep: str, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ("plan", deep, "--batch", "256", "--backend", "numpy", "--optimizer", "sgd")
     all_kept = found(capsys, *argv)["memory"]["total"]

@@ -39,6 +39,7 @@ def piped(argv: Sequence[str]) -> tuple[int, str]:
     ],
     ids=lambda argv: argv[0],
 )
+@pytest.mark.one_in(3)
 def test_a_reader_that_goes_away_ends_a_command_quietly(argv: list[str], folder: Path) -> None:
     if argv[0] == "predict":
         net = gc.Net("table")

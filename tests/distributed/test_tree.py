@@ -27,7 +27,7 @@ def numbers(count: int, elements: int, seed: int) -> list[np.ndarray]:
     return list(made.astype(np.float32))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     size=st.sampled_from((1, 2, 4, 8)),
     elements=st.sampled_from((1, 2, 3, 17, 1024, 1025, 1500, 4096)),

@@ -80,6 +80,7 @@ print("<" + str(result.error_in_exec) + ">")
     assert f"<{TOLD}>" in python("-c", script, cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_in_a_notebook_the_line_is_the_cells() -> None:
     needs("ipykernel")
     nbclient, nbformat = needs("nbclient"), needs("nbformat")

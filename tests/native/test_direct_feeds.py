@@ -389,6 +389,7 @@ def test_no_step_makes_memory_for_arrays() -> None:
     assert peak - before < 4096
 
 
+@pytest.mark.slow
 def test_arrays_that_come_and_go() -> None:
     ex, twin = executor(), executor()
     for seed in range(40):

@@ -75,7 +75,7 @@ def dtype_of(number: int) -> str:
     return ("float32", "float64")[number % 2]
 
 
-@pytest.mark.one_in(7)
+@pytest.mark.one_in(14)
 @pytest.mark.parametrize("name", NETS)
 def test_hand_made_nets(name: str) -> None:
     """With momentum, whose update can be part of a product, and one other optimizer."""

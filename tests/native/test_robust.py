@@ -79,7 +79,7 @@ target.bindings().get_host_cpu_name = lambda: "{name}"
 """
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["", "of-next-year"])
 def test_unknown_processor(name: str) -> None:
     """LLVM calls generic what it does not know; a name it does not know it complains of itself."""
@@ -100,7 +100,7 @@ def test_nowhere_to_cache(tmp_path: Path) -> None:
     assert file.read_text() == "mine"
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["seed_layers", "wide"])
 def test_any_width_of_vectors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bytes."""

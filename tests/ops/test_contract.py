@@ -150,6 +150,7 @@ BUFFERS = 3 * 8192 * 8 + 4096
 """NumPy's own pieces, of 8,192 elements, for broadcasts, casts and parts; they do not grow."""
 
 
+@pytest.mark.one_in(3)
 @each([e for e in DOUBLE if is_called(e)])
 def test_kernel_allocates_no_array(examples: list[Example]) -> None:
     for example in examples:

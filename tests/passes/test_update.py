@@ -267,6 +267,7 @@ def _apart(graph: Graph, optimizer: Optimizer, feeds: Any, state: Any) -> dict[s
     return {k: evaluate(apply, gradients, state, 1)[v] for k, v in apply.updates.items()}
 
 
+@pytest.mark.slow
 def test_many_parameters_without_recursion() -> None:
     net = gc.Net("net")
     nodes = [net.parameter(f"p{i}", (2,)).node for i in range(3_000)]

@@ -61,6 +61,7 @@ def test_the_confusion_matrix_shows_counts_and_shares(
     assert axis.get_title() == "66.67% right of 6 rows"
 
 
+@pytest.mark.slow
 def test_many_classes_have_colours_but_no_numbers(tmp_path: Path, figures: list[Figure]) -> None:
     confusion_matrix(np.arange(40), np.arange(40), tmp_path / "c.png")
     assert not figures[0].axes[0].texts

@@ -143,6 +143,7 @@ def test_layers_share_the_whole_time_and_instructions_have_a_bar_each(backend: s
     assert instructions.text == str(found)
 
 
+@pytest.mark.slow
 def test_equal_profiles_give_equal_pictures_and_files_are_by_suffix(tmp_path: Path) -> None:
     one, two = made(), made()
     assert time_view(one) == time_view(two)

@@ -125,6 +125,7 @@ def test_all_that_is_drawn_can_be_looked_up(page: str) -> None:
     assert {"affine_1", "affine_1.weight", "d_scores.bias", "x"} <= drawn
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text_in_the_whole_page() -> None:
     text = _page(_plan(hostile()))
     tags = _Tags()

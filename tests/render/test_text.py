@@ -31,6 +31,7 @@ def test_equal_graphs_give_equal_bytes(tmp_path: Path) -> None:
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_hash_seed() -> None:
     program = (
         "from tests.render.graphs import *; from graphc.render.dot import dot_text;"

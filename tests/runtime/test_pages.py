@@ -73,6 +73,7 @@ def check(path: Path, megabytes: int) -> None:
     assert max(peaks) < 24 * MEGABYTE < x.nbytes
 
 
+@pytest.mark.slow
 def test_pages_that_were_read_are_given_back(tmp_path: Path) -> None:
     check(tmp_path / "x.npy", 40)
 

@@ -62,6 +62,7 @@ def test_a_dtype_is_kept(digits: list[Any]) -> None:
         assert found.predict_proba(x.astype(dtype)).dtype == dtype
 
 
+@pytest.mark.slow
 def test_several_targets_are_predicted_in_their_own_units() -> None:
     x, y = make_regression(200, 8, n_informative=4, n_targets=2, random_state=0)
     y = y * [1.0, 1000.0] + [50.0, 1e6]
@@ -90,6 +91,7 @@ def test_epochs_one_by_one_are_those_of_fit(digits: list[Any]) -> None:
     assert whole.predict_proba(x_test).tobytes() == parts.predict_proba(x_test).tobytes()
 
 
+@pytest.mark.slow
 def test_copies_and_pickles_predict_the_same(digits: list[Any]) -> None:
     x, x_test, y, _ = digits
     found = GraphClassifier(epochs=2, batchnorm=True, random_state=0).fit(x, y)

@@ -30,6 +30,7 @@ class CountsThreads(GraphClassifier):
         return self
 
 
+@pytest.mark.slow
 def test_two_jobs_use_no_more_threads_than_cores(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3

@@ -236,6 +236,7 @@ class Opened:
         self._file.close()
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_any_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = executor(line(), optimizer=gc.SGD(0.1)).plan
     options = {"validation": (X, Y), "epochs": 2}

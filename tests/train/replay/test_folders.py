@@ -161,6 +161,7 @@ def test_a_state_under_the_name_of_another(copied: Path) -> None:
     refused(copied, "its position is another than its name says")
 
 
+@pytest.mark.slow
 @settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
