@@ -22,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
         for wrong in part.wrong:
             print(wrong, flush=True)
         found = Part(*(a + b for a, b in zip(found, part, strict=True)))
+        if options.jobs > 1:
+            print(f"{sum(found.checks.values()):,} checks, {len(found.wrong)} wrong", flush=True)
     tell(found, options)
     return 1 if found.wrong else 0
 

@@ -75,7 +75,13 @@ def parts(options: Any) -> Iterator[Part]:
         yield from (work(seeds, options.only, options.found) for seeds in ranges)
         return
     # New processes now and then: machine code and libraries' caches are never let go of.
-    workers = ProcessPoolExecutor(options.jobs, get_context("spawn"), begin, max_tasks_per_child=15)
-    with workers as pool:
-        futures = [pool.submit(work, seeds, options.only, options.found) for seeds in ranges]
-        yield from (future.result() for future in futures)
+    for some in batched(ranges, 15 * options.jobs):
+        with ProcessPoolExecutor(options.jobs, get_context("spawn"), begin) as workers:
+            futures = [workers.submit(work, seeds, options.only, options.found) for seeds in some]
+            yield from (future.result() for future in futures)
+
+
+def batched(ranges: list[range], size: int) -> Iterator[list[range]]:
+    """Yield so many ranges at a time."""
+    for at in range(0, len(ranges), size):
+        yield ranges[at : at + size]
