@@ -239,7 +239,7 @@ def gather(x: Tensor, indices: Any, axis: int = 0) -> Tensor:
     indices = tensor(indices)
     taken = x.index_select(axis, indices.reshape(-1))
     axis %= x.ndim
-    return taken.reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return taken.reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def gather_nd(x: Tensor, indices: Tensor, batch_dims: int = 0) -> Tensor:

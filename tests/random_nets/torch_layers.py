@@ -190,6 +190,7 @@ def learned_positions(c: Any, x: Tensor, name: str = "") -> Tensor:
 
 
 def rnn_cell(
+    c: Any,
     x: Tensor,
     h: Tensor,
     wi: Tensor,
@@ -198,10 +199,11 @@ def rnn_cell(
     bh: Any = 0.0,
     activation: str = "tanh",
 ) -> Tensor:
-    return getattr(torch, activation)(x @ wi + bi + h @ wh + bh)  # type: ignore[no-any-return]
+    return c.bent(getattr(torch, activation), x @ wi + bi + h @ wh + bh)  # type: ignore[no-any-return]
 
 
 def gru_cell(
+    c: Any,
     x: Tensor,
     h: Tensor,
     wi: Tensor,
@@ -213,22 +215,23 @@ def gru_cell(
     width = h.shape[-1]
     r, z, n = (x @ wi + bi).split(width, -1)
     other = h @ wh + bh
-    r = torch.sigmoid(r + other[:, :width])
-    z = torch.sigmoid(z + other[:, width : 2 * width])
+    r = c.bent(torch.sigmoid, r + other[:, :width])
+    z = c.bent(torch.sigmoid, z + other[:, width : 2 * width])
     if reset_after:
-        n = torch.tanh(n + r * other[:, 2 * width :])
+        n = c.bent(torch.tanh, n + r * other[:, 2 * width :])
     else:
         rest = bh[2 * width :] if isinstance(bh, Tensor) else bh
-        n = torch.tanh(n + (r * h) @ wh[:, 2 * width :] + rest)
+        n = c.bent(torch.tanh, n + (r * h) @ wh[:, 2 * width :] + rest)
     return (1 - z) * n + z * h
 
 
 def lstm_cell(
-    x: Tensor, h: Tensor, s: Tensor, wi: Tensor, wh: Tensor, bi: Any = 0.0, bh: Any = 0.0
+    c: Any, x: Tensor, h: Tensor, s: Tensor, wi: Tensor, wh: Tensor, bi: Any = 0.0, bh: Any = 0.0
 ) -> tuple[Tensor, Tensor]:
     i, f, g, o = (x @ wi + bi + h @ wh + bh).chunk(4, -1)
-    s = torch.sigmoid(f) * s + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(s), s
+    i, f, o = (c.bent(torch.sigmoid, gate) for gate in (i, f, o))
+    s = f * s + i * c.bent(torch.tanh, g)
+    return o * c.bent(torch.tanh, s), s
 
 
 def recurrent(cell: Callable[..., Any], states: int) -> Callable[..., Any]:
@@ -247,7 +250,7 @@ def recurrent(cell: Callable[..., Any], states: int) -> Callable[..., Any]:
         state = initial or [torch.zeros(len(x), width).double()] * states
         found = []
         for t in reversed(range(x.shape[1])) if reverse else range(x.shape[1]):
-            state = cell(x[:, t], *state, *weights, **options)
+            state = cell(c, x[:, t], *state, *weights, **options)
             state = list(state) if isinstance(state, tuple) else [state]
             found.append(state[0])
         return torch.stack(found[::-1] if reverse else found, 1), state
@@ -534,9 +537,9 @@ MEANINGS: dict[str, Callable[..., Any]] = {
     "gc.rnn": recurrent(rnn_cell, 1),
     "gc.gru": recurrent(gru_cell, 1),
     "gc.lstm": recurrent(lstm_cell, 2),
-    "gc.rnn_cell": lambda c, *args, **options: rnn_cell(*args, **options),
-    "gc.gru_cell": lambda c, *args, **options: gru_cell(*args, **options),
-    "gc.lstm_cell": lambda c, *args, **options: lstm_cell(*args, **options),
+    "gc.rnn_cell": rnn_cell,
+    "gc.gru_cell": gru_cell,
+    "gc.lstm_cell": lstm_cell,
     "gc.conv": conv,
     **{f"gc.conv{space}d": conv_trained for space in (1, 2, 3)},
     "gc.conv_transpose": conv_transpose,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,11 @@ class Run:
             x.register_hook(self.moved)
         return x
 
+    def bent(self, function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        """Return function(x) with noise in it and in its derivative, which cancels far out."""
+        y = function(x)
+        return self.watched(y + self.noise * self.drawn(x) * (x - x.detach())) if self.noise else y
+
     # The net.
 
     def parameter(self, name: str) -> Tensor:
@@ -130,6 +135,7 @@ class Run:
                 NOISE["float32"] if function == "gc.cast" and args[1] == "float32" else self.noise
             )
             found = [self.watched(f, noise) if f.is_floating_point() else f for f in found]
+        found = [f.requires_grad_() if f.is_floating_point() and f.is_leaf else f for f in found]
         self.values.update(zip(call.results, found, strict=True))
 
     def value(self, leaf: Any) -> Any:
