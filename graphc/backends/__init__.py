@@ -1,1 +1,1 @@
-"""What turns the instructions of a plan into calls: one package a backend."""
+"""The backends, one package each: they turn the instructions of a plan into calls."""

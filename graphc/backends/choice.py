@@ -1,4 +1,4 @@
-"""Which backend a plan is made for."""
+"""The choice of the backend that a plan is made for."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ BACKENDS = ("native", "numpy")
 
 
 def chosen_backend(asked: str | None) -> str:
-    """The backend asked for, else that of GRAPHC_BACKEND, else native where it can be had.
+    """Return the backend asked for, else that of GRAPHC_BACKEND, else native if available.
 
-    GraphError for a name that is none, and for native where the machine cannot have it.
+    Warn and return "numpy" if native is not available.  Raise GraphError if the name is not a
+    backend's, or if it is native and native is not available on this machine.
     """
     if asked is not None:
         return _checked(asked, f"there is no backend {asked!r}")
@@ -51,5 +52,5 @@ def _why_not_native() -> str | None:
 
 @lru_cache
 def _warn(reason: str) -> None:
-    """Once a process."""
+    """Warn, once per process, that plans run on NumPy and why."""
     warnings.warn(f"graphc runs on NumPy: {reason}", RuntimeWarning, stacklevel=4)

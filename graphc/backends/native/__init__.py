@@ -1,1 +1,1 @@
-"""The native backend: a program of a plan as one function, generated as LLVM IR."""
+"""The native backend: it compiles each program of a plan from generated LLVM IR."""

@@ -1,6 +1,6 @@
-"""Rows added to those of a result that indices name: the gradient of rows by indices.
+"""Scatter-add of rows to the result rows that indices name: the gradient of a gather of rows.
 
-Threads share columns, and each goes through all rows in order: so the sums have one order.
+Threads share columns, and each visits all rows in order, so the order of every sum is fixed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from graphc.tensor_type import Dim
 
 
 def emit_added(module: Module, kernel: Loop, added: Added) -> str:
-    """The function of such a kernel, or find it:
-    `void @add(ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads)`."""
+    """Emit the function of a scatter-add of rows unless the module has it; return its name.
+
+    `void @add(ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads)`
+    """
     (step,) = kernel.body.steps
     sizes = kernel.rows, kernel.columns, added.count
     key = ("add rows", step.dtype, added.dtype, sizes, kernel.split)
@@ -32,7 +34,7 @@ def emit_added(module: Module, kernel: Loop, added: Added) -> str:
 
 
 class _Add:
-    """A thread's columns: zeros, then one row after the other."""
+    """The code for a thread's columns: set them to zero, then add one row after the other."""
 
     def __init__(self, v: Vectors, dtype: str, added: Added, kernel: Loop) -> None:
         self.v, self.f, self.dtype, self.added = v, v.function, dtype, added
@@ -41,7 +43,7 @@ class _Add:
         self.bounds = own(self.f, self.columns, BLOCK, kernel.split == "columns")
 
     def emit(self) -> None:
-        """All rows of the result, then all that are added."""
+        """Emit the loop that clears the result's rows, then the loop that adds rows to them."""
         self.f.loop(0, self.rows, 1, lambda row, _: self._clear(self._line("%out", row)))
         self.f.loop(0, size_of(self.f, self.added.count), 1, lambda row, _: self._row(row))
 
@@ -72,7 +74,7 @@ class _Add:
         blocks(v, *self.bounds, visit)
 
     def _index(self, number: Value) -> Value:
-        """The row of the result that is named."""
+        """Emit the result row that an index names, clamped to the rows of the result."""
         v, dtype = self.v, self.added.dtype
         place = self.f.address("%indices", number, element_type(dtype))
         index = v.first(v.cast(v.load_splat(place, dtype), dtype, "int64"), "int64")

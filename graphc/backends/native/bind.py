@@ -1,4 +1,4 @@
-"""A program bound to memory: native calls, and NumPy calls for what has no kernel."""
+"""Programs bound to memory: native calls, and NumPy calls for instructions without a kernel."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from graphc.runtime.workspace import Workspace
 
 LONG = 20
-"""Microseconds from which a run lets go of the interpreter's lock, and may be shared."""
+"""A run of this many microseconds or more releases the interpreter's lock and may be shared."""
 
 View = Callable[[str], Array]
 
 
 class NativeProgram:
-    """The code of a program, and the table of the memory that it runs on."""
+    """The compiled code of a program, and the table of addresses that it runs on."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class NativeProgram:
         self.table[2] = scratch.thread
         self._kept: list[Array] = [workspace.arena, workspace.scratch]
         self.feeds: dict[str, int] = {}
-        """Where the table has the address of each feed that only native code reads."""
+        """The table entry that holds the address of each feed that only native code reads."""
         self._fill(view)
         self._addresses = self.table.copy()
 
@@ -77,7 +77,7 @@ class NativeProgram:
                 self.feeds[place[1]] = table_index(slot)
 
     def _fixed_feeds(self) -> set[str]:
-        """Feeds that have one place: NumPy calls read them, or they are results themselves."""
+        """Return the feeds whose address is fixed: NumPy calls read them, or they are results."""
         instrs, buffers = self.program.instrs, self.program.buffers
         names = [*self.program.outputs.values(), *self.program.gradients.values()]
         for segment in self.layout.segments:
@@ -88,16 +88,16 @@ class NativeProgram:
         return {buffers[name].key for name in names if buffers[name].space == "feed"}
 
     def feed_in_place(self) -> None:
-        """Let the table have the addresses of the workspace again, for all feeds."""
+        """Reset the table to the workspace's addresses for all feeds."""
         self.table[:] = self._addresses
 
     @property
     def all_native(self) -> bool:
-        """Whether no NumPy call is among the calls."""
+        """Return whether no call of the program is a NumPy call."""
         return all(segment.symbol is not None for segment in self.layout.segments)
 
     def calls(self, n: int, view: View) -> tuple[list[Call], int]:
-        """The calls of a run with `n` rows, and how many of them are the forward pass."""
+        """Return the calls of a run with `n` rows, and how many of them are the forward pass."""
         calls: list[Call] = []
         border = None
         for segment in self.layout.segments:
@@ -132,7 +132,7 @@ class NativeProgram:
 def _library(
     program: Program, skip: frozenset[int], symbols: Sequence[str], scratch: int
 ) -> Library:
-    """The functions of a program; its text is written where no object is kept for it."""
+    """Load the functions of a program; generate their IR only if no compiled object is cached."""
     target = host()
 
     def write() -> str:

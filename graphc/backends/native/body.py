@@ -1,4 +1,4 @@
-"""A kernel's body in vectors: what loops and matrix products share."""
+"""The evaluation of a kernel's body on vectors, shared by loops and matrix products."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from graphc.backends.native.vectors import Vectors
 from graphc.kernels.body import Body, Step
 
 LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
-"""The steps that only the kernel around the body knows how to get."""
+"""The ops of the steps whose values the kernel around the body provides."""
 
 Leaf = Callable[[Step], Value]
 
@@ -17,11 +17,11 @@ Leaf = Callable[[Step], Value]
 def evaluate(
     v: Vectors, body: Body, numbers: Iterable[int], values: MutableMapping[int, Value], leaf: Leaf
 ) -> None:
-    """Emit the steps with these numbers, in order, and add them to `values`.
+    """Emit the steps with these numbers, in order, and add their vectors to `values`.
 
-    Arguments are found in `values`, as are steps already known.  `leaf` gets a step that is no
-    function of others (see LEAVES) and yields its vector.  Every step rounds by itself, so that
-    what a kernel computes does not depend on what else is in it.
+    Arguments are found in `values`, as are steps already known.  `leaf` gets a step whose op is
+    in `LEAVES` and returns its vector.  Every step rounds by itself, so that the value of a step
+    does not depend on the other steps of the kernel.
     """
     for number in numbers:
         if number in values:

@@ -1,4 +1,4 @@
-"""Machine code as a builtin function of Python, by the interpreter's own PyCFunction_NewEx."""
+"""Machine code as a builtin function of Python, made by the interpreter's PyCFunction_NewEx."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _ONE_ARGUMENT = 0x0008  # METH_O
 
 
 class _Method(ctypes.Structure):
-    """PyMethodDef."""
+    """The C structure PyMethodDef: name, function, flags and documentation."""
 
     _fields_ = (
         ("name", ctypes.c_char_p),
@@ -23,14 +23,15 @@ class _Method(ctypes.Structure):
 def builtin(
     name: str, address: int, frame: ctypes.Array[ctypes.c_uint64], keep: tuple[Any, ...]
 ) -> Callable[[Any], Any]:
-    """A function of one argument: `ptr code(ptr self, ptr argument)` at `address`.
+    """Return the code at `address`, `ptr code(ptr self, ptr argument)`, as a Python function.
 
-    `self` is the address of `frame` as an int.  The function keeps alive its frame and `keep`.
+    It takes one argument.  `self` is the address of `frame` as an int.  The function keeps alive
+    its frame and `keep`.
     """
     method = _Method(name.encode(), address, _ONE_ARGUMENT, None)
     new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, *[ctypes.py_object] * 2)(
         ("PyCFunction_NewEx", ctypes.pythonapi)
     )
-    # The third is the builtin's `__module__`, which may be any object: it lives as long.
+    # The third argument is the builtin's `__module__`, any object: it lives as long as the builtin.
     made = new(ctypes.addressof(method), ctypes.addressof(frame), (method, frame, keep))
     return cast("Callable[[Any], Any]", made)

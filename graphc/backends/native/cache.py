@@ -1,9 +1,10 @@
-"""Compiled objects kept on disk: a private directory, in which nothing is trusted unchecked.
+"""A cache of compiled objects on disk: a private directory whose every entry is checked.
 
-An object is kept under its text; beside it, what the text was written from leads to its name.
+An object is stored under a hash of its text.  Another entry, under a hash of all that decides
+that text, holds the object's name.
 
-What cannot be read or does not prove whole is compiled again; what cannot be written is not
-kept.  Neither is an error, nor a warning.
+What cannot be read or fails its check is compiled again; what cannot be written is not kept.
+Neither is an error, nor a warning.
 """
 
 from __future__ import annotations
@@ -21,28 +22,31 @@ from graphc.backends.native.target import CODEGEN, Target, compiler_version
 
 MAGIC = b"graphc object 1\n"
 LIMIT = 256 << 20
-"""The bytes of the whole directory; the entries used longest ago go first."""
+"""The most bytes in the whole directory; the least recently used entries are deleted first."""
 PRUNING = "0"
-"""How a key begins whose writing looks for what to drop: one in sixteen, since a full directory
-has thousands of files to look at."""
+"""The first digit of the keys whose writing also prunes the directory: one key in sixteen, since
+a full directory has thousands of files to look at."""
 _SUFFIX = ".object"
 _TEMPORARY = ".part"
 _ABANDONED = 3600.0
-"""Seconds after which nobody still writes a temporary file."""
+"""The age in seconds from which a temporary file counts as abandoned by its writer."""
 _HEADER = len(MAGIC) + hashlib.sha256().digest_size
 
 
 def key(text: str, target: Target) -> str:
-    """The name of an entry: a hash of all that its bytes depend on.
+    """Return the name of an entry: a hash of all that its bytes depend on.
 
-    Of graphc they depend on the text alone, so that a new version finds what did not change.
+    Of graphc they depend on the text alone, so a new version finds objects that did not change.
     """
     told = (compiler_version(), str(CODEGEN), target.triple, target.cpu, target.features, text)
     return hashlib.sha256("\0".join(told).encode()).hexdigest()
 
 
 def path() -> Path | None:
-    """Where objects are kept: $GRAPHC_CACHE, $XDG_CACHE_HOME/graphc or ~/.cache/graphc."""
+    """Return the cache directory: $GRAPHC_CACHE, $XDG_CACHE_HOME/graphc or ~/.cache/graphc.
+
+    Return None if neither variable gives a directory and the home directory is unknown.
+    """
     if own := os.environ.get("GRAPHC_CACHE"):
         return Path(own)
     if (shared := os.environ.get("XDG_CACHE_HOME")) and os.path.isabs(shared):
@@ -52,7 +56,7 @@ def path() -> Path | None:
 
 
 def read(key: str) -> bytes | None:
-    """The object of a key; None where there is none that proves whole."""
+    """Return the object of a key, or None if no entry of that key passes its check."""
     try:
         with _directory() as directory:
             return _checked(key, _bytes(key + _SUFFIX, directory))
@@ -61,7 +65,7 @@ def read(key: str) -> bytes | None:
 
 
 def write(key: str, object: bytes) -> None:
-    """Keep an object, where that is possible."""
+    """Store an object under a key if possible."""
     with contextlib.suppress(OSError), _directory() as directory:
         _replace(key + _SUFFIX, MAGIC + _proof(key, object) + object, directory)
         if key.startswith(PRUNING):
@@ -69,7 +73,7 @@ def write(key: str, object: bytes) -> None:
 
 
 def _proof(key: str, object: bytes) -> bytes:
-    """The checksum of an entry; with its key, so that a renamed entry fails too."""
+    """Return the checksum of an entry, which covers its key, so that a renamed entry fails."""
     return hashlib.sha256(key.encode() + object).digest()
 
 
@@ -80,10 +84,9 @@ def _checked(key: str, entry: bytes) -> bytes | None:
 
 @contextlib.contextmanager
 def _directory() -> Iterator[int]:
-    """The open directory.  Raises OSError if there is none that we alone write to.
+    """Yield the open directory; raise OSError if there is none that only this user can write.
 
-    All that follows is relative to this descriptor: whoever exchanges the path later gains
-    nothing.
+    All further access is relative to this descriptor, so replacing the path later has no effect.
     """
     where = path()
     if where is None:
@@ -99,13 +102,16 @@ def _directory() -> Iterator[int]:
 
 
 def _private(status: os.stat_result) -> None:
-    """Raises PermissionError unless the file is ours, and others cannot write it."""
+    """Raise PermissionError unless this user owns the file and no other can write it."""
     if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o022:
         raise PermissionError
 
 
 def _bytes(name: str, directory: int) -> bytes:
-    """What a plain file holds; neither a link is followed nor a pipe waited for."""
+    """Return the bytes of a plain file, without following links or waiting for a pipe.
+
+    Raise PermissionError if it is another kind of file, too large, or not private.
+    """
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with open(os.open(name, flags, dir_fd=directory), "rb") as file:
         status = os.fstat(file.fileno())
@@ -118,7 +124,7 @@ def _bytes(name: str, directory: int) -> bytes:
 
 
 def _replace(name: str, data: bytes, directory: int) -> None:
-    """Write a file in one step: whoever reads it finds the old bytes or all the new ones."""
+    """Write a file atomically: a reader finds either the old bytes or all the new ones."""
     part = f"{name}.{secrets.token_hex(8)}{_TEMPORARY}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -132,7 +138,7 @@ def _replace(name: str, data: bytes, directory: int) -> None:
 
 
 def _prune(directory: int) -> None:
-    """Drop what was used longest ago beyond the limit, and files that nobody finished."""
+    """Delete the least recently used files beyond `LIMIT`, and abandoned temporary files."""
     found = [(status.st_mtime, status.st_size, name) for name, status in _files(directory)]
     space, now = LIMIT, time.time()
     for used, size, name in sorted(found, reverse=True):
@@ -143,7 +149,7 @@ def _prune(directory: int) -> None:
 
 
 def _files(directory: int) -> Iterator[tuple[str, os.stat_result]]:
-    """The files of this cache; another process may be removing them."""
+    """Yield the name and status of each cache file; skip those another process has deleted."""
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.endswith((_SUFFIX, _TEMPORARY)):

@@ -1,4 +1,4 @@
-"""A program called by Python, as IR text: a builtin of one argument, the number of rows.
+"""The IR text of a call of a program from Python: a builtin of one argument, the number of rows.
 
 `self` is the address, as an int, of a frame of 64-bit words in the order of `WORDS`.
 """
@@ -26,7 +26,7 @@ WORDS = (
     "none",
     "threads",  # how many share the next run
     "left",  # runs until the next review
-    "deadline",  # nanoseconds from which a shared run goes on alone, and is late
+    "deadline",  # nanoseconds from which a shared run continues alone, and is late
     "most",  # nanoseconds that a run counts for at most
     "runs",  # timed since they were last set to 0
     "time",  # of these, in nanoseconds
@@ -35,7 +35,7 @@ WORDS = (
 
 
 def word(name: str) -> int:
-    """Return where a word of the frame stands, in bytes."""
+    """Return the offset of a word in the frame, in bytes."""
     return 8 * WORDS.index(name)
 
 
@@ -46,7 +46,7 @@ def _load(name: str, type: str = "i64") -> str:
     )
 
 
-# One caller at a time has the workers; who finds them taken runs alone, with equal results.
+# One caller at a time has the workers; one that finds them taken runs alone, with equal results.
 _RUN = f"""\
 define internal void @run(ptr %frame, i64 %n) nounwind {{
 entry:

@@ -1,7 +1,7 @@
-"""A native program as a builtin of Python: the cheapest way in.
+"""A native program as a builtin of Python: the cheapest way to call it.
 
-The builtin is machine code made for this (see call_ir): a call costs a fifth of what one
-through ctypes does.
+The builtin is machine code generated for this purpose (see call_ir): a call costs a fifth of one
+through ctypes.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def bind(
     threads: int = 1,
     long: bool = True,
 ) -> Callable[[int], None]:
-    """Return `run(n)`: the program `symbol` on `table`, an array of addresses, and n rows.
+    """Return `run(n)`: it runs the program `symbol` on `table`, an array of addresses, and n rows.
 
-    It runs on up to `threads` threads; results must not depend on that.  What is not `long` runs
-    on one, and keeps the interpreter's lock: right up to some 20 us, the time it takes to hand the
-    lock over.  The callable keeps alive what it needs.
+    It uses up to `threads` threads; results must not depend on their number.  A program that is
+    not `long` runs on one thread and keeps the interpreter's lock: right up to some 20 us, the
+    time it takes to hand the lock over.  The callable keeps alive all that it needs.
     """
     workers = pool()
     frame = (ctypes.c_uint64 * len(WORDS))()

@@ -1,4 +1,4 @@
-"""Loops that take block after block of columns: reductions along rows."""
+"""Loops over blocks of columns: kernels whose reduction axis is the rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphc.kernels.kernel import CHUNK, LANES, Loop
 
 @dataclass(frozen=True)
 class _Block:
-    """A block of columns: what is known of the columns of each of its vectors."""
+    """A block of columns: the place of each of its vectors, and the values known there."""
 
     column: Value | int
     places: Sequence[Place]
@@ -24,8 +24,11 @@ class _Block:
 
 
 def emit_columns(elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]) -> None:
-    """The kernel block by block: for each a pass over its rows for each level of reductions, then
-    `stores`, which happen once a column."""
+    """Emit a kernel by blocks of columns.
+
+    Each block takes one pass over its rows per level of reductions, then `stores`, which happen
+    once per column.
+    """
     _Columns(elements, kernel, known, stores).emit()
 
 
@@ -38,7 +41,7 @@ class _Columns:
         self.phases = phases(kernel.body)
 
     def emit(self) -> None:
-        """The loop over the blocks of a thread."""
+        """Emit the loop over the blocks of a thread."""
         in_thread(self.function, self.kernel.split, self._blocks)
 
     def _blocks(self) -> None:
@@ -51,7 +54,10 @@ class _Columns:
             blocks(elements.vectors, first, last, self._block, size=BLOCK)
 
     def _static_share(self, first: Value | int, last: Value | int, columns: int) -> None:
-        """Whole blocks in a loop; the last columns, whose number is known, where they end."""
+        """Emit a loop over whole blocks, then the last columns, whose number is known.
+
+        The thread whose share reaches the last columns runs them.
+        """
         full = columns // BLOCK * BLOCK
         if full:
             end = self.function.smaller(last, full)
@@ -92,7 +98,7 @@ class _Columns:
                 known[reduction] = sums.pop(0)
 
     def _row(self, block: _Block, phase: Phase, number: Value, sums: list[Value]) -> list[Value]:
-        """One row of a block: vector after vector, so that few values wait in registers."""
+        """Emit one row of a block, vector after vector, so that few values occupy registers."""
         elements = self.elements
         row: Known = ChainMap({}, dict(self.known))
         lines = elements.lines(number)

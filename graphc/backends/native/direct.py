@@ -1,8 +1,8 @@
-"""Feeds by address: native code reads a user's arrays where they lie.
+"""Zero-copy feeds: native code reads a user's arrays where they lie.
 
-A builtin made of machine code (see feeds_ir) checks them, in a tenth of a microsecond, and puts
-their addresses into the table of a program.  It reads array objects as NumPy 2 lays them out;
-where a probe finds another layout, nothing is fed by address.
+A builtin made of machine code (see feeds_ir) checks the arrays, in a tenth of a microsecond, and
+writes their addresses into the table of a program.  It reads array objects in the layout of
+NumPy 2; if a probe finds another layout, no feed is zero-copy.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def bind_feeds(
     table: Array,
     written: Sequence[Array],
 ) -> Take:
-    """`take(arrays)`: check arrays by name, and write their addresses into a table.
+    """Return `take(arrays)`, which checks arrays by name and writes their addresses to `table`.
 
-    It answers the number of rows, or None when something is wrong or not as native code can
-    read it: another dtype or order, or memory within `written`.  `types` are of all that must be
-    given; those in `entries` go to that entry of the table, others are only checked, and those
-    that the program does not read only for their shapes.
+    `take` returns the number of rows, or None if an array is wrong or native code cannot read it:
+    another dtype or order, or memory within `written`.  `types` has every array that must be
+    given.  The address of an array in `entries` is written to that entry of the table; other
+    arrays are only checked, and those that the program does not read only for their shapes.
     """
     texts = [sys.intern(name) for name in types]
     dtypes = {name: np.dtype(types[name].dtype) for name in texts if name in program.feeds}
@@ -77,7 +77,7 @@ def _feed(
     dims: ctypes.Array[ctypes.c_uint64],
     entries: Mapping[str, int],
 ) -> list[int]:
-    """The words of one feed; their order is told in feeds_ir."""
+    """Return the words of one feed, in the order that feeds_ir documents."""
     axis, factor = next(
         ((i, dim.factor) for i, dim in enumerate(type.shape) if isinstance(dim, Batch)), (-1, 0)
     )
@@ -101,7 +101,7 @@ def _dims(type: TensorType) -> ctypes.Array[ctypes.c_uint64]:
 
 
 def _words(values: Sequence[int]) -> ctypes.Array[ctypes.c_uint64]:
-    """Integers as 64-bit words; negative ones wrap."""
+    """Return integers as 64-bit words; negative ones wrap."""
     return (ctypes.c_uint64 * len(values))(*values)
 
 
@@ -120,7 +120,7 @@ def _library() -> Library:
 
 @lru_cache
 def readable() -> bool:
-    """Whether array objects lie in memory as the check expects."""
+    """Return whether array objects have the memory layout that the check expects."""
     if sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)():
         return False
     if object.__basicsize__ != 16 or np.ndarray.__basicsize__ < feeds_ir.FLAGS + 4:
@@ -129,7 +129,7 @@ def readable() -> bool:
 
 
 def _probes() -> list[Array]:
-    """Arrays that differ in all that is read of them."""
+    """Return arrays that differ in every field that the check reads."""
     matrix = np.zeros((3, 5), np.float32)
     odd = np.zeros(33, np.uint8)[1:].view(np.int64)
     return [

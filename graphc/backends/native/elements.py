@@ -1,4 +1,4 @@
-"""The steps of a loop kernel for one vector of elements, one row, or one column."""
+"""The code of a loop kernel's steps for one vector of elements, one row, or one column."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ _LOWEST = {"int64": -(2**63), "int32": -(2**31)}
 
 @dataclass(frozen=True)
 class Place:
-    """Where a vector of elements lies: at columns `column` + `lane` and following of a row."""
+    """The place of a vector of elements: columns `column` + `lane` and following of a row."""
 
     row: Value | int = 0
     lines: Mapping[str, Value] = field(default_factory=dict)
-    """For each buffer of span each, the address of column 0 of the row."""
+    """The address of column 0 of the row, for each buffer of span each."""
     column: Value | int = 0
     lane: int = 0
     mask: Value | None = None
     """The lanes that exist; None if all do."""
     spots: Spots | None = None
-    """Where the row's elements are that are fetched."""
+    """The addresses of the row's elements that are gathered."""
 
 
 @dataclass(frozen=True)
 class Elements:
-    """Computes steps and stores; what it is told to know lies in `Known`."""
+    """The code generator for steps and stores; values computed so far are passed as `Known`."""
 
     function: Function
     vectors: Vectors
     body: Body
     buffers: Mapping[str, Value]
     types: Mapping[str, str]
-    """The type in memory of an element of each buffer."""
+    """The LLVM type in memory of an element of each buffer."""
     pitch: Mapping[str, Value | int]
-    """Elements between two rows, for each buffer of span each."""
+    """The number of elements from one row to the next, for each buffer of span each."""
     rows: Value | int
     columns: Value | int
 
     def evaluate(self, steps: Iterable[int], known: Known, place: Place) -> None:
-        """Add the values of steps, given in order, that are not known yet."""
+        """Emit the steps, given in order, whose values are not known yet, and add those values."""
         evaluate(self.vectors, self.body, steps, known, lambda step: self._leaf(step, place))
 
     def of_span(self, steps: Iterable[int], *spans: Span) -> list[int]:
-        """The steps of these spans."""
+        """Return the steps of these spans."""
         return [number for number in steps if self.body.steps[number].span in spans]
 
     def words(
         self, steps: Iterable[int], known: Known, row: Value | int, column: Value | int
     ) -> dict[int, Sequence[Value]]:
-        """The random words of 64 columns, as four vectors, for each Philox step."""
+        """Emit the random words of 64 columns, as four vectors, for each Philox step."""
         found: dict[int, Sequence[Value]] = {}
         for number in steps:
             step = self.body.steps[number]
@@ -74,7 +74,7 @@ class Elements:
         return found
 
     def lines(self, row: Value | int, column: Value | int = 0) -> dict[str, Value]:
-        """The address of a column of a row, for each buffer of span each."""
+        """Emit the address of a column of a row, for each buffer of span each."""
         return {
             buffer: self.function.address(
                 self.buffers[buffer],
@@ -85,7 +85,7 @@ class Elements:
         }
 
     def store(self, stores: Sequence[Store], known: Known, place: Place) -> None:
-        """Write values that are known."""
+        """Emit stores of known values."""
         for store in stores:
             step = self.body.steps[store.step]
             pointer = self._address(store.buffer, store.span, step.dtype, place)
@@ -97,12 +97,12 @@ class Elements:
     # ------------------------------------------------------------------ reductions
 
     def start(self, reduction: int) -> tuple[str, Value]:
-        """Type and first value of the accumulator of a reduction."""
+        """Return the type and initial value of the accumulator of a reduction."""
         step = self.body.steps[reduction]
         return self.vectors.type(step.dtype), self._neutral(step)
 
     def reduce(self, reduction: int, so_far: Value, known: Known, mask: Value | None) -> Value:
-        """The accumulator with one more vector; lanes outside the mask do not contribute."""
+        """Emit the accumulator with one more vector; lanes outside the mask do not contribute."""
         step = self.body.steps[reduction]
         x = known[step.args[0]]
         if mask is not None:
@@ -112,7 +112,7 @@ class Elements:
         return self.vectors.add(so_far, x, step.dtype)
 
     def across(self, reduction: int, accumulator: Value) -> Value:
-        """The lanes of an accumulator reduced to one number, in all lanes."""
+        """Emit the reduction of an accumulator's lanes to one number, in all lanes."""
         step = self.body.steps[reduction]
         reduced = self.vectors.sum if step.op == "sum" else self.vectors.max
         return self.vectors.splat(reduced(accumulator, step.dtype), step.dtype)
@@ -125,7 +125,7 @@ class Elements:
     # ------------------------------------------------------------------ one step
 
     def of_one(self, step: Step) -> Value:
-        """A leaf that is the same everywhere, in all lanes."""
+        """Emit a leaf that is the same for all elements, in all lanes."""
         if step.op == "load":
             return self.vectors.load_splat(self.buffers[step.buffer], step.dtype)
         if step.op == "index":
@@ -183,7 +183,7 @@ class Elements:
         return self.vectors.cast(self.vectors.splat(size, "int64"), "int64", step.dtype)
 
     def _group(self, column: Value | int) -> Value | int:
-        """The number of the group of 64 columns that starts at a column."""
+        """Emit the number of the group of 64 columns that starts at a column."""
         return (
             column // 64
             if isinstance(column, int)
@@ -192,7 +192,7 @@ class Elements:
 
 
 def memory_types(body: Body) -> dict[str, str]:
-    """The type of an element in memory, for each buffer."""
+    """Return the LLVM type in memory of an element of each buffer."""
     read = ("load", "fetch")
     types = {s.buffer: element_type(s.dtype) for s in body.steps if s.op in read}
     return types | {s.buffer: element_type(body.steps[s.step].dtype) for s in body.stores}

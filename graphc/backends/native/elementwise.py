@@ -1,4 +1,4 @@
-"""Every scalar function of a kernel's steps, in vectors."""
+"""The scalar functions of a kernel's steps, computed on vectors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PRODUCTS = 8  # integer exponents up to this are products
 def apply(
     v: Registers, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
 ) -> Value:
-    """A function of `graphc.kernels.functions.FUNCTIONS` of vectors."""
+    """Emit a function of `graphc.kernels.functions.FUNCTIONS` on vectors."""
     if function in COMPARISONS:
         return v.compare(function, args[0], args[1], dtypes[0])
     if function in ("and", "or", "not"):
@@ -91,7 +91,7 @@ def _binary(v: Registers, function: str, a: Value, b: Value, dtype: str) -> Valu
 
 
 def _floor_division(v: Registers, a: Value, b: Value, dtype: str) -> Value:
-    """a // b; 0 where b is 0, as NumPy has it.  Floats: the floor of the quotient."""
+    """Emit a // b, 0 where b is 0 as in NumPy; for floats, the floor of the quotient."""
     if dtype in FLOATS:
         return v.intrinsic("floor", (v.div(a, b, dtype),), dtype)
     zero, one = v.const(0, dtype), v.const(1, dtype)
@@ -114,7 +114,7 @@ def _floor_division(v: Registers, a: Value, b: Value, dtype: str) -> Value:
 
 
 def power(v: Registers, x: Value, exponent: float, dtype: str) -> Value:
-    """x to a constant exponent: products, roots and quotients where they say it."""
+    """Emit x to a constant exponent: by products, a root and a quotient where these suffice."""
     size = abs(exponent)
     if size == 0.5 and dtype in FLOATS:
         result = v.intrinsic("sqrt", (x,), dtype)
@@ -126,7 +126,7 @@ def power(v: Registers, x: Value, exponent: float, dtype: str) -> Value:
 
 
 def _product(v: Registers, x: Value, times: int, dtype: str) -> Value:
-    """x multiplied by itself, by squares."""
+    """Emit the product of `times` factors x, by repeated squaring."""
     if times == 0:
         return v.const(1, dtype)
     if times == 1:

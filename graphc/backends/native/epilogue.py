@@ -1,4 +1,4 @@
-"""The body of a matrix product, run on a finished tile of products."""
+"""The code of a matrix product's body, which runs on a finished tile of products."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ EPILOGUE_ARGUMENTS = (
     ("i64", "%m"),
     ("i64", "%n"),
 )
-"""After the buffers: the tile, where it lies, how much of it there is, the rows of all, and
-those of the batch."""
+"""The arguments after the buffers: the tile, its first row and column with the number of rows and
+columns that exist, the rows of the whole product, and those of the batch."""
 
 ROWS_TOGETHER = 8
 
 Products = Callable[[int, int], Value]
-"""The products of a row, counted from a first one, and of one of its vectors."""
+"""A function that returns one vector of products, by row (counted from the first) and vector."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Where the buffers of a kernel are: their arguments and the elements between rows."""
+    """The buffers of a kernel: the argument of each, and the elements from one row to the next."""
 
     arguments: dict[str, Value]
     pitches: dict[str, int]
@@ -42,9 +42,9 @@ class Memory:
 def emit_epilogue(
     module: Module, kernel: Gemm, memory: Memory, tile: Tile, vectors: int, masked: bool
 ) -> str:
-    """The function that runs the body on `rows` rows of a tile of `vectors` vectors.
+    """Emit the function that runs the body on `%rows` rows of a tile; return its name.
 
-    Masked, only the first `columns` of the columns exist.
+    The tile has `vectors` vectors.  If `masked`, only its first `%columns` columns exist.
     """
     name = module.name("epilogue", object())
     buffers = [("ptr", argument) for argument in memory.arguments.values()]
@@ -72,7 +72,7 @@ def emit_epilogue(
 
 
 def lines(f: Function, body: Body, memory: Memory, row: Value) -> dict[str, Value]:
-    """Where a row of the panel that begins at %column is, in all matrices."""
+    """Emit the address, in each matrix, of a row of the panel that begins at %column."""
     dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
     dtypes |= {store.buffer: body.steps[store.step].dtype for store in body.stores}
     return {
@@ -87,8 +87,10 @@ def lines(f: Function, body: Body, memory: Memory, row: Value) -> dict[str, Valu
 
 @dataclass(frozen=True)
 class _Line:
-    """A row: where the first one is in each matrix, its number from there, and from the top; how
-    far rows are apart."""
+    """A row: its number counted from the first row, and from the top.
+
+    `start` has the address of the first row in each matrix, `apart` the distance of rows.
+    """
 
     start: dict[str, Value]
     number: int
@@ -97,8 +99,7 @@ class _Line:
 
 
 class Epilogue:
-    """The body on rows of a panel, in a function that has `EPILOGUE_ARGUMENTS` but the first
-    three."""
+    """The body on rows of a panel, in a function that has `EPILOGUE_ARGUMENTS[3:]`."""
 
     def __init__(
         self, v: Vectors, kernel: Gemm, memory: Memory, vectors: int, masked: bool
@@ -120,7 +121,7 @@ class Epilogue:
 
     @property
     def together(self) -> int:
-        """How many rows are read before the first of them is written.
+        """Return how many rows are read before the first of them is written.
 
         Short rows lie within one vector of the next, and what is read may be updated in place
         under another name: a load just after a store that it partly overlaps waits until the
@@ -133,8 +134,10 @@ class Epilogue:
         return [n for n, step in enumerate(self.body.steps) if step.span == span]
 
     def rows(self, first: Value, count: int, product: Products, apart: int = 1) -> None:
-        """Evaluate so many rows, each `apart` from the one before, then store them: no load waits
-        for a store."""
+        """Evaluate `count` rows, each `apart` from the one before, then store all of them.
+
+        So no load waits for a store.
+        """
         done: list[tuple[_Line, int, dict[int, Value]]] = []
         start = lines(self.f, self.body, self.memory, first)
         for i in range(count):
@@ -153,7 +156,7 @@ class Epilogue:
                 self.v.store(values[store.step], place, dtype, self.masks[j])
 
     def _place(self, buffer: str, line: _Line, j: int, dtype: str) -> Value:
-        """The address of a vector of a matrix."""
+        """Emit the address of a vector of a matrix."""
         index = line.number * line.apart * self.memory.pitches[buffer] + self.offsets[j]
         return self.f.address(line.start[buffer], index, element_type(dtype))
 
@@ -183,7 +186,7 @@ class Epilogue:
         return self.v.load_splat(base, dtype)
 
     def _number(self, step: Step, row: Value, j: int) -> Value:
-        """The number of the row or of the columns, or how many there are."""
+        """Emit the number of the row or of the columns, or how many rows or columns there are."""
         if step.op == "index" and step.span == "row":
             return self._whole(row, step.dtype)
         if step.op == "index":
@@ -195,7 +198,7 @@ class Epilogue:
         return self._whole("%m" if step.value == "rows" else str(self.kernel.n), step.dtype)
 
     def _whole(self, number: Value, dtype: str) -> Value:
-        """A whole number in all lanes."""
+        """Emit a whole number in all lanes."""
         if not number.startswith("%"):
             return self.v.const(int(number), dtype)
         return self.v.cast(self.v.splat(number, "int64"), "int64", dtype)

@@ -1,24 +1,25 @@
-"""The check of what is fed, as IR text: a builtin whose argument is a dict of arrays by name.
+"""The IR text of the check of feeds: a builtin whose argument is a dict of arrays by name.
 
-`take` answers the number of rows, as an int, and has then written the address of each array's
-data into the table of a program.  None means that something is not as a program can read it,
-or wrong: nothing was learnt, and entries of the table may be changed.
+`take` returns the number of rows, as an int, and has then written the address of each array's
+data into the table of a program.  None means that an array is wrong, or that a program cannot
+read it: nothing else is known, and entries of the table may be changed.
 
 `self` is the address, as an int, of the words (each of eight bytes)
 
     ptr ndarray_type, ptr None, i64 names, i64 capacity, ptr table,
     i64 ranges, ptr ranges, i64 feeds, ptr feeds
 
-where `names` is how many the dict must have; each range is the first and the end address of
-memory that no array may lie in, since runs write there; and each feed is
+where `names` is the number of arrays that the dict must have; each range is the first and the end
+address of memory that no array may lie in, since runs write there; and each feed is
 
     ptr name, ptr dtype, i64 rank, ptr dims, i64 axis, i64 factor, i64 bytes, i64 slot,
     i64 width, i64 bound
 
-The dtype is null for what a program does not read: any will do.  The dimension at `axis` is
-`factor` times the rows, -1 if there is none; `bytes` are those of one row, or of all.  The
-address goes to entry `slot` of the table, nowhere for -1.  Integers of `width` bytes must lie below
-`bound`, as unsigned ones; for width 0 there is no bound.
+The dtype is null for an array that the program does not read: any dtype is accepted.  The
+dimension at `axis` is `factor` times the rows; an `axis` of -1 means that there is none.  `bytes`
+are those of one row, or of the whole array without such an axis.  The address is written to entry
+`slot` of the table, or not at all for -1.  Integers of `width` bytes must be below `bound`, as
+unsigned ones; for width 0 there is no bound.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from graphc.backends.native.ir import Module
 from graphc.backends.native.largest_ir import add_largest
 
 DATA, NDIM, DIMENSIONS, DESCR, FLAGS = 16, 24, 32, 56, 64
-"""Where an array object has what is read of it; the object's type is at 8."""
+"""The byte offsets of the fields of an array object that are read; the object's type is at 8."""
 USUAL = 0x0001 | 0x0100
 """The flags of an array that is C-contiguous and aligned."""
 FEED_WORDS = 10
@@ -46,7 +47,7 @@ _PYTHON = (
 
 
 def feeds_ir() -> str:
-    """The module of `take`."""
+    """Return the IR text of the module with `take`."""
     module = Module()
     for declaration in _PYTHON:
         module.declare(declaration)
@@ -70,7 +71,7 @@ def feeds_ir() -> str:
 
 
 def _loads(base: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """The text that loads each word of a structure, into a value of its name."""
+    """Yield the name of each word of a structure, and the text that loads it into that value."""
     pointers = {"type", "none", "table", "range", "feed", "name", "dtype", "dims"}
     for i, name in enumerate(names):
         kind = "ptr" if name in pointers else "i64"
@@ -108,7 +109,7 @@ asked:  ; smaller numbers, which Python looks at
   ret i1 false
 }"""
 
-# Whether these bytes are apart from all memory that runs write to.
+# True if these bytes do not overlap memory that runs write to.
 _APART = """\
 define internal i1 @apart(ptr %frame, ptr %data, i64 %bytes) #0 {
 entry:
@@ -139,8 +140,8 @@ done:
   ret i1 %result
 }"""
 
-# The rows of an array of the right rank: 0 when a dimension is another, or when `rows`, those
-# of the arrays before, are others; -1 when no dimension counts rows.
+# The rows of an array of the right rank: 0 if a dimension is wrong, or if `rows`, the count of
+# the arrays before, differs; -1 if no dimension depends on the rows.
 _ROWS = """\
 define internal i64 @rows(ptr %array, ptr %feed, i64 %rows) #0 {
 entry:

@@ -1,4 +1,4 @@
-"""Loops without reductions over matrices that lie dense: their elements as one long row."""
+"""Loops without reductions over dense matrices, whose elements are taken as one long row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphc.kernels.kernel import CHUNK, LANES, Loop
 
 
 def is_flat(kernel: Loop, elements: Elements) -> bool:
-    """Whether the elements are one row: nothing depends on where a row begins."""
+    """Return whether the elements may be one row: nothing depends on where a row begins."""
     body = kernel.body
     spans = {step.span for step in body.steps} | {store.span for store in body.stores}
     if reductions(body) or not spans <= {"each", "one"}:
@@ -25,7 +25,7 @@ def is_flat(kernel: Loop, elements: Elements) -> bool:
 
 
 def emit_flat(elements: Elements, kernel: Loop, known: Known) -> None:
-    """The kernel as one row."""
+    """Emit the kernel as one row."""
     for phase in phases(kernel.body):  # one at most
         in_thread(elements.function, kernel.split, partial(_emit, elements, kernel, known, phase))
 
@@ -46,7 +46,7 @@ def _emit(elements: Elements, kernel: Loop, known: Known, phase: Phase) -> None:
 
 
 def _range(elements: Elements, kernel: Loop) -> tuple[Value | int, Value | int]:
-    """The elements of a thread, which gets whole rows if rows are split."""
+    """Emit the range of a thread's elements, which are whole rows if threads share rows."""
     function, columns = elements.function, elements.columns
     if kernel.split == "columns":
         return own(function, columns, BLOCK, True)

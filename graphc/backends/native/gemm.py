@@ -1,4 +1,4 @@
-"""The matrix product: how it is called, and how threads share it."""
+"""The function of a matrix product: its signature, its thread partition, its choice of method."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from graphc.kernels.kernel import CHUNK, Gemm
 
 @dataclass(frozen=True, slots=True)
 class GemmCode:
-    """The function of a product: what it is called with."""
+    """The function of a product: its name, and the buffers that it is called with."""
 
     name: str
     buffers: tuple[str, ...]
@@ -29,12 +29,12 @@ class GemmCode:
     tile: Tile
 
     def scratch(self, n: int) -> int:
-        """Bytes of thread-private memory, 64-byte aligned, for batches of up to n rows."""
+        """Return the bytes of thread-private memory, 64-byte aligned, for up to n batch rows."""
         return Scratch(self.kernel, self.tile).size(n)
 
 
 def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int) -> GemmCode:
-    """Emit the function of a product for vector registers of `bits`, or find it.
+    """Emit the function of a product for registers of `bits` unless the module has it.
 
     `void @gemm(ptr buffers..., ptr %scratch, i64 %n, i64 %tid, i64 %threads)`; the buffers are
     those of the result, in order.  `pitch` has the elements between the rows of every matrix.
@@ -52,7 +52,7 @@ def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int)
 
 
 def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits: int) -> object:
-    """All that decides the text: buffers count by their position."""
+    """Return all that decides the text; buffers count by their position."""
     place = {buffer: i for i, buffer in enumerate(buffers)}
     steps = tuple(
         (s.op, s.args, s.span, s.dtype, place.get(s.buffer), type(s.value), s.value)
@@ -66,7 +66,7 @@ def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits:
 
 
 def _emit(frame: Frame) -> None:
-    """The whole function: this thread's rows and panels, few rows or many."""
+    """Emit the whole function for this thread's rows and panels, by the method that fits."""
     f, kernel = frame.f, frame.kernel
     rows, panels = _share(frame)
     if kernel.window is not None:
@@ -83,7 +83,7 @@ def _emit(frame: Frame) -> None:
 
 
 def _emit_matrices(frame: Frame, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-    """The product of two matrices that are stored."""
+    """Emit the product of two stored matrices, by a method for few rows or for many."""
     f, kernel = frame.f, frame.kernel
     tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
     few = Squares(frame) if kernel.trans_b else Sweeps(frame)
@@ -98,7 +98,7 @@ def _emit_matrices(frame: Frame, rows: tuple[Value, Value], panels: tuple[Value,
 
 
 def _share(frame: Frame) -> tuple[tuple[Value, Value], tuple[Value, Value]]:
-    """The rows and the panels of this thread, from and to."""
+    """Emit the first and end row, and the first and end panel, of this thread."""
     f = frame.f
 
     def part(count: Value) -> tuple[Value, Value]:

@@ -1,7 +1,7 @@
-"""A matrix product whose sums are long: panels by blocks of k, which stay near the core.
+"""Matrix products with long sums: panels by blocks of k, which stay in a cache near the core.
 
-The sums of a panel wait in a thread's memory between blocks.  They are added up in the order of
-k all the same, so the bits are those of one long sum.
+The sums of a panel wait in a thread's memory between blocks.  They are still added in the order
+of k, so the result has the same bits as one long sum.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ _ARGUMENTS = (
 
 @dataclass(frozen=True)
 class _Panel:
-    """A panel of b: the frame with its tile, its vectors, how full the last is (0: full), its
-    first column."""
+    """A panel of b: the frame with its tile, its vectors, `rest`, and its first column.
+
+    `rest` is the number of its columns, 0 if it is full.
+    """
 
     frame: Frame
     vectors: int
@@ -43,7 +45,7 @@ class _Panel:
 
 
 class Blocks:
-    """Panels of columns; in each the blocks of k; in each the tiles of all rows."""
+    """The loops over panels of columns, in each over blocks of k, in each over the row tiles."""
 
     def __init__(self, frame: Frame) -> None:
         assert not frame.kernel.trans_a and isinstance(frame.kernel.k, int)
@@ -53,7 +55,7 @@ class Blocks:
         self.sums = frame.address(self.packed, frame.scratch.panel(self.size))
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        """The rows and panels from and to."""
+        """Emit the product for a range of rows and a range of panels."""
 
         def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
             return lambda column: self._panel(rows, _Panel(frame, vectors, rest, column))
@@ -95,7 +97,7 @@ class Blocks:
         )
 
     def _following(self, p: Value, k: int, panel: _Panel) -> Value:
-        """Where the block begins that is packed after this one."""
+        """Emit the address at which the block that is packed next begins."""
         f = self.f
         after = f.add(p, k)
         ends = f.value(f"icmp eq i64 {after}, {self.k}")
@@ -104,14 +106,14 @@ class Blocks:
         return f.value(f"select i1 {ends}, ptr {there}, ptr {here}")
 
     def _place(self, p: Value, column: Value) -> Value:
-        """Where row p of b has a column."""
+        """Emit the address of a column in row p of b."""
         f, frame = self.f, self.frame
         major, minor = (column, p) if frame.kernel.trans_b else (p, column)
         return frame.address(frame.b, f.add(f.mul(major, frame.pitch_b), minor))
 
 
 def _emit_clear(module: Module, tile: Tile, vectors: int) -> str:
-    """The function that sets the sums of some rows to zero, full tiles of them."""
+    """Emit the function that sets the sums of full tiles of rows to zero; return its name."""
     key = ("clear", tile.dtype, tile.lanes, vectors)
     name = module.known(key)
     if name is not None:
@@ -133,10 +135,10 @@ def _emit_clear(module: Module, tile: Tile, vectors: int) -> str:
 
 
 def _emit_block(frame: Frame, vectors: int) -> str:
-    """The function that adds the products of `count` rows with k rows of a packed panel to sums.
+    """Emit the function that adds `%count` rows times k rows of a packed panel to sums.
 
-    The rows of the panel and the sums are full vectors.  Meanwhile it asks for the block at
-    `next`.  The last tile may have fewer rows: then the last one stands for those that miss.
+    The rows of the panel and the sums are full vectors.  Meanwhile it prefetches the block at
+    `%next`.  The last tile may have fewer rows: then it repeats the last row.
     """
     module, tile, size = frame.module, frame.tile, frame.scratch.k_block
     following = (size, _lines(frame, tile.width))
@@ -155,13 +157,13 @@ def _emit_block(frame: Frame, vectors: int) -> str:
 
 
 def _lines(frame: Frame, columns: int) -> int:
-    """The lines of memory that so many columns of a row of b are in, at most."""
+    """Return the most cache lines that this many columns of a row of b lie in."""
     line = LINE // ITEMSIZE[frame.tile.dtype]
     return -(-columns // line) + bool(frame.pitch_b % line)
 
 
 class _Block:
-    """The text of the tiles of one block."""
+    """The code of the tiles of one block."""
 
     def __init__(
         self,
@@ -172,15 +174,17 @@ class _Block:
         size: int,
         following: tuple[int, int],
     ) -> None:
-        """`pitch` is that of s, `size` the usual k; `following` are the rows of the next block
-        of b, and the lines of memory in each."""
+        """`pitch` is that of s, `size` the usual k of a block.
+
+        `following` are the rows of the next block of b, and the cache lines in each.
+        """
         self.v, self.f, self.dtype, self.pitch = v, v.function, tile.dtype, pitch
         self.element, self.vectors = element_type(tile.dtype), vectors
         self.height, self.width = tile.height(vectors), vectors * tile.lanes
         self.line, self.size, self.following = LINE // ITEMSIZE[tile.dtype], size, following
 
     def emit(self) -> None:
-        """The full tiles, and one of the rows that are left."""
+        """Emit the full tiles, and one tile of the remaining rows."""
         f, height = self.f, self.height
         tiles = f.value(f"udiv i64 {f.add('%count', height - 1)}, {height}")
         share = f.value(f"udiv i64 {self.following[0] * self.following[1]}, {tiles}")
@@ -193,7 +197,7 @@ class _Block:
         f.when(some, lambda: self._tile(full, rest, share))
 
     def _tile(self, i: Value, offsets: Sequence[Value | int], share: Value) -> None:
-        """The tile from row i on."""
+        """Emit the tile that begins at row i."""
         f, v = self.f, self.v
         steps = Steps(v, self.dtype, self.vectors, offsets, "1")
         s = f.address("%s", f.mul(i, self.pitch), self.element)
@@ -213,20 +217,20 @@ class _Block:
             v.store(total, place, self.dtype)
 
     def _part(self, p: Value, of: Value | int) -> Value:
-        """What is asked for is spread over k, so that it delays nothing."""
+        """Emit the number of the prefetch due at p, of `of` spread over k to delay nothing."""
         return self.f.value(f"udiv i64 {self.f.mul(p, of)}, {self.size}")
 
     def _ask_for_rows(self, below: Value, p: Value) -> None:
-        """Lines of the tile below: the processor foresees the rows, but not where they begin."""
+        """Prefetch the tile below: the processor predicts the rows, but not where they begin."""
         lines = self.size // self.line
         self._ask(below, self._part(p, self.height * lines), lines, self.pitch)
 
     def _ask_for_next(self, line: Value) -> None:
-        """Lines of the block that is packed next."""
+        """Prefetch a line of the block that is packed next."""
         self._ask("%next", line, self.following[1], "%apart")
 
     def _ask(self, base: Value, number: Value, lines: int, pitch: Value | int) -> None:
-        """Ask for a line, by its number in rows of so many."""
+        """Prefetch a cache line, by its number in rows of `lines` lines each."""
         f = self.f
         row = f.mul(f.value(f"udiv i64 {number}, {lines}"), pitch)
         inside = f.mul(f.value(f"urem i64 {number}, {lines}"), self.line)

@@ -1,4 +1,4 @@
-"""What all ways to compute a matrix product share: sizes, memory, panels of columns, the body."""
+"""The frame that all methods of a matrix product share: sizes, memory, panels of b, the body."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphc.tensor_type import ITEMSIZE, Batch, Dim
 
 
 class Frame:
-    """The function of a product under construction."""
+    """The function of a matrix product under construction."""
 
     def __init__(
         self,
@@ -50,16 +50,16 @@ class Frame:
         return self.f.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
 
     def address(self, base: Value, index: Value | int) -> Value:
-        """`base` moved by elements of the product's dtype."""
+        """Emit the address `index` elements of the product's dtype after `base`."""
         return self.f.address(base, index, self.element)
 
     def each_panel(
         self, first: Value, last: Value, panel: Callable[[Frame, int, int], Callable[[Value], None]]
     ) -> None:
-        """The panels [first, last): the full ones of each part, then the rest of it.
+        """Emit the code for the panels [first, last): the full ones of each part, then its rest.
 
-        `panel(frame, vectors, rest)` yields what is done at a column; `frame` has the panel's tile,
-        and `rest` is 0 for full panels.
+        `panel(frame, vectors, rest)` returns a function that emits the code of the panel at a
+        column; `frame` has the panel's tile, and `rest` is 0 for full panels.
         """
         f, each, columns = self.f, self._of_part, self.scratch.part
         if each == self.panels:
@@ -93,15 +93,17 @@ class Frame:
             f.when(more, lambda: narrow(f.add(start, self._full * width)))
 
     def _for_rest(self) -> Frame:
-        """The frame with the tile of the last panel."""
+        """Return the frame with the tile of the last panel."""
         found = copy(self)
         found.tile, found._epilogues = self.tile.for_rest(self._rest), {}
         return found
 
     @property
     def matrices(self) -> list[str]:
-        """The buffers of elements as large as the product's that the body reads or writes at
-        each element."""
+        """The buffers that the body reads or writes at each element of the result.
+
+        Only those whose elements are as large as the product's.
+        """
         body = self.kernel.body
         dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
         dtypes |= {store.buffer: body.steps[store.step].dtype for store in body.stores}
@@ -110,11 +112,14 @@ class Frame:
 
     @property
     def passed(self) -> str:
-        """The buffers, as they are handed on to functions of this one."""
+        """The text that passes the buffers on as arguments of a call."""
         return "".join(f"ptr {x}, " for x in self.memory.arguments.values())
 
     def epilogue(self, vectors: int, rest: int) -> str:
-        """The function that runs the body on a tile of products; see `EPILOGUE_ARGUMENTS`."""
+        """Return the name of the function that runs the body on a tile of products.
+
+        Its arguments after the buffers are `EPILOGUE_ARGUMENTS`.
+        """
         if (vectors, rest) not in self._epilogues:
             masked = rest % self.tile.lanes != 0
             self._epilogues[vectors, rest] = emit_epilogue(
@@ -125,7 +130,7 @@ class Frame:
     def finish(
         self, vectors: int, rest: int, products: Value, row: Value, rows: Value | int, column: Value
     ) -> None:
-        """Run the body on a tile of products."""
+        """Emit the call that runs the body on a tile of products."""
         self.f.do(
             f"call void @{self.epilogue(vectors, rest)}({self.passed}ptr {products}, i64 {row}, "
             f"i64 {rows}, i64 {column}, i64 {rest or self.tile.width}, i64 {self.m}, i64 %n)"

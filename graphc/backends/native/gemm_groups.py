@@ -1,7 +1,7 @@
-"""Convolutions whose groups are narrower than a vector: vectors go along the channels of several.
+"""Convolutions whose groups are narrower than a vector: a vector has channels of several groups.
 
-Of each image the lines of places are taken one after the other, of each line the panels of
-columns: so the pixels that a line meets stay in the cache, and a vector serves many places.
+The loops run over images, in each over lines of places, in each over panels of columns: so the
+pixels that a line meets stay in the cache, and a vector serves many places.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from graphc.backends.native.window_places import Panel
 from graphc.kernels.window import Phase, Window
 
 PanelBody = Callable[[int, int, Value], None]
-"""What is done with a panel: its vectors, its columns, where it begins."""
+"""A function that emits the code of a panel: its vectors, its columns, its first column."""
 
 
 class _Lines:
-    """What both have in common: a line of zeros, and panels of factors or of sums."""
+    """The common base of both products: a line of zeros, and panels of factors or of sums."""
 
     def __init__(self, frame: Frame, window: Window) -> None:
         self.frame, self.f, self.window = frame, frame.f, window
@@ -37,7 +37,7 @@ class _Lines:
         self.across = window.places[-1]
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        """The rows and panels from and to."""
+        """Emit the product for a range of rows and a range of panels."""
         f = self.f
         some = f.value(f"icmp slt i64 {rows[0]}, {rows[1]}")
         also = f.value(f"icmp slt i64 {panels[0]}, {panels[1]}")
@@ -47,13 +47,13 @@ class _Lines:
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Zeros for what meets no pixel."""
+        """Emit the zeros for offsets that do not meet a pixel."""
         v = Vectors(self.frame.module, self.f, self.frame.tile.lanes)
         if self.frame.scratch.image:
             fill(v, self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
 
     def each_panel(self, panels: tuple[Value, Value], body: PanelBody) -> None:
-        """What is done with each panel; the last one has vectors as wide as all others."""
+        """Emit the code of each panel; the last one has vectors as wide as all others."""
         tile = self.frame.tile
 
         def panel(_: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
@@ -63,15 +63,15 @@ class _Lines:
         self.frame.each_panel(*panels, panel)
 
     def of_panel(self, column: Value) -> Value:
-        """Where the factors or sums of the panel are that begins there."""
+        """Emit the address of the factors or sums of the panel that begins at a column."""
         return self.frame.address(self._panels, self.f.mul(column, self.window.depth))
 
     def image(self, number: Value) -> Value:
-        """The address of an image."""
+        """Emit the address of an image."""
         return self.frame.address(self.frame.a, self.f.mul(number, self.window.pixels))
 
     def numbers(self, line: Value) -> list[Value]:
-        """The number of a line in each dimension but the last."""
+        """Emit the index of a line in each dimension but the last."""
         found: list[Value] = []
         for size in reversed(self.window.places[1:-1]):
             found.append(self.f.remainder(line, size))
@@ -80,7 +80,7 @@ class _Lines:
 
 
 class GroupWindows(_Lines):
-    """The product of windows in groups with a weight."""
+    """The product of grouped windows with a weight."""
 
     def _emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         f, count = self.f, self.window.count
@@ -117,7 +117,7 @@ class GroupWindows(_Lines):
         places: str,
         functions: dict[object, str],
     ) -> None:
-        """A line of whatever phases it is in."""
+        """Emit a line for each combination of phases that it may be in."""
         outer = [self.window.phases(axis) for axis in range(len(numbers))]
         listed = "".join(f"i64 {number}, " for number in numbers)
         for phases in product(*outer):
@@ -140,7 +140,7 @@ class GroupWindows(_Lines):
     def _when(
         self, numbers: Sequence[Value], phases: Sequence[Phase], body: Callable[[], None]
     ) -> None:
-        """Where a line is in these phases."""
+        """Emit the body under the condition that a line is in these phases."""
         f, conditions = self.f, []
         for number, phase, apart in zip(numbers, phases, self.window.apart, strict=False):
             if apart > 1:
@@ -152,7 +152,7 @@ class GroupWindows(_Lines):
             body()
 
     def _emit_line(self, vectors: int, columns: int, phases: Sequence[Phase]) -> str:
-        """The function that computes places of a line for a panel."""
+        """Emit the function that computes places of a line for a panel; return its name."""
         frame, window = self.frame, self.window
         name = frame.module.name("line", object())
         arguments = [("ptr", argument) for argument in frame.memory.arguments.values()]
@@ -169,9 +169,9 @@ class GroupWindows(_Lines):
 
 
 class GroupWindowSums(_Lines):
-    """The product of windows in groups, transposed, with a cotangent: sums over all places.
+    """The product of grouped windows, transposed, with a cotangent: sums over all places.
 
-    They wait in a thread's memory from line to line, and are added up in the order of places.
+    The sums stay in a thread's memory from line to line, and are added in the order of places.
     """
 
     def _emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:

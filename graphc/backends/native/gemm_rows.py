@@ -1,4 +1,4 @@
-"""Few rows times a matrix: b is read once, row after row, and never copied."""
+"""The product of few rows with a matrix: b is read once, row after row, and never copied."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from graphc.tensor_type import ITEMSIZE, dim_at
 AT_ONCE = 8
 """Rows of b that are added to the sums in one sweep over the columns."""
 FAR = 1 << 23
-"""Bytes of b from which no cache holds it from one run to the next: rows are asked for ahead."""
+"""If b has this many bytes, no cache holds it until the next run: its rows are prefetched."""
 
 
 class Sums:
-    """A thread's memory with the sums of few rows, in full panels."""
+    """The memory of a thread that holds the sums of few rows, in full panels."""
 
     def __init__(self, frame: Frame, first: Value) -> None:
         self.frame, self.f, self.first = frame, frame.f, first
 
     def place(self, i: Value, column: Value) -> Value:
-        """Where the sums of row i are."""
+        """Emit the address of the sum of row i at a column."""
         row = self.f.mul(self.f.sub(i, self.first), self.frame.scratch.row)
         return self.frame.address(self.frame.workspace, self.f.add(row, column))
 
     def finish(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        """The body on all sums, row by row."""
+        """Emit the body on all sums, row by row."""
         self.f.loop(*rows, 1, lambda i, _: self._finish(i, panels))
 
     def _finish(self, i: Value, panels: tuple[Value, Value]) -> None:
@@ -43,13 +43,13 @@ class Sums:
 
 
 class Sweeps:
-    """The product of few rows, whose sums stay in a thread's memory while b goes by."""
+    """The product of few rows, whose sums stay in a thread's memory while b is read."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame, self.f = frame, frame.f
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        """All rows meet the same rows of b before the next ones are read."""
+        """Emit the product: all rows meet the same rows of b before the next ones are read."""
         frame, f = self.frame, self.f
         start = f.mul(panels[0], frame.tile.width)
         end = f.smaller(f.mul(panels[1], frame.tile.width), frame.scratch.columns)
@@ -94,10 +94,10 @@ class Sweeps:
 
 
 def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int) -> str:
-    """The function that adds `rows` rows of b, each times its scalar of s, to sums.
+    """Emit the function that adds `rows` rows of b, each times its scalar of s, to sums.
 
-    The sums of `columns` columns take the rows in order; `out` has space for full vectors.  Rows
-    so many `ahead` are asked for meanwhile, if any.
+    Return its name.  The sums of `%columns` columns take the rows in order; `%out` has space for
+    full vectors.  If `ahead` is not 0, rows that far ahead are prefetched meanwhile.
     """
     key = ("sweep", tile.dtype, tile.lanes, rows, ahead)
     name = module.known(key)

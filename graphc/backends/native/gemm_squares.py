@@ -1,4 +1,4 @@
-"""Few rows times a matrix stored (n, k): it is read once, transposed in squares."""
+"""The product of few rows with a matrix stored (n, k): read once, transposed in squares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphc.backends.native.tile import FEW, Tile
 from graphc.backends.native.vectors import Vectors
 
 AHEAD = 128
-"""Columns after which memory is asked for: rows far apart are no stream to the processor."""
+"""The prefetch distance in columns: the processor does not see rows far apart as a stream."""
 
 _ARGUMENTS = (
     ("ptr", "%s"),
@@ -26,13 +26,13 @@ _ARGUMENTS = (
 
 
 class Squares:
-    """The product of few rows, a panel of columns at a time."""
+    """The product of few rows, computed one vector of columns at a time."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame, self.f = frame, frame.f
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        """All rows meet a square of b before the next one is read."""
+        """Emit the product: all rows meet a square of b before the next one is read."""
         frame, f = self.frame, self.f
         assert isinstance(frame.kernel.k, int), "the columns of a weight"
         name = emit_squares(frame.module, frame.tile, frame.kernel.k)
@@ -55,11 +55,11 @@ class Squares:
 
 
 def emit_squares(module: Module, tile: Tile, k: int) -> str:
-    """The function that multiplies `count` rows of k scalars, `apart` from each other, by a
-    vector of columns that are stored as `columns` rows, `pitch` apart.
+    """Emit the function that multiplies rows of scalars by a vector of columns; return its name.
 
-    `out` takes FEW rows of a vector, `row` apart.  One accumulator an element, from zero, in the
-    order of k; rows and columns that do not exist repeat the last one.
+    There are `%count` rows of k scalars, `%apart` from each other; the columns are stored as
+    `%columns` rows, `%pitch` apart.  `%out` takes FEW rows of a vector, `%row` apart.  Each element
+    has one accumulator, from zero, in the order of k; missing rows and columns repeat the last.
     """
     key = ("squares", tile.dtype, tile.lanes, min(k // tile.lanes, 1), k % tile.lanes)
     name = module.known(key)
@@ -74,7 +74,7 @@ def emit_squares(module: Module, tile: Tile, k: int) -> str:
 
 
 class _Column:
-    """The text of one vector of columns."""
+    """The code of one vector of columns."""
 
     def __init__(self, v: Vectors, dtype: str) -> None:
         self.v, self.f = v, v.function
@@ -88,7 +88,7 @@ class _Column:
         return [self._at(base, offset) for offset in offsets]
 
     def emit(self, k: int) -> None:
-        """The loop over k by squares, a last one that is not full, and the stores."""
+        """Emit the loop over k by squares, a last one that is not full, and the stores."""
         lanes, type = self.v.lanes, self.v.type(self.dtype)
         full, rest = self.f.even("%k", lanes), k % lanes
         sums = ["zeroinitializer"] * FEW
@@ -101,7 +101,7 @@ class _Column:
             self.v.store(x, self._at("%out", self.f.mul("%row", i)), self.dtype)
 
     def _square(self, p: Value, sums: list[Value], depth: int) -> list[Value]:
-        """The next `depth` of k."""
+        """Emit the sums with the next `depth` of k added."""
         mask = self.v.mask_below(depth) if depth < self.v.lanes else None
         places = [self._at(start, p) for start in self.columns]
         rows = [self.v.load(place, self.dtype, mask) for place in places]

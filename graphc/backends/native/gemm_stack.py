@@ -1,4 +1,4 @@
-"""A stack of matrix products: each thread takes some of the matrices, one after the other."""
+"""Stacks of matrix products: each thread computes some of the matrices, one after the other."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from graphc.kernels.turned import dense_strides
 from graphc.tensor_type import Batch, Dim, Shape
 
 LEFT, RIGHT, STORED = "left ", "right ", "stored "
-"""A buffer may stand in several places of a product, and be elsewhere in each."""
+"""The prefixes of part names: a buffer may be several parts of a product, at other addresses."""
 
 
 def emit_stack(module: Module, kernel: Gemm, bits: int) -> GemmCode:
-    """Emit the function of a stack of products, or find it; it is called as that of one."""
+    """Emit the function of a stack unless the module has it; its signature is a product's."""
     assert kernel.stack is not None
     one, buffers, apart = _one(kernel, kernel.stack)
     code = emit_gemm(module, one, _pitches(kernel, kernel.stack), bits)
@@ -38,8 +38,10 @@ def emit_stack(module: Module, kernel: Gemm, bits: int) -> GemmCode:
 
 
 def _one(kernel: Gemm, stack: Stack) -> tuple[Gemm, dict[str, str], dict[str, Shape]]:
-    """One of the products, whose buffers are parts; the buffer of each part, and the elements
-    between its matrices along each leading dimension."""
+    """Return one of the products, with parts as its buffers, and the buffer of each part.
+
+    The third result has the elements between the matrices of each part, per leading dimension.
+    """
     body = kernel.body
     each = dense_strides((*stack.sizes, kernel.m, kernel.n))[:-2]
     row = dense_strides((*stack.sizes, kernel.m))[:-1]
@@ -68,7 +70,7 @@ def _one(kernel: Gemm, stack: Stack) -> tuple[Gemm, dict[str, str], dict[str, Sh
 
 
 def _pitches(kernel: Gemm, stack: Stack) -> dict[str, int]:
-    """The elements between the rows of each part."""
+    """Return the elements from row to row of each part, except those that the batch decides."""
     found: dict[str, Dim] = {LEFT: stack.a[-1], RIGHT: stack.b[-1]}
     found |= {s.span + s.buffer: kernel.n for s in kernel.body.steps if s.op == "load"}
     for store in kernel.body.stores:
@@ -77,7 +79,7 @@ def _pitches(kernel: Gemm, stack: Stack) -> dict[str, int]:
 
 
 def _types(one: Gemm) -> Mapping[str, str]:
-    """How an element of each part lies in memory."""
+    """Return the LLVM type in memory of an element of each part."""
     dtypes = {LEFT: one.dtype, RIGHT: one.dtype}
     dtypes |= {s.buffer: s.dtype for s in one.body.steps if s.op == "load"}
     dtypes |= {s.buffer: one.body.steps[s.step].dtype for s in one.body.stores}
@@ -92,7 +94,10 @@ def _emit(
     arguments: list[Value],
     parts: list[tuple[Value, Shape, str]],
 ) -> None:
-    """The loop over a thread's matrices; `parts` are a buffer, how its matrices lie, its type."""
+    """Emit the loop over a thread's matrices.
+
+    Each of `parts` is a buffer, the strides of its matrices, and its element type.
+    """
     typed = [("ptr", argument) for argument in arguments]
     typed += [("ptr", "%scratch"), ("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
     f = Function(name, typed, attributes="#1")
@@ -117,12 +122,12 @@ def _emit(
 
 
 def size_of(f: Function, dim: Dim) -> Value:
-    """The size of a dimension, or a number of elements that depends on the batch as one does."""
+    """Emit the size of a dimension, or another number that depends on the batch as one does."""
     return f.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
 
 
 def place_of(f: Function, number: Value, counts: list[Value]) -> list[Value]:
-    """Where a matrix stands along each leading dimension."""
+    """Emit the index of a matrix in each leading dimension."""
     place: list[Value] = []
     for size in reversed(counts[1:]):
         place.insert(0, f.value(f"urem i64 {number}, {size}"))

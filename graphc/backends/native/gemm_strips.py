@@ -1,4 +1,4 @@
-"""Full tiles of a matrix product, one below the other."""
+"""Strips of a matrix product: full tiles of one panel, one below the other."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphc.kernels.kernel import CHUNK, Gemm
 from graphc.tensor_type import ITEMSIZE, dim_at
 
 NEAR = 1 << 18
-"""Bytes of the operand that does not grow with the batch, up to which all is taken to be near."""
+"""The most bytes of the operand that does not grow with the batch for all to count as near."""
 UNROLL = 2
 
 _ARGUMENTS = (
@@ -28,15 +28,16 @@ _ARGUMENTS = (
     ("ptr", "%products"),
     *EPILOGUE_ARGUMENTS[3:],
 )
-"""After the buffers: scalars of the first row, the panel of b, the elements between its rows,
-their number; the rows; space for a tile; where the panel lies, and the sizes of all."""
+"""The arguments after the buffers: scalars of the first row, the panel of b, the elements between
+its rows, their number; the first and end row; space for a tile; the panel's first column and its
+columns, and the sizes of all."""
 
 
 def emit_strip(frame: Frame, vectors: int, rest: int, strides: Strides, packed: bool) -> str:
-    """The function that computes full tiles of a panel of `vectors`, the last with `rest` columns.
+    """Emit the function that computes full tiles of a panel of `vectors`; return its name.
 
-    `strides` are the elements from scalar to scalar of a row, and of a column.  `packed` scalars
-    lie in chunks of rows.
+    The panel has `rest` columns, or is full if that is 0.  `strides` are the elements from row to
+    row of scalars, and from one of k to the next.  `packed` scalars lie in chunks of rows.
     """
     name = frame.module.name("strip", object())
     buffers = [("ptr", argument) for argument in frame.memory.arguments.values()]
@@ -48,14 +49,14 @@ def emit_strip(frame: Frame, vectors: int, rest: int, strides: Strides, packed: 
 
 
 def _is_near(kernel: Gemm) -> bool:
-    """Whether all that the product reads and writes is likely to stay in the second cache."""
+    """Return whether all data of the product is likely to stay in the second cache."""
     sizes = [dim_at(dim, 1) for dim in (kernel.m, kernel.n, kernel.k)]
     weights = sizes[1] * (sizes[0] if isinstance(kernel.m, int) else sizes[2])
     return weights * ITEMSIZE[kernel.dtype] <= NEAR
 
 
 class _Strip:
-    """The text of one strip."""
+    """The code of one strip."""
 
     def __init__(
         self, frame: Frame, f: Function, vectors: int, rest: int, strides: Strides, packed: bool
@@ -71,12 +72,15 @@ class _Strip:
         self.k: Value = str(frame.kernel.k) if isinstance(frame.kernel.k, int) else "%k"
 
     def emit(self) -> None:
-        """The loop over the tiles."""
+        """Emit the loop over the tiles."""
         tile = self._near() if _is_near(self.frame.kernel) else self._far()
         self.f.loop("%first", "%last", self.height, lambda i, _: tile(i))
 
     def _near(self) -> Callable[[Value], None]:
-        """The body meets the sums in registers; what it reads is asked for at once."""
+        """Return a function that emits a tile whose body uses the sums in registers.
+
+        The matrices that the body reads are prefetched before the sums.
+        """
         frame, masked = self.frame, self.rest % self.v.lanes != 0
         epilogue = Epilogue(self.v, frame.kernel, frame.memory, self.vectors, masked)
         read = {s.buffer for s in self.body.steps if s.op == "load" and s.span == "each"}
@@ -93,8 +97,11 @@ class _Strip:
         return tile
 
     def _far(self) -> Callable[[Value], None]:
-        """The body is a loop over rows, which the processor foresees; and what the next tile
-        needs is asked for meanwhile: spread over k, requests delay nothing."""
+        """Return a function that emits a tile whose body is a loop over rows.
+
+        The processor predicts that loop.  Meanwhile data for the next tile is prefetched: spread
+        over k, prefetches delay nothing.
+        """
         f, frame, height = self.f, self.frame, self.height
         of_panel = self._halvings(f.value(f"udiv i64 {f.sub('%last', '%first')}, {height}"))
         of_rows = self._halvings(f.value(f"udiv i64 {self.k}, {height}"))
@@ -114,7 +121,7 @@ class _Strip:
         return tile
 
     def _sums(self, i: Value, before: Callable[[Value], object]) -> list[Value]:
-        """The products of the tile from row i on."""
+        """Emit the products of the tile that begins at row i."""
         f = self.f
         inside = f.sub(i, "%first")
         start = f.mul(inside, self.row)
@@ -126,8 +133,11 @@ class _Strip:
     # ------------------------------------------------------------------ what is needed next
 
     def _of_panel(self, i: Value, shift: Value) -> Callable[[Value], None]:
-        """A tile's share of the next panel of b, for the second cache, since it is used once, by
-        packing: some of its k rows, or, where b is stored (n, k), one of its columns."""
+        """Return a function that emits prefetches of a tile's share of the next panel of b.
+
+        It goes to the second cache, since packing uses it only once.  The share is some of the k
+        rows or, if b is stored (n, k), one of the columns.
+        """
         f, frame, width = self.f, self.frame, self.frame.tile.width
         number = f.value(f"udiv i64 {f.sub(i, '%first')}, {self.height}")
         following, apart = f.add("%column", width), frame.pitch_b
@@ -146,13 +156,13 @@ class _Strip:
         return ask
 
     def _of_matrix(self, buffer: str, start: Value, shift: Value, p: Value) -> None:
-        """A row of the next tile in a matrix that the body reads or writes."""
+        """Prefetch a row of the next tile in a matrix that the body reads or writes."""
         number = self.f.value(f"lshr i64 {p}, {shift}")
         pitch = self.frame.memory.pitches[buffer]
         self._prefetch(self._at(start, self.f.mul(number, pitch)), buffer)
 
     def _prefetch(self, row: Value, buffer: str) -> None:
-        """Ask for a row of the panel; where rows begin amid a line, it ends in one more."""
+        """Prefetch a row of the panel; if rows begin amid a cache line, it ends in one more."""
         width = self.steps.vectors * self.v.lanes
         columns = [*range(0, width, self.per_line)]
         if self.frame.memory.pitches[buffer] % self.per_line:
@@ -161,7 +171,7 @@ class _Strip:
             self.v.prefetch(self._at(row, j), write=True)
 
     def _halvings(self, number: Value) -> Value:
-        """The logarithm of a number to base 2, rounded down; of 0 it is 0."""
+        """Emit the logarithm of a number to base 2, rounded down; of 0 it is 0."""
         self.frame.module.declare("declare i64 @llvm.ctlz.i64(i64, i1)")
         zeros = self.f.value(f"call i64 @llvm.ctlz.i64(i64 {self.f.larger(number, 1)}, i1 true)")
         return self.f.sub(63, zeros)

@@ -1,4 +1,4 @@
-"""A matrix product by register tiles, over packed operands."""
+"""Matrix products by register tiles, over packed operands."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from graphc.tensor_type import ITEMSIZE, Batch, Dim
 
 SETS = 1024
 ROWS_A_SET = 32
-"""Of a second cache, and how many rows of b may fall on one set: measured, more than its ways."""
+"""The sets of a second cache, and the most rows of b that may fall on one set: measured, more than
+its ways."""
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """A panel of b: the frame with its tile, its vectors, how full the last is (0: full), its
-    first column; where it is, and the elements between its rows."""
+    """A panel of b: the frame with its tile, its vectors, `rest`, and its first column.
+
+    `rest` is the number of its columns, 0 if it is full; `place` is its address, `pitch` the
+    elements between its rows.
+    """
 
     frame: Frame
     vectors: int
@@ -36,11 +40,11 @@ class _Panel:
 
 
 class Tiles:
-    """Blocks of rows; in each the panels of columns; in each the tiles.
+    """The loops over blocks of rows, in each over panels of columns, in each over tiles.
 
-    A panel of b, which every tile of a column reads, is packed where a cache near the core would
-    not hold it in place.  Where a is stored (k, m) and read by several panels, it is packed by
-    blocks of rows that stay near the core; else its scalars are read in place.
+    A panel of b, which every tile of a column reads, is packed if a cache near the core would not
+    hold it in place.  If a is stored (k, m) and read by several panels, it is packed by blocks of
+    rows that stay near the core; else its scalars are read in place.
     """
 
     def __init__(self, frame: Frame) -> None:
@@ -55,14 +59,16 @@ class Tiles:
         self.size = f.mul(f.add(frame.k, tile.lanes), tile.width)
 
     def _read_in_place(self) -> int:
-        """The most columns for which a that is stored (k, m) is not packed: one panel where the
-        rows of a fall on few lines of a cache, else some."""
+        """Return the most columns for which a is not packed if it is stored (k, m).
+
+        It is one panel if the rows of a fall on few sets of a cache, else four.
+        """
         frame = self.frame
         collide = frame.pitch_a * ITEMSIZE[frame.tile.dtype] % (16 * LINE) == 0
         return frame.tile.width * (1 if collide else 4)
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        """The rows and panels from and to."""
+        """Emit the product for a range of rows and a range of panels."""
         f = self.f
         if not self.packs_a:
             some = f.value(f"icmp slt i64 {rows[0]}, {rows[1]}")
@@ -79,7 +85,7 @@ class Tiles:
         f.loop(rows[0], rows[1], height, block)
 
     def _block_height(self) -> Value:
-        """Rows whose packed scalars stay near the core."""
+        """Emit the number of rows whose packed scalars stay in a cache near the core."""
         fit = self.f.value(f"udiv i64 {Scratch.ELEMENTS}, {self.f.larger(self.frame.k, 1)}")
         fit = self.f.value(f"and i64 {fit}, {-CHUNK}")
         return self.f.larger(self.f.smaller(fit, Scratch.BLOCK), Scratch.LEAST)
@@ -95,7 +101,7 @@ class Tiles:
         self.frame.each_panel(*panels, panel)
 
     def _cut(self, rows: tuple[Value, Value], panel: _Panel) -> None:
-        """Full tiles, then smaller ones for the rows that are left."""
+        """Emit the full tiles, then smaller ones for the remaining rows."""
         f, height = self.f, panel.frame.tile.height(panel.vectors)
         row = f.add(rows[0], f.even(f.sub(rows[1], rows[0]), height))
         self._strip(rows[0], row, panel)
@@ -113,7 +119,7 @@ class Tiles:
         )
 
     def _rest(self, rows: tuple[Value, Value], i: Value, panel: _Panel) -> None:
-        """A tile at the end, or half of one where that is enough."""
+        """Emit a tile at the end, or half of one if that is enough."""
         f, height = self.f, self.frame.tile.rows
         left = f.smaller(f.sub(rows[1], i), height)
         for comparison, size in (("sle", height // 2), ("sgt", height)):
@@ -121,7 +127,7 @@ class Tiles:
             f.when(fits, partial(self._part, rows[0], i, left, size, panel))
 
     def _part(self, start: Value, i: Value, count: Value, height: int, panel: _Panel) -> None:
-        """`count` rows by a tile of `height`."""
+        """Emit `count` rows by a tile of `height`."""
         f, frame = self.f, panel.frame
         name = emit_tile(frame.module, frame.tile, height, panel.vectors)
         f.do(
@@ -134,7 +140,7 @@ class Tiles:
     # ------------------------------------------------------------------ operands
 
     def _scalars(self, start: Value, i: Value) -> Value:
-        """Where the scalars of row i begin."""
+        """Emit the address of the first scalar of row i."""
         f, frame = self.f, self.frame
         if not self.packs_a:
             return frame.address(frame.a, f.mul(i, self.strides[0]))
@@ -143,7 +149,7 @@ class Tiles:
         return frame.address(self.block, f.add(f.mul(f.sub(inside, lane), frame.k), lane))
 
     def _pack_a(self, start: Value, end: Value) -> None:
-        """For each chunk of rows, k rows of their scalars."""
+        """Emit the packing of a: for each chunk of rows, k rows of their scalars."""
         f, frame = self.f, self.frame
         masked = not _divides(self.kernel.m, CHUNK)
         copy = emit_copy(frame.module, frame.tile, CHUNK // frame.tile.lanes, masked)
@@ -160,9 +166,9 @@ class Tiles:
     def _panel_of_b(
         self, frame: Frame, rows: tuple[Value, Value], column: Value, vectors: int, rest: int
     ) -> tuple[Value, Value]:
-        """Where a panel of b is, and the elements between its rows.
+        """Emit the address of a panel of b, and the elements between its rows.
 
-        It is packed where many tiles read it and a cache near the core cannot hold it as it is.
+        It is packed if many tiles read it and a cache near the core cannot hold it as it is.
         """
         f, width = self.f, str(vectors * frame.tile.lanes)
         if self.kernel.trans_b or rest % frame.tile.lanes:
@@ -177,7 +183,7 @@ class Tiles:
         return panel, f.value(f"select i1 {packs}, i64 {width}, i64 {frame.pitch_b}")
 
     def _held_in_place(self) -> int:
-        """How many rows of a panel of b stay in the second cache where they are.
+        """Return how many rows of a panel of b stay in the second cache without packing.
 
         Rows that are a power of two apart fall on few of its sets.
         """
@@ -186,7 +192,7 @@ class Tiles:
         return min(places * ROWS_A_SET, SETS * 2)
 
     def _pack_b(self, frame: Frame, column: Value, vectors: int, rest: int) -> None:
-        """k rows of a panel's columns."""
+        """Emit the packing of a panel of b: k rows of its columns."""
         if self.kernel.trans_b:
             name = emit_transpose(frame.module, frame.tile, vectors)
             source = frame.address(frame.b, self.f.mul(column, frame.pitch_b))

@@ -1,7 +1,7 @@
 """The product of a window's matrix, transposed, with another: sums over all places of all images.
 
-The sums wait in a thread's memory from image to image, and are added up in the order of places
-all the same.  A tile of them has fixed offsets in an image, and goes through its places.
+The sums stay in a thread's memory from image to image, and are still added in the order of
+places.  A tile of sums has fixed offsets in an image, and loops over its places.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ARGUMENTS = (("ptr", "%s"), ("ptr", "%v"), ("ptr", "%sums"), ("i64", "%columns"
 
 
 class WindowSums:
-    """Panels of columns; in each the images; in each the tiles of rows."""
+    """The loops over panels of columns, in each over images, in each over tiles of rows."""
 
     def __init__(self, frame: Frame, window: Window) -> None:
         self.frame, self.f, self.window = frame, frame.f, window
@@ -32,7 +32,7 @@ class WindowSums:
         self.images = Images(frame, window, frame.workspace)
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        """The rows and panels from and to."""
+        """Emit the product for a range of rows and a range of panels."""
 
         def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
             return lambda column: self._panel(frame, rows, vectors, rest, column)
@@ -63,7 +63,7 @@ class WindowSums:
         frame.finish(vectors, rest, sums, rows[0], f.sub(rows[1], rows[0]), column)
 
     def _has(self, rows: tuple[Value, Value], start: int) -> Value:
-        """Whether a chunk of rows is this thread's."""
+        """Emit the condition that a chunk of rows belongs to this thread."""
         f = self.f
         after = f.value(f"icmp sge i64 {start}, {rows[0]}")
         before = f.value(f"icmp slt i64 {start}, {rows[1]}")
@@ -79,7 +79,7 @@ class WindowSums:
         f.loop(f.mul(rows[0], width), f.mul(rows[1], width), v.lanes, vector)
 
     def _chunk(self, frame: Frame, s: Value, v: Value, vectors: int, rest: int, start: int) -> None:
-        """The tiles of a chunk of rows."""
+        """Emit the tiles of a chunk of rows."""
         f, columns = self.f, self.window.columns
         end = min(start + CHUNK, len(columns))
         width, height = vectors * frame.tile.lanes, frame.tile.height(vectors)
@@ -97,7 +97,7 @@ class WindowSums:
 def _emit_sums(
     frame: Frame, window: Window, vectors: int, rest: int, offsets: tuple[int, ...]
 ) -> str:
-    """The function that adds the products of an image's pixels at some offsets to sums."""
+    """Emit the function that adds the products of an image's pixels at some offsets to sums."""
     module, tile = frame.module, frame.tile
     masked = rest % tile.lanes != 0
     places = window.places, window.steps, frame.pitch_b
@@ -115,14 +115,14 @@ def _emit_sums(
 
 
 class _Sums:
-    """The text of one tile: a loop for each dimension of places."""
+    """The code of one tile: a loop for each dimension of places."""
 
     def __init__(self, v: Vectors, dtype: str, window: Window, pitch: int) -> None:
         self.v, self.f, self.dtype, self.window, self.pitch = v, v.function, dtype, window, pitch
         self.element = element_type(dtype)
 
     def emit(self, vectors: int, masked: bool, offsets: Sequence[int]) -> None:
-        """The sums as they were, and with all places added."""
+        """Emit the loads of the sums, the loops that add all places, and the stores."""
         v, count = self.v, len(offsets) * vectors
         rest = self.f.sub("%columns", (vectors - 1) * v.lanes)
         last = v.mask_below(rest) if masked else None
@@ -134,7 +134,7 @@ class _Sums:
             v.store(total, place, self.dtype)
 
     def _axis(self, axis: int, s: Value, v: Value, sums: list[Value]) -> list[Value]:
-        """The places of one dimension and all after it."""
+        """Emit the sums with the places of one dimension, and of all after it, added."""
         f, sizes, type = self.f, self.window.places, self.v.type(self.dtype)
         if axis == len(sizes) - 1:
             pitch = str(self.pitch)

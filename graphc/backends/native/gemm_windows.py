@@ -1,4 +1,4 @@
-"""A matrix product whose left factor is a window over images: no such matrix is made.
+"""Matrix products whose left factor is a window over images: that matrix is never stored.
 
 The rows of a register tile are neighbouring places, so that their pixels are at fixed distances;
 the columns of the factor are runs of neighbours in memory.
@@ -25,12 +25,12 @@ _ARGUMENTS = (
     ("i64", "%high"),
     *EPILOGUE_ARGUMENTS[3:],
 )
-"""After the buffers: the image, the panel of b, the row of the image's first place; the places
-from and to; where the panel lies, and the sizes of all."""
+"""The arguments after the buffers: the image, the panel of b, the row of the image's first place;
+the first and end place; the panel's first column and its columns, and the sizes of all."""
 
 
 class Windows:
-    """Panels of columns; in each the images; in each the tiles of places."""
+    """The loops over panels of columns, in each over images, in each over tiles of places."""
 
     def __init__(self, frame: Frame, window: Window) -> None:
         self.frame, self.f, self.window = frame, frame.f, window
@@ -38,7 +38,7 @@ class Windows:
         self.images = Images(frame, window.dense, frame.workspace)
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        """The rows and panels from and to."""
+        """Emit the product for a range of rows and a range of panels."""
 
         def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
             return lambda column: self._panel(frame, rows, vectors, rest, column)
@@ -71,7 +71,7 @@ class Windows:
         f.loop(first, last, 1, image)
 
     def _pack(self, frame: Frame, vectors: int, rest: int, column: Value) -> None:
-        """All rows of a panel of b."""
+        """Emit the packing of all rows of a panel of b."""
         tile, depth = frame.tile, self.window.depth
         if frame.kernel.trans_b:
             self._turn(frame, vectors, rest, column)
@@ -83,10 +83,10 @@ class Windows:
         )
 
     def _turn(self, frame: Frame, vectors: int, rest: int, column: Value) -> None:
-        """The offsets of a weight in reverse, each transposed; of (columns, channels) a group has
-        all columns, and some channels.
+        """Emit the packing of a weight's offsets in reverse, each transposed.
 
-        What a transposition writes beyond its rows, the next one writes again.
+        An offset is stored (columns, channels); a group has all columns and some channels.  What a
+        transposition writes beyond its rows, the next one overwrites.
         """
         f, tile = self.f, frame.tile
         name, channels = emit_transpose(frame.module, tile, vectors), self.window.channels
@@ -109,7 +109,7 @@ class Windows:
 
 
 def _emit_places(frame: Frame, window: Window, vectors: int, rest: int) -> str:
-    """The function that computes the places [%low, %high) of an image for a panel."""
+    """Emit the function that computes places [%low, %high) of an image for a panel."""
     name = frame.module.name("places", object())
     buffers = [("ptr", argument) for argument in frame.memory.arguments.values()]
     f = Function(name, [*buffers, *_ARGUMENTS], attributes="#1")

@@ -1,5 +1,4 @@
-"""The channels of a pixel that the columns of a panel see, as vectors: each column those of its
-group."""
+"""The channels of a pixel as vectors, in which each column of a panel has those of its group."""
 
 from __future__ import annotations
 
@@ -10,10 +9,10 @@ from graphc.kernels.window import Window
 
 
 class GroupChannels:
-    """Of the panel that begins at `%column` and has `columns` columns.
+    """The channels for the panel that begins at `%column` and has `columns` columns.
 
-    Where each group has one channel and one column, channels are neighbours, as columns are.
-    Where groups end with vectors, lanes of one load are repeated.  Others are gathered.
+    If each group has one channel and one column, channels are neighbours, as columns are.
+    If groups end with vectors, lanes of one load are repeated.  Others are gathered.
     """
 
     def __init__(self, v: Vectors, dtype: str, window: Window, units: int, columns: int) -> None:
@@ -30,7 +29,7 @@ class GroupChannels:
         self.offsets = [self._offsets(self.f.add("%column", start)) for start in starts]
 
     def load(self, pixel: Value, channel: int) -> list[Value]:
-        """For each column this channel of its group, of the pixel at an address."""
+        """Emit, for each column, this channel of its group in the pixel at address `pixel`."""
         if not self.in_line:
             place = self.f.address(pixel, channel, self.element)
             masks = map(self._mask, self.counts)
@@ -41,7 +40,7 @@ class GroupChannels:
         return [self._repeated(pixel, number, channel) for number in range(len(self.counts))]
 
     def _repeated(self, pixel: Value, number: int, channel: int) -> Value:
-        """A load that reads each channel once, and its lanes as columns see them."""
+        """Emit a load that reads each channel once, and a shuffle that repeats it per column."""
         each, units = self.channels, self.units
         start = self.f.add(self.start, number * self.lanes // units * each)
         mask = self._mask(self.counts[number] // units * each)
@@ -55,7 +54,7 @@ class GroupChannels:
         return None if count == self.lanes else self.v.mask_below(count)
 
     def _offsets(self, first: Value) -> Value:
-        """How far the first channel of each column's group is from that of the pixel."""
+        """Emit the offset of the first channel of each column's group in the pixel."""
         v = self.v
         columns = v.add(v.splat(first, "int64"), v.lane_numbers("int64"), "int64")
         whole = ["int64", "int64"]

@@ -1,4 +1,4 @@
-"""The weight of a convolution in groups as panels: a row for each offset and channel of a group."""
+"""The weight of a grouped convolution as panels: a row for each offset and channel of a group."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphc.kernels.window import Window
 
 
 def pack_factors(frame: Frame, window: Window, columns: int, column: Value, target: Value) -> None:
-    """Copy a panel of so many columns to where it is read."""
+    """Emit the copy of the panel of `columns` columns that begins at `column` to `target`."""
     tile = frame.tile
     if frame.kernel.trans_b:
         _turn(frame, window, columns, column, target)
@@ -24,7 +24,10 @@ def pack_factors(frame: Frame, window: Window, columns: int, column: Value, targ
 
 
 def _turn(frame: Frame, window: Window, columns: int, column: Value, target: Value) -> None:
-    """Of a weight stored (offsets, columns of a group, groups * channels), offsets in reverse."""
+    """Emit the copy of a panel of a weight whose offsets are taken in reverse.
+
+    The weight is stored (offsets, columns of a group, groups * channels).
+    """
     f, tile, channels = frame.f, frame.tile, window.channels
     v, offsets = Vectors(frame.module, f, tile.lanes), window.depth // window.channels
     units = frame.scratch.columns // window.groups
@@ -47,8 +50,10 @@ def _turn(frame: Frame, window: Window, columns: int, column: Value, target: Val
 
 
 def _stored(v: Vectors, first: Value, units: int, window: Window) -> Value:
-    """Where the first channel of each column is in an offset: (its number in its group, its
-    group)."""
+    """Emit the position in an offset of the first channel of each column.
+
+    It depends on the column's number in its group, and on its group.
+    """
     whole, unit = ["int64", "int64"], v.const(units, "int64")
     columns = v.add(v.splat(first, "int64"), v.lane_numbers("int64"), "int64")
     group = v.apply("floor_div", [columns, unit], whole, "int64")

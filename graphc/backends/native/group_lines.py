@@ -1,6 +1,6 @@
-"""Where the places of a line meet the pixels of their image, offset by offset of the kernel.
+"""The addresses of the pixels that a line of places meets, offset by offset of the filter.
 
-What meets no pixel meets zeros: an address is chosen, and nothing is copied.
+An offset that does not meet a pixel meets zeros: an address is selected, and nothing is copied.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ from graphc.backends.native.ir import Function, Value
 from graphc.kernels.window import Phase, Sizes, Window
 
 STRAIGHT = 16
-"""Factors of a line of the kernel up to which there is no loop."""
+"""The most factors of a line of the filter that are taken without a loop."""
 
 
 class KernelLine(NamedTuple):
-    """A line of the kernel: its number, and the address of the line of pixels that it meets."""
+    """A line of the filter: its number, and the address of the line of pixels that it meets."""
 
     number: int
     pixels: Value
 
 
 def line_arguments(rank: int) -> list[tuple[str, str]]:
-    """The image, a line of zeros, and the number of the line of places in each dimension."""
+    """Return the arguments: the image, a line of zeros, the index of the line per dimension.
+
+    The last dimension, which the line of places runs over, has none.
+    """
     numbers = [("i64", f"%at{axis}") for axis in range(rank - 1)]
     return [("ptr", "%image"), ("ptr", "%zeros"), *numbers]
 
@@ -57,7 +60,7 @@ class GroupLine:
         return KernelLine(number, pixels if there is None else self._or_zeros(there, pixels))
 
     def pixel(self, line: KernelLine, place: Value, at: Value | int, *, checked: bool) -> Value:
-        """The address of the pixel that a place meets; `checked`, it may be none."""
+        """Emit the address of the pixel that a place meets; if `checked`, zeros if it has none."""
         f, window = self.f, self.window
         number = f.add(f.mul(place, window.stride[-1]), at)
         address = f.address(line.pixels, f.mul(number, window.pixel), self.element)
@@ -75,8 +78,10 @@ class GroupLine:
         carried: list[Value],
         type: str,
     ) -> list[Value]:
-        """Values of a type that are handed on by `body(offset, at, carried)`, for each offset of
-        a line of the kernel; they are evenly apart."""
+        """Emit `carried = body(offset, at, carried)` for each offset of a line of the filter.
+
+        Return the last values, which are of `type`.  The offsets are evenly spaced.
+        """
         met = self.phase.met
         if not met:
             return carried
@@ -95,13 +100,13 @@ class GroupLine:
 
     @property
     def straight(self) -> int:
-        """How many offsets of a line of the kernel are taken without a loop."""
+        """The number of offsets of a line of the filter that are taken without a loop."""
         many = len(self.phase.met) * self.window.channels > STRAIGHT
         return 1 if many else len(self.phase.met)
 
 
 def inside(window: Window, axis: int, phase: Phase) -> Sizes:
-    """The places of a phase all of whose offsets meet pixels: from and to."""
+    """Return the first and end place of a phase between which all offsets meet pixels."""
     first, end, stride = 0, phase.places, window.stride[axis]
     for _, at in phase.met:
         first = max(first, -(at // stride))

@@ -1,4 +1,4 @@
-"""A line of places of a convolution in groups, for a panel of columns."""
+"""The code of a line of places of a grouped convolution, for a panel of columns."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from graphc.backends.native.window_places import Panel
 from graphc.kernels.window import Phase, Window
 
 LONGEST = 1000
-"""Additions of a tile, about: its places are taken together, and it has no loop."""
+"""About the most additions of a tile, whose places are computed together, without a loop."""
 
 
 class GroupPlaces:
-    """The places [%from, %to) of a line, whose rows begin with `%top`.
+    """The code of the places [%from, %to) of a line, whose rows begin with `%top`.
 
-    In each phase tiles of neighbours are taken where all offsets meet pixels; at the borders, and
-    where places are left over, one after the other.
+    In each phase, places all of whose offsets meet pixels are computed in tiles of neighbours;
+    those at the edges of the image, and left-over ones, one after the other.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class GroupPlaces:
         self.outer = outer
 
     def emit(self) -> None:
-        """All phases."""
+        """Emit the places of all phases."""
         for phase in self.window.phases(-1):
             self._phase(phase)
 
@@ -50,17 +50,17 @@ class GroupPlaces:
             f.loop(tiled, end, 1, lambda i, _: self._tile(line, i, 1, borders))
 
     def _most(self, line: GroupLine) -> int:
-        """The places of a tile: as many as there are registers for, fewer if the text is long."""
+        """Return the places of a tile: as many as registers allow, fewer if the code is long."""
         text = len(line.kernel_lines) * line.straight * self.window.channels * self.panel.vectors
         return max(min(self.panel.most, LONGEST // max(text, 1)), min(self.panel.most, 2))
 
     def _counted(self, phase: Phase, place: Value) -> Value:
-        """How many places of a phase come before one."""
+        """Emit the number of places of a phase that come before a place."""
         f, apart = self.f, self.window.apart[-1]
         return f.quotient(f.add(place, apart - 1 - phase.first), apart)
 
     def _tile(self, line: GroupLine, first: Value, width: int, checked: bool) -> None:
-        """So many places of a phase from a number on; `checked`, they are at a border."""
+        """Emit `width` places of a phase from number `first`; `checked` ones may miss pixels."""
         f, panel = self.f, self.panel
         sums: list[Value] = ["zeroinitializer"] * (width * panel.vectors)
         places = [f.add(first, i) for i in range(width)]
@@ -83,7 +83,7 @@ class GroupPlaces:
         panel.finish(sums, f.add("%top", row), apart)
 
     def _offset(self, number: Value, pixels: Sequence[Value], sums: list[Value]) -> list[Value]:
-        """The sums with an offset of the kernel, which meets these pixels."""
+        """Emit the sums with an offset of the filter, which meets these pixels, added."""
         f, panel = self.f, self.panel
         first = f.mul(number, self.window.channels)
         for channel in range(self.window.channels):
@@ -95,8 +95,10 @@ class GroupPlaces:
 
 
 def _width(places: int, most: int) -> int:
-    """How many places make a tile: wide ones read a factor once for many, and what is left over
-    is read one by one."""
+    """Return how many places make a tile so that the fewest factors and pixels are read.
+
+    A wide tile reads a factor once for many places; left-over places are computed one by one.
+    """
 
     def reads(width: int) -> int:
         tiles, rest = divmod(places, width)

@@ -1,4 +1,4 @@
-"""Sums over a line of places, for a panel of columns: the gradient of a kernel in groups."""
+"""Sums over a line of places, for a panel of columns: the gradient of a filter in groups."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from graphc.backends.native.window_places import cuts
 from graphc.kernels.window import Window
 
 KernelRow = tuple[KernelLine, int, int, int]
-"""A row of the sums: the line of the kernel, the offset in it, which pixel that meets at the first
-place, and the channel."""
+"""A row of the sums: the line of the filter, the offset in it, the number of the pixel that it
+meets at the first place, and the channel."""
 
 
 class GroupSums:
-    """Adds the products of a line to `%sums`, whose rows are an offset and a channel each."""
+    """The code that adds the products of a line to `%sums`: a row per offset and channel."""
 
     def __init__(self, f: Function, frame: Frame, window: Window, columns: int) -> None:
         tile, self.f, self.window = frame.tile, f, window
@@ -37,7 +37,7 @@ class GroupSums:
         self.line = GroupLine(f, self.element, window, [phases[0] for phases in outer], last[0])
 
     def emit(self) -> None:
-        """All rows, as many at a time as there are registers for."""
+        """Emit all rows, as many at a time as there are registers for."""
         rows = [
             (line, offset, at, channel)
             for line in self.line.kernel_lines
@@ -51,7 +51,7 @@ class GroupSums:
                 done += height
 
     def _rows(self, rows: Sequence[KernelRow]) -> None:
-        """The sums of some rows, over all places in order."""
+        """Emit the sums of some rows, over all places in order."""
         f, window = self.f, self.window
         kernel_line, offset, _, channel = rows[0]
         number = kernel_line.number * window.kernel[-1] + offset
@@ -77,7 +77,7 @@ class GroupSums:
         *,
         checked: bool,
     ) -> list[Value]:
-        """The sums with some places added; `checked`, those at a border."""
+        """Emit the sums with a range of places added; `checked` ones may miss pixels."""
         if places[0] == places[1]:
             return sums
 
@@ -108,7 +108,10 @@ class GroupSums:
 
 
 def emit_sums(frame: Frame, window: Window, columns: int) -> str:
-    """The function that adds a line to the sums of a panel of so many columns, or find it."""
+    """Emit the function that adds a line to the sums of a panel unless the module has it.
+
+    Return its name.  The panel has `columns` columns.
+    """
     module, tile = frame.module, frame.tile
     sizes = tile.dtype, tile.lanes, columns, frame.scratch.columns, frame.pitch_b
     key = ("group sums", sizes, window)

@@ -1,8 +1,9 @@
-"""Find out whether cores are idle beside the thread that calls.
+"""Detection of idle cores, besides the core of the calling thread.
 
-On Linux a thread of the class SCHED_IDLE is asked now and then: it answers at once where a core
-has nothing to do, and late, disturbing nobody, where all are busy.  Elsewhere time decides: after
-a stall, programs run on one thread for a hundred times as long as it took.
+On Linux a thread of the scheduling class SCHED_IDLE is asked now and then: it answers at once if a
+core has nothing to do, and late, without disturbing other threads, if all are busy.  On other
+systems time decides: after a stall, programs run on one thread for a hundred times as long as the
+stall took.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import time
 from typing import Protocol
 
 PROMPT = 200_000
-"""Nanoseconds within which a prober answers that has a core for itself."""
+"""Nanoseconds within which a prober with a core for itself answers."""
 FIRST, MOST = 2, 1024
-"""Prompt answers in a row that show idle cores: at first, and after many stalls."""
+"""The number of prompt answers in a row that show idle cores: at first, and after many stalls."""
 SHARE = 100
-"""A stall may take a hundredth of the time that it is risked in, where nothing says more."""
+"""Stalls may take a hundredth of the time in which they are risked, unless a known gain allows
+more."""
 
 
 class Prober(Protocol):
@@ -23,17 +25,17 @@ class Prober(Protocol):
 
     @property
     def answered(self) -> int | None:
-        """When it answered the last question, by `time.monotonic_ns`; None before."""
+        """The time of its answer to the last question, by `time.monotonic_ns`; None before."""
 
     def start_prober(self) -> bool:
-        """Have the thread; return whether there can be one."""
+        """Start the thread unless it runs; return whether this system can have one."""
 
     def ask(self) -> None:
-        """Ask it, to be answered as soon as a core is idle."""
+        """Ask the prober, which answers as soon as a core is idle."""
 
 
 class IdleCores:
-    """The idle cores of the machine, as far as they have been looked for."""
+    """The record of whether the machine has idle cores, updated when they are looked for."""
 
     def __init__(self, prober: Prober) -> None:
         self._prober = prober
@@ -42,7 +44,7 @@ class IdleCores:
         self._prompt, self._wanted = 0, FIRST
 
     def free(self) -> bool:
-        """Return whether cores were idle when last seen, and look where they were not."""
+        """Return whether cores were idle when last seen; if they were not, look now."""
         if not self._free:
             now = time.monotonic_ns()
             free = self._answers(now) if self._prober.start_prober() else now >= self._again
@@ -51,10 +53,11 @@ class IdleCores:
         return self._free
 
     def stalled(self, took: int, gain: float) -> bool:
-        """Learn that a shared run stalled, and took so many nanoseconds.
+        """Record that a shared run stalled, and return whether cores count as busy now.
 
-        `gain` is the share of the time alone that sharing saves.  Return whether cores count as
-        busy now: what sharing has saved since it began, or since it last stalled, is less.
+        The run took `took` nanoseconds; `gain` is the fraction of the time of a run on one thread
+        that sharing saves.  Cores count as busy if sharing has saved less than `took` since it
+        began, or since its last stall.
         """
         now = time.monotonic_ns()
         busy = (now - self._since) * max(gain, 1 / SHARE) < took

@@ -1,4 +1,4 @@
-"""The images that a window runs over: where they lie, or as copies with zeros around them."""
+"""The images that a window runs over: read in place, or as copies with zeros around them."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from graphc.kernels.window import Window
 
 
 class Images:
-    """One image at a time; a copy is in a thread's memory, whose zeros are written once."""
+    """The images, one at a time; a copy is in a thread's memory, whose zeros are written once."""
 
     def __init__(self, frame: Frame, window: Window, copy: Value) -> None:
         """`copy` has space for the positions of an image."""
         self.frame, self.f, self.window, self.copy = frame, frame.f, window, copy
 
     def clear(self) -> None:
-        """Zeros for all that no image writes."""
+        """Emit the zeros of the copy, if there is one, for the positions that no image writes."""
         if not self.window.is_direct:
             size = self.frame.scratch.image
             fill(self._vectors(), self.copy, size, self.frame.tile.dtype)
 
     def first_channel(self, column: Value) -> Value:
-        """The first channel that a column of the result sees."""
+        """Emit the first channel that a column of the result reads."""
         if self.window.groups == 1:
             return "0"
         group = self.f.quotient(column, self.frame.scratch.part)
         return self.f.mul(group, self.window.channels)
 
     def at(self, number: Value, column: Value) -> Value:
-        """The address of an image, copied if need be, for a panel that begins at a column."""
+        """Emit the address of an image, copied if needed, for a panel that begins at a column."""
         f, frame = self.f, self.frame
         first = f.add(f.mul(number, self.window.pixels), self.first_channel(column))
         image = frame.address(frame.a, first)
@@ -45,7 +45,7 @@ class Images:
         return Vectors(self.frame.module, self.f, self.frame.tile.lanes)
 
     def _emit_copy(self) -> str:
-        """The function that copies the pixels of an image to their positions."""
+        """Emit the function that copies the pixels of an image to their positions."""
         module, tile, window = self.frame.module, self.frame.tile, self.window
         pixel = window.channels, window.groups
         place = window.space, pixel, window.held, window.before, window.apart
@@ -61,18 +61,18 @@ class Images:
 
 
 class _Copy:
-    """The text of a copy: a loop for each dimension, the last one over neighbours in memory."""
+    """The code of a copy: a loop for each dimension, the last one over neighbours in memory."""
 
     def __init__(self, v: Vectors, dtype: str, window: Window) -> None:
         self.v, self.f, self.dtype, self.window = v, v.function, dtype, window
         self.element = element_type(dtype)
 
     def emit(self) -> None:
-        """All dimensions."""
+        """Emit the copy of the whole image."""
         self._axis(0, "%from", "%to", self.window.pixels)
 
     def _axis(self, axis: int, source: Value, target: Value, pixels: int) -> None:
-        """The pixels of one dimension; `pixels` elements are between those of the one before."""
+        """Emit the copy of one dimension; one step of the dimension before is `pixels` elements."""
         window, f = self.window, self.f
         first, end = _met(window, axis)
         inner = pixels // window.space[axis]
@@ -96,7 +96,7 @@ class _Copy:
 
 
 def _met(window: Window, axis: int) -> tuple[int, int]:
-    """The pixels of a dimension that have a position: from and to."""
+    """Return the first and end pixel of a dimension that have a position in the copy."""
     before, apart, size = window.before[axis], window.apart[axis], window.held[axis]
     first = max(-(before // apart), 0)
     end = min((size - 1 - before) // apart + 1, window.space[axis])
@@ -104,7 +104,7 @@ def _met(window: Window, axis: int) -> tuple[int, int]:
 
 
 def _move(v: Vectors, source: Value, target: Value, size: int, dtype: str) -> None:
-    """Copy neighbours in memory."""
+    """Emit the copy of `size` neighbours in memory."""
 
     def vector(i: Value | int, mask: Value | None) -> None:
         x = v.load(v.function.address(source, i, element_type(dtype)), dtype, mask)
@@ -114,7 +114,7 @@ def _move(v: Vectors, source: Value, target: Value, size: int, dtype: str) -> No
 
 
 def fill(v: Vectors, target: Value, size: int, dtype: str) -> None:
-    """Zeros."""
+    """Emit stores of `size` zeros from the address `target` on."""
 
     def vector(i: Value | int, mask: Value | None) -> None:
         place = v.function.address(target, i, element_type(dtype))
@@ -134,7 +134,7 @@ def _by_vectors(v: Vectors, size: int, vector: Callable[[Value | int, Value | No
 
 
 def place_of(f: Function, number: Value, sizes: Sequence[int], steps: Sequence[int]) -> Value:
-    """Where the place of that number is, in elements: places go through `sizes`, the last first."""
+    """Emit the offset in elements of a place, by its number in C order over `sizes`."""
     found: Value = "0"
     for axis in reversed(range(len(sizes))):
         at = number

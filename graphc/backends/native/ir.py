@@ -1,15 +1,18 @@
-"""Text of LLVM functions.  A value is the text that names it: `%v3`, or a literal such as `7`."""
+"""The text of LLVM functions.
+
+A value is the text that names it: `%v3`, or a literal such as `7`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 Value = str
-"""An SSA name or a literal, without its type."""
+"""The SSA name or the literal of a value, without its type."""
 
 
 class Function:
-    """One function under construction: instructions are appended to the current block."""
+    """An LLVM function under construction: instructions are appended to the current block."""
 
     def __init__(
         self,
@@ -30,11 +33,11 @@ class Function:
 
     @property
     def text(self) -> str:
-        """The whole definition."""
+        """The text of the whole definition."""
         return "\n".join([self._head, *self._lines, "}"])
 
     def value(self, instruction: str) -> Value:
-        """Append an instruction that yields a value."""
+        """Append an instruction that yields a value, and return the value's new name."""
         name = self._fresh("%v")
         self._lines.append(f"  {name} = {instruction}")
         return name
@@ -44,52 +47,52 @@ class Function:
         self._lines.append(f"  {instruction}")
 
     def ret(self) -> None:
-        """Return."""
+        """Append the return from a void function."""
         self.do("ret void")
 
     # ------------------------------------------------------------------ addresses and integers
 
     def address(self, base: Value, index: Value | int, type: str) -> Value:
-        """`base` moved by `index` elements of `type` ("float", "i8", ...)."""
+        """Append the address `index` elements of `type` ("float", "i8", ...) after `base`."""
         if index in (0, "0"):
             return base
         return self.value(f"getelementptr inbounds {type}, ptr {base}, i64 {index}")
 
     def add(self, a: Value | int, b: Value | int) -> Value:
-        """a + b in i64; literals are added at once."""
+        """Append a + b in i64; two literals yield a literal."""
         return self._integer("add", a, b)
 
     def sub(self, a: Value | int, b: Value | int) -> Value:
-        """a - b in i64."""
+        """Append a - b in i64; two literals yield a literal."""
         return self._integer("sub", a, b)
 
     def mul(self, a: Value | int, b: Value | int) -> Value:
-        """a * b in i64."""
+        """Append a * b in i64; two literals yield a literal."""
         return self._integer("mul", a, b)
 
     def quotient(self, a: Value, b: int) -> Value:
-        """a / b in i64, rounded down; neither is negative."""
+        """Append a / b in i64, rounded down; neither is negative."""
         x = _literal(a)
         if b == 1:
             return a
         return self.value(f"udiv i64 {a}, {b}") if x is None else str(x // b)
 
     def remainder(self, a: Value, b: int) -> Value:
-        """a - a / b * b in i64; neither is negative."""
+        """Append a - a / b * b in i64; neither is negative."""
         x = _literal(a)
         return self.value(f"urem i64 {a}, {b}") if x is None else str(x % b)
 
     def even(self, a: Value, unit: int) -> Value:
-        """The largest multiple of `unit`, a power of two, that is not above a."""
+        """Append the largest multiple of `unit`, a power of two, that is not above a."""
         x = _literal(a)
         return self.value(f"and i64 {a}, {-unit}") if x is None else str(x & -unit)
 
     def smaller(self, a: Value | int, b: Value | int) -> Value:
-        """The smaller of two i64."""
+        """Append the smaller of two i64."""
         return self._extreme("smin", min, a, b)
 
     def larger(self, a: Value | int, b: Value | int) -> Value:
-        """The larger of two i64."""
+        """Append the larger of two i64."""
         return self._extreme("smax", max, a, b)
 
     def _integer(self, op: str, a: Value | int, b: Value | int) -> Value:
@@ -120,9 +123,9 @@ class Function:
         body: Callable[[Value, list[Value]], Sequence[Value] | None],
         carried: Sequence[tuple[str, Value]] = (),
     ) -> list[Value]:
-        """for i in range(start, end, step): carried = body(i, carried).
+        """Append `for i in range(start, end, step): carried = body(i, carried)`.
 
-        `carried` are (type, initial value) pairs; the result is what they are at the end.
+        `carried` are (type, initial value) pairs; return their final values.
         """
         head, inside, after = (self._fresh(stem) for stem in ("head", "body", "after"))
         before = self._block
@@ -147,7 +150,7 @@ class Function:
         return names
 
     def when(self, condition: Value, body: Callable[[], None]) -> None:
-        """if condition (i1): body()."""
+        """Append `if condition: body()`; the condition is an i1."""
         inside, after = self._fresh("then"), self._fresh("after")
         self.do(f"br i1 {condition}, label %{inside}, label %{after}")
         self._begin(inside)
@@ -165,7 +168,7 @@ class Function:
 
 
 class Module:
-    """Functions, and the intrinsics that they declare; equal keys share one function."""
+    """A module of LLVM functions and their declarations; equal keys share one function."""
 
     def __init__(self) -> None:
         self.functions: list[str] = []
@@ -177,11 +180,11 @@ class Module:
         self._declared[declaration] = None
 
     def known(self, key: object) -> str | None:
-        """The name of the function made for a key."""
+        """Return the name of the function made for a key, or None if there is none."""
         return self._names.get(key)
 
     def name(self, stem: str, key: object) -> str:
-        """A new name for a function, remembered under the key."""
+        """Return a new name for a function, remembered under the key."""
         self._names[key] = name = f"{stem}{len(self._names)}"
         return name
 
@@ -190,7 +193,7 @@ class Module:
         self.functions.append(function.text)
 
     def text(self) -> str:
-        """The whole module."""
+        """Return the text of the whole module."""
         integers = [f"declare i64 @llvm.{kind}.i64(i64, i64)" for kind in ("smin", "smax")]
         attributes = [
             'attributes #0 = { nounwind "prefer-vector-width"="512" }',
