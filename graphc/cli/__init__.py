@@ -1,4 +1,4 @@
-"""The command `graphc`: one file a command, and the only package that prints."""
+"""The command `graphc`: one file for each command, and the only package that prints."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 def add_command(
     commands: Commands, name: str, *, help: str, description: str, example: str
 ) -> argparse.ArgumentParser:
-    """A command whose --help ends with an example."""
+    """Add a command whose --help ends with an example."""
     return commands.add_parser(
         name,
         help=help,
@@ -30,21 +30,21 @@ def add_command(
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 up."""
+    """Return an integer of 1 or more."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return int(text)
 
 
 def whole(text: str) -> int:
-    """A whole number from 0 up."""
+    """Return an integer of 0 or more."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
 
 
 def nbytes(text: str) -> int:
-    """A number of bytes: a whole number, or one with a unit such as kB, MB, GB, KiB or MiB."""
+    """Return a number of bytes: an integer, or a number with a unit: kB, MB, GB, KiB or MiB."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMG]?B?|[KMG]iB)", text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no size; 8000000, 8MB and 8MiB are")
@@ -54,7 +54,7 @@ def nbytes(text: str) -> int:
 
 
 def fraction(text: str) -> float:
-    """A number from 0, included, to 1."""
+    """Return a number from 0 to below 1."""
     try:
         value = float(text)
     except ValueError:
@@ -65,14 +65,14 @@ def fraction(text: str) -> float:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The argument MODEL."""
+    """Add the argument MODEL."""
     parser.add_argument(
         "model", metavar="MODEL", help="file.py:function, a saved model, or an .onnx file"
     )
 
 
 def add_data(parser: argparse.ArgumentParser, what: str, *, required: bool) -> None:
-    """The options --data and --label, for data with labels."""
+    """Add the options --data and --label, for data with labels."""
     parser.add_argument("--data", required=required, metavar="FILE", help=what)
     parser.add_argument(
         "--label",
@@ -83,17 +83,17 @@ def add_data(parser: argparse.ArgumentParser, what: str, *, required: bool) -> N
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """The option --json."""
+    """Add the option --json."""
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
 
 
 def add_optimizer(parser: argparse.ArgumentParser) -> None:
-    """The option --optimizer."""
+    """Add the option --optimizer."""
     parser.add_argument("--optimizer", choices=OPTIMIZERS, help="momentum is sgd with 0.9")
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
-    """The options --backend and --threads."""
+    """Add the options --backend and --threads."""
     parser.add_argument(
         "--backend",
         choices=BACKENDS,
@@ -103,7 +103,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
 
 
 def add_threads(parser: argparse.ArgumentParser) -> None:
-    """The option --threads."""
+    """Add the option --threads."""
     parser.add_argument(
         "--threads",
         type=positive,
@@ -112,7 +112,7 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
 
 
 def optimizer(name: str, lr: float | None) -> Optimizer:
-    """The optimizer of that name; its usual learning rate where none is given."""
+    """Return the optimizer of that name, with its usual learning rate if none is given."""
     if name == "adam":
         return Adam(lr=0.001 if lr is None else lr)
     if name == "adamw":
@@ -123,5 +123,5 @@ def optimizer(name: str, lr: float | None) -> Optimizer:
 
 
 def file_name(name: str) -> str:
-    """The name of a net as that of a file in the folder at hand: a model may be a stranger's."""
+    """Return a net's name as a safe file name in the current folder; models are not trusted."""
     return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[:100] or "net"

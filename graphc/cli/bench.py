@@ -1,4 +1,4 @@
-"""`graphc bench`: how fast a model runs, where its time goes, and how far that is from the peak."""
+"""`graphc bench`: the speed of a model, its time by instruction, and its distance from the peak."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _files(args: argparse.Namespace, found: Profile) -> Iterator[Path]:
-    """What is written besides."""
+    """Write the other files that were asked for, and yield their paths."""
     if args.picture:
         yield found.render(args.picture)
     if args.trace:
@@ -105,7 +105,7 @@ def _files(args: argparse.Namespace, found: Profile) -> Iterator[Path]:
 
 
 def _data(found: Profile, times: Mapping[str, float]) -> dict[str, Any]:
-    """The same for programs, in seconds, operations and bytes."""
+    """Return the report as data for programs, in seconds, operations and bytes."""
     work = program_cost(found.program, found.n)
     return {
         "net": found.plan.declared.name,
@@ -131,7 +131,7 @@ def _data(found: Profile, times: Mapping[str, float]) -> dict[str, Any]:
 
 
 def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str | None]:
-    """A plan for each backend that can be had, native first; and why one cannot be had."""
+    """Return a plan for each available backend, native first, and the reason if one is missing."""
     name = args.optimizer or ("momentum" if graph.losses else None)
     rule = optimizer(name, None) if name else None
     plans, missing = {}, None
@@ -148,7 +148,7 @@ def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str
 
 
 def _call(plan: Plan, feeds: Mapping[str, Any]) -> Callable[[], object]:
-    """A step on these feeds or, without an optimizer, inference."""
+    """Return a function that runs a step on these feeds or, without an optimizer, inference."""
     ex = Executor(plan)
     if plan.optimizer is not None:
         return lambda: ex.step(feeds)
@@ -158,7 +158,7 @@ def _call(plan: Plan, feeds: Mapping[str, Any]) -> Callable[[], object]:
 def _in_turns(
     sides: Mapping[str, Callable[[], object]], instructions: Instructions, rounds: int
 ) -> dict[str, float]:
-    """Seconds of a call of each side, the median over rounds; instructions take their turn."""
+    """Return each side's median seconds of a call; rounds alternate with instructions."""
     found: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name, call in sides.items():
@@ -182,7 +182,7 @@ def _turn(call: Callable[[], object]) -> float:
 
 
 def _threads(plan: Plan, backend: str) -> int:
-    """What the peak is measured with: the threads of the plan, or every core for NumPy."""
+    """Return the threads to measure the peak with: those of the plan, or every core for NumPy."""
     from graphc.backends.native.usable_cores import thread_count
 
     return thread_count(plan.recipe.threads if backend == "native" else None)
@@ -191,7 +191,7 @@ def _threads(plan: Plan, backend: str) -> int:
 def _whole(
     plans: Mapping[str, Plan], times: Mapping[str, float], name: str, n: int, peak: Peak
 ) -> str:
-    """The whole program on each backend beside the least time that its products need."""
+    """Return the whole program's time on each backend, and the least that its products need."""
     plan = next(iter(plans.values()))
     work = program_cost(plan.programs[name], n)
     bound = work.products / peak.flops

@@ -69,7 +69,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Find the pass and tell it."""
+    """Find the pass and print it."""
     try:
         found = bisect(_symptom(args))
     except NotThePasses as error:

@@ -1,4 +1,4 @@
-"""`graphc check`: is a model sound, and are its gradients right?"""
+"""`graphc check`: verify a model, and check its gradients or the passes on it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _check_passes(args: argparse.Namespace, graph: Graph) -> int:
 
 
 def _data(graph: Graph, report: GradReport) -> dict[str, Any]:
-    """The report for programs."""
+    """Return the report as data for programs."""
     return {
         "net": graph.name,
         "nodes": len(graph),
@@ -129,7 +129,7 @@ def _data(graph: Graph, report: GradReport) -> dict[str, Any]:
 
 
 def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
-    """Random arrays for every input of a plan, the same each time; labels are in range."""
+    """Return random arrays for every input of a plan, the same each time; labels are in range."""
     rng = np.random.default_rng(0)
     program = plan.programs["grad" if "grad" in plan.programs else "infer"]
     bounds = program.index_bounds

@@ -1,4 +1,4 @@
-"""The columns of a table as the inputs of a net; what does not fit is told with line and column."""
+"""Columns of a table as inputs of a net; errors name the line and column that does not fit."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Roles:
 
 
 class MissingColumns(DataError):
-    """A table without the columns that a model was trained on: wrong usage of the model."""
+    """An error for a table without the columns that a model was trained on: a usage error."""
 
 
 def predicting_inputs(plan: Plan) -> tuple[str, ...]:
-    """The inputs that the outputs with rows depend on; all where there are no such outputs."""
+    """Return the inputs that outputs with rows depend on, or all if there are no such outputs."""
     graph = plan.declared
     outputs = [
         value
@@ -47,11 +47,11 @@ def predicting_inputs(plan: Plan) -> tuple[str, ...]:
 def training_feeds(
     plan: Plan, source: str, label: str | None, known: Columns | None = None
 ) -> tuple[Feeds, Columns]:
-    """Features and label of every row in the types of their inputs, and the names of columns.
+    """Return features and label of every row in the types of their inputs, and the columns' names.
 
-    Those of a model that is trained on are `known`: columns are then found by their names, and
-    words are the classes that they were.  DataError when the columns are not as many as the net
-    takes, one is missing, or a cell is no such number.
+    `known` are those of a model that is trained on: columns are then found by their names, and
+    words keep their classes.  Raise DataError if there are not as many columns as the net takes, if
+    one is missing, or if a cell is not a number that its input takes.
     """
     roles = _roles(plan, source)
     table = read_table(source, lambda header: _training_read(plan, header, roles, label, known))
@@ -79,10 +79,11 @@ def training_feeds(
 def predicting_read(
     plan: Plan, header: Header, label: str | None, known: Columns | None = None
 ) -> Read:
-    """The columns of the features, and none else.
+    """Return the columns of the features only.
 
-    By the names that the model was trained on, where it has them; otherwise all but the label, in
-    their order.  DataError where one is missing, or there are not as many as the net takes.
+    They are found by the names that the model was trained on, if it has them; otherwise they are
+    all but the label, in their order.  Raise DataError if one is missing, or if there are not as
+    many as the net takes.
     """
     features = _features(plan, header.path)
     at = None if label is None else header.column(label)
@@ -95,7 +96,7 @@ def predicting_read(
 
 
 def predicting_feeds(plan: Plan, table: Table, read: Read) -> Feeds:
-    """The features of every row.  DataError where a cell is no number that the net takes."""
+    """Return the features of every row; raise DataError if a cell is not a valid number."""
     features = _features(plan, table.path)
     return {features: _taken(plan, table, features, list(read.numbers))}
 
@@ -103,7 +104,7 @@ def predicting_feeds(plan: Plan, table: Table, read: Read) -> Feeds:
 def _training_read(
     plan: Plan, header: Header, roles: Roles, label: str | None, known: Columns | None
 ) -> Read:
-    """The columns of the features, and that of the label where the net takes one."""
+    """Return the columns of the features, and that of the label if the net takes one."""
     if roles.label is None:
         return predicting_read(plan, header, label, known)
     if known is None or not known.features:
@@ -122,9 +123,9 @@ def _training_read(
 
 
 def _by_name(plan: Plan, header: Header, name: str, known: Columns) -> list[int]:
-    """Where the known columns are; columns of other names are left alone.
+    """Return the positions of the known columns; ignore columns of other names.
 
-    None of these can take the place of one that is meant, since all must be there by name.
+    An ignored column cannot replace a known one, since all known ones must be there by name.
     """
     width = _width(plan, name)
     if len(known.features) != width:
@@ -142,7 +143,7 @@ def _by_name(plan: Plan, header: Header, name: str, known: Columns) -> list[int]
 
 
 def _missing(header: Header, missing: Sequence[str]) -> MissingColumns:
-    """The error for columns that the model was trained on and that are not there."""
+    """Return the error for columns that the model was trained on and the table does not have."""
     shown = ", ".join(map(repr, missing[:8])) + (", ..." if len(missing) > 8 else "")
     own = ", ".join(header.header[:20]) + (", ..." if len(header.header) > 20 else "")
     return MissingColumns(
@@ -155,9 +156,9 @@ def _missing(header: Header, missing: Sequence[str]) -> MissingColumns:
 def _labels(
     plan: Plan, table: Table, name: str, column: int, classes: tuple[str, ...]
 ) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """The label of each row, and the words that labels are, which are numbered by the alphabet.
+    """Return the label of each row, and the words for classes in alphabetical order, if any.
 
-    Labels are words where none of them is a number and the net scores as many classes.
+    Labels are words if none of them is a number and the net scores as many classes.
     """
     odd = np.flatnonzero(np.isnan(table.values[:, column]))
     bound = _bound(plan, name)
@@ -189,7 +190,7 @@ def _labels(
 
 
 def _features(plan: Plan, source: str) -> str:
-    """The one input that predictions depend on, whatever a loss takes besides."""
+    """Return the one input that predictions depend on, whatever a loss takes besides."""
     found = predicting_inputs(plan)
     return found[0] if len(found) == 1 else _roles(plan, source).features
 
@@ -215,13 +216,13 @@ def _type(plan: Plan, name: str) -> TensorType:
 
 
 def _bound(plan: Plan, name: str) -> int | None:
-    """How many classes the labels of an input have."""
+    """Return the number of classes of an input's labels, or None if it has no bound."""
     program = plan.programs["grad" if "grad" in plan.programs else "infer"]
     return program.index_bounds.get(name)
 
 
 def _width(plan: Plan, name: str) -> int:
-    """How many numbers of a row the input takes."""
+    """Return how many numbers of a row the input takes; raise DataError if rows cannot fill it."""
     type = _type(plan, name)
     if not type.shape or type.shape[0] != N:
         raise DataError(
@@ -234,7 +235,7 @@ def _width(plan: Plan, name: str) -> int:
 def _counted(
     plan: Plan, header: Header, name: str, columns: Sequence[int], left_out: int | None
 ) -> list[int]:
-    """The columns but one; DataError when they are not as many as the input takes."""
+    """Return the columns but one; raise DataError if they are not as many as the input takes."""
     header.check_distinct(columns)
     kept = [column for column in columns if column != left_out]
     width = _width(plan, name)
@@ -244,7 +245,7 @@ def _counted(
 
 
 def _taken(plan: Plan, table: Table, name: str, columns: list[int]) -> NDArray[Any]:
-    """The columns as the array of an input."""
+    """Return the columns as the array of an input."""
     type, values = _type(plan, name), table.values[:, columns]
     if len(columns) != _width(plan, name):
         raise _wrong_columns(table, name, _width(plan, name), columns, None)
@@ -270,7 +271,7 @@ def _wrong_columns(
 def _check_whole(
     plan: Plan, table: Table, name: str, columns: list[int], values: NDArray[np.float64]
 ) -> None:
-    """DataError for the first number that is not whole, or is none of the classes."""
+    """Raise DataError for the first number that is not an integer, or not one of the classes."""
     bound = _bound(plan, name)
     odd = np.argwhere(np.rint(values) != values)
     if len(odd):

@@ -1,4 +1,4 @@
-"""From arguments to a command, and from its errors to an exit status."""
+"""The command line: from arguments to a command, and from its errors to an exit status."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ COMMANDS = (
 )
 
 BROKEN_PIPE = 128 + 13
-"""The status that shells show of a program whose reader went away: that of SIGPIPE."""
+"""The status that shells show for a program that SIGPIPE ended: its reader has closed the pipe."""
 
 MODEL = """\
 MODEL is file.py:function, a function without arguments that returns a gc.Net,
@@ -47,13 +47,13 @@ model was trained on, 130 after Ctrl-C, and 141 when the reader of a pipe goes."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 when all is well, 1 after an error, 2 for wrong usage.
+    """Run a command; return 0 if all is well, 1 after an error, 2 for wrong usage.
 
     Commands whose answer is the status, such as compare, set `mistake`, the status after an error.
     """
     try:
         status = _status(argv)
-        sys.stdout.flush()  # which finds out whether someone still reads
+        sys.stdout.flush()  # raises BrokenPipeError if nobody reads any more
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -64,7 +64,7 @@ def _status(argv: Sequence[str] | None) -> int:
     parser = _parser()
     try:
         args = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed what it had to say
+    except SystemExit as stop:  # argparse has printed its message
         return stop.code if isinstance(stop.code, int) else 2
     mistake: int = getattr(args, "mistake", 1)
     try:

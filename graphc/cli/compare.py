@@ -36,7 +36,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print where they differ."""
+    """Print the first difference; return 1 if there is one, else 0."""
     data = run_data(args.data)
     other = data if args.data2 is None else run_data(args.data2)
     found = compare_runs(args.run_1, args.run_2, data=data, other_data=other)

@@ -18,11 +18,11 @@ from graphc.plan import Plan
 def feeds_of(
     plan: Plan, source: str, label: str | None = None, known: Columns | None = None
 ) -> tuple[Feeds, Columns | None]:
-    """The arrays of a data set or a file for each input of the net: by name, or from a table.
+    """Return the arrays of a data set or file for each input, matched by name or read from a table.
 
-    Also the names of the columns, which are those `known` where the source has no columns.
-    `label` names the column of a `.csv` file that becomes y.  DataError when an input has no
-    array, or arrays have different numbers of rows.
+    Also return the names of the columns, which are `known` if the source has no columns.  `label`
+    names the column of a `.csv` file that becomes y.  Raise DataError if an input has no array, or
+    if arrays have different numbers of rows.
     """
     if is_table(source):
         return training_feeds(plan, source, label, known)
@@ -36,12 +36,12 @@ def feeds_of(
 
 
 def is_table(source: str) -> bool:
-    """Whether the data is a table of columns rather than arrays by name."""
+    """Return whether the data is a table of columns rather than arrays by name."""
     return Path(source).suffix.lower() == ".csv"
 
 
 def named(names: Sequence[str], arrays: Feeds, source: str) -> Feeds:
-    """The arrays of these inputs; DataError for the first that is missing."""
+    """Return the arrays of these inputs; raise DataError for the first that is missing."""
     for name in names:
         if name not in arrays:
             raise DataError(
@@ -52,7 +52,7 @@ def named(names: Sequence[str], arrays: Feeds, source: str) -> Feeds:
 
 
 def split(feeds: Feeds, part: float, seed: int) -> tuple[Feeds, Feeds]:
-    """Training and validation rows; where there is one vector of labels, class by class."""
+    """Return training and validation rows, stratified by class if there is one vector of labels."""
     labels = [array for array in feeds.values() if array.ndim == 1 and array.dtype.kind in "iu"]
     if len(labels) == 1:
         train, held = stratified_split(labels[0], part, seed)

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
 
 SPLIT_SEED = 0
-"""Fixed before anything was trained.  Nothing was tuned on the fifth that it holds out: EPOCHS,
-BATCH and the optimizer were chosen by five-fold cross-validation inside the other four fifths."""
+"""The seed of the split, fixed before any training.  Nothing was tuned on the fifth that it holds
+out: EPOCHS, BATCH and the optimizer were chosen by five-fold cross-validation inside the other four
+fifths.
+"""
 
 EPOCHS = 60
 BATCH = 16
@@ -61,7 +63,7 @@ def add_to(commands: Commands) -> None:
 
 
 def digits_net() -> Net:
-    """Two hidden layers, each affine, batchnorm, relu and dropout."""
+    """Declare a net of two hidden layers, each affine, batchnorm, relu and dropout."""
     net = Net("digits")
     x = net.input("x", (N, 64))
     y = net.input("y", (N,), dtype="int64")
@@ -75,7 +77,7 @@ def digits_net() -> Net:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, print memory and accuracy, leave pictures, curve and model in a folder."""
+    """Train, print memory and accuracy, and write pictures, curve and model to a folder."""
     out = make_folder(args.out)
     with FolderLock(out, "run"):
         return _run(args, out)
@@ -105,7 +107,7 @@ def _run(args: argparse.Namespace, out: Path) -> int:
 
 
 def _data() -> tuple[Feeds, Feeds]:
-    """The pixels from 0 to 1 with their labels: four fifths to train on, one to test on."""
+    """Return pixels from 0 to 1 with their labels: four fifths to train on, one to test on."""
     x, y = load_digits()
     train, test = stratified_split(y, 0.2, SPLIT_SEED)
     return {"x": x[train] / 16, "y": y[train]}, {"x": x[test] / 16, "y": y[test]}

@@ -1,4 +1,4 @@
-"""`graphc diff`: what differs between two models, or what one pass changes in a model."""
+"""`graphc diff`: the differences between two models, or those that one pass makes in a model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shown:
-    """A difference with its heading, and the lines of what it saves."""
+    """A difference with its heading, and lines that say how much it saves."""
 
     name: str
     made: Difference
@@ -69,7 +69,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the difference; draw it where that is asked for."""
+    """Print the difference; draw it if that is asked for."""
     if len(args.models) != (2 if args.step is None else 1):
         raise GraphError(
             f"diff was given {len(args.models)} model{'s' * (len(args.models) != 1)}",
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _data(one: Shown) -> dict[str, Any]:
-    """A difference for programs: the nodes as they were and as they are, in the text form."""
+    """Return a difference as data for programs: the nodes before and after, in the text form."""
     changes = [
         {
             "kind": pair.kind,
@@ -109,7 +109,7 @@ def _data(one: Shown) -> dict[str, Any]:
 
 
 def _of_models(args: argparse.Namespace) -> Iterator[Shown]:
-    """The difference of the declared graphs, and of the programs that they become."""
+    """Yield the difference of the declared graphs, with that of their programs' totals."""
     old, new = (_compiled(args, model) for model in args.models)
     both = next(n for n in ("step", "grad", "infer") if n in old.programs and n in new.programs)
     saved = changed_totals(*(_totals(plan, plan.programs[both]) for plan in (old, new)))
@@ -136,7 +136,7 @@ def _compiled(args: argparse.Namespace, model: str, without: str = "") -> Plan:
 
 
 def _of_pass(args: argparse.Namespace) -> Iterator[Shown]:
-    """The difference that each run of the pass made in the program that trains, or infers."""
+    """Yield the difference that each run of the pass made in the program that trains, or infers."""
     _check_pass(args.step)
     plan = _compiled(args, args.models[0])
     program = next(name for name in ("step", "grad", "infer") if plan.graphs.get(name))
@@ -170,7 +170,7 @@ def _runs(plan: Plan, program: str, name: str) -> Iterator[Difference]:
 
 
 def _saved_of_program(args: argparse.Namespace, plan: Plan, program: str) -> Sequence[str]:
-    """Instructions and arena with the pass, against those of a plan compiled without it."""
+    """Return the lines of instructions and arena saved, against a plan without the pass."""
     if args.step in own_passes().REQUIRED:
         return ()
     other = _compiled(args, args.models[0], without=args.step)
@@ -180,6 +180,6 @@ def _saved_of_program(args: argparse.Namespace, plan: Plan, program: str) -> Seq
 
 
 def _program_only(plan: Plan, program: Program) -> Totals:
-    """Instructions and the arena alone."""
+    """Return the totals of instructions and arena alone."""
     found = _totals(plan, program)
     return Totals(0, 0, type(found.values)(), plan.batch, None, found.instructions, found.arena)

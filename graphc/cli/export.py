@@ -1,4 +1,4 @@
-"""`graphc export`: an ONNX file of a model."""
+"""`graphc export`: write a model as an ONNX file."""
 
 from __future__ import annotations
 

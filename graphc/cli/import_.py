@@ -1,4 +1,4 @@
-"""`graphc import`: a model file of an ONNX model."""
+"""`graphc import`: make a model file from an ONNX model."""
 
 from __future__ import annotations
 

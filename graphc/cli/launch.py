@@ -1,4 +1,4 @@
-"""`graphc launch`: run a command on several ranks, and start them again when one fails."""
+"""`graphc launch`: run a command on several ranks, and restart them when one fails."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run until the ranks are done, or have failed too often; their exit status."""
+    """Run until the ranks are done, or have failed too often; return their exit status."""
     launch = Launch(args.n, args.hosts)
     words = [args.command, *args.arguments]
     if args.max_restarts and not any(word.startswith("--checkpoint") for word in words):
@@ -63,10 +63,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(words: list[str]) -> None:
-    """What can be told before ranks start, once: wrong usage, a model or data that do not fit.
+    """Check once, before ranks start, for wrong usage and for a model or data that do not fit.
 
-    Arrays in a `.npz` file may be large, so they are left to the ranks.  SystemExit as argparse
-    raises it, GraphError, UsersError.
+    Arrays in a `.npz` file may be large, so they are left to the ranks.  Raise SystemExit as
+    argparse does, GraphError, or UsersError.
     """
     parser = argparse.ArgumentParser(prog="graphc launch")
     train.add_to(parser.add_subparsers())

@@ -1,4 +1,4 @@
-"""How good a model is on some data."""
+"""The metrics of a model on some data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphc.tensor_type import dim_at
 
 @dataclass(frozen=True)
 class Classes:
-    """The output that scores classes, and the input that holds the right ones."""
+    """The output that scores classes, the input that holds labels, and the number of classes."""
 
     scores: str
     labels: str
@@ -28,7 +28,7 @@ class Classes:
 
 
 def classes_of(graph: Graph) -> Classes | None:
-    """Where a loss compares scores, which are an output, with labels, which are fed."""
+    """Return the classes of a loss that compares output scores with fed labels, or None."""
     public = {value: name for name, value in graph.outputs.items()}
     for node in graph:
         plain = isinstance(node.op, NllLoss) and node.op.ignore is None
@@ -42,7 +42,7 @@ def classes_of(graph: Graph) -> Classes | None:
 
 
 def metrics(ex: Executor, feeds: Feeds) -> dict[str, float]:
-    """The losses by name, and `accuracy` where a loss compares scores with fed labels."""
+    """Return the losses by name, and `accuracy` if a loss compares scores with fed labels."""
     found = ex.evaluate(feeds)
     classes = classes_of(ex.plan.declared)
     if classes is not None:
@@ -51,7 +51,7 @@ def metrics(ex: Executor, feeds: Feeds) -> dict[str, float]:
 
 
 def predicted_classes(ex: Executor, feeds: Feeds, classes: Classes) -> Array:
-    """The class with the largest score of each row."""
+    """Return the class with the largest score of each row."""
     inputs = {name: array for name, array in feeds.items() if name != classes.labels}
     predicted = ex.predict(inputs)
     array: Array = predicted[classes.scores] if isinstance(predicted, dict) else predicted
@@ -60,5 +60,5 @@ def predicted_classes(ex: Executor, feeds: Feeds, classes: Classes) -> Array:
 
 
 def accuracy(ex: Executor, feeds: Feeds, classes: Classes) -> float:
-    """The share of rows whose largest score is their label's."""
+    """Return the share of rows whose largest score is that of their label."""
     return float(np.mean(predicted_classes(ex, feeds, classes) == feeds[classes.labels]))

@@ -1,4 +1,4 @@
-"""What MODEL on the command line stands for: a user's function, or a model in a file."""
+"""The model that MODEL on the command line names: a user's function, or a model in a file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UsersError(Exception):
 
 @dataclass(frozen=True)
 class Model:
-    """A net, and the executor that was saved if it comes from a file."""
+    """A net, and the executor that was saved if it comes from a model file of graphc."""
 
     net: Net
     saved: Executor | None = None
@@ -44,12 +44,12 @@ class Model:
 
     @property
     def columns(self) -> Columns | None:
-        """The names of the columns that it was trained on."""
+        """The names of the columns that the model was trained on, if it has some."""
         return None if self.saved is None else self.saved.state.columns
 
 
 def load_model(source: str) -> Model:
-    """The model that MODEL names; GraphError or UsersError where there is none."""
+    """Return the model that MODEL names; raise GraphError or UsersError if there is none."""
     path, colon, function = source.rpartition(":")
     if colon and path.endswith(".py"):
         return Model(_net(Path(path), function))
@@ -70,7 +70,7 @@ def load_model(source: str) -> Model:
 
 
 def load_passes(source: str) -> PassList:
-    """The list of passes that FILE:NAME names; GraphError or UsersError where there is none."""
+    """Return the pass list that FILE:NAME names; raise GraphError or UsersError if it cannot."""
     path, _, name = source.rpartition(":")
     if not path.endswith(".py"):
         raise GraphError(
@@ -117,7 +117,7 @@ def _check_file(path: Path) -> None:
 
 
 def _module(path: Path) -> ModuleType:
-    """The file as a module; as for a script, its folder comes first where it imports."""
+    """Return the file as a module; as for a script, its folder comes first on the import path."""
     name = f"graphc_model_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None

@@ -1,4 +1,4 @@
-"""Files that need something that may not be installed."""
+"""Files whose drawing needs a package that may not be installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphc.errors import GraphError
 
 
 def write(path: Path, make: Callable[[Path], object]) -> Path | None:
-    """Make the file; where that cannot be, say so in one line, with what to install, and go on."""
+    """Make the file, or print a one-line warning with what to install, and return None."""
     try:
         make(path)
     except GraphError as error:

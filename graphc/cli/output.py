@@ -1,4 +1,4 @@
-"""What commands print for programs."""
+"""The JSON output of commands, for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value in types that JSON has."""
+    """Return the value in types that JSON has."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

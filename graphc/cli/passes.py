@@ -1,4 +1,4 @@
-"""`graphc train --passes`: what the compiler's passes do."""
+"""`graphc train --passes`: a list of the compiler's passes and what they do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphc.own_passes import own_passes
 
 
 class ListPasses(argparse.Action):
-    """Print the passes and leave, as --help does."""
+    """An option that prints the passes and exits, as --help does."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(nargs=0, **kwargs)
@@ -23,13 +23,13 @@ class ListPasses(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """List, then exit with 0."""
+        """Print the list, then exit with 0."""
         print(passes_text())
         parser.exit()
 
 
 def passes_text() -> str:
-    """A line for each pass: its name, what it preserves, what it does."""
+    """Return a line for each pass: its name, what it preserves, what it does."""
     passes = own_passes()
     lines = []
     for name in dict.fromkeys(passes.DEFAULT.names):

@@ -18,7 +18,7 @@ from graphc.train import History
 
 
 class Pictures:
-    """Weights and gradients as they were before training, to compare with those after it.
+    """Pictures that compare weights and gradients before training with those after it.
 
     Gradients are those of as many rows as the plan takes, spread evenly over the training data.
     """
@@ -31,7 +31,7 @@ class Pictures:
         self._gradients = _gradients(ex, self._rows)
 
     def draw(self, out: Path, history: History, ex: Executor, judged: Feeds) -> Iterator[Path]:
-        """Draw all pictures; the confusion matrix, of a classifier, is that of `judged`."""
+        """Draw all pictures and yield their paths; the confusion matrix is that of `judged`."""
         yield learning_curve(history, out / "learning_curve.png")
         classes = classes_of(ex.plan.declared)
         if classes is not None:
@@ -45,12 +45,12 @@ class Pictures:
 
 
 def check_matplotlib() -> None:
-    """GraphError where pictures could not be drawn at the end."""
+    """Raise GraphError if pictures could not be drawn at the end."""
     new_figure("each of the --plots", 1, 1)
 
 
 def _gradients(ex: Executor, rows: Feeds) -> dict[str, Array]:
-    """The gradients of these rows; masks and running statistics of `ex` stay as they are."""
+    """Return the gradients of these rows; masks and running statistics of `ex` do not change."""
     twin = deepcopy(ex)
     twin.forward(rows, train=True)
     return twin.backward()

@@ -114,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _curve(plan: Plan, args: argparse.Namespace) -> int:
-    """Print memory against FLOPs, and which batch a budget is enough for."""
+    """Print memory against FLOPs, and the largest batch that fits the budget."""
     curve = plan.memory.curve()
     picture = curve.plot(args.picture) if args.picture else None
     batches = _batches(plan, args.budget) if args.budget else None
@@ -143,7 +143,7 @@ def _batches(plan: Plan, budget: int) -> dict[str, int]:
 
 
 def _data(plan: Plan, buffers: bool) -> dict[str, Any]:
-    """The same for programs; sizes are bytes."""
+    """Return the plan as data for programs; sizes are bytes."""
     memory = plan.memory
     parts = ("state", "feeds", "constants", "arena", "scratch", "gradients", "total")
     found: dict[str, Any] = {

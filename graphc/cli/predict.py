@@ -1,4 +1,4 @@
-"""`graphc predict`: what a trained model says of rows of data."""
+"""`graphc predict`: the predictions of a trained model for rows of data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from graphc.cli.arguments import Commands
 
 BLOCK = 16384
-"""How many rows of a .csv file are held at once."""
+"""The number of rows of a .csv file that are held in memory at once."""
 
 
 def add_to(commands: Commands) -> None:
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class _Counted:
-    """Pieces of outputs, and how many rows have gone by; DataError for a row without a class."""
+    """Pieces of outputs with a count of their rows; DataError for a row that has no class."""
 
     def __init__(self, pieces: Iterator[tuple[int, Feeds]], scores: str | None) -> None:
         self._pieces, self._scores, self.rows = pieces, scores, 0
@@ -122,7 +122,7 @@ def _trained(source: str, model: Model) -> Executor:
 def _pieces(
     ex: Executor, source: str, label: str | None, known: Columns | None
 ) -> Iterator[tuple[int, Feeds]]:
-    """Some rows and their outputs at a time."""
+    """Yield pieces of the data: their number of rows, and their outputs."""
     for feeds in _feeds(ex.plan, source, label, known):
         _, pieces = predictions(ex, (feeds,), {})
         yield from pieces
@@ -150,7 +150,7 @@ def _feeds(plan: Plan, source: str, label: str | None, known: Columns | None) ->
 
 
 def _mapped(source: str) -> NDArray[Any]:
-    """The array of a file, which is read where it is needed."""
+    """Return a memory-mapped array of a .npy file; raise DataError if it is not one of numbers."""
     hint = "write it with numpy.save(path, x), numbers only"
     try:
         check_plain(source)

@@ -22,22 +22,22 @@ from graphc.runtime.row_axis import RowAxis
 from graphc.tensor_type import N, TensorType, shape_text
 
 CLASS = "class"
-"""What the class with the largest score is called."""
+"""The name of the column with the class of the largest score."""
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """What a net predicts: its outputs by name, and which of them scores classes."""
+    """The predictions of a net: its outputs by name, and which of them scores classes."""
 
     net: str
     types: dict[str, TensorType]
     classes: Classes | None
     words: tuple[str, ...] = ()
-    """What the classes are called; empty where they are numbers."""
+    """The names of the classes; empty if they are numbers."""
 
     @classmethod
     def of(cls, plan: Plan, columns: Columns | None = None) -> Predicted:
-        """What this plan predicts, of a model with these names."""
+        """Return the description of a plan's predictions, with these column names."""
         program = plan.programs["infer"]
         types = {n: program.buffers[b].type for n, b in program.outputs.items()}
         classes = classes_of(plan.declared)
@@ -50,7 +50,7 @@ class Predicted:
         return cls(plan.declared.name, types, classes, words)
 
     def write(self, file: BinaryIO, kind: str, pieces: Iterable[Feeds]) -> None:
-        """Write a file; a .csv or .npy file as the pieces come, which are not kept."""
+        """Write a file; write .csv and most .npy files piece by piece, without keeping pieces."""
         if kind == "csv":
             for text in self.csv(pieces):
                 file.write(text.encode())
@@ -60,7 +60,7 @@ class Predicted:
             self._write_npy(file, pieces)
 
     def _write_npy(self, file: BinaryIO, pieces: Iterable[Feeds]) -> None:
-        """The one output there is; the header, written first, learns the rows at the end."""
+        """Write the only output; the header comes first, and gets the number of rows at the end."""
         left = iter(pieces)
         first = next(left)
         name = self._single(first)
@@ -87,7 +87,7 @@ class Predicted:
         return own[0]
 
     def joined(self, pieces: Iterable[Feeds]) -> Feeds:
-        """The arrays of all rows, the classes first."""
+        """Return the arrays of all rows, the classes first."""
         parts = [{k: v.copy() for k, v in self._with_class(piece).items()} for piece in pieces]
         return {
             name: np.concatenate([part[name] for part in parts], self._axis(name))
@@ -95,7 +95,7 @@ class Predicted:
         }
 
     def csv(self, pieces: Iterable[Feeds]) -> Iterator[str]:
-        """The lines of a table: a header, then a line for each row."""
+        """Yield the text of a table: a header, then a line for each row."""
         first = True
         for piece in pieces:
             found = self._with_class(piece)
@@ -116,7 +116,7 @@ class Predicted:
         return {CLASS: np.array(self.words)[best] if self.words else best, **piece}
 
     def _columns(self, name: str, array: Array) -> Array:
-        """The rows of an output, flat."""
+        """Return the rows of an output, flat."""
         type = self.types.get(name)
         if type is not None and (not type.shape or type.shape[0] != N):
             raise GraphError(
@@ -127,20 +127,20 @@ class Predicted:
         return array.reshape(len(array), int(np.prod(array.shape[1:])))
 
     def _axis(self, name: str) -> int:
-        """Along which axis the rows of an output are."""
+        """Return the axis along which the rows of an output lie."""
         axis = RowAxis.of(self.types[name]) if name in self.types else None
         return 0 if axis is None else axis.axis
 
 
 def _header(name: str, array: Array, columns: Array) -> list[str]:
-    """`guess` for a single number a row, else `scores_0`, `scores_1`, ..."""
+    """Return `guess` for a single number a row, else `scores_0`, `scores_1`, ..."""
     if array.ndim == 1:
         return [name]
     return [f"{name}_{number}" for number in range(columns.shape[1])]
 
 
 def _npy_header(array: Array, rows: int) -> bytes:
-    """Of so many rows; NumPy leaves room, so that its length does not depend on their number."""
+    """Return the header for so many rows; NumPy pads it, so its length does not depend on them."""
     header = io.BytesIO()
     about = np.lib.format.header_data_from_array_1_0(array)
     shape = (rows, *array.shape[1:])
@@ -149,7 +149,7 @@ def _npy_header(array: Array, rows: int) -> bytes:
 
 
 def format_of(path: str) -> str:
-    """The format that the suffix says; GraphError for one that predictions are not written in."""
+    """Return the format of the suffix; raise GraphError if predictions cannot be written in it."""
     suffix = Path(path).suffix.lower()
     if suffix not in (".csv", ".npy", ".npz"):
         raise GraphError(

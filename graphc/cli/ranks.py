@@ -1,4 +1,4 @@
-"""What commands that run on several ranks have in common."""
+"""The options and error handling shared by commands that run on several ranks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from graphc.distributed.communicator import LIMIT, Communicator
 from graphc.errors import GraphError
 
 DETERMINISTIC = 4
-"""The shards of a batch where the same bits are asked for on any number of ranks."""
+"""The number of shards of a batch for the same bits on any number of ranks."""
 LATER = 1.0
-"""Seconds after which another rank than the first tells of an error: if it is one of all ranks,
-rank 0 has told of it, and ended them."""
+"""The seconds after which another rank than the first reports an error.
+
+If it is an error of all ranks, rank 0 has reported it by then, and ended them.
+"""
 
 
 def add_shards(parser: argparse.ArgumentParser) -> None:
-    """The options --deterministic, --shards, --sync-batchnorm and --timeout."""
+    """Add the options --deterministic, --shards, --sync-batchnorm and --timeout."""
     add = parser.add_argument
     add(
         "--deterministic",
@@ -45,7 +47,7 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def told_once(ranks: Communicator) -> Iterator[None]:
-    """Name the rank that an error is of, and leave those of all ranks to the first."""
+    """Name the rank of an error; leave errors of all ranks to the first."""
     try:
         yield
     except (GraphError, UsersError):
@@ -57,7 +59,7 @@ def told_once(ranks: Communicator) -> Iterator[None]:
 
 @contextmanager
 def beginning(ranks: Communicator) -> Iterator[None]:
-    """End ranks that cannot begin with status 2, as after wrong usage: trying again is no help."""
+    """End ranks that cannot begin with status 2, as after wrong usage: a restart would not help."""
     try:
         yield
     except (GraphError, UsersError) as error:

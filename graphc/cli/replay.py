@@ -1,4 +1,4 @@
-"""`graphc replay`: run a step of a recorded run again, and look at any node of it."""
+"""`graphc replay`: run a step of a recorded run again, and inspect any node of it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def add_to(commands: Commands) -> None:
 
 
 def add_run_data(parser: argparse.ArgumentParser) -> None:
-    """The option --data of commands that replay."""
+    """Add the option --data of commands that replay."""
     parser.add_argument(
         "--data",
         metavar="FILE",
@@ -57,14 +57,14 @@ def add_run_data(parser: argparse.ArgumentParser) -> None:
 
 
 def run_data(source: str | None) -> Any:
-    """The data that --data names; None for those that the run has kept.  DataError."""
+    """Return the data that --data names, or None for the run's own; raise DataError if unusable."""
     if source is None:
         return None
     return source if Path(source).is_dir() else load_data(source)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the step, or one node of it."""
+    """Print the step, or one node of it; return 1 if it is not as recorded."""
     if args.out is not None and args.node is None:
         raise GraphError("replay: --out saves the value of a node", hint="name it with --node")
     found = replay(args.folder, step=args.step, data=run_data(args.data))

@@ -1,4 +1,4 @@
-"""What `graphc plan --ranks` prints: the step of many ranks, predicted."""
+"""The output of `graphc plan --bandwidth`: the predicted step time on many ranks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PARTS = {"": 1.0, "m": 1e3, "u": 1e6, "n": 1e9}
 
 
 def bandwidth(text: str) -> float:
-    """Bytes a second of 10Gb/s or 1.2GB/s: b is bits, B is bytes."""
+    """Return the bytes per second of 10Gb/s or 1.2GB/s: b is bits, B is bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMG]?)(b|B)/s", text.strip())
     if match is None or not float(match[1]):
         raise argparse.ArgumentTypeError(f"{text!r} is no bandwidth; 10Gb/s and 1.2GB/s are")
@@ -31,7 +31,7 @@ def bandwidth(text: str) -> float:
 
 
 def latency(text: str) -> float:
-    """Seconds of 20us or 1.5ms."""
+    """Return the seconds of 20us or 1.5ms."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([mun]?)s", text.strip())
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; 20us and 1.5ms are")
@@ -73,7 +73,7 @@ def scaling(graph: Graph, optimizer: Optimizer | None, args: argparse.Namespace)
 def _data(
     name: str, batch: int, network: Network, found: Mapping[str, Sequence[Prediction]]
 ) -> dict[str, Any]:
-    """The same for programs, in seconds and bytes."""
+    """Return the predictions as data for programs, in seconds and bytes."""
     rows = {way: [{**asdict(p), "hidden": p.hidden} for p in some] for way, some in found.items()}
     return {"net": name, "batch": batch, "network": asdict(network), **rows}
 

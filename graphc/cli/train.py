@@ -177,7 +177,7 @@ def _trained(args: argparse.Namespace, ex: Executor, data: Data, out: Path, firs
 
 
 def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: int) -> None:
-    """Save what an interrupted run has come to, where it has no checkpoints, and say so."""
+    """Save an interrupted run, unless it has checkpoints, and print how to continue it."""
     said = "nothing is saved"
     if checkpoints is not None and checkpoints.last is not None:
         said = f"--resume goes on from {checkpoints.last}"
@@ -193,7 +193,7 @@ def _data(
     history: History,
     files: Sequence[Path],
 ) -> dict[str, Any]:
-    """The same for programs: the final numbers, and those of each epoch."""
+    """Return the report as data for programs: the final numbers, and those of each epoch."""
     return {
         "net": ex.plan.declared.name,
         **found,
@@ -215,7 +215,7 @@ def _checkpoints(args: argparse.Namespace, out: Path) -> Checkpoints | None:
 
 
 def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Executor:
-    """A new executor; a saved model goes on with its optimizer unless another is named."""
+    """Return a new executor; a saved model keeps its optimizer unless another is named."""
     if not model.graph.losses:
         raise GraphError(
             f"net {model.net.name!r} has no loss to train by",

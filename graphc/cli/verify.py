@@ -1,4 +1,4 @@
-"""`graphc verify`: is a plan sound on its memory?"""
+"""`graphc verify`: prove that a plan uses its memory soundly."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _read(path: str) -> str:
 
 
 def _cotangents(plan: Plan) -> Iterator[ProgramProof]:
-    """The programs that differentiate each output by a cotangent, where one flows."""
+    """Yield proofs of the programs that differentiate an output by its cotangent, if one flows."""
     for name in plan.declared.outputs if plan.wrt else ():
         try:
             program = plan.cotangent_program((name,))
@@ -103,7 +103,7 @@ def _cotangents(plan: Plan) -> Iterator[ProgramProof]:
 
 
 def _data(report: Report) -> dict[str, Any]:
-    """The report for programs."""
+    """Return the report as data for programs."""
     return {
         "net": report.net,
         "ok": report.ok,

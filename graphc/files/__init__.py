@@ -1,1 +1,1 @@
-"""Model files: the container, a graph in it, a model in it, save and load."""
+"""Model files: their container, the graph and the model in them, save and load."""

@@ -1,7 +1,7 @@
-"""Checkpoints: model files that also hold where a run of training was.
+"""Checkpoints: model files that also hold the progress of a training run.
 
-`gc.load` reads one as it reads any model.  What is added is text and arrays of the run's own,
-under the same checksum.
+`gc.load` reads one as it reads any model.  The additional text and arrays of the run are under the
+same checksum.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _RUN = "run/"
 
 @dataclass(frozen=True)
 class CheckpointFile:
-    """The model, its state, and what the run has noted: text for JSON and arrays."""
+    """The model, its state, and what the run has recorded: notes for JSON, and arrays."""
 
     model: Model
     state: Mapping[str, Array]
@@ -38,13 +38,13 @@ class CheckpointFile:
 def write_checkpoint(
     path: Path, ex: Executor, notes: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> None:
-    """Write an executor and a run's notes, all or nothing.  ModelFileError where it fails."""
+    """Write an executor and a run's notes, all or nothing; raise ModelFileError if that fails."""
     tensors = {_RUN + name: array for name, array in arrays.items()}
     write_model(path, ex, {"run": json.dumps(notes)}, tensors)
 
 
 def read_checkpoint(path: Path) -> CheckpointFile:
-    """Read one back; ModelFileError for anything but a whole checkpoint of this version."""
+    """Read a checkpoint; raise ModelFileError unless it is a whole one of this version."""
     try:
         data = read_whole(path)
         metadata, tensors = unpack(data)

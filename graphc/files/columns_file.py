@@ -8,19 +8,19 @@ from dataclasses import asdict, dataclass
 from graphc.files.container import single
 
 KEY = "columns"
-"""Where the names are in a file's metadata; a file without them is read as ever."""
+"""The key of the names in a file's metadata; a file without them can be read, too."""
 
 MOST, LONGEST = 100_000, 1_000
-"""How many names of a kind there may be, and how long they may be."""
+"""The largest number of names of each kind, and their largest length."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The features in the order that the net takes, the label, and the words that labels are.
+    """The features in the order that the net takes, the label, and the words for the classes.
 
-    `label` is "" where the net takes none; `classes` has the word of each class by its number, and
-    is empty where labels are numbers.  ValueError for names that stand twice, or that are too long
-    or too many.
+    `label` is "" if the net takes none; `classes` has the word of each class by its number, and is
+    empty if labels are numbers.  Raise ValueError for duplicate names, and for names that are too
+    long or too many.
     """
 
     features: tuple[str, ...]
@@ -39,12 +39,12 @@ class Columns:
                 raise ValueError(f"{twice!r} stands twice")
 
     def metadata(self) -> dict[str, str]:
-        """What a model file holds of them."""
+        """Return the entry for a model file's metadata."""
         return {KEY: json.dumps(asdict(self))}
 
 
 def columns_of(text: str) -> Columns:
-    """The names that a model file holds; ValueError or RecursionError for what are none."""
+    """Return the names in a model file; raise ValueError or RecursionError for other text."""
     said = json.loads(text, object_pairs_hook=single)
     if not isinstance(said, dict) or said.keys() != {"features", "label", "classes"}:
         raise ValueError("they are written in another way than graphc's")

@@ -2,11 +2,11 @@
 
 Eight bytes with the length of a JSON header, the header, the arrays one after the other
 (https://github.com/huggingface/safetensors, "Format").  Every such file can be opened by the
-`safetensors` package.  Ours also carry the SHA-256 of all their bytes, as they are with 64
+`safetensors` package.  Files of graphc also carry the SHA-256 of all their bytes, computed with 64
 zeros in its place, and are the same bytes for the same content.
 
-Nothing in a file is believed before it is checked: sizes against the bytes that are there,
-the digest, and only then the content.  What does not fit is a ValueError in plain words.
+Nothing in a file is trusted before it is checked: sizes against the bytes that are there, the
+digest, and only then the content.  Anything that does not fit is a ValueError in plain words.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NAMES = {
 """The format's names of the dtypes that are written."""
 
 DTYPES = {text: np.dtype(name) for name, text in NAMES.items()}
-"""By the format's names, those that a model file may hold."""
+"""The dtypes that a model file may hold, by the format's names."""
 
 _LENGTH = 8
 _NO_DIGEST = "0" * 64
@@ -48,7 +48,7 @@ _DEEPEST = 32
 
 
 def pack(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> list[bytes | memoryview]:
-    """The bytes of a file, in pieces; the large pieces are the arrays' own memory."""
+    """Return the bytes of a file, in pieces; the large pieces are the arrays' own memory."""
     arrays = {name: np.asarray(tensors[name], order="C") for name in _aligned(tensors)}
     pieces = [array.reshape(-1).view(np.uint8).data for array in arrays.values()]
     blank = _header(metadata, arrays, _NO_DIGEST)
@@ -59,7 +59,7 @@ def pack(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> list[byte
 
 
 def _aligned(tensors: Mapping[str, Array]) -> list[str]:
-    """Wide items first, so that each array starts at a multiple of its item size."""
+    """Return the names, wide items first, so that arrays start at a multiple of their item size."""
     return sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name))
 
 
@@ -80,7 +80,7 @@ def _header(metadata: Mapping[str, str], arrays: Mapping[str, Array], digest: st
 
 
 def unpack(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
-    """Metadata and read-only arrays; ValueError, in plain words, for any other bytes."""
+    """Return metadata and read-only arrays; raise ValueError, in plain words, for other bytes."""
     entries, start = header_entries(data)
     metadata = _metadata(entries.pop("__metadata__", None))
     tensors = {}
@@ -101,7 +101,7 @@ def unpack(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
 
 
 def header_entries(data: bytes) -> tuple[dict[str, Any], int]:
-    """The header, and where the arrays start."""
+    """Return the header, and the offset of the arrays; raise ValueError if it cannot be read."""
     if len(data) < _LENGTH:
         raise ValueError("it is empty" if not data else "it is cut short")
     length = int.from_bytes(data[:_LENGTH], "little")
@@ -118,13 +118,13 @@ def header_entries(data: bytes) -> tuple[dict[str, Any], int]:
 
 
 def read_whole(path: str | Path) -> bytes:
-    """The bytes of a plain file; OSError, also for what is none, such as a device or a pipe."""
+    """Return the bytes of a plain file; raise OSError, also for others such as a device or pipe."""
     check_plain(path)
     return Path(path).read_bytes()
 
 
 def parsed(text: str | bytes) -> Any:
-    """JSON without keys that stand twice and numbers that JSON does not have; ValueError."""
+    """Return parsed JSON; raise ValueError for duplicate keys and for NaN or infinity."""
     return json.loads(text, object_pairs_hook=single, parse_constant=_no_number)
 
 
@@ -133,7 +133,7 @@ def _no_number(word: str) -> Any:
 
 
 def single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys stand once; ValueError otherwise."""
+    """Return a JSON object; raise ValueError if it has duplicate keys."""
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
@@ -153,7 +153,7 @@ def _metadata(entry: Any) -> dict[str, str]:
 def array_layout(
     name: str, entry: Any, position: int, dtypes: Mapping[str, np.dtype[Any]]
 ) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Dtype, shape and bytes of an array that must begin at this position; ValueError."""
+    """Return an array's dtype, shape and bytes; raise ValueError unless it begins at `position`."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name!r} is described in another way than the format's")
     shape, offsets = entry["shape"], entry["data_offsets"]

@@ -1,7 +1,7 @@
-"""Graphs as text and arrays: what a model file says of a net.
+"""Graphs as text and arrays: the description of a net in a model file.
 
-Numbers stay out of the text.  A constant is written as a state of its type, and a parameter
-or state that starts from a given array as one of zeros; the arrays lie beside the text.
+Numbers stay out of the text.  A constant is written as a state of its type, and a parameter or
+state that starts from a given array as one of zeros; the arrays are stored beside the text.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from graphc.text import graph_text, parse_graph
 from graphc.text.graph import word_of
 
 CONSTANT, INITIAL = "constant/", "initial/"
-"""What the names of arrays that belong to a graph start with."""
+"""The prefixes of the names of arrays that belong to a graph."""
 
 LONGEST_NAME = 1000
 _SMALL = 16
-"""Constants of so many numbers are written in the text."""
+"""The largest number of elements of a constant that is written in the text."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class GraphFile:
 
 
 def graph_file(graph: Graph) -> GraphFile:
-    """Take a graph apart; GraphError where text cannot hold one of its ops."""
+    """Split a graph into text and arrays; raise GraphError if text cannot hold one of its ops."""
     changed: dict[str, Node | None] = {}
     labels: dict[str, str] = {}
     initials: dict[str, list[Any]] = {}
@@ -63,16 +63,16 @@ def graph_file(graph: Graph) -> GraphFile:
 
 
 def _taken(name: str, values: FromArray, tensors: dict[str, Array]) -> list[Any]:
-    """Put the values of an initializer beside the text; what the text must know of them."""
+    """Put the values of an initializer beside the text; return their dtype and shape for it."""
     tensors[name] = np.frombuffer(values.data, np.uint8)
     return [values.dtype, list(values.shape)]
 
 
 def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
-    """Put a graph together again; `ops` are the user's classes.
+    """Rebuild a graph from text and arrays; `ops` are the user's classes.
 
-    Raises UnknownOp when one of them is missing, GraphError, ValueError, KeyError or TypeError
-    when text, notes and arrays do not fit each other.
+    Raise UnknownOp if one of them is missing, GraphError, ValueError, KeyError or TypeError if
+    text, notes and arrays do not fit each other.
     """
     known = {word_of(cls): cls for cls in (*ops, *OPS.values())}
     for word, path in file.notes["ops"]:
@@ -90,7 +90,7 @@ def graph_of(file: GraphFile, ops: Iterable[type[Op]]) -> Graph:
 
 
 def _check_names(graph: Graph) -> None:
-    """GraphError for names that a terminal would not show as they are, or that are very long."""
+    """Raise GraphError for names that are not printable or are very long."""
     for name in (graph.name, *graph.nodes, *graph.outputs):
         if not name.isprintable() or len(name) > LONGEST_NAME:
             raise GraphError(
@@ -103,7 +103,7 @@ def _check_names(graph: Graph) -> None:
 
 
 class UnknownOp(GraphError):
-    """A user's own op whose class is needed to read a graph."""
+    """An error for a user's own op whose class is needed to read a graph."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -111,9 +111,9 @@ class UnknownOp(GraphError):
 
 
 def user_ops(graph: Graph) -> tuple[type[Op], ...]:
-    """The classes of the graph's ops that are not graphc's own, in order of first use.
+    """Return the classes of the graph's ops that are not graphc's own, in order of first use.
 
-    GraphError when the text of one would be read as another op.
+    Raise GraphError if the text of one would be read as another op.
     """
     own = {word_of(cls): cls for cls in OPS.values()}
     words = dict(own)
@@ -148,5 +148,5 @@ def _from_array(node: Node, init: FromArray) -> Node:
 
 
 def tensors_named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:
-    """The arrays whose names start with the prefix, without it."""
+    """Return the arrays whose names start with the prefix, under names without it."""
     return {name.removeprefix(prefix): a for name, a in tensors.items() if name.startswith(prefix)}

@@ -1,7 +1,7 @@
 """Locks that end with the process that holds them, however it ends.
 
-The system lets go of a file's lock when the file is closed, and it closes the files of a process
-that was killed.  So nobody has to find out whether a process that is named somewhere still lives.
+The system releases a file's lock when the file is closed, and it closes the files of a process that
+was killed.  So nothing has to find out whether a recorded process is still alive.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from graphc.loc import caller_loc
 LOG = logging.getLogger("graphc")
 
 _LONGEST = 200
-"""The characters of a lock file that are shown."""
+"""The number of characters of a lock file that are shown."""
 _BEHIND = 1 << 20
-"""Where the byte is that Windows locks: others cannot read it, so it lies behind the text."""
+"""The offset of the byte that Windows locks: others cannot read it, so it is past the text."""
 
 if sys.platform == "win32":
     import msvcrt
 
     def try_lock(file: BinaryIO) -> bool:
-        """Lock a file until it is closed; False where it is locked already."""
+        """Lock a file until it is closed; return False if it is locked already."""
         os.lseek(file.fileno(), _BEHIND, os.SEEK_SET)
         try:
             msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
@@ -46,9 +46,9 @@ else:
     import fcntl
 
     def try_lock(file: BinaryIO) -> bool:
-        """Lock a file until it is closed; False where it is locked already.
+        """Lock a file until it is closed; return False if it is locked already.
 
-        OSError where the file system has no locks.
+        Raise OSError if the file system has no locks.
         """
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -58,10 +58,10 @@ else:
 
 
 class FolderLock:
-    """Keeps a folder to one run at a time, by a file in it that says who has it.
+    """A lock that limits a folder to one run at a time, by a file in it that names the process.
 
-    `name` says what the lock is for: locks of different names do not exclude each other.  The file
-    goes when the run ends; one that a killed run left behind is no obstacle.
+    `name` is the purpose of the lock: locks of different names do not exclude each other.  The file
+    is deleted when the run ends; one that a killed run left behind does not block others.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -70,7 +70,7 @@ class FolderLock:
         _LOCKS.add(self)
 
     def take(self) -> None:
-        """Take the lock, once; GraphError, which names the process, where another run has it."""
+        """Take the lock once; raise GraphError that names the process if another run holds it."""
         if self._file is not None:
             return
         try:
@@ -78,7 +78,7 @@ class FolderLock:
                 self._file = open(system_path(self.path), "a+b", 0)  # noqa: SIM115
                 if not self._locked(self._file):
                     raise self._busy(self._file)
-                if not _is(self._file, self.path):  # the one before has just removed it
+                if not _is(self._file, self.path):  # its last holder has just removed it
                     self._close()
             self._file.truncate(0)
             self._file.write(_owner().encode())
@@ -92,7 +92,7 @@ class FolderLock:
             raise
 
     def release(self) -> None:
-        """Let go of the folder, where it was taken; the file goes."""
+        """Release the folder if it was taken, and delete the lock file."""
         if self._file is None:
             return
         with suppress(OSError):
@@ -156,7 +156,7 @@ _LOCKS: weakref.WeakSet[FolderLock] = weakref.WeakSet()
 
 
 def _forget() -> None:
-    """In a child: the locks are the parent's, and end with it."""
+    """Close a forked child's copies of the locks, which belong to the parent."""
     for lock in list(_LOCKS):
         lock._close()
 

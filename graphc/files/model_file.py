@@ -1,4 +1,4 @@
-"""Read a model file: what is in it is checked before it is believed, and told as its fault."""
+"""Reading of model files: content is checked before use, and errors name the file."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from passes.pass_list import PassList
 
 FORMAT = 1
-"""The version that is written, and the one that is read."""
+"""The version that is written, and the only one that is read."""
 
 COMPILED = 200
-"""The nodes that may be made for each line of a graph: layers, gradients, all in every program."""
+"""The number of nodes that may be made per line of a graph: layers and gradients, all programs."""
 LARGEST_PLAN = 1 << 40
-"""The bytes that no plan of a file may take, unless its batch is asked for."""
+"""The largest size in bytes of a plan from a file, unless the user gives its batch."""
 
 STATE = "state/"
-"""What the names of the state's arrays start with."""
+"""The prefix of the names of the state's arrays."""
 
 HINT = "restore it from a backup, or save the model again"
 
@@ -59,7 +59,7 @@ _OTHERS = {
     ".h5": "models of Keras come over as ONNX: gc.onnx.load(path)",
     ".keras": "models of Keras come over as ONNX: gc.onnx.load(path)",
 }
-"""What to do with the files of others, by their suffixes."""
+"""Hints for files of other tools, by their suffixes."""
 
 _DAMAGE = (
     ValueError,
@@ -75,13 +75,13 @@ _DAMAGE = (
 
 
 def is_onnx(path: str | Path) -> bool:
-    """Whether a file has the name of an ONNX model."""
+    """Return whether a file has the suffix of an ONNX model."""
     return str(path).lower().endswith(".onnx")
 
 
 @contextmanager
 def damage(model: Model, what: str) -> Iterator[None]:
-    """Whatever content that cannot be fails with, told as the file's fault."""
+    """Raise ModelFileError in place of any error that damaged content causes."""
     try:
         yield
     except (ModelFileError, UnknownOp):
@@ -93,20 +93,20 @@ def damage(model: Model, what: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Model:
-    """What a model file says, checked as a container but not yet believed."""
+    """The content of a model file, checked as a container but not yet otherwise."""
 
     where: str
     text: str
     notes: dict[str, Any]
     tensors: dict[str, Array]
     nbytes: int = 0
-    """The bytes of the file."""
+    """The number of bytes of the file."""
     columns: str | None = None
     """The names of a table's columns, if it has some."""
 
     @classmethod
     def read(cls, data: bytes, where: str) -> Model:
-        """Take the container apart; ModelFileError for anything but a whole one of this version."""
+        """Unpack the container; raise ModelFileError unless it is a whole one of this version."""
         model = cls(where, "", {}, {})
         try:
             metadata, tensors = unpack(data)
@@ -124,20 +124,20 @@ class Model:
             return cls(where, metadata["graph"], notes, tensors, len(data), columns)
 
     def error(self, sentence: str, hint: str) -> ModelFileError:
-        """The error for this file, at the user's line."""
+        """Return the error for this file, at the user's line."""
         hint = _OTHERS.get(Path(self.where).suffix.lower(), hint)
         return ModelFileError(
             f"{self.where} is no model that can be read: {sentence}", loc=caller_loc(), hint=hint
         )
 
     def budget(self, work: float | None) -> AbstractContextManager[None]:
-        """What making a net or a plan of the file may take; see graphc/work.py."""
+        """Return the work budget for making a net or a plan of the file; see graphc/work.py."""
         nodes = COMPILED * self.text.count("\n")
         return work_budget(self.where, nbytes=self.nbytes, nodes=nodes, work=work)
 
     @property
     def kind(self) -> str:
-        """net, plan or executor."""
+        """The kind of the model: net, plan or executor."""
         with damage(self, "a model"):
             kind = str(self.notes["kind"])
             if kind not in ("net", "plan", "executor"):
@@ -145,7 +145,7 @@ class Model:
             return kind
 
     def graph(self, ops: Iterable[type[Op]]) -> Graph:
-        """The declared graph; `ops` are the user's classes."""
+        """Return the declared graph; `ops` are the user's classes."""
         try:
             return self.declared(ops)
         except UnknownOp as error:
@@ -155,19 +155,19 @@ class Model:
             ) from None
 
     def declared(self, ops: Iterable[type[Op]]) -> Graph:
-        """The declared graph; UnknownOp where the class of one of its ops is missing."""
+        """Return the declared graph; raise UnknownOp if the class of one of its ops is missing."""
         with damage(self, "a graph"):
             return graph_of(GraphFile(self.text, self.notes, self.tensors), ops)
 
     def net(self, graph: Graph) -> Net:
-        """A net that can go on being declared."""
+        """Return a net to which more can be declared."""
         with damage(self, "a net"):
             return Net.of(graph, self.notes["dtype"])
 
     def plan(
         self, graph: Graph, batch: int | None = None, optimizer: Optimizer | None = None
     ) -> Plan:
-        """Compile as before, but for what is given here."""
+        """Compile with the saved options, except those given here."""
         batch = plain(batch)
         if batch is not None or optimizer is not None:
             check_options(graph, 1 if batch is None else batch, optimizer)
@@ -183,10 +183,9 @@ class Model:
         return plan
 
     def _check_memory(self, plan: Plan) -> None:
-        """ModelFileError for a batch that takes more memory than there is anywhere.
+        """Raise ModelFileError for a batch that takes more memory than any machine has.
 
-        The arena is not written before it is used, so that no more than its size is taken from
-        the system here; constants are.
+        Arenas are reserved here but not written, so they take no memory yet; constants do.
         """
         if plan.memory.total > LARGEST_PLAN:
             raise self.error(
@@ -214,7 +213,7 @@ class Model:
         )
 
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:
-        """An executor with the state of the file; `optimizer` replaced the file's."""
+        """Return an executor with the state of the file; `optimizer` replaced the file's."""
         with damage(self, "an executor"):
             found = tensors_named(self.tensors, STATE)
             needed = dict(plan.state_nodes)
@@ -232,13 +231,13 @@ class Model:
 
 
 def _sharding(said: Mapping[str, Any]) -> Sharding | None:
-    """How a step is cut; any batch can be, as far as the file says."""
+    """Return the sharding of a step that the file describes, whatever the batch."""
     sync = bool(said.get("sync_batchnorm"))
     return sharding(said.get("shards"), 1, sync, 2**62, said.get("budget"))
 
 
 def optimizer_text(optimizer: Optimizer) -> str:
-    """The optimizer as text; GraphError where it would be read as another."""
+    """Return the optimizer as text; raise GraphError if it would be read as another."""
     text = value_text(optimizer)
     if optimizer_of(text) != optimizer:
         raise GraphError(
@@ -250,7 +249,7 @@ def optimizer_text(optimizer: Optimizer) -> str:
 
 
 def optimizer_of(text: str) -> Optimizer:
-    """The optimizer that a text says; ValueError or another of its kind where it says none."""
+    """Return the optimizer that a text names; raise ValueError or similar if it names none."""
     every_kind()
     bases = (Schedule, Group, Optimizer)
     classes = {cls.__name__: cls for base in bases for cls in _descendants(base)}
@@ -267,7 +266,7 @@ def _descendants(cls: type[Any]) -> list[type[Any]]:
 
 
 def default_passes() -> PassList:
-    """What a plan is compiled with unless the user says otherwise."""
+    """Return the passes that plans are compiled with by default."""
     from graphc.own_passes import own_passes
 
     passes: PassList = own_passes().DEFAULT
@@ -279,7 +278,7 @@ def _names(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _model_states(plan: Plan) -> set[str]:
-    """The states that the plan would have without an optimizer."""
+    """Return the states that the plan would have without an optimizer."""
     programs = [plan.programs[name] for name in ("infer", "grad") if name in plan.programs]
     return set(state_nodes([plan.declared, *(program.graph for program in programs)]))
 
@@ -287,7 +286,7 @@ def _model_states(plan: Plan) -> set[str]:
 def _kept(
     plan: Plan, found: Mapping[str, Array], optimizer: Optimizer, before: str | None
 ) -> dict[str, Array]:
-    """The states that hold on under another optimizer."""
+    """Return the states that stay valid under another optimizer."""
     same = before is not None and before.partition("(")[0] == type(optimizer).__name__
     own = {name for name in plan.state_nodes if not name.startswith("hyper.")}
     names = own if same else _model_states(plan)
@@ -295,7 +294,7 @@ def _kept(
 
 
 def _check_state(nodes: Mapping[str, Node], found: Mapping[str, Array]) -> None:
-    """ValueError unless these are the arrays of the states, in their dtypes and shapes."""
+    """Raise ValueError unless these are the arrays of the states, in their dtypes and shapes."""
     odd = sorted(found.keys() ^ nodes.keys())
     if odd:
         raise ValueError(f"the file and the plan do not both have the state {odd[0]!r}")

@@ -1,4 +1,4 @@
-"""Paths as the system takes them, and as a person reads them."""
+"""Paths in the form that the system takes, and in the form that errors show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AnyPath = str | os.PathLike[str]
 
 
 def system_path(path: AnyPath) -> str:
-    """Return a path as text; OSError for one that no file can have, GraphError for no path."""
+    """Return a path as text; raise OSError if no file can have it, GraphError for another type."""
     if not isinstance(path, (str, os.PathLike)):
         raise GraphError(f"{type(path).__name__} is no path", loc=caller_loc())
     name = os.fspath(path)
@@ -28,25 +28,25 @@ def system_path(path: AnyPath) -> str:
 
 
 def shown(path: AnyPath) -> str:
-    """Return the path for an error: in quotes where it has characters that cannot be seen."""
+    """Return the path for an error, quoted and escaped if it has unprintable characters."""
     name = str(path)
     return name if name.isprintable() else ascii(name)
 
 
 def reason(error: OSError) -> str:
-    """Return what went wrong, without numbers and names of files."""
+    """Return the message of an error, without numbers and names of files."""
     return error.strerror or str(error)
 
 
 def check_plain(path: AnyPath) -> None:
-    """Refuse devices, pipes and sockets, which may have no end; OSError, also for no file."""
+    """Refuse devices, pipes and sockets, which may have no end; raise OSError, also for no file."""
     mode = os.stat(system_path(path)).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise OSError(errno.EINVAL, "it is no plain file")
 
 
 def make_folder(path: AnyPath, error: type[GraphError] = GraphError) -> Path:
-    """Make the folder, and those above it, where they are missing; `error` where that fails."""
+    """Make a folder and the missing ones above it; raise `error` if that fails."""
     try:
         folder = Path(system_path(path))
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Save and load: one file with graph, choices of compile(), parameters and optimizer state.
+"""Save and load: one file with graph, options of compile(), parameters and optimizer state.
 
 A file is text and plain arrays (see container.py), so reading one runs no code of its author's.
 Net, Plan and Executor are pickled as the same bytes.
@@ -39,11 +39,11 @@ from graphc.recipe import Recipe
 def save(path: str | Path, ex: Executor) -> Path:
     """Write an executor to a file, all or nothing: a failure leaves an old file as it was.
 
-    The file holds the declared graph, what compile() was told, every array of the state, so that
-    training goes on as if it had not been interrupted, and `ex.state.columns`.  Passes of the
-    user's own are left out, with a warning.  Raises StateError for an executor that failed
-    half-way, GraphError for what a file cannot hold and for the name of an ONNX model,
-    ModelFileError when it cannot be written.
+    The file holds the declared graph, the options of compile(), every array of the state, so that
+    training continues as if it had not been interrupted, and `ex.state.columns`.  Passes of the
+    user's own are left out, with a warning.  Raise StateError for an executor that failed half-way,
+    GraphError for what a file cannot hold and for the name of an ONNX model, ModelFileError if it
+    cannot be written.
     """
     if not isinstance(ex, Executor):
         raise GraphError(
@@ -67,7 +67,7 @@ def write_model(
     metadata: Mapping[str, str] | None = None,
     tensors: Mapping[str, Array] | None = None,
 ) -> None:
-    """Write an executor, with more text and arrays beside it, all or nothing; see `save`."""
+    """Write an executor with additional text and arrays, all or nothing; see `save`."""
     write_file(path, _pieces(ex, metadata, tensors))
 
 
@@ -79,12 +79,12 @@ def load(
     ops: Sequence[type[Op]] = (),
     work: float | None = None,
 ) -> Executor:
-    """The executor that was saved, compiled again; `ops` are the classes of the user's own ops.
+    """Return the saved executor, compiled again; `ops` are the classes of the user's own ops.
 
     With another `batch` the plan is for that many rows.  With another `optimizer` its
-    hyper-parameters hold; slots and counters are kept where it is of the same class as before,
-    and begin anew otherwise.  `work` allows so many times the work that a file may take (see
-    docs/files.md).  Raises ModelFileError for a file that is no whole model.
+    hyper-parameters hold; slots and counters are kept if it is of the same class as before, and
+    start from their initial values otherwise.  `work` multiplies the work that a file may take (see
+    docs/files.md).  Raise ModelFileError for a file that is not a whole model.
     """
     _check_ops(ops)
     try:
@@ -103,14 +103,14 @@ def load(
 
 
 def to_bytes(thing: Net | Plan | Executor) -> bytes:
-    """The bytes that a model file of it has; those of a net or plan hold no state."""
+    """Return the bytes of a model file; those of a net or plan hold no state."""
     return b"".join(_pieces(thing))
 
 
 def from_bytes(
     data: bytes, ops: Sequence[type[Op]] = (), work: float | None = None
 ) -> Net | Plan | Executor:
-    """What `to_bytes` was given; ModelFileError where the bytes are damaged."""
+    """Return what `to_bytes` was given; raise ModelFileError if the bytes are damaged."""
     model = Model.read(data, "the bytes of the model")
     with model.budget(work):
         graph = model.graph(ops)
@@ -121,7 +121,7 @@ def from_bytes(
 
 
 def pickled(thing: Net | Plan | Executor) -> tuple[Any, ...]:
-    """How pickle rebuilds it: the bytes, and the classes of the user's own ops."""
+    """Return pickle's recipe to rebuild it: the bytes, and the classes of the user's own ops."""
     graph = thing.graph() if isinstance(thing, Net) else _plan_of(thing).declared
     return from_bytes, (to_bytes(thing), user_ops(graph), math.inf)
 
@@ -154,7 +154,7 @@ def _pieces(
 
 
 def _choices(recipe: Recipe) -> dict[str, Any]:
-    """What compile() was told, for JSON."""
+    """Return the options of compile(), for JSON; warn about passes of the user's own."""
     own, used = default_passes().names, recipe.passes.names
     foreign = [name for name in dict.fromkeys(used) if name not in own]
     if foreign:
@@ -190,7 +190,7 @@ def _check_ops(ops: Sequence[type[Op]]) -> None:
 
 
 def _warn(message: str) -> None:
-    """A warning at the user's line."""
+    """Issue a warning at the user's line."""
     loc = caller_loc()
     if loc is None:
         warnings.warn(message, stacklevel=2)

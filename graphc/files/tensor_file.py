@@ -1,6 +1,6 @@
-"""Safetensors files of any writer: named arrays, checked before they are believed.
+"""Safetensors files of any writer: named arrays, checked before they are used.
 
-A file of ours also has a digest and holds a model; see container.py.  Here the arrays may lie in
+A file of graphc also has a digest and holds a model; see container.py.  Here the arrays may be in
 any order, but they still fill the file without gaps or overlaps.
 """
 
@@ -24,7 +24,7 @@ _PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def read_tensors(data: bytes) -> dict[str, Array]:
-    """The arrays by name, read-only; half precision as float32.  ValueError for any other bytes."""
+    """Return read-only arrays by name, half precision as float32; raise ValueError otherwise."""
     if data.startswith(_PICKLES):
         raise ValueError("it is a pickle, as torch.save writes them, which runs its author's code")
     entries, start = header_entries(data)
@@ -45,7 +45,7 @@ def read_tensors(data: bytes) -> dict[str, Array]:
 
 
 def _begin(entry: Any) -> tuple[int, int]:
-    """Where an array lies, for sorting; what is no place comes first, and is refused there."""
+    """Return an array's offsets, for sorting; invalid ones come first, and are refused there."""
     offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
     known = isinstance(offsets, list) and [type(size) for size in offsets] == [int, int]
     return (offsets[0], offsets[1]) if known and isinstance(offsets, list) else (-1, -1)

@@ -1,4 +1,4 @@
-"""What PyTorch calls the arrays of a net's layers, and how it lays them out."""
+"""PyTorch's names and layouts of the arrays of a net's layers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from graphc.ops.affine import AffineLayer
 from graphc.ops.source import Parameter, State
 
 _LEAVES = {"gamma": "weight", "beta": "bias", "slope": "weight"}
-"""PyTorch's names of roles that are called otherwise here."""
+"""PyTorch's names of roles that have other names here."""
 
 COUNTER = "num_batches_tracked"
-"""What PyTorch's batchnorm counts, and graphc has no use for."""
+"""The name of batchnorm's step counter in PyTorch, which graphc does not use."""
 
 
 class Tensor(NamedTuple):
@@ -22,25 +22,25 @@ class Tensor(NamedTuple):
     state: str
     leaf: str
     shape: tuple[int, ...]
-    """PyTorch's."""
+    """The array's shape in PyTorch."""
     transposed: bool
 
     def turned(self, array: Array) -> Array:
-        """From one layout to the other."""
+        """Convert an array from one layout to the other."""
         return array.T if self.transposed else array
 
 
 class TorchLayer(NamedTuple):
-    """A layer, or the owner of a parameter by its name, with what would be a module's arrays."""
+    """A layer, or the owner of a parameter by its name, with the arrays that its module has."""
 
     name: str
     tensors: tuple[Tensor, ...]
     gathers: bool = False
-    """Whether it has running statistics."""
+    """Whether the layer has running statistics."""
 
 
 def torch_layers(graph: Graph) -> dict[str, TorchLayer]:
-    """The layers that own parameters, in declared order; of those that share, the first."""
+    """Return the layers that own parameters, in declared order; the first owns shared ones."""
     found: dict[str, TorchLayer] = {}
     owned: set[str] = set()
     for node in graph:
@@ -73,5 +73,5 @@ def _tensor(node: Node, leaf: str, transposed: bool) -> Tensor:
 
 
 def full_name(module: str, leaf: str) -> str:
-    """What a state_dict calls an array of a module."""
+    """Return the name of a module's array in a state_dict."""
     return f"{module}.{leaf}" if module else leaf

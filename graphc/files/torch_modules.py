@@ -1,4 +1,4 @@
-"""Which module of a PyTorch state is which layer of a net."""
+"""The assignment of a PyTorch state's modules to the layers of a net."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from graphc.loc import caller_loc
 from graphc.op import Array
 
 Modules = Mapping[str, Mapping[str, Array]]
-"""By name of module the arrays by their names in it."""
+"""The arrays by the module's name, then by their names in it."""
 
 
 def modules_of(tensors: Mapping[str, Array], ordered: bool) -> dict[str, dict[str, Array]]:
-    """The arrays by module: in the given order, or where that says nothing, by their numbers."""
+    """Return the arrays by module, in the given order or, unless `ordered`, by their numbers."""
     found: dict[str, dict[str, Array]] = {}
     for name in tensors if ordered else sorted(tensors, key=_by_number):
         module, _, leaf = name.rpartition(".")
@@ -35,9 +35,9 @@ def pairs(
     names: Mapping[str, str] | None,
     ordered: bool,
 ) -> dict[str, str]:
-    """The layer of each module: as told, by equal names, or else one after the other.
+    """Return the layer of each module: by given names, by equal names, or else in order.
 
-    StateError where names are given that there are not, or where the order cannot be known.
+    Raise StateError if given names do not exist, or if the order cannot be known.
     """
     if names is not None:
         _check_names(names, modules, layers)
@@ -59,7 +59,7 @@ def pairs(
 
 
 def torch_name(layer: str) -> str:
-    """What a module of that name would be called: a block's slash is a point there."""
+    """Return the module name for a layer: a block's slash is a point there."""
     return layer.replace("/", ".")
 
 

@@ -28,14 +28,14 @@ SHOWN = 6
 
 
 class TorchState(NamedTuple):
-    """What was loaded, and what was not."""
+    """The arrays that were loaded, and those that were not."""
 
     names: dict[str, str]
-    """The layer by module; what `names=` takes."""
+    """The layer by module, as `names=` takes it."""
     missing: tuple[str, ...]
-    """States of the net that no array was there for."""
+    """The states of the net for which there was no array."""
     unexpected: tuple[str, ...]
-    """Arrays that no layer takes."""
+    """The arrays that no layer takes."""
 
 
 def load_torch_state(
@@ -47,11 +47,11 @@ def load_torch_state(
 ) -> TorchState:
     """Set parameters and running statistics from PyTorch's: a safetensors file or a state_dict.
 
-    Modules and layers belong together as `names={"0": "affine_1"}` says; else by equal names, where
-    any are equal (`body.one` is the layer `body/one`); else in their order, which a file tells only
-    of numbered modules.  With `strict` nothing may be left over on either side.
+    Modules are assigned to layers as `names={"0": "affine_1"}` says; else by equal names, if any
+    are equal (`body.one` is the layer `body/one`); else in their order, which a file contains only
+    for numbered modules.  With `strict` nothing may be left over on either side.
 
-    Raises ModelFileError for a file that cannot be read, StateError for what does not fit, shapes
+    Raise ModelFileError for a file that cannot be read, StateError for what does not fit, shapes
     included; then nothing is changed.
     """
     if not isinstance(ex, Executor):
@@ -79,7 +79,7 @@ def load_torch_state(
 def _fitted(
     modules: Modules, layers: Mapping[str, TorchLayer], chosen: Mapping[str, str]
 ) -> tuple[dict[str, Array], set[str], list[str]]:
-    """The arrays by state, the names of those that were used, and what shapes are wrong."""
+    """Return the arrays by state, the names of those used, and messages for wrong shapes."""
     values: dict[str, Array] = {}
     misfits: list[str] = []
     used: set[str] = set()
@@ -101,9 +101,9 @@ def save_torch_state(
 ) -> Path:
     """Write parameters and running statistics as PyTorch's, a safetensors file, all or nothing.
 
-    Modules are called as `names={"0": "affine_1"}` says, such as `load_torch_state` returns; others
-    as their layers.  `module.load_state_dict(safetensors.torch.load_file(path))` reads it.  Raises
-    StateError for a name that there is not, ModelFileError when the file cannot be written.
+    Modules are named as `names={"0": "affine_1"}` says, such as `load_torch_state` returns; others
+    as their layers.  `module.load_state_dict(safetensors.torch.load_file(path))` reads it.  Raise
+    StateError for a name that does not exist, ModelFileError if the file cannot be written.
     """
     layers = torch_layers(ex.plan.declared)
     modules = {layer: module for module, layer in (names or {}).items()}
@@ -151,7 +151,7 @@ def _read(path: str | Path) -> dict[str, Array]:
 
 
 def _given(source: Mapping[str, Any]) -> dict[str, Array]:
-    """The arrays of a state_dict, tensors of PyTorch or of NumPy."""
+    """Return the arrays of a state_dict, whose tensors are PyTorch's or NumPy's."""
     found: dict[str, Array] = {}
     for name, value in source.items():
         try:

@@ -1,8 +1,8 @@
-"""Write files: whenever the process ends, the old file is there or the new one, whole.
+"""Atomic writing of files: whenever the process ends, the old file or the new one is there, whole.
 
-A file is written under another name beside the one that it then takes the place of.  While it is
-written it is locked; one that is not was left behind by a writer that was killed, and the next
-writer of the same file removes it.
+A file is written under another name in the same folder, and then replaces the old one.  While it is
+written it is locked; one without a lock was left by a writer that was killed, and the next writer
+of the same file removes it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from graphc.files.paths import AnyPath, reason, shown, system_path
 from graphc.loc import caller_loc
 
 _MARK = 16
-"""The random digits in the name of an unfinished file."""
+"""The number of random digits in the name of an unfinished file."""
 _POSIX = os.name == "posix"
 """Whether open files can be renamed and removed."""
 
@@ -32,7 +32,7 @@ def write_file(
     pieces: Iterable[bytes | bytearray | memoryview],
     error: type[GraphError] = ModelFileError,
 ) -> Path:
-    """Write a file, all or nothing; `error`, in one sentence, where that cannot be."""
+    """Write a file, all or nothing; raise `error`, in one sentence, if that fails."""
     try:
         write_atomically(path, pieces)
     except OSError as failure:
@@ -51,7 +51,7 @@ def cannot_write(
 
 
 def write_atomically(path: AnyPath, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
-    """Write a file, all or nothing; OSError."""
+    """Write a file, all or nothing; raise OSError if that fails."""
     with new_file(path) as file:
         for piece in pieces:
             file.write(piece)
@@ -59,10 +59,10 @@ def write_atomically(path: AnyPath, pieces: Iterable[bytes | bytearray | memoryv
 
 @contextmanager
 def new_file(path: AnyPath) -> Iterator[BinaryIO]:
-    """Open a file to write, which takes the place of the one at the path when all went well.
+    """Open a file to write, which replaces the one at the path if all went well.
 
-    Links are followed, and the new file has the mode of the old one.  What is no plain file, such
-    as a device or a pipe, is written into.  Raises OSError.
+    Links are followed, and the new file has the mode of the old one.  A path that is not a plain
+    file, such as a device or a pipe, is written into.  Raise OSError if that fails.
     """
     name = system_path(path)
     old = _status(name)
@@ -80,7 +80,7 @@ def new_file(path: AnyPath) -> Iterator[BinaryIO]:
 
 
 def remove_temporaries(folder: Path, names: Callable[[str], bool]) -> None:
-    """Remove what writers left behind that were killed: the unfinished files of these names."""
+    """Remove the unfinished files of these names that killed writers left behind."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             name, _, mark = entry.name[1:-4].rpartition(".")
@@ -102,7 +102,7 @@ def _remove_abandoned(path: str) -> None:
 
 
 def _status(name: str) -> os.stat_result | None:
-    """Return the status of a path; None where nothing is there."""
+    """Return the status of a path, or None if nothing is there."""
     try:
         return os.stat(name)
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def _status(name: str) -> os.stat_result | None:
 
 @contextmanager
 def _special(name: str, old: os.stat_result) -> Iterator[BinaryIO]:
-    """Open what is no plain file, as it is; a pipe that nobody reads is not waited for."""
+    """Open an existing device or pipe as it is; raise OSError for others, or if nobody reads it."""
     if stat.S_ISDIR(old.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     if stat.S_ISSOCK(old.st_mode):
@@ -131,7 +131,7 @@ def _special(name: str, old: os.stat_result) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _beside(target: Path, old: os.stat_result | None) -> Iterator[BinaryIO]:
-    """Open an unfinished file, which takes the target's place when all went well."""
+    """Open an unfinished file, which replaces the target if all went well."""
     temporary: Path | None = None
     try:
         while True:
@@ -158,15 +158,15 @@ def _beside(target: Path, old: os.stat_result | None) -> Iterator[BinaryIO]:
 
 
 def _claimed(file: BinaryIO, path: Path) -> bool:
-    """Lock a new file; False where another writer took it for abandoned before it was locked."""
+    """Lock a new file; return False if another writer took it for abandoned before that."""
     try:
         return try_lock(file) and path.exists()
-    except OSError:  # no locks here, so that nobody can take it for abandoned
+    except OSError:  # without locks nobody can take it for abandoned
         return True
 
 
 def _take_over_mode(file: BinaryIO, old: os.stat_result) -> None:
-    """Give a file the owner, where that may be, and the mode of the one that it replaces."""
+    """Give a file the mode, and if allowed the owner, of the one that it replaces."""
     if not _POSIX:
         return
     new = os.fstat(file.fileno())
@@ -178,7 +178,7 @@ def _take_over_mode(file: BinaryIO, old: os.stat_result) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the new name written, too, where folders can be opened as files."""
+    """Flush the new name to disk, too, if folders can be opened as files."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
-"""ONNX both ways: models in, models out, and ONNX's own backend interface.
+"""Import and export of ONNX models, and ONNX's own backend interface.
 
-`load` makes a net of a model, `save` a model of a net; `prepare`, `run_model`, `run_node` and
-`supports_device` are what `onnx.backend` asks of a backend.
+`load` makes a net from a model, `save` a model from a net; `prepare`, `run_model`, `run_node` and
+`supports_device` are the functions that `onnx.backend` asks of a backend.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The attributes of ONNX nodes as Python's own values."""
+"""The attributes of ONNX nodes as plain Python values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def attributes_of(node: NodeProto, given: Mapping[str, Any]) -> dict[str, Any]:
-    """By name; those that refer to a function's attribute take its value from `given`."""
+    """Return a node's attributes by name; references to a function's attributes read `given`."""
     found: dict[str, Any] = {}
     for attribute in node.attribute:
         if attribute.ref_attr_name:
@@ -53,7 +53,7 @@ def _value(attribute: AttributeProto) -> Any:
 
 
 def _number(single: float) -> float:
-    """The shortest decimal that stands for the float32: 0.9 is read as 0.9."""
+    """Return the shortest decimal that rounds to the float32: 0.9 is read as 0.9."""
     return float(str(np.float32(single)))
 
 

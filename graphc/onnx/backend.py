@@ -21,22 +21,22 @@ from graphc.op import Array
 from graphc.tensor_type import TensorType
 
 MOST_KEPT = 16
-"""The executors that a model keeps, one for each set of shapes."""
+"""The largest number of executors that a model keeps, one for each set of shapes."""
 
 
 class GraphcRep(BackendRep):
-    """A model that can be run; it is compiled for the shapes of each first run."""
+    """A model that is ready to run; it is compiled when it first meets a set of shapes."""
 
     def __init__(self, model: ModelProto, backend: str | None = None) -> None:
         self._model = model
         self._backend = backend
         self._inputs = free_inputs(model)
         self._needed: set[str] = set()
-        """The inputs on whose numbers shapes depend."""
+        """The inputs whose numbers determine shapes."""
         self._runs: dict[Any, _Run] = {}
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """The outputs for a sequence or mapping of arrays, in the order of the model."""
+        """Return the outputs in the model's order for a sequence or mapping of arrays."""
         feeds = self._feeds(inputs)
         key = tuple((name, a.shape, a.dtype.name) for name, a in feeds.items())
         while True:
@@ -115,13 +115,14 @@ class _Run:
 
 
 class GraphcBackend(Backend):
-    """graphc as a backend of ONNX."""
+    """The implementation of ONNX's `Backend` interface by graphc."""
 
     @classmethod
     def prepare(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> GraphcRep:
-        """The model, checked and ready to run; `backend=` is "native" or "numpy".
+        """Return the model, checked and ready to run; `backend=` is "native" or "numpy".
 
-        Raises ModelFileError for what is no model, GraphError for ops that graphc does not have.
+        Raise ModelFileError if it is not a valid model, GraphError for ops that graphc does not
+        have.
         """
         if not cls.supports_device(device):
             raise GraphError(f"graphc runs on CPU, not on {device}", loc=caller_loc())
@@ -133,7 +134,7 @@ class GraphcBackend(Backend):
     def run_model(
         cls, model: ModelProto, inputs: Any, device: str = "CPU", **kwargs: Any
     ) -> tuple[Any, ...]:
-        """The outputs of a model for these inputs."""
+        """Return the outputs of a model for these inputs."""
         return cls.prepare(model, device, **kwargs).run(inputs)
 
     @classmethod
@@ -145,7 +146,7 @@ class GraphcBackend(Backend):
         outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        """The outputs of one node; `opset_version` says of which operator set."""
+        """Return the outputs of one node; `opset_version` selects its operator set."""
         version = kwargs.pop("opset_version", None)
         names = [name for name in node.input if name]
         arrays = inputs if isinstance(inputs, Mapping) else dict(zip(names, inputs, strict=False))
@@ -163,7 +164,7 @@ class GraphcBackend(Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        """Whether the device is the CPU."""
+        """Return whether the device is the CPU."""
         return device.split(":")[0] == "CPU"
 
 

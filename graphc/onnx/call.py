@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from graphc.onnx.scope import Scope
 
 ITEM = 16
-"""The numbers that NumPy computes in the time that Python computes one."""
+"""The number of elements that NumPy computes in the time in which Python computes one."""
 Result = Held | Sequence[Held]
-"""What a converter gives: one result, or as many as the node has."""
+"""The result of a converter: one value, or as many as the node has outputs."""
 
 
 class Call:
@@ -49,7 +49,7 @@ class Call:
         self.scope = scope
         self.op = op
         self.version = version
-        """That of the operator set which the model asks for."""
+        """The version of the operator set that the model asks for."""
         self.operands = tuple(operands)
         self.attributes = attributes
         self.outputs = tuple(outputs)
@@ -63,15 +63,15 @@ class Call:
         return next(filter(None, self.outputs), self.op)
 
     def asks(self, position: int) -> bool:
-        """Whether the model reads that result."""
+        """Return whether the model reads the result at `position`."""
         return position < len(self.outputs) and self.scope.reads(self.outputs[position])
 
     def has(self, position: int) -> bool:
-        """Whether that operand is given."""
+        """Return whether the operand at `position` is given."""
         return position < len(self.operands) and self.operands[position] is not None
 
     def operand(self, position: int) -> Operand:
-        """The operand as it is."""
+        """Return the operand unchanged; raise NotSupported if it is missing or a sequence."""
         operand = self.operands[position] if position < len(self.operands) else None
         if operand is None:
             raise NotSupported(f"operand {position} is missing")
@@ -80,84 +80,84 @@ class Call:
         return operand
 
     def parts(self, position: int) -> tuple[Operand, ...]:
-        """The entries of the sequence that the operand is."""
+        """Return the entries of a sequence operand; raise NotSupported if it is not a sequence."""
         operand = self.operands[position] if position < len(self.operands) else None
         if not isinstance(operand, Parts):
             raise NotSupported(f"operand {position} is no sequence")
         return operand.entries
 
     def value(self, position: int) -> Value:
-        """The operand as a value of the net; an initializer becomes a parameter."""
+        """Return the operand as a value of the net; an initializer becomes a parameter."""
         return self.scope.value(self.operand(position))
 
     def values(self) -> list[Value]:
-        """All operands as values of the net."""
+        """Return all operands as values of the net."""
         return [self.value(i) for i in range(len(self.operands))]
 
     def maybe(self, position: int) -> Value | None:
-        """The operand as a value of the net, where it is given."""
+        """Return the operand as a value of the net, or None if it is not given."""
         return self.value(position) if self.has(position) else None
 
     def type(self, position: int) -> TensorType:
-        """The operand's type."""
+        """Return the operand's type."""
         return type_of(self.operand(position))
 
     def constant(self, array: Any, dtype: str | None = None) -> Value:
-        """Numbers as a value of the net."""
+        """Return the numbers as a value of the net."""
         return self.scope.value(np.asarray(array, dtype))
 
     def known(self, position: int) -> bool:
-        """Whether the operand's numbers are known now; those of an initializer count."""
+        """Return whether the operand's numbers are known now, as those of an initializer are."""
         operand = self.operands[position] if position < len(self.operands) else None
         return is_known(operand) or isinstance(operand, Weight)
 
     def array(self, position: int) -> Array:
-        """The operand's numbers, which must be known now.
+        """Return the operand's numbers, which must be known now.
 
-        NeedsInputs where they depend on inputs of the model, NotSupported where they do on
+        Raise NeedsInputs if they depend on inputs of the model, NotSupported if they depend on
         parameters.
         """
         operand = self.operand(position)
         if isinstance(operand, Value):
             raise self._unknown(operand, position)
         array = operand.array if isinstance(operand, Weight) else operand
-        spend_array(array.size)  # one number can stand for many, until something is made of them
+        spend_array(array.size)  # a broadcast array holds one number until it is copied
         return array
 
     def dims(self, position: int) -> Shape:
-        """The dimensions that the operand lists, N among them."""
+        """Return the dimensions that the operand lists, which may contain N."""
         array = self.array(position)
         spend_elements(ITEM * array.size)
         spend_bytes(4 * ITEM * array.size)
         return shape_of(array)
 
     def ints(self, position: int) -> tuple[int, ...]:
-        """The whole numbers that the operand lists."""
+        """Return the integers that the operand lists; raise NotSupported if N is among them."""
         found = self.dims(position)
         if not all(isinstance(dim, int) for dim in found):
             raise NotSupported(f"operand {position} depends on the batch dimension")
         return tuple(dim for dim in found if isinstance(dim, int))
 
     def number(self, position: int, default: Any = None) -> Any:
-        """The operand's one number, which must be known now; the default where it is missing."""
+        """Return the operand's one number, which must be known now; the default if missing."""
         return item_of(self.array(position)) if self.has(position) else default
 
     def attribute(self, name: str, default: Any = None) -> Any:
-        """An attribute: a number, a string, a tuple, or an array."""
+        """Return an attribute: a number, a string, a tuple, or an array."""
         return self.attributes.get(name, default)
 
     def required(self, name: str) -> Any:
-        """An attribute that the op cannot do without."""
+        """Return an attribute; raise NotSupported if the node does not have it."""
         if name not in self.attributes:
             raise NotSupported(f"the attribute {name!r} is missing")
         return self.attributes[name]
 
     def free_name(self) -> str:
-        """The name of the first result, or one like it that no node has."""
+        """Return the name of the first result, or a similar one that no node has."""
         return self.scope.reading.net.builder.unique(self.name)
 
     def unless(self, **defaults: Any) -> None:
-        """NotSupported where one of the attributes is there and says something else."""
+        """Raise NotSupported if one of these attributes is given with another value."""
         for name, default in defaults.items():
             if self.attribute(name, default) != default:
                 raise NotSupported(f"{name}={self.attributes[name]!r} is not supported")

@@ -1,4 +1,4 @@
-"""Layers as the ops that they become, while the file that they are from is still read."""
+"""Expansion of layers into the ops that they consist of, inside the work budget of the file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from graphc.own_passes import own_passes
 
 
 def expanded(graph: Graph, train: bool) -> Graph:
-    """Return the graph with its layers expanded; itself where it has none."""
+    """Return the graph with its layers expanded, or the graph itself if it has none."""
     if not any(isinstance(node.op, Layer) for node in graph):
         return graph
     own_passes()

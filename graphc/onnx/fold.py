@@ -1,4 +1,4 @@
-"""A node whose operands are all known is computed when the model is read."""
+"""Constant folding at import: a node whose operands are all known is computed at once."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from graphc.onnx.scope import Scope
 
 PRODUCTS = 8
-"""The operations of products of matrices in the time of another one."""
+"""The number of matrix-product operations that take the time of one other operation."""
 
 Converter = Callable[[Call], Result]
 
 
 def folded(call: Call, converter: Converter) -> Result:
-    """The numbers that a node gives."""
+    """Return the results of a node computed now."""
     symbolic = any(isinstance(o, np.ndarray) and is_symbolic(o) for o in call.operands)
     if symbolic and call.op in SYMBOLIC:
         spend_array(ITEM * _most(call))
@@ -50,7 +50,7 @@ def folded(call: Call, converter: Converter) -> Result:
 
 
 def _most(call: Call) -> int:
-    """The most items that an op on shapes can have to do with."""
+    """Return the largest number of items that an op on shapes can produce or read."""
     arrays = [operand for operand in call.operands if isinstance(operand, np.ndarray)]
     if call.op in ("Concat", "Reshape", "Slice"):
         return sum(array.size for array in arrays)
@@ -79,7 +79,7 @@ def _evaluated(b: Builder, results: list[Operand]) -> list[Operand]:
     for value in results:
         if isinstance(value, Value):
             b.outputs[value.name] = value.name
-    graph = expanded(b.graph(), train=False)  # of ops it is known what they cost
+    graph = expanded(b.graph(), train=False)  # the cost of ops is known, not that of layers
     if any(isinstance(node.op, Input) for node in graph):
         raise NotSupported("its constants depend on an input")
     spend_elements(sum(_numbers(graph, node) for node in graph))
@@ -90,7 +90,7 @@ def _evaluated(b: Builder, results: list[Operand]) -> list[Operand]:
 
 
 def _numbers(graph: Graph, node: Node) -> int:
-    """The numbers that are computed for a node, or that take as long: BLAS is quicker."""
+    """Return the numbers computed for a node, products counted less since BLAS is faster."""
     operands = [graph[name].type for name in node.inputs]
     plain, products = op_flops(node.op, operands, node.type, 1)
     return prod(shape_at(node.type.shape, 1)) + plain + products // PRODUCTS

@@ -1,4 +1,4 @@
-"""Ops that are defined as functions of others, by the model itself or by ONNX."""
+"""Ops that the model itself or ONNX defines as functions of other ops."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Body:
-    """The nodes of a function, and what its names stand for."""
+    """The nodes of a function, the names of its inputs and outputs, and its operator sets."""
 
     nodes: Sequence[NodeProto]
     inputs: Sequence[str]
     outputs: Sequence[str]
     opsets: Mapping[str, int]
     defaults: Mapping[str, Any]
-    """The attributes that a call may leave out."""
+    """The values of attributes that a call may omit."""
 
 
 def body_of(
     node: NodeProto, call: Call, functions: Mapping[tuple[str, str], FunctionProto]
 ) -> Body | None:
-    """The function that a node calls; None where there is none."""
+    """Return the function that a node calls, or None if there is none."""
     function = functions.get((node.domain, node.op_type))
     if function is None:
         function = _from_onnx(node, call)
@@ -53,7 +53,7 @@ def body_of(
 
 
 def has_function(domain: str, op: str, version: int) -> bool:
-    """Whether ONNX defines the op by others."""
+    """Return whether ONNX defines the op as a function of others."""
     schema = _schema(domain, op, version)
     return schema is not None and bool(schema.has_function or schema.has_context_dependent_function)
 

@@ -1,4 +1,4 @@
-"""From a checked model to a net: its initializers, inputs, nodes and outputs."""
+"""Conversion of a checked model to a net: its initializers, inputs, nodes and outputs."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 OLDEST, NEWEST = 1, 28
-"""The operator sets that are read; converters know what changed between them."""
+"""The operator sets that are supported; converters handle the changes between them."""
 MADE = 20
-"""The nodes that may be made for each of a model's."""
+"""The number of nodes that may be made for each node of a model."""
 LOSSES, STATES, UPDATES = "graphc.losses", "graphc.states", "graphc.updates"
-"""The metadata that name the outputs which are losses, the initializers that are states, and the
-outputs which are the next values of states: layers make them by themselves."""
+"""The metadata keys of the names of outputs that are losses, of initializers that are states, and
+of outputs that are the next values of states; layers compute those values by themselves.
+"""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """A net, and what the model's outputs are: values of the net, or numbers."""
+    """A net, and the model's outputs: values of the net, or known arrays."""
 
     net: Net
     outputs: Mapping[str, Operand]
 
 
 def opsets_of(model: ModelProto) -> dict[str, int]:
-    """The operator sets that a model asks for; GraphError where graphc reads none such."""
+    """Return the model's operator sets; raise GraphError if the default one is not supported."""
     found = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
     version = found.setdefault("", 1)
     if not OLDEST <= version <= NEWEST:
@@ -59,7 +60,7 @@ def opsets_of(model: ModelProto) -> dict[str, int]:
 
 
 def check_ops(model: ModelProto) -> None:
-    """GraphError that names all ops of the model for which there is no converter."""
+    """Raise GraphError that names all ops of the model without a converter."""
     opsets = opsets_of(model)
     own = {(function.domain, function.name) for function in model.functions}
     missing: Counter[str] = Counter()
@@ -96,7 +97,7 @@ def import_model(
     known: Mapping[str, Array],
     as_written: bool,
 ) -> Imported:
-    """The net of a model whose inputs are of these types, or known."""
+    """Return the net of a model whose inputs have these types or known arrays."""
     check_ops(model)
     name = model.graph.name if model.graph.name.isprintable() and model.graph.name else "onnx"
     net = Net(name, next((t.dtype for t in types.values() if t.dtype in FLOATS), "float32"))
@@ -121,28 +122,28 @@ def import_model(
 
 
 def budget_of(model: ModelProto, file: str, work: float | None) -> AbstractContextManager[None]:
-    """What making a net of a model may take; see graphc/work.py."""
+    """Return the work budget for making a net from a model; see graphc/work.py."""
     nodes = MADE * sum(len(graph) for graph in graphs_of(model))
     return work_budget(file, nbytes=model.ByteSize(), nodes=nodes, work=work)
 
 
 def metadata_of(model: ModelProto, key: str) -> tuple[str, ...]:
-    """The names that stand under a key of the metadata."""
+    """Return the names under a key of the metadata."""
     found = {entry.key: entry.value for entry in model.metadata_props}.get(key, "")
     return tuple(found.split("\n")) if isinstance(found, str) else ()
 
 
 def free_inputs(model: ModelProto) -> list[str]:
-    """The inputs that are fed: those without an initializer."""
+    """Return the inputs that are fed: those without an initializer."""
     given = {tensor.name for tensor in model.graph.initializer}
     return [value.name for value in model.graph.input if value.name not in given]
 
 
 def _initializers(model: ModelProto) -> dict[str, Operand]:
-    """Floats may become parameters, all else is known.
+    """Return the initializers by name: floats may become parameters, all others are known.
 
-    A single number without a shape is known, too, unless graphc wrote it: in models of others
-    it is part of a formula.
+    A float scalar is known, too, unless graphc wrote it: in models of other tools it is part of a
+    formula.
     """
     readers = Counter(name for nodes in graphs_of(model) for node in nodes for name in node.input)
     own = model.producer_name == OWN
@@ -168,7 +169,7 @@ def _output(scope: Scope, name: str) -> Operand:
 
 
 def as_net(imported: Imported, losses: tuple[str, ...]) -> Net:
-    """The net with its outputs; those that are known become constants of it."""
+    """Return the net with its outputs; known ones become constants of it."""
     net = imported.net
     for name, operand in imported.outputs.items():
         value = operand if isinstance(operand, Value) else net.constant(np.asarray(operand))
@@ -180,7 +181,7 @@ def as_net(imported: Imported, losses: tuple[str, ...]) -> Net:
 
 
 def _needed(graph: Graph) -> Graph:
-    """The graph without the nodes that nothing reads."""
+    """Return the graph without the nodes that nothing reads."""
     needed = graph.forward()
     updates = {state: value for state, value in graph.updates.items() if state in needed}
     needed |= graph.upstream(updates.values())

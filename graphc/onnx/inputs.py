@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def names_of_dims(model: ModelProto) -> list[str]:
-    """The dimensions of inputs that have a name."""
+    """Return the names of the inputs' named dimensions."""
     shapes = (value.type.tensor_type.shape.dim for value in model.graph.input)
     return list(dict.fromkeys(dim.dim_param for shape in shapes for dim in shape if dim.dim_param))
 
 
 def known_input(model: ModelProto, name: str, given: Any) -> Array:
-    """The array that an input is given for good; GraphError where it does not fit the input."""
+    """Return the array that is fixed for an input; raise GraphError if it does not fit it."""
     info = next(value for value in model.graph.input if value.name == name)
     dtype, dims = _dtype(info), info.type.tensor_type.shape.dim
     sizes = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims]
@@ -49,7 +49,7 @@ def known_input(model: ModelProto, name: str, given: Any) -> Array:
 def types_of_inputs(
     model: ModelProto, dims: Mapping[str, Dim], known: Collection[str]
 ) -> dict[str, TensorType]:
-    """By name, of the inputs that are not known; GraphError for a dimension without a size."""
+    """Return the types of free inputs by name; raise GraphError for a dimension without a size."""
     free = [name for name in free_inputs(model) if name not in known]
     infos = {value.name: value for value in model.graph.input}
     batch = "N" if model.producer_name == OWN else _batch_name(model, dims)
@@ -57,7 +57,7 @@ def types_of_inputs(
 
 
 def _batch_name(model: ModelProto, dims: Mapping[str, Dim]) -> str | None:
-    """What the model calls the batch: the name of a first dimension without a size."""
+    """Return the model's name for the batch: that of a first dimension without a size, or None."""
     for name, dim in dims.items():
         if isinstance(dim, Batch):
             return name

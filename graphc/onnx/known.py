@@ -1,8 +1,8 @@
-"""What an operand is while a model is read: a value of the net, or numbers that are known.
+"""Operands while a model is read: values of the net, or numbers that are known.
 
-Shapes are static, so what a model computes of shapes alone is known when it is read: it is
-computed at once and never becomes a node.  A shape with the open batch dimension is known too,
-as an array of objects, of which some are multiples of N.
+Shapes are static, so values that a model computes from shapes alone are known when it is read: they
+are computed at once and never become nodes.  A shape with the open batch dimension is known too, as
+an array of objects, some of which are multiples of N.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphc.tensor_type import ITEMSIZE, Batch, Dim, Shape, TensorType
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weight:
-    """An initializer of floats: it becomes a parameter where it is read as a value."""
+    """An initializer of floats; it becomes a parameter if a node reads it as a value."""
 
     name: str
     array: Array
@@ -29,26 +29,26 @@ class Weight:
 
 
 Operand = Value | Array | Weight
-"""A value of the net, numbers known now, or an initializer."""
+"""A value of the net, an array known now, or an initializer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parts:
-    """A sequence, of which it is known now how many entries it has."""
+    """A sequence whose length is known now."""
 
     entries: tuple[Operand, ...]
 
 
 Held = Operand | Parts
-"""What a name of a model stands for."""
+"""Anything that a name of a model can refer to."""
 
 
 class NotSupported(ValueError):
-    """What a converter says of a node that graphc has no meaning for."""
+    """An error of a converter for a node that graphc cannot express."""
 
 
 class NeedsInputs(Exception):
-    """Inputs of the model must be known before it can be read, since shapes depend on them."""
+    """An error for inputs that must be known to read the model, since shapes depend on them."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__(*names)
@@ -56,12 +56,12 @@ class NeedsInputs(Exception):
 
 
 def is_known(operand: Held | None) -> TypeGuard[Array | None]:
-    """Whether the numbers are known, and no training changes them."""
+    """Return whether the numbers are known and training does not change them."""
     return operand is None or isinstance(operand, np.ndarray)
 
 
 def type_of(operand: Held) -> TensorType:
-    """Shape and dtype; NotSupported for a dtype that graphc has not."""
+    """Return shape and dtype; raise NotSupported for a dtype that graphc does not have."""
     if isinstance(operand, Value):
         return operand.type
     if isinstance(operand, Parts):
@@ -71,19 +71,19 @@ def type_of(operand: Held) -> TensorType:
 
 
 def checked_dtype(array: Array) -> str:
-    """The dtype's name; NotSupported where graphc has it not."""
+    """Return the dtype's name; raise NotSupported if graphc does not have it."""
     if array.dtype.name not in ITEMSIZE:
         raise NotSupported(f"graphc has no {array.dtype.name}")
     return array.dtype.name
 
 
 def is_symbolic(array: Array) -> bool:
-    """Whether it is a shape in which the batch dimension stands."""
+    """Return whether the array is a shape that may contain the batch dimension."""
     return array.dtype == object
 
 
 def dims_array(dims: Iterable[Dim]) -> Array:
-    """Dimensions as a known array: of int64, or of objects where N is among them."""
+    """Return dimensions as a known array: of int64, or of objects if N is among them."""
     found = list(dims)
     if any(isinstance(dim, Batch) for dim in found):
         array = np.empty(len(found), object)
@@ -93,21 +93,21 @@ def dims_array(dims: Iterable[Dim]) -> Array:
 
 
 def plain_array(array: Array) -> Array:
-    """An array of objects as one of int64 where no N is left in it."""
+    """Return an array of objects as one of int64 if it contains no N."""
     if is_symbolic(array) and not any(isinstance(dim, Batch) for dim in array.flat):
         return array.astype(np.int64)
     return array
 
 
 def shape_of(array: Array) -> Shape:
-    """The dimensions that a known array lists; NotSupported where they are no whole numbers."""
+    """Return the dimensions that an array lists; raise NotSupported if they are not integers."""
     if array.dtype.kind not in "iuO" or array.ndim > 1:
         raise NotSupported(f"{array.dtype}{list(array.shape)} lists no dimensions")
     return tuple(item if isinstance(item, Batch) else int(item) for item in array.reshape(-1))
 
 
 def item_of(array: Array) -> Any:
-    """The one number of a known array; NotSupported where it has several."""
+    """Return the single number of a known array; raise NotSupported if there are more or none."""
     if array.size != 1:
         raise NotSupported(f"one number is wanted where there are {array.size}")
     item = array.reshape(-1)[0]

@@ -1,4 +1,4 @@
-"""What is checked of a model before any of it is believed."""
+"""Checks of names and sizes in a model before any of it is used."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 LONGEST_NAME = 1000
 MOST_DIMENSIONS = 32
 LARGEST = 2**63 - 1
-"""The bytes that a tensor may have by its sizes, before they are compared with its data."""
+"""The largest byte count that a tensor's shape may imply, before it is compared with its data."""
 
 
 def check_limits(model: ModelProto) -> None:
-    """ModelFileError for names that no model has."""
+    """Raise ModelFileError for names that no valid model has."""
     for graph in graphs_of(model):
         for node in graph:
             for name in _names(node):
@@ -27,7 +27,7 @@ def check_limits(model: ModelProto) -> None:
 
 
 def graphs_of(model: ModelProto) -> Iterator[list[NodeProto]]:
-    """The nodes of the graph, of the functions, and of the graphs inside their attributes."""
+    """Yield the nodes of the graph, of the functions, and of the graphs inside their attributes."""
     left = [list(model.graph.node), *(list(function.node) for function in model.functions)]
     while left:
         nodes = left.pop()
@@ -38,7 +38,7 @@ def graphs_of(model: ModelProto) -> Iterator[list[NodeProto]]:
 
 
 def names_read(nodes: Iterable[NodeProto]) -> Iterator[str]:
-    """What nodes read, those of the graphs inside their attributes included."""
+    """Yield the names that nodes read, those of the graphs inside their attributes included."""
     for node in nodes:
         yield from node.input
         for attribute in node.attribute:
@@ -52,8 +52,8 @@ def _graphs_in(attribute: AttributeProto) -> Iterable[GraphProto]:
 
 
 def check_name(name: str | bytes) -> None:
-    """ModelFileError for a name that a terminal would not show as it is, or that is very long."""
-    if isinstance(name, bytes):  # what a protocol buffer gives for letters that are none
+    """Raise ModelFileError for a name with unprintable characters, or one that is very long."""
+    if isinstance(name, bytes):  # protocol buffers return bytes for invalid text
         raise ModelFileError(f"the name {name[:40]!r} is no text")
     if len(name) > LONGEST_NAME:
         raise ModelFileError(f"the name {name[:40]!r}... has {len(name):,} characters")
@@ -62,7 +62,7 @@ def check_name(name: str | bytes) -> None:
 
 
 def check_sizes(tensor: TensorProto) -> None:
-    """ModelFileError for a shape that cannot be."""
+    """Raise ModelFileError for an impossible shape."""
     sizes, nbytes = list(tensor.dims), 16
     for size in sizes:
         nbytes *= max(size, 1)

@@ -1,4 +1,4 @@
-"""`gc.onnx.load`: a trainable net of an ONNX model."""
+"""`gc.onnx.load`: a trainable net from an ONNX model."""
 
 from __future__ import annotations
 
@@ -36,21 +36,20 @@ def load(
     external_data: bool = False,
     work: float | None = None,
 ) -> Net:
-    """A net of the model: a path, or an `onnx.ModelProto`.
+    """Return a net from the model: a path, or an `onnx.ModelProto`.
 
-    Initializers of floats become parameters by their names, with their numbers as initial values.
-    BatchNormalization and Dropout become layers, which mean one thing in inference and another
-    in training.  What the model computes of shapes alone is computed now.
+    Initializers of floats become parameters under their names, with their numbers as initial
+    values.  BatchNormalization and Dropout become layers, which act differently in inference and in
+    training.  Values that the model computes from shapes alone are computed now.
 
-    The first dimension of inputs stays open where it has a name or none: it is `gc.N`.  `dims`
-    gives sizes to dimensions by their names: `{"sequence": 128}`; `{"batch": gc.N}` says which is
-    the batch.  `inputs` gives inputs on which shapes depend their arrays, once and for all.
-    Data of tensors in other files are read only with `external_data=True`, and only from the
-    model's own folder.  `work` allows so many times the work that a file may take (see
-    docs/files.md).
+    The first dimension of inputs stays open if it has a name or none: it is `gc.N`.  `dims` gives
+    sizes to dimensions by their names: `{"sequence": 128}`; `{"batch": gc.N}` says which one is the
+    batch.  `inputs` fixes the arrays of inputs on which shapes depend.  Tensor data in other files
+    are read only with `external_data=True`, and only from the model's own folder.  `work`
+    multiplies the work that a file may take (see docs/files.md).
 
-    Raises ModelFileError for a file that is no model or does not fit its own description,
-    GraphError, naming the node, for what graphc has no meaning for.
+    Raise ModelFileError for a file that is not a model or does not fit its own description,
+    GraphError, naming the node, if graphc cannot express it.
     """
     model, file = read_model(source, external_data)
     dims, inputs = _mapping("dims", dims), _mapping("inputs", inputs)
@@ -62,7 +61,7 @@ def load(
         with budget_of(model, file, work):
             imported = import_model(model, file, types, known, as_written=False)
             net = as_net(imported, metadata_of(model, LOSSES))
-            expanded(net.graph(), train=True)  # counts what becomes of it when it is compiled
+            expanded(net.graph(), train=True)  # charges the budget for the ops that layers become
             return net
     except NeedsInputs as error:
         names = " and ".join(map(repr, error.names))

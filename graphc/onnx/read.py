@@ -1,4 +1,4 @@
-"""From a file, bytes or a ModelProto to a model whose parts have been checked."""
+"""Reading of a file or a ModelProto as a model whose parts have been checked."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ HINT = "give the path of an .onnx file, or an onnx.ModelProto"
 BYTES = "onnx.load_from_string makes an onnx.ModelProto of bytes"
 OURS = "gc.save wrote it: gc.load reads it"
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-"""Links are not followed, and a pipe is not waited for."""
+"""Flags that do not follow links and do not wait for a pipe."""
 LARGEST_FILE = 2**31
-"""More than protocol buffers can hold."""
+"""A size that protocol buffers cannot hold."""
 
 
 def read_model(source: str | Path | ModelProto, external_data: bool) -> tuple[ModelProto, str]:
-    """The model and what it is called in errors; ModelFileError for what is none."""
+    """Return the model and its name in errors; raise ModelFileError if it is not a model."""
     if isinstance(source, ModelProto):
         model, name, folder = source, source.graph.name or "model", None
     else:
@@ -43,7 +43,7 @@ def read_model(source: str | Path | ModelProto, external_data: bool) -> tuple[Mo
 
 
 def path_of(call: str, given: object, hint: str) -> Path:
-    """The path that a call was given; GraphError for what is none."""
+    """Return the path that a call was given; raise GraphError if it is not a path."""
     if isinstance(given, (str, os.PathLike)):
         return Path(given)
     raise GraphError(f"{call}: {type(given).__name__} is no path", loc=caller_loc(), hint=hint)
@@ -67,7 +67,7 @@ def _parsed(path: Path) -> ModelProto:
 
 
 def _is_ours(data: bytes) -> bool:
-    """Whether it is what gc.save writes."""
+    """Return whether `gc.save` wrote the data."""
     try:
         unpack(data)
     except ValueError:
@@ -86,7 +86,7 @@ def _parse(message: Message, data: bytes) -> bool:
 
 
 def array_of(tensor: TensorProto) -> Array:
-    """The numbers of a tensor; ModelFileError where shape and data do not fit each other."""
+    """Return the tensor's array; raise ModelFileError if its shape and data do not fit."""
     check_sizes(tensor)
     if tensor.data_type == TensorProto.STRING:
         raise ModelFileError(f"tensor {tensor.name!r} holds text, not numbers")
@@ -94,7 +94,7 @@ def array_of(tensor: TensorProto) -> Array:
         raise ModelFileError(f"the data of tensor {tensor.name!r} lie in another file")
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
-    except Exception as error:  # the library raises what its parts raise
+    except Exception as error:  # the library lets any exception of its parts through
         told = str(error).partition("\n")[0]
         raise ModelFileError(f"tensor {tensor.name!r} cannot be read: {told}") from None
     if array.shape != tuple(tensor.dims):
@@ -103,7 +103,7 @@ def array_of(tensor: TensorProto) -> Array:
 
 
 def _take_external(model: ModelProto, folder: Path | None) -> None:
-    """Read the data of tensors that lie in other files, where a folder is given for them."""
+    """Read tensor data that lie in other files, if a folder is given for them."""
     for tensor in _all_tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             if folder is None:
@@ -144,7 +144,7 @@ def _external(folder: Path, tensor: TensorProto) -> bytes:
 
 
 def _inside(folder: Path, name: str, tensor: TensorProto) -> Path:
-    """The path of a file in the folder, reached without links; ModelFileError for any other."""
+    """Return the path of a file in the folder without links; raise ModelFileError for any other."""
     folder = Path(os.path.realpath(folder))
     path = folder / name
     plain = name.isprintable() and name and not os.path.isabs(name) and ".." not in Path(name).parts

@@ -1,4 +1,4 @@
-"""Nodes that a converter has made take the names that the model gives to its results."""
+"""Renaming of the nodes that a converter made to the names that the model gives to its results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SOURCES = (Constant, Parameter, State)
 def renamed(
     b: Builder, before: int, results: Sequence[tuple[Held | None, str]]
 ) -> Callable[[Sequence[Held | None]], list[Held | None]]:
-    """Rename results among the nodes after the first `before`; the function maps the values."""
+    """Rename results among nodes after the first `before`; return the function that maps values."""
     made = list(islice(reversed(b.nodes), len(b.nodes) - before))[::-1]
     new: dict[str, str] = {}
     for result, name in results:

@@ -26,18 +26,18 @@ SAVE = "the net, plan or executor, then the path: gc.onnx.save(ex, 'model.onnx')
 def save(
     thing: Net | Plan | Executor, path: str | Path, *, train: bool = False, losses: bool = True
 ) -> Path:
-    """Write an ONNX model, all or nothing; the same bytes for the same net and weights.
+    """Write an ONNX model, all or nothing; the same net and weights give the same bytes.
 
-    Of an executor with its weights, of a net or plan with those it would start with.  The model
-    has all outputs, losses among them, the inputs that they need, and the batch as the dimension
-    `N`; `losses=False` leaves out the losses, and so the inputs that only they need.  It is for
+    An executor is written with its weights, a net or plan with its initial ones.  The model has all
+    outputs, losses among them, the inputs that they need, and the batch as the dimension `N`;
+    `losses=False` omits the losses, and so the inputs that only they need.  The model is for
     inference; with `train` it is the forward part of a training step: batch statistics, whose next
-    running values are outputs more, and dropout.  What ONNX has no op for is a function of the
-    domain `graphc`, whose body is made of ONNX's ops, and of which `load` makes the same layer
-    again.
+    running values become additional outputs, and dropout.  An op that ONNX does not have becomes a
+    function of the domain `graphc`, whose body consists of ONNX's ops; `load` makes the same layer
+    from it.
 
-    Raises GraphError for an op of your own, or a gradient inside the net, ModelFileError when
-    the file cannot be written.
+    Raise GraphError for an op of your own, or a gradient inside the net, ModelFileError when the
+    file cannot be written.
     """
     path = path_of("save", path, SAVE)
     model = to_proto(thing, train=train, losses=losses)
@@ -50,7 +50,7 @@ def save(
 def to_proto(
     thing: Net | Plan | Executor, *, train: bool = False, losses: bool = True
 ) -> ModelProto:
-    """The model that `save` writes, as an `onnx.ModelProto`."""
+    """Return the model that `save` writes, as an `onnx.ModelProto`."""
     import onnx
 
     if isinstance(thing, Executor):

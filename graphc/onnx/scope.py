@@ -1,4 +1,4 @@
-"""The names of one graph or function while its nodes are read, and what they stand for."""
+"""The values by name of one graph or function while its nodes are read."""
 
 from __future__ import annotations
 
@@ -44,46 +44,46 @@ if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, NodeProto
 
 OWN = "graphc"
-"""The domain of functions that stand for ops of graphc, and the producer of its files."""
+"""The domain of functions that represent ops of graphc, and the producer of its files."""
 UNFIT = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError),
     *(MemoryError, NotImplementedError, RecursionError),
 )
-"""What goes wrong where attributes and operands are not of the kinds that an op has."""
+"""The exceptions that occur if attributes or operands are not of the kinds that an op takes."""
 READ = 2
-"""Nodes that are made in the time that one of a model is read, or a graph inside it begun."""
+"""The number of nodes made in the time that reading a node, or beginning an inner graph, takes."""
 OPERANDS = 16
-"""Operands that are looked up in the time that a node is made."""
+"""The number of operands that are looked up in the time that making a node takes."""
 DEEPEST = 32
-"""Functions that call each other."""
+"""The greatest depth of functions that call each other, or of graphs inside each other."""
 
 
 @dataclass
 class Reading:
-    """What all scopes of a model share while it is read."""
+    """The state that all scopes of a model share while it is read."""
 
     net: Net
     file: str
-    """What the model is called in errors."""
+    """The model's name in errors."""
     functions: Mapping[tuple[str, str], FunctionProto]
     own: bool = False
     """Whether graphc wrote the model."""
     states: frozenset[str] = frozenset()
-    """The initializers that graphc has written of states: no optimizer trains them."""
+    """The initializers that graphc wrote as states: no optimizer trains them."""
     as_written: bool = False
-    """Whether nodes mean what they say, or, where they train, become layers of both modes."""
+    """Whether nodes act as written; otherwise those that train become layers of both modes."""
     made: dict[int, Value] = field(default_factory=dict)
-    """Initializers and constants that have become values of the net."""
+    """The initializers and constants that have become values of the net, by id."""
     flattened: dict[str, Value] = field(default_factory=dict)
-    """What was flattened, by the name of the flat value."""
+    """The values that were flattened, by the name of the flat value."""
     names: dict[int, str] = field(default_factory=dict)
-    """What known numbers are called."""
+    """The names of known arrays, by id."""
     kept: list[Operand] = field(default_factory=list)
-    """So that the ids in `made` and `names` stay theirs."""
+    """References that keep the ids in `made` and `names` valid."""
 
 
 class Scope:
-    """Values by name, in one graph or in one call of a function."""
+    """The values by name of one graph or of one call of a function."""
 
     def __init__(
         self,
@@ -100,12 +100,12 @@ class Scope:
         self.depth = depth
         self.values: dict[str, Held | None] = {"": None}
         self.read: set[str] = set()
-        """The names that nodes read, or what is around the graph."""
+        """The names that nodes read, or that are results of the graph."""
         self.around: Scope | None = None
-        """That of the graph whose node this graph stands in."""
+        """The scope of the graph whose node contains this graph."""
 
     def run(self, nodes: Sequence[NodeProto], results: Iterable[str]) -> None:
-        """Read the nodes, whose operands must stand before them, for these results."""
+        """Read the nodes, each after the nodes of its operands, for these results."""
         read = [*results, *names_read(nodes)]
         spend_nodes(len(read) // OPERANDS)
         self.read = set(read)
@@ -114,27 +114,27 @@ class Scope:
             self._run(node, number)
 
     def look_up(self, name: str, node: NodeProto) -> Held | None:
-        """What a name stands for."""
+        """Return the value of a name; raise ModelFileError if no node before makes it."""
         if not self.knows(name):
             raise ModelFileError(f"{described(node)} reads {name!r}, which no node before it makes")
         return self.found(name)
 
     def reads(self, result: str) -> bool:
-        """Whether anything reads a result, which has the prefix."""
+        """Return whether anything reads a result, whose name has the prefix."""
         return bool(result) and result.removeprefix(self.prefix) in self.read
 
     def knows(self, name: str) -> bool:
-        """Whether a name stands for something, a missing operand included."""
+        """Return whether a name is defined, if only as a missing operand."""
         return name in self.values or (self.around is not None and self.around.knows(name))
 
     def found(self, name: str) -> Held | None:
-        """What a name stands for here, or around here."""
+        """Return the value of a name in this scope or an enclosing one, or None."""
         if name in self.values or self.around is None:
             return self.values.get(name)
         return self.around.found(name)
 
     def inner(self, graph: GraphProto, operands: Sequence[Operand], name: str) -> list[Operand]:
-        """The results of a graph inside a node, which may read the names around it."""
+        """Return the results of a graph inside a node, which may read the names around it."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"graphs inside each other {DEEPEST} deep")
         spend_nodes(READ)
@@ -154,7 +154,7 @@ class Scope:
         return [o for o in found if o is not None and not isinstance(o, Parts)]
 
     def define(self, name: str, operand: Held | None) -> None:
-        """Say what a name stands for; ModelFileError where it stands for something already."""
+        """Define the value of a name; raise ModelFileError if it is defined already."""
         if not name:
             return
         if name in self.values:
@@ -165,7 +165,7 @@ class Scope:
             self.reading.kept.append(operand)
 
     def value(self, operand: Held) -> Value:
-        """The operand as a value of the net."""
+        """Return the operand as a value of the net; raise NotSupported for a sequence."""
         if isinstance(operand, Parts):
             raise NotSupported("a sequence is no value of the net")
         if isinstance(operand, Value):
@@ -177,7 +177,7 @@ class Scope:
         return made[id(operand)]
 
     def turned(self, matrix: Array | Weight) -> Value:
-        """The transpose of a matrix: of an initializer that one node reads, its own numbers."""
+        """Return a matrix transposed; an initializer read by one node is transposed at import."""
         if isinstance(matrix, np.ndarray):
             return self.value(matrix.T)
         if matrix.shared:
@@ -257,8 +257,10 @@ class Scope:
         return self._called(body, call)
 
     def _folds(self, call: Call) -> bool:
-        """Whether a node is computed now: its numbers are known; in models of graphc's own, which
-        come back as they were, only shapes are."""
+        """Return whether a node is computed now, since its numbers are known.
+
+        In models that graphc wrote, which are restored as they were, only shapes are computed.
+        """
         if call.op in control.CONVERTERS or call.op in sequence.CONVERTERS:
             return False
         if not all(map(is_known, call.operands)):
@@ -267,7 +269,7 @@ class Scope:
         return not self.reading.own or not arrays or any(map(is_symbolic, arrays))
 
     def _called(self, body: Body, call: Call) -> Sequence[Held | None]:
-        """The results of a function: its nodes, over the operands of the call."""
+        """Return the results of a function: run its nodes on the operands of the call."""
         if self.depth >= DEEPEST:
             raise ModelFileError(f"functions call each other {DEEPEST} deep")
         attributes = {**body.defaults, **call.attributes}
@@ -296,7 +298,7 @@ def _types(operands: Sequence[Held | None]) -> str:
 
 
 def described(node: NodeProto) -> str:
-    """The node as errors name it."""
+    """Return the description of the node in errors."""
     op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     name = node.name or next(filter(None, node.output), "")
     return f"node {name!r} ({op})"

@@ -1,4 +1,4 @@
-"""What models compute of shapes in which the batch dimension stands: arrays of objects."""
+"""Computations of shapes that contain the batch dimension: arrays of objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _gather(call: Call) -> Array:
     found = np.take(call.array(0), call.array(1), axis=call.attribute("axis", 0))
     if isinstance(found, np.ndarray):
         return plain_array(found)
-    single = np.empty((), object)  # NumPy takes an object out of its array
+    single = np.empty((), object)  # np.take returned a bare object, not an array
     single[()] = found
     return plain_array(single)
 
@@ -129,4 +129,4 @@ SYMBOLIC: dict[str, Callable[[Call], Array]] = {
     "Where": _where,
     "ReduceProd": _reduce_prod,
 }
-"""By the name of the ONNX op."""
+"""The computations by the name of the ONNX op."""

@@ -1,4 +1,4 @@
-"""Weights of classes, as scikit-learn means them."""
+"""Weights of classes, as scikit-learn defines them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def class_factors(
     codes: NDArray[np.intp],
     weight: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """The factor of each class (K,), for rows of these codes and weights (N,).
+    """Return the factor of each class (K,), for rows of these codes and weights (N,).
 
-    A mapping: by label, 1 for those that it leaves out.  "balanced": so that the rows of each
-    class weigh as much together, N / (K * count) where all rows weigh 1.  Raises ValueError for
+    A mapping gives factors by label, 1 for those that it omits.  "balanced" gives every class the
+    same total weight: the factor is N / (K * count) if all rows weigh 1.  Raise ValueError for
     anything else, and for a mapping with other labels or with weights below 0.
     """
     if isinstance(given, str) and given == "balanced":

@@ -1,4 +1,4 @@
-"""GraphClassifier."""
+"""`GraphClassifier`, a scikit-learn classifier that trains a compiled net."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from graphc.sklearn.nets import ClassifierNet, Declare
 class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
     """A classifier by a net that graphc compiles, trained by the cross-entropy of softmax.
 
-    `class_weight` is a mapping from class to weight, 1 for those it leaves out, or "balanced",
-    which lets the rows of each class weigh as much together; a row's weight is its class's times
-    its own.  All other options are those of GraphRegressor, too.
+    `class_weight` is a mapping from class to weight, 1 for those it omits, or "balanced", which
+    gives every class the same total weight; a row's weight is its class's times its own.  All other
+    options are those of GraphRegressor, too.
 
-    A function given as `net` declares inputs x (N, features), y (N,) of int64 and, to take
-    sample weights, weight (N,); an output "scores" (N, classes); and a loss.
+    A function given as `net` declares inputs x (N, features), y (N,) of int64 and, to take sample
+    weights, weight (N,); an output "scores" (N, classes); and a loss.
 
     Attributes after `fit`: `classes_`, `executor_` (for `gc.save`, `gc.freeze` and all else),
     `history_` with the loss of each epoch, `n_iter_`, `n_features_in_`.
@@ -80,10 +80,10 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         self.class_weight = class_weight
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train anew on X (N, features) and y (N,).
+        """Train from scratch on X (N, features) and y (N,).
 
-        A row of weight 0 is as if it were not there, and one of weight 2 as if it were there
-        twice.  Raises ValueError for data that cannot be trained on.
+        A row of weight 0 counts as absent, and one of weight 2 as two rows.  Raise ValueError for
+        data that cannot be trained on.
         """
         stopping = self._stopping()
         rows = self._rows(X, y, sample_weight, reset=True)
@@ -106,11 +106,11 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> Self:
-        """One epoch more, over these rows; `classes` lists all of them at the first call.
+        """Train one more epoch, over these rows; `classes` lists all classes at the first call.
 
-        Features are standardised by the rows of the first call.  Raises ValueError for data
-        that cannot be trained on, for a label that is not among the classes, and for balanced
-        class weights, which need all rows.
+        Features are standardised by the rows of the first call.  Raise ValueError for data that
+        cannot be trained on, for a label that is not among the classes, and for balanced class
+        weights, which need all rows.
         """
         first = not hasattr(self, "executor_")
         if first and classes is None:
@@ -132,7 +132,7 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         return self._train(rows, 1)
 
     def _by_class(self, rows: Rows, classes: NDArray[Any]) -> Rows:
-        """The rows, their weights times those of their classes."""
+        """Return the rows with their weights multiplied by those of their classes."""
         if self.class_weight is None:
             return rows.ready()
         factors = class_factors(self.class_weight, classes, rows.y, rows.weight)
@@ -142,23 +142,23 @@ class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
         return rows._replace(weight=weight).ready()
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """The most probable class of each row: (N,)."""
+        """Return the most probable class of each row: (N,)."""
         best = self.predict_proba(X).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """The probability of each of `classes_`: (N, classes)."""
+        """Return the probability of each of `classes_`: (N, classes)."""
         return Softmax().reference([self._predict(X)])
 
 
 def _words(classes: NDArray[Any]) -> list[str]:
-    """What the classes are called; nothing where they are the numbers from 0."""
+    """Return the names of the classes, or an empty list if they are the numbers from 0."""
     given = classes.tolist()
     return [] if given == list(range(len(given))) else list(map(str, given))
 
 
 def _coded(rows: Rows, classes: NDArray[Any]) -> Rows:
-    """Labels as positions among the classes; ValueError for one that is not there."""
+    """Return labels as positions among the classes; raise ValueError for an unknown label."""
     codes = np.searchsorted(classes, rows.y)
     strange = np.flatnonzero(np.take(classes, codes, mode="clip") != rows.y)
     if len(strange):

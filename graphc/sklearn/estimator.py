@@ -1,4 +1,4 @@
-"""What classifier and regressor have in common: parameters, fit and partial_fit."""
+"""The common part of classifier and regressor: parameters, fit and partial_fit."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ REPLACED: Mapping[str, tuple[str, ...]] = {
     "net": ("hidden", "batchnorm", "dropout", "standardize"),
     "optimizer": ("lr", "weight_decay"),
 }
-"""The options that others take the place of."""
+"""The options that each of these options replaces."""
 
 FLOATS = (np.float64, np.float32)
-"""Features of one of these dtypes are trained on in it, all others in the first."""
+"""The dtypes in which features are trained as they are; others are converted to the first."""
 
 
 class Rows(NamedTuple):
-    """What is trained on: x (N, features), y, and the weight of each row."""
+    """The rows to train on: x (N, features), y, and the weight of each row."""
 
     x: Array
     y: Array
     weight: Array
 
     def ready(self) -> Rows:
-        """With weights of at most 1 in the dtype of x; without those that have none left."""
+        """Return the rows with positive weights, of at most 1, in the dtype of x."""
         weight = (self.weight / self.weight.max()).astype(self.x.dtype)
         return self._replace(weight=weight).weighted()
 
     def weighted(self) -> Rows:
-        """The rows of positive weight."""
+        """Return the rows of positive weight."""
         kept = self.weight > 0
         return self if kept.all() else Rows(self.x[kept], self.y[kept], self.weight[kept])
 
     def feeds(self, ex: Executor) -> dict[str, Array]:
-        """The arrays that the net takes; GraphError for weights where it takes none."""
+        """Return the arrays that the net takes; raise GraphError if it cannot take weights."""
         found = {"x": self.x, "y": self.y}
         if WEIGHT in ex.plan.input_names:
             return {**found, WEIGHT: self.weight}
@@ -105,15 +105,15 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         lr, weight_decay: of Adam.
         optimizer: another one of graphc, which has a rate and a decay of its own: these two may
         not be given then.
-        batch: the rows of a step, or all rows where there are fewer.
+        batch: the rows of a step, or all rows if there are fewer.
         epochs: how many at most.
         tol, patience: training ends when the loss was not `tol` better than its best for
         `patience` epochs in a row.
         backend, threads: as `gc.compile` takes them.
-        random_state: the seed of weights, shuffling and masks, or what draws it.
+        random_state: the seed of weights, shuffling and masks, or a generator that draws it.
 
-        The net computes in the dtype of X where that is float32 or float64, and in float64
-        otherwise.  float32 takes half the time.
+        The net computes in the dtype of X if that is float32 or float64, and in float64 otherwise.
+        float32 takes half the time.
         """
         self.hidden = hidden
         self.batchnorm = batchnorm
@@ -133,7 +133,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
 
     @property
     def n_iter_(self) -> int:
-        """How many epochs have been trained."""
+        """The number of epochs that have been trained."""
         check_is_fitted(self)
         return len(self.history_.epochs)
 
@@ -146,7 +146,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         reset: bool,
         **y_as: bool,
     ) -> Rows:
-        """The rows of positive weight, checked; ValueError for data that cannot be used."""
+        """Return the checked rows of positive weight; raise ValueError for unusable data."""
         x, y = validate_data(self, X, y, dtype=FLOATS, reset=reset, **y_as)
         weight = _check_sample_weight(sample_weight, x, dtype=np.float64)
         if (weight < 0).any():
@@ -156,7 +156,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         return Rows(x, np.asarray(y), weight).weighted()
 
     def _begin(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> None:
-        """A new executor, its statistics fitted to the rows."""
+        """Create a new executor whose statistics are fitted to the rows."""
         self._check_replaced()
         plan = Task(
             self.net or self._layers(rows.x.dtype.name),
@@ -175,7 +175,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         self.executor_, self.history_ = executor, History()
 
     def _check_replaced(self) -> None:
-        """ValueError for options that another one would let be without effect."""
+        """Raise ValueError for options without effect because another one replaces them."""
         usual = signature(type(self).__init__).parameters
         for name, others in REPLACED.items():
             for other in others if getattr(self, name) is not None else ():
@@ -187,7 +187,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
                     )
 
     def _columns(self, classes: Sequence[str]) -> Columns | None:
-        """The names of features and classes, where there are some that a file can keep."""
+        """Return the names of features and classes, or None if a file can keep none."""
         features = tuple(getattr(self, "feature_names_in_", ()))
         try:
             return Columns(features, "", tuple(classes)) if features or classes else None
@@ -207,7 +207,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         )
 
     def _train(self, rows: Rows, epochs: int, *callbacks: Callback) -> Self:
-        """So many epochs more; NotFiniteError where the loss does not stay finite."""
+        """Train `epochs` more epochs; raise NotFiniteError if the loss does not stay finite."""
         executor, history = self.executor_, self.history_
         seed = executor.state.seed
         source = training_source(executor, rows.feeds(executor), executor.plan.batch, seed)
@@ -216,7 +216,7 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         return self
 
     def _stopping(self) -> EarlyStopping:
-        """What ends `fit` before its last epoch; ValueError for numbers that make no sense."""
+        """Return the rule that ends `fit` early; raise ValueError for numbers out of range."""
         for name in ("epochs", "patience"):
             value = getattr(self, name)
             if whole(value, 1) is None:
@@ -226,10 +226,10 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
         return EarlyStopping(self.patience, watch="loss", least=float(self.tol), restore=False)
 
     def _predict(self, X: ArrayLike) -> Array:
-        """The output for each row: (N, units)."""
+        """Return the output for each row: (N, units)."""
         check_is_fitted(self)
         x = validate_data(self, X, dtype=FLOATS, reset=False)
         executor = self.executor_
-        # Other threads wait, as they may predict at the same time.
+        # The lock makes threads that predict at the same time take turns.
         found = executor.state.lock(lambda: executor.predict(x=x))
         return np.asarray(found[self._output] if isinstance(found, dict) else found)

@@ -23,14 +23,14 @@ from graphc.plan import Plan
 from graphc.tensor_type import N, TensorType
 
 Declare = Callable[[int, int], Net]
-"""What declares a net for so many features and outputs."""
+"""A function that declares a net for a number of features and a number of outputs."""
 
 WEIGHT = "weight"
 
 
 @dataclass(frozen=True)
 class Perceptron(ABC):
-    """What declares a multilayer perceptron with its loss, each row weighted."""
+    """A declaration of a multilayer perceptron with its loss, in which each row has a weight."""
 
     hidden: tuple[int, ...]
     batchnorm: bool
@@ -40,7 +40,7 @@ class Perceptron(ABC):
 
     @abstractmethod
     def __call__(self, features: int, units: int) -> Net:
-        """The net for so many features and outputs."""
+        """Return the net for these numbers of features and outputs."""
 
     def _scores(self, x: Value, units: int) -> Value:
         h = standardize(x, name="features") if self.standardize else x
@@ -48,10 +48,10 @@ class Perceptron(ABC):
 
 
 class ClassifierNet(Perceptron):
-    """Scores of each class, trained by the cross-entropy of softmax."""
+    """A net with scores of each class, trained by the cross-entropy of softmax."""
 
     def __call__(self, features: int, units: int) -> Net:
-        """Inputs x (N, features), y (N,), weight (N,); output scores (N, units)."""
+        """Declare inputs x (N, features), y (N,), weight (N,) and output scores (N, units)."""
         net = Net("classifier", self.dtype)
         x = net.input("x", (N, features))
         y = net.input("y", N, dtype="int64")
@@ -62,10 +62,10 @@ class ClassifierNet(Perceptron):
 
 
 class RegressorNet(Perceptron):
-    """Predictions trained by their mean squared error, in standard deviations of the target."""
+    """A net for predictions, trained by mean squared error in standard deviations of the target."""
 
     def __call__(self, features: int, units: int) -> Net:
-        """Inputs x (N, features), y (N, units), weight (N,); output prediction (N, units)."""
+        """Declare inputs x (N, features), y (N, units), weight (N,); output prediction."""
         net = Net("regressor", self.dtype)
         x = net.input("x", (N, features))
         y = net.input("y", (N, units))
@@ -79,7 +79,7 @@ class RegressorNet(Perceptron):
 
 @dataclass(frozen=True)
 class Task:
-    """What a net is declared and compiled for."""
+    """The declaration of a net, and the options that it is compiled with."""
 
     declare: Declare
     features: int
@@ -91,7 +91,7 @@ class Task:
     threads: int | None
 
     def plan(self) -> Plan:
-        """The plan; those of perceptrons are kept, since a search asks for the same again."""
+        """Return the plan; plans of perceptrons are cached, since a search asks for equal ones."""
         if isinstance(self.declare, Perceptron):
             return _kept(self, chosen_backend(self.backend))
         return self._compiled(self.backend)
@@ -108,7 +108,7 @@ class Task:
         )
 
     def _check(self, net: Any) -> None:
-        """GraphError unless the net has the inputs and the output that an estimator needs."""
+        """Raise GraphError unless the net has the inputs and the output that an estimator needs."""
         if not isinstance(net, Net):
             raise GraphError(
                 f"the function given as net returned {type(net).__name__}, not a Net",

@@ -1,4 +1,4 @@
-"""GraphRegressor."""
+"""`GraphRegressor`, a scikit-learn regressor that trains a compiled net."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     _perceptron = RegressorNet
 
     def __sklearn_tags__(self) -> Tags:
-        """What scikit-learn asks of an estimator; this one takes several targets, too."""
+        """Return scikit-learn's tags of the estimator, which takes several targets, too."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
 
     def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
-        """Train anew on X (N, features) and y, (N,) or (N, targets).
+        """Train from scratch on X (N, features) and y, (N,) or (N, targets).
 
-        A row of weight 0 is as if it were not there, and one of weight 2 as if it were there
-        twice.  Raises ValueError for data that cannot be trained on.
+        A row of weight 0 counts as absent, and one of weight 2 as two rows.  Raise ValueError for
+        data that cannot be trained on.
         """
         stopping = self._stopping()
         rows, flat = self._targets(X, y, sample_weight, reset=True)
@@ -51,10 +51,10 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
     def partial_fit(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """One epoch more, over these rows.
+        """Train one more epoch, over these rows.
 
-        Features and targets are standardised by the rows of the first call.  Raises ValueError
-        for data that cannot be trained on.
+        Features and targets are standardised by the rows of the first call.  Raise ValueError for
+        data that cannot be trained on.
         """
         first = not hasattr(self, "executor_")
         rows, flat = self._targets(X, y, sample_weight, reset=first)
@@ -67,14 +67,14 @@ class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]
         return self._train(rows, 1)
 
     def predict(self, X: ArrayLike) -> Array:
-        """The prediction for each row: shaped as y was."""
+        """Return the prediction for each row, in the shape that y had."""
         found = self._predict(X)
         return found[:, 0] if self._flat else found
 
     def _targets(
         self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None, *, reset: bool
     ) -> tuple[Rows, bool]:
-        """The rows, their targets as (N, targets), and whether those came as (N,)."""
+        """Return the rows, their targets as (N, targets), and whether those came as (N,)."""
         rows = self._rows(X, y, sample_weight, reset=reset, multi_output=True, y_numeric=True)
         targets = rows.y.reshape(len(rows.y), -1).astype(rows.x.dtype)
         return rows._replace(y=targets).ready(), rows.y.ndim == 1

@@ -1,4 +1,4 @@
-"""What each ONNX op means in graphc: one small function an op, by family."""
+"""The converters: one small function for each ONNX op, grouped by family."""
 
 from __future__ import annotations
 
@@ -34,4 +34,4 @@ CONVERTERS: dict[tuple[str, str], Callable[[Call], Result]] = {
     **{("", op): make for family in FAMILIES for op, make in family.CONVERTERS.items()},
     **{("ai.onnx.preview.training", op): make for op, make in optimizer.CONVERTERS.items()},
 }
-"""By domain and op; converters raise NotSupported for what graphc has no meaning for."""
+"""The converters by domain and op; each raises NotSupported if graphc cannot express the node."""

@@ -1,4 +1,4 @@
-"""What is repeated, padded, cut to triangles, ordered and accumulated."""
+"""Converters of ops that repeat, pad, mask to triangles, order and accumulate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Branches and loops, whose course is known when the model is read: they are written out."""
+"""Converters of branches and loops, which are unrolled: their course is known at import."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _if(call: Call) -> Result:
 
 
 def _loop(call: Call) -> Result:
-    """Turns until the condition is false or their number is reached."""
+    """Unroll a loop until its condition is false or its trip count is reached."""
     body = call.required("body")
     turns = call.number(0, inf)
     going = bool(call.number(1, True))
@@ -39,7 +39,7 @@ def _loop(call: Call) -> Result:
 
 
 def _scan(call: Call) -> Result:
-    """A turn for each slice of the sequences that are scanned."""
+    """Unroll a scan: one iteration for each slice of the scanned sequences."""
     body = call.required("body")
     if call.version < 9:
         raise NotSupported("scans of opset 8, which have a batch")
@@ -79,7 +79,7 @@ def _part(call: Call, x: Operand, axis: int, place: int) -> Operand:
 
 
 def _stacked(call: Call, rows: Sequence[Sequence[Operand]], axes: Sequence[int]) -> list[Operand]:
-    """What each turn gave, along a new axis."""
+    """Return the results of all iterations, stacked along a new axis."""
     found: list[Operand] = []
     for parts, axis in zip(zip(*rows, strict=True), axes, strict=False):
         known = [part for part in parts if isinstance(part, np.ndarray)]

@@ -1,4 +1,4 @@
-"""Convolution and pooling of images (N, C, d1, ..., dk)."""
+"""Converters of convolution and pooling of images (N, C, d1, ..., dk)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _conv_transpose(call: Call) -> Value:
 
 
 def _spread_padding(call: Call, sizes: Sizes, stride: Sizes, spans: Sizes, more: Sizes) -> Pads:
-    """What is cut off: as it is said, or so that a size comes out."""
+    """Return the padding that is cut off: as the node gives it, or as its output size requires."""
     rank, auto = len(sizes), call.attribute("auto_pad", "NOTSET")
     wanted = call.attribute("output_shape")
     if wanted is not None:
@@ -97,7 +97,7 @@ def _max_pool(call: Call) -> Result:
 
 
 def _places(call: Call, x: Value, layer: MaxPoolLayer) -> Value:
-    """Where in x, counted through all of it, the largest of each window stands."""
+    """Return the position of each window's maximum as a flat index into all of x."""
     n, channels, *space = (size for size in x.shape if isinstance(size, int))
     if len(space) != x.type.rank - 2:
         raise NotSupported("places in a batch of any size")
@@ -125,14 +125,14 @@ def _average_pool(call: Call) -> Value:
 
 
 def averaged(call: Call, x: Value, include: bool) -> Value:
-    """The mean of each window."""
+    """Return the mean of each window."""
     w, ceil = _pooled(call), bool(call.attribute("ceil_mode", 0))
     layer = AvgPoolLayer(w.kernel, w.stride, w.padding, w.dilation, ceil, include)
     return gc.apply(layer, x)
 
 
 def _lp_pool(call: Call) -> Value:
-    """The p-norm of each window: p-th powers averaged, zeros of the padding among them."""
+    """Return the p-norm of each window, from the mean of p-th powers that counts padded zeros."""
     x, p = call.value(0), call.attribute("p", 2)
     powers = x * x if p == 2 else gc.power(gc.abs(x), p)
     return gc.power(averaged(call, powers, True) * prod(_pooled(call).kernel), 1 / p)
@@ -145,8 +145,11 @@ def _global_lp_pool(call: Call) -> Value:
 
 
 def _lrn(call: Call) -> Value:
-    """A. Krizhevsky, I. Sutskever, G. Hinton, NIPS 2012, section 3.3: x / (k + a/n * squares)^b,
-    the squares of n neighbouring channels."""
+    """Return local response normalisation, x / (k + a/n * squares)^b.
+
+    The squares are those of n neighbouring channels (A. Krizhevsky, I. Sutskever, G. Hinton, NIPS
+    2012, section 3.3).
+    """
     x, size = call.value(0), call.required("size")
     alpha, beta = call.attribute("alpha", 1e-4), call.attribute("beta", 0.75)
     channels = x.shape[1]

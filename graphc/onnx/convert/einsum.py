@@ -1,4 +1,4 @@
-"""Sums of products over named axes, as products of matrices."""
+"""The converter of Einsum: sums of products over named axes, as matrix products."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _einsum(call: Call) -> Value:
 
 
 def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
-    """The names of the axes of each operand and of the result; those of an ellipsis are numbers."""
+    """Return the axis names of each operand and of the result; axes of an ellipsis are digits."""
     text = equation.replace(" ", "")
     inputs, arrow, output = text.partition("->")
     parts = inputs.split(",")
@@ -60,7 +60,7 @@ def _names(part: str, most: int, own: int) -> list[str]:
 
 
 def _single(value: Value, names: list[str]) -> tuple[Value, list[str]]:
-    """The diagonal over axes of one name."""
+    """Return the diagonal over axes of the same name, and the names that remain."""
     for position in numbers():
         if position >= len(names):
             return value, names
@@ -82,7 +82,7 @@ def _single(value: Value, names: list[str]) -> tuple[Value, list[str]]:
 def _contracted(
     a: Value, names: list[str], b: Value, its: list[str], later: set[str]
 ) -> tuple[Value, list[str]]:
-    """The product of two, summed over what both have and nothing needs later."""
+    """Return the product of two operands, summed over the shared axes that are not needed later."""
     both = [name for name in names if name in its]
     kept = [name for name in both if name in later]
     summed = [name for name in both if name not in later]
@@ -96,7 +96,7 @@ def _contracted(
 
 
 def _ordered(x: Value, names: list[str], *groups: list[str]) -> Value:
-    """x with a dimension for each group of axes."""
+    """Return x permuted and reshaped so that each group of axes is one dimension."""
     order = [names.index(name) for group in groups for name in group]
     moved = x if order == list(range(len(order))) else gc.transpose(x, order)
     sizes = dict(zip(names, x.shape, strict=True))

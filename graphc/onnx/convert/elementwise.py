@@ -1,4 +1,4 @@
-"""Ops on each element, with broadcasting."""
+"""Converters of elementwise ops, with broadcasting."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _unary(function: Callable[[Value], Value]) -> Callable[[Call], Result]:
 
 
 def aligned(call: Call) -> tuple[Value, Value]:
-    """Both operands; before opset 7 the second is broadcast along the axes that are named."""
+    """Return both operands; before opset 7 the second is broadcast from the axis that is named."""
     a, b = call.value(0), call.value(1)
     if call.version < 7 and call.attribute("broadcast", 0) and "axis" in call.attributes:
         axis = call.attributes["axis"] % max(a.type.rank, 1)
@@ -54,7 +54,7 @@ def _mod(call: Call) -> Value:
 
 
 def _pow(call: Call) -> Value:
-    """x ** exponent, in the dtype of x."""
+    """Return x ** exponent in the dtype of x."""
     x, exponent = aligned(call)
     if x.type.is_float:
         if call.known(1) and call.array(1).size == 1 and call.array(1).ndim <= x.type.rank:
@@ -103,7 +103,7 @@ def _selu(call: Call) -> Value:
 
 
 ALPHA, GAMMA = 1.6732632, 1.050701
-"""The constants of Selu, as an attribute of 32 bits says them."""
+"""The default constants of Selu, as a float32 attribute represents them."""
 
 
 def _gelu(call: Call) -> Value:
@@ -112,7 +112,7 @@ def _gelu(call: Call) -> Value:
 
 
 SIXTH = 0.16666667
-"""As an attribute of 32 bits says it."""
+"""1/6, as a float32 attribute represents it."""
 
 
 def _hard_sigmoid(call: Call) -> Value:
@@ -140,7 +140,7 @@ def _shrink(call: Call) -> Value:
 
 
 def _bit_shift(call: Call) -> Value:
-    """By a table of the powers of two; nothing but signs is left of a shift by all bits."""
+    """Shift by a table of powers of two; a shift by all bits leaves only the signs."""
     x, shift = call.value(0), gc.cast(call.value(1), "int64")
     bits = np.dtype(x.dtype).itemsize * 8
     powers = (np.uint64(1) << np.arange(bits, dtype=np.uint64)).astype(x.dtype)
@@ -190,7 +190,7 @@ def _cast_like(call: Call) -> Value | Array:
 
 
 def dtype_of(number: Any) -> str:
-    """The dtype that a number of ONNX's stands for; NotSupported for one that graphc has not."""
+    """Return the dtype for a number of ONNX's; raise NotSupported if graphc does not have it."""
     from onnx import TensorProto, helper
 
     from graphc.tensor_type import ITEMSIZE

@@ -1,6 +1,6 @@
-"""Discrete Fourier transforms, as products with the matrices of cosines and sines.
+"""Converters of discrete Fourier transforms, as products with matrices of cosines and sines.
 
-Complex numbers are pairs along the last axis; one number there is a real one.
+Complex numbers are pairs along the last axis; a last axis of size one holds real numbers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _dft(call: Call) -> Value:
 
 
 def _real_of_half(call: Call, x: Value, axis: int, length: int) -> Value:
-    """The real numbers whose transform has this first half; the other mirrors it."""
+    """Return the real signal whose transform has this first half; the other half mirrors it."""
     bins = length // 2 + 1
     x = _of_length(x, axis, bins)
     twice = np.full(bins, 2.0)
@@ -54,7 +54,10 @@ def _real_of_half(call: Call, x: Value, axis: int, length: int) -> Value:
 
 
 def transformed(call: Call, x: Value, axis: int, length: int, inverse: bool, half: bool) -> Value:
-    """X[k] = sum of x[n] * exp(-2 pi i k n / length); the inverse turns back and divides."""
+    """Return X[k] = sum of x[n] * exp(-2 pi i k n / length), or the inverse transform.
+
+    The inverse has the opposite sign in the exponent, and divides by `length`.
+    """
     x = _of_length(x, axis, length)
     last = x.type.rank - 2
     order = [i for i in range(last + 1) if i != axis] + [axis]
@@ -73,13 +76,13 @@ def transformed(call: Call, x: Value, axis: int, length: int, inverse: bool, hal
 
 
 def _angles(rows: int, columns: int, length: int) -> Array:
-    """2 pi i k / length at row i, column k."""
+    """Return the matrix of 2 pi i k / length at row i, column k."""
     spend_array(4 * rows * columns)  # and their cosines and sines
     return np.asarray(2 * np.pi * np.outer(np.arange(rows), np.arange(columns)) / length)
 
 
 def _numbers(x: Value) -> int:
-    """One for real numbers, two for complex ones."""
+    """Return the numbers per element: one if real, two if complex; else raise NotSupported."""
     count = x.shape[-1]
     if count not in (1, 2):
         raise NotSupported(f"numbers of {count} parts")
@@ -87,7 +90,7 @@ def _numbers(x: Value) -> int:
 
 
 def _of_length(x: Value, axis: int, length: int) -> Value:
-    """The first numbers along an axis, with zeros where there are not enough."""
+    """Return the first `length` entries along an axis, padded with zeros if there are fewer."""
     size = x.shape[axis]
     if not isinstance(size, int):
         raise NotSupported("a transform along the batch")
@@ -99,7 +102,7 @@ def _of_length(x: Value, axis: int, length: int) -> Value:
 
 
 def _stft(call: Call) -> Value:
-    """The transforms of frames of a signal (batch, length, 1), each times a window."""
+    """Transform frames of a signal (batch, length, 1), each multiplied by a window."""
     x, step = call.value(0), int(call.number(1))
     if x.type.rank == 2:
         x = gc.unsqueeze(x, 2)

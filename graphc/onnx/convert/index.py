@@ -1,4 +1,4 @@
-"""Reading and writing by indices."""
+"""Converters of ops that read and write by indices."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphc.work import spend_array
 
 
 def _from_front(call: Call, position: int, size: Dim) -> Value:
-    """Indices that may count from the end, as indices from the front."""
+    """Return indices that may be negative as indices from the front."""
     operand = call.operand(position)
     if not isinstance(size, int):
         raise NotSupported("the batch dimension is indexed")
@@ -60,7 +60,7 @@ def _scatter_elements(call: Call) -> Value:
 
 
 def _all_from_front(call: Call, position: int, sizes: tuple[Dim, ...]) -> Value:
-    """Indices along several axes, as indices from the front."""
+    """Return indices into several axes, which may be negative, as indices from the front."""
     if not all(isinstance(size, int) for size in sizes):
         raise NotSupported("the batch dimension is indexed")
     operand = call.operand(position)
@@ -92,7 +92,7 @@ def _scatter_nd(call: Call) -> Value:
 
 
 def _one_hot(call: Call) -> Value:
-    """1 at the index, which may count from the end, and 0 elsewhere; none where it is out."""
+    """Return 1 at each index, which may be negative, else 0; all 0 if it is out of range."""
     depth, axis = int(call.number(1)), call.attribute("axis", -1)
     indices = call.value(0)
     if call.scope.reading.own and axis == -1 and call.array(2).tolist() == [0, 1]:

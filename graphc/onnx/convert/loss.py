@@ -1,4 +1,4 @@
-"""Losses of labelled scores (N, C, d1, ..., dk) with labels (N, d1, ..., dk)."""
+"""Converters of losses of labelled scores (N, C, d1, ..., dk) with labels (N, d1, ..., dk)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _negative_log_likelihood(call: Call) -> Value:
 
 
 def _picked(call: Call, log_prob: Value, labels: Value, reduction: str) -> Value:
-    """The loss of each label, weighted by its class, without those that are to be ignored."""
+    """Return the reduced loss of the labels, weighted by class, without the ignored labels."""
     rows = _rows(log_prob)
     classes = rows.shape[1]
     assert isinstance(classes, int)
@@ -56,7 +56,7 @@ def _reduced(loss: Value, weight: Value | None, reduction: str, labels: Value) -
 
 
 def _rows(x: Value) -> Value:
-    """(N, C, d1, ..., dk) as (N*d1*...*dk, C)."""
+    """Return (N, C, d1, ..., dk) as (N*d1*...*dk, C)."""
     if x.type.rank == 2:
         return x
     order = (0, *range(2, x.type.rank), 1)

@@ -1,4 +1,4 @@
-"""Normalisation and dropout."""
+"""Converters of normalisation and dropout."""
 
 from __future__ import annotations
 
@@ -48,7 +48,11 @@ def _trains(call: Call) -> bool:
 
 
 def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Value | None:
-    """The layer, whose statistics training moves; None where the model holds them otherwise."""
+    """Return a layer with running statistics as states, or None if the node needs other ops.
+
+    None if the node is run as written, if a result besides the first is read, or if the statistics
+    are not initializers or constants, or are parameters already.
+    """
     statistics = [call.operand(i) for i in (3, 4)]
     if call.scope.reading.as_written or any(call.asks(i) for i in range(1, 5)):
         return None
@@ -61,7 +65,7 @@ def _layer(call: Call, x: Value, gamma: Value, beta: Value, op: BatchNorm) -> Va
 
 
 def _state(call: Call, position: int, operand: Operand) -> Value:
-    """Running statistics as a state, which other nodes may read, too."""
+    """Return running statistics as a state, which other nodes may read, too."""
     reading = call.scope.reading
     if id(operand) not in reading.made:
         array: Array = operand.array if isinstance(operand, Weight) else np.asarray(operand)
@@ -90,7 +94,7 @@ def _decimal(ratio: float) -> float:
 
 
 def _as_written(call: Call, x: Value, ratio: float, trains: bool) -> Result:
-    """Dropout by the mask that ONNX's reference draws: uniform numbers of that seed of NumPy's."""
+    """Apply dropout as ONNX's reference does, whose mask NumPy draws with the node's seed."""
     if not trains or ratio == 0:
         return [x, *_all_true(call, x)]
     shape = tuple(dim for dim in x.shape if isinstance(dim, int))
@@ -156,7 +160,7 @@ def _channels(x: Value) -> int:
 
 
 def _to_channels(vector: Value, channels: Dim, version: int) -> Value:
-    """A number a group, before opset 21, as one a channel."""
+    """Return one number per channel for one per group, which ops before opset 21 have."""
     if version >= 21 or vector.shape == (channels,):
         return vector
     groups = vector.shape[0]

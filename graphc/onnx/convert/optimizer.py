@@ -1,7 +1,7 @@
-"""The steps of optimizers, and derivatives: ONNX's preview of training.
+"""Converters of optimizer steps and derivatives: ONNX's preview of training.
 
-Each step takes a rate, the count of updates before it, then all parameters, all their
-gradients, and the slots of each kind; it gives the new parameters and slots.
+Each step takes a rate, the count of updates before it, then all parameters, all their gradients,
+and the slots of each kind; it gives the new parameters and slots.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from graphc.onnx.known import NotSupported
 
 
 def _groups(call: Call, kinds: int) -> list[tuple[Value, ...]]:
-    """The parameter, gradient and slots of each parameter."""
+    """Return a tuple of parameter, gradient and slots for each parameter."""
     values = [call.value(i) for i in range(2, len(call))]
     count = len(values) // kinds
     return [tuple(values[i::count]) for i in range(count)]
@@ -31,7 +31,7 @@ def _float_of(count: Value, like: Value) -> Value:
 
 
 def _adagrad(call: Call) -> Result:
-    """H = H + g*g; X = X - r * g / (sqrt(H) + eps)."""
+    """Step by H = H + g*g; X = X - r * g / (sqrt(H) + eps)."""
     eps, decay = call.attribute("epsilon", 1e-6), call.attribute("norm_coefficient", 0.0)
     decayed = call.attribute("decay_factor", 0.0)
     rows = []
@@ -44,7 +44,7 @@ def _adagrad(call: Call) -> Result:
 
 
 def _momentum(call: Call) -> Result:
-    """V = alpha*V + beta*g, where beta is 1 in the first step; X = X - r*V, or Nesterov's."""
+    """Step by V = alpha*V + beta*g, beta 1 in the first step; X = X - r*V, or Nesterov's."""
     alpha, beta = call.required("alpha"), call.required("beta")
     decay, mode = call.required("norm_coefficient"), call.required("mode")
     rows = []
@@ -59,7 +59,7 @@ def _momentum(call: Call) -> Result:
 
 
 def _adam(call: Call) -> Result:
-    """D. Kingma, J. Ba, "Adam", ICLR 2015; corrected where updates were counted."""
+    """Step by D. Kingma, J. Ba, "Adam", ICLR 2015; correct the bias if the count is above 0."""
     alpha, beta = call.attribute("alpha", 0.9), call.attribute("beta", 0.999)
     eps, decay = call.attribute("epsilon", 1e-6), call.attribute("norm_coefficient", 0.0)
     after = call.attribute("norm_coefficient_post", 0.0)
@@ -81,7 +81,7 @@ def _to_power(base: float, exponent: Value) -> Value:
 
 
 def _gradient(call: Call) -> Result:
-    """The derivatives of `y` with respect to `xs`, which are operands of this node."""
+    """Return the derivatives of `y` with respect to `xs`, which are operands of this node."""
     y = call.scope.values.get(call.required("y"))
     if not isinstance(y, Value):
         raise NotSupported("its y is no value of the net")

@@ -1,4 +1,4 @@
-"""Matrix products."""
+"""Converters of matrix products."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _matmul(call: Call) -> Value:
 
 
 def _gemm(call: Call) -> Value:
-    """alpha * a @ b + beta * c; with the usual attributes an affine layer."""
+    """Return alpha * a @ b + beta * c; with the usual attributes it is an affine layer."""
     x = call.value(0)
     alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
     weight = _matrix(call)
@@ -47,13 +47,13 @@ def _gemm(call: Call) -> Value:
 
 
 def _unflattened(call: Call, x: Value) -> Value:
-    """What was flattened into x, since an affine layer flattens for itself."""
+    """Return the operand of the Flatten that made x, since an affine layer flattens by itself."""
     whole = call.scope.reading.flattened.get(x.name)
     return x if whole is None or x.node.inputs != (whole.name,) else whole
 
 
 def _matrix(call: Call) -> Value:
-    """b, turned where the node says so; an initializer is turned once and for all."""
+    """Return b, transposed if the node says so; an initializer is transposed once, at import."""
     weight = call.operand(1)
     if not call.attribute("transB", 0):
         return call.value(1)

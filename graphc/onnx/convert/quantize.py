@@ -1,4 +1,4 @@
-"""Numbers as whole numbers of few bits with a scale: x = (q - zero) * scale."""
+"""Converters of quantized numbers, few-bit integers with a scale: x = (q - zero) * scale."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphc.onnx.known import NotSupported
 
 
 def _spread(call: Call, position: int, x: Value, axis: int) -> Value:
-    """A scale or a zero point, shaped to broadcast along the axis of x."""
+    """Return a scale or a zero point, shaped to broadcast along the axis of x."""
     value = call.value(position)
     if value.type.rank == 0 or value.shape == (1,):
         return gc.reshape(value, ()) if value.type.rank else value
@@ -27,7 +27,7 @@ def _spread(call: Call, position: int, x: Value, axis: int) -> Value:
 
 
 def _rounded(exact: Value, zero: Value | None, dtype: str) -> Value:
-    """The nearest whole number, of two the even one, held within the dtype."""
+    """Round to the nearest integer, ties to even, and saturate to the range of the dtype."""
     if not dtype.startswith(("int", "uint")):
         raise NotSupported(f"quantized to {dtype}")
     limits = np.iinfo(dtype)
@@ -58,7 +58,7 @@ def _dequantize(call: Call) -> Value:
 
 
 def _whole(call: Call, position: int, zero: int, axis: int) -> Value:
-    """The numbers without their zero point, in floats that hold all sums of them."""
+    """Return the numbers minus their zero point, as floats that hold all sums of them exactly."""
     x = gc.cast(call.value(position), "float64")
     if not call.has(zero):
         return x

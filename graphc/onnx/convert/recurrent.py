@@ -1,6 +1,6 @@
-"""Recurrent layers, written out step by step: x (steps, batch, features).
+"""Converters of recurrent layers, unrolled step by step: x (steps, batch, features).
 
-Weights are (directions, gates * units, ...) with the gates of each unit one below the other.
+Weights are (directions, gates * units, ...), with the rows of each gate one block below the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from graphc.tensor_type import Dim
 
 @dataclass(frozen=True)
 class Cell:
-    """The weights of one direction, turned so that rows of samples are multiplied by them."""
+    """The weights of one direction, transposed so that rows of samples are multiplied by them."""
 
     input: Value
     hidden: Value
@@ -34,7 +34,7 @@ Step = Callable[[Cell, Value, State], State]
 
 
 def _parts(value: Value, units: int) -> list[Value]:
-    """The columns of each gate."""
+    """Return the columns of each gate."""
     size = value.shape[-1]
     assert isinstance(size, int)
     return [value[..., start : start + units] for start in range(0, size, units)]
@@ -57,14 +57,14 @@ def _cell(call: Call, direction: int, units: int) -> Cell:
 
 
 def _rnn_step(cell: Cell, x: Value, state: State) -> State:
-    """h = tanh(x W + h R + b)."""
+    """Return h = tanh(x W + h R + b)."""
     (h,) = state
     inside = _product(x, cell.input, cell.input_bias)
     return (gc.tanh(inside + _product(h, cell.hidden, cell.hidden_bias)),)
 
 
 def _lstm_step(cell: Cell, x: Value, state: State) -> State:
-    """Gates in the order input, output, forget, cell; peepholes input, output, forget."""
+    """Return h and c; gates: input, output, forget, cell; peepholes: input, output, forget."""
     h, c = state
     inside = _product(x, cell.input, cell.input_bias)
     i, o, f, g = _parts(inside + _product(h, cell.hidden, cell.hidden_bias), cell.units)
@@ -77,7 +77,7 @@ def _lstm_step(cell: Cell, x: Value, state: State) -> State:
 
 
 def _gru_step(before_reset: bool) -> Step:
-    """Gates in the order update, reset, hidden; the reset before or after the product."""
+    """Return a step with gates update, reset, hidden, and the reset before or after the product."""
 
     def step(cell: Cell, x: Value, state: State) -> State:
         (h,) = state

@@ -1,4 +1,4 @@
-"""Reductions over axes, and what is made along one axis."""
+"""Converters of reductions over axes, and of ops along one axis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Reduce = Callable[[Value, tuple[int, ...], bool], Value]
 
 
 def axes_of(call: Call, rank: int) -> tuple[int, ...]:
-    """The axes of a reduction: an attribute, later an operand, else all of them."""
+    """Return the axes of a reduction: an attribute, in later opsets an operand, else all axes."""
     found = call.ints(1) if call.has(1) else tuple(call.attribute("axes", ()))
     if found or call.attribute("noop_with_empty_axes", 0):
         return found
@@ -40,9 +40,9 @@ def _reduction(function: Reduce) -> Callable[[Call], Result]:
 
 
 OF_NOTHING = {"ReduceMax": -inf, "ReduceMin": inf, "ReduceLogSumExp": -inf, "ReduceProd": 1}
-"""What is made of no elements at all."""
+"""The results of reductions over no elements."""
 EACH = ("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare")
-"""Those that change an element which is reduced along no axis."""
+"""The ops that change an element even if no axis is reduced."""
 
 
 def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
@@ -58,7 +58,7 @@ def _of_nothing(call: Call, x: Value, axes: tuple[int, ...]) -> Value:
 
 
 def _of_floats(function: Callable[..., Value]) -> Reduce:
-    """A reduction with roots or logarithms, of whole numbers by way of floats."""
+    """Return a reduction with roots or logarithms that computes integers as floats."""
 
     def reduce(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
         if x.type.is_float:
@@ -73,7 +73,7 @@ def _log_sum(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
 
 
 def _coerced_axis(call: Call, before: int) -> int:
-    """The axis of softmax and its like; before that opset all from it on are one."""
+    """Return the axis of softmax and its like; before opset `before` all from it on are merged."""
     return int(call.attribute("axis", 1 if call.version < before else -1))
 
 

@@ -1,4 +1,4 @@
-"""Resizing: along each axis a linear map whose matrix is known when the model is read."""
+"""Converters of resizing: along each axis a linear map whose matrix is known at import."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from graphc.op import Array
 from graphc.work import spend_array
 
 ROW = 2000
-"""The numbers that are computed in the time that a row of a matrix is."""
+"""The number of elements that are computed in the time that one row of a matrix takes."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """How many entries become how many, and which part of them is meant."""
+    """An axis to resize: its sizes before and after, its scale, and the part of it that is read."""
 
     number: int
     before: int
@@ -33,7 +33,7 @@ class Axis:
 
 
 def _places(axis: Axis, mode: str) -> Array:
-    """Where among the old entries each new one lies."""
+    """Return the coordinate of each new entry among the old ones."""
     spend_array(8 * axis.after)
     x, n, scale = np.arange(axis.after, dtype=float), axis.before, axis.scale
     length = n * scale  # of which `after` is the whole part
@@ -73,13 +73,15 @@ def _nearest(places: Array, how: str, size: int) -> Array:
 
 
 def _hat(x: Array) -> Array:
-    """Linear interpolation: 1 at 0, and 0 from 1 on."""
+    """Return the weights of linear interpolation: 1 at 0, and 0 from 1 on."""
     return np.asarray(np.clip(1 - np.abs(x), 0, 1))
 
 
 def _cubic(a: float) -> Callable[[Array], Array]:
-    """R. Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15,
-    with any slope a."""
+    """Return the weight function of cubic interpolation with slope a.
+
+    R. Keys, "Cubic convolution interpolation for digital image processing", 1981, eq. 15.
+    """
 
     def weights(x: Array) -> Array:
         d = np.abs(x)
@@ -93,7 +95,7 @@ def _cubic(a: float) -> Callable[[Array], Array]:
 def _matrix(
     places: Array, axis: Axis, kernel: Callable[[Array], Array], reach: int, call: Call
 ) -> Array:
-    """A row for each new entry: what share each old one has in it."""
+    """Return a matrix with a row for each new entry: the share of each old one in it."""
     shrink = min(axis.scale, 1.0) if call.attribute("antialias", 0) else 1.0
     width = ceil(reach / shrink)
     spend_array(axis.after * (axis.before + ROW + 2 * width))
@@ -110,7 +112,7 @@ def _matrix(
 
 
 def _along(x: Value, axis: int, matrix: Array, call: Call) -> Value:
-    """The map along an axis, as a product of matrices."""
+    """Apply the linear map along an axis, as a matrix product."""
     rank = x.type.rank
     order = [i for i in range(rank) if i != axis] + [axis]
     moved = gc.transpose(x, order) if axis != rank - 1 else x
@@ -119,7 +121,7 @@ def _along(x: Value, axis: int, matrix: Array, call: Call) -> Value:
 
 
 def _axes(call: Call, x: Value) -> list[Axis]:
-    """The axes that change, by their scales or their new sizes."""
+    """Return the axes to resize, by their scales or their new sizes."""
     rank = x.type.rank
     first, sizes_at, scales_at = (2, 3, 2) if call.version >= 11 else (1, 9, 1)
     numbers = tuple(axis % rank for axis in call.attribute("axes") or range(rank))

@@ -1,4 +1,4 @@
-"""Sequences of tensors: how many there are is known when the model is read, so none is left."""
+"""Converters of sequences of tensors, whose lengths are known at import, so no sequence remains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _construct(call: Call) -> Parts:
 
 
 def _split(call: Call) -> Parts:
-    """Parts along an axis: of one entry each, of a size as long as it lasts, or of these sizes."""
+    """Split along an axis into single entries, parts of one size, or parts of given sizes."""
     x = call.value(0)
     axis = call.attribute("axis", 0) % x.type.rank
     dim = x.shape[axis]
@@ -52,7 +52,7 @@ def _sizes(split: Array, dim: int) -> tuple[int, ...]:
 
 
 def _place(call: Call, position: int, end: int) -> int:
-    """A place from 0 to before `end`, that counts from there where it is less than 0."""
+    """Return a position from 0 to before `end`; a negative one counts from the sequence's end."""
     length = len(call.parts(0))
     place = int(call.number(position, end - 1))
     place += length if place < 0 else 0
@@ -67,14 +67,14 @@ def _at(call: Call) -> Operand:
 
 
 def _insert(call: Call) -> Parts:
-    """Another entry before a place, or behind the last one."""
+    """Insert an entry before a position, or after the last one."""
     entries = call.parts(0)
     place = _place(call, 2, len(entries) + 1)
     return Parts((*entries[:place], call.operand(1), *entries[place:]))
 
 
 def _erase(call: Call) -> Parts:
-    """Without the entry at a place, or the last one."""
+    """Return the sequence without the entry at a position, or without the last one."""
     entries = call.parts(0)
     place = _place(call, 1, len(entries))
     return Parts((*entries[:place], *entries[place + 1 :]))

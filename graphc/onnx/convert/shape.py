@@ -1,4 +1,4 @@
-"""Other shapes and orders of the same numbers, and what is made of shapes."""
+"""Converters of ops that change the shape or order of the same numbers, or compute with shapes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _reshape(call: Call) -> Operand:
 
 
 def reshaped(call: Call, x: Operand, shape: Sequence[Dim]) -> Operand:
-    """The operand under another shape; what is known stays known."""
+    """Return the operand with another shape; known numbers stay known."""
     if isinstance(x, Weight):
         return gc.reshape(call.scope.value(x), tuple(shape))
     if isinstance(x, np.ndarray):
@@ -45,7 +45,7 @@ def reshaped(call: Call, x: Operand, shape: Sequence[Dim]) -> Operand:
 
 
 def flattened_at(x: Value, axis: int) -> Value:
-    """x as a matrix: the axes before `axis`, and those from it on."""
+    """Return x as a matrix: the axes before `axis` are its rows, the others its columns."""
     rows, columns = _product(x.shape[:axis]), _product(x.shape[axis:])
     return x if x.shape == (rows, columns) else gc.reshape(x, (rows, columns))
 
@@ -175,7 +175,7 @@ def _cut(dim: Dim, start: int, end: Dim, step: int) -> slice:
 
 
 def sliced(call: Call, x: Value, cuts: Sequence[slice]) -> Value:
-    """x[cuts], which may be empty."""
+    """Return x[cuts], which may be empty."""
     for axis, cut in enumerate(cuts):
         dim = x.shape[axis]
         if isinstance(dim, int) and cut != slice(None) and not range(dim)[cut]:

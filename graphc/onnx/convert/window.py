@@ -1,4 +1,4 @@
-"""What the attributes of convolutions and pools say of their windows."""
+"""The windows that the attributes of convolutions and pools describe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphc.tensor_type import Shape
 
 @dataclass(frozen=True)
 class Windows:
-    """A number, or a pair, for each dimension of space."""
+    """The windows of a convolution or pool: a number, or a pair, for each spatial dimension."""
 
     kernel: Sizes
     stride: Sizes
@@ -22,7 +22,7 @@ class Windows:
 
 
 def windows_of(call: Call, kernel: Sizes) -> Windows:
-    """The windows of a convolution or a pool over the first operand."""
+    """Return the windows of a convolution or a pool over the first operand."""
     rank = len(kernel)
     stride = tuple(call.attribute("strides") or (1,) * rank)
     dilation = tuple(call.attribute("dilations") or (1,) * rank)
@@ -43,14 +43,14 @@ def _padding(call: Call, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
 
 
 def pairs(pads: Sizes, rank: int) -> Pads:
-    """All that stand before, then all that stand behind, as a pair for each dimension."""
+    """Return all paddings before, then all after, as a pair for each dimension."""
     if len(pads) != 2 * rank:
         raise NotSupported(f"pads {pads} for {rank} dimensions")
     return tuple(zip(pads[:rank], pads[rank:], strict=True))
 
 
 def same(space: Shape, spans: Sizes, stride: Sizes, lower: bool) -> Pads:
-    """What makes size / stride places, rounded up; an odd one stands behind, with lower before."""
+    """Return paddings for ceil(size / stride) windows; an odd one goes last, with `lower` first."""
     found = []
     for size, span, step in zip(space, spans, stride, strict=True):
         if not isinstance(size, int):
@@ -60,6 +60,6 @@ def same(space: Shape, spans: Sizes, stride: Sizes, lower: bool) -> Pads:
 
 
 def halves(total: int, lower: bool) -> tuple[int, int]:
-    """Padding in two halves."""
+    """Return padding in two halves; the larger is the second, or the first if `lower`."""
     small, large = total // 2, total - total // 2
     return (large, small) if lower else (small, large)

@@ -1,6 +1,6 @@
-"""graphc's ops that ONNX has not, as ONNX nodes: the bodies of functions.
+"""Bodies of ONNX functions for graphc's ops that ONNX does not have.
 
-Layers need none here: their bodies are what they expand to.
+Layers need no body here: theirs is the graph that they expand to.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def _matmul(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _picked(w: Writer, scores: str, labels: str, out: str | None = None) -> str:
-    """From each row the number at the row's label."""
+    """Write the number at each row's label."""
     places = w.emit("Unsqueeze", [w.emit("Cast", [labels], to=_INT64), w.ints([1])])
     column = w.emit("GatherElements", [scores, places], axis=1)
     return w.emit("Squeeze", [column, w.ints([1])], out)
 
 
 _INT64, _BOOL = 7, 9
-"""ONNX's numbers of dtypes."""
+"""ONNX's codes of these two dtypes."""
 
 
 def _pick(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
@@ -65,7 +65,7 @@ def _softmax_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _causal_softmax(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    """Of each row the numbers up to the diagonal."""
+    """Write a softmax of each row over the entries up to the diagonal."""
     (x,) = ins
     ones = w.emit("Cast", [w.emit("Equal", [x, x])], to=_INT64)
     later = w.emit("Cast", [w.emit("Trilu", [ones, w.constant(1, "int64")], upper=1)], to=_BOOL)
@@ -74,7 +74,7 @@ def _causal_softmax(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _is_class(w: Writer, labels: str, classes: int) -> str:
-    """Whether a label is the class of the column."""
+    """Write whether each label is the class of the column."""
     column = w.emit("Unsqueeze", [w.emit("Cast", [labels], to=_INT64), w.ints([-1])])
     return w.emit("Equal", [column, w.ints(range(classes))])
 
@@ -91,7 +91,7 @@ def _gather(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    """Margins of all classes, without that of the label itself."""
+    """Write the sum over all classes' margins, without that of the label itself."""
     scores, labels = ins
     type = w.types[scores]
     classes = type.shape[1]
@@ -104,7 +104,7 @@ def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    """Whether a label is the class of the column; never where that is ignored."""
+    """Write whether a label is the class of the column; never for the ignored class."""
     how = attributes(op)
     classes = np.arange(how["classes"])
     if how["ignore"] is not None:
@@ -114,7 +114,7 @@ def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _sum_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    """Windows over images with their channels last: each of their pixels a slice, all added."""
+    """Write sums over windows of channels-last images: one slice per pixel, all added."""
     assert isinstance(op, SumPool)
     type = w.types[ins[0]]
     counts = [size for size in op.result(type).shape[1:-1] if isinstance(size, int)]
@@ -135,7 +135,7 @@ def _normalize(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    """A slice whose ends are multiples of the batch."""
+    """Write a slice whose ends are multiples of the batch."""
     assert isinstance(op, Slice)
     axes = w.ints([cut[0] for cut in op.cuts])
     steps = w.ints([cut[3] for cut in op.cuts])
@@ -144,7 +144,7 @@ def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _flat_index(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    """Indices along the last axis, as one into all elements."""
+    """Write indices along the last axis as one flat index into all elements."""
     assert isinstance(op, FlatIndex)
     indices = w.emit("Cast", ins, to=_INT64)
     strides = [prod(op.sizes[i + 1 :]) for i in range(len(op.sizes))]
@@ -153,7 +153,7 @@ def _flat_index(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _floor_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    """a / b rounded down: whole numbers by their remainder, which has the sign of b."""
+    """Write a / b rounded down; integers subtract the remainder, which has the sign of b, first."""
     if w.types[ins[0]].is_float:
         return w.emit("Floor", [w.emit("Div", ins)], out)
     safe = _safe(w, ins[1])
@@ -177,12 +177,12 @@ def _fmod(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
 
 
 def _safe(w: Writer, divisor: str) -> str:
-    """Write whole numbers with 1 in the place of 0, by which runtimes refuse to divide."""
+    """Write integers with each 0 replaced by 1, since runtimes refuse to divide by 0."""
     return w.emit("Where", [_zeros(w, divisor), w.constant(1, w.types[divisor].dtype), divisor])
 
 
 def _or_zero(w: Writer, quotient: str, divisor: str, out: str) -> str:
-    """Write 0 where the divisor is 0, and the quotient elsewhere."""
+    """Write 0 where the divisor is 0, and the quotient at all other elements."""
     zero = w.constant(0, w.types[divisor].dtype)
     return w.emit("Where", [_zeros(w, divisor), zero, quotient], out)
 
@@ -221,4 +221,4 @@ BODIES: dict[str, Body] = {
     "log1p": _log1p,
     "expm1": _expm1,
 }
-"""By the name of graphc's op."""
+"""The bodies by the name of graphc's op."""

@@ -1,4 +1,4 @@
-"""Ops on each element as ONNX nodes."""
+"""Writers of elementwise ops as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from graphc.ops.trigonometry import (
 )
 
 Emit = Callable[[Writer, Op, Sequence[str], str], bool]
-"""Writes an op over operands of these names as the value of that name; False: ONNX has no such."""
+"""A writer of an op over named operands as a named value; it returns False if ONNX lacks it."""
 
 
 def _plain(name: str) -> Emit:
@@ -79,7 +79,7 @@ def _clip(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _logic(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """Of bools, or of the bits of whole numbers."""
+    """Write a logical op on bools, or a bitwise one on integers."""
     bits = "" if w.types[ins[0]].dtype == "bool" else "Bitwise"
     w.emit(bits + type(op).__name__, ins, out)
     return True
@@ -93,13 +93,13 @@ def _trunc_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _may_be_zero(w: Writer, divisor: str) -> bool:
-    """Return whether whole numbers may be 0, by which ONNX's runtimes refuse to divide."""
+    """Return whether an integer divisor may be 0; ONNX's runtimes refuse to divide by 0."""
     numbers = w.constants.get(divisor)
     return numbers is None or not bool(numbers.all())
 
 
 def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """ONNX has the remainder with the sign of the divisor for whole numbers alone."""
+    """Write a remainder; ONNX has one with the sign of the divisor for integers only."""
     floats = w.types[ins[0]].is_float
     if isinstance(op, Mod) if floats else _may_be_zero(w, ins[1]):
         return False
@@ -128,7 +128,7 @@ def _leaky_relu(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _prelu(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """ONNX broadcasts the slopes from the last axis, so only a matrix has one a feature."""
+    """Write PRelu of a matrix; ONNX broadcasts slopes from the last axis, so others do not fit."""
     if w.types[ins[0]].rank != 2:
         return False
     w.emit("PRelu", ins, out)
@@ -164,4 +164,4 @@ ELEMENTS: dict[type[Op], Emit] = {
     PRelu: _prelu,
     HardSigmoid: _hard_sigmoid,
 }
-"""By graphc's op."""
+"""The writers by graphc's op."""

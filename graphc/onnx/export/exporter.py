@@ -1,4 +1,4 @@
-"""From a declared graph and its state to an ONNX model."""
+"""Export of a declared graph and its state as an ONNX model."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
-    """The model of what the outputs need; GraphError for an op that ONNX cannot say."""
+    """Return a model of what the outputs need; raise GraphError for ops ONNX cannot express."""
     functions = Functions()
     kept = graph.forward()
     fed = [node for node in graph if isinstance(node.op, Input)]
-    fed.sort(key=lambda node: node.name not in kept)  # rows are counted by what is asked for anyhow
+    fed.sort(key=lambda node: node.name not in kept)  # count rows by an exported input first
     types = {node.name: node.type for node in graph}
     w = Writer(types, [node.name for node in fed], train, graph.outputs)
     for node in graph:
@@ -59,7 +59,7 @@ def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
 
 
 def _public(w: Writer, public: str, name: str) -> None:
-    """An output under another name than its node's."""
+    """Write an output whose name is not its node's; raise GraphError if another node has it."""
     if public in w.types:
         raise GraphError(
             f"the output {public!r} has the name of another node, ONNX has one name for each",
@@ -95,17 +95,17 @@ def _model(made: Any, functions: Functions, graph: Graph, moved: Sequence[str]) 
 
 
 class Functions:
-    """The functions of a model: one for each op that ONNX has not, and its operands' types."""
+    """The functions of a model: one for each op that ONNX does not have, and its operand types."""
 
     def __init__(self) -> None:
         self.made: dict[tuple[str, tuple[TensorType, ...]], FunctionProto] = {}
         self._count: Counter[str] = Counter()
-        """How many functions there are of ops of that name."""
+        """The number of functions of each op, by the op's name."""
 
     def write(
         self, w: Writer, op: Op, ins: tuple[str, ...], out: str, node: Node | None = None
     ) -> None:
-        """Write an op as a node of ONNX's, or as a call of a function."""
+        """Write an op as a node of ONNX's own, or as a call of a function."""
         if isinstance(op, Constant):
             w.constant(op.array(), out=out)
         elif isinstance(op, (Input, Parameter, State)):

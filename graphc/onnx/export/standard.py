@@ -1,4 +1,4 @@
-"""graphc's ops that ONNX has, too: each becomes one node, and its constants."""
+"""Writers of the ops that ONNX has, too: each becomes one node and its constants."""
 
 from __future__ import annotations
 
@@ -59,10 +59,10 @@ def _arg(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _gather(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """The axis from the front: not all of ONNX's tools count from the end here."""
+    """Write the axis counted from the front: some of ONNX's tools take no negative ones here."""
     assert isinstance(op, (Gather, GatherElements))
     if isinstance(op, Gather) and op.axis == 0 and w.types[ins[0]].rank == 2:
-        return False  # that is what an embedding is written as
+        return False  # this is the node that an embedding is written as
     w.emit(type(op).__name__, ins, out, axis=op.axis % w.types[ins[0]].rank)
     return True
 
@@ -88,7 +88,7 @@ def _cumsum(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _top_k(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """The places; what stands there is gathered by another node."""
+    """Write the indices of the top k; another node gathers their values."""
     assert isinstance(op, TopK)
     names = [w.fresh("values"), out]
     w.emit("TopK", [*ins, w.ints([op.k])], names, axis=op.axis, largest=int(op.largest))
@@ -96,7 +96,7 @@ def _top_k(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _one_hot(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """Of the dtypes that every runtime has it for."""
+    """Write OneHot for the only dtypes that every runtime supports."""
     assert isinstance(op, OneHot)
     if (w.types[ins[0]].dtype, op.dtype) != ("int64", "float32"):
         return False
@@ -127,7 +127,7 @@ def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     if any(isinstance(end, Batch) for cut in op.cuts for end in cut):
         return False
     axes, starts, stops, steps = (list(part) for part in zip(*op.cuts, strict=True))
-    # Backwards, a stop of -1 is the border before the first entry; ONNX counts it from the end.
+    # With a negative step, a stop of -1 is before the first entry; ONNX counts it from the end.
     stops = [-(2**31) if stop == -1 else stop for stop in stops]
     places = [w.ints(part) for part in (starts, stops, axes, steps)]
     w.emit("Slice", [*ins, *places], out)
@@ -160,7 +160,7 @@ def _affine_op(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _affine(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """Gemm, after Flatten where a sample is no vector."""
+    """Write Gemm, after Flatten unless a sample is a vector."""
     assert isinstance(op, AffineLayer)
     rank = w.types[ins[0]].rank
     if len(ins) != 3 or op.last_axis:
@@ -172,7 +172,7 @@ def _affine(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 def _batchnorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
     assert isinstance(op, BatchNorm)
-    if op.frozen:  # ONNX cannot say that it stays so in training
+    if op.frozen:  # ONNX cannot express that it stays frozen in training
         return False
     how: dict[str, Any] = {"epsilon": op.eps, "momentum": op.running_decay}
     if w.train:
@@ -236,4 +236,4 @@ STANDARD: dict[type[Op], Emit] = {
     OPS["layer softmax_loss"]: _softmax_loss,
     **WINDOWS,
 }
-"""By graphc's op.  Reading such a node gives the op back."""
+"""The writers by graphc's op.  Reading such a node gives the op back."""

@@ -1,4 +1,4 @@
-"""Which dtypes ONNX's ops take, and what an operand of another is cast to."""
+"""The dtypes that ONNX's ops accept, and those that other operands are cast to."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ WIDER = {
     **dict.fromkeys(("bool", "int8", "int16", "uint8", "uint16"), ("int32", "int64")),
     "int32": ("int64",),
 }
-"""What holds all numbers of a dtype."""
+"""The wider dtypes that hold all numbers of a dtype."""
 _ONNX = {"float": "float32", "double": "float64"}
 
 
 class Formal(NamedTuple):
-    """An operand or result as ONNX declares it: its type variable, and what that may be."""
+    """An operand or result as ONNX declares it: its type variable, and that variable's dtypes."""
 
     variable: str
     dtypes: frozenset[str]
@@ -25,7 +25,7 @@ class Formal(NamedTuple):
 
 @cache
 def formals(op: str, opset: int) -> tuple[tuple[Formal, ...], tuple[Formal, ...]]:
-    """Return the operands and results of an op; the last stands for any number more."""
+    """Return the operands and results of an op; the last one also represents any further ones."""
     schema = defs.get_schema(op, opset)
     allowed = {c.type_param_str: c.allowed_type_strs for c in schema.type_constraints}
 
@@ -45,14 +45,14 @@ def _dtype(text: str) -> str:
 def bound(
     declared: Sequence[Formal], names: Sequence[str], dtypes: Mapping[str, str]
 ) -> Iterator[tuple[Formal, str]]:
-    """Return the declared operand and the dtype of each of these values that is known."""
+    """Yield the declared operand and the dtype of each of these values whose dtype is known."""
     for number, name in enumerate(names):
         if name in dtypes and declared:
             yield declared[min(number, len(declared) - 1)], dtypes[name]
 
 
 def wider(found: Sequence[tuple[Formal, str]]) -> dict[str, str]:
-    """For each type variable whose dtype is not allowed, one that is and holds all its numbers."""
+    """Return for each type variable of a forbidden dtype an allowed one that holds its numbers."""
     return {
         formal.variable: dtype
         for formal, own in found

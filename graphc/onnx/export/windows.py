@@ -1,4 +1,4 @@
-"""Convolution, pooling, padding and the norms of images as ONNX nodes."""
+"""Writers of convolution, pooling, padding and the norms of images as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphc.ops.pool_layer import AvgPoolLayer, GlobalAvgPool, MaxPoolLayer
 
 
 def _pads(pairs: Pads) -> list[int]:
-    """All that stand before, then all that stand behind."""
+    """Return all paddings before, then all paddings after."""
     return [pair[side] for side in (0, 1) for pair in pairs]
 
 
@@ -70,10 +70,9 @@ def _max_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 def _ends(
     w: Writer, op: MaxPoolLayer | AvgPoolLayer, ins: Sequence[str]
 ) -> tuple[Pads, bool] | None:
-    """The padding, and whether a last window may end outside, so that ONNX counts as many windows.
+    """Return padding and ceil mode that make ONNX count as many windows, or None if none do.
 
-    ONNX counts one more that begins behind the image, where graphc and PyTorch do not.  None
-    where no padding says so.
+    ONNX counts one more window that begins past the image, which graphc and PyTorch do not count.
     """
     x = w.types[ins[0]]
     counts, ceils = op.infer([x]).shape[2:], []
@@ -94,7 +93,7 @@ def _ends(
 
 
 def _avg_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """Before opset 19, ONNX's windows are not dilated."""
+    """Write AveragePool without dilation, which ONNX's windows do not have before opset 19."""
     assert isinstance(op, AvgPoolLayer)
     found = _ends(w, op, ins)
     if set(op.dilation) != {1} or found is None:
@@ -119,7 +118,7 @@ def _global_avg_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
 
 
 def _groupnorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """ONNX's GroupNormalization scales groups, not channels, before opset 21."""
+    """Write instance norm: before opset 21 GroupNormalization scales groups, not channels."""
     assert isinstance(op, GroupNorm)
     if op.groups != w.types[ins[0]].shape[1]:
         return False
@@ -143,4 +142,4 @@ WINDOWS: dict[type[Op], Callable[[Writer, Op, Sequence[str], str], bool]] = {
     GroupNorm: _groupnorm,
     Pad: _pad,
 }
-"""By graphc's op."""
+"""The writers by graphc's op."""

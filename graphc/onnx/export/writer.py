@@ -1,4 +1,4 @@
-"""What the nodes of a graph, or of a function, are written with."""
+"""The writer of the nodes of a graph or a function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IR_VERSION = 10
 
 
 class Writer:
-    """ONNX nodes in the making.  `types` has those of all values that the graph declares."""
+    """A list of ONNX nodes being written; `types` holds those of all values of the graph."""
 
     def __init__(
         self,
@@ -32,18 +32,18 @@ class Writer:
     ) -> None:
         self.types, self.inputs = types, tuple(inputs)
         self.dtypes = {name: type.dtype for name, type in types.items()}
-        """Also of helping values, where they are known."""
+        """The dtypes by name, of helper values, too, if they are known."""
         self.constants: dict[str, Array] = {}
-        """The numbers that were written as nodes."""
+        """The arrays that were written as constant nodes."""
         self.train = train
-        """Whether layers mean what they do in training."""
+        """Whether layers are written as they act in training."""
         self.moved: list[str] = []
         """The running statistics whose next values were written."""
         self.nodes: list[NodeProto] = []
         self.prefix = ""
-        """What the names of helping values start with: that of the node at hand."""
+        """The prefix of names of helper values: the name of the current node."""
         self.taken = {*types, *public}
-        """The names that something has, outputs included."""
+        """The names in use, outputs included."""
         self._rows: str | None = None
 
     def emit(
@@ -54,9 +54,9 @@ class Writer:
         domain: str = "",
         **attributes: Any,
     ) -> str:
-        """Write a node; the name of its first result.
+        """Write a node and return the name of its first result.
 
-        Operands of whole numbers that ONNX's op does not take are cast to wider ones, and results
+        If ONNX's op does not accept an integer dtype, operands are cast to a wider one, and results
         back.
         """
         names = [out] if isinstance(out, str) else list(out or [self.fresh(op.lower())])
@@ -106,7 +106,7 @@ class Writer:
         names: Sequence[str],
         attributes: Mapping[str, Any],
     ) -> None:
-        """Remember the dtypes of results that follow from those of operands."""
+        """Record the dtypes of results that follow from those of operands."""
         known = {
             formal.variable: dtype for formal, dtype in bound(declared[0], inputs, self.dtypes)
         }
@@ -119,14 +119,14 @@ class Writer:
             self.dtypes[names[0]] = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
 
     def constant(self, array: Any, dtype: str | None = None, out: str | None = None) -> str:
-        """Write numbers as a node."""
+        """Write an array as a constant node and return its name."""
         value = np.array(array, dtype, order="C")
         name = out or self.fresh("constant")
         self.dtypes[name], self.constants[name] = value.dtype.name, value
         return self.emit("Constant", [], name, value=numpy_helper.from_array(value, name))
 
     def fresh(self, word: str) -> str:
-        """A name that nothing has."""
+        """Return a name that is not in use, and reserve it."""
         base = f"{self.prefix}.{word}" if self.prefix else word
         name, number = base, 1
         while name in self.taken:
@@ -136,11 +136,11 @@ class Writer:
         return name
 
     def ints(self, numbers: Sequence[int]) -> str:
-        """Whole numbers, such as axes, as a node."""
+        """Write integers, such as axes, as a constant node."""
         return self.constant(list(numbers), "int64")
 
     def dims(self, shape: Shape) -> str:
-        """A shape as a value: a constant, or made of the number of rows of this run."""
+        """Write a shape as a value: a constant, or computed from the number of rows of the run."""
         if not any(isinstance(dim, Batch) for dim in shape):
             return self.ints([dim for dim in shape if isinstance(dim, int)])
         parts = [
@@ -168,7 +168,7 @@ class Writer:
         )
 
     def reshape(self, x: str, shape: Shape, out: str | None = None) -> str:
-        """x under another shape, in which the batch dimension follows from the others."""
+        """Write x with another shape, in which the batch dimension follows from the others."""
         if 0 in shape:  # without any element nothing follows from the others
             return self.emit("Reshape", [x, self.dims(shape)], out, allowzero=1)
         sizes = [-1 if isinstance(dim, Batch) else dim for dim in shape]
@@ -176,22 +176,22 @@ class Writer:
 
 
 def _of(declared: Sequence[Formal], number: int, wide: Mapping[str, str]) -> str:
-    """What an operand or result of a node is cast to; empty where it is not."""
+    """Return the dtype that an operand or result of a node is cast to, or "" if it is not cast."""
     return wide.get(declared[min(number, len(declared) - 1)].variable, "")
 
 
 def next_of(state: str) -> str:
-    """What the value of a state after a training step is called."""
+    """Return the name of a state's value after a training step."""
     return f"{state}.next"
 
 
 def value_info(name: str, type: TensorType) -> Any:
-    """How a graph declares an input or output."""
+    """Return the declaration of a graph's input or output."""
     number = helper.np_dtype_to_tensor_dtype(np.dtype(type.dtype))
     sizes = [dim if isinstance(dim, int) else str(dim) for dim in type.shape]
     return helper.make_tensor_value_info(name, number, sizes)
 
 
 def tensor(name: str, array: Array) -> Any:
-    """An initializer."""
+    """Return the array as an initializer."""
     return numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
