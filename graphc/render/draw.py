@@ -84,7 +84,11 @@ class _Drawing:
         yield from self.order[at:]
 
     def _drawn(self, node: Node) -> bool:
-        """Return whether a node is drawn; other nodes are lines on the cards of their users."""
+        """Return whether a node is drawn by itself.
+
+        Ops and inputs are, and so are sources that are outputs or that nothing reads.  Other
+        sources are lines on the cards of their users; an unread constant is not shown.
+        """
         if not isinstance(node.op, Source) or isinstance(node.op, Input):
             return True
         read = self.graph.users[node.name] or isinstance(node.op, Constant)
