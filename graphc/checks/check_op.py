@@ -36,7 +36,7 @@ class OpReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no rule is wrong."""
+        """Return whether no rule is wrong."""
         return not self.findings
 
     def __str__(self) -> str:

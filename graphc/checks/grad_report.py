@@ -27,7 +27,7 @@ class Checked:
 
     @property
     def sampled(self) -> bool:
-        """Whether some entries were left out."""
+        """Return whether some entries were left out."""
         return len(self.entries) < self.size
 
 
@@ -60,7 +60,7 @@ class GradReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every entry agrees within the tolerance."""
+        """Return whether every entry agrees within the tolerance."""
         return all(item.worst.error <= self.tolerance for item in self.checked)
 
     @property

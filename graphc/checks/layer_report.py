@@ -39,7 +39,7 @@ class LayerReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Return whether nothing is wrong."""
         return not self.findings
 
     def __str__(self) -> str:

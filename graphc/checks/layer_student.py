@@ -36,7 +36,7 @@ class Student:
 
     @property
     def has_backward(self) -> bool:
-        """Whether there is a backward function to check."""
+        """Return whether there is a backward function to check."""
         return self._backward is not None
 
     def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[Any, Any]:

@@ -29,7 +29,7 @@ class Run:
 
     def markup(self) -> str:
         """Return the piece as HTML-like text, in which spaces keep their width."""
-        # DOT puts names for \N, \G and the like, but a doubled backslash is one as text.
+        # DOT replaces \N, \G and the like by names; a doubled backslash is a literal one.
         text = escape(self.text).replace("\\", "\\\\")
         if self.bold and text:
             text = f"<b>{text}</b>"

@@ -58,7 +58,7 @@ def _name(element: ElementTree.Element, titles: Mapping[str, str]) -> None:
     """Replace a renderer's title, a generated id, by words; remove it if there are none."""
     own = element.attrib.pop("id", "")
     title = element.find(f"{{{SVG}}}title")
-    if title is None or not own:  # what has no id is ours
+    if title is None or not own:  # an element without an id is ours
         return
     if own in titles:
         title.text = titles[own]

@@ -72,7 +72,7 @@ class Facts:
             if kernel is not None:
                 yield f"computed in {program.name}", kernel
             if kernel is None and life is not None and isinstance(node.op, Source):
-                return  # a source is no different elsewhere
+                return  # a source is the same in the other programs
 
     def _bytes(self, node: Node) -> str:
         formula = node.type.bytes_text()
@@ -139,7 +139,7 @@ def _attributes(node: Node) -> Iterator[tuple[str, str]]:
 def _value(value: object) -> str:
     try:
         return value_text(value)
-    except GraphError:  # an op of the user's may hold anything
+    except GraphError:  # a user's op may hold anything
         return f"a {type(value).__name__}"
 
 

@@ -28,7 +28,7 @@ def slim(svg: str) -> str:
 
 
 def _slim_tag(tag: str) -> str:
-    if tag.startswith(("<svg", "<g")):  # these hold names, and no colours worth the work
+    if tag.startswith(("<svg", "<g")):  # these hold names, and too few colours to matter
         return tag
     tag = _COLOUR.sub("", _FONT.sub("", tag)).replace(' font-size="11.00"', "")
     return _PLACE.sub(lambda number: f"{float(number[0]):.1f}", tag).replace(" />", "/>")
