@@ -1,1 +1,1 @@
-"""What a plan claims about its steps and its memory: as plain tables, and as text."""
+"""A plan's claims about its steps and its memory, as plain tables and as text."""

@@ -10,19 +10,19 @@ from graphc.certificate.tables import Ints
 from graphc.tensor_type import Batch, Dim
 
 Pair = tuple[int, int]
-"""a + b*N."""
+"""A size (a, b) that means a + b*N."""
 
 
 def pair(dim: Dim) -> Pair:
-    """A dimension as a size."""
+    """Return a dimension as a size."""
     return (0, dim.factor) if isinstance(dim, Batch) else (dim, 0)
 
 
 def column(numbers: Sequence[int]) -> Ints:
-    """Numbers."""
+    """Return numbers as a column."""
     return np.array(numbers, np.int64)
 
 
 def pairs(numbers: Sequence[Pair]) -> Ints:
-    """Sizes."""
+    """Return sizes as a column of pairs."""
     return np.array(numbers, np.int64).reshape(-1, 2)

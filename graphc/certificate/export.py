@@ -1,4 +1,4 @@
-"""From a plan to its certificate: what each step touches, and where all that lies.
+"""From a plan to its certificate: what each step touches, and where all of it lies.
 
 Nothing is decided here: names become numbers, and the kernels' own words become spans.
 """
@@ -27,7 +27,7 @@ from graphc.tensor_type import ITEMSIZE, Dim, TensorType, count
 
 
 def certify(plan: Plan) -> Certificate:
-    """The certificate of all programs of a plan."""
+    """Return the certificate of all programs of a plan."""
     from graphc.runtime.exchange import workspaces
     from graphc.runtime.state import layout
 
@@ -59,7 +59,7 @@ def certify(plan: Plan) -> Certificate:
 
 
 def certify_program(program: Program) -> ProgramTables:
-    """The tables of one program."""
+    """Return the tables of one program."""
     number = {name: i for i, name in enumerate(program.buffers)}
     blocks, block_of = _blocks(program)
     slots, slot_of = _slots(program)
@@ -96,7 +96,7 @@ def _results(named: Mapping[str, str], number: Mapping[str, int]) -> Results:
 
 
 def _blocks(program: Program) -> tuple[Blocks, dict[tuple[str, str], int]]:
-    """The arena, the gradients, and what every state, feed and constant lies in."""
+    """Return the blocks (arena, gradients, each state, feed, constant) and their numbers."""
     names, space = ["arena", "gradients"], [SPACES.index("arena"), SPACES.index("gradient")]
     size = [(program.arena.nbytes, 0), (program.gradient_bytes, 0)]
     found: dict[tuple[str, str], int] = {}
@@ -115,7 +115,7 @@ def _blocks(program: Program) -> tuple[Blocks, dict[tuple[str, str], int]]:
 
 
 def _owner(program: Program, buffer: Buffer) -> TensorType:
-    """The type that the memory of a state, feed or constant was declared with."""
+    """Return the type that the memory of a state, feed or constant was declared with."""
     if buffer.space == "state":
         return program.graph[buffer.key].type
     found = program.buffers.get(buffer.key)
@@ -155,7 +155,7 @@ def _buffers(
     known: dict[int, tuple[int, int, int, int, int]] = {}
 
     def matrix(type: TensorType) -> tuple[int, int, int, int, int]:
-        """Rows, columns and bytes of an element; types are shared objects."""
+        """Return rows, columns and bytes of an element; types are shared objects."""
         found = known.get(id(type))
         if found is None:
             rows, columns = _matrix(type)
@@ -184,7 +184,7 @@ def _buffers(
 
 
 def _matrix(type: TensorType) -> tuple[Dim, Dim]:
-    """A value as a matrix: its first dimension by all others; a vector is one row."""
+    """Return a value's size as a matrix: its first dimension by all others; a vector is one row."""
     shape = type.shape
     if len(shape) < 2:
         return 1, count(shape)

@@ -1,4 +1,4 @@
-"""JSON to a certificate.  A file may hold anything: what does not fit is a CertificateError."""
+"""The parser from JSON to a certificate; content that does not fit raises CertificateError."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ from graphc.errors import GraphError
 
 BACKENDS = ("numpy", "native")
 LIMIT = 1 << 40
-"""No number is as large as this."""
+"""The bound that every number is below."""
 MOST = 1 << 56
-"""No size in bytes or elements is."""
+"""The bound that every size in bytes or elements is below."""
 
 _SIZE = re.compile(r"(?:(\d{1,13})\+)?(?:(\d{1,13})\*)?N|(\d{1,13})")
 
 
 class CertificateError(GraphError):
-    """A file that is no certificate, or a broken one."""
+    """The error for a file that is not a certificate, or a broken one."""
 
 
 def parse_certificate(text: str) -> Certificate:
-    """The certificate that `certificate_text` wrote; CertificateError for anything else."""
+    """Return the certificate that `certificate_text` wrote, or raise CertificateError."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -58,7 +58,7 @@ def parse_certificate(text: str) -> Certificate:
 
 
 def certificate_of(data: Mapping[str, Any]) -> Certificate:
-    """The certificate of dictionaries and lists; CertificateError where they do not fit."""
+    """Return the certificate of dictionaries and lists; raise CertificateError if they misfit."""
     try:
         return _certificate(data)
     except CertificateError:
@@ -84,7 +84,7 @@ def _certificate(data: Mapping[str, Any]) -> Certificate:
 
 
 def program_of(data: Mapping[str, Any]) -> ProgramTables:
-    """One program."""
+    """Return the tables of one program."""
     blocks, slots = _list(data["blocks"]), _list(data["slots"])
     lines, steps = _list(data["buffers"]), _list(data["steps"])
     places = {(block["space"], block["name"]): i for i, block in enumerate(blocks)}
@@ -148,7 +148,10 @@ def _buffers(
 
 
 def _fits(b: Buffers, capacity: int) -> Buffers:
-    """CertificateError where one size depends on N twice, or bytes cannot be counted."""
+    """Return the buffers.
+
+    Raise CertificateError if a size depends on N twice, or bytes cannot be counted.
+    """
     wide = np.stack((np.maximum(b.columns[:, 0], b.pitch), b.columns[:, 1]), axis=1)
     for rows, columns, item in zip(b.rows.tolist(), wide.tolist(), b.item.tolist(), strict=True):
         if rows[1] and columns[1]:
@@ -158,14 +161,14 @@ def _fits(b: Buffers, capacity: int) -> Buffers:
 
 
 def _fit_together(sizes: Ints, capacity: int) -> Ints:
-    """CertificateError where all of these bytes cannot be counted."""
+    """Return the sizes; raise CertificateError if all of these bytes cannot be counted."""
     pairs = sizes.tolist()
     _countable(capacity, (sum(a for a, _ in pairs), sum(b for _, b in pairs)))
     return sizes
 
 
 def _countable(capacity: int, *sizes: Sequence[int]) -> None:
-    """CertificateError where a product of sizes is more than 64 bits can hold many of."""
+    """Raise CertificateError if a product of sizes is too large to add up many in 64 bits."""
     if prod(fixed + per_row * capacity for fixed, per_row in sizes) >= MOST:
         raise _wrong("something is larger than any memory")
 

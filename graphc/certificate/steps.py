@@ -1,4 +1,4 @@
-"""What the steps of a program are and touch."""
+"""The steps of a program, and what they touch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from graphc.tensor_type import ITEMSIZE
 
 SPAN = {"each": EACH, "row": ROW, "column": COLUMN, "one": ONE}
 DEPENDS = {EACH: 3, ROW: 1, COLUMN: 2, ONE: 0}
-"""On the row (1) and on the column (2)."""
+"""Bits for what a span depends on: the row (1) and the column (2)."""
 BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
 Touched = tuple[int, int, int, int, int, int]
 """Use, span, whether in place, member, and reach of an access."""
@@ -47,7 +47,7 @@ AXIS = {"rows": ROWS, "columns": COLUMNS}
 
 
 def steps_of(program: Program) -> Steps:
-    """The instructions of a program."""
+    """Return the table of a program's instructions."""
     numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 13)
     scratch = _scratch_needs(program)
     return Steps(
@@ -89,7 +89,7 @@ def _step(instr: Instr) -> tuple[int, ...]:
 
 
 def _images(kernel: Gemm) -> Pair:
-    """The elements of the images under a window."""
+    """Return the elements of the images under a window."""
     if kernel.window is None:
         return 0, 0
     fixed, per_row = pair(kernel.k if kernel.trans_a else kernel.m)
@@ -98,7 +98,7 @@ def _images(kernel: Gemm) -> Pair:
 
 
 def _reach(kernel: Kernel, at: object) -> Pair:
-    """At most how many elements are from the first of a buffer to the last that a fetch meets."""
+    """Return the most elements from a buffer's first to the last that a fetch meets."""
     assert isinstance(kernel, Loop), "a product fetches nothing"
     assert isinstance(at, Elsewhere), "the value of a fetch is where"
     inner, per_row = 1, 0
@@ -115,7 +115,7 @@ def _reach(kernel: Kernel, at: object) -> Pair:
 
 
 def _traits(kernel: Loop) -> tuple[int, int, int]:
-    """The axis summed along; whether columns come first; whether it is but a copy."""
+    """Return the reduction axis, whether columns come first, and whether the loop only copies."""
     steps = kernel.body.steps
     reduced = [AXIS[str(step.value)] for step in steps if step.op in ("sum", "max")]
     computes = any(s.span == "column" and s.op not in ("load", "index") for s in steps)
@@ -129,7 +129,7 @@ def _traits(kernel: Loop) -> tuple[int, int, int]:
 
 
 def _scratch_needs(program: Program) -> Ints:
-    """The bytes of a thread's scratch that each product needs on this machine."""
+    """Return the bytes of a thread's scratch that each product needs on this machine."""
     needs = np.zeros(len(program.instrs), np.int64)
     if program.backend != "native":
         return needs
@@ -151,7 +151,7 @@ def _scratch_needs(program: Program) -> Ints:
 
 
 def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> Accesses:
-    """What they touch; `number` has those of the buffers."""
+    """Return the table of what the instructions touch; `number` numbers the buffers."""
     step: list[int] = []
     buffer: list[str] = []
     rest: list[Touched] = []
@@ -212,5 +212,8 @@ def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
 
 
 def _level(body: Body, span: int, step: int) -> int:
-    """A value that depends on more than its place is stored where it is computed."""
+    """Return the span by which a value is stored.
+
+    A value that depends on more than its place is stored where it is computed.
+    """
     return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].span]]]

@@ -1,8 +1,8 @@
-"""What a plan claims, as plain tables of numbers and names; nothing of graphc is needed to read it.
+"""A plan's claims as plain tables of numbers and names, readable without the rest of graphc.
 
-A size is a pair (a, b) that stands for a + b*N, where N is the rows of a run.  Bytes of a buffer
-are those of a dense matrix of `rows` by `columns`, or, where it has a pitch, of some columns of a
-wider one.
+A size is a pair (a, b) that means a + b*N, where N is the rows of a run.  Bytes of a buffer are
+those of a dense matrix of `rows` by `columns`, or, if it has a pitch, of some columns of a wider
+one.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ USES = ("read", "write", "scratch")
 READ, WRITE, SCRATCH = range(len(USES))
 SPANS = ("whole", "each", "row", "column", "one", "left", "right", "window")
 WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT, WINDOW = range(len(SPANS))
-"""What part of a buffer a step touches: all of it in any order, or element by element what
-belongs to (i, j), to i, to j, or to neither; or a factor of a matrix product; the whole of the
-factors of a stack of products, and of what is copied in another order; or, through a window,
-elements that belong to other rows and columns, which any thread may read."""
+"""The part of a buffer that a step touches.  "whole" is all of it in any order: so are the factors
+of a stack of products, and what is copied in another order.  "each", "row", "column" and "one" are,
+element by element, what belongs to (i, j), to i, to j, or to neither.  "left" and "right" are the
+factors of a matrix product.  "window" is elements that belong to other rows and columns, which any
+thread may read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Memory that buffers lie in: the arena, the gradients, and one for each state, feed and
-    constant."""
+    """Memory that buffers lie in: the arena, the gradients, and each state, feed and constant."""
 
     names: Sequence[str]
     space: Ints
     size: Ints
-    """(blocks, 2): bytes."""
+    """The bytes of each block, (blocks, 2)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slots:
-    """Parts of the arena that the planner placed, and how long each is taken, as it counts time."""
+    """Parts of the arena that the planner placed, with their live ranges in the planner's units."""
 
     names: Sequence[str]
     offset: Ints
     size: Ints
-    """(slots, 2): bytes."""
+    """The bytes of each slot, (slots, 2)."""
     first: Ints
     last: Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Buffers:
-    """Named places.  `root` is the buffer whose value it shows: itself, unless it is an alias."""
+    """Named places; `root` is the buffer whose value it shows: itself, unless it is an alias."""
 
     names: Sequence[str]
     block: Ints
@@ -68,20 +68,22 @@ class Buffers:
     root: Ints
     shift: Ints
     pitch: Ints
-    """For some columns of a wider matrix: the first, and the elements from row to row; else 0."""
+    """For some columns of a wider matrix, `shift` is the first column and `pitch` the elements from
+    row to row; else both are 0."""
     first: Ints
     last: Ints
-    """The life that the planner counted: steps, or epochs of a native program."""
+    """With `first`, the live range that the planner counted, in steps, or in epochs of a native
+    program."""
     slot: Ints
-    """Of the arena; -1 elsewhere."""
+    """The slot of a buffer in the arena; -1 for other buffers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
     """Instructions in order.
 
-    A kernel (loop, gemm) runs over `rows` by `columns`, split between threads; a gemm sums over
-    `depth`.  The matrices of a stack of products stand below each other.
+    A kernel (loop, gemm) runs over `rows` by `columns`, partitioned between threads; a gemm sums
+    over `depth`.  The matrices of a stack of products lie below each other.
     """
 
     nodes: Sequence[str]
@@ -91,24 +93,23 @@ class Steps:
     columns: Ints
     depth: Ints
     transposed: Ints
-    """1 where the left factor is stored (depth, rows), plus 2 where the right one is (columns,
-    depth)."""
+    """1 if the left factor is stored (depth, rows), plus 2 if the right one is (columns, depth)."""
     reduced: Ints
-    """The axis (ROWS, COLUMNS) that a loop sums along, or NONE."""
+    """The reduction axis (ROWS, COLUMNS) of a loop, or NONE."""
     by_columns: Ints
     """1 for a loop that takes block after block of columns, since it computes something once a
     column."""
     item: Ints
     """Bytes of an element of a gemm."""
     copies: Ints
-    """1 where all that a step does is to copy."""
+    """1 if a step only copies."""
     scratch: Ints
     """Bytes that a gemm needs for each thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class Accesses:
-    """What steps read and write, in the order of the steps."""
+    """The reads and writes of steps, in the order of the steps."""
 
     step: Ints
     buffer: Ints
@@ -117,10 +118,10 @@ class Accesses:
     in_place: Ints
     """1 for an operand that the step may write its result to."""
     member: Ints
-    """Which of the nodes that a call runs for in one go; 0 elsewhere."""
+    """The number of the node among those that a call runs for at once; 0 for other steps."""
     reach: Ints
-    """(accesses, 2): by "window", how many elements from the first to behind the last that is
-    touched; 0 elsewhere."""
+    """(accesses, 2): by "window", the elements from the first to past the last that is touched;
+    else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +134,10 @@ class Results:
 
 @dataclass(frozen=True, slots=True)
 class Updates:
-    """States that the program advances: the block, -1 where nothing touches it, and the buffer
-    of the next value."""
+    """States that the program advances.
+
+    `block` is -1 if nothing touches the state; `buffer` holds the next value.
+    """
 
     names: Sequence[str]
     block: Ints
@@ -143,13 +146,13 @@ class Updates:
 
 @dataclass(frozen=True, slots=True)
 class ProgramTables:
-    """One program: what the planner says of it."""
+    """The planner's claims about one program."""
 
     name: str
     backend: str
     capacity: int
     border: int
-    """The steps before it are the forward pass."""
+    """The forward/backward boundary: the steps before it are the forward pass."""
     arena: int
     peak: int
     blocks: Blocks
@@ -164,7 +167,7 @@ class ProgramTables:
 
 @dataclass(frozen=True, slots=True)
 class MemoryClaims:
-    """What the memory report says, in bytes."""
+    """The figures of the memory report, in bytes."""
 
     state: int
     feeds: int
@@ -176,10 +179,10 @@ class MemoryClaims:
     gradients: int
     exchange: int
     lanes: int
-    """The shards of a rank, whose sums it holds back but for the last."""
+    """The shards of a rank, which holds back the sums of all but the last."""
     ranks: int
     workspaces: int
-    """Arenas with all that belongs to one; several where the shards of a rank run in step."""
+    """Arenas with all that belongs to one; several if the shards of a rank run in step."""
     total: int
 
 
@@ -192,5 +195,5 @@ class Certificate:
     backend: str
     memory: MemoryClaims
     state_layout: Mapping[str, tuple[int, int]]
-    """The offset and the bytes of each state in the one block of a new executor."""
+    """The offset and the bytes of each state in the single block of a new executor."""
     programs: tuple[ProgramTables, ...]

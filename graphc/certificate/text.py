@@ -1,6 +1,6 @@
 """Certificates as JSON: a line for each buffer and each step, to be read, kept and compared.
 
-A size is text such as `64`, `N` or `64+8*N`.  What is usual is left out: an alias names what it
+A size is text such as `64`, `N` or `64+8*N`.  Usual values are left out: an alias names what it
 `shows`, columns of a wider matrix are `cut` from it, an operand may be taken `in_place`.
 """
 
@@ -30,12 +30,12 @@ FORMAT = "graphc certificate 1"
 
 
 def certificate_text(certificate: Certificate) -> str:
-    """The certificate as JSON that `parse_certificate` reads."""
+    """Return the certificate as JSON that `parse_certificate` reads."""
     return "".join(_lines(certificate_data(certificate))) + "\n"
 
 
 def certificate_data(certificate: Certificate) -> dict[str, Any]:
-    """The certificate as dictionaries and lists."""
+    """Return the certificate as dictionaries and lists."""
     memory = certificate.memory
     return {
         "format": FORMAT,
@@ -49,7 +49,7 @@ def certificate_data(certificate: Certificate) -> dict[str, Any]:
 
 
 def program_data(t: ProgramTables) -> dict[str, Any]:
-    """One program as dictionaries and lists."""
+    """Return one program as dictionaries and lists."""
     names = t.buffers.names
     return {
         "name": t.name,
@@ -135,7 +135,7 @@ def _steps(t: ProgramTables) -> list[dict[str, Any]]:
 
 
 def _touched(t: ProgramTables) -> list[tuple[list[Any], list[Any], list[Any]]]:
-    """For each step what it reads, writes, and uses as scratch."""
+    """Return for each step what it reads, what it writes, and its scratch."""
     a, reach = t.accesses, _sizes(t.accesses.reach)
     found: list[tuple[list[Any], list[Any], list[Any]]] = [([], [], []) for _ in t.steps.nodes]
     for i, step in enumerate(a.step.tolist()):
@@ -168,7 +168,7 @@ def _size(fixed: int, per_row: int) -> str:
 
 
 def _lines(data: Any, indent: str = "", nested: int = 4) -> Iterator[str]:
-    """JSON with a line for each entry of what is nested less deeply than so."""
+    """Yield JSON with a line for each entry that is nested less deeply than `nested`."""
     of_entries = isinstance(data, list) and data and isinstance(data[0], dict)
     if not nested or not data or not (of_entries or isinstance(data, dict)):
         yield json.dumps(data)

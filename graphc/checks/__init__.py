@@ -1,1 +1,1 @@
-"""Checks that users run on what they wrote: gradients, layers, ops."""
+"""Checks that users run on their own code: gradients, layers, ops."""

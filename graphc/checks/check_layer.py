@@ -1,4 +1,4 @@
-"""Compare a student's layer with ours: which result is wrong, where, by how much, and why."""
+"""A comparison of a student's layer with ours: each wrong result, its place, size and cause."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def check_layer(
 ) -> LayerReport:
     """Try a layer with the course's signatures on random inputs and compare it with ours.
 
-    `layer` is affine, relu, affine_relu, batchnorm, dropout (a forward, and a backward where
-    there is one yet), svm_loss or softmax_loss (one function that gives loss and dx).  The inputs
-    are several sizes, one row, more than two dimensions and whole numbers; the same `seed`
-    gives the same.  Also found are arguments and caches that are overwritten.  Dropout's own
-    masks are taken as they are and judged by what they must be.  GraphError for another name.
+    `layer` is affine, relu, affine_relu, batchnorm, dropout (a forward, and a backward if there is
+    one yet), svm_loss or softmax_loss (one function that returns loss and dx).  The inputs have
+    several sizes, one row, more than two dimensions and whole numbers; the same `seed` gives the
+    same.  Overwritten arguments and caches are found too.  Dropout's own masks are accepted and
+    tested for the properties that they must have.  Raise GraphError for another name.
     """
     if layer not in SPECS:
         raise GraphError(

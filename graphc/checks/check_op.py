@@ -1,4 +1,4 @@
-"""The contract test of an op: do its rules say the same thing?"""
+"""The contract test of an op: whether its rules agree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphc.tensor_type import N, TensorType, shape_at, shape_text
 
 Example = tuple[Array, ...]
 Finding = tuple[str, str]
-"""A rule's name, and what is wrong with it."""
+"""A rule's name, and the fault in it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class OpReport:
 
     @property
     def ok(self) -> bool:
-        """Whether no rule is wrong."""
+        """Return whether no rule is wrong."""
         return not self.findings
 
     def __str__(self) -> str:
@@ -58,11 +58,11 @@ def check_op(
 ) -> OpReport:
     """Check a user's op on examples, each a tuple of operand arrays.
 
-    Equal attributes must make equal ops with equal hashes; the name must be no other op's;
-    `infer` must give the type of what `reference` computes, for the example and for an open
-    batch in its place; `reference` must write to no operand and not depend on memory order; a
-    layer's expansion must compute its reference; `grad`, where there is one, must agree with
-    central differences in float64.  GraphError without examples.
+    Ops with equal attributes must be equal and have equal hashes; the name must not be that of a
+    built-in op; `infer` must give the type of what `reference` computes, for the example and for an
+    open batch in its place; `reference` must write to no operand and not depend on memory order; a
+    layer's expansion must compute its reference; `grad`, if there is one, must agree with central
+    differences in float64.  Raise GraphError without examples.
     """
     if not examples:
         raise GraphError(f"check_op {op.name}: there are no examples", loc=caller_loc())
@@ -72,7 +72,10 @@ def check_op(
 
 
 def _first_wrong(op: Op, cases: Sequence[Example], h: float, tolerance: float) -> Iterator[Finding]:
-    """Each rule's findings on the first example that shows any; later rules need the earlier."""
+    """Yield the first wrong rule's findings on the first example with any.
+
+    Later rules need the earlier ones.
+    """
     for case in cases:
         concrete = op.at(_rows(case))
         for rule in (_types, _operands, _open_batch, _expansion):
@@ -153,7 +156,7 @@ def _operands(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 
 
 def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
-    """With N for the first dimension `infer` must say the same; it may also refuse."""
+    """Yield where `infer` differs with N as the first dimension; it may also refuse."""
     rows = _rows(case)
     types = [_opened(type, rows) for type in eager.types_of(case)]
     try:
@@ -204,7 +207,7 @@ def _gradient(op: Op, case: Example, h: float, tolerance: float) -> Iterator[Fin
 
 
 def _values(op: Op, case: Example, copied: bool = True) -> list[tuple[bool, Any]]:
-    """What the reference gives, or the exception it raises; for a layer in both modes."""
+    """Return the reference's results, or the exceptions it raises; for a layer in both modes."""
     found: list[tuple[bool, Any]] = []
     case = tuple(array.copy("K") for array in case) if copied else case
     for train in (True, False) if isinstance(op, Layer) else (False,):

@@ -1,4 +1,4 @@
-"""Central differences, and when a derivative agrees with them."""
+"""Central differences, and the test of a derivative against them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from graphc.op import Array
 Index = tuple[int, ...]
 
 SMALL = 1e-7
-"""Derivatives below this are compared absolutely."""
+"""The magnitude below which derivatives are compared absolutely."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One derivative by the rules and by differences, and how far they are apart."""
+    """One derivative by the rules and by differences, and the error between them."""
 
     index: Index
     ours: float
@@ -27,7 +27,7 @@ class Entry:
 
 
 def relative_error(a: float, b: float, noise: float = 0.0) -> float:
-    """|a - b| / max(1e-8, |a| + |b|), less `noise`; absolute where both are below 1e-7.
+    """Return |a - b| / max(1e-8, |a| + |b|), less `noise`; absolute if both are below 1e-7.
 
     NaN counts as infinitely far, so that it never passes.
     """
@@ -43,11 +43,11 @@ def relative_error(a: float, b: float, noise: float = 0.0) -> float:
 def compare(
     f: Callable[[], float], x: Array, index: Index, ours: float, h: float, tolerance: float
 ) -> Entry:
-    """A derivative of `f` at one entry of `x`, which is changed in place and restored.
+    """Compare a derivative of `f` at one entry of `x`, which is changed in place and restored.
 
-    The step is h * max(1, |x|).  `f` is exact to about 16 rounding errors of its own size, which
-    are not held against the derivative.  An entry that disagrees is tried with ever
-    smaller steps, because a kink (relu, max, a margin) nearer than the step is no mistake.
+    The step is h * max(1, |x|).  `f` is exact to about 16 rounding errors of its own size, which do
+    not count against the derivative.  An entry that disagrees is tried with ever smaller steps,
+    because a kink (relu, max, a margin) nearer than the step is not a mistake.
     """
     first = _difference(f, x, index, ours, h)
     if first.error <= tolerance:
@@ -74,7 +74,7 @@ def _difference(f: Callable[[], float], x: Array, index: Index, ours: float, h: 
 
 
 def indices(shape: tuple[int, ...], name: str, limit: int, seed: int = 0) -> Iterator[Index]:
-    """Every index of a small array; of a larger one `limit`, the same for the same name."""
+    """Yield every index of a small array, `limit` of a larger one, the same for the same name."""
     size = int(np.prod(shape))
     flat = np.arange(size)
     if size > limit:

@@ -13,7 +13,7 @@ from graphc.ops.source import Constant
 
 
 def in_float64(graph: Graph) -> Graph:
-    """Every float32 value, attribute and constant as float64; types inferred again."""
+    """Return the graph with float64 values, attributes and constants, and types inferred again."""
     made: dict[str, Node] = {}
     for node in graph:
         op = widened(node.op)
@@ -23,7 +23,7 @@ def in_float64(graph: Graph) -> Graph:
 
 
 def widened(op: Op) -> Op:
-    """The op with float64 wherever an attribute says float32."""
+    """Return the op with float64 wherever an attribute is float32."""
     if isinstance(op, Constant):
         if op.dtype != "float32":
             return op

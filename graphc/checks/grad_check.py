@@ -1,4 +1,4 @@
-"""Are the gradients of a net right?  Every one against central differences, in float64."""
+"""A check of every gradient of a net against central differences, in float64."""
 
 from __future__ import annotations
 
@@ -42,11 +42,12 @@ def grad_check(
 ) -> GradReport:
     """Compare the gradients of the net's losses with central differences, in training mode.
 
-    Checked are every parameter and float input, or those named by `wrt`: all entries of arrays up
-    to 50, and 50 of a larger one, always the same.  The graph is rebuilt in float64, whatever the
+    Every parameter and float input is checked, or those named by `wrt`: all entries of arrays up to
+    50, and 50 of a larger one, always the same.  The graph is rebuilt in float64, whatever the
     net's dtype; dropout masks stay fixed.  Parameters have their initial values for `seed`,
-    replaced by those in `state` (`ex.state` of a trained executor, for instance).
-    GraphError when the net has no loss or a name in `wrt` is not a float parameter or input.
+    replaced by those in `state` (`ex.state` of a trained executor, for instance).  Raise GraphError
+    if the net has no loss, if a name in `wrt` is not a float parameter or input, or if no loss
+    depends on any of them.
     """
     from passes.backward import Backward
     from passes.specialize import Specialize
@@ -99,7 +100,7 @@ def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]
 
 
 def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the names that a gradient of the losses flows to, in the given order."""
+    """Return, in the given order, the names that a gradient of the losses flows to."""
     seen: set[str] = set()
     stack = [graph.outputs[name] for name in graph.losses]
     while stack:
@@ -114,7 +115,7 @@ def _reached(graph: Graph, names: Sequence[str]) -> tuple[str, ...]:
 def _arrays(
     graph: Graph, feeds: Mapping[str, Any], state: Mapping[str, Any], seed: int
 ) -> tuple[dict[str, Array], int]:
-    """Our own arrays of every input and state, and the number of rows; FeedError for misfits."""
+    """Return our own arrays of every input and state, and the rows; raise FeedError for misfits."""
     arrays = initial_state(graph, seed)
     for name in arrays.keys() & state.keys():
         arrays[name] = np.array(state[name], graph[name].type.dtype)
@@ -130,7 +131,7 @@ def _arrays(
 class _Loss:
     """The sum of the losses as a function of arrays that are changed in place.
 
-    What stop_gradient yields stays as it was, which is what it means for a derivative.
+    The results of stop_gradient stay as they were, which is its meaning for a derivative.
     """
 
     def __init__(
@@ -167,7 +168,7 @@ def _check(node: Node, loss: _Loss, gradient: Array, h: float, tolerance: float)
 
 
 def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | None:
-    """The first op on the way to the losses whose rule is wrong for the values it was given."""
+    """Return the first op on the way to the losses whose rule is wrong for its operands' values."""
     for node in graph:
         ins = [values[name] for name in node.inputs]
         if any(array.dtype == np.float64 for array in ins):

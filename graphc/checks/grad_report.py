@@ -1,4 +1,4 @@
-"""What grad_check found, and how it reads."""
+"""The findings of grad_check, and their text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphc.loc import Loc
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found of one parameter or input."""
+    """The findings about one parameter or input."""
 
     name: str
     kind: str
@@ -27,7 +27,7 @@ class Checked:
 
     @property
     def sampled(self) -> bool:
-        """Whether some entries were left out."""
+        """Return whether some entries were left out."""
         return len(self.entries) < self.size
 
 
@@ -56,11 +56,11 @@ class GradReport:
     h: float
     tolerance: float
     suspect: Suspect | None = None
-    """Where gradients disagree: the first op whose own rule is wrong on what it was given."""
+    """If gradients disagree, the first op whose own rule is wrong for its operands' values."""
 
     @property
     def ok(self) -> bool:
-        """Whether every entry agrees within the tolerance."""
+        """Return whether every entry agrees within the tolerance."""
         return all(item.worst.error <= self.tolerance for item in self.checked)
 
     @property

@@ -16,7 +16,7 @@ Rng = np.random.Generator
 
 @dataclass(frozen=True)
 class Case:
-    """Arrays by argument name, the dictionary of modes where there is one, and a cotangent."""
+    """Arrays by argument name, the dictionary of modes if there is one, and a cotangent."""
 
     arrays: Mapping[str, Array]
     dout: Array

@@ -1,4 +1,4 @@
-"""Why a result may be wrong: the mistakes that give exactly what the student's code gave."""
+"""Likely causes of a wrong result: the mistakes that give exactly what the student's code gave."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Candidate = tuple[str, Any]
 
 
 def likely_cause(layer: str, what: str, theirs: Any, case: Case, ours: Results) -> str:
-    """The mistake whose result equals `theirs`; empty where none is known to."""
+    """Return the mistake whose result equals `theirs`, or "" if none is known."""
     array = numbers(theirs)
     if array is None:
         return ""
@@ -32,7 +32,10 @@ def likely_cause(layer: str, what: str, theirs: Any, case: Case, ours: Results) 
 
 
 def _not_finite(array: Array) -> str:
-    """Of softmax: an overflow gives inf / inf, a probability that is rounded to 0 log(0)."""
+    """Return the cause of a softmax that is not finite.
+
+    An overflow gives inf / inf, a probability that is rounded to 0 gives log(0).
+    """
     if np.isnan(array).any():
         return "exp overflows; subtract each row's largest score first"
     return (

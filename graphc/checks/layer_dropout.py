@@ -1,4 +1,4 @@
-"""Dropout is random, so a student's mask is taken as it is and judged by what it must be."""
+"""The check of dropout, which is random: a student's mask is accepted and tested for properties."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from graphc.checks.layer_student import Student
 from graphc.op import Array
 
 SIGMAS = 6.0
-"""How far the share of kept elements may be from p, in standard deviations."""
+"""The greatest distance of the share of kept elements from p, in standard deviations."""
 
 
 def dropout_findings(student: Student) -> Iterator[Finding]:
-    """What is wrong with out, mask and dx on the student's case."""
+    """Yield the faults of out, mask and dx on the student's case."""
     case = student.case
     out, cache = student.forward()
     if not np.array_equal(student.given["x"], case.x):
@@ -52,7 +52,10 @@ def _identity(out: Array, p: float, case: Any) -> Iterator[Finding]:
 
 
 def _mask(ratio: Array, p: float, case: Any, student: Student) -> Iterator[Finding]:
-    """The mask is out / x: 0 or 1/p, each kept with probability p, drawn anew each time."""
+    """Yield the faults of the mask out / x.
+
+    It must be 0 or 1/p, each element kept with probability p, drawn anew each time.
+    """
     kept = ratio != 0
     values = ratio[kept]
     wrong = ~close(values, np.full_like(values, 1 / p))

@@ -1,4 +1,4 @@
-"""What check_layer found, and how it reads."""
+"""The findings of check_layer, and their text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphc.op import Array
 
 @dataclass(frozen=True)
 class Finding:
-    """Something wrong: what (`out`, `dw`, `cache`, ...), how, on which input, and perhaps why."""
+    """A fault: its place (`out`, `dw`, `cache`, ...), text, input, and perhaps its cause."""
 
     what: str
     text: str
@@ -39,7 +39,7 @@ class LayerReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Return whether nothing is wrong."""
         return not self.findings
 
     def __str__(self) -> str:
@@ -57,13 +57,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def close(theirs: Array, ours: Array) -> Array:
-    """Where two arrays of one shape agree up to rounding."""
+    """Return a mask of the entries where two arrays of one shape agree up to rounding."""
     scale = max(1.0, float(np.abs(ours).max(initial=0.0)))
     return np.asarray(np.isclose(theirs, ours, rtol=1e-6, atol=1e-9 * scale, equal_nan=False))
 
 
 def matches(theirs: Any, candidate: Array) -> bool:
-    """Whether an array is the candidate, up to rounding."""
+    """Return whether an array is the candidate, up to rounding."""
     return (
         isinstance(theirs, np.ndarray)
         and theirs.shape == candidate.shape
@@ -72,7 +72,7 @@ def matches(theirs: Any, candidate: Array) -> bool:
 
 
 def numbers(value: Any) -> Array | None:
-    """The value as an array of float64, or None where it is nothing of the kind."""
+    """Return the value as an array of float64, or None if it is not an array of numbers."""
     try:
         array = np.asarray(value)
         return np.asarray(array, np.float64) if array.dtype.kind in "fiub" else None
@@ -81,7 +81,7 @@ def numbers(value: Any) -> Array | None:
 
 
 def difference(what: str, theirs: Any, ours: Any, case: str) -> Finding | None:
-    """The worst entry of what differs, or None where they agree."""
+    """Return a finding about the worst entry that differs, or None if they agree."""
     mine, array = np.asarray(ours, np.float64), numbers(theirs)
     if array is None:
         return Finding(what, f"{what} is {_kind(theirs)}, it should be an array", case)

@@ -1,4 +1,4 @@
-"""A student's pair of functions, called so that nothing they do can go unnoticed."""
+"""A student's pair of functions, called so that no side effect goes unnoticed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Function = Callable[..., Any]
 
 
 class Raised(Exception):
-    """The student's function raised, or returned something of another form."""
+    """The error for a student's function that raised, or returned something of another form."""
 
     def __init__(self, what: str, text: str) -> None:
         super().__init__(text)
@@ -36,11 +36,11 @@ class Student:
 
     @property
     def has_backward(self) -> bool:
-        """Whether there is a backward function to check."""
+        """Return whether there is a backward function to check."""
         return self._backward is not None
 
     def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
-        """(out, cache), or a loss's (loss, dx); Raised for anything else."""
+        """Return (out, cache), or a loss's (loss, dx); raise Raised for anything else."""
         self.given = {k: np.array(v) for k, v in (arrays or self.case.arrays).items()}
         self.param = copy.deepcopy(dict(self.case.param))
         args = [*self.given.values(), *([self.param] if self.case.param else [])]
@@ -51,7 +51,7 @@ class Student:
         return result[0], result[1]
 
     def backward(self, cache: Any, dout: Any = None) -> dict[str, Any]:
-        """The gradients by name."""
+        """Return the gradients by name; raise Raised for another number of them."""
         assert self._backward is not None
         dout = self.case.dout.copy() if dout is None else dout
         result = _call("backward", self._backward, dout, cache)
@@ -62,7 +62,7 @@ class Student:
         return dict(zip(names, values, strict=True))
 
     def results(self) -> dict[str, Any]:
-        """All that is compared, by name."""
+        """Return all compared results by name."""
         out, cache = self.forward()
         if self.spec.backward is None:
             return {"loss": out, "dx": cache}
@@ -74,7 +74,7 @@ class Student:
         return found | (self.backward(cache) if self.has_backward else {})
 
     def overwritten(self) -> Iterator[Finding]:
-        """Arguments and caches that do not stay what they were."""
+        """Yield the arguments and caches that the functions overwrite."""
         _, cache = self.forward()
         given = self.given
         for name, array in given.items():

@@ -1,4 +1,4 @@
-"""An op's own gradient rule against central differences."""
+"""The check of an op's own gradient rule against central differences."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def wrong_entries(
     tolerance: float = 1e-6,
     limit: int = 50,
 ) -> Iterator[WrongEntry]:
-    """The worst entry of each float64 operand whose gradient is wrong.
+    """Yield the worst entry of each float64 operand whose gradient is wrong.
 
     The scalar that is differentiated is a fixed random combination of the op's results.
     """
@@ -68,7 +68,7 @@ def wrong_entries(
 
 
 def rule_mistakes(op: Op, types: Sequence[TensorType]) -> Iterator[str]:
-    """What is wrong with the form of what the gradient rule gives, before any number is."""
+    """Yield the faults in the form of the gradient rule's result, before any number is computed."""
     found = apply_rule(op, types)
     if len(found) != len(types):
         yield f"gives {len(found)} cotangents for {len(types)} operands"
@@ -82,7 +82,7 @@ def rule_mistakes(op: Op, types: Sequence[TensorType]) -> Iterator[str]:
 
 
 def apply_rule(op: Op, types: Sequence[TensorType]) -> Sequence[Value | None]:
-    """What the rule gives for operands of these types."""
+    """Return the results of the gradient rule for operands of these types."""
     b = Builder(op.name)
     b.locs = ()
     names = eager.operand_names(op, len(types))

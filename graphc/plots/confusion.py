@@ -1,4 +1,4 @@
-"""The confusion matrix: which classes a model takes for which."""
+"""The confusion matrix: the classes that a model takes for each other."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from graphc.op import Array
 from graphc.plots.figure import new_figure, save_figure
 
 NUMBERED = 25
-"""Up to so many classes each cell shows its number and each class its name."""
+"""The most classes for which each cell shows its number and each class its name."""
 
 
 def confusion_counts(
     truth: ArrayLike, predicted: ArrayLike, classes: int | None = None
 ) -> NDArray[np.int64]:
-    """How many rows of each true class (first axis) were taken for each class (second axis).
+    """Return how many rows of each true class (first axis) were taken for each (second axis).
 
-    `truth` and `predicted` (N,) are class numbers from 0; `classes` is how many there are, one
-    more than the largest where it is left out.  Raises GraphError for anything else.
+    `truth` and `predicted` (N,) are class numbers from 0; `classes` is their count, by default one
+    more than the largest.  Raise GraphError for anything else.
     """
     a, b = _labels("truth", truth), _labels("predicted", predicted)
     if a.size != b.size:
@@ -53,7 +53,7 @@ def confusion_matrix(
     """Draw how many rows of each true class (down) were taken for each class (across).
 
     Colours are shares of the true class.  `truth`, `predicted` (N,) and `classes` are as for
-    `confusion_counts`; `names` are those of all classes.  Raises GraphError for other arrays,
+    `confusion_counts`; `names` are those of all classes.  Raise GraphError for other arrays,
     without matplotlib, or for a file that cannot be drawn to.
     """
     if names is not None and classes is None:
@@ -89,7 +89,7 @@ def _labels(what: str, values: ArrayLike) -> Array:
 
 
 def _cells(figure: Any, axis: Any, counts: NDArray[np.int64]) -> None:
-    """Colours by the square root of the share, so that few mistakes are seen, and numbers."""
+    """Draw numbers, and colours by the square root of the share, so that few mistakes show."""
     from matplotlib.colors import PowerNorm
 
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

@@ -24,7 +24,7 @@ _SHOWN = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 class PictureFile(_Path):
-    """The path of a picture, which a notebook shows where it can."""
+    """The path of a picture, which a notebook displays if it can."""
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         found: dict[str, Any] = {"text/plain": repr(self)}
@@ -36,7 +36,7 @@ class PictureFile(_Path):
 
 
 def new_figure(what: str, width: float, height: float) -> Any:
-    """A figure of so many inches; GraphError, in which it is called `what`, without matplotlib."""
+    """Return a figure of a size in inches; raise GraphError about `what` without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -49,14 +49,14 @@ def new_figure(what: str, width: float, height: float) -> Any:
 
 
 def bare(axis: Any) -> None:
-    """No frame above and to the right."""
+    """Remove the frame above and to the right."""
     axis.spines[["top", "right"]].set_visible(False)
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Write the figure as what the suffix says; GraphError where that cannot be.
+    """Write the figure in the format that the suffix names; raise GraphError if that fails.
 
-    The path that is returned shows the picture as the result of a notebook's cell.
+    A notebook shows the picture where the returned path is the result of a cell.
     """
     path = path if path.suffix else Path(f"{path}.png")
     drawn = io.BytesIO()

@@ -29,12 +29,11 @@ def histograms(
 ) -> Path:
     """Draw a histogram of each array, such as `ex.parameters` or what `ex.backward()` returns.
 
-    `before` holds the arrays as they were earlier, drawn as a grey outline.  With `magnitudes`
-    it is those of the absolute values on a logarithmic axis, as fits gradients, which shrink by
-    orders of magnitude while a net learns.  Zeros, of which
-    relu makes many in gradients, and values that are not finite are left out and counted in the
-    panel's title.  Raises GraphError without arrays, without matplotlib, or for a file that
-    cannot be drawn to.
+    `before` holds the arrays as they were earlier, drawn as a grey outline.  With `magnitudes` the
+    histograms are of the absolute values on a logarithmic axis, which suits gradients: they shrink
+    by orders of magnitude while a net learns.  Zeros, of which relu makes many in gradients, and
+    values that are not finite are left out and counted in the panel's title.  Raise GraphError
+    without arrays, without matplotlib, or for a file that cannot be drawn to.
     """
     if not arrays:
         raise GraphError("histograms were given no arrays", loc=caller_loc())
@@ -79,14 +78,14 @@ def _panel(axis: Any, name: str, array: Array, before: Array | None, magnitudes:
 
 
 def _shown(array: Array, magnitudes: bool) -> NDArray[np.float64]:
-    """What is counted: the values, or the decimal logarithms of their magnitudes."""
+    """Return the counted values, or the decimal logarithms of their magnitudes."""
     flat = array.astype(np.float64).ravel()
     found: NDArray[np.float64] = flat[np.isfinite(flat) & (flat != 0)]
     return np.log10(np.abs(found)) if magnitudes else found
 
 
 def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The borders of the bins: more of them for more values; one value is in the middle."""
+    """Return the edges of the bins: more for more values; a single value is in the middle."""
     low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
     if not high - low > 1e-9 * max(abs(low), abs(high)):
         room = 0.5 * abs(low) or 0.5
@@ -96,7 +95,7 @@ def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _told(array: Array, shown: NDArray[np.float64]) -> str:
-    """Mean and deviation of all finite values, and what was left out."""
+    """Return the mean and deviation of all finite values, and what was left out, as text."""
     flat = array.astype(np.float64).ravel()
     finite = flat[np.isfinite(flat)]
     words = [f"{flat.size:,} value{'' if flat.size == 1 else 's'}"]

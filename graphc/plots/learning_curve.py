@@ -13,16 +13,16 @@ if TYPE_CHECKING:
     from graphc.train.history import History
 
 MARKED = 40
-"""Up to so many epochs each has a dot."""
+"""The most epochs that have a dot each."""
 LOGARITHMIC = 50.0
-"""Positive numbers that span a larger factor are drawn on a logarithmic axis."""
+"""The factor spanned by positive numbers above which the axis is logarithmic."""
 
 
 def learning_curve(history: History, path: str | Path) -> Path:
-    """Draw the losses in one panel and, where there are any, the metrics in another below.
+    """Draw the losses in one panel and, if there are any, the metrics in another below.
 
-    The suffix says the format.  Raises GraphError without matplotlib, or for a file that cannot
-    be drawn to.
+    The suffix names the format.  Raise GraphError without matplotlib, or for a file that cannot be
+    drawn to.
     """
     panels: list[tuple[str, Mapping[str, Sequence[float]]]] = [("loss", _losses(history))]
     if history.metrics:
@@ -36,7 +36,7 @@ def learning_curve(history: History, path: str | Path) -> Path:
 
 
 def _spread(curves: Mapping[str, Sequence[float]]) -> float:
-    """The largest number over the smallest, or 0 where a logarithm would leave some out."""
+    """Return the largest number over the smallest, or 0 if some have no logarithm."""
     values = [value for curve in curves.values() for value in curve]
     if not values or not all(math.isfinite(value) and value > 0 for value in values):
         return 0.0

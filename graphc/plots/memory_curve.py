@@ -1,4 +1,4 @@
-"""Memory against work, when values are computed again."""
+"""A plot of memory against work, when values are recomputed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def memory_curve(curve: Curve, path: str | Path) -> Path:
     """Draw the bytes of each point over the FLOPs that it adds to a training step.
 
-    The suffix says the format.  Raises GraphError without matplotlib, or for a file that cannot
-    be drawn to.
+    The suffix names the format.  Raise GraphError without matplotlib, or for a file that cannot be
+    drawn to.
     """
     figure = new_figure("a memory curve", 6.0, 3.6)
     axis = figure.subplots()

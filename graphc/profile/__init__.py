@@ -1,1 +1,1 @@
-"""Where the time of a program goes: costs, the machine's limits, and times of instructions."""
+"""The time of a program: costs, the machine's limits, and times of instructions."""

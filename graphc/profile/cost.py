@@ -1,7 +1,7 @@
-"""What an instruction does: floating-point operations, and bytes read and written.
+"""The cost of an instruction: floating-point operations, and bytes read and written.
 
 The counts are those of the mathematics, not of an implementation.  A multiply-add is two
-operations; each other function of an element, exp as much as max, is one.  Bytes are those of the
+operations; any other function of an element, whether exp or max, is one.  Bytes are those of the
 distinct buffers read and of those written, as if none were in a cache; scratch does not count.
 """
 
@@ -20,7 +20,7 @@ from graphc.plan import Instr, Program
 from graphc.tensor_type import TensorType, dim_at, shape_at
 
 PRODUCTS = {"affine": 1, "affine_relu": 2, "matmul": 0, "matmul_relu_grad": 1}
-"""The matrix products, and their operations on each element of the result besides."""
+"""The matrix products, and their further operations on each element of the result."""
 
 OPERATIONS = {
     "adam_mean": 3,
@@ -44,7 +44,7 @@ OPERATIONS = {
     "svm_rows": 4,
     "svm_rows_grad": 4,
 }
-"""For each element of the largest operand or result; what is not here has one."""
+"""Operations for each element of the largest operand or result; other ops have one."""
 
 MOVES = (
     "after",
@@ -66,10 +66,10 @@ MOVES = (
     "stop_gradient",
     "transpose",
 )
-"""These compute nothing."""
+"""The ops that compute nothing."""
 
 NO_ARITHMETIC = ("load", "const", "index", "size", "product", "added", "cast", "philox")
-"""Steps of a fused kernel that are no floating-point operation of its body."""
+"""Steps of a fused kernel that are not floating-point operations of its body."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +87,12 @@ class Cost:
 
 
 def program_cost(program: Program, n: int) -> Cost:
-    """The sum over all instructions for a batch of `n` rows."""
+    """Return the sum over all instructions for a batch of `n` rows."""
     return sum((cost(program, instr, n) for instr in program.instrs), Cost())
 
 
 def cost(program: Program, instr: Instr, n: int) -> Cost:
-    """What an instruction does for a batch of `n` rows."""
+    """Return the cost of an instruction for a batch of `n` rows."""
     if instr.body is not None:
         operations, products = kernel_flops(instr.body, n)
         return Cost(operations + products, _bytes(program, instr, n), products)
@@ -103,7 +103,7 @@ def cost(program: Program, instr: Instr, n: int) -> Cost:
 
 
 def kernel_flops(kernel: Kernel, n: int) -> tuple[int, int]:
-    """Operations of the body of a fused kernel, and those of its matrix product."""
+    """Return the operations of a fused kernel's body, and those of its matrix product."""
     if isinstance(kernel, Gemm):
         rows, columns, inner = (dim_at(d, n) for d in (*space(kernel), kernel.k))
         products, window = rows * inner, kernel.window
@@ -122,12 +122,12 @@ def _body_flops(body: Body, rows: int, columns: int) -> int:
 
 
 def _worked(body: Body, step: Step) -> Span:
-    """A reduction works on each element of its argument, other steps on those of the result."""
+    """Return the broadcast kind of a reduction's argument, or of the result of another step."""
     return body.steps[step.args[0]].span if step.op in ("sum", "max") else step.span
 
 
 def _member_flops(program: Program, instr: Instr, n: int) -> tuple[int, int]:
-    """The operations of a kernel of NumPy, over all nodes that it does at once."""
+    """Return a NumPy call's operations and those of its products, over all nodes it computes."""
     assert instr.op is not None
     operations = products = 0
     ins = [program.buffers[name].type for name in instr.ins]
@@ -139,7 +139,7 @@ def _member_flops(program: Program, instr: Instr, n: int) -> tuple[int, int]:
 
 
 def op_flops(op: Op, ins: list[TensorType], out: TensorType, n: int) -> tuple[int, int]:
-    """The operations of an op besides matrix products, and those of its matrix product."""
+    """Return the operations of an op besides matrix products, and those of its matrix product."""
     size = _size(out, n)
     if op.name in PRODUCTS:
         axis = -1 if getattr(op, "trans_b", False) else -2
@@ -157,7 +157,7 @@ def op_flops(op: Op, ins: list[TensorType], out: TensorType, n: int) -> tuple[in
 
 
 def _multiplications(op: Convolution, ins: list[TensorType], out: TensorType, n: int) -> int:
-    """Each number of y is the sum of as many products as a unit has weights."""
+    """Return the products in a convolution: each number of y sums as many as a unit has weights."""
     w = {"conv": ins[1], "conv_dx": ins[1], "conv_dw": out}[op.name]
     y = {"conv": out, "conv_dx": ins[0], "conv_dw": ins[1]}[op.name]
     return _size(y, n) * prod(shape_at(w.shape[:-1], n))

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """An instruction with its seconds, what it does, and what it is bound by."""
+    """An instruction with its seconds, its cost, and the limit that it is bound by."""
 
     instr: Instr
     seconds: float
     cost: Cost
     roof: float
-    """The share of its time that the machine's nearer limit asks for."""
+    """The share of its time that the machine's nearer limit needs at least."""
     verdict: Verdict
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        """The nodes that it computes."""
+        """The nodes that the instruction computes."""
         if self.instr.nodes:
             return self.instr.nodes
         return self.instr.outs if self.instr.members > 1 else (self.instr.node,)
@@ -42,7 +42,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Profile:
-    """Seconds of each instruction of a program for `n` rows, medians, on a machine with `peak`.
+    """Median seconds of each instruction of a program for `n` rows, on a machine with `peak`.
 
     Each instruction was called by itself, in the program's order.  Barriers have no time.
     """
@@ -56,12 +56,12 @@ class Profile:
 
     @property
     def program(self) -> Program:
-        """The program whose instructions they are."""
+        """The program whose instructions are timed."""
         return self.plan.programs[self.name]
 
     @cached_property
     def total(self) -> float:
-        """The sum over all instructions."""
+        """The sum of the seconds of all instructions."""
         return sum(self.seconds)
 
     @cached_property
@@ -84,7 +84,7 @@ class Profile:
 
     @cached_property
     def by_node(self) -> Mapping[str, Timed]:
-        """For each node the instruction that computes it, alone or with others."""
+        """For each node, the instruction that computes it, alone or with others."""
         found: dict[str, Timed] = {}
         for timed in self.timed:
             for name in timed.nodes:
@@ -92,9 +92,9 @@ class Profile:
         return found
 
     def render(self, path: str | Path) -> Path:
-        """Draw where the time goes: .svg bars of the instructions, .html the plan's page with it.
+        """Draw the times: .svg has bars of the instructions, .html the plan's page with the times.
 
-        Raises GraphError for another suffix.
+        Raise GraphError for another suffix.
         """
         from graphc.render.time_view import render_times
 
@@ -103,7 +103,7 @@ class Profile:
     def chrome_trace(self, path: str | Path) -> Path:
         """Write a trace for Perfetto or chrome://tracing: one event for each instruction.
 
-        Times are the medians, one after the other; it is no recording of one run.
+        Times are the medians, one after the other; it is not a recording of one run.
         """
         from graphc.profile.trace import write_trace
 
@@ -120,7 +120,7 @@ class Profile:
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The bars for a notebook; `print` gives the table."""
+        """Return the bars for a notebook; `print` gives the table."""
         from graphc.render.time_view import times_svg
 
         return {"text/plain": str(self), "image/svg+xml": times_svg(self)}
@@ -130,10 +130,10 @@ class Profile:
 
 
 def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
-    """Time the instructions of what a step, or without an optimizer inference, runs.
+    """Time the instructions of a training step, or of inference if there is no optimizer.
 
-    They run on memory of their own, from the executor's parameters: it does not change.
-    Raises FeedError, and GraphError for a wrong number of rounds.
+    They run on memory of their own, from the executor's parameters; the executor does not change.
+    Raise FeedError for wrong feeds, and GraphError for a wrong number of rounds.
     """
     count = checked_whole("profile: rounds", rounds, hint="ex.profile(x=..., rounds=20)")
     name = program_name(ex.plan)
@@ -147,7 +147,7 @@ def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
 
 
 def _threads(plan: Plan) -> int:
-    """What the peak is measured with: the threads of the plan, or every core for NumPy."""
+    """Return the threads that the peak is measured with: the plan's, or every core for NumPy."""
     from graphc.backends.native.usable_cores import thread_count
 
     return thread_count(plan.recipe.threads if plan.backend == "native" else None)

@@ -1,4 +1,4 @@
-"""Wait for threads of this process that have nothing to do but still turn."""
+"""A wait for threads of this process that have nothing to do but still spin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def await_idle() -> None:
     """Return once the process takes next to no time of any core, or after 0.3 s.
 
     OpenBLAS's threads look for work for some hundredths of a second after a product before they
-    sleep; what is timed meanwhile has to share the cores with them.
+    sleep; anything timed meanwhile has to share the cores with them.
     """
     for _ in range(round(LONGEST / PAUSE)):
         before = process_time()

@@ -1,7 +1,7 @@
-"""What this machine can do at best: multiply-adds and bytes a second, measured.
+"""The limits of this machine, measured: multiply-adds and bytes a second.
 
-Where native code can be made, a loop of independent multiply-adds is timed; else NumPy's
-matrix product, with the threads that NumPy takes, which stays a little below.
+If native code can be made, a loop of independent multiply-adds is timed; else NumPy's matrix
+product, with the threads that NumPy takes, which stays a little below.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import Any
 import numpy as np
 
 CHAINS = 12
-"""Independent sums: enough to hide the latency of two multiply-adds a cycle, and they fit the
-registers of every machine."""
+"""The number of independent sums: enough to hide the latency of two multiply-adds a cycle, and few
+enough for the registers of every machine."""
 ROUNDS = 20_000
-"""Of one call: about 0.1 ms, long beside the call itself."""
+"""The rounds of one call: about 0.1 ms, long compared with the call itself."""
 MATRIX = 512
 STREAM = 1 << 23
-"""Floats of each of three arrays: more than caches hold."""
+"""The floats of each of three arrays: more than caches hold."""
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The limits of some threads together."""
+    """The limits of a number of threads together."""
 
     threads: int
     flops: float
@@ -38,22 +38,22 @@ class Peak:
     """Bytes a second between memory and cores."""
 
     def seconds(self, flops: float, nbytes: float) -> float:
-        """The least time for this work: whichever limit is met later."""
+        """Return the least time for this work, by whichever limit takes longer."""
         return max(flops / self.flops, nbytes / self.bytes)
 
 
 def measure_peak(threads: int, seconds: float = 0.2) -> Peak:
-    """Both limits; each is measured for that time."""
+    """Return both limits, each measured for `seconds`."""
     return Peak(threads, fma_rate(threads, seconds), stream_rate(threads, seconds))
 
 
 def how() -> str:
-    """What `fma_rate` times, in a few words."""
+    """Return in a few words what `fma_rate` times."""
     return "NumPy's matrix product" if _native() is None else "native multiply-adds"
 
 
 def fma_rate(threads: int, seconds: float) -> float:
-    """Floating-point operations a second of so many threads, the median over that time."""
+    """Return the floating-point operations a second of so many threads, a median over `seconds`."""
     native = _native()
     if native is None:
         return _matmul_rate(seconds)
@@ -68,7 +68,7 @@ def fma_rate(threads: int, seconds: float) -> float:
 
 
 def stream_rate(threads: int, seconds: float) -> float:
-    """Bytes a second of c = a + b on arrays that no cache holds."""
+    """Return the bytes a second of c = a + b on arrays that no cache holds."""
 
     def work() -> Callable[[], object]:
         a, b, c = (np.ones(STREAM, np.float32) for _ in range(3))
@@ -86,7 +86,7 @@ def _matmul_rate(seconds: float) -> float:
 def _calls_a_second(
     make: Callable[[], Callable[[], object]], threads: int, seconds: float
 ) -> float:
-    """The rates of all threads added up, each the median of its own calls."""
+    """Return the sum of the rates of all threads, each the median of its own calls."""
     calls = [make() for _ in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
         return sum(pool.map(lambda call: _rate(call, seconds), calls))
@@ -106,7 +106,7 @@ def _rate(call: Callable[[], object], seconds: float) -> float:
 
 @lru_cache(maxsize=1)
 def _native() -> tuple[int, Callable[..., Any]] | None:
-    """The flops of a round and the function (address of a sink, rounds); None without LLVM."""
+    """Return the flops of a round and the function (sink's address, rounds); None without LLVM."""
     from graphc.backends.native import target
 
     if target.available() is not None:
@@ -124,7 +124,7 @@ def _native() -> tuple[int, Callable[..., Any]] | None:
 
 
 def fma_loop(lanes: int) -> str:
-    """LLVM IR of CHAINS sums of `lanes` floats each: x = x * 0.5 + 1 as often as asked."""
+    """Return LLVM IR of CHAINS sums of `lanes` floats each: x = x * 0.5 + 1, `rounds` times."""
     vector = f"<{lanes} x float>"
     fma = f"@llvm.fma.v{lanes}f32"
     half, one = (f"<{', '.join([f'float {v}'] * lanes)}>" for v in ("0.5", "1.0"))

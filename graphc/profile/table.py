@@ -1,4 +1,4 @@
-"""Where the time of a program goes, as text."""
+"""The times of a program's instructions as a text table."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ COLUMNS = (
     "time us", "share", "kFLOP", "of peak", "kB", "GB/s", "roof", "bound", "kernel", "node", "line",
 )  # fmt: skip
 TEXT_COLUMNS = 4
-"""The last ones, which stand to the left."""
+"""The number of columns at the end that are left-aligned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """An instruction: its seconds, what it does, and whose it is."""
+    """An instruction: its seconds, its cost, and its kernel, node and source line."""
 
     seconds: float
     cost: Cost
@@ -30,7 +30,7 @@ class Line:
 
 
 def lines_of(program: Program, seconds: Sequence[float], n: int) -> list[Line]:
-    """A line for each instruction but barriers, in order."""
+    """Return a line for each instruction but barriers, in order."""
     pairs = zip(program.instrs, seconds, strict=True)
     return [
         Line(time, cost(program, instr, n), kernel_text(instr), instr.node, _where(program, instr))
@@ -40,13 +40,13 @@ def lines_of(program: Program, seconds: Sequence[float], n: int) -> list[Line]:
 
 
 def kernel_text(instr: Instr) -> str:
-    """The kernel, with how many nodes it does at once."""
+    """Return the kernel's name, with the number of nodes that it computes at once."""
     nodes = len(instr.nodes) if instr.body is not None else instr.members
     return instr.kernel if nodes <= 1 else f"{instr.kernel} of {nodes}"
 
 
 def _where(program: Program, instr: Instr) -> str:
-    """The user's line of the node, or of the first fused one that has one."""
+    """Return the user's line of the node, or of the first fused one that has one."""
     for name in (instr.node, *instr.nodes):
         node = program.graph.nodes.get(name)
         if node is not None and node.locs:
@@ -55,7 +55,7 @@ def _where(program: Program, instr: Instr) -> str:
 
 
 def table(lines: Sequence[Line], peak: Peak) -> str:
-    """The lines and their sum.
+    """Return the lines and their sum.
 
     `of peak` is the share of the peak of multiply-adds, `roof` the share of what the roofline
     allows: of the peak, or of the memory's bandwidth where that is the nearer limit.  Data that

@@ -1,4 +1,4 @@
-"""How long each instruction of a program takes, run by itself but in the program's order."""
+"""The time of each instruction of a program, run by itself but in the program's order."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ View = Callable[[str], Array]
 class Instructions:
     """The instructions of a program on memory of their own, each ready to be called alone.
 
-    Native kernels are compiled one by one, with the threads of the plan.  A time includes the
-    call: about 0.3 us from Python, and where threads share the work, what it takes to wake them.
-    `values` are the parameters and states to start from, else those of a new executor.
+    Native kernels are compiled one by one, with the threads of the plan.  A time includes the call:
+    about 0.3 us from Python, and the time to wake the threads if several share the work.  `values`
+    are the parameters and states to start from, else those of a new executor.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Instructions:
         return [median(times) if times else 0.0 for times in self._times]
 
     def run(self, seconds: float) -> None:
-        """Pass through the program, and time each instruction, again and again."""
+        """Pass through the program repeatedly for `seconds`, and time each instruction."""
         end = perf_counter() + seconds
         while True:
             self._quiet.run(_pass, self._calls, self._times)
@@ -79,7 +79,7 @@ class Instructions:
         return made
 
     def _native(self, i: int, n: int, view: View) -> Sequence[Call]:
-        """A program of which everything but one kernel is left out."""
+        """Return the calls of a native program of which every instruction but one is left out."""
         from graphc.backends.native.bind import NativeProgram
 
         others = frozenset(range(len(self.program.instrs))) - {i}
@@ -100,5 +100,5 @@ def _pass(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -> None
 
 
 def program_name(plan: Plan) -> str:
-    """The program that a step or, without an optimizer, inference runs."""
+    """Return the name of the program of a step or, without an optimizer, of inference."""
     return next(name for name in ("step", "accumulate", "infer") if name in plan.programs)

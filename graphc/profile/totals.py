@@ -1,4 +1,4 @@
-"""What a graph or a program amounts to, and how much less or more another one does."""
+"""The totals of a graph or a program, and how much they change from one to another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Bytes:
 
 
 def value_bytes(nodes: Iterable[Node]) -> Bytes:
-    """What the values of nodes hold, each by itself."""
+    """Return the bytes of the values of nodes, each counted by itself."""
     rows = fixed = 0
     for node in nodes:
         size = count(node.type.shape)
@@ -49,10 +49,11 @@ def value_bytes(nodes: Iterable[Node]) -> Bytes:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Nodes, trained numbers, bytes of computed values; None where it is not known.
+    """The number of nodes and parameters, and the bytes of computed values.
 
-    `flops` are those of a run of `batch` rows: of a program, or else of the nodes, where none is
-    a layer.  `instructions` and the bytes of the `arena` are those of a program.
+    `flops` are those of a run of `batch` rows: of a program, or else of the nodes, if none is a
+    layer.  `instructions` and the bytes of the `arena` are those of a program.  A field is None if
+    it is not known.
     """
 
     nodes: int
@@ -71,7 +72,7 @@ def totals(
     *,
     only: Iterable[str] | None = None,
 ) -> Totals:
-    """The totals of a graph, or of some of its nodes, and of the program that it became."""
+    """Return the totals of a graph, or of the nodes `only`, and of the program compiled from it."""
     nodes = list(graph) if only is None else [graph[name] for name in only]
     ops = [node for node in nodes if not isinstance(node.op, Source)]
     parameters = sum(prod(node.op.shape) for node in nodes if isinstance(node.op, Parameter))
@@ -87,7 +88,7 @@ def totals(
 
 
 def totals_after(before: Totals, made: Difference) -> Totals:
-    """The totals of what a graph became, from its own: only what changed is counted again."""
+    """Return the totals after a change from those before it, counting only what changed."""
     if before.flops is None:
         return totals(made.after, before.batch)
     old = totals(made.before, before.batch, only=_names(pair.before for pair in made.changes))
@@ -117,7 +118,7 @@ def _flops(graph: Graph, node: Node, batch: int) -> int:
 
 
 def changed_totals(before: Totals, after: Totals) -> Iterator[str]:
-    """A line for each total that changed: `bytes of values 4,096*N -> 2,048*N (-2,048*N)`."""
+    """Yield a line for each changed total: `bytes of values 4,096*N -> 2,048*N (-2,048*N)`."""
     yield from _line("nodes", before.nodes, after.nodes)
     yield from _line("parameters", before.parameters, after.parameters)
     old, new = before.values, after.values
@@ -136,5 +137,5 @@ def _line(what: str, before: int | None, after: int | None) -> Iterator[str]:
 
 
 def _terms(*terms: tuple[int, str]) -> str:
-    """`-600*N +8`"""
+    """Return signed terms as text: `-600*N +8`."""
     return " ".join(f"{number:+,}{unit}" for number, unit in terms if number)

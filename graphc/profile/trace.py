@@ -18,7 +18,7 @@ PROCESS, THREAD = 1, 1
 
 
 def trace(profile: Profile) -> dict[str, Any]:
-    """The JSON Object Format: metadata, then a complete event ("X") for each instruction.
+    """Return the JSON Object Format: metadata, then a complete event ("X") for each instruction.
 
     `ts` and `dur` are microseconds; events follow each other without gaps.
     """
@@ -36,7 +36,7 @@ def trace(profile: Profile) -> dict[str, Any]:
 
 
 def write_trace(profile: Profile, target: Path) -> Path:
-    """Write it; GraphError where that cannot be done."""
+    """Write the trace; raise GraphError if that fails."""
     text = json.dumps(trace(profile), indent=1) + "\n"
     return write_file(target, [text.encode()], GraphError)
 

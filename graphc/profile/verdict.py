@@ -1,4 +1,4 @@
-"""What keeps an instruction from being faster: its arithmetic, its bytes, or all the rest."""
+"""The limit that an instruction is bound by: its arithmetic, its bytes, or overhead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from graphc.profile.peak import Peak
 
 Verdict = Literal["compute", "memory", "overhead"]
 EXPLAINED = 0.25
-"""The share of its time that a limit of the machine must ask for to be what it is bound by."""
+"""The share of an instruction's time that a limit must account for, to be the one it is bound by.
+"""
 RULE = (
     "compute: its operations at the machine's peak take at least a quarter of its time, and longer "
     "than its bytes; memory: its bytes at the memory's bandwidth do; overhead: neither does, the "
@@ -20,7 +21,7 @@ RULE = (
 
 
 def verdict(seconds: float, work: Cost, peak: Peak) -> Verdict:
-    """Which limit explains the time of an instruction that does this work."""
+    """Return the limit that explains the time of an instruction that does this work."""
     compute, memory = work.flops / peak.flops, work.bytes / peak.bytes
     if max(compute, memory) < EXPLAINED * seconds:
         return "overhead"

@@ -1,4 +1,4 @@
-"""Pictures of graphs and plans: svg, png, pdf, dot, and a self-contained page."""
+"""Pictures of graphs and plans as svg, png, pdf, dot or a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 
 EXCHANGED = "data_parallel"
-"""The pass after which a graph has everything that shards exchange."""
+"""The name of the pass after which a graph has everything that shards exchange."""
 
 
 def render_plan(
     plan: Plan, path: str | Path, *, fold: bool = True, dot: str | Path | None = None
 ) -> Path:
-    """Draw a plan's training program, or its inference where there is no loss, in its layers."""
+    """Draw a plan's training program by layers, or its inference program if it has no loss."""
     return _write(Shown(plan.declared, plan_graph(plan), fold, dot), path, plan)
 
 
 def plan_graph(plan: Plan) -> Graph:
-    """The last graph of the program that a plan is drawn by.
+    """Return the last graph of the program that a plan's picture shows.
 
-    Where a step is cut into shards, that with all gradients, as they are exchanged.
+    If a step is cut into shards, it is the graph with all gradients, as the shards exchange them.
     """
     if plan.shards is not None:
         steps = (plan.graphs[name] for name in ("step", "accumulate") if name in plan.graphs)
@@ -59,12 +59,12 @@ def render_graph(
     fold: bool = True,
     dot: str | Path | None = None,
 ) -> Path:
-    """Draw a graph as its suffix says, svg, png, pdf, dot or html; returns the path.
+    """Draw a graph in the format that the suffix names (svg, png, pdf, dot, html); return the path.
 
-    `backward` is what the graph was compiled to, gradients included: its nodes are drawn in
-    the graph's layers.  With `fold` a block of layers that is repeated is drawn once.  `dot` is
-    the renderer to use.  Raises GraphError for another suffix, and RendererMissing, before any
-    work, where nothing here can draw the format.
+    `backward` is the compiled graph, gradients included: its nodes are drawn in the graph's layers.
+    With `fold` a repeated block of layers is drawn once.  `dot` is the renderer to use.  Raise
+    GraphError for another suffix.  Raise RendererMissing, before any work, if no renderer on this
+    machine can draw the format.
     """
     return _write(Shown(graph, backward, fold, dot), path, None)
 
@@ -76,7 +76,10 @@ def svg_text(
     fold: bool = True,
     dot: str | Path | None = None,
 ) -> str:
-    """The picture as SVG text, themed for light and dark.  RendererMissing without a renderer."""
+    """Return the picture as SVG text, themed for light and dark.
+
+    Raise RendererMissing if there is no renderer.
+    """
     return _laid_out(Shown(graph, backward, fold, dot), "svg")[1].decode()
 
 
@@ -88,9 +91,9 @@ def html_text(
     plan: Plan | None = None,
     profile: Profile | None = None,
 ) -> str:
-    """The page; without a renderer it holds the DOT text, the table, and what to install.
+    """Return the page; without a renderer it has the DOT text, the table, and what to install.
 
-    With a plan it shows the passes and the memory too, and with a profile of it the time.
+    With a plan the page also shows the passes and the memory, and with a profile of it the time.
     """
     from graphc.render.page.build import Subject, page_of
 
@@ -105,7 +108,7 @@ def html_text(
 
 
 def notebook_bundle(drawn: Graph | Plan, text: str) -> dict[str, str]:
-    """What a notebook shows of a graph or plan: its SVG, or only the text without a renderer."""
+    """Return what a notebook shows of a graph or plan: text, and SVG if there is a renderer."""
     bundle = {"text/plain": text}
     try:
         if isinstance(drawn, Graph):
@@ -119,7 +122,7 @@ def notebook_bundle(drawn: Graph | Plan, text: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What is drawn, and how: see `render_graph`."""
+    """The arguments of one drawing: see `render_graph`."""
 
     graph: Graph
     backward: Graph | None
@@ -127,7 +130,7 @@ class Shown:
     dot: str | Path | None
 
     def picture(self, most_layers: int = LAYER_LIMIT) -> Picture:
-        """What goes to the renderer."""
+        """Return the picture that goes to the renderer."""
         return picture(self.graph, self.backward, fold=self.fold, most_layers=most_layers)
 
 
@@ -157,7 +160,7 @@ def _drawing(shown: Shown) -> Drawing:
 
 
 def _laid_out(shown: Shown, format: Format) -> tuple[Picture, bytes]:
-    """The picture and its file.  A graph too tangled to lay out in time shows its two ends."""
+    """Return the picture and its file; of a graph too tangled to lay out in time, its two ends."""
     from graphc.render.dot import dot_text
     from graphc.render.svg import finish
 

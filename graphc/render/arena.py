@@ -1,4 +1,4 @@
-"""What an arena's picture shows, before any drawing: who owns which bytes, and when."""
+"""The contents of an arena's picture before any drawing: which buffer has which bytes and when."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ ROLES: Mapping[Role, str] = {
     "update": "updates of states",
     "scratch": "scratch of one instruction",
 }
-"""What a buffer is for, in words."""
+"""The purpose of a buffer, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A buffer: where it lies, and from when to when it is the newest value of its bytes."""
+    """A buffer: its place, and the time during which it is the newest value of its bytes."""
 
     name: str
     node: str
@@ -40,7 +40,7 @@ class Part:
     formula: str
     offset: int
     height: int
-    """The bytes that it is drawn as; for some columns of a matrix their share of it."""
+    """The bytes that it is drawn as; for some columns of a matrix, their share of it."""
     first: int
     last: int
     begin: float
@@ -49,13 +49,13 @@ class Part:
 
     @property
     def life(self) -> str:
-        """The steps that it lives in, as the plan counts them."""
+        """The steps of its live range, as the plan counts them."""
         return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Bytes of the arena that some buffers hold in turn, each written over the one before."""
+    """Bytes of the arena that several buffers use in turn, each overwriting the one before."""
 
     offset: int
     nbytes: int
@@ -76,7 +76,7 @@ class ArenaMap:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """Every buffer, in order of its life."""
+        """All buffers, sorted by live range."""
         found = [part for slot in self.slots for part in slot.parts]
         return tuple(sorted(found, key=lambda p: (p.first, p.last, p.offset, p.name)))
 
@@ -101,7 +101,7 @@ class ArenaMap:
 
     @cached_property
     def at_peak(self) -> tuple[Part, ...]:
-        """Who is alive at that step, the largest first; of those that share bytes, the newest."""
+        """The buffers live at the peak, largest first; of those that share bytes, the newest."""
         found: dict[tuple[int, int], Part] = {}
         for part in self.parts:
             if part.first <= self.peak_step <= part.last:
@@ -110,7 +110,7 @@ class ArenaMap:
 
     @cached_property
     def running(self) -> tuple[str, ...]:
-        """The nodes that the instructions of the step with the peak compute."""
+        """The nodes that the instructions of the peak step compute."""
         instrs = self.program.instrs
         numbered = epochs(self.program) if self.unit == "epoch" else range(len(instrs))
         found: dict[str, None] = {}
@@ -121,7 +121,7 @@ class ArenaMap:
 
 
 def roles(graph: Graph) -> dict[str, Role]:
-    """What each node of a compiled graph is for."""
+    """Return the role of each node of a compiled graph."""
     forward = graph.forward()
     found: dict[str, Role] = {}
     for node in graph:
@@ -134,7 +134,11 @@ def roles(graph: Graph) -> dict[str, Role]:
 
 
 def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
-    """Gradients are named `d_` and what they are of, clones too; all else updates states."""
+    """Return the role of a node outside the forward part, judged by its name.
+
+    A clone is a recomputed value.  A gradient is named `d_` and the name of its value.  All other
+    nodes update states.
+    """
     if is_clone(name):
         return "again"
     owner = _known_prefix(name.rpartition(".")[0], graph)
@@ -155,7 +159,7 @@ def _known_prefix(name: str, graph: Graph) -> str:
 
 
 def _slots(program: Program) -> Iterator[Slot]:
-    """The slots in order of time: buffers of equal bytes of one storage."""
+    """Return the slots in order of time: groups of buffers with equal bytes of one storage."""
     owners = {name: instr.node for instr in program.instrs for name in instr.scratch}
     known = roles(program.graph)
     found: dict[tuple[str, int, int], list[Buffer]] = {}
@@ -185,7 +189,7 @@ def _slots(program: Program) -> Iterator[Slot]:
 
 
 def _place(buffer: Buffer, whole: Buffer, n: int) -> tuple[int, int]:
-    """Where a buffer is drawn: columns of a matrix as if they were its rows."""
+    """Return a buffer's offset and size as drawn; columns of a matrix are drawn as its rows."""
     size = buffer.type.nbytes(n)
     if not buffer.pitch:
         return buffer.offset, size
@@ -194,7 +198,7 @@ def _place(buffer: Buffer, whole: Buffer, n: int) -> tuple[int, int]:
 
 
 def _begins(buffers: Iterable[Buffer]) -> list[float]:
-    """When each becomes the newest; those that start in one step share it evenly."""
+    """Return when each buffer becomes the newest; those that start in one step share it evenly."""
     together: dict[int, int] = {}
     for buffer in buffers:
         together[buffer.first] = together.get(buffer.first, 0) + 1

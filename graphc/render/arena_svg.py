@@ -1,4 +1,4 @@
-"""Drawing an arena: rectangles, axes, the curve of bytes in use, and who is alive at the peak."""
+"""The drawing of an arena: rectangles, axes, the curve of bytes in use, and the peak's buffers."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ TOP, HEIGHT = 84.0, 380.0
 GAP, STRIP = 46.0, 64.0
 ROW = 17.0
 MOST_ROWS = 10
-"""Of those alive at the peak so many have a line; the others are summed up."""
+"""The most buffers live at the peak that have a line each; the others are summed up."""
 MOST_SINGLE = 1500
-"""Of more rectangles than this small ones are drawn together too."""
+"""If there are more rectangles than this, small ones are drawn together too."""
 SMALL = 40.0
-"""The pixels of a small one."""
+"""The area below which a rectangle is small, in square pixels."""
 MOST_TOGETHER = 800
-"""Of more boxes for what is thin than this the pixels are made larger, up to four."""
+"""If thin rectangles make more boxes than this, the pixels of the grid grow, up to four."""
 NAMES = 6
-"""A title names at most this many of those drawn together."""
+"""The most names in the title of buffers that are drawn together."""
 
 _DASHES: dict[Role, str] = {
     "kept": 'stroke-dasharray="1.5 2" stroke-width="1.6"',
@@ -56,16 +56,16 @@ _COLOURS: dict[Role, tuple[str, str, str]] = {
     "scratch": ("edge", "muted", ""),
 }
 Box = tuple[float, float, float, float]
-"""Left, top, right, bottom."""
+"""The left, top, right and bottom of a rectangle."""
 
 
 def arena_svg(arena: ArenaMap) -> str:
-    """The picture as SVG text; equal programs give equal text."""
+    """Return the picture as SVG text; equal programs give equal text."""
     return _Drawing(arena).svg()
 
 
 class _Drawing:
-    """One arena being drawn."""
+    """The drawing of one arena."""
 
     def __init__(self, arena: ArenaMap) -> None:
         self.arena = arena
@@ -78,7 +78,7 @@ class _Drawing:
         self.together = _together([(p, b) for p, b in boxes if id(p) not in drawn])
 
     def svg(self) -> str:
-        """The finished picture."""
+        """Return the finished picture as SVG text."""
         arena = self.arena
         rows = min(len(arena.at_peak), MOST_ROWS + 1)
         height = TOP + HEIGHT + GAP + STRIP + 58 + (rows + 1) * ROW
@@ -132,7 +132,7 @@ class _Drawing:
         yield words(LEFT, base + 32, f"{_UNITS[arena.unit]}, in order", "muted")
 
     def _steps(self) -> list[int]:
-        """The steps that the axis is marked at."""
+        """Return the steps that the axis is marked at."""
         return sorted({int(at) for at in ticks(self.arena.steps - 1, 12)})
 
     def _rectangles(self) -> Iterator[str]:
@@ -168,7 +168,7 @@ class _Drawing:
         )
 
     def _peak(self) -> Iterator[str]:
-        """A frame around the step, over everything, and what it is."""
+        """Yield a frame around the peak step, over everything, and its label."""
         arena, at = self.arena, self.arena.peak_step
         x = LEFT + at * self.across
         wide = max(self.across, 2.0)
@@ -179,7 +179,7 @@ class _Drawing:
         yield words(middle, TOP - 5, label, "mark", "middle", bold=True)
 
     def _strip(self) -> Iterator[str]:
-        """The curve of the bytes in use, on the same steps."""
+        """Yield the curve of the bytes in use, over the same steps."""
         top = TOP + HEIGHT + GAP
         yield words(LEFT, top - 8, "bytes in use", "muted")
         yield rect(LEFT, top, WIDTH - LEFT - RIGHT, STRIP, "frame", "edge")
@@ -257,7 +257,7 @@ def _label(box: Box, part: Part) -> Iterator[str]:
 
 
 def _together(boxes: Sequence[tuple[Part, Box]]) -> list[tuple[list[Part], Box]]:
-    """Boxes for what is too thin to be seen, on the finest grid that does not give too many."""
+    """Return boxes for parts too thin to see, on the finest grid that does not give too many."""
     found: list[tuple[list[Part], Box]] = []
     for pixels in (1, 2, 4):
         found = list(_clusters(boxes, pixels))
@@ -267,7 +267,7 @@ def _together(boxes: Sequence[tuple[Part, Box]]) -> list[tuple[list[Part], Box]]
 
 
 def _clusters(boxes: Sequence[tuple[Part, Box]], grid: int) -> Iterator[tuple[list[Part], Box]]:
-    """One box for those of a role that touch on the grid."""
+    """Yield one box for each set of parts of one role that touch on the grid."""
 
     def cells(low: float, high: float) -> tuple[int, int]:
         start = floor(low / grid)
@@ -289,7 +289,10 @@ def _clusters(boxes: Sequence[tuple[Part, Box]], grid: int) -> Iterator[tuple[li
 
 
 def _curve(live: Sequence[int], across: float, down: float) -> Iterator[str]:
-    """Steps from left to right, as relative moves; where they crowd, the largest of a pixel."""
+    """Yield the curve's steps from left to right as relative moves.
+
+    Where several steps fall on one pixel, the largest of them is drawn.
+    """
     every = max(1, int(1 / across))
     before = 0
     for start in range(0, len(live), every):

@@ -1,4 +1,4 @@
-"""Bars of seconds, each with what the machine's limits ask for at least."""
+"""Bars of seconds, each with the least time that the machine's limits allow."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Bar:
 
 
 def bars_svg(name: str, caption: str, bars: Sequence[Bar], more: str) -> str:
-    """One row a bar in the order given; `more` tells of those left out."""
+    """Return one row for each bar, in the given order; `more` describes the bars left out."""
     height = TOP + ROW * len(bars) + 64 + LINE * len(_RULE)
     return document(shown(name), f"{name}: {caption}", height, _drawn(name, caption, bars, more))
 

@@ -1,10 +1,10 @@
-"""Blocks of layers that come again and again, one after the other.
+"""Blocks of layers that repeat, one after the other.
 
     affine_1 relu_1 affine_2 relu_2 affine_3 relu_3      ->      (affine relu) x 3
 
-Layers are equal where their nodes compute the same from the same places: from parameters of equal
-types, and from layers that stand equally far before.  So a shortcut is part of a block where it
-comes again with it, and ends one where it does not.
+Layers are equal if their nodes compute the same from the same places: from parameters of equal
+types, and from layers equally far before.  So a shortcut that repeats with a block is part of it,
+and one that does not ends the block.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from graphc.op import Op, Source, attributes
 from graphc.ops.source import Constant
 
 LONGEST = 32
-"""Longer blocks are not looked for."""
+"""The most layers of a block; longer blocks are not looked for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """`size` layers from the number `start` on that come `times` times."""
+    """`size` layers from number `start` on that occur `times` times."""
 
     start: int
     size: int
@@ -35,7 +35,7 @@ class Block:
 
 
 def repeated(layers: Sequence[Hashable], fewest: int) -> list[Block]:
-    """The blocks that come `fewest` times at least, in order."""
+    """Return the blocks that occur at least `fewest` times, in order."""
     runs = [_runs(layers, size) for size in range(1, LONGEST + 1)]
     found: list[Block] = []
     at = 0
@@ -48,7 +48,7 @@ def repeated(layers: Sequence[Hashable], fewest: int) -> list[Block]:
 
 
 def _runs(layers: Sequence[Hashable], size: int) -> list[int]:
-    """For each layer: how many from it on equal the one that comes `size` later."""
+    """Return, for each layer, how many from it on equal the layer that is `size` later."""
     run, found = 0, [0] * len(layers)
     for at in range(len(layers) - size - 1, -1, -1):
         run = run + 1 if layers[at] == layers[at + size] else 0
@@ -57,14 +57,14 @@ def _runs(layers: Sequence[Hashable], size: int) -> list[int]:
 
 
 def _longest(runs: Sequence[Sequence[int]], at: int, fewest: int) -> Block | None:
-    """The block from `at` on that covers the most layers; of several the smallest."""
+    """Return the block from `at` on that covers the most layers; of several, the smallest."""
     blocks = (Block(at, size, 1 + run[at] // size) for size, run in enumerate(runs, start=1))
     often = [block for block in blocks if block.times >= fewest]
     return max(often, key=lambda block: block.size * block.times, default=None)
 
 
 def signatures(graph: Graph, layer_of: Mapping[str, str], order: Sequence[str]) -> list[int]:
-    """A number for each layer of the order; equal layers have equal ones.
+    """Return a number for each layer of the order; equal layers have equal numbers.
 
     `layer_of` names the layer of each node that counts.
     """
@@ -74,7 +74,7 @@ def signatures(graph: Graph, layer_of: Mapping[str, str], order: Sequence[str]) 
 
 
 class _Layers:
-    """The nodes of each layer, and where each stands."""
+    """The nodes of each layer, and the layer and position of each node."""
 
     def __init__(self, graph: Graph, layer_of: Mapping[str, str], order: Sequence[str]) -> None:
         self.graph = graph
@@ -88,7 +88,7 @@ class _Layers:
                 self.nodes[layer].append(node)
 
     def signature(self, layer: str) -> Hashable:
-        """What its nodes compute, and from what; an input is like no other."""
+        """Return what the layer's nodes compute, and from what; an input equals only itself."""
         nodes = self.nodes[layer]
         if not nodes or isinstance(nodes[0].op, Source):
             return layer
@@ -101,7 +101,10 @@ class _Layers:
         )
 
     def _read(self, operand: str, here: int) -> Hashable:
-        """How far before, and which node there; of what stands in no layer, what it is."""
+        """Return how many layers before an operand is, and which node of its layer.
+
+        For an operand outside all layers, return its op if it is a constant, else its type.
+        """
         if operand in self.where:
             place, number = self.where[operand]
             return here - place, number
@@ -110,7 +113,7 @@ class _Layers:
 
 
 def _kind(op: Op) -> Hashable:
-    """The op; each dropout draws from a stream of its own, which makes no difference here."""
+    """Return the op, without the stream of a dropout: each has its own, which does not matter."""
     known = attributes(op)
     if "stream" not in known:
         return op

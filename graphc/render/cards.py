@@ -1,4 +1,4 @@
-"""What stands on a card: lines of monospaced text, laid out by counting characters."""
+"""The contents of a card: lines of monospaced text, laid out by counting characters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from graphc.render.words import escape, short
 from graphc.tensor_type import shape_text
 
 MOST = 12
-"""More lines than this of one kind are summed up in one."""
+"""The most lines of one kind; further ones are summed up in one line."""
 NAME_WIDTH = 24
 END = 14
-"""The size of the space that ends each line, larger than all text on cards."""
+"""The font size of the space that ends each line, larger than all text on cards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +28,8 @@ class Run:
     bold: bool = False
 
     def markup(self) -> str:
-        """The piece as HTML-like text, in which spaces keep their width."""
-        # DOT puts names for \N, \G and the like, but a doubled backslash is one as text.
+        """Return the piece as HTML-like text, in which spaces keep their width."""
+        # DOT replaces \N, \G and the like by names; a doubled backslash is a literal one.
         text = escape(self.text).replace("\\", "\\\\")
         if self.bold and text:
             text = f"<b>{text}</b>"
@@ -44,21 +44,21 @@ _NOTHING = Run("")
 
 
 Owned = tuple[str, Line]
-"""A line and the node that it is about, or with "" none."""
+"""A line, and the node that it is about or "" for none."""
 
 
 def width(line: Line) -> int:
-    """How many characters a line is wide."""
+    """Return the number of characters of a line."""
     return sum(len(run.text) for run in line)
 
 
 def muted(text: str) -> Run:
-    """What matters less."""
+    """Return a piece of text in the colour for what matters less."""
     return Run(text, "muted")
 
 
 def card_lines(card: Card) -> list[Owned]:
-    """The lines of a card: its nodes, what they read, and what they are for."""
+    """Return the lines of a card: its nodes, what they read, and what they are for."""
     marks = [("", (Run(short(mark), "mark", bold=True),)) for mark in card.marks[:MOST]]
     if card.fold is not None:
         return [*_fold(card), *marks]
@@ -66,7 +66,7 @@ def card_lines(card: Card) -> list[Owned]:
 
 
 def lines_markup(lines: Sequence[Line]) -> str:
-    """Lines as one cell's text, each starting at the left; a larger space spreads them."""
+    """Return lines as the text of one cell, each left-aligned; a larger space spreads them."""
     end = f'<font point-size="{END}"> </font><br align="left"/>'
     return "".join(f"{''.join(run.markup() for run in line)}{end}" for line in lines)
 
@@ -89,7 +89,7 @@ def _head(card: Card) -> Iterator[Owned]:
 
 
 def _fold(card: Card) -> Iterator[Owned]:
-    """What is folded; a page takes a click on its first node for one that opens it."""
+    """Yield the lines about a fold; each names its first node, where a click unfolds the page."""
     first = card.nodes[0].name
     assert card.fold is not None
     yield first, (Run(card.fold.text, bold=True),)
@@ -108,13 +108,13 @@ def _nodes(card: Card) -> Iterator[Cells]:
 
 
 def _op(card: Card, node: Node) -> Run:
-    """The op; what the backward part computes again is in the colour of the forward part."""
+    """Return the op's name, in the forward part's colour if the backward part recomputes it."""
     colour = "forward" if card.side == "backward" and is_clone(node.name) else "ink"
     return Run(short(node.op.name, NAME_WIDTH), colour, bold=True)
 
 
 def _part(card: Card, node: Node) -> str:
-    """What the frame around the card does not say already of the node's name."""
+    """Return the part of the node's name that the frame around the card does not show already."""
     if card.side == "input":
         return short(_local(node.name), NAME_WIDTH)
     if node.name == card.layer:
@@ -126,7 +126,7 @@ def _part(card: Card, node: Node) -> str:
 
 
 def _local(name: str) -> str:
-    """The name within its block; a gradient keeps its mark."""
+    """Return the name within its block; a gradient keeps its `d_`."""
     head, _, tail = name.rpartition("/")
     return f"d_{tail}" if head.startswith("d_") else tail
 
@@ -151,7 +151,7 @@ def _sources(card: Card) -> Iterator[Cells]:
 
 
 def _source_name(card: Card, row: Row) -> Run:
-    """A parameter by its name; a state or constant with that word before it."""
+    """Return a parameter's name; for a state or constant, that word first."""
     name = short(_inside(card, row.name), NAME_WIDTH)
     if row.kind == "parameter":
         return Run(name)
@@ -163,7 +163,7 @@ def _inside(card: Card, name: str) -> str:
 
 
 def _table(rows: Iterable[Cells], *, right: bool) -> Iterator[Owned]:
-    """Columns from the left; the last one ends in one line when it is `right`."""
+    """Yield rows with left-aligned columns; with `right` the last column is right-aligned."""
     cells = list(rows)
     columns = [[run.text for run in runs] for _, *runs in cells]
     widths = [max((len(row[i]) for row in columns), default=0) for i in range(3)]

@@ -1,4 +1,4 @@
-"""Where a backward node comes from: the rule, its formula, and the operands with their shapes."""
+"""The origin of a backward node: its rule, its formula, and the operands with their shapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = tuple[tuple[str, str], ...]
 NAME = re.compile(r"(?<![\w.])[A-Za-z_][A-Za-z0-9_]*")
 PREFIX = "d_"
 BROADCASTING = (Binary, Where, BroadcastTo)
-"""Their formulas are summed to the shape of the operand where that is another."""
+"""Ops whose formulas are summed to the operand's shape if that differs from the result's."""
 
 WORDS = {
     "column": "column(v): v as a column, one number a row",
@@ -37,15 +37,15 @@ WORDS = {
     "violations": "violations(s, y): 1 where a margin is violated, minus their number at y",
     "xhat": "xhat(x): (x - mean(x)) / std(x)",
 }
-"""What formulas take for granted, in words."""
+"""The words that formulas use without definition, explained."""
 
 
 def derivation(source: Plan | Graph, names: Iterable[str] | None = None) -> dict[str, Rows]:
-    """For each backward node its derivation, as (label, text) rows; plain Unicode text.
+    """Return the derivation of each backward node as (label, text) rows of plain Unicode text.
 
-    Of a plan's graphs the one right after the pass `backward` tells; a graph by itself is told
-    from its own names, and what passes have fused in it may be missing.  `names` are the nodes
-    that are asked for, where not all are.
+    For a plan, use the graph right after the pass `backward`.  For a graph by itself, use its own
+    names; what passes have fused in it may be missing.  `names` are the wanted nodes, or None for
+    all.
     """
     if isinstance(source, Graph):
         return _Derivation(source, source.forward()).rows(names)
@@ -61,7 +61,7 @@ def derivation(source: Plan | Graph, names: Iterable[str] | None = None) -> dict
 
 
 def _later(name: str, before: Graph, final: Graph) -> Iterator[tuple[str, str]]:
-    """What became of the node in later passes."""
+    """Yield what happened to the node in later passes."""
     was, now = before[name], final.nodes.get(name)
     if now is None:
         users = [user for user in before.users[name] if user in final]
@@ -72,13 +72,13 @@ def _later(name: str, before: Graph, final: Graph) -> Iterator[tuple[str, str]]:
 
 
 class _Derivation:
-    """The backward nodes of one graph; `forward` are those that are differentiated."""
+    """The backward nodes of one graph; `forward` are the nodes that are differentiated."""
 
     def __init__(self, graph: Graph, forward: set[str]) -> None:
         self.graph, self.forward = graph, forward
 
     def rows(self, names: Iterable[str] | None) -> dict[str, Rows]:
-        """The rows of every backward node whose rule is known, of those asked for."""
+        """Return the rows of each wanted backward node whose rule is known."""
         wanted = self.graph.nodes.keys() if names is None else set(names)
         found: dict[str, Rows] = {}
         for node in self.graph:
@@ -109,7 +109,7 @@ class _Derivation:
             yield from self._contribution(node, target)
 
     def _target(self, name: str) -> tuple[Node | None, str]:
-        """The forward node that the name says, and what follows it."""
+        """Return the forward node in the name, and the part of the name after it."""
         rest, part = name.removeprefix(PREFIX), ""
         while rest:
             if rest in self.forward and rest in self.graph:
@@ -136,7 +136,7 @@ class _Derivation:
         yield from _shapes(node, self.graph)
 
     def _reader(self, node: Node, target: Node) -> Node | None:
-        """The reader of `target` whose cotangent the node is computed from."""
+        """Return the user of `target` whose cotangent the node is computed from."""
         readers = list(dict.fromkeys(self._readers(target.name)))
         # Comparisons read a value too, but no gradient flows through them.
         readers = [name for name in readers if self._flows(self.graph[name], target)] or readers
@@ -154,10 +154,9 @@ class _Derivation:
         return None
 
     def _cotangent(self, name: str) -> str:
-        """The node that holds a forward node's cotangent: its own, the only contribution to it, or
-        that of its only reader.
+        """Return the node that holds a forward node's cotangent, or "" if there is none.
 
-        Empty where there is none.
+        It is the forward node's own, the only contribution to it, or that of its only user.
         """
         while f"{PREFIX}{name}" not in self.graph:
             if f"{PREFIX}{name}.1" in self.graph:  # no gradient came from the other readers
@@ -179,7 +178,7 @@ class _Derivation:
         return f"{node.name} = {node.op.name}({', '.join(operands)})"
 
     def _flows(self, reader: Node, target: Node) -> bool:
-        """Whether a gradient of the reader reaches the target."""
+        """Return whether a gradient of the user reaches the target."""
         places = (i for i, operand in enumerate(reader.inputs) if operand == target.name)
         return any(_text(reader, place) for place in places)
 
@@ -211,13 +210,13 @@ class _Derivation:
 
 
 def _text(reader: Node, position: int) -> str:
-    """The formula of a reader's gradient for an operand; empty where none flows."""
+    """Return the formula of a user's gradient for an operand, or "" if no gradient flows to it."""
     texts = reader.op.gradient_text
     return texts[min(position, len(texts) - 1)] if texts else ""
 
 
 def _shapes(node: Node, graph: Graph) -> Iterator[tuple[str, str]]:
-    """The operands that the node itself reads, with their shapes."""
+    """Yield the operands that the node itself reads, with their shapes."""
     shapes = [graph[name].type.shape for name in node.inputs]
     if isinstance(node.op, MatMul):
         a = _turned(shapes[0], node.op.trans_a)
@@ -233,5 +232,5 @@ def _turned(shape: Shape, transposed: bool) -> str:
 
 
 def pretty(text: str) -> str:
-    """NumPy's notation as it is written by hand."""
+    """Return a formula in NumPy's notation as it is written by hand."""
     return text.replace(" @ ", " · ").replace(".T", "ᵀ")

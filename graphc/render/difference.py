@@ -1,4 +1,4 @@
-"""A difference as a drawing: what went is still there, dashed and crossed out."""
+"""A drawing of a difference: removed nodes stay visible, dashed and crossed out."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from graphc.render.sheet import Arrow, Box, Look, Sheet
 from graphc.text.difference import counts_text, pair_text
 
 MOST_BOXES = 120
-"""Of more boxes than this not all are drawn: pages hold a drawing for every pass."""
+"""The most boxes that are all drawn, since a page holds a drawing for each pass."""
 MOST_KINDS = 300
-"""Of more different changes than this those that differ in shapes alone are folded, too."""
+"""The most kinds of change; above it, changes that differ only in shapes are folded too."""
 _LEGEND: Mapping[Look, Run] = {
     "removed": Run("- removed (dashed)", "removed", bold=True),
     "added": Run("+ added (thick)", "added", bold=True),
@@ -28,7 +28,7 @@ _LEGEND: Mapping[Look, Run] = {
 
 
 class Edge(NamedTuple):
-    """One node reads another: before, after, or in both graphs."""
+    """One node's read of another: before, after, or in both graphs."""
 
     source: str
     target: str
@@ -38,10 +38,10 @@ class Edge(NamedTuple):
 def difference_sheet(
     name: str, shown: Difference, words: Sequence[str] = (), *, most: int = MOST_BOXES
 ) -> Sheet:
-    """The drawing; `words` are lines for its heading, such as what was saved.
+    """Return the drawing; `words` are lines for its heading, such as what was saved.
 
-    Of more than `most` boxes only what changed is drawn, with its neighbours; where these are
-    more, too, equal changes are folded to one box.
+    If there are more than `most` boxes, draw only what changed and its neighbours; if these are
+    still more, fold equal changes to one box.
     """
     drawing = _Drawing(shown, most)
     lines = [counts_text(shown), *words, *drawing.left_out]
@@ -60,7 +60,7 @@ def _legend(looks: Iterable[Look]) -> Iterator[Line]:
 
 
 class _Drawing:
-    """One difference being drawn; a node is known by its name after, or else before."""
+    """The drawing of one difference; a node has its name after, or else its name before."""
 
     def __init__(self, shown: Difference, most: int) -> None:
         self.pairs = {pair.node.name: pair for pair in shown.pairs}
@@ -77,7 +77,7 @@ class _Drawing:
         self.backward = backward_names(shown.before, shown.after)
 
     def _sources(self) -> Mapping[str, Sequence[Edge]]:
-        """What a box reads that is a line in it."""
+        """Return the edges to each box from nodes that are lines in it."""
         found: dict[str, list[Edge]] = {}
         for edge in self.edges:
             if edge.source not in self.drawn and edge.target in self.drawn:
@@ -85,7 +85,7 @@ class _Drawing:
         return found
 
     def _alone(self, changed: Iterable[str]) -> list[str]:
-        """Parameters, states and constants that differ where no box tells of it."""
+        """Return the parameters, states and constants that differ and that no box mentions."""
         told = {
             edge.source
             for target, edges in self.sources.items()
@@ -95,7 +95,7 @@ class _Drawing:
         return [name for name in changed if name not in self.drawn and name not in told]
 
     def _keep(self, changed: Mapping[str, Pair]) -> None:
-        """Draw what changed and its neighbours alone."""
+        """Draw only what changed and its neighbours."""
         near = {name for edge in self.edges for name in (edge.source, edge.target)}
         near.update(changed)
         boxes = len(self.drawn)
@@ -105,7 +105,7 @@ class _Drawing:
             self.left_out.append(f"not drawn: {hidden:,} nodes that neither changed nor touch it")
 
     def boxes_and_arrows(self) -> tuple[tuple[Box, ...], tuple[Arrow, ...]]:
-        """The boxes in the order of the graphs, and an arrow for each two that are connected."""
+        """Return the boxes in graph order, and one arrow for each two that are connected."""
         groups = self._groups()
         ids = {name: f"n{i}" for i, group in enumerate(groups) for name in group}
         boxes = tuple(self._box(f"n{i}", group) for i, group in enumerate(groups))
@@ -154,7 +154,7 @@ def _is_box(pair: Pair) -> bool:
 
 
 def _edges(shown: Difference, touching: Container[str] | None) -> Iterator[Edge]:
-    """Every read in either graph; `touching` some nodes, where they are given."""
+    """Yield every read in either graph, or only the reads that involve nodes of `touching`."""
     new_of = {p.before.name: p.node.name for p in shown.pairs if p.before is not None}
     for pair in shown.pairs:
         name = pair.node.name
@@ -175,7 +175,7 @@ def _look(before: bool, after: bool) -> Look:
 
 
 def backward_names(*graphs: Graph) -> frozenset[str]:
-    """The gradients, and what is computed from them."""
+    """Return the gradients and the nodes computed from them."""
     found: set[str] = set()
     for graph in graphs:
         forward = graph.forward()
@@ -190,7 +190,7 @@ def _is_gradient(node: Node, known: set[str]) -> bool:
 
 
 def _signature(pair: Pair, typed: bool) -> tuple[object, ...]:
-    """Equal changes have equal ones."""
+    """Return a key that equal changes share."""
     nodes = (pair.before, pair.after)
     ops = tuple(node and type(node.op) for node in nodes)
     return (pair.kind, *ops, *(node and node.type for node in nodes if typed))

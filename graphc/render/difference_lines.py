@@ -1,4 +1,4 @@
-"""What stands on a box of a difference."""
+"""The lines on a box of a difference."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from graphc.text.graph import word_of
 
 WIDTH = 32
 MOST = 6
-"""A box lists at most this many operands."""
+"""The most operands that a box lists."""
 _MARKS: dict[Kind, str] = {"removed": "- ", "added": "+ ", "changed": "~ ", "renamed": "= "}
 
 
 def pair_lines(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]:
-    """Op and name, type, attributes that changed, and parameters and the like that are read."""
+    """Yield op and name, type, changed attributes, and the parameters and other sources read."""
     before, after = pair.before or pair.node, pair.after or pair.node
     yield _head(pair, *_names(pair, before, after))
     yield _type(pair, before, after)
@@ -30,7 +30,7 @@ def pair_lines(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Lin
 
 
 def folded_lines(pairs: Sequence[Pair]) -> Iterator[Line]:
-    """The same for several nodes: how many there are, and the first and last of them."""
+    """Yield the same for several nodes: their number, and the first and the last of them."""
     first, last = pairs[0], pairs[-1]
     yield _head(first, Run(f" x {len(pairs):,}", bold=True))
     before, after = first.before or first.node, first.after or first.node
@@ -76,7 +76,7 @@ def _attributes(before: Node, after: Node) -> Iterator[Line]:
 
 
 def _sources(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]:
-    """Operands that are no boxes: all of a node that came or went, else those that differ."""
+    """Yield operands without boxes: all of an added or removed node, else those that differ."""
     whole = pair.kind in ("removed", "added")
     some = [s for s in sources if whole or s[1] != "equal" or s[0].kind != "equal"]
     for source, look in some[:MOST]:

@@ -1,4 +1,4 @@
-"""A picture as DOT text.  Names are only shown: nodes and edges are known by made-up ids."""
+"""A picture as DOT text; names are only shown, and nodes and edges have generated ids."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _FRAME = {
     "margin": "10",
 }
 DEEPEST = 8
-"""Blocks are framed to this depth; names may nest as deep as they like."""
+"""The depth to which blocks are framed; names may nest more deeply."""
 
 
 def dot_text(picture: Picture, *, dpi: int | None = None) -> str:
-    """The DOT source; equal pictures give equal text.  `dpi` serves formats made of pixels.
+    """Return the DOT source; equal pictures give equal text.  `dpi` is for pixel formats.
 
     A layer is one DOT node with a port for each card, so that columns stay columns in every
     renderer and however the layers are connected.
@@ -98,9 +98,9 @@ def _write_blocks(g: Any, block: _Block, labels: Labels, numbers: Iterator[int])
 
 
 def _write_link(g: Any, id: str, link: Link, places: Mapping[str, int], fed: bool) -> None:
-    """One arrow.  It is written downwards, so that layers stay in the order of the forward pass.
+    """Write one arrow, downwards, so that layers stay in the order of the forward pass.
 
-    What is saved orders no layers, but an input (`fed`) stands above all that reads it.
+    Saved values do not order layers, except that an input (`fed`) is above all its users.
     """
     source, target = places[link.source], places[link.target]
     attributes = {**_LINES[link.kind], "class": link.kind, "id": id}

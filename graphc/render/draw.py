@@ -1,4 +1,4 @@
-"""From graphs to a picture: which nodes are drawn, how finely, and on which card."""
+"""From graphs to a picture: the nodes to draw, in how much detail, and the card of each."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from graphc.render.words import short
 from graphc.tensor_type import shape_text
 
 NODE_LIMIT = 1000
-"""Of more nodes than this a card gives only the number."""
+"""The most nodes that cards list; above it a card gives only their number."""
 LAYER_LIMIT = 1000
-"""Of more layers than this only the first and the last ones are drawn."""
+"""The most layers that are all drawn; above it only the first and the last ones are."""
 ENDS = 20
-"""How many layers are drawn at each end of such a graph."""
+"""The number of layers drawn at each end of such a graph."""
 FEWEST = 4
-"""Blocks that come less often are drawn each time."""
+"""The fewest repeats at which a block is folded; rarer ones are drawn each time."""
 
 Place = str | int
 """A layer by its name, or a fold by its number."""
@@ -37,16 +37,16 @@ def picture(
     fold: bool = True,
     most_layers: int = LAYER_LIMIT,
 ) -> Picture:
-    """The picture of a declared graph, or of what it became: forward beside backward.
+    """Return the picture of a declared graph, or of its compiled form: forward beside backward.
 
-    With `fold` a block of layers that is repeated is drawn once.
+    With `fold` a repeated block of layers is drawn once.
     """
     graph = declared if compiled is None else compiled
     return _Drawing(declared, graph, fold, most_layers).picture()
 
 
 class _Drawing:
-    """One graph being drawn."""
+    """The drawing of one graph."""
 
     def __init__(self, declared: Graph, graph: Graph, fold: bool, most_layers: int) -> None:
         self.graph = graph
@@ -66,7 +66,7 @@ class _Drawing:
         self.summed = single if single > NODE_LIMIT else 0
 
     def _parts(self, fold: bool, most_layers: int) -> list[str | Fold]:
-        """What is drawn from top to bottom."""
+        """Return the layers and folds to draw, from top to bottom."""
         parts: list[str | Fold] = list(self._blocks()) if fold else list(self.order)
         if len(parts) > most_layers:
             middle = [layer for part in parts[ENDS:-ENDS] for layer in _layers_of(part)]
@@ -74,7 +74,7 @@ class _Drawing:
         return parts
 
     def _blocks(self) -> Iterator[str | Fold]:
-        """The layers, and after the first of each repeated block a fold of the others."""
+        """Yield the layers, and after the first of each repeated block a fold of the others."""
         forward = {n: layer for n, layer in self.layers.items() if self.sides[n] not in BACKWARD}
         at = 0
         for block in repeated(signatures(self.graph, forward, self.order), FEWEST):
@@ -84,7 +84,11 @@ class _Drawing:
         yield from self.order[at:]
 
     def _drawn(self, node: Node) -> bool:
-        """Ops and inputs are drawn; other sources stand in the cards that read them."""
+        """Return whether a node is drawn by itself.
+
+        Ops and inputs are, and so are sources that are outputs or that nothing reads.  Other
+        sources are lines on the cards of their users; an unread constant is not shown.
+        """
         if not isinstance(node.op, Source) or isinstance(node.op, Input):
             return True
         read = self.graph.users[node.name] or isinstance(node.op, Constant)
@@ -97,14 +101,14 @@ class _Drawing:
         return "wrt" if origin is not None and isinstance(origin.op, Parameter) else "backward"
 
     def _key(self, name: str) -> Key:
-        """The card that a node stands on."""
+        """Return the card that a node is on."""
         place, side = self.places[self.layers[name]], self.sides[name]
         if isinstance(place, str):
             return place, side
         return place, "backward" if side in BACKWARD else "forward"
 
     def picture(self) -> Picture:
-        """The finished picture."""
+        """Return the finished picture."""
         names: dict[Key, list[str]] = {}
         for name in self.sides:
             names.setdefault(self._key(name), []).append(name)
@@ -132,7 +136,7 @@ class _Drawing:
         return Card(id, side, layer, nodes, rows, marks, summed, self._fold(place))
 
     def _sources(self, nodes: Iterable[Node], shown: set[str]) -> Iterator[Row]:
-        """What the nodes read; a parameter is counted where it is read first."""
+        """Yield the sources that the nodes read; a parameter is counted where it is first read."""
         for name in dict.fromkeys(operand for node in nodes for operand in node.inputs):
             source = self.graph[name]
             if name not in self.sides and isinstance(source.op, Source):
@@ -188,7 +192,7 @@ class _Drawing:
             yield f"{_counted(self.summed, 'node')} summed up, one card a layer and direction"
 
     def _hidden(self) -> Iterator[str]:
-        """How many layers are not drawn one by one, and why."""
+        """Yield how many layers are not drawn one by one, and why."""
         folds = [part for part in self.parts if isinstance(part, Fold)]
         of = f"of {_counted(len(self.order), 'layer')}"
         repeats = sum(len(fold.layers) for fold in folds if fold.times)
@@ -219,13 +223,13 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _idle(declared: Graph, drawn: Iterable[str], homes: Homes) -> list[str]:
-    """The declared layers that the compiled graph does without, such as dropout in inference."""
+    """Return the declared layers that the compiled graph omits, such as dropout in inference."""
     present = {*drawn, *homes.merged}
     return [n.name for n in declared if n.name not in present and not isinstance(n.op, Source)]
 
 
 def _layer_order(declared: Graph, used: Iterable[str]) -> list[str]:
-    """The layers in declared order, then those that only the compiled graph has."""
+    """Return the layers in declared order, then those that only the compiled graph has."""
     found = dict.fromkeys(used)
     known = [node.name for node in declared if node.name in found]
     return [*known, *(name for name in found if name not in declared)]

@@ -1,4 +1,4 @@
-"""Which format a picture's file has, and writing it."""
+"""The format of a picture's file, and the writing of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PNG_DPI = 144
 
 
 def format_of(target: Path) -> str:
-    """The format that the suffix says; GraphError where it is none of FORMATS."""
+    """Return the format that the suffix names; raise GraphError if it is not one of FORMATS."""
     format = target.suffix.lower().removeprefix(".")
     if format not in FORMATS:
         raise GraphError(
@@ -23,5 +23,5 @@ def format_of(target: Path) -> str:
 
 
 def put(target: Path, data: bytes) -> Path:
-    """Write the file, all or nothing; GraphError, which says why, where that cannot be."""
+    """Write the file, all or nothing; raise GraphError, which says why, if that fails."""
     return write_file(target, [data], GraphError)

@@ -16,16 +16,16 @@ MOST_LINES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A picture and its SVG, which is empty where there is no renderer."""
+    """A picture and its SVG, which is empty if there is no renderer."""
 
     picture: Picture
     svg: str
 
 
 def graph_view(drawings: Sequence[Drawing]) -> View:
-    """The tab that a page opens with; where blocks are folded, its second step is without.
+    """Return the tab that a page opens with; if blocks are folded, its second step unfolds them.
 
-    The words are what stands on the cards and arrows.
+    The words are those on the cards and arrows.
     """
     return View("graph", "Graph", tuple([_step(drawing) for drawing in drawings]))
 
@@ -39,7 +39,7 @@ def _step(drawing: Drawing) -> Step:
 
 
 def shown_lines(lines: list[str]) -> str:
-    """The lines, each with nothing in it that could leave it."""
+    """Return the lines joined, with line breaks and control characters in each escaped."""
     return "\n".join(map(shown, lines))
 
 

@@ -13,13 +13,13 @@ from graphc.render.words import shown
 
 FAINTEST, DARKEST = 0.06, 0.5
 LEAST_TOLD = 0.005
-"""A share of the time below this has no number."""
+"""The smallest share of the time that is shown as a number."""
 
 Element = ElementTree.Element
 
 
 def heated(svg: str, profile: Profile) -> str:
-    """A drawn graph with the share of the time on each node that an instruction computes.
+    """Return a drawn graph with the share of the time on each node that an instruction computes.
 
     A kernel of several nodes gives all of them its heat, and its number to the last one drawn.
     """
@@ -59,7 +59,7 @@ def _retitle(group: Element, found: Timed, profile: Profile) -> None:
 
 
 def time_lines(found: Timed, profile: Profile) -> Iterator[str]:
-    """What is known of the time of an instruction, in lines."""
+    """Yield lines with what is known of the time of an instruction."""
     share = found.seconds / (profile.total or 1.0)
     others = len(found.nodes) - 1
     with_others = f", with {others} other node{'s' * (others > 1)}" if others else ""

@@ -1,4 +1,4 @@
-"""Which declared layer each node of a compiled graph belongs to."""
+"""The declared layer that each node of a compiled graph belongs to."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from graphc.op import Source
 
 
 class Homes:
-    """The layers of a picture, and the home of every node that is drawn in them.
+    """The layers of a picture, and the layer of every node that is drawn in them.
 
-    Names tell: `bn1.mean` is a part of `bn1`, `d_bn1` and `d_bn1.x` are gradients at `bn1`.  A
-    source lives with the layer it is named after, or with the first that reads it.
+    Names decide: `bn1.mean` is a part of `bn1`, `d_bn1` and `d_bn1.x` are gradients at `bn1`.  A
+    source is drawn with the layer it is named after, or with the first that reads it.
     """
 
     def __init__(self, declared: Graph, compiled: Graph, forward: Container[str]) -> None:
@@ -22,7 +22,7 @@ class Homes:
         self.merged = _merged(declared, _working(self, compiled, forward))
 
     def origin(self, name: str) -> str:
-        """The declared node that a compiled node is a part or a gradient of; else itself."""
+        """Return the declared node that a compiled node is a part or a gradient of, else `name`."""
         rest = name
         while True:
             found = _longest(rest, self.known)
@@ -33,7 +33,7 @@ class Homes:
             rest = rest[2:]
 
     def layer(self, name: str) -> str:
-        """The layer that a compiled node is drawn in."""
+        """Return the layer that a compiled node is drawn in."""
         origin = self.origin(name)
         node = self.known.get(origin)
         if node is not None and isinstance(node.op, Source):
@@ -50,12 +50,12 @@ class Homes:
         return readers[0] if readers else name
 
     def made_of(self, layer: str) -> list[str]:
-        """The layers that a fused layer is made of, in declared order, itself last."""
+        """Return the layers that a fused layer is made of, in declared order, itself last."""
         return [*(name for name, into in self.merged.items() if into == layer), layer]
 
 
 def _longest(name: str, known: Container[str]) -> str | None:
-    """The longest path prefix of `name` that is known."""
+    """Return the longest path prefix of `name` that is known, or None."""
     while name:
         if name in known:
             return name
@@ -66,7 +66,10 @@ def _longest(name: str, known: Container[str]) -> str | None:
 def _declared_nodes(
     declared: Graph, compiled: Graph, forward: Container[str]
 ) -> Mapping[str, Node]:
-    """What was declared.  Of a compiled graph alone: the forward nodes that are no parts."""
+    """Return the declared nodes.
+
+    Of a compiled graph alone, return the forward nodes that are not parts of others.
+    """
     if declared is not compiled:
         return declared.nodes
     return {
@@ -82,7 +85,7 @@ def _is_part(node: Node, graph: Graph) -> bool:
 
 
 def _working(homes: Homes, compiled: Graph, forward: Container[str]) -> dict[str, str]:
-    """The layers that have forward nodes, each with the op of the node of its name."""
+    """Return the layers that have forward nodes, each with the op of the node of its name."""
     found: dict[str, str] = {}
     for node in compiled:
         if node.name in forward and not isinstance(node.op, Source):
@@ -94,7 +97,7 @@ def _working(homes: Homes, compiled: Graph, forward: Container[str]) -> dict[str
 
 
 def _merged(declared: Graph, working: Mapping[str, str]) -> dict[str, str]:
-    """Layers that were fused into the one that reads them, whose op then names theirs."""
+    """Return the layers that were fused into their only user, whose op then includes their name."""
     into: dict[str, str] = {}
     for node in reversed(list(declared)):
         users = set(declared.users[node.name])

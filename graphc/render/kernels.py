@@ -16,11 +16,11 @@ from graphc.render.sheet import Arrow, Box, Look, Sheet
 from graphc.render.words import sentence, short
 
 MOST_OPS = 6
-"""A folded kernel lists at most this many of its ops."""
+"""The most ops that a folded kernel lists."""
 
 
 def kernels_sheet(program: Program) -> Sheet:
-    """A frame a kernel, and in it a box a node; many kernels are folded to one box of each kind."""
+    """Return a frame for each kernel with a box for each node; if they are many, fold by kind."""
     nodes = sum(len(_nodes(program, instr)) for instr in program.instrs)
     if nodes > MOST_BOXES:
         return folded_sheet(program)
@@ -28,7 +28,7 @@ def kernels_sheet(program: Program) -> Sheet:
 
 
 def folded_sheet(program: Program) -> Sheet:
-    """A box for each kind of kernel."""
+    """Return a drawing with one box for each kind of kernel."""
     return _sheet(program, _Folded(program))
 
 
@@ -39,7 +39,7 @@ def _sheet(program: Program, drawing: _Kernels | _Folded) -> Sheet:
 
 
 def kernel_words(program: Program) -> Iterator[str]:
-    """How many nodes run in how many kernels and calls, between how many barriers."""
+    """Yield the number of nodes, kernels and barriers, and of calls if there are any."""
     kernels = [instr for instr in program.instrs if instr.kind == "kernel"]
     barriers = sum(instr.kind == "barrier" for instr in program.instrs)
     calls = len(program.instrs) - len(kernels) - barriers
@@ -56,7 +56,7 @@ def _nodes(program: Program, instr: Instr) -> list[Node]:
 
 
 def _head(instr: Instr) -> str:
-    """`gemm N x 100, threads split rows`; a call by the name of its kernel."""
+    """Return a kernel's title (`gemm N x 100, split by rows`), or for a call its kernel's name."""
     if instr.body is None:
         return f"{instr.kind} {instr.kernel}".strip()
     kind = "gemm" if isinstance(instr.body, Gemm) else "loop"
@@ -66,7 +66,7 @@ def _head(instr: Instr) -> str:
 
 
 class _Kernels:
-    """Every node as a box of its own."""
+    """The drawing with a box for every node."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -106,7 +106,7 @@ class _Kernels:
         return made
 
     def reads(self) -> Iterator[Arrow]:
-        """An arrow for each two nodes of which one reads the other."""
+        """Yield an arrow from each node to each of its users."""
         for name, id in self.ids.items():
             for operand in dict.fromkeys(self.program.graph[name].inputs):
                 if operand in self.ids:
@@ -114,7 +114,7 @@ class _Kernels:
 
 
 class _Folded:
-    """Equal kernels as one box."""
+    """The drawing with one box for equal kernels."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -151,7 +151,7 @@ class _Folded:
         return Box(id, tuple(lines), look, f"{len(instrs):,} kernels like that of {first}")
 
     def reads(self) -> Iterator[Arrow]:
-        """An arrow for each two kinds of kernel of which one reads the other."""
+        """Yield an arrow for each two kinds of kernel of which one reads the other."""
         found: Mapping[tuple[str, str], None] = dict.fromkeys(
             (self.ids[operand], id)
             for name, id in self.ids.items()

@@ -12,11 +12,11 @@ from graphc.render.words import short
 from graphc.tensor_type import ITEMSIZE, Batch, count
 
 ADVANCE = 6.62
-"""Points that a character of 11 points advances, in every monospaced font."""
+"""The width in points of a character of 11 points, in every monospaced font."""
 LEAST: Mapping[Side, int] = {"input": 0, "forward": 26, "backward": 26, "wrt": 0}
-"""Narrowest columns, in characters."""
+"""The least width of each column, in characters."""
 MOST = 46
-"""The widest column that others are stretched to."""
+"""The greatest width, in characters, that a column is stretched to."""
 
 _LEGEND = (
     ("flow", Run("values (solid)", "forward")),
@@ -41,7 +41,7 @@ class Labels:
         return min(MOST, max([LEAST[side], *found]))
 
     def layer(self, box: LayerBox) -> str:
-        """A layer in its frame: cards side by side, and what flows between them."""
+        """Return a layer in its frame: cards side by side, and what flows between them."""
         cells: list[str] = []
         for card in box.cards:
             if cells:
@@ -77,12 +77,12 @@ class Labels:
 
 
 def block_label(name: str) -> str:
-    """The heading of a block."""
+    """Return the heading of a block."""
     return f"<{Run(short(name), bold=True).markup()}>"
 
 
 def caption_label(picture: Picture) -> str:
-    """The picture's heading: name, counts, and what the lines mean."""
+    """Return the picture's heading: name, counts, and a legend of the lines."""
     title = f'<font point-size="15">{Run(short(picture.name, 60), bold=True).markup()}</font>'
     rows = [title, *(muted(text).markup() for text in picture.caption)]
     kinds = {link.kind for link in picture.links}
@@ -94,7 +94,7 @@ def caption_label(picture: Picture) -> str:
 
 
 def bytes_text(values: Sequence[Node]) -> str:
-    """The bytes of several values as one formula: `400*N + 40 bytes`."""
+    """Return the bytes of several values as one formula: `400*N + 40 bytes`."""
     fixed = batched = 0
     for node in values:
         size = count(node.type.shape)

@@ -1,4 +1,4 @@
-"""Finding a Graphviz renderer on this machine, and running it."""
+"""The search for a Graphviz renderer on this machine, and its runs."""
 
 from __future__ import annotations
 
@@ -26,21 +26,22 @@ PURE_FORMATS = ("svg", "png")
 
 
 class LayoutTooSlow(GraphError):
-    """A picture that the renderer did not finish in its time."""
+    """The error for a picture that the renderer did not finish in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """A program that takes DOT text; `full` when it makes pdf too."""
+    """A program that takes DOT text; `full` if it makes pdf too."""
 
     path: Path
     full: bool
 
 
 def find_renderer(dot: str | Path | None = None) -> Renderer | None:
-    """The renderer: `dot`, else the variable GRAPHC_DOT, `dot` on PATH, or graphviz-pure.
+    """Return the renderer: `dot`, or else GRAPHC_DOT, `dot` on PATH, or graphviz-pure.
 
-    None when there is none.  RendererMissing when `dot` or GRAPHC_DOT names no program.
+    Return None if there is none.  Raise RendererMissing if `dot` or the variable GRAPHC_DOT does
+    not name a program.
     """
     asked = str(dot) if dot is not None else os.environ.get("GRAPHC_DOT", "")
     if asked:
@@ -54,7 +55,7 @@ def find_renderer(dot: str | Path | None = None) -> Renderer | None:
 
 
 def need_renderer(format: Format, dot: str | Path | None = None) -> Renderer:
-    """A renderer that makes `format`; RendererMissing, with what to install, if there is none."""
+    """Return a renderer that makes `format`, or raise RendererMissing with what to install."""
     found = find_renderer(dot)
     if found is None:
         raise RendererMissing(f"{format} needs Graphviz, and no renderer was found", hint=INSTALL)
@@ -70,7 +71,7 @@ def _renderer(path: str) -> Renderer:
 
 
 def _pure() -> str | None:
-    """The program of the package graphviz-pure in this environment, on PATH or not."""
+    """Return the program of the package graphviz-pure in this environment, on PATH or not."""
     try:
         files = importlib.metadata.files(PURE) or []
     except importlib.metadata.PackageNotFoundError:
@@ -84,9 +85,9 @@ def _pure() -> str | None:
 
 
 def run(renderer: Renderer, source: str, format: Format, seconds: float = 10) -> bytes:
-    """The laid-out picture.
+    """Return the laid-out picture.
 
-    Raises LayoutTooSlow after `seconds`, GraphError with what the renderer said when it fails.
+    Raise LayoutTooSlow after `seconds`.  Raise GraphError with the renderer's message if it fails.
     """
     from graphviz.backend import dot_command, execute
 

@@ -16,21 +16,21 @@ from graphc.render.words import shown
 
 ORDER = ("step", "accumulate", "shard", "infer", "grad", "apply")
 MOST_TOLD = 20
-"""Of more buffers alive at the peak than this the largest are named."""
+"""The most buffers live at the peak that are named; the largest are."""
 
 MOST_BUFFERS = 40_000
-"""Of more buffers than this in all programs only the first program is drawn."""
+"""The most buffers of all programs together; above it, only the first program is drawn."""
 
 
 def memory_view(plan: Plan) -> View:
-    """A tab with a picture for each program that has an arena."""
+    """Return a tab with a picture for each program that has an arena."""
     return View("memory", "Memory", tuple(arena_steps(plan.programs)))
 
 
 def arena_steps(programs: Mapping[str, Program]) -> Iterator[Step]:
-    """A picture for each program that has an arena, what runs most often first.
+    """Yield a picture for each program that has an arena, the most often run program first.
 
-    Of a huge net it is the first program alone; its words say so.
+    For a huge net, yield only the first program's; its words say so.
     """
     names = [n for n in sorted(programs, key=ORDER.index) if programs[n].arena.nbytes]
     huge = sum(len(programs[name].buffers) for name in names) > MOST_BUFFERS
@@ -41,7 +41,7 @@ def arena_steps(programs: Mapping[str, Program]) -> Iterator[Step]:
 
 
 def arena_text(arena: ArenaMap) -> str:
-    """The same in words: the peak, where it is, and who is alive there."""
+    """Return the picture in words: the peak, where it is, and the buffers live there."""
     program, most = arena.program, max(arena.live)
     lines = [
         f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "
@@ -70,9 +70,9 @@ def _listed(names: tuple[str, ...]) -> str:
 
 
 def render_arena(programs: Mapping[str, Program], name: str, path: str | Path) -> Path:
-    """Write the arenas: .svg the one of the program that runs most often, .html all of them.
+    """Write the arenas: .svg has that of the most often run program, .html has all of them.
 
-    GraphError for another suffix, and where no program has an arena.
+    Raise GraphError for another suffix, or if no program has an arena.
     """
     target = Path(path)
     format = target.suffix.lower()
@@ -89,7 +89,7 @@ def render_arena(programs: Mapping[str, Program], name: str, path: str | Path) -
 
 
 def simple_page(name: str, steps: list[Step]) -> str:
-    """Pictures one below the other, each with its words; it holds no script."""
+    """Return a page of pictures one below the other, each with its words; it holds no script."""
     title = html.escape(shown(name))
     parts = "\n".join(
         f"<section>\n<h2>{html.escape(shown(step.title))}</h2>\n<figure>\n{step.svg}</figure>\n"

@@ -1,4 +1,4 @@
-"""The slider through the passes: for each the difference that it made, at last the kernels."""
+"""The slider through the passes: the difference that each made, and at the end the kernels."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from graphc.render.view import Step, View
 from graphc.text.difference import change_lines, counts_text
 
 MOST_LINES = 200
-"""The text of a step lists at most this many lines."""
+"""The most lines of a step's text."""
 
 
 def drawn_program(plan: Plan) -> str:
-    """The program that the passes are shown of: what training runs, or else inference."""
+    """Return the program whose passes are shown: the one that trains, or else inference."""
     return next(name for name in ("step", "grad", "infer") if plan.graphs.get(name))
 
 
 def pass_view(plan: Plan, *, times: bool = False, dot: str | Path | None = None) -> View:
-    """One step a pass, and one for the kernels of a native program.
+    """Return a view with a step for each pass, and one for the kernels of a native program.
 
-    With `times` the text says how long each pass took: it then differs from run to run.
-    RendererMissing without a renderer.
+    With `times` the text says how long each pass took: it then differs from run to run.  Raise
+    RendererMissing if there is no renderer.
     """
     with collector_paused():
         return View("passes", "Passes", tuple(_steps(plan, times, dot)))
@@ -58,14 +58,14 @@ def _steps(plan: Plan, times: bool, dot: str | Path | None) -> Iterator[Step]:
 
 
 def pass_sheet(title: str, made: Difference, words: Sequence[str]) -> Sheet:
-    """The drawing of what a pass made; one line where that is nothing."""
+    """Return the drawing of what a pass changed; one line if that is nothing."""
     if made:
         return difference_sheet(title, made, words)
     return Sheet(title, ((muted(f"changed none of {len(made.after):,} nodes"),),), (), ())
 
 
 def pass_text(made: Difference, words: Sequence[str]) -> str:
-    """What the pass changed and saved, in words; of many lines the first ones."""
+    """Return in words what the pass changed and saved, cut to the first lines if there are many."""
     if not made:
         return f"changed none of {len(made.after):,} nodes"
     lines = list(islice(change_lines(made), MOST_LINES))

@@ -1,4 +1,4 @@
-"""What a picture shows, before any layout: layers, cards in them, links between the cards."""
+"""The contents of a picture, before any layout: layers, cards in them, links between the cards."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Literal
 from graphc.graph import Node
 
 Side = Literal["input", "forward", "backward", "wrt"]
-"""The columns: what is fed or computed, its gradients, those of the layer's parameters."""
+"""The columns: inputs, forward values, their gradients, and gradients of parameters."""
 Kind = Literal["flow", "gradient", "saved"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Layers that are not drawn one by one, and stand together on one card a direction.
+    """Layers that are not drawn one by one but share one card for each direction.
 
-    They are `times` more times the block of `size` layers above them; 0 times where they do not
+    They repeat the block of `size` layers above them `times` times.  With `times` 0 they do not
     repeat anything, but are the middle of a long net.
     """
 
@@ -26,7 +26,7 @@ class Fold:
 
     @property
     def text(self) -> str:
-        """What the card says that it holds."""
+        """The text on the card that describes its layers."""
         if not self.times:
             return "layers not drawn"
         block = "the layer" if self.size == 1 else f"the {self.size} layers"
@@ -50,11 +50,11 @@ class Card:
     id: str
     side: Side
     layer: str
-    """Its name; of a fold it is empty."""
+    """The layer's name; empty for a fold."""
     nodes: tuple[Node, ...]
     rows: tuple[Row, ...] = ()
     marks: tuple[str, ...] = ()
-    """What the card is for: `output: scores`, `loss: loss`."""
+    """The purposes of the card: `output: scores`, `loss: loss`."""
     summed: bool = False
     """Whether the nodes are only counted."""
     fold: Fold | None = None
@@ -69,12 +69,12 @@ class Link:
     kind: Kind
     values: tuple[Node, ...]
     kept: tuple[Node, ...] = ()
-    """The values saved for the backward pass that no earlier link told of."""
+    """The values saved for the backward pass that no earlier link mentions."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerBox:
-    """A layer with its cards from left to right; `made_of` names those fused into it."""
+    """A layer with its cards from left to right; `made_of` names the layers fused into it."""
 
     name: str
     op: str
@@ -84,13 +84,13 @@ class LayerBox:
 
     @property
     def text(self) -> str:
-        """What it is called in a line of text."""
+        """The name of the layer in a line of text."""
         return self.fold.text if self.fold else " + ".join(self.made_of)
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """All that is drawn, in an order that follows the graph alone."""
+    """All that is drawn, in an order that depends on the graph alone."""
 
     name: str
     layers: tuple[LayerBox, ...]

@@ -1,7 +1,7 @@
-"""Which lines of a drawn card are about which node: groups that a page can point at.
+"""Groups that link the lines of a drawn card to their nodes, so that a page can point at them.
 
-Renderers have no element for a line of a label.  But each line on a card ends in a space of a
-size that no other text has, so the texts before it are put together to the lines written.
+Renderers have no element for a line of a label.  But each line on a card ends in a space of a size
+that no other text has, so the texts before it are joined to the written lines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from graphc.render.words import sentence, shown
 SVG = "http://www.w3.org/2000/svg"
 ADVANCE = 6.62
 ABOVE, BELOW = 11.0, 4.5
-"""How far the area of a line reaches from its base line."""
+"""The reach of a line's area above and below its base line."""
 
 Element = ElementTree.Element
 
@@ -36,7 +36,7 @@ def point(root: Element, picture: Picture) -> None:
 
 
 def _heading(group: Element) -> Element:
-    """The first text of a layer, taken out to be drawn last: arrows may cross its place."""
+    """Return a layer's first text, removed from its place to be drawn last, above any arrows."""
     heading = ElementTree.Element(f"{{{SVG}}}g", {"class": "heading"})
     text = group.find(f"{{{SVG}}}text")
     if text is not None:
@@ -64,7 +64,7 @@ def _point_layer(group: Element, box: LayerBox) -> None:
 
 
 def _drawn_lines(group: Element, lines: Sequence[Owned]) -> Iterator[list[Element]]:
-    """The text elements of each line, in order; none of a line that is not as written."""
+    """Yield the text elements of each line in order; an empty list if a line is not as written."""
     before: list[Element] = []
     expected = iter(lines)
     for text in list(group.iter(f"{{{SVG}}}text")):
@@ -77,7 +77,7 @@ def _drawn_lines(group: Element, lines: Sequence[Owned]) -> Iterator[list[Elemen
 
 
 def _ending_in(texts: list[Element], wanted: str) -> list[Element]:
-    """The last texts that together are what is wanted."""
+    """Return the last texts that together form the wanted text."""
     said = ""
     for start in range(len(texts) - 1, -1, -1):
         said = (texts[start].text or "") + said

@@ -25,10 +25,10 @@ def render_difference(
     declared: Graph | None = None,
     dot: str | Path | None = None,
 ) -> Path:
-    """Draw a difference as the suffix says; returns the path.
+    """Draw a difference in the format that the suffix names; return the path.
 
     `words` are lines for its heading.  A page also has the table of the layers of `declared`, or
-    else of the graph after.  Raises as `render_graph` does.
+    else of the graph after.  Raise the errors that `render_graph` raises.
     """
     target = Path(path)
     format = format_of(target)

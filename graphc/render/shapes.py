@@ -9,19 +9,19 @@ from graphc.render.words import escape
 
 WIDTH = 960
 NARROWEST = 720
-"""Below this many pixels a picture scrolls rather than shrink to text that nobody can read."""
+"""The width in pixels below which a picture scrolls rather than shrink to unreadable text."""
 SIZE = 12.0
 ADVANCE = 0.6 * SIZE
-"""What a character of that size advances, in every monospaced font."""
+"""The width of a character of that size, in every monospaced font."""
 
 
 def number(value: float) -> str:
-    """A coordinate with at most two decimals."""
+    """Return a coordinate with at most two decimals."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def paint(attribute: str, colour: str) -> tuple[str, str]:
-    """A colour of the table as an attribute, for viewers without CSS, and the class of its name."""
+    """Return a colour as an attribute, for viewers without CSS, and the class of its name."""
     kind = "fill" if attribute == "fill" else "line"
     return f'{attribute}="{LIGHT[colour]}"', f"{kind}-{colour}"
 
@@ -30,9 +30,9 @@ def rect(
     x: float, y: float, width: float, height: float, fill: str, line: str = "", more: str = "",
     mark: str = "",
 ) -> str:  # fmt: skip
-    """A rectangle; `fill` and `line` are names of colours, `more` attributes, `mark` a class.
+    """Return a rectangle; `fill`, `line` are colour names, `more` is attributes, `mark` a class.
 
-    What has the mark "area" is what a page shows as pointed at.
+    A page shows an element with the mark "area" as pointed at.
     """
     fills, filled = paint("fill", fill) if fill else ('fill="none"', "")
     strokes, lined = paint("stroke", line) if line else ("", "")
@@ -44,7 +44,7 @@ def rect(
 
 
 def line(x1: float, y1: float, x2: float, y2: float, colour: str, more: str = "") -> str:
-    """A straight line."""
+    """Return a straight line."""
     strokes, name = paint("stroke", colour)
     ends = zip(("x1", "y1", "x2", "y2"), map(number, (x1, y1, x2, y2)), strict=True)
     place = " ".join(f'{key}="{value}"' for key, value in ends)
@@ -55,7 +55,7 @@ def words(
     x: float, y: float, text: str, colour: str = "ink", anchor: str = "start", size: float = SIZE,
     bold: bool = False,
 ) -> str:  # fmt: skip
-    """One line of text with its base line at `y`."""
+    """Return one line of text with its base line at `y`."""
     fills, name = paint("fill", colour)
     where = f'x="{number(x)}" y="{number(y)}"' + (
         f' text-anchor="{anchor}"' if anchor != "start" else ""
@@ -66,12 +66,12 @@ def words(
 
 
 def about(node: str, role: str, title: str, drawn: Iterable[str]) -> str:
-    """What is drawn about one node, for pages to point at; `title` may have several lines."""
+    """Return a group about one node, for pages to point at; `title` may have several lines."""
     return _group(f'class="op {role}" data-node="{escape(node)}"', title, drawn)
 
 
 def group(role: str, title: str, drawn: Iterable[str]) -> str:
-    """What is drawn about several nodes."""
+    """Return a group about several nodes."""
     return _group(f'class="{role}"', title, drawn)
 
 
@@ -81,7 +81,7 @@ def _group(attributes: str, title: str, drawn: Iterable[str]) -> str:
 
 
 def document(name: str, label: str, height: float, drawn: Iterable[str]) -> str:
-    """The whole SVG; equal input gives equal text."""
+    """Return the whole SVG; equal input gives equal text."""
     body = "\n".join(drawn)
     size = f'width="{WIDTH}" height="{number(height)}" viewBox="0 0 {WIDTH} {number(height)}"'
     return (
@@ -94,7 +94,7 @@ def document(name: str, label: str, height: float, drawn: Iterable[str]) -> str:
 
 
 def human_bytes(size: float) -> str:
-    """Bytes in the largest unit that fits, three digits at most: `391 kB`."""
+    """Return bytes in the largest unit that fits, three digits at most: `391 kB`."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= scale:
             value = size / scale
@@ -103,7 +103,7 @@ def human_bytes(size: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """A time in the unit that fits: `12.3 us`."""
+    """Return a time in the unit that fits: `12.3 us`."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3)):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
@@ -111,7 +111,7 @@ def human_seconds(seconds: float) -> str:
 
 
 def ticks(most: float, count: int = 6) -> list[float]:
-    """Round numbers from 0 up to `most`, about as many as asked."""
+    """Return round numbers from 0 up to `most`, about as many as `count`."""
     if most <= 0:
         return [0.0]
     rough = most / count

@@ -1,7 +1,7 @@
 """A plain drawing: boxes of a few lines, arrows between them, and groups around boxes.
 
-Differences and kernels are drawn with it.  Boxes and groups are known by made-up ids; what a
-person reads is only shown.
+It serves for differences and kernels.  Boxes and groups have generated ids; text for people is only
+shown.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from graphc.render.svg import dressed
 from graphc.render.words import short, shown
 
 Look = Literal["equal", "removed", "added", "changed", "renamed", "forward", "backward", "bar"]
-"""How a box or an arrow is drawn; never by its colour alone."""
+"""The style of a box or an arrow; looks never differ by colour alone."""
 SECONDS = 3
-"""A drawing takes a small part of this, unless it is tangled."""
+"""The time limit of a layout; a drawing takes a small part of it, unless it is tangled."""
 
 _BOXES: dict[Look, dict[str, str]] = {
     "equal": {"color": LIGHT["edge"], "fillcolor": LIGHT["card"], "style": "rounded,filled"},
@@ -47,7 +47,7 @@ _ARROWS: dict[Look, dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Some lines of text; `node` where they are about a single node."""
+    """Some lines of text; `node` is set if they are about a single node."""
 
     id: str
     lines: tuple[Line, ...]
@@ -60,7 +60,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """From a box to one that reads it; it points upwards where it is drawn `against` the order."""
+    """An arrow from a box to one that reads it; it points upwards if drawn `against` the order."""
 
     source: str
     target: str
@@ -80,15 +80,15 @@ class Sheet:
     boxes: tuple[Box, ...]
     arrows: tuple[Arrow, ...]
     simpler: Callable[[], Sheet] | None = None
-    """What to draw where this is too tangled to be laid out in time."""
+    """The drawing to use instead if this is too tangled to lay out in time."""
 
     def words(self) -> tuple[str, ...]:
-        """The caption as plain text."""
+        """Return the caption as plain text."""
         return tuple("".join(part.text for part in line) for line in self.caption)
 
 
 def sheet_dot(sheet: Sheet, *, dpi: int | None = None) -> str:
-    """The DOT source; equal sheets give equal text."""
+    """Return the DOT source; equal sheets give equal text."""
     g = graphviz.Digraph("graphc")
     pixels = {} if dpi is None else {"dpi": str(dpi)}
     g.attr("graph", **_heading(sheet), **pixels)
@@ -162,9 +162,10 @@ def _write_arrow(g: Any, id: str, arrow: Arrow) -> None:
 
 
 def sheet_file(sheet: Sheet, format: Format, *, dot: str | Path | None = None) -> bytes:
-    """The drawing laid out, or else its simpler form.
+    """Return the drawing laid out, or else its simpler form.
 
-    RendererMissing without a renderer for the format, LayoutTooSlow where even that is tangled.
+    Raise RendererMissing if there is no renderer for the format.  Raise LayoutTooSlow if even the
+    simpler form is too tangled.
     """
     renderer = need_renderer(format, dot)
     source = sheet_dot(sheet, dpi=PNG_DPI if format == "png" else None)
@@ -178,7 +179,7 @@ def sheet_file(sheet: Sheet, format: Format, *, dot: str | Path | None = None) -
 
 
 def sheet_svg(sheet: Sheet, *, dot: str | Path | None = None) -> str:
-    """The drawing as SVG text, themed for light and dark."""
+    """Return the drawing as SVG text, themed for light and dark."""
     return sheet_file(sheet, "svg", dot=dot).decode()
 
 
@@ -194,7 +195,7 @@ def _finish(raw: bytes, sheet: Sheet) -> str:
 
 
 def struck(text: str, width: int) -> Run:
-    """Text with a line through it."""
+    """Return text with a line through it."""
     return Struck(short(text, width), "muted")
 
 
@@ -203,5 +204,5 @@ class Struck(Run):
     """A piece of a line that is crossed out."""
 
     def markup(self) -> str:
-        """The piece with a line through it."""
+        """Return the piece with a line through it."""
         return f"<s>{Run.markup(self)}</s>" if self.text else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FONT = "Courier"
-"""Laid out with the metrics that all monospaced fonts share, an advance of 0.6 em."""
+"""The font for layout, with the metrics of all monospaced fonts: an advance of 0.6 em."""
 FAMILY = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace'
 
 LIGHT = {
@@ -33,7 +33,7 @@ LIGHT = {
     "renamed": "#4a52b8",
     "renamed-fill": "#ecedfb",
 }
-"""Every colour once, so that a drawn colour says which variable it is."""
+"""The light colours; each occurs once, so that a drawn colour identifies its variable."""
 
 DARK = {
     "paper": "#12161c",
@@ -65,12 +65,12 @@ DARK = {
 
 
 def variables(colours: dict[str, str]) -> str:
-    """The colours as CSS custom properties."""
+    """Return the colours as CSS custom properties."""
     return " ".join(f"--{name}: {value};" for name, value in colours.items())
 
 
 def stylesheet() -> str:
-    """The rules of an SVG; they name no element outside `.graphc`."""
+    """Return the rules of an SVG; they name no element outside `.graphc`."""
     fills = "\n".join(
         f".graphc .fill-{name} {{ fill: var(--{name}); }} "
         f".graphc .line-{name} {{ stroke: var(--{name}); }}"

@@ -1,4 +1,4 @@
-"""The renderer's SVG made ours: no machine's marks, classes for colours, words for readers."""
+"""The renderer's SVG in our form: no machine's marks, classes for colours, words for readers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from graphc.render.words import sentence, shown
 
 _NAMES = {colour: name for name, colour in LIGHT.items()}
 SMALLEST = 0.65
-"""The scale that a picture is not shrunk below to fit its window."""
+"""The smallest scale that a picture is shrunk to so that it fits its window."""
 MOST_LINES = 12
-"""A title names at most this many nodes."""
+"""The most nodes that a title names."""
 _WAYS = {"flow": "", "gradient": ", gradient", "saved": ", saved for backward"}
 
 
 def finish(raw: bytes, picture: Picture) -> str:
-    """The SVG of a picture, for a file, a page or a notebook; equal input gives equal text.
+    """Return a picture's SVG for a file, a page or a notebook; equal input gives equal text.
 
-    Comments, which name the renderer's version, go; generated ids become readable titles;
-    every colour stays, for viewers without CSS, and gets the class that a theme changes.
+    Comments, which name the renderer's version, are removed.  Generated ids become readable titles.
+    Every colour stays, for viewers without CSS, and gets the class that a theme changes.
     """
     root = ElementTree.fromstring(raw)
     point(root, picture)
@@ -33,7 +33,7 @@ def finish(raw: bytes, picture: Picture) -> str:
 def dressed(
     root: ElementTree.Element, titles: Mapping[str, str], name: str, caption: Sequence[str]
 ) -> str:
-    """The text of a renderer's SVG in our style; `titles` by the ids that were made up."""
+    """Return the text of a renderer's SVG in our style; `titles` are by generated id."""
     ElementTree.register_namespace("", SVG)
     for element in list(root.iter()):
         _theme(element)
@@ -55,10 +55,10 @@ def _theme(element: ElementTree.Element) -> None:
 
 
 def _name(element: ElementTree.Element, titles: Mapping[str, str]) -> None:
-    """Replace a renderer's title, a generated id, by words; without any take it out."""
+    """Replace a renderer's title, a generated id, by words; remove it if there are none."""
     own = element.attrib.pop("id", "")
     title = element.find(f"{{{SVG}}}title")
-    if title is None or not own:  # what has no id is ours
+    if title is None or not own:  # an element without an id is ours
         return
     if own in titles:
         title.text = titles[own]

@@ -1,4 +1,4 @@
-"""Where the time goes: bars of layers and of instructions, and heat on the graph."""
+"""The time of a program as bars of layers and of instructions, and as heat on the graph."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from graphc.render.view import Step, View
 from graphc.render.words import shown
 
 MOST = 60
-"""Of more instructions the longest are drawn, in order, and the others summed up."""
+"""The most instructions that are drawn: the longest, in order; the others are summed up."""
 
 
 def time_view(profile: Profile, graph_svg: str = "") -> View:
-    """A tab with the layers, the instructions, and the graph where it is drawn already."""
+    """Return a tab with the layers, the instructions, and the graph if it is already drawn."""
     steps = [_layers(profile), _instructions(profile)]
     if graph_svg:
         text = "The same times on the graph, hotter where more of the time goes."
@@ -29,7 +29,7 @@ def time_view(profile: Profile, graph_svg: str = "") -> View:
 
 
 def render_times(profile: Profile, path: str | Path) -> Path:
-    """Write them: .svg the bars of the instructions, .html the plan's page with its times."""
+    """Write the times: .svg has the bars of the instructions, .html the plan's page with times."""
     target = Path(path)
     format = target.suffix.lower()
     if format == ".svg":
@@ -47,7 +47,7 @@ def render_times(profile: Profile, path: str | Path) -> Path:
 
 
 def times_svg(profile: Profile) -> str:
-    """The bars of the instructions."""
+    """Return the bars of the instructions."""
     return _instructions(profile).svg
 
 
@@ -117,7 +117,10 @@ def _layers(profile: Profile) -> Step:
 
 
 def _by_layer(profile: Profile) -> Iterator[tuple[str, tuple[float, float, dict[str, float]]]]:
-    """Seconds, least seconds, and seconds by verdict; a kernel's are shared among its nodes."""
+    """Yield seconds, least seconds and seconds by verdict of each layer.
+
+    A kernel's times are shared among its nodes.
+    """
     graph = profile.program.graph
     homes = Homes(profile.plan.declared, graph, graph.forward())
     found: dict[str, tuple[float, float, dict[str, float]]] = {}

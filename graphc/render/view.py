@@ -1,4 +1,4 @@
-"""What a page shows: views, one tab each, the steps of a view, and the facts of a node."""
+"""The contents of a page: views, one tab each, the steps of a view, and the facts of a node."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Step:
     """One picture, and the same in plain words.
 
-    In `svg` all that is about one node stands in `<g class="op ..." data-node="its name">`.
+    In `svg` everything about one node is in `<g class="op ..." data-node="its name">`.
     """
 
     title: str
@@ -28,7 +28,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """What the side panel says of a node; `rows` are its lines in order, each with its name."""
+    """The side panel's text about a node; `rows` are its lines in order, each with its name."""
 
     name: str
     op: str

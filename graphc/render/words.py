@@ -12,14 +12,14 @@ WIDTH = 36
 
 
 def shown(text: str) -> str:
-    """The text with what has no place on a line (controls, direction marks) as escapes."""
+    """Return the text with characters unfit for a line (controls, direction marks) escaped."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if _is_plain(char) else _escaped(char) for char in text)
 
 
 def short(text: str, width: int = WIDTH) -> str:
-    """The shown text, its middle left out where it is too long."""
+    """Return the shown text, without its middle if it is too long."""
     line = shown(text)
     if len(line) > width:
         half = (width - 1) // 2
@@ -28,12 +28,12 @@ def short(text: str, width: int = WIDTH) -> str:
 
 
 def escape(text: str) -> str:
-    """Shown text for markup: HTML, SVG, or DOT's HTML-like labels."""
+    """Return the shown text for markup: HTML, SVG, or DOT's HTML-like labels."""
     return html.escape(shown(text))
 
 
 def sentence(node: Node) -> str:
-    """A node in one line: name, op, type, and the user's line."""
+    """Return a node in one line: name, op, type, and the user's line."""
     where = f", declared at {node.locs[0]}" if node.locs else ""
     return shown(f"{node.name}: {node.op.name}, {node.type}{where}")
 

@@ -1,7 +1,7 @@
-"""Prove from a certificate alone that a plan is sound, or show where it is not.
+"""A proof from a certificate alone that a plan is sound, or a counterexample.
 
-Nothing here is shared with what makes plans: this package reads `graphc.certificate.tables`, and
-numpy is all else that it imports.
+Nothing here is shared with the code that makes plans: this package imports only
+`graphc.certificate.tables` and numpy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Do the lives, the slots and the sizes that the planner tells agree with what was found?"""
+"""The check that the planner's live ranges, slots and sizes agree with those found."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SLOTS = "slots hold their buffers and share nothing at one time"
 SIZES = "the arena is as large as told"
 TOTALS = "the memory report adds up"
 SMALL = 4096
-"""Bytes up to which ranks exchange a bucket whole, not by halves."""
+"""The most bytes of a bucket that ranks exchange whole, not by halves."""
 
 
 def lives(f: Facts) -> Iterator[Counterexample]:
-    """The first and last time of every value in the arena."""
+    """Yield values in the arena whose first or last use differs from the planner's claim."""
     b, words = f.buffers, Words(f)
     mine = np.flatnonzero((f.space == ARENA) & (b.root == np.arange(len(b.root))))
     start, end = f.life
@@ -40,7 +40,7 @@ def lives(f: Facts) -> Iterator[Counterexample]:
 
 
 def slots(f: Facts) -> Iterator[Counterexample]:
-    """Every buffer of the arena lies in its slot, in bytes and in time; slots do not overlap."""
+    """Yield buffers outside their arena slot, in bytes or in time, and slots that overlap."""
     b, s, words = f.buffers, f.slots, Words(f)
     mine = np.flatnonzero((f.space == ARENA) & (b.first <= b.last))
     slot = b.slot[mine]
@@ -69,7 +69,10 @@ def slots(f: Facts) -> Iterator[Counterexample]:
 
 
 def arena(f: Facts) -> Iterator[Counterexample]:
-    """The arena ends where its last slot does, and its peak is the most that lives at once."""
+    """Yield a wrong size of the arena, or a wrong peak.
+
+    The arena ends with its last slot, and its peak is the most that is live at once.
+    """
     s, t = f.slots, f.tables
     size = aligned(at(s.size, f.capacity))
     end = int(np.max(s.offset + size, initial=0))
@@ -77,7 +80,7 @@ def arena(f: Facts) -> Iterator[Counterexample]:
         yield Counterexample(
             SIZES, f"it is said to have {t.arena:,} bytes", (f"slots end at {end:,}",)
         )
-    when = np.concatenate((s.last + 1, s.first))  # of one time, ends come first
+    when = np.concatenate((s.last + 1, s.first))  # at equal times, ends come first
     change = np.concatenate((-size, size))[np.argsort(when, kind="stable")]
     peak = int(np.max(np.cumsum(change), initial=0))
     if peak != t.peak:
@@ -87,7 +90,7 @@ def arena(f: Facts) -> Iterator[Counterexample]:
 
 
 def report(c: Certificate) -> Iterator[Counterexample]:
-    """What the whole plan needs, part by part; the layout of the state; the threads' scratch."""
+    """Yield wrong parts of the memory report, state layouts, and sizes of the threads' scratch."""
     m = c.memory
     threads = int(max((int(p.steps.scratch.max(initial=0)) for p in c.programs), default=0))
     if threads > m.scratch_thread or m.scratch_thread % ALIGNMENT:
@@ -119,7 +122,7 @@ def report(c: Certificate) -> Iterator[Counterexample]:
 
 
 def _layout(c: Certificate) -> Iterator[Counterexample]:
-    """States lie apart in their block."""
+    """Yield states that overlap, or start unaligned, in their block, or that have another size."""
     end, before = 0, ""
     for name, (offset, size) in sorted(c.state_layout.items(), key=lambda item: item[1]):
         if offset % ALIGNMENT:
@@ -141,7 +144,7 @@ def _layout(c: Certificate) -> Iterator[Counterexample]:
 
 
 def _region(c: Certificate, space: str) -> int:
-    """The bytes of all feeds, or of the constants of each program by itself."""
+    """Return the bytes of all feeds, or of the constants of each program by itself."""
     found: dict[str, int] = {}
     for p in c.programs:
         b = p.blocks
@@ -158,7 +161,7 @@ def _gradients(p: ProgramTables) -> int:
 
 
 def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
-    """The sums that are held back, and what comes from another rank in a stage of a tree."""
+    """Return the bytes of sums held back, and of those from another rank in a stage of a tree."""
     f, total = Facts(p), 0
     tree = ranks > 1 and ranks & (ranks - 1) == 0
     for step in np.flatnonzero(p.steps.kind == SEND).tolist():

@@ -1,4 +1,4 @@
-"""Is what is under way between shards left alone, and sent and awaited once, as a whole?"""
+"""The check that data between shards is untouched in transit, and sent and awaited once, whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HOLDS = "shard"
 
 
 def exchange(f: Facts) -> Iterator[Counterexample]:
-    """Every bucket is one piece of memory, awaited once, and nobody else touches it till then."""
+    """Yield buckets in pieces, not awaited exactly once, or touched by others before arrival."""
     words = Words(f)
     sends = np.flatnonzero(f.steps.kind == SEND).tolist()
     awaited = {i: _values(f, i, READ) for i in np.flatnonzero(f.steps.kind == RECEIVE).tolist()}
@@ -48,7 +48,10 @@ def exchange(f: Facts) -> Iterator[Counterexample]:
 
 
 def meetings(c: Certificate) -> Iterator[Counterexample]:
-    """A sum that shards go on with is awaited by all of them at once: they must not cross."""
+    """Yield programs that await sums in another order than the program `HOLDS`.
+
+    All shards await together each sum that they continue with, so their orders must not cross.
+    """
     orders = {p.name: _awaited(p) for p in c.programs}
     wanted = orders.pop(HOLDS, [])
     for name, order in orders.items():
@@ -60,7 +63,7 @@ def meetings(c: Certificate) -> Iterator[Counterexample]:
 
 
 def _awaited(p: ProgramTables) -> list[str]:
-    """The first value of each sum that a program awaits, in its order."""
+    """Return the first value of each sum that a program awaits, in its order."""
     a = p.accesses
     steps = np.flatnonzero(p.steps.kind == RECEIVE).tolist()
     firsts = [a.buffer[(a.step == step) & (a.use == WRITE)][0] for step in steps]
@@ -68,13 +71,13 @@ def _awaited(p: ProgramTables) -> list[str]:
 
 
 def _values(f: Facts, step: int, use: int) -> Ints:
-    """The values that a step reads or writes, in its order."""
+    """Return the values that a step reads or writes, in its order."""
     a = f.accesses
     return np.asarray(f.value[(a.step == step) & (a.use == use)])
 
 
 def _in_place(f: Facts, step: int) -> Iterator[Counterexample]:
-    """Results lie where operands do: the exchange moves no value."""
+    """Yield a step whose results are not at its operands: the exchange must not move values."""
     read, written = _values(f, step, READ), _values(f, step, WRITE)
     same = len(read) == len(written) and all(
         (table[read] == table[written]).all() for table in (f.low, f.high)
@@ -87,7 +90,10 @@ def _in_place(f: Facts, step: int) -> Iterator[Counterexample]:
 
 
 def _in_one_piece(f: Facts, send: int, sent: Ints) -> Iterator[Counterexample]:
-    """The values follow each other in the arena, each at the next border of 64 bytes."""
+    """Yield a send whose values do not follow each other in the arena.
+
+    Each must start at the next multiple of 64 bytes.
+    """
     low, high = f.low[sent], f.high[sent]
     ends = -(-(high - f.base[0]) // ALIGNMENT) * ALIGNMENT + f.base[0]
     good = bool((f.space[sent] == ARENA).all() and (ends[:-1] == low[1:]).all())
@@ -97,7 +103,7 @@ def _in_one_piece(f: Facts, send: int, sent: Ints) -> Iterator[Counterexample]:
 
 
 def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterexample]:
-    """From send to arrival no other step touches the piece, and no other value lives in it."""
+    """Yield other steps that touch the piece, and values that live in it, from send to arrival."""
     a, words = f.accesses, Words(f)
     low, high = f.low[sent].min(), f.high[sent].max()
     between = (a.step > send) & (a.step < end)

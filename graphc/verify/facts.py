@@ -1,11 +1,11 @@
-"""What follows from the tables by arithmetic: addresses, epochs, and when values are there.
+"""Facts that follow from the tables by arithmetic: addresses, epochs, and live ranges of values.
 
-Time runs in half steps: step s reads at 2s and writes at 2s + 1.  What is there before the
-program has time -1, and what is read when it is over is read at twice the number of steps.
+Time runs in half steps: step s reads at 2s and writes at 2s + 1.  A value from before the program
+has time -1, and a value read when it is over is read at twice the number of steps.
 
-Sizes are those of the largest batch.  No size grows with another sign (`well_formed` sees to
-that), and offsets are fixed, so what a smaller batch touches is part of what the largest does:
-what is disjoint for the largest is for all.
+Sizes are those of the largest batch.  No part of a size is negative (`graphc.certificate.parse`
+refuses such files), and offsets are fixed, so what a smaller batch touches is part of what the
+largest does: what is disjoint for the largest is disjoint for all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Bools = NDArray[np.bool_]
 
 
 def ordering(numbers: Ints) -> Ints:
-    """The stable order of numbers: by 16 bits at a time, which NumPy sorts by counting."""
+    """Return the stable order of numbers: by 16 bits at a time, which NumPy sorts by counting."""
     if not len(numbers):
         return np.arange(0)
     above = numbers - numbers.min()
@@ -45,29 +45,29 @@ def ordering(numbers: Ints) -> Ints:
 
 
 def distinct(numbers: Ints) -> Ints:
-    """Each number once, in order."""
+    """Return each number once, in order."""
     ordered = numbers[ordering(numbers)]
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
 def aligned(sizes: Ints) -> Ints:
-    """Rounded up to the alignment."""
+    """Return sizes rounded up to the alignment."""
     return -(-sizes // ALIGNMENT) * ALIGNMENT
 
 
 def at(sizes: Ints, n: int) -> Ints:
-    """Sizes a + b*N for n rows."""
+    """Return sizes a + b*N for n rows."""
     return np.asarray(sizes[..., 0] + sizes[..., 1] * n)
 
 
 def times(a: Ints, b: Ints) -> Ints:
-    """The product of sizes, of which one at most depends on N."""
+    """Return the product of sizes, of which one at most depends on N."""
     cross = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
     return np.stack((a[..., 0] * b[..., 0], cross), axis=-1)
 
 
 class Facts:
-    """A program's tables with what is computed from them once."""
+    """A program's tables, with everything computed from them once."""
 
     def __init__(self, tables: ProgramTables) -> None:
         self.tables = tables
@@ -75,18 +75,18 @@ class Facts:
         self.blocks, self.slots = tables.blocks, tables.slots
         self.buffers, self.steps, self.accesses = tables.buffers, tables.steps, tables.accesses
         self.end = len(self.steps.kind)
-        """The step after the last."""
+        """The number of steps, which is the step after the last."""
 
     # ------------------------------------------------------------------ bytes
 
     @cached_property
     def elements(self) -> Ints:
-        """Of each buffer, as a + b*N."""
+        """The elements of each buffer, as a + b*N."""
         return times(self.buffers.rows, self.buffers.columns)
 
     @cached_property
     def span(self) -> Ints:
-        """Bytes from the first to behind the last of each buffer; between rows of a view too."""
+        """The bytes from first to past last of each buffer, with those between rows of a view."""
         b = self.buffers
         dense = at(self.elements, self.capacity)
         rows, columns = at(b.rows, self.capacity), at(b.columns, self.capacity)
@@ -95,7 +95,7 @@ class Facts:
 
     @cached_property
     def base(self) -> Ints:
-        """Where each block starts, if all stood one after the other."""
+        """The start of each block, as if all blocks lay one after the other."""
         sizes = aligned(at(self.blocks.size, self.capacity)) + ALIGNMENT
         return np.cumsum(sizes) - sizes
 
@@ -107,12 +107,12 @@ class Facts:
 
     @cached_property
     def high(self) -> Ints:
-        """The address behind each buffer's last byte."""
+        """The address past each buffer's last byte."""
         return np.asarray(self.low + self.span)
 
     @cached_property
     def space(self) -> Ints:
-        """Of each buffer."""
+        """The space of each buffer."""
         return self.blocks.space[self.buffers.block]
 
     # ------------------------------------------------------------------ time
@@ -121,8 +121,8 @@ class Facts:
     def epochs(self) -> Ints:
         """The epoch of each step, and that of the end.
 
-        On numpy each step is its own.  In a native program an epoch ends at a barrier and where
-        the backward pass begins, and a call of NumPy has one to itself.
+        On numpy each step is its own epoch.  In a native program an epoch ends at a barrier and at
+        the forward/backward boundary, and a call of NumPy has an epoch to itself.
         """
         if self.tables.backend != "native":
             return np.arange(self.end + 1)
@@ -137,7 +137,7 @@ class Facts:
 
     @cached_property
     def value(self) -> Ints:
-        """For each access the buffer whose value it is: the root of the buffer named."""
+        """For each access, the buffer whose value it is: the root of the buffer named."""
         return self.buffers.root[self.accesses.buffer]
 
     @cached_property
@@ -147,8 +147,10 @@ class Facts:
 
     @cached_property
     def initial(self) -> Bools:
-        """The values that are there before the program: feeds, constants, and of each state what
-        no step writes."""
+        """The values that exist before the program.
+
+        They are feeds, constants, and of each state the values that no step writes.
+        """
         space, root = self.space, self.buffers.root
         given = (space == FEED) | (space == CONSTANT)
         held = (space == STATE) & (self.written[1] < 0)
@@ -156,7 +158,7 @@ class Facts:
 
     @cached_property
     def written(self) -> tuple[Ints, Ints]:
-        """The first and the last step that writes each value; the end and -1 where none does."""
+        """The first and the last step that writes each value; the end and -1 if none does."""
         first = np.full(len(self.buffers.root), self.end)
         last = np.full(len(self.buffers.root), -1)
         steps, values = self.accesses.step[self.writes], self.value[self.writes]
@@ -166,8 +168,10 @@ class Facts:
 
     @cached_property
     def finals(self) -> Ints:
-        """The values that are read when the program is over: outputs, gradients, next states, and
-        states that stay as they are."""
+        """The values that are read when the program is over.
+
+        They are outputs, gradients, next states, and states that stay as they are.
+        """
         t, root = self.tables, self.buffers.root
         moved = np.zeros(len(self.blocks.space), bool)
         moved[t.updates.block[t.updates.block >= 0]] = True
@@ -177,7 +181,7 @@ class Facts:
 
     @cached_property
     def next_states(self) -> Ints:
-        """For each update the value that stands in the state's block in the end; -1 for none.
+        """For each update, the value in the state's block at the end; -1 for none.
 
         It is the next value itself, or a copy of it.
         """
@@ -191,7 +195,7 @@ class Facts:
         return found
 
     def _copies(self) -> dict[tuple[int, int], int]:
-        """For a block of state and a value: the buffer in that block that it is copied to."""
+        """Return the buffer that a value is copied to in a state's block, by block and value."""
         a, b = self.accesses, self.buffers
         found: dict[tuple[int, int], int] = {}
         mine = np.flatnonzero(self.steps.copies[a.step] == 1)
@@ -204,7 +208,7 @@ class Facts:
 
     @cached_property
     def life(self) -> tuple[Ints, Ints]:
-        """The time from when to when the bytes of each value must be its own; empty if unused."""
+        """The first and last time at which each value's bytes must be its own; empty if unused."""
         a, count = self.accesses, len(self.buffers.root)
         start = np.full(count, 2 * self.end + 2)
         end = np.full(count, -2)

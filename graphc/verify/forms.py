@@ -1,4 +1,4 @@
-"""Is the certificate well formed, and does every buffer lie where it may?"""
+"""The check that the certificate is well formed, and that every buffer lies where it may."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SPLITTING = "threads split no sum"
 
 
 def inside(f: Facts) -> Iterator[Counterexample]:
-    """Nothing goes outside the arena, the gradients, a state, a feed or a constant."""
+    """Yield buffers that reach outside the arena, the gradients, a state, a feed or a constant."""
     b, words = f.buffers, Words(f)
     limit = f.base + at(f.blocks.size, f.capacity)
     out = (f.high > limit[b.block]) | (b.offset < 0) | (b.shift < 0)
@@ -55,7 +55,7 @@ def inside(f: Facts) -> Iterator[Counterexample]:
 
 
 def alignment(f: Facts) -> Iterator[Counterexample]:
-    """Slots start at multiples of 64 bytes, buffers at multiples of their elements."""
+    """Yield slots not at multiples of 64 bytes, and buffers not at multiples of their elements."""
     b, words = f.buffers, Words(f)
     for i in np.flatnonzero(f.slots.offset % ALIGNMENT != 0).tolist():
         yield Counterexample(
@@ -72,7 +72,7 @@ def alignment(f: Facts) -> Iterator[Counterexample]:
 
 
 def aliases(f: Facts) -> Iterator[Counterexample]:
-    """A buffer that shows another's value lies within it, for every batch, in its units."""
+    """Yield aliases that are not within their value, for every batch, in its units."""
     b, words = f.buffers, Words(f)
     own = np.arange(len(b.root))
     root = b.root
@@ -95,8 +95,11 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
 
 
 def kernels(f: Facts) -> Iterator[Counterexample]:
-    """What a kernel touches by its sizes is its buffer, for every batch; what it reads through a
-    window is within it."""
+    """Yield accesses of a kernel that do not fit their buffer, for some batch.
+
+    The part that a kernel touches by its sizes must be its buffer; a part read through a window
+    must be within it.
+    """
     a, s, words = f.accesses, f.steps, Words(f)
     stacked = (s.split[a.step] == MATRICES) & (a.use == READ)
     misplaced = (s.kind[a.step] < LOOP) != (a.span == WHOLE)
@@ -121,7 +124,7 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
 
 
 def _touched(f: Facts) -> Ints:
-    """The elements that each access touches by the sizes of its kernel."""
+    """Return the elements that each access touches by the sizes of its kernel."""
     s, a = f.steps, f.accesses
     sizes = np.ones((len(SPANS), f.end, 2), np.int64)
     sizes[ONE] = 1, 0
@@ -135,7 +138,7 @@ def _touched(f: Facts) -> Ints:
 
 
 def _of_other_width(f: Facts) -> list[int]:
-    """The accesses of columns of a wider matrix whose kernel takes them for more or fewer."""
+    """Return accesses to columns of a wider matrix whose kernel assumes more or fewer columns."""
     a, b, s = f.accesses, f.buffers, f.steps
     cut = np.flatnonzero((b.pitch[a.buffer] > 0) & (a.span != WHOLE))
     step, span = a.step[cut], a.span[cut]
@@ -149,7 +152,10 @@ def _of_other_width(f: Facts) -> list[int]:
 
 
 def splits(f: Facts) -> Iterator[Counterexample]:
-    """A sum along an axis is one thread's; a gemm is split by rows or columns."""
+    """Yield loops that split their reduction axis between threads.
+
+    A sum over an axis must be one thread's; a gemm is split by rows or columns.
+    """
     s, words = f.steps, Words(f)
     bad = (s.kind == LOOP) & (s.reduced != NONE) & (s.split == s.reduced)
     for i in np.flatnonzero(bad).tolist():

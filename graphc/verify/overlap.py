@@ -1,9 +1,9 @@
-"""Rectangles of bytes and time: do any two overlap, and which follow each other?
+"""Rectangles of bytes and time: whether any two overlap, and which follow each other.
 
-Addresses are cut at all borders of rectangles.  In each cell between two cuts the rectangles that
+Addresses are cut at all edges of rectangles.  In each cell between two cuts the rectangles that
 cover it must follow each other in time, so it is enough to compare neighbours.  That takes
-O(k log k) for k pairs of rectangle and cell; where rectangles cover more than `DENSE` cells each
-on average, a sweep over time with the live rectangles in order of addresses takes O(n log n).
+O(k log k) for k pairs of rectangle and cell; if rectangles cover more than `DENSE` cells each on
+average, a sweep over time with the live rectangles in order of addresses takes O(n log n).
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Rectangles:
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """What shares bytes: the first two that overlap in time, or pairs that follow each other."""
+    """Shared bytes: the first two rectangles that overlap in time, or pairs in succession."""
 
     conflict: tuple[int, int] | None
     before: Ints
     after: Ints
-    """Pairs of rectangles that take over some byte from each other; all of them, and each of
-    these once for each cell."""
+    """With `before`, all pairs of rectangles where one takes over some byte from the other, each
+    once for each cell."""
 
 
 def sharing(r: Rectangles) -> Sharing:
-    """Compare rectangles; empty ones touch nothing.  Of several conflicts the earliest counts."""
+    """Compare rectangles; empty ones touch nothing.  Of several conflicts return the earliest."""
     order = np.flatnonzero(r.low < r.high)
     order = order[np.lexsort((r.end[order], r.start[order]))]
     if not len(order):
@@ -66,10 +66,10 @@ def sharing(r: Rectangles) -> Sharing:
 
 
 def _swept(r: Rectangles, order: Ints) -> Sharing:
-    """The same by a sweep over time.
+    """Compare rectangles, as `sharing` does, by a sweep over time.
 
-    Bytes keep the number of the rectangle that had them last, as spans in order of addresses; a
-    new rectangle replaces the spans that it covers.  Each adds at most three.
+    Bytes keep the number of the rectangle that had them last, as spans in order of addresses; a new
+    rectangle replaces the spans that it covers.  Each adds at most three.
     """
     starts: list[int] = []
     spans: dict[int, tuple[int, int]] = {}  # start -> end, rectangle

@@ -22,7 +22,7 @@ def verify(certificate: Certificate) -> Report:
 
 
 def verify_program(tables: ProgramTables) -> ProgramProof:
-    """Verify one program; the time is that of sorting its buffers."""
+    """Verify one program in the time of sorting its buffers."""
     f = Facts(tables)
     found = next(_on_their_own(f), None)
     counts: dict[str, int] = {}
@@ -34,7 +34,7 @@ def verify_program(tables: ProgramTables) -> ProgramProof:
 
 
 def _on_their_own(f: Facts) -> Iterator[Counterexample]:
-    """What is wrong with buffers and steps by themselves."""
+    """Yield the faults of buffers and steps by themselves."""
     yield from forms.inside(f)
     yield from forms.alignment(f)
     yield from forms.aliases(f)
@@ -48,7 +48,7 @@ def _on_their_own(f: Facts) -> Iterator[Counterexample]:
 
 
 def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:
-    """What is wrong between buffers that share bytes, and with what the planner tells."""
+    """Yield the faults between buffers that share bytes, and in the planner's claims."""
     threads = Threads(f)
     yield from share.live(f, near)
     yield from share.in_place(f, near, threads)
@@ -59,7 +59,7 @@ def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:
 
 
 def _between(c: Certificate) -> Iterator[Counterexample]:
-    """What is wrong between programs, and with what the plan tells of all."""
+    """Yield the faults between programs, and in the plan's claims about all of them."""
     yield from meetings(c)
     yield from claims.report(c)
 

@@ -1,4 +1,4 @@
-"""What a verification found: the size of the proof, or the first counterexample."""
+"""The result of a verification: the size of the proof, or the first counterexample."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Counterexample:
-    """Where a program breaks a rule."""
+    """A violation of a rule by a program."""
 
     rule: str
     """The invariant, in a few words."""
     sentence: str
-    """What is wrong, by name."""
+    """The fault, with names."""
     details: tuple[str, ...] = ()
-    """Which steps, buffers, bytes, epochs and threads."""
+    """The steps, buffers, bytes, epochs and threads involved."""
 
     def __str__(self) -> str:
         return "\n".join([f"{self.rule}: {self.sentence}", *(f"  {d}" for d in self.details)])
@@ -23,18 +23,18 @@ class Counterexample:
 
 @dataclass(frozen=True)
 class ProgramProof:
-    """What was checked of one program; with a counterexample, what was checked before it."""
+    """The checks of one program; with a counterexample, those before it."""
 
     name: str
     backend: str
     capacity: int
     counts: dict[str, int] = field(default_factory=dict)
-    """By what was counted: steps, buffers, reads, ..."""
+    """Counts by what was counted: steps, reads, writes, ..."""
     counterexample: Counterexample | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether everything holds."""
+        """Return whether everything holds."""
         return self.counterexample is None
 
 
@@ -45,16 +45,16 @@ class Report:
     net: str
     programs: tuple[ProgramProof, ...]
     plan: Counterexample | None = None
-    """What is wrong between programs, or with the memory report, if anything."""
+    """The fault between programs, or in the memory report, if any."""
 
     @property
     def ok(self) -> bool:
-        """Whether every program, and what they have in common, holds."""
+        """Return whether every program, and what they have in common, holds."""
         return self.plan is None and all(proof.ok for proof in self.programs)
 
     @property
     def counterexample(self) -> Counterexample | None:
-        """The first one."""
+        """The first counterexample, or None."""
         found = (proof.counterexample for proof in self.programs)
         return next((c for c in found if c is not None), self.plan)
 
@@ -79,5 +79,5 @@ class Report:
 
 
 def _counted(n: int, what: str) -> str:
-    """`3 reads`, `1 read`."""
+    """Return a count in words: `3 reads`, `1 read`."""
     return f"{n:,} {what.removesuffix('s') if n == 1 else what}"

@@ -1,16 +1,16 @@
-"""Who may have bytes that another has had: lives, results in place of operands, threads.
+"""The check of bytes that pass from one value to another: live ranges, in-place results, threads.
 
 Three things are proved of any two values that share a byte.
 
 Time.  The later one is written after the last read of the earlier one.
 
-Place.  Where one step does both, it reads each element just before it writes that element: load
-and store are at the same addresses in the same order, and what else it reads lies elsewhere.
+Place.  If one step does both, it reads each element just before it writes that element: load and
+store are at the same addresses in the same order, and its other reads are at other addresses.
 
 Threads.  Within an epoch threads run ahead of each other, so order alone proves nothing.  All
 accesses of a byte in one epoch, if one of them writes, must be by the same thread.  Then each
-thread's own order is the order of all that happens to the byte, and a run by any number of
-threads is a run by one.
+thread's own order is the order of all that happens to the byte, and a run by any number of threads
+is a run by one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ THREADS = "between barriers a byte is one thread's"
 
 
 class Neighbours:
-    """Values in the order in which they have bytes."""
+    """The values in the order in which they have bytes."""
 
     def __init__(self, f: Facts) -> None:
         self.f = f
@@ -53,7 +53,7 @@ class Neighbours:
 
     @cached_property
     def writer(self) -> Ints:
-        """For each value the access that writes it first; -1 where none does."""
+        """For each value, the access that writes it first; -1 if none does."""
         a = self.f.accesses
         found = np.full(len(self.f.buffers.root), -1)
         made = np.flatnonzero(a.use != READ)[::-1]
@@ -62,13 +62,13 @@ class Neighbours:
 
     @cached_property
     def _by_value(self) -> tuple[Ints, Ints]:
-        """The accesses in order of their values, and where each value's begin."""
+        """The accesses in order of their values, and the start of each value's."""
         order = ordering(self.f.value)
         count = np.bincount(self.f.value, minlength=len(self.f.buffers.root))
         return order, np.append(0, np.cumsum(count))
 
     def accesses_of(self, values: Ints) -> tuple[Ints, Ints]:
-        """For each of some values, by position, all its accesses: positions and accesses."""
+        """Return all accesses of each of some values, as positions in `values` and accesses."""
         order, starts = self._by_value
         count = starts[values + 1] - starts[values]
         position = np.repeat(np.arange(len(values)), count)
@@ -77,7 +77,7 @@ class Neighbours:
 
 
 def live(f: Facts, near: Neighbours) -> Iterator[Counterexample]:
-    """Values that share bytes are not needed at the same time."""
+    """Yield two values that share bytes and are needed at the same time."""
     if near.sharing.conflict is None:
         return
     words = Words(f)
@@ -106,7 +106,7 @@ def live(f: Facts, near: Neighbours) -> Iterator[Counterexample]:
 
 
 def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
-    """A step that writes over its operand does so element by element."""
+    """Yield steps that write over an operand other than element by element."""
     a, words = f.accesses, Words(f)
     before, after = near.pairs
     step = near.start[after] // 2
@@ -136,7 +136,7 @@ def _how(f: Facts, access: int) -> str:
 
 
 def epochs(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
-    """Where several steps of an epoch touch a byte, and one writes, all are the same thread's."""
+    """Yield bytes that different threads touch in one epoch, where one of them writes."""
     if f.tables.backend != "native":
         return
     yield from _within_values(f, near, threads)
@@ -144,7 +144,7 @@ def epochs(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexam
 
 
 def _within_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
-    """A value that is written and read in one epoch, or that several steps write parts of."""
+    """Yield races on values written and read in one epoch, or written in parts by several steps."""
     a, epoch = f.accesses, f.epochs[f.accesses.step]
     count = np.bincount(f.value[f.writes], minlength=len(f.buffers.root))
     writer = near.writer[f.value]
@@ -163,7 +163,7 @@ def _within_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Cou
 
 
 def _apart(f: Facts, i: Ints, j: Ints) -> Bools:
-    """Whether accesses are of different columns of one matrix."""
+    """Return whether accesses are of different columns of one matrix."""
     b, buffers = f.buffers, f.accesses.buffer
     x, y = buffers[i], buffers[j]
     columns = at(b.columns, f.capacity)
@@ -173,7 +173,7 @@ def _apart(f: Facts, i: Ints, j: Ints) -> Bools:
 
 
 def _between_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
-    """Bytes that change hands within an epoch."""
+    """Yield races on bytes that pass from one value to another within an epoch."""
     epoch = f.epochs[f.accesses.step]
     before, after = near.pairs
     last = f.epochs[np.clip(near.end[before] // 2, 0, f.end)]
@@ -190,7 +190,7 @@ def _between_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Co
 
 
 def _race(f: Facts, threads: Threads, write: int, other: int) -> Counterexample:
-    """Two accesses of a byte in one epoch; the first writes."""
+    """Return the counterexample of two accesses of a byte in one epoch; the first writes."""
     a, words = f.accesses, Words(f)
     new, old = int(a.buffer[write]), int(a.buffer[other])
     first, second = int(a.step[write]), int(a.step[other])

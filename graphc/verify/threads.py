@@ -1,11 +1,11 @@
-"""Which thread touches which bytes.
+"""The bytes that each thread touches.
 
-How threads share a dimension is a function of its size alone: rows in chunks of 16, columns in
-blocks of 64, the columns of a matrix product in panels; a thread gets the units from
+The thread partition of a dimension is a function of its size alone: rows in chunks of 16, columns
+in blocks of 64, the columns of a matrix product in panels; a thread gets the units from
 t * units / threads on.  So two accesses are by the same thread, byte for byte, for every number of
-threads and every batch, where they agree in the way of sharing, the size that is shared as
-a + b*N, the address of the first unit, the bytes from one to the next, and the bytes of each.
-No case is tried: the numbers themselves are compared.
+threads and every batch, if they agree in the way of sharing, the size that is shared as a + b*N,
+the address of the first unit, the bytes from one to the next, and the bytes of each.  No case is
+tried: the numbers themselves are compared.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from graphc.verify.facts import Bools, Facts, at
 ALL, FIRST, BY_ROWS, BY_COLUMNS, BY_PANELS = range(5)
 UNITS = {BY_ROWS: 16, BY_COLUMNS: 64}
 PANEL_BYTES = 128
-"""A panel of columns where vectors have 512 bits; only examples depend on it."""
+"""The bytes of a panel of columns with vectors of 512 bits; only examples depend on it."""
 WAYS = (
     "every thread touches all of it",
     "the first thread has all of it",
@@ -46,7 +46,7 @@ WAYS = (
 )
 
 DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4], [5, 5]])
-"""For each span whether it depends on the row and on the column; others by numbers of theirs."""
+"""Whether each span depends on the row and on the column; other spans have numbers of their own."""
 
 
 def _is_one(size: Ints) -> Bools:
@@ -54,8 +54,10 @@ def _is_one(size: Ints) -> Bools:
 
 
 def _shared() -> Ints:
-    """Who touches what, by kernel (loop, product, product of a transposed left factor), by split
-    and by span."""
+    """Return the way of sharing for each kind of access.
+
+    It is indexed by kernel (loop, product, product of a transposed left factor), split and span.
+    """
     found = np.full((3, len(SPLITS), len(SPANS)), ALL)
     found[:, NONE] = FIRST
     found[:, ROWS, [EACH, ROW]] = BY_ROWS
@@ -69,13 +71,13 @@ SHARED = _shared()
 
 
 class Threads:
-    """For each access who touches which bytes; see the module."""
+    """The thread that touches each byte of each access; see the module."""
 
     def __init__(self, f: Facts) -> None:
         self.f = f
 
     def agree(self, i: Ints, j: Ints) -> Bools:
-        """Whether accesses i and j are by the same thread, byte for byte."""
+        """Return whether accesses i and j are by the same thread, byte for byte."""
         same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
         shared = np.flatnonzero(same & (self.way[i] != FIRST))
         for x, y in zip(self.key(i[shared]), self.key(j[shared]), strict=True):
@@ -86,7 +88,7 @@ class Threads:
     def way(self) -> Ints:
         """ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS for each access.
 
-        As the loops of the native backend share them; a call of NumPy is one thread's.
+        It follows the loops of the native backend; a call of NumPy is one thread's.
         """
         a, s = self.f.accesses, self.f.steps
         kernel = np.where(s.kind == GEMM, 1 + (s.transposed & 1), 0)
@@ -99,7 +101,7 @@ class Threads:
         return found
 
     def _across(self) -> Ints:
-        """What loops store across their direction: the first thread does that, afterwards."""
+        """Return the stores across a loop's direction: the first thread makes them, afterwards."""
         a, s = self.f.accesses, self.f.steps
         some = np.flatnonzero((a.use == WRITE) & (a.span != EACH) & (a.span != WHOLE))
         step, span = a.step[some], a.span[some]
@@ -110,8 +112,10 @@ class Threads:
         return np.asarray(some[row | column | (span == ONE)])
 
     def _repeated(self, across: Ints) -> Bools:
-        """The loads of rows or columns that the first thread repeats for such a store, beside
-        the other threads."""
+        """Return the loads of rows or columns that the first thread repeats for such a store.
+
+        The other threads make them too.
+        """
         a = self.f.accesses
         again = np.zeros(self.f.end + 1, bool)
         again[a.step[across[a.span[across] != ONE]]] = True
@@ -120,10 +124,12 @@ class Threads:
         return np.asarray(again[a.step] & loads)
 
     def key(self, i: Ints) -> tuple[Ints, ...]:
-        """The numbers in which accesses that share rows or columns must agree: the size as
-        a + b*N, the address of the first row or column, the bytes from row to row for one row and
-        for the largest batch, those of a column, and of an element of the product whose panels
-        they are."""
+        """Return the numbers in which accesses that share rows or columns must agree.
+
+        They are the size as a + b*N, the address of the first row or column, the bytes from row to
+        row for one row and for the largest batch, those of a column, and those of an element of the
+        product whose panels they are.
+        """
         f, a, way = self.f, self.f.accesses, self.way[i]
         b, s, step, buffer, by_rows = f.buffers, f.steps, a.step[i], a.buffer[i], way == BY_ROWS
         size = np.where(by_rows[:, None], s.rows[step], s.columns[step])
@@ -136,7 +142,7 @@ class Threads:
         return size[:, 0], size[:, 1], start, *strides, unit, panel
 
     def pitch(self, i: Ints, n: int) -> Ints:
-        """For accesses the elements from row to row, with n rows."""
+        """Return the elements from row to row of accesses, with n rows."""
         f, a = self.f, self.f.accesses
         step, span = a.step[i], a.span[i]
         columns = at(f.steps.columns, n)[step]
@@ -146,11 +152,11 @@ class Threads:
         return np.asarray(np.where(pitch > 0, pitch, columns))
 
     def same_element(self, load: Ints, store: Ints) -> Bools:
-        """Whether a step reads by one access, element by element, what it writes by the other.
+        """Return whether a step's load reads, element by element, what its store writes.
 
-        In a single row, or column, the number of it does not matter, unless there are sums along
-        the other direction: what they lead to is stored after all of it.  What a loop reads as a
-        single number it reads before all else.
+        In a single row, or column, its number does not matter, unless there are sums over the other
+        axis: their results are stored after all of it.  A loop reads a single number before all
+        else.
         """
         f, a = self.f, self.f.accesses
         here, there = a.buffer[load], a.buffer[store]
@@ -164,7 +170,7 @@ class Threads:
         return np.asarray(same & (ordered | (loop & (a.span[load] == ONE))))
 
     def _order(self, i: Ints) -> tuple[Ints, ...]:
-        """Whether accesses depend on the row and on the column, and the elements between rows."""
+        """Return whether accesses depend on row and column, and the elements between rows."""
         a, s = self.f.accesses, self.f.steps
         step, span = a.step[i], a.span[i]
         loop, reduced = s.kind[step] == LOOP, s.reduced[step]
@@ -178,7 +184,10 @@ class Threads:
     # ------------------------------------------------------------------ examples
 
     def example(self, i: int, j: int) -> tuple[int, int, int, int] | None:
-        """Threads, an address, and two of the threads: that of access i and another of access j."""
+        """Return a thread count, an address, and the threads there of access i and of access j.
+
+        The two threads differ.  Return None if no example was found.
+        """
         f, a = self.f, self.f.accesses
         x, y = int(a.buffer[i]), int(a.buffer[j])
         low, high = int(max(f.low[x], f.low[y])), int(min(f.high[x], f.high[y]))
@@ -194,7 +203,7 @@ class Threads:
         return None
 
     def owners(self, i: int, addresses: Ints, threads: int) -> Ints:
-        """The thread of an access that touches each address; -1 where all do."""
+        """Return the thread of an access that touches each address; -1 if all do."""
         f, way = self.f, int(self.way[i])
         if way in (ALL, FIRST):
             return np.full(len(addresses), -1 if way == ALL else 0)

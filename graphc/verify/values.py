@@ -1,4 +1,4 @@
-"""Does every read find the value that it means, written once and whole; do states advance?"""
+"""The check that every read finds its value, written once and whole, and that states advance."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STATES = "a state is written by its update alone"
 
 
 def given(f: Facts) -> Iterator[Counterexample]:
-    """What is there before the program is read only."""
+    """Yield writes to values that exist before the program."""
     a, words = f.accesses, Words(f)
     wrong = f.writes[f.initial[f.value[f.writes]]]
     for i in wrong.tolist():
@@ -30,7 +30,7 @@ def given(f: Facts) -> Iterator[Counterexample]:
 
 
 def defined(f: Facts) -> Iterator[Counterexample]:
-    """A step reads a value after all steps that write it."""
+    """Yield reads that are not after all writes of their value, and results that no step writes."""
     a, words = f.accesses, Words(f)
     first, last = f.written
     reads = np.flatnonzero(a.use == 0)
@@ -59,7 +59,10 @@ def _border(f: Facts, reader: int, writer: int) -> tuple[str, ...]:
 
 
 def writers(f: Facts) -> Iterator[Counterexample]:
-    """One step writes all of a value, or several write parts that are apart and make it up."""
+    """Yield values that are not written once and whole.
+
+    One step writes all of a value, or several write disjoint parts that make it up.
+    """
     a, b = f.accesses, f.buffers
     count = np.bincount(f.value[f.writes], minlength=len(b.root))
     whole = (f.elements == f.elements[b.root]).all(axis=-1)
@@ -72,7 +75,7 @@ def writers(f: Facts) -> Iterator[Counterexample]:
 
 
 def _parts(f: Facts, v: int, found: list[int]) -> Iterator[Counterexample]:
-    """Writes of the columns of one value, each of all rows."""
+    """Yield the faults in writes of the columns of one value, each of all rows."""
     a, b, words = f.accesses, f.buffers, Words(f)
     found.sort(key=lambda i: (int(b.shift[a.buffer[i]]), int(a.step[i])))
     pitch = int(b.pitch[a.buffer[found[0]]])
@@ -107,7 +110,7 @@ def _gap(f: Facts, v: int, start: int, end: int) -> Counterexample:
 
 
 def states(f: Facts) -> Iterator[Counterexample]:
-    """States that the program advances hold their next value in the end; nothing else writes."""
+    """Yield states without their next value at the end, and writes of other values to states."""
     a, words = f.accesses, Words(f)
     ends, updates = f.next_states, f.tables.updates
     for i in np.flatnonzero(ends < 0).tolist():

@@ -7,13 +7,13 @@ from graphc.verify.facts import ARENA, GRADIENT, Facts
 
 
 class Words:
-    """How a program's steps, buffers and bytes are called."""
+    """The names of a program's steps, buffers and bytes."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
 
     def step(self, i: int) -> str:
-        """`step 7 (gemm 'scores')`, or the end."""
+        """Return the name of a step, `step 7 (gemm 'scores')`, or of the start or the end."""
         f = self.facts
         if i >= f.end:
             return "the end of the program"
@@ -23,30 +23,30 @@ class Words:
         return f"step {i} ({kind} {f.steps.nodes[i]!r})"
 
     def split(self, i: int) -> str:
-        """How threads share a step."""
+        """Return the thread partition of a step, in words."""
         split = SPLITS[self.facts.steps.split[i]]
         return "run by the first thread" if split == "none" else f"split by {split}"
 
     def epoch(self, i: int) -> str:
-        """The epoch of a step, where there are threads."""
+        """Return the epoch of a step, or "" if there are no threads."""
         if self.facts.tables.backend != "native":
             return ""
         return f" in epoch {self.facts.epochs[min(max(i, 0), self.facts.end)]}"
 
     def buffer(self, i: int) -> str:
-        """`'h' (arena bytes 0..64)`; the end is not included."""
+        """Return the name of a buffer, `'h' (arena bytes 0..64)`; the end is not included."""
         f = self.facts
         name = f.buffers.names[i]
         return f"{name!r} ({self.place(int(f.buffers.block[i]), int(f.low[i]), int(f.high[i]))})"
 
     def bytes(self, i: int, j: int) -> str:
-        """The bytes that two buffers share."""
+        """Return the bytes that two buffers share, in words."""
         f = self.facts
         low, high = max(f.low[i], f.low[j]), min(f.high[i], f.high[j])
         return self.place(int(f.buffers.block[i]), int(low), int(high))
 
     def place(self, block: int, low: int, high: int) -> str:
-        """Bytes of a block by address."""
+        """Return bytes of a block, given by address, in words."""
         f = self.facts
         space, base = f.blocks.space[block], int(f.base[block])
         name = (

@@ -15,10 +15,10 @@ from graphc.render.words import shown
 
 
 def page_text(name: str, views: Sequence[View], table: str, data: str, note: str = "") -> str:
-    """The page: a tab for each view, and one for the table; `data` is what `page.js` reads.
+    """Return the page: a tab for each view and one for the table; `page.js` reads `data`.
 
-    Nothing outside the file is asked for, and no script runs but the page's own: the browser is
-    told so too.
+    The page loads nothing from outside the file and runs no script but its own; its policy makes
+    the browser enforce both.
     """
     title = html.escape(shown(name))
     script = files(__name__).joinpath("page.js").read_text("utf-8")
@@ -118,7 +118,7 @@ def _slider(view: View) -> str:
 
 
 def _figure(step: Step, index: int) -> str:
-    """The picture, then its words, which come up in the picture's place when asked for."""
+    """Return the picture, then its words, which appear in the picture's place when asked for."""
     title = html.escape(shown(step.title))
     hidden = " hidden" if index else ""
     return (

@@ -1,4 +1,4 @@
-"""What goes onto the page of a graph or plan: its views, its table, and the facts of its nodes."""
+"""The contents of a graph's or plan's page: its views, its table, and the facts of its nodes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from graphc.render.view import View
 
 @dataclass(frozen=True)
 class Subject:
-    """A declared graph, what it was compiled to, and, where there are any, the plan and times."""
+    """A declared graph, its compiled form, and the plan and times if there are any."""
 
     declared: Graph
     compiled: Graph | None = None
@@ -32,7 +32,7 @@ class Subject:
 
     @property
     def facts(self) -> Facts:
-        """The facts of all nodes, told from the drawn graph first."""
+        """The facts of all nodes, taken from the drawn graph first."""
         graphs = [graph for graph in (self.compiled, self.declared) if graph is not None]
         if self.plan is None:
             return Facts(tuple(graphs))
@@ -40,9 +40,9 @@ class Subject:
 
 
 def page_of(subject: Subject, drawings: Sequence[Drawing], note: str = "") -> str:
-    """The page of drawings, each with less folded than the one before.
+    """Return the page of drawings, each with less folded than the one before.
 
-    Without a renderer there is one without SVG; then the DOT text is there to lay out elsewhere.
+    Without a renderer the page has no SVG, but the DOT text, to lay out on another machine.
     """
     pictures = [drawing.picture for drawing in drawings]
     table = layer_table(subject.declared, pictures[-1])

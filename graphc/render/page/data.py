@@ -11,16 +11,16 @@ from graphc.render.picture import Card, Picture
 from graphc.render.words import shown
 
 MOST = 5000
-"""Of more nodes than this only those drawn, and the first others, can be searched for."""
+"""The most nodes that can be searched for; above it, only the drawn ones and the first others."""
 _INERT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x7F: "\\u007f"}
 
 
 def facts_json(facts: Facts, pictures: Sequence[Picture]) -> str:
-    """All nodes, those drawn first; each says by number whom it reads, and who reads it.
+    """Return all nodes, drawn ones first; each has the numbers of its operands and its users.
 
     A node is [name, op, type, line, rows, derivation, operands, readers, card]: the last is the
-    number of the node whose lines on the card of the last picture stand for it, or -1 where its
-    own are drawn.
+    number of the node whose lines on the card of the last picture represent it, or -1 if its own
+    are drawn.
     """
     cards = dict(_cards(pictures[-1]))
     drawn = dict.fromkeys(name for picture in reversed(pictures) for name in _drawn(picture))
@@ -50,7 +50,7 @@ def _drawn(picture: Picture) -> Iterator[str]:
 
 
 def _cards(picture: Picture) -> Iterator[tuple[str, str]]:
-    """Of each node that is on a card: the node whose lines stand for it."""
+    """Yield each node that is on a card, with the node whose lines represent it."""
     for card in _all_cards(picture):
         first, last = card.nodes[0].name, card.nodes[-1].name
         for node in card.nodes:
@@ -81,5 +81,5 @@ def _node(
 
 
 def _numbers(names: Iterable[str], numbers: Mapping[str, int]) -> list[int | str]:
-    """Each node once, by its number; by name where the page knows no more of it."""
+    """Return each node once, by its number, or by its name if the page has no facts of it."""
     return [numbers.get(name, shown(name)) for name in dict.fromkeys(names)]

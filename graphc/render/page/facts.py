@@ -1,4 +1,4 @@
-"""What the side panel says of each node: attributes, bytes, life, kernel, and the user's line."""
+"""The side panel's facts of each node: attributes, bytes, life, kernel, and the user's line."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from graphc.text.program import epochs
 from graphc.text.values import value_text
 
 LONGEST = 200
-"""An attribute's text is cut here: constants may hold thousands of numbers."""
+"""The length at which an attribute's text is cut: constants may hold thousands of numbers."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything known about the nodes of graphs; an earlier graph's node goes first."""
+    """Everything known about the nodes of graphs; an earlier graph's node takes precedence."""
 
     graphs: tuple[Graph, ...]
     plan: Plan | None = None
@@ -35,7 +35,7 @@ class Facts:
 
     @cached_property
     def homes(self) -> Mapping[str, Graph]:
-        """Each node's name with the graph that it is told from."""
+        """Each node's name with the graph that its facts come from."""
         found: dict[str, Graph] = {}
         for graph in self.graphs:
             for name in graph.nodes:
@@ -43,7 +43,7 @@ class Facts:
         return found
 
     def of(self, name: str) -> NodeFacts:
-        """The facts of one node."""
+        """Return the facts of one node."""
         graph = self.homes[name]
         node = graph[name]
         rows = tuple((shown(key), shown(value)) for key, value in self._rows(graph, node))
@@ -52,7 +52,7 @@ class Facts:
         return NodeFacts(shown(name), shown(op), str(node.type), line, rows)
 
     def derived(self, names: Iterable[str]) -> Mapping[str, Rows]:
-        """Of each backward node of these: the rule that made it, its formula, what it reads."""
+        """Return the rule that made each backward node of `names`, its formula and its operands."""
         return derivation(self.plan or self.graphs[0], names)
 
     def _rows(self, graph: Graph, node: Node) -> Iterator[tuple[str, str]]:
@@ -72,7 +72,7 @@ class Facts:
             if kernel is not None:
                 yield f"computed in {program.name}", kernel
             if kernel is None and life is not None and isinstance(node.op, Source):
-                return  # a source is no different elsewhere
+                return  # a source is the same in the other programs
 
     def _bytes(self, node: Node) -> str:
         formula = node.type.bytes_text()
@@ -82,7 +82,7 @@ class Facts:
 
     @cached_property
     def _roots(self) -> Mapping[tuple[int, str], list[tuple[str, str]]]:
-        """What each node of each graph is for."""
+        """The purpose of each node that is an output, a gradient or an update, for each graph."""
         found: dict[tuple[int, str], list[tuple[str, str]]] = {}
         for graph in self.graphs:
             for name, word, public in _uses(graph):
@@ -108,7 +108,7 @@ class Facts:
 
 
 def _line(node: Node) -> Iterator[str]:
-    """The lines that declared the node, each with its text."""
+    """Yield the lines that declared the node, each with its text."""
     for loc in node.locs[:4]:
         yield shown(str(loc))
         if loc.text:
@@ -139,7 +139,7 @@ def _attributes(node: Node) -> Iterator[tuple[str, str]]:
 def _value(value: object) -> str:
     try:
         return value_text(value)
-    except GraphError:  # an op of the user's may hold anything
+    except GraphError:  # a user's op may hold anything
         return f"a {type(value).__name__}"
 
 
@@ -180,7 +180,7 @@ def _few(names: list[str]) -> str:
 
 
 def everything(plan: Plan, first: Iterable[Graph], profile: Profile | None) -> Facts:
-    """The facts of every graph that a plan went through, the last ones first."""
+    """Return the facts of every graph that a plan passed through, the last ones first."""
     last = (records[-1].graph for records in plan.graphs.values() if records)
     others = (r.graph for records in plan.graphs.values() for r in reversed(records))
     return Facts((*dict.fromkeys([*first, *last, *others]), plan.declared), plan, profile)

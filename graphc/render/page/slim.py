@@ -1,4 +1,4 @@
-"""An SVG without what the page says once for all of them: the stylesheet, colours, the font."""
+"""An SVG without what the page has once for all of them: the stylesheet, colours, the font."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _FONT = re.compile(r' (?:font-family="Courier,monospace"|text-anchor="start"|xml
 _COLOUR = re.compile(r' (?:fill|stroke)="(?:' + "|".join(LIGHT.values()) + ')"')
 _TAG = re.compile(r"<[a-z][^<>]*>")
 _PLACE = re.compile(r"\d{2,}\.\d{2,}")
-"""Coordinates; what is below ten may be an opacity or the width of a line."""
+"""Coordinates; a number below ten may be an opacity or the width of a line."""
 
 
 def slim(svg: str) -> str:
-    """The same picture in a page whose CSS has a class for every colour of the style.
+    """Return the same picture for a page whose CSS has a class for every colour of the style.
 
-    Only within tags, where text is escaped: `<`, `>` and `"` stand for themselves there, and
-    no name can look like an attribute.
+    Only tags change, where text is escaped: there `<`, `>` and `"` are only themselves, and no name
+    can look like an attribute.
     """
     style = stylesheet()
     for written in (style, html.escape(style, quote=False)):
@@ -28,7 +28,7 @@ def slim(svg: str) -> str:
 
 
 def _slim_tag(tag: str) -> str:
-    if tag.startswith(("<svg", "<g")):  # these hold names, and no colours worth the work
+    if tag.startswith(("<svg", "<g")):  # these hold names, and too few colours to matter
         return tag
     tag = _COLOUR.sub("", _FONT.sub("", tag)).replace(' font-size="11.00"', "")
     return _PLACE.sub(lambda number: f"{float(number[0]):.1f}", tag).replace(" />", "/>")

@@ -14,11 +14,11 @@ from graphc.render.words import shown
 from graphc.tensor_type import shape_text
 
 MOST_ROWS = 1000
-"""Of more layers than this the table holds the first and the last."""
+"""The most layers in the table; of more it holds the first and the last."""
 
 
 def layer_table(declared: Graph, picture: Picture) -> str:
-    """The table, captioned as the picture is."""
+    """Return the table, captioned as the picture is."""
     caption = html.escape(shown(", ".join(["Layers as declared", *picture.caption])))
     heads = "".join(
         f'<th scope="col">{word}</th>'
@@ -46,7 +46,7 @@ def _body(declared: Graph) -> Iterator[str]:
 
 
 def _cells(node: Node, declared: Graph, counted: set[str]) -> Iterator[str]:
-    """The cells of a layer; a shared parameter is counted at its first reader."""
+    """Yield the cells of a layer; a shared parameter is counted at its first user."""
     read = [declared[name] for name in dict.fromkeys(node.inputs)]
     parameters = [source for source in read if isinstance(source.op, Parameter)]
     fresh = [p for p in parameters if p.name not in counted]
