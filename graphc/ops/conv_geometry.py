@@ -11,7 +11,7 @@ from graphc.ops.window import Sizes, reach
 from graphc.tensor_type import Shape
 
 Way = Literal["pointwise", "depthwise", "grouped", "columns"]
-"""How a convolution is computed:
+"""The ways to compute a convolution:
 
     pointwise  a kernel of one pixel and stride 1: one matrix product
     depthwise  each channel by itself: products of elements, an offset of the kernel at a time

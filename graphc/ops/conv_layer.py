@@ -175,7 +175,7 @@ class ConvTransposeLayer(ConvolutionLayer):
         return ins[0].with_shape((n, channels, *sizes))
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        types = [TensorType(a.shape, "float64") for a in ins]  # longdouble has no name here
+        types = [TensorType(a.shape, "float64") for a in ins]  # TensorType has no longdouble
         y = self.op(self.whole(*types[:2])).reference([last_array(ins[0]), _kernel_array(ins[1])])
         added, cuts = self.ends()
         y = Pad(added).reference([y])[cuts]
@@ -248,8 +248,8 @@ def conv_transpose(
 ) -> Value:
     """Return the transposed convolution of x (N, c, *space) with w: (N, o, *out).
 
-    w is (c, o / groups, *kernel).  out = (space - 1) * stride - padding before and after + dilation
-    * (kernel - 1) + 1 + output_padding.  Raise GraphError if channels or sizes do not fit.
+    w is (c, o / groups, *kernel).  out = (space - 1) * stride - padding before and after +
+    dilation * (kernel - 1) + 1 + output_padding.  Raise GraphError if channels or sizes do not fit.
     """
     x, w = as_value("conv_transpose", x), as_value("conv_transpose", w)
     op = "conv_transpose"

@@ -80,9 +80,9 @@ def conv2d(
 
     The result is (N, channels, *out).  `<node>.weight` (channels, c / groups, *kernel) and, unless
     `bias=False`, `<node>.bias` (channels,) are as in PyTorch.  `kernel`, `stride` and `dilation`
-    are a number or one for each dimension; `padding` also pairs (before, after), or "same": size /
-    stride places, rounded up.  With groups, each part of the channels is convolved by itself.
-    Raise GraphError if channels or sizes do not fit.
+    are a number or one for each dimension; `padding` also pairs (before, after), or "same":
+    size / stride places, rounded up.  With groups, each part of the channels is convolved by
+    itself.  Raise GraphError if channels or sizes do not fit.
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _trained(ConvLayer((), (), ()), 2, x, channels, kernel, how, bias, init, name)

@@ -70,7 +70,7 @@ class TruncDiv(WholeQuotient):
 
 
 class Remainder(Binary):
-    """The rest of a once a multiple of b is subtracted; 0 for whole numbers where b is 0."""
+    """The rest of a after a multiple of b is subtracted; 0 for whole numbers where b is 0."""
 
     gradient_text = ("d_out", "-d_out * (a - out) / b")
 

@@ -44,7 +44,7 @@ class Total(Op):
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
-        """Return the total of the cotangents: each shard's x is in the sum that all of them read."""
+        """Return the total of the cotangents, since each shard reads a sum that contains x."""
         return (b.apply(Total(), dout),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:

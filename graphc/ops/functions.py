@@ -95,7 +95,7 @@ class Sign(Unary):
     gradient_text = ("",)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
-        return "call" if ins[0].dtype.startswith("uint") else "elements"  # has no -1
+        return "call" if ins[0].dtype.startswith("uint") else "elements"  # uints have no -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sign(ins[0]))
@@ -174,7 +174,7 @@ class AlongAxis(Op):
         return ("each",)
 
     def row(self, x: TensorType) -> TensorType:
-        """Return the type of one number for each slice of the axis."""
+        """Return the type of x with size 1 in the axis: one number for each slice."""
         axis = normal_axis(self.axis, x.rank)
         return x.with_shape((*x.shape[:axis], 1, *x.shape[axis + 1 :]))
 

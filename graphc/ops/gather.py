@@ -30,7 +30,7 @@ class ByPlace(Op):
     """An op that converts indices into an axis to places in a flat array.
 
     An array is seen as (outer, size, inner) around the axis.  Indices that are computed in the net
-    are clipped to 0 ... size - 1.
+    are clipped to the range 0 to size - 1.
     """
 
     axis: int
@@ -162,8 +162,8 @@ def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None 
 
     The indices, whole numbers from 0 up, are a value or an array of any shape, which replaces the
     axis in the result.  Indices that are fed are checked; indices computed in the net are clipped
-    to 0 ... last.  Raise GraphError if the axis is the batch's, or an array names a slice that does
-    not exist.
+    to the range of the axis.  Raise GraphError if the axis is the batch's, or an array names a
+    slice that does not exist.
     """
     return by_index(Gather(plain(axis)), x, indices, name=name)
 

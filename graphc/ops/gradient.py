@@ -58,9 +58,9 @@ def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
 def _check_depends(value: Value, target: Value) -> None:
     """Raise GraphError if no path leads from the target to the value, both of one net."""
     if target.builder is not value.builder:
-        return  # which is refused when the node is made
+        return  # refused when the node is made
     if 0 in target.shape:
-        return  # there is no number that it could depend on
+        return  # it has no number to depend on
     nodes, seen, left = value.builder.nodes, {value.name}, [value.name]
     while left:
         if left[-1] == target.name:

@@ -47,7 +47,7 @@ class ExtremeIndex(Op):
         return (None,)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch unless the axis is the last: x with the axis moved there."""
+        """Emit the kernel call; scratch: x with the axis moved last, unless it is there."""
         x = em.type(ins[0])
         axis = normal_axis(self.axis, x.rank)
         if axis == x.rank - 1:

@@ -58,7 +58,7 @@ class MatMul(Op):
         else:
             dx = b.apply(MatMul(False, not self.trans_b), dout, y)
         if y.type.rank == 2 and x.type.rank > 2 and not self.trans_a:
-            x, dout = _rows(x), _rows(dout)  # one product adds up all matrices
+            x, dout = _rows(x), _rows(dout)  # one product sums over all matrices
         if self.trans_b:
             dy = b.apply(MatMul(True, self.trans_a), dout, x)
         else:

@@ -119,17 +119,17 @@ def logical_not(x: Value, *, name: str | None = None) -> Value:
 
 
 def isnan(x: Value, *, name: str | None = None) -> Value:
-    """Return, as bool, whether x is not a number."""
+    """Return whether x is not a number, as bool."""
     return not_equal(_floats(NotEqual(), x), x, name=name)
 
 
 def isinf(x: Value, *, name: str | None = None) -> Value:
-    """Return, as bool, whether x is infinite, with either sign."""
+    """Return whether x is infinite, with either sign, as bool."""
     return equal(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 
 def isfinite(x: Value, *, name: str | None = None) -> Value:
-    """Return, as bool, whether x is neither infinite nor NaN."""
+    """Return whether x is neither infinite nor NaN, as bool."""
     return less(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 

@@ -29,9 +29,9 @@ def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
 
 
 def mean_absolute_error(prediction: Value, target: Value, *, name: str | None = None) -> Value:
-    """Return the mean of abs(prediction - target), both (N, ...) of one type.
+    """Return the mean of abs(prediction - target) over rows and features.
 
-    It is over rows and features.
+    Both are (N, ...) of one type.
     """
     prediction = as_value("mean_absolute_error", prediction)
     target = as_value("mean_absolute_error", target)

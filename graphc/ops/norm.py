@@ -137,7 +137,7 @@ class BatchNormTrain(Op):
         return ins[0]
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: one like x, one number a feature; ones to sum rows with."""
+        """Emit the kernel call; scratch: one like x, a number a feature; ones to sum rows with."""
         x = em.type(ins[0])
         scratch = (em.scratch(x), em.scratch(em.type(ins[1])), em.ones(x))
         em.call(self.name, ins, out, scratch=scratch)
@@ -224,7 +224,7 @@ class BatchNormDgamma(Op):
         return pullback(primitive, dout, ins)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; scratch: two like x, one number a feature; ones to sum rows with."""
+        """Emit the kernel call; scratch: two like x, a number a feature; ones to sum rows with."""
         x = em.type(ins[0])
         work = [em.scratch(t) for t in (x, x, em.type(out))]
         em.call(self.name, ins, out, scratch=(*work, em.ones(x)))

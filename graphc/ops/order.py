@@ -59,10 +59,7 @@ class TopK(Op):
         return (None,)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Emit the kernel call; its scratch has pairs of a number and its index, with the axis last.
-
-        It also has the indices.
-        """
+        """Emit the kernel call; scratch: pairs of number and index, with the axis last; indices."""
         x = em.type(ins[0])
         axis = normal_axis(self.axis, x.rank)
         moved: tuple[Dim, ...] = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis], 2)

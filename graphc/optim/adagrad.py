@@ -43,8 +43,8 @@ class Adagrad(Optimizer):
 class Adadelta(Optimizer):
     """Adadelta: steps scaled by running sizes of the gradients and of earlier steps.
 
-    s = rho*s + (1 - rho)*g*g, d = g*sqrt(a + eps)/sqrt(s + eps), p = p - lr*d, and a = rho*a + (1 -
-    rho)*d*d.
+    s = rho*s + (1 - rho)*g*g, d = g*sqrt(a + eps)/sqrt(s + eps), p = p - lr*d, and
+    a = rho*a + (1 - rho)*d*d.
 
     M. Zeiler, "ADADELTA: an adaptive learning rate method", 2012 (arXiv:1212.5701), as in
     torch.optim.Adadelta; weight decay is added to the gradient.

@@ -33,7 +33,7 @@ class NAdam(TwoMoments):
         self._number("momentum_decay", hint="0.004 is usual", usual="0.004")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """Add the slots `<parameter>.mean` and `.square`, and the product M_t of all parameters."""
+        """Add the update of p, its slots `.mean` and `.square`, and M_t, which all share."""
         b, decay = p.builder, self.decay_of(p.node)
         m, s = self.means(p, g, decay)
         now, ahead = self._shares(b, rate, updates)

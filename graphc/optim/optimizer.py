@@ -42,10 +42,10 @@ class Optimizer(Checked):
     those of rank 2 and more.  `clip_value` limits each number of a gradient, then `clip_norm` the
     norm over all gradients; `schedule` gives a factor on `lr` by the number of updates;
     `accumulate` is how many steps one update averages.  The first of `groups` that matches a
-    parameter applies to it.  With `ema` the weights are averaged: average = ema*average + (1 -
-    ema)*weight after each update, starting with the weights after the first; see
-    `Executor.averaged`.  An optimizer with a `name` has rates, counters and slots of its own in a
-    state that several plans share.
+    parameter applies to it.  With `ema` the weights are averaged:
+    average = ema*average + (1 - ema)*weight after each update, starting with the weights after the
+    first; see `Executor.averaged`.  An optimizer with a `name` has rates, counters and slots of its
+    own in a state that several plans share.
 
     Raises GraphError, at the user's line, for a number that makes no sense.
     """

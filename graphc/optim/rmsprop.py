@@ -16,11 +16,11 @@ from graphc.optim.slots import decayed, divided, next_value, operands_with_decay
 class RMSprop(Optimizer):
     """RMSprop: steps divided by a running root mean square of the gradient.
 
-    s = alpha*s + (1 - alpha)*g*g, p = p - lr*g/(sqrt(s) + eps), or with momentum v = momentum*v +
-    g/(sqrt(s) + eps), p = p - lr*v.
+    s = alpha*s + (1 - alpha)*g*g, p = p - lr*g/(sqrt(s) + eps), or with momentum
+    v = momentum*v + g/(sqrt(s) + eps), p = p - lr*v.
 
-    G. Hinton, "Neural networks for machine learning", lecture 6e, 2012, as in
-    torch.optim.RMSprop; weight decay is added to the gradient.
+    G. Hinton, "Neural networks for machine learning", lecture 6e, 2012, as in torch.optim.RMSprop;
+    weight decay is added to the gradient.
     """
 
     lr: float = 0.01
