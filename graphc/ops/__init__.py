@@ -1,4 +1,4 @@
-"""All ops and layers by name: what texts are parsed with, and what the contract tests walk."""
+"""All ops and layers by name: the parser of texts and the contract tests use them."""
 
 from __future__ import annotations
 
@@ -208,4 +208,4 @@ _ALL: tuple[type[Op], ...] = (
 OPS: dict[str, type[Op]] = {
     f"layer {op.name}" if issubclass(op, Layer) else op.name: op for op in _ALL
 }
-"""By name; a layer, which may share the name of an op that it becomes, as `layer name`."""
+"""All ops by name; a layer, which may share its name with the op it becomes, as `layer name`."""

@@ -24,7 +24,7 @@ from graphc.tensor_type import Batch, Shape, TensorType, count, plain, shape_tex
 
 
 class Affine(Op):
-    """x @ weight + bias; a row of x is a sample, a column of weight a unit."""
+    """The map x @ weight + bias; a row of x is a sample, a column of weight a unit."""
 
     roles = ("x", "weight", "bias")
     gradient_text = ("d_out @ weight.T", "x.T @ d_out", "sum(d_out, 0)")
@@ -46,7 +46,7 @@ class Affine(Op):
         return np.asarray(x @ weight + bias)
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """The result from an element of the product; ins is the bias."""
+        """Return the result from an element of the product; `ins` is the bias."""
         return product + ins[0]
 
     def grad(
@@ -141,10 +141,10 @@ def affine(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """x @ weight + bias: x (N, d1, ..., dk) is flattened to (N, D); weight (D, units).
+    """Return x @ weight + bias: x (N, d1, ..., dk) is flattened to (N, D); weight (D, units).
 
-    With `axis=-1` the layer acts on the last axis instead and keeps the others.  `weight=`
-    and `bias=` share existing parameters; `bias=False` leaves it out.  GraphError when the
+    With `axis=-1` the layer acts on the last axis instead and keeps the others.  `weight=` and
+    `bias=` share existing parameters; `bias=False` omits the bias.  Raise GraphError if the
     features do not fit.
     """
     b = as_value("affine", x).builder

@@ -1,4 +1,4 @@
-"""What the pass that recomputes values needs: to say when a value is read."""
+"""The op `after`, by which recomputed values wait until they are needed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from graphc.tensor_type import TensorType
 
 
 class After(Fused):
-    """x itself, for readers that must not run before `event` is there; no work.
+    """x itself, for users that must not run before `event`: a control dependency, without work.
 
-    This keeps recomputed nodes late: they read other names than the nodes that they repeat, so
-    that they are not merged with them, and no order can put them before the event.
+    This keeps recomputed nodes late.  Their operands have other names than those of the original
+    nodes, so the two are not merged, and no order can put them before the event.
     """
 
     name = "after"
@@ -32,10 +32,10 @@ class After(Fused):
 
 
 def is_clone(name: str) -> bool:
-    """Whether a node of the backward part has the name of a clone."""
+    """Return whether the name of a node of the backward part is that of a clone."""
     return name.rpartition(".")[2].rstrip("_") in ("again", "late")
 
 
 def is_event_of(name: str, reader: Node) -> bool:
-    """Whether a node only waits for that value, and reads none of its bytes."""
+    """Return whether a node only waits for that value, and reads none of its bytes."""
     return isinstance(reader.op, After) and reader.inputs[0] != name

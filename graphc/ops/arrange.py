@@ -1,4 +1,4 @@
-"""Values split, joined, repeated, turned around and cut to triangles, made of other ops."""
+"""Values split, joined, repeated, reversed and cut to triangles, made of other ops."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def split(
     *,
     name: str | None = None,
 ) -> list[Value]:
-    """x cut along an axis: into so many equal parts, or into parts of these lengths.
+    """Return x cut along an axis into so many equal parts, or into parts of these lengths.
 
-    The parts are named `<name>.0`, `<name>.1`, ...  GraphError when they do not fill the axis, or
-    it is the batch's.
+    The parts are named `<name>.0`, `<name>.1`, ...  Raise GraphError if they do not fill the axis,
+    or it is the batch axis.
     """
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
@@ -63,7 +63,7 @@ def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
 
 
 def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """Values of one shape along a new axis."""
+    """Join values of one shape along a new axis."""
     values = tuple(values)
     if not values:
         raise GraphError("stack: there is nothing to join", loc=caller_loc())
@@ -79,7 +79,7 @@ def stack(values: Sequence[Value], axis: SupportsIndex = 0, *, name: str | None 
 
 
 def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """x without axes of size 1: those named, or all."""
+    """Return x without axes of size 1: those named, or all."""
     x = as_value("squeeze", x)
     if axis is None:
         axis = tuple(i for i, dim in enumerate(x.shape) if dim == 1)
@@ -93,7 +93,7 @@ def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> V
 
 
 def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
-    """x with new axes of size 1, at these places of the result."""
+    """Return x with new axes of size 1, at these places of the result."""
     x = as_value("unsqueeze", x)
     axis = plain(axis)
     more = len(tuple(axis)) if isinstance(axis, Iterable) else 1
@@ -104,7 +104,7 @@ def unsqueeze(x: Value, axis: Axes, *, name: str | None = None) -> Value:
 
 
 def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
-    """x broadcast with a shape: like `broadcast_to`, but x may have the larger sizes, too."""
+    """Broadcast x with a shape: like `broadcast_to`, but x may have the larger sizes, too."""
     x, wanted = as_value("expand", x), tuple(map(plain, shape))
     try:
         both = broadcast(x.shape, wanted)
@@ -114,7 +114,7 @@ def expand(x: Value, shape: Sequence[Dim], *, name: str | None = None) -> Value:
 
 
 def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -> Value:
-    """x repeated whole: `times` says how often along each axis."""
+    """Repeat x as a whole, `times[i]` times along axis i."""
     x = as_value("tile", x)
     counts = _counts(x, times)
     if len(counts) != x.type.rank:
@@ -129,7 +129,7 @@ def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -
 def repeat(
     x: Value, times: SupportsIndex, axis: SupportsIndex, *, name: str | None = None
 ) -> Value:
-    """x with each entry of an axis so many times in a row."""
+    """Repeat each entry of an axis so many times in a row."""
     x = as_value("repeat", x)
     (n,) = _counts(x, [times])
     (place,) = axes_of(BroadcastTo(()), x, axis)
@@ -152,7 +152,7 @@ def _repeated(x: Value, apart: Shape, spread: Shape, whole: Shape, name: str | N
 
 
 def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Value:
-    """x in the opposite order along an axis, several, or all."""
+    """Return x in the opposite order along an axis, several, or all."""
     op = Slice(())
     x = as_value("flip", x)
     chosen = range(x.type.rank) if axis is None else axis
@@ -164,7 +164,7 @@ def flip(x: Value, axis: Axes | None = None, *, name: str | None = None) -> Valu
 def roll(
     x: Value, shift: SupportsIndex, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
-    """x moved along an axis; what leaves at one end comes in at the other."""
+    """Shift x along an axis; entries that leave at one end come in at the other."""
     op = Slice(())
     (place,), (size,) = axes_of(op, x, axis), fixed_sizes(op, x, axis)
     start = -plain(shift) % size if size else 0
@@ -176,17 +176,17 @@ def roll(
 
 
 def tril(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """The lower triangle of matrices x (..., rows, columns), up to this diagonal; 0 above."""
+    """Return the lower triangle of matrices (..., rows, columns), up to `diagonal`; 0 above."""
     return _triangle(x, plain(diagonal), True, name)
 
 
 def triu(x: Value, diagonal: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """The upper triangle of matrices x (..., rows, columns), from this diagonal on; 0 below."""
+    """Return the upper triangle of matrices (..., rows, columns), from `diagonal` on; 0 below."""
     return _triangle(x, plain(diagonal) - 1, False, name)
 
 
 def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
-    """What is up to a diagonal, or beyond it."""
+    """Return the entries up to a diagonal, or beyond it; 0 elsewhere."""
     op = Where()
     x = as_value("tril" if lower else "triu", x)
     if x.type.rank < 2:
@@ -198,7 +198,7 @@ def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
 
 
 def axes_of(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:
-    """Axes of x, or of what has so many more, from the front and in order."""
+    """Return axes of x, or of a value with `more` further axes, from the front and in order."""
     try:
         return normal_axes(axis, as_value(op.name, x).type.rank + more)
     except ValueError as error:
@@ -206,7 +206,7 @@ def axes_of(op: Op, x: Value, axis: Axes, more: int = 0) -> tuple[int, ...]:
 
 
 def fixed_sizes(op: Op, x: Value, axis: Axes) -> tuple[int, ...]:
-    """The sizes of axes, which must be fixed."""
+    """Return the sizes of axes; raise GraphError if one is the batch."""
     sizes = [x.shape[i] for i in axes_of(op, x, axis)]
     if any(isinstance(size, Batch) for size in sizes):
         message = "the batch dimension is taken whole\nits length is known only when the plan runs"

@@ -1,4 +1,4 @@
-"""Attention: each query's mean of values, weighted by how well their keys match it."""
+"""Attention: for each query a mean of values, weighted by how well their keys match it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from graphc.tensor_type import Dim, TensorType, shape_text
 
 @dataclass(frozen=True)
 class CausalSoftmax(Op):
-    """Softmax along the last axis, of row i's first i + 1 numbers alone; the others become 0.
+    """Softmax over the last axis, of the first i + 1 numbers of row i; the others become 0.
 
     Rows are those of the last two axes, `queries` of them.
     """
@@ -81,7 +81,10 @@ class CausalSoftmax(Op):
         return (sub(weighted, mul(out, sum_(weighted, -1, keepdims=True))),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: a number for each row, a mask of one matrix; numbers of its rows and columns."""
+        """Emit the kernel call and its scratch.
+
+        Scratch: a number for each row, a mask of one matrix; numbers of its rows and columns.
+        """
         x = em.type(out)
         row, matrix = x.with_shape((*x.shape[:-1], 1)), TensorType(x.shape[-2:], "bool")
         work = (em.scratch(row), em.scratch(matrix))
@@ -100,13 +103,14 @@ def attention(
     dropout: float = 0.0,
     name: str | None = None,
 ) -> Value:
-    """softmax(q @ k.T * scale) @ v: q (..., T, D), k (..., S, D), v (..., S, E) -> (..., T, E).
+    """Compute softmax(q @ k.T * scale) @ v, (..., T, E).
 
-    Vaswani et al. 2017 (arXiv:1706.03762), equation 1; `scale` is 1 / sqrt(D) unless given.
-    Leading axes broadcast.  A `mask` that broadcasts to (..., T, S) is added to the scores, or, of
-    bools, says which keys a query sees; every query must see one.  With `causal` query i sees
-    the keys up to i.  `dropout` is the share of weights that training drops.  GraphError when
-    the shapes do not fit.
+    The shapes are q (..., T, D), k (..., S, D), v (..., S, E).  Vaswani et al. 2017
+    (arXiv:1706.03762), equation 1; `scale` is 1 / sqrt(D) unless given.  Leading axes broadcast.  A
+    `mask` that broadcasts to (..., T, S) is added to the scores; a mask of bools marks the keys
+    that a query sees, at least one for each query.  With `causal` query i sees the keys up to i.
+    `dropout` is the share of weights that training drops.  Raise GraphError if the shapes do not
+    fit.
     """
     b = as_value("attention", q).builder
     width = _checked(b, q, k, v)
@@ -124,7 +128,7 @@ def attention(
 
 
 def _checked(b: Builder, q: Value, k: Value, v: Value) -> int:
-    """The width of a key."""
+    """Return the width of a key; raise GraphError if the shapes do not fit."""
     ranks = all(value.type.rank >= 2 for value in (q, k, v))
     width = q.shape[-1] if q.type.rank else None
     fits = ranks and k.shape[-1] == width and v.shape[-2] == k.shape[-2]
@@ -163,12 +167,12 @@ def multi_head_attention(
     init: Any = "glorot",
     name: str | None = None,
 ) -> Value:
-    """Attention of x (N, T, C) to itself, or to `context` (N, S, C), in `heads` parts of C / heads.
+    """Attend from x (N, T, C) to itself, or to `context` (N, S, C), in heads of C / heads.
 
-    Queries, keys and values are made by `<node>.q`, `<node>.k` and `<node>.v`, and what the heads
-    give is joined by `<node>`: affine layers of width C along the last axis.  `mask`, `causal` and
-    `dropout` are those of `attention`; a mask broadcasts to (N, heads, T, S).  GraphError when C is
-    no multiple of `heads`.
+    `<node>.q`, `<node>.k` and `<node>.v` make queries, keys and values, and `<node>` joins the
+    results of the heads: affine layers of width C on the last axis.  `mask`, `causal` and `dropout`
+    are those of `attention`; a mask broadcasts to (N, heads, T, S).  Raise GraphError if C is not a
+    multiple of `heads`.
     """
     b = as_value("multi_head_attention", x).builder
     count = _heads(b, x, heads)

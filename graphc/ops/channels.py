@@ -1,4 +1,4 @@
-"""Images with their channels first, as users have them, and last, as kernels take them."""
+"""Images with their channels first, as users have them, and last, as kernels read them."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from graphc.tensor_type import Shape, TensorType, count
 
 
 def last(type: TensorType) -> TensorType:
-    """(n, c, *space) as (n, *space, c)."""
+    """Return the type (n, *space, c) for a type (n, c, *space)."""
     n, c, *space = type.shape
     return type.with_shape((n, *space, c))
 
 
 def first(type: TensorType) -> TensorType:
-    """(n, *space, c) as (n, c, *space)."""
+    """Return the type (n, c, *space) for a type (n, *space, c)."""
     n, *space, c = type.shape
     return type.with_shape((n, c, *space))
 
 
 def last_array(array: Array) -> Array:
-    """(n, c, *space) as (n, *space, c)."""
+    """Return an array (n, c, *space) as (n, *space, c)."""
     return np.moveaxis(array, 1, -1)
 
 
 def first_array(array: Array) -> Array:
-    """(n, *space, c) as (n, c, *space), in C order."""
+    """Return an array (n, *space, c) as (n, c, *space), in C order."""
     return np.ascontiguousarray(np.moveaxis(array, -1, 1))
 
 
 def channels_last(x: Value, *, name: str | None = None) -> Value:
-    """(n, c, *space) as (n, *space, c); without a copy where nothing moves past anything."""
+    """Return x (n, c, *space) as (n, *space, c); no copy if c is 1 or all of space is."""
     rank = x.type.rank
     if _one(x.shape[1:2]) or _one(x.shape[2:]):
         return reshape(x, last(x.type).shape, name=name)
@@ -41,7 +41,7 @@ def channels_last(x: Value, *, name: str | None = None) -> Value:
 
 
 def channels_first(x: Value, *, name: str | None = None) -> Value:
-    """(n, *space, c) as (n, c, *space); without a copy where nothing moves past anything."""
+    """Return x (n, *space, c) as (n, c, *space); no copy if c is 1 or all of space is."""
     rank = x.type.rank
     if _one(x.shape[-1:]) or _one(x.shape[1:-1]):
         return reshape(x, first(x.type).shape, name=name)
@@ -49,7 +49,7 @@ def channels_first(x: Value, *, name: str | None = None) -> Value:
 
 
 def pixels(x: Value, *, name: str | None = None) -> Value:
-    """(n, *space, c) as a matrix with a row for each pixel."""
+    """Return x (n, *space, c) as a matrix with a row for each pixel."""
     return reshape(x, (count(x.shape[:-1]), x.shape[-1]), name=name)
 
 

@@ -1,4 +1,4 @@
-"""Products, logarithms of sums, and norms along axes, made of other ops."""
+"""Products, logarithms of sums, and norms over axes, made of other ops."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphc.ops.source import constant
 
 
 def prod(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """The product over an axis, several, or all, which have fixed sizes.
+    """Return the product over an axis, several, or all, which have fixed sizes.
 
     Halves are multiplied with halves, so that gradients of any order are right at 0, too.
     """
@@ -53,7 +53,7 @@ def _part(x: Value, start: int, stop: int) -> Value:
 def logsumexp(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
-    """log(sum(exp(x))) over an axis, several, or all, without overflow for any x."""
+    """Return log(sum(exp(x))) over an axis, several, or all, without overflow for any x."""
     x = as_value("logsumexp", x)
     with x.builder.all_or_nothing():
         largest = stop_gradient(max_(x, axis, keepdims=True))
@@ -65,23 +65,23 @@ def logsumexp(
 def sum_squares(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
-    """The sum of the squares over an axis, several, or all."""
+    """Return the sum of the squares over an axis, several, or all."""
     return _of_each(lambda v: mul(v, v), x, axis, keepdims, name)
 
 
 def l1_norm(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
-    """The sum of the absolute values over an axis, several, or all."""
+    """Return the sum of the absolute values over an axis, several, or all."""
     return _of_each(abs_, x, axis, keepdims, name)
 
 
 def l2_norm(
     x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None
 ) -> Value:
-    """The root of the sum of the squares over an axis, several, or all.
+    """Return the root of the sum of the squares over an axis, several, or all.
 
-    At 0 its gradient is 0, of any order.
+    At 0 its gradient, of any order, is 0.
     """
     with as_value("l2_norm", x).builder.all_or_nothing():
         total = sum_squares(x, axis, keepdims)

@@ -74,7 +74,7 @@ def _total(dims: Sequence[Dim]) -> Dim:
 
 @takes("gc.concat([a, b], axis=1)", dim="it is axis")
 def concat(values: Sequence[Value], axis: int = -1, *, name: str | None = None) -> Value:
-    """Values joined along an axis; all other dimensions agree."""
+    """Join values along an axis; all other dimensions agree."""
     if isinstance(values, Value):
         raise GraphError(
             "concat takes several values as one list",

@@ -1,7 +1,7 @@
 """Convolution over channels-last images, and its two gradients.
 
-The three are closed under differentiation: the gradient of each is made of the others.  None
-pads: that is an op of its own.  An image has 1, 2 or 3 dimensions of space.
+The three are closed under differentiation: the gradient of each is made of the others.  None pads:
+that is an op of its own.  An image has 1, 2 or 3 dimensions of space.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from graphc.tensor_type import ITEMSIZE, Shape, TensorType, dim_at, shape_at
 
 
 class Convolution(Op):
-    """What the three have in common: x (n, *space, c), w (*kernel, c / groups, o), y (n, *out, o).
+    """The base of the three: x (n, *space, c), w (*kernel, c / groups, o), y (n, *out, o).
 
     y[n, p] = sum over offsets k of x[n, p * stride + k * dilation] @ w[k].  With groups, the
     channels of x and y are cut into as many neighbouring parts, each convolved by itself.
@@ -38,7 +38,7 @@ class Convolution(Op):
     groups: int
 
     def result(self, x: TensorType, w: TensorType) -> TensorType:
-        """The type of y; ValueError where x and w do not go together."""
+        """Return the type of y; raise ValueError if x and w do not fit."""
         rank = len(self.stride)
         if x.rank != rank + 2 or w.rank != rank + 2:
             raise ValueError(
@@ -72,34 +72,34 @@ class Convolution(Op):
             )
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """The result from an element of the product that the convolution is."""
+        """Return the result from an element of the product that the convolution is."""
         return product
 
     def parts(self, array: Array) -> Array:
-        """A matrix for each group: its part of the last axis, by all other axes."""
+        """Return a matrix for each group: its part of the last axis, by all other axes."""
         return array.reshape(-1, self.groups, array.shape[-1] // self.groups).swapaxes(0, 1)
 
     def joined(self, parts: Array) -> Array:
-        """The matrices of the groups side by side."""
+        """Return the matrices of the groups side by side."""
         return parts.swapaxes(0, 1).reshape(parts.shape[1], -1)
 
     def scratch(
         self, em: Emitter, elements: Elements, x: TensorType, w: TensorType
     ) -> tuple[str, ...]:
-        """Buffers of as many elements as a kernel of such operands works in."""
+        """Return buffers of as many elements as a kernel of such operands works in."""
         y = self.result(x, w)
         g = geometry(x.shape, w.shape, y.shape, (self.stride, self.dilation, self.groups))
         sizes = elements(g, dim_at(x.shape[0], em.capacity), ITEMSIZE[x.dtype])
         return tuple(em.scratch(TensorType((size,), x.dtype)) for size in sizes)
 
     def windows(self, kernel: Sequence[int], out: Sequence[int]) -> Iterator[tuple[Sizes, Window]]:
-        """For each offset the pixels that it meets."""
+        """Yield each offset of the filter, with the pixels that it meets."""
         return windows(tuple(kernel), self.stride, self.dilation, out)
 
 
 @dataclass(frozen=True)
 class Conv(Convolution):
-    """y of x and w."""
+    """The convolution y of x and w."""
 
     roles = ("x", "w")
     gradient_text = ("conv_dx(d_out, w)", "conv_dw(x, d_out)")
@@ -127,14 +127,14 @@ class Conv(Convolution):
         return b.apply(dx, dout, w), b.apply(dw, x, dout)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: as `conv_scratch` says."""
+        """Emit the kernel call; `conv_scratch` gives its scratch."""
         work = self.scratch(em, conv_scratch, em.type(ins[0]), em.type(ins[1]))
         em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)
 class ConvDx(Convolution):
-    """The cotangent of x, of `shape`, for that of y: every y spread over the pixels it is of.
+    """The cotangent of x, of `shape`, from that of y: each y is spread over its pixels.
 
     By itself this is the transposed convolution.
     """
@@ -173,14 +173,14 @@ class ConvDx(Convolution):
         )
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: as `conv_dx_scratch` says."""
+        """Emit the kernel call; `conv_dx_scratch` gives its scratch."""
         work = self.scratch(em, conv_dx_scratch, em.type(out), em.type(ins[1]))
         em.call(self.name, ins, out, scratch=work)
 
 
 @dataclass(frozen=True)
 class ConvDw(Convolution):
-    """The cotangent of w, of `shape`, for that of y."""
+    """The cotangent of w, of `shape`, from that of y."""
 
     name = "conv_dw"
     roles = ("x", "dy")
@@ -217,6 +217,6 @@ class ConvDw(Convolution):
         )
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: as `conv_dw_scratch` says."""
+        """Emit the kernel call; `conv_dw_scratch` gives its scratch."""
         work = self.scratch(em, conv_dw_scratch, em.type(ins[0]), em.type(out))
         em.call(self.name, ins, out, scratch=work)

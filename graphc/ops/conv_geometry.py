@@ -1,4 +1,4 @@
-"""The sizes of a convolution, the way its kernels go, and the memory that they work in."""
+"""The sizes of a convolution, the way to compute it, and the scratch that this needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from graphc.ops.window import Sizes, reach
 from graphc.tensor_type import Shape
 
 Way = Literal["pointwise", "depthwise", "grouped", "columns"]
-"""How a convolution is computed:
+"""The ways to compute a convolution:
 
     pointwise  a kernel of one pixel and stride 1: one matrix product
     depthwise  each channel by itself: products of elements, an offset of the kernel at a time
@@ -20,7 +20,7 @@ Way = Literal["pointwise", "depthwise", "grouped", "columns"]
 """
 
 BLOCK = 1 << 20
-"""Bytes of columns worked on at a time: about what a core's own cache holds."""
+"""The bytes of columns worked on at a time: about as many as a core's own cache holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +38,19 @@ class Geometry:
 
     @property
     def way(self) -> Way:
-        """How it is computed."""
+        """The way to compute the convolution."""
         if self.groups > 1:
             return "depthwise" if self.channels == self.groups == self.units else "grouped"
         return "pointwise" if {*self.kernel, *self.stride} == {1} else "columns"
 
     @property
     def weights(self) -> int:
-        """Elements of w."""
+        """The number of elements of w."""
         return prod(self.kernel) * self.channels // self.groups * self.units
 
     @property
     def columns(self) -> int:
-        """Elements of the columns of one sample."""
+        """The number of elements in the columns of one sample."""
         return prod(self.out) * prod(self.kernel) * self.channels
 
     @property
@@ -59,12 +59,15 @@ class Geometry:
         return set(self.stride) == {1}
 
     def one_group(self) -> Geometry:
-        """The sizes of one of the groups."""
+        """Return the sizes of one of the groups."""
         channels, units = self.channels // self.groups, self.units // self.groups
         return replace(self, channels=channels, units=units, groups=1)
 
     def backwards(self) -> Geometry:
-        """For a dense one: the convolution of padded y, with the kernel turned, that gives x."""
+        """Return the sizes of the convolution that gives x from padded y and the flipped filter.
+
+        This is for dense convolutions only.
+        """
         spans = reach(self.kernel, self.dilation)
         around = tuple(size + span - 1 for size, span in zip(self.space, spans, strict=True))
         sizes = {"channels": self.units, "units": self.channels}
@@ -72,7 +75,7 @@ class Geometry:
 
 
 def geometry(x: Shape, w: Shape, y: Shape, how: tuple[Sizes, Sizes, int]) -> Geometry:
-    """The sizes of operands and result; `how` has stride, dilation and groups."""
+    """Return the sizes of operands and result; `how` has stride, dilation and groups."""
     space, kernel, out = (
         tuple(size for size in shape if isinstance(size, int))
         for shape in (x[1:-1], w[:-2], y[1:-1])
@@ -84,16 +87,16 @@ def geometry(x: Shape, w: Shape, y: Shape, how: tuple[Sizes, Sizes, int]) -> Geo
 
 
 Elements = Callable[[Geometry, int, int], tuple[int, ...]]
-"""elements(sizes, samples, itemsize): how many each scratch buffer has."""
+"""elements(sizes, samples, itemsize): the number of elements of each scratch buffer."""
 
 
 def at_once(elements: int, samples: int, itemsize: int) -> int:
-    """How many samples are worked on at a time, of so many elements each."""
+    """Return how many samples, of so many elements each, are worked on at a time."""
     return max(1, min(samples, BLOCK // (elements * itemsize)))
 
 
 def conv_scratch(g: Geometry, samples: int, itemsize: int) -> tuple[int, ...]:
-    """Elements of each scratch buffer of y: columns, or products."""
+    """Return the number of elements of each scratch buffer of y: columns, or products."""
     if g.way == "pointwise":
         return ()
     if g.way == "grouped":
@@ -103,7 +106,10 @@ def conv_scratch(g: Geometry, samples: int, itemsize: int) -> tuple[int, ...]:
 
 
 def conv_dx_scratch(g: Geometry, samples: int, itemsize: int) -> tuple[int, ...]:
-    """Elements of each scratch buffer of dx: columns; padded dy, its columns, the turned kernel."""
+    """Return the number of elements of each scratch buffer of dx.
+
+    These are columns; or padded dy, its columns, and the flipped filter.
+    """
     if g.way == "grouped":
         return (*_of_one_group(g, samples), *conv_dx_scratch(g.one_group(), samples, itemsize))
     if g.way != "columns" or not g.dense:
@@ -114,7 +120,10 @@ def conv_dx_scratch(g: Geometry, samples: int, itemsize: int) -> tuple[int, ...]
 
 
 def conv_dw_scratch(g: Geometry, samples: int, itemsize: int) -> tuple[int, ...]:
-    """Elements of each scratch buffer of dw: what y needs, and the part of a block of samples."""
+    """Return the number of elements of each scratch buffer of dw.
+
+    These are the buffers of y, and the part of dw from a block of samples.
+    """
     if g.way == "grouped":
         return (*_of_one_group(g, samples), *conv_dw_scratch(g.one_group(), samples, itemsize))
     if g.way == "pointwise":
@@ -123,7 +132,7 @@ def conv_dw_scratch(g: Geometry, samples: int, itemsize: int) -> tuple[int, ...]
 
 
 def _of_one_group(g: Geometry, samples: int) -> tuple[int, int, int]:
-    """Elements of x, w and y of one group."""
+    """Return the numbers of elements of x, w and y of one group."""
     one = g.one_group()
     pixels = samples * prod(g.space) * one.channels
     return pixels, one.weights, samples * prod(g.out) * one.units

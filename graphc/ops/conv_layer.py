@@ -1,4 +1,4 @@
-"""Convolution of images with their channels first, by weights as PyTorch and ONNX have them."""
+"""Convolution of images with channels first, by weights laid out as in PyTorch and ONNX."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from graphc.tensor_type import TensorType
 
 
 class ConvolutionLayer(Layer):
-    """What both have in common: x (n, c, *space), weight of rank as x, bias a number a channel."""
+    """The base of both: x (n, c, *space), weight of x's rank, bias a number a channel."""
 
     roles = ("x", "weight", "bias")
     optional = 1
@@ -41,7 +41,7 @@ class ConvolutionLayer(Layer):
     groups: int
 
     def check(self, ins: Sequence[TensorType]) -> None:
-        """ValueError unless x and weight have the ranks of images and of their kernels."""
+        """Raise ValueError unless x and weight have the ranks of images and of their filters."""
         x, weight = ins[:2]
         rank = len(self.stride) + 2
         if x.rank != rank or weight.rank != rank or not x.is_float:
@@ -53,12 +53,12 @@ class ConvolutionLayer(Layer):
             raise ValueError(f"weight is {weight}, it may not depend on the batch")
 
     def check_bias(self, ins: Sequence[TensorType], channels: object) -> None:
-        """ValueError unless a bias has a number for each channel of the result."""
+        """Raise ValueError unless a bias has a number for each channel of the result."""
         if len(ins) == 3 and ins[2] != ins[0].with_shape((channels,)):  # type: ignore[arg-type]
             raise ValueError(f"bias is {ins[2]}, the result has {channels} channels")
 
     def finished(self, y: Value, ins: Sequence[Value], name: str) -> Value:
-        """Bias added to each pixel, and channels first."""
+        """Add the bias to each pixel, and put the channels first."""
         if len(ins) == 3:
             rows = add(pixels(y), ins[2], name=f"{name}.biased")
             y = reshape(rows, y.shape)
@@ -66,7 +66,7 @@ class ConvolutionLayer(Layer):
 
 
 def kernel_last(weight: TensorType) -> TensorType:
-    """Weights (a, b, *kernel) as (*kernel, b, a)."""
+    """Return the type (*kernel, b, a) for weights (a, b, *kernel)."""
     a, b, *kernel = weight.shape
     return weight.with_shape((*kernel, b, a))
 
@@ -92,12 +92,12 @@ class ConvLayer(ConvolutionLayer):
 
     @property
     def op(self) -> Conv:
-        """What is left once x is padded and has its channels last."""
+        """The convolution that remains once x is padded and has its channels last."""
         return Conv(self.stride, self.dilation, self.groups)
 
     @property
     def pad(self) -> Pad:
-        """Zeros around the image."""
+        """The op that puts zeros around the image."""
         return Pad(((0, 0), *self.padding, (0, 0)))
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -124,8 +124,8 @@ class ConvLayer(ConvolutionLayer):
 class ConvTransposeLayer(ConvolutionLayer):
     """y (n, o, *out) of x (n, c, *space) and weight (c, o / groups, *kernel).
 
-    Each pixel of x is spread over as many of y as the kernel has; `padding` is cut off, and
-    `more` zeros and pixels are left behind.  out = (space - 1) * stride + span - padding + more.
+    Each pixel of x is spread over as many of y as the filter has; `padding` is cut off, and `more`
+    zeros and pixels remain at the end.  out = (space - 1) * stride + span - padding + more.
     """
 
     name = "conv_transpose"
@@ -136,7 +136,7 @@ class ConvTransposeLayer(ConvolutionLayer):
     groups: int = 1
 
     def whole(self, x: TensorType, weight: TensorType) -> TensorType:
-        """The type of what is spread, with its channels last, before anything is cut off."""
+        """Return the type of the spread pixels, channels last, before the cut."""
         n, c, *space = x.shape
         if weight.shape[0] != c:
             raise ValueError(f"x has {c} channels, weight takes {weight.shape[0]}")
@@ -148,11 +148,11 @@ class ConvTransposeLayer(ConvolutionLayer):
         return x.with_shape((n, *sizes, part * self.groups))
 
     def op(self, whole: TensorType) -> ConvDx:
-        """What spreads the pixels."""
+        """Return the op that spreads the pixels."""
         return ConvDx(whole.shape, self.stride, self.dilation, self.groups)
 
     def ends(self) -> tuple[Pads, tuple[slice, ...]]:
-        """What is added behind, and what is left after the cut."""
+        """Return the pads to add at the end, and the slices that remain after the cut."""
         pairs = list(zip(self.padding, self.more, strict=True))
         added = tuple((0, max(0, more - behind)) for (_, behind), more in pairs)
         cuts = tuple(
@@ -175,7 +175,7 @@ class ConvTransposeLayer(ConvolutionLayer):
         return ins[0].with_shape((n, channels, *sizes))
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        types = [TensorType(a.shape, "float64") for a in ins]  # longdouble has no name here
+        types = [TensorType(a.shape, "float64") for a in ins]  # TensorType has no longdouble
         y = self.op(self.whole(*types[:2])).reference([last_array(ins[0]), _kernel_array(ins[1])])
         added, cuts = self.ends()
         y = Pad(added).reference([y])[cuts]
@@ -210,11 +210,11 @@ def conv(
     groups: int = 1,
     name: str | None = None,
 ) -> Value:
-    """The convolution of x (N, c, *space) with w (o, c / groups, *kernel): (N, o, *out).
+    """Return the convolution of x (N, c, *space) with w (o, c / groups, *kernel): (N, o, *out).
 
-    As in PyTorch and ONNX the kernel is not turned around.  1 to 3 dimensions of space; `b` (o,)
-    is added.  `padding` is a number, one for each dimension, pairs (before, after), or
-    "same": size / stride places, rounded up.  GraphError where channels or sizes do not fit.
+    As in PyTorch and ONNX the filter is not flipped.  There are 1 to 3 dimensions of space; `b`
+    (o,) is added.  `padding` is a number, one for each dimension, pairs (before, after), or "same":
+    size / stride places, rounded up.  Raise GraphError if channels or sizes do not fit.
     """
     x, w = as_value("conv", x), as_value("conv", w)
     space = _dimensions(ConvLayer((), (), ()), x, w)
@@ -246,10 +246,10 @@ def conv_transpose(
     groups: int = 1,
     name: str | None = None,
 ) -> Value:
-    """The transposed convolution of x (N, c, *space) with w (c, o / groups, *kernel): (N, o, *out).
+    """Return the transposed convolution of x (N, c, *space) with w: (N, o, *out).
 
-    out = (space - 1) * stride - padding before and after + dilation * (kernel - 1) + 1 +
-    output_padding.  GraphError where channels or sizes do not fit.
+    w is (c, o / groups, *kernel).  out = (space - 1) * stride - padding before and after +
+    dilation * (kernel - 1) + 1 + output_padding.  Raise GraphError if channels or sizes do not fit.
     """
     x, w = as_value("conv_transpose", x), as_value("conv_transpose", w)
     op = "conv_transpose"

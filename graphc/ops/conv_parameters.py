@@ -54,7 +54,7 @@ def conv1d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """The convolution of x (N, c, length) by trained weights: (N, channels, out).
+    """Return the convolution of x (N, c, length) by trained weights: (N, channels, out).
 
     As `conv2d`, with one dimension of space.
     """
@@ -76,13 +76,13 @@ def conv2d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """The convolution of x (N, c, height, width) by trained weights: (N, channels, *out).
+    """Return the convolution of x (N, c, height, width) by trained weights.
 
-    `<node>.weight` (channels, c / groups, *kernel) and, unless `bias=False`, `<node>.bias`
-    (channels,) are as in PyTorch.  `kernel`, `stride` and `dilation` are a number or one for
-    each dimension; `padding` also pairs (before, after), or "same": size / stride places,
-    rounded up.  With groups, each part of the channels is convolved by itself.  GraphError
-    where channels or sizes do not fit.
+    The result is (N, channels, *out).  `<node>.weight` (channels, c / groups, *kernel) and, unless
+    `bias=False`, `<node>.bias` (channels,) are as in PyTorch.  `kernel`, `stride` and `dilation`
+    are a number or one for each dimension; `padding` also pairs (before, after), or "same":
+    size / stride places, rounded up.  With groups, each part of the channels is convolved by
+    itself.  Raise GraphError if channels or sizes do not fit.
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _trained(ConvLayer((), (), ()), 2, x, channels, kernel, how, bias, init, name)
@@ -102,9 +102,9 @@ def conv3d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """The convolution of x (N, c, depth, height, width) by trained weights: (N, channels, *out).
+    """Return the convolution of x (N, c, depth, height, width) by trained weights.
 
-    As `conv2d`, with three dimensions of space.
+    As `conv2d`, with three dimensions of space: (N, channels, *out).
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return _trained(ConvLayer((), (), ()), 3, x, channels, kernel, how, bias, init, name)
@@ -125,9 +125,9 @@ def conv_transpose1d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """The transposed convolution of x (N, c, length) by trained weights: (N, channels, out).
+    """Return the transposed convolution of x (N, c, length) by trained weights.
 
-    As `conv_transpose2d`, with one dimension of space.
+    As `conv_transpose2d`, with one dimension of space: (N, channels, out).
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     layer = ConvTransposeLayer((), (), (), ())
@@ -151,11 +151,11 @@ def conv_transpose2d(
     init: Any = "he",
     name: str | None = None,
 ) -> Value:
-    """The transposed convolution of x (N, c, height, width) by trained weights.
+    """Return the transposed convolution of x (N, c, height, width) by trained weights.
 
-    `<node>.weight` (c, channels / groups, *kernel) and `<node>.bias` (channels,) are as in
-    PyTorch.  In each dimension out = (size - 1) * stride - padding before and after +
-    dilation * (kernel - 1) + 1 + output_padding.  GraphError where channels or sizes do not fit.
+    `<node>.weight` (c, channels / groups, *kernel) and `<node>.bias` (channels,) are as in PyTorch.
+    In each dimension out = (size - 1) * stride - padding before and after + dilation * (kernel - 1)
+    + 1 + output_padding.  Raise GraphError if channels or sizes do not fit.
     """
     how = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     layer = ConvTransposeLayer((), (), (), ())
@@ -175,7 +175,7 @@ def _trained(
     init: Any,
     name: str | None,
 ) -> Value:
-    """The layer with new parameters; `how` has its other arguments."""
+    """Return the layer with new parameters; `how` has its other arguments."""
     op = f"{layer.name}{space}d"
     given, units = _channels(op, layer, x, space), checked_whole(f"{op}: channels", channels)
     groups = checked_whole(f"{op}: groups", how["groups"])
@@ -193,7 +193,7 @@ def _trained(
 
 
 def _channels(op: str, layer: ConvLayer | ConvTransposeLayer, x: Value, space: int) -> int:
-    """The channels of x, which must be images with so many dimensions of space."""
+    """Return the channels of x, which must be images with so many dimensions of space."""
     x = as_value(op, x)
     channels = x.shape[1] if x.type.rank == space + 2 else None
     if not isinstance(channels, int) or not x.type.is_float:
@@ -216,7 +216,7 @@ def _check_groups(op: str, groups: int, given: int, units: int) -> None:
 
 
 def _weight(like: Value, name: str, shape: tuple[int, ...], init: Any, out: int) -> Value:
-    """A parameter whose axis `out` is what the layer gives."""
+    """Return a parameter; its axis `out` is the axis of the layer's output channels."""
     try:
         found = resolve(init, shape)
         op = Parameter(shape, like.dtype, found if _placed(found) else OutAt(found, out))
@@ -227,5 +227,5 @@ def _weight(like: Value, name: str, shape: tuple[int, ...], init: Any, out: int)
 
 
 def _placed(init: Initializer) -> bool:
-    """Whether its values do not depend on which axis is which."""
+    """Return whether the initializer's values do not depend on which axis is the output's."""
     return isinstance(init, (FromArray, Constant, Zeros, Ones, Normal, Uniform))

@@ -22,8 +22,10 @@ from graphc.tensor_type import TensorType, normal_axis, plain
 
 @dataclass(frozen=True)
 class Cumsum(Op):
-    """The sums of the entries up to each one along `axis`: with it, or `exclusive` without it;
-    `reverse` of those from each one on."""
+    """The sums of the entries up to each one along `axis`, itself included unless `exclusive`.
+
+    With `reverse`, the sums are of the entries from each one on.
+    """
 
     roles = ("x",)
     gradient_text = ("cumsum(d_out, axis, exclusive, not reverse)",)
@@ -48,7 +50,7 @@ class Cumsum(Op):
         return out
 
     def forward(self, x: Array) -> Array:
-        """x seen so that the sums run along the first axis, from the first entry on."""
+        """Return a view of x whose sums run over the first axis, from the first entry on."""
         moved = np.moveaxis(x, self.axis, 0)
         return moved[::-1] if self.reverse else moved
 
@@ -66,7 +68,7 @@ def cumsum(
     reverse: bool = False,
     name: str | None = None,
 ) -> Value:
-    """The sums of the entries up to each one along an axis.
+    """Return the sums of the entries up to each one along an axis.
 
     `exclusive` leaves the entry itself out, `reverse` begins at the end.
     """
@@ -82,10 +84,10 @@ def cumprod(
     reverse: bool = False,
     name: str | None = None,
 ) -> Value:
-    """The products of the entries up to each one along an axis, of fixed size.
+    """Return the products of the entries up to each one along an axis, of fixed size.
 
-    In log2(size) steps, each of which multiplies by what is 1, 2, 4, ... entries before (Hillis
-    and Steele 1986), so that gradients are right at 0, too.  Options as in `cumsum`.
+    This takes log2(size) steps, each of which multiplies by the entry 1, 2, 4, ... places before
+    (Hillis and Steele 1986), so that gradients are right at 0, too.  Options as in `cumsum`.
     """
     x = as_value("cumprod", x)
     (size,) = fixed_sizes(Slice(()), x, axis)
@@ -105,7 +107,7 @@ def cumprod(
 
 
 def _shifted(x: Value, axis: int, size: int) -> Value:
-    """1, then all entries but the last."""
+    """Return a 1, followed by all entries but the last."""
     shape = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
     ones = broadcast_to(constant(x.builder, 1, x.dtype), shape)
     return concat([ones, _part(x, axis, 0, size - 1)], axis) if size > 1 else ones

@@ -17,7 +17,7 @@ from graphc.tensor_type import TensorType
 
 
 class WholeQuotient(Binary):
-    """A quotient of whole numbers that is one; 0 where b is 0."""
+    """A quotient of whole numbers, rounded to one; 0 where b is 0."""
 
     gradient_text = ("", "")
 
@@ -34,7 +34,7 @@ class WholeQuotient(Binary):
 
 
 class FloorDiv(WholeQuotient):
-    """a / b rounded down."""
+    """The quotient a / b rounded down."""
 
     name = "floor_div"
 
@@ -46,7 +46,7 @@ class FloorDiv(WholeQuotient):
 
 
 class TruncDiv(WholeQuotient):
-    """a / b rounded toward zero."""
+    """The quotient a / b rounded toward zero."""
 
     name = "trunc_div"
     inplace = ()
@@ -63,14 +63,14 @@ class TruncDiv(WholeQuotient):
         return floor + call("and", uneven, floor < 0).cast(floor.dtype)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: a product, and two masks."""
+        """Emit the kernel call; scratch: a product, and two masks."""
         type = em.type(out)
         masks = (em.scratch(type.with_dtype("bool")) for _ in range(2))
         em.call(self.name, ins, out, scratch=(em.scratch(type), *masks))
 
 
 class Remainder(Binary):
-    """What is left of a when a multiple of b is taken off; 0 for whole numbers where b is 0."""
+    """The rest of a after a multiple of b is subtracted; 0 for whole numbers where b is 0."""
 
     gradient_text = ("d_out", "-d_out * (a - out) / b")
 
@@ -104,7 +104,10 @@ class Fmod(Remainder):
 
 
 def floor_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a / b rounded down, broadcast: floats by floor(a / b); whole numbers 0 where b is 0."""
+    """Return a / b rounded down, broadcast; for whole numbers 0 where b is 0.
+
+    Floats are divided as floor(a / b).
+    """
     left, right = pair("floor_div", a, b)
     if left.type.is_float:
         return floor(div(left, right), name=name)
@@ -112,15 +115,15 @@ def floor_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
 
 
 def trunc_div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a / b of whole numbers rounded toward zero, as C has it; 0 where b is 0."""
+    """Return a / b of whole numbers rounded toward zero, as in C; 0 where b is 0."""
     return binary(TruncDiv(), a, b, name)
 
 
 def mod(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """The remainder of a by b that has the sign of b, as Python's a % b."""
+    """Return the remainder of a by b that has the sign of b, as Python's a % b."""
     return binary(Mod(), a, b, name)
 
 
 def fmod(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """The remainder of a by b that has the sign of a, as C's fmod."""
+    """Return the remainder of a by b that has the sign of a, as C's fmod."""
     return binary(Fmod(), a, b, name)

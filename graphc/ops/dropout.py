@@ -59,9 +59,9 @@ class Dropout(Layer):
 class DropoutMask(Op):
     """1/keep_prob where an element is kept, else 0; keyed by seed, draws, layer and position.
 
-    Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11), so that a mask depends neither on
-    the order of computation nor on the batch that a row stands in.  Where a batch is cut into
-    shards, `first_row` is the place of row 0 in the whole batch.
+    Philox4x32-10 (Salmon, Moraes, Dror and Shaw, SC11), so that a mask depends neither on the order
+    of computation nor on the batch that a row is in.  Where a batch is cut into shards, `first_row`
+    is the place of row 0 in the whole batch.
     """
 
     name = "dropout_mask"
@@ -127,10 +127,11 @@ def dropout(
     drop_prob: float | None = None,
     name: str | None = None,
 ) -> Value:
-    """Inverted dropout: exactly one of `keep_prob` in (0, 1] and `drop_prob` in [0, 1).
+    """Apply inverted dropout: give exactly one of `keep_prob` and `drop_prob`.
 
-    The mask is keyed by the seed, the counter of training forwards, the layer's name and the
-    element's row and column.  GraphError for none, both, or a probability out of range.
+    `keep_prob` is in (0, 1], `drop_prob` in [0, 1).  The mask is keyed by the seed, the counter of
+    training forwards, the layer's name and the element's row and column.  Raise GraphError for
+    none, both, or a probability out of range.
     """
     b = as_value("dropout", x).builder
     keep = _keep_prob(keep_prob, drop_prob)
@@ -140,7 +141,7 @@ def dropout(
 
 
 def _check_kept(keep_prob: float) -> None:
-    """ValueError for a probability that `dropout` would not have taken."""
+    """Raise ValueError for a probability that `dropout` would have refused."""
     if not 0 < keep_prob <= 1:
         raise ValueError(f"keep_prob is {keep_prob}, it must lie in (0, 1]")
 

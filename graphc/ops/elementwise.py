@@ -48,7 +48,7 @@ class Binary(Op):
     roles = ("a", "b")
     inplace: ClassVar[tuple[int, ...]] = (0, 1)
     result: ClassVar[str] = ""
-    """The result's dtype where it is not the operands'."""
+    """The dtype of the result, if it is not that of the operands."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         a, b = ins
@@ -65,7 +65,7 @@ class Binary(Op):
 
 
 class Add(Binary):
-    """a + b."""
+    """The sum a + b."""
 
     gradient_text = ("d_out", "d_out")
 
@@ -82,7 +82,7 @@ class Add(Binary):
 
 
 class Sub(Binary):
-    """a - b."""
+    """The difference a - b."""
 
     gradient_text = ("d_out", "-d_out")
 
@@ -99,7 +99,7 @@ class Sub(Binary):
 
 
 class Mul(Binary):
-    """a * b."""
+    """The product a * b."""
 
     gradient_text = ("d_out * b", "d_out * a")
 
@@ -116,7 +116,7 @@ class Mul(Binary):
 
 
 class Div(Binary):
-    """a / b; floats only."""
+    """The quotient a / b; floats only."""
 
     gradient_text = ("d_out / b", "-d_out * out / b")
 
@@ -141,7 +141,7 @@ class Div(Binary):
 
 
 class Neg(Unary):
-    """-x."""
+    """The negative -x."""
 
     floats_only = False
     gradient_text = ("-d_out",)
@@ -160,7 +160,7 @@ class Neg(Unary):
 
 @dataclass(frozen=True)
 class Power(Unary):
-    """x ** exponent, for a fixed exponent."""
+    """The power x ** exponent, for a fixed exponent."""
 
     gradient_text = ("d_out * exponent * x ** (exponent - 1)",)
     exponent: float
@@ -192,8 +192,10 @@ class Power(Unary):
 
 
 def elements(ins: Sequence[TensorType], result: TensorType) -> Along:
-    """For an op on each element: "elements", or "call" where the operands broadcast otherwise
-    than as rows, columns and numbers of a matrix of the result."""
+    """Return "elements" for an op on each element, or "call" if its operands do not allow it.
+
+    They allow it if they broadcast as rows, columns and numbers of a matrix of the result.
+    """
     fits = any(
         all(broadcast_span(x.shape, result.shape, lead) is not None for x in ins)
         for lead in leads(result.shape)
@@ -230,7 +232,7 @@ def binary(op: Op, a: Operand, b: Operand, name: str | None = None) -> Value:
 
 
 def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
-    """Both operands as values."""
+    """Return both operands as values."""
     if isinstance(a, Value):
         return a, lift(op_name, b, a)
     if isinstance(b, Value):
@@ -243,7 +245,7 @@ def pair(op_name: str, a: Any, b: Any) -> tuple[Value, Value]:
 
 
 def lift(op_name: str, number: Any, like: Value) -> Value:
-    """A Python number as a constant of `like`'s dtype; values pass through."""
+    """Return a Python number as a constant of `like`'s dtype; return a value unchanged."""
     if isinstance(number, Value):
         return number
     if isinstance(number, (bool, int, float, np.number, np.bool_)):
@@ -258,7 +260,7 @@ def lift(op_name: str, number: Any, like: Value) -> Value:
 
 
 def _fits(number: Any, type: TensorType) -> bool:
-    """Whether the dtype holds the number, but for rounding of floats."""
+    """Return whether the dtype holds the number, but for rounding of floats."""
     try:
         with np.errstate(all="ignore"):
             held = np.asarray(number).astype(type.dtype)
@@ -271,32 +273,32 @@ def _fits(number: Any, type: TensorType) -> bool:
 
 
 def add(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a + b, broadcast."""
+    """Return a + b, broadcast."""
     return binary(Add(), a, b, name)
 
 
 def sub(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a - b, broadcast."""
+    """Return a - b, broadcast."""
     return binary(Sub(), a, b, name)
 
 
 def mul(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a * b, broadcast."""
+    """Return a * b, broadcast."""
     return binary(Mul(), a, b, name)
 
 
 def div(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a / b, broadcast; floats only."""
+    """Return a / b, broadcast; floats only."""
     return binary(Div(), a, b, name)
 
 
 def neg(x: Value, *, name: str | None = None) -> Value:
-    """-x."""
+    """Return -x."""
     return apply(Neg(), x, name=name)
 
 
 def power(x: Operand, exponent: Operand, *, name: str | None = None) -> Value:
-    """x ** exponent, broadcast; floats only.  One of the two may be a number."""
+    """Return x ** exponent, broadcast; floats only.  One of the two may be a number."""
     if isinstance(exponent, (int, float, np.integer, np.floating)):
         return apply(Power(float(exponent)), as_value("power", x), name=name)
     from graphc.ops.pow import Pow
@@ -305,5 +307,5 @@ def power(x: Operand, exponent: Operand, *, name: str | None = None) -> Value:
 
 
 def reciprocal(x: Value, *, name: str | None = None) -> Value:
-    """1 / x; floats only."""
+    """Return 1 / x; floats only."""
     return power(x, -1.0, name=name)

@@ -1,4 +1,4 @@
-"""The embedding layer: rows of a parameter by whole numbers."""
+"""The embedding layer: rows of a parameter, chosen by whole numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NORMAL = Normal(1.0)
 
 
 class Embedding(Layer):
-    """The row of weight (count, width) that each id names."""
+    """The row of weight (count, width) for each id."""
 
     roles = ("weight", "ids")
 
@@ -60,13 +60,12 @@ def embedding(
     dtype: str | None = None,
     name: str | None = None,
 ) -> Value:
-    """The row that each id names of `<node>.weight` (count, width): ids of any shape, whole numbers
-    from 0 to count - 1 -> (*ids.shape, width).
+    """Return the row of `<node>.weight` (count, width) for each id: (*ids.shape, width).
 
-    The rows are trained, in the net's dtype or in `dtype`, from normal numbers of standard
-    deviation 1, or from what `init` is; `weight=` shares existing ones.  A row that several ids
-    name gets the sum of their gradients, in the order of the ids whatever the number of threads.
-    GraphError when the ids are no whole numbers.
+    `ids`, of any shape, are whole numbers from 0 to count - 1.  The rows are trained, in the net's
+    dtype or in `dtype`, from normal numbers of standard deviation 1, or from `init`; `weight=`
+    shares existing ones.  A row that several ids name gets the sum of their gradients, in the order
+    of the ids whatever the number of threads.  Raise GraphError if the ids are not whole numbers.
     """
     b = as_value("embedding", ids).builder
     node = b.free_name("embedding", name)

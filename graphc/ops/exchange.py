@@ -1,8 +1,8 @@
-"""Sums over the shards of a batch: what is sent, what has arrived, and what a shard is fed.
+"""Sums over the shards of a batch: the ops that send, receive, and feed a shard.
 
-A batch is cut into shards, which run one after the other or on ranks of their own.  A value of
-each shard is sent, and the sum over all of them arrives in its place.  Values that are sent
-together make a bucket, which lies in one piece of memory.
+A batch is cut into shards, which run one after the other or on ranks of their own.  A value of each
+shard is sent, and the sum over all of them is received in its place.  Values that are sent together
+make a bucket, which is one contiguous piece of memory.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from graphc.tensor_type import TensorType
 
 
 class ShardInput(Input):
-    """A number about the shard that runs, which the executor feeds: no input of the user's."""
+    """A number about the running shard, fed by the executor; not an input of the user's."""
 
     name = "shard_input"
 
 
 class Total(Op):
-    """The sum of x over all shards, in the midst of a graph that goes on with it.
+    """The sum of x over all shards, in the middle of a graph that computes on with it.
 
-    The pass `data_parallel` makes a send and a receive of it.
+    The pass `data_parallel` replaces it by a send and a receive.
     """
 
     roles = ("x",)
@@ -38,13 +38,13 @@ class Total(Op):
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        """What it is where there is but one shard."""
+        """Return x itself, which is the sum if there is only one shard."""
         return ins[0].copy()
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
-        """Each shard's x is in the sum that all of them read."""
+        """Return the total of the cotangents, since each shard reads a sum that contains x."""
         return (b.apply(Total(), dout),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
@@ -53,9 +53,9 @@ class Total(Op):
 
 @dataclass(frozen=True)
 class Send(Fused):
-    """x on its way to all shards; nobody but `receive` may read it.
+    """x on its way to all shards; only `receive` may read it.
 
-    It is one of the `members` values of a bucket, and lies `offset` bytes from the start of the
+    It is one of the `members` values of a bucket, and is at `offset` bytes from the start of the
     buffer that holds all buckets.
     """
 
@@ -75,7 +75,7 @@ class Send(Fused):
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        """What one shard alone sends."""
+        """Return x, as a single shard sends it."""
         return ins[0].copy()
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
@@ -84,7 +84,7 @@ class Send(Fused):
 
 @dataclass(frozen=True)
 class Receive(Fused):
-    """The sum over all shards of what was sent."""
+    """The sum over all shards of the value that each of them sent."""
 
     name = "receive"
     roles = ("sent",)
@@ -96,7 +96,7 @@ class Receive(Fused):
         return ins[0]
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        """What arrives where there is but one shard."""
+        """Return the value sent, which is the sum if there is only one shard."""
         return ins[0].copy()
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:

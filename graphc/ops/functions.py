@@ -20,7 +20,7 @@ from graphc.tensor_type import TensorType, check_entries, normal_axis, plain
 
 
 class Exp(Unary):
-    """e ** x."""
+    """The exponential e ** x."""
 
     gradient_text = ("d_out * out",)
 
@@ -37,7 +37,7 @@ class Exp(Unary):
 
 
 class Log(Unary):
-    """The natural logarithm."""
+    """The natural logarithm of x."""
 
     gradient_text = ("d_out / x",)
 
@@ -54,7 +54,7 @@ class Log(Unary):
 
 
 class Sqrt(Unary):
-    """The square root."""
+    """The square root of x."""
 
     gradient_text = ("d_out / (2 * out)",)
 
@@ -71,7 +71,7 @@ class Sqrt(Unary):
 
 
 class Abs(Unary):
-    """The absolute value; gradient 0 at 0."""
+    """The absolute value of x; the gradient is 0 at 0."""
 
     floats_only = False
     gradient_text = ("d_out * sign(x)",)
@@ -89,13 +89,13 @@ class Abs(Unary):
 
 
 class Sign(Unary):
-    """-1, 0 or 1; its gradient is zero."""
+    """The sign of x: -1, 0 or 1; its gradient is zero."""
 
     floats_only = False
     gradient_text = ("",)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
-        return "call" if ins[0].dtype.startswith("uint") else "elements"  # has no -1
+        return "call" if ins[0].dtype.startswith("uint") else "elements"  # uints have no -1
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sign(ins[0]))
@@ -111,7 +111,7 @@ class Sign(Unary):
 
 
 class Tanh(Unary):
-    """The hyperbolic tangent."""
+    """The hyperbolic tangent of x."""
 
     gradient_text = ("d_out * (1 - out ** 2)",)
 
@@ -128,7 +128,7 @@ class Tanh(Unary):
 
 
 class Sigmoid(Unary):
-    """1 / (1 + e**-x), without overflow for any x."""
+    """The sigmoid 1 / (1 + e**-x), without overflow for any x."""
 
     gradient_text = ("d_out * out * (1 - out)",)
 
@@ -149,7 +149,7 @@ class Sigmoid(Unary):
 
 
 class AlongAxis(Op):
-    """A normalisation along one axis; keeps the shape."""
+    """A normalisation over one axis; the result has the shape of x."""
 
     roles = ("x",)
     inplace = (0,)
@@ -174,14 +174,14 @@ class AlongAxis(Op):
         return ("each",)
 
     def row(self, x: TensorType) -> TensorType:
-        """One number for each slice along the axis."""
+        """Return the type of x with size 1 in the axis: one number for each slice."""
         axis = normal_axis(self.axis, x.rank)
         return x.with_shape((*x.shape[:axis], 1, *x.shape[axis + 1 :]))
 
 
 @dataclass(frozen=True)
 class Softmax(AlongAxis):
-    """e**x along an axis, scaled to sum to 1; stable for any finite x."""
+    """e**x over an axis, scaled to sum to 1; stable for any finite x."""
 
     gradient_text = ("out * (d_out - sum(d_out * out, axis))",)
     axis: int = -1
@@ -203,13 +203,13 @@ class Softmax(AlongAxis):
         return (sub(weighted, mul(out, sum_(weighted, self.axis, keepdims=True))),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: one number for each slice."""
+        """Emit the kernel call; scratch: one number for each slice."""
         em.call(self.name, ins, out, scratch=(em.scratch(self.row(em.type(out))),))
 
 
 @dataclass(frozen=True)
 class LogSoftmax(AlongAxis):
-    """The logarithm of softmax, without taking the logarithm of what underflowed."""
+    """The logarithm of softmax, without the logarithm of a number that underflowed."""
 
     name = "log_softmax"
     gradient_text = ("d_out - exp(out) * sum(d_out, axis)",)
@@ -230,53 +230,53 @@ class LogSoftmax(AlongAxis):
         return (sub(dout, mul(exp(out), sum_(dout, self.axis, keepdims=True))),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: one number for each slice, and one like x."""
+        """Emit the kernel call; scratch: one number for each slice, and one array like x."""
         type = em.type(out)
         em.call(self.name, ins, out, scratch=(em.scratch(self.row(type)), em.scratch(type)))
 
 
 def exp(x: Value, *, name: str | None = None) -> Value:
-    """e ** x."""
+    """Return e ** x."""
     return apply(Exp(), x, name=name)
 
 
 def log(x: Value, *, name: str | None = None) -> Value:
-    """The natural logarithm."""
+    """Return the natural logarithm of x."""
     return apply(Log(), x, name=name)
 
 
 def sqrt(x: Value, *, name: str | None = None) -> Value:
-    """The square root."""
+    """Return the square root of x."""
     return apply(Sqrt(), x, name=name)
 
 
 def abs_(x: Value, *, name: str | None = None) -> Value:
-    """The absolute value; gradient 0 at 0."""
+    """Return the absolute value of x; the gradient is 0 at 0."""
     return apply(Abs(), x, name=name)
 
 
 def sign(x: Value, *, name: str | None = None) -> Value:
-    """-1, 0 or 1; its gradient is zero."""
+    """Return the sign of x: -1, 0 or 1; its gradient is zero."""
     return apply(Sign(), x, name=name)
 
 
 def tanh(x: Value, *, name: str | None = None) -> Value:
-    """The hyperbolic tangent."""
+    """Return the hyperbolic tangent of x."""
     return apply(Tanh(), x, name=name)
 
 
 def sigmoid(x: Value, *, name: str | None = None) -> Value:
-    """1 / (1 + e**-x)."""
+    """Return 1 / (1 + e**-x)."""
     return apply(Sigmoid(), x, name=name)
 
 
 @takes("gc.softmax(x, axis=-1)", dim="it is axis")
 def softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
-    """Probabilities along an axis."""
+    """Return the probabilities e**x, scaled to sum to 1 over an axis."""
     return apply(Softmax(plain(axis)), x, name=name)
 
 
 @takes("gc.log_softmax(x, axis=-1)", dim="it is axis")
 def log_softmax(x: Value, axis: SupportsIndex = -1, *, name: str | None = None) -> Value:
-    """Logarithms of the probabilities along an axis."""
+    """Return the logarithms of the probabilities over an axis."""
     return apply(LogSoftmax(plain(axis)), x, name=name)

@@ -1,4 +1,4 @@
-"""Ops that stand for several at once.
+"""Ops that each do the work of several.
 
 Passes make them after Backward, so none is differentiated.
 """
@@ -23,7 +23,7 @@ from graphc.tensor_type import TensorType
 
 
 class Fused(Op):
-    """An op that a pass makes of several."""
+    """The base of ops that a pass makes from several others."""
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -38,7 +38,7 @@ class Fused(Op):
 
 
 class AffineRelu(Fused):
-    """max(x @ weight + bias, 0)."""
+    """The relu of an affine map: max(x @ weight + bias, 0)."""
 
     name = "affine_relu"
     roles = ("x", "weight", "bias")
@@ -50,7 +50,7 @@ class AffineRelu(Fused):
         return np.asarray(np.maximum(Affine().reference(ins), 0))
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """The result from an element of the product; ins is the bias."""
+        """Return the result from an element of the product; `ins` is the bias."""
         return Relu().scalar([Affine().epilogue(product, ins)], "columns")
 
 
@@ -73,11 +73,11 @@ class MatMulReluGrad(Fused):
         return ReluGrad().reference([ins[2], product])
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """The result from an element of the product; ins is the relu's result."""
+        """Return the result from an element of the product; `ins` is the relu's result."""
         return ReluGrad().scalar([ins[0], product], "columns")
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: a mask, and one like the result."""
+        """Emit the kernel call; scratch: a mask, and one array like the result."""
         type = em.type(out)
         scratch = (em.scratch(type.with_dtype("bool")), em.scratch(type))
         em.call(self.name, ins, out, scratch=scratch)
@@ -85,7 +85,7 @@ class MatMulReluGrad(Fused):
 
 @dataclass(frozen=True)
 class NormalizeDgamma(Fused):
-    """batchnorm_dgamma with the batch statistics at hand: sum(dout * xhat) for each feature.
+    """batchnorm_dgamma from known batch statistics: sum(dout * xhat) for each feature.
 
     xhat = (x - mean) / sqrt(var + eps).
     """
@@ -117,7 +117,7 @@ class NormalizeDgamma(Fused):
         return (dout * (x - average)).sum(axis) / call("sqrt", variance + self.eps)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: one like x, one like mean, and ones to sum rows with."""
+        """Emit the kernel call; scratch: one like x, one like mean, and ones to sum rows with."""
         x = em.type(ins[0])
         scratch = (em.scratch(x), em.scratch(em.type(ins[1])), em.ones(x))
         em.call(self.name, ins, out, scratch=scratch)
@@ -125,7 +125,7 @@ class NormalizeDgamma(Fused):
 
 @dataclass(frozen=True)
 class NormalizeDx(Fused):
-    """batchnorm_dx with the batch statistics and both sums at hand.
+    """batchnorm_dx from known batch statistics and both sums.
 
     gamma / std * (dout - dbeta / M - xhat * dgamma / M), for M numbers a feature.
     """
@@ -163,7 +163,7 @@ class NormalizeDx(Fused):
         return slope * (gamma / std)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: two like mean."""
+        """Emit the kernel call; scratch: two arrays like mean."""
         vector = em.type(ins[1])
         em.call(self.name, ins, out, scratch=(em.scratch(vector), em.scratch(vector)))
 

@@ -1,4 +1,4 @@
-"""Slices of a value chosen by indices, and the sums that are the gradient."""
+"""Slices of a value chosen by indices, and the scatter-add that is the gradient."""
 
 from __future__ import annotations
 
@@ -27,16 +27,19 @@ from graphc.tensor_type import (
 
 
 class ByPlace(Op):
-    """An op that turns indices along an axis into places in a flat array.
+    """An op that converts indices into an axis to places in a flat array.
 
-    An array is seen as (outer, size, inner) around the axis.  Indices that are computed in the
-    net are held between 0 and size - 1.
+    An array is seen as (outer, size, inner) around the axis.  Indices that are computed in the net
+    are clipped to the range 0 to size - 1.
     """
 
     axis: int
 
     def check_indices(self, x: TensorType, indices: TensorType) -> int:
-        """The axis from the front; ValueError unless whole numbers index an axis of fixed size."""
+        """Return the axis, counted from the front.
+
+        Raise ValueError unless whole numbers index an axis of fixed size.
+        """
         check_whole(indices)
         axis = normal_axis(self.axis, x.rank)
         if isinstance(x.shape[axis], Batch):
@@ -55,7 +58,11 @@ class ByPlace(Op):
         part: TensorType,
         more: Sequence[str] = (),
     ) -> None:
-        """Scratch: the place of each element of `part` in x, what they are counted from, more."""
+        """Emit the kernel call with places as scratch, and `more`.
+
+        Scratch: the place of each element of `part` in x, and the numbers that places are counted
+        from.
+        """
         axis = normal_axis(self.axis, x.rank)
         outer = TensorType((count(x.shape[:axis]),), "int64")
         inner = TensorType((count(x.shape[axis + 1 :]),), "int64")
@@ -65,7 +72,7 @@ class ByPlace(Op):
 
 
 def check_whole(indices: TensorType) -> None:
-    """ValueError unless the indices are whole numbers."""
+    """Raise ValueError unless the indices are whole numbers."""
     if indices.is_float or indices.dtype == "bool":
         raise ValueError(
             f"the indices are {indices.dtype}, not whole numbers\n"
@@ -74,7 +81,7 @@ def check_whole(indices: TensorType) -> None:
 
 
 def entries(x: TensorType, axis: int) -> int:
-    """The size of an axis that is indexed."""
+    """Return the size of an axis that is indexed."""
     size = x.shape[normal_axis(axis, x.rank)]
     assert isinstance(size, int), "infer lets no other pass"
     return size
@@ -82,7 +89,7 @@ def entries(x: TensorType, axis: int) -> int:
 
 @dataclass(frozen=True)
 class Gather(ByPlace):
-    """The slices of x along `axis` that the indices name; their shape stands for the axis."""
+    """The slices of x that indices into `axis` name; the axis becomes the indices' shape."""
 
     roles = ("x", "indices")
     gradient_text = ("add_at(zeros(x.shape), indices, axis, d_out)", "")
@@ -107,14 +114,14 @@ class Gather(ByPlace):
         return {1: entries(ins[0], self.axis)}
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: the indices, held within the axis."""
+        """Emit the kernel call; scratch: the indices, clipped to the axis."""
         held = em.scratch(em.type(ins[1]).with_dtype("int64"))
         em.call(self.name, ins, out, scratch=(held,))
 
 
 @dataclass(frozen=True)
 class GatherGrad(ByPlace):
-    """Zeros of `shape`, to which the slices of dout are added at their indices, in order."""
+    """Zeros of `shape`, with the slices of dout added at their indices, in order."""
 
     name = "gather_grad"
     roles = ("indices", "dout")
@@ -151,23 +158,24 @@ class GatherGrad(ByPlace):
 
 
 def gather(x: Value, indices: Any, axis: SupportsIndex = 0, *, name: str | None = None) -> Value:
-    """The slices of x along an axis that whole numbers from 0 up name, as `numpy.take` does.
+    """Return the slices of x that indices into an axis name, as `numpy.take` does.
 
-    The indices, a value or an array of any shape, stand in the place of the axis.  Those that are
-    fed are checked; those computed in the net are held between 0 and the last.  GraphError when
-    the axis is the batch's, or an array names a slice that is not there.
+    The indices, whole numbers from 0 up, are a value or an array of any shape, which replaces the
+    axis in the result.  Indices that are fed are checked; indices computed in the net are clipped
+    to the range of the axis.  Raise GraphError if the axis is the batch's, or an array names a
+    slice that does not exist.
     """
     return by_index(Gather(plain(axis)), x, indices, name=name)
 
 
 def by_index(op: Op, x: Value, indices: Any, *more: Value, name: str | None = None) -> Value:
-    """Apply an op to x, indices and more; GraphError where a constant index is out of bounds."""
+    """Apply an op to x, indices and more; raise GraphError if a constant index is out of bounds."""
     with as_value(op.name, x).builder.all_or_nothing():
         return checked(op, x, indices_of(op, x, indices), *more, name=name)
 
 
 def checked(op: Op, *operands: Value, name: str | None = None) -> Value:
-    """Apply an op that indexes; GraphError where a constant index is out of bounds."""
+    """Apply an op that indexes; raise GraphError if a constant index is out of bounds."""
     found = operands[0].builder.apply(op, *operands, name=name)
     for position, limit in op.index_bounds([value.type for value in operands]).items():
         _check_bounds(op, operands, position, limit)
@@ -187,7 +195,7 @@ def _check_bounds(op: Op, operands: Sequence[Value], position: int, limit: int) 
 
 
 def indices_of(op: Op, x: Value, indices: Any) -> Value:
-    """Indices as a value: an array or a list becomes a constant."""
+    """Return indices as a value: an array or a list becomes a constant."""
     if isinstance(indices, Value):
         return indices
     array = np.asarray(indices)

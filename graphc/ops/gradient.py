@@ -42,10 +42,11 @@ class Gradient(Layer):
 
 
 def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
-    """The derivative of a scalar value: one Value for each of `wrt`, of its shape.
+    """Return the derivative of a scalar value: one Value for each of `wrt`, of its shape.
 
-    Gradients are values like any other, so they can be differentiated again.  Where none flows,
-    as through argmax, they are 0.  GraphError for what the value does not depend on at all.
+    Gradients are values like any other, so they can be differentiated again.  Where none flows, as
+    through argmax, they are 0.  Raise GraphError for a `wrt` that the value does not depend on at
+    all.
     """
     targets = [wrt] if isinstance(wrt, Value) else list(wrt)
     for target in targets:
@@ -55,11 +56,11 @@ def grad(value: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]:
 
 
 def _check_depends(value: Value, target: Value) -> None:
-    """GraphError where no path leads from the target to the value, both of one net."""
+    """Raise GraphError if no path leads from the target to the value, both of one net."""
     if target.builder is not value.builder:
-        return  # which is refused when the node is made
+        return  # refused when the node is made
     if 0 in target.shape:
-        return  # there is no number that it could depend on
+        return  # it has no number to depend on
     nodes, seen, left = value.builder.nodes, {value.name}, [value.name]
     while left:
         if left[-1] == target.name:

@@ -24,8 +24,8 @@ from graphc.tensor_type import TensorType, count
 class GroupNorm(Layer):
     """gamma * (x - mean) / sqrt(var + eps) + beta, by the statistics of a sample's group.
 
-    A group is as many neighbouring channels with all their pixels; gamma and beta have a
-    number a channel.  The same in training and inference.
+    A group is a number of neighbouring channels with all their pixels; gamma and beta have a number
+    a channel.  Training and inference compute the same.
     """
 
     name = "groupnorm"
@@ -62,27 +62,27 @@ class GroupNorm(Layer):
 
 
 def _at_pixels(vector: Value, x: Value, name: str) -> Value:
-    """A number a channel, repeated for each of its pixels: columns of x as a matrix."""
+    """Return a number a channel, repeated for each of its pixels: columns of x as a matrix."""
     channels, *space = x.shape[1:]
     column = reshape(vector, (channels, *(1 for _ in space)))
     return broadcast_to(column, (channels, *space)) if space else vector
 
 
 def groupnorm(x: Value, groups: int, *, eps: float = 1e-5, name: str | None = None) -> Value:
-    """x (N, c, ...) with mean 0 and variance 1 in each of a sample's `groups` of channels.
+    """Return x (N, c, ...) with mean 0 and variance 1 in each group of a sample's channels.
 
-    `<node>.gamma` and `<node>.beta` (c,) scale and move each channel, from 1 and 0.  GraphError
-    where the groups do not divide the channels.
+    There are `groups` of them.  `<node>.gamma` and `<node>.beta` (c,) scale and move each channel,
+    from 1 and 0.  Raise GraphError if the groups do not divide the channels.
     """
     x, number = as_value("groupnorm", x), checked_whole("groupnorm: groups", groups)
     return _apply(GroupNorm(number, checked("groupnorm", eps)), x, "groupnorm", name)
 
 
 def instancenorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
-    """x (N, c, ...) with mean 0 and variance 1 in each channel of each sample
-    (Ulyanov et al. 2016, arXiv:1607.08022).
+    """Return x (N, c, ...) with mean 0 and variance 1 in each channel of each sample.
 
-    `<node>.gamma` and `<node>.beta` (c,) scale and move each channel, from 1 and 0.
+    Ulyanov et al. 2016 (arXiv:1607.08022).  `<node>.gamma` and `<node>.beta` (c,) scale and move
+    each channel, from 1 and 0.
     """
     x = as_value("instancenorm", x)
     channels = x.shape[1] if x.type.rank > 1 else None

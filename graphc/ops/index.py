@@ -1,4 +1,4 @@
-"""Indices: the index of the largest, and choosing by an index."""
+"""The index of the largest or smallest number, and choices by an index."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from graphc.tensor_type import (
 
 
 class ExtremeIndex(Op):
-    """The index of an extreme along an axis, the first of equals; int64, no gradient."""
+    """The index of an extreme over an axis, the first of equals; int64, no gradient."""
 
     roles = ("x",)
     gradient_text = ("",)
@@ -47,7 +47,7 @@ class ExtremeIndex(Op):
         return (None,)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch, unless the axis is the last: x with the axis moved there."""
+        """Emit the kernel call; scratch: x with the axis moved last, unless it is there."""
         x = em.type(ins[0])
         axis = normal_axis(self.axis, x.rank)
         if axis == x.rank - 1:
@@ -59,7 +59,7 @@ class ExtremeIndex(Op):
 
 @dataclass(frozen=True)
 class Argmax(ExtremeIndex):
-    """The index of the largest along an axis, the first of equals; int64, no gradient."""
+    """The index of the largest over an axis, the first of equals; int64, no gradient."""
 
     axis: int = -1
 
@@ -69,7 +69,7 @@ class Argmax(ExtremeIndex):
 
 @dataclass(frozen=True)
 class Argmin(ExtremeIndex):
-    """The index of the smallest along an axis, the first of equals; int64, no gradient."""
+    """The index of the smallest over an axis, the first of equals; int64, no gradient."""
 
     axis: int = -1
 
@@ -78,15 +78,15 @@ class Argmin(ExtremeIndex):
 
 
 class ByIndex(Op):
-    """An op one of whose operands holds an index for each row."""
+    """An op with one operand that holds an index for each row."""
 
     def call_with_places(self, em: Emitter, ins: Sequence[str], out: str, rows: TensorType) -> None:
-        """Scratch: the places the indices point to, and the row numbers."""
+        """Emit the kernel call; scratch: the places of the indices, and the row numbers."""
         places = em.scratch(rows.with_dtype("int64"))
         em.call(self.name, ins, out, scratch=(places, em.row_numbers(rows)))
 
     def check_indices(self, rows: Shape, indices: TensorType) -> None:
-        """ValueError unless there is one whole number for each row."""
+        """Raise ValueError unless there is one whole number for each row."""
         if indices.is_float:
             raise ValueError(
                 f"the indices are {indices.dtype}, not whole numbers\n"
@@ -100,7 +100,7 @@ class ByIndex(Op):
 
 @dataclass(frozen=True)
 class OneHot(ByIndex):
-    """A new last axis of `depth`, 1 at the index and 0 elsewhere."""
+    """A new last axis of `depth`, 1 at the index and 0 at all others."""
 
     name = "one_hot"
     roles = ("indices",)
@@ -139,7 +139,7 @@ class OneHot(ByIndex):
 
 
 class Pick(ByIndex):
-    """From each row of scores the one at the row's index."""
+    """From each row of scores, the score at the row's index."""
 
     roles = ("scores", "indices")
     gradient_text = ("onehot(indices) * column(d_out)", "")
@@ -183,7 +183,7 @@ class Pick(ByIndex):
 
 
 def hit(indices: Expr) -> Expr:
-    """Whether the column is the one that the row's index names."""
+    """Return whether the column is the one that the row's index names."""
     return indices.builder.index("columns").equals(indices.cast("int64"))
 
 
@@ -195,7 +195,7 @@ def argmax(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """The index of the largest along an axis, as int64; of equals the first, or the `last`."""
+    """Return the index of the largest over an axis, as int64; of equals the first, or `last`."""
     return _index_of(Argmax(plain(axis)), x, keepdims, last, name)
 
 
@@ -207,7 +207,7 @@ def argmin(
     last: bool = False,
     name: str | None = None,
 ) -> Value:
-    """The index of the smallest along an axis, as int64; of equals the first, or the `last`."""
+    """Return the index of the smallest over an axis, as int64; of equals the first, or `last`."""
     return _index_of(Argmin(plain(axis)), x, keepdims, last, name)
 
 
@@ -228,11 +228,14 @@ def _index_of(op: Argmax | Argmin, x: Value, keepdims: bool, last: bool, name: s
 def one_hot(
     indices: Value, depth: int, *, dtype: str | None = None, name: str | None = None
 ) -> Value:
-    """A new last axis of `depth`, 1 at the index and 0 elsewhere, in the net's dtype or another."""
+    """Return a new last axis of `depth`, 1 at the index and 0 at all others.
+
+    It is in the net's dtype or in `dtype`.
+    """
     b = as_value("one_hot", indices).builder
     return b.apply(OneHot(plain(depth), dtype_name(dtype or b.dtype)), indices, name=name)
 
 
 def pick(scores: Value, indices: Value, *, name: str | None = None) -> Value:
-    """scores (N, C), indices (N,) -> (N,): one score from each row."""
+    """Return one score from each row: scores (N, C), indices (N,) -> (N,)."""
     return apply(Pick(), scores, indices, name=name)

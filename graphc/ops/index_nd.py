@@ -25,8 +25,10 @@ from graphc.tensor_type import Shape, TensorType, count, plain, shape_text
 
 @dataclass(frozen=True)
 class FlatIndex(Op):
-    """The place, in C order over axes of `sizes`, of each row of indices along the last axis;
-    each index is held within its axis."""
+    """The place, in C order over axes of `sizes`, that each row of the last axis names.
+
+    Each index is clipped to its axis.
+    """
 
     name = "flat_index"
     roles = ("indices",)
@@ -50,19 +52,19 @@ class FlatIndex(Op):
         return (None,)
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        """The largest size: one limit serves all axes."""
+        """Return the largest size: one limit serves all axes."""
         return {0: max(self.sizes)}
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: the indices of one axis."""
+        """Emit the kernel call; scratch: the indices of one axis."""
         em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)),))
 
 
 def gather_nd(x: Value, indices: Any, batch_dims: int = 0, *, name: str | None = None) -> Value:
-    """Slices of x, each named by the indices along the last axis: x (B..., d1, ..., dk, rest...),
-    indices (B..., more..., k) -> (B..., more..., rest...).
+    """Return slices of x, each named by the indices in a row of the last axis.
 
-    The first `batch_dims` axes are common to both.  GraphError when the shapes do not fit, or an
+    x (B..., d1, ..., dk, rest...), indices (B..., more..., k) -> (B..., more..., rest...).  The
+    first `batch_dims` axes are common to both.  Raise GraphError if the shapes do not fit, or an
     axis that is indexed is the batch's.
     """
     op = Gather()
@@ -89,10 +91,10 @@ def scatter_nd(
     reduction: Reduction = "none",
     name: str | None = None,
 ) -> Value:
-    """x with slices written, in order: x (d1, ..., dk, rest...), indices (more..., k), updates
-    (more..., rest...).
+    """Return x with slices written, in order.
 
-    `reduction` as in `scatter_elements`.  GraphError when the shapes do not fit.
+    x (d1, ..., dk, rest...), indices (more..., k), updates (more..., rest...); `reduction` as in
+    `scatter_elements`.  Raise GraphError if the shapes do not fit.
     """
     check_reduction("scatter_nd", reduction)
     op = ScatterElements(0, reduction)
@@ -116,7 +118,7 @@ def _check_updates(op: Op, x: Value, updates: Value, shape: Shape) -> None:
 
 
 def _axes(op: Op, x: Value, indices: Value, batch_dims: int) -> tuple[int, int]:
-    """How many axes are common, and how many are indexed."""
+    """Return the number of common axes, and of indexed ones."""
     shared, k = plain(batch_dims), indices.shape[-1] if indices.type.rank else None
     if not isinstance(k, int) or not 1 <= k <= x.type.rank - shared:
         message = f"x is {x.type}, indices are {indices.type}: their last axis indexes x's first"

@@ -18,7 +18,7 @@ from graphc.tensor_type import Dim, Shape, TensorType, broadcast, count
 
 @dataclass(frozen=True)
 class MatMul(Op):
-    """a @ b over the last two axes, either one transposed; leading axes broadcast."""
+    """The product a @ b over the last two axes, either one transposed; leading axes broadcast."""
 
     name = "matmul"
     roles = ("a", "b")
@@ -46,7 +46,7 @@ class MatMul(Op):
         return np.asarray(left @ (b.swapaxes(-1, -2) if self.trans_b else b))
 
     def epilogue(self, product: Expr, ins: Sequence[Expr]) -> Expr:
-        """The result is the element of the product."""
+        """Return the element of the product, which is the result."""
         return product
 
     def grad(
@@ -58,7 +58,7 @@ class MatMul(Op):
         else:
             dx = b.apply(MatMul(False, not self.trans_b), dout, y)
         if y.type.rank == 2 and x.type.rank > 2 and not self.trans_a:
-            x, dout = _rows(x), _rows(dout)  # one product adds up all matrices
+            x, dout = _rows(x), _rows(dout)  # one product sums over all matrices
         if self.trans_b:
             dy = b.apply(MatMul(True, self.trans_a), dout, x)
         else:
@@ -76,7 +76,7 @@ class MatMul(Op):
 
 
 def _rows(x: Value) -> Value:
-    """The matrices of a value below each other."""
+    """Return the matrices of a value stacked into one."""
     return reshape(x, (count(x.shape[:-1]), x.shape[-1]))
 
 
@@ -85,10 +85,10 @@ def _matrix(shape: Shape, transposed: bool) -> tuple[Dim, Dim]:
 
 
 def matmul(a: Any, b: Any, *, name: str | None = None) -> Value:
-    """a @ b over the last two axes; leading axes broadcast.
+    """Return a @ b over the last two axes; leading axes broadcast.
 
-    A vector stands as one row on the left and as one column on the right, as in `numpy.matmul`,
-    and the result has no axis for it.
+    A vector is one row on the left and one column on the right, as in `numpy.matmul`, and the
+    result has no axis for it.
     """
     left, right = pair("matmul", a, b)
     vectors = left.type.rank == 1, right.type.rank == 1

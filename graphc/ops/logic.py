@@ -17,7 +17,7 @@ from graphc.tensor_type import TensorType
 
 
 def check_bits(op: Op, x: TensorType, role: str) -> None:
-    """ValueError unless x is bool or whole numbers."""
+    """Raise ValueError unless x is bool or whole numbers."""
     if x.is_float:
         raise ValueError(
             f"{role} is {x.dtype}, {op.name} takes bools or whole numbers\n"
@@ -45,7 +45,7 @@ class Logic(Binary):
 
 
 class And(Logic):
-    """a and b."""
+    """The conjunction: a and b."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] & ins[1])
@@ -55,7 +55,7 @@ class And(Logic):
 
 
 class Or(Logic):
-    """a or b."""
+    """The disjunction: a or b."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] | ins[1])
@@ -65,7 +65,7 @@ class Or(Logic):
 
 
 class Xor(Logic):
-    """Either a or b, not both."""
+    """The exclusive or: either a or b, not both."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] ^ ins[1])
@@ -75,7 +75,7 @@ class Xor(Logic):
 
 
 class Not(Unary):
-    """Not x, or each bit of it turned."""
+    """The negation: not x, or each bit of it inverted."""
 
     gradient_text = ("",)
 
@@ -99,37 +99,37 @@ class Not(Unary):
 
 
 def logical_and(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a and b of bools, or of each bit of whole numbers; also `a & b`."""
+    """Return a and b of bools, or of each bit of whole numbers; also `a & b`."""
     return binary(And(), a, b, name)
 
 
 def logical_or(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a or b of bools, or of each bit of whole numbers; also `a | b`."""
+    """Return a or b of bools, or of each bit of whole numbers; also `a | b`."""
     return binary(Or(), a, b, name)
 
 
 def logical_xor(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """Either a or b of bools, or of each bit of whole numbers; also `a ^ b`."""
+    """Return either a or b of bools, or of each bit of whole numbers; also `a ^ b`."""
     return binary(Xor(), a, b, name)
 
 
 def logical_not(x: Value, *, name: str | None = None) -> Value:
-    """Not x of bools, or each bit of whole numbers turned; also `~x`."""
+    """Return not x of bools, or invert each bit of whole numbers; also `~x`."""
     return apply(Not(), x, name=name)
 
 
 def isnan(x: Value, *, name: str | None = None) -> Value:
-    """Whether x is not a number, as bool."""
+    """Return whether x is not a number, as bool."""
     return not_equal(_floats(NotEqual(), x), x, name=name)
 
 
 def isinf(x: Value, *, name: str | None = None) -> Value:
-    """Whether x is infinite, with either sign, as bool."""
+    """Return whether x is infinite, with either sign, as bool."""
     return equal(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 
 def isfinite(x: Value, *, name: str | None = None) -> Value:
-    """Whether x is neither infinite nor NaN, as bool."""
+    """Return whether x is neither infinite nor NaN, as bool."""
     return less(abs_(_floats(Equal(), x)), np.inf, name=name)
 
 

@@ -1,4 +1,4 @@
-"""Metrics as values of the net: how good its outputs are, one number a batch."""
+"""Metrics as values of the net: the quality of its outputs, one number a batch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from graphc.ops.shape import cast
 
 
 def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
-    """The share of rows whose largest score is their label's: scores (N, C), labels (N,).
+    """Return the share of rows whose largest score is their label's.
 
-    Of equal scores the first counts.  GraphError for other shapes, or labels that are no whole
-    numbers.
+    scores (N, C), labels (N,).  Of equal scores the first counts.  Raise GraphError for other
+    shapes, or labels that are not whole numbers.
     """
     scores, labels = as_value("accuracy", scores), as_value("accuracy", labels)
     try:
@@ -29,7 +29,10 @@ def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
 
 
 def mean_absolute_error(prediction: Value, target: Value, *, name: str | None = None) -> Value:
-    """The mean of abs(prediction - target) over rows and features, both (N, ...) of one type."""
+    """Return the mean of abs(prediction - target) over rows and features.
+
+    Both are (N, ...) of one type.
+    """
     prediction = as_value("mean_absolute_error", prediction)
     target = as_value("mean_absolute_error", target)
     if prediction.type != target.type or not prediction.type.is_float:

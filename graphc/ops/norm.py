@@ -27,12 +27,12 @@ from graphc.tensor_type import TensorType
 
 
 def feature_axes(rank: int) -> tuple[int, ...]:
-    """All axes but the features': the rows, and for images height and width."""
+    """Return all axes but the features': the rows, and for images height and width."""
     return tuple(axis for axis in range(rank) if axis != 1)
 
 
 def columns(array: Array, rank: int) -> Array:
-    """A vector of one number a feature, shaped to broadcast over x."""
+    """Return a vector of one number a feature, shaped to broadcast over x."""
     return array.reshape((1, -1) + (1,) * (rank - 2))
 
 
@@ -42,7 +42,7 @@ def _spread(vector: Value, like: Value) -> Value:
 
 
 def check_features(x: TensorType, vectors: Sequence[TensorType], layer: str = "batchnorm") -> None:
-    """ValueError unless x is (N, features, ...) and every vector has a number for each feature."""
+    """Raise ValueError unless x is (N, features, ...) and each vector is (features,)."""
     if x.rank < 2 or not x.is_float:
         raise ValueError(f"x is {x}, {layer} takes floats of shape (N, features, ...)")
     for vector in vectors:
@@ -52,10 +52,10 @@ def check_features(x: TensorType, vectors: Sequence[TensorType], layer: str = "b
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """gamma * xhat + beta; xhat by batch statistics in training, by running ones else.
+    """gamma * xhat + beta; xhat by batch statistics in training, else by running ones.
 
-    running = running_decay * running + (1 - running_decay) * batch, with the uncorrected
-    variance.  Frozen, it takes the running ones in training too and leaves them as they are.
+    running = running_decay * running + (1 - running_decay) * batch, with the uncorrected variance.
+    If frozen, it uses the running ones in training too and leaves them unchanged.
     """
 
     name = "batchnorm"
@@ -65,7 +65,7 @@ class BatchNorm(Layer):
     frozen: bool = False
 
     def by_batch(self, train: bool) -> bool:
-        """Whether the statistics are those of the batch."""
+        """Return whether the statistics are those of the batch."""
         return train and not self.frozen
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -90,7 +90,10 @@ class BatchNorm(Layer):
     def _expand_rows(
         self, b: Builder, name: str, x: Value, vectors: Sequence[Value], train: bool
     ) -> Value:
-        """The ops for a matrix; the last has the name, which those of the statistics start with."""
+        """Build the ops for a matrix.
+
+        The last one is named `name`, and the names of the statistics start with it.
+        """
         gamma, beta, running_mean, running_var = vectors
         if not self.by_batch(train):
             return b.apply(
@@ -134,7 +137,7 @@ class BatchNormTrain(Op):
         return ins[0]
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: one like x, one number a feature; ones to sum rows with."""
+        """Emit the kernel call; scratch: one like x, a number a feature; ones to sum rows with."""
         x = em.type(ins[0])
         scratch = (em.scratch(x), em.scratch(em.type(ins[1])), em.ones(x))
         em.call(self.name, ins, out, scratch=scratch)
@@ -185,7 +188,7 @@ def _centred_and_std(x: Expr, eps: float, axis: Axis) -> tuple[Expr, Expr]:
 
 @dataclass(frozen=True)
 class BatchNormDgamma(Op):
-    """sum(dout * xhat) for each feature."""
+    """The cotangent of gamma: sum(dout * xhat) for each feature."""
 
     name = "batchnorm_dgamma"
     roles = ("x", "dout")
@@ -221,7 +224,7 @@ class BatchNormDgamma(Op):
         return pullback(primitive, dout, ins)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: two like x, one number a feature; ones to sum rows with."""
+        """Emit the kernel call; scratch: two like x, a number a feature; ones to sum rows with."""
         x = em.type(ins[0])
         work = [em.scratch(t) for t in (x, x, em.type(out))]
         em.call(self.name, ins, out, scratch=(*work, em.ones(x)))
@@ -282,7 +285,10 @@ class BatchNormDx(Op):
         return pullback(mul(div(_spread(gamma, x), std), slope), dout, ins)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: one like x, two with a number a feature; ones to sum rows with."""
+        """Emit the kernel call and its scratch.
+
+        Scratch: one like x, two with a number a feature; ones to sum rows with.
+        """
         x, vector = em.type(ins[0]), em.type(ins[1])
         work = [em.scratch(t) for t in (x, vector, vector)]
         em.call(self.name, ins, out, scratch=(*work, em.ones(x)))
@@ -329,7 +335,7 @@ class Normalize(Op):
         return pullback(add(mul(xhat, gamma), beta), dout, ins)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: one number a feature."""
+        """Emit the kernel call; scratch: one number a feature."""
         vector = em.scratch(em.type(ins[1]))
         em.call(self.name, ins, out, scratch=(vector,))
 
@@ -347,13 +353,13 @@ def batchnorm(
     frozen: bool = False,
     name: str | None = None,
 ) -> Value:
-    """Batch normalisation of (N, F) over N, or of images (N, C, H, W) over N, H and W.
+    """Normalise (N, F) over N, or images (N, C, H, W) over N, H and W.
 
-    `running_decay` is the share of the old value that the running statistics keep: the
-    complement of PyTorch's `momentum`.  Training divides by the uncorrected batch standard
-    deviation, inference by the running one.  With `frozen`, for fine-tuning, training too uses the
-    running statistics, as constants, and leaves them as they are; gamma and beta are trained still.
-    GraphError when x has no feature axis.
+    `running_decay` is the share of the old value that the running statistics keep: the complement
+    of PyTorch's `momentum`.  Training divides by the uncorrected batch standard deviation,
+    inference by the running one.  With `frozen`, for fine-tuning, training too uses the running
+    statistics, as constants, and leaves them unchanged; gamma and beta are still trained.  Raise
+    GraphError if x does not have a feature axis.
     """
     b = as_value("batchnorm", x).builder
     layer = BatchNorm(eps, running_decay, bool(frozen))

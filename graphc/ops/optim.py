@@ -1,8 +1,8 @@
 """The steps of optimizers: each makes the next value of one parameter or of one of its slots.
 
-The first operand is the old value, whose memory the result may take.  A `decay` d that is not
-0 stands for L2 decay: the gradient g becomes g + d*p, and the ops that would not read the
-parameter p otherwise take it as a last operand.  None of these ops has a gradient rule.
+The first operand is the old value, whose memory the result may take.  A `decay` d that is not 0
+means L2 decay: the gradient g becomes g + d*p, and the ops that would not read the parameter p
+otherwise take it as a last operand.  None of these ops has a gradient rule.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ CHUNK = 32 * 1024
 
 
 class UpdateOp(Op):
-    """An elementwise op on arrays of one type, followed by scalars."""
+    """The base of elementwise ops on arrays of one type, followed by scalars."""
 
     inplace = (0,)
     arrays: ClassVar[int]
-    """How many operands, from the front, have the type of the result."""
+    """The number of operands, from the front, that have the type of the result."""
     counted: ClassVar[bool] = False
     """Whether the last operand is the counter of updates."""
 
     @property
     def operands(self) -> int:
-        """How many of `roles` there are, from the front."""
+        """The number of `roles`, from the front, that are operands."""
         return len(self.roles)
 
     @property
     def scratches(self) -> int:
-        """How many pieces of the result's size the kernel needs beside it."""
+        """The number of pieces of the result's size that the kernel needs as scratch."""
         return 1
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -65,7 +65,10 @@ class UpdateOp(Op):
         em.call(self.name, ins, out, [em.scratch(piece) for _ in range(self.scratches)])
 
     def lower_with_scalars(self, em: Emitter, ins: Sequence[str], out: str, count: int) -> None:
-        """Scratch: so many numbers that are the same for all elements, and a piece."""
+        """Emit the kernel call; scratch: `count` scalars, and a piece.
+
+        The scalars are numbers that are the same for all elements.
+        """
         scalars, piece = em.type(out).with_shape((count,)), _piece(em, out)
         em.call(self.name, ins, out, (em.scratch(scalars), em.scratch(piece)))
 
@@ -77,14 +80,14 @@ def _piece(em: Emitter, name: str) -> TensorType:
 
 
 class SlotOp(UpdateOp):
-    """The next value of a slot: of the old one, the gradient, and with decay the parameter."""
+    """The next value of a slot, from the old one, the gradient, and with decay the parameter."""
 
     arrays = 3
     decay: float
 
     @property
     def operands(self) -> int:
-        """Two, or three with decay."""
+        """The number of operands: two, or three with decay."""
         return 3 if self.decay else 2
 
 
@@ -98,7 +101,7 @@ def _decayed(decay: float, g: Expr, p: Sequence[Expr]) -> Expr:
 
 @dataclass(frozen=True)
 class Momentum(SlotOp):
-    """mu*v + g, without dampening, as in torch.optim.SGD."""
+    """The next velocity mu*v + g, without dampening, as in torch.optim.SGD."""
 
     name = "momentum"
     roles = ("velocity", "gradient", "parameter")
@@ -108,7 +111,7 @@ class Momentum(SlotOp):
 
     @property
     def scratches(self) -> int:
-        """One for the decay."""
+        """The number of pieces: one with decay, else none."""
         return 1 if self.decay else 0
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -122,7 +125,7 @@ class Momentum(SlotOp):
 
 @dataclass(frozen=True)
 class SgdStep(UpdateOp):
-    """p - rate*g; after momentum, g is the next velocity."""
+    """The next parameter p - rate*g; after momentum, g is the next velocity."""
 
     name = "sgd_step"
     roles = ("parameter", "gradient", "rate")
@@ -168,7 +171,7 @@ class NesterovStep(UpdateOp):
 
 @dataclass(frozen=True)
 class AdamMean(SlotOp):
-    """beta1*m + (1 - beta1)*g."""
+    """The next mean beta1*m + (1 - beta1)*g."""
 
     name = "adam_mean"
     roles = ("mean", "gradient", "parameter")
@@ -187,7 +190,7 @@ class AdamMean(SlotOp):
 
 @dataclass(frozen=True)
 class AdamSquare(SlotOp):
-    """beta2*s + (1 - beta2)*g*g."""
+    """The next mean square beta2*s + (1 - beta2)*g*g."""
 
     name = "adam_square"
     roles = ("square", "gradient", "parameter")
@@ -208,7 +211,7 @@ class AdamSquare(SlotOp):
 
 @dataclass(frozen=True)
 class AdamStep(UpdateOp):
-    """p - rate*(mhat/(sqrt(shat) + eps) + decay*p).
+    """The next parameter p - rate*(mhat/(sqrt(shat) + eps) + decay*p).
 
     m and s are the next mean and square; mhat = m/(1 - beta1^t), shat = s/(1 - beta2^t), where
     t = updates + 1.  D. Kingma, J. Ba, "Adam", ICLR 2015, algorithm 1;
@@ -226,7 +229,7 @@ class AdamStep(UpdateOp):
     decay: float = 0.0
 
     def corrections(self, updates: Array) -> tuple[float, float]:
-        """1 - beta1^t and 1 - beta2^t, in float64."""
+        """Return 1 - beta1^t and 1 - beta2^t, in float64."""
         t = int(updates) + 1
         return 1.0 - self.beta1**t, 1.0 - self.beta2**t
 
@@ -240,7 +243,10 @@ class AdamStep(UpdateOp):
         return np.asarray(p - rate * (direction + self.decay * p))
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        """The corrections of both slots are made once, so that an element costs one division."""
+        """Return the next parameter.
+
+        The corrections of both slots are computed once, so that an element costs one division.
+        """
         p, m, s, rate, updates = ins
         t = updates.cast("float64") + 1
         first, second = (1 - call("pow", t.lift(beta), t) for beta in (self.beta1, self.beta2))
@@ -262,7 +268,7 @@ class Average(UpdateOp):
         self.lower_with_scalars(em, ins, out, 2)
 
     def shares(self, averages: Array) -> tuple[float, float]:
-        """What the average and the weight are multiplied by."""
+        """Return the factors of the average and of the weight."""
         kept = self.decay if averages > 0 else 0.0
         return kept, 1.0 - kept
 
@@ -296,7 +302,7 @@ class SquareSum(Op):
         return np.asarray(np.sum(np.square(ins[0], dtype=np.float64)))
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: a number, and a piece of the gradient in float64."""
+        """Emit the kernel call; scratch: a number, and a piece of the gradient in float64."""
         one, piece = em.type(out), _piece(em, ins[0]).with_dtype("float64")
         em.call(self.name, ins, out, (em.scratch(one), em.scratch(piece)))
 
@@ -312,7 +318,7 @@ class SquareSum(Op):
 
 
 class ClipScale(Op):
-    """min(1, limit/norm) of the total of square sums: what all gradients are multiplied by.
+    """The factor of all gradients: min(1, limit/norm) from the total of square sums.
 
     R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural
     networks", ICML 2013, algorithm 1.
@@ -328,7 +334,7 @@ class ClipScale(Op):
         return limit
 
     def scale(self, total: Array, limit: Array) -> float:
-        """The factor, in float64; NaN where the total is."""
+        """Return the factor, in float64; NaN if the total is NaN."""
         norm = sqrt(max(float(total), 0.0)) if total == total else float("nan")
         return 1.0 if norm <= limit else float(limit) / norm
 
@@ -345,7 +351,7 @@ class ClipScale(Op):
 
 
 class Cleared(UpdateOp):
-    """Zeros in the place of what was accumulated."""
+    """Zeros in the place of the accumulated gradient."""
 
     name = "cleared"
     roles = ("accumulated",)
@@ -353,7 +359,7 @@ class Cleared(UpdateOp):
 
     @property
     def scratches(self) -> int:
-        """None."""
+        """The number of pieces: none."""
         return 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -1,4 +1,4 @@
-"""The order of numbers along an axis: the largest, and all of them sorted."""
+"""The order of numbers over an axis: the largest, and all of them sorted."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ _WIDE = ("int64", "uint64")
 
 @dataclass(frozen=True)
 class TopK(Op):
-    """The indices of the `k` largest along `axis` in order, or of the smallest; of equals the first
-    comes first, and NaN is last.  int64, no gradient."""
+    """The indices of the `k` largest over `axis` in order, or of the smallest.
+
+    Of equals the first comes first, and NaN is last.  int64, no gradient.
+    """
 
     name = "topk"
     roles = ("x",)
@@ -57,7 +59,7 @@ class TopK(Op):
         return (None,)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: pairs of a number and its index, with the axis last; the indices."""
+        """Emit the kernel call; scratch: pairs of number and index, with the axis last; indices."""
         x = em.type(ins[0])
         axis = normal_axis(self.axis, x.rank)
         moved: tuple[Dim, ...] = (*x.shape[:axis], *x.shape[axis + 1 :], x.shape[axis], 2)
@@ -74,11 +76,11 @@ def topk(
     largest: bool = True,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """The k largest along an axis, or the smallest, in order, and their indices (int64).
+    """Return the k largest over an axis, or the smallest, in order, and their indices (int64).
 
     Of equal numbers the first comes first; NaN counts as less than any, or with `largest=False` as
-    more.  Gradients flow to the numbers that are chosen.  The indices are named
-    `<name>.indices`.  GraphError where there are not so many, or the axis is the batch's.
+    more.  Gradients flow to the numbers that are chosen.  The indices are named `<name>.indices`.
+    Raise GraphError if there are not so many, or the axis is the batch's.
     """
     x = as_value("topk", x)
     op = TopK(plain(k), plain(axis), bool(largest))
@@ -88,14 +90,14 @@ def topk(
 def sort(
     x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
 ) -> Value:
-    """The numbers along an axis from the smallest up, or from the largest down; NaN is last."""
+    """Sort the numbers of an axis from the smallest up, or from the largest down; NaN is last."""
     return _ordered(as_value("sort", x), _all(x, axis, descending), name)[0]
 
 
 def argsort(
     x: Value, axis: SupportsIndex = -1, *, descending: bool = False, name: str | None = None
 ) -> Value:
-    """The indices (int64) that sort the numbers along an axis; of equals the first comes first."""
+    """Return the indices (int64) that sort the numbers of an axis; of equals the first is first."""
     return as_value("argsort", x).builder.apply(_all(x, axis, descending), x, name=name)
 
 

@@ -1,4 +1,4 @@
-"""A constant, or entries of a value, around it."""
+"""Padding: a constant, or entries of a value, around the value."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from graphc.work import spend_array
 Mode = Literal["constant", "edge", "reflect", "wrap"]
 MODES: tuple[Mode, ...] = ("constant", "edge", "reflect", "wrap")
 Pads = tuple[tuple[int, int], ...]
-"""How many elements stand before and after each dimension."""
+"""The numbers of elements to add before and after each dimension."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Pad(Op):
         return out
 
     def inside(self, shape: Sequence[int]) -> tuple[slice, ...]:
-        """Where x, of that shape, stands in the result."""
+        """Return the index of x, which has that shape, in the result."""
         sizes = zip(self.pads, shape, strict=True)
         return tuple(slice(before, before + size) for (before, _), size in sizes)
 
@@ -83,11 +83,11 @@ def pad(
     mode: Mode = "constant",
     name: str | None = None,
 ) -> Value:
-    """x with more around it: `pads` has a pair (before, after) for each dimension.
+    """Return x with more entries around it: `pads` has a pair (before, after) for each dimension.
 
-    A whole number stands for a pair of it.  `mode` says what stands there: "constant" `value`;
-    "edge" the outermost entry; "reflect" what is as far inside, the outermost left out; "wrap"
-    what is at the other end.  GraphError where the pads do not fit x.
+    A whole number means a pair of it.  `mode` chooses the entries: "constant" `value`; "edge" the
+    outermost entry; "reflect" the entry as far inside, the outermost left out; "wrap" the entry at
+    the other end.  Raise GraphError if the pads do not fit x.
     """
     x = as_value("pad", x)
     if mode not in MODES:
@@ -108,7 +108,7 @@ def pad(
 
 
 def _from_inside(x: Value, pairs: Pads, mode: Mode, name: str | None) -> Value:
-    """Entries of x itself around it, axis by axis."""
+    """Put entries of x itself around it, axis by axis."""
     with x.builder.all_or_nothing():
         for axis, (pair, dim) in enumerate(zip(pairs, x.shape, strict=True)):
             if any(pair):

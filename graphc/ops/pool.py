@@ -1,4 +1,4 @@
-"""Pooling over channels-last images, without padding, and the gradients of it."""
+"""Pooling over channels-last images, without padding, and its gradients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from graphc.tensor_type import Shape, TensorType, shape_at
 
 
 class Pooling(Op):
-    """What pools have in common: x (n, *space, c), y (n, *out, c), a window for each place of y."""
+    """The base of pools: x (n, *space, c), y (n, *out, c), and a window for each place of y."""
 
     kernel: Sizes
     stride: Sizes
     dilation: Sizes
 
     def result(self, x: TensorType) -> TensorType:
-        """The type of y; ValueError where the window does not fit."""
+        """Return the type of y; raise ValueError if the window does not fit."""
         rank = len(self.kernel)
         if x.rank != rank + 2 or not x.is_float:
             raise ValueError(
@@ -32,12 +32,12 @@ class Pooling(Op):
         return x.with_shape((x.shape[0], *out, x.shape[-1]))
 
     def windows(self, out: Sequence[int]) -> Iterator[Window]:
-        """For each offset in the window, in order, the pixels that it meets."""
+        """Yield the pixels that each offset in the window meets, in order, as an index."""
         places = windows(self.kernel, self.stride, self.dilation, out)
         return (window for _, window in places)
 
     def met(self, x: Array) -> list[Array]:
-        """For each offset in the window, in order, the pixels of x that it meets."""
+        """Return the pixels of x that each offset in the window meets, in order."""
         out = places(x.shape[1:-1], self.kernel, self.stride, self.dilation)
         return [x[window] for window in self.windows(out)]
 
@@ -49,7 +49,7 @@ def _of_y(y: TensorType, wanted: TensorType, role: str, x: TensorType) -> None:
 
 @dataclass(frozen=True)
 class MaxPool(Pooling):
-    """The largest of each window."""
+    """The largest number of each window."""
 
     name = "max_pool"
     roles = ("x",)
@@ -76,7 +76,7 @@ class MaxPool(Pooling):
 
 @dataclass(frozen=True)
 class MaxPoolIndex(Pooling):
-    """Which offset in each window is the first of the largest."""
+    """The number of the offset in each window that has the first of its largest pixels."""
 
     name = "max_pool_index"
     roles = ("x",)
@@ -103,7 +103,10 @@ class MaxPoolIndex(Pooling):
         return (None,)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: the largest so far, pixels, where they are larger, and an offset there."""
+        """Emit the kernel call and its scratch.
+
+        Scratch: the largest so far, pixels, a mask of the larger ones, and their offset.
+        """
         index = em.type(out)
         pixels, where = index.with_dtype(em.type(ins[0]).dtype), index.with_dtype("bool")
         work = [em.scratch(type) for type in (pixels, pixels, where, index)]
@@ -112,7 +115,7 @@ class MaxPoolIndex(Pooling):
 
 @dataclass(frozen=True)
 class MaxPoolGrad(Pooling):
-    """The cotangent of x, of `shape`: that of each window at its index, added up."""
+    """The cotangent of x, of `shape`: the sum of each window's cotangent at its index."""
 
     name = "max_pool_grad"
     roles = ("index", "dout")
@@ -143,7 +146,7 @@ class MaxPoolGrad(Pooling):
         return None, b.apply(pick, ins[0], dout)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: where the index is at an offset, and dout there."""
+        """Emit the kernel call; scratch: a mask of the indices at an offset, and dout there."""
         index, dout = em.type(ins[0]), em.type(ins[1])
         work = (em.scratch(index.with_dtype("bool")), em.scratch(dout))
         em.call(self.name, ins, out, scratch=work)
@@ -180,7 +183,7 @@ class MaxPoolPick(Pooling):
         return None, b.apply(back, ins[0], dout)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: where the index is at an offset."""
+        """Emit the kernel call; scratch: a mask of the indices at an offset."""
         em.call(self.name, ins, out, scratch=(em.scratch(em.type(ins[0]).with_dtype("bool")),))
 
 
@@ -211,7 +214,7 @@ class SumPool(Pooling):
 
 @dataclass(frozen=True)
 class SumPoolGrad(Pooling):
-    """The cotangent of x, of `shape`: that of every window at each of its pixels, added up."""
+    """The cotangent of x, of `shape`: the sum of each window's cotangent at all its pixels."""
 
     name = "sum_pool_grad"
     roles = ("dout",)

@@ -34,14 +34,14 @@ from graphc.tensor_type import Shape, TensorType, shape_text
 from graphc.work import spend_array
 
 PLACED = 5
-"""The arrays of whole numbers that are made to count the pixels of windows."""
+"""The number of arrays of whole numbers that counting the pixels of windows takes."""
 
 
 class PoolLayer(Layer):
-    """A number for each window of each channel: x (n, c, *space), y (n, c, *out).
+    """One number for each window of each channel: x (n, c, *space), y (n, c, *out).
 
-    With `ceil`, a window that begins inside the image or before it counts also where it ends
-    beyond the padding behind.
+    With `ceil`, a window that begins inside the image or before it counts also if it ends beyond
+    the padding at the end.
     """
 
     roles = ("x",)
@@ -52,11 +52,14 @@ class PoolLayer(Layer):
     ceil: bool
 
     def pool(self) -> Pooling:
-        """What is left once x is padded and has its channels last."""
+        """Return the pool that remains once x is padded and has its channels last."""
         raise NotImplementedError
 
     def pad(self, space: Shape) -> Pad:
-        """What stands around an image of that size, with what the last windows reach beyond."""
+        """Return the padding of an image of that size, and of all that the last windows reach.
+
+        Raise ValueError if the size is not fixed.
+        """
         if any(not isinstance(size, int) for size in space):
             raise ValueError(f"an image of {shape_text(space)} pixels has no fixed size")
         around = self.padding
@@ -66,7 +69,7 @@ class PoolLayer(Layer):
 
     @property
     def outside(self) -> float:
-        """What stands around the image."""
+        """The number that fills the padding."""
         return 0.0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -86,12 +89,12 @@ class PoolLayer(Layer):
         return self.kernel[i], self.stride[i], self.dilation[i]
 
     def _inside(self, i: int, space: Shape, padding: bool) -> range:
-        """The pixels of a dimension, those of `padding` too, as windows count them."""
+        """Return the range of pixels that windows count in a dimension, with `padding` or not."""
         (before, after), size = self.padding[i], _fixed(space)[i]
         return range(before + size + after) if padding else range(before, before + size)
 
     def padded(self, x: Value, name: str) -> Value:
-        """x with its channels last and what stands around it."""
+        """Return x with its channels last and its padding."""
         around = self.pad(x.shape[2:])
         x = channels_last(x, name=f"{name}.channels_last")
         if any(map(any, around.pads)):
@@ -101,7 +104,7 @@ class PoolLayer(Layer):
 
 @dataclass(frozen=True)
 class MaxPoolLayer(PoolLayer):
-    """The largest of each window; the first of several has the gradient."""
+    """The largest number of each window; the first of equals has the gradient."""
 
     name = "max_pool"
     kernel: Sizes
@@ -112,11 +115,11 @@ class MaxPoolLayer(PoolLayer):
 
     @property
     def outside(self) -> float:
-        """Less than any number."""
+        """Minus infinity, which is never the largest."""
         return -float("inf")
 
     def pool(self) -> Pooling:
-        """The largest."""
+        """Return a max pool."""
         return MaxPool(self.kernel, self.stride, self.dilation)
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
@@ -143,11 +146,11 @@ class AvgPoolLayer(PoolLayer):
     count_include_pad: bool = False
 
     def pool(self) -> Pooling:
-        """The sum."""
+        """Return a sum pool."""
         return SumPool(self.kernel, self.stride, self.dilation)
 
     def sizes(self, y: Shape, space: Shape, dtype: np.dtype[Any]) -> Array:
-        """How many numbers each mean is of: one number, or (*out, channels)."""
+        """Return the count of numbers in each mean: one count, or (*out, channels)."""
         along = [self._met(i, count, space, dtype) for i, count in enumerate(_fixed(y[1:-1]))]
         if all((counts == counts[0]).all() for counts in along):
             return np.asarray(prod(counts[0] for counts in along))
@@ -156,7 +159,7 @@ class AvgPoolLayer(PoolLayer):
         return np.array(np.broadcast_to(found[..., None], _fixed(y[1:])))
 
     def _met(self, i: int, count: int, space: Shape, dtype: np.dtype[Any]) -> Array:
-        """How many numbers each of the windows along one dimension counts."""
+        """Return the count of numbers in each window of one dimension."""
         spend_array(PLACED * count)
         return met(count, *self._along(i), self._inside(i, space, self.count_include_pad)).astype(
             dtype
@@ -221,13 +224,13 @@ def max_pool(
     ceil: bool = False,
     name: str | None = None,
 ) -> Value:
-    """The largest of each window of x (N, c, *space): (N, c, *out).
+    """Return the largest number of each window of x (N, c, *space): (N, c, *out).
 
-    `kernel`, `stride` (the kernel's size unless given) and `dilation` are a number or one for
-    each of 1 to 3 dimensions of space; `padding`, which is never the largest, also pairs
-    (before, after).  With `ceil`, pixels that no window reaches get one more, cut at the edge.
-    Of several that are the largest, the first has the gradient.  GraphError where a window
-    does not fit, or would hold padding alone.
+    `kernel`, `stride` (the kernel's size unless given) and `dilation` are a number or one for each
+    of 1 to 3 dimensions of space; `padding`, which is never the largest, also pairs
+    (before, after).  With `ceil`, pixels that no window reaches get one more window, cut at the
+    edge.  Of several that are the largest, the first has the gradient.  Raise GraphError if a
+    window does not fit, or would hold only padding.
     """
     how = _arguments("max_pool", x, kernel, stride, padding, dilation)
     return x.builder.apply(MaxPoolLayer(*how, bool(ceil)), x, name=name)
@@ -245,10 +248,10 @@ def avg_pool(
     count_include_pad: bool = False,
     name: str | None = None,
 ) -> Value:
-    """The mean of each window of x (N, c, *space): (N, c, *out).
+    """Return the mean of each window of x (N, c, *space): (N, c, *out).
 
-    Arguments as of `max_pool`.  With `count_include_pad` the zeros of the padding count in the
-    mean, as they do in PyTorch unless told otherwise; what `ceil` adds never does.
+    The arguments are those of `max_pool`.  With `count_include_pad` the zeros of the padding count
+    in the mean, as in PyTorch by default; pixels that `ceil` adds never do.
     """
     how = _arguments("avg_pool", x, kernel, stride, padding, dilation)
     layer = AvgPoolLayer(*how, bool(ceil), bool(count_include_pad))
@@ -256,22 +259,22 @@ def avg_pool(
 
 
 def global_avg_pool(x: Value, *, name: str | None = None) -> Value:
-    """The mean of each channel of x (N, c, *space): (N, c, 1, ...)."""
+    """Return the mean of each channel of x (N, c, *space): (N, c, 1, ...)."""
     x = as_value("global_avg_pool", x)
     return x.builder.apply(GlobalAvgPool(), x, name=name)
 
 
 def global_max_pool(x: Value, *, name: str | None = None) -> Value:
-    """The largest of each channel of x (N, c, *space): (N, c, 1, ...)."""
+    """Return the largest number of each channel of x (N, c, *space): (N, c, 1, ...)."""
     x = as_value("global_max_pool", x)
     return max_pool(x, x.shape[2:], name=name or x.builder.free_name("global_max_pool", None))
 
 
 def adaptive_avg_pool(x: Value, size: Any, *, name: str | None = None) -> Value:
-    """The mean of each of `size` windows of near equal size: (N, c, *size).
+    """Return the mean of each of `size` windows of nearly equal size: (N, c, *size).
 
-    Window i of n over s pixels goes from floor(i * s / n) to before ceil((i + 1) * s / n), as
-    in PyTorch.
+    Window i of n over s pixels runs from floor(i * s / n) to before ceil((i + 1) * s / n), as in
+    PyTorch.
     """
     x = as_value("adaptive_avg_pool", x)
     rank = _dimensions("adaptive_avg_pool", x)
@@ -292,7 +295,7 @@ def adaptive_avg_pool(x: Value, size: Any, *, name: str | None = None) -> Value:
 
 
 def _shares(pixels: int, windows: int, dtype: str) -> Array:
-    """(pixels, windows): the share that each pixel has in each window's mean."""
+    """Return the share of each pixel in each window's mean: (pixels, windows)."""
     shares = np.zeros((pixels, windows), dtype)
     for i in range(windows):
         part = slice(i * pixels // windows, -(-(i + 1) * pixels // windows))
@@ -310,7 +313,7 @@ def _arguments(
 
 
 def _dimensions(op: str, x: Value) -> int:
-    """The dimensions of space of x, which must be images."""
+    """Return the number of dimensions of space of x, which must be images."""
     x = as_value(op, x)
     if not 3 <= x.type.rank <= 5 or not x.type.is_float:
         message = (

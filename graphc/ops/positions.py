@@ -1,4 +1,4 @@
-"""Where in a sequence a row stands: as numbers to add, or as a rotation."""
+"""The position of each row in a sequence: as numbers to add, or as a rotation."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from graphc.ops.elementwise import add, mul, neg
 from graphc.ops.source import Parameter, constant
 
 PERIOD = 10000.0
-"""The longest wave, in steps of 2 pi, of both papers."""
+"""The longest wavelength in both papers, in units of 2 pi."""
 NORMAL = Normal(0.02)
-"""As GPT-2 begins."""
+"""The initial values of learned positions, as in GPT-2."""
 
 
 def sinusoidal_positions(x: Value, *, name: str | None = None) -> Value:
-    """x (..., T, C) plus sin(t / 10000**(2i / C)) in columns 2i, and cos in columns 2i + 1.
+    """Add sin(t / 10000**(2i / C)) to columns 2i of x (..., T, C), and cos to columns 2i + 1.
 
-    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.  GraphError unless C is even.
+    Vaswani et al. 2017 (arXiv:1706.03762), section 3.5.  Raise GraphError unless C is even.
     """
     steps, width = _sizes("sinusoidal_positions", x)
     angles = _angles(steps, width)
@@ -33,7 +33,7 @@ def sinusoidal_positions(x: Value, *, name: str | None = None) -> Value:
 
 
 def learned_positions(x: Value, *, init: Any = NORMAL, name: str | None = None) -> Value:
-    """x (..., T, C) plus `<node>.weight` (T, C), a row for each position, which is trained."""
+    """Add `<node>.weight` (T, C), a trained row for each position, to x (..., T, C)."""
     b = as_value("learned_positions", x).builder
     steps, width = _sizes("learned_positions", x, even=False)
     node = b.free_name("learned_positions", name)
@@ -50,11 +50,11 @@ def _table(name: str, sizes: tuple[int, int], dtype: str, init: Any) -> Paramete
 
 
 def rotary_positions(x: Value, *, name: str | None = None) -> Value:
-    """x (..., T, C) with each pair of columns (i, i + C/2) turned by the angle t / 10000**(2i / C).
+    """Rotate each pair of columns (i, i + C/2) of x (..., T, C) by t / 10000**(2i / C).
 
-    For queries and keys of each head: their products then depend on the distance of positions
-    alone (Su et al. 2021, arXiv:2104.09864; halves as pairs, as in GPT-NeoX and Llama).
-    GraphError unless C is even.
+    For queries and keys of each head: their products then depend only on the distance of positions
+    (Su et al. 2021, arXiv:2104.09864; halves as pairs, as in GPT-NeoX and Llama).  Raise GraphError
+    unless C is even.
     """
     steps, width = _sizes("rotary_positions", x)
     b, half = x.builder, width // 2
@@ -66,13 +66,13 @@ def rotary_positions(x: Value, *, name: str | None = None) -> Value:
 
 
 def _angles(steps: int, width: int) -> Array:
-    """(steps, width / 2): the angle of each position and wave."""
+    """Return the angle of each position and wave: (steps, width / 2)."""
     waves = PERIOD ** (-np.arange(0, width, 2) / width)
     return np.asarray(np.arange(steps)[:, None] * waves)
 
 
 def _sizes(what: str, x: Value, *, even: bool = True) -> tuple[int, int]:
-    """The positions and the width of x."""
+    """Return the number of positions and the width of x; raise GraphError if x does not fit."""
     steps, width = as_value(what, x).shape[-2:] if x.type.rank > 2 else (None, None)
     fits = x.type.is_float and isinstance(width, int) and not (even and width % 2)
     if fits and isinstance(steps, int) and isinstance(width, int):

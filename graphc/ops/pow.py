@@ -1,4 +1,4 @@
-"""Powers whose exponents are values."""
+"""Powers with values as exponents."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphc.tensor_type import TensorType
 
 
 class Pow(Binary):
-    """a ** b of floats; NaN where a is below 0 and b is no whole number."""
+    """The power a ** b of floats; NaN where a is below 0 and b is not a whole number."""
 
     gradient_text = (
         "where(b == 0, 0, d_out * b * a ** (b - 1))",

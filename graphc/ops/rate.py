@@ -1,4 +1,4 @@
-"""The learning rate of this update: a scalar times a factor of the counter of updates.
+"""The learning rate of this update: a scalar times a factor that depends on the update count.
 
 u is the number of updates made since update number `start`, and 0 before that.
 """
@@ -18,7 +18,7 @@ from graphc.tensor_type import TensorType
 
 
 class RateOp(Op):
-    """rate * factor(u)."""
+    """The base of rates: rate * factor(u)."""
 
     roles = ("rate", "updates")
     inplace = (0,)
@@ -33,15 +33,15 @@ class RateOp(Op):
         return rate
 
     def factor(self, u: int) -> float:
-        """The factor at u updates after the start, in float64."""
+        """Return the factor at u updates after the start, in float64."""
         raise NotImplementedError(f"op {self.name} has no factor")
 
     def factor_of(self, u: Expr) -> Expr:
-        """The factor as an expression of u, in float64."""
+        """Return the factor as an expression of u, in float64."""
         raise NotImplementedError(f"op {self.name} has no factor")
 
     def factor_at(self, updates: Array) -> float:
-        """The factor when the counter stands at `updates`."""
+        """Return the factor when the counter is `updates`."""
         return self.factor(max(int(updates) - self.start, 0))
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -59,7 +59,7 @@ class RateOp(Op):
 
 @dataclass(frozen=True)
 class CosineRate(RateOp):
-    """From 1 at u = 0 along half a cosine to `floor` at u = total, and `floor` from there on.
+    """Half a cosine: the factor falls from 1 at u = 0 to `floor` at u = total, and stays there.
 
     I. Loshchilov, F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR
     2017, equation 5, without restarts.
@@ -71,19 +71,19 @@ class CosineRate(RateOp):
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """Floor plus what is left of the cosine."""
+        """Return `floor` plus the remaining part of the cosine."""
         done = min(u / self.total, 1.0)
         return self.floor + (1.0 - self.floor) * 0.5 * (1.0 + cos(pi * done))
 
     def factor_of(self, u: Expr) -> Expr:
-        """As `factor`."""
+        """Return `factor` as an expression of u."""
         done = call("minimum", u.cast("float64") / self.total, 1)
         return self.floor + (1 - self.floor) * 0.5 * (1 + call("cos", pi * done))
 
 
 @dataclass(frozen=True)
 class StepRate(RateOp):
-    """factor^k after k times `every` updates."""
+    """The factor by^k after k times `every` updates."""
 
     name = "step_rate"
     every: int
@@ -91,52 +91,52 @@ class StepRate(RateOp):
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """A power of `by`."""
+        """Return a power of `by`."""
         return float(self.by ** (u // self.every))
 
     def factor_of(self, u: Expr) -> Expr:
-        """As `factor`."""
+        """Return `factor` as an expression of u."""
         times = call("floor_div", u, self.every).cast("float64")
         return call("pow", times.lift(self.by), times)
 
 
 @dataclass(frozen=True)
 class WarmUpRate(RateOp):
-    """Linear: (u + 1)/steps for the first `steps` updates, then 1."""
+    """The linear factor (u + 1)/steps for the first `steps` updates, then 1."""
 
     name = "warm_up_rate"
     steps: int
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """At most 1."""
+        """Return the factor, at most 1."""
         return min((u + 1) / self.steps, 1.0)
 
     def factor_of(self, u: Expr) -> Expr:
-        """As `factor`."""
+        """Return `factor` as an expression of u."""
         return call("minimum", (u.cast("float64") + 1) / self.steps, 1)
 
 
 @dataclass(frozen=True)
 class Corrected(RateOp):
-    """1/(1 - beta^(u + 1)): what makes good for a running mean that started at 0."""
+    """The factor 1/(1 - beta^(u + 1)), which corrects a running mean that started at 0."""
 
     beta: float
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """At least 1."""
+        """Return the factor, at least 1."""
         return float(1.0 / (1.0 - self.beta ** (u + 1)))
 
     def factor_of(self, u: Expr) -> Expr:
-        """As `factor`."""
+        """Return `factor` as an expression of u."""
         t = u.cast("float64") + 1
         return 1 / (1 - call("pow", t.lift(self.beta), t))
 
 
 @dataclass(frozen=True)
 class NadamMomentum(RateOp):
-    """beta*(1 - 0.96^(t*decay)/2), t = u + 1 + ahead: NAdam's momentum, which grows.
+    """NAdam's momentum, which grows: beta*(1 - 0.96^(t*decay)/2), t = u + 1 + ahead.
 
     T. Dozat, "Incorporating Nesterov momentum into Adam", ICLR 2016 workshop.
     """
@@ -148,11 +148,11 @@ class NadamMomentum(RateOp):
     start: int = 0
 
     def factor(self, u: int) -> float:
-        """Below `beta`."""
+        """Return the factor, below `beta`."""
         t = u + 1 + self.ahead
         return float(self.beta * (1.0 - 0.5 * 0.96 ** (t * self.decay)))
 
     def factor_of(self, u: Expr) -> Expr:
-        """As `factor`."""
+        """Return `factor` as an expression of u."""
         t = (u.cast("float64") + (1 + self.ahead)) * self.decay
         return self.beta * (1 - 0.5 * call("pow", t.lift(0.96), t))

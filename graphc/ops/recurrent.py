@@ -1,4 +1,4 @@
-"""Recurrent layers over sequences, unrolled: a node of each step, one set of weights."""
+"""Recurrent layers over sequences, unrolled: nodes for each step, one set of weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from graphc.tensor_type import Dim, shape_text
 
 S = TypeVar("S")
 Weights = tuple[Value, Value, Value | None, Value | None]
-"""weight_ih, weight_hh, bias_ih, bias_hh."""
+"""The weights of a layer: weight_ih, weight_hh, bias_ih, bias_hh."""
 
 
 _RECURRENT = takes(
@@ -50,13 +50,13 @@ def rnn(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """The states of all steps (N, T, width) of x (N, T, I), and the last one (N, width).
+    """Return the states of all steps (N, T, width) of x (N, T, I), and the last one (N, width).
 
-    Each is that of `rnn_cell`, from `initial` (N, width), or 0.  The parameters `<node>.weight_ih`,
+    `rnn_cell` computes each, from `initial` (N, width), or 0.  The parameters `<node>.weight_ih`,
     `.weight_hh`, `.bias_ih` and `.bias_hh` are shared by all steps, and start uniform within
     1 / sqrt(width), as PyTorch's do, unless `init` is given.  With `reverse` the last step comes
-    first.  `bidirectional` is one layer each way, `<node>.reverse` the other, side by side in
-    (N, T, 2 * width) and (N, 2 * width).  GraphError when the shapes do not fit.
+    first.  `bidirectional` is one layer in each direction, `<node>.reverse` the other, side by side
+    in (N, T, 2 * width) and (N, 2 * width).  Raise GraphError if the shapes do not fit.
     """
 
     def layer(node: str, start: Value | None, back: bool) -> tuple[Value, Value]:
@@ -85,9 +85,9 @@ def gru(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """The states of all steps (N, T, width) of x (N, T, I), and the last one (N, width).
+    """Return the states of all steps (N, T, width) of x (N, T, I), and the last one (N, width).
 
-    Each is that of `gru_cell`; all else is as in `rnn`.
+    `gru_cell` computes each; all else is as in `rnn`.
     """
 
     def layer(node: str, start: Value | None, back: bool) -> tuple[Value, Value]:
@@ -115,9 +115,10 @@ def lstm(
     init: Any = None,
     name: str | None = None,
 ) -> tuple[Value, tuple[Value, Value]]:
-    """The states h of all steps (N, T, width) of x (N, T, I), and the last h and c (N, width).
+    """Return the states h of all steps (N, T, width) of x (N, T, I), and the last h and c.
 
-    Each is that of `lstm_cell`, from `initial` h and c, or 0; all else is as in `rnn`.
+    Both last ones are (N, width).  `lstm_cell` computes each, from `initial` h and c, or 0; all
+    else is as in `rnn`.
     """
 
     def layer(
@@ -142,7 +143,7 @@ def lstm(
 
 
 class _Sequence:
-    """A layer in the making: its weights, and what the steps of x add to the gates."""
+    """A layer being built: its weights, and what each step of x adds to the gates."""
 
     def __init__(
         self, kind: str, node: str, x: Value, width: object, gates: int, bias: bool, init: Any
@@ -161,7 +162,7 @@ class _Sequence:
         self.weights: Weights = (ih, hh, biases[0], biases[1])
 
     def state(self, given: Value | None) -> Value:
-        """The state before the first step."""
+        """Return the state before the first step."""
         rows = self.x.shape[0]
         if given is None:
             return broadcast_to(constant(self.b, 0.0, self.x.dtype), (rows, self.width))
@@ -178,7 +179,7 @@ class _Sequence:
     def unrolled(
         self, step: Callable[[Value, S], tuple[Value, S]], state: S, back: bool
     ) -> tuple[Value, S]:
-        """The results of all steps, and the last state."""
+        """Return the results of all steps, and the last state."""
         weight, _, bias, _ = self.weights
         size, rows = weight.shape[1], self.x.shape[0]
         assert isinstance(size, int)
@@ -245,7 +246,7 @@ def _parameter(b: Builder, name: str, shape: Sequence[int], dtype: str, init: An
 
 
 def _sizes(kind: str, x: Value) -> tuple[int, int]:
-    """The steps, and the features of each."""
+    """Return the number of steps, and of features in each; raise GraphError if x does not fit."""
     rows: Dim | None
     rows, steps, features = x.shape if x.type.rank == 3 else (None, None, None)
     if rows is not None and isinstance(steps, int) and isinstance(features, int) and steps:

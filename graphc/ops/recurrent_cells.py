@@ -34,9 +34,10 @@ def rnn_cell(
     activation: Literal["tanh", "relu"] = "tanh",
     name: str | None = None,
 ) -> Value:
-    """The next state: activation(x @ weight_ih + bias_ih + h @ weight_hh + bias_hh), (N, H).
+    """Return the next state, (N, H).
 
-    Elman 1990.  GraphError when the shapes do not fit.
+    It is activation(x @ weight_ih + bias_ih + h @ weight_hh + bias_hh).  Elman 1990.  Raise
+    GraphError if the shapes do not fit.
     """
     with as_value("rnn_cell", x).builder.all_or_nothing():
         fed = product("rnn_cell", x, weight_ih, bias_ih)
@@ -54,10 +55,10 @@ def lstm_cell(
     *,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """The next states h and c, (N, H) each, with the gates input, forget, cell, output (G = 4).
+    """Return the next h and c, (N, H) each, by the gates input, forget, cell, output (G = 4).
 
     c' = f * c + i * g, h' = o * tanh(c') (Hochreiter and Schmidhuber 1997, with forget gates of
-    Gers et al. 2000).  h' is called `name`, c' `name.c`.  GraphError when the shapes do not fit.
+    Gers et al. 2000).  h' is named `name`, c' `name.c`.  Raise GraphError if the shapes do not fit.
     """
     with as_value("lstm_cell", x).builder.all_or_nothing():
         fed = product("lstm_cell", x, weight_ih, bias_ih)
@@ -75,11 +76,11 @@ def gru_cell(
     reset_after: bool = True,
     name: str | None = None,
 ) -> Value:
-    """The next state (N, H), with the gates reset, update, new (G = 3).
+    """Return the next state (N, H), by the gates reset, update, new (G = 3).
 
     h' = (1 - z) * n + z * h (Cho et al. 2014, arXiv:1406.1078).  The reset gate scales
-    h @ weight_hh + bias_hh of n, as in PyTorch, or without `reset_after` h itself, as in the
-    paper.  GraphError when the shapes do not fit.
+    h @ weight_hh + bias_hh of n, as in PyTorch, or without `reset_after` h itself, as in the paper.
+    Raise GraphError if the shapes do not fit.
     """
     with as_value("gru_cell", x).builder.all_or_nothing():
         fed = product("gru_cell", x, weight_ih, bias_ih)
@@ -97,7 +98,7 @@ def rnn_step(
     activation: str = "tanh",
     name: str | None = None,
 ) -> Value:
-    """The next state, from what x adds."""
+    """Return the next state; `fed` is x @ weight_ih + bias_ih."""
     if activation not in ACTIVATIONS:
         raise GraphError(
             f"rnn: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}",
@@ -119,7 +120,7 @@ def lstm_step(
     bias: Value | None,
     name: str | None = None,
 ) -> tuple[Value, Value]:
-    """The next h and c, from what x adds."""
+    """Return the next h and c; `fed` is x @ weight_ih + bias_ih."""
     h, c = states
     i, f, g, o = gates(add(fed, product("lstm_cell", h, weight, bias)), 4)
     cell = None if name is None else f"{name}.c"
@@ -135,7 +136,7 @@ def gru_step(
     reset_after: bool = True,
     name: str | None = None,
 ) -> Value:
-    """The next state, from what x adds."""
+    """Return the next state; `fed` is x @ weight_ih + bias_ih."""
     width = _width(h)
     if reset_after:
         back = product("gru_cell", h, weight, bias)
@@ -153,13 +154,13 @@ def gru_step(
 
 
 def gates(x: Value, count: int) -> Sequence[Value]:
-    """The gates that stand side by side in x (N, count * H)."""
+    """Return the gates, which are side by side in x (N, count * H)."""
     width = _width(x) // count
     return [x[:, k * width : (k + 1) * width] for k in range(count)]
 
 
 def product(cell: str, x: Value, weight: Value, bias: Value | None) -> Value:
-    """x @ weight + bias; GraphError in the cell's words where they do not fit."""
+    """Return x @ weight + bias; raise GraphError, with the cell's name, if they do not fit."""
     if x.type.rank != 2 or weight.type.rank != 2 or x.shape[1] != weight.shape[0]:
         raise GraphError(
             f"{cell}: {shape_text(x.shape)} does not fit a weight of {shape_text(weight.shape)}",

@@ -34,18 +34,18 @@ Axes = SupportsIndex | Iterable[SupportsIndex] | None
 
 
 def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
-    """The shape once `axes` are summed away."""
+    """Return the shape after a reduction over `axes`."""
     if keepdims:
         return tuple(1 if i in axes else dim for i, dim in enumerate(shape))
     return tuple(dim for i, dim in enumerate(shape) if i not in axes)
 
 
 LONGEST_ONES = 1 << 20
-"""Longer sums are made without a vector of ones."""
+"""The longest vector of ones; longer sums are computed without one."""
 
 
 class Reduction(Op):
-    """One number from each slice along `axes`."""
+    """The base of reductions: one number from each slice over `axes`."""
 
     roles = ("x",)
     floats_only: ClassVar[bool] = False
@@ -63,7 +63,7 @@ class Reduction(Op):
         return x.with_shape(reduced_shape(x.shape, self.axes, self.keepdims))
 
     def by_numpy(self, function: Callable[..., Any], ins: Sequence[Array]) -> Array:
-        """What that reduction of NumPy's gives."""
+        """Return the result of that reduction of NumPy's."""
         return np.asarray(function(ins[0], axis=self.axes, keepdims=self.keepdims))
 
     def along(self, ins: Sequence[TensorType]) -> Along:
@@ -80,7 +80,10 @@ class Reduction(Op):
         return self._lead(ins[0].shape) or 1
 
     def _lead(self, shape: Shape) -> int | None:
-        """How many dimensions are rows of the matrix whose rows, or columns, are summed."""
+        """Return how many dimensions are rows of the matrix whose rows, or columns, are summed.
+
+        Return None if there is no such matrix.
+        """
         for lead in leads(shape):
             if self.axes in (tuple(range(lead)), tuple(range(lead, len(shape)))):
                 return lead
@@ -90,7 +93,7 @@ class Reduction(Op):
         return ("each",)
 
     def ones(self, em: Emitter, x: TensorType) -> tuple[str, ...]:
-        """Ones to sum with by a product, where the first axis or the last alone is summed."""
+        """Return ones to sum with by a product, if only the first or the last axis is summed."""
         if not x.is_float or x.rank == 0 or self.axes not in ((0,), (x.rank - 1,)):
             return ()
         length = x.shape[self.axes[0]]
@@ -99,7 +102,7 @@ class Reduction(Op):
         return (em.ones(x.with_shape((x.shape[self.axes[0]],))),)
 
     def spread(self, value: Value, ins: Sequence[Value]) -> Value:
-        """A reduced value with its axes back as size 1, ready to broadcast."""
+        """Return a reduced value with its axes back as size 1, ready to broadcast."""
         kept = reduced_shape(ins[0].shape, self.axes, keepdims=True)
         return value if value.shape == kept else reshape(value, kept)
 
@@ -153,14 +156,14 @@ class Mean(Reduction):
         return (b.apply(MeanGrad(ins[0].shape, self.axes), self.spread(dout, ins)),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: one like the result, for the sum."""
+        """Emit the kernel call; scratch: one like the result, for the sum."""
         scratch = (em.scratch(em.type(out)), *self.ones(em, em.type(ins[0])))
         em.call(self.name, ins, out, scratch=scratch)
 
 
 @dataclass(frozen=True)
 class MeanGrad(Op):
-    """dout spread over the elements that were averaged, each its equal share."""
+    """dout spread over the averaged elements, in equal shares."""
 
     name = "mean_grad"
     roles = ("dout",)
@@ -195,7 +198,7 @@ class MeanGrad(Op):
 
 
 class Extreme(Reduction):
-    """The largest or the smallest; where several are, they share the gradient evenly."""
+    """The largest or the smallest; elements that are equally extreme share the gradient evenly."""
 
     gradient_text = ("(x == spread(out)) * spread(d_out) / sum(x == spread(out), axes)",)
 
@@ -217,7 +220,7 @@ class Extreme(Reduction):
 
 @dataclass(frozen=True)
 class Max(Extreme):
-    """The largest along `axes`; of bools whether any holds."""
+    """The largest over `axes`; of bools, whether any is true."""
 
     axes: tuple[int, ...]
     keepdims: bool = False
@@ -231,7 +234,7 @@ class Max(Extreme):
 
 @dataclass(frozen=True)
 class Min(Extreme):
-    """The smallest along `axes`; of bools whether all hold."""
+    """The smallest over `axes`; of bools, whether all are true."""
 
     axes: tuple[int, ...]
     keepdims: bool = False
@@ -245,7 +248,7 @@ class Min(Extreme):
 
 @dataclass(frozen=True)
 class BroadcastTo(Op):
-    """x repeated along its axes of size 1 until it has `shape`."""
+    """x repeated over its axes of size 1 until it has `shape`."""
 
     name = "broadcast_to"
     roles = ("x",)
@@ -282,25 +285,25 @@ _ALONG = takes("gc.sum(x, axis=1)", dim="it is axis", keepdim="it is keepdims")
 
 @_ALONG
 def sum_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """The sum over an axis, several, or all."""
+    """Return the sum over an axis, several, or all."""
     return _reduce(Sum, x, axis, keepdims, name)
 
 
 @_ALONG
 def mean(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """The mean over an axis, several, or all."""
+    """Return the mean over an axis, several, or all."""
     return _reduce(Mean, x, axis, keepdims, name)
 
 
 @_ALONG
 def max_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """The largest over an axis, several, or all; of bools whether any holds."""
+    """Return the largest over an axis, several, or all; of bools, whether any is true."""
     return _reduce(Max, x, axis, keepdims, name)
 
 
 @_ALONG
 def min_(x: Value, axis: Axes = None, keepdims: bool = False, *, name: str | None = None) -> Value:
-    """The smallest over an axis, several, or all; of bools whether all hold."""
+    """Return the smallest over an axis, several, or all; of bools, whether all are true."""
     return _reduce(Min, x, axis, keepdims, name)
 
 
@@ -320,7 +323,7 @@ def _reduce(
 
 
 def broadcast_to(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
-    """x repeated along its axes of size 1 until it has `shape`."""
+    """Repeat x over its axes of size 1 until it has `shape`."""
     x = as_value("broadcast_to", x)
     wanted = sizes_of(shape)
     if x.shape == wanted and name is None:

@@ -1,4 +1,4 @@
-"""Values interpolated to other sizes, made of slices that constant indices choose."""
+"""Values interpolated to other sizes, made of slices chosen by constant indices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "rounding": ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
 }
 _A = -0.75
-"""The slope of the cubic kernel at 1 (Keys 1981), as PyTorch and ONNX have it."""
+"""The slope of the cubic filter at 1 (Keys 1981), as in PyTorch and ONNX."""
 
 
 def resize(
@@ -42,13 +42,13 @@ def resize(
     rounding: Rounding = "round_prefer_floor",
     name: str | None = None,
 ) -> Value:
-    """x interpolated to `sizes`, or to its own sizes times `scales`, along `axes`: the last ones.
+    """Interpolate x to `sizes`, or to its own sizes times `scales`, in `axes`: by default the last.
 
-    With s the scale, entry i of the result stands at (i + 0.5) / s - 0.5 of x ("half_pixel"), at
-    i / s ("asymmetric"), or so that first and last entries meet ("align_corners").  Outside
-    of x stands its edge.  `rounding` chooses the nearest: at a half the lower or the upper one,
-    or always.  "asymmetric" and "floor" is what PyTorch calls nearest.  GraphError where an axis
-    is the batch's, or the sizes are no whole numbers from 1 up.
+    With s the scale, entry i of the result is at (i + 0.5) / s - 0.5 of x ("half_pixel"), at i / s
+    ("asymmetric"), or so that first and last entries meet ("align_corners").  Beyond the edges of x
+    its edge entries are used.  `rounding` chooses the nearest: at a half the lower or the upper
+    one, or always.  PyTorch's "nearest" is "asymmetric" with "floor".  Raise GraphError if an axis
+    is the batch's, or the sizes are not whole numbers from 1 up.
     """
     x = as_value("resize", x)
     for what, given in (("mode", mode), ("places", places), ("rounding", rounding)):
@@ -89,7 +89,7 @@ def _new_sizes(x: Value, old: list[int], sizes: Any, scales: Any) -> list[int]:
 
 
 def _places(old: int, new: int, scale: float, places: Places) -> Array:
-    """Where each new entry stands among the old ones."""
+    """Return the position of each new entry among the old ones."""
     numbers = np.arange(new)
     if places == "half_pixel":
         return np.asarray((numbers + 0.5) / scale - 0.5)
@@ -116,7 +116,7 @@ def _along(x: Value, axis: int, at: Array, mode: Mode, rounding: Rounding) -> Va
 
 
 def _taken(x: Value, axis: int, entries: Array) -> Value:
-    """The entries of an axis; where each stands as often, they are repeated: a sum backwards."""
+    """Return entries of an axis; if each is taken equally often, repeat them: a sum backwards."""
     (size,) = fixed_sizes(Gather(), x, axis)
     times = len(entries) // size
     if times and np.array_equal(entries, np.arange(size).repeat(times)):
@@ -133,7 +133,10 @@ def _rounded(at: Array, rounding: Rounding) -> Array:
 
 
 def _weights(past: Array, mode: Mode) -> list[tuple[int, Array]]:
-    """The entries around, counted from the one before, and their shares; `past` is in 0..1."""
+    """Return the entries around, counted from the one before, with their shares.
+
+    `past` is the distance from the one before, in 0..1.
+    """
     if mode == "linear":
         return [(0, 1 - past), (1, past)]
     return [(step, _cubic(np.abs(past - step))) for step in (-1, 0, 1, 2)]

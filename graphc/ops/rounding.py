@@ -42,22 +42,22 @@ class Ceil(Rounding):
 
 
 class Round(Rounding):
-    """The nearest whole number; of two that are as near the even one."""
+    """The nearest whole number; of two equally near, the even one."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.rint(ins[0]))
 
 
 def floor(x: Value, *, name: str | None = None) -> Value:
-    """The largest whole number that is not above x; its gradient is zero."""
+    """Return the largest whole number that is not above x; its gradient is zero."""
     return apply(Floor(), x, name=name)
 
 
 def ceil(x: Value, *, name: str | None = None) -> Value:
-    """The smallest whole number that is not below x; its gradient is zero."""
+    """Return the smallest whole number that is not below x; its gradient is zero."""
     return apply(Ceil(), x, name=name)
 
 
 def round_(x: Value, *, name: str | None = None) -> Value:
-    """The nearest whole number, of two the even one; its gradient is zero."""
+    """Return the nearest whole number, of two the even one; its gradient is zero."""
     return apply(Round(), x, name=name)

@@ -38,8 +38,10 @@ class RowNorm(Layer):
 
 @dataclass(frozen=True)
 class LayerNorm(RowNorm):
-    """gamma * (x - mean) / sqrt(var + eps) + beta of each row, with the uncorrected variance
-    (Ba et al. 2016, arXiv:1607.06450)."""
+    """gamma * (x - mean) / sqrt(var + eps) + beta of each row, with the uncorrected variance.
+
+    Ba et al. 2016 (arXiv:1607.06450).
+    """
 
     name = "layernorm"
     eps: float = 1e-5
@@ -59,8 +61,10 @@ class LayerNorm(RowNorm):
 
 @dataclass(frozen=True)
 class RmsNorm(RowNorm):
-    """gamma * x / sqrt(mean(x**2) + eps) of each row (Zhang and Sennrich 2019,
-    arXiv:1910.07467)."""
+    """gamma * x / sqrt(mean(x**2) + eps) of each row.
+
+    Zhang and Sennrich 2019 (arXiv:1910.07467).
+    """
 
     name = "rmsnorm"
     roles = ("x", "gamma")
@@ -77,31 +81,31 @@ class RmsNorm(RowNorm):
 
 
 def by_spread(x: Value, eps: float, name: str) -> Value:
-    """x / sqrt(mean(x**2) + eps) of each row."""
+    """Return x / sqrt(mean(x**2) + eps) of each row."""
     square = mean(power(x, 2, name=f"{name}.square"), -1, keepdims=True, name=f"{name}.var")
     spread = sqrt(add(square, eps), name=f"{name}.std")
     return div(x, spread, name=f"{name}.xhat")
 
 
 def layernorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
-    """Each row of x (N, ..., features) with mean 0 and variance 1, scaled and moved.
+    """Return x (N, ..., features) with mean 0 and variance 1 in each row, scaled and moved.
 
-    `<node>.gamma` and `<node>.beta` (features,) are trained, from 1 and 0.  GraphError when x has
-    no floats with a last axis of fixed size.
+    `<node>.gamma` and `<node>.beta` (features,) are trained, from 1 and 0.  Raise GraphError unless
+    x has floats with a last axis of fixed size.
     """
     return _apply(LayerNorm(checked("layernorm", eps)), x, name)
 
 
 def rmsnorm(x: Value, *, eps: float = 1e-5, name: str | None = None) -> Value:
-    """Each row of x (N, ..., features) with mean square 1, scaled by `<node>.gamma` (features,).
+    """Return x (N, ..., features) with mean square 1 in each row, scaled by `<node>.gamma`.
 
-    GraphError when x has no floats with a last axis of fixed size.
+    gamma is (features,).  Raise GraphError unless x has floats with a last axis of fixed size.
     """
     return _apply(RmsNorm(checked("rmsnorm", eps)), x, name)
 
 
 def checked(layer: str, eps: float) -> float:
-    """eps, which must be above 0."""
+    """Return eps; raise GraphError unless it is above 0."""
     if not eps > 0:
         raise GraphError(
             f"{layer}: eps is {eps!r}, it must be above 0",

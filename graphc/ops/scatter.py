@@ -1,4 +1,4 @@
-"""Elements read and written by indices along an axis."""
+"""Elements read and written by indices into an axis."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ REDUCTIONS: tuple[Reduction, ...] = ("none", "add", "max", "min")
 
 
 class ElementsByIndex(ByPlace):
-    """An op whose indices have the shape of x, but for the length of the axis."""
+    """An op with indices of the shape of x, but for the length of the axis."""
 
     def check_elements(self, x: TensorType, indices: TensorType) -> None:
-        """ValueError unless the indices fit x."""
+        """Raise ValueError unless the indices fit x."""
         axis = self.check_indices(x, indices)
         if indices.rank != x.rank or _without(indices.shape, axis) != _without(x.shape, axis):
             raise ValueError(
@@ -44,7 +44,7 @@ def _without(shape: Shape, axis: int) -> Shape:
 
 @dataclass(frozen=True)
 class GatherElements(ElementsByIndex):
-    """For each index the element of x at that place along `axis`, at the index's other places."""
+    """For each index the element of x at that place in `axis`, and at its own in the others."""
 
     name = "gather_elements"
     roles = ("x", "indices")
@@ -77,8 +77,10 @@ class GatherElements(ElementsByIndex):
 
 @dataclass(frozen=True)
 class ScatterElements(ElementsByIndex):
-    """x with the updates written to, added to, or compared with the elements that the indices
-    name, in order: of several that are written to one place the last stays."""
+    """x with updates written to, added to, or compared with the elements at the indices.
+
+    This is done in order: of several that are written to one place the last stays.
+    """
 
     name = "scatter_elements"
     roles = ("x", "indices", "updates")
@@ -146,7 +148,7 @@ class ScatterElements(ElementsByIndex):
 
 @dataclass(frozen=True)
 class LastWrite(ElementsByIndex):
-    """Whether no later index of the same slice along `axis`, which has `size` entries, is equal."""
+    """Whether each index has no equal later in its slice of `axis`, which has `size` entries."""
 
     name = "last_write"
     roles = ("indices",)
@@ -160,7 +162,7 @@ class LastWrite(ElementsByIndex):
         return indices.with_dtype("bool")
 
     def written(self, indices: TensorType) -> TensorType:
-        """What is written to, as whole numbers."""
+        """Return the type of the array written to, as whole numbers."""
         axis = normal_axis(self.axis, indices.rank)
         shape: list[Dim] = list(indices.shape)
         shape[axis] = self.size
@@ -181,7 +183,11 @@ class LastWrite(ElementsByIndex):
         return {0: self.size}
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: also who wrote last, who is asked, and the numbers of the writers."""
+        """Emit the kernel call with places as scratch, and more.
+
+        More scratch: the last writer of each place, that of each index's place, and the writers'
+        numbers.
+        """
         indices = em.type(ins[0])
         axis = normal_axis(self.axis, indices.rank)
         writers = em.row_numbers(indices.with_shape((indices.shape[axis],)))
@@ -190,7 +196,7 @@ class LastWrite(ElementsByIndex):
 
 
 def scatter_at(reduction: Reduction, out: Array, index: Any, updates: Array) -> None:
-    """Write the updates to the places of an array, or combine them with what is there."""
+    """Write the updates to the places of an array, or combine them with its numbers there."""
     if reduction == "none":
         out[index] = updates
     else:
@@ -204,7 +210,7 @@ def _full(b: Builder, number: float, like: Value) -> Value:
 def gather_elements(
     x: Value, indices: Any, axis: SupportsIndex = -1, *, name: str | None = None
 ) -> Value:
-    """out[i, j, ...] = x[i, indices[i, j, ...], ...], as `numpy.take_along_axis` does.
+    """Return out[i, j, ...] = x[i, indices[i, j, ...], ...], as `numpy.take_along_axis` does.
 
     x and the indices agree in all but `axis`.  See `gather` for what indices may be.
     """
@@ -220,17 +226,18 @@ def scatter_elements(
     reduction: Reduction = "none",
     name: str | None = None,
 ) -> Value:
-    """x after out[i, indices[i, j, ...], ...] = updates[i, j, ...], in order.
+    """Return x after out[i, indices[i, j, ...], ...] = updates[i, j, ...], in order.
 
     Of several updates of one place the last stays.  `reduction` is "none", "add", "max" or "min":
-    then they are combined with what is there.  See `gather` for what indices may be.
+    all but "none" combine the updates with the numbers there.  See `gather` for what indices may
+    be.
     """
     check_reduction("scatter_elements", reduction)
     return by_index(ScatterElements(plain(axis), reduction), x, indices, updates, name=name)
 
 
 def check_reduction(function: str, reduction: str) -> None:
-    """GraphError for a reduction that does not exist."""
+    """Raise GraphError for a reduction that does not exist."""
     if reduction not in REDUCTIONS:
         raise GraphError(
             f"{function}: reduction {reduction!r} is not one of {', '.join(REDUCTIONS)}",

@@ -1,4 +1,4 @@
-"""Choosing between values: relu, maximum, minimum, clip, where, comparisons."""
+"""Choices between values: relu, maximum, minimum, clip, where, comparisons."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from graphc.tensor_type import TensorType, broadcast
 
 
 class Relu(Unary):
-    """max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
+    """The relu max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
 
     gradient_text = ("d_out * (out > 0)",)
 
@@ -44,7 +44,7 @@ class Relu(Unary):
 
 
 class ReluGrad(Op):
-    """dout where out > 0, else 0."""
+    """The gradient of relu: dout where out > 0, else 0."""
 
     name = "relu_grad"
     roles = ("out", "dout")
@@ -74,7 +74,7 @@ class ReluGrad(Op):
         return None, b.apply(ReluGrad(), ins[0], dout)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: a mask."""
+        """Emit the kernel call; scratch: a mask."""
         em.call(self.name, ins, out, scratch=(em.scratch(em.type(out).with_dtype("bool")),))
 
 
@@ -119,7 +119,7 @@ def _chosen(first: Value, ins: Sequence[Value], dout: Value) -> tuple[Value, Val
 
 @dataclass(frozen=True)
 class Clip(Unary):
-    """x held between `low` and `high`; the gradient passes where low <= x <= high."""
+    """x clipped to the range `low` to `high`; the gradient passes where low <= x <= high."""
 
     gradient_text = ("d_out * (x == out)",)
     low: float
@@ -146,7 +146,7 @@ class Clip(Unary):
 
 
 class Where(Op):
-    """a where the condition holds, else b."""
+    """a where the condition is true, else b."""
 
     roles = ("condition", "a", "b")
     gradient_text = ("", "where(condition, d_out, 0)", "where(condition, 0, d_out)")
@@ -192,7 +192,7 @@ class Comparison(Binary):
 
 
 class Less(Comparison):
-    """a < b."""
+    """The comparison a < b."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] < ins[1])
@@ -202,7 +202,7 @@ class Less(Comparison):
 
 
 class LessEqual(Comparison):
-    """a <= b."""
+    """The comparison a <= b."""
 
     name = "less_equal"
 
@@ -214,7 +214,7 @@ class LessEqual(Comparison):
 
 
 class Greater(Comparison):
-    """a > b."""
+    """The comparison a > b."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] > ins[1])
@@ -224,7 +224,7 @@ class Greater(Comparison):
 
 
 class GreaterEqual(Comparison):
-    """a >= b."""
+    """The comparison a >= b."""
 
     name = "greater_equal"
 
@@ -236,7 +236,7 @@ class GreaterEqual(Comparison):
 
 
 class Equal(Comparison):
-    """a == b."""
+    """The comparison a == b."""
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] == ins[1])
@@ -246,7 +246,7 @@ class Equal(Comparison):
 
 
 class NotEqual(Comparison):
-    """a != b."""
+    """The comparison a != b."""
 
     name = "not_equal"
 
@@ -258,22 +258,22 @@ class NotEqual(Comparison):
 
 
 def relu(x: Value, *, name: str | None = None) -> Value:
-    """max(x, 0) for any shape."""
+    """Return max(x, 0) for x of any shape."""
     return apply(shared(Relu), x, name=name)
 
 
 def maximum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """The larger of two values, broadcast."""
+    """Return the larger of two values, broadcast."""
     return binary(Maximum(), a, b, name)
 
 
 def minimum(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """The smaller of two values, broadcast."""
+    """Return the smaller of two values, broadcast."""
     return binary(Minimum(), a, b, name)
 
 
 def clip(x: Value, low: float | None, high: float | None, *, name: str | None = None) -> Value:
-    """x held between two numbers; None leaves a side open."""
+    """Clip x to the range between two numbers; None leaves a side open."""
     if not as_value("clip", x).type.is_float:
         return _clip_whole(x, low, high, name)
     bounds = Clip(-np.inf if low is None else float(low), np.inf if high is None else float(high))
@@ -287,36 +287,36 @@ def _clip_whole(x: Value, low: float | None, high: float | None, name: str | Non
 
 
 def where(condition: Value, a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a where the condition holds, else b; all three broadcast."""
+    """Return a where the condition is true, else b; all three broadcast."""
     left, right = pair("where", a, b)
     return left.builder.apply(Where(), condition, left, right, name=name)
 
 
 def less(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a < b, as bool."""
+    """Return a < b, as bool."""
     return binary(Less(), a, b, name)
 
 
 def less_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a <= b, as bool."""
+    """Return a <= b, as bool."""
     return binary(LessEqual(), a, b, name)
 
 
 def greater(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a > b, as bool."""
+    """Return a > b, as bool."""
     return binary(Greater(), a, b, name)
 
 
 def greater_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a >= b, as bool."""
+    """Return a >= b, as bool."""
     return binary(GreaterEqual(), a, b, name)
 
 
 def equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a == b, as bool."""
+    """Return a == b, as bool."""
     return binary(Equal(), a, b, name)
 
 
 def not_equal(a: Operand, b: Operand, *, name: str | None = None) -> Value:
-    """a != b, as bool."""
+    """Return a != b, as bool."""
     return binary(NotEqual(), a, b, name)

@@ -57,7 +57,7 @@ class Reshape(Op):
 
 @dataclass(frozen=True)
 class Transpose(Op):
-    """The axes in another order."""
+    """x with its axes in another order."""
 
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
@@ -131,7 +131,7 @@ class StopGradient(Op):
 
 
 def reshape(x: Value, shape: Sequence[Dim] | Dim, *, name: str | None = None) -> Value:
-    """The same elements under another shape; one dimension may be -1."""
+    """Return the same elements under another shape; one dimension may be -1."""
     x = as_value("reshape", x)
     wanted = sizes_of(shape)
     if wanted.count(-1) > 1:
@@ -156,7 +156,7 @@ def _solve(x: Value, shape: Shape) -> Shape:
 
 
 def flatten(x: Value, *, name: str | None = None) -> Value:
-    """x (N, d1, ..., dk) as (N, d1*...*dk)."""
+    """Return x (N, d1, ..., dk) as (N, d1*...*dk)."""
     x = as_value("flatten", x)
     if x.type.rank < 1:
         raise x.builder.error(Reshape(()), "a scalar has no rows to keep", (x,))
@@ -165,14 +165,14 @@ def flatten(x: Value, *, name: str | None = None) -> Value:
 
 
 def transpose(x: Value, axes: Sequence[int] | None = None, *, name: str | None = None) -> Value:
-    """The axes in another order; reversed when none is given."""
+    """Return x with its axes in another order; reversed if none is given."""
     x = as_value("transpose", x)
     order = tuple(map(plain, axes)) if axes is not None else tuple(reversed(range(x.type.rank)))
     return apply(Transpose(order), x, name=name)
 
 
 def cast(x: Value, dtype: Any, *, name: str | None = None) -> Value:
-    """The same numbers in another dtype: its name, or NumPy's object for it."""
+    """Return the same numbers in another dtype: its name, or NumPy's object for it."""
     x, wanted = as_value("cast", x), dtype_name(dtype)
     if x.dtype == wanted and name is None:
         return x
@@ -180,5 +180,5 @@ def cast(x: Value, dtype: Any, *, name: str | None = None) -> Value:
 
 
 def stop_gradient(x: Value, *, name: str | None = None) -> Value:
-    """x itself, through which no gradient flows."""
+    """Return x itself, through which no gradient flows."""
     return apply(StopGradient(), x, name=name)

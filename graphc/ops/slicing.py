@@ -1,4 +1,4 @@
-"""Regular parts of values."""
+"""Regular parts of values, and their gradients."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ from graphc.tensor_type import (
 )
 
 Cut = tuple[int, Dim, Dim, int]
-"""An axis with start, stop (both from the front) and step; -1 stops a step backwards before the
-first."""
+"""An axis with start, stop (both from the front) and step.
+
+A stop of -1 stops a step backwards before the first entry.
+"""
 
 
 @dataclass(frozen=True)
 class Slice(Op):
-    """A regular part of x: `cuts` says for each axis that is cut its start, stop and step."""
+    """A regular part of x: `cuts` has start, stop and step for each axis that is cut."""
 
     roles = ("x",)
     gradient_text = ("place(d_out, cuts)",)
@@ -50,13 +52,13 @@ class Slice(Op):
         return (b.apply(SliceGrad(ins[0].shape, self.cuts), dout),)
 
     def index(self, rank: int) -> tuple[slice, ...]:
-        """The NumPy index, once the op's dimensions are concrete."""
+        """Return the NumPy index, once the op's dimensions are concrete."""
         return cut_index(self.cuts, rank)
 
 
 @dataclass(frozen=True)
 class SliceGrad(Op):
-    """Zeros of `shape` with dout where the cuts point."""
+    """Zeros of `shape`, with dout at the place of the cuts."""
 
     name = "slice_grad"
     roles = ("dout",)
@@ -83,7 +85,7 @@ class SliceGrad(Op):
 
 
 def joined_axis(nodes: Sequence[Node]) -> int | None:
-    """The axis along which gradients of slices stand side by side and leave no gap, if they do."""
+    """Return the axis on which gradients of slices are side by side without a gap, or None."""
     grads = [node.op for node in nodes if isinstance(node.op, SliceGrad)]
     cuts = [op.cuts[0] for op in grads if len(op.cuts) == 1]
     axes = {axis for axis, *_ in cuts}
@@ -98,7 +100,7 @@ def joined_axis(nodes: Sequence[Node]) -> int | None:
 
 
 def slice_start(op: Op) -> int:
-    """Where the one cut of a gradient of a slice begins."""
+    """Return the start of the one cut of a gradient of a slice."""
     assert isinstance(op, SliceGrad)
     ((_, start, _, _),) = op.cuts
     assert isinstance(start, int)
@@ -106,7 +108,7 @@ def slice_start(op: Op) -> int:
 
 
 def cut_index(cuts: Sequence[Cut], rank: int) -> tuple[slice, ...]:
-    """The NumPy index of concrete cuts."""
+    """Return the NumPy index of concrete cuts."""
     index = [slice(None)] * rank
     for axis, start, stop, step in cuts:
         assert isinstance(start, int)
@@ -131,7 +133,7 @@ def _length(dim: Dim, start: Dim, stop: Dim, step: int) -> Dim:
 
 
 def slice_(x: Value, key: Any, *, name: str | None = None) -> Value:
-    """`x[key]` with NumPy's slices and whole numbers; the batch dimension stays whole."""
+    """Return `x[key]` for NumPy's slices and whole numbers; the batch dimension stays whole."""
     keys = key if isinstance(key, tuple) else (key,)
     dots = [i for i, part in enumerate(keys) if part is Ellipsis]
     if dots:
@@ -176,7 +178,7 @@ def _cut(x: Value, axis: int, part: Any) -> Cut | None:
 
 
 def _index_text(part: Any) -> str:
-    """An index as it was written."""
+    """Return an index as it was written."""
     if not isinstance(part, slice):
         return "..." if part is Ellipsis else str(part)
     ends = ["" if end is None else str(end) for end in (part.start, part.stop)]

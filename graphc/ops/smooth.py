@@ -38,14 +38,14 @@ class Erf(Unary):
         return (mul(dout, mul(exp(neg(mul(x, x))), 2 / math.sqrt(math.pi))),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: three arrays like x, and where x is small."""
+        """Emit the kernel call; scratch: three arrays like x, and a mask of its small elements."""
         type = em.type(out)
         kept = [em.scratch(t) for t in (type, type, type, type.with_dtype("bool"))]
         em.call(self.name, ins, out, scratch=kept)
 
 
 class Softplus(Unary):
-    """log(1 + e**x), without overflow for any x."""
+    """The softplus log(1 + e**x), without overflow for any x."""
 
     inplace = ()
     gradient_text = ("d_out / (1 + exp(-x))",)
@@ -64,7 +64,7 @@ class Softplus(Unary):
         return (mul(dout, sigmoid(ins[0])),)
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: one array like x."""
+        """Emit the kernel call; scratch: one array like x."""
         em.call(self.name, ins, out, scratch=(em.scratch(em.type(out)),))
 
 
@@ -103,20 +103,20 @@ class Expm1(Unary):
 
 
 def log1p(x: Value, *, name: str | None = None) -> Value:
-    """log(1 + x), with all digits near 0."""
+    """Return log(1 + x), with all digits near 0."""
     return apply(Log1p(), x, name=name)
 
 
 def expm1(x: Value, *, name: str | None = None) -> Value:
-    """e ** x - 1, with all digits near 0."""
+    """Return e ** x - 1, with all digits near 0."""
     return apply(Expm1(), x, name=name)
 
 
 def erf(x: Value, *, name: str | None = None) -> Value:
-    """The error function."""
+    """Return the error function of x."""
     return apply(Erf(), x, name=name)
 
 
 def softplus(x: Value, *, name: str | None = None) -> Value:
-    """log(1 + e**x)."""
+    """Return log(1 + e**x)."""
     return apply(Softplus(), x, name=name)

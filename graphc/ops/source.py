@@ -1,4 +1,4 @@
-"""Values that are there before a program runs: inputs, parameters, states, constants."""
+"""Values that exist before a program runs: inputs, parameters, states, constants."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Constant(Source):
     dtype: str
     data: bytes = field(repr=False)
     label: str = ""
-    """The parameter or state that was frozen into it; such constants are never merged."""
+    """The name of the parameter or state frozen into it; such constants are never merged."""
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)
@@ -69,13 +69,15 @@ class Constant(Source):
         return self.array()
 
     def array(self) -> Array:
-        """The value, read-only."""
+        """Return the value, read-only."""
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
 
 
 def constant_op(value: Any, dtype: str | None = None, floats: str = "float32") -> Constant:
-    """A Constant of an array or number, Python's floats as `floats`; ValueError for a dtype that
-    graphc has not."""
+    """Return a Constant of an array or number, with Python's floats as `floats`.
+
+    Raise ValueError for a dtype that graphc does not have.
+    """
     array = np.asarray(value, dtype)
     if dtype is None and array.dtype == np.float64 and not isinstance(value, np.ndarray):
         array = array.astype(floats)
@@ -84,12 +86,12 @@ def constant_op(value: Any, dtype: str | None = None, floats: str = "float32") -
 
 
 def constant(b: Builder, value: Any, dtype: str | None = None, name: str | None = None) -> Value:
-    """A fixed value in the graph."""
+    """Return a fixed value in the graph."""
     return b.apply(constant_op(value, dtype, b.dtype), name=name)
 
 
 def state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
-    """The state of that name, made when it is not there yet."""
+    """Return the state of that name, made if it does not exist yet."""
     if name in b.nodes:
         return b.value(name)
     shape = tuple(dim for dim in type.shape if isinstance(dim, int))
@@ -102,22 +104,22 @@ COUNTER = TensorType((), "int64")
 
 
 def seed(b: Builder) -> Value:
-    """The seed of all random numbers."""
+    """Return the seed of all random numbers."""
     return global_state(b, "seed", SEED)
 
 
 def draws(b: Builder) -> Value:
-    """The counter of training forwards, which keys the random masks."""
+    """Return the counter of training forwards, which keys the random masks."""
     return global_state(b, "draws", COUNTER)
 
 
 def updates(b: Builder) -> Value:
-    """The counter of optimizer updates, which drives schedules and Adam."""
+    """Return the counter of optimizer updates, which drives schedules and Adam."""
     return global_state(b, "updates", COUNTER)
 
 
 def global_state(b: Builder, name: str, type: TensorType, start: float = 0.0) -> Value:
-    """A state that stands outside every block and has no line of the user's."""
+    """Return a state outside all blocks, without a line of the user's."""
     if name in b.nodes:
         return b.value(name)
     prefix, locs = b.prefix, b.locs

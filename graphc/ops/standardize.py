@@ -14,7 +14,7 @@ from graphc.tensor_type import Batch, TensorType
 
 
 class Standardize(Layer):
-    """(x - mean) / scale, by statistics that training leaves as they are."""
+    """(x - mean) / scale, by statistics that training does not change."""
 
     roles = ("x", "mean", "scale")
 
@@ -37,14 +37,14 @@ class Standardize(Layer):
 
 
 def standardize(x: Value, *, name: str | None = None) -> Value:
-    """(x - mean) / scale for an input x (N, ...), entry by entry of a row.
+    """Return (x - mean) / scale for an input x (N, ...), entry by entry of a row.
 
-    The statistics are the states `<node>.mean` and `<node>.scale`, 0 and 1 until they are
-    fitted to the training set, which `gc.fit` does first and `gc.fit_standardize` alone.  They
-    are saved with the model.  To predict in the units of a standardised target, undo it:
+    The statistics are the states `<node>.mean` and `<node>.scale`, 0 and 1 until they are fitted to
+    the training set, which `gc.fit` does first and `gc.fit_standardize` alone.  They are saved with
+    the model.  To predict in the units of a standardised target, undo it:
     `prediction * net["t.scale"] + net["t.mean"]`.
 
-    Raises GraphError for what is no input of the net, or has no floats of shape (N, ...).
+    Raise GraphError if x is not an input of the net, or not floats of shape (N, ...).
     """
     b = as_value("standardize", x).builder
     layer = Standardize()

@@ -18,7 +18,7 @@ from graphc.tensor_type import TensorType
 
 
 class ByUfunc(Unary):
-    """A function of each element that is one of NumPy's."""
+    """A function of each element, computed by one of NumPy's."""
 
     ufunc: ClassVar[np.ufunc]
 
@@ -30,7 +30,7 @@ class ByUfunc(Unary):
 
 
 class Sin(ByUfunc):
-    """The sine."""
+    """The sine of x."""
 
     ufunc = np.sin
     gradient_text = ("d_out * cos(x)",)
@@ -42,7 +42,7 @@ class Sin(ByUfunc):
 
 
 class Cos(ByUfunc):
-    """The cosine."""
+    """The cosine of x."""
 
     ufunc = np.cos
     gradient_text = ("-d_out * sin(x)",)
@@ -54,7 +54,7 @@ class Cos(ByUfunc):
 
 
 class Tan(ByUfunc):
-    """The tangent."""
+    """The tangent of x."""
 
     ufunc = np.tan
     gradient_text = ("d_out * (1 + out ** 2)",)
@@ -105,7 +105,7 @@ class Atan(ByUfunc):
 
 
 class Sinh(ByUfunc):
-    """The hyperbolic sine."""
+    """The hyperbolic sine of x."""
 
     ufunc = np.sinh
     gradient_text = ("d_out * cosh(x)",)
@@ -117,7 +117,7 @@ class Sinh(ByUfunc):
 
 
 class Cosh(ByUfunc):
-    """The hyperbolic cosine."""
+    """The hyperbolic cosine of x."""
 
     ufunc = np.cosh
     gradient_text = ("d_out * sinh(x)",)
@@ -168,55 +168,55 @@ class Atanh(ByUfunc):
 
 
 def sin(x: Value, *, name: str | None = None) -> Value:
-    """The sine of an angle."""
+    """Return the sine of an angle."""
     return apply(Sin(), x, name=name)
 
 
 def cos(x: Value, *, name: str | None = None) -> Value:
-    """The cosine of an angle."""
+    """Return the cosine of an angle."""
     return apply(Cos(), x, name=name)
 
 
 def tan(x: Value, *, name: str | None = None) -> Value:
-    """The tangent of an angle."""
+    """Return the tangent of an angle."""
     return apply(Tan(), x, name=name)
 
 
 def asin(x: Value, *, name: str | None = None) -> Value:
-    """The angle between -pi/2 and pi/2 whose sine is x, for x from -1 to 1."""
+    """Return the angle between -pi/2 and pi/2 whose sine is x, for x from -1 to 1."""
     return apply(Asin(), x, name=name)
 
 
 def acos(x: Value, *, name: str | None = None) -> Value:
-    """The angle between 0 and pi whose cosine is x, for x from -1 to 1."""
+    """Return the angle between 0 and pi whose cosine is x, for x from -1 to 1."""
     return apply(Acos(), x, name=name)
 
 
 def atan(x: Value, *, name: str | None = None) -> Value:
-    """The angle between -pi/2 and pi/2 whose tangent is x."""
+    """Return the angle between -pi/2 and pi/2 whose tangent is x."""
     return apply(Atan(), x, name=name)
 
 
 def sinh(x: Value, *, name: str | None = None) -> Value:
-    """The hyperbolic sine."""
+    """Return the hyperbolic sine of x."""
     return apply(Sinh(), x, name=name)
 
 
 def cosh(x: Value, *, name: str | None = None) -> Value:
-    """The hyperbolic cosine."""
+    """Return the hyperbolic cosine of x."""
     return apply(Cosh(), x, name=name)
 
 
 def asinh(x: Value, *, name: str | None = None) -> Value:
-    """The number whose hyperbolic sine is x."""
+    """Return the number whose hyperbolic sine is x."""
     return apply(Asinh(), x, name=name)
 
 
 def acosh(x: Value, *, name: str | None = None) -> Value:
-    """The number from 0 up whose hyperbolic cosine is x, for x from 1 up."""
+    """Return the number from 0 up whose hyperbolic cosine is x, for x from 1 up."""
     return apply(Acosh(), x, name=name)
 
 
 def atanh(x: Value, *, name: str | None = None) -> Value:
-    """The number whose hyperbolic tangent is x, for x between -1 and 1."""
+    """Return the number whose hyperbolic tangent is x, for x between -1 and 1."""
     return apply(Atanh(), x, name=name)

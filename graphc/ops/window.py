@@ -14,16 +14,16 @@ Sizes = tuple[int, ...]
 """A number for each dimension of space."""
 Window = tuple[slice, ...]
 MOST_PLACES = 1 << 20
-"""Of a window whose pixels stand further apart than the image is long."""
+"""The most places of a window whose pixels are further apart than the image is long."""
 
 
 def reach(kernel: Sequence[int], dilation: Sequence[int]) -> Sizes:
-    """How many pixels a dilated window spans in each dimension."""
+    """Return how many pixels a dilated window spans in each dimension."""
     return tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
 
 
 def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes:
-    """How many places a window has in an image; ValueError where it has none."""
+    """Return how many places a window has in an image; raise ValueError if it has none."""
     found = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
         if not isinstance(size, int):
@@ -39,19 +39,19 @@ def places(space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Sizes
 
 
 def by(sizes: Sequence[object]) -> str:
-    """Sizes as one says them: `3 x 3`."""
+    """Return sizes as text, such as `3 x 3`."""
     return " x ".join(map(str, sizes))
 
 
 def dimensions(rank: int) -> str:
-    """The names of so many dimensions of space."""
+    """Return the names of so many dimensions of space."""
     return ", ".join(("length",) if rank == 1 else ("depth", "height", "width")[3 - rank :])
 
 
 def windows(
     kernel: Sizes, stride: Sizes, dilation: Sizes, out: Sequence[int]
 ) -> Iterator[tuple[Sizes, Window]]:
-    """For each offset in a window, in order, the pixels that it meets, as an index of (n, ...)."""
+    """Yield each offset in a window, in order, and the pixels it meets, as an index of (n, ...)."""
     for offset in product(*map(range, kernel)):
         cuts = (
             slice(at * step, at * step + (count - 1) * pace + 1, pace)
@@ -67,9 +67,9 @@ def covering(
     dilation: Sizes,
     pads: Sequence[tuple[int, int]],
 ) -> tuple[tuple[int, int], ...]:
-    """Pads with as much more behind as one more window needs, for pixels that none reaches.
+    """Return pads with enough more at the end for one more window over pixels that none reaches.
 
-    Not where that window would begin in the padding behind.
+    There is no such window if it would begin in the padding at the end.
     """
     pairs = []
     spans = reach(kernel, dilation)
@@ -82,9 +82,9 @@ def covering(
 
 
 def misses(count: int, kernel: int, stride: int, dilation: int, inside: range) -> bool:
-    """Whether one of `count` places has no pixel inside.
+    """Return whether one of `count` places has no pixel inside.
 
-    ValueError for more places than can be looked at where pixels stand further apart than the
+    Raise ValueError for more places than can be looked at if pixels are further apart than the
     inside is long.
     """
     if dilation <= len(inside):  # no window steps over the inside
@@ -99,9 +99,9 @@ def misses(count: int, kernel: int, stride: int, dilation: int, inside: range) -
 
 
 def met(count: int, kernel: int, stride: int, dilation: int, inside: range) -> Array:
-    """For each of `count` places along one dimension, how many of its pixels are inside.
+    """Return how many pixels of each of `count` places in one dimension are inside.
 
-    Pixels stand `dilation` apart, so those inside are the ones between two quotients.
+    Pixels are `dilation` apart, so those inside lie between two quotients.
     """
     begin = np.arange(count) * stride
     first = np.maximum(-((begin - inside.start) // dilation), 0)

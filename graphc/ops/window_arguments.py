@@ -1,4 +1,4 @@
-"""How users say the sizes of windows: a number for all dimensions of space, or one for each."""
+"""The sizes of windows as users give them: one number for all dimensions, or one for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAME = "same"
 
 
 def sizes(op: str, word: str, given: Any, rank: int, least: int = 1) -> Sizes:
-    """A whole number, or a tuple of `rank` of them; GraphError otherwise."""
+    """Return a whole number, or `rank` of them, as a tuple; raise GraphError for anything else."""
     several = listed(given)
     numbers = (plain(given),) * rank if several is None else several
     if len(numbers) != rank or any(whole(n, least) is None for n in numbers):
@@ -29,7 +29,10 @@ def sizes(op: str, word: str, given: Any, rank: int, least: int = 1) -> Sizes:
 
 
 def pads(op: str, given: Any, rank: int) -> Pads:
-    """A whole number, `rank` of them, or `rank` pairs (before, after); GraphError otherwise."""
+    """Return pairs (before, after) from a whole number, `rank` of them, or `rank` pairs.
+
+    Raise GraphError for anything else.
+    """
     each = listed(given)
     pairs = tuple(listed(pair) or (plain(pair),) * 2 for pair in each or (given,) * rank)
     numbers = [number for pair in pairs for number in pair]
@@ -45,7 +48,10 @@ def pads(op: str, given: Any, rank: int) -> Pads:
 
 
 def same_pads(op: str, space: Shape, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
-    """Padding that gives size / stride places, rounded up; an odd one stands behind."""
+    """Return padding that gives size / stride places, rounded up.
+
+    An odd one is at the end.
+    """
     pairs = []
     for size, span, step in zip(space, reach(kernel, dilation), stride, strict=True):
         if not isinstance(size, int):

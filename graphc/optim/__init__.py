@@ -1,4 +1,4 @@
-"""Optimizers, one family a file; `Optimizer` is what they have in common.
+"""Optimizers, one family a file; `Optimizer` is their common base.
 
 A family is imported when first used: most programs use one.
 """
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 _FILES = {"Adadelta": "adagrad", "AdamW": "adam"}
-"""Those that share the file of another."""
+"""The file of each optimizer that shares the file of another."""
 
 
 def __getattr__(name: str) -> Any:
@@ -48,5 +48,5 @@ def __getattr__(name: str) -> Any:
 
 
 def every_kind() -> dict[str, type[Any]]:
-    """All optimizers, and the group, by name."""
+    """Return all optimizers, and `Group`, by name."""
     return {name: globals().get(name) or __getattr__(name) for name in __all__}

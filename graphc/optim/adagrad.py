@@ -1,4 +1,4 @@
-"""Adagrad, and Adadelta, which forgets."""
+"""Adagrad, and Adadelta, whose sums decay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphc.optim.slots import decayed, divided, next_name, next_value, slot
 @made_with("gc.Adagrad()")
 @dataclass(frozen=True, repr=False)
 class Adagrad(Optimizer):
-    """s = s + g*g, p = p - lr*g/(sqrt(s) + eps).
+    """Adagrad: s = s + g*g, p = p - lr*g/(sqrt(s) + eps).
 
     J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic
     optimization", JMLR 2011, as in torch.optim.Adagrad; weight decay is added to the gradient.
@@ -30,7 +30,7 @@ class Adagrad(Optimizer):
         self._above_0("eps", "1e-10")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """The slot `<parameter>.sum`."""
+        """Add the update of p, and the slot `<parameter>.sum`."""
         g = decayed(p, g, self.decay_of(p.node))
         total = slot(p, "sum")
         s = add(total, mul(g, g), name=next_name(total))
@@ -41,7 +41,9 @@ class Adagrad(Optimizer):
 @made_with("gc.Adadelta()")
 @dataclass(frozen=True, repr=False)
 class Adadelta(Optimizer):
-    """s = rho*s + (1 - rho)*g*g, d = g*sqrt(a + eps)/sqrt(s + eps), p = p - lr*d, and
+    """Adadelta: steps scaled by running sizes of the gradients and of earlier steps.
+
+    s = rho*s + (1 - rho)*g*g, d = g*sqrt(a + eps)/sqrt(s + eps), p = p - lr*d, and
     a = rho*a + (1 - rho)*d*d.
 
     M. Zeiler, "ADADELTA: an adaptive learning rate method", 2012 (arXiv:1212.5701), as in
@@ -58,7 +60,7 @@ class Adadelta(Optimizer):
         self._above_0("eps", "1e-6")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """The slots `<parameter>.square` and `.delta`."""
+        """Add the update of p, and the slots `<parameter>.square` and `.delta`."""
         b, square, delta = p.builder, slot(p, "square"), slot(p, "delta")
         g = decayed(p, g, self.decay_of(p.node))
         s = next_value(square, AdamSquare(self.rho), square, g)

@@ -1,4 +1,4 @@
-"""Adam, with weight decay in the gradient or beside it."""
+"""Adam, with weight decay added to the gradient or decoupled from it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphc.optim.slots import next_value, operands_with_decay, slot
 
 @dataclass(frozen=True, repr=False)
 class TwoMoments(Optimizer):
-    """What keeps a mean of the gradient, by `beta1`, and one of its size, by `beta2`."""
+    """The base of optimizers with a mean of the gradient (`beta1`) and of its size (`beta2`)."""
 
     lr: float = 1e-3
     beta1: float = 0.9
@@ -26,7 +26,7 @@ class TwoMoments(Optimizer):
         self._above_0("eps", "1e-8")
 
     def means(self, p: Value, g: Value, l2: float) -> tuple[Value, Value]:
-        """The next values of the slots `<parameter>.mean` and `.square`."""
+        """Add the next values of the slots `<parameter>.mean` and `.square`, and return them."""
         mean, square, more = slot(p, "mean"), slot(p, "square"), operands_with_decay(l2, p)
         m = next_value(mean, AdamMean(self.beta1, l2), mean, g, *more)
         return m, next_value(square, AdamSquare(self.beta2, l2), square, g, *more)
@@ -41,7 +41,7 @@ class Adam(TwoMoments):
     """
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """Three nodes, and the slots `<parameter>.mean` and `.square`."""
+        """Add three nodes, and the slots `<parameter>.mean` and `.square`."""
         self._step(p, g, rate, updates, self.decay_of(p.node), 0.0)
 
     def _step(
@@ -64,5 +64,5 @@ class AdamW(Adam):
     weight_decay: float = field(default=0.01, kw_only=True)
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """Three nodes, and the slots `<parameter>.mean` and `.square`."""
+        """Add three nodes, and the slots `<parameter>.mean` and `.square`."""
         self._step(p, g, rate, updates, 0.0, self.decay_of(p.node))

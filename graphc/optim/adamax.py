@@ -1,4 +1,4 @@
-"""AdaMax: Adam by the largest gradient."""
+"""AdaMax: Adam with the largest gradient in place of the mean square."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graphc.optim.slots import decayed, next_name, next_value, slot
 @made_with("gc.Adamax()")
 @dataclass(frozen=True, repr=False)
 class Adamax(TwoMoments):
-    """u = max(beta2*u, |g| + eps), p = p - lr/(1 - beta1^t)*m/u, m being Adam's mean.
+    """AdaMax: u = max(beta2*u, |g| + eps), p = p - lr/(1 - beta1^t)*m/u, m being Adam's mean.
 
     D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2, as in
     torch.optim.Adamax; weight decay is added to the gradient.
@@ -28,7 +28,7 @@ class Adamax(TwoMoments):
     lr: float = 2e-3
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """The slots `<parameter>.mean` and `.largest`."""
+        """Add the update of p, and the slots `<parameter>.mean` and `.largest`."""
         b, mean, largest = p.builder, slot(p, "mean"), slot(p, "largest")
         g = decayed(p, g, self.decay_of(p.node))
         m = next_value(mean, AdamMean(self.beta1), mean, g)

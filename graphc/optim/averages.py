@@ -9,24 +9,24 @@ from graphc.ops.source import COUNTER, global_state
 from graphc.optim.slots import next_name, next_value, slot
 
 KIND = "ema"
-"""What the name of the slot ends with."""
+"""The last part of the slot's name."""
 COUNT = "ema_updates"
-"""The state that counts what has been averaged."""
+"""The name of the state that counts the averages made so far."""
 
 
 def add_average(p: Value, decay: float) -> None:
-    """The slot `<parameter>.ema` follows the parameter's next value."""
+    """Make the slot `<parameter>.ema` follow the parameter's next value."""
     b, average = p.builder, slot(p, KIND)
     new = b.value(b.updates[p.name])
     next_value(average, Average(decay), average, new, averaged_so_far(b))
 
 
 def averaged_so_far(b: Builder) -> Value:
-    """The counter of averages, which the first of them is told by."""
+    """Return the counter of averages, which is 0 when the first average is made."""
     return global_state(b, COUNT, COUNTER)
 
 
 def count_average(b: Builder) -> None:
-    """One more."""
+    """Add the node that adds 1 to the counter of averages."""
     count = averaged_so_far(b)
     b.update(count, add(count, 1, name=next_name(count)))

@@ -1,4 +1,4 @@
-"""The checks of what optimizers are made of: numbers become Python floats or are refused."""
+"""Checks of the fields of optimizers: numbers become Python floats or are refused."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from graphc.numbers import checked_whole, finite, lost_in
 
 
 class Checked:
-    """A frozen dataclass that checks its fields; GraphError, at the user's line, for a bad one."""
+    """The base of frozen dataclasses that raise GraphError, at the user's line, for a bad field."""
 
     __repr__ = call_text
 
     def _number(
         self, name: str, *, above: bool = False, below: float = math.inf, hint: str, usual: str
     ) -> None:
-        """Keep a finite number from 0 up, or above 0, as a float; `usual` is such a number."""
+        """Store a finite number as a float if it is 0 or more, or above 0 with `above`.
+
+        It must be less than `below`; `usual` is such a number, for the hint.
+        """
         value = finite(getattr(self, name))
         if value is not None and 0 <= value < below and not (above and value == 0):
             self._keep(name, value)
@@ -33,15 +36,15 @@ class Checked:
         raise self._error(name, f"it must be {wanted}", hint)
 
     def _share(self, name: str, usual: str) -> None:
-        """Keep a number from 0 to below 1."""
+        """Store a number from 0 to below 1."""
         self._number(name, below=1.0, hint=f"{usual} is usual", usual=usual)
 
     def _above_0(self, name: str, usual: str) -> None:
-        """Keep a number above 0."""
+        """Store a number above 0."""
         self._number(name, above=True, hint=f"{usual} is usual", usual=usual)
 
     def _whole(self, name: str, hint: str) -> None:
-        """Keep a whole number from 1 up."""
+        """Store a whole number from 1 up."""
         what = f"{type(self).__name__}: {name}"
         self._keep(name, checked_whole(what, getattr(self, name), hint=hint))
 
@@ -55,7 +58,7 @@ class Checked:
                     raise self._error(field.name, f"which is {lost} in {dtype}", hint)
 
     def _patterns(self, name: str, hint: str) -> None:
-        """Keep one name pattern, or several, as a tuple."""
+        """Store one name pattern, or several, as a tuple."""
         value = getattr(self, name)
         listed = (value,) if isinstance(value, str) else value
         if not isinstance(listed, Sequence) or not all(isinstance(text, str) for text in listed):
@@ -67,6 +70,6 @@ class Checked:
         object.__setattr__(self, name, value)
 
     def _error(self, name: str, wanted: str, hint: str) -> GraphError:
-        """The error for a field."""
+        """Return the error for a field."""
         sentence = f"{type(self).__name__}: {name} is {getattr(self, name)!r}, {wanted}"
         return GraphError(sentence, loc=caller_loc(), hint=hint)

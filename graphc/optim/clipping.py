@@ -67,7 +67,7 @@ def _largest(b: Builder, gradients: Mapping[str, Value]) -> Value:
 
 
 class Casts:
-    """A scalar in each dtype that asks for it; for nets whose parameters have several."""
+    """A scalar, cast once to each dtype asked for: the parameters of a net may have several."""
 
     def __init__(self, value: Value) -> None:
         self._known = {value.dtype: value}

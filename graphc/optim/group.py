@@ -1,4 +1,4 @@
-"""Groups: parameters for which an optimizer has other numbers, or which it leaves alone."""
+"""Groups: parameters for which an optimizer has other settings, or which it does not train."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from graphc.optim.checks import Checked
 
 @dataclass(frozen=True, repr=False)
 class Group(Checked):
-    """What holds for the parameters that name patterns match, in the place of the optimizer's own.
+    """Settings for the parameters that name patterns match, in place of the optimizer's own.
 
-    `lr` is their learning rate, `ex.hyper["lr." + patterns]`, which the schedule's factor is
-    on as well.  `weight_decay` holds for each parameter of the group, those of rank 1 too.  With
-    `frozen` they are not trained: there are no slots for them, and no gradient is computed.
+    `lr` is their learning rate, `ex.hyper["lr." + patterns]`, which the schedule's factor
+    multiplies as well.  `weight_decay` applies to each parameter of the group, those of rank 1 too.
+    With `frozen` they are not trained: there are no slots for them, and no gradient is computed.
 
-    Raises GraphError, at the user's line, for what makes no sense or changes nothing.
+    Raises GraphError, at the user's line, for a field that makes no sense, or a group that changes
+    nothing.
     """
 
     names: tuple[str, ...] | str
@@ -45,12 +46,12 @@ class Group(Checked):
             )
 
     def holds(self, name: str) -> bool:
-        """Whether a parameter is of the group."""
+        """Return whether a parameter is in the group."""
         return any(fnmatchcase(name, pattern) for pattern in self.names)
 
     @property
     def title(self) -> str:
-        """The patterns, as the hyper-parameter is named by them."""
+        """The patterns, joined by commas, as in the name of the hyper-parameter."""
         return ",".join(self.names)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Lion: the sign of a mean."""
+"""Lion: steps by the sign of a mean of gradients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from graphc.optim.slots import next_value, slot
 @made_with("gc.Lion()")
 @dataclass(frozen=True, repr=False)
 class Lion(Optimizer):
-    """p = p - lr*(sign(beta1*m + (1 - beta1)*g) + decay*p), m = beta2*m + (1 - beta2)*g.
+    """Lion: p = p - lr*(sign(beta1*m + (1 - beta1)*g) + decay*p), m = beta2*m + (1 - beta2)*g.
 
     X. Chen et al., "Symbolic discovery of optimization algorithms", 2023 (arXiv:2302.06675),
     algorithm 2; weight decay is decoupled.  Its lr is usually a tenth of Adam's.
@@ -30,7 +30,7 @@ class Lion(Optimizer):
         self._share("beta2", "0.99")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """The slot `<parameter>.mean`."""
+        """Add the update of p, and the slot `<parameter>.mean`."""
         b, mean = p.builder, slot(p, "mean")
         mixed = b.apply(AdamMean(self.beta1), mean, g, name=b.unique(f"{p.name}.mixed"))
         direction = sign(mixed, name=b.unique(f"{p.name}.direction"))

@@ -18,7 +18,7 @@ from graphc.tensor_type import TensorType
 @made_with("gc.NAdam()")
 @dataclass(frozen=True, repr=False)
 class NAdam(TwoMoments):
-    """p = p - lr*((1 - mu_t)/(1 - M_t)*g + mu_t+1/(1 - M_t+1)*m)/(sqrt(shat) + eps).
+    """NAdam: p = p - lr*((1 - mu_t)/(1 - M_t)*g + mu_t+1/(1 - M_t+1)*m)/(sqrt(shat) + eps).
 
     mu_t = beta1*(1 - 0.96^(t*momentum_decay)/2), M_t is the product of all up to mu_t, m and s are
     Adam's means and shat = s/(1 - beta2^t).  T. Dozat, "Incorporating Nesterov momentum into
@@ -33,7 +33,7 @@ class NAdam(TwoMoments):
         self._number("momentum_decay", hint="0.004 is usual", usual="0.004")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """The slots `<parameter>.mean` and `.square`, and the product, which all share."""
+        """Add the update of p, its slots `.mean` and `.square`, and M_t, which all share."""
         b, decay = p.builder, self.decay_of(p.node)
         m, s = self.means(p, g, decay)
         now, ahead = self._shares(b, rate, updates)
@@ -43,7 +43,7 @@ class NAdam(TwoMoments):
         b.update(p, sub(p, moved, name=next_name(p)))
 
     def _shares(self, b: Builder, rate: Value, updates: Value) -> tuple[Value, Value]:
-        """What the gradient and the mean are multiplied by."""
+        """Return the factors of the gradient and of the mean."""
         product = global_state(b, f"momenta.{rate.dtype}", TensorType((), rate.dtype), 1.0)
         mu = NadamMomentum(self.beta1, self.momentum_decay)
         after = NadamMomentum(self.beta1, self.momentum_decay, ahead=1)

@@ -1,4 +1,4 @@
-"""The states of an optimizer that has a name."""
+"""Names of the states of an optimizer that has a name itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphc.optim.optimizer import Optimizer
 
 
 def with_own_states(graph: Graph, optimizer: Optimizer, others: Container[str] = ()) -> Graph:
-    """Name all states but some after the optimizer, too."""
+    """Return the graph with the optimizer's name added to its states, except to `others`."""
     if not optimizer.name:
         return graph
     made = [n.name for n in graph if isinstance(n.op, State) and n.name not in others]
@@ -18,7 +18,7 @@ def with_own_states(graph: Graph, optimizer: Optimizer, others: Container[str] =
 
 
 def without_own_states(graph: Graph, optimizer: Optimizer) -> Graph:
-    """Name these states as the optimizer names them."""
+    """Return the graph with the optimizer's name removed from its states."""
     end = optimizer.state("")
     named = [n.name for n in graph if end and isinstance(n.op, State) and n.name.endswith(end)]
     return _renamed(graph, {name: name.removesuffix(end) for name in named})

@@ -1,8 +1,8 @@
-"""What all optimizers have: frozen descriptions of how a parameter follows its gradient.
+"""The base of all optimizers: frozen descriptions of how a parameter follows its gradient.
 
-An optimizer holds no numbers.  It adds update nodes to a graph (see passes/update.py); its slots
-and the learning rate are states of the graph, named after the parameter and `hyper.`, and after
-the optimizer where that has a name: `w.velocity:critic`.
+An optimizer holds no state.  It adds update nodes to a graph (see passes/update.py); its slots and
+the learning rate are states of the graph, named after the parameter and `hyper.`, and after the
+optimizer where that has a name: `w.velocity:critic`.
 """
 
 from __future__ import annotations
@@ -31,20 +31,21 @@ made_with = partial(
     use_ema="it is ema, the share that the average keeps: ema=0.99",
     gradient_accumulation_steps="it is accumulate",
 )
-"""What optimizers say of options that other libraries call something else."""
+"""The decorator of optimizers, with hints for options that other libraries name otherwise."""
 
 
 @dataclass(frozen=True, repr=False)
 class Optimizer(Checked):
-    """What all optimizers have.
+    """The base of all optimizers, with the options that they share.
 
-    `decay` names by patterns the parameters that `weight_decay` holds for; None means those of
-    rank 2 and more.  `clip_value` limits each number of a gradient, then `clip_norm` the norm over
-    all gradients; `schedule` gives a factor on `lr` by the number of updates; `accumulate` is how
-    many steps one update averages.  Of `groups` the first that matches a parameter holds for it.
-    With `ema` the weights are averaged: average = ema*average + (1 - ema)*weight after each
-    update, starting with the weights after the first; see `Executor.averaged`.  An optimizer with
-    a `name` has rates, counters and slots of its own in a state that several plans share.
+    `decay` has patterns of the names of the parameters that `weight_decay` applies to; None means
+    those of rank 2 and more.  `clip_value` limits each number of a gradient, then `clip_norm` the
+    norm over all gradients; `schedule` gives a factor on `lr` by the number of updates;
+    `accumulate` is how many steps one update averages.  The first of `groups` that matches a
+    parameter applies to it.  With `ema` the weights are averaged:
+    average = ema*average + (1 - ema)*weight after each update, starting with the weights after the
+    first; see `Executor.averaged`.  An optimizer with a `name` has rates, counters and slots of its
+    own in a state that several plans share.
 
     Raises GraphError, at the user's line, for a number that makes no sense.
     """
@@ -87,20 +88,20 @@ class Optimizer(Checked):
         self._keep("groups", tuple(given))
 
     def state(self, name: str) -> str:
-        """What a state that the optimizer calls so is called in its plans."""
+        """Return the full name of a state that the optimizer itself calls `name`."""
         return f"{name}:{self.name}" if self.name else name
 
     def group_of(self, name: str) -> Group | None:
-        """The group of a parameter."""
+        """Return the first group that matches a parameter, or None."""
         return next((group for group in self.groups if group.holds(name)), None)
 
     def trains(self, name: str) -> bool:
-        """Whether a parameter is not frozen."""
+        """Return whether a parameter is not frozen."""
         group = self.group_of(name)
         return group is None or not group.frozen
 
     def decay_of(self, parameter: Node) -> float:
-        """The weight decay of a parameter: by group, by pattern, or by rank."""
+        """Return the weight decay of a parameter: by group, by pattern, or by rank."""
         group = self.group_of(parameter.name)
         if group is not None and group.weight_decay is not None:
             return group.weight_decay
@@ -111,7 +112,7 @@ class Optimizer(Checked):
         return self.weight_decay if decays else 0.0
 
     def check_groups(self, parameters: Iterable[str]) -> None:
-        """GraphError for a group that no parameter is in."""
+        """Raise GraphError if a group applies to no parameter."""
         from difflib import get_close_matches
 
         known = list(parameters)

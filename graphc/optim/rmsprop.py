@@ -1,4 +1,4 @@
-"""RMSprop."""
+"""The optimizer RMSprop."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from graphc.optim.slots import decayed, divided, next_value, operands_with_decay
 @made_with("gc.RMSprop(lr=0.01)", rho="it is alpha")
 @dataclass(frozen=True, repr=False)
 class RMSprop(Optimizer):
-    """s = alpha*s + (1 - alpha)*g*g, p = p - lr*g/(sqrt(s) + eps), or with momentum
+    """RMSprop: steps divided by a running root mean square of the gradient.
+
+    s = alpha*s + (1 - alpha)*g*g, p = p - lr*g/(sqrt(s) + eps), or with momentum
     v = momentum*v + g/(sqrt(s) + eps), p = p - lr*v.
 
-    G. Hinton, "Neural networks for machine learning", lecture 6e, 2012, as in
-    torch.optim.RMSprop; weight decay is added to the gradient.
+    G. Hinton, "Neural networks for machine learning", lecture 6e, 2012, as in torch.optim.RMSprop;
+    weight decay is added to the gradient.
     """
 
     lr: float = 0.01
@@ -33,7 +35,7 @@ class RMSprop(Optimizer):
         self._share("momentum", "0.9")
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """The slot `<parameter>.square`, and `.velocity` with momentum."""
+        """Add the update of p, and the slot `<parameter>.square`; `.velocity` with momentum."""
         decay = self.decay_of(p.node)
         square = slot(p, "square")
         kept = AdamSquare(self.alpha, decay)

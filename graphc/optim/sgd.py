@@ -36,7 +36,7 @@ class SGD(Optimizer):
             )
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
-        """One or two nodes, and the slot `<parameter>.velocity` with momentum."""
+        """Add one or two nodes, and the slot `<parameter>.velocity` with momentum."""
         decay = self.decay_of(p.node)
         if not self.momentum:
             next_value(p, SgdStep(decay), p, g, rate)

@@ -1,4 +1,4 @@
-"""What update rules are built of: slots, next values, and a gradient with its decay."""
+"""The parts of update rules: slots, next values, and a gradient with its decay."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from graphc.ops.source import State, state
 
 
 def slot(p: Value, kind: str) -> Value:
-    """The state `<parameter>.<kind>`, zeros of the parameter's type, made when it is not there.
+    """Return the state `<parameter>.<kind>`, made with zeros of the parameter's type if missing.
 
-    GraphError where another node has that name.
+    Raise GraphError if another node has that name.
     """
     name = f"{p.name}.{kind}"
     node = p.builder.nodes.get(name)
@@ -37,21 +37,21 @@ def next_value(target: Value, op: Op, *operands: Value) -> Value:
 
 
 def next_name(target: Value) -> str:
-    """What the next value of a parameter or slot is called."""
+    """Return a free name for the next value of a parameter or slot."""
     return target.builder.unique(f"{target.name}.next")
 
 
 def operands_with_decay(decay: float, p: Value) -> Sequence[Value]:
-    """The parameter as an operand of the ops that read it only with decay."""
+    """Return the parameter as an operand, for ops that read it only if there is decay."""
     return (p,) if decay else ()
 
 
 def decayed(p: Value, g: Value, decay: float) -> Value:
-    """The gradient with that of the L2 norm added."""
+    """Return the gradient with the gradient of the L2 norm added."""
     return add(g, mul(p, decay), name=p.builder.unique(f"{p.name}.decayed")) if decay else g
 
 
 def divided(p: Value, g: Value, square: Value, eps: float) -> Value:
-    """g / (sqrt(square) + eps)."""
+    """Return g / (sqrt(square) + eps)."""
     spread = add(sqrt(square), eps, name=p.builder.unique(f"{p.name}.spread"))
     return div(g, spread, name=p.builder.unique(f"{p.name}.direction"))

@@ -1,4 +1,4 @@
-"""What activations have in common: layers that become ops on each element."""
+"""The base of activations: layers that become ops on each element."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class Activation(Layer):
         return np.asarray(self.of(ins[0].astype(np.float64))).astype(ins[0].dtype)
 
     def of(self, x: Array) -> Array:
-        """The function, in plain NumPy."""
+        """Compute the function in plain NumPy."""
         raise NotImplementedError
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         return self.build(ins[0], name)
 
     def build(self, x: Value, name: str) -> Value:
-        """The function, in ops."""
+        """Build the function from ops."""
         raise NotImplementedError
 
 
 def above_zero(function: str, role: str, given: float) -> float:
-    """The number; GraphError where it is not above 0."""
+    """Return the number; raise GraphError unless it is above 0."""
     if not given > 0:
         raise GraphError(f"{function}: {role} is {given!r}, it must be above 0", loc=caller_loc())
     return float(given)

@@ -1,4 +1,4 @@
-"""Activations that go down to a level exponentially."""
+"""Activations that approach a level exponentially below 0."""
 
 from __future__ import annotations
 
@@ -32,8 +32,10 @@ class Elu(Activation):
 
 
 class Selu(Activation):
-    """scale * elu(x, alpha) with the numbers that keep mean 0 and variance 1 (Klambauer et al.
-    2017, arXiv:1706.02515)."""
+    """scale * elu(x, alpha) with the numbers that keep mean 0 and variance 1.
+
+    Klambauer et al. 2017 (arXiv:1706.02515).
+    """
 
     name = "selu"
 
@@ -60,16 +62,18 @@ class Celu(Activation):
 
 
 def elu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
-    """x where it is above 0, else alpha * (e**x - 1)."""
+    """Return x where it is above 0, else alpha * (e**x - 1)."""
     return apply(Elu(float(alpha)), x, name=name)
 
 
 def selu(x: Value, *, name: str | None = None) -> Value:
-    """elu with the numbers that keep mean 0 and variance 1; for weights that start with variance
-    1 / inputs."""
+    """Return elu with the numbers that keep mean 0 and variance 1.
+
+    This is for weights that start with variance 1 / inputs.
+    """
     return apply(Selu(), x, name=name)
 
 
 def celu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
-    """x where it is above 0, else alpha * (e**(x / alpha) - 1); alpha is above 0."""
+    """Return x where it is above 0, else alpha * (e**(x / alpha) - 1); alpha is above 0."""
     return apply(Celu(above_zero("celu", "alpha", alpha)), x, name=name)

@@ -24,8 +24,10 @@ _GELU, _GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
 
 @dataclass(frozen=True)
 class Gelu(Activation):
-    """x * P(X <= x) of a standard normal X, exact by erf, or by a tanh near it (Hendrycks and
-    Gimpel 2016, arXiv:1606.08415)."""
+    """x * P(X <= x) of a standard normal X, exact by erf, or approximate by a tanh.
+
+    Hendrycks and Gimpel 2016 (arXiv:1606.08415).
+    """
 
     name = "gelu"
     form: GeluForm = "erf"
@@ -68,7 +70,7 @@ class Mish(Activation):
 
 
 def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
-    """x times the share of a standard normal distribution below x.
+    """Return x times the share of a standard normal distribution below x.
 
     `form` is "erf", exact, or "tanh", the approximation that some trained models used.
     """
@@ -82,10 +84,10 @@ def gelu(x: Value, form: GeluForm = "erf", *, name: str | None = None) -> Value:
 
 
 def silu(x: Value, *, name: str | None = None) -> Value:
-    """x * sigmoid(x), also called swish."""
+    """Return x * sigmoid(x), also called swish."""
     return apply(Silu(), x, name=name)
 
 
 def mish(x: Value, *, name: str | None = None) -> Value:
-    """x * tanh(softplus(x))."""
+    """Return x * tanh(softplus(x))."""
     return apply(Mish(), x, name=name)

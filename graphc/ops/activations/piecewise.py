@@ -1,4 +1,4 @@
-"""Activations made of straight pieces, or of products of such."""
+"""Activations made of straight pieces, or of products of them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class LeakyRelu(Activation):
 
 
 class PRelu(Activation):
-    """x above 0, else slope * x with a slope that is trained, one for each feature."""
+    """x above 0, else slope * x with a trained slope for each feature."""
 
     name = "prelu"
     roles = ("x", "slope")
@@ -87,7 +87,7 @@ class Shrink(Activation):
 
 
 class HardSigmoid(Activation):
-    """x / 6 + 1 / 2, held between 0 and 1."""
+    """x / 6 + 1 / 2, clipped to the range 0 to 1."""
 
     name = "hard_sigmoid"
 
@@ -111,15 +111,15 @@ class HardSwish(Activation):
 
 
 def leaky_relu(x: Value, slope: float = 0.01, *, name: str | None = None) -> Value:
-    """x where it is above 0, else slope * x."""
+    """Return x where it is above 0, else slope * x."""
     return apply(LeakyRelu(float(slope)), x, name=name)
 
 
 def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
-    """x where it is above 0, else slope * x: x (N, features, ...).
+    """Return x where it is above 0, else slope * x: x (N, features, ...).
 
-    The slopes `<node>.slope` (features,) are trained from `start`.  GraphError when x has no
-    features.
+    The slopes `<node>.slope` (features,) are trained from `start`.  Raise GraphError if x does not
+    have features.
     """
     b = as_value("prelu", x).builder
     features = x.shape[1] if x.type.rank > 1 else None
@@ -133,33 +133,35 @@ def prelu(x: Value, *, start: float = 0.25, name: str | None = None) -> Value:
 
 
 def thresholded_relu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
-    """x where it is above alpha, else 0."""
+    """Return x where it is above alpha, else 0."""
     return apply(ThresholdedRelu(float(alpha)), x, name=name)
 
 
 def shrink(
     x: Value, threshold: float = 0.5, bias: float = 0.0, *, name: str | None = None
 ) -> Value:
-    """x moved by bias toward 0, and 0 from -threshold to threshold: with bias 0 hard, with bias
-    equal to threshold soft shrinkage."""
+    """Move x by bias toward 0, and return 0 from -threshold to threshold.
+
+    With bias 0 this is hard shrinkage, with bias equal to threshold soft shrinkage.
+    """
     return apply(Shrink(above_zero("shrink", "threshold", threshold), float(bias)), x, name=name)
 
 
 def relu6(x: Value, *, name: str | None = None) -> Value:
-    """x held between 0 and 6."""
+    """Clip x to the range 0 to 6."""
     return clip(x, 0.0, 6.0, name=name)
 
 
 def hard_tanh(x: Value, *, name: str | None = None) -> Value:
-    """x held between -1 and 1."""
+    """Clip x to the range -1 to 1."""
     return clip(x, -1.0, 1.0, name=name)
 
 
 def hard_sigmoid(x: Value, *, name: str | None = None) -> Value:
-    """x / 6 + 1 / 2, held between 0 and 1."""
+    """Return x / 6 + 1 / 2, clipped to the range 0 to 1."""
     return apply(HardSigmoid(), x, name=name)
 
 
 def hard_swish(x: Value, *, name: str | None = None) -> Value:
-    """x * hard_sigmoid(x)."""
+    """Return x * hard_sigmoid(x)."""
     return apply(HardSwish(), x, name=name)

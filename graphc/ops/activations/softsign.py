@@ -24,5 +24,5 @@ class Softsign(Activation):
 
 
 def softsign(x: Value, *, name: str | None = None) -> Value:
-    """x / (1 + |x|)."""
+    """Return x / (1 + |x|)."""
     return apply(Softsign(), x, name=name)

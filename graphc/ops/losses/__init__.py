@@ -1,1 +1,1 @@
-"""Losses; `row_loss` is what they have in common."""
+"""Losses; `row_loss` has their common base."""

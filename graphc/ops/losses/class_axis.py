@@ -27,10 +27,10 @@ def by_class(
     node: str,
     apply_to: Callable[[Rows, str], Value],
 ) -> Value:
-    """Apply a loss to the rows of scores (N, C, d1, ...), whose labels are (N, d1, ...).
+    """Apply a loss to the rows of scores (N, C, d1, ...) with labels (N, d1, ...).
 
     Labels of the scores' own shape are targets with a class axis too.  With reduction "none" the
-    result has the labels' shape.  GraphError where shapes do not fit.
+    result has the labels' shape.  Raise GraphError if shapes do not fit.
     """
     b = scores.builder
     if scores.type.rank <= 2:

@@ -20,13 +20,16 @@ from graphc.ops.select import greater, maximum, relu, where
 from graphc.tensor_type import TensorType
 
 EPS = 1e-8
-"""The least that a product of two norms counts, so that rows of zeros have the cosine 0."""
+"""The lower limit of each norm, so that rows of zeros have the cosine 0."""
 
 
 def cosine_similarity(
     a: Value, b: Value, axis: int = -1, *, eps: float = EPS, name: str | None = None
 ) -> Value:
-    """sum(a*b) / (max(|a|, eps) * max(|b|, eps)) along an axis, which the result has not."""
+    """Return sum(a*b) / (max(|a|, eps) * max(|b|, eps)) over an axis.
+
+    The result does not have that axis.
+    """
     builder = as_value("cosine_similarity", a).builder
     node = builder.free_name("cosine_similarity", name)
     with builder.all_or_nothing():
@@ -40,7 +43,10 @@ def _cosine(a: Value, b: Value, axis: int, eps: float, node: str) -> Value:
 
 
 def _norm(x: Value, axis: int, eps: float, name: str) -> Value:
-    """The root is taken of no less than eps**2, so that its slope at 0 is a number."""
+    """Return the norm of x, at least eps.
+
+    The root is taken of no less than eps**2, so that its slope at 0 is a number.
+    """
     return sqrt(maximum(sum_(mul(x, x), axis), eps * eps), name=name)
 
 
@@ -89,9 +95,10 @@ def cosine_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """1 - cos(a, b) where the target is 1, max(0, cos(a, b) - margin) where it is -1.
+    """Return 1 - cos(a, b) where the target is 1, max(0, cos(a, b) - margin) where it is -1.
 
-    a and b are (N, features), the target is (N,).  GraphError for a margin that is not in -1..1.
+    a and b are (N, features), the target is (N,).  Raise GraphError for a margin that is not in
+    -1..1.
     """
     if not -1 <= margin <= 1:
         raise GraphError(

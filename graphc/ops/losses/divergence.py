@@ -58,9 +58,9 @@ def kl_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """The divergence of the target from a prediction: logarithms and probabilities, both (N, ...).
+    """Return the Kullback-Leibler divergence of the target from a prediction, both (N, ...).
 
-    A row's loss is the sum over its features; "mean" is the mean over the rows, which PyTorch
-    calls batchmean.
+    The target has probabilities, the prediction their logarithms.  A row's loss is the sum over its
+    features; "mean" is the mean over the rows, which PyTorch calls batchmean.
     """
     return apply_loss(KlLoss(reduction), log_probs, target, weight=weight, name=name)

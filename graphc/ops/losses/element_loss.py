@@ -19,11 +19,11 @@ class ElementLoss(RowLoss):
     roles = ("prediction", "target", "weight")
 
     def each(self, prediction: Value, target: Value, node: str, name: str) -> Value:
-        """The loss of each element, named `name`; what leads to it is named `node.part`."""
+        """Return the loss of each element, named `name`; nodes before it are named `node.part`."""
         raise NotImplementedError
 
     def reference_each(self, prediction: Array, target: Array) -> Array:
-        """The same in plain NumPy."""
+        """Compute the loss of each element in plain NumPy."""
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:

@@ -1,4 +1,4 @@
-"""Which class a label is, as a row of truth values."""
+"""The class of each label as a row of truth values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LabelHit(ByIndex):
         return TensorType((*labels.shape, self.classes), "bool")
 
     def numbers(self) -> Array:
-        """The classes' numbers; one that no label has for the ignored class."""
+        """Return the classes' numbers; the ignored class has one that no label has."""
         found = np.arange(self.classes)
         if self.ignore is not None and 0 <= self.ignore < self.classes:
             found[self.ignore] = np.iinfo(np.int32).min

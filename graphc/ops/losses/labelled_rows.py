@@ -21,7 +21,10 @@ from graphc.tensor_type import TensorType, shape_text
 
 
 def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
-    """The type of one number a row; ValueError unless scores (N, C) and labels (N,) fit."""
+    """Return the type of one number a row.
+
+    Raise ValueError unless scores (N, C) and labels (N,) fit.
+    """
     scores, labels = ins
     if scores.rank != 2 or not scores.is_float:
         swapped = labels.rank == 2 and labels.is_float
@@ -42,7 +45,7 @@ def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:
 
 
 class LabelledRows(Op):
-    """One number a row of scores (N, C) with labels (N,)."""
+    """The base of losses with one number a row, of scores (N, C) with labels (N,)."""
 
     roles = ("scores", "labels")
 
@@ -60,24 +63,27 @@ class LabelledRows(Op):
         return {1: classes} if isinstance(classes, int) else {}
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: like scores, a number a row, the labels' places; row numbers and ones."""
+        """Emit the kernel call and its scratch.
+
+        Scratch: one like scores, a number a row, the labels' places; row numbers and ones.
+        """
         scores, rows = em.type(ins[0]), em.type(out)
         work = [em.scratch(t) for t in (scores, rows, rows.with_dtype("int64"))]
         em.call(self.name, ins, out, scratch=(*work, *_vectors(em, scores)))
 
 
 def _vectors(em: Emitter, scores: TensorType) -> tuple[str, str]:
-    """Numbers of the rows, and ones to sum over the classes with."""
+    """Return the numbers of the rows, and ones to sum over the classes with."""
     return em.row_numbers(scores), em.ones(scores.with_shape(scores.shape[1:]))
 
 
 class LabelledGrad(Op):
-    """The cotangent of scores (N, C) from that of a number a row."""
+    """The cotangent of scores (N, C) from the cotangent of one number a row."""
 
     roles = ("scores", "labels", "drows")
 
     def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
-        """The type of one more scratch buffer."""
+        """Return the type of one more scratch buffer."""
         raise NotImplementedError
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -97,7 +103,7 @@ class LabelledGrad(Op):
         return {1: classes} if isinstance(classes, int) else {}
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """Scratch: as for the rows, with `extra` after the places."""
+        """Emit the kernel call; scratch: as for the rows, with `extra` after the places."""
         scores, rows = em.type(ins[0]), em.type(ins[2])
         types = (scores, rows, rows.with_dtype("int64"), self.extra(scores, rows))
         work = [em.scratch(t) for t in types]
@@ -105,7 +111,7 @@ class LabelledGrad(Op):
 
 
 class SoftmaxRows(LabelledRows):
-    """logsumexp(s) - s_y of each row."""
+    """The softmax loss logsumexp(s) - s_y of each row."""
 
     name = "softmax_rows"
     gradient_text = ("(softmax(scores) - onehot(labels)) * column(d_out)", "")
@@ -129,7 +135,7 @@ class SoftmaxRows(LabelledRows):
 
 
 class SoftmaxRowsGrad(LabelledGrad):
-    """(softmax(s) - onehot(y)) * drows."""
+    """The gradient of `SoftmaxRows`: (softmax(s) - onehot(y)) * drows."""
 
     name = "softmax_rows_grad"
     gradient_text = (
@@ -139,7 +145,7 @@ class SoftmaxRowsGrad(LabelledGrad):
     )
 
     def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
-        """A number a row."""
+        """Return the type of a number a row."""
         return rows
 
     def reference(self, ins: Sequence[Array]) -> Array:
@@ -176,7 +182,7 @@ def _margins(scores: Array, labels: Array) -> Array:
 
 
 def _margins_of(scores: Expr, labels: Expr, axis: Axis) -> Expr:
-    """s - s_y + 1, also at the label itself."""
+    """Return s - s_y + 1, also at the label itself."""
     return scores - select(hit(labels), scores, 0).sum(axis) + 1
 
 
@@ -201,13 +207,13 @@ class SvmRows(LabelledRows):
 
 
 class SvmRowsGrad(LabelledGrad):
-    """drows where a margin is violated, and minus their number at the label."""
+    """The gradient of `SvmRows`: drows where a margin is violated, minus their sum at the label."""
 
     name = "svm_rows_grad"
     gradient_text = ("", "", "sum(violations(scores, labels) * d_out, 1)")
 
     def extra(self, scores: TensorType, rows: TensorType) -> TensorType:
-        """Which margins are violated."""
+        """Return the type of a mask of the violated margins."""
         return scores.with_dtype("bool")
 
     def reference(self, ins: Sequence[Array]) -> Array:

@@ -1,4 +1,4 @@
-"""Losses of margins: the multiclass hinge loss, and that of labels -1 and 1."""
+"""Losses of margins: the multiclass hinge loss, and the hinge loss of labels -1 and 1."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def svm_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Multiclass hinge loss with margin 1: scores (N, C), labels (N,), weight (N,)."""
+    """Return the multiclass hinge loss with margin 1: scores (N, C), labels and weight (N,)."""
     return apply_loss(SvmLoss(reduction), scores, labels, weight=weight, name=name)
 
 
@@ -75,8 +75,8 @@ def hinge_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """max(0, 1 - target * score), or with `squared` its square: both (N, ...), targets -1 or 1.
+    """Return max(0, 1 - target * score), or with `squared` its square.
 
-    A row's loss is the mean over its scores.
+    Both are (N, ...), targets -1 or 1.  A row's loss is the mean over its scores.
     """
     return apply_loss(HingeLoss(reduction, squared), scores, target, weight=weight, name=name)

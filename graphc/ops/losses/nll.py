@@ -1,4 +1,4 @@
-"""The negative log-likelihood of labels, with weights of classes and a label that is ignored."""
+"""The negative log-likelihood of labels, with class weights and an ignored label."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from graphc.tensor_type import TensorType
 class NllLoss(RowLoss):
     """-l_y of each row of logarithms of probabilities, and 0 where the label is ignored.
 
-    With smoothing, l_y gives way to (1 - smoothing) * l_y + smoothing * mean(l).  A row counts 1
-    in a mean, and 0 where its label is ignored.
+    With smoothing, (1 - smoothing) * l_y + smoothing * mean(l) replaces l_y.  A row counts 1 in a
+    mean, and 0 where its label is ignored.
     """
 
     name = "nll_loss"
@@ -63,7 +63,7 @@ class NllLoss(RowLoss):
 
     @property
     def counts_by(self) -> tuple[int, ...]:
-        """The labels, where one of them is ignored."""
+        """The labels, if one of them is ignored."""
         return () if self.ignore is None else (1,)
 
     def counts(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
@@ -87,7 +87,7 @@ class NllLoss(RowLoss):
 
 
 class WeightedNllLoss(NllLoss):
-    """NllLoss of l * class_weight; a row counts the weight of its class in a mean."""
+    """NllLoss of l * class_weight; in a mean a row counts the weight of its class."""
 
     name = "weighted_nll_loss"
     roles: ClassVar[tuple[str, ...]] = ("log_probs", "labels", "class_weight", "weight")
@@ -136,11 +136,11 @@ def nll_loss(
     ignore: int | None = None,
     name: str | None = None,
 ) -> Value:
-    """-log_probs at the label: log_probs (N, C) or (N, C, d1, ...), labels (N,) or (N, d1, ...).
+    """Return -log_probs at the label: log_probs (N, C) or (N, C, d1, ...).
 
-    `class_weight` has a number for each class: a value (C,), or numbers.  Labels equal to
-    `ignore`, which need be no class, count nothing.  "mean" divides by what is counted: the sum
-    of weight * class_weight[label] over the labels that are not ignored.
+    Labels are (N,) or (N, d1, ...).  `class_weight` has a number for each class: a value (C,), or
+    numbers.  Labels equal to `ignore`, which need not be a class, count nothing.  "mean" divides by
+    the total count: the sum of weight * class_weight[label] over the labels that are not ignored.
     """
     b = as_value("nll_loss", log_probs).builder
     node = b.free_name("nll_loss", name)
@@ -158,7 +158,7 @@ def labelled(
     ignore: int | None,
     node: str,
 ) -> Value:
-    """The loss of logarithms of probabilities, its last node named `node`."""
+    """Return the loss of logarithms of probabilities; its last node is named `node`."""
     as_value("nll_loss", labels)
     kind = NllLoss if class_weight is None else WeightedNllLoss
     label = None if ignore is None else checked_whole(f"{node}: ignore", ignore, None)
@@ -172,7 +172,7 @@ def labelled(
 
 
 def class_weights(logs: Value, given: Any, node: str) -> Value:
-    """Weights of classes as a value; what is none becomes a constant."""
+    """Return weights of classes as a value; numbers become a constant."""
     if isinstance(given, Value):
         return given
     return constant(logs.builder, np.asarray(given, float), logs.dtype, f"{node}.class_weight")

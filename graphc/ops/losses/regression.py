@@ -1,4 +1,4 @@
-"""Losses of how far a prediction is from its target."""
+"""Losses of the error of a prediction against its target."""
 
 from __future__ import annotations
 
@@ -107,7 +107,10 @@ def mse_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Mean squared error: both (N, ...) of one shape; a row's loss is the mean of its squares."""
+    """Return the mean squared error: both (N, ...) of one shape.
+
+    A row's loss is the mean of its squares.
+    """
     return apply_loss(MseLoss(reduction), prediction, target, weight=weight, name=name)
 
 
@@ -119,7 +122,10 @@ def mae_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Mean absolute error: both (N, ...) of one shape; the gradient is 0 where they are equal."""
+    """Return the mean absolute error: both (N, ...) of one shape.
+
+    The gradient is 0 where they are equal.
+    """
     return apply_loss(MaeLoss(reduction), prediction, target, weight=weight, name=name)
 
 
@@ -132,11 +138,11 @@ def huber_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Squared error up to `delta`, absolute beyond: both (N, ...) of one shape.
+    """Return the error, squared up to `delta`, absolute beyond: both (N, ...) of one shape.
 
     PyTorch's smooth_l1_loss is this divided by `delta`, which it calls beta.
 
-    GraphError for a delta that is not above 0.
+    Raise GraphError for a delta that is not above 0.
     """
     if not delta > 0:
         raise GraphError(
@@ -156,7 +162,7 @@ def log_cosh_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """log(cosh(error)), a smooth absolute error: both (N, ...) of one shape."""
+    """Return log(cosh(error)), a smooth absolute error: both (N, ...) of one shape."""
     return apply_loss(LogCoshLoss(reduction), prediction, target, weight=weight, name=name)
 
 
@@ -168,8 +174,9 @@ def poisson_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """exp(log_rate) - target * log_rate, for counts: both (N, ...) of one shape.
+    """Return exp(log_rate) - target * log_rate, for counts: both (N, ...) of one shape.
 
-    The likelihood of Poisson's distribution without the part that depends on the target alone.
+    This is the negative log-likelihood of Poisson's distribution without the part that depends only
+    on the target.
     """
     return apply_loss(PoissonLoss(reduction), log_rate, target, weight=weight, name=name)

@@ -1,4 +1,4 @@
-"""Losses: one number a row, and what becomes of the rows."""
+"""The base of losses: one number a row, and the reduction of the rows."""
 
 from __future__ import annotations
 
@@ -29,49 +29,52 @@ class RowLoss(Layer):
     roles: ClassVar[tuple[str, ...]] = ("scores", "labels", "weight")
     optional: ClassVar[int] = 1
     operands: ClassVar[int] = 2
-    """How many come before the weight."""
+    """The number of operands before the weight."""
     reduction: str
 
     def rows(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
-        """The loss of each row."""
+        """Return the loss of each row."""
         raise NotImplementedError
 
     def reference_rows(self, ins: Sequence[Array]) -> Array:
-        """The loss of each row, in plain NumPy."""
+        """Compute the loss of each row in plain NumPy."""
         raise NotImplementedError
 
     def infer_rows(self, ins: Sequence[TensorType]) -> TensorType:
-        """The type of the rows; ValueError in the loss's words."""
+        """Return the type of the rows; raise ValueError in the loss's words."""
         raise NotImplementedError
 
     @property
     def counts_by(self) -> tuple[int, ...]:
-        """The operands that say what each row counts; none where it is 1."""
+        """The positions of the operands that give each row's count; none if it is 1."""
         return ()
 
     def counts(self, b: Builder, ins: Sequence[Value], name: str) -> Value:
-        """What each row counts."""
+        """Return how much each row counts in a mean."""
         raise NotImplementedError
 
     def reference_counts(self, ins: Sequence[Array]) -> Array:
-        """The same in plain NumPy, of the operands of `counts_by`."""
+        """Compute how much each row counts, from the operands of `counts_by`, in plain NumPy."""
         raise NotImplementedError
 
     def divided_by(self, operands: int) -> tuple[int, ...]:
-        """Of so many operands those that a mean's divisor is made from; none where that is the
-        number of rows, or where it is no mean."""
+        """Return the positions of the operands that make up the divisor of a mean.
+
+        `operands` is the number of operands.  There are none if the divisor is the number of rows,
+        or if the reduction is not a mean.
+        """
         weights = range(self.operands, operands)
         return (*self.counts_by, *weights) if self.reduction == "mean" else ()
 
     def reference_divisor(self, ins: Sequence[Array]) -> Array:
-        """What a mean is divided by, in plain NumPy, of the operands of `divided_by`."""
+        """Compute the divisor of a mean, from the operands of `divided_by`, in plain NumPy."""
         counts, weights = ins[: len(self.counts_by)], ins[len(self.counts_by) :]
         counted = self.reference_counts(counts) if counts else np.ones(())
         return np.asarray((weights[0] * counted if weights else counted).sum())
 
     @staticmethod
     def divisor(name: str) -> str:
-        """The node that a mean of that name is divided by."""
+        """Return the name of the node that divides a mean of that name."""
         return f"{name}.weight"
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -120,7 +123,7 @@ class RowLoss(Layer):
 def apply_loss(
     loss: RowLoss, *operands: Value, weight: Value | None = None, name: str | None = None
 ) -> Value:
-    """Apply a loss to its operands.  Raises GraphError for a reduction that does not exist."""
+    """Apply a loss to its operands; raise GraphError for a reduction that does not exist."""
     if loss.reduction not in REDUCTIONS:
         raise GraphError(
             f"{loss.name}: reduction {loss.reduction!r} is not one of mean, sum, none",

@@ -23,7 +23,7 @@ from graphc.tensor_type import TensorType
 class SigmoidLoss(ElementLoss):
     """log(1 + e**s) - t * s of each score and target: cross-entropy of sigmoid, stable.
 
-    What is for t = 1 counts `pos_weight` times: with p it is
+    The part for t = 1 counts `pos_weight` times: with p it is
     (1 - t) * s + (1 + (p - 1) * t) * log(1 + e**-s).
     """
 
@@ -68,11 +68,12 @@ def sigmoid_loss(
     reduction: str = "mean",
     name: str | None = None,
 ) -> Value:
-    """Cross-entropy of sigmoid, for labels that do not exclude each other: both (N, ...).
+    """Return the cross-entropy of sigmoid, for labels that do not exclude each other.
 
-    Scores are taken before the sigmoid; targets are floats from 0 to 1.  A row's loss is the mean
-    over its labels.  `pos_weight` is how many times what is for a label counts against what is
-    against it: one number, or one for each of the labels (N, labels); GraphError unless above 0.
+    Both are (N, ...).  Scores are taken before the sigmoid; targets are floats from 0 to 1.  A
+    row's loss is the mean over its labels.  `pos_weight` is the weight of the part for a label,
+    relative to the part against it: one number, or one for each of the labels (N, labels).  Raise
+    GraphError unless it is above 0.
     """
     given = np.asarray(pos_weight, float)
     if given.ndim > 1 or not (given > 0).all() or not np.isfinite(given).all():

@@ -28,7 +28,7 @@ from graphc.tensor_type import TensorType
 class SoftmaxLoss(RowLoss):
     """logsumexp(s) - s_y of each row: cross-entropy of softmax, stable for any finite s.
 
-    With smoothing, s_y gives way to (1 - smoothing) * s_y + smoothing * mean(s).
+    With smoothing, (1 - smoothing) * s_y + smoothing * mean(s) replaces s_y.
     """
 
     name = "softmax_loss"
@@ -63,13 +63,14 @@ def softmax_loss(
     ignore: int | None = None,
     name: str | None = None,
 ) -> Value:
-    """Cross-entropy of softmax: scores (N, C) or (N, C, d1, ...), labels and weight of one shape.
+    """Return the cross-entropy of softmax of scores (N, C) or (N, C, d1, ...).
 
-    Labels are class numbers (N,) or (N, d1, ...), or probabilities of the scores' shape.
-    `reduction` is "mean" (weighted by `weight`), "sum" or "none" (one loss a label).  With
-    `label_smoothing` that share of each row's target is spread evenly over all classes (Szegedy
-    et al. 2016, arXiv:1512.00567).  `class_weight` and `ignore` are those of `nll_loss`, of which
-    this is log_softmax and nll_loss in one.  GraphError for a share that is not in 0..1.
+    Labels are class numbers (N,) or (N, d1, ...), or probabilities of the scores' shape; `weight`
+    has one number a label.  `reduction` is "mean" (weighted by `weight`), "sum" or "none" (one loss
+    a label).  With `label_smoothing` that share of each row's target is spread evenly over all
+    classes (Szegedy et al. 2016, arXiv:1512.00567).  `class_weight` and `ignore` are those of
+    `nll_loss`; this function is log_softmax and nll_loss in one.  Raise GraphError for a share that
+    is not in 0..1.
     """
     b = as_value("softmax_loss", scores).builder
     as_value("softmax_loss", labels)
