@@ -1,1 +1,1 @@
-"""Fused kernels: loops and products with expressions inside.  They know no machine and no LLVM."""
+"""Fused kernels: loops and products with expressions inside, without machine or LLVM details."""

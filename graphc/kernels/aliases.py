@@ -1,4 +1,4 @@
-"""Values that take no memory of their own: their readers find them in another, or repeat them."""
+"""Values without memory of their own: users read another value's bytes, or recompute them."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from graphc.tensor_type import Shape, TensorType, count
 
 
 class Aliases:
-    """Where the bytes of each node are, as far as its nodes have been looked at in order."""
+    """The memory of each node, as far as nodes were visited in order."""
 
     def __init__(self, graph: Graph, traits: TraitsOf, borders: Borders) -> None:
         self.graph, self.traits, self.borders = graph, traits, borders
         self.roots: dict[str, str] = {}
-        """For an alias the node whose bytes it is."""
+        """For an alias the node whose bytes it shares."""
         self.views: dict[str, View] = {}
-        """For an alias that is only some columns of its root: which."""
+        """For an alias of only some columns of its root, those columns."""
         self.strides: dict[str, Shape] = {}
-        """For its root with the axes in another order: the elements from one to the next."""
+        """For an alias that permutes the axes of its root, its strides in elements."""
         self.inlined: set[str] = set()
-        """Broadcast numbers, which each reader computes for itself."""
+        """The broadcast numbers, which each user recomputes."""
 
     def root(self, name: str) -> str:
-        """The node whose bytes `name` is."""
+        """Return the node whose bytes `name` shares."""
         return self.roots.get(name, name)
 
     def bytes_of(self, name: str) -> str:
-        """The buffer that a kernel reads for `name`: its root, or the columns that it is."""
+        """Return the buffer that a kernel reads for `name`: its root, or its view of columns."""
         name = self.borders.source(name)
         return name if name in self.views else self.root(name)
 
     def type(self, name: str) -> TensorType:
-        """The type of a node."""
+        """Return the type of a node."""
         return self.graph[name].type
 
     def reads(self, node: Node) -> Iterator[str]:
-        """The nodes whose bytes a node reads when it runs in a kernel."""
+        """Yield the nodes whose bytes a node reads when it runs in a kernel."""
         for operand in node.inputs:
             if operand in self.inlined:
                 yield from map(self.root, self.graph[operand].inputs)
@@ -51,7 +51,7 @@ class Aliases:
                 yield self.root(self.borders.source(operand))
 
     def is_view(self, node: Node) -> bool:
-        """Whether a node is columns of a value that its readers can find there; noted if so."""
+        """Return whether users can read a node as columns of its operand; record it if so."""
         x = self.type(node.inputs[0]) if len(node.inputs) == 1 else None
         columns = sliced_columns(node.op, x) if x is not None else None
         if x is None or columns is None or node.name in self.graph.roots:
@@ -70,7 +70,7 @@ class Aliases:
         return True
 
     def _reads_each(self, user: Node, node: Node) -> bool:
-        """Whether a node reads another element by element of its own matrix."""
+        """Return whether a node reads another element by element of its own matrix."""
         traits, flat = self.traits(user), user.type.rank == 2
         if traits.product is not None:
             return node.name in user.inputs[:2] and node.name not in user.inputs[2:] and flat
@@ -86,8 +86,7 @@ class Aliases:
         )
 
     def is_turned(self, node: Node) -> bool:
-        """Whether a node is another value with its axes in another order, which its readers find
-        where that is; noted if so."""
+        """Return whether users can read a node as a permuted view of another; record it if so."""
         if not isinstance(node.op, Transpose) or node.name in self.graph.roots:
             return False
         (source,) = node.inputs
@@ -102,7 +101,7 @@ class Aliases:
         return True
 
     def is_splat(self, node: Node) -> bool:
-        """Whether a node only repeats numbers, and nothing but kernels reads it."""
+        """Return whether a node only repeats numbers, and only kernels read it."""
         traits = self.traits(node)
         small = all(is_number(type) for type in traits.ins)
         if not small or is_number(node.type) or traits.along != "elements":
@@ -118,6 +117,6 @@ class Aliases:
         return traits.product is None and traits.along != "call" and traits.reader is None
 
     def reads_stacks(self, node: Node) -> bool:
-        """Whether a node is a product of many matrices."""
+        """Return whether a node is a product of many matrices."""
         product = self.traits(node).product
         return product is not None and product.stacked

@@ -1,4 +1,4 @@
-"""Where the buffers of fused kernels live: as elsewhere, but lives are counted in epochs."""
+"""The memory of the buffers of fused kernels, whose live ranges are counted in epochs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from graphc.tensor_type import TensorType
 
 
 class KernelAssignment(Assignment):
-    """Buffers of a program whose kernels are shared by threads.
+    """The buffers of a program whose kernels are shared by threads.
 
-    Two buffers have the same bytes only if a barrier lies between their lives, or if each
-    thread writes of the one the very bytes that it alone touched of the other.
+    Two buffers have the same bytes only if a barrier separates their live ranges, or if each thread
+    writes in the one exactly the bytes that it alone touched in the other.
     """
 
     backend = "native"
 
     def _arrange(self, order: Schedule) -> tuple[list[Instr], list[tuple[str, ...]]]:
-        """The instructions with barriers between; none are merged."""
+        """Return the instructions with barriers between them; none are merged."""
 
         @cache
         def memory(name: str) -> str:
@@ -47,7 +47,7 @@ class KernelAssignment(Assignment):
         return arranged.instrs, []
 
     def _time(self, i: int) -> int:
-        """The epoch of an instruction, or of the end."""
+        """Return the epoch of an instruction, or of the end."""
         if i < len(self.epochs):
             return self.epochs[i] if i >= 0 else i
         return self.epochs[-1] + 1 if self.epochs else 0
@@ -102,7 +102,7 @@ class KernelAssignment(Assignment):
         slots[number] = slot
 
     def _is_private(self, slot: Slot, number: int, epoch: int) -> bool:
-        """Whether each thread touches the same part of a slot and of a buffer in this epoch."""
+        """Return whether each thread touches the same part of a slot and a buffer in this epoch."""
         if slot.type != self.types[number]:
             return False
         names = (*self._held.get(slot.key, ()), self.names[number])
@@ -110,9 +110,9 @@ class KernelAssignment(Assignment):
         return bool(regions) and regions[0] != ALL and all(r == regions[0] for r in regions)
 
     def _read_in_place(self, instr: Instr) -> list[int]:
-        """The operands that are read only at the element that is written afterwards.
+        """Return the operands that are read only at the element that is written afterwards.
 
-        Not those of which some columns are read, or read elsewhere, or as a factor of a product.
+        Operands of which some columns are read, gathered operands and factors of a product are not.
         """
         assert instr.body is not None
         found: dict[int, set[str]] = {}

@@ -1,9 +1,9 @@
-"""Where threads must wait for each other, and the epochs that this makes.
+"""The barriers at which threads wait for each other, and the epochs between them.
 
 Within an epoch threads run ahead of each other.  Two kernels of one epoch may touch the same
-memory only where each thread touches its own part of it in both: the same rows, or the same
-columns.  Kernels whose results nothing waits for are moved to the epoch after, rather than
-cost a barrier of their own, as long as little memory has to wait with them.
+memory only if each thread touches its own part of it in both: the same rows, or the same
+columns.  A kernel whose results nothing waits for moves to the next epoch rather than cost a
+barrier of its own, as long as little memory has to be kept for it.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from graphc.plan import Instr
 from graphc.tensor_type import Dim
 
 BARRIER = Instr("barrier", "barrier", None, (), (), (), "")
-"""All threads wait for each other."""
+"""The instruction at which all threads wait for each other."""
 
 
 WAITING_BYTES = 64 * 1024
-"""What the kernels that wait for a barrier may read between them."""
+"""The most bytes that the kernels that wait for a barrier may read in all."""
 
 
 class Region(NamedTuple):
-    """The part of a buffer that a thread touches: its rows, its columns, or anything."""
+    """The part of a buffer that a thread touches: its rows, its columns, or any part."""
 
     kind: str
     size: Dim = 0
@@ -37,7 +37,7 @@ FIRST = Region("first thread")
 
 
 class Access(NamedTuple):
-    """One buffer that a kernel reads or writes."""
+    """A buffer that a kernel reads or writes."""
 
     buffer: str
     writes: bool
@@ -45,7 +45,7 @@ class Access(NamedTuple):
 
 
 def accesses(kernel: Kernel) -> Iterator[Access]:
-    """What each thread touches of the buffers of a kernel."""
+    """Yield the part of each buffer of a kernel that a thread touches."""
     if isinstance(kernel, Gemm):
         rows = kernel.split == "rows" and not kernel.trans_a and kernel.window is None
         yield Access(kernel.a, False, Region("rows", kernel.m) if rows else ALL)
@@ -63,7 +63,7 @@ def accesses(kernel: Kernel) -> Iterator[Access]:
 
 
 def region(kernel: Kernel, span: Span) -> Region:
-    """The part of a buffer of that span that a thread touches."""
+    """Return the part of a buffer of that span that a thread touches."""
     if kernel.split == "matrices":
         return ALL
     if kernel.split == "none":
@@ -79,7 +79,7 @@ def region(kernel: Kernel, span: Span) -> Region:
 
 
 class Barriers:
-    """Instructions with barriers between; `epochs` has the epoch of each instruction."""
+    """Instructions with barriers between them; `epochs` has the epoch of each instruction."""
 
     def __init__(
         self,
@@ -88,7 +88,10 @@ class Barriers:
         memory: Callable[[str], str],
         nbytes: Callable[[str], int],
     ) -> None:
-        """`memory` names the memory of a buffer; `nbytes` are those of the arena that it keeps."""
+        """Arrange instructions, of which `border` are forward.
+
+        `memory` names the memory of a buffer; `nbytes` are the bytes of the arena that it keeps.
+        """
         self.instrs: list[Instr] = []
         self.epochs: list[int] = []
         self.border = len(instrs)
@@ -151,7 +154,7 @@ class Barriers:
         return False
 
     def accesses(self, instr: Instr) -> tuple[Access, ...]:
-        """What a kernel touches, by the memory that its buffers are."""
+        """Return the accesses of a kernel, each with its buffer's memory in place of the buffer."""
         found = self._known.get(id(instr.body))
         if found is None:
             assert instr.body is not None
@@ -170,7 +173,7 @@ class Barriers:
                     touched.append(access)
 
     def _barrier(self) -> None:
-        """Wait, then run what was waiting for it."""
+        """Add a barrier, then the instructions that waited for it."""
         self.instrs.append(BARRIER)
         self.epochs.append(self._epoch)
         self._next_epoch()

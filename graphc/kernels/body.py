@@ -1,7 +1,7 @@
-"""What a fused kernel computes for each element: steps in order, then stores.
+"""The computation of a fused kernel for each element: steps in order, then stores.
 
-A kernel runs over rows i and columns j.  Each step yields one value, and its span says on what
-the value depends:
+A kernel runs over rows i and columns j.  Each step yields one value, and its span, the broadcast
+kind, gives the indices that the value depends on:
 
     each     i and j: an element of a matrix
     row      i alone: one number for each row, such as a label
@@ -28,16 +28,16 @@ class Step(NamedTuple):
     Besides the scalar functions (see `graphc.kernels.functions`) the ops are
 
         load      the element of `buffer` at (i, j), (i), (j) or () by the span
-        fetch     an element of `buffer` elsewhere, by `value`; see `Loop.places`.  Its argument,
-                  if it has one, is the index of the first dimension (span row, int64)
+        fetch     a gathered element of `buffer`, by the access map `value`; see `Loop.places`.  Its
+                  argument, if any, is the index of the first dimension (span row, int64)
         offset    the place of a row modulo tiles of `value`, as a number, int32
         const     the number `value`
         index     the number of the row (span row) or column (span column), int64
         size      the number of rows or columns that the kernel runs over, by `value`
-                  ("rows", "columns"), or that many times the rows of the batch (a whole number)
+                  ("rows", "columns"), or that many times the rows of the batch (an integer)
         product   the element of the matrix product; only in a Gemm, and only once
         added     the element of the sum of rows; only in a Loop that has one, and only once
-        sum, max  of the argument along the axis `value`
+        sum, max  of the argument, with the reduction axis `value`
         philox    the random word of (i, j) of stream `value`; its arguments are seed and draws,
                   and the place of row 0 in the batch where that is not 0
     """
@@ -51,7 +51,7 @@ class Step(NamedTuple):
 
 
 class Store(NamedTuple):
-    """Write the value of a step to a buffer, at the place that `span` says.
+    """A write of the value of a step to a buffer, at the place that `span` gives.
 
     A value of a smaller span is repeated.
     """
@@ -63,8 +63,11 @@ class Store(NamedTuple):
 
 @dataclass(frozen=True)
 class Body:
-    """Steps in order, then stores.  No step reads a buffer that a store of the kernel changed
-    before: a kernel loads all that it needs of an element before it stores that element."""
+    """Steps in order, then stores.
+
+    No step reads a buffer that a store of the kernel changed before: a kernel loads all that it
+    needs of an element before it stores that element.
+    """
 
     steps: tuple[Step, ...]
     stores: tuple[Store, ...]

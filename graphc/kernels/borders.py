@@ -1,9 +1,9 @@
-"""Borders of images that a window product deals with itself.
+"""Borders of images, handled by the window products themselves.
 
     padded = pad(x)           y = conv(padded, w)          y = conv(x, w), 0 around x
     dp = conv_dx(dy, w)       dx = dp[inside]              dx = conv_dx(dy, w), inside alone
 
-What was padded needs no memory then, and what is cut away is not computed.
+The padded value then needs no memory, and elements that would be cut away are not computed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphc.ops.slicing import Slice
 
 
 class Borders:
-    """The nodes of a graph that its window products take in.
+    """The pads and slices of a graph that become part of its window products.
 
     `place` is the number of each node in the order, of which the first `border` are forward.
     """
@@ -30,11 +30,11 @@ class Borders:
     ) -> None:
         self._graph, self._traits, self._place, self._border = graph, traits, place, border
         self.padded: dict[str, Node] = {}
-        """Pads that only windows look at."""
+        """The pads that only windows read, by name."""
         self._cut: dict[str, Slice] = {}
 
     def takes_pad(self, node: Node) -> bool:
-        """Whether a node is a pad that is left to the windows over it; noted if so."""
+        """Return whether a node is a pad that the windows over it can handle; record it if so."""
         found = isinstance(node.op, Pad) and self._is_around_images(node.op)
         users = self._graph.users[node.name]
         if not found or not users or node.name in self._graph.roots:
@@ -45,9 +45,9 @@ class Borders:
         return True
 
     def with_cut(self, node: Node) -> Node:
-        """The node, or, if it is a product of which a slice alone reads the inside, both as one.
+        """Return the node, joined with the slice of its inside if only that reads it.
 
-        That has the name of the slice, and its type.
+        Only a product is joined.  The result has the name of the slice, and its type.
         """
         inside = self._inside_of(node)
         if inside is None:
@@ -58,7 +58,7 @@ class Borders:
         return Node(inside.name, node.op, node.inputs, inside.type, locs)
 
     def product(self, node: Node) -> Product | None:
-        """How a node is a product, borders included."""
+        """Return a node's form as a product, borders included, or None if it is not a product."""
         product = self._traits(node).product
         if product is None or product.window is None:
             return product
@@ -78,7 +78,7 @@ class Borders:
         return replace(product, window=window)
 
     def source(self, name: str) -> str:
-        """What a pad is around, or the name itself."""
+        """Return the operand of a pad that windows handle, or the name itself."""
         pad = self.padded.get(name)
         return name if pad is None else pad.inputs[0]
 

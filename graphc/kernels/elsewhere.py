@@ -1,4 +1,4 @@
-"""Ops that read their operands elsewhere: moves of elements, rows by indices, pools of images."""
+"""Ops that gather their operands: moves of elements, rows by indices, pools of images."""
 
 from __future__ import annotations
 
@@ -29,14 +29,17 @@ from graphc.ops.slicing import Slice, SliceGrad
 from graphc.tensor_type import Batch, Dim, Shape, TensorType, count, normal_axis
 
 MOST = 64
-"""Elements that one of the result is made of, at most: each is text in the kernel."""
+"""The most elements from which one of the result is computed: each is text in the kernel."""
 
 
 class Read(Protocol):
-    """The element of an operand, by its number, elsewhere; or the number that it has for a row."""
+    """A reader of an element of an operand, by its number, through an access map.
+
+    Without a map it reads the operand's number for a row.
+    """
 
     def __call__(self, operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
-        """`index` is the first one, where that is given."""
+        """Return the element at `at`; `index` is the first index, if that is given."""
 
 
 Write = Callable[[BodyBuilder, Read], Expr]
@@ -44,15 +47,15 @@ Write = Callable[[BodyBuilder, Read], Expr]
 
 @dataclass(frozen=True)
 class Reader:
-    """An op whose result is an expression of elements elsewhere."""
+    """The rule of an op whose result is an expression of gathered elements."""
 
     shape: Shape
-    """The dimensions of the result that walks go along."""
+    """The dimensions of the result, one for each part of the access map."""
     write: Write
 
 
 def reader_of(op: Op, ins: Sequence[TensorType], result: TensorType) -> Reader | None:
-    """For an op that has a kernel of that kind: how."""
+    """Return how an op computes its result by gathers, or None if it has no such kernel."""
     if isinstance(op, Pooling):
         many = prod(op.kernel) > MOST or result.shape[0] == 0
         return None if many else Reader(result.shape, _pool(op, ins, result))
@@ -71,7 +74,7 @@ def reader_of(op: Op, ins: Sequence[TensorType], result: TensorType) -> Reader |
 
 
 def _moved(op: Op, x: Shape) -> list[Walk] | None:
-    """The walks of an op that only moves elements; the batch must stay in front."""
+    """Return the `Walk`s of an op that only moves elements, or None; the batch must stay first."""
     if not x or any(isinstance(dim, Batch) for dim in x[1:]):
         return None
     walks = straight(x)
@@ -96,12 +99,12 @@ def _moved(op: Op, x: Shape) -> list[Walk] | None:
 
 
 def _keeps_rows(axes: tuple[int, ...], x: Shape) -> bool:
-    """Whether the batch stays in front, and rows in one piece; others are copied by squares."""
+    """Return whether the batch stays first and rows contiguous; others are copied by squares."""
     return axes[-1] == len(x) - 1 and not (isinstance(x[0], Batch) and axes[0])
 
 
 def _merged(shape: Shape, walks: Sequence[Walk]) -> tuple[Shape, list[Walk]]:
-    """Neighbouring dimensions that are one in memory, as one; the first stays by itself."""
+    """Merge neighbouring dimensions that are one in memory; the first stays by itself."""
     sizes, found = [shape[0]], [walks[0]]
     for size, walk in zip(shape[1:], walks[1:], strict=True):
         one = _one(found[-1], sizes[-1], walk, size) if len(found) > 1 else None
@@ -116,7 +119,7 @@ def _merged(shape: Shape, walks: Sequence[Walk]) -> tuple[Shape, list[Walk]]:
 
 
 def _one(outer: Walk, many: Dim, inner: Walk, size: Dim) -> Walk | None:
-    """The walk that goes through memory as two dimensions of the result do, if there is one."""
+    """Return the one `Walk` that equals two dimensions of the result in memory, or None."""
     if size == 1 and inner.is_inside(1) and inner.shift == 0:
         return outer
     if many == 1 and outer.is_inside(1) and outer.shift == 0:
@@ -133,7 +136,7 @@ def _one(outer: Walk, many: Dim, inner: Walk, size: Dim) -> Walk | None:
 
 
 def _gathered(op: Gather, x: TensorType, indices: TensorType) -> Reader | None:
-    """Rows of a matrix: a slice of x each, of all dimensions but the first."""
+    """Return the rule for gathered rows: slices of x, of all dimensions but the first."""
     rows, size, columns = count(indices.shape), x.shape[0], count(x.shape[1:])
     if normal_axis(op.axis, x.rank) or x.rank < 2 or 0 in (rows, columns) or not indices.rank:
         return None
@@ -149,7 +152,7 @@ def _gathered(op: Gather, x: TensorType, indices: TensorType) -> Reader | None:
 
 
 def adds_rows(op: GatherGrad, result: TensorType) -> bool:
-    """Whether the gradient of that has a kernel: slices of the first dimension are added."""
+    """Return whether a gather's gradient has a kernel: it adds slices of the first dimension."""
     counted = all(isinstance(dim, int) and dim for dim in result.shape)
     return counted and result.rank > 1 and result.is_float and not normal_axis(op.axis, result.rank)
 
@@ -172,7 +175,7 @@ def _pool(op: Pooling, ins: Sequence[TensorType], result: TensorType) -> Write:
 
 
 def _met(op: Pooling, x: Shape) -> Iterator[Elsewhere]:
-    """The pixel of x that each offset in a window means, in order."""
+    """Yield the access map to x for each offset in a window, in order."""
     first, *space, last = straight(x)
     for offset in product(*map(range, op.kernel)):
         axes = zip(space, op.stride, offset, op.dilation, strict=True)
@@ -181,7 +184,10 @@ def _met(op: Pooling, x: Shape) -> Iterator[Elsewhere]:
 
 
 def _reaching(op: Pooling, y: Shape) -> Iterator[Elsewhere]:
-    """The place whose window has a pixel at each offset, if there is one, in order."""
+    """Yield for each offset, in order, the map to the place whose window has a pixel there.
+
+    The place may not exist.
+    """
     first, *places, last = straight(y)
     for offset in product(*map(range, op.kernel)):
         axes = zip(places, op.stride, offset, op.dilation, strict=True)
@@ -190,7 +196,7 @@ def _reaching(op: Pooling, y: Shape) -> Iterator[Elsewhere]:
 
 
 def _tiles(op: Pooling, places: Shape, space: Shape) -> bool:
-    """Whether every pixel is in one window."""
+    """Return whether every pixel is in exactly one window."""
     dense = op.kernel == op.stride and set(op.dilation) == {1}
     return dense and tuple(p * k for p, k in zip(places, op.kernel, strict=True)) == space
 
@@ -220,7 +226,7 @@ def _picked(own: Sequence[Walk], met: Sequence[Elsewhere], b: BodyBuilder, read:
 
 
 def _of_its_tile(op: Pooling, y: Shape, b: BodyBuilder, read: Read) -> Expr:
-    """The only window that a pixel is in."""
+    """Return the gradient of a pixel that is in only one window."""
     first, *places, last = straight(y)
     walks = (w._replace(apart=k, floor=True) for w, k in zip(places, op.kernel, strict=True))
     at = Elsewhere((first, *walks, last))
@@ -231,7 +237,7 @@ def _of_its_tile(op: Pooling, y: Shape, b: BodyBuilder, read: Read) -> Expr:
 
 
 def _of_its_windows(op: Pooling, reaching: Sequence[Elsewhere], b: BodyBuilder, read: Read) -> Expr:
-    """All windows that a pixel is in, added up."""
+    """Return the sum of the gradients of all windows that a pixel is in."""
     parts = []
     for number, at in enumerate(reaching):
         dout = read(len(op.roles) - 1, at)
@@ -242,5 +248,5 @@ def _of_its_windows(op: Pooling, reaching: Sequence[Elsewhere], b: BodyBuilder, 
 
 
 def places_of(shape: Shape) -> Sizes:
-    """All dimensions but the first and the last."""
+    """Return all dimensions but the first and the last."""
     return tuple(dim for dim in shape[1:-1] if isinstance(dim, int))

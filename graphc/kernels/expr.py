@@ -1,4 +1,4 @@
-"""Expressions: what an op's `scalar` rule writes a kernel's steps with."""
+"""Expressions, with which an op's `scalar` rule writes the steps of a kernel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Number = int | float | bool
 
 
 class BodyBuilder:
-    """Steps in the making; equal steps become one."""
+    """A body under construction; equal steps become one."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -19,7 +19,7 @@ class BodyBuilder:
         self._known: dict[Step, int] = {}
 
     def step(self, step: Step) -> Expr:
-        """The value of a step, new or known."""
+        """Return the value of a step, new or known."""
         number = self._known.get(step)
         if number is None:
             number = self._known[step] = len(self.steps)
@@ -27,40 +27,40 @@ class BodyBuilder:
         return Expr(self, number, step)
 
     def load(self, buffer: str, span: Span, dtype: str) -> Expr:
-        """An element of a buffer."""
+        """Return an element of a buffer."""
         return self.step(Step("load", (), span, dtype, buffer))
 
     def fetch(self, buffer: str, at: Elsewhere, dtype: str, *index: Expr) -> Expr:
-        """An element of a buffer elsewhere; `index` is the first one, if that is given."""
+        """Return a gathered element of a buffer; `index` is the first index, if that is given."""
         args = tuple(number.number for number in index)
         return self.step(Step("fetch", args, "each", dtype, buffer, at))
 
     def offset(self, tile: tuple[int, ...]) -> Expr:
-        """The place of the row within its tile of places, as a number."""
+        """Return the place of the row within its tile of places, as a number."""
         return self.step(Step("offset", (), "row", "int32", value=tile))
 
     def const(self, value: Number, dtype: str) -> Expr:
-        """A number."""
+        """Return a number as a value."""
         return self.step(Step("const", (), "one", dtype, value=_in_kind(value, dtype)))
 
     def product(self, dtype: str) -> Expr:
-        """The element of the matrix product."""
+        """Return the element of the matrix product."""
         return self.step(Step("product", (), "each", dtype))
 
     def added(self, dtype: str) -> Expr:
-        """The element of the sum of rows."""
+        """Return the element of the sum of rows."""
         return self.step(Step("added", (), "each", dtype))
 
     def index(self, axis: Axis) -> Expr:
-        """The number of the row, or of the column."""
+        """Return the number of the row, or of the column."""
         return self.step(Step("index", (), "row" if axis == "rows" else "column", "int64"))
 
     def size(self, axis: Axis, dtype: str) -> Expr:
-        """How many rows or columns the kernel runs over."""
+        """Return the number of rows or columns that the kernel runs over."""
         return self.step(Step("size", (), "one", dtype, value=axis))
 
     def dim(self, dim: Dim, dtype: str) -> Expr:
-        """The size of a dimension: a number, or the rows of the batch times a factor."""
+        """Return the size of a dimension: a number, or the rows of the batch times a factor."""
         if isinstance(dim, int):
             return self.const(dim, dtype)
         return self.step(Step("size", (), "one", dtype, value=dim.factor))
@@ -70,7 +70,7 @@ class BodyBuilder:
         self.stores.append(Store(buffer, value.number, span))
 
     def body(self) -> Body:
-        """What was written, without the steps that no store needs."""
+        """Return the body without the steps that no store needs."""
         needed: set[int] = set()
         todo = [store.step for store in self.stores]
         while todo:
@@ -88,7 +88,7 @@ class BodyBuilder:
 
 
 def _in_kind(value: Number, dtype: str) -> Number:
-    """The number as a float, a whole number or a bool, so that equal constants are equal."""
+    """Return the number as a float, an integer or a bool, so that equal constants are equal."""
     if dtype in FLOATS:
         return float(value)
     return bool(value) if dtype == "bool" else int(value)
@@ -109,7 +109,7 @@ class Expr:
 
     @property
     def span(self) -> Span:
-        """On what the value depends."""
+        """The broadcast kind of the value."""
         return self.step.span
 
     @property
@@ -118,7 +118,7 @@ class Expr:
         return self.step.dtype
 
     def lift(self, other: Expr | Number) -> Expr:
-        """A number as a constant of this value's dtype."""
+        """Return a number as a constant of this value's dtype."""
         return other if isinstance(other, Expr) else self.builder.const(other, self.dtype)
 
     def __add__(self, other: Expr | Number) -> Expr:
@@ -161,25 +161,25 @@ class Expr:
         return call("greater_equal", self, other)
 
     def equals(self, other: Expr | Number) -> Expr:
-        """Whether the values are equal."""
+        """Return whether the values are equal, as a value."""
         return call("equal", self, other)
 
     def cast(self, dtype: str) -> Expr:
-        """The value in another dtype."""
+        """Return the value in another dtype."""
         if dtype == self.dtype:
             return self
         return self.builder.step(Step("cast", (self.number,), self.span, dtype))
 
     def sum(self, axis: Axis) -> Expr:
-        """The sum along the rows or the columns."""
+        """Return the sum over the rows or the columns."""
         return self._reduced("sum", axis)
 
     def max(self, axis: Axis) -> Expr:
-        """The largest along the rows or the columns; NaN where there is one."""
+        """Return the largest over the rows or the columns; NaN if there is one."""
         return self._reduced("max", axis)
 
     def mean(self, axis: Axis) -> Expr:
-        """The sum along an axis, divided by how many they are."""
+        """Return the sum over an axis, divided by the size of the axis."""
         return self.sum(axis) / self.builder.size(axis, self.dtype)
 
     def _reduced(self, op: str, axis: Axis) -> Expr:
@@ -188,7 +188,7 @@ class Expr:
 
 
 def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
-    """A scalar function of values; numbers take the dtype of the first value."""
+    """Return a scalar function of values; numbers get the dtype of the first value."""
     first = next(a for a in args if isinstance(a, Expr))
     exprs = [first.lift(a) for a in args]
     dtype = "bool" if function in BOOLEANS else exprs[-1].dtype
@@ -199,20 +199,20 @@ def call(function: str, *args: Expr | Number, value: Attribute = None) -> Expr:
 
 
 def select(condition: Expr, a: Expr | Number, b: Expr | Number) -> Expr:
-    """`a` where the condition holds, else `b`."""
+    """Return `a` where the condition holds, else `b`."""
     like = a if isinstance(a, Expr) else b
     assert isinstance(like, Expr), "one of the two is a value"
     return call("select", condition, like.lift(a), like.lift(b))
 
 
 def philox(seed: Expr, draws: Expr, stream: int, *first_row: Expr) -> Expr:
-    """The random word of the element, uint32; `first_row` is where row 0 stands, else 0."""
+    """Return the random word of an element, uint32; `first_row` is row 0's place, by default 0."""
     args = (seed.number, draws.number, *(first.number for first in first_row))
     return seed.builder.step(Step("philox", args, "each", "uint32", value=stream))
 
 
 def join(*spans: Span) -> Span:
-    """The span of what depends on all of these."""
+    """Return the span of a value that depends on values of all these spans."""
     found: Span = "one"
     for span in spans:
         if span not in ("one", found):

@@ -1,4 +1,4 @@
-"""Which feeds each value of a graph depends on."""
+"""The feeds that each value of a graph depends on."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from graphc.graph import Graph, Node
 from graphc.ops.source import Input
 
 ROWS = 1
-"""The bit of what depends on the number of rows, but on no feed that has rows."""
+"""The bit of values that depend on the number of rows, but not on a feed that has rows."""
 
 
 def feed_masks(graph: Graph) -> dict[str, int]:
-    """For each node, as bits, the feeds that it depends on."""
+    """Return for each node, as bits, the feeds that it depends on."""
     masks: dict[str, int] = {}
     bit, batched = 2 * ROWS, 0
     for node in graph:
@@ -27,6 +27,6 @@ def feed_masks(graph: Graph) -> dict[str, int]:
 
 
 def counts_rows(graph: Graph, node: Node) -> bool:
-    """Whether a node has as many rows as the batch, and no operand that has them."""
+    """Return whether a node has as many rows as the batch, and no operand that has them."""
     given = isinstance(node.op, Input) or any(graph[name].type.batched for name in node.inputs)
     return node.type.batched and not given

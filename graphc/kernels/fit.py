@@ -1,4 +1,4 @@
-"""How a node stands in the matrix that a kernel runs over."""
+"""The broadcast kinds of a node and its operands in the matrix that a kernel runs over."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from graphc.ops.dropout import DropoutMask
 from graphc.tensor_type import TensorType, count
 
 Seen = Span | Literal["elsewhere"]
-"""How a node sees an operand: at its own element, or elsewhere."""
+"""The way a node reads an operand: at its own element, by its span, or by a gather."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a node would stand in a group."""
+    """The spans of a node's value and operands in a group, and its reduction axis."""
 
     role: Span
     operands: tuple[Seen, ...]
@@ -27,10 +27,10 @@ class Fit:
 
 
 def fits_of(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
-    """How a node and its operands stand in the matrices that it can run over by itself.
+    """Return the fits of a node in the matrices that it can run over by itself.
 
-    An op on elements fits into the matrix of its first dimension by all others, or into that of
-    all dimensions by the last; the first of those that fit is its choice.  None without a kernel.
+    An op on elements fits into the matrix of its first dimension by all others, or into that of all
+    dimensions by the last; the first fit found is its choice.  Without a kernel there are none.
     """
     along = node.op.along(ins)
     if along == "call":
@@ -64,8 +64,10 @@ def _of_elements(node: Node, ins: list[TensorType]) -> dict[Space, Fit]:
 
 
 def is_plain(node: Node, fits: Mapping[Space, Fit]) -> bool:
-    """Whether a node is the same in any matrix of as many elements: it has rank 3 or more, and
-    reads nothing but elements and numbers."""
+    """Return whether a node computes the same in any matrix of as many elements.
+
+    It then has rank 3 or more, and reads only elements and numbers.
+    """
     fit = next(iter(fits.values()), None)
     if fit is None or node.type.rank < 3 or draws(node.op) or fit.axis is not None:
         return False
@@ -73,35 +75,35 @@ def is_plain(node: Node, fits: Mapping[Space, Fit]) -> bool:
 
 
 def reader_fit(ins: Sequence[TensorType]) -> Fit:
-    """How an op stands that reads its operands elsewhere."""
+    """Return the fit of an op that gathers its operands."""
     operands: list[Seen] = ["elsewhere" for _ in ins]
     return Fit("each", tuple(operands), None)
 
 
 def product_fit(node: Node, ins: list[TensorType]) -> Fit:
-    """How a matrix product and what follows it stand in the result's matrix."""
+    """Return the fit of a matrix product and its epilogue in the result's matrix."""
     found = (broadcast_span(type.shape, node.type.shape) for type in ins[2:])
     extra: tuple[Span, ...] = tuple(span or "each" for span in found)
     return Fit("each", ("each", "each", *extra), None)
 
 
 def in_epilogue(op: Op, fit: Fit) -> bool:
-    """Whether a node can run on a product while it is in registers."""
+    """Return whether a node can run on a product while that is in registers."""
     return fit.axis is None and not draws(op)
 
 
 def draws(op: Op) -> bool:
-    """Whether an op makes random numbers, which serve many columns at once."""
+    """Return whether an op makes random numbers, which serve many columns at once."""
     return isinstance(op, DropoutMask)
 
 
 def is_number(type: TensorType) -> bool:
-    """Whether a value has one element."""
+    """Return whether a value has one element."""
     return all(dim == 1 for dim in type.shape)
 
 
 def stands_as(type: TensorType, role: Span, space: Space) -> bool:
-    """Whether a value can be one number for each row, or for each column, of the space."""
+    """Return whether a value can be one number for each row, or each column, of the space."""
     if role == "row":
         if space[0] == 1:
             return is_number(type)

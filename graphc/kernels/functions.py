@@ -1,6 +1,6 @@
 """The scalar functions of a kernel's steps, as NumPy computes them.
 
-The table is the vocabulary: what generates code implements exactly these names.
+The table is the vocabulary: code generators implement exactly these names.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "select": np.where,
     "cast": lambda x: x,
 }
-"""select(condition, a, b); cast converts to the step's dtype, toward zero for integers."""
+"""NumPy's functions by name: select(condition, a, b); cast converts to the step's dtype, toward
+zero for integers."""
 
 COMPARISONS = ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
 BOOLEANS = (*COMPARISONS, "and", "or", "not")

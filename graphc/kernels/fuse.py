@@ -1,7 +1,7 @@
-"""A group of nodes to a kernel: their expressions joined, and what others read stored.
+"""From a group of nodes to a kernel: it joins their expressions, and stores the values others read.
 
-Groups that differ in names only, such as the layers of a deep net, have one body between them;
-each gets a copy with its own names.
+Groups that differ only in names, such as the layers of a deep net, share one body; each gets a
+copy with its own names.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from graphc.kernels.walk import Elsewhere
 
 
 class Epilogue(Protocol):
-    """A matrix product followed by something for each element."""
+    """An op that is a matrix product followed by a function of each element."""
 
     def epilogue(self, product: Expr, ins: list[Expr]) -> Expr:
-        """The result from the product and the operands after the two factors."""
+        """Return the result from the product and the operands after the two factors."""
 
 
 class Fuser:
-    """Makes the kernels of a grouping's groups, for up to `capacity` rows."""
+    """The maker of kernels from a grouping's groups, for up to `capacity` rows."""
 
     def __init__(self, grouping: Grouping, capacity: int) -> None:
         self._grouping, self._capacity = grouping, capacity
         self._bodies: dict[object, Body] = {}
 
     def kernel(self, group: Group, stored: Callable[[str], bool]) -> Kernel:
-        """The kernel of a group; `stored` tells of a node whether anything outside reads it."""
+        """Return the kernel of a group; `stored` says of a node whether others read it."""
         body = self._body(group, [stored(node.name) for node in group.nodes])
         if group.product is None:
             axis: Axis = group.axis or "columns"
@@ -56,7 +56,7 @@ class Fuser:
         return Gemm(m, n, of.inner, a, b, *sides, product.type.dtype, body, split, of.window)
 
     def _stack(self, group: Group, product: Node, of: Product, body: Body) -> Gemm:
-        """The kernel of many products."""
+        """Return the kernel of many products."""
         grouping, sides = self._grouping, (of.trans_a, of.trans_b)
         a, b = (
             Factor(grouping.root(name), grouping.type(name).shape, grouping.strides.get(name), side)
@@ -74,7 +74,7 @@ class Fuser:
 
 
 def _named(body: Body, names: Mapping[str, str]) -> Body:
-    """The body with its buffers' real names."""
+    """Return the body with the real names of its buffers."""
     steps = tuple(
         step._replace(buffer=names[step.buffer]) if step.buffer else step for step in body.steps
     )
@@ -83,9 +83,9 @@ def _named(body: Body, names: Mapping[str, str]) -> Body:
 
 
 class _Fusion:
-    """One group: all that its body depends on, and the body when asked for.
+    """The facts that the body of one group depends on, and the body itself.
 
-    `signature` is that without names: two groups with one signature have one body.  Buffers
+    `signature` is those facts without names: two groups with one signature have one body.  Buffers
     count by their first appearance, nodes by their place in the group; `names` maps back.
     Ops and types count by identity, since comparing them costs more than a second body.
     """
@@ -123,7 +123,7 @@ class _Fusion:
         return place
 
     def body(self, stored: list[bool]) -> Body:
-        """The body, with places for names."""
+        """Return the body, with places for names."""
         for node in self.group.nodes:
             self._add(node)
         for node, asked in zip(self.group.nodes, stored, strict=True):
@@ -148,11 +148,11 @@ class _Fusion:
         self._values[node.name] = value
 
     def _free_axis(self, node: Node) -> Axis:
-        """The axis that a node's own counts are taken along where nothing is reduced."""
+        """Return the axis of a node's own counts if nothing is reduced."""
         return "columns" if matrix(node.type.shape)[0] == 1 else "rows"
 
     def _fetch(self, node: Node, operand: int, at: Elsewhere | None, *index: Expr) -> Expr:
-        """An element of a node's operand elsewhere, or the number of the row."""
+        """Return a gathered element of a node's operand, or the number of the row."""
         name = node.inputs[operand]
         place, dtype = self._place(self.grouping.bytes_of(name)), self.grouping.type(name).dtype
         if at is None:

@@ -1,4 +1,4 @@
-"""What runs: a fused kernel of several nodes, copies, or a node by itself."""
+"""The units that run: a fused kernel of several nodes, copies, or a node by itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from graphc.kernels.window import Sizes
 
 @dataclass(eq=False)
 class Group:
-    """Nodes that one kernel computes: over `space`, with reductions along `axis`.
+    """Nodes that one kernel computes: over `space`, with reductions over `axis`.
 
-    `roles` says how the value of each node stands in the space; `operands` how a node sees
-    each of its operands.
+    `roles` gives the broadcast kind of each node's value in the space; `operands` the way a node
+    reads each of its operands.
     """
 
     space: Space
@@ -25,29 +25,29 @@ class Group:
     product: Node | None = None
     nodes: list[Node] = field(default_factory=list)
     places: Sizes | None = None
-    """The dimensions of the rows after the first, if nodes read elsewhere."""
+    """The dimensions of the rows after the first, if nodes gather."""
     turned: Node | None = None
-    """What stores the result of a stack of products with its axes in another order."""
+    """The node that stores the result of a stack of products with its axes permuted."""
     roles: dict[str, Span] = field(default_factory=dict)
     operands: dict[str, tuple[Seen, ...]] = field(default_factory=dict)
     feeds: int = 0
     forward: bool = True
     position: int = -1
     sealed: bool = False
-    """Whether the group may not be delayed any more."""
+    """Whether the group may no longer be delayed."""
 
     def add(self, node: Node, fit: Fit) -> None:
-        """Take in a node."""
+        """Add a node."""
         self.nodes.append(node)
         self.roles[node.name] = fit.role
         self.operands[node.name] = fit.operands
 
     def axes_agree(self, axis: Axis | None) -> bool:
-        """Whether nothing in the group is reduced along another axis."""
+        """Return whether nothing in the group is reduced over another axis."""
         return axis is None or self.axis is None or axis == self.axis
 
     def takes_places(self, places: Sizes) -> bool:
-        """Whether the rows may be those of several dimensions."""
+        """Return whether the rows may be those of several dimensions."""
         if self.product is not None or self.axis is not None:
             return False
         return self.places in (None, places) and not any(draws(node.op) for node in self.nodes)
@@ -55,11 +55,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Joined:
-    """A node whose columns are copies of its operands'."""
+    """A node whose columns are copies of its operands."""
 
     node: Node
     parts: list[Part]
 
 
 Unit = Group | Joined | Node
-"""What runs: a fused kernel, copies, or a single node that the backend has its own way for."""
+"""A unit that runs: a fused kernel, copies, or a single node that the backend itself implements."""

@@ -1,8 +1,8 @@
-"""Which nodes run together: each group becomes one fused kernel.
+"""The grouping of nodes that run together: each group becomes one fused kernel.
 
-Nodes are taken in the order of the schedule.  One joins the group of what it reads where the
-matrix views agree, and the group then runs at the place of its last node.  It may be
-delayed like that until a node outside reads what it makes, or writes a state that it reads.
+Nodes are visited in the order of the schedule.  A node joins the group of an operand if the matrix
+views agree, and the group then runs at the place of its last node.  It may be delayed like that
+until a node outside reads its results, or writes a state that it reads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from graphc.tensor_type import Dim, count
 
 
 class Grouping(Aliases):
-    """The units of a schedule's nodes, in order; the first `border` of them are forward."""
+    """The units of a schedule's nodes, in order; the first `border` of the nodes are forward."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Grouping(Aliases):
         group.position = position
 
     def _register(self, node: Node, group: Group) -> None:
-        """Note which group a node is in, and what that reads."""
+        """Record the group of a node, and the values that the group reads."""
         self.group_of[node.name] = group
         for root in self.reads(node):
             readers = self._readers.setdefault(root, [])
@@ -122,7 +122,7 @@ class Grouping(Aliases):
         return None
 
     def _turning(self, node: Node, forward: bool) -> Group | None:
-        """The stack of products whose result a node stores with its axes in another order."""
+        """Return the stack of products whose result a node stores permuted, with the node added."""
         assert isinstance(node.op, Transpose)
         (source,) = node.inputs
         group = self.group_of.get(source)
@@ -141,7 +141,7 @@ class Grouping(Aliases):
         return group
 
     def _fit_moved(self, group: Group, node: Node) -> Fit | None:
-        """The fit of a node in its own space, which a group of plain nodes then takes over."""
+        """Return the fit of a node in its own space, which a group of plain nodes then adopts."""
         before = group.space
         for space in self.traits(node).fits if self._is_plain(group) else ():
             if space != before and count(space) == count(before):
@@ -153,7 +153,7 @@ class Grouping(Aliases):
         return None
 
     def _is_plain(self, group: Group) -> bool:
-        """Whether a group is the same in any matrix of as many elements."""
+        """Return whether a group computes the same in any matrix of as many elements."""
         if group.product is not None or group.axis is not None:
             return False
         return all(
@@ -162,8 +162,10 @@ class Grouping(Aliases):
         )
 
     def _absorb(self, group: Group, node: Node, operand: str, span: Seen, role: Span) -> None:
-        """Take in the group that makes an operand of a node that joins, where it can as well run
-        in this one; `role` is how the node will stand there."""
+        """Merge the group of an operand of a joining node into this one, if it can run in it.
+
+        `role` is the node's span there.
+        """
         other = self.group_of.get(operand)
         if other is None or other is group or other.sealed or other.product or other.axis:
             return
@@ -187,8 +189,10 @@ class Grouping(Aliases):
         self._merge(group, other, node, span, role)
 
     def _merge(self, group: Group, other: Group, node: Node, span: Span, role: Span) -> None:
-        """Move the members of another group here, unless they read a state that the node that
-        joins overwrites too early."""
+        """Move the members of another group here.
+
+        Do nothing if one reads a state that the joining node would overwrite too early.
+        """
         taken = []
         for member in other.nodes:
             seen = [span if own == "each" else own for own in other.operands[member.name]]
@@ -196,17 +200,17 @@ class Grouping(Aliases):
                 return
             taken.append((member, Fit(span, tuple(seen), None)))
         del self._units[other.position]
-        other.sealed = True  # it is no group any more, though known as a reader of its operands
+        other.sealed = True  # no longer a group, but still recorded as a reader of its operands
         for member, fit in taken:
             self._add(group, member, fit)
             self._register(member, group)
 
     def _in_epilogue_of(self, product: Node | None, node: Node) -> bool:
-        """Whether a node without reductions can follow the product of a group, if it has one."""
+        """Return whether a node without reductions can follow the product of a group, if any."""
         return product is None or (not draws(node.op) and self._one_pitch(product, node))
 
     def _is_vector_of(self, other: Group, group: Group, span: Span) -> bool:
-        """Whether a group of vectors can run among the rows or columns of another's matrix."""
+        """Return whether a group of vectors can run among the rows or columns of a matrix."""
         size = {"row": group.space[0], "column": group.space[1]}.get(span)
         axis: Axis = "columns" if span == "row" else "rows"
         if group.product is not None or group.axis != axis or other.space != (1, size):
@@ -214,7 +218,7 @@ class Grouping(Aliases):
         return all(node.type.rank == 1 for node in other.nodes)
 
     def _candidates(self, node: Node) -> list[Group]:
-        """Groups of what the node reads, the latest first, then others that read the same."""
+        """Return the groups of the operands, the latest first, then others that read the same."""
         roots = [self.root(operand) for operand in node.inputs]
         made = [self.group_of[root] for root in roots if root in self.group_of]
         made.sort(key=lambda group: -group.position)
@@ -222,7 +226,10 @@ class Grouping(Aliases):
         return list(dict.fromkeys([*made, *beside]))
 
     def _same_feeds(self, group: Group, node: Node) -> bool:
-        """In inference nodes that need other feeds stay apart, since feeds may be missing."""
+        """Return whether a node needs the feeds of a group; in training always.
+
+        In inference feeds may be missing, so nodes that need other feeds stay apart.
+        """
         return not self._separate or self._feeds[node.name] == group.feeds
 
     def _fit(self, group: Group, node: Node) -> Fit | None:
@@ -241,18 +248,20 @@ class Grouping(Aliases):
         return None
 
     def _may_read(self, group: Group, node: Node, fit: Fit) -> bool:
-        """Whether a node that reads elsewhere finds the dimensions it needs in a group; where
-        others do, nothing is reduced or drawn."""
+        """Return whether a gathering node finds the dimensions that it needs in a group.
+
+        In a group that gathers, nothing may be reduced or drawn.
+        """
         reader = self.traits(node).reader
         if reader is not None:
             return group.takes_places(places_of(reader.shape))
         return group.places is None or (fit.axis is None and not draws(node.op))
 
     def _one_pitch(self, product: Node, node: Node) -> bool:
-        """Whether a node reads the factors of a product as matrices of as many columns.
+        """Return whether a node reads the factors of a product as matrices of as many columns.
 
-        The same bytes may be matrices of several shapes, and a kernel sees them in one, but for
-        a stack of products.
+        The same bytes may be matrices of several shapes, and a kernel reads them in only one,
+        except in a stack of products.
         """
         if self.reads_stacks(product):
             return node is product or node.op.spans(self.traits(node).ins) is None
@@ -265,7 +274,7 @@ class Grouping(Aliases):
         return all(columns.get(name, own) == own for name in read)
 
     def _widths(self, product: Node) -> Iterator[tuple[str, Dim]]:
-        """The factors of a product that it reads as matrices, with their columns."""
+        """Yield the factors of a product that it reads as matrices, with their columns."""
         (a, b), traits = product.inputs[:2], self.traits(product)
         if traits.product is None or traits.product.window is None:
             yield a, by_last(self.type(a).shape)[1]
@@ -274,8 +283,10 @@ class Grouping(Aliases):
             yield b, by_last(self.type(b).shape)[1]
 
     def _may_write(self, group: Group, node: Node, fit: Fit) -> bool:
-        """Whether a group reads the state that a node overwrites, if it does, only at the element
-        that is written."""
+        """Return whether a node may overwrite its state in a group.
+
+        The group may read that state only at the element that is written.
+        """
         members = [(member, group.operands[member.name]) for member in group.nodes]
         return all(
             self._reads_before(node, fit.role, group.product, member, spans)
@@ -285,11 +296,11 @@ class Grouping(Aliases):
     def _reads_before(
         self, writer: Node, role: Span, product: Node | None, member: Node, spans: Sequence[Seen]
     ) -> bool:
-        """Whether a member of a group, which sees its operands so, reads each element of the
-        state that another overwrites just before that is written.
+        """Return whether a member reads each element of the state that `writer` overwrites in time.
 
-        A factor of a product is read as a whole, and so is what a stack of products reads: its
-        threads share matrices, not rows.  A loop reads a single number before all else.
+        In time is just before it is written; `spans` are those of the member's operands.  A factor
+        of a product is read as a whole, and so are all operands of a stack of products: its threads
+        share matrices, not rows.  A loop reads a single number before all else.
         """
         state = self._in_place.get(writer.name)
         if state is None:
@@ -306,7 +317,7 @@ class Grouping(Aliases):
         return True
 
     def _as_matrix(self, group: Group, node: Node) -> Fit | None:
-        """The node in one of its own spaces, where that is the group's; plain ones take any."""
+        """Return the fit of a node in the group's space if that is its own; plain ones fit any."""
         traits = self.traits(node)
         if any(operand in self.views for operand in node.inputs):
             return traits.fit if traits.space == group.space else None
@@ -315,7 +326,7 @@ class Grouping(Aliases):
         return traits.fits.get(group.space)
 
     def _as_vector(self, group: Group, node: Node) -> Fit | None:
-        """A vector or a number among the rows or columns of the group's matrix."""
+        """Return the fit of a vector or number among the rows or columns of the group's matrix."""
         traits = self.traits(node)
         if traits.along != "elements" or group.product is not None:
             return None
@@ -342,7 +353,7 @@ class Grouping(Aliases):
         return Fit(role, tuple(operands), "columns" if role == "row" else "rows")
 
     def _members_agree(self, group: Group, node: Node, fit: Fit) -> bool:
-        """Whether the node sees each member that it reads as what that is in the group."""
+        """Return whether the node reads each member of the group by the member's role."""
         for operand, span in zip(node.inputs, fit.operands, strict=True):
             role = group.roles.get(self.root(operand))
             if role is None or (role == span and operand not in self.views):

@@ -1,7 +1,7 @@
-"""Fused kernels in slow NumPy: what generated code is compared with.
+"""Fused kernels in slow NumPy: the reference that generated code is compared with.
 
-Sums have the order that every backend keeps: along columns 16 lanes and a tree of halves, along
-rows one row after the other, and in a product one inner index after the other.
+Sums have the order that every backend keeps: over columns 16 lanes and a tree of halves, over rows
+one row after the other, and in a product one inner index after the other.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ Array = NDArray[Any]
 def run(kernel: Kernel, arrays: Mapping[str, Array], n: int) -> None:
     """Run a kernel for a batch of `n` rows: write the buffers that it stores.
 
-    `arrays` holds every buffer by name, in the shape that users see; a buffer that has another
-    number of elements than its span says is a ValueError.  Multiply and add round separately.
+    `arrays` holds every buffer by name, in the shape that users see.  Raise ValueError if a buffer
+    has another number of elements than its span needs.  Multiply and add round separately.
     """
     with np.errstate(all="ignore"):
         _Run(kernel, arrays, n).stores()
@@ -47,7 +47,7 @@ class _Run:
             self.values.append(np.broadcast_to(value, self._shape(step.span)))
 
     def stores(self) -> None:
-        """Write at the end, from values that share no memory with what is written."""
+        """Write all stores at the end, from values that share no memory with their targets."""
         for store in self.kernel.body.stores:
             value = np.broadcast_to(self.values[store.step], self._shape(store.span))
             target = self.arrays[store.buffer]
@@ -93,7 +93,7 @@ class _Run:
         return whole.transpose(turned.axes)
 
     def _fetched(self, step: Step) -> Array:
-        """Elements elsewhere, or what stands for them."""
+        """Return gathered elements, or the fill value."""
         assert isinstance(self.kernel, Loop), "a product fetches nothing"
         assert isinstance(step.value, Elsewhere), "the value is where"
         flat = self.arrays[step.buffer].reshape(-1)
@@ -112,7 +112,7 @@ class _Run:
         return np.where(there, flat[np.where(there, index, 0)], step.value.fill)
 
     def _added(self, step: Step) -> Array:
-        """Rows added to those that indices name, one after the other."""
+        """Return the scatter-added rows, each added at its index, one after the other."""
         added = self.kernel.added if isinstance(self.kernel, Loop) else None
         assert added is not None, "only a loop that adds rows has their sum"
         total = np.zeros((self.rows, self.columns), step.dtype)
@@ -130,7 +130,7 @@ class _Run:
         return found
 
     def _places(self, row: Array) -> tuple[Array, ...]:
-        """The index of each dimension of a row."""
+        """Return the index of a row in each dimension."""
         assert isinstance(self.kernel, Loop), "a product has no places"
         return np.unravel_index(row, (self.rows, *self.kernel.places))
 
@@ -147,7 +147,7 @@ class _Run:
 
 
 def sum_of_rows(x: Array) -> Array:
-    """(1, columns): one row added after the other."""
+    """Return the sum over the rows, (1, columns): one row added after the other."""
     total = np.zeros((1, x.shape[1]), x.dtype)
     for row in x:
         total += row
@@ -155,7 +155,10 @@ def sum_of_rows(x: Array) -> Array:
 
 
 def sum_of_columns(x: Array) -> Array:
-    """(rows, 1): lane l adds the columns l, l + 16, ...; then the halves of the lanes add up."""
+    """Return the sum over the columns, (rows, 1).
+
+    Lane l adds the columns l, l + 16, ...; then the halves of the lanes are added.
+    """
     rows, columns = x.shape
     lanes = np.zeros((rows, LANES), x.dtype)
     for start in range(0, columns, LANES):
@@ -169,13 +172,13 @@ def sum_of_columns(x: Array) -> Array:
 
 
 def matrices(buffer: Array, sizes: Shape, apart: Shape, matrix: Shape, n: int) -> Array:
-    """A view of the matrices of a stack, (*sizes, *matrix), that lie in a buffer."""
+    """Return a view of the matrices of a stack in a buffer, (*sizes, *matrix)."""
     strides = tuple(step * buffer.itemsize for step in (*shape_at(apart, n), 1))
     return as_strided(buffer, shape_at((*sizes, *matrix), n), strides)
 
 
 def _stacked(kernel: Gemm, stack: Stack, arrays: Mapping[str, Array], n: int) -> Array:
-    """(matrices * m, n): the products of a stack below each other."""
+    """Return the products of a stack below each other, (matrices * m, n)."""
     of_a = (kernel.k, kernel.m) if kernel.trans_a else (kernel.m, kernel.k)
     of_b = (kernel.n, kernel.k) if kernel.trans_b else (kernel.k, kernel.n)
     a = matrices(arrays[kernel.a], stack.sizes, stack.a, of_a, n)
@@ -189,7 +192,7 @@ def _stacked(kernel: Gemm, stack: Stack, arrays: Mapping[str, Array], n: int) ->
 
 
 def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
-    """(m, n): the products added one inner index after the other."""
+    """Return the product, (m, n), its terms added one inner index after the other."""
     if kernel.stack is not None:
         return _stacked(kernel, kernel.stack, arrays, n)
     rows, columns, inner = (dim_at(dim, n) for dim in (kernel.m, kernel.n, kernel.k))
@@ -211,7 +214,7 @@ def product(kernel: Gemm, arrays: Mapping[str, Array], n: int) -> Array:
 
 
 def _grouped(kernel: Gemm, window: Window, a: Array, b: Array, n: int) -> Array:
-    """(m, n): the products of the groups side by side."""
+    """Return the products of the groups side by side, (m, n)."""
     groups, part = window.groups, dim_at(kernel.n, n) // window.groups
     one = replace(kernel, n=part, window=replace(window, groups=1))
     images = a.reshape(-1, *window.space, groups, window.channels)
@@ -225,7 +228,7 @@ def _grouped(kernel: Gemm, window: Window, a: Array, b: Array, n: int) -> Array:
 
 
 def seen(window: Window, images: Array) -> Array:
-    """(images * places, offsets * channels): the pixels, or 0, that the kernel meets."""
+    """Return the pixels, or 0, that the filter meets: (images * places, offsets * channels)."""
     images = images.reshape(-1, *window.space, window.channels)
     found = np.zeros((len(images), *window.places, *window.kernel, window.channels), images.dtype)
     for place in np.ndindex(*window.places):
@@ -237,7 +240,7 @@ def seen(window: Window, images: Array) -> Array:
 
 
 def _pixel(window: Window, place: Sizes, offset: Sizes) -> Sizes | None:
-    """Which pixel a place and an offset mean."""
+    """Return the pixel of a place and an offset, or None."""
     found = []
     for axis, size in enumerate(window.space):
         at = place[axis] * window.stride[axis] + offset[axis] * window.dilation[axis]
@@ -249,7 +252,10 @@ def _pixel(window: Window, place: Sizes, offset: Sizes) -> Sizes | None:
 
 
 def turned(window: Window, weight: Array) -> Array:
-    """(offsets * channels, n): a weight stored (offsets, n, channels), offsets in reverse."""
+    """Return a weight, stored (offsets, n, channels), as (offsets * channels, n).
+
+    The offsets are in reverse order.
+    """
     offsets = window.depth // window.channels
     stored = weight.reshape(offsets, -1, window.channels)[::-1]
     return stored.transpose(0, 2, 1).reshape(window.depth, -1)

@@ -1,4 +1,4 @@
-"""The two kinds of fused kernel."""
+"""The two kinds of fused kernel: a loop and a matrix product."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from graphc.kernels.window import Sizes, Window
 from graphc.tensor_type import Dim, Shape, count
 
 CHUNK = 16
-"""Threads split rows at multiples of this; a constant, so that results do not depend on it."""
+"""The rows at whose multiples threads split; a constant, so that results do not depend on it."""
 LANES = 16
-"""A sum along columns keeps this many partial sums, whatever the machine's vectors hold."""
+"""The number of partial sums of a sum over columns, whatever the machine's vectors hold."""
 
 Split = Literal["rows", "columns", "matrices", "none"]
-"""How threads share a kernel: by rows, by columns, by the matrices of a stack, or not at all (the
+"""The thread partition of a kernel: by rows, by columns, by the matrices of a stack, or none (the
 first thread runs it)."""
 
 
 @dataclass(frozen=True)
 class Turned:
-    """What is read of `shape`, and written with its axes in this order."""
+    """A permutation: a value of `shape` is written with its axes in this order."""
 
     shape: Shape
     axes: tuple[int, ...]
@@ -30,9 +30,9 @@ class Turned:
 
 @dataclass(frozen=True)
 class Added:
-    """The `count` rows of a matrix, each added to the row of the result that its index names.
+    """A scatter-add: each of `count` rows of a matrix is added to the result's row of its index.
 
-    One after the other, from 0; indices, of this dtype, are held within the result.
+    They are added one after the other, from 0; indices, of this dtype, are clipped to the result.
     """
 
     rows: str
@@ -45,12 +45,12 @@ class Added:
 class Loop:
     """The body at each of `rows` x `columns` elements.
 
-    Sums and maxima run along `axis`: "columns" reduces each row to a number, "rows" each
-    column.  What depends on a reduction sees its final value.  What is `turned` is copied alone,
-    what is `added` is stored alone.
+    Sums and maxima reduce `axis`: "columns" reduces each row to a number, "rows" each
+    column.  Steps that depend on a reduction read its final value.  A kernel with `turned` only
+    copies, one with `added` only stores the sums.
 
-    Where elements are fetched, rows are those of several dimensions: the first one, and then
-    `places`.  Walks go along these and the columns.
+    If elements are gathered, rows have several dimensions: the first one, and then `places`.  The
+    access maps have these and the columns as dimensions.
     """
 
     rows: Dim
@@ -65,11 +65,11 @@ class Loop:
 
 @dataclass(frozen=True)
 class Stack:
-    """Products of many matrices: how many along each leading dimension.
+    """Products of many matrices: their number in each leading dimension.
 
-    `a` and `b` have the elements from one matrix to the next along each, 0 where one serves all,
-    and then those between its rows.  What the body reads and writes at each element lies densely,
-    but for the buffer `turned`, which lies as `out` says.
+    `a` and `b` have the elements from one matrix to the next in each, 0 if one serves all, and then
+    the elements from row to row.  Values that the body reads and writes at each element are
+    contiguous, except the buffer `turned`, whose strides are `out`.
     """
 
     sizes: Shape
@@ -81,15 +81,17 @@ class Stack:
 
 @dataclass(frozen=True)
 class Gemm:
-    """product(i, j) = sum over p of a(i, p) * b(p, j), and the body at each of m x n elements.
+    """The matrix product, and the body at each of m x n elements.
+
+    product(i, j) = sum over p of a(i, p) * b(p, j)
 
     `a` is stored (m, k), or (k, m) with `trans_a`; `b` (k, n), or (n, k) with `trans_b`.  The sum
     has one accumulator an element, in the order of p, with fused multiply-add.
 
     With a `window` the matrix that is called (m, k) here, (k, m) with `trans_a`, is that of the
     window over the images `a`.  Then `b` with `trans_b` is stored as the weight of a convolution,
-    (offsets, n, channels), and its offsets are taken in reverse.  With groups each has its part
-    of the columns: of a pixel a column sees the channels of its group alone, and such a weight
+    (offsets, n, channels), and its offsets are read in reverse.  With groups each has its part
+    of the columns: a column reads only the channels of its group in a pixel, and such a weight
     is stored (offsets, n / groups, groups * channels).
 
     With a `stack` m, n and k are those of each product.
@@ -113,14 +115,14 @@ Kernel = Loop | Gemm
 
 
 def stored(kernel: Gemm, stack: Stack, buffer: str) -> Shape:
-    """How the matrices of a result of a stack lie: as those of its factors."""
+    """Return the strides of the matrices of a stack's result, as `Stack` has its factors'."""
     if buffer == stack.turned:
         return stack.out
     return dense_strides((*stack.sizes, kernel.m, kernel.n))[:-1]
 
 
 def space(kernel: Kernel) -> tuple[Dim, Dim]:
-    """The rows and columns that a kernel's body runs over."""
+    """Return the rows and columns that a kernel's body runs over."""
     if isinstance(kernel, Gemm):
         above = () if kernel.stack is None else kernel.stack.sizes
         return count((*above, kernel.m)), kernel.n
@@ -128,7 +130,7 @@ def space(kernel: Kernel) -> tuple[Dim, Dim]:
 
 
 def factor_columns(kernel: Gemm) -> dict[str, Dim]:
-    """The columns of the two factors, as they are stored, if they are stored as matrices."""
+    """Return the columns of each factor that is stored as a matrix, as stored."""
     if kernel.window is not None:
         return {} if kernel.trans_b else {kernel.b: kernel.n}
     return {

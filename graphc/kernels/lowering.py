@@ -1,4 +1,4 @@
-"""Nodes to fused kernels; what has none keeps its NumPy kernel."""
+"""The lowering of nodes to fused kernels; nodes without one keep their NumPy kernel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from graphc.tensor_type import ITEMSIZE, TensorType, count
 
 
 class KernelLowering(Lowering):
-    """The instructions of a scheduled graph, fused into as few kernels as it gives."""
+    """The instructions of a scheduled graph, fused into as few kernels as possible."""
 
     def __init__(
         self, graph: Graph, schedule: Schedule, capacity: int, kernels: Container[str]
@@ -67,7 +67,7 @@ class KernelLowering(Lowering):
         self.instrs.append(kernel_instr(kernel, names))
 
     def _turn(self, node: Node, axes: tuple[int, ...]) -> None:
-        """Copy a value with its axes in another order."""
+        """Copy a value with its axes permuted."""
         (source,) = node.inputs
         space = by_last(node.type.shape)
         builder = BodyBuilder()
@@ -78,7 +78,7 @@ class KernelLowering(Lowering):
         self.instrs.append(kernel_instr(kernel, (node.name,)))
 
     def _add_rows(self, node: Node) -> None:
-        """Add slices to those that indices name."""
+        """Scatter-add slices at their indices."""
         indices, rows = node.inputs
         of_indices = self.graph[indices].type
         added = Added(
@@ -119,7 +119,7 @@ class KernelLowering(Lowering):
         self.instrs.append(kernel_instr(Loop(*space, "columns", body, split), nodes))
 
     def _is_stored(self, group: Group, name: str) -> bool:
-        """Whether anything outside the group reads a node, or an alias of it."""
+        """Return whether anything outside the group reads a node, or an alias of it."""
         if name in self.graph.roots:
             return True
         for user in self.graph.users[name]:
@@ -139,7 +139,7 @@ class KernelLowering(Lowering):
 
 
 def kernel_instr(kernel: Kernel, nodes: tuple[str, ...]) -> Instr:
-    """The instruction that runs a fused kernel."""
+    """Return the instruction that runs a fused kernel."""
     ins = kernel.body.loads
     if isinstance(kernel, Gemm):
         ins = tuple(dict.fromkeys((kernel.a, kernel.b, *ins)))

@@ -1,7 +1,7 @@
-"""Every value seen as a matrix: rows are its first dimension, columns all the others.
+"""Every value as a matrix: rows are its first dimension, columns all the others.
 
-Where that does not fit rows are more of the first dimensions, and for what products make all but
-the last.
+If that does not fit, rows are more of the first dimensions; for results of products they are all
+but the last.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from graphc.kernels.body import Span
 from graphc.tensor_type import Dim, Shape, count
 
 Space = tuple[Dim, Dim]
-"""The rows and columns that a kernel runs over."""
+"""The iteration space of a kernel: its rows and columns."""
 
 SCALAR: Space = (1, 1)
 
 
 def matrix(shape: Shape) -> Space:
-    """The matrix view of a shape; a vector is one row."""
+    """Return the matrix view of a shape; a vector is one row."""
     if not shape:
         return SCALAR
     if len(shape) == 1:
@@ -25,30 +25,30 @@ def matrix(shape: Shape) -> Space:
 
 
 def by_lead(shape: Shape, lead: int) -> Space:
-    """The matrix whose rows are the first `lead` dimensions; a vector is one row."""
+    """Return the matrix whose rows are the first `lead` dimensions; a vector is one row."""
     return matrix(shape) if lead == 1 else (count(shape[:lead]), count(shape[lead:]))
 
 
 def by_last(shape: Shape) -> Space:
-    """The matrix whose columns are the last dimension, such as the channels of an image."""
+    """Return the matrix whose columns are the last dimension, such as the channels of an image."""
     return by_lead(shape, max(len(shape) - 1, 1))
 
 
 def flat(shape: Shape) -> Space:
-    """All elements as one row."""
+    """Return all elements as one row."""
     return 1, count(shape)
 
 
 def leads(shape: Shape) -> tuple[int, ...]:
-    """How many of the first dimensions may be rows: one, all but the last, or some between."""
+    """Return how many first dimensions may be rows: one, all but the last, or some between."""
     return (1,) if len(shape) < 3 else (1, len(shape) - 1, *range(2, len(shape) - 1))
 
 
 def broadcast_span(shape: Shape, result: Shape, lead: int = 1) -> Span | None:
-    """How an operand stands in the matrix view of what it is broadcast to.
+    """Return the broadcast kind of an operand in the matrix view of the result.
 
-    Of that, the first `lead` dimensions are rows.  None where it is none of a whole matrix, a
-    row, a column and a number.
+    The first `lead` dimensions of the result are rows.  Return None unless the operand is a whole
+    matrix, a row, a column or a number.
     """
     padded = (1,) * (len(result) - len(shape)) + shape
     if all(dim == 1 for dim in padded):

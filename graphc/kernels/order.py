@@ -1,8 +1,8 @@
-"""The schedule's nodes in an order that lets more of them run together.
+"""An order of the schedule's nodes that lets more of them run together.
 
-Among the nodes that could run next, those that fit into a kernel come before matrix products
-and calls; counters, and sums that only leave a result, such as a mean loss, come last.  What is
-sent to other shards goes at once, and nothing waits for what arrives before it must.
+Among the nodes that could run next, nodes that fit into a kernel come before matrix products
+and calls; counters, and sums that are only results, such as a mean loss, come last.  Values are
+sent to other shards at once, and nothing waits for an arriving value before it must.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from graphc.ops.shape import Reshape, StopGradient, Transpose
 from graphc.schedule import Schedule, arrivals, readers
 
 KINDS = 4
-"""How many ranks `_kind` gives."""
+"""The number of ranks that `_kind` returns."""
 
 
 def fusing_order(
     graph: Graph, schedule: Schedule, traits: TraitsOf
 ) -> tuple[tuple[Node, ...], int]:
-    """The nodes of a schedule that compute something, and how many of them are forward.
+    """Return the nodes of a schedule that compute something, and how many of them are forward.
 
     Forward ones still come first, and states change last.
     """
@@ -52,7 +52,7 @@ def fusing_order(
 def _dependencies(
     graph: Graph, schedule: Schedule, nodes: Sequence[Node], backward: Collection[str]
 ) -> tuple[list[int], list[list[int]]]:
-    """By position: how many others a node waits for, and who waits for it."""
+    """Return, by position, how many others a node waits for, and the nodes that wait for it."""
     place = {node.name: i for i, node in enumerate(nodes)}
     none: list[int] = []
     waiting, after = [0] * len(nodes), [none] * len(nodes)
@@ -73,8 +73,11 @@ def _dependencies(
 def _needs(
     graph: Graph, schedule: Schedule, node: Node, backward: Collection[str]
 ) -> Sequence[str]:
-    """What a node waits for: its operands, and who reads the state that it overwrites, but in a
-    backward pass, where copies are read."""
+    """Return the nodes that a node waits for.
+
+    These are its operands and the users of the state that it overwrites, except users in a backward
+    pass, where copies are read.
+    """
     state = schedule.in_place.get(node.name)
     if state is None:
         return node.inputs

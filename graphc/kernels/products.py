@@ -1,4 +1,4 @@
-"""Which ops are matrix products, and of what: matrices, or a window over images and a matrix."""
+"""The ops that are matrix products: of matrices, or of a window over images and a matrix."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRODUCTS = (Affine, AffineRelu, MatMul, MatMulReluGrad)
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """How an op is a matrix product of its first two operands: see `Gemm`."""
+    """The form of an op as a matrix product of its first two operands: see `Gemm`."""
 
     inner: Dim
     trans_a: bool = False
@@ -30,7 +30,7 @@ class Product:
 
 
 def product_of(op: Op, ins: Sequence[TensorType]) -> Product | None:
-    """For an op that has a kernel as a matrix product: how."""
+    """Return the form of an op as a matrix product, or None if it has no such kernel."""
     if isinstance(op, Convolution):
         return _convolution(op, ins)
     if not isinstance(op, PRODUCTS):
@@ -48,7 +48,7 @@ def product_of(op: Op, ins: Sequence[TensorType]) -> Product | None:
 
 
 def _convolution(op: Convolution, ins: Sequence[TensorType]) -> Product:
-    """A convolution, or one of its gradients; one of single pixels is a product of matrices."""
+    """Return the form of a convolution or a gradient; with single pixels it is of matrices."""
     if isinstance(op, ConvDx):
         dy, w = ins
         kernel, space = _sizes(w.shape[:-2]), _sizes(op.shape[1:-1])
@@ -75,7 +75,7 @@ def _single(op: Convolution, kernel: Sizes) -> bool:
 
 
 def _met(op: Convolution, x: Shape, kernel: Sizes, y: Shape) -> Window:
-    """The pixels that a convolution meets."""
+    """Return the pixels that a convolution meets."""
     none, one = (0,) * len(kernel), (1,) * len(kernel)
     (channels,) = _sizes(x[-1:])
     how = kernel, _sizes(y[1:-1]), op.stride, op.dilation, none, one, op.groups
@@ -83,8 +83,10 @@ def _met(op: Convolution, x: Shape, kernel: Sizes, y: Shape) -> Window:
 
 
 def _spread(op: Convolution, dy: Shape, kernel: Sizes, space: Sizes) -> Window:
-    """The places whose kernels reach a pixel: a convolution of results that lie `stride` apart,
-    with the kernel in reverse."""
+    """Return the places whose filters reach a pixel.
+
+    It is a convolution of results that lie `stride` apart, with the filter in reverse.
+    """
     one = (1,) * len(kernel)
     before = tuple((k - 1) * d for k, d in zip(kernel, op.dilation, strict=True))
     (channels,) = _sizes(dy[-1:])

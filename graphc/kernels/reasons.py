@@ -1,4 +1,4 @@
-"""Why a node of a native plan is no part of a fused kernel."""
+"""The reasons why a node of a native plan is not part of a fused kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphc.tensor_type import TensorType
 
 
 def reason_for_call(op: Op, ins: Sequence[TensorType]) -> str:
-    """In a few words, for an op that NumPy runs: what it lacks, or what its operands are."""
+    """Return, in a few words, why NumPy runs an op: what it lacks, or its operands' types."""
     types = ", ".join(map(str, ins))
     if isinstance(op, PRODUCTS):
         if any(type.rank != 2 for type in ins[:2]):

@@ -1,4 +1,4 @@
-"""How threads share each kernel."""
+"""The thread partition of each kernel."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from graphc.kernels.products import Product
 from graphc.tensor_type import Dim, dim_at
 
 SHARED = 1 << 14
-"""Elements of the second operand from which it pays that each thread reads only its columns."""
+"""Elements of the second operand from which on each thread had better read only its columns."""
 
 
 def gemm_split(m: Dim, n: Dim, product: Product, capacity: int) -> Split:
-    """By rows, where each thread reads all of b, or by columns, where each reads all of a.
+    """Return the thread partition of a product: by rows or by columns.
 
-    By rows is the rule: layers then need no barrier between them.  By columns are products whose
-    rows are too few to share, and those whose b is large, and larger than a.  The columns of a
-    convolution are mostly fewer than a panel: two rows of chunks are shared however short.
-    By columns is what sums up over places in groups, where few rows make a sum.
+    By rows each thread reads all of b, by columns all of a.  By rows is the rule: layers then need
+    no barrier between them.  By columns are products whose rows are too few to share, and those
+    whose b is large, and larger than a.  The columns of a convolution are mostly fewer than a
+    panel: two chunks of rows are shared however short.  Sums over places in groups are by columns,
+    since few rows make a sum.
     """
     if product.window is not None and product.window.groups > 1 and product.trans_a:
         return "columns"
@@ -28,7 +29,7 @@ def gemm_split(m: Dim, n: Dim, product: Product, capacity: int) -> Split:
 
 
 def loop_split(rows: Dim, columns: Dim, axis: Axis, body: Body, capacity: int) -> Split:
-    """By what the kernel does not reduce along."""
+    """Return the partition by an axis that the kernel does not reduce."""
     reduces = any(step.op in ("sum", "max") for step in body.steps)
     stored = {store.span for store in body.stores}
     if axis == "rows" and (reduces or "column" in stored):

@@ -1,4 +1,4 @@
-"""The kernel of a stack of products: where the matrices lie."""
+"""The kernel of a stack of products: the strides of its matrices."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from graphc.tensor_type import Dim, Shape, TensorType
 
 @dataclass(frozen=True)
 class Factor:
-    """A factor: its buffer, shape, its strides where it lies in another order, and whether the
-    op transposes its matrices."""
+    """A factor of a product: its buffer, its shape, its strides and its transposition.
+
+    `strides` are None if it is contiguous; `transposed` says whether the op transposes its
+    matrices.
+    """
 
     buffer: str
     shape: Shape
@@ -23,8 +26,10 @@ class Factor:
     transposed: bool
 
     def lies(self, sizes: Shape) -> tuple[Shape, bool]:
-        """The elements between matrices along each leading dimension, and between rows; whether
-        the matrices are stored transposed."""
+        """Return the strides of the matrices, and whether they are stored transposed.
+
+        The strides are the elements between matrices in each leading dimension, and between rows.
+        """
         strides = self.strides or dense_strides(self.shape)
         missing = len(sizes) + 2 - len(self.shape)
         apart = [0 if dim == 1 else step for dim, step in zip(self.shape, strides, strict=True)]
@@ -37,7 +42,7 @@ class Factor:
 def stacked(
     result: TensorType, inner: Dim, a: Factor, b: Factor, turned: Node | None, body: Body
 ) -> Gemm:
-    """The products a @ b, of which `turned` stores the transpose, if anything does."""
+    """Return the kernel of a @ b; the node `turned`, if any, stores the transpose."""
     sizes, (m, n) = result.shape[:-2], result.shape[-2:]
     of_a, trans_a = a.lies(sizes)
     of_b, trans_b = b.lies(sizes)

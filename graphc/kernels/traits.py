@@ -1,4 +1,4 @@
-"""What fusing asks of a node again and again, worked out once for all nodes that are alike."""
+"""The facts about a node that fusion needs often, computed once for all nodes that are alike."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from graphc.tensor_type import TensorType
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """How a node stands by itself, whatever its name and its operands' names are."""
+    """The form of a node in kernels, which does not depend on its name and its operands' names."""
 
     ins: list[TensorType]
     """The types of its operands."""
     along: Along
     product: Product | None
-    """For a matrix product that has a kernel: of what."""
+    """The form of a matrix product that has a kernel, else None."""
     fits: dict[Space, Fit]
-    """How it stands in each of its own spaces, its first choice first; none without a kernel."""
+    """Its fit in each of its own spaces, its first choice first; empty without a kernel."""
     reader: Reader | None
-    """For an op that reads its operands elsewhere: how."""
+    """The rule of an op that gathers its operands, else None."""
     plain: bool
-    """Whether it is the same in any matrix of as many elements."""
+    """Whether it computes the same in any matrix of as many elements."""
 
     @property
     def fit(self) -> Fit | None:
-        """How it stands in the space of its choice."""
+        """The fit in the space of its choice."""
         return next(iter(self.fits.values()), None)
 
     @property
@@ -54,9 +54,9 @@ class TraitsOf:
         self._of_kind: dict[Hashable, Traits] = {}
 
     def __call__(self, node: Node) -> Traits:
-        """The traits of a node that is no source.
+        """Return the traits of a node that is not a source.
 
-        A product and the slice of it have one name: the op tells them apart.
+        A product and the slice of it have one name: the op distinguishes them.
         """
         known = self._of_node.get((node.name, id(node.op)))
         if known is None:

@@ -1,4 +1,4 @@
-"""Columns of a matrix as a matrix of their own: same bytes, longer way from row to row."""
+"""Columns of a matrix as a matrix of their own: the same bytes, with a larger pitch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphc.tensor_type import Shape, TensorType, count, normal_axis
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Columns of `root` from `start` on; `pitch` elements lie between its rows."""
+    """Columns of `root` from `start` on; rows are `pitch` elements apart."""
 
     root: str
     start: int
@@ -21,7 +21,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Columns `start` to before `stop` of a result, and the operand that they are; None is 0."""
+    """Columns `start` to before `stop` of a result, and the operand copied there; None is 0."""
 
     start: int
     stop: int
@@ -29,12 +29,12 @@ class Part:
 
 
 def sliced_columns(op: Op, x: TensorType) -> tuple[int, int] | None:
-    """For a slice that takes neighbouring columns of the matrix: the first, and the end."""
+    """Return the first and the end of the neighbouring columns that a slice takes, or None."""
     return _columns(op.cuts, x.shape) if isinstance(op, Slice) else None
 
 
 def joined_columns(op: Op, names: tuple[str, ...], ins: list[TensorType]) -> list[Part] | None:
-    """For an op that puts its operands side by side: which columns are which."""
+    """Return the columns of each operand of an op that puts them side by side, or None."""
     if isinstance(op, Concat):
         return _concatenated(op, names, ins)
     if not isinstance(op, SliceGrad):

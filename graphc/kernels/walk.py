@@ -1,4 +1,4 @@
-"""Elements of a value at other places than those of the result: what moves and pools read."""
+"""The access maps of gathers: the elements that moves and pools read for one of the result."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from graphc.tensor_type import Dim
 
 
 class Walk(NamedTuple):
-    """Where an index of the result is along one dimension of the value that is read.
+    """The map of an index of the result to a position in one dimension of the value that is read.
 
-    It is at (index * scale + shift) / apart, which must be one of `size` positions, `pitch`
-    elements from each other; where it is none, nothing is read.  A fraction is none either,
+    The position is (index * scale + shift) / apart, which must be one of `size` positions, `pitch`
+    elements from each other; otherwise nothing is read.  A fraction is not a position either,
     unless `floor` says that it is rounded down.
     """
 
@@ -25,13 +25,13 @@ class Walk(NamedTuple):
     floor: bool = False
 
     def has(self, index: int) -> bool:
-        """Whether an index has a position."""
+        """Return whether an index has a position."""
         at, rest = divmod(index * self.scale + self.shift, self.apart)
         assert isinstance(self.size, int), "the batch is walked straight"
         return 0 <= at < self.size and (self.floor or not rest)
 
     def is_inside(self, count: Dim) -> bool:
-        """Whether all of `count` indices have a position."""
+        """Return whether all of `count` indices have a position."""
         if not isinstance(count, int) or not isinstance(self.size, int):
             return (self.size, self.scale, self.shift, self.apart) == (count, 1, 0, 1)
         if self.apart > 1 and not self.floor:
@@ -42,7 +42,7 @@ class Walk(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """A walk for each dimension of the result, and what stands for what is not there.
+    """An access map: a `Walk` for each dimension of the result, and the value of missing elements.
 
     If it is `given`, the index of the first dimension is not that of the row, but a number that
     the row has; it is one of the positions.
@@ -54,7 +54,7 @@ class Elsewhere:
 
 
 def straight(shape: Sequence[Dim]) -> list[Walk]:
-    """A walk through a value of that shape, each dimension by itself."""
+    """Return the `Walk`s that read a value of that shape in order, one for each dimension."""
     walks: list[Walk] = []
     pitch = 1
     for size in reversed(shape):

@@ -1,4 +1,4 @@
-"""The pixels that a convolution's kernel meets, as a matrix of which nothing is stored."""
+"""The pixels that a convolution's filter meets, as a matrix of which nothing is stored."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ Sizes = tuple[int, ...]
 
 
 class Phase(NamedTuple):
-    """Places of one dimension: the first, how many there are, and for each offset that meets
-    pixels the one that it meets at the first place."""
+    """Places of one dimension at which the same offsets meet pixels: the first, and their number.
+
+    `met` has, for each offset that meets pixels, the one that it meets at the first place.
+    """
 
     first: int
     places: int
@@ -23,10 +25,10 @@ class Phase(NamedTuple):
 
 @dataclass(frozen=True)
 class Window:
-    """A row for each image and place, a column for each offset in the kernel and each channel.
+    """A matrix with a row for each image and place, a column for each filter offset and channel.
 
     The element is the pixel at (place * stride + offset * dilation - before) / apart of an image
-    of `space` pixels, channels last; where that is no pixel it is 0.
+    of `space` pixels, channels last; if that is not a pixel it is 0.
 
     With `groups` there are as many such matrices: an image has the `channels` of each, side by
     side.
@@ -64,7 +66,7 @@ class Window:
 
     @property
     def extent(self) -> Sizes:
-        """From the first to the last position that is met, zeros among them."""
+        """The positions from the first to the last that is met, zeros among them."""
         sizes = zip(self.places, self.stride, self.kernel, self.dilation, strict=True)
         return tuple((p - 1) * s + (k - 1) * d + 1 for p, s, k, d in sizes)
 
@@ -81,8 +83,10 @@ class Window:
 
     @property
     def pitches(self) -> Sizes:
-        """The elements from a position of `held` to the next, in each dimension; a copy has the
-        channels of one group alone."""
+        """The elements from a position of `held` to the next, in each dimension.
+
+        A copy has only the channels of one group.
+        """
         sizes = (*self.held, self.pixel if self.is_direct else self.channels)
         return tuple(prod(sizes[axis + 1 :]) for axis in range(len(self.held)))
 
@@ -97,7 +101,7 @@ class Window:
         return max(self.apart) > 1 and set(self.stride) == {1}
 
     def phases(self, axis: int) -> tuple[Phase, ...]:
-        """The places of one dimension by what is left when they are divided by `apart`.
+        """Return the places of one dimension by their remainders modulo `apart`.
 
         In each phase the offsets that meet pixels are the same.
         """
@@ -111,7 +115,7 @@ class Window:
 
     @property
     def meetings(self) -> int:
-        """How often a place and an offset are multiplied, in an image and for one channel."""
+        """The products of a place and an offset, in an image and for one channel."""
         if not self.is_spread:
             return self.count * prod(self.kernel)
         axes = range(len(self.space))
@@ -119,7 +123,7 @@ class Window:
 
     @property
     def dense(self) -> Window:
-        """The window whose copies of images have the pixels of a spread one beside each other."""
+        """The window whose copies of images have the pixels of a spread one side by side."""
         if not self.is_spread:
             return self
         before, held = [], []
@@ -134,25 +138,24 @@ class Window:
 
     @property
     def run(self) -> int:
-        """How many columns are neighbours in memory: of a pixel, or of a line of the kernel."""
+        """The number of columns that are neighbours in memory: of a pixel, or of a filter line."""
         return self.channels * (1 if self._runs_end else self.kernel[-1])
 
     @property
     def _runs_end(self) -> bool:
-        """Whether the next pixel of a line of the kernel is no neighbour."""
+        """Whether the next pixel of a line of the filter is not a neighbour."""
         return self.dilation[-1] > 1 or (self.groups > 1 and self.is_direct)
 
     @property
     def reach(self) -> tuple[tuple[int, int], ...]:
-        """For each dimension of the kernel that no run goes along: its size, and the elements from
-        one offset to the next."""
+        """The size and the stride in elements of each filter dimension that no run covers."""
         sizes = zip(self.kernel, self.dilation, self.pitches, strict=True)
         found = tuple((k, d * pitch) for k, d, pitch in sizes)
         return found if self._runs_end else found[:-1]
 
     @property
     def columns(self) -> Sequence[int]:
-        """Where each column of the first row is."""
+        """The offset of each column of the first row."""
         offsets = product(*([i * step for i in range(count)] for count, step in self.reach))
         starts = map(sum, offsets)
         return [start + i for start in starts for i in range(self.run)]

@@ -1,4 +1,4 @@
-"""How long a kernel takes, roughly: enough to tell a short program from a long one."""
+"""A rough estimate of a kernel's time: enough to distinguish a short program from a long one."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from graphc.tensor_type import ITEMSIZE, dim_at
 
 OPERATIONS_A_MICROSECOND = 150_000
 BYTES_A_MICROSECOND = 30_000
-"""What one core does, in round numbers."""
+"""The bytes that one core moves; like the operations above, in round numbers."""
 CALL = 0.1
-"""Microseconds that a kernel costs however little it does."""
+"""The microseconds that a kernel costs however little it does."""
 
 
 def kernel_microseconds(kernel: Kernel, n: int) -> float:
-    """The time of a kernel on one core, for a batch of `n` rows."""
+    """Return the time of a kernel on one core, for a batch of `n` rows."""
     if isinstance(kernel, Gemm):
         m, columns, k = (dim_at(dim, n) for dim in (*space(kernel), kernel.k))
         operations = m * columns * (2 * k + len(kernel.body.steps))

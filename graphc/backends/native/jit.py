@@ -1,4 +1,4 @@
-"""IR text to callable addresses: compiled once, kept on disk, shared within the process."""
+"""The way from IR text to callable addresses: compiled once, kept on disk, shared in a process."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from graphc.backends.native.target import Target, bindings, machine
 
 _loaded: WeakValueDictionary[tuple[str, tuple[str, ...]], Library] = WeakValueDictionary()
 _recent: deque[Library] = deque(maxlen=64)
-"""Kept while unused, since executors of one plan come and go, and LLVM keeps some bytes a link."""
+"""Libraries kept while unused: a plan's executors come and go, and LLVM keeps some bytes a link."""
 _numbers = itertools.count()
 
 
 class Library:
-    """Functions in memory.  Their addresses are good for as long as this object lives."""
+    """Functions in memory.  Their addresses are valid as long as this object lives."""
 
     def __init__(self, tracker: Any, symbols: Sequence[str]) -> None:
         self._tracker = tracker
         self._addresses: dict[str, int] = {symbol: tracker[symbol] for symbol in symbols}
 
     def __del__(self, lock: Any = LLVM, ending: Callable[[], bool] = sys.is_finalizing) -> None:
-        """Give the memory back; at the very end threads may still be running in it."""
+        """Free the memory, except while Python ends, when threads may still be running in it."""
         if not ending():
             lock(self._tracker.close)
 
     def address(self, symbol: str) -> int:
-        """Where a function starts.  Raises KeyError unless it was asked for in `load`."""
+        """Return the address of a function; raise KeyError unless `load` was asked for it."""
         return self._addresses[symbol]
 
 
 def load(ir: str, symbols: Sequence[str], target: Target) -> Library:
-    """The functions named `symbols` of a module, from this process, from disk, or compiled.
+    """Return the functions named `symbols` of a module, from this process, from disk, or compiled.
 
-    Any number of threads may load at once; equal modules share one library.  Raises
-    RuntimeError with LLVM's words for text that is no valid module.
+    Any number of threads may load at once; equal modules share one library.  Raise RuntimeError
+    with LLVM's message if the text is not a valid module.
     """
     return LLVM(_load, ir, symbols, target)
 
@@ -58,9 +58,9 @@ def _load(ir: str, symbols: Sequence[str], target: Target) -> Library:
 def load_by_recipe(
     recipe: str, write: Callable[[], str], symbols: Sequence[str], target: Target
 ) -> Library:
-    """The same for the text that `write` makes, which is only made where it must be compiled.
+    """Load the module whose text `write` makes, and call `write` only if it must be compiled.
 
-    `recipe` decides the text; the disk keeps which object it led to.
+    `recipe` decides the text; the disk keeps the key of the object for each recipe.
     """
     return LLVM(_load_by_recipe, recipe, write, symbols, target)
 
@@ -79,7 +79,7 @@ def _load_by_recipe(
 
 
 def _found(key: str, symbols: Sequence[str], target: Target) -> Library | None:
-    """What this process or the disk has."""
+    """Return the library if this process or the disk has it, else None."""
     library = _loaded.get((key, tuple(symbols)))
     if library is None:
         library = _from_disk(key, symbols, target)
@@ -99,7 +99,7 @@ def _from_disk(key: str, symbols: Sequence[str], target: Target) -> Library | No
         return None
     try:
         return _linked(object, symbols, target)
-    except RuntimeError:  # whole, and yet not what this LLVM can link
+    except RuntimeError:  # complete, but this LLVM cannot link it
         return None
 
 
@@ -111,7 +111,7 @@ def _compiled(key: str, ir: str, symbols: Sequence[str], target: Target) -> Libr
 
 
 def compile(ir: str, target: Target) -> bytes:
-    """The object file of a module.  Raises RuntimeError for text that is no valid module."""
+    """Return the object file of a module; raise RuntimeError if the text is not a valid module."""
     return LLVM(_emitted, ir, target)
 
 
@@ -120,7 +120,7 @@ def _emitted(ir: str, target: Target) -> bytes:
 
 
 def assembly(ir: str, target: Target) -> str:
-    """The instructions of a module as text, to look at."""
+    """Return the machine instructions of a module as text, for people to read."""
     return LLVM(lambda: str(machine(target).emit_assembly(_parsed(ir, target))))
 
 
@@ -141,7 +141,7 @@ def _linked(object: bytes, symbols: Sequence[str], target: Target) -> Library:
 
 @lru_cache
 def _session(target: Target) -> Any:
-    """The linker.  JITLink, since it gives a library's memory back when that goes."""
+    """Return the linker: JITLink, since it frees a library's memory when the library is deleted."""
     return bindings().create_lljit_compiler(
         machine(target), use_jit_link=True, suppress_errors=True
     )

@@ -1,7 +1,7 @@
-"""Rows of few columns, sixteen at once: each lane has a row, each vector a column.
+"""Code for rows of few columns, sixteen at once: each lane has a row, each vector a column.
 
-What a row needs once, such as a logarithm, then serves sixteen rows, and sums and maxima of a row
-need no shuffles.  The sums are those of rows taken alone, bit for bit.
+A value computed once a row, such as a logarithm, then serves sixteen rows, and sums and maxima of
+a row need no shuffles.  The sums equal those of rows computed one at a time, bit for bit.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from graphc.tensor_type import ITEMSIZE
 
 
 def takes_lanes(kernel: Loop) -> bool:
-    """Whether rows are best taken sixteen at once: they are reduced, and a vector holds one."""
+    """Return whether sixteen rows at once are best: they are reduced, and one fits in a vector."""
     few = isinstance(kernel.columns, int) and 1 < kernel.columns <= LANES
     many = not isinstance(kernel.rows, int) or kernel.rows >= LANES
     narrow = all(ITEMSIZE[dtype] == 4 for dtype in _moved(kernel.body))
@@ -31,18 +31,18 @@ def takes_lanes(kernel: Loop) -> bool:
 
 
 def _moved(body: Body) -> Iterable[str]:
-    """The dtypes of elements that are read or written."""
+    """Yield the dtypes of elements that are read or written."""
     yield from (s.dtype for s in body.steps if s.op == "load" and s.span == "each")
     yield from (body.steps[s.step].dtype for s in body.stores if s.span == "each")
 
 
 class LaneRows:
-    """The code for sixteen rows."""
+    """An emitter of the code for sixteen rows."""
 
     def __init__(
         self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
     ) -> None:
-        """`stores` happen once a row."""
+        """Prepare for a kernel; `stores` happen once a row."""
         assert isinstance(kernel.columns, int), "see takes_lanes"
         self.elements, self.body, self.stores = elements, kernel.body, stores
         self.known, self.count = known, kernel.columns
@@ -51,7 +51,7 @@ class LaneRows:
         self.phases = phases(kernel.body)
 
     def emit(self, first: Value | int) -> None:
-        """The rows from `first` on."""
+        """Emit the code for the sixteen rows from `first` on."""
         rows: Known = ChainMap({}, dict(self.known))
         columns: list[Known] = [ChainMap({}, rows) for _ in range(self.count)]
         of_rows = partial(self._of_rows, first)
@@ -66,7 +66,7 @@ class LaneRows:
             self._write_row(store, first, rows)
 
     def _pass(self, phase: Phase, first: Value | int, columns: Sequence[Known]) -> None:
-        """What a phase must know of each column."""
+        """Compute the steps of each column that a phase needs."""
         for number in self.elements.of_span(phase.steps, "each"):
             step = self.body.steps[number]
             if step.op == "load" and number not in columns[0]:
@@ -81,7 +81,7 @@ class LaneRows:
     # ------------------------------------------------------------------ leaves
 
     def _of_rows(self, first: Value | int, step: Step) -> Value:
-        """What a row has once, for each lane its own."""
+        """Return a value that a row has once, for each lane its own."""
         if step.op == "load" and step.span == "row":
             return self.v.load(self._place(step.buffer, first, step.dtype), step.dtype)
         if step.op == "index" and step.span == "row":
@@ -109,7 +109,7 @@ class LaneRows:
         return [self.f.address(start, step, element_type(dtype)) for step in steps]
 
     def _read(self, step: Step, first: Value | int) -> list[Value]:
-        """The columns of the rows."""
+        """Return the columns of the rows."""
         lines = self._lines(step.buffer, first, step.dtype)
         rows = [self.v.load(line, step.dtype, self.mask) for line in lines]
         return self.v.transpose(rows, step.dtype)[: self.count]
@@ -127,9 +127,10 @@ class LaneRows:
         self.v.store(rows[store.step], self._place(store.buffer, first, dtype), dtype)
 
     def _reduced(self, number: int, columns: Sequence[Known]) -> Value:
-        """The columns in the order of a row's lanes: each begins from 0, then halves meet.
+        """Reduce the columns in the order of a row's lanes: from 0 each, then halves are joined.
 
-        Lanes without a column would add 0 to what is no -0, or -inf to a maximum: nothing.
+        Lanes without a column would change nothing: they would add 0 to a sum that is not -0, or
+        -inf to a maximum.
         """
         step = self.body.steps[number]
         parts = [known[step.args[0]] for known in columns]

@@ -1,4 +1,4 @@
-"""The largest of some unsigned integers, as IR text."""
+"""The function that finds the largest of some unsigned integers, as IR text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lock around all that LLVM does, which works for one thread at a time anyhow."""
+"""The lock around all work of LLVM, which serves one thread at a time anyhow."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class LLVMLock(ScopedLock):
-    """A scoped lock that no thread but the forking one is inside of while the process forks.
+    """A scoped lock that only the forking thread may hold while the process forks.
 
-    A child of fork must not find LLVM halfway through what another thread was at.
+    A child of fork must not find LLVM halfway through another thread's work.
     """
 
     __slots__ = ("_forking",)
@@ -24,13 +24,13 @@ class LLVMLock(ScopedLock):
     def __init__(self) -> None:
         super().__init__()
         self._forking = 0
-        """The thread that forks."""
+        """The identifier of the thread that forks, or 0."""
         if hasattr(os, "register_at_fork"):
             after = self._after
             os.register_at_fork(before=self._before, after_in_parent=after, after_in_child=after)
 
     def __call__(self, work: Callable[..., T], *args: Any) -> T:
-        """Wait until no other thread holds the lock or forks, and make a call under it."""
+        """Wait until no other thread holds the lock or forks, then call `work` under the lock."""
         made: list[T] = []
         while not made:
             super().__call__(self._unless_forking, made, work, args)
@@ -44,7 +44,7 @@ class LLVMLock(ScopedLock):
 
     def _before(self) -> None:
         self._forking = get_ident()
-        super().__call__(bool)  # waits for the one who is inside
+        super().__call__(bool)  # waits for the thread inside
 
     def _after(self) -> None:
         self._forking = 0

@@ -1,4 +1,4 @@
-"""Code for `Loop` kernels: one function for each, shared by kernels that differ in names only."""
+"""The code of `Loop` kernels: one function each, shared by kernels that differ only in names."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ class LoopCode:
 
     name: str
     buffers: tuple[str, ...]
-    """The buffers of the kernel in the order of the arguments."""
+    """The buffers of the kernel, in the order of the function's arguments."""
 
 
 def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCode:
-    """The function of a kernel, added to the module unless it has one like it.
+    """Return the function of a kernel, added to the module unless it has an equal one.
 
-    `pitch` says for buffers of span each how many elements lie between two rows; where it says
-    nothing, rows follow each other.  Threads that call the function with the same arguments and
+    `pitch` gives, for buffers of span each, the number of elements from one row to the next; rows
+    of other buffers are contiguous.  Threads that call the function with the same arguments and
     their own `tid` below `threads` compute the kernel together.
 
-    A value that the kernel stores once for each column while threads split its rows, or the
-    other way round, is written by the first thread, which does not wait for the others: such a
-    store must not go to memory that the kernel reads.  The same holds for a single number.
+    The first thread writes single numbers, and values stored once for each column if threads split
+    the rows, or the other way round.  It does not wait for the other threads: such a store must not
+    write memory that the kernel reads.
     """
     names = tuple(dict.fromkeys((*kernel.body.loads, *kernel.body.written)))
     place = {name: f"b{number}" for number, name in enumerate(names)}
@@ -79,9 +79,9 @@ def _emit(
 
 
 def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
-    """The loops of the kernel; the stores that remain.
+    """Emit the loops of the kernel, and return the stores that remain.
 
-    What is stored once for each row belongs to the loops where each row has one thread.
+    Stores that happen once for each row belong to the loops if each row has one thread.
     """
     body = kernel.body
     mine: tuple[Store, ...] = stores_at(body, "each")
@@ -101,7 +101,7 @@ def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
 
 
 def _simplified(kernel: Loop, pitch: Mapping[str, int]) -> Loop:
-    """A single row or column without what makes it special, for the sake of speed."""
+    """Return the kernel with its single row or column treated as plain elements, for speed."""
     reduced = {kernel.body.steps[number].value for number in reductions(kernel.body)}
     assert reduced <= {kernel.axis}, "reductions run along the kernel's axis"
     if fetches(kernel):
@@ -142,16 +142,16 @@ def _size(function: Function, dim: Dim) -> Value | int:
 
 
 def _hoisted(body: Body) -> list[int]:
-    """The steps of span one that something needs."""
+    """Return the steps of span one that some store or reduction needs."""
     roots = [store.step for store in body.stores]
     roots += [body.steps[number].args[0] for number in reductions(body)]
     return [number for number in needed(body, roots) if body.steps[number].span == "one"]
 
 
 def _hoists_columns(kernel: Loop) -> bool:
-    """Whether rows are best taken within blocks of columns: something is computed once a column.
+    """Return whether to loop over rows within blocks of columns: a step is computed once a column.
 
-    Only without reductions, where the order is free.
+    This needs a kernel without reductions, in which the order is free.
     """
     body = kernel.body
     computed = any(s.span == "column" and s.op not in ("load", "index") for s in body.steps)

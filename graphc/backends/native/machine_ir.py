@@ -1,4 +1,4 @@
-"""What threads need of the machine, as IR text: pausing, sleeping, the mode of floats."""
+"""Machine-dependent IR text that threads need: pausing, sleeping, the mode of floats."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from graphc.backends.native.target import Target
 
 
 def pause(target: Target) -> tuple[str, str]:
-    """Declaration; tell the processor that this thread is waiting."""
+    """Return a declaration, and a call by which the processor learns that this thread waits."""
     if target.arm:
         return "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
     return "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
 
 
 def float_mode(target: Target) -> tuple[tuple[str, ...], str, str]:
-    """Declarations; code that saves the mode and sets ours; code that restores it.
+    """Return declarations, code that saves the float mode and sets ours, and code that restores it.
 
     Ours: no traps, round to nearest, subnormal numbers are zero as operands and as results.
     """
@@ -37,7 +37,7 @@ def float_mode(target: Target) -> tuple[tuple[str, ...], str, str]:
 
 
 def sleeping(target: Target) -> tuple[tuple[str, ...], str, str]:
-    """Declarations; sleep while the i32 at %word is %seen; wake who sleeps on %word."""
+    """Return declarations, a sleep while the i32 at %word is %seen, and a wake of its sleeper."""
     if target.apple:
         return (
             (
@@ -57,7 +57,7 @@ def sleeping(target: Target) -> tuple[tuple[str, ...], str, str]:
 
 
 def fill(template: str, target: Target, **more: int) -> str:
-    """A function's text, with this machine's words at $pause, $save_mode and the like."""
+    """Fill in $pause, $save_mode and the like in a function's text with this machine's code."""
     _, save_mode, restore_mode = float_mode(target)
     _, sleep, wake = sleeping(target)
     return Template(template).substitute(

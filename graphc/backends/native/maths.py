@@ -1,8 +1,8 @@
-"""exp, log, tanh, sigmoid and erf of float vectors.
+"""Code for exp, log, tanh, sigmoid and erf of float vectors.
 
 Bounds are in units in the last place (ulp) of the result, against the exact value.  NaN gives
 NaN.  An operand or result too small for a normal float may count as 0: kernels run with
-denormals off.  Every fused multiply-add is asked for as such, so all machines give the same
+denormals off.  Every fused multiply-add is requested explicitly, so all machines give the same
 bits.
 """
 
@@ -19,26 +19,26 @@ from graphc.backends.native.registers import Registers
 
 @dataclass(frozen=True)
 class _Format:
-    """A float format, and what depends on it."""
+    """A float format, and the constants that depend on it."""
 
     integer: str
     """The integer dtype of the same size."""
     mantissa: int
-    """Bits after the point."""
+    """The number of bits after the point."""
     bias: int
-    """The exponent field of 1."""
+    """The exponent field of the number 1."""
     ln2_high: float
     ln2_low: float
-    """ln(2) is the sum of the two."""
+    """The rest of ln(2): it is the sum of `ln2_high` and `ln2_low`."""
     largest_exp: float
-    """e to this is infinite, and 2**bias of it is not far away."""
+    """An x whose e**x is infinite, though 2**`bias` is not far below it."""
     smallest_exp: float
-    """e to this is 0: below it the power of two would leave its field."""
+    """An x whose e**x counts as 0: below it the power of two would leave its exponent field."""
     smallest: float
     """The smallest normal number."""
     largest_tanh: float
     largest_erf: float
-    """From here on the result is 1."""
+    """The bound from which on erf is 1, as `largest_tanh` is for tanh."""
 
     @property
     def anchor(self) -> float:
@@ -46,7 +46,7 @@ class _Format:
         return 1.5 * 2.0**self.mantissa
 
     def bits(self, number: float) -> int:
-        """The number as it is stored."""
+        """Return the bits of a number in this format, as an integer."""
         codes = ("<f", "<i") if self.mantissa == 23 else ("<d", "<q")
         integer: int = struct.unpack(codes[1], struct.pack(codes[0], number))[0]
         return integer
@@ -83,7 +83,7 @@ _ERF_SPLIT = 1.0
 
 
 def exp(v: Registers, x: Value, dtype: str) -> Value:
-    """e to the x, within 1 ulp; 0 where it is below 2**-125.5 (float64: 2**-1021.5)."""
+    """Compute e to the x, within 1 ulp; 0 where it is below 2**-125.5 (float64: 2**-1021.5)."""
     form = _FORMATS[dtype]
     x = v.maximum(v.const(form.smallest_exp, dtype), x, dtype)
     x = v.minimum(v.const(form.largest_exp, dtype), x, dtype)
@@ -94,7 +94,7 @@ def exp(v: Registers, x: Value, dtype: str) -> Value:
 
 
 def log(v: Registers, x: Value, dtype: str) -> Value:
-    """The natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at denormals.
+    """Compute the natural logarithm, within 1 ulp; NaN below 0; -inf at 0 and at denormals.
 
     x = m * 2**e with m in sqrt(1/2)..sqrt(2), f = m - 1, s = f / (2 + f), and
     ln(m) = f - (f**2 / 2 - s * (f**2 / 2 + s**2 * LOG(s**2))), as fdlibm sums it.
@@ -115,7 +115,7 @@ def log(v: Registers, x: Value, dtype: str) -> Value:
 
 
 def tanh(v: Registers, x: Value, dtype: str) -> Value:
-    """The hyperbolic tangent, within 3 ulp: (e**2x - 1) / (e**2x + 1) of |x|, signed as x."""
+    """Compute tanh within 3 ulp: (e**2x - 1) / (e**2x + 1) of |x|, with the sign of x."""
     form = _FORMATS[dtype]
     size = v.intrinsic("fabs", (x,), dtype)
     size = v.minimum(v.const(form.largest_tanh, dtype), size, dtype)
@@ -125,15 +125,18 @@ def tanh(v: Registers, x: Value, dtype: str) -> Value:
 
 
 def sigmoid(v: Registers, x: Value, dtype: str) -> Value:
-    """1 / (1 + e to the -x), within 3 ulp."""
+    """Compute 1 / (1 + e to the -x), within 3 ulp."""
     one = v.const(1, dtype)
     e = exp(v, v.function.value(f"fneg {v.type(dtype)} {x}"), dtype)
     return v.div(one, v.add(one, e, dtype), dtype)
 
 
 def erf(v: Registers, x: Value, dtype: str) -> Value:
-    """The error function, within 2 ulp: x + x * ERF(x**2), and from 1 on
-    1 - e**(-x**2) * ERFCX((x - 2) / (x + 2)) of |x|, signed as x."""
+    """Compute the error function, within 2 ulp.
+
+    Below 1 it is x + x * ERF(x**2), and from 1 on 1 - e**(-x**2) * ERFCX((x - 2) / (x + 2)) of |x|,
+    with the sign of x.
+    """
     form = _FORMATS[dtype]
     size = v.intrinsic("fabs", (x,), dtype)
     t = v.minimum(v.const(form.largest_erf, dtype), size, dtype)
@@ -150,7 +153,7 @@ def erf(v: Registers, x: Value, dtype: str) -> Value:
 
 
 def _exp_less_one(v: Registers, x: Value, dtype: str) -> Value:
-    """e to the x, less 1, for x from 0 up to where e to the x is finite.
+    """Compute e to the x, less 1, for x from 0 up to where e to the x is finite.
 
     q = e**r - 1 is small where r is, so 2**n * q + (2**n - 1) keeps its digits at n = 0.
     """
@@ -161,7 +164,7 @@ def _exp_less_one(v: Registers, x: Value, dtype: str) -> Value:
 
 
 def _reduced(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
-    """n + anchor and r, where x = n * ln(2) + r and |r| <= ln(2) / 2 or little more."""
+    """Return n + anchor and r, where x = n * ln(2) + r and |r| <= ln(2) / 2 or little more."""
     form = _FORMATS[dtype]
     anchor = v.const(form.anchor, dtype)
     anchored = v.fma(x, v.const(_LOG2_E, dtype), anchor, dtype)
@@ -171,7 +174,7 @@ def _reduced(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
 
 
 def _power_of_two(v: Registers, anchored: Value, more: int, dtype: str) -> Value:
-    """2**(n + more), from n + anchor: n stands in the last bits, move it to the exponent."""
+    """Compute 2**(n + more) from n + anchor: move n from the last bits to the exponent."""
     form = _FORMATS[dtype]
     bits = v.bits(anchored, dtype, form.integer)
     shift = v.const(form.mantissa, form.integer)
@@ -181,7 +184,7 @@ def _power_of_two(v: Registers, anchored: Value, more: int, dtype: str) -> Value
 
 
 def _split(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
-    """m and e, both floats, where x = m * 2**e and m lies in sqrt(1/2)..sqrt(2)."""
+    """Return m and e, both floats, where x = m * 2**e and m lies in sqrt(1/2)..sqrt(2)."""
     form = _FORMATS[dtype]
     integer, shift = form.integer, v.const(form.mantissa, form.integer)
     bits = v.bits(x, dtype, integer)
@@ -196,7 +199,7 @@ def _split(v: Registers, x: Value, dtype: str) -> tuple[Value, Value]:
 
 
 def _log_edges(v: Registers, x: Value, result: Value, dtype: str) -> Value:
-    """The logarithm at infinity and NaN, at 0, and below."""
+    """Correct the logarithm at infinity and NaN, at 0, and below."""
     infinity = float("inf")
     finite = v.compare("less", x, v.const(infinity, dtype), dtype)
     result = v.select(finite, result, x, dtype)
@@ -207,7 +210,7 @@ def _log_edges(v: Registers, x: Value, result: Value, dtype: str) -> Value:
 
 
 def _polynomial(v: Registers, x: Value, powers: Sequence[float], dtype: str) -> Value:
-    """The polynomial of x with these coefficients, highest power first, by Horner's rule."""
+    """Evaluate a polynomial of x by Horner's rule; `powers` has its highest power first."""
     result = v.const(powers[0], dtype)
     for coefficient in powers[1:]:
         result = v.fma(result, x, v.const(coefficient, dtype), dtype)

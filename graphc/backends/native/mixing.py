@@ -1,4 +1,4 @@
-"""One vector moved towards another, in one pass: own = own * (1 - mix) + other * mix."""
+"""A move of vectors towards others, in one pass: own = own * (1 - mix) + other * mix."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ done:
 
 
 def mixing_ir() -> str:
-    """The module of `mix`, a builtin of one argument."""
+    """Return the module of `mix`, a builtin of one argument."""
     module = Module()
     for declaration in _PYTHON:
         module.declare(declaration)
@@ -130,10 +130,10 @@ def mixing_ir() -> str:
 
 
 def bind_mixing(pairs: Sequence[tuple[Array, Array]]) -> Callable[[float], None]:
-    """`mix(share)`: move the first of each pair towards the second by so much.
+    """Return `mix(share)`: it moves the first of each pair towards the second by that share.
 
-    The two are contiguous vectors of one length and dtype, float32 or float64; whoever calls
-    keeps them alive.
+    The two are contiguous vectors of one length and dtype; the caller keeps them alive.  Raise
+    TypeError unless they are both float32 or both float64.
     """
     words = [id(None), len(pairs)]
     for own, other in pairs:

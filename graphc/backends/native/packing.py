@@ -12,7 +12,7 @@ _TRANSPOSE = (("ptr", "%from"), ("i64", "%pitch"), ("i64", "%rows"), ("ptr", "%t
 
 
 def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
-    """The function that copies `columns` of k rows to rows of `vectors` vectors.
+    """Return the function that copies `columns` of k rows to rows of `vectors` vectors.
 
     Unmasked, `columns` fill the vectors; masked, the lanes beyond them become 0.
     """
@@ -43,10 +43,10 @@ def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
 
 
 def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
-    """The function that writes k columns of `rows` rows as k rows of `vectors` vectors.
+    """Return the function that writes k columns of `rows` rows as k rows of `vectors` vectors.
 
-    Lanes beyond the rows repeat the last row.  k is rounded up to full vectors, so the target
-    has space for as many rows.
+    Lanes beyond the rows repeat the last row.  k is rounded up to full vectors, so the target must
+    have space for as many rows.
     """
     key = ("transpose", tile.dtype, tile.lanes, vectors)
     name = module.known(key)

@@ -1,4 +1,4 @@
-"""How a caller shares the epochs of a program with the workers, as IR text: see pool_ir."""
+"""The code by which a caller shares the epochs of a program with the workers: see pool_ir."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ entry:
   ret ptr %record
 }"""
 
-# Takes part `part` of epoch `number`, unless somebody has.
+# Claims part `part` of epoch `number`, unless another thread has.
 _CLAIM = """\
 define internal i1 @claim(ptr %pool, i64 %part, i64 %number) nounwind {
 entry:
@@ -55,7 +55,7 @@ no:
   ret i1 0
 }"""
 
-# Computes the parts of an epoch that are not claimed, one's own first; answers how many.
+# Computes the unclaimed parts of an epoch, one's own first; returns how many.
 _TAKE_PARTS = """\
 define internal i64 @take_parts(ptr %pool, i64 %own, i64 %number, i64 %parts) nounwind {
 entry:
@@ -92,7 +92,7 @@ out:
   ret i64 %done
 }"""
 
-# Tells the workers of a team about an epoch, and wakes those that sleep.
+# Announces an epoch to the workers of a team, and wakes those that sleep.
 _PUBLISH = """\
 define internal void @publish(ptr %pool, i64 %number, i64 %parts) nounwind {
 entry:
@@ -188,7 +188,7 @@ done:
   ret void
 }"""
 
-# The epochs of a program one after the other, shared with the workers; from the deadline on alone.
+# Runs the epochs of a program in order, shared with the workers; past the deadline alone.
 _TOGETHER = """\
 define internal void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %parts,
                                i64 %epochs, i64 %deadline) nounwind {

@@ -1,7 +1,7 @@
-"""The passes over its elements that a loop kernel needs, and what each pass computes.
+"""The passes over its elements that a loop kernel needs, and the steps of each pass.
 
-A reduction is known after a pass over all the elements that it reduces; what depends on it
-waits for the next pass, which computes again from memory what it needs of the elements.
+A reduction is known after a pass over all the elements that it reduces; steps that depend on it
+wait for the next pass, which recomputes from memory the values of the elements that it needs.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ class Phase:
     """One pass over the elements."""
 
     reductions: tuple[int, ...]
-    """The steps that it sums, or finds the largest of."""
+    """The steps that this pass reduces: sums and maxima."""
     stores: tuple[Store, ...]
-    """What it writes of each element; only the last pass writes."""
+    """The stores of each element; only the last pass has any."""
     steps: tuple[int, ...]
-    """What it must know of an element, in order; not the reductions of earlier passes."""
+    """The steps to compute for each element, in order; not the reductions of earlier passes."""
 
 
 def phases(body: Body) -> list[Phase]:
-    """The passes, in order; none where no store needs one."""
+    """Return the passes in order; an empty list if no reduction or store needs one."""
     ready = _ready(body)
     stores = stores_at(body, "each")
     levels = [ready[number] for number in reductions(body)]
@@ -44,12 +44,12 @@ def phases(body: Body) -> list[Phase]:
 
 
 def reductions(body: Body) -> list[int]:
-    """The steps that sum, or find the largest."""
+    """Return the numbers of the steps that sum or find the largest."""
     return [number for number, step in enumerate(body.steps) if _reduces(step)]
 
 
 def needed(body: Body, roots: Iterable[int]) -> tuple[int, ...]:
-    """The steps that these need, in order; reductions count as known."""
+    """Return `roots` and the steps that they need, in order; reductions count as known."""
     found: set[int] = set()
     todo = list(roots)
     while todo:
@@ -61,21 +61,21 @@ def needed(body: Body, roots: Iterable[int]) -> tuple[int, ...]:
 
 
 def stores_at(body: Body, *levels: Span) -> tuple[Store, ...]:
-    """The stores that happen once for each element, row, column, or once in all.
+    """Return the stores that happen once for each element, row or column, or once in all.
 
-    A value of a larger span than its place, such as the number of the only row, is stored where
-    it is computed.
+    A value of a larger span than its store, such as the number of the only row, is stored as often
+    as it is computed.
     """
     return tuple(s for s in body.stores if join(s.span, body.steps[s.step].span) in levels)
 
 
 def as_one_row(kernel: Loop) -> Loop:
-    """The kernel with the spans of its only row: what depends on the column is an element."""
+    """Return the kernel with the spans of its only row: a value of a column is an element's."""
     return _with_spans(kernel, {"column": "each"})
 
 
 def as_one_column(kernel: Loop) -> Loop:
-    """The kernel with the spans of its only column: what depends on the row is an element."""
+    """Return the kernel with the spans of its only column: a value of a row is an element's."""
     return _with_spans(kernel, {"row": "each", "column": "one"})
 
 
@@ -86,7 +86,7 @@ def _with_spans(kernel: Loop, spans: dict[Span, Span]) -> Loop:
 
 
 def _ready(body: Body) -> list[int]:
-    """For each step the first pass that can compute it: the reductions on its longest path."""
+    """Return for each step the first pass that can compute it: the reductions on its path."""
     ready: list[int] = []
     for step in body.steps:
         ready.append(max((ready[a] + _reduces(body.steps[a]) for a in step.args), default=0))

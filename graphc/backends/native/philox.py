@@ -1,9 +1,9 @@
 """The random words of `graphc.philox`, Philox4x32-10, sixteen counters at a time.
 
-A 32-bit word lies in the low half of a 64-bit lane, and what the high half holds does not
-matter: only the operands of a product are cut to 32 bits, which is how the instructions of x86
-and ARM that multiply 32 by 32 bits read them anyway.  So a round is two products, two shifts
-and two exclusive ors of three.
+A 32-bit word lies in the low half of a 64-bit lane, and the high half does not matter: only the
+operands of a product are cut to 32 bits, which is how the instructions of x86 and ARM that
+multiply 32 by 32 bits read them anyway.  So a round is two products, two shifts and two
+exclusive ors of three.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from graphc.backends.native.registers import Registers
 from graphc.philox import MULTIPLIERS, ROUNDS, WEYL
 
 GROUP = 64
-"""How many columns a group has: sixteen counters of four words."""
+"""The number of columns in a group: sixteen counters of four words."""
 _COUNTERS = 16
 _LOW = 0xFFFFFFFF
 _State = tuple[Value, Value, Value, Value]
@@ -22,7 +22,7 @@ _State = tuple[Value, Value, Value, Value]
 def group_words(
     v: Registers, seed: Value, draws: Value, stream: int, row: Value, group: Value
 ) -> list[Value]:
-    """The words of columns 64 * group + (0..63) of a row: four `<16 x i32>`, columns in order.
+    """Return the words of columns 64 * group + (0..63) of a row: four `<16 x i32>`, in order.
 
     `seed`, `draws`, `row` and `group` are scalars (i64).  The words are those of
     `graphc.philox.keep_words`, whatever the lanes of `v`.

@@ -1,4 +1,4 @@
-"""Loops whose rows are places in several dimensions, since they fetch elements from elsewhere."""
+"""Loops over rows with an index in several dimensions, for kernels that gather elements."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from graphc.kernels.kernel import CHUNK, LANES, Loop
 from graphc.tensor_type import Batch, Dim
 
 ROWS_TOGETHER = 8
-"""Rows shorter than a vector that are read before the first of them is written: what is read may
-be updated in place, and a load waits for a store just before it that it partly overlaps."""
+"""The rows shorter than a vector that are read before the first of them is written: the memory that
+is read may be updated in place, and a load waits for a store just before it that it partly
+overlaps."""
 
 
 def fetches(kernel: Loop) -> bool:
-    """Whether a kernel reads elements elsewhere."""
+    """Return whether a kernel gathers elements."""
     return any(step.op == "fetch" for step in kernel.body.steps)
 
 
 def emit_places(elements: Elements, kernel: Loop, known: Known) -> None:
-    """The kernel row by row, with the index of each of its dimensions counted along."""
+    """Emit the kernel row by row, and count the index of each of its dimensions."""
     _Places(elements, kernel, known).emit()
 
 
@@ -43,7 +44,7 @@ class _Places:
         self.together = ROWS_TOGETHER if loads and self.columns < LANES else 1
 
     def emit(self) -> None:
-        """The loop over the rows of a thread, and in it that over columns."""
+        """Emit the loop over the rows of a thread, and in it the loop over columns."""
         in_thread(self.f, self.kernel.split, self._all)
 
     def _all(self) -> None:
@@ -67,7 +68,7 @@ class _Places:
             )
 
     def _indices(self, row: Value) -> list[Value]:
-        """The index of each dimension of a row."""
+        """Return the index of a row in each dimension."""
         found: list[Value] = []
         for size in reversed(self.kernel.places):
             found.append(self.f.remainder(row, size))
@@ -75,7 +76,7 @@ class _Places:
         return [row, *reversed(found)]
 
     def _even(self, start: Value | int, end: Value | int) -> Value:
-        """Where the rows end that are taken several at once."""
+        """Return the end of the rows that are computed several at once."""
         count = self.f.sub(end, start)
         return self.f.add(start, self.f.even(count, self.together))
 
@@ -93,7 +94,7 @@ class _Places:
         return indices
 
     def _row(self, number: Value, indices: list[Value]) -> tuple[Place, Known]:
-        """Where a row and what it fetches are, and what is known of it."""
+        """Return the place of a row and of its gathered elements, and its known values."""
         elements = self.elements
         known: Known = ChainMap({}, dict(self.known))
         spots = Spots(elements.vectors, elements.buffers, self.shape, self.columns, indices)
@@ -105,7 +106,7 @@ class _Places:
     def _block(
         self, rows: Sequence[tuple[Place, Known]], column: Value | int, masks: Masks
     ) -> None:
-        """All rows are read before the first is written."""
+        """Compute a block of columns; all rows are read before the first is written."""
         elements, done = self.elements, []
         for i, mask in enumerate(masks):
             for place, row in rows:
@@ -117,7 +118,7 @@ class _Places:
             elements.store(self.phase.stores, known, at)
 
     def _next(self, indices: list[Value]) -> list[Value]:
-        """The indices of the next row: the last one counts up, and carries."""
+        """Return the indices of the next row: the last one counts up, and carries."""
         f, found, carry = self.f, [], "1"
         for index, size in zip(reversed(indices[1:]), reversed(self.kernel.places), strict=True):
             up = f.add(index, carry)

@@ -23,14 +23,14 @@ from graphc.op import Array
 from graphc.scoped_lock import ScopedLock
 
 PROBER = 0
-"""The place of the thread that tells whether a core is idle; the caller's, who has no thread."""
+"""The number of the thread that reports an idle core: the caller's, who needs no thread."""
 
 
 class Pool:
     """Workers, a prober, and the memory that they and their callers share (see pool_ir)."""
 
     def __init__(self, room: int) -> None:
-        """`room`: the most threads at a time, the caller among them."""
+        """Load the code and allocate the memory for at most `room` threads with the caller."""
         target = host()
         symbols = ("worker", "prober", "send_home", "poke", "call")
         self._library = load(pool_ir.pool_ir(target), symbols, target)
@@ -49,16 +49,16 @@ class Pool:
 
     @property
     def workers(self) -> int:
-        """How many there are."""
+        """The number of workers that are alive."""
         return sum(thread.is_alive() for tid, thread in self._threads.items() if tid != PROBER)
 
     def start(self, threads: int) -> None:
-        """Have the workers for so many threads, as far as the system allows."""
+        """Start the workers for `threads` threads, as far as the system allows."""
         wanted = range(1, min(threads, self.room))
         all(self._has(tid, f"graphc-{tid}", self._work) for tid in wanted)
 
     def start_prober(self) -> bool:
-        """Have the prober; return whether there can be one, which runs on idle cores only."""
+        """Start the prober, and return whether there can be one: it runs on idle cores only."""
         return hasattr(os, "SCHED_IDLE") and self._has(PROBER, "graphc-prober", self._probe)
 
     def ask(self) -> None:
@@ -68,11 +68,11 @@ class Pool:
 
     @property
     def answered(self) -> int | None:
-        """When the prober answered the last question, by `time.monotonic_ns`; None before."""
+        """The time of the answer to the last question, by `time.monotonic_ns`; None before it."""
         return int(self._answer_time[0]) if self._answered[0] == self._asked[0] else None
 
     def close(self) -> None:
-        """Send the threads home: from now on programs run on their caller's thread alone."""
+        """End the threads: from now on programs run on their caller's thread alone."""
         self._closed = True
         self._function("send_home", ctypes.c_void_p, ctypes.c_int64)(self.address, self.room)
         for thread in list(self._threads.values()):
@@ -80,17 +80,17 @@ class Pool:
                 thread.join(timeout=1.0)
 
     def forget(self) -> None:
-        """Begin anew, without threads: a fork copies the memory, but not the threads."""
+        """Reset the pool to no threads: a fork copies the memory, but not the threads."""
         self._memory[:] = 0
         self._threads: dict[int, threading.Thread] = {}
         self._closed = False
         self.idle = IdleCores(self)
 
     def _has(self, tid: int, name: str, work: Callable[[int], None]) -> bool:
-        """Start a thread, unless it is there.
+        """Start a thread unless it is alive, and return whether it is.
 
-        It is in the dictionary before it starts.  Where an interrupt leaves open whether it did,
-        another one takes its place, which does no harm.
+        It is in the dictionary before it starts.  If an interrupt leaves open whether it did,
+        another thread takes its number, which does no harm.
         """
         thread = self._threads.get(tid)
         if thread is not None and thread.is_alive():
@@ -99,7 +99,7 @@ class Pool:
 
     def _started(self, tid: int, name: str, work: Callable[[int], None]) -> bool:
         thread = self._threads.get(tid)
-        if thread is None or not thread.is_alive():  # nor did another caller start it meanwhile
+        if thread is None or not thread.is_alive():  # and no other caller started it meanwhile
             thread = threading.Thread(target=work, args=(tid,), name=name, daemon=True)
             self._threads[tid] = thread
             try:
@@ -109,11 +109,11 @@ class Pool:
         return True
 
     def _work(self, tid: int) -> None:
-        """A worker's whole life.  It holds on to this object, and so to the memory."""
+        """Run a worker until it ends; it keeps this object, and so the memory, alive."""
         self._function("worker", ctypes.c_void_p, ctypes.c_int64)(self.address, tid)
 
     def _probe(self, tid: int) -> None:
-        """The prober's whole life, unless the system has no such threads."""
+        """Run the prober until it ends; return at once if the system has no such threads."""
         try:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
         except OSError:
@@ -121,7 +121,7 @@ class Pool:
         self._function("prober", ctypes.c_void_p)(self.address)
 
     def _function(self, name: str, *arguments: type) -> Callable[..., None]:
-        """A function of the library, which runs without the interpreter's lock."""
+        """Return a function of the library, which runs without the interpreter's lock."""
         return ctypes.CFUNCTYPE(None, *arguments)(self._library.address(name))
 
 
@@ -130,7 +130,7 @@ _making = ScopedLock()
 
 
 def pool() -> Pool:
-    """The one of this process."""
+    """Return the pool of this process, made at the first call."""
     return _pool or _making(_made)
 
 

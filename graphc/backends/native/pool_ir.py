@@ -1,11 +1,11 @@
 """The pool of workers as IR text.
 
 A program is `void (ptr table, i64 n, i64 part, i64 parts, i64 epoch)`: it computes one part of one
-epoch, or all epochs in order where `epoch` is negative.  An epoch is what lies between two
-barriers.  Its parts depend on nothing of each other, so any thread may compute any of them.
+epoch, or all epochs in order where `epoch` is negative.  An epoch is the code between two
+barriers.  Its parts do not depend on each other, so any thread may compute any of them.
 
 The caller publishes an epoch, and it and the workers claim parts, each its own first.  The caller
-computes what no worker has begun, and waits only for parts that are claimed.  So a worker that the
+computes the parts that no worker has begun, and waits only for claimed ones.  So a worker that the
 system does not run costs nothing, unless it stops in the middle of a part.
 
 The pool's memory is zeroed, 64-byte aligned, and `bytes_of_pool` long:
@@ -15,7 +15,7 @@ The pool's memory is zeroed, 64-byte aligned, and `bytes_of_pool` long:
      128  the job           ptr function, ptr table, i64 n, i64 epoch
      192  i32 arrived       parts that workers have finished; i32 asleep, whether the caller sleeps;
           i32 slept, whether it did in this run
-     256  i32 closing       whether workers shall end
+     256  i32 closing       whether workers must end
      320  the probe         i32 asked, i32 answered, i64 time of the answer in nanoseconds
      384+ 128 bytes for each thread, the caller first: i32 go, i32 asleep; 64 bytes further i64
           claimed, the number of the last epoch whose part of this number was claimed
@@ -33,19 +33,19 @@ from graphc.backends.native.target import Target
 
 ASKED, ANSWERED, ANSWER_TIME = 320, 324, 328
 ASLEEP = 4
-"""Where in the bytes of a worker it says that it sleeps."""
+"""The offset in a worker's bytes of the flag that it sleeps."""
 MOST_PARTS = 2047
-"""The parts that a published epoch has room for."""
+"""The largest number of parts that a published epoch can have."""
 PAUSES = 1000
-"""Turns of a waiting worker without giving way: some 20 to 50 us."""
+"""The checks that a waiting worker makes without giving way: some 20 to 50 us."""
 IDLE = 2000
-"""Turns after which a worker sleeps: some 0.5 ms, about ten times what it costs to wake it."""
+"""The checks after which a worker sleeps: some 0.5 ms, about ten times the cost of waking it."""
 PATIENCE = 100_000
-"""Nanoseconds that the caller waits awake for a part, if its own part took no longer."""
+"""The nanoseconds that the caller waits awake for a part, if its own part took no longer."""
 
 
 def bytes_of_pool(threads: int) -> int:
-    """Return the size of the memory of a pool for so many threads."""
+    """Return the size of the memory of a pool for `threads` threads."""
     return offset_of(threads)
 
 

@@ -42,7 +42,7 @@ class ProgramCode:
 def program_code(
     program: Program, target: Target, skip: frozenset[int] = frozenset()
 ) -> ProgramCode:
-    """The module of a program without the instructions in `skip`."""
+    """Return the module of a program without the instructions in `skip`."""
     return _Emission(program, target, skip).code()
 
 
@@ -113,7 +113,7 @@ class _Emission:
         return emit_gemm(self.module, kernel, self._pitches(instr, kernel), self.bits)
 
     def _pitches(self, instr: Instr, kernel: Kernel) -> dict[str, int]:
-        """The elements between two rows of each buffer that has rows."""
+        """Return the number of elements from row to row of each buffer that has rows."""
         found: dict[str, int] = {}
         columns = kernel.n if isinstance(kernel, Gemm) else kernel.columns
         for name in (*kernel.body.loads, *kernel.body.written):
@@ -133,7 +133,10 @@ class _Emission:
         return function.address(base, _offset(buffer), "i8")
 
     def _scratch(self, function: Function) -> Value:
-        """This thread's scratch: its size is known only when all kernels are, so it is loaded."""
+        """Return the address of this thread's scratch.
+
+        Its size is known only after all kernels are emitted, so it is loaded from the table.
+        """
         base = self._block(function, SCRATCH)
         pointer = function.address("%table", 2, "ptr")
         size = function.value(f"load i64, ptr {pointer}")
@@ -145,6 +148,6 @@ class _Emission:
 
 
 def _offset(buffer: Buffer) -> int:
-    """The bytes from the start of the block."""
+    """Return the bytes from the start of the block to the buffer."""
     base = buffer.offset if buffer.space == "arena" else 0
     return base + buffer.shift * ITEMSIZE[buffer.type.dtype]

@@ -1,4 +1,4 @@
-"""Ranges that threads share, and passes over columns in blocks of vectors."""
+"""Ranges that threads share, and loops over columns in blocks of vectors."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from graphc.kernels.body import Body
 from graphc.kernels.kernel import LANES, Split
 
 BLOCK = 64
-"""Columns that threads split at, and that one call of Philox serves."""
+"""The unit of columns at which threads split, and which one call of Philox serves."""
 
 Masks = Sequence[Value | None]
-"""For each vector of a block the lanes that exist; None if all do."""
+"""For each vector of a block the mask of the lanes that exist; None if all do."""
 Carried = Sequence[tuple[str, Value]]
 Visit = Callable[[Value | int, Masks, list[Value]], Sequence[Value]]
-"""Code for a block: its first column, its masks, the carried values before and after."""
+"""A writer of a block's code: from its first column, masks and carried values to the new ones."""
 
 
 def share(function: Function, count: Value | int, unit: int) -> tuple[Value, Value]:
-    """What a thread takes of `count` items that are split at multiples of `unit`."""
+    """Return the range of a thread in `count` items that are split at multiples of `unit`."""
     units = _divided(function, function.add(count, unit - 1), unit)
     ends = []
     for thread in ("%tid", function.add("%tid", 1)):
@@ -30,19 +30,19 @@ def share(function: Function, count: Value | int, unit: int) -> tuple[Value, Val
 
 
 def alone(function: Function, body: Callable[[], None]) -> None:
-    """Code that only the first thread runs."""
+    """Emit code that only the first thread runs."""
     function.when(function.value("icmp eq i64 %tid, 0"), body)
 
 
 def own(
     function: Function, count: Value | int, unit: int, split: bool
 ) -> tuple[Value | int, Value | int]:
-    """The range of a dimension of `count` that a thread runs: its share, or all of it."""
+    """Return the range of a dimension of `count` that a thread runs: its share, or all of it."""
     return share(function, count, unit) if split else (0, count)
 
 
 def in_thread(function: Function, split: Split, body: Callable[[], None]) -> None:
-    """Run by the first thread alone if nothing is split."""
+    """Emit the body, for the first thread alone if nothing is split."""
     if split == "none":
         alone(function, body)
     else:
@@ -50,7 +50,7 @@ def in_thread(function: Function, split: Split, body: Callable[[], None]) -> Non
 
 
 def block_size(body: Body) -> int:
-    """The columns of a block: what a call of Philox serves, or one vector.
+    """Return the columns of a block: as many as a call of Philox serves, or one vector.
 
     Loops over single vectors are as fast as unrolled ones: the processor overlaps them.
     """
@@ -67,10 +67,10 @@ def blocks(
     size: int = LANES,
     unit: int = 1,
 ) -> list[Value]:
-    """Visit the columns from `start` to `end` in blocks of `size`; the carried values at the end.
+    """Visit the columns from `start` to `end` in blocks of `size`; return the last carried values.
 
-    The last block has masks, and no vectors at all behind an `end` that is known.  `unit`
-    divides both `start` and `end`.
+    The last block has masks, and no vectors at all past an `end` that is known.  `unit` divides
+    both `start` and `end`.
     """
     function = vectors.function
     if isinstance(start, int) and isinstance(end, int):
@@ -108,7 +108,7 @@ def _static_blocks(
 
 
 def static_masks(vectors: Vectors, columns: int) -> list[Value | None]:
-    """The masks of a block of so many columns."""
+    """Return the masks of a block of `columns` columns."""
     masks: list[Value | None] = [None] * (columns // LANES)
     if columns % LANES:
         masks.append(vectors.mask_below(columns % LANES))

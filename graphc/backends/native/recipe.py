@@ -1,4 +1,4 @@
-"""What the text of a program's code depends on: cheaper to write than the text itself."""
+"""The key of a program's code: all that its text depends on, and cheaper to write than the text."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from graphc.backends.native.segments import kernels
 from graphc.plan import Program
 
 WRITERS = ("backends/native", "kernels", "philox.py", "tensor_type.py", "plan.py", "memory.py")
-"""The parts of the package that decide what is written for a program."""
+"""The parts of the package that decide the text of a program."""
 
 
 def recipe(program: Program, bits: int, skip: frozenset[int]) -> str | None:
-    """Equal recipes mean equal texts; None where the writers cannot be told from other ones."""
+    """Return a key: equal keys mean equal texts; None if the writers' source cannot be read."""
     writers = _writers()
     if writers is None:
         return None
@@ -28,7 +28,7 @@ def recipe(program: Program, bits: int, skip: frozenset[int]) -> str | None:
 
 @lru_cache
 def _writers() -> str | None:
-    """A digest of the writers' own source; None without it, as in an archive."""
+    """Return a digest of the writers' own source, or None without it, as in an archive."""
     root = Path(__file__).parents[2]
     digest = hashlib.sha256()
     try:

@@ -1,4 +1,4 @@
-"""Vectors in registers: types, constants and the arithmetic that is one instruction or nearly."""
+"""Vectors in registers: types, constants and the arithmetic that takes about one instruction."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _COMPARED = {  # function: (floats, signed integers, unsigned integers)
 
 
 def element_type(dtype: str) -> str:
-    """How an element lies in memory: bool is a byte, 0 or 1."""
+    """Return the type of an element in memory: bool is a byte, 0 or 1."""
     return "i8" if dtype == "bool" else _REGISTER[dtype]
 
 
 def literal(number: float, dtype: str) -> str:
-    """A scalar constant; floats as the hexadecimal digits of the number rounded to the dtype."""
+    """Return a scalar constant; floats as hexadecimal digits of the number rounded to the dtype."""
     if dtype == "bool":
         return "true" if number else "false"
     if dtype not in FLOATS:
@@ -53,7 +53,7 @@ def literal(number: float, dtype: str) -> str:
 
 
 def _rounded(number: float) -> float:
-    """The nearest float32; infinite beyond the largest."""
+    """Return the nearest float32; an infinity beyond the largest."""
     try:
         nearest: float = struct.unpack("<f", struct.pack("<f", number))[0]
     except OverflowError:
@@ -65,30 +65,30 @@ class Registers:
     """Instructions on vectors of `lanes` elements, appended to a function."""
 
     def __init__(self, module: Module, function: Function, lanes: int) -> None:
-        """`lanes` is a power of two; intrinsics that are used are declared in the module."""
+        """Begin; `lanes` is a power of two, and the module gets declarations of used intrinsics."""
         self.module = module
         self.function = function
         self.lanes = lanes
         self._numbers: dict[tuple[Value, str], float] = {}
 
     def type(self, dtype: str) -> str:
-        """The type of a vector: `<16 x float>`; bool is `<16 x i1>`."""
+        """Return the type of a vector: `<16 x float>`; bool is `<16 x i1>`."""
         return f"<{self.lanes} x {_REGISTER[dtype]}>"
 
     # ------------------------------------------------------------------ constants
 
     def const(self, number: float, dtype: str) -> Value:
-        """The number in all lanes, as literal text."""
+        """Return the number in all lanes, as literal text."""
         text = f"splat ({_REGISTER[dtype]} {literal(number, dtype)})"
         self._numbers[text, dtype] = number
         return text
 
     def number(self, x: Value, dtype: str) -> float | None:
-        """The number that `const` put into all lanes, or None."""
+        """Return the number that `const` put into all lanes, or None."""
         return self._numbers.get((x, dtype))
 
     def splat(self, scalar: Value, dtype: str) -> Value:
-        """A scalar in all lanes."""
+        """Return a scalar in all lanes."""
         element, type = _REGISTER[dtype], self.type(dtype)
         if not scalar.startswith("%"):
             return f"splat ({element} {scalar})"
@@ -97,58 +97,58 @@ class Registers:
         return self.function.value(f"shufflevector {type} {first}, {type} poison, {zeros}")
 
     def lane_numbers(self, dtype: str = "int64") -> Value:
-        """0, 1, ... in the lanes, as literal text."""
+        """Return 0, 1, ... in the lanes, as literal text."""
         element = _REGISTER[dtype]
         return "<" + ", ".join(f"{element} {lane}" for lane in range(self.lanes)) + ">"
 
     # ------------------------------------------------------------------ arithmetic
 
     def binary(self, operation: str, a: Value, b: Value, dtype: str) -> Value:
-        """An instruction of two vectors: `fadd`, `xor`, ..."""
+        """Emit an instruction of two vectors: `fadd`, `xor`, ..."""
         return self.function.value(f"{operation} {self.type(dtype)} {a}, {b}")
 
     def add(self, a: Value, b: Value, dtype: str) -> Value:
-        """a + b; integers wrap."""
+        """Return a + b; integers wrap."""
         return self.binary("fadd" if dtype in FLOATS else "add", a, b, dtype)
 
     def sub(self, a: Value, b: Value, dtype: str) -> Value:
-        """a - b; integers wrap."""
+        """Return a - b; integers wrap."""
         return self.binary("fsub" if dtype in FLOATS else "sub", a, b, dtype)
 
     def mul(self, a: Value, b: Value, dtype: str) -> Value:
-        """a * b; integers wrap."""
+        """Return a * b; integers wrap."""
         return self.binary("fmul" if dtype in FLOATS else "mul", a, b, dtype)
 
     def div(self, a: Value, b: Value, dtype: str) -> Value:
-        """a / b of floats."""
+        """Return a / b of floats."""
         return self.binary("fdiv", a, b, dtype)
 
     def fma(self, a: Value, b: Value, c: Value, dtype: str) -> Value:
-        """a * b + c of floats, rounded once."""
+        """Return a * b + c of floats, rounded once."""
         return self.intrinsic("fma", (a, b, c), dtype)
 
     def select(self, mask: Value, a: Value, b: Value, dtype: str) -> Value:
-        """`a` in the lanes where the mask is set, else `b`."""
+        """Return `a` in the lanes where the mask is set, else `b`."""
         type = self.type(dtype)
         return self.function.value(f"select {self.type('bool')} {mask}, {type} {a}, {type} {b}")
 
     def compare(self, function: str, a: Value, b: Value, dtype: str) -> Value:
-        """A mask: "less", "equal", ...; with NaN only `not_equal` holds."""
+        """Return the mask of "less", "equal", ...; with NaN only `not_equal` holds."""
         ordered, signed, unsigned = _COMPARED[function]
         if dtype in FLOATS:
             return self.binary(f"fcmp {ordered}", a, b, dtype)
         return self.binary(f"icmp {unsigned if dtype in UNSIGNED else signed}", a, b, dtype)
 
     def is_nan(self, x: Value, dtype: str) -> Value:
-        """The mask of the NaNs of floats."""
+        """Return the mask of the NaNs of floats."""
         return self.binary("fcmp uno", x, x, dtype)
 
     def maximum(self, a: Value, b: Value, dtype: str) -> Value:
-        """The larger; NaN where either is.  Of zeros of both signs, either one."""
+        """Return the larger; NaN where either is.  Of zeros of both signs, either one."""
         return self._extreme("greater", a, b, dtype)
 
     def minimum(self, a: Value, b: Value, dtype: str) -> Value:
-        """The smaller; NaN where either is.  Of zeros of both signs, either one."""
+        """Return the smaller; NaN where either is.  Of zeros of both signs, either one."""
         return self._extreme("less", a, b, dtype)
 
     def _extreme(self, function: str, a: Value, b: Value, dtype: str) -> Value:
@@ -167,13 +167,13 @@ class Registers:
     # ------------------------------------------------------------------ conversion
 
     def truth(self, x: Value, dtype: str) -> Value:
-        """The mask of what is not zero; NaN is not."""
+        """Return the mask of the lanes that are not zero; NaN is not zero."""
         if dtype == "bool":
             return x
         return self.compare("not_equal", x, self.const(0, dtype), dtype)
 
     def cast(self, x: Value, source: str, dtype: str) -> Value:
-        """x in another dtype.
+        """Return x in another dtype.
 
         Floats become integers toward zero, the nearest integer beyond the range, NaN 0;
         integers wrap.
@@ -189,7 +189,7 @@ class Registers:
         return self.function.value(f"{_conversion(source, dtype)} {before} {x} to {after}")
 
     def bits(self, x: Value, source: str, dtype: str) -> Value:
-        """The same bits as another dtype of the same size."""
+        """Return the same bits as another dtype of the same size."""
         return self.function.value(f"bitcast {self.type(source)} {x} to {self.type(dtype)}")
 
     # ------------------------------------------------------------------ intrinsics
@@ -197,7 +197,7 @@ class Registers:
     def intrinsic(
         self, name: str, args: Sequence[Value], dtype: str, result: str | None = None
     ) -> Value:
-        """Call `llvm.<name>` of vectors of `dtype`; `result` where it yields another dtype."""
+        """Call `llvm.<name>` of vectors of `dtype`; `result` is the result's dtype, if another."""
         type, yields = self.type(dtype), self.type(result or dtype)
         suffixes = [self.mangled(dtype)] if result is None else map(self.mangled, (result, dtype))
         symbol = ".".join([f"@llvm.{name}", *suffixes])
@@ -206,13 +206,13 @@ class Registers:
         return self.function.value(f"call {yields} {symbol}({listed})")
 
     def mangled(self, dtype: str) -> str:
-        """The suffix of an intrinsic's name: `v16f32`."""
+        """Return the suffix of an intrinsic's name: `v16f32`."""
         element = _REGISTER[dtype]
         return f"v{self.lanes}{_MANGLED.get(element, element)}"
 
 
 def _conversion(source: str, dtype: str) -> str:
-    """The instruction between floats, from integers to floats, or between integer sizes."""
+    """Return the instruction between floats, from integers to floats, or between integer sizes."""
     if source in FLOATS:
         return "fpext" if dtype == "float64" else "fptrunc"
     if dtype in FLOATS:

@@ -1,4 +1,4 @@
-"""What a loop kernel stores across the direction of its loops."""
+"""The stores of a loop kernel across the direction of its loops."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ LEVELS: tuple[Span, ...] = ("row", "column", "one")
 
 
 def emit_rest(elements: Elements, known: Known, stores: Sequence[Store]) -> None:
-    """By the first thread, after its part of the loops: single numbers, and values of a row or
-    column that no single thread has to itself."""
+    """Emit the remaining stores, for the first thread to run after its part of the loops.
+
+    They are single numbers, and values of a row or column that several threads share.
+    """
     rows, columns, numbers = (
         [store for store in stores if store in stores_at(elements.body, level)] for level in LEVELS
     )

@@ -1,4 +1,4 @@
-"""Loops that take row after row: reductions along columns, and kernels without reductions."""
+"""Loops over row after row: reductions of the columns, and kernels without reductions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from graphc.kernels.kernel import CHUNK, LANES, Loop
 
 @dataclass(frozen=True)
 class _Row:
-    """One row: where it is, what is known of it, and what of its vectors is kept."""
+    """A row: its place, its known values, and the kept values of its vectors."""
 
     place: Place
     known: Known
@@ -35,8 +35,10 @@ class _Row:
 
 
 def emit_rows(elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]) -> None:
-    """The kernel row by row: for each a pass over its columns for each level of reductions, then
-    `stores`, which happen once a row."""
+    """Emit the kernel row by row: a pass over its columns for each level of reductions.
+
+    Then come `stores`, which happen once a row.
+    """
     _Rows(elements, kernel, known, stores).emit()
 
 
@@ -50,7 +52,7 @@ class _Rows:
         self.unit = kernel.columns if isinstance(kernel.columns, int) else 1
 
     def emit(self) -> None:
-        """The loop over the rows of a thread."""
+        """Emit the loop over the rows of a thread."""
         in_thread(self.function, self.kernel.split, self._rows)
 
     def _rows(self) -> None:
@@ -71,7 +73,7 @@ class _Rows:
             rows()
 
     def _by_lanes(self, start: Value | int, end: Value | int) -> Value:
-        """Sixteen rows at a time; the first of those that are left."""
+        """Emit sixteen rows at a time, and return the first of the rows that are left."""
         lanes = LaneRows(self.elements, self.kernel, self.known, self.stores)
         full = self.function.add(start, self.function.even(self.function.sub(end, start), LANES))
         self.function.loop(start, full, LANES, lambda row, _: lanes.emit(row))
@@ -108,7 +110,7 @@ class _Rows:
     def _block(
         self, row: _Row, phase: Phase, column: Value | int, masks: Masks, sums: list[Value]
     ) -> list[Value]:
-        """Vector after vector, so that few values wait in registers."""
+        """Compute vector after vector, so that few values wait in registers."""
         elements = self.elements
         vectors = row.kept or [ChainMap({}, row.known) for _ in masks]
         unknown = [number for number in phase.steps if number not in vectors[0]]

@@ -1,4 +1,4 @@
-"""The scratch of matrix products: how much each thread needs, known before any code is made."""
+"""The scratch of matrix products: the bytes that each thread needs, known before code is made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from graphc.tensor_type import ITEMSIZE, dim_at
 class Scratch:
     """The parts of a thread's memory, in elements: products, a panel of b, a block of a.
 
-    Of the product of a window: products, an image, and a panel of b or of sums; across groups a
+    For the product of a window: products, an image, and a panel of b or of sums; across groups a
     line of zeros, and all panels.
     """
 
@@ -37,17 +37,17 @@ class Scratch:
 
     @property
     def products(self) -> int:
-        """A tile of products."""
+        """The elements of a tile of products."""
         return self.tile.rows * self.tile.width
 
     @property
     def row(self) -> int:
-        """The sums of a row, in full panels."""
+        """The elements of the sums of a row, in full panels."""
         return -(-self.columns // self.tile.width) * self.tile.width
 
     @property
     def across_groups(self) -> bool:
-        """Whether vectors go along the columns of several groups, each of few."""
+        """Whether vectors run over the columns of several groups, each of few."""
         window, lanes = self.kernel.window, self.tile.lanes
         if window is None or window.groups == 1:
             return False
@@ -71,27 +71,27 @@ class Scratch:
 
     @property
     def k_block(self) -> int:
-        """Rows of a block, nearly equal ones; the last one may have fewer."""
+        """The rows of a block; blocks are nearly equal, and the last one may have fewer."""
         assert isinstance(self.kernel.k, int), "the batch is in m"
         blocks = round(self.kernel.k / K_BLOCK)
         return -(-self.kernel.k // (blocks * LANES)) * LANES
 
     def panel(self, k: int) -> int:
-        """A panel of b; packing by transposition rounds k up."""
+        """Return the elements of a panel of b; packing by transposition rounds k up."""
         return (k + self.tile.lanes) * self.tile.width
 
     def block(self, k: int) -> int:
-        """The most that a block of a takes for up to k."""
+        """Return the most elements that a block of a takes for up to k."""
         return max(self.BLOCK * min(k, self.ELEMENTS // self.BLOCK), self.LEAST * k)
 
     def sums(self, rows: int) -> int:
-        """The sums of a panel, in full tiles of whatever height."""
+        """Return the elements of the sums of a panel, in full tiles of whatever height."""
         most = 2 * self.tile.rows
         return -(-rows // most) * most * self.tile.width
 
     @property
     def image(self) -> int:
-        """The positions of an image that is copied, or a line of zeros, in full vectors."""
+        """The elements of an image that is copied, or of a line of zeros, in full vectors."""
         window = self.kernel.window
         if window is None:
             return 0
@@ -103,7 +103,7 @@ class Scratch:
         return -(-size // self.tile.lanes) * self.tile.lanes
 
     def size(self, n: int) -> int:
-        """Bytes for all parts, for any batch of up to n rows."""
+        """Return the bytes of all parts, for any batch of up to n rows."""
         k = dim_at(self.kernel.k, n)
         if self.kernel.window is not None and self.across_groups:
             tiles = self.image + self.kernel.window.depth * self.row
@@ -118,7 +118,7 @@ class Scratch:
 
 
 def scratch_bytes(programs: Iterable[Program]) -> int:
-    """Bytes that each thread needs to run any of the programs on this machine.
+    """Return the bytes that each thread needs to run any of the programs on this machine.
 
     It depends on the width of the machine's vectors.
     """
@@ -133,6 +133,6 @@ def scratch_bytes(programs: Iterable[Program]) -> int:
 
 
 def kernel_scratch(kernel: Gemm, bits: int, n: int) -> int:
-    """The part of one product, for batches of up to `n` rows."""
+    """Return the scratch bytes of one product, for batches of up to `n` rows."""
     tile = choose_tile(kernel.dtype, bits)
     return align(Scratch(kernel, tile).size(n))

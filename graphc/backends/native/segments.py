@@ -1,4 +1,4 @@
-"""How a program is called: its runs of kernels between NumPy calls, and the table they share."""
+"""The calls of a program: its runs of kernels between NumPy calls, and the table they share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphc.plan import Buffer, Instr, Program
 
 Place = tuple[str, str]
-"""A block of memory: the space, and in it the key where there are several blocks."""
+"""A block of memory: the space, and the key in it if it has several blocks."""
 
 ARENA: Place = ("arena", "")
 SCRATCH: Place = ("scratch", "")
@@ -22,7 +22,7 @@ class Segment:
     end: int
     symbol: str | None
     epochs: tuple[tuple[int, ...], ...] = ()
-    """The instructions that are kernels, parted where threads wait for each other."""
+    """The numbers of the instructions that are kernels, one tuple for each epoch."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Layout:
 
 
 def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
-    """What a program without the instructions in `skip` is called with."""
+    """Return the segments and blocks of memory of a program without the instructions in `skip`."""
     found: list[Segment] = []
     for start, end, native in _runs(program, skip):
         symbol = f"segment{len(found)}" if native else None
@@ -49,14 +49,17 @@ def layout(program: Program, skip: frozenset[int] = frozenset()) -> Layout:
 
 
 def kernels(program: Program, skip: frozenset[int]) -> Iterator[Instr]:
-    """The instructions that are native code."""
+    """Yield the instructions that are native code."""
     for i, instr in enumerate(program.instrs):
         if instr.body is not None and i not in skip:
             yield instr
 
 
 def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bool]]:
-    """Runs of kernels, ended by NumPy calls and by the border; (start, end, is native)."""
+    """Yield runs of kernels as (start, end, is native).
+
+    NumPy calls end a run, and so does the forward/backward boundary.
+    """
     start = 0
     for i, instr in enumerate((*program.instrs, None)):
         native = instr is not None and instr.kind in ("kernel", "barrier")
@@ -74,7 +77,7 @@ def _runs(program: Program, skip: frozenset[int]) -> Iterator[tuple[int, int, bo
 def _epochs(
     program: Program, start: int, end: int, skip: frozenset[int]
 ) -> tuple[tuple[int, ...], ...]:
-    """Return the kernels between barriers; what is left without any is no epoch."""
+    """Return the kernels between barriers; parts left without kernels are dropped."""
     found: list[tuple[int, ...]] = []
     epoch: list[int] = []
     for i in range(start, end):
@@ -93,11 +96,10 @@ def _places(program: Program, skip: frozenset[int]) -> dict[Place, None]:
 
 
 def table_index(slot: int) -> int:
-    """Where the address of a block stands in the table: entry 2 is the size of a thread's
-    scratch."""
+    """Return the index of a block's address in the table; entry 2 is a thread's scratch size."""
     return slot if slot < 2 else slot + 1
 
 
 def place_of(buffer: Buffer) -> Place:
-    """The block that a buffer lies in."""
+    """Return the block that a buffer lies in."""
     return ARENA if buffer.space == "arena" else (buffer.space, buffer.key)

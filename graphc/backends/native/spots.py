@@ -1,4 +1,4 @@
-"""Where the elements of a row are that a kernel fetches from elsewhere."""
+"""The addresses of the elements that a kernel gathers for a row."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from graphc.tensor_type import Dim
 
 @dataclass(frozen=True)
 class Spot:
-    """The address of column 0, if it had no walk, and whether the row is there; None: it is."""
+    """The address of column 0, as if its `Walk` were straight, and whether the row exists there.
+
+    `there` is None if it always does.
+    """
 
     start: Value
     there: Value | None
 
 
 class Spots:
-    """What is known of a row: its index in each dimension, and a spot for each fetch."""
+    """The index of a row in each dimension, and the start of each of its gathers."""
 
     def __init__(
         self,
@@ -33,13 +36,13 @@ class Spots:
         columns: int,
         indices: Sequence[Value],
     ) -> None:
-        """`shape` are the dimensions of the rows, `indices` those of this row."""
+        """Begin without gathers; `shape` has the rows' dimensions, `indices` this row's indices."""
         self.v, self.f, self.buffers = v, v.function, buffers
         self.shape, self.columns, self.indices = shape, columns, indices
         self._spots: dict[tuple[str, Elsewhere, tuple[int, ...]], Spot] = {}
 
     def prepare(self, steps: Sequence[Step], known: Mapping[int, Value]) -> None:
-        """Find the spots of these fetches; `known` has what is known of the row."""
+        """Find the starts of these gathers; `known` has the values known of the row."""
         for step in steps:
             at = _where(step)
             if (step.buffer, at, step.args) not in self._spots:
@@ -47,7 +50,7 @@ class Spots:
                 self._spots[step.buffer, at, step.args] = self._spot(step, at, given)
 
     def of(self, step: Step, column: Value | int, lane: int, mask: Value | None) -> Value:
-        """The vector of a fetch, or of an offset, at columns `column` + `lane` and following."""
+        """Return the vector of a gather, or of an offset, from column `column` + `lane` on."""
         if step.op == "offset":
             return self._offset(step)
         at = _where(step)
@@ -68,7 +71,7 @@ class Spots:
     def _filled(
         self, step: Step, at: Elsewhere, x: Value, there: Value | None, always: bool = False
     ) -> Value:
-        """A vector with what stands for lanes that are not there; they are 0 as they are read."""
+        """Return a vector with the fill value in lanes without an element, which are read as 0."""
         if there is None or not (at.fill or always):
             return x
         return self.v.select(there, x, self.v.const(at.fill, step.dtype), step.dtype)
@@ -96,7 +99,7 @@ class Spots:
     # ------------------------------------------------------------------ columns
 
     def _there(self, walk: Walk, spot: Spot, first: Value, mask: Value | None) -> Value | None:
-        """Which lanes of a vector exist and have a position; None: all."""
+        """Return the mask of the lanes of a vector that exist and have a position; None: all."""
         v, found = self.v, [] if mask is None else [mask]
         if not walk.is_inside(self.columns):
             found.append(self._inside(walk, first))
@@ -107,10 +110,10 @@ class Spots:
         return reduce(lambda a, b: v.apply("and", [a, b], ["bool"] * 2, "bool"), found)
 
     def _between(self, low: int, high: int, row: Value | None) -> Value | None:
-        """The lanes from and to, in rows that are there; None: all.
+        """Return the mask of the lanes from `low` to `high`, in rows that exist; None: all.
 
-        A comparison with a number that the row decides: of constants joined with the row LLVM 22
-        makes wrong code where vectors are cut in halves, and one of them has no lane.
+        It is a comparison with a number that depends on the row: of constants joined with the row
+        LLVM 22 makes wrong code where vectors are cut in halves, and one of them has no lane.
         """
         v = self.v
         if row is None:
@@ -127,7 +130,7 @@ class Spots:
         return v.apply("and", [below, above], ["bool"] * 2, "bool")
 
     def _read(self, step: Step, walk: Walk, spot: Spot, first: Value, there: Value | None) -> Value:
-        """The lanes of a vector that are there."""
+        """Read the lanes of a vector that exist."""
         v, f = self.v, self.f
         element = element_type(step.dtype)
         if (walk.scale, walk.apart, walk.pitch) == (1, 1, 1):
@@ -138,7 +141,7 @@ class Spots:
         return v.gather(spot.start, at, step.dtype, there)
 
     def _positions(self, walk: Walk, first: Value) -> Value:
-        """The positions of the columns of a vector, not rounded: what is no position is masked."""
+        """Return the positions of a vector's columns, not rounded; the mask hides invalid ones."""
         v = self.v
         start = self.f.add(self.f.mul(first, walk.scale), walk.shift)
         numbers = v.apply(
@@ -167,7 +170,7 @@ class Spots:
 
 
 def _constant(lanes: Sequence[bool]) -> Value:
-    """A mask that is known."""
+    """Return a mask of known lanes."""
     return "<" + ", ".join(f"i1 {str(lane).lower()}" for lane in lanes) + ">"
 
 
@@ -177,13 +180,13 @@ def _where(step: Step) -> Elsewhere:
 
 
 def _position(f: Function, i: Value, count: Dim, walk: Walk) -> tuple[Value, Value | None]:
-    """The position of an index, and whether it is one; None: it is."""
+    """Return the position of an index, and whether it is valid; None: it always is."""
     at = f.add(f.mul(i, walk.scale), walk.shift)
     inside: Value | None = None
     position = at if walk.apart == 1 else f.value(f"udiv i64 {at}, {walk.apart}")
     if not walk.is_inside(count):
         assert isinstance(walk.size, int), "the batch is walked straight"
-        inside = f.value(f"icmp ult i64 {position}, {walk.size}")  # what is negative is large
+        inside = f.value(f"icmp ult i64 {position}, {walk.size}")  # a negative one is large
         if walk.apart > 1 and not walk.floor:
             rest = f.value(f"urem i64 {at}, {walk.apart}")
             whole = f.value(f"icmp eq i64 {rest}, 0")

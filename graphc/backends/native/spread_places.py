@@ -15,7 +15,7 @@ from graphc.kernels.window import Phase, Window
 
 
 class SpreadPlaces:
-    """The places [%low, %high) of an image: whole lines, and single places before and after."""
+    """The code of the places [%low, %high) of an image: whole lines, single places around them."""
 
     def __init__(self, panel: Panel, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window
@@ -25,7 +25,7 @@ class SpreadPlaces:
         self.outer = list(product(*outer))
 
     def emit(self) -> None:
-        """All places."""
+        """Emit the code of all places."""
         f, across = self.f, self.across
         after = f.mul(f.quotient(f.add("%low", across - 1), across), across)
         first = f.smaller(after, "%high")
@@ -35,7 +35,7 @@ class SpreadPlaces:
         f.loop(last, "%high", 1, lambda place, _: self._single(place))
 
     def _line(self, place: Value) -> None:
-        """A line of places: in each phase neighbours are `apart`."""
+        """Compute a line of places: in each phase neighbours are `apart`."""
         for outer in self.outer:
             self._when(self._numbers(place)[:-1], outer, partial(self._phases, place, outer))
 
@@ -48,7 +48,7 @@ class SpreadPlaces:
                     column += width
 
     def _single(self, place: Value) -> None:
-        """One place, whatever phase it is in."""
+        """Compute one place, whatever phase it is in."""
         numbers = self._numbers(place)
         for phases in product(self.outer, self.last):
             outer, last = phases
@@ -63,7 +63,7 @@ class SpreadPlaces:
     def _when(
         self, numbers: Sequence[Value], phases: Sequence[Phase], body: Callable[[], None]
     ) -> None:
-        """Where places are in these phases."""
+        """Emit the body under the condition that places are in these phases."""
         f, conditions = self.f, []
         for number, phase, apart in zip(numbers, phases, self.window.apart, strict=False):
             rest = f.remainder(number, apart)
@@ -74,7 +74,7 @@ class SpreadPlaces:
             body()
 
     def _numbers(self, place: Value) -> list[Value]:
-        """The number of a place in each dimension."""
+        """Return the number of a place in each dimension."""
         found: list[Value] = []
         for size in reversed(self.window.places[1:]):
             found.append(self.f.remainder(place, size))
@@ -82,7 +82,7 @@ class SpreadPlaces:
         return [place, *reversed(found)]
 
     def _tile(self, line: Value, phases: Sequence[Phase], column: Value | int, width: int) -> None:
-        """Places of a line from a number within the phase on."""
+        """Compute `width` places of a line, from number `column` within the phase on."""
         f, panel, window = self.f, self.panel, self.window
         channels, apart, step = window.channels, window.apart[-1], self.pitches[-1]
         numbers = self._numbers(line)[:-1]
@@ -101,7 +101,7 @@ class SpreadPlaces:
         panel.finish(sums, f.add("%top", f.add(line, first)), apart)
 
     def _met(self, phases: Sequence[Phase]) -> list[tuple[int, int]]:
-        """For each offset in the kernel that meets pixels: its number, and where the pixel is."""
+        """Return the number and the pixel's position for each offset that meets a pixel."""
         found = []
         for met in product(*(phase.met for phase in phases)):
             number = pixel = 0

@@ -20,7 +20,7 @@ WIDTHS = (512, 256, 128)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What code is generated for; equal targets share compiled objects."""
+    """A machine to generate code for; equal targets share compiled objects."""
 
     triple: str
     cpu: str
@@ -41,7 +41,7 @@ class Target:
 
 
 def available() -> str | None:
-    """None where native code can be made, else the reason why not, in a few words."""
+    """Return None if native code can be made, else the reason why not, in a few words."""
     try:
         bindings()
     except (ImportError, OSError, RuntimeError):
@@ -57,7 +57,7 @@ def available() -> str | None:
 
 
 def _unfit(triple: str, features: Mapping[str, bool]) -> str | None:
-    """Why no code can be made for a processor; None where it can."""
+    """Return why no code can be made for a processor, or None if it can."""
     machine = triple.split("-")[0]
     if machine in ("aarch64", "arm64"):
         return None
@@ -70,9 +70,9 @@ def _unfit(triple: str, features: Mapping[str, bool]) -> str | None:
 
 
 def host() -> Target:
-    """This machine, or what GRAPHC_VECTOR_BITS leaves of it.
+    """Return this machine, with vectors no wider than GRAPHC_VECTOR_BITS if that is set.
 
-    Call it where `available()` is None.  Raises GraphError for widths this machine has not.
+    Call it if `available()` is None.  Raise GraphError for widths that this machine does not have.
     """
     return _host(os.environ.get("GRAPHC_VECTOR_BITS") or None)
 
@@ -85,14 +85,14 @@ def _host(asked: str | None) -> Target:
 
 
 def _asked() -> tuple[str, dict[str, bool], str]:
-    """The triple of this process, the features of this processor, and its name."""
+    """Return the triple of this process, the features of this processor, and its name."""
     llvm = bindings()
     features = dict(llvm.get_host_cpu_features())
     return llvm.get_process_triple(), features, llvm.get_host_cpu_name() or "generic"
 
 
 def _width(triple: str, features: Mapping[str, bool]) -> int:
-    """The widest vectors of a processor that has these features."""
+    """Return the bits of the widest vectors of a processor that has these features."""
     if triple.startswith(("aarch64", "arm64")):
         return 128
     if features.get("avx512f") and features.get("avx512vl"):
@@ -113,7 +113,7 @@ def _narrowed(asked: str | None, widest: int) -> int:
 
 
 def _up_to(bits: int, features: Mapping[str, bool]) -> dict[str, bool]:
-    """The features without those of wider vectors.
+    """Return the features with those of wider vectors switched off.
 
     At 128 bits AVX itself stays: without it there is no fused multiply-add.
     """
@@ -122,16 +122,16 @@ def _up_to(bits: int, features: Mapping[str, bool]) -> dict[str, bool]:
 
 
 def _flat(features: Mapping[str, bool]) -> str:
-    """What is switched off comes last: that takes with it what builds on it."""
+    """Join the features, those switched off last: each switches off all that builds on it."""
     order = sorted(features.items(), key=lambda item: (not item[1], item[0]))
     return ",".join(f"{'+' if on else '-'}{name}" for name, on in order)
 
 
 @lru_cache(maxsize=1)
 def bindings() -> Any:
-    """llvmlite's bindings, ready to make code for this process.
+    """Return llvmlite's bindings, ready to make code for this process.
 
-    Raises ImportError, OSError or RuntimeError where they are missing or broken.
+    Raise ImportError, OSError or RuntimeError if they are missing or broken.
     """
     return LLVM(_bindings)
 
@@ -153,7 +153,7 @@ def _llvmlite_version() -> tuple[int, ...]:
 
 @lru_cache
 def machine(target: Target) -> Any:
-    """LLVM's target machine, one a target; to be used by one thread at a time."""
+    """Return LLVM's target machine, one a target; to be used by one thread at a time."""
     return (
         bindings()
         .Target.from_triple(target.triple)
@@ -162,11 +162,11 @@ def machine(target: Target) -> Any:
 
 
 CODEGEN = {"opt": 2, "reloc": "pic", "codemodel": "small"}
-"""How code is generated: opt=1 is 5 % slower code, opt=3 the same as 2."""
+"""The options of code generation: opt=1 gives code 5 % slower, opt=3 the same as 2."""
 
 
 def compiler_version() -> str:
-    """The versions of llvmlite and LLVM: other ones may generate other code."""
+    """Return the versions of llvmlite and LLVM: other ones may generate other code."""
     import llvmlite
 
     return f"llvmlite {llvmlite.__version__}, LLVM {bindings().llvm_version_info}"

@@ -1,8 +1,8 @@
-"""On how many threads a program runs: chosen at every call, by what was measured.
+"""The number of threads of a program: chosen at every call, by measured times.
 
-Results do not depend on it.  A run is shared where that is faster by its own times, and cores are
+Results do not depend on it.  A run is shared if that is faster by its own times, and cores are
 idle.  Now and then the other way is tried, so seldom that it costs under a hundredth.  A shared run
-that is late goes on alone.
+that is late continues on its caller's thread alone.
 """
 
 from __future__ import annotations
@@ -17,32 +17,34 @@ from graphc.backends.native.idle_cores import SHARE
 from graphc.backends.native.pool import Pool
 
 LOOK = 2_000_000
-"""Nanoseconds of runs after which busy cores are looked at again."""
+"""Nanoseconds of runs after which busy cores are re-examined."""
 PERIOD = 20_000_000
 """Nanoseconds of runs after which a choice is reviewed."""
 PAYS = 0.98
-"""The share of the time alone below which sharing pays."""
+"""The fraction of the time alone below which a shared run is worth it."""
 LATE, SPARE = 1.25, 20_000
-"""A shared run may take the time of one alone times LATE, and SPARE nanoseconds."""
+"""The time that a shared run may take: that of one alone times LATE, and SPARE nanoseconds."""
 TRIAL_RUNS, TRIAL_TIME = 3, 100_000
-"""The runs that are measured after a change, and their nanoseconds, at least."""
+"""The least number of runs that are measured after a change, and their least nanoseconds."""
 PAUSES = 50_000_000, 3_200_000_000
 """Nanoseconds between trials: at first, and at most, after many that changed nothing."""
 FOREVER = 2**62
 
 Frame = ctypes.Array[ctypes.c_uint64]
 Phase = Literal["cold", "measured", "steady"]
-"""The runs since the last review: the first after a change, which woke threads and filled caches
-and does not count; those that measure the change; all later ones."""
+"""The state of the runs since the last review.
+
+"cold" is the first run after a change, which woke threads and filled caches and does not count;
+"measured" are the runs that measure the change; "steady" are all later ones."""
 
 
 class Choice:
-    """The choice for one bound program; `frame` is what native code reads of it."""
+    """The choice for one bound program; `frame` holds the part of it that native code reads."""
 
     def __init__(self, frame: Frame, most: int, pool: Pool) -> None:
         self._frame, self._most, self._pool = frame, most, pool
         self._times = [0.0, 0.0]
-        """Nanoseconds of a run alone and of a shared one; 0 where not known."""
+        """Nanoseconds of a run alone and of a shared one; 0 if not known."""
         self._shared, self._trial = False, False
         self._phase: Phase = "steady"
         self._next_trial = 0
@@ -64,14 +66,14 @@ class Choice:
         self._choose(now, may_share=True)
 
     def _learn(self, found: float, now: int) -> None:
-        """Take note of the time of a run; what was only so by chance fades."""
+        """Record the time of a run; later ones are averaged in, so that chance fades."""
         new = self._phase == "measured"
         self._times[self._shared] = found if new else (self._times[self._shared] + found) / 2
         if self._trial:
             self._plan_trial(now)
 
     def _plan_trial(self, now: int) -> None:
-        """Put the next trial off: by what this one cost, and longer where it changes nothing."""
+        """Delay the next trial: by the cost of this one, and longer if it changes nothing."""
         alone, together = self._times
         changes = self._pays() == self._shared
         self._pause = PAUSES[0] if changes else min(2 * self._pause, PAUSES[1])
@@ -114,5 +116,5 @@ class Choice:
 
 
 def _runs_in(span: int, time: float, least: int = 1) -> int:
-    """Return how many runs of that time fill a span, but not fewer than `least`."""
+    """Return the number of runs of that time that fill a span, but not fewer than `least`."""
     return max(least, int(span / max(1.0, time)))

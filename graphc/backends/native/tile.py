@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from graphc.tensor_type import ITEMSIZE
 
 LINE = 64
-"""Bytes that move between caches together."""
+"""The bytes that move between caches together."""
 K_BLOCK = 256
-"""Sums that are longer than four of these are added up in blocks: a panel of so many rows stays
-in the second cache."""
+"""The rows of a block of k; sums longer than four blocks are added up in blocks, so that a panel of
+one stays in the second-level cache."""
 WIDEST = 64
-"""Bytes of the widest vectors."""
+"""The bytes of the widest vectors."""
 FEW = 3
-"""Up to so many rows, no tile is filled: b is read in place, once."""
+"""The most rows that are too few for tiles: b is then read in place, once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """`rows` scalars meet `vectors` vectors of `lanes` elements: rows * vectors accumulators.
+    """A tile, where `rows` scalars meet `vectors` vectors of `lanes`: rows * vectors accumulators.
 
     Twice `rows` divides the chunk by which threads share rows; `vectors` are 2 or more.
     """
@@ -31,23 +31,26 @@ class Tile:
 
     @property
     def width(self) -> int:
-        """Columns of a full tile."""
+        """The columns of a full tile."""
         return self.lanes * self.vectors
 
     def height(self, vectors: int) -> int:
-        """The rows of a full tile of so many vectors.
+        """Return the rows of a full tile of `vectors` vectors.
 
-        One vector takes twice the rows: fewer sums could not hide how long an addition takes.
+        One vector takes twice the rows: fewer sums could not hide the latency of an addition.
         """
         return self.rows if vectors > 1 else 2 * self.rows
 
     def vectors_of(self, columns: int) -> int:
-        """How many vectors hold so many columns."""
+        """Return the number of vectors that hold `columns` columns."""
         return -(-columns // self.lanes)
 
     def for_rest(self, columns: int) -> Tile:
-        """The tile for the columns beyond full panels: of vectors half as wide, where they are
-        filled better.  Those of 512 bits take some processors twice as long, and none less."""
+        """Return the tile for the columns beyond full panels.
+
+        Its vectors are half as wide if that fills them better: those of 512 bits take some
+        processors twice as long, and none less.
+        """
         half = replace(self, lanes=self.lanes // 2)
         wide = self.lanes * ITEMSIZE[self.dtype] == WIDEST
         fits = half.vectors_of(columns) * half.lanes < self.vectors_of(columns) * self.lanes
@@ -55,6 +58,6 @@ class Tile:
 
 
 def choose_tile(dtype: str, bits: int) -> Tile:
-    """The tile for vector registers of `bits`: 32 registers of 512 bits, else 16."""
+    """Return the tile for vector registers of `bits`: 32 registers of 512 bits, else 16."""
     lanes = bits // (8 * ITEMSIZE[dtype])
     return Tile(dtype, lanes, 8, 2) if bits == 512 else Tile(dtype, lanes, 4, 3)

@@ -1,4 +1,4 @@
-"""The code of a tile: scalars meet vectors, for each of k."""
+"""The code of a tile: scalars times vectors, for each of k."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphc.backends.native.tile import Tile
 from graphc.backends.native.vectors import Vectors
 
 Strides = tuple[int, int]
-"""Elements from row to row, and from p to p."""
+"""The number of elements from row to row, and from p to p."""
 
 _ARGUMENTS = (
     ("ptr", "%s"),
@@ -25,7 +25,7 @@ _ARGUMENTS = (
 
 
 def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
-    """The function that multiplies `rows` scalars by `vectors` vectors for each of k.
+    """Return the function that multiplies `rows` scalars by `vectors` vectors for each of k.
 
     out[i, :] = sum over p of s[i * row + p * step] * v[p * pitch :], where the rows of `out` are
     `vectors` vectors wide.  One accumulator an element, from zero, in the order of p.  Only
@@ -49,7 +49,7 @@ def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
 
 
 class Steps:
-    """The products of `offsets` scalars and some vectors, added up over k."""
+    """The products of scalars at `offsets` and some vectors, added up over k."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Steps:
         step: Value,
         last: Value | None = None,
     ) -> None:
-        """`step` is how far the scalars of the next p are, `last` the mask of the last vector."""
+        """Prepare; `step` leads to the scalars of the next p, `last` is the last vector's mask."""
         self.v, self.f, self.vectors, self.last = v, v.function, vectors, last
         self.dtype, self.element = dtype, element_type(dtype)
         self.offsets, self.step = offsets, step
@@ -74,10 +74,11 @@ class Steps:
         before: Callable[[Value], object] = lambda p: None,
         start: Sequence[Value] | None = None,
     ) -> list[Value]:
-        """The sums, row by row; `places` of the first scalar and vector, `pitch` between vectors.
+        """Emit the sums, and return them row by row.
 
-        `before` emits what happens before every `unroll` steps, but for the last ones.  The sums
-        begin with `start`, or zero.  A k that is no larger than `unroll` takes no loop.
+        `places` are the addresses of the first scalar and vector, `pitch` leads to the next vector.
+        `before` emits code before every `unroll` steps, but for the last ones.  The sums begin with
+        `start`, or zero.  A k not larger than `unroll` needs no loop.
         """
         f, type = self.f, self.v.type(self.dtype)
         if start is None:
@@ -105,7 +106,7 @@ class Steps:
         return carried[2:]
 
     def _step(self, carried: list[Value], pitch: Value) -> list[Value]:
-        """One p: each vector by each scalar."""
+        """Emit one p: each vector times each scalar."""
         s, v, *sums = carried
         masks = [None] * (self.vectors - 1) + [self.last]
         right = [

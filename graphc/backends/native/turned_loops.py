@@ -1,7 +1,7 @@
-"""Copies of a value with its axes in another order.
+"""Copies of a value with its axes permuted.
 
-Where the last axis stays in one piece its rows are copied.  Else squares are read along the axis
-that is in one piece in what is read, transposed in registers, and written along the last axis.
+If the last axis is contiguous in the source too, its rows are copied.  Else squares are read along
+the axis that is contiguous in the source, transposed in registers, and written along the last axis.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from graphc.tensor_type import ITEMSIZE, Dim, count
 
 LANES = 8
 WORD = {4: "int32", 8: "int64"}
-"""What elements are moved as, by their bytes."""
+"""The dtype as which elements are moved, by their bytes."""
 
 Body = Callable[[Value, Value, Value], None]
-"""Code for a place: its address in what is read, in what is written, and the number of a block."""
+"""A writer of a place's code: from its addresses in source and result, and a block's number."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of the result: its size, and the elements from one to the next in both."""
+    """An axis of the result: its size, and the elements from one index to the next in both."""
 
     size: Dim
     read: Dim
@@ -34,7 +34,7 @@ class Axis:
 
 
 def emit_turned(module: Module, kernel: Loop, turned: Turned) -> str:
-    """The function of a copy, `void @turn(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
+    """Return the copy `@turn(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
     axes = axes_of(turned)
     key = ("turn", dtype, axes)
@@ -51,7 +51,7 @@ def emit_turned(module: Module, kernel: Loop, turned: Turned) -> str:
 
 
 def axes_of(turned: Turned) -> tuple[Axis, ...]:
-    """The axes of the result that are longer than one, those that stay together as one."""
+    """Return the axes of the result longer than one; axes that stay together count as one."""
     sizes = [turned.shape[axis] for axis in turned.axes]
     found: list[Axis] = []
     for axis, (size, read) in enumerate(
@@ -67,14 +67,14 @@ def axes_of(turned: Turned) -> tuple[Axis, ...]:
 
 
 class _Turn:
-    """The text of a copy."""
+    """The writer of a copy's code."""
 
     def __init__(self, v: Vectors, dtype: str, axes: Sequence[Axis]) -> None:
         self.v, self.f, self.dtype, self.axes = v, v.function, dtype, axes
         self.element = element_type(dtype)
 
     def emit(self) -> None:
-        """Rows where they stay in one piece, else squares."""
+        """Emit copies of rows if they stay contiguous, else of squares."""
         last = self.axes[-1]
         if last.read == 1:
             self._shared(self.axes[:-1], [], lambda source, target, _: self._row(source, target))
@@ -94,7 +94,7 @@ class _Turn:
         self._shared(others, [blocks], strip)
 
     def _shared(self, axes: Sequence[Axis], more: list[Value], body: Body) -> None:
-        """What a thread takes of all places along these axes, and of `more`."""
+        """Emit a thread's part of all places in these axes, and of `more`."""
         f = self.f
         counts = [*(size_of(f, axis.size) for axis in axes), *more]
         total: Value = "1"
@@ -116,7 +116,7 @@ class _Turn:
         f.loop(first, last, 1, each)
 
     def _row(self, source: Value, target: Value) -> None:
-        """A row that is copied as it is."""
+        """Copy a row as it is."""
         f, v = self.f, self.v
         size = size_of(f, self.axes[-1].size)
 
@@ -133,7 +133,7 @@ class _Turn:
         f.when(some, lambda: piece(full, v.mask_below(left)))
 
     def _strip(self, source: Value, target: Value, left: Value, inner: Axis) -> None:
-        """`left` neighbours in what is read, at most LANES of them, by the whole last axis."""
+        """Copy at most LANES neighbours in the source, `left` if fewer, for the whole last axis."""
         f, last = self.f, self.axes[-1]
         size = size_of(f, last.size)
         full = f.value(f"icmp sge i64 {left}, {LANES}")
@@ -144,7 +144,7 @@ class _Turn:
     def _square(
         self, source: Value, target: Value, i: Value, inner: Axis, left: Value | None
     ) -> None:
-        """LANES of both axes, from number i of the last one; masked where `left` is given."""
+        """Copy LANES of both axes, from number i of the last one; masked if `left` is given."""
         f, v, last = self.f, self.v, self.axes[-1]
         size, read = size_of(f, last.size), size_of(f, last.read)
         mask = None if left is None else v.mask_below(left)

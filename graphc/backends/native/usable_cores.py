@@ -1,4 +1,4 @@
-"""How many threads a program gets: what was asked for, within what this process may use."""
+"""The number of threads of a program: the number asked for, within what this process may use."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from graphc.errors import GraphError
 
 VARIABLES = ("GRAPHC_THREADS", "OMP_NUM_THREADS")
 Group = tuple[Path, int]
-"""The folder of a control group, and the version of control groups that it is of."""
+"""The folder of a control group, and the version of its control groups."""
 _FILES = {1: ("cpu.cfs_quota_us", "cpu.cfs_period_us"), 2: ("cpu.max",)}
 
 
 def thread_count(asked: int | None = None) -> int:
-    """`asked`, or GRAPHC_THREADS, or OMP_NUM_THREADS, or every usable core; never more.
+    """Return `asked`, or GRAPHC_THREADS, or OMP_NUM_THREADS, or every usable core; never more.
 
-    A child of multiprocessing takes one unless told: its siblings use the other cores.
-    Raises GraphError for what is no positive number.
+    A child of multiprocessing gets one by default: its siblings use the other cores.
+    Raise GraphError if the number is not positive.
     """
     if asked is None:
         asked = _from_environment()
@@ -33,7 +33,7 @@ def thread_count(asked: int | None = None) -> int:
 
 
 def cores() -> int:
-    """The cores that this process may keep busy: affinity and control groups both count."""
+    """Return the cores that this process may keep busy, by its affinity and its control groups."""
     own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(own or 1, _quota(int(time.monotonic()))))
 
@@ -46,11 +46,13 @@ def _quota(second: int) -> int:
 
 @lru_cache
 def _groups() -> tuple[Group, ...]:
-    """Return the control groups of this process that can have quotas, looked up once: files that
-    are not there take longer to ask for than those that are."""
+    """Return the control groups of this process that can have quotas, looked up once.
+
+    Looking for files that do not exist takes longer than reading those that do.
+    """
     try:
         membership = Path("/proc/self/cgroup").read_text()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         return ()
     return groups(membership, Path("/sys/fs/cgroup"))
 
@@ -58,7 +60,7 @@ def _groups() -> tuple[Group, ...]:
 def groups(membership: str, root: Path) -> tuple[Group, ...]:
     """Return a process's groups with files for quotas, and those above them, with their version.
 
-    `membership` is what the system says of a process in /proc/self/cgroup; `root` is where the
+    `membership` is the text of /proc/self/cgroup for a process; `root` is the folder where the
     groups are mounted.
     """
     found: dict[Group, None] = {}
@@ -74,7 +76,7 @@ def groups(membership: str, root: Path) -> tuple[Group, ...]:
 
 
 def smallest(groups: Iterable[Group]) -> int:
-    """Return the smallest quota, rounded down, from 1 up; sys.maxsize where there is none.
+    """Return the smallest quota, rounded down, at least 1; sys.maxsize if there is none.
 
     With a quota of 1.5 processors two threads would be stopped for a quarter of each period.
     """
@@ -83,13 +85,13 @@ def smallest(groups: Iterable[Group]) -> int:
 
 
 def _upwards(root: Path, group: str) -> list[Path]:
-    """The folders of a group and of all above it; inside a container some do not show."""
+    """Return the folders of a group and of all above it; a container does not show all of them."""
     parts = [part for part in group.split("/") if part not in ("", "..")]
     return [root.joinpath(*parts[:depth]) for depth in range(len(parts) + 1)]
 
 
 def _allowed(folder: Path, version: int) -> int:
-    """The quota of one group: "150000 100000" is 1.5 processors, so 1; "max" or -1 is none."""
+    """Return the quota of a group: "150000 100000" is 1.5 processors, so 1; "max" or -1 is none."""
     try:
         limit, period = " ".join((folder / name).read_text() for name in _FILES[version]).split()
         return max(1, int(limit) // int(period)) if int(limit) > 0 else sys.maxsize
@@ -105,7 +107,7 @@ def _from_environment() -> int | None:
 
 
 def _number(name: str, told: str) -> int:
-    """OpenMP allows one number for each level of nesting: "4,2"; ours is the first."""
+    """Return the first number: OpenMP allows one for each level of nesting: "4,2"."""
     first = told.split(",")[0].strip() if name == "OMP_NUM_THREADS" else told
     if not (first.isascii() and first.isdigit() and int(first)):
         raise GraphError(
@@ -116,6 +118,6 @@ def _number(name: str, told: str) -> int:
 
 
 def _among_siblings() -> bool:
-    """Whether this is a child of multiprocessing, which then has been imported."""
+    """Return whether this is a child of multiprocessing, which then has been imported."""
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.parent_process() is not None

@@ -13,12 +13,12 @@ __all__ = ["Vectors", "element_type"]
 
 
 class Vectors(Registers):
-    """What kernels are emitted with; see `Registers` for types, constants and arithmetic."""
+    """Vectors to emit kernels with; see `Registers` for types, constants and arithmetic."""
 
     # ------------------------------------------------------------------ memory
 
     def mask_below(self, count: Value | int) -> Value:
-        """The mask of the lanes whose number is below `count` (i64)."""
+        """Return the mask of the lanes whose number is below `count` (i64)."""
         if not str(count).startswith("%"):
             bits = ("true" if lane < int(count) else "false" for lane in range(self.lanes))
             return "<" + ", ".join(f"i1 {bit}" for bit in bits) + ">"
@@ -29,7 +29,7 @@ class Vectors(Registers):
         return self.compare("less", numbers, self.splat(narrow, "int32"), "int32")
 
     def load(self, pointer: Value, dtype: str, mask: Value | None = None) -> Value:
-        """Consecutive elements; lanes outside the mask are not read, and are 0."""
+        """Read consecutive elements; lanes outside the mask are not read, and are 0."""
         type, align = self._memory_type(dtype), ITEMSIZE[dtype]
         if mask is None:
             x = self.function.value(f"load {type}, ptr {pointer}, align {align}")
@@ -59,7 +59,7 @@ class Vectors(Registers):
         )
 
     def load_splat(self, pointer: Value, dtype: str) -> Value:
-        """One element, in all lanes."""
+        """Read one element into all lanes."""
         element = element_type(dtype)
         x = self.function.value(f"load {element}, ptr {pointer}, align {ITEMSIZE[dtype]}")
         if _byte(dtype):
@@ -67,7 +67,7 @@ class Vectors(Registers):
         return self.splat(x, dtype)
 
     def gather(self, base: Value, offsets: Value, dtype: str, mask: Value | None) -> Value:
-        """The elements at offsets (int64) from `base`; lanes outside the mask are 0."""
+        """Read the elements at offsets (int64) from `base`; lanes outside the mask are 0."""
         type, align, pointers = self._memory_type(dtype), ITEMSIZE[dtype], f"<{self.lanes} x ptr>"
         element, numbers = element_type(dtype), self.type("int64")
         places = self.function.value(f"getelementptr {element}, ptr {base}, {numbers} {offsets}")
@@ -90,7 +90,7 @@ class Vectors(Registers):
         self.function.do(f"store {element} {scalar}, ptr {pointer}, align {ITEMSIZE[dtype]}")
 
     def prefetch(self, pointer: Value, *, write: bool) -> None:
-        """Ask for a line: to the first cache if it will be written, else to the second."""
+        """Prefetch a cache line: to the first cache if it will be written, else to the second."""
         self.module.declare("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
         hints = "i32 1, i32 3" if write else "i32 0, i32 2"
         self.function.do(f"call void @llvm.prefetch.p0(ptr {pointer}, {hints}, i32 1)")
@@ -104,15 +104,15 @@ class Vectors(Registers):
     # ------------------------------------------------------------------ across lanes
 
     def first(self, x: Value, dtype: str) -> Value:
-        """Lane 0, a scalar."""
+        """Return lane 0, a scalar."""
         return self.function.value(f"extractelement {self.type(dtype)} {x}, i64 0")
 
     def sum(self, x: Value, dtype: str) -> Value:
-        """The sum of the lanes, a scalar: lane l with l + lanes/2, then halves of the halves."""
+        """Return the sum of the lanes, a scalar: lane l with l + lanes/2, then halves of halves."""
         return self._reduced(x, dtype, lambda half, a, b: half.add(a, b, dtype))
 
     def max(self, x: Value, dtype: str) -> Value:
-        """The largest lane, a scalar; NaN where there is one."""
+        """Return the largest lane, a scalar; NaN if any lane is."""
         return self._reduced(x, dtype, lambda half, a, b: half.maximum(a, b, dtype))
 
     def _reduced(
@@ -127,14 +127,14 @@ class Vectors(Registers):
         return half._reduced(join(half, low, high), dtype, join)
 
     def shuffle(self, a: Value, b: Value, lanes: Sequence[int], dtype: str) -> Value:
-        """Chosen lanes of `a`, and of `b` numbered after those of `a`."""
+        """Return chosen lanes of `a`, and of `b` numbered after those of `a`."""
         type, indices = self.type(dtype), ", ".join(f"i32 {lane}" for lane in lanes)
         return self.function.value(
             f"shufflevector {type} {a}, {type} {b}, <{len(lanes)} x i32> <{indices}>"
         )
 
     def transpose(self, rows: Sequence[Value], dtype: str) -> list[Value]:
-        """The columns of a square of `lanes` rows, by log2(lanes) stages of shuffles."""
+        """Return the columns of a square of `lanes` rows, by log2(lanes) stages of shuffles."""
         rows = list(rows)
         block = 4 if ITEMSIZE[dtype] == 4 and self.lanes >= 4 else 1
         distance = self.lanes // 2
@@ -182,12 +182,14 @@ class Vectors(Registers):
     def apply(
         self, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
     ) -> Value:
-        """A function of `graphc.kernels.functions.FUNCTIONS`: arguments, their dtypes, the
-        dtype of the result."""
+        """Apply a function of `graphc.kernels.functions.FUNCTIONS` to `args` of these `dtypes`.
+
+        The result is of `dtype`.
+        """
         return elementwise.apply(self, function, args, dtypes, dtype)
 
     def power(self, x: Value, exponent: float, dtype: str) -> Value:
-        """x to a constant exponent, by products and roots where they say it."""
+        """Return x to a constant exponent, by products and roots for exponents that allow it."""
         return elementwise.power(self, x, exponent, dtype)
 
 

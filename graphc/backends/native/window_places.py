@@ -16,15 +16,17 @@ from graphc.kernels.window import Window
 
 UNROLL = 2
 STRAIGHT = 160
-"""Additions of a tile up to which a run takes no loop."""
+"""The most additions of a tile for which a run is unrolled without a loop."""
 
 
 class Panel:
-    """A function that computes places of an image for a panel of columns: `%s` is the image, `%v`
-    the panel, packed, `%top` the row of the first place."""
+    """A function that computes places of an image for a panel of columns.
+
+    `%s` is the image, `%v` the packed panel, `%top` the row of the first place.
+    """
 
     def __init__(self, frame: Frame, f: Function, vectors: int, rest: int) -> None:
-        """The last vector has `rest` columns, or is full."""
+        """Prepare for panels whose last vector has `rest` columns, or is full."""
         tile, masked = frame.tile, rest % frame.tile.lanes != 0
         self.f, self.vectors, self.dtype = f, vectors, tile.dtype
         self.v = Vectors(frame.module, f, tile.lanes)
@@ -33,22 +35,22 @@ class Panel:
         self._epilogue = Epilogue(self.v, frame.kernel, frame.memory, vectors, masked)
 
     def row(self, number: Value) -> list[Value]:
-        """A row of the panel."""
+        """Return a row of the panel."""
         start = self.at("%v", self.f.mul(number, self.pitch))
         starts = range(0, self.pitch, self.v.lanes)
         return [self.v.load(self.at(start, i), self.dtype) for i in starts]
 
     def steps(self, offsets: Sequence[int]) -> Steps:
-        """The sums of places at these offsets."""
+        """Return the sums of places at these offsets."""
         return Steps(self.v, self.dtype, self.vectors, list(offsets), "1")
 
     def finish(self, sums: Sequence[Value], row: Value, apart: int = 1) -> None:
-        """The body on the sums of a tile, whose rows begin with `row`."""
+        """Emit the body on the sums of a tile, whose rows begin with `row`."""
         count = len(sums) // self.vectors
         self._epilogue.rows(row, count, lambda r, j: sums[r * self.vectors + j], apart)
 
     def at(self, base: Value, index: Value | int) -> Value:
-        """`base` moved by elements."""
+        """Return the address `index` elements past `base`."""
         return self.f.address(base, index, self.element)
 
 
@@ -61,8 +63,7 @@ class Places:
         self.lines = _lines(window, panel.most)
 
     def emit(self) -> None:
-        """Whole blocks of places, and one place at a time where a thread's rows begin or end
-        within a block."""
+        """Emit whole blocks of places, and single places where a thread's rows split a block."""
         f, block = self.f, self.lines * self.across
         if self.window.count % block == 0 == CHUNK % block:
             self._blocks("%low", "%high")
@@ -91,7 +92,7 @@ class Places:
         f.loop(first, last, block, one)
 
     def _tiles(self, s: Value, row: Value, column: int, count: int, width: int) -> None:
-        """So many tiles beside each other."""
+        """Compute `count` tiles beside each other."""
         f = self.f
 
         def tile(i: Value, _: list[Value]) -> None:
@@ -110,11 +111,11 @@ class Places:
         self._tile(self.panel.at("%s", offset), f.add("%top", place), 1, 1)
 
     def _line(self, number: Value) -> Value:
-        """Where a line of places begins."""
+        """Return the offset at which a line of places begins."""
         return place_of(self.f, number, self.window.places[:-1], self.window.steps[:-1])
 
     def _tile(self, s: Value, row: Value, lines: int, width: int) -> None:
-        """The tile of some lines of so many places."""
+        """Compute the tile of `lines` lines of `width` places."""
         above = self.window.steps[-2] if lines > 1 else 0
         offsets = [i * above + j * self.step for i in range(lines) for j in range(width)]
         panel, count = self.panel, len(offsets) * self.panel.vectors
@@ -127,7 +128,7 @@ class Places:
     def _runs(
         self, steps: Steps, unroll: int, axis: int, s: Value, carried: list[Value]
     ) -> list[Value]:
-        """The panel of b behind the runs of all offsets from an axis on, and the sums."""
+        """Return b's panel past the runs of all offsets from an axis on, and the sums."""
         f, run, panel = self.f, self.window.run, self.panel
         if axis == len(self.window.reach):
             v, *sums = carried
@@ -145,7 +146,7 @@ class Places:
 
 
 def _lines(window: Window, most: int) -> int:
-    """How many lines of places make a tile: what divides all of them and fits."""
+    """Return the number of lines of places in a tile: the largest that divides all and fits."""
     if len(window.places) == 1:
         return 1
     lines, across = window.places[-2:]
@@ -153,7 +154,7 @@ def _lines(window: Window, most: int) -> int:
 
 
 def cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
-    """A size in nearly equal parts of at most so many: how many of which width."""
+    """Cut a size into nearly equal parts of at most `most`: yield how many have which width."""
     parts = -(-size // most)
     width, wider = divmod(size, parts)
     for count, found in ((wider, width + 1), (parts - wider, width)):

@@ -1,4 +1,4 @@
-"""The lives of a pool's own threads, as IR text: see pool_ir."""
+"""The code that a pool's own threads run, as IR text: see pool_ir."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ done:
   ret void
 }"""
 
-# Computes parts until the pool closes.  The float mode is the thread's own: it stays ours.
+# Computes parts until the pool closes.  The float mode is the thread's own: it is set once.
 _WORKER = """\
 define void @worker(ptr %pool, i64 %tid) nounwind {
 entry:
@@ -114,7 +114,7 @@ done:
   ret void
 }"""
 
-# Sends all threads of the pool home.
+# Ends all threads of the pool.
 _SEND_HOME = """\
 define void @send_home(ptr %pool, i64 %threads) nounwind {
 entry:

@@ -1,4 +1,4 @@
-"""Bind a program to memory: every instruction becomes a few prebound calls."""
+"""The binding of a program to memory: every instruction becomes a few prebound calls."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Call = Callable[[], object]
 
 
 class Link(Protocol):
-    """What carries values to other shards."""
+    """A link that carries values to other shards."""
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
-        """The calls of an instruction that sends or receives these arrays."""
+        """Return the calls of an instruction that sends or receives these arrays."""
 
     def poke(self) -> None:
-        """Push on what is under way."""
+        """Advance the transfers that are under way."""
 
 
 def bind(
@@ -32,7 +32,7 @@ def bind(
     skip: frozenset[int] = frozenset(),
     link: Link | None = None,
 ) -> tuple[list[Call], int]:
-    """The calls of a run with `n` rows, and how many of them are the forward pass.
+    """Return the calls of a run with `n` rows, and how many of them are the forward pass.
 
     `view` gives the array of a buffer; instructions in `skip` are left out.
     """
@@ -51,12 +51,12 @@ def bind(
 def bind_exchange(
     program: str, instr: Instr, view: Callable[[str], Array], link: Link | None
 ) -> Sequence[Call]:
-    """The calls of an instruction that sends or receives; none without a link."""
+    """Return the calls of an instruction that sends or receives; none without a link."""
     return () if link is None else link.calls(program, instr, [view(name) for name in instr.outs])
 
 
 def bind_instr(instr: Instr, n: int, view: Callable[[str], Array]) -> Sequence[Call]:
-    """The calls of one instruction."""
+    """Return the calls of one instruction."""
     ins = [view(name) for name in instr.ins]
     outs = [view(name) for name in instr.outs]
     if instr.kind == "copy":
@@ -82,7 +82,7 @@ def bind_instr(instr: Instr, n: int, view: Callable[[str], Array]) -> Sequence[C
 
 
 def _in_rows(arrays: Sequence[Array], members: int) -> list[Sequence[Array]]:
-    """For each operand its arrays, one a member."""
+    """Return for each operand its arrays, one a member."""
     return [arrays[i : i + members] for i in range(0, len(arrays), members)]
 
 
@@ -95,7 +95,10 @@ def _reference(op: Op, ins: Sequence[Array], out: Array) -> Call:
 
 
 def _join(arrays: Sequence[Array]) -> Array | None:
-    """One flat view of arrays that follow each other in memory; a shared scalar stays itself."""
+    """Return a flat view of arrays that follow each other in memory, else None.
+
+    A scalar that all share is returned itself.
+    """
     first = arrays[0]
     if first.ndim == 0:
         same = all(_address(array) == _address(first) for array in arrays)

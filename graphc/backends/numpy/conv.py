@@ -1,8 +1,8 @@
 """Kernels of convolution: columns of pixels, copied, then a matrix product.
 
-The columns of a block of samples at a time, so that they stay in the cache.  Where a kernel is
-one pixel there is nothing to copy; groups go one after the other; where each channel is a
-group, products of elements are quicker.
+The columns of a block of samples are copied at a time, so that they stay in the cache.  A filter
+of one pixel needs no copy; groups run one after the other; if each channel is a group, products of
+elements are quicker.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from graphc.ops.conv_geometry import Geometry, at_once, geometry
 from graphc.ops.window import reach, windows
 
 Way = Callable[[Geometry, Array, Array, Array, Sequence[Array]], Sequence[Call]]
-"""way(sizes, x, w, y, scratch): the calls that compute one of the three from the others."""
+"""way(sizes, x, w, y, scratch): the calls that compute one of x, w and y from the other two."""
 
 
 class Made(NamedTuple):
-    """Which of x, w and y is computed, and how where there are no groups or one a channel."""
+    """The result, by its position in x, w, y, and its ways without groups or with one a channel."""
 
     position: int
     columns: Way
@@ -33,24 +33,24 @@ class Made(NamedTuple):
     depthwise: Way
 
     def way(self, g: Geometry) -> Way:
-        """The way for such sizes."""
+        """Return the way that computes the result for these sizes."""
         ways = {"columns": self.columns, "pointwise": self.pointwise, "depthwise": self.depthwise}
         return ways[g.way]
 
 
 def conv(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """y of x and w."""
+    """Return calls that compute y from x and w."""
     return _run(_Y, op, (*ins, out), scratch)
 
 
 def conv_dx(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """dx of dy and w."""
+    """Return calls that compute dx from dy and w."""
     dy, w = ins
     return _run(_DX, op, (out, w, dy), scratch)
 
 
 def conv_dw(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """dw of x and dy."""
+    """Return calls that compute dw from x and dy."""
     x, dy = ins
     return _run(_DW, op, (x, out, dy), scratch)
 
@@ -67,7 +67,7 @@ def _run(made: Made, op: Op, operands: Sequence[Array], scratch: Sequence[Array]
 def _by_groups(
     made: Made, g: Geometry, operands: Sequence[Array], scratch: Sequence[Array]
 ) -> Iterator[Call]:
-    """Each group's operands copied together, then the convolution of one group."""
+    """Yield, for each group, copies of its operands and the convolution of one group."""
     one, work = g.one_group(), scratch[3:]
     x, w, y = operands
     parts = (
@@ -88,7 +88,7 @@ def _by_groups(
 
 
 def _part(scratch: Array, shape: tuple[int, ...]) -> Array:
-    """The first elements of a scratch buffer, in that shape."""
+    """Return the first elements of a scratch buffer, in that shape."""
     return scratch[: prod(shape)].reshape(shape)
 
 
@@ -98,15 +98,15 @@ def _blocks(samples: int, count: int) -> Iterator[slice]:
 
 
 def _flat(array: Array) -> Array:
-    """A row for each pixel, or for each weight of a unit."""
+    """Return the array as a matrix, with a row for each pixel, or for each weight of a unit."""
     return array.reshape(-1, array.shape[-1])
 
 
 def _gather(g: Geometry, x: Array, columns: Array) -> Call:
-    """columns (n, *out, *kernel, channels) = the pixels of x that each place meets.
+    """Return a call: columns (n, *out, *kernel, channels) = the pixels of x that each place meets.
 
-    Neighbouring pixels are copied as one element of many bytes, which takes a fraction of the
-    time that so many small copies take.
+    Neighbouring pixels are copied as one element of many bytes, which takes a fraction of the time
+    of many small copies.
     """
     row = g.kernel[-1] if g.dilation[-1] == 1 else 1
     kernel = (*g.kernel[:-1], g.kernel[-1] // row)
@@ -120,7 +120,7 @@ def _gather(g: Geometry, x: Array, columns: Array) -> Call:
 
 
 def _columns_of(g: Geometry, samples: int, scratch: Array) -> tuple[Array, Array]:
-    """Columns in scratch, as they are gathered and as a matrix."""
+    """Return columns in scratch, in the shape in which they are gathered and as a matrix."""
     shape = (samples, *g.out, *g.kernel, g.channels)
     columns = _part(scratch, shape)
     return columns, columns.reshape(samples * prod(g.out), -1)
@@ -146,7 +146,7 @@ def _dx_columns(
 def _dx_dense(
     g: Geometry, x: Array, w: Array, y: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """The convolution of padded dy with the kernel turned around."""
+    """Return calls for the convolution of padded dy with the filter flipped."""
     back = g.backwards()
     turned = _part(scratch[2], (*g.kernel, g.units, g.channels))
     flip = (slice(None, None, -1),) * len(g.kernel)
@@ -173,7 +173,7 @@ def _dx_dense(
 def _dx_spread(
     g: Geometry, x: Array, w: Array, y: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """Columns by a matrix product, added to the pixels that they are of."""
+    """Return calls that compute columns by a matrix product and scatter-add them to pixels."""
     calls: list[Call] = [partial(x.fill, 0)]
     for block in _blocks(len(x), at_once(g.columns, len(x), x.itemsize)):
         part = x[block]
@@ -221,7 +221,7 @@ def _dw_pointwise(
 
 
 def _by_channels(g: Geometry, y: Array, scratch: Array) -> Iterator[tuple[slice, Array]]:
-    """Blocks of samples, each with memory for products like y's."""
+    """Yield blocks of samples, each with memory for products like y's."""
     each = prod(g.out) * g.units
     for block in _blocks(len(y), at_once(each, len(y), y.itemsize)):
         yield block, _part(scratch, y[block].shape)

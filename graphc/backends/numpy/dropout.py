@@ -16,7 +16,7 @@ from graphc.philox import fill_mask, threshold
 def dropout_mask(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """1/keep_prob or 0 for each element, by Philox words."""
+    """Return calls that compute 1/keep_prob or 0 for each element, by Philox words."""
     assert isinstance(op, DropoutMask)
     scale = float(np.true_divide(1, number(op.keep_prob, out)))
     rows = out.reshape(len(out), -1)

@@ -33,7 +33,7 @@ def _binary(ufunc: np.ufunc) -> Kernel:
 
 
 def power(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """x ** exponent; `np.power` only where no cheaper ufunc is the same."""
+    """Return calls for x ** exponent, by `np.power` only if no cheaper ufunc is the same."""
     assert isinstance(op, Power)
     (x,) = ins
     cheap = {2.0: np.square, 0.5: np.sqrt, -1.0: np.reciprocal, 1.0: np.positive}
@@ -43,7 +43,7 @@ def power(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) ->
 
 
 def sigmoid(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """1 / (1 + e**-x), with -x held below the largest number that exp can take."""
+    """Return calls for 1 / (1 + e**-x), with -x clipped to the largest number that exp can take."""
     (x,) = ins
     limit, one = number(np.floor(np.log(np.finfo(x.dtype).max)), x), number(1, x)
     return (
@@ -56,15 +56,18 @@ def sigmoid(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) 
 
 
 def relu(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """max(x, 0).  `np.maximum` has no vector loop for a scalar operand; clip has."""
+    """Return calls for max(x, 0).
+
+    They clip: `np.maximum` has no vector loop for a scalar operand, but clip has one.
+    """
     (x,) = ins
     return (partial(x.clip, number(0, x), number(np.inf, x), out),)
 
 
 def relu_grad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """dout where the relu's result is above 0, else 0.
+    """Return calls that compute dout where the relu's result is above 0, else 0.
 
-    The bits of dout times 0 or 1, as integers: quicker than `where=`, and exact even where
+    They multiply the bits of dout by 0 or 1, as integers: quicker than `where=`, and exact even if
     dout is not finite.
     """
     result, dout = ins
@@ -78,25 +81,25 @@ def relu_grad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 
 
 def integers(like: Array) -> np.dtype[np.signedinteger]:
-    """The whole numbers of the same size."""
+    """Return the integer dtype of the same size."""
     return np.dtype(f"int{8 * like.itemsize}")
 
 
 def clip(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """x between two numbers."""
+    """Return calls that clip x to between two numbers."""
     assert isinstance(op, Clip)
     (x,) = ins
     return (partial(x.clip, number(op.low, x), number(op.high, x), out),)
 
 
 def where(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """b everywhere, then a where the condition holds."""
+    """Return calls that write b everywhere, then a where the condition holds."""
     condition, a, b = ins
     return partial(np.copyto, out, b), partial(np.copyto, out, a, where=condition)
 
 
 def trunc_div(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The quotient rounded down, and one more where it is below 0 and not even."""
+    """Return calls for a / b toward zero: rounded down, plus one if negative and inexact."""
     a, b = ins
     product, uneven, below = scratch
     return (

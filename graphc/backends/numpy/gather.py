@@ -1,4 +1,4 @@
-"""Kernels that read and write by indices."""
+"""Kernels of gathers and scatters."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from graphc.tensor_type import normal_axis
 
 
 def around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
-    """The sizes before, of and after an axis."""
+    """Return the sizes before, of and after an axis."""
     axis = normal_axis(axis, len(shape))
     return prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
 
 
 def held(indices: Array, size: int, out: Array) -> Sequence[Call]:
-    """out = the indices between 0 and size - 1."""
+    """Return calls: out = the indices clipped to 0 .. size - 1."""
     return (
         partial(np.copyto, out, indices, casting="unsafe"),
         partial(out.clip, number(0, out), number(size - 1, out), out),
@@ -33,7 +33,10 @@ def held(indices: Array, size: int, out: Array) -> Sequence[Call]:
 def placed(
     indices: Array, sizes: tuple[int, int, int], scratch: Sequence[Array]
 ) -> tuple[Sequence[Call], Array]:
-    """places = (row * size + index) * inner + column, of indices (outer or 1, k, inner or 1)."""
+    """Return calls that compute places, and places, for indices (outer or 1, k, inner or 1).
+
+    places = (row * size + index) * inner + column
+    """
     outer, size, inner = sizes
     places, starts, rows, columns = scratch[:4]
     places = places.reshape(outer, indices.shape[1], inner)
@@ -48,7 +51,7 @@ def placed(
 
 
 def gather(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """One take along the middle of (outer, size, inner)."""
+    """Return calls for one take along the middle axis of (outer, size, inner)."""
     assert isinstance(op, Gather)
     (x, indices), (where,) = ins, scratch
     outer, size, inner = around(x.shape, op.axis)
@@ -61,7 +64,7 @@ def gather(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -
 def gather_grad(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """Zeros, to which dout is added at its places in order, as one flat array."""
+    """Return calls that write zeros, then scatter-add dout in order, as one flat array."""
     assert isinstance(op, ByPlace)
     indices, dout = ins
     calls, places = placed(indices.reshape(1, -1, 1), around(out.shape, op.axis), scratch)
@@ -72,7 +75,7 @@ def gather_grad(
 def gather_elements(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """One take of the flat array."""
+    """Return calls for one take of the flat array."""
     assert isinstance(op, ByPlace)
     x, indices = ins
     sizes = around(x.shape, op.axis)
@@ -83,7 +86,7 @@ def gather_elements(
 def scatter_elements(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """A copy of x, then the updates at their places in order."""
+    """Return calls that copy x, then write or combine the updates at their places in order."""
     assert isinstance(op, ScatterElements)
     x, indices, updates = ins
     sizes = around(x.shape, op.axis)
@@ -101,7 +104,10 @@ def scatter_elements(
 def last_write(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """Each writer leaves its number at its place; whose is still there was the last."""
+    """Return calls that find whether each update is the last one at its place.
+
+    Each leaves its number at its place; the number that is still there at the end was the last.
+    """
     assert isinstance(op, LastWrite)
     (indices,), (board, found, writers) = ins, scratch[4:]
     sizes = around(board.shape, op.axis)
@@ -121,7 +127,7 @@ def last_write(
 def flat_index(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """Horner's rule over the components."""
+    """Return calls that compute the flat index from its components by Horner's rule."""
     assert isinstance(op, FlatIndex)
     (indices,), (part,) = ins, scratch
     calls: list[Call] = [partial(out.fill, 0)]

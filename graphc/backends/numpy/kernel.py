@@ -1,4 +1,4 @@
-"""What a kernel is: arrays bound once, to calls that are made at every run."""
+"""The type of NumPy kernels: they bind arrays once, to calls that are made at every run."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ change between runs; scratch is what the op's `lower` asked for, in that order. 
 allocates no array at run time.  `out` may be the memory of an operand that the op lists in
 `inplace`, and of no other.
 
-Methods such as `x.dot` are bound rather than functions such as `np.dot`, which first look at
-every argument for an override: 0.1 us a call.
-"""
+Methods such as `x.dot` are bound rather than functions such as `np.dot`, which first check every
+argument for an override: 0.1 us a call."""
 
 
 def number(value: float, like: Array) -> Array:
-    """A number in an array without axes: a ufunc converts any other number at each call."""
+    """Return a number as an array without axes: a ufunc converts any other number at each call."""
     return np.array(value, like.dtype)

@@ -1,4 +1,4 @@
-"""Kernels of matrix products: `ndarray.dot`, which hands transposed views to BLAS as they are."""
+"""Kernels of matrix products: `ndarray.dot`, which passes transposed views to BLAS as they are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphc.ops.linalg import MatMul
 
 
 def product(a: Array, b: Array, out: Array, trans_a: bool, trans_b: bool) -> Call:
-    """One call for a @ b."""
+    """Return one call that computes a @ b."""
     left = a.swapaxes(-1, -2) if trans_a else a
     right = b.swapaxes(-1, -2) if trans_b else b
     if right.ndim > 2 or (left.ndim > 2 and trans_a):
@@ -28,14 +28,14 @@ def product(a: Array, b: Array, out: Array, trans_a: bool, trans_b: bool) -> Cal
 
 
 def matmul(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """a @ b over the last two axes, either one transposed."""
+    """Return calls for a @ b over the last two axes, either one transposed."""
     assert isinstance(op, MatMul)
     a, b = ins
     return (product(a, b, out, op.trans_a, op.trans_b),)
 
 
 def affine(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """x @ weight + bias."""
+    """Return calls for x @ weight + bias."""
     x, weight, bias = ins
     return partial(x.dot, weight, out), partial(np.add, out, bias, out)
 
@@ -43,7 +43,7 @@ def affine(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -
 def affine_relu(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """max(x @ weight + bias, 0)."""
+    """Return calls for max(x @ weight + bias, 0)."""
     clip = partial(out.clip, number(0, out), number(np.inf, out), out)
     return (*affine(op, ins, out, scratch), clip)
 
@@ -51,7 +51,7 @@ def affine_relu(
 def matmul_relu_grad(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """a @ b where the relu's result is above 0, else 0."""
+    """Return calls that compute a @ b where the relu's result is above 0, else 0."""
     assert isinstance(op, MatMulReluGrad)
     a, b, result = ins
     mask, factor = scratch

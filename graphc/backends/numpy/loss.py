@@ -1,7 +1,7 @@
 """Kernels of the losses of rows of scores.
 
-NumPy takes long for reductions over many short rows, so that scores of few classes are worked
-on transposed: a reduction then runs over a few long rows.
+NumPy takes long for reductions over many short rows, so scores of few classes are transposed:
+a reduction then runs over a few long rows.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from graphc.op import Array, Op
 from graphc.ops.losses.label_hit import LabelHit
 
 _FEW = 64
-"""Up to so many classes transposing is the quicker way (measured for 32 to 256 rows)."""
+"""The most classes for which transposing is quicker (measured for 32 to 256 rows)."""
 
 
 class _Table:
-    """Scores as a kernel works on them: `work` is (classes, rows) where classes are few.
+    """The scores of a kernel and their copy `work`, which is (classes, rows) if classes are few.
 
     `source` holds the scores once `load` ran; it may be the memory of `work`.
     """
@@ -35,21 +35,21 @@ class _Table:
         self.load = (partial(np.copyto, self.work, scores.T),) if self.few else ()
 
     def spread(self, rows: Array) -> Array:
-        """One number a row, shaped to broadcast over the table."""
+        """Return one number a row, shaped to broadcast over the table."""
         return rows if self.few else rows[:, None]
 
     def place(self, labels: Array, rows: Array, places: Array) -> Sequence[Call]:
-        """places: where in the flat table the labels point."""
+        """Return calls: places = the positions of the labels in the flat table."""
         if self.few:
             return place_in_rows(rows, labels, len(rows), places)
         return place_in_rows(labels, rows, self.work.shape[1], places)
 
     def sum(self, ones: Array, out: Array) -> Call:
-        """The sum of each row of scores, by a product with ones."""
+        """Return a call for the sum of each row of scores, by a product with ones."""
         return partial(ones.dot, self.work, out) if self.few else partial(self.work.dot, ones, out)
 
     def exponents(self, column: Array) -> Sequence[Call]:
-        """work = scores minus the largest of the row, which `column` holds."""
+        """Return calls: work = scores minus the largest of the row, which `column` holds."""
         return (
             *self.load,
             partial(np.maximum.reduce, self.source, self.axis, None, column),
@@ -57,7 +57,7 @@ class _Table:
         )
 
     def margins(self, labels: Array, column: Array, places: Array, rows: Array) -> Sequence[Call]:
-        """work = s_j - s_y + 1."""
+        """Return calls: work = s_j - s_y + 1."""
         return (
             *self.load,
             *self.place(labels, rows, places),
@@ -70,7 +70,7 @@ class _Table:
 def softmax_rows(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """logsumexp(s) - s_y."""
+    """Return calls for logsumexp(s) - s_y."""
     scores, labels = ins
     work, column, places, rows, ones = scratch
     table = _Table(scores, work)
@@ -88,7 +88,7 @@ def softmax_rows(
 def softmax_rows_grad(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """softmax(s) * drows, less drows at the label."""
+    """Return calls for softmax(s) * drows, less drows at the label."""
     scores, labels, drows = ins
     work, column, places, chosen, rows, ones = scratch
     table = _Table(scores, work)
@@ -107,7 +107,7 @@ def softmax_rows_grad(
 
 
 def svm_rows(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The sum of the margins above 0, the label's left out."""
+    """Return calls for the sum of the margins above 0, without the label's."""
     scores, labels = ins
     work, column, places, rows, ones = scratch
     table = _Table(scores, work)
@@ -123,7 +123,7 @@ def svm_rows(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array])
 def svm_rows_grad(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """drows where a margin is violated, minus their number at the label."""
+    """Return calls for drows where a margin is violated, minus their number at the label."""
     scores, labels, drows = ins
     work, column, places, violated, rows, ones = scratch
     table = _Table(scores, work)
@@ -143,7 +143,7 @@ def svm_rows_grad(
 
 
 def label_hit(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """Which class the label of a row is."""
+    """Return calls that compare the label of each row with every class."""
     assert isinstance(op, LabelHit)
     numbers = op.numbers().astype(ins[0].dtype, copy=False)
     return (partial(np.equal, ins[0][:, None], numbers, out),)

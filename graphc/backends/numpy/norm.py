@@ -1,4 +1,4 @@
-"""Kernels of what normalises: softmax along an axis, batchnorm over the rows.
+"""Kernels of normalisation: softmax over an axis, batchnorm over the rows.
 
 For batchnorm M is the number of values of a feature: rows, for images times height and width.
 """
@@ -25,7 +25,7 @@ from graphc.ops.norm import (
 
 
 def softmax(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """e**(x - max), divided by its sum."""
+    """Return calls for e**(x - max), divided by its sum."""
     assert isinstance(op, AlongAxis)
     (x,), (row,) = ins, scratch
     return (
@@ -40,7 +40,7 @@ def softmax(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) 
 def causal_softmax(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """Softmax of x with minus infinity above the diagonal."""
+    """Return calls for the softmax of x with minus infinity above the diagonal."""
     (x,), (row, later, queries, keys) = ins, scratch
     return (
         partial(np.greater, keys, queries[:, None], later),
@@ -57,7 +57,7 @@ def causal_softmax(
 def log_softmax(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """x - max, less the logarithm of the sum of its exponentials."""
+    """Return calls for x - max, less the logarithm of the sum of its exponentials."""
     assert isinstance(op, AlongAxis)
     (x,), (row, work) = ins, scratch
     return (
@@ -71,29 +71,29 @@ def log_softmax(
 
 
 def _sums(x: Array, ones: Array, out: Array) -> Call:
-    """The sum of each feature."""
+    """Return a call that sums each feature."""
     if x.ndim == 2:
         return partial(ones.dot, x, out)
     return partial(np.add.reduce, x, feature_axes(x.ndim), None, out)
 
 
 def _means(x: Array, ones: Array, out: Array) -> Sequence[Call]:
-    """The mean of each feature."""
+    """Return calls that compute the mean of each feature."""
     return _sums(x, ones, out), partial(np.true_divide, out, _share(x), out)
 
 
 def _share(x: Array) -> Array:
-    """M, as a number of x's dtype."""
+    """Return M, as a number of x's dtype."""
     return number(x.size // x.shape[1], x)
 
 
 def _centre(x: Array, vector: Array, ones: Array, out: Array) -> Sequence[Call]:
-    """out = x - mean(x)."""
+    """Return calls: out = x - mean(x)."""
     return *_means(x, ones, vector), partial(np.subtract, x, columns(vector, x.ndim), out)
 
 
 def _variance(centred: Array, ones: Array, work: Array, out: Array, eps: float) -> Sequence[Call]:
-    """out = mean(centred**2) + eps; `work` is overwritten."""
+    """Return calls: out = mean(centred**2) + eps; `work` is overwritten."""
     return (
         partial(np.square, centred, work),
         *_means(work, ones, out),
@@ -104,7 +104,7 @@ def _variance(centred: Array, ones: Array, work: Array, out: Array, eps: float) 
 def batchnorm_train(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """gamma / std * (x - mean) + beta by the batch's own statistics."""
+    """Return calls for gamma / std * (x - mean) + beta by the batch's own statistics."""
     assert isinstance(op, BatchNormTrain)
     x, gamma, beta = ins
     work, vector, ones = scratch
@@ -121,7 +121,7 @@ def batchnorm_train(
 def batchnorm_dgamma(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """sum(dout * (x - mean)) / std."""
+    """Return calls for sum(dout * (x - mean)) / std."""
     assert isinstance(op, BatchNormDgamma)
     x, dout = ins
     centred, work, vector, ones = scratch
@@ -138,7 +138,10 @@ def batchnorm_dgamma(
 def batchnorm_dx(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """gamma / std * (dout - mean(dout) - c * mean(dout * c) / std**2), for c = x - mean."""
+    """Return calls that compute dx by the batch's own statistics, for c = x - mean.
+
+    dx = gamma / std * (dout - mean(dout) - c * mean(dout * c) / std**2)
+    """
     assert isinstance(op, BatchNormDx)
     x, gamma, dout = ins
     work, vector, slope, ones = scratch
@@ -160,7 +163,7 @@ def batchnorm_dx(
 
 
 def normalize(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """gamma / std * (x - mean) + beta for given statistics."""
+    """Return calls for gamma / std * (x - mean) + beta with given statistics."""
     assert isinstance(op, Normalize)
     x, mean, var, gamma, beta = ins
     (vector,) = scratch
@@ -180,7 +183,7 @@ def _std(var: Array, eps: float, out: Array) -> Sequence[Call]:
 def normalize_dgamma(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """sum(dout * (x - mean)) / std for given statistics."""
+    """Return calls for sum(dout * (x - mean)) / std with given statistics."""
     assert isinstance(op, NormalizeDgamma)
     x, mean, var, dout = ins
     work, vector, ones = scratch
@@ -196,7 +199,7 @@ def normalize_dgamma(
 def normalize_dx(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """gamma / std * (dout - dbeta / M - (x - mean) * dgamma / (M * std))."""
+    """Return calls for gamma / std * (dout - dbeta / M - (x - mean) * dgamma / (M * std))."""
     assert isinstance(op, NormalizeDx)
     x, mean, var, gamma, dout, dgamma, dbeta = ins
     std, vector = scratch

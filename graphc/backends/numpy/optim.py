@@ -1,8 +1,7 @@
 """Kernels of the optimizer steps, in pieces that stay in the cache.
 
-Several parameters that lie side by side may come as one flat array, so everything here works
-on flat views.  Scalars are read as 0-d arrays of the same dtype, whose content changes between
-runs.
+Several parameters that lie side by side may come as one flat array, so all code here works on
+flat views.  Scalars are read as 0-d arrays of the same dtype, whose content changes between runs.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from graphc.ops.rate import RateOp
 
 
 def _pieces(arrays: Sequence[Array], scratch: Sequence[Array] = ()) -> Iterator[list[Array]]:
-    """Flat views of the same part of each array, and as much of each scratch array."""
+    """Yield flat views of the same part of each array, and as much of each scratch array."""
     flat = [_flat(array) for array in arrays]
     size = flat[0].size
     length = max(min([CHUNK, *(piece.size for piece in scratch)]), 1)
@@ -92,7 +91,7 @@ def _nesterov_step(
 
 
 def _gradient(g: Array, p: Sequence[Array], decay: Array, t: Array) -> tuple[Array, list[Call]]:
-    """Where g + decay*p is, and the calls that put it there; without a parameter it is g."""
+    """Return g + decay*p and the calls that compute it in t; without a parameter it is g."""
     if not p:
         return g, []
     return t, [partial(np.multiply, p[0], decay, out=t), partial(np.add, t, g, out=t)]
@@ -146,7 +145,7 @@ def _adam_step(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array
 def _set_adam(
     op: AdamStep, lr: Array, updates: Array, eps: Array, rate: Array, kept: Array
 ) -> None:
-    """The scalars of an update.
+    """Set the scalars of an update.
 
     mhat / (sqrt(shat) + eps) = m * (root/first) / (sqrt(s) + eps*root), root = sqrt(second).
     """

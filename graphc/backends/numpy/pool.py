@@ -15,7 +15,7 @@ from graphc.ops.window import reach
 
 
 def _met(op: Op, x: Array, y: Array) -> list[Array]:
-    """For each offset the pixels of x that it meets, shaped like y."""
+    """Return for each offset the pixels of x that it meets, shaped like y."""
     assert isinstance(op, Pooling)
     return [x[window] for window in op.windows(y.shape[1:-1])]
 
@@ -26,21 +26,21 @@ def _gathered(op: Op, x: Array, out: Array, ufunc: np.ufunc) -> Sequence[Call]:
 
 
 def max_pool(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The largest of each window."""
+    """Return calls for the largest of each window."""
     return _gathered(op, ins[0], out, np.maximum)
 
 
 def sum_pool(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The sum of each window."""
+    """Return calls for the sum of each window."""
     return _gathered(op, ins[0], out, np.add)
 
 
 def max_pool_index(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """The offset, wherever a pixel is larger than all before it.
+    """Return calls that write the offset wherever a pixel is larger than all before it.
 
-    As the largest of offset times 0 or 1, which is quicker than `where=`.
+    They take the largest of offset times 0 or 1, which is quicker than `where=`.
     """
     largest, pixels, larger, offset = scratch
     first, *others = _met(op, ins[0], out)
@@ -60,9 +60,9 @@ def max_pool_index(
 def max_pool_grad(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """dout added to the pixels that the index points at; written where windows do not overlap.
+    """Return calls that add dout to the pixels of the index, or write it if windows do not overlap.
 
-    The bits of dout times 0 or 1, as integers: exact even where dout is not finite.
+    They multiply the bits of dout by 0 or 1, as integers: exact even if dout is not finite.
     """
     assert isinstance(op, Pooling)
     (index, dout), (here, share) = ins, scratch
@@ -82,7 +82,7 @@ def max_pool_grad(
 def max_pool_pick(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """The pixels that the index points at."""
+    """Return calls that read the pixels that the index points at."""
     (index, x), (here,) = ins, scratch
     calls: list[Call] = []
     for i, pixels in enumerate(_met(op, x, out)):
@@ -94,7 +94,7 @@ def max_pool_pick(
 
 
 def _copy(out: Array, source: Array) -> Call:
-    """All channels of a pixel as one element of many bytes, which is quicker for few channels."""
+    """Return a call that copies pixels, each as one element, which is quicker for few channels."""
     channels = np.dtype((np.void, out.shape[-1] * out.itemsize))
     return partial(np.copyto, out.view(channels), source.view(channels))
 
@@ -102,7 +102,7 @@ def _copy(out: Array, source: Array) -> Call:
 def sum_pool_grad(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """dout added to every pixel of its window."""
+    """Return calls that add dout to every pixel of its window."""
     (dout,) = ins
     pixels = _met(op, out, dout)
     return [partial(out.fill, 0), *(partial(np.add, part, dout, part) for part in pixels)]

@@ -1,4 +1,4 @@
-"""Kernels of reductions and of what selects by index."""
+"""Kernels of reductions and of selection by index."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphc.ops.reduce import Max, Mean, MeanGrad, Min, Sum
 
 
 def total(x: Array, axes: tuple[int, ...], out: Array, ones: Sequence[Array]) -> Call:
-    """The sum over `axes` into `out`; with ones at hand a product, as quick as BLAS can add."""
+    """Return a call that sums over `axes`; with `ones` it is a product, as quick as BLAS adds."""
     if not ones:
         return partial(np.add.reduce, x, axes, None, out, out.ndim == x.ndim)
     if axes == (0,):
@@ -26,13 +26,13 @@ def total(x: Array, axes: tuple[int, ...], out: Array, ones: Sequence[Array]) ->
 
 
 def sum_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The sum over the op's axes."""
+    """Return calls that sum over the op's axes."""
     assert isinstance(op, Sum)
     return (total(ins[0], op.axes, out, scratch),)
 
 
 def mean(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The sum divided by the number of elements; not in place, which is slow for one number."""
+    """Return calls for the sum over the count; not in place, which is slow for one number."""
     assert isinstance(op, Mean)
     (x,), (undivided, *ones) = ins, scratch
     count = number(prod(x.shape[axis] for axis in op.axes), x)
@@ -40,7 +40,7 @@ def mean(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> 
 
 
 def mean_grad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """dout spread, each element its equal share."""
+    """Return calls that broadcast dout, divided by the number of elements of a mean."""
     assert isinstance(op, MeanGrad)
     count = number(prod(out.shape[axis] for axis in op.axes), out)
     (dout,) = ins
@@ -49,7 +49,7 @@ def mean_grad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 
 
 def max_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The largest or the smallest over the op's axes."""
+    """Return calls for the largest or the smallest over the op's axes."""
     assert isinstance(op, (Max, Min))
     (x,) = ins
     function = np.maximum if isinstance(op, Max) else np.minimum
@@ -57,7 +57,7 @@ def max_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> 
 
 
 def argmax(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """The index along the last axis; another axis is first moved there."""
+    """Return calls for the index along the last axis; another axis is first moved there."""
     assert isinstance(op, (Argmax, Argmin))
     (x,) = ins
     (moved,) = scratch or (x,)
@@ -68,7 +68,7 @@ def argmax(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -
 
 
 def cumsum(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """One accumulate, of all entries or of those before."""
+    """Return calls that accumulate all entries, or those before each."""
     assert isinstance(op, Cumsum)
     x, sums = op.forward(ins[0]), op.forward(out)
     if not op.exclusive:
@@ -80,7 +80,7 @@ def cumsum(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -
 
 
 def topk(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """Sort pairs of number and index, as complex numbers, which NumPy orders by both."""
+    """Return calls that sort pairs of number and index as complex: NumPy orders by both."""
     assert isinstance(op, TopK)
     (x,), (pairs, numbers) = ins, scratch
     keys = pairs[..., 0]
@@ -97,7 +97,7 @@ def topk(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> 
 
 
 def one_hot(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """Zeros, then a one in each row."""
+    """Return calls that write zeros, then a one in each row."""
     places, rows = scratch
     flat, one = out.reshape(-1), np.ones((), out.dtype)
     return (
@@ -108,7 +108,7 @@ def one_hot(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) 
 
 
 def pick(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """One score from each row."""
+    """Return calls that take one score from each row."""
     scores, indices = ins
     places, rows = scratch
     return (
@@ -118,7 +118,7 @@ def pick(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> 
 
 
 def place_in_rows(indices: Array, rows: Array, width: int, places: Array) -> Sequence[Call]:
-    """places = rows * width + indices: where in the flat array the indices point."""
+    """Return calls: places = rows * width + indices, the positions in the flat array."""
     return (
         partial(np.multiply, rows, number(width, places), places),
         partial(np.add, places, indices, places),

@@ -16,13 +16,13 @@ from graphc.ops.slicing import Slice, SliceGrad, cut_index
 
 
 def transpose(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """A copy in the new order."""
+    """Return calls that copy x in the new order of axes."""
     assert isinstance(op, Transpose)
     return (partial(np.copyto, out, ins[0].transpose(op.axes)),)
 
 
 def concat(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """One copy for each operand."""
+    """Return one call for each operand, which copies it."""
     assert isinstance(op, Concat)
     ends = np.cumsum([x.shape[op.axis] for x in ins])
     parts = np.split(out, ends[:-1], axis=op.axis)
@@ -30,7 +30,7 @@ def concat(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -
 
 
 def slice_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """A copy of the part."""
+    """Return calls that copy the part."""
     assert isinstance(op, Slice)
     return (partial(np.copyto, out, ins[0][op.index(ins[0].ndim)]),)
 
@@ -38,14 +38,14 @@ def slice_(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -
 def slice_grad(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """Zeros, then dout where the cuts point."""
+    """Return calls that write zeros, then dout at the positions of the cuts."""
     assert isinstance(op, SliceGrad)
     part = out[cut_index(op.cuts, out.ndim)]
     return partial(out.fill, 0), partial(np.copyto, part, ins[0])
 
 
 def pad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """A copy inside, and the value where the copy does not reach."""
+    """Return calls that copy x to the inside, and fill the rest with the value."""
     assert isinstance(op, Pad)
     value, rest, calls = number(op.value, out), out, list[Call]()
     for axis, (before, after) in enumerate(op.pads):
@@ -57,14 +57,14 @@ def pad(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> S
 
 
 def cast(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """A copy in another dtype."""
+    """Return calls that copy x in another dtype."""
     return (partial(np.copyto, out, ins[0], casting="unsafe"),)
 
 
 def broadcast_to(
     op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]
 ) -> Sequence[Call]:
-    """A copy repeated along axes of size 1."""
+    """Return calls that copy x, repeated along axes of size 1."""
     return (partial(np.copyto, out, ins[0]),)
 
 

@@ -1,4 +1,4 @@
-"""erf and softplus, which NumPy has no ufuncs for, or slow ones."""
+"""Kernels of erf and softplus, for which NumPy has no ufuncs, or slow ones."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from graphc.backends.numpy.kernel import Call, Kernel, number
 from graphc.op import Array, Op
 
 _LARGEST = {"float32": 4.0, "float64": 6.0}
-"""From there on, erf is 1 but for rounding."""
+"""The bound from which on erf is 1 but for rounding."""
 
 
 def erf(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """Up to 1 x + x * ERF(x**2), beyond it 1 - e**(-t**2) * ERFCX((t - 2) / (t + 2))."""
+    """Return calls for the error function, in two parts.
+
+    Up to 1 it is x + x * ERF(x**2), beyond it 1 - e**(-t**2) * ERFCX((t - 2) / (t + 2)).
+    """
     (x,), (t, u, inner, small) = ins, scratch
     dtype = str(x.dtype)
     one, two = number(1, x), number(2, x)
@@ -43,7 +46,7 @@ def erf(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> S
 
 
 def _polynomial(x: Array, powers: Sequence[float], out: Array) -> Iterator[Call]:
-    """By Horner's rule, highest power first."""
+    """Yield calls that evaluate a polynomial by Horner's rule, highest power first."""
     first, *rest = (number(power, x) for power in powers)
     yield partial(out.fill, first)
     for power in rest:
@@ -52,7 +55,7 @@ def _polynomial(x: Array, powers: Sequence[float], out: Array) -> Iterator[Call]
 
 
 def softplus(op: Op, ins: Sequence[Array], out: Array, scratch: Sequence[Array]) -> Sequence[Call]:
-    """max(x, 0) + log(1 + e**-|x|)."""
+    """Return calls for max(x, 0) + log(1 + e**-|x|)."""
     (x,), (above,) = ins, scratch
     return (
         partial(np.absolute, x, out=out),
