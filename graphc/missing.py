@@ -1,4 +1,4 @@
-"""What a class has not, and other libraries' classes have, is told with how it is done here."""
+"""Hints for attributes that PyTorch and Keras users expect: what to write in graphc instead."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 
 class Missing:
-    """A base of classes that people look for other libraries' methods on."""
+    """A base of classes on which people look for the methods of other libraries."""
 
     __slots__ = ()
 

@@ -10,7 +10,7 @@ from graphc.errors import GraphError
 
 
 def own_passes() -> ModuleType:
-    """The `passes` package beside graphc; GraphError when the import finds another."""
+    """Return the `passes` package beside graphc; raise GraphError if the import finds another."""
     passes = importlib.import_module("passes")
     home = Path(__file__).resolve().parent.parent / "passes"
     found = getattr(passes, "__file__", None) or next(iter(getattr(passes, "__path__", [])), "")

@@ -1,5 +1,6 @@
-"""The functions of values that are no layers, losses or activations: indices, shapes, order,
-rounding, remainders, logic, trigonometry."""
+"""Functions of values other than layers, losses and activations: indices, shapes, order, rounding,
+remainders, logic, trigonometry.
+"""
 
 from __future__ import annotations
 
