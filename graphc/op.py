@@ -60,7 +60,7 @@ class Op:
             cls.name = cls.__name__.lower()
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """Return the type of the result; raise ValueError, in the op's words, for unfit operands."""
+        """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
         raise NotImplementedError(f"op {self.name} has no infer rule")
 
     def reference(self, ins: Sequence[Array]) -> Array:

@@ -1,5 +1,6 @@
-"""Functions of values other than layers, losses and activations: indices, shapes, order, rounding,
-remainders, logic, trigonometry.
+"""Functions of values other than layers, losses and activations.
+
+They are for indices, shapes, order, rounding, remainders, logic and trigonometry.
 """
 
 from __future__ import annotations
