@@ -34,11 +34,11 @@ def pullback(of: Value, dout: Value, ins: Sequence[Value]) -> list[Value | None]
     """
     b, leaves = of.builder, frozenset(v.name for v in ins)
     found = _Reverse(b, {of.name: dout}, leaves, f"{b.prefix}pull_", leaves).run()
-    return [found.pop(v.name, None) for v in ins]  # a value that stands twice gets it all once
+    return [found.pop(v.name, None) for v in ins]  # a value listed twice gets all of it once
 
 
 class _Reverse:
-    """One pass over the nodes in reverse order, which ends at `leaves`."""
+    """One traversal of the nodes in reverse order, which ends at `leaves`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""`compile`: checks what a plan is made of and chooses the rest; the result is immutable."""
+"""The function `compile`: checks its options, chooses the defaults, returns an immutable plan."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class _Matching:
 
 
 def _whole(node: Node) -> Key:
-    # 0.0 equals -0.0, but prints another text; a constant has its bits as they are.
+    # 0.0 equals -0.0, but prints differently; a constant is compared by its bytes.
     return node.op, "" if isinstance(node.op, Constant) else repr(node.op), node.type
 
 

@@ -20,10 +20,10 @@ class Operand:
     """An operand as an error shows it."""
 
     role: str
-    """Its name in the op's words."""
+    """The operand's name in the op's words."""
     name: str
     described: str
-    """Its type as text."""
+    """The operand's type as text."""
     loc: Loc | None
     """The user's line that declared it."""
 
@@ -76,7 +76,7 @@ class StateError(GraphError):
 class UnknownName(StateError, KeyError):
     """A name that a mapping, such as the parameters, does not contain."""
 
-    __str__ = Exception.__str__  # that of KeyError shows a string within quotes
+    __str__ = Exception.__str__  # KeyError's would show the message in quotes
 
 
 class NotFiniteError(GraphError):

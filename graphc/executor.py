@@ -177,7 +177,7 @@ class Executor(Missing):
     def backward(self, **cotangents: Any) -> dict[str, Array]:
         """Return the gradients of the sum of the losses, by name of parameter; copies.
 
-        Follows `forward(train=True)`; asked again, they are the same.  With cotangents by output
+        Follows `forward(train=True)`; further calls return the same.  With cotangents by output
         name (of the outputs' shapes) those are differentiated.  Raise StateError if nothing is
         saved.
         """
@@ -195,7 +195,7 @@ class Executor(Missing):
             return {name: array.copy() for name, array in saved.gradients.items()}
         if not saved.gradients:
             raise refusals.no_losses()
-        if not last.differentiated:  # once: it overwrites the values of the forward pass
+        if not last.differentiated:  # only once: it overwrites the forward values
             self._outcome = NOTHING
             self._run(saved.calls[saved.border :])
             self._outcome = Outcome(last.outputs, saved, differentiated=True)

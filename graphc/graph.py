@@ -268,7 +268,7 @@ def _suspects(graph: Graph, before: Graph) -> Iterator[Node]:
         while expected is not None and expected is not node:
             name = expected.name
             if name in graph.nodes and name != node.name and name not in changed:
-                break  # it comes later
+                break  # it occurs later
             expected = next(old, None)
         if node is not expected:
             changed.add(node.name)

@@ -1,4 +1,4 @@
-"""The user's line: where in their code a node was declared."""
+"""The line of the user's code that declared a node."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def caller_loc() -> Loc | None:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not _in_users_code(frame):
         if frame.f_code.co_filename.startswith(_COMMAND_LINE):
-            return None  # what called the command is no line of the user's
+            return None  # the caller of the command is not the user's code
         frame = frame.f_back
     if frame is None:
         return None
@@ -70,7 +70,7 @@ def _line(file: str, line: int, function: str, caller: Loc | None = None) -> Loc
 
 def _in_users_code(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    if file == "<string>":  # the __init__ that dataclasses write; its module says whose it is
+    if file == "<string>":  # an __init__ made by dataclasses; its module is that of its class
         module = str(frame.f_globals.get("__name__"))
         return module.partition(".")[0] != "graphc"
     return _is_users(file)
@@ -86,7 +86,7 @@ def _is_users(file: str) -> bool:
 
 def _shown_file(file: str) -> str:
     if file.startswith("<stdin>"):
-        return "<stdin>"  # Python 3.13 numbers what is typed: <stdin>-2
+        return "<stdin>"  # Python 3.13 numbers the inputs: <stdin>-2
     cell = _cell_number(file)
     return f"cell [{cell}]" if cell is not None else os.path.basename(file)
 

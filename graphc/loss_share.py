@@ -1,4 +1,4 @@
-"""How the losses of parts of a batch combine to the loss of the whole.
+"""The combination of the losses of parts of a batch to the loss of the whole.
 
     mean over rows                 each by its share of the rows
     mean weighted by row or class  each by its share of the mean's divisor
@@ -92,7 +92,7 @@ class Divisor:
 
 
 def divided_by(node: Node) -> tuple[int, ...]:
-    """Return the operands that determine a weighted mean's divisor; none for other nodes."""
+    """Return the positions of the operands that make a weighted mean's divisor, else none."""
     return node.op.divided_by(len(node.inputs)) if isinstance(node.op, RowLoss) else ()
 
 

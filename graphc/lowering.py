@@ -58,7 +58,7 @@ class Lowering:
             self._end_forward(schedule)
 
     def _end_forward(self, schedule: Schedule) -> None:
-        """Copy what could not be written in place; the backward pass does not read these states."""
+        """Copy values that could not be written in place to their states; backward reads none."""
         for state, value in schedule.commits:
             self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
         self.border = len(self.instrs)
@@ -68,7 +68,7 @@ class Lowering:
         return self.roots.get(name, name)
 
     def copy(self, source: str, out: str, type: TensorType, node: str) -> None:
-        """Copy a buffer into a new one."""
+        """Add a copy of a buffer into a new one."""
         self.types[out] = type
         self.instrs.append(Instr("copy", "copy", None, (source,), (out,), (), node))
 
@@ -78,7 +78,7 @@ class Lowering:
         return self.graph[name].type if found is None else found
 
     def call(self, kernel: str, ins: Sequence[str], out: str, scratch: Sequence[str] = ()) -> None:
-        """Run the backend's kernel of that name."""
+        """Add a call of the backend's kernel, or of the reference rule if there is no kernel."""
         if kernel not in self._kernels:
             self.reference(ins, out)
             return
@@ -91,7 +91,7 @@ class Lowering:
         )
 
     def reference(self, ins: Sequence[str], out: str) -> None:
-        """Run the op's reference rule and copy what it returns."""
+        """Add an instruction that runs the op's reference rule and copies its result."""
         assert self._node is not None
         op = self._node.op
         self.instrs.append(Instr("reference", op.name, op, tuple(ins), (out,), (), out))

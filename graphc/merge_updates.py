@@ -53,7 +53,7 @@ def merge_updates(
         rows = [[instrs[i] for i in updates[name]] for name in group]
         packs.extend(_packs(rows, in_place, graph))
     if len({name for pack in packs for name in pack}) < sum(map(len, packs)):
-        return list(instrs), []  # one gradient serves two parameters: it lies in one place only
+        return list(instrs), []  # two parameters share a gradient, which has one place only
     result: list[Instr] = []
     for i, instr in enumerate(instrs):
         result.extend(merged.get(i, ()) if i in dropped else (instr,))

@@ -10,7 +10,7 @@ class Missing:
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # to a type checker, what is not there is not there
+    if not TYPE_CHECKING:  # type checkers shall report missing attributes
 
         def __getattr__(self, name: str) -> object:
             from graphc.other_members import no_member

@@ -61,7 +61,7 @@ def finite(given: Any) -> float | None:
         return None
     try:
         number = float(given)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # a whole number larger than any float
         return None
     return number if math.isfinite(number) else None
 

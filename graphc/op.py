@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 Along = Literal["elements", "rows", "columns", "all", "call"]
-"""How an op iterates over its values in a fused kernel of rows and columns:
+"""The iteration of an op over its values in a fused kernel of rows and columns:
 
     elements  each element of the result by itself
     rows      it reduces along the rows: each column of its first operand by itself

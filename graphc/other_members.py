@@ -1,4 +1,4 @@
-"""What to write in graphc for a method that other libraries have on a tensor or a model."""
+"""Hints for methods of other libraries' tensors and models: what to write in graphc instead."""
 
 from __future__ import annotations
 

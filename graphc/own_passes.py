@@ -1,4 +1,4 @@
-"""Find graphc's own `passes` package, and say so when another one hides it."""
+"""The import of graphc's own `passes` package, with an error if another one hides it."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def keep_words(
 
 def key_of(seed: int) -> tuple[int, int]:
     """Return the key of a seed: its (low, high) 32-bit words, the seed taken mod 2**64."""
-    whole = int(seed)  # NumPy's own do not shift so
+    whole = int(seed)  # NumPy's integers do not shift like this
     return whole & _LOW, whole >> 32 & _LOW
 
 

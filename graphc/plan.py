@@ -157,16 +157,16 @@ class Emitter(Protocol):
         """Return the type of an operand, the result, or a scratch buffer."""
 
     def call(self, kernel: str, ins: Sequence[str], out: str, scratch: Sequence[str] = ()) -> None:
-        """Run the backend's kernel of that name."""
+        """Add a call of the backend's kernel of that name."""
 
     def reference(self, ins: Sequence[str], out: str) -> None:
-        """Run the op's reference rule and copy what it returns."""
+        """Add an instruction that runs the op's reference rule and copies its result."""
 
     def alias(self, source: str, out: str) -> None:
         """Let `out` be the same bytes as `source`, without an instruction."""
 
     def exchange(self, source: str, out: str) -> None:
-        """Send a value to all shards, or wait for the sum of what they sent."""
+        """Add the send of a value to all shards, or the wait for the sum of all sends."""
 
     def scratch(self, type: TensorType) -> str:
         """Return a new buffer that lives for this instruction only."""

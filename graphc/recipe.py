@@ -79,7 +79,7 @@ class Recipe:
         return self.passes.fill(made)
 
     def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
-        """Compile the programs that train; the passes they share, up to backward, run once."""
+        """Return the pass records of programs that train; passes up to backward run only once."""
         own = _own()
         required = self.required if self.graph.losses else ()
         backward = own.Backward(self.graph.losses, self._differentiated(), required)
@@ -122,13 +122,13 @@ class Recipe:
         return names
 
     def _trains(self, name: str) -> bool:
-        """Return whether the optimizer trains this parameter, and has not frozen it."""
+        """Return whether there is no optimizer that has this parameter frozen."""
         return self.optimizer is None or self.optimizer.trains(name)
 
     def _sharded(
         self, name: str, slots: dict[str, Pass], cut: Sharding, watch: Watch | None
     ) -> dict[str, tuple[PassRecord, ...]]:
-        """Compile the step of a rank's last shard, and the program of the shards before it."""
+        """Return the pass records of a rank's last shard, and of the shards before it."""
         own, backward = _own(), slots["backward"]
         named = tuple(divisor.name for divisor in divisors(self.graph))
         slots = slots | {
@@ -180,7 +180,7 @@ class Recipe:
 
 
 def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:
-    """Run one more pass over a program that has kernels; keep it if it changes something."""
+    """Return the passes of a program with kernels, with one more if it changes something."""
     own = _own()
     graph, more = own.run_passes(rows[-1].graph, (own.repeat_elements,), watch, verified=True)
     return rows if graph is rows[-1].graph else rows + more

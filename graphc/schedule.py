@@ -22,7 +22,7 @@ class Schedule:
     """Nodes in order; the first `border` of them are forward.
 
     `in_place` maps a node to the state whose memory it may write; `commits` are the
-    (state, value) pairs that have to be copied at the end instead.
+    (state, value) pairs that have to be copied at the end of the forward pass instead.
     """
 
     order: tuple[Node, ...]
@@ -68,8 +68,8 @@ def backward_nodes(graph: Graph) -> set[str]:
 def _eager(graph: Graph) -> set[str]:
     """Return the nodes that run as soon as they can.
 
-    These are next values of states that nothing else needs, and what they may wait for that needs
-    no feed: the states themselves, and numbers such as the learning rate.
+    These are next values of states that nothing else needs, sends, and what both may wait for that
+    needs no feed: the states themselves, and numbers such as the learning rate.
     """
     others = graph.upstream([*graph.outputs.values(), *graph.gradients.values()])
     early = {name for name in graph.updates.values() if name not in others}

@@ -116,4 +116,4 @@ def _keep_whole(schedule: Schedule, field: str, least: int) -> None:
     hint = "schedules count updates: with n batches an epoch, 10 epochs are 10*n updates"
     what = f"{type(schedule).__name__}: {field}"
     number = checked_whole(what, getattr(schedule, field), least, hint=hint)
-    object.__setattr__(schedule, field, number)  # it is frozen
+    object.__setattr__(schedule, field, number)  # the dataclass is frozen

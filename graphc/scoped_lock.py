@@ -129,7 +129,7 @@ def _scopes_of_this_thread() -> Iterator[Scope]:
     while (frame := inner.f_back) is not None:
         if frame.f_code in WORKING:
             work = frame.f_locals["work"]
-            if getattr(work, "__code__", None) is inner.f_code:  # at work, and not waiting
+            if getattr(work, "__code__", None) is inner.f_code:  # running, not waiting
                 yield from frame.f_locals["self"].scopes
         inner = frame
 

@@ -1,4 +1,4 @@
-"""How a step is cut: the number of shards of its batch, and the ranks that share them."""
+"""The shards that a step is cut into, and the ranks that share them."""
 
 from __future__ import annotations
 

@@ -138,12 +138,12 @@ class TensorType(metaclass=_Shared):
 
     @property
     def is_float(self) -> bool:
-        """Whether gradients can flow through a value of this type."""
+        """Return whether gradients can flow through a value of this type."""
         return self.dtype in FLOATS
 
     @property
     def batched(self) -> bool:
-        """Whether the size depends on the batch."""
+        """Return whether the size depends on the batch."""
         return any(isinstance(dim, Batch) for dim in self.shape)
 
     def nbytes(self, n: int) -> int:
@@ -176,7 +176,7 @@ def _new_type(shape: Shape, dtype: str) -> TensorType:
 
 @lru_cache(maxsize=4096)
 def _known_type(shape: Shape, dtype: str, kinds: tuple[type, ...]) -> TensorType:
-    """Return the type of a shape whose dimensions are of these types: True equals 1 otherwise."""
+    """Return the cached type of a shape; `kinds` keeps True apart from 1, which it equals."""
     sizes = tuple(map(plain, shape))
     if tuple(map(type, sizes)) != kinds:
         return TensorType(sizes, dtype)
@@ -194,7 +194,7 @@ def plain(number: Any) -> Any:
         return number
     try:
         return number.__index__()
-    except TypeError:  # an array of several
+    except TypeError:  # an array of several elements
         return number
 
 

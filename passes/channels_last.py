@@ -53,14 +53,14 @@ def channels_last(graph: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class _Image:
-    """A value with its channels first: the same with them last, and with a row for each pixel."""
+    """A value with its channels first: `last` has them last, `matrix` a row for each pixel."""
 
     last: Value
     matrix: Value | None
 
 
 class _Walk:
-    """One pass over the graph, which builds the new one."""
+    """One traversal of the graph, which builds the new one."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

@@ -48,7 +48,7 @@ def fold_constants(graph: Graph) -> Graph:
     for node in graph:
         made = _reading(node, same)
         if pins and (node.name in pins or not pins.isdisjoint(node.inputs)):
-            pass  # a gradient is asked of it
+            pass  # Backward differentiates by it or by an operand
         elif isinstance(made.op, Send):
             pass  # other shards have other constants
         elif isinstance(made.op, KINDS) or _reads_constant(made, seen):
@@ -93,7 +93,7 @@ def _folded(node: Node, operands: list[Node], left: int) -> Node | None:
     except NotImplementedError:  # a layer, or an op that only has a kernel
         return None
     if value.shape != node.type.shape or value.dtype.name != node.type.dtype:
-        return None  # the op breaks its word: let it do so where that is told
+        return None  # the op contradicts its infer rule: leave it to be reported later
     label = node.name if any(constant.label for constant in constants) else ""
     folded = replace(constant_op(value), label=label)
     return Node(node.name, folded, (), node.type, node.locs)

@@ -42,7 +42,7 @@ def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) 
         return x if op.exponent == 1 else None
     if isinstance(op, Transpose):
         return x if op.axes == tuple(range(x.type.rank)) else None
-    if isinstance(op, Slice):  # a part of the type of the whole is the whole, or turned around
+    if isinstance(op, Slice):  # a slice of the operand's type is the operand, or reversed
         return x if all(step > 0 for *_, step in op.cuts) else None
     if isinstance(op, (Reshape, BroadcastTo, Cast)):
         return x

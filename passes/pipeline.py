@@ -1,7 +1,7 @@
 """What a pass is, and the one loop that runs them: verify, time, record, name the pass in errors.
 
-A pass is a function `Graph -> Graph`, or a frozen dataclass with `__call__` once it has
-options.  It gives back the same object where it changes nothing.
+A pass is a function `Graph -> Graph`, or a frozen dataclass with `__call__` if it has
+options.  It returns the same object if it changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from graphc.graph import Graph, verify
 
 Pass = Callable[[Graph], Graph]
 Preserves = Literal["bitwise", "reassociated", "approximate"]
-"""Results keep every bit; are the same mathematics with other rounding; or are only close."""
+"""Whether results keep every bit, are the same mathematics with other rounding, or are close."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def run_passes(
     if not verified:
         verify(graph)
     records: list[PassRecord] = []
-    settled: list[Pass] = []  # those that had nothing to do in the graph as it is
+    settled: list[Pass] = []  # passes that changed nothing in the current graph
     for step in passes:
         name = name_of(step)
         start = perf_counter()

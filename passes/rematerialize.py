@@ -46,7 +46,7 @@ class Rematerialize:
 
 
 class _Cloning:
-    """One pass over a graph that makes a clone at its first reader in the backward part."""
+    """One traversal of a graph that makes a clone at its first reader in the backward part."""
 
     def __init__(self, graph: Graph, repeated: frozenset[str]) -> None:
         self.graph, self.repeated = graph, repeated

@@ -51,7 +51,7 @@ def share_batchnorm_statistics(graph: Graph) -> Graph:
 
 
 class _Sharing:
-    """One pass over the graph: statistics are noted when they occur, and read from then on."""
+    """One traversal of the graph: statistics are noted when they occur, and read from then on."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

@@ -19,7 +19,7 @@ TRAINS = ("step", "accumulate", "grad")
 
 @dataclass(frozen=True)
 class Point:
-    """The bytes of a plan and of its arena, the FLOPs of a training step, and its clones."""
+    """The bytes of a plan and its arena, the FLOPs of a training step, the number of clones."""
 
     total: int
     arena: int

@@ -48,7 +48,7 @@ class Value:
 
     @property
     def saved(self) -> bool:
-        """Whether it is kept for the backward part."""
+        """Return whether the value is kept for the backward part."""
         return bool(self.reads)
 
 

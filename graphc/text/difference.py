@@ -1,12 +1,12 @@
-"""Print differences, so that they can be read in a review.
+"""The text of differences, for reviews.
 
     fuse_affine_relu: 1 removed, 1 changed
     - affine_1: float32[N, 3] = affine(x, w, b)
     ~ relu_1: float32[N, 3] = relu(affine_1)
       relu_1: float32[N, 3] = affine_relu(x, w, b)
 
-A line starts with - for what was removed, + for what was added, ~ for what changed, with the new
-form below it, and = for what only has another name.
+A line starts with - for a removed item, + for an added one, ~ for a changed one, with the new
+form below it, and = for one that only has another name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONGEST = 240
 
 
 def difference_text(difference: Difference) -> str:
-    """Return a line for the counts and one or two for each change; its order is deterministic."""
+    """Return a line of counts and one or two a change; equal differences give equal text."""
     return "\n".join([counts_text(difference), *change_lines(difference)]) + "\n"
 
 

@@ -22,7 +22,7 @@ def _hints(cls: type) -> dict[str, Any]:
     """Return the declared types of a class, or none if they cannot be resolved."""
     try:
         return get_type_hints(cls)
-    except (NameError, TypeError, AttributeError):  # names that are known to checkers alone
+    except (NameError, TypeError, AttributeError):  # names that only type checkers know
         return {}
 
 

@@ -98,7 +98,7 @@ def _window(window: Window) -> str:
 
 
 def _at(at: object, *given: str) -> str:
-    """Return an index for each walk of a gather.
+    """Return the access map of a gather: the index in each dimension.
 
     `p0` is the index along the first dimension of the result, and so on; the first indices may be
     given.
@@ -143,7 +143,7 @@ class _Writer:
         self.names = self._stored_names()
 
     def _stored_names(self) -> dict[int, str]:
-        """Return, by step, names of values that are read again under the buffer they are in."""
+        """Return, by step, the buffer names by which stored values are read later."""
         names: dict[int, str] = {}
         for store in self.body.stores:
             step = self.body.steps[store.step]

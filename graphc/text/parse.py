@@ -79,7 +79,7 @@ class _Parser:
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self._line(line)
-            except (ValueError, TypeError) as error:  # a TypeError: from a value's own class
+            except (ValueError, TypeError) as error:  # a value's own class may raise TypeError
                 told = str(error).partition("\n")[0]
                 raise GraphError(f"line {number}: {told}", hint=_shown(line)) from None
         if self.name is None:
@@ -137,7 +137,7 @@ class _Parser:
         check_count(op, len(inputs))
         try:
             inferred = op.infer([self.nodes[name].type for name in inputs])
-        except Exception as error:  # attributes of the wrong kind fail in any way
+        except Exception as error:  # wrong attributes may raise anything
             raise ValueError(str(error).partition("\n")[0] or repr(error)) from None
         if inferred != type:
             raise ValueError(f"its type is {type}, {op.name} gives {inferred}")
@@ -191,7 +191,7 @@ def _op(cls: type[Op], type: TensorType, given: dict[str, Any]) -> Op:
     assert isinstance(op, Op)
     if isinstance(op, Constant) and len(op.data) != type.nbytes(1):
         raise ValueError(f"its data has {len(op.data)} bytes, {type} has {type.nbytes(1)}")
-    hash(op)  # what cannot be hashed is no attribute
+    hash(op)  # attributes must be hashable
     return op
 
 
