@@ -172,7 +172,7 @@ _LAZY = {
     "compare_runs": "graphc.train.replay",
     "replay": "graphc.train.replay",
 }
-"""Names that are imported when first used, and where they are."""
+"""From names that are imported at first use to their modules."""
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""`python -m graphc` is the command `graphc`."""
+"""Entry point of `python -m graphc`, the same as the command `graphc`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Arguments that a function does not take, told as other mistakes are: with what it does take.
+"""Errors for arguments that a function does not take, which say what it does take.
 
-Functions have this where other libraries call an option something else.
+They serve functions for whose options other libraries have other names.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ C = TypeVar("C", bound=type)
 
 
 def takes(example: str, **elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Let a function tell what arguments it takes, by an example of a call.
+    """Return a decorator that makes a wrong argument a GraphError, with an example of a call.
 
-    `elsewhere` says how to do here what options of these names do in other libraries.
+    `elsewhere` maps options of other libraries to what to write in graphc instead.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -40,7 +40,7 @@ def takes(example: str, **elsewhere: str) -> Callable[[Callable[P, R]], Callable
 
 
 def options(example: str, **elsewhere: str) -> Callable[[C], C]:
-    """The same for a class and what it is made with."""
+    """Return the same decorator for a class and the arguments that it is made with."""
 
     def decorate(made: C) -> C:
         made.__init__ = takes(example, **elsewhere)(made.__init__)  # type: ignore[misc]
@@ -50,7 +50,7 @@ def options(example: str, **elsewhere: str) -> Callable[[C], C]:
 
 
 def takes_one(function: Callable[..., object]) -> bool:
-    """Whether a function of the user's can be called with one argument, as far as one can see."""
+    """Return whether a user's function can be called with one argument, as far as can be seen."""
     try:
         inspect.signature(function).bind(None)
     except TypeError:

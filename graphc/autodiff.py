@@ -1,4 +1,4 @@
-"""Reverse mode: build the nodes of a derivative beside the nodes it is the derivative of.
+"""Reverse mode: build the nodes of a derivative next to the nodes that are differentiated.
 
 `vjp` serves the Backward pass, derivatives inside a net, and gradient rules that are
 written as the derivative of a composition.
@@ -13,32 +13,32 @@ from graphc.graph import Node
 from graphc.work import spend_nodes
 
 WALKED = 16
-"""Nodes that are walked over in the time that one is made."""
+"""The number of nodes that are visited in the time that one is made."""
 
 
 def vjp(
     b: Builder, cotangents: Mapping[str, Value], wrt: Iterable[str], prefix: str = "d_"
 ) -> dict[str, Value]:
-    """The cotangent of each `wrt` node, by name, given those of some of its dependents.
+    """Return the cotangent of each `wrt` node, by name, given those of some of its dependents.
 
-    Nodes that nothing flows to are left out.  New nodes are named `<prefix><node>` and take
+    Nodes without a gradient are left out.  New nodes are named `<prefix><node>` and take
     the lines of the node that they differentiate.
     """
     return _Reverse(b, cotangents, frozenset(wrt), prefix).run()
 
 
 def pullback(of: Value, dout: Value, ins: Sequence[Value]) -> list[Value | None]:
-    """The cotangents of `ins` through the nodes that compute `of` from them.
+    """Return the cotangents of `ins` through the nodes that compute `of` from them.
 
-    Each of `ins` counts as a variable of its own, also where one depends on another.
+    Each of `ins` counts as an independent variable, even if one depends on another.
     """
     b, leaves = of.builder, frozenset(v.name for v in ins)
     found = _Reverse(b, {of.name: dout}, leaves, f"{b.prefix}pull_", leaves).run()
-    return [found.pop(v.name, None) for v in ins]  # a value that stands twice gets it all once
+    return [found.pop(v.name, None) for v in ins]  # a value listed twice gets all of it once
 
 
 class _Reverse:
-    """One walk over the nodes in reverse order, which ends at `leaves`."""
+    """One traversal of the nodes in reverse order, which ends at `leaves`."""
 
     def __init__(
         self,
@@ -93,8 +93,7 @@ class _Reverse:
         return total
 
     def _side_by_side(self, parts: list[Value]) -> list[Value]:
-        """Gradients of slices that together are the whole are joined, rather than filled up with
-        zeros and added."""
+        """Join gradients of slices that make up the whole, instead of padding and adding them."""
         from graphc.ops.concat import Concat
         from graphc.ops.slicing import joined_axis, slice_start
 
@@ -165,7 +164,7 @@ class _Reverse:
 def _upstream(
     nodes: Mapping[str, Node], names: Iterable[str], leaves: frozenset[str]
 ) -> list[Node]:
-    """The named nodes and all they depend on down to the leaves, in the builder's order."""
+    """Return the named nodes and all they depend on down to the leaves, in the builder's order."""
     seen: set[str] = set()
     stack = list(names)
     while stack:
@@ -185,7 +184,7 @@ def _upstream(
 
 
 def _depend_on(nodes: Iterable[Node], wrt: frozenset[str]) -> set[str]:
-    """The float nodes whose value depends on one of `wrt`, itself included."""
+    """Return the float nodes whose value depends on one of `wrt`, those included."""
     active: set[str] = set()
     for node in nodes:
         reached = node.name in wrt or any(operand in active for operand in node.inputs)
@@ -195,7 +194,7 @@ def _depend_on(nodes: Iterable[Node], wrt: frozenset[str]) -> set[str]:
 
 
 def _needed(new: Mapping[str, Node], names: Iterable[str]) -> set[str]:
-    """Which of the new nodes the contributions are made of."""
+    """Return the new nodes that the contributions are computed from."""
     seen: set[str] = set()
     stack = [name for name in names if name in new]
     while stack:

@@ -1,7 +1,7 @@
 """Builder and Value: the only way a node is made.
 
-The builder infers each node's type at once and notes the user's line, so that a mistake is
-told at the line that makes it.
+The builder infers each node's type at once and records the user's line, so that the error about a
+mistake names the line that made it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from graphc.work import spend_nodes
 
 
 class Value(Operators):
-    """What a node yields, as users and gradient rules handle it.  It holds no numbers."""
+    """The result of a node, as users and gradient rules handle it; it holds no numbers."""
 
     __slots__ = ("builder", "name")
 
@@ -35,7 +35,7 @@ class Value(Operators):
 
     @property
     def type(self) -> TensorType:
-        """Shape and dtype."""
+        """Shape and dtype of the value."""
         return self.builder.nodes[self.name].type
 
     @property
@@ -74,7 +74,7 @@ class Value(Operators):
 
 
 class Builder:
-    """A graph in the making."""
+    """A graph under construction."""
 
     def __init__(self, name: str, dtype: str = "float32") -> None:
         self.name = name
@@ -86,18 +86,18 @@ class Builder:
         self.gradients: dict[str, str] = {}
         self.updates: dict[str, str] = {}
         self.locs: tuple[Loc, ...] | None = None
-        """The lines that new nodes are noted with; None means the user's line."""
+        """The lines that new nodes are recorded with; None means the user's line."""
         self.prefix = ""
-        """What every new name starts with: the block it stands in."""
+        """The start of every new name: the block that the node is in."""
         self.scope = ""
-        """What names made up by the builder start with, after the prefix."""
+        """The start of names that the builder makes up, after the prefix."""
         self._taken: dict[str, int] = {}
 
     def apply(self, op: Op, *operands: Value, name: str | None = None) -> Value:
-        """Make a node.
+        """Make a node and return its value.
 
-        Raises GraphError, at the user's line, when the operands do not fit the op, belong to
-        another graph, or the name is taken.
+        Raise GraphError, at the user's line, if the operands do not fit the op or belong to
+        another graph, or if the name is taken.
         """
         locs = self._here()
         self._check_operands(op, operands, locs)
@@ -116,32 +116,32 @@ class Builder:
         return () if here is None else (here,)
 
     def insert(self, node: Node) -> Value:
-        """Take over a node as it is; its operands must be here already."""
+        """Add a node as it is; its operands must be here already."""
         spend_nodes()
         self.nodes[node.name] = node
         return Value(self, node.name)
 
     def value(self, name: str) -> Value:
-        """The value of that name; KeyError where there is none."""
+        """Return the value of that name; raise KeyError if there is none."""
         if name not in self.nodes:
             raise KeyError(name)
         return Value(self, name)
 
     def free_name(self, op_name: str, name: str | None) -> str:
-        """The name, without the block's prefix, that a node would get; for names made of it.
+        """Return the name, without the block's prefix, that a node would get; for derived names.
 
-        GraphError where the given name is taken.
+        Raise GraphError if the given name is taken.
         """
         if name is not None:
             return self._untaken(name, self._here())[len(self.prefix) :]
         return self._auto_name(self.prefix + op_name)[len(self.prefix) :]
 
     def update(self, state: Value, value: Value) -> None:
-        """Say what a state or parameter becomes at the end of the step."""
+        """Set the value that a state or parameter gets at the end of the step."""
         self.updates[state.name] = value.name
 
     def unique(self, base: str) -> str:
-        """`base`, or `base_2`, `base_3`, ... when it is taken."""
+        """Return `base`, or `base_2`, `base_3`, ... if it is taken."""
         if base not in self.nodes:
             return base
         index = self._taken.get(base, 1) + 1
@@ -152,7 +152,7 @@ class Builder:
 
     @contextmanager
     def block(self, name: str) -> Iterator[None]:
-        """Names inside start with `name/`."""
+        """Start the names made inside with `name/`."""
         before, self.prefix = self.prefix, f"{self.prefix}{name}/"
         try:
             yield
@@ -161,7 +161,7 @@ class Builder:
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Nodes made inside are taken back when an error leaves the block."""
+        """Remove the nodes made inside if an error leaves the block."""
         before = len(self.nodes)
         try:
             yield
@@ -172,7 +172,7 @@ class Builder:
 
     @contextmanager
     def at(self, locs: tuple[Loc, ...]) -> Iterator[None]:
-        """Nodes made inside are noted with these lines."""
+        """Record the nodes made inside with these lines."""
         before, self.locs = self.locs, locs
         try:
             yield
@@ -180,7 +180,7 @@ class Builder:
             self.locs = before
 
     def graph(self) -> Graph:
-        """The immutable graph of all that was built."""
+        """Return the immutable graph of all that was built."""
         return Graph(
             self.name,
             self.nodes.values(),
@@ -192,21 +192,21 @@ class Builder:
 
     @classmethod
     def like(cls, graph: Graph) -> Builder:
-        """An empty builder with the graph's name, for a pass that rebuilds it node by node."""
+        """Return an empty builder with the graph's name, for a pass that rebuilds all nodes."""
         builder = cls(graph.name)
         builder.locs = ()
         return builder
 
     @classmethod
     def extending(cls, graph: Graph) -> Builder:
-        """A builder that starts with all the graph has, for a pass that adds to it."""
+        """Return a builder that starts with all of the graph, for a pass that adds to it."""
         builder = cls.like(graph)
         builder.nodes.update(graph.nodes)
         builder.take_roots(graph, {})
         return builder
 
     def take_roots(self, graph: Graph, new: Mapping[str, str]) -> None:
-        """Take over outputs, losses, gradients and updates, with some nodes renamed."""
+        """Add the graph's outputs, losses, gradients and updates, with some nodes renamed."""
         self.outputs.update({k: new.get(v, v) for k, v in graph.outputs.items()})
         self.losses.extend(graph.losses)
         self.gradients.update({k: new.get(v, v) for k, v in graph.gradients.items()})
@@ -220,7 +220,7 @@ class Builder:
         name: str | None = None,
         locs: tuple[Loc, ...] | None = None,
     ) -> GraphError:
-        """A GraphError about an op and its operands, at the user's line or the first of `locs`."""
+        """Return a GraphError about an op and its operands, at the user's line or `locs[0]`."""
         locs = self._here() if locs is None else locs
         sentence, _, hint = message.partition("\n")
         called = f" {name!r}" if name else ""
@@ -252,7 +252,7 @@ class Builder:
         return self._untaken(name, locs)
 
     def _untaken(self, name: str, locs: tuple[Loc, ...]) -> str:
-        """The name with the block's prefix; GraphError where it is taken, or no text."""
+        """Return the name with the block's prefix; raise GraphError if it is taken or not text."""
         if not isinstance(name, str):
             raise GraphError(
                 f"name is {name!r}, it must be text",
@@ -279,7 +279,7 @@ class Builder:
 
 
 def apply(op: Op, *values: Value, name: str | None = None) -> Value:
-    """Apply an op, a user's own one included, to values of a net."""
+    """Apply an op, which may be a user's own, to values of a net."""
     if not isinstance(op, Op):
         raise GraphError(
             f"apply takes an op, not {type(op).__name__}",
@@ -292,14 +292,14 @@ def apply(op: Op, *values: Value, name: str | None = None) -> Value:
 
 
 def as_value(op_name: str, value: object) -> Value:
-    """The value itself; GraphError for anything else."""
+    """Return the value itself; raise GraphError for anything else."""
     if isinstance(value, Value):
         return value
     raise not_a_value(op_name, value, caller_loc())
 
 
 def not_a_value(op_name: str, given: object, loc: Loc | None) -> GraphError:
-    """The error for an array, a number or anything else in the place of a value."""
+    """Return the error for an array, a number or anything else in the place of a value."""
     hint = "arrays become values by net.constant(array), or are fed by net.input"
     if isinstance(given, tuple) and any(isinstance(one, Value) for one in given):
         hint = "take one of them, as in: states, last = gc.gru(x, width)"

@@ -1,4 +1,4 @@
-"""The text of a frozen description: the call that makes it, without what is so by default."""
+"""The text of a frozen dataclass as the call that makes it, without fields at their defaults."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def call_text(made: object) -> str:
-    """Such as SGD(lr=0.1, momentum=0.9); what is given by name alone comes last."""
+    """Return such as SGD(lr=0.1, momentum=0.9), keyword-only fields last."""
     of_all = fields(made)  # type: ignore[arg-type]
     given = (
         f"{field.name}={_plain(value)!r}"
@@ -19,5 +19,5 @@ def call_text(made: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """NumPy's numbers as Python's; others as they are."""
+    """Return a NumPy number as Python's, anything else as it is."""
     return value.item() if isinstance(value, np.generic) else value

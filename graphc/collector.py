@@ -1,4 +1,4 @@
-"""Python's search for reference cycles, and when it does nothing but harm."""
+"""A pause of Python's search for reference cycles, for work in which it only costs time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collector_paused() -> Iterator[None]:
-    """No search for reference cycles: a plan is many small objects that are all kept.
+    """Pause the search for reference cycles: a plan is many small objects that are all kept.
 
     The search would take a third of the time for a large net, and grow faster than the net.
     """

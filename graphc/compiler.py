@@ -1,4 +1,4 @@
-"""compile(): what a plan is made of is checked and chosen; the result is an immutable plan."""
+"""The function `compile`: checks its options, chooses the defaults, returns an immutable plan."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def compile(
 ) -> Plan:
     """Compile a net for any batch from 1 to `batch` rows.
 
-    `losses`, `outputs` and `wrt` are names, values or patterns such as "actor/*": which losses
-    to minimise (default all), what to return (default every output), what to differentiate by
+    `losses`, `outputs` and `wrt` are names, values or patterns such as "actor/*": the losses
+    to minimise (default all), the outputs to return (default all), the values to differentiate by
     and train (default every parameter that a loss depends on).  `budget` is in bytes.
 
-    `backend` is "native" or "numpy"; None is native where it can be had.  `threads` is how many
+    `backend` is "native" or "numpy"; None is native if it is available.  `threads` is how many
     the native backend may use, at most those that the process may run on (default all of them,
     or GRAPHC_THREADS or OMP_NUM_THREADS); results do not depend on it.
 
-    With `shards` a step cuts its batch into so many, and adds up what it finds on each in a fixed
-    order; `ranks` processes share them, whose executors have a communicator each.  Results depend
+    With `shards` a step cuts its batch into that many shards, and adds up their results in a fixed
+    order; `ranks` processes share them, and each executor has a communicator.  Results depend
     on the number of shards, but not on that of ranks.  Batch normalisation takes the statistics of
     a shard, or with `sync_batchnorm` those of the whole batch.  See docs/distributed.md.
 
@@ -70,8 +70,8 @@ def compile(
     test of one that fails is written to the folder `graphc-failures`, or to the one named; see
     docs/validation.md.
 
-    Raises GraphError when the graph, a name or an option does not fit, BudgetError when the
-    plan needs more than `budget`, ValidationError when a pass is wrong.
+    Raise GraphError if the graph, a name or an option does not fit, BudgetError if the
+    plan needs more than `budget`, ValidationError if a pass is wrong.
     """
     batch, threads, budget, shards, ranks = map(plain, (batch, threads, budget, shards, ranks))
     with collector_paused():
@@ -146,7 +146,7 @@ def _passes(given: PassList) -> PassList:
 
 
 def _limited(passes: PassList) -> PassList:
-    """The list as the environment limits it, which `graphc bisect` makes use of."""
+    """Return the list as the environment limits it, which `graphc bisect` makes use of."""
     if "GRAPHC_PASS_LIMIT" not in os.environ and "GRAPHC_PASS_LOG" not in os.environ:
         return passes
     from graphc.validation.limit import from_environment
@@ -155,7 +155,7 @@ def _limited(passes: PassList) -> PassList:
 
 
 def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
-    """GraphError for an optimizer without anything to minimise, or with a group of nothing."""
+    """Raise GraphError for an optimizer with nothing to minimise or train, or an empty group."""
     if optimizer is not None and not graph.losses:
         raise GraphError(
             f"net {graph.name!r} has no loss for the optimizer to minimise",
@@ -183,7 +183,7 @@ def check_options(
     threads: int | None = None,
     budget: int | None = None,
 ) -> None:
-    """GraphError for a batch, an optimizer, a number of threads or of bytes that cannot be."""
+    """Raise GraphError for an impossible batch, optimizer, number of threads or budget."""
     checked_whole("batch", batch, hint="it is the largest number of rows of a run")
     if threads is not None:
         hint = "leave it out to use every core that the process may run on"

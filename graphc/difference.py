@@ -1,8 +1,8 @@
-"""What differs between two graphs: nodes that went, came, changed, or only have another name.
+"""The difference of two graphs: nodes removed, added, changed, or only renamed.
 
-Nodes of one name belong together.  Of the others two belong together where they are the same op
-over the same operands: then the node was renamed.  Where only the op's attributes differ, as
-those of dropout do with its name, it was renamed and changed.
+Nodes of one name belong together.  Two others belong together if they are the same op over the
+same operands: then the node was renamed.  If only the op's attributes differ, as those of dropout
+do with its name, it was renamed and changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Key = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A node as it was and as it is; None where it is not."""
+    """A node before and after; None on the side that does not have it."""
 
     kind: Kind
     before: Node | None
@@ -35,7 +35,7 @@ class Pair:
 
     @property
     def node(self) -> Node:
-        """The node as it is, or was."""
+        """The node after, or else before."""
         node = self.after or self.before
         assert node is not None
         return node
@@ -43,7 +43,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class RootChange:
-    """A public name that stands for another node now; None where there is no such name."""
+    """A public name that maps to another node now; None on a side without that name."""
 
     what: RootKind | Literal["losses"]
     name: str
@@ -62,11 +62,11 @@ class Difference:
 
     @cached_property
     def changes(self) -> tuple[Pair, ...]:
-        """What is not equal."""
+        """The pairs that are not equal."""
         return tuple(pair for pair in self.pairs if pair.kind != "equal")
 
     def count(self, kind: Kind) -> int:
-        """How many nodes differ in this way, or are equal."""
+        """Return how many nodes differ in this way, or are equal."""
         if kind == "equal":
             return len(self.pairs) - len(self.changes)
         return sum(pair.kind == kind for pair in self.changes)
@@ -81,7 +81,7 @@ class Difference:
 
 
 def difference(before: Graph, after: Graph) -> Difference:
-    """How `after` differs from `before`, by name and structure."""
+    """Return how `after` differs from `before`, by name and structure."""
     if before is after:
         return Difference(before, after, tuple(Pair("equal", n, n) for n in after), ())
     known = matched(before, after)
@@ -90,12 +90,12 @@ def difference(before: Graph, after: Graph) -> Difference:
 
 
 def matched(before: Graph, after: Graph) -> Mapping[str, str]:
-    """For the nodes of `after` the name that each had in `before`."""
+    """Return, for the nodes of `after`, the name that each had in `before`."""
     return _Matching(before, after).known
 
 
 class _Matching:
-    """Nodes of `after` found in `before`; each belongs to at most one."""
+    """The nodes of `after` matched with those of `before`; each belongs to at most one."""
 
     def __init__(self, before: Graph, after: Graph) -> None:
         self.before, self.after = before, after
@@ -119,7 +119,7 @@ class _Matching:
         return found
 
     def _operand(self, source: Node, among: tuple[str, ...]) -> object:
-        """An operand by name; a source that has no namesake by what it is."""
+        """Return an operand's name, or the definition of a source that has no namesake."""
         if isinstance(source.op, Source) and source.name not in self.known:
             return (*_whole(source), among.index(source.name))
         return source.name
@@ -143,7 +143,7 @@ class _Matching:
         return None
 
     def _fits(self, node: Node, old: Node) -> bool:
-        """Whether the sources that both read are the same, or not yet known to be others."""
+        """Return whether the operands of both nodes match, or are not yet matched with others."""
         for new_name, old_name in zip(node.inputs, old.inputs, strict=True):
             free = new_name not in self.known and old_name not in self.taken
             if self.known.get(new_name) != old_name and not free:
@@ -151,7 +151,7 @@ class _Matching:
         return True
 
     def _pair(self, node: Node, old: str) -> None:
-        """Take the pair, and with it the sources that only have other names."""
+        """Match the nodes, and with them the sources that only have other names."""
         self.known[node.name] = old
         self.taken.add(old)
         was = self.before[old]
@@ -165,7 +165,7 @@ class _Matching:
 
 
 def _whole(node: Node) -> Key:
-    # 0.0 equals -0.0, but prints another text; a constant has its bits as they are.
+    # 0.0 equals -0.0, but prints differently; a constant is compared by its bytes.
     return node.op, "" if isinstance(node.op, Constant) else repr(node.op), node.type
 
 
@@ -178,7 +178,7 @@ def _is_source(new: Node, old: Node) -> bool:
 
 
 def _pairs(before: Graph, after: Graph, known: Mapping[str, str]) -> Iterator[Pair]:
-    """All nodes as `after` has them; what went stands where it stood."""
+    """Yield all nodes in the order of `after`; removed ones at their old place."""
     kept = set(known.values())
     old_nodes = list(before)
     places = {node.name: place for place, node in enumerate(old_nodes)}

@@ -1,4 +1,4 @@
-"""One op or layer at once, on arrays: its value and its gradients by its own rules."""
+"""One op or layer run at once on arrays: its value and its gradients by its own rules."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from graphc.tensor_type import FLOATS, TensorType
 
 
 def fail(call: str, sentence: str, arrays: Mapping[str, Any]) -> GraphError:
-    """An error of an eager call, at the user's line, with the arrays that it was given."""
+    """Return an error of an eager call, at the user's line, with the arrays that it was given."""
     operands = [Operand(role, *_describe(array), None) for role, array in arrays.items()]
     return GraphError(f"{call}: {sentence}", operands=operands, loc=caller_loc())
 
@@ -32,7 +32,7 @@ def _describe(array: Any) -> tuple[str, str]:
 
 
 def floats(*arrays: Any) -> list[Array]:
-    """The arrays in their common float dtype; whole numbers count as float64."""
+    """Return the arrays in their common float dtype; whole numbers count as float64."""
     known = [np.asarray(array) for array in arrays]
     common = np.result_type(*known)
     dtype = common.name if common.name in FLOATS else "float64"
@@ -40,17 +40,17 @@ def floats(*arrays: Any) -> list[Array]:
 
 
 def types_of(arrays: Sequence[Array]) -> tuple[TensorType, ...]:
-    """The types of arrays."""
+    """Return the types of arrays."""
     return tuple(TensorType(array.shape, array.dtype.name) for array in arrays)
 
 
 def operand_names(op: Op, count: int) -> tuple[str, ...]:
-    """The operands' roles, and numbers for those that have none."""
+    """Return the operands' roles, and numbered names for operands without one."""
     return (*op.roles, *(f"operand {i}" for i in range(len(op.roles), count)))[:count]
 
 
 def infer(call: str, op: Op, arrays: Mapping[str, Array]) -> TensorType:
-    """The type of the result; GraphError, in the op's words, for arrays that do not fit it."""
+    """Return the type of the result; raise GraphError, in the op's words, for unsuitable arrays."""
     try:
         return op.infer(types_of(list(arrays.values())))
     except ValueError as error:
@@ -58,7 +58,7 @@ def infer(call: str, op: Op, arrays: Mapping[str, Array]) -> TensorType:
 
 
 def forward(call: str, op: Op, arrays: Mapping[str, Array], train: bool = False) -> Array:
-    """What the op's reference rule gives."""
+    """Return the result of the op's reference rule."""
     infer(call, op, arrays)
     ins = list(arrays.values())
     return np.array(op.reference_in(ins, train) if isinstance(op, Layer) else op.reference(ins))
@@ -66,7 +66,7 @@ def forward(call: str, op: Op, arrays: Mapping[str, Array], train: bool = False)
 
 @lru_cache(maxsize=256)
 def expanded(op: Op, types: tuple[TensorType, ...], train: bool = False) -> Graph:
-    """The op, or what the layer expands to, over inputs named by its roles; output `out`."""
+    """Return the graph of an op or an expanded layer: inputs named by role, and an output `out`."""
     b = Builder(op.name)
     b.locs = ()
     ins = [
@@ -84,7 +84,7 @@ def expanded(op: Op, types: tuple[TensorType, ...], train: bool = False) -> Grap
 
 @lru_cache(maxsize=256)
 def derivative(op: Op, types: tuple[TensorType, ...], train: bool, wrt: tuple[str, ...]) -> Graph:
-    """The gradients of the op, from an input `cotangent`, as outputs named by `wrt` roles."""
+    """Return the graph of the gradients, named by `wrt` roles, from an input `cotangent`."""
     b = Builder.extending(expanded(op, types, train))
     out = b.value(b.outputs.pop("out"))
     dout = b.apply(Input(out.shape, out.dtype), name="cotangent")
@@ -110,7 +110,7 @@ def _gradient(found: Mapping[str, Value], role: str, b: Builder) -> Value:
 def backward(
     op: Op, ins: Sequence[Array], dout: Array, wrt: tuple[str, ...], train: bool = False
 ) -> list[Array]:
-    """The gradients with respect to the operands of these roles, by the op's own rules."""
+    """Return the gradients with respect to the operands of these roles, by the op's own rules."""
     graph = derivative(op, types_of(ins), train, wrt)
     feeds = dict(zip(operand_names(op, len(ins)), ins, strict=True)) | {"cotangent": dout}
     values = evaluate(graph, feeds, {}, 1)

@@ -1,4 +1,4 @@
-"""What goes wrong, told to the person: the one place that words an error.
+"""Errors for users, all worded in this one place.
 
 Every error reads the same way: one sentence in the op's words, the operands with their
 shapes and the lines that declared them, the line at fault, one hint.
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from graphc.loc import Loc, caller_loc
 
 LONGEST = 2500
-"""The letters of a sentence or a hint; names in files have up to 1,000."""
+"""The most characters of a sentence or a hint; names in files have up to 1,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """What an error says of an operand."""
+    """An operand as an error shows it."""
 
     role: str
-    """Its name in the op's words."""
+    """The operand's name in the op's words."""
     name: str
     described: str
-    """Its type as text."""
+    """The operand's type as text."""
     loc: Loc | None
     """The user's line that declared it."""
 
@@ -49,7 +49,7 @@ class GraphError(ValueError):
         super().__init__(format_error(sentence, operands, loc, hint))
 
     def _render_traceback_(self) -> list[str]:
-        """What a notebook shows: the message, which names the user's lines, and no frames."""
+        """Return the lines for a notebook: the message, which names the user's lines, no frames."""
         return f"{type(self).__name__}: {self}".splitlines()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -59,7 +59,7 @@ class GraphError(ValueError):
 def _again(
     kind: type[GraphError], text: str, sentence: str, loc: Loc | None, hint: str
 ) -> GraphError:
-    """The error as another process raised it."""
+    """Return the error as another process raised it."""
     error = kind.__new__(kind, text)
     error.sentence, error.loc, error.hint = sentence, loc, hint
     return error
@@ -74,9 +74,9 @@ class StateError(GraphError):
 
 
 class UnknownName(StateError, KeyError):
-    """A name that a mapping, such as the parameters, does not hold."""
+    """A name that a mapping, such as the parameters, does not contain."""
 
-    __str__ = Exception.__str__  # that of KeyError shows a string within quotes
+    __str__ = Exception.__str__  # KeyError's would show the message in quotes
 
 
 class NotFiniteError(GraphError):
@@ -88,7 +88,7 @@ class BudgetError(GraphError):
 
 
 class OutOfMemoryError(GraphError, MemoryError):
-    """A plan for which the system has not the memory."""
+    """A plan for which the system does not have enough memory."""
 
 
 class DataError(GraphError):
@@ -100,7 +100,7 @@ class ModelFileError(GraphError):
 
 
 class RankError(GraphError):
-    """A rank that failed or hangs, or that has come to other numbers than the rest."""
+    """A rank that failed or hangs, or whose numbers differ from those of the others."""
 
 
 class RendererMissing(GraphError):
@@ -108,7 +108,7 @@ class RendererMissing(GraphError):
 
 
 def format_error(sentence: str, operands: Sequence[Operand], loc: Loc | None, hint: str) -> str:
-    """The text of an error, at most 15 lines."""
+    """Return the text of an error, at most 15 lines."""
     lines = [_shortened(sentence)]
     width = max((len(operand.role) for operand in operands), default=0)
     for operand in operands[:8]:
@@ -127,5 +127,5 @@ def format_error(sentence: str, operands: Sequence[Operand], loc: Loc | None, hi
 
 
 def _shortened(text: str) -> str:
-    """The text, cut where a shape or a list from a file has made it endless."""
+    """Return the text, cut if a shape or a list from a file makes it very long."""
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

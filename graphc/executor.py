@@ -1,4 +1,4 @@
-"""Run a plan: state, workspace, and the programs bound to them."""
+"""The executor of a plan: state, workspace, and the programs bound to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Executor(Missing):
-    """Owns state and buffers, and runs the programs of a plan.
+    """The owner of state and buffers, which runs the programs of a plan.
 
     One call at a time: a second thread is refused.  Executors of one plan are independent;
     those that share a state take turns.
@@ -50,7 +50,7 @@ class Executor(Missing):
         self.plan = plan
         self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
         self.exchange = made_exchange(plan, communicator, self._state)
-        """What a plan with shards adds up, and with whom."""
+        """The values that a plan with shards adds up, and the communicator it does so by."""
         self._binder = Binder(self._workspace, self.exchange)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents = CotangentRuns(plan, self._state)
@@ -97,9 +97,9 @@ class Executor(Missing):
         return self._workspace.nbytes + self._cotangents.nbytes + extra + self._state.nbytes
 
     def snapshot(self) -> dict[str, Array]:
-        """Copies of all that lasts between steps and that the plan needs, of one moment.
+        """Return copies of all that lasts between steps and that the plan needs, of one moment.
 
-        StateError when an earlier step failed half-way or another thread is running.
+        Raise StateError if an earlier step failed half-way or another thread is running.
         """
         return self._entry(self._state.copies, self.plan.state_nodes)
 
@@ -109,7 +109,7 @@ class Executor(Missing):
         return pickled(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Executor:
-        """A twin with the same plan; copies of executors that share a state share one."""
+        """Return a twin with the same plan; copies of executors that share a state share one."""
         shared = memo.get(id(self._state))
         twin = Executor(self.plan, seed=self._state.seed, state=shared)
         twin._state.assign(self.snapshot())
@@ -128,14 +128,14 @@ class Executor(Missing):
         copy: bool = True,
         **by_name: Any,
     ) -> dict[str, Array]:
-        """Every output and loss that the feeds determine, by name.
+        """Return every output and loss that the feeds determine, by name.
 
         Inference leaves dropout out and uses running statistics; inputs that only a loss
         needs may be missing.  With `train=True` batch statistics and masks are used, running
         statistics and the counter of draws advance, and `backward` may follow.  Results are
         copies; with `copy=False` they are read-only views that the next run overwrites.
 
-        Raises FeedError when an array does not fit.
+        Raise FeedError if an array does not fit.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
         if not train and (direct := self._direct["infer"].get(tuple(given))) is not None:
@@ -149,7 +149,7 @@ class Executor(Missing):
     def _forward_directly(
         self, direct: Direct, feeds: Mapping[str, Any], copy: bool
     ) -> dict[str, Array] | None:
-        """Inference on arrays where they lie; None, with nothing run, when that cannot be."""
+        """Run inference on zero-copy feeds; return None, with nothing run, if impossible."""
         self._lock.begin(writes=False)
         bound = direct.ready(feeds)
         return None if bound is None else self._infer(bound, copy)
@@ -175,10 +175,11 @@ class Executor(Missing):
         return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
 
     def backward(self, **cotangents: Any) -> dict[str, Array]:
-        """The gradients of the sum of the losses, by name of parameter; copies.
+        """Return the gradients of the sum of the losses, by name of parameter; copies.
 
-        Follows `forward(train=True)`; asked again, they are the same.  With cotangents by output
-        name (of the outputs' shapes) those are differentiated.  StateError when nothing is saved.
+        Follows `forward(train=True)`; further calls return the same.  With cotangents by output
+        name (of the outputs' shapes) those are differentiated.  Raise StateError if nothing is
+        saved.
         """
         return self._entry(self._backward, cotangents)
 
@@ -194,7 +195,7 @@ class Executor(Missing):
             return {name: array.copy() for name, array in saved.gradients.items()}
         if not saved.gradients:
             raise refusals.no_losses()
-        if not last.differentiated:  # once: it overwrites the values of the forward pass
+        if not last.differentiated:  # only once: it overwrites the forward values
             self._outcome = NOTHING
             self._run(saved.calls[saved.border :])
             self._outcome = Outcome(last.outputs, saved, differentiated=True)
@@ -203,9 +204,9 @@ class Executor(Missing):
     def update(self, gradients: Mapping[str, Any] | None = None) -> None:
         """Let the optimizer update the parameters.
 
-        By the gradients of the last `backward`, or by those given by name; an optimizer that
-        accumulates takes those of the steps so far, and no others.  StateError when the plan has
-        no optimizer or nothing is there.
+        It takes the gradients of the last `backward`, or those given by name; an optimizer that
+        accumulates takes those of the steps so far, and no others.  Raise StateError if the plan
+        has no optimizer or if there are no gradients.
         """
         program = self._program("apply")
         given = None if gradients is None else gradient_arrays(program, self.plan, gradients)
@@ -226,10 +227,10 @@ class Executor(Missing):
         self._outcome = Outcome(outputs)
 
     def step(self, feeds: Mapping[str, Any] | None = None, /, **by_name: Any) -> float:
-        """Forward, backward and update on one batch; returns the sum of the losses.
+        """Run forward, backward and update on one batch; return the sum of the losses.
 
         With `accumulate=k` in the optimizer the update follows every k-th step.
-        StateError when the plan has no optimizer, FeedError when an array does not fit.
+        Raise StateError if the plan has no optimizer, FeedError if an array does not fit.
         """
         given = by_name if feeds is None else merged(feeds, by_name)
         if self.exchange is not None:
@@ -242,7 +243,7 @@ class Executor(Missing):
         return self._entry(self._step, program, self._check(program).feeds(given))
 
     def _step_directly(self, direct: Direct, feeds: Mapping[str, Any]) -> float | None:
-        """A step on arrays where they lie; None, with nothing run, when that cannot be."""
+        """Run a step on zero-copy feeds; return None, with nothing run, if impossible."""
         self._lock.begin(writes=True)
         bound = direct.ready(feeds)
         if bound is None:
@@ -261,7 +262,7 @@ class Executor(Missing):
         return self._complete(bound, bound.calls)
 
     def _sharded_step(self, exchange: Exchange, feeds: Mapping[str, Any]) -> float:
-        """The shards of this rank; the last one updates."""
+        """Run the shards of this rank; the last one updates."""
         self._lock.begin(writes=True)
         exchange.drop()
         if self._sharded is None:
@@ -285,11 +286,11 @@ class Executor(Missing):
     # ------------------------------------------------------------------ many rows
 
     def rows(self, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
-        """Arrays by input, checked and converted, and how many rows they have: any number.
+        """Return arrays by input, checked and converted, and how many rows they have: any number.
 
         `data` is an array, a tuple in the order of the declared inputs, or a mapping by name.
         For training every input that a step reads is needed, otherwise those for the losses.
-        Raises FeedError.
+        Raise FeedError if an array does not fit.
         """
         step = "accumulate" if self.plan.accumulate > 1 else "step"
         check = self._check(self._program(step if train else "infer"))
@@ -297,25 +298,30 @@ class Executor(Missing):
         return check.arrays(feeds, optional=not train, limit=False)
 
     def predict(self, *arrays: Any, **by_name: Any) -> Any:
-        """The outputs for any number of rows: an array, or a dict when there are several.
+        """Return the outputs for any number of rows: an array, or a dict if there are several.
 
-        Arrays by position are those of the inputs in declared order.  Losses are left out, and
-        so is in a net with a batch what has no batch dimension.  Raises FeedError.
+        Arrays by position are those of the inputs in declared order.  Losses are left out, and in
+        a net with a batch also outputs without the batch dimension.  Raise FeedError if an array
+        does not fit.
         """
         return predict(self, arrays, by_name)
 
     def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
-        """Each loss and scalar output, by name, of all rows together.
+        """Return each loss and scalar output, by name, of all rows together.
 
-        Means over batches count by their rows or weights, sums are added up.  Of arrays as
-        `predict` takes them, or of a folder of `.npz` shards.  Raises FeedError.
+        Means over batches count by their rows or weights, sums are added up.  The data are arrays
+        as for `predict`, or a folder of `.npz` part files.  Raise FeedError if an array does not
+        fit.
         """
         return evaluate(self, arrays, by_name)
 
     def profile(
         self, feeds: Mapping[str, Any] | None = None, /, *, rounds: int = 20, **by_name: Any
     ) -> Profile:
-        """The time of each instruction of a step, or of inference.  Raises FeedError."""
+        """Measure the time of each instruction of a step, or of inference.
+
+        Raise FeedError if an array does not fit.
+        """
         from graphc.profile.executor_profile import profile
 
         return profile(self, by_name if feeds is None else merged(feeds, by_name), rounds)
@@ -323,10 +329,10 @@ class Executor(Missing):
     # ------------------------------------------------------------------ other weights
 
     def averaged(self) -> Executor:
-        """A twin with a state of its own whose parameters are their moving averages.
+        """Return a twin with a state of its own whose parameters are their moving averages.
 
         They are kept by an optimizer with `ema=`; before its first update they are the parameters.
-        StateError where none are kept.
+        Raise StateError if none are kept.
         """
         from graphc.runtime.averaged import averaged
 
@@ -335,7 +341,7 @@ class Executor(Missing):
     def refresh(self, other: Executor) -> None:
         """Take over the parameters of another executor of the net; for frozen plans.
 
-        Nothing is scheduled or planned again: only the constants are computed anew.
+        Nothing is scheduled or planned anew: only the constants are computed from the new weights.
         """
         from graphc.freeze import refreshed
 
@@ -362,7 +368,7 @@ class Executor(Missing):
         return check
 
     def _load(self, program: Program, feeds: Feeds) -> Bound:
-        """A program with what it is fed copied in."""
+        """Return a program with its feeds copied in."""
         bound = self._binder.bound(program, feeds.n, feeds.missing)
         if feeds.optional and not bound.outputs:
             raise refusals.no_output(feeds.missing & program.feeds.keys())
@@ -374,7 +380,7 @@ class Executor(Missing):
         return bound
 
     def _ready(self, program: Program, feeds: Mapping[str, Any]) -> Bound:
-        """A program that reads these arrays where they lie, or copies of them."""
+        """Return a program bound to zero-copy feeds if possible, or else to copies of them."""
         direct = self._direct[program.name].get(tuple(feeds))
         ready = None if direct is None else direct.ready(feeds)
         return ready or self._load(program, self._check(program).feeds(feeds))

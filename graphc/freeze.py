@@ -1,4 +1,4 @@
-"""Inference only: parameters and running statistics become constants of the graph."""
+"""Frozen inference: parameters and running statistics become constants of the graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @takes("gc.freeze(ex, batch=1)")
 def freeze(ex: Executor, *, batch: int) -> Executor:
-    """An executor for inference with the weights of `ex` built in and batchnorm folded.
+    """Return an executor for inference with the weights of `ex` built in and batchnorm folded.
 
     Losses are left out.  `frozen.refresh(ex)` takes new weights without compiling.
     """
@@ -51,7 +51,7 @@ def freeze(ex: Executor, *, batch: int) -> Executor:
 
 
 def refreshed(plan: Plan, other: Executor) -> Plan:
-    """A frozen plan with the constants that `other`'s weights give, else as it was."""
+    """Return a frozen plan with the constants that `other`'s weights give, otherwise unchanged."""
     from dataclasses import replace
 
     from graphc.own_passes import own_passes
@@ -81,7 +81,7 @@ def refreshed(plan: Plan, other: Executor) -> Plan:
 
 
 def frozen_graph(graph: Graph, state: Mapping[str, Array]) -> Graph:
-    """The declared graph with constants for parameters and states, without losses."""
+    """Return the declared graph with constants for parameters and states, without losses."""
     changed: dict[str, Node | None] = {
         node.name: _constant(node, state)
         for node in graph

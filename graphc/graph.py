@@ -28,12 +28,12 @@ class Node:
     locs: tuple[Loc, ...] = ()
 
     def described(self, role: str) -> Operand:
-        """The node as an error shows it."""
+        """Return the node as an error shows it."""
         return Operand(role, self.name, str(self.type), self.locs[0] if self.locs else None)
 
 
 class Graph:
-    """Nodes by name, and what they are for: outputs, losses, gradients and state updates.
+    """Nodes by name, and the roots: outputs, losses, gradients and state updates.
 
     `outputs` and `gradients` map a public name to a node, `losses` names those outputs that
     training minimises (their sum), `updates` maps a state or parameter to its next value.
@@ -80,7 +80,7 @@ class Graph:
 
     @cached_property
     def users(self) -> Mapping[str, tuple[str, ...]]:
-        """For each node the nodes that read it, once for each reading."""
+        """The users of each node: the nodes that read it, once for each reading."""
         found: dict[str, tuple[str, ...]] = dict.fromkeys(self.nodes, ())
         many: dict[str, list[str]] = {}
         for node in self:
@@ -95,7 +95,7 @@ class Graph:
 
     @cached_property
     def roots(self) -> frozenset[str]:
-        """The nodes that something outside the graph reads."""
+        """The nodes that are read from outside the graph."""
         losses = (self.outputs[name] for name in self.losses)
         return frozenset(
             [*self.outputs.values(), *losses, *self.gradients.values(), *self.updates.values()]
@@ -114,11 +114,11 @@ class Graph:
         return view
 
     def feeds_only(self, name: str, user: str) -> bool:
-        """Whether `user` alone reads `name`, once, and nothing outside the graph does."""
+        """Return whether `user` alone reads `name`, once, and nothing outside the graph does."""
         return self.users[name] == (user,) and name not in self.roots
 
     def upstream(self, names: Iterable[str]) -> set[str]:
-        """The named nodes and all that they depend on."""
+        """Return the named nodes and all that they depend on."""
         seen = set(names)
         for node in reversed(list(self)):  # operands precede their users
             if node.name in seen:
@@ -126,7 +126,7 @@ class Graph:
         return seen
 
     def downstream(self, names: Iterable[str]) -> set[str]:
-        """The named nodes and all that depend on them."""
+        """Return the named nodes and all that depend on them."""
         seen: set[str] = set()
         stack = list(names)
         while stack:
@@ -137,13 +137,13 @@ class Graph:
         return seen
 
     def forward(self) -> set[str]:
-        """The nodes that the outputs need."""
+        """Return the nodes that the outputs need."""
         return self.upstream(self.outputs.values()) if self.outputs else set()
 
     def replace(
         self, changed: Mapping[str, Node | None], reads: Mapping[str, str] | None = None
     ) -> Graph:
-        """A new graph with some nodes exchanged, in place, and those mapped to None left out.
+        """Return a new graph with some nodes exchanged, in place, and those mapped to None removed.
 
         Readers of each key of `reads`, roots included, read its value instead.
         """
@@ -152,7 +152,7 @@ class Graph:
         return self._renamed(kept, reads) if reads else self.with_nodes(kept)
 
     def pruned(self) -> Graph:
-        """The graph of what roots and updates depend on; itself where that is everything."""
+        """Return the graph of the nodes that roots and updates need; itself if those are all."""
         live = {*self.roots, *self.updates}
         dead: list[str] = []
         for node in reversed(list(self)):  # operands precede their users
@@ -168,7 +168,7 @@ class Graph:
         return self._over(nodes)
 
     def _over(self, nodes: dict[str, Node]) -> Graph:
-        """The same roots over nodes that are known to be in order and to have the roots."""
+        """Return the same roots over nodes that are known to be in order and to include them."""
         made = Graph.__new__(Graph)
         made.name, made.nodes = self.name, MappingProxyType(nodes)
         made.outputs, made.losses = self.outputs, self.losses
@@ -176,7 +176,7 @@ class Graph:
         return made
 
     def with_nodes(self, nodes: Iterable[Node]) -> Graph:
-        """The same roots over other nodes."""
+        """Return the same roots over other nodes."""
         return Graph(
             self.name,
             nodes,
@@ -187,7 +187,7 @@ class Graph:
         )
 
     def rename_reads(self, new: Mapping[str, str]) -> Graph:
-        """A new graph in which readers of each key, roots included, read its value instead."""
+        """Return a new graph in which readers of each key, roots included, read its value."""
         return self._renamed(self, new) if new else self
 
     def _renamed(self, nodes: Iterable[Node], new: Mapping[str, str]) -> Graph:
@@ -225,7 +225,7 @@ def _reading(node: Node, new: Mapping[str, str]) -> Node:
 
 
 def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:
-    """The nodes by name; single names, and operands first, which makes cycles impossible."""
+    """Return the nodes by name; names must be unique, and operands first, which excludes cycles."""
     found: dict[str, Node] = {}
     for node in nodes:
         for operand in node.inputs:
@@ -240,9 +240,9 @@ def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:
 
 
 def verify(graph: Graph, before: Graph | None = None) -> None:
-    """Infer every type again, and check the roots; nodes that stand in `before` are trusted.
+    """Infer every type again, and check the roots; nodes that are in `before` are trusted.
 
-    Names, order and acyclicity hold from construction.  Raises GraphError for the first
+    Names, order and acyclicity hold from construction.  Raise GraphError for the first
     node whose operands do not fit it or whose type is not what its op infers.
     """
     nodes = graph.nodes
@@ -257,7 +257,7 @@ def verify(graph: Graph, before: Graph | None = None) -> None:
 
 
 def _suspects(graph: Graph, before: Graph) -> Iterator[Node]:
-    """The nodes that do not stand in `before`, and their readers, found by a walk along both.
+    """Yield the nodes that are not in `before`, and their readers, by comparing both in order.
 
     A node that was moved ahead of others counts as changed.
     """
@@ -268,7 +268,7 @@ def _suspects(graph: Graph, before: Graph) -> Iterator[Node]:
         while expected is not None and expected is not node:
             name = expected.name
             if name in graph.nodes and name != node.name and name not in changed:
-                break  # it comes later
+                break  # it occurs later
             expected = next(old, None)
         if node is not expected:
             changed.add(node.name)

@@ -1,8 +1,8 @@
-"""Initial values of parameters, and the random numbers they come from.
+"""Initial values of parameters, and the random numbers they are drawn from.
 
-Weights are (in, out): the last dimension is what a layer gives, the others are what it reads.
-Values are drawn in float64 and rounded once, so that a float32 net starts where its float64
-twin does.
+Weights are (in, out): the last dimension is the layer's output, the others are its input.
+Values are drawn in float64 and rounded once, so that a float32 net starts at the same values as
+its float64 twin.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Array = NDArray[Any]
 
 
 class Initializer(ABC):
-    """How the values of a parameter are made; frozen and hashable."""
+    """The rule that makes the values of a parameter; frozen and hashable."""
 
     @abstractmethod
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """A new array of `shape` and `dtype`; ValueError where the shape does not suit."""
+        """Return a new array of `shape` and `dtype`; raise ValueError for an unsuitable shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class He(Initializer):
-    """Normal with mean 0 and std sqrt(2 / fan_in), for layers that a relu follows.
+    """Normal values with mean 0 and std sqrt(2 / fan_in), for layers before a relu.
 
     K. He, X. Zhang, S. Ren, J. Sun, "Delving deep into rectifiers", ICCV 2015, equation 10.
     """
@@ -42,7 +42,7 @@ class He(Initializer):
 
 @dataclass(frozen=True, slots=True)
 class Glorot(Initializer):
-    """Uniform between -b and b, where b = sqrt(6 / (fan_in + fan_out)).
+    """Uniform values between -b and b, where b = sqrt(6 / (fan_in + fan_out)).
 
     X. Glorot, Y. Bengio, "Understanding the difficulty of training deep feedforward neural
     networks", AISTATS 2010, equation 16.
@@ -56,7 +56,7 @@ class Glorot(Initializer):
 
 @dataclass(frozen=True, slots=True)
 class Normal(Initializer):
-    """Normal with the given standard deviation and mean."""
+    """Normal values with the given standard deviation and mean."""
 
     std: float = 0.01
     mean: float = 0.0
@@ -73,7 +73,7 @@ class Normal(Initializer):
 
 @dataclass(frozen=True, slots=True)
 class Uniform(Initializer):
-    """Uniform from `low` up to `high`."""
+    """Uniform values from `low` up to `high`."""
 
     low: float = -0.05
     high: float = 0.05
@@ -116,42 +116,42 @@ class Orthogonal(Initializer):
 
 @dataclass(frozen=True, slots=True)
 class Constant(Initializer):
-    """The same value everywhere."""
+    """The same value for every element."""
 
     value: float
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Fill any shape; draws nothing."""
+        """Fill any shape, without drawing."""
         return np.full(shape, self.value, dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class Zeros(Initializer):
-    """All 0."""
+    """The value 0 for every element."""
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Fill any shape; draws nothing."""
+        """Fill any shape, without drawing."""
         return np.zeros(shape, dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class Ones(Initializer):
-    """All 1."""
+    """The value 1 for every element."""
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Fill any shape; draws nothing."""
+        """Fill any shape, without drawing."""
         return np.ones(shape, dtype)
 
 
 @dataclass(frozen=True, slots=True)
 class OutAt(Initializer):
-    """Another one's values for a weight whose `axis`, not its last, is what the layer gives."""
+    """The values of another initializer for a weight whose output is `axis`, not its last axis."""
 
     of: Initializer
     axis: int
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """Draw them with that axis last, and move it back."""
+        """Draw the values with that axis last, and move it back."""
         drawn = (*shape[: self.axis], *shape[self.axis + 1 :], shape[self.axis])
         return np.moveaxis(self.of.sample(rng, drawn, dtype), -1, self.axis).copy()
 
@@ -166,14 +166,14 @@ class FromArray(Initializer):
 
     @classmethod
     def of(cls, array: ArrayLike) -> FromArray:
-        """Take the values of `array`; ValueError unless they are real numbers."""
+        """Copy the values of `array`; raise ValueError unless they are real numbers."""
         values = np.asarray(array)
         if values.dtype.kind not in "fiub":
             raise ValueError(f"an array of {values.dtype} cannot be a parameter's initial value")
         return cls(values.tobytes(), values.shape, values.dtype.str)
 
     def sample(self, rng: np.random.Generator, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
-        """The values; ValueError when `shape` is not the array's.  Draws nothing."""
+        """Return the values, without drawing; raise ValueError if `shape` is not the array's."""
         if tuple(shape) != self.shape:
             raise ValueError(
                 f"the array given as initial value has shape {self.shape}, "
@@ -199,9 +199,9 @@ NAMED: dict[str, Callable[[], Initializer]] = {
 def resolve(
     init: str | float | np.number[Any] | Array | Initializer, shape: tuple[int, ...] | None = None
 ) -> Initializer:
-    """The initializer meant by a name, a number, an array or an initializer itself.
+    """Return the initializer meant by a name, a number, an array or an initializer itself.
 
-    Raises ValueError, in plain words, for anything else, and for an array not of `shape`.
+    Raise ValueError, in plain words, for anything else, and for an array not of `shape`.
     """
     if isinstance(init, np.ndarray) and shape is not None and init.shape != shape:
         raise ValueError(f"its shape is {shape}, the array given for it has {init.shape}")
@@ -219,7 +219,7 @@ def resolve(
 
 
 def generator(seed: int, name: str) -> np.random.Generator:
-    """NumPy's Philox generator for one parameter, so that adding a layer changes no other's.
+    """Return NumPy's Philox generator for one parameter: adding a layer changes no other's values.
 
     The 128-bit key is (seed mod 2**64, first eight bytes, big endian, of BLAKE2b-512 of the
     UTF-8 name).
@@ -232,9 +232,9 @@ def generator(seed: int, name: str) -> np.random.Generator:
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(fan_in, fan_out) of a weight: all dimensions but the last, and the last.
+    """Return (fan_in, fan_out) of a weight: all dimensions but the last, and the last.
 
-    A vector has both equal to its length; nothing is less than 1.
+    For a vector both are its length; neither is less than 1.
     """
     if len(shape) < 2:
         size = max(math.prod(shape), 1)
@@ -243,7 +243,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 _ELSEWHERE = {"kaiming": "he", "he_": "he", "xavier": "glorot", "glorot_": "glorot"}
-"""How names begin in other libraries, and what it is here."""
+"""From how names begin in other libraries to graphc's name."""
 
 
 def _named(name: str) -> Initializer:

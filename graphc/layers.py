@@ -1,13 +1,13 @@
-"""The course's layers, on arrays at once.
+"""The layers of Stanford's CS231n course, as functions on arrays.
 
-The functions have the names and signatures of Stanford's CS231n assignments, so that a graph
-can be read beside the code it grew from.  They hold no mathematics of their own: a forward is
+The functions have the names and signatures of the course's assignments, so that a graph
+can be read beside the code it grew from.  They contain no mathematics of their own: a forward is
 the reference rule of the op or layer in `graphc.ops`, a backward its gradient rule.
 
 Arrays are float32 or float64, whole numbers count as float64.  A cache holds the arrays that
 it was given, not copies; neither forward nor backward writes to one, nor to an argument
-(except the dictionaries `bn_param` and `dropout_param`, as said there).  Arrays that do not fit
-give a GraphError.
+(except the dictionaries `bn_param` and `dropout_param`, as documented there).  Arrays that do not
+fit raise GraphError.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _BATCHNORM = ("x", "gamma", "beta", "running_mean", "running_var")
 
 
 def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """x (N, d1, ..., dk) flattened to (N, D), times w (D, M), plus b (M,): (N, M)."""
+    """Return (out, cache): x (N, d1, ..., dk), flattened to (N, D), times w (D, M), plus b (M,)."""
     arrays = dict(zip("xwb", eager.floats(x, w, b), strict=True))
     return eager.forward("affine_forward", AffineLayer(), arrays), (x, w, b)
 
 
 def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """(dx, dw, db) from dout (N, M); dx has x's own shape."""
+    """Return (dx, dw, db) from dout (N, M); dx has x's own shape."""
     x, w, b, dout = eager.floats(*_unpack("affine_backward", cache, 3), dout)
     _check_dout("affine_backward", dout, (len(x), w.shape[1]))
     dx, dw, db = eager.backward(AffineLayer(), [x, w, b], dout, ("x", "weight", "bias"))
@@ -51,33 +51,33 @@ def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
 
 
 def relu_forward(x: Array) -> tuple[Array, Array]:
-    """max(x, 0) in any shape; the cache is x."""
+    """Return (max(x, 0), cache) for any shape; the cache is x."""
     (values,) = eager.floats(x)
     return eager.forward("relu_forward", Relu(), {"x": values}), x
 
 
 def relu_backward(dout: Array, cache: Array) -> Array:
-    """dout where x > 0, else 0."""
+    """Return dout where x > 0, else 0."""
     x, dout = eager.floats(cache, dout)
     _check_dout("relu_backward", dout, x.shape)
     return eager.backward(Relu(), [x], dout, ("x",))[0]
 
 
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
-    """Affine, then relu; the cache is (affine's, relu's)."""
+    """Return affine, then relu, and the cache (affine's, relu's)."""
     hidden, affine_cache = affine_forward(x, w, b)
     out, relu_cache = relu_forward(hidden)
     return out, (affine_cache, relu_cache)
 
 
 def affine_relu_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """(dx, dw, db) of affine_relu_forward."""
+    """Return (dx, dw, db) of affine_relu_forward."""
     affine_cache, relu_cache = _unpack("affine_relu_backward", cache, 2)
     return affine_backward(relu_backward(dout, relu_cache), affine_cache)
 
 
 def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> tuple[Array, Cache]:
-    """Batch normalisation of x (N, D) by each feature; gamma, beta (D,).
+    """Return (out, cache): x (N, D) normalised by each feature; gamma and beta are (D,).
 
     `bn_param` holds `mode` ("train" or "test") and may hold `eps` (1e-5), `momentum` (0.9: the
     share of the old value that the running statistics keep), `running_mean` and `running_var`
@@ -101,7 +101,7 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> t
 
 
 def batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
-    """(dx, dgamma, dbeta); in test mode the running statistics are constants."""
+    """Return (dx, dgamma, dbeta); in test mode the running statistics are constants."""
     layer, mode, *ins = _unpack("batchnorm_backward", cache, 7)
     *ins, dout = eager.floats(*ins, dout)
     _check_dout("batchnorm_backward", dout, ins[0].shape)
@@ -114,13 +114,14 @@ batchnorm_backward_alt = batchnorm_backward
 
 
 def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
-    """Inverted dropout of x (N, ...): x * mask, mask = (u < p) / p in training, else x itself.
+    """Return inverted dropout of x (N, ...), and the cache.
 
-    `dropout_param` holds `p` (the probability to keep, 0 < p <= 1), `mode` ("train" or "test")
-    and may hold `seed` and `draws`.  Masks are Philox4x32-10 words keyed by both (see
-    `graphc.philox`), never NumPy's global generator.  With a `seed` a call can be repeated: the
-    same seed and draws (0 by default) give the same mask.  Without one the seed is 0 and
-    each training call advances `draws` in the dictionary, so that the next mask is another.
+    It is x * mask with mask = (u < p) / p in training, else x itself.  `dropout_param` holds `p`
+    (the probability to keep, 0 < p <= 1), `mode` ("train" or "test") and may hold `seed` and
+    `draws`.  Masks are Philox4x32-10 words keyed by both (see `graphc.philox`), never NumPy's
+    global generator.  With a `seed` a call can be repeated: the same seed and draws (0 by
+    default) give the same mask.  Without one the seed is 0 and each training call advances
+    `draws` in the dictionary, so that the next mask differs.
     """
     mode = _mode("dropout_forward", dropout_param)
     p = dropout_param.get("p")
@@ -142,7 +143,7 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
 
 
 def dropout_backward(dout: Array, cache: Cache) -> Array:
-    """dout * mask in training, dout in test mode."""
+    """Return dout * mask in training, dout in test mode."""
     mode, mask = _unpack("dropout_backward", cache, 2)
     if mode == "test":
         return np.array(eager.floats(dout)[0])
@@ -152,12 +153,12 @@ def dropout_backward(dout: Array, cache: Cache) -> Array:
 
 
 def svm_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """(loss, dx) of the multiclass hinge loss: scores x (N, C), labels y (N,), mean over N."""
+    """Return (loss, dx) of the hinge loss: scores x (N, C), labels y (N,), mean over N."""
     return _loss("svm_loss", SvmLoss(), x, y)
 
 
 def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
-    """(loss, dx) of cross-entropy after softmax: scores x (N, C), labels y (N,), mean over N."""
+    """Return (loss, dx) of softmax cross-entropy: scores x (N, C), labels y (N,), mean over N."""
     return _loss("softmax_loss", SoftmaxLoss(), x, y)
 
 

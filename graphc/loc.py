@@ -1,4 +1,4 @@
-"""The user's line: where in their code a node was declared."""
+"""The line of the user's code that declared a node."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LIBRARIES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Loc:
-    """A line of the user's code; `caller` is the line that called the helper it stands in."""
+    """A line of the user's code; `caller` is the line that called the helper which contains it."""
 
     file: str
     line: int
@@ -32,7 +32,7 @@ class Loc:
 
     @property
     def text(self) -> str:
-        """The source of the line, stripped; empty where it cannot be read."""
+        """The source of the line, stripped; empty if it cannot be read."""
         return linecache.getline(self.file, self.line).strip()
 
     def __str__(self) -> str:
@@ -43,11 +43,11 @@ class Loc:
 
 
 def caller_loc() -> Loc | None:
-    """The innermost line outside graphc, with its caller where that is the user's too."""
+    """Return the innermost line outside graphc, with its caller if that is the user's too."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and not _in_users_code(frame):
         if frame.f_code.co_filename.startswith(_COMMAND_LINE):
-            return None  # what called the command is no line of the user's
+            return None  # the caller of the command is not the user's code
         frame = frame.f_back
     if frame is None:
         return None
@@ -64,13 +64,13 @@ def _place(frame: FrameType) -> tuple[str, int, str]:
 
 @lru_cache(maxsize=4096)
 def _line(file: str, line: int, function: str, caller: Loc | None = None) -> Loc:
-    """One object for all that a loop declares in the line."""
+    """Return one object for all nodes that a loop declares in the line."""
     return Loc(file, line, function, caller)
 
 
 def _in_users_code(frame: FrameType) -> bool:
     file = frame.f_code.co_filename
-    if file == "<string>":  # the __init__ that dataclasses write; its module says whose it is
+    if file == "<string>":  # an __init__ made by dataclasses; its module is that of its class
         module = str(frame.f_globals.get("__name__"))
         return module.partition(".")[0] != "graphc"
     return _is_users(file)
@@ -86,13 +86,13 @@ def _is_users(file: str) -> bool:
 
 def _shown_file(file: str) -> str:
     if file.startswith("<stdin>"):
-        return "<stdin>"  # Python 3.13 numbers what is typed: <stdin>-2
+        return "<stdin>"  # Python 3.13 numbers the inputs: <stdin>-2
     cell = _cell_number(file)
     return f"cell [{cell}]" if cell is not None else os.path.basename(file)
 
 
 def _cell_number(file: str) -> int | None:
-    """The execution count of the notebook cell that was compiled under this file name."""
+    """Return the execution count of the notebook cell that was compiled under this file name."""
     shell = sys.modules.get("IPython")
     if shell is None or os.path.exists(file):
         return None

@@ -1,11 +1,11 @@
-"""How the losses of parts of a batch make up the loss of the whole.
+"""The combination of the losses of parts of a batch to the loss of the whole.
 
     mean over rows                 each by its share of the rows
-    mean weighted by row or class  each by its share of what the mean is divided by
+    mean weighted by row or class  each by its share of the mean's divisor
     sum over rows                  added up
 
-What lies behind a reduction counts as it does where that is linear: twice a mean is a mean.  Other
-functions, such as the root of a mean, count by rows.
+Functions of a reduction count as it does if they are linear: twice a mean is a mean.  Others, such
+as the root of a mean, count by rows.
 """
 
 from __future__ import annotations
@@ -39,31 +39,31 @@ LINEAR = (Neg, Cast, Reshape, StopGradient, Transpose, Slice, Concat, Sum, Mean)
 
 @dataclass(frozen=True)
 class Divisor:
-    """What a weighted mean is divided by, found from what is fed."""
+    """The divisor of a weighted mean, computed from the feeds."""
 
     graph: Graph
     node: Node
-    """The loss."""
+    """The node of the loss."""
 
     @property
     def name(self) -> str:
-        """The node that it is, once layers are ops."""
+        """The name of the divisor's node, once layers are expanded to ops."""
         return RowLoss.divisor(self.node.name)
 
     @property
     def operands(self) -> tuple[str, ...]:
-        """What it is made from."""
+        """The values that the divisor is computed from."""
         return tuple(self.node.inputs[i] for i in divided_by(self.node))
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The inputs that have to be fed for it."""
+        """The inputs that have to be fed to compute the divisor."""
         needed = self.graph.upstream(self.operands)
         return tuple(n.name for n in self.graph if isinstance(n.op, Input) and n.name in needed)
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for losses that are divided by the same."""
+        """A key that is equal for losses with the same divisor."""
         sources = tuple(source_of(self.graph, name).name for name in self.operands)
         op = self.node.op
         assert isinstance(op, RowLoss)
@@ -72,7 +72,7 @@ class Divisor:
     def __call__(
         self, feeds: Mapping[str, Any], n: int, state: Mapping[str, Array] | None = None
     ) -> float:
-        """Of a batch of `n` rows."""
+        """Return the divisor for a batch of `n` rows."""
         needed = self.graph.upstream(self.operands)
         values: dict[str, Array] = {}
         with np.errstate(all="ignore"):
@@ -92,20 +92,20 @@ class Divisor:
 
 
 def divided_by(node: Node) -> tuple[int, ...]:
-    """The operands of a weighted mean that say what it is divided by; none of other nodes."""
+    """Return the positions of the operands that make a weighted mean's divisor, else none."""
     return node.op.divided_by(len(node.inputs)) if isinstance(node.op, RowLoss) else ()
 
 
 def divisors(graph: Graph) -> Iterator[Divisor]:
-    """Those of all weighted means of a declared graph."""
+    """Yield the divisor of each weighted mean of a declared graph."""
     return (Divisor(graph, node) for node in graph if divided_by(node))
 
 
 def loss_shares(graph: Graph) -> tuple[tuple[str, Share], ...]:
-    """For each loss of a declared graph ROWS or SUM: how those of shards make up the whole.
+    """Return, for each loss of a declared graph, ROWS or SUM: how the shards' losses combine.
 
-    A weighted mean counts by rows there, since a shard divides by the whole batch's divisor per
-    row.  GraphError for a loss that adds up values that count differently.
+    A weighted mean counts by rows here, since a shard divides by the whole batch's divisor per
+    row.  Raise GraphError for a loss that adds up values that count differently.
     """
     return tuple((loss, _share(graph, loss)) for loss in graph.losses)
 
@@ -124,9 +124,9 @@ def _share(graph: Graph, loss: str) -> Share:
 
 
 def counted_by(graph: Graph, output: str) -> Share | Divisor:
-    """How the values of batches make up that of all rows, for an output without rows.
+    """Return how values of batches combine to that of all rows, for an output without rows.
 
-    ROWS also for what no single count gives, such as the sum of means by different weights.
+    ROWS also if no single count is right, as for the sum of means by different weights.
     """
     found = _kinds(graph, graph.outputs[output])
     kinds = found if SUM in found else found - {ALONE}
@@ -137,8 +137,10 @@ def counted_by(graph: Graph, output: str) -> Share | Divisor:
 
 
 def _kinds(graph: Graph, name: str) -> frozenset[str]:
-    """How the terms of a value without rows count: ROWS, SUM, ALONE for what no row matters to,
-    or the name of a weighted mean."""
+    """Return how the terms of a value without rows count.
+
+    Each is ROWS, SUM, ALONE for a term that depends on no row, or the name of a weighted mean.
+    """
     found: dict[str, frozenset[str]] = {}
     needed = graph.upstream([name])
     for node in graph:
@@ -165,7 +167,7 @@ def _of_node(graph: Graph, node: Node, found: dict[str, frozenset[str]]) -> froz
 
 
 def source_of(graph: Graph, name: str) -> Node:
-    """The node whose numbers a value has, in another shape perhaps."""
+    """Return the node whose numbers a value has, perhaps in another shape."""
     while isinstance(graph[name].op, Reshape):
         name = graph[name].inputs[0]
     return graph[name]

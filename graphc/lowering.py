@@ -1,4 +1,4 @@
-"""Nodes to instructions: each op lowers itself through the Emitter made here."""
+"""From nodes to instructions: each op lowers itself through the Emitter that is defined here."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from graphc.tensor_type import TensorType
 
 
 class Lowering:
-    """The instructions of a scheduled graph, and the types of all that they touch.
+    """The instructions of a scheduled graph, and the types of all values that they read or write.
 
-    `kernels` are the names that the backend has; an op that asks for another runs by its
+    `kernels` are the names of the backend's kernels; an op that asks for another runs by its
     reference rule.
     """
 
@@ -28,17 +28,17 @@ class Lowering:
         self.capacity = capacity
         self.instrs: list[Instr] = []
         self.types: dict[str, TensorType] = {}
-        """The types of the buffers that are no nodes."""
+        """The types of the buffers that are not nodes."""
         self.roots: dict[str, str] = {}
-        """For an alias the buffer whose bytes it is."""
+        """From an alias to the buffer whose bytes it shares."""
         self.views: dict[str, View] = {}
-        """For an alias that is only some columns of its root: which."""
+        """From an alias that is only some columns of its root to those columns."""
         self.constants: dict[str, TensorType] = {}
-        """Constant vectors that kernels asked for."""
+        """The constant vectors that kernels asked for."""
         self.scratches: dict[str, int] = {}
-        """The instruction that a scratch buffer belongs to."""
+        """From a scratch buffer to the instruction that it belongs to."""
         self.flat: dict[str, int] = {}
-        """For what is exchanged the offset in the buffer that holds all buckets."""
+        """From an exchanged value to its offset in the buffer that holds all buckets."""
         self.given = schedule.in_place.keys()
         """The values that are written to states."""
         self.border = 0
@@ -58,27 +58,27 @@ class Lowering:
             self._end_forward(schedule)
 
     def _end_forward(self, schedule: Schedule) -> None:
-        """Copy what could not be written in place; the backward pass reads none of these states."""
+        """Copy values that could not be written in place to their states; backward reads none."""
         for state, value in schedule.commits:
             self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
         self.border = len(self.instrs)
 
     def root(self, name: str) -> str:
-        """The buffer whose bytes `name` is."""
+        """Return the buffer whose bytes `name` shares."""
         return self.roots.get(name, name)
 
     def copy(self, source: str, out: str, type: TensorType, node: str) -> None:
-        """Copy a buffer into a new one."""
+        """Add a copy of a buffer into a new one."""
         self.types[out] = type
         self.instrs.append(Instr("copy", "copy", None, (source,), (out,), (), node))
 
     def type(self, name: str) -> TensorType:
-        """The type of an operand, the result, or a scratch buffer."""
+        """Return the type of an operand, the result, or a scratch buffer."""
         found = self.types.get(name)
         return self.graph[name].type if found is None else found
 
     def call(self, kernel: str, ins: Sequence[str], out: str, scratch: Sequence[str] = ()) -> None:
-        """Run the backend's kernel of that name."""
+        """Add a call of the backend's kernel, or of the reference rule if there is no kernel."""
         if kernel not in self._kernels:
             self.reference(ins, out)
             return
@@ -91,13 +91,13 @@ class Lowering:
         )
 
     def reference(self, ins: Sequence[str], out: str) -> None:
-        """Run the op's reference rule and copy what it returns."""
+        """Add an instruction that runs the op's reference rule and copies its result."""
         assert self._node is not None
         op = self._node.op
         self.instrs.append(Instr("reference", op.name, op, tuple(ins), (out,), (), out))
 
     def exchange(self, source: str, out: str) -> None:
-        """One instruction for all values of a bucket: sent by the last, awaited by the first."""
+        """Add one instruction for a whole bucket: its last value sends it, its first awaits it."""
         assert self._node is not None
         op = self._node.op
         if isinstance(op, Send):
@@ -115,7 +115,7 @@ class Lowering:
     def _exchanged(
         self, kind: Literal["send", "receive"], op: Op, members: Mapping[str, str]
     ) -> None:
-        """The instruction for the members of a bucket: of each result the operand."""
+        """Add the instruction for a bucket; `members` maps each result to its operand."""
         outs = tuple(sorted(members, key=self.flat.__getitem__))
         ins = tuple(members[out] for out in outs)
         self.instrs.append(Instr(kind, kind, op, ins, outs, (), outs[-1], len(outs)))
@@ -124,7 +124,7 @@ class Lowering:
         return self.graph.users[name]
 
     def _sendable(self, name: str) -> str:
-        """The value, or a copy of it where it has a place of its own already."""
+        """Return the value, or a copy of it if it already has a fixed place in memory."""
         assert self._node is not None
         own = isinstance(self.graph[name].op, Source) or name in self.given
         alone = self.graph.feeds_only(name, self._node.name) and self.root(name) == name
@@ -139,7 +139,7 @@ class Lowering:
         self.roots[out] = self.root(source)
 
     def scratch(self, type: TensorType) -> str:
-        """A buffer that lives for the next instruction only."""
+        """Return a new buffer that lives for the next instruction only."""
         assert self._node is not None
         name = f"{self._node.name}.scratch{len(self.scratches)}"
         self.types[name] = type
@@ -147,11 +147,11 @@ class Lowering:
         return name
 
     def ones(self, type: TensorType) -> str:
-        """A constant vector of ones, as long as the type's first axis, of its dtype."""
+        """Return a constant vector of ones, as long as the type's first axis, of its dtype."""
         return self._constant("ones", TensorType(type.shape[:1], type.dtype))
 
     def row_numbers(self, type: TensorType) -> str:
-        """A constant int64 vector 0, 1, 2, ... as long as the type's first axis."""
+        """Return a constant int64 vector 0, 1, 2, ... as long as the type's first axis."""
         return self._constant("rows", TensorType(type.shape[:1], "int64"))
 
     def _constant(self, kind: str, type: TensorType) -> str:

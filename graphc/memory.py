@@ -1,4 +1,4 @@
-"""Where buffers lie: live ranges placed in one aligned arena, as small as can be found.
+"""Memory planning: places live ranges in one aligned arena, as small as can be found.
 
 Choosing offsets so that the arena is smallest is NP-hard, so `place` tries several rules of
 thumb, in an order fixed in advance and within a fixed amount of work, and keeps the best arena.
@@ -35,7 +35,7 @@ _Gap = Callable[[int, list[_Span]], int]
 
 @dataclass(frozen=True, slots=True)
 class LiveRange:
-    """A buffer and the epochs, first and last included, during which its bytes are its own."""
+    """A buffer and the epochs, first and last included, during which no other may use its bytes."""
 
     name: str
     nbytes: int
@@ -72,12 +72,12 @@ class _Item(NamedTuple):
 
 
 def align(nbytes: int) -> int:
-    """The number of bytes, rounded up to the alignment."""
+    """Return the number of bytes, rounded up to the alignment."""
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 def peak_bytes(ranges: Iterable[LiveRange]) -> int:
-    """The largest number of rounded bytes live in one epoch: no arena can be smaller."""
+    """Return the most rounded bytes that are live in one epoch: no arena can be smaller."""
     change: defaultdict[int, int] = defaultdict(int)
     for live in ranges:
         size = align(live.nbytes)
@@ -93,7 +93,7 @@ def peak_bytes(ranges: Iterable[LiveRange]) -> int:
 def place(ranges: Sequence[LiveRange], *, _greedy_limit: int = GREEDY_LIMIT) -> Arena:
     """Give each range an offset, so that ranges that share an epoch share no bytes.
 
-    Ranges of no bytes get offset 0. Two ranges of one name are a ValueError.
+    Ranges of no bytes get offset 0. Raise ValueError if two ranges have the same name.
     """
     offsets = {live.name: 0 for live in ranges}
     if len(offsets) < len(ranges):
@@ -110,7 +110,7 @@ def place(ranges: Sequence[LiveRange], *, _greedy_limit: int = GREEDY_LIMIT) -> 
 
 
 def _repeated(ranges: Sequence[LiveRange]) -> str:
-    """The first name that comes twice."""
+    """Return the first name that occurs twice."""
     seen: set[str] = set()
     for live in ranges:
         if live.name in seen:
@@ -139,7 +139,7 @@ class _Search:
 
     @property
     def done(self) -> bool:
-        """Whether no arena can be smaller than the one found."""
+        """Return whether no arena can be smaller than the one found."""
         return self.nbytes == self.peak if self.offsets else not self.items
 
     def _keep(self, offsets: _Offsets) -> None:
@@ -148,7 +148,7 @@ class _Search:
             self.offsets, self.nbytes = offsets, nbytes
 
     def _try_orders(self) -> None:
-        """Each order with each kind of gap once; then improve them by turns."""
+        """Try each order with each kind of gap once; then improve them in turn."""
         orders = list(_orders(self.items))
         tries = [(list(order), gap) for order in orders for gap in (_lowest, _tightest)]
         for order, gap in islice(cycle(tries), _ATTEMPTS):
@@ -157,7 +157,7 @@ class _Search:
             self._attempt(order, gap)
 
     def _attempt(self, order: list[_Item], gap: _Gap) -> None:
-        """Place by this order; keep an improvement, or else move what prevents it to the front."""
+        """Place by this order; keep an improvement, or else move its obstacle to the front."""
         affordable = order[: isqrt(2 * self.work) + 1]
         offsets, placed = _greedy(affordable, gap, len(order), self.nbytes)
         self.work -= placed * placed // 2
@@ -168,7 +168,7 @@ class _Search:
 
 
 def _orders(items: list[_Item]) -> Iterator[list[_Item]]:
-    """The orders that greedy placement starts from; ties are settled by time."""
+    """Yield the orders that greedy placement starts from; ties are settled by time."""
     yield sorted(items, key=lambda item: (-item.size, -item.epochs, item.rank))
     yield sorted(items, key=lambda item: (-item.epochs, -item.size, item.rank))
     yield sorted(items, key=lambda item: (-item.size * item.epochs, item.rank))
@@ -179,7 +179,7 @@ def _orders(items: list[_Item]) -> Iterator[list[_Item]]:
 def _greedy(order: list[_Item], gap: _Gap, count: int, limit: int) -> tuple[_Offsets, int]:
     """Put each item into a gap among its neighbours in time; stop at one that reaches the limit.
 
-    Returns the offsets and the number of items placed below the limit.
+    Return the offsets and the number of items placed below the limit.
     """
     offsets = [0] * count
     placed: list[tuple[_Span, int, int]] = []  # span, first, last
@@ -195,7 +195,7 @@ def _greedy(order: list[_Item], gap: _Gap, count: int, limit: int) -> tuple[_Off
 
 
 def _lowest(size: int, busy: list[_Span]) -> int:
-    """The lowest offset at which so many bytes are free; the spans are sorted."""
+    """Return the lowest offset at which `size` bytes are free; the spans are sorted."""
     top = 0
     for start, end in busy:
         if start - top >= size:
@@ -206,7 +206,7 @@ def _lowest(size: int, busy: list[_Span]) -> int:
 
 
 def _tightest(size: int, busy: list[_Span]) -> int:
-    """The offset of the smallest gap with room, or else the end of the last span."""
+    """Return the offset of the smallest gap with room, or else the end of the last span."""
     top, best, room = 0, -1, 0
     for start, end in busy:
         free = start - top
@@ -220,9 +220,9 @@ def _tightest(size: int, busy: list[_Span]) -> int:
 class _FreeList:
     """Placement in order of time: the smallest free block with room, among blocks kept sorted.
 
-    The free space starts as one block of the peak's size. What lives long is cut from the low
-    end of its block and what lives briefly from the high end, so that what is saved for later
-    piles up below without holes.
+    The free space starts as one block of the peak's size. Long live ranges are cut from the low
+    end of a block and short ones from the high end, so that the long ones pile up below without
+    holes.
     """
 
     def __init__(self, room: int, brief: int) -> None:
@@ -235,7 +235,7 @@ class _FreeList:
             self._add(0, room)
 
     def place(self, items: list[_Item]) -> _Offsets:
-        """The offset of each item; the items come in order of their first epochs."""
+        """Return the offset of each item; the items come in order of their first epochs."""
         offsets = [0] * len(items)
         live: list[tuple[int, int, int]] = []  # last, start, end
         for item in items:
@@ -261,7 +261,7 @@ class _FreeList:
         return offset
 
     def _grow(self, size: int) -> int:
-        """Room at the end of the arena, starting in a last block that is too small."""
+        """Make room at the end of the arena, starting in a last block that is too small."""
         start = self._starts.get(self._top, self._top)
         if start < self._top:
             self._remove(start)
@@ -269,7 +269,7 @@ class _FreeList:
         return start
 
     def _release(self, start: int, end: int) -> None:
-        """Free the bytes, as one block with the free blocks that they touch."""
+        """Free the bytes, as one block with the free blocks next to them."""
         if start in self._starts:
             start = self._starts[start]
             self._remove(start)
@@ -283,7 +283,7 @@ class _FreeList:
         self._starts[end] = start
 
     def _remove(self, start: int) -> int:
-        """Take the block that starts here from the list; returns its end."""
+        """Remove the block that starts here from the list, and return its end."""
         end = self._ends.pop(start)
         del self._starts[end]
         del self._blocks[bisect_left(self._blocks, (end - start, start))]

@@ -1,4 +1,4 @@
-"""What a plan needs, byte by byte, before anything runs."""
+"""The exact memory that a plan needs, before anything runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BufferLine:
-    """One buffer of an arena: who owns it, its bytes at N rows and as a formula, its life."""
+    """One buffer of an arena: its program, its bytes at N rows and as a formula, its live range."""
 
     program: str
     name: str
@@ -42,20 +42,20 @@ class BufferLine:
 
 
 class MemoryReport:
-    """Exact bytes of a plan for `n` rows.
+    """The exact bytes of a plan for `n` rows.
 
     `feeds`, `constants`, `arena`, `scratch`, `exchange` and `gradients` belong to each executor,
     `state` may be shared; `total` is their sum, alignment included.  The gradient block is made by
     the first `forward(train=True)` or `update(gradients)`, all else when the executor is made.
-    What `backward` with cotangents needs is not in it: that is compiled when first asked for.  Nor
-    is native code, whose size nobody knows before it is made, at the first run of a program.
+    Not included are `backward` with cotangents, which is compiled when first asked for, and native
+    code, whose size is unknown until the first run of a program compiles it.
     """
 
     def __init__(self, plan: Plan, n: int) -> None:
         self._plan, self.n = plan, n
 
     def at(self, n: int) -> MemoryReport:
-        """The report of a plan made for `n` rows."""
+        """Return the report of the plan for `n` rows."""
         return MemoryReport(self._plan, checked_whole("memory.at: n", n))
 
     @cached_property
@@ -69,7 +69,7 @@ class MemoryReport:
 
     @cached_property
     def arenas(self) -> dict[str, int]:
-        """The arena of each program."""
+        """The bytes of each program's arena."""
         return {name: program.arena.nbytes for name, program in self._programs.items()}
 
     @cached_property
@@ -79,22 +79,22 @@ class MemoryReport:
 
     @property
     def arena(self) -> int:
-        """The arena that an executor allocates: the largest of the programs'."""
+        """The bytes of the arena that an executor allocates: the largest of its programs."""
         return block_bytes(max(self.arenas.values()))
 
     @property
     def scratch(self) -> int:
-        """What the threads of native code keep parts of matrices in; it depends on the machine."""
+        """The bytes in which native threads keep parts of matrices; they depend on the machine."""
         return block_bytes(self._scratch.nbytes)
 
     @property
     def thread_scratch(self) -> int:
-        """The part of the scratch that each of the threads has."""
+        """The bytes of the scratch of each thread."""
         return self._scratch.thread
 
     @property
     def threads(self) -> int:
-        """The threads that there is scratch for."""
+        """The number of threads that there is scratch for."""
         return self._scratch.threads
 
     @cached_property
@@ -103,23 +103,23 @@ class MemoryReport:
 
     @property
     def feeds(self) -> int:
-        """The buffers that feeds are copied to."""
+        """The bytes of the buffers that feeds are copied to."""
         return block_bytes(region_bytes(feed_types(self._programs), self.n))
 
     @property
     def constants(self) -> int:
-        """The constants of all programs."""
+        """The bytes of the constants of all programs."""
         return block_bytes(region_bytes(constant_types(self._programs), self.n))
 
     @property
     def gradients(self) -> int:
-        """The block that `backward` leaves gradients in; `step` does not use it."""
+        """The bytes of the block in which `backward` leaves gradients; `step` does not use it."""
         grad = self._plan.programs.get("grad")
         return block_bytes(grad.gradient_bytes) if grad is not None else 0
 
     @property
     def exchange(self) -> int:
-        """The sums of a rank's shards that are held back, and what comes from other ranks."""
+        """The bytes of the sums of a rank's shards, and of what it receives from other ranks."""
         from graphc.runtime.exchange import exchange_bytes, workspaces
 
         more = workspaces(self._plan) - 1
@@ -127,12 +127,12 @@ class MemoryReport:
 
     @property
     def state(self) -> int:
-        """Parameters, running statistics, optimizer slots, counters and seed."""
+        """The bytes of parameters, running statistics, optimizer slots, counters and seed."""
         return block_bytes(layout(self._plan.state_nodes)[1])
 
     @property
     def workspace(self) -> int:
-        """What each executor allocates for itself before the first `backward`."""
+        """The bytes that each executor allocates for itself before the first `backward`."""
         return self._for_a_run + self.exchange
 
     @property
@@ -141,11 +141,11 @@ class MemoryReport:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """The sum of all bytes."""
         return self.workspace + self.gradients + self.state
 
     def buffers(self) -> Iterator[BufferLine]:
-        """Every arena buffer of every program, in order of its life."""
+        """Yield every arena buffer of every program, ordered by the start of its live range."""
         for name, program in self._programs.items():
             rows = [b for b in program.buffers.values() if b.space == "arena"]
             for b in sorted(rows, key=lambda b: (b.first, b.name)):
@@ -162,7 +162,7 @@ class MemoryReport:
                 )
 
     def check_budget(self, budget: int) -> None:
-        """BudgetError when the plan needs more than `budget` bytes."""
+        """Raise BudgetError if the plan needs more than `budget` bytes."""
         if self.total <= budget:
             return
         parts = {"state": self.state, "arena": self.arena, "scratch": self.scratch}
@@ -178,7 +178,7 @@ class MemoryReport:
         )
 
     def _largest_owners(self) -> list[Operand]:
-        """The three nodes that own the most bytes of the state or of the largest arena."""
+        """Return the three nodes that own the most bytes of the state or of the largest arena."""
         sizes: dict[str, int] = {}
         program = self._programs[max(self.arenas, key=lambda name: self.arenas[name])]
         for buffer in program.buffers.values():
@@ -194,7 +194,7 @@ class MemoryReport:
         ]
 
     def _what_fits(self, budget: int) -> tuple[list[Operand], str]:
-        """The least memory by computing values again, and a hint that says which batch fits."""
+        """Return the least memory with recomputation, and a hint that says which batch fits."""
         from graphc.remat.fit import largest_batch, largest_batch_kept, least_total
 
         kept = largest_batch_kept(self._plan, budget)
@@ -210,7 +210,7 @@ class MemoryReport:
         return [told], f"{more}; batch={kept} without" if kept else more
 
     def curve(self) -> Curve:
-        """Memory against FLOPs, from keeping every value to computing as much again as helps."""
+        """Return memory against FLOPs, from keeping all values to the most useful recomputation."""
         from graphc.remat.curve import curve
 
         return curve(self._plan)
@@ -245,7 +245,7 @@ class MemoryReport:
         )
 
     def table(self) -> str:
-        """Every arena buffer in a line: offset, bytes, formula, life, name, the user's line.
+        """Return a line for each arena buffer: offset, bytes, formula, life, name, user's line.
 
         Lives are counted in instructions, those of native programs in epochs: from barrier to
         barrier.
@@ -260,7 +260,7 @@ class MemoryReport:
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The arena's picture for a notebook, if there is an arena; `print` gives the bytes."""
+        """Return the arena's picture for a notebook, if there is an arena, and the bytes' text."""
         from graphc.render.memory_view import arena_steps
 
         bundle = {"text/plain": str(self)}
@@ -269,10 +269,10 @@ class MemoryReport:
         return bundle
 
     def render(self, path: str | Path) -> Path:
-        """Draw the arena, offsets over time: .svg that of a step, .html those of all programs.
+        """Draw the arena, offsets over time: a step's as .svg, those of all programs as .html.
 
-        Each rectangle is a buffer, coloured by what it is for; the peak is marked, with all that
-        is alive there.  Raises GraphError for another suffix.
+        Each rectangle is a buffer, coloured by its purpose; the peak is marked, with all buffers
+        that are live there.  Raise GraphError for another suffix.
         """
         from graphc.render.memory_view import render_arena
 

@@ -1,11 +1,11 @@
-"""Run the updates of small neighbouring parameters as one instruction.
+"""Horizontal fusion of the updates of small neighbouring parameters into one instruction.
 
     velocity(w1), velocity(b1), velocity(w2)   ->   velocity(w1 | b1 | w2)
 
 A kernel call costs more than the arithmetic of a small parameter.  Parameters that lie side by
 side in the state, without padding between, are updated by one call over all of them, once
 their gradients are placed side by side too.  The price is that these gradients live until
-the last of them is there, so groups stay small.
+the last of them is computed, so groups stay small.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ GROUP_BYTES = 64 * 1024
 """The most bytes of gradients that are kept waiting for each other."""
 
 Updates = dict[str, list[int]]
-"""For each parameter the instructions that write it and its optimizer's slots."""
+"""From each parameter to the instructions that write it and its optimizer's slots."""
 
 
 def merge_updates(
@@ -32,10 +32,10 @@ def merge_updates(
     in_place: Mapping[str, str],
     packable: Callable[[str], bool],
 ) -> tuple[list[Instr], list[tuple[str, ...]]]:
-    """The instructions with neighbouring updates merged, and the buffers to place in a row.
+    """Return the instructions with neighbouring updates fused, and the buffers to place in a row.
 
-    `in_place` maps an update node to the state it writes; `packable` tells of a buffer
-    whether it may be placed where we want it.
+    `in_place` maps an update node to the state it writes; `packable` returns whether a buffer
+    may be placed freely.
     """
     updates = _updates(graph, instrs, in_place)
     order = _Order(instrs, in_place)
@@ -53,7 +53,7 @@ def merge_updates(
         rows = [[instrs[i] for i in updates[name]] for name in group]
         packs.extend(_packs(rows, in_place, graph))
     if len({name for pack in packs for name in pack}) < sum(map(len, packs)):
-        return list(instrs), []  # one gradient serves two parameters: it lies in one place only
+        return list(instrs), []  # two parameters share a gradient, which has one place only
     result: list[Instr] = []
     for i, instr in enumerate(instrs):
         result.extend(merged.get(i, ()) if i in dropped else (instr,))
@@ -61,7 +61,7 @@ def merge_updates(
 
 
 class _Order:
-    """Who writes each state, and who reads each new value."""
+    """The instruction that writes each state, and those that read each new value."""
 
     def __init__(self, instrs: Sequence[Instr], in_place: Mapping[str, str]) -> None:
         self.instrs = instrs
@@ -76,9 +76,9 @@ class _Order:
                     self.readers.setdefault(operand, []).append(i)
 
     def allows(self, i: int, to: int, group: Container[int]) -> bool:
-        """Whether an instruction may move, past all between that are not of its group.
+        """Return whether an instruction may move past all between that are not of its group.
 
-        None of them may write a state that it reads, or read what it makes.
+        None of them may write a state that it reads, or read a value that it writes.
         """
         instr = self.instrs[i]
         others = [self.writer[name] for name in instr.ins if name in self.writer]
@@ -107,7 +107,7 @@ def _groups(
     in_place: Mapping[str, str],
     packable: Callable[[str], bool],
 ) -> Iterable[list[str]]:
-    """Runs of parameters next to each other whose updates are alike."""
+    """Yield runs of parameters next to each other that have the same kinds of updates."""
     parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
 
     def alike(name: str) -> tuple[tuple[str, Op | None, tuple[str, ...]], ...] | None:
@@ -125,7 +125,7 @@ def _groups(
 
 
 def _scalars(graph: Graph, row: Instr) -> tuple[str, ...]:
-    """The single numbers that an update reads, such as its rate; one call has one of each."""
+    """Return the scalars that an update reads, such as its rate; one call has one of each."""
     return tuple(name for name in row.ins if name in graph.nodes and not graph[name].type.rank)
 
 
@@ -146,7 +146,7 @@ def _split(graph: Graph, names: list[str]) -> Iterable[list[str]]:
 
 
 def _is_gradient(graph: Graph, operand: str, in_place: Mapping[str, str]) -> bool:
-    """Whether an operand is neither a state, nor written to one, nor a scalar."""
+    """Return whether an operand is neither a state, nor written to one, nor a scalar."""
     node = graph.nodes.get(operand)
     if node is None or operand in in_place or node.type.rank == 0:
         return False
@@ -166,7 +166,7 @@ def _packs(
 
 
 def _merge(column: Sequence[Instr]) -> Instr:
-    """One instruction for all: operand by operand, the members in a row."""
+    """Return one instruction for all members, which are in a row for each operand."""
     first = column[0]
     ins = _in_rows(instr.ins for instr in column)
     scratch = _in_rows(instr.scratch for instr in column)

@@ -1,4 +1,4 @@
-"""What a class has not, and other libraries' classes have, is told with how it is done here."""
+"""Hints for attributes that PyTorch and Keras users expect: what to write in graphc instead."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 
 class Missing:
-    """A base of classes that people look for other libraries' methods on."""
+    """A base of classes on which people look for the methods of other libraries."""
 
     __slots__ = ()
 
-    if not TYPE_CHECKING:  # to a type checker, what is not there is not there
+    if not TYPE_CHECKING:  # type checkers shall report missing attributes
 
         def __getattr__(self, name: str) -> object:
             from graphc.other_members import no_member

@@ -24,12 +24,12 @@ def mlp(
     dropout: float = 0.0,
     name: str | None = None,
 ) -> Value:
-    """Hidden layers of these widths, and an affine layer of `units`: x (N, ...) to (N, units).
+    """Return `x` (N, ...) after hidden layers of these widths and an affine layer: (N, units).
 
     A hidden layer is affine, batchnorm if asked for, relu, and dropout of the share `dropout`
     of the values, from 0 to below 1.  The last layer starts with weights of 0, so that no output
-    is favoured before the first step; `name` is its name.  GraphError for widths that are no
-    whole numbers from 1 up, and for a share that is none.
+    is favoured before the first step; `name` is its name.  Raise GraphError if a width is not a
+    whole number from 1 up, or if `dropout` is not such a share.
     """
     b = as_value("mlp", x).builder
     widths = _widths(hidden)

@@ -1,4 +1,4 @@
-"""The declaration API: a graph in progress, and what it is for."""
+"""The declaration API: a graph in progress, with its outputs and losses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graphc.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
 
 
 class Net(Missing):
-    """A network being declared.  `dtype` is that of inputs and parameters by default."""
+    """A network being declared; `dtype` is the default of inputs and parameters."""
 
     def __init__(self, name: str = "net", dtype: str = "float32") -> None:
         if dtype not in FLOATS:
@@ -31,7 +31,7 @@ class Net(Missing):
 
     @property
     def dtype(self) -> str:
-        """The dtype of floats where nothing else decides it."""
+        """The dtype of floats if nothing else decides it."""
         return self.builder.dtype
 
     @dtype.setter
@@ -39,13 +39,13 @@ class Net(Missing):
         self.builder.dtype = name
 
     def input(self, name: str, shape: Sequence[Dim] | Dim, *, dtype: str | None = None) -> Value:
-        """An array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
+        """Declare an array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
         return self._source(Input(sizes_of(shape), dtype_name(dtype or self.dtype)), name)
 
     def parameter(
         self, name: str, shape: Sequence[int] | int, init: Any = "he", *, dtype: str | None = None
     ) -> Value:
-        """A trainable array; `init` is an initialiser, its name, a number or an array."""
+        """Declare a trainable array; `init` is an initialiser, its name, a number or an array."""
         sizes = sizes_of(shape)
         if any(isinstance(size, Batch) for size in sizes):
             raise GraphError(
@@ -64,7 +64,7 @@ class Net(Missing):
         return self._source(op, name)
 
     def constant(self, array: Any, *, name: str | None = None, dtype: str | None = None) -> Value:
-        """A fixed array; Python floats, also in lists, take the net's dtype."""
+        """Declare a fixed array; Python floats, also in lists, take the net's dtype."""
         try:
             op: Constant = constant_op(array, dtype, self.dtype)
         except (ValueError, TypeError) as error:
@@ -72,13 +72,13 @@ class Net(Missing):
         return self.builder.apply(op, name=name)
 
     def output(self, name: str, value: Value) -> Value:
-        """Make a value public under a name; returns the value."""
+        """Make a value public under a name, and return the value."""
         self._check_public(name, value)
         self.builder.outputs[name] = value.name
         return value
 
     def loss(self, name: str, value: Value) -> Value:
-        """Make a scalar an output that training minimises; several losses add up."""
+        """Make a scalar an output that training minimises; several losses are added."""
         self._check_public(name, value)
         if value.shape != () or not value.type.is_float:
             raise GraphError(
@@ -108,7 +108,7 @@ class Net(Missing):
             ) from None
 
     def graph(self) -> Graph:
-        """The immutable graph of what has been declared so far."""
+        """Return the immutable graph of all declarations so far."""
         return self.builder.graph()
 
     def summary(self) -> None:
@@ -119,7 +119,7 @@ class Net(Missing):
 
     @classmethod
     def of(cls, graph: Graph, dtype: str = "float32") -> Net:
-        """A net that has declared all that the graph holds, and can go on."""
+        """Return a net with all declarations of the graph, to which more can be added."""
         net = cls(graph.name, dtype)
         net.builder = Builder.extending(graph)
         net.builder.dtype, net.builder.locs = dtype, None
@@ -140,7 +140,7 @@ class Net(Missing):
         return f"<Net {self.name!r}: {len(self.builder.nodes)} nodes>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The picture for a notebook, or the text alone where nothing here can draw it."""
+        """Return the picture for a notebook, or the text alone if nothing here can draw it."""
         from graphc.render import notebook_bundle
 
         return notebook_bundle(self.graph(), str(self))
@@ -172,7 +172,7 @@ class Net(Missing):
 
 
 def _found_instead(name: str, b: Builder) -> str:
-    """What is told of a value that is not there: an output of that name, or names like it."""
+    """Return the hint about a missing value: an output of that name, or similar names."""
     if name in b.outputs:
         return f"the output of that name is the value {b.outputs[name]!r}"
     return _similar(name, b.nodes)

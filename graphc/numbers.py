@@ -1,4 +1,4 @@
-"""Numbers that users give: whole ones of any library, and those that a dtype cannot hold."""
+"""Checks of numbers that users give: whole numbers of any library, floats that a dtype can hold."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def checked_whole(
     hint: str = "",
     error: type[GraphError] = GraphError,
 ) -> int:
-    """Return the same; raise an error, at the user's line, that says of `what` it must be one."""
+    """Return `given` as an int; raise `error`, at the user's line, if it is not such a number."""
     number = whole(given, least)
     if number is None:
         start = "" if least is None else f" from {least} up"
@@ -61,7 +61,7 @@ def finite(given: Any) -> float | None:
         return None
     try:
         number = float(given)
-    except OverflowError:  # a whole number beyond all floats
+    except OverflowError:  # a whole number larger than any float
         return None
     return number if math.isfinite(number) else None
 

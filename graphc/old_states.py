@@ -1,13 +1,13 @@
-"""Copies of states for those that read them when they may have been overwritten.
+"""Copies of states for readers that run after the state may have been overwritten.
 
     d_x = mul(d_h, s)                s.before = cast(s)
     output mean = s           ->     d_x = mul(d_h, s.before)
     update s = s.next                output mean = s.before
                                      update s = s.next
 
-A state is overwritten in the forward pass, as soon as its readers there are done.  What reads it
-in the backward pass, and an output or gradient that is its own bytes, needs the value from
-before.  A cast to the own dtype copies it.
+A state is overwritten in the forward pass, as soon as its readers there are done.  Readers in
+the backward pass, and an output or gradient that is the state itself, need the value from
+before.  A cast to the same dtype copies it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from graphc.schedule import backward_nodes, may_be_view
 
 
 def keep_old_states(graph: Graph) -> Graph:
-    """The graph in which late readers of a state read a copy; itself where there are none."""
+    """Return the graph in which late readers of a state read a copy; `graph` if there are none."""
     if not graph.updates:
         return graph
     backward = backward_nodes(graph)
@@ -55,6 +55,6 @@ def _free(graph: Graph, state: str) -> str:
 
 
 def _late_readers(graph: Graph, state: str, backward: set[str]) -> set[str]:
-    """Readers in the backward pass, and whatever may be a view of the state's bytes."""
+    """Return the readers in the backward pass, and all that may be a view of the state's bytes."""
     users = graph.users.get(state, ())
     return {user for user in users if user in backward or may_be_view(graph, graph[user])}

@@ -1,4 +1,4 @@
-"""The contracts of Op and Layer.  None of either lives here.
+"""The contracts of Op and Layer.  The ops themselves are in `graphc.ops`.
 
 An op is one frozen dataclass: its fields are its attributes, its methods are its rules.
 Two ops with equal fields are the same op.  A class that adds no field needs no decorator, which
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 Along = Literal["elements", "rows", "columns", "all", "call"]
-"""How an op goes through its values when it is fused into a kernel of rows and columns:
+"""The iteration of an op over its values in a fused kernel of rows and columns:
 
     elements  each element of the result by itself
     rows      it reduces along the rows: each column of its first operand by itself
@@ -39,9 +39,9 @@ A value of rank 2 and more is the matrix of its first dimensions by all others.
 
 @dataclasses.dataclass(frozen=True)
 class Op:
-    """What a node does to its operands.
+    """The computation of a node: an op's attributes are its fields, its rules are its methods.
 
-    `infer` and `reference` are enough to run anywhere; `grad` is asked only when the op is
+    `infer` and `reference` are enough to run anywhere; `grad` is called only if the op is
     differentiated; `lower` only chooses a faster kernel, and `along`, `spans` and `scalar` only
     let the op be fused into one.
     """
@@ -50,9 +50,9 @@ class Op:
     roles: ClassVar[tuple[str, ...]] = ()
     """The operands' names in the op's words, for errors and pictures."""
     optional: ClassVar[int] = 0
-    """How many of the last operands may be missing."""
+    """The number of the last operands that may be missing."""
     inplace: ClassVar[tuple[int, ...]] = ()
-    """Operands whose memory the kernel may write its result to."""
+    """The positions of the operands whose memory the kernel may write its result to."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -60,61 +60,61 @@ class Op:
             cls.name = cls.__name__.lower()
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
-        """The result's type; ValueError in the op's own words."""
+        """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
         raise NotImplementedError(f"op {self.name} has no infer rule")
 
     def reference(self, ins: Sequence[Array]) -> Array:
-        """The meaning, in plain allocating NumPy."""
+        """Return the result in plain allocating NumPy, which defines what the op means."""
         raise NotImplementedError(f"op {self.name} has no reference rule")
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
-        """One cotangent for each operand, or None where none flows."""
+        """Return one cotangent for each operand, or None for an operand without a gradient."""
         raise NotImplementedError(f"op {self.name} has no gradient")
 
     @property
     def gradient_text(self) -> tuple[str, ...]:
-        """What `grad` computes, a formula for each operand; empty where none flows.
+        """The formulas of `grad`, one for each operand; empty for an operand without a gradient.
 
         In NumPy's notation with the operands' roles, the op's attributes, `out` and its
-        cotangent `d_out`; summed down to the operand's shape where that was broadcast.  The
-        last formula serves all further operands.
+        cotangent `d_out`; summed to the operand's shape if that was broadcast.  The last formula
+        is for all further operands, too.
         """
         return ()
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """The instructions that compute `out`; one call of the kernel of the op's name."""
+        """Add the instructions that compute `out`; by default one call of the kernel `name`."""
         em.call(self.name, ins, out)
 
     def along(self, ins: Sequence[TensorType]) -> Along:
-        """How the op goes through operands of these types in a fused kernel."""
+        """Return how the op iterates over operands of these types in a fused kernel."""
         return "call"
 
     def lead(self, ins: Sequence[TensorType]) -> int:
-        """How many of the first dimensions are the rows of the op's matrix."""
+        """Return how many of the first dimensions are the rows of the op's matrix."""
         return 1
 
     def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
-        """How each operand stands in the op's matrix; None: as it broadcasts to the result.
+        """Return the broadcast kind of each operand, or None if each broadcasts to the result.
 
-        An op on elements that says it is at home in the matrix of its result alone.
+        An op on elements that returns kinds can only be fused in the matrix of its own result.
         """
         return None
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
-        """The result as an expression of the operands, in the result's dtype.
+        """Return the result as an expression of the operands, in the result's dtype.
 
-        Reductions run along `axis`; those of all elements along the columns of one row.
+        `axis` is the reduction axis; reductions of all elements run along the columns of one row.
         """
         raise NotImplementedError(f"op {self.name} has no scalar rule")
 
     def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
-        """For operands that index something: how many entries there are."""
+        """Return, for operands that are indices, how many entries they may index."""
         return {}
 
     def at(self, n: int) -> Op:
-        """The op with every open dimension of its attributes made concrete."""
+        """Return the op with every open dimension of its attributes made concrete."""
         told = attributes(self).items()
         sizes = {name: _concrete(value, n) for name, value in told if _is_batched(value)}
         return dataclasses.replace(self, **sizes) if sizes else self
@@ -122,7 +122,7 @@ class Op:
 
 @lru_cache(maxsize=1024, typed=True)
 def shared(kind: Callable[..., Op], *attributes: bool | float) -> Op:
-    """The op of that kind with these attributes, as one object for any number of nodes."""
+    """Return the op of that kind with these attributes, as one object for any number of nodes."""
     return kind(*attributes)
 
 
@@ -139,26 +139,26 @@ Op.__setattr__ = _frozen  # type: ignore[method-assign,assignment]
 
 
 class Source(Op):
-    """An op without operands whose value is there before the program runs."""
+    """An op without operands whose value exists before the program runs."""
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
-        """A source is bound by the executor; it needs no instruction."""
+        """Add no instruction: the executor binds a source."""
 
 
 class Layer(Op):
-    """What a user declares: it becomes ops, which may differ in training and inference."""
+    """A user's declaration, which expands to ops that may differ in training and inference."""
 
     def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
         """Build the ops of the layer; the last is named `name`, the others `name.part`."""
         raise NotImplementedError(f"layer {self.name} has no expansion")
 
     def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
-        """The meaning in training or in inference."""
+        """Return the result in training or in inference, which defines what the layer means."""
         raise NotImplementedError(f"layer {self.name} has no reference rule")
 
 
 def attributes(op: Op) -> dict[str, Any]:
-    """The op's attributes by name."""
+    """Return the op's attributes by name."""
     kind: type = type(op)
     return {name: getattr(op, name) for name in _field_names(kind)}
 

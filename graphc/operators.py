@@ -1,4 +1,4 @@
-"""What Python's operators make of values."""
+"""Python's operators on values."""
 
 from __future__ import annotations
 
@@ -32,18 +32,20 @@ _REFLECTED = {
     "equal": "__eq__",
     "not_equal": "__ne__",
 }
-"""What NumPy calls an operator, and the method of a value on its right."""
+"""From NumPy's name of an operator to the method of a value on its right side."""
 
 
 class Operators(Missing):
-    """The operators of a Value.  Ops import the module of Value, so they are reached when first
-    used."""
+    """The operators of a Value.
+
+    Ops import the module of Value, so each operator imports its op at its first use.
+    """
 
     __slots__ = ()
     __hash__ = object.__hash__
 
     def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Value:
-        """NumPy's own on the left leave the operator to us; its functions take no values."""
+        """Apply an operator whose left side is NumPy's; raise GraphError for NumPy's functions."""
         operator = _REFLECTED.get(ufunc.__name__)
         if operator and method == "__call__" and operands[0] is not self and not options:
             left = operands[0][()] if getattr(operands[0], "ndim", 1) == 0 else operands[0]

@@ -1,4 +1,4 @@
-"""How that is done here which other libraries have as a method of a tensor or of a model."""
+"""Hints for methods of other libraries' tensors and models: what to write in graphc instead."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ THEIRS = {"Value": VALUE, "Executor": EXECUTOR, "Net": NET}
 
 
 def no_member(kind: type, name: str) -> AttributeError:
-    """The error for an attribute that a Value, Net or Executor has not."""
+    """Return the error for an attribute that a Value, Net or Executor lacks."""
     told = f"{kind.__name__!r} object has no attribute {name!r}"
     known = next(base.__name__ for base in kind.__mro__ if base.__name__ in THEIRS)
     if not name.startswith("_"):

@@ -1,4 +1,4 @@
-"""What other libraries call what graphc has, for the error of a name that it has not."""
+"""Other libraries' names of graphc's functions, for the error about a name that graphc lacks."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _ELSEWHERE = {
     "dataloader": "fit",
     "train": "fit",
 }
-"""Names in small letters without `_`, and what is called so here."""
+"""From other libraries' names, in small letters without `_`, to graphc's."""
 
 
 def no_attribute(name: str, known: Iterable[str]) -> AttributeError:
-    """The error for a name that graphc has not, with the one that is meant, if that is known."""
+    """Return the error for a name that graphc lacks, with the name that is meant if it is known."""
     small = {one.replace("_", "").lower(): one for one in known}
     plain = name.replace("_", "").lower()
     meant = small.get(plain) or _ELSEWHERE.get(plain)

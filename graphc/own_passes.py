@@ -1,4 +1,4 @@
-"""Find graphc's own `passes` package, and say so when another one hides it."""
+"""The import of graphc's own `passes` package, with an error if another one hides it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphc.errors import GraphError
 
 
 def own_passes() -> ModuleType:
-    """The `passes` package beside graphc; GraphError when the import finds another."""
+    """Return the `passes` package beside graphc; raise GraphError if the import finds another."""
     passes = importlib.import_module("passes")
     home = Path(__file__).resolve().parent.parent / "passes"
     found = getattr(passes, "__file__", None) or next(iter(getattr(passes, "__path__", [])), "")

@@ -1,7 +1,7 @@
-"""The random words behind dropout masks: Philox4x32-10 in NumPy.
+"""The random words of dropout masks: Philox4x32-10 in NumPy.
 
 Philox is counter-based: a word is a pure function of (counter, key), so a mask does not
-depend on how a batch is split, on threads, or on what was drawn before.  Algorithm and
+depend on how a batch is split, on threads, or on earlier draws.  Algorithm and
 constants: J. K. Salmon, M. A. Moraes, R. O. Dror, D. E. Shaw, "Parallel random numbers: as
 easy as 1, 2, 3", SC11, section 3.3 and table 2.
 
@@ -12,7 +12,7 @@ The element at row r and column c of a mask reads
     word     (c % 64) // 16  of the four
 
 so one counter serves four columns sixteen apart, and sixteen neighbouring counters fill 64
-columns.  `keep_words` says this directly; `fill_mask` computes the same bits without
+columns.  `keep_words` computes this directly; `fill_mask` computes the same bits without
 allocating.
 """
 
@@ -44,16 +44,16 @@ _PAIR = np.array(MULTIPLIERS, np.uint64).reshape(2, 1)
 
 
 def stream_of(name: str) -> int:
-    """The stream of a layer: the first four bytes of BLAKE2b-512 of its UTF-8 name, big endian."""
+    """Return a layer's stream: the first 4 bytes of BLAKE2b-512 of its UTF-8 name, big endian."""
     import hashlib
 
     return int.from_bytes(hashlib.blake2b(name.encode()).digest()[:4], "big")
 
 
 def threshold(keep_prob: float) -> int:
-    """The bound below which a word means "keep": ``ceil(keep_prob * 2**32)``.
+    """Return the bound below which a word means "keep": ``ceil(keep_prob * 2**32)``.
 
-    Raises ValueError outside 0..1.  The product is exact, and 1 gives 2**32: all words.
+    Raise ValueError outside 0..1.  The product is exact, and 1 gives 2**32: all words.
     """
     if not 0.0 <= keep_prob <= 1.0:
         raise ValueError(f"keep_prob must lie between 0 and 1, not {keep_prob}")
@@ -63,7 +63,7 @@ def threshold(keep_prob: float) -> int:
 def philox4x32(
     counter: Sequence[ArrayLike], key: tuple[int, int]
 ) -> tuple[Words, Words, Words, Words]:
-    """Four uint32 arrays of random words: Philox4x32-10, the readable form.
+    """Return four uint32 arrays of random words: Philox4x32-10, the readable form.
 
     `counter` holds four arrays or numbers that broadcast together, each taken mod 2**32;
     `key` holds two numbers.  The results have the broadcast shape.
@@ -84,7 +84,7 @@ def philox4x32(
 def keep_words(
     seed: int, stream: int, draws: int, rows: int, columns: int, first_row: int = 0
 ) -> Words:
-    """The word of every element of a mask, uint32 (rows, columns): the definition.
+    """Return the word of every element of a mask, uint32 (rows, columns): the definition.
 
     `first_row` is the index of row 0 within the whole batch, over all ranks.
     """
@@ -98,15 +98,15 @@ def keep_words(
 
 
 def key_of(seed: int) -> tuple[int, int]:
-    """The key of a seed: its (low, high) 32-bit words, the seed taken mod 2**64."""
-    whole = int(seed)  # NumPy's own do not shift so
+    """Return the key of a seed: its (low, high) 32-bit words, the seed taken mod 2**64."""
+    whole = int(seed)  # NumPy's integers do not shift like this
     return whole & _LOW, whole >> 32 & _LOW
 
 
 def mask_scratch(rows: int, columns: int) -> list[tuple[tuple[int, ...], str]]:
-    """Shape and dtype of each buffer that `fill_mask` needs for masks up to (rows, columns).
+    """Return shape and dtype of each buffer that `fill_mask` needs for up to (rows, columns).
 
-    Bounded by 420 KiB in all, however large the mask.
+    They take at most 420 KiB in all, however large the mask.
     """
     panel = min(_groups(columns), _PANEL) * _LANES
     block = min(max(rows, 1), _BLOCK // panel)
@@ -127,8 +127,8 @@ def fill_mask(
     """Write `scale` into float array `out` (rows, columns) where its word < `threshold`, else 0.
 
     The words are those of `keep_words`.  `scratch` holds C-contiguous buffers as `mask_scratch`
-    lists them for this or a larger number of rows; what they contain does not matter.  No array
-    memory is made, but for constants of a few bytes.
+    lists them for this or a larger number of rows; their contents do not matter.  Nothing but
+    constants of a few bytes is allocated.
     """
     rows, columns = out.shape
     panel = min(_groups(columns), _PANEL)
@@ -147,12 +147,12 @@ def fill_mask(
 
 
 def _groups(columns: int) -> int:
-    """How many groups of counters serve `columns` columns."""
+    """Return how many groups of counters serve `columns` columns."""
     return max(-(-columns // _GROUP), 1)
 
 
 def _round_keys(key: tuple[int, int]) -> list[tuple[int, int]]:
-    """The key of every round: the Weyl sequence that starts at `key`."""
+    """Return the key of every round: the Weyl sequence that starts at `key`."""
     return [((key[0] + r * WEYL[0]) & _LOW, (key[1] + r * WEYL[1]) & _LOW) for r in range(ROUNDS)]
 
 
@@ -172,10 +172,10 @@ def _first_rounds(
     constants: tuple[int, int],
     keys: list[tuple[int, int]],
 ) -> None:
-    """Rounds one and two, after which only one word of four depends on row and column both.
+    """Run rounds one and two, after which only one word of four depends on both row and column.
 
     Row and column enter through different words and meet in round two at the earliest, so the
-    work up to there is done on one row and one column.  `state` becomes what `_round` takes.
+    work up to there is done on one row and one column.  `state` becomes the input of `_round`.
     """
     rows, lanes = shape[0], _groups(shape[1]) * _LANES
     column, c1, c3 = vectors[: 3 * lanes].reshape(3, lanes)
@@ -210,7 +210,7 @@ def _first_rounds(
 
 
 def _round(state: _Wide, key: tuple[int, int]) -> None:
-    """One round on `state`: words (x0, x2), words (x1, x3), and room for two products."""
+    """Run one round on `state`: words (x0, x2), words (x1, x3), and room for two products."""
     even, odd, product = state
     np.multiply(even, _PAIR, out=product)
     swapped = product[::-1]
@@ -224,7 +224,7 @@ def _round(state: _Wide, key: tuple[int, int]) -> None:
 def _write(
     part: NDArray[Any], scale: float, threshold: int, state: _Wide, flags: NDArray[Any]
 ) -> None:
-    """Compare the words in `state` and put `scale` or 0 at the places they belong to."""
+    """Compare the words in `state` and write `scale` or 0 at their places."""
     rows, columns = part.shape
     groups = _groups(columns)
     size = rows * groups * _LANES

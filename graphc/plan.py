@@ -1,4 +1,4 @@
-"""The vocabulary below the graph: instructions, buffers, programs."""
+"""The parts of a plan: instructions, buffers, programs."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from passes.pipeline import PassRecord
 
 Space = Literal["arena", "state", "feed", "constant", "gradient"]
-"""Where a buffer lives: only arena and gradient buffers have offsets."""
+"""The memory of a buffer: only arena and gradient buffers have offsets."""
 
 
 class Instr(NamedTuple):
-    """One step of a program: a kernel, what it reads, the buffers that it alone writes.
+    """One step of a program: a kernel, its operands, the buffers that it alone writes.
 
     `call` runs the kernel of that name; `reference` runs the op's own rule and copies its
     result; `copy` copies `ins[0]`.  With `members` above 1 it does the same for several
-    nodes at once: each operand stands as that many neighbouring buffers in a row.
+    nodes at once: each operand is listed as that many neighbouring buffers in a row.
     `kernel` runs the fused kernel `body`, which computes `nodes`; `barrier` lets the threads
     wait for each other.  `send` starts the exchange of a bucket, whose values are its members,
     and `receive` waits for the sum over all shards.
@@ -52,7 +52,7 @@ class Instr(NamedTuple):
 class Buffer(NamedTuple):
     """A typed place in memory.
 
-    `first` and `last` are the instructions of its life, or the epochs of a native program.
+    `first` and `last` are the instructions of its live range, or the epochs of a native program.
     """
 
     name: str
@@ -64,17 +64,17 @@ class Buffer(NamedTuple):
     first: int
     last: int
     shift: int = 0
-    """The elements by which it starts later: the first of the columns that it is."""
+    """The elements by which it starts later: the first of its columns."""
     pitch: int = 0
-    """The elements between its rows where it is but columns of a matrix."""
+    """The elements between its rows if it is only some columns of a matrix."""
 
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A part of the arena that buffers follow each other in, or lie side by side in.
+    """A part of the arena that buffers use one after another, or lie side by side in.
 
     `parts` are the types that it must hold one after the other; a part that several buffers
-    share in turn stands once.
+    share in turn is listed once.
     """
 
     key: str
@@ -83,7 +83,7 @@ class Storage:
     last: int
 
     def range_at(self, n: int) -> LiveRange:
-        """What the planner places, for a batch of `n` rows."""
+        """Return the live range that the planner places, for a batch of `n` rows."""
         return LiveRange(self.key, sum(t.nbytes(n) for t in self.parts), self.first, self.last)
 
 
@@ -92,8 +92,8 @@ class Program:
     """One entry of a plan: instructions in order over one arena.
 
     Instructions before `border` are the forward pass.  `outputs` and `gradients` map public
-    names to buffers; `index_bounds` says how many entries an integer feed may index, `aliases` for
-    a buffer that has no bytes of its own whose they are.
+    names to buffers; `index_bounds` maps an integer feed to the number of entries it may index,
+    `aliases` a buffer without bytes of its own to the one whose bytes it shares.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Program:
 
     @cached_property
     def gradient_bytes(self) -> int:
-        """Bytes of the block that holds the gradients asked for."""
+        """The bytes of the block that holds the gradients asked for."""
         ends = [
             b.offset + align(b.type.nbytes(self.capacity))
             for b in self.buffers.values()
@@ -147,42 +147,42 @@ class Program:
 
 
 class Emitter(Protocol):
-    """What an op's `lower` rule writes its instructions with."""
+    """The interface by which an op's `lower` rule adds its instructions."""
 
     @property
     def capacity(self) -> int:
         """The largest batch of the plan."""
 
     def type(self, name: str) -> TensorType:
-        """The type of an operand, the result, or a scratch buffer."""
+        """Return the type of an operand, the result, or a scratch buffer."""
 
     def call(self, kernel: str, ins: Sequence[str], out: str, scratch: Sequence[str] = ()) -> None:
-        """Run the backend's kernel of that name."""
+        """Add a call of the backend's kernel of that name."""
 
     def reference(self, ins: Sequence[str], out: str) -> None:
-        """Run the op's reference rule and copy what it returns."""
+        """Add an instruction that runs the op's reference rule and copies its result."""
 
     def alias(self, source: str, out: str) -> None:
-        """Let `out` be the same bytes as `source`; no instruction is made."""
+        """Let `out` be the same bytes as `source`, without an instruction."""
 
     def exchange(self, source: str, out: str) -> None:
-        """Send a value to all shards, or wait for the sum of what they sent."""
+        """Add the send of a value to all shards, or the wait for the sum of all sends."""
 
     def scratch(self, type: TensorType) -> str:
-        """A buffer that lives for this instruction only."""
+        """Return a new buffer that lives for this instruction only."""
 
     def ones(self, type: TensorType) -> str:
-        """A constant vector of ones, as long as the type's first axis, of its dtype."""
+        """Return a constant vector of ones, as long as the type's first axis, of its dtype."""
 
     def row_numbers(self, type: TensorType) -> str:
-        """A constant int64 vector 0, 1, 2, ... as long as the type's first axis."""
+        """Return a constant int64 vector 0, 1, 2, ... as long as the type's first axis."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """All that an executor needs; immutable, and shared by threads.
 
-    `declared` is the graph of the user's layers, restricted to what the plan is for.
+    `declared` is the graph of the user's layers, restricted to the chosen losses and outputs.
     `programs`: `infer`; with losses `grad`; with an optimizer `step` and `apply`, or with
     accumulation `accumulate` and `apply`.  `graphs` has the graph after every pass.
     """
@@ -211,7 +211,7 @@ class Plan:
 
     @property
     def backend(self) -> str:
-        """What runs the programs: "native" or "numpy"."""
+        """The backend that runs the programs: "native" or "numpy"."""
         return self.recipe.backend
 
     @property
@@ -221,17 +221,17 @@ class Plan:
 
     @property
     def shards(self) -> int | None:
-        """How many a step cuts its batch into; None where it does not."""
+        """The number of shards that a step cuts its batch into; None if it does not."""
         return None if self.recipe.sharding is None else self.recipe.sharding.shards
 
     @property
     def ranks(self) -> int:
-        """How many processes share the shards."""
+        """The number of processes that share the shards."""
         return 1 if self.recipe.sharding is None else self.recipe.sharding.ranks
 
     @property
     def lanes(self) -> int:
-        """How many shards each rank has."""
+        """The number of shards of each rank."""
         return 1 if self.recipe.sharding is None else self.recipe.sharding.lanes
 
     @property
@@ -241,7 +241,7 @@ class Plan:
 
     @property
     def accumulate(self) -> int:
-        """How many steps' gradients make one update."""
+        """The number of steps whose gradients make one update."""
         return self.optimizer.accumulate if self.optimizer is not None else 1
 
     @property
@@ -259,17 +259,17 @@ class Plan:
 
     @cached_property
     def memory(self) -> MemoryReport:
-        """Exact bytes, before anything runs."""
+        """The exact memory that the plan needs, before anything runs."""
         from graphc.memory_report import MemoryReport
 
         return MemoryReport(self, self.batch)
 
     def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
-        """The program that differentiates outputs by cotangents that are fed."""
+        """Compile the program that differentiates outputs by cotangents that are fed."""
         return self.recipe.cotangent_program(outputs)
 
     def render(self, path: str | Path, *, fold: bool = True) -> Path:
-        """Draw forward and backward side by side; the suffix says how: svg, png, pdf, dot, html.
+        """Draw forward and backward side by side, in the suffix's format: svg, png, pdf, dot, html.
 
         With `fold` a block of layers that is repeated is drawn once.  A page has both pictures.
         """
@@ -278,9 +278,9 @@ class Plan:
         return render_plan(self, path, fold=fold)
 
     def verify(self) -> Report:
-        """Prove from what the plan says of itself that every program is sound on its memory.
+        """Prove, from the plan's own description, that every program is sound on its memory.
 
-        The report's `ok` says whether it is, its `counterexample` where not, its text both.  It
+        The report's `ok` is whether it is, its `counterexample` why not, its text says both.  It
         covers the programs of the plan; those of `cotangent_program` verify themselves.
         """
         from graphc.certificate.export import certify
@@ -289,7 +289,7 @@ class Plan:
         return verify(certify(self))
 
     def report(self) -> str:
-        """What was compiled: programs, what is not native code and why, what is not trained."""
+        """Return what was compiled: programs, what is not native and why, what is not trained."""
         from graphc.plan_report import plan_report
 
         return plan_report(self)
@@ -309,7 +309,7 @@ class Plan:
         return f"<Plan of {self.declared.name!r}, batch {self.batch}: {', '.join(self.programs)}>"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """The picture for a notebook, or the text alone where nothing here can draw it."""
+        """Return the picture for a notebook, or the text alone if nothing here can draw it."""
         from graphc.render import notebook_bundle
 
         return notebook_bundle(self, str(self))

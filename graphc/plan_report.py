@@ -1,4 +1,4 @@
-"""What a plan runs, and what stays outside of native code."""
+"""The report of a plan: what it runs, and what runs outside of native code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAYS = {"call": "calls NumPy", "reference": "runs its reference rule"}
 
 
 def plan_report(plan: Plan) -> str:
-    """What was compiled, in a few lines."""
+    """Return the report of what was compiled, in a few lines."""
     lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows on {plan.backend}"]
     lines.extend(_shards(plan))
     for name, program in plan.programs.items():
@@ -31,7 +31,7 @@ def plan_report(plan: Plan) -> str:
 
 
 def _shards(plan: Plan) -> Iterator[str]:
-    """How a step is cut, and what is exchanged, where it is."""
+    """Yield a line on how a step is cut and what is exchanged, if it is cut."""
     if plan.shards is None:
         return
     found = list(buckets(plan))
@@ -67,7 +67,7 @@ def _several(number: int, word: str) -> str:
 
 
 def _outside(plan: Plan) -> Iterator[str]:
-    """A line for each kind of op that is no native code: where it is, and why."""
+    """Yield a line for each kind of op that is not native code: its nodes, and why."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for program in plan.programs.values():
         for instr in program.instrs:
@@ -81,7 +81,7 @@ def _outside(plan: Plan) -> Iterator[str]:
 
 
 def _told(program: Program, instr: Instr) -> tuple[str, str, str]:
-    """The op, what it does instead, and why."""
+    """Return the op, what runs in its place, and why."""
     assert instr.op is not None, "a native plan copies by kernels"
     ins = [program.graph[name].type for name in program.graph[instr.node].inputs]
     return instr.op.name, WAYS[instr.kind], reason_for_call(instr.op, ins)

@@ -1,4 +1,4 @@
-"""A graph to a program: schedule, lower, decide where each buffer lives, place the arena."""
+"""From a graph to a program: schedule, lower, assign each buffer its memory, place the arena."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from graphc.tensor_type import ITEMSIZE, TensorType
 from graphc.work import spend_nodes
 
 LOWERED = 2
-"""Nodes that are made in the time that one is scheduled, lowered and placed."""
+"""The number of nodes that are made in the time that one is scheduled, lowered and placed."""
 FLAT = "%exchange"
-"""The storage that all buckets follow each other in."""
+"""The storage that holds all buckets in a row."""
 
 
 def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Program:
-    """The program of a graph in which every node is needed, for up to `capacity` rows."""
+    """Return the program of a graph in which every node is needed, for up to `capacity` rows."""
     from graphc.backends.numpy import KERNELS
 
     spend_nodes(LOWERED * len(graph))
@@ -44,7 +44,7 @@ def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Progr
 
 @dataclass(slots=True)
 class Slot:
-    """A storage in the making, or a part of one: the bytes that some buffers use in turn."""
+    """A storage under construction, or a part of one: bytes that some buffers use in turn."""
 
     key: str
     type: TensorType
@@ -54,9 +54,9 @@ class Slot:
 
 
 class Assignment:
-    """Where each buffer of a lowered graph lives.
+    """The memory of each buffer of a lowered graph.
 
-    Buffers are numbered, and what is known of each is kept in lists: for a large graph, looking
+    Buffers are numbered, and their properties are kept in lists: for a large graph, looking
     things up by name would take most of the time.
     """
 
@@ -70,11 +70,11 @@ class Assignment:
         self.gradient_offsets, self.gradients = self._assign_gradients()
         self.instrs, self.packs = self._arrange(order)
         self.names = [*self.graph.nodes, *low.types]
-        """The buffers by number: nodes in the graph's order, then what lowering added."""
+        """The buffers by number: nodes in the graph's order, then those that lowering added."""
         self.types = [*(node.type for node in self.graph), *low.types.values()]
         self.spaces = list(map(self.space.get, self.names))
         self.root = {name: i for i, name in enumerate(self.names)}
-        """For each name the number of the buffer whose bytes it is."""
+        """From each name to the number of the buffer whose bytes it shares."""
         self.root.update([(alias, self.root[root]) for alias, root in low.roots.items()])
         self.first, self.last = self._lives()
         self.made: list[Slot] = []
@@ -97,7 +97,7 @@ class Assignment:
             self.space[f"{state} <- {value}"] = ("state", state)
 
     def _assign_gradients(self) -> tuple[dict[str, int], dict[str, str]]:
-        """Gradients asked for stand in one block, in the order of `wrt`."""
+        """Put the gradients asked for into one block, in the order of `wrt`."""
         offsets: dict[str, int] = {}
         buffers: dict[str, str] = {}
         offset = 0
@@ -113,7 +113,7 @@ class Assignment:
         return offsets, buffers
 
     def _arrange(self, order: Schedule) -> tuple[list[Instr], list[tuple[str, ...]]]:
-        """The instructions with updates merged, and the buffers to place in a row for it."""
+        """Return the instructions with updates fused, and the buffers to place in a row."""
         instrs = self.low.instrs
         merged, packs = merge_updates(self.graph, instrs, order.in_place, self._packable)
         if len(merged) != len(instrs) and not self.graph.gradients:
@@ -121,7 +121,7 @@ class Assignment:
         return merged, packs
 
     def _time(self, i: int) -> int:
-        """When an instruction runs, as the lives of buffers count it."""
+        """Return when an instruction runs, in the unit of live ranges."""
         return i
 
     def _packable(self, name: str) -> bool:
@@ -129,7 +129,7 @@ class Assignment:
         return self.low.root(name) == name and not placed
 
     def _flat_slots(self) -> dict[int, Slot]:
-        """The slots of what is exchanged, parts of one that holds all buckets in a row."""
+        """Return the slots of exchanged values, parts of one that holds all buckets in a row."""
         found: dict[int, Slot] = {}
         for name, offset in self.low.flat.items():
             number = self.root[name]
@@ -138,7 +138,7 @@ class Assignment:
         return found
 
     def _lives(self) -> tuple[list[int], list[int]]:
-        """The first and last instruction of each buffer; 0 and -1 where there is none."""
+        """Return the first and last instruction of each buffer; 0 and -1 for an unused one."""
         root = self.root
         first, last = [0] * len(self.types), [-1] * len(self.types)
         for i, instr in enumerate(self.instrs):
@@ -156,7 +156,7 @@ class Assignment:
         return first, last
 
     def _share(self) -> list[Slot | None]:
-        """For each arena buffer its slot; a kernel's result takes over a dying operand's."""
+        """Return the slot of each arena buffer; a kernel's result takes over a dying operand's."""
         slots: list[Slot | None] = [self.flat.get(i) for i in range(len(self.types))]
         packed = {self.root[name] for pack in self.packs for name in pack} | self.flat.keys()
         for i, instr in enumerate(self.instrs):
@@ -188,7 +188,7 @@ class Assignment:
         slots: Sequence[Slot | None],
         packed: Container[int],
     ) -> Slot | None:
-        """The slot that a result may take over: of an operand of its type that dies here."""
+        """Return the slot that a result may take over: of an operand of its type that dies here."""
         if instr.kind != "call" or instr.op is None:
             return None
         inplace, type = instr.op.inplace, self.types[out]
@@ -207,7 +207,7 @@ class Assignment:
         return None
 
     def program(self) -> Program:
-        """Place the storages and write everything down."""
+        """Place the storages and return the program."""
         storages = self._storages()
         arena = place([storage.range_at(self.low.capacity) for storage in storages])
         for slot in (*self.made, *self.flat.values()):
@@ -229,7 +229,7 @@ class Assignment:
         )
 
     def _storages(self) -> list[Storage]:
-        """The storages: those of several buffers in a row, and one for every other slot."""
+        """Return the storages: those of several buffers in a row, and one for every other slot."""
         packed = {name for pack in self.packs for name in pack}
         alone = [slot for slot in self.made if slot.key not in packed]
         storages = [self._packed(pack) for pack in self.packs]
@@ -237,7 +237,7 @@ class Assignment:
         return [*storages, *self._flat()]
 
     def _flat(self) -> Iterator[Storage]:
-        """The one buffer of all buckets, where something is exchanged."""
+        """Yield the one buffer of all buckets, if something is exchanged."""
         slots = self.flat.values()
         if slots:
             nbytes = max(slot.offset + align(slot.type.nbytes(1)) for slot in slots)
@@ -250,7 +250,7 @@ class Assignment:
         return Storage(slot.key, (slot.type,), *ends)
 
     def _packed(self, pack: Sequence[str]) -> Storage:
-        """One storage for these buffers, whose slots become its parts."""
+        """Return one storage for these buffers, whose slots become its parts."""
         slots = [slot for name in pack if (slot := self.slots[self.root[name]]) is not None]
         offset = 0
         for slot in slots:
@@ -260,7 +260,7 @@ class Assignment:
         return Storage(pack[0], tuple(slot.type for slot in slots), *ends)
 
     def _buffers(self) -> dict[str, Buffer]:
-        """The buffers in the order of their numbers; aliases lie where their roots do."""
+        """Return the buffers in the order of their numbers; aliases lie where their roots do."""
         aliases = self.low.roots
         buffers: dict[str, Buffer] = {}
         for number, name in enumerate(self.names):
@@ -280,12 +280,12 @@ class Assignment:
 
 
 def index_bounds(graph: Graph) -> dict[str, int]:
-    """For each integer feed that an op indexes by: how many entries there are."""
+    """Return, for each integer feed that is used as indices, how many entries it may index."""
     return {name: limit for name, (limit, _) in indexed(graph).items()}
 
 
 def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
-    """The same, each with the node that has so few entries."""
+    """Return the same bounds, each with the node that sets it."""
     bounds: dict[str, tuple[int, Node]] = {}
     for node in graph:
         if type(node.op).index_bounds is Op.index_bounds:
@@ -299,7 +299,7 @@ def indexed(graph: Graph) -> dict[str, tuple[int, Node]]:
 
 
 def ignored_labels(graph: Graph) -> dict[str, int]:
-    """For integer feeds that are all labels of losses: the one that each of these ignores."""
+    """Return, for integer feeds that are only labels of losses, the label that all these ignore."""
     found: dict[str, set[int | None]] = {}
     for node in graph:
         for position in node.op.index_bounds([graph[operand].type for operand in node.inputs]):

@@ -1,4 +1,4 @@
-"""What a plan is made of, and how its programs are: passes, schedule, memory, backend."""
+"""Compile options, and how programs are compiled from them: passes, schedule, memory, backend."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a plan is made of: the declared graph and the choices of compile()."""
+    """The compile options of a plan: the declared graph and the choices of compile()."""
 
     graph: Graph
     batch: int
@@ -33,21 +33,21 @@ class Recipe:
     optimizer: Optimizer | None
     passes: PassList
     all_outputs: bool
-    """Whether a training step, too, computes outputs that no loss depends on."""
+    """Whether a training step also computes outputs that no loss depends on."""
     backend: str
     threads: int | None = None
     budget: int | None = None
     rows: int = 0
-    """The rows of a step: those of all its shards; 0 for those of a run."""
+    """The rows of a step: those of all its shards; 0 means those of a run."""
     sharding: Sharding | None = None
 
     def of_rows(self, rows: int) -> Recipe:
-        """The recipe for steps of so many rows."""
+        """Return the options for steps of `rows` rows."""
         cut = self.sharding
         return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
 
     def plan(self, watch: Watch | None = None) -> Plan:
-        """Compile every program, with values computed again where that makes the budget fit.
+        """Compile every program, and recompute values if that makes the plan fit its budget.
 
         `watch` judges each pass.
         """
@@ -75,11 +75,11 @@ class Recipe:
         return own.run_passes(self.graph, passes, watch)[1]
 
     def _passes(self, **made: Pass) -> tuple[Pass, ...]:
-        """The pass list with its slots filled; those that are not made are left out."""
+        """Return the pass list with its slots filled; slots without a pass are left out."""
         return self.passes.fill(made)
 
     def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
-        """The programs that train; what they have in common, up to backward, runs once."""
+        """Return the pass records of programs that train; passes up to backward run only once."""
         own = _own()
         required = self.required if self.graph.losses else ()
         backward = own.Backward(self.graph.losses, self._differentiated(), required)
@@ -110,7 +110,7 @@ class Recipe:
         return records
 
     def _differentiated(self) -> tuple[str, ...]:
-        """What to differentiate by: not by what is frozen, unless it was asked for by name."""
+        """Return the names to differentiate by: frozen ones only if they were asked for by name."""
         asked = self.required
         names = tuple(n for n in self.wrt if n in asked or self._trains(n))
         if self.optimizer is not None and not any(map(self._trains, names)):
@@ -122,13 +122,13 @@ class Recipe:
         return names
 
     def _trains(self, name: str) -> bool:
-        """Whether the optimizer does not have this parameter frozen."""
+        """Return whether there is no optimizer that has this parameter frozen."""
         return self.optimizer is None or self.optimizer.trains(name)
 
     def _sharded(
         self, name: str, slots: dict[str, Pass], cut: Sharding, watch: Watch | None
     ) -> dict[str, tuple[PassRecord, ...]]:
-        """The step of a shard that is the last of its rank, and what those before it run."""
+        """Return the pass records of a rank's last shard, and of the shards before it."""
         own, backward = _own(), slots["backward"]
         named = tuple(divisor.name for divisor in divisors(self.graph))
         slots = slots | {
@@ -158,7 +158,7 @@ class Recipe:
         return isinstance(self.graph[name].op, Parameter)
 
     def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
-        """The program that differentiates outputs by cotangents that are fed."""
+        """Compile the program that differentiates outputs by cotangents that are fed."""
         for name in outputs:
             if name not in self.graph.outputs:
                 known = ", ".join(self.graph.outputs)
@@ -180,20 +180,20 @@ class Recipe:
 
 
 def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:
-    """The passes of a program that has kernels, with one more where it changes something."""
+    """Return the passes of a program with kernels, with one more if it changes something."""
     own = _own()
     graph, more = own.run_passes(rows[-1].graph, (own.repeat_elements,), watch, verified=True)
     return rows if graph is rows[-1].graph else rows + more
 
 
 def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
-    """The passes up to `last`, itself included, and those after it."""
+    """Return the passes up to `last`, itself included, and those after it."""
     position = passes.index(last) + 1
     return passes[:position], passes[position:]
 
 
 def _asking(graph: Graph, names: Iterable[str]) -> Graph:
-    """The graph in which the passes before Backward keep these nodes (see passes/pins.py)."""
+    """Return the graph in which passes before Backward keep these nodes (see passes/pins.py)."""
     gradients = {name: name for name in names}
     return Graph(
         graph.name,
@@ -206,7 +206,7 @@ def _asking(graph: Graph, names: Iterable[str]) -> Graph:
 
 
 def _only_losses(graph: Graph) -> Graph:
-    """The graph without the outputs that no loss depends on."""
+    """Return the graph without the outputs that no loss depends on."""
     needed = graph.upstream(graph.outputs[name] for name in graph.losses)
     outputs = {name: value for name, value in graph.outputs.items() if value in needed}
     return Graph(
@@ -220,7 +220,7 @@ def _only_losses(graph: Graph) -> Graph:
 
 
 class _Own:
-    """graphc's own passes, reached when first needed since they import this package."""
+    """graphc's own passes, imported at first use since they import this package."""
 
     def __init__(self) -> None:
         from graphc.own_passes import own_passes

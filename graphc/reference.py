@@ -1,7 +1,6 @@
-"""The slow interpreter: what a graph means, by its ops' reference rules and nothing else.
+"""The reference interpreter: runs a graph by its ops' reference rules alone.
 
-It allocates as it likes and keeps every value.  Passes, kernels and gradients are checked
-against it.
+It allocates freely and keeps every value.  Passes, kernels and gradients are checked against it.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ def evaluate(
     n: int,
     train: bool = False,
 ) -> dict[str, Array]:
-    """The value of every node, by name, for a batch of `n` rows.
+    """Return the value of every node, by name, for a batch of `n` rows.
 
     `feeds` holds an array for each input, `state` one for each parameter and state; both are
-    read, never written.  `train` says what layers mean that have not been specialized yet.
-    FeedError for a missing or misshapen array; GraphError where a rule gives another type than
+    read, never written.  `train` selects the meaning of layers that are not specialized yet.
+    Raise FeedError for a missing or misshapen array; GraphError if a rule gives another type than
     the op inferred, or for a `gc.grad` that has not been expanded.
     """
     values: dict[str, Array] = {}
@@ -49,14 +48,14 @@ def evaluate(
 def next_state(
     graph: Graph, values: Mapping[str, Array], state: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """The state after the graph's updates; every update reads the state from before."""
+    """Return the state after the graph's updates, all of which read the state from before."""
     after = {name: np.array(array) for name, array in state.items()}
     after.update({name: np.array(values[value]) for name, value in graph.updates.items()})
     return after
 
 
 def initial_state(graph: Graph, seed: int) -> dict[str, Array]:
-    """Every parameter and state of the graph as a new executor would start them."""
+    """Return every parameter and state of the graph as a new executor would initialise it."""
     return {
         node.name: np.array(initial_value(node, seed))
         for node in graph
@@ -82,7 +81,7 @@ def _given(node: Node, arrays: Mapping[str, Any], what: str, n: int) -> Array:
 
 
 def computed(node: Node, ins: Sequence[Array], n: int, train: bool) -> Array:
-    """What a node's reference rule gives for its operands; GraphError for another type."""
+    """Return the result of a node's reference rule; raise GraphError if it is of another type."""
     op = node.op.at(n)
     if isinstance(op, Gradient):
         raise GraphError(

@@ -1,7 +1,7 @@
 """The order in which a graph's nodes run.
 
 Forward nodes keep the graph's order and precede backward ones.  An update node runs as soon
-as it can, so that the gradient it consumes dies early; but never before the last reader of
+as it can, so that the gradient it consumes is freed early; but never before the last reader of
 the state's old value, since every read in a step sees the state from before the step.
 """
 
@@ -19,10 +19,10 @@ from graphc.ops.source import Input
 
 @dataclass(frozen=True)
 class Schedule:
-    """Nodes in order; `border` of them are forward.
+    """Nodes in order; the first `border` of them are forward.
 
     `in_place` maps a node to the state whose memory it may write; `commits` are the
-    (state, value) pairs that have to be copied at the end instead.
+    (state, value) pairs that have to be copied at the end of the forward pass instead.
     """
 
     order: tuple[Node, ...]
@@ -51,9 +51,9 @@ def schedule(graph: Graph) -> Schedule:
 
 
 def backward_nodes(graph: Graph) -> set[str]:
-    """What neither outputs nor updates need; nothing where nobody asks for gradients.
+    """Return the nodes that neither outputs nor updates need; none in a graph without gradients.
 
-    What is made of states alone that the forward pass overwrites is made there, before.
+    Nodes that read only states which the forward pass overwrites are computed there, before that.
     """
     if not graph.gradients:
         return set()
@@ -66,10 +66,10 @@ def backward_nodes(graph: Graph) -> set[str]:
 
 
 def _eager(graph: Graph) -> set[str]:
-    """The nodes that run as soon as they can.
+    """Return the nodes that run as soon as they can.
 
-    Next values of states that nothing else needs, and what they may have to wait for that is
-    there without a feed: the states themselves, and numbers such as the learning rate.
+    These are next values of states that nothing else needs, sends, and what both may wait for that
+    needs no feed: the states themselves, and numbers such as the learning rate.
     """
     others = graph.upstream([*graph.outputs.values(), *graph.gradients.values()])
     early = {name for name in graph.updates.values() if name not in others}
@@ -83,7 +83,7 @@ def _eager(graph: Graph) -> set[str]:
 
 
 def arrivals(graph: Graph) -> dict[str, list[str]]:
-    """For each value that arrives all that is sent with it: a bucket travels as a whole."""
+    """Return, for each received value, the sends of its bucket, which travels as a whole."""
     sent: dict[int, list[str]] = {}
     for node in graph:
         if isinstance(node.op, Send):
@@ -94,7 +94,7 @@ def arrivals(graph: Graph) -> dict[str, list[str]]:
 def _writers(
     graph: Graph, readers: Mapping[str, list[Node]]
 ) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    """Which update nodes may write their state's memory, and which updates are copied."""
+    """Return the update nodes that may write their state's memory, and the updates to copy."""
     in_place: dict[str, str] = {}
     commits: list[tuple[str, str]] = []
     for state, value in graph.updates.items():
@@ -106,9 +106,9 @@ def _writers(
 
 
 def _readers(graph: Graph, backward: Collection[str]) -> dict[str, list[Node]]:
-    """For each updated state and its next value the nodes that read it.
+    """Return, for each updated state and its next value, the nodes that read it.
 
-    Not those of a backward pass: what they read of old states has been copied.
+    Nodes of a backward pass are left out: the old states that they read have been copied.
     """
     return {
         name: [graph[reader] for reader in readers(graph, name) if reader not in backward]
@@ -118,10 +118,10 @@ def _readers(graph: Graph, backward: Collection[str]) -> dict[str, list[Node]]:
 
 
 def readers(graph: Graph, name: str) -> tuple[str, ...]:
-    """The nodes that read a value, also those that read it through a view.
+    """Return the nodes that read a value, directly or through a view.
 
-    Whether kernels look for a transpose, some columns or a repeated number in the bytes of the
-    value itself is decided later, so whoever reads such a node counts.
+    It is decided later whether kernels read a transpose, some columns or a repeated number from the
+    bytes of the value itself, so all readers of such a node count.
     """
     found: dict[str, None] = dict.fromkeys(graph.users[name])
     views = [user for user in found if may_be_view(graph, graph[user])]
@@ -134,7 +134,7 @@ def readers(graph: Graph, name: str) -> tuple[str, ...]:
 
 
 def may_be_view(graph: Graph, node: Node) -> bool:
-    """Whether kernels may look for a node's result in the bytes of its operand."""
+    """Return whether kernels may read a node's result from the bytes of its operand."""
     from graphc.ops.pad import Pad
     from graphc.ops.reduce import BroadcastTo
     from graphc.ops.shape import Transpose
@@ -158,7 +158,7 @@ def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[
 
 
 def aliases(node: Node) -> bool:
-    """Whether its result is the bytes of its operand."""
+    """Return whether the node's result shares the bytes of its operand."""
     from graphc.ops.again import After
     from graphc.ops.shape import Reshape, StopGradient
 
@@ -170,7 +170,7 @@ def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:
 
 
 def _waits(in_place: Mapping[str, str], readers: Mapping[str, list[Node]]) -> dict[str, list[str]]:
-    """For each node that overwrites a state, the other readers it waits for."""
+    """Return, for each node that overwrites a state, the other readers it waits for."""
     waits: dict[str, list[str]] = {}
     for value, state in in_place.items():
         others = [reader.name for reader in readers[state] if reader.name != value]
@@ -182,7 +182,7 @@ def _waits(in_place: Mapping[str, str], readers: Mapping[str, list[Node]]) -> di
 def _list_schedule(
     graph: Graph, waits: Mapping[str, list[str]], backward: set[str], eager: set[str]
 ) -> tuple[list[Node], set[str]]:
-    """Nodes in order, and those that wait for each other for ever."""
+    """Return the nodes in order, and those that wait for each other for ever."""
     nodes = list(graph)
     ranks = _ranks(nodes, backward, eager)
     before, after = _dependencies(nodes, waits)
@@ -202,9 +202,9 @@ def _list_schedule(
 
 
 def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[int]:
-    """For each node a number: forward before backward, then eager first, then by position.
+    """Return a number for each node: forward before backward, then eager first, then by position.
 
-    What arrives from other shards comes last: until then everything else hides the exchange.
+    Values received from other shards come last: until then all other nodes hide the exchange.
     """
     count = len(nodes)
     late = [4 * isinstance(node.op, Receive) for node in nodes]
@@ -217,9 +217,9 @@ def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[i
 def _dependencies(
     nodes: Sequence[Node], waits: Mapping[str, Sequence[str]]
 ) -> tuple[list[int], list[list[int]]]:
-    """By position: how many others a node waits for, and who waits for it.
+    """Return, by position, how many others a node waits for, and the nodes that wait for it.
 
-    Nobody has to wait for a source that is there without a feed: it is eager.
+    No node has to wait for a source that needs no feed: it is eager.
     """
     position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}
     none: list[int] = []

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: what factor `hyper.lr` has, by the number of updates made so far.
+"""Learning-rate schedules: factors on `hyper.lr` by the number of updates made so far.
 
 A schedule is a frozen dataclass that adds its nodes to the update graph, so a plan computes the
 rate by itself, and `ex.hyper["lr"]` still scales all of it.
@@ -23,16 +23,16 @@ class Schedule:
     __repr__ = call_text
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
-        """The scalar `lr` times the factor, which counts updates from `start` on.
+        """Return the scalar `lr` times the factor, which counts updates from `start` on.
 
-        Before `start` the factor is the one it starts with.
+        Before `start` the factor keeps its initial value.
         """
         raise NotImplementedError(f"{type(self).__name__} has no rate")
 
 
 @dataclass(frozen=True, repr=False)
 class WarmUp(Schedule):
-    """Linear: factor (u + 1)/steps for the first `steps` updates; then 1, or what `then` says.
+    """A linear factor (u + 1)/steps for the first `steps` updates; then 1, or the factor of `then`.
 
     `then` counts its updates from the end of the warm-up.
     """
@@ -50,16 +50,16 @@ class WarmUp(Schedule):
             )
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
-        """`lr` by both factors; that of `then` is 1 while the warm-up lasts."""
+        """Return `lr` times both factors; that of `then` is 1 during the warm-up."""
         warm = lr.builder.apply(WarmUpRate(self.steps, start), lr, updates)
         return warm if self.then is None else self.then.rate(warm, updates, start + self.steps)
 
 
 @dataclass(frozen=True, repr=False)
 class Cosine(Schedule):
-    """Half a cosine from 1 down to `floor` at `total` updates, and `floor` from there on.
+    """A factor that falls by half a cosine from 1 to `floor` at `total` updates, and stays there.
 
-    The first `warmup` of the total are a linear warm-up.
+    The first `warmup` updates of the total are a linear warm-up.
     """
 
     total: int
@@ -83,7 +83,7 @@ class Cosine(Schedule):
             )
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
-        """`lr` by both factors."""
+        """Return `lr` times both factors."""
         b = lr.builder
         if self.warmup:
             lr = b.apply(WarmUpRate(self.warmup, start), lr, updates)
@@ -93,7 +93,7 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True, repr=False)
 class Step(Schedule):
-    """The factor is multiplied by `factor` after each `every` updates."""
+    """A factor that is multiplied by `factor` after each `every` updates."""
 
     every: int
     factor: float
@@ -108,7 +108,7 @@ class Step(Schedule):
             )
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
-        """`lr` by a power of the factor."""
+        """Return `lr` times a power of `factor`."""
         return lr.builder.apply(StepRate(self.every, self.factor, start), lr, updates)
 
 
@@ -116,4 +116,4 @@ def _keep_whole(schedule: Schedule, field: str, least: int) -> None:
     hint = "schedules count updates: with n batches an epoch, 10 epochs are 10*n updates"
     what = f"{type(schedule).__name__}: {field}"
     number = checked_whole(what, getattr(schedule, field), least, hint=hint)
-    object.__setattr__(schedule, field, number)  # it is frozen
+    object.__setattr__(schedule, field, number)  # the dataclass is frozen

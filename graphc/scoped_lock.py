@@ -1,8 +1,8 @@
 """Locks that no exception can leave held, wherever it is raised.
 
-Between `lock.acquire()` and `try`, or in a `finally`, an interrupt leaves a lock of Python's held
-for ever.  The interpreter itself leaves a context when the call that entered it ends, and refuses
-to enter it twice: so a context is the lock, and `Context.run` takes and releases it.
+Between `lock.acquire()` and `try`, or in a `finally`, an interrupt leaves one of Python's locks
+held for ever.  The interpreter itself leaves a context when the call that entered it ends, and
+refuses to enter it twice: so a context is the lock, and `Context.run` takes and releases it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from weakref import WeakSet
 
 T = TypeVar("T")
 PATIENCE = 0.01
-"""Seconds after which a waiting thread looks again by itself, should nobody have woken it."""
+"""Seconds after which a waiting thread tries by itself, in case no other thread woke it."""
 HANDOVER = 5e-5
-"""Seconds for which a thread steps aside when it has woken another."""
+"""Seconds for which a thread sleeps after it has woken another."""
 
 
 class Scope:
-    """What at most one call is inside of.
+    """A scope that at most one call is inside of.
 
-    `run(work, *args)` makes a call inside; RuntimeError when one is inside already.
+    `run(work, *args)` makes a call inside; it raises RuntimeError if one is inside already.
     """
 
     __slots__ = ("__weakref__", "_context", "run")
@@ -56,17 +56,17 @@ class Scope:
 
 
 class ScopedLock(Scope):
-    """A lock that is held while a call runs.  A thread that holds it may take it again."""
+    """A lock that is held while a call runs; a thread that holds it may take it again."""
 
     __slots__ = ("waiting",)
 
     def __init__(self) -> None:
         super().__init__()
         self.waiting: deque[Lock] = deque()
-        """What each waiting thread waits for, the first one first."""
+        """The locks that the waiting threads wait for, the longest wait first."""
 
     def __call__(self, work: Callable[..., T], *args: Any) -> T:
-        """Wait until no other thread holds the lock, and call a function of Python's under it."""
+        """Wait until no other thread holds the lock, and call a Python function under it."""
         while True:
             try:
                 result = self.run(work, *args)
@@ -101,13 +101,13 @@ class ScopedLock(Scope):
                 self.waiting.remove(bell)
 
     def wake(self) -> None:
-        """Let the thread that waits longest have its turn."""
+        """Wake the thread that has waited longest."""
         with suppress(IndexError):
             self.waiting.popleft().release()
             time.sleep(HANDOVER)
 
     def abandoned(self) -> None:
-        """Let others in, after a fork, in which nobody waits."""
+        """Let others in, after a fork, in which no thread waits."""
         super().abandoned()
         self.waiting.clear()
 
@@ -129,7 +129,7 @@ def _scopes_of_this_thread() -> Iterator[Scope]:
     while (frame := inner.f_back) is not None:
         if frame.f_code in WORKING:
             work = frame.f_locals["work"]
-            if getattr(work, "__code__", None) is inner.f_code:  # at work, and not waiting
+            if getattr(work, "__code__", None) is inner.f_code:  # running, not waiting
                 yield from frame.f_locals["self"].scopes
         inner = frame
 

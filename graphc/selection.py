@@ -1,4 +1,4 @@
-"""Which losses, outputs and parameters a plan is for: names, values and patterns."""
+"""The choice of a plan's losses, outputs and parameters: by names, values and patterns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Names = str | Value | Sequence[str | Value] | None
 
 
 def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
-    """The graph with the chosen outputs and losses; any node may be an output."""
+    """Return the graph with the chosen outputs and losses; any node may be an output."""
     kept = list(graph.losses) if losses is None else _matching(losses, graph.losses, "loss")
     chosen = {k: v for k, v in graph.outputs.items() if k in kept or k not in graph.losses}
     if outputs is not None:
@@ -27,7 +27,7 @@ def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
 
 
 def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What to differentiate by, and which of it was asked for by its very name."""
+    """Return the names to differentiate by, and those of them that were asked for by exact name."""
     parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
     if wrt is None:
         if parameters:
@@ -73,7 +73,7 @@ def _listed(names: Names) -> list[str]:
 
 
 def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
-    """The known names that the wanted ones and their patterns match, in known order."""
+    """Return the known names that the wanted ones and their patterns match, in known order."""
     pool = list(known)
     chosen: set[str] = set()
     for pattern in _listed(wanted):

@@ -1,4 +1,4 @@
-"""How a step is cut: into how many shards, and which processes they are shared by."""
+"""The shards that a step is cut into, and the ranks that share them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphc.numbers import checked_whole
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """So many shards of each batch, on so many ranks."""
+    """The number of shards of each batch, and of the ranks that share them."""
 
     shards: int
     ranks: int = 1
@@ -21,16 +21,16 @@ class Sharding:
 
     @property
     def lanes(self) -> int:
-        """The shards of a rank."""
+        """The number of shards of each rank."""
         return self.shards // self.ranks
 
     def rows(self, batch: int) -> int:
-        """The most rows of a shard."""
+        """Return the largest number of rows of a shard."""
         return -(-batch // self.shards)
 
     @property
     def alone(self) -> Sharding | None:
-        """The same for one process, where that can run all shards."""
+        """The same shards on one process, or None if one process cannot run all of them."""
         whole = is_power_of_two(self.shards)
         return Sharding(self.shards, 1, self.sync_batchnorm) if whole else None
 
@@ -38,9 +38,9 @@ class Sharding:
 def sharding(
     shards: int | None, ranks: int, sync_batchnorm: bool, batch: int, budget: int | None = None
 ) -> Sharding | None:
-    """What these options of `compile` mean; None where a step is not cut.
+    """Return the sharding that these options of `compile` ask for, or None if a step is not cut.
 
-    GraphError for a batch that cannot be cut so, or ranks that cannot share the shards.
+    Raise GraphError if the batch cannot be cut so, or if the ranks cannot share the shards.
     """
     for name, number in (("shards", 1 if shards is None else shards), ("ranks", ranks)):
         checked_whole(name, number)
@@ -54,7 +54,7 @@ def sharding(
 
 
 def _problem(found: Sharding, batch: int, budget: int | None) -> tuple[str, str]:
-    """Why it cannot be, and what would help; empty where it can."""
+    """Return why the sharding is impossible and what would help; both empty if it is possible."""
     shards, ranks = found.shards, found.ranks
     if batch < shards:
         return f"a batch of {batch} rows is too small to be cut into {shards} shards", ""

@@ -13,10 +13,10 @@ _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 
 
 def summary(graph: Graph) -> str:
-    """The table and the totals: what is trained, and what is not, as running statistics.
+    """Return the table of layers and the totals: trainable numbers, and others such as statistics.
 
-    A parameter that several layers share counts where it is read first.  Counters and seeds
-    do not count.
+    A parameter that several layers share counts at its first reader.  Counters and seeds do not
+    count.
     """
     rows = [_HEAD, *_rows(graph)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]

@@ -1,5 +1,7 @@
-"""The functions of values that are no layers, losses or activations: indices, shapes, order,
-rounding, remainders, logic, trigonometry."""
+"""Functions of values other than layers, losses and activations.
+
+They are for indices, shapes, order, rounding, remainders, logic and trigonometry.
+"""
 
 from __future__ import annotations
 

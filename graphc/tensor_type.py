@@ -1,4 +1,4 @@
-"""The type of a value: a shape, whose batch dimension may stay open, and a dtype."""
+"""The type of a value: a dtype, and a shape whose batch dimension may stay open."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ITEMSIZE = {
 FLOATS = ("float32", "float64")
 MOST_DIMENSIONS = 32
 LARGEST = 1 << 47
-"""The bytes that a value may have in a batch of one row: no processor reaches more."""
+"""The most bytes of a value in a batch of one row: no processor can address more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +55,17 @@ N = Batch()
 
 
 def dim_at(dim: Dim, n: int) -> int:
-    """The size of a dimension when the batch has `n` rows."""
+    """Return the size of a dimension when the batch has `n` rows."""
     return dim.factor * n if isinstance(dim, Batch) else dim
 
 
 def shape_at(shape: Shape, n: int) -> tuple[int, ...]:
-    """The sizes of a shape when the batch has `n` rows."""
+    """Return the sizes of a shape when the batch has `n` rows."""
     return tuple([dim.factor * n if isinstance(dim, Batch) else dim for dim in shape])
 
 
 def count(shape: Shape) -> Dim:
-    """The number of elements: an int, or k*N. ValueError when N stands in two dimensions."""
+    """Return the number of elements: an int, or k*N; raise ValueError if N occurs twice."""
     factor, fixed = 0, 1
     for dim in shape:
         if not isinstance(dim, Batch):
@@ -78,14 +78,14 @@ def count(shape: Shape) -> Dim:
 
 
 def shape_text(shape: Shape) -> str:
-    """The shape as users read it: `(N, 64)`."""
+    """Return the shape as users read it: `(N, 64)`."""
     if len(shape) > MOST_DIMENSIONS:
         return f"({', '.join(map(str, shape[:4]))}, ... {len(shape):,} dimensions)"
     return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
 class _Shared(type):
-    """Makes equal types one object: checked once, and in memory once for any number of nodes."""
+    """A metaclass that makes equal types one object, checked once and stored once for all nodes."""
 
     def __call__(cls, shape: Shape, dtype: str) -> TensorType:
         try:
@@ -138,31 +138,31 @@ class TensorType(metaclass=_Shared):
 
     @property
     def is_float(self) -> bool:
-        """Whether gradients can flow through a value of this type."""
+        """Return whether gradients can flow through a value of this type."""
         return self.dtype in FLOATS
 
     @property
     def batched(self) -> bool:
-        """Whether the size depends on the batch."""
+        """Return whether the size depends on the batch."""
         return any(isinstance(dim, Batch) for dim in self.shape)
 
     def nbytes(self, n: int) -> int:
-        """Exact bytes of a contiguous array for a batch of `n` rows."""
+        """Return the exact bytes of a contiguous array for a batch of `n` rows."""
         return prod(shape_at(self.shape, n)) * ITEMSIZE[self.dtype]
 
     def bytes_text(self) -> str:
-        """The bytes as a formula in N: `400*N` or `25600`."""
+        """Return the bytes as a formula in N: `400*N` or `25600`."""
         size = count(self.shape)
         if isinstance(size, Batch):
             return f"{size.factor * ITEMSIZE[self.dtype]}*N"
         return str(size * ITEMSIZE[self.dtype])
 
     def with_shape(self, shape: Shape) -> TensorType:
-        """The same dtype in another shape."""
+        """Return the same dtype in another shape."""
         return TensorType(shape, self.dtype)
 
     def with_dtype(self, dtype: str) -> TensorType:
-        """The same shape in another dtype."""
+        """Return the same shape in another dtype."""
         return TensorType(self.shape, dtype)
 
     def __str__(self) -> str:
@@ -176,7 +176,7 @@ def _new_type(shape: Shape, dtype: str) -> TensorType:
 
 @lru_cache(maxsize=4096)
 def _known_type(shape: Shape, dtype: str, kinds: tuple[type, ...]) -> TensorType:
-    """The type of a shape whose dimensions are of these kinds: True equals 1, and is none."""
+    """Return the cached type of a shape; `kinds` keeps True apart from 1, which it equals."""
     sizes = tuple(map(plain, shape))
     if tuple(map(type, sizes)) != kinds:
         return TensorType(sizes, dtype)
@@ -184,22 +184,22 @@ def _known_type(shape: Shape, dtype: str, kinds: tuple[type, ...]) -> TensorType
 
 
 def dtype_name(dtype: Any) -> str:
-    """The name of a dtype given as a name, as `numpy.float32` or as `numpy.dtype`."""
+    """Return the name of a dtype given as a name, as `numpy.float32` or as `numpy.dtype`."""
     return str(getattr(dtype, "__name__", dtype))
 
 
 def plain(number: Any) -> Any:
-    """A whole number as Python's own int, whatever library it is from; others as they are."""
+    """Return a whole number of any library as Python's own int; anything else as it is."""
     if type(number) is int or isinstance(number, bool) or not isinstance(number, SupportsIndex):
         return number
     try:
         return number.__index__()
-    except TypeError:  # an array of several
+    except TypeError:  # an array of several elements
         return number
 
 
 def normal_axis(axis: SupportsIndex, rank: int) -> int:
-    """`axis` counted from the front; ValueError when there is no such axis."""
+    """Return `axis` counted from the front; raise ValueError if there is no such axis."""
     number = plain(axis)
     if not isinstance(number, int) or not -rank <= number < rank:
         raise ValueError(
@@ -210,7 +210,7 @@ def normal_axis(axis: SupportsIndex, rank: int) -> int:
 
 
 def normal_axes(axis: SupportsIndex | Iterable[SupportsIndex] | None, rank: int) -> tuple[int, ...]:
-    """The axes named, sorted and counted from the front; None means all."""
+    """Return the axes named, sorted and counted from the front; None means all."""
     if axis is None:
         return tuple(range(rank))
     axis = plain(axis)
@@ -222,14 +222,14 @@ def normal_axes(axis: SupportsIndex | Iterable[SupportsIndex] | None, rank: int)
 
 
 def check_entries(shape: Shape, axes: Iterable[int]) -> None:
-    """ValueError where one of the axes has nothing to choose from."""
+    """Raise ValueError if one of the axes has no entries to choose from."""
     for axis in axes:
         if shape[axis] == 0:
             raise ValueError(f"axis {axis} of {shape_text(shape)} has no entries to choose from")
 
 
 def broadcast(a: Shape, b: Shape) -> Shape:
-    """NumPy's broadcasting over open dimensions; ValueError in plain words."""
+    """Return the common shape by NumPy's broadcasting with open dimensions, or raise ValueError."""
     if a == b:
         return a
     rank = max(len(a), len(b))

@@ -1,9 +1,9 @@
 """The work that reading a file may take: counted before it is done, refused beyond a budget.
 
 A few bytes can ask for any amount of work: derivatives of derivatives, loops in loops, a product
-of large constants.  So whatever makes nodes, computes elements or makes arrays spends from the
-budget of the file that is being read, and the first that has not enough ends the reading.
-Nothing is counted while a user declares and compiles a net of their own.
+of large constants.  So all code that makes nodes, computes elements or makes arrays spends from
+the budget of the file that is being read, and reading ends when the budget is exceeded.  Nothing
+is counted while users declare and compile their own nets.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ NODES = 16_000
 ELEMENTS = 1 << 25
 """The numbers that may be computed for any file."""
 ELEMENTS_EACH = 16
-"""And for each of its bytes."""
+"""The numbers that may be computed besides for each byte of the file."""
 BYTES = 32 << 20
 """The bytes of arrays that may be made for any file."""
 BYTES_EACH = 16
-"""And for each of its bytes."""
+"""The bytes of arrays that may be made besides for each byte of the file."""
 
 VARIABLE = "GRAPHC_WORK"
 
 
 class _Budget:
-    """What is left, by kind of work."""
+    """The work that is left for a file, by kind."""
 
     def __init__(self, file: str, limits: dict[str, float]) -> None:
         self.file, self.limits, self.left = file, limits, dict(limits)
@@ -55,10 +55,11 @@ _current: ContextVar[_Budget | None] = ContextVar("work", default=None)
 
 @contextmanager
 def work_budget(file: str, *, nbytes: int, nodes: int, work: float | None = None) -> Iterator[None]:
-    """Count the work inside for a file of so many bytes, whose graph makes so many nodes.
+    """Count the work inside for a file of `nbytes` bytes, whose graph makes `nodes` nodes.
 
-    `work` allows that many times as much; None is GRAPHC_WORK, or 1.  Within a budget this
-    changes nothing.  ModelFileError where the work is more, whatever became of that inside.
+    `work` allows that many times as much; None means GRAPHC_WORK, or 1.  Within another budget this
+    changes nothing.  Raise ModelFileError if the work exceeds the budget, even if code inside
+    turned that error into another.
     """
     if _current.get() is not None:
         yield
@@ -103,13 +104,13 @@ def spend_bytes(count: int) -> None:
 
 
 def spend_array(count: int) -> None:
-    """Count an array of so many numbers that is about to be computed."""
+    """Count an array of `count` numbers that is about to be computed."""
     spend_elements(count)
     spend_bytes(8 * count)
 
 
 def bytes_left() -> int | None:
-    """Return the bytes that may still be made; None where nothing is counted."""
+    """Return the bytes that may still be made, or None if nothing is counted."""
     budget = _current.get()
     left = math.inf if budget is None else budget.left["bytes"]
     return None if left == math.inf else int(left)

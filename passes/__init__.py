@@ -5,20 +5,20 @@ The order and its reasons:
 - `specialize` first: every other pass knows ops, not layers.
 - `cse`, `fold_constants` and `dead_code` before `backward`: a node that is gone is not
   differentiated.
-- `channels_last` before `backward`, too, so that gradients are of the same layout, and before
+- `channels_last` before `backward`, too, so that gradients have the same layout, and before
   `fold_constants`, which joins the reshapes that it makes.
 - `backward`, then `update`, which reads the gradients.
-- Where a step is cut into shards, `shard` right after `specialize`, while the parts of layers
+- If a step is cut into shards, `shard` right after `specialize`, while the parts of layers
   have the names that it gave; and `data_parallel` between `backward` and `update`.
-- `cse`, `fold_constants` and `dead_code` again: gradient rules and optimizers repeat each
+- `cse`, `fold_constants` and `dead_code` a second time: gradient rules and optimizers repeat each
   other's constants and leave parts unread.
 - Fusion only now, so that fused ops need no gradient rule.  `fold_batchnorm` goes first,
   since the affine that it leaves may be fused with the relu behind it.
 - `dead_code` then: the plan has an instruction for every node that is left.
-- `rematerialize` last, and only where a plan is over its budget: it has to know what is
+- `rematerialize` last, and only if a plan is over its budget: it has to know what is
   fused, and nothing may merge its clones.
 
-Programs with kernels get `repeat_elements` besides, at the very end and where no budget was set: it
+Programs with kernels also get `repeat_elements`, at the very end and if no budget was set: it
 makes clones of the same kind, which only kernels compute in registers.
 """
 
@@ -43,8 +43,9 @@ from passes.pipeline import (
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 
 REQUIRED = frozenset({"specialize", "shard", "backward", "data_parallel", "update", "dead_code"})
-"""A plan cannot do without these: layers, gradients and updates become nodes, all of them read;
-and shards of a batch give one result."""
+"""The passes that a plan needs: they make nodes of layers, gradients and updates, leave no node
+unread, and make shards of a batch give one result.
+"""
 
 DEFAULT = PassList(
     (
@@ -68,7 +69,7 @@ DEFAULT = PassList(
     ),
     REQUIRED,
 )
-"""The strings are slots that compiling fills with its options."""
+"""The default order; the strings are slots that compiling fills with its options."""
 
 without = DEFAULT.without
 after = DEFAULT.after

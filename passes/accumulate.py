@@ -24,14 +24,14 @@ from passes.update import parameter_gradients
 
 @dataclass(frozen=True)
 class Accumulate:
-    """Sums for every parameter that is trained, and the counter of steps."""
+    """The pass that sums the gradients of every trained parameter, and counts the steps."""
 
     name: ClassVar[str] = "update"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     optimizer: Optimizer
 
     def __call__(self, graph: Graph) -> Graph:
-        """The graph that accumulates; without a parameter's gradient it is as it was."""
+        """Return the graph that accumulates; `graph` itself if no parameter has a gradient."""
         b = Builder.extending(graph)
         gradients = parameter_gradients(b, self.optimizer)
         if not gradients:
@@ -48,10 +48,10 @@ class Accumulate:
 
 
 def accumulator(p: Value) -> Value:
-    """The state that a parameter's gradients are summed in."""
+    """Return the state in which a parameter's gradients are summed."""
     return slot(p, "accumulated")
 
 
 def step_counter(b: Builder) -> Value:
-    """The state that counts accumulated steps."""
+    """Return the state that counts accumulated steps."""
     return global_state(b, "accumulated", COUNTER)

@@ -3,8 +3,8 @@
     w.velocity.next = momentum(w.velocity, gradient:w)
     w.next = sgd_step(w, w.velocity.next, hyper.lr)
 
-It serves `ex.update()` after `ex.backward()`, whose gradients are its inputs; and, when the
-optimizer accumulates, every k-th step: then the gradients are the sums by the number of
+It serves `ex.update()` after `ex.backward()`, whose gradients are its inputs; and, if the
+optimizer accumulates, every k-th step: then the gradients are the sums divided by the number of
 steps, and both become 0.
 """
 
@@ -25,7 +25,7 @@ from passes.update import add_updates
 
 
 def apply_graph(parameters: Iterable[Node], optimizer: Optimizer, name: str = "apply") -> Graph:
-    """The update of these parameters by gradients that are fed or have been accumulated."""
+    """Return the update of these parameters by gradients that are fed or have been accumulated."""
     b = Builder(name)
     b.locs = ()
     values = {node.name: b.insert(node) for node in parameters}

@@ -7,7 +7,7 @@
 
 Reverse mode over the sum of the losses.  A gradient node is named `d_<node>` and carries the
 lines of the node it belongs to.  The result's `gradients` maps each of `wrt` to its gradient;
-before, it may map a name to the node that has taken its place, so that passes keep it.
+before, it may map a name to the node that replaces it, so that passes keep that node.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from graphc.ops.source import Input, constant
 
 @dataclass(frozen=True)
 class Backward:
-    """Gradients of the losses, or of outputs with fed cotangents, with respect to `wrt`."""
+    """The pass that adds gradients of losses, or of outputs with fed cotangents, by `wrt`."""
 
     name: ClassVar[str] = "backward"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     losses: tuple[str, ...]
     wrt: tuple[str, ...]
     required: tuple[str, ...] = ()
-    """Those of `wrt` that must have a gradient; others are left out where they have none."""
+    """The names in `wrt` that must have a gradient; others without one are left out."""
     fed: bool = False
     """Whether the cotangents are fed, as inputs `cotangent:<output>`, instead of being 1."""
 
     def __call__(self, graph: Graph) -> Graph:
-        """The graph with its gradients; GraphError where a required one reaches no loss."""
+        """Return the graph with gradients; raise GraphError if a required one reaches no loss."""
         b = Builder.extending(graph)
         cotangents: dict[str, Value] = {}
         for name in self.losses:

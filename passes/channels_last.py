@@ -4,11 +4,12 @@
     b = relu(a)                       ->    b.pixels = relu(a.pixels)
     c = transpose(b, (0, 2, 3, 1))          c = reshape(b.pixels, (N, h, w, c))
 
-Ops on elements, joins, parts and pads that read images which were turned to channels first are
-done before they are turned: on a matrix with a row for each pixel where each operand has a number
-a pixel, a channel, or is one number, which is what kernels fuse best; else on the image with its
-channels last.  A value that is turned back is then there already.  Where only some of the operands
-were turned, the others are turned the other way, if the result is to be turned back.
+Ops on elements, joins, slices and pads whose operands were transposed to channels first run before
+the transpose instead.  They run on a matrix with a row for each pixel if each operand is one number
+for each pixel and channel, for each channel, or one number, which kernels fuse best; else on the
+image with its channels last.  A value that is transposed back is then available already.  If only
+some of the operands were transposed, the others are transposed to channels last, provided that the
+result is to be transposed back.
 
 Each number is computed as before; but a gradient summed over all pixels is summed in another
 order.
@@ -40,7 +41,7 @@ ON_ELEMENTS = Unary, Binary, Where, ReluGrad, Cast, StopGradient
 
 @graph_pass(preserves="reassociated")
 def channels_last(graph: Graph) -> Graph:
-    """The graph in which images stay as they are from one convolution to the next."""
+    """Return the graph in which images keep their layout from one convolution to the next."""
     if not any(isinstance(node.op, (Convolution, Pooling)) for node in graph):
         return graph
     walk = _Walk(graph)
@@ -52,29 +53,29 @@ def channels_last(graph: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class _Image:
-    """A value with its channels first: the same with them last, and with a row for each pixel."""
+    """A value with its channels first: `last` has them last, `matrix` a row for each pixel."""
 
     last: Value
     matrix: Value | None
 
 
 class _Walk:
-    """One walk over the graph, which builds the new one."""
+    """One traversal of the graph, which builds the new one."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.b = Builder.like(graph)
         self.new: dict[str, str] = {}
-        """For a node that is left out: which stands for it."""
+        """From a node that is left out to the one that replaces it."""
         self.images: dict[str, _Image] = {}
         self.matrices: dict[str, Value] = {}
-        """For images with their channels last: the matrix that they are a reshape of."""
+        """From images with their channels last to the matrix that they are a reshape of."""
         self.pins = pinned(graph)
         self.wanted = _wanted(graph)
         self.changed = False
 
     def take(self, node: Node) -> None:
-        """Build the node, or what stands for it."""
+        """Build the node, or its replacement."""
         inputs = tuple(self.new.get(operand, operand) for operand in node.inputs)
         if node.name in self.pins:
             self._keep(node, inputs)
@@ -94,7 +95,7 @@ class _Walk:
         self.b.insert(node)
 
     def _known(self, node: Node, inputs: Sequence[str]) -> Value | None:
-        """The value that a node which turns an image back is equal to."""
+        """Return the value that a node which transposes an image back is equal to, or None."""
         image = self.images.get(inputs[0]) if inputs else None
         if image is None or node.type != image.last.type:
             return None
@@ -102,7 +103,7 @@ class _Walk:
         return image.last if back or (isinstance(node.op, Reshape) and _free(node.type)) else None
 
     def _note(self, node: Node, inputs: Sequence[str]) -> None:
-        """Remember an image that is turned to channels first, and a matrix that is an image."""
+        """Remember an image that is transposed to channels first, and a matrix that is an image."""
         if not isinstance(node.op, (Transpose, Reshape)) or node.type.rank < 2:
             return
         x = self.b.value(inputs[0])
@@ -119,7 +120,7 @@ class _Walk:
     # ------------------------------------------------------------------ before it is turned
 
     def _moved(self, node: Node, inputs: Sequence[str]) -> bool:
-        """Whether the node was done before its operands are turned."""
+        """Build the node before the transpose of its operands; return whether that is possible."""
         whole = [name for name in inputs if self.b.value(name).shape == node.type.shape]
         parts = inputs if isinstance(node.op, (Concat, Slice, Pad)) else whole
         if node.type.rank < 3 or not any(name in self.images for name in parts):
@@ -135,7 +136,7 @@ class _Walk:
         return True
 
     def _of_pixels(self, node: Node, inputs: Sequence[str]) -> _Image | None:
-        """The node on matrices, where none of its operands needs to know which pixel is which."""
+        """Return the node on matrices, or None if an operand depends on which pixel is which."""
         op = _on_matrix(node.op, node.type.rank)
         if op is None:
             return None
@@ -156,7 +157,7 @@ class _Walk:
         return reshape(matrix, shape, name=self._free_name(f"{node.name}.channels_last"))
 
     def _of_image(self, node: Node, inputs: Sequence[str]) -> _Image | None:
-        """The node on images with their channels last."""
+        """Return the node on images with their channels last, or None."""
         op = _on_image(node.op, node.type.rank)
         if op is None:
             return None
@@ -165,7 +166,7 @@ class _Walk:
         return _Image(self.b.apply(op, *operands, name=name), None)
 
     def _last(self, x: Value, rank: int) -> Value:
-        """x, padded to that rank, with its channels last; a number as it is."""
+        """Return `x`, padded to that rank, with its channels last; a number as it is."""
         if x.name in self.images:
             return self.images[x.name].last
         if x.type.rank == 0:
@@ -175,7 +176,7 @@ class _Walk:
         return channels.channels_last(x, name=self._part(x, "channels_last"))
 
     def _matrix(self, x: Value) -> Value:
-        """x with a row for each pixel."""
+        """Return `x` with a row for each pixel."""
         image = self.images.get(x.name)
         if image is not None and image.matrix is not None:
             return image.matrix
@@ -185,7 +186,7 @@ class _Walk:
         return matrix
 
     def _vector(self, x: Value, image: TensorType) -> Value:
-        """A number for each channel, or one for all."""
+        """Return `x` as one number for each channel, or one for all."""
         if x.type.rank == 0:
             return x
         span = _span(x.type, image)
@@ -196,7 +197,7 @@ class _Walk:
         return self._free_name(f"{x.name}.{part}")
 
     def _free_name(self, base: str) -> str:
-        """A name of neither graph."""
+        """Return a name that is in neither graph."""
         name, number = base, 2
         while name in self.graph or name in self.b.nodes:
             name, number = f"{base}_{number}", number + 1
@@ -204,7 +205,7 @@ class _Walk:
 
 
 def _wanted(graph: Graph) -> set[str]:
-    """The values that are turned to channels last, and those of which such values are made."""
+    """Return the values that are transposed to channels last, and those that they are made from."""
     found: set[str] = set()
     for node in reversed(list(graph)):
         op = node.op
@@ -229,16 +230,18 @@ def _last_axes(rank: int) -> tuple[int, ...]:
 
 
 def _free(image: TensorType) -> bool:
-    """Whether turning an image moves nothing, as its elements are one behind the other: it has one
-    pixel, or one channel and a single line."""
+    """Return whether transposing an image moves nothing, as its elements keep their order.
+
+    That is so if it has one pixel, or one channel and a single line.
+    """
     dims = image.shape[1:]
     return sum(dim != 1 for dim in dims) <= 1
 
 
 def _span(x: TensorType, image: TensorType) -> Shape | None:
-    """The shape of an operand beside a matrix of pixels: None where that does not do.
+    """Return the shape of an operand beside a matrix of pixels, or None if it does not broadcast.
 
-    All elements, a number for each channel, or one number.
+    It has all elements, a number for each channel, or one number.
     """
     if x.shape == image.shape:
         return x.shape
@@ -250,7 +253,7 @@ def _span(x: TensorType, image: TensorType) -> Shape | None:
 
 
 def _on_matrix(op: Op, rank: int) -> Op | None:
-    """The same op for matrices of pixels, if there is one."""
+    """Return the same op for matrices of pixels, or None if there is none."""
     if isinstance(op, ON_ELEMENTS):
         return op
     if isinstance(op, Concat) and normal_axis(op.axis, rank) == 1:
@@ -261,7 +264,7 @@ def _on_matrix(op: Op, rank: int) -> Op | None:
 
 
 def _on_image(op: Op, rank: int) -> Op | None:
-    """The same op for images with their channels last, if there is one."""
+    """Return the same op for images with their channels last, or None if there is none."""
     to = dict(zip(_last_axes(rank), range(rank), strict=True))
     if isinstance(op, ON_ELEMENTS):
         return op

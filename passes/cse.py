@@ -4,10 +4,9 @@
     b = exp(x)      ->    c = add(a, a)
     c = add(a, b)
 
-Two nodes are the same where their ops are equal and they read the same nodes, those that
-were merged before included.  The first of them stays and takes the lines of all.  Inputs,
-parameters and states are never merged: equal declarations are different arrays.  Nor is a node
-that a gradient is asked of.
+Two nodes are the same if their ops are equal and they read the same nodes, merged ones
+included.  The first of them stays and takes the lines of all.  Inputs, parameters and states are
+never merged: equal declarations are different arrays.  Nor is a node that is differentiated by.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Key = tuple[Op, tuple[str, ...]]
 
 @graph_pass(preserves="bitwise")
 def cse(graph: Graph) -> Graph:
-    """The graph with equal nodes merged."""
+    """Return the graph with equal nodes merged."""
     first: dict[Key, Node] = {}
     merged: dict[str, str] = {}
     pins = pinned(graph)
@@ -48,7 +47,7 @@ def cse(graph: Graph) -> Graph:
 
 
 def _with_all_lines(graph: Graph, merged: Mapping[str, str]) -> dict[str, Node]:
-    """The nodes that others were merged into, with the lines of those."""
+    """Return the nodes that others were merged into, with the lines of those."""
     lines: dict[str, list[Loc]] = {}
     for name, kept in merged.items():
         lines.setdefault(kept, list(graph[kept].locs)).extend(graph[name].locs)

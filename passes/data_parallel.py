@@ -6,9 +6,9 @@
                                    d_w.sum = receive(d_w.sent)  bucket=0 members=2
                                    gradients w: d_w.sum
 
-Gradients lie in one flat buffer in the order in which they are made, the last layer's first.  A
-bucket is a piece of it that is sent as soon as it is whole, while the backward pass goes on.  The
-last bucket also holds the losses, and states that depend on rows, which are averaged.
+Gradients lie in one flat buffer in the order in which they are computed, the last layer's first.
+A bucket is a piece of it that is sent as soon as it is complete, while the backward pass goes on.
+The last bucket also holds the losses, and states that depend on rows, which are averaged.
 """
 
 from __future__ import annotations
@@ -28,19 +28,22 @@ from graphc.ops.source import Input, Parameter
 from passes.shard import share_of
 
 BUCKET_BYTES = 512 * 2**10
-"""A bucket is closed when it has as many: large enough that its bytes, not its messages, take the
-time, and small enough that the first is on its way while most of the backward pass is to come."""
+"""The bytes at which a bucket is closed.
+
+It is large enough that its bytes, not its messages, take the time, and small enough that the first
+is sent while most of the backward pass is still to come.
+"""
 
 
 @dataclass(frozen=True)
 class DataParallel:
-    """Exchanges of all that shards have to agree on."""
+    """The pass that exchanges all values that shards have to agree on."""
 
     name: ClassVar[str] = "data_parallel"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
 
     def __call__(self, graph: Graph) -> Graph:
-        """The graph whose gradients, losses and states are those of the whole batch."""
+        """Return the graph whose gradients, losses and states are those of the whole batch."""
         b = Builder.extending(graph)
         position = {name: i for i, name in enumerate(graph.nodes)}
         gradients = sorted(_gradients(b).items(), key=lambda pair: position[pair[1].name])
@@ -62,7 +65,7 @@ class DataParallel:
 
 
 def _gradients(b: Builder) -> dict[str, Value]:
-    """The gradients in the builder that belong to parameters."""
+    """Return the gradients in the builder that belong to parameters."""
     return {
         name: b.value(gradient)
         for name, gradient in b.gradients.items()
@@ -71,7 +74,7 @@ def _gradients(b: Builder) -> dict[str, Value]:
 
 
 def _advance_late(b: Builder, state: str, event: str) -> None:
-    """Let a counter keep its old value till the end: shards that run in step all read it."""
+    """Let a counter keep its old value to the end: shards that run in step all read it."""
     value = b.value(b.updates[state])
     with b.at(value.node.locs):
         late = b.apply(After(), value, b.value(event), name=b.unique(f"{value.name}.at_end"))
@@ -79,7 +82,7 @@ def _advance_late(b: Builder, state: str, event: str) -> None:
 
 
 def _split_totals(graph: Graph) -> Graph:
-    """Sums that the graph goes on with, each sent and awaited by itself."""
+    """Return the graph in which each sum that it goes on with is sent and awaited by itself."""
     sends = [node.op for node in graph if isinstance(node.op, Send)]
     number = 1 + max((op.bucket for op in sends), default=-1)
     lying = (op.offset + align(n.type.nbytes(1)) for n in graph if isinstance(op := n.op, Send))
@@ -98,7 +101,7 @@ def _split_totals(graph: Graph) -> Graph:
 
 
 def _of_rows(graph: Graph) -> Iterator[str]:
-    """The states whose next value depends on the rows of the batch."""
+    """Yield the states whose next value depends on the rows of the batch."""
     fed = [node.name for node in graph if _is_of_rows(node.op)]
     reached = graph.downstream(fed)
     for state, value in graph.updates.items():
@@ -116,7 +119,7 @@ def _is_of_rows(op: object) -> bool:
 
 
 def _averaged(b: Builder, name: str) -> Value:
-    """A state's next value, by the share of the rows that it was found on."""
+    """Return a state's next value times the share of the rows that it was computed from."""
     value = b.value(name)
     with b.at(value.node.locs):
         share = share_of(b, "rows", value.dtype)
@@ -124,7 +127,7 @@ def _averaged(b: Builder, name: str) -> Value:
 
 
 def _exchanged(b: Builder, values: Sequence[Value]) -> list[Value]:
-    """The sums of these values over all shards."""
+    """Return the sums of these values over all shards."""
     sent: list[Value] = []
     buckets = list(_buckets(values))
     offset = 0
@@ -144,7 +147,7 @@ def _exchanged(b: Builder, values: Sequence[Value]) -> list[Value]:
 
 
 def _buckets(values: Sequence[Value]) -> Iterator[list[Value]]:
-    """Values in their order, cut where a bucket is full or the dtype changes."""
+    """Yield the values in their order, cut where a bucket is full or the dtype changes."""
     bucket: list[Value] = []
     size = 0
     for value in values:

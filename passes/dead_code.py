@@ -4,7 +4,7 @@
     b = neg(x)
     output y = b
 
-Outputs, gradients and updates are what is asked for; a state that is updated stays, too.
+Outputs, gradients and updates are asked for; a state that is updated stays, too.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ from passes.pipeline import graph_pass
 
 @graph_pass(preserves="bitwise")
 def dead_code(graph: Graph) -> Graph:
-    """The graph without unread nodes."""
+    """Return the graph without unread nodes."""
     return graph.pruned()

@@ -8,10 +8,10 @@
     h = normalize(p + b, m, v, g, s)  ->    h = p + b'
 
 This is for frozen inference: weight, bias, statistics, gamma and beta must all be
-constants, and the affine map or convolution read by the batchnorm alone.  A product without
-bias becomes an affine map, and a convolution without bias gets one.  The new constants are
-computed in float64 and rounded once; they have labels, like the frozen weights that they are
-made of.
+constants, and the batchnorm must be the only user of the affine map or convolution.  A product
+without bias becomes an affine map, and a convolution without bias gets one.  The new constants
+are computed in float64 and rounded once; they have labels, like the frozen weights that they are
+computed from.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from passes.pipeline import graph_pass
 
 @graph_pass(preserves="reassociated")
 def fold_batchnorm(graph: Graph) -> Graph:
-    """The graph in which affine maps and convolutions do the batchnorms behind them."""
+    """Return the graph in which affine maps and convolutions include the batchnorms behind them."""
     folded: dict[str, list[Node]] = {}
     for node in graph:
         if isinstance(node.op, Normalize):
@@ -65,7 +65,7 @@ def _folds(graph: Graph, first: Node, node: Node) -> bool:
 
 
 class _Images(NamedTuple):
-    """A convolution, its rows of pixels, and their sum with a bias where there is one."""
+    """A convolution, its rows of pixels, and their sum with a bias if there is one."""
 
     conv: Node
     rows: Node
@@ -73,7 +73,7 @@ class _Images(NamedTuple):
 
 
 def _convolution(graph: Graph, node: Node) -> _Images | None:
-    """What a batchnorm reads, if it can be folded into that."""
+    """Return the convolution that a batchnorm can be folded into, or None."""
     last = graph[node.inputs[0]]
     total = last if isinstance(last.op, Add) else None
     rows = last if total is None else graph[total.inputs[0]]
@@ -95,7 +95,7 @@ def _convolution(graph: Graph, node: Node) -> _Images | None:
 
 
 def _fold_convolution(graph: Graph, images: _Images, node: Node, eps: float) -> list[Node]:
-    """The new kernel and bias, the convolution, its rows and the sum."""
+    """Return the new filter and bias, the convolution, its rows and the sum."""
     conv, rows, total = images
     bias = _wide(graph, total.inputs[1]) if total else 0.0
     kernel, offset = _scaled(graph, conv, bias, node, eps)
@@ -112,7 +112,7 @@ def _fold_convolution(graph: Graph, images: _Images, node: Node, eps: float) -> 
 def _scaled(
     graph: Graph, first: Node, bias: Array | float, node: Node, eps: float
 ) -> tuple[Node, Node]:
-    """The new weight and the new bias."""
+    """Return the new weight and the new bias."""
     average, variance, gamma, beta = (_wide(graph, name) for name in node.inputs[1:])
     scale = gamma / np.sqrt(variance + eps)
     weight = _wide(graph, first.inputs[1]) * scale
@@ -123,7 +123,7 @@ def _scaled(
 
 
 def _fold(graph: Graph, first: Node, node: Node, eps: float) -> list[Node]:
-    """The new weight, the new bias, and the affine map that reads them."""
+    """Return the new weight, the new bias, and the affine map that reads them."""
     bias = _wide(graph, first.inputs[2]) if len(first.inputs) == 3 else 0.0
     weight, offset = _scaled(graph, first, bias, node, eps)
     locs = tuple(dict.fromkeys((*first.locs, *node.locs)))

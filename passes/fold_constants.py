@@ -7,10 +7,10 @@
 
 Only rewrites that keep every bit are made: x * 1, x / 1, x - 0 and x ** 1 are x, and so is
 -(-x); x + 0 is not, since -0.0 + 0 is 0.0.  Reshapes of reshapes and transposes of transposes
-are joined; those to the own shape, dtype or order go.  A result is not folded when it is
-large and larger than what it is computed from, or when computing it takes long.
+are joined; those to the same shape, dtype or order are deleted.  A result is not folded if it is
+large and larger than what it is computed from, or if computing it takes long.
 
-Frozen weights are constants with a label.  New weights may take their place later, so nothing
+Frozen weights are constants with a label.  New weights may replace them later, so nothing
 here depends on their numbers, and what is computed from them has a label, too.
 """
 
@@ -31,14 +31,14 @@ from passes.pins import pinned
 from passes.pipeline import graph_pass
 
 SMALL = 4096
-"""Bytes that a folded constant may always have."""
+"""The bytes that a folded constant may always have."""
 WORK, WORK_EACH = 1 << 26, 64
 """The operations that may be done for a graph, and for each byte of its constants."""
 
 
 @graph_pass(preserves="bitwise")
 def fold_constants(graph: Graph) -> Graph:
-    """The graph with constant parts computed and identities left out."""
+    """Return the graph with constant parts computed and identities left out."""
     seen: dict[str, Node] = {}
     same: dict[str, str] = {}
     changed: dict[str, Node | None] = {}
@@ -48,7 +48,7 @@ def fold_constants(graph: Graph) -> Graph:
     for node in graph:
         made = _reading(node, same)
         if pins and (node.name in pins or not pins.isdisjoint(node.inputs)):
-            pass  # a gradient is asked of it
+            pass  # Backward differentiates by it or by an operand
         elif isinstance(made.op, Send):
             pass  # other shards have other constants
         elif isinstance(made.op, KINDS) or _reads_constant(made, seen):
@@ -65,7 +65,7 @@ def fold_constants(graph: Graph) -> Graph:
 
 
 def _reading(node: Node, same: Mapping[str, str]) -> Node:
-    """The node, or one that reads what its operands equal."""
+    """Return the node, or one that reads the nodes that its operands equal."""
     if not same or not any(operand in same for operand in node.inputs):
         return node
     inputs = tuple(same.get(operand, operand) for operand in node.inputs)
@@ -73,12 +73,12 @@ def _reading(node: Node, same: Mapping[str, str]) -> Node:
 
 
 def _reads_constant(node: Node, seen: Mapping[str, Node]) -> bool:
-    """Whether the first operand, and so perhaps every one, is a constant."""
+    """Return whether the first operand, and so perhaps every one, is a constant."""
     return bool(node.inputs) and isinstance(seen[node.inputs[0]].op, Constant)
 
 
 def _folded(node: Node, operands: list[Node], left: int) -> Node | None:
-    """The node as a constant, where its operands are constants and no more work than is left."""
+    """Return the node as a constant, or None if an operand varies or the work exceeds `left`."""
     op = node.op
     constants = [operand.op for operand in operands if isinstance(operand.op, Constant)]
     if len(constants) < len(operands):
@@ -93,14 +93,14 @@ def _folded(node: Node, operands: list[Node], left: int) -> Node | None:
     except NotImplementedError:  # a layer, or an op that only has a kernel
         return None
     if value.shape != node.type.shape or value.dtype.name != node.type.dtype:
-        return None  # the op breaks its word: let it do so where that is told
+        return None  # the op contradicts its infer rule: leave it to be reported later
     label = node.name if any(constant.label for constant in constants) else ""
     folded = replace(constant_op(value), label=label)
     return Node(node.name, folded, (), node.type, node.locs)
 
 
 def _work(node: Node, operands: list[Node]) -> int:
-    """The operations that computing the node takes, moving its bytes among them."""
+    """Return the operations that computing the node takes, moving its bytes included."""
     flops = op_flops(node.op, [operand.type for operand in operands], node.type, 1)
     return node.type.nbytes(1) + sum(flops)
 

@@ -6,8 +6,8 @@
     d_h = matmul(d_c, v)     ->    d_a = matmul_relu_grad(d_c, v, h)
     d_a = relu_grad(h, d_h)
 
-The first node must be read by the second alone: else it is needed in memory anyway.  The
-joined node takes the name and place of the second and the lines of both.
+The second node must be the only user of the first: otherwise the first is needed in memory
+anyway.  The joined node takes the name and place of the second and the lines of both.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from passes.pipeline import graph_pass
 
 @graph_pass(preserves="bitwise")
 def fuse_affine_relu(graph: Graph) -> Graph:
-    """The graph with affine and relu joined, forward and backward."""
+    """Return the graph with affine and relu joined, forward and backward."""
     changed: dict[str, Node | None] = {}
     pairs = [(node, joined) for node in graph if (joined := _join(graph, node)) is not None]
     shared = _read_elsewhere(graph, {first.name: node.name for node, (first, _, _) in pairs})
@@ -38,7 +38,7 @@ def fuse_affine_relu(graph: Graph) -> Graph:
 
 
 def _join(graph: Graph, node: Node) -> tuple[Node, Op, tuple[str, ...]] | None:
-    """The node that may be joined with its reader, and the op and operands of both together."""
+    """Return the node that may be joined with its user, and the op and operands of the pair."""
     if isinstance(node.op, Relu):
         first = graph[node.inputs[0]]
         if isinstance(first.op, Affine):
@@ -53,7 +53,7 @@ def _join(graph: Graph, node: Node) -> tuple[Node, Op, tuple[str, ...]] | None:
 
 
 def _read_elsewhere(graph: Graph, reader: Mapping[str, str]) -> set[str]:
-    """Those of the nodes that others than their reader read, roots included."""
+    """Return those of the nodes that others than their given reader read, roots included."""
     found = {name for name in graph.roots if name in reader}
     for node in graph:
         for operand in node.inputs:

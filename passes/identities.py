@@ -16,11 +16,11 @@ from graphc.ops.slicing import Slice
 from graphc.ops.source import Constant
 
 KINDS = Mul, Div, Sub, Neg, Power, Transpose, Slice, Reshape, BroadcastTo, Cast, Concat
-"""The ops that `simplify` knows a rewrite of."""
+"""The ops for which `simplify` has a rewrite."""
 
 
 def simplify(node: Node, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node:
-    """The node, a simpler one of its name, or the earlier node that equals it."""
+    """Return the node, a simpler one of its name, or the earlier node that equals it."""
     joined = _joined(node, operands[0])
     read = operands if joined is node else [nodes[name] for name in joined.inputs]
     equal = _equal_operand(joined.op, read, nodes)
@@ -28,7 +28,7 @@ def simplify(node: Node, operands: Sequence[Node], nodes: Mapping[str, Node]) ->
 
 
 def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) -> Node | None:
-    """The node that an op's result equals, provided that it has the result's type, too."""
+    """Return the node that an op's result equals, provided that it also has the result's type."""
     x = operands[0]
     if isinstance(op, Mul):
         return x if _is_all(operands[1], 1) else operands[1] if _is_all(x, 1) else None
@@ -42,7 +42,7 @@ def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) 
         return x if op.exponent == 1 else None
     if isinstance(op, Transpose):
         return x if op.axes == tuple(range(x.type.rank)) else None
-    if isinstance(op, Slice):  # a part of the type of the whole is the whole, or turned around
+    if isinstance(op, Slice):  # a slice of the operand's type is the operand, or reversed
         return x if all(step > 0 for *_, step in op.cuts) else None
     if isinstance(op, (Reshape, BroadcastTo, Cast)):
         return x
@@ -50,7 +50,7 @@ def _equal_operand(op: Op, operands: Sequence[Node], nodes: Mapping[str, Node]) 
 
 
 def _is_all(node: Node, number: int) -> bool:
-    """Whether a constant, no frozen weight, is this number everywhere; -0.0 is not 0."""
+    """Return whether a constant, not a frozen weight, is this number everywhere; -0.0 is not 0."""
     if not isinstance(node.op, Constant) or node.op.label:
         return False
     array = node.op.array()
@@ -58,7 +58,7 @@ def _is_all(node: Node, number: int) -> bool:
 
 
 def _joined(node: Node, x: Node) -> Node:
-    """One reshape for two, one transpose for two."""
+    """Join two reshapes, or two transposes, into one; return other nodes as they are."""
     op = node.op
     if isinstance(op, Reshape) and isinstance(x.op, Reshape):
         return Node(node.name, op, x.inputs, node.type, node.locs)

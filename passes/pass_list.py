@@ -11,22 +11,22 @@ from passes.pipeline import Pass, name_of
 
 @dataclass(frozen=True)
 class PassList:
-    """Passes in order.  A string is a slot for the pass of that name, made with its options."""
+    """Passes in order; a string is a slot for the pass of that name, made with its options."""
 
     entries: tuple[Pass | str, ...]
     required: frozenset[str] = frozenset()
-    """Names that a plan cannot do without."""
+    """The names of passes that a plan needs."""
 
     def __iter__(self) -> Iterator[Pass | str]:
         return iter(self.entries)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names in order; a pass that runs twice stands twice."""
+        """The names in order; a pass that runs twice is listed twice."""
         return tuple(map(_entry_name, self.entries))
 
     def without(self, *names: str) -> PassList:
-        """The list without these passes, wherever they stand; GraphError for a required one."""
+        """Return the list without passes of these names; raise GraphError for a required one."""
         for name in names:
             self._check_known(name)
             if name in self.required:
@@ -39,15 +39,15 @@ class PassList:
         return PassList(kept, self.required)
 
     def after(self, name: str, step: Pass) -> PassList:
-        """The list with a pass of yours right after the first of that name."""
+        """Return the list with a user's pass right after the first of that name."""
         return self._insert(self._position(name) + 1, step)
 
     def before(self, name: str, step: Pass) -> PassList:
-        """The list with a pass of yours right before the first of that name."""
+        """Return the list with a user's pass right before the first of that name."""
         return self._insert(self._position(name), step)
 
     def fill(self, slots: Mapping[str, Pass | None]) -> tuple[Pass, ...]:
-        """The passes, with each slot filled; one not given, or None, is left out."""
+        """Return the passes, with each slot filled; a slot not given, or None, is left out."""
         filled = (slots.get(entry) if isinstance(entry, str) else entry for entry in self.entries)
         return tuple(step for step in filled if step is not None)
 

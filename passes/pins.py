@@ -6,9 +6,9 @@ from graphc.graph import Graph
 
 
 def pinned(graph: Graph) -> frozenset[str]:
-    """The nodes that must stay as they are until Backward, since a gradient is taken by them.
+    """Return the nodes that must stay as they are until Backward, which differentiates by them.
 
-    Before Backward, `graph.gradients` maps such a node to itself.  A gradient by a node that
-    was merged with another would be the sum of both, and none by a node that readers go around.
+    Before Backward, `graph.gradients` maps such a node to itself.  If the node were merged with
+    another, its gradient would be the sum of both; if readers went around it, it would have none.
     """
     return frozenset(name for name, node in graph.gradients.items() if name == node)

@@ -1,7 +1,7 @@
 """What a pass is, and the one loop that runs them: verify, time, record, name the pass in errors.
 
-A pass is a function `Graph -> Graph`, or a frozen dataclass with `__call__` once it has
-options.  It gives back the same object where it changes nothing.
+A pass is a function `Graph -> Graph`, or a frozen dataclass with `__call__` if it has
+options.  It returns the same object if it changes nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from graphc.graph import Graph, verify
 
 Pass = Callable[[Graph], Graph]
 Preserves = Literal["bitwise", "reassociated", "approximate"]
-"""Results keep every bit; are the same mathematics with other rounding; or are only close."""
+"""Whether results keep every bit, are the same mathematics with other rounding, or are close."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class FunctionPass:
     run: Pass
     preserves: Preserves
     bound: float | None = None
-    """For an approximate pass: how far off results may be, as a part of their largest number."""
+    """For an approximate pass: the largest error of a result, as a part of its largest number."""
 
     @property
     def name(self) -> str:
@@ -34,12 +34,12 @@ class FunctionPass:
         return self.run.__name__
 
     def __call__(self, graph: Graph) -> Graph:
-        """Run it."""
+        """Return the graph that the function makes."""
         return self.run(graph)
 
 
 def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pass], FunctionPass]:
-    """Declare what a function from graph to graph preserves.
+    """Return a decorator that declares what a function from graph to graph preserves.
 
     An approximate pass states a `bound`: no number of a result moves by more than that part of
     the result's largest number.
@@ -48,25 +48,25 @@ def graph_pass(preserves: Preserves, bound: float | None = None) -> Callable[[Pa
 
 
 def name_of(step: Pass) -> str:
-    """The pass's `name`, or else the name of the function or class."""
+    """Return the pass's `name`, or else the name of the function or class."""
     name = getattr(step, "name", None) or getattr(step, "__name__", None)
     return str(name or type(step).__name__)
 
 
 def preserves_of(step: Pass) -> Preserves:
-    """What the pass declares to preserve; a plain function is taken to be approximate."""
+    """Return what the pass declares to preserve; a plain function is taken to be approximate."""
     return cast(Preserves, getattr(step, "preserves", "approximate"))
 
 
 def bound_of(step: Pass) -> float | None:
-    """The bound that an approximate pass states; None where it does not."""
+    """Return the bound that an approximate pass declares, or None if it declares none."""
     bound = getattr(step, "bound", None)
     return None if bound is None else float(bound)
 
 
 @dataclass(frozen=True)
 class PassRecord:
-    """What one pass made, and how long it took."""
+    """The graph that one pass made, and the seconds that it took."""
 
     name: str
     graph: Graph
@@ -80,15 +80,16 @@ def run_passes(
     *,
     verified: bool = False,
 ) -> tuple[Graph, tuple[PassRecord, ...]]:
-    """Run the passes in order; `after(step, before, made)` is called when one changed the graph.
+    """Run the passes in order; call `after(step, before, made)` for each that changed the graph.
 
-    The whole graph is verified first, unless it is `verified` because passes made it, and what
-    a pass changed at once.  An exception keeps its type and gets the pass's name as a note.
+    The whole graph is verified first, unless it is `verified` because passes made it, and the nodes
+    that a pass changed right after it.  An exception keeps its type and gets the pass's name as a
+    note.
     """
     if not verified:
         verify(graph)
     records: list[PassRecord] = []
-    settled: list[Pass] = []  # those that had nothing to do in the graph as it is
+    settled: list[Pass] = []  # passes that changed nothing in the current graph
     for step in passes:
         name = name_of(step)
         start = perf_counter()

@@ -8,13 +8,13 @@
                                            h2.again = affine_relu(h1.late, w2, b2)
                                            d_w3 = matmul(h2.again, d_s)
 
-A value's clone, `<name>.again`, stands before the first node behind the losses that reads the
-value, and all such nodes read the clone.  It reads clones itself where its operands are computed
-again, too.  Every clone waits, by `after`, for a value of the backward part: so none is merged
-with the node that it repeats, and no order can move it ahead.
+A value's clone, `<name>.again`, is placed before the first node of the backward part that reads
+the value, and all such nodes read the clone.  It reads clones itself if its operands are also
+recomputed.  Every clone has a control dependency, `after`, on a value of the backward part: so
+none is merged with the node that it repeats, and no order can move it ahead.
 
-graphc/remat chooses the values.  A clone computes the same from the same: what it reads of a state
-is, as everywhere in a graph, the value from before the step.
+graphc/remat chooses the values.  A clone computes the same from the same: when it reads a state,
+that is, as everywhere in a graph, the value from before the step.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from graphc.remat.values import border
 
 @dataclass(frozen=True)
 class Rematerialize:
-    """The nodes that are computed again where the backward part reads them."""
+    """The pass that recomputes these nodes where the backward part reads them."""
 
     name: ClassVar[str] = "rematerialize"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     nodes: frozenset[str]
 
     def __call__(self, graph: Graph) -> Graph:
-        """The graph with clones; as it was where the backward part reads none of the nodes."""
+        """Return the graph with clones, or as it was if the backward part reads no such node."""
         cloning = _Cloning(graph, self.nodes)
         made = list(cloning.walk())
         return graph.with_nodes(made).pruned() if cloning.clones else graph
 
 
 class _Cloning:
-    """One walk over a graph: clones are made when their first reader behind the border comes."""
+    """One traversal of a graph that makes a clone at its first reader in the backward part."""
 
     def __init__(self, graph: Graph, repeated: frozenset[str]) -> None:
         self.graph, self.repeated = graph, repeated
@@ -54,10 +54,10 @@ class _Cloning:
         self.border = border(graph, graph)
         self.clones: dict[str, str] = {}
         self.origins: dict[str, Node] = dict(graph.nodes)
-        """For each name, new ones included, the node that it stands for."""
+        """From each name, new ones included, to the node that it is or repeats."""
 
     def walk(self) -> Iterator[Node]:
-        """The nodes of the new graph in order."""
+        """Yield the nodes of the new graph in order."""
         event = ""
         for node in self.graph:
             if self.places[node.name] <= self.border:
@@ -69,7 +69,7 @@ class _Cloning:
                 event = node.name
 
     def _clones_for(self, reader: Node, before: str) -> Iterator[Node]:
-        """What has to be computed again for a node, in order; each once it may run."""
+        """Yield the clones that a node needs, in order, each as soon as its operands exist."""
         wanted = self._wanted(reader)
         if not wanted:
             return
@@ -102,13 +102,13 @@ class _Cloning:
         return wanted
 
     def _event(self, reader: Node) -> str | None:
-        """The last value of the backward part that a node reads."""
+        """Return the last value of the backward part that a node reads."""
         read = [name for name in reader.inputs if self.places[name] > self.border]
         computed = (name for name in read if not isinstance(self.graph[name].op, Source))
         return max(computed, key=self.places.__getitem__, default=None)
 
     def _waiting(self, inputs: Sequence[str]) -> str | None:
-        """The operand that a clone waits with: a computed one, or else one that is no constant.
+        """Return the operand that a clone waits with: a computed one, or else not a constant.
 
         Not a state that changes, since that could not be written in place any more.
         """
@@ -118,7 +118,7 @@ class _Cloning:
         return next(iter((*computed, *given, *fixed)), None)
 
     def _new(self, node: Node, part: str, op: Op, inputs: Sequence[str]) -> Node:
-        """A new node of the type of another, under a name below its own."""
+        """Return a new node of the same type as another, under a name derived from its name."""
         name = f"{node.name}.{part}"
         while name in self.origins:
             name += "_"

@@ -7,8 +7,9 @@
                                b.again = sigmoid(a.late)
                                d_a = ... b.again ...
 
-graphc/remat/elements.py chooses the values: of a chain of functions the one is kept that they all
-come from.  Kernels compute the clones in registers, so this is for programs that have kernels.
+graphc/remat/elements.py chooses the values: of a chain of functions, only the value is kept that
+all of them are computed from.  Kernels compute the clones in registers, so this is for programs
+that have kernels.
 """
 
 from __future__ import annotations
@@ -21,6 +22,6 @@ from passes.rematerialize import Rematerialize
 
 @graph_pass(preserves="bitwise")
 def repeat_elements(graph: Graph) -> Graph:
-    """The graph with clones; as it was where nothing is gained."""
+    """Return the graph with clones, or the graph as it was if nothing is gained."""
     chosen = repeated_elements(graph)
     return Rematerialize(chosen)(graph) if chosen else graph

@@ -8,13 +8,13 @@
 The parts of all shards add up to the loss of the batch, and so do their gradients.  A loss that is
 a mean over rows counts by the share of the rows that the shard has, one that is a sum as it is: by
 1, or by 0 on a shard that has no rows and runs on another's.  A weighted mean is divided by that
-share of what the whole batch's mean is divided by, and then counts by rows, too:
+share of the whole batch's divisor, and then counts by rows, too:
 
     loss.weight = sum(weight)                   loss.weight = shard_input()
     loss = div(loss.total, loss.weight)         loss = div(loss.total, loss.weight)
 
-Batch normalisation takes the statistics of the shard, or, where they are to be those of the whole
-batch, sums over all shards:
+Batch normalisation takes the statistics of the shard, or, if those of the whole batch are asked
+for, sums over all shards:
 
     bn.mean = mean(x)                     bn.mean.own = mean(x)
     bn.var = mean(bn.square)       ->     bn.mean.part = mul(bn.mean.own, shard.share.rows)
@@ -45,21 +45,21 @@ STATISTICS = ("mean", "var")
 
 @dataclass(frozen=True)
 class Shard:
-    """The graph of a shard; `counted` says by which share each loss counts."""
+    """The pass that makes the graph of a shard; `counted` gives each loss's kind of share."""
 
     name: ClassVar[str] = "shard"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     counted: tuple[tuple[str, str], ...]
     divisors: tuple[str, ...] = ()
-    """What weighted means are divided by."""
+    """The nodes that weighted means are divided by."""
     synchronise: bool = False
     """Whether batch normalisation takes the statistics of the whole batch."""
 
     def __call__(self, graph: Graph) -> Graph:
-        """The graph with inputs that the executor feeds for each shard.
+        """Return the graph with inputs that the executor feeds for each shard.
 
-        GraphError for a derivative inside the net that would need sums over all shards, and for
-        weights that are no function of the feeds alone.
+        Raise GraphError for a derivative inside the net that would need sums over all shards, and
+        for weights that do not depend on the feeds alone.
         """
         counted = graph.upstream(graph.outputs[loss] for loss, _ in self.counted)
         for name in self.divisors:
@@ -114,7 +114,7 @@ def _check_derivatives(graph: Graph) -> None:
 
 
 def _keyed(b: Builder, node: Node) -> Node:
-    """The mask by the rows' places in the whole batch; one that has no rows is that of all."""
+    """Return the mask keyed by rows of the whole batch; a mask without rows is the same for all."""
     rows = node.type.shape[0]
     if not isinstance(rows, Batch):
         return node
@@ -123,7 +123,7 @@ def _keyed(b: Builder, node: Node) -> Node:
 
 
 def _first_row(b: Builder, factor: int) -> str:
-    """The place of the shard's first row, in arrays that have `factor` rows for each of it."""
+    """Return the index of the shard's first row, in arrays that have `factor` rows for each row."""
     if FIRST_ROW not in b.nodes:
         b.insert(Node(FIRST_ROW, ShardInput(COUNTER.shape, COUNTER.dtype), (), COUNTER))
     name = FIRST_ROW if factor == 1 else f"{FIRST_ROW}.times_{factor}"
@@ -135,7 +135,7 @@ def _first_row(b: Builder, factor: int) -> str:
 
 
 def _totalled(b: Builder, node: Node) -> None:
-    """A statistic of the whole batch from those of all shards."""
+    """Add a statistic of the whole batch, computed from those of all shards."""
     own = b.insert(Node(f"{node.name}.own", node.op, node.inputs, node.type, node.locs))
     with b.at(node.locs):
         part = mul(own, share_of(b, "rows", own.dtype), name=f"{node.name}.part")
@@ -143,7 +143,7 @@ def _totalled(b: Builder, node: Node) -> None:
 
 
 def _normalised(node: Node) -> Node:
-    """Batch normalisation by statistics that are nodes of their own."""
+    """Return the batch normalisation by statistics that are separate nodes."""
     assert isinstance(node.op, BatchNormTrain)
     x, gamma, beta = node.inputs
     statistics = (f"{node.name}.{part}" for part in STATISTICS)
@@ -152,7 +152,7 @@ def _normalised(node: Node) -> Node:
 
 
 def share_of(b: Builder, kind: str, dtype: str) -> Value:
-    """The part of the batch that the shard is, as a number of that dtype."""
+    """Return the share of the batch that the shard has, as a number of that dtype."""
     name = f"shard.share.{kind}.{dtype}"
     if name in b.nodes:
         return b.value(name)

@@ -8,8 +8,8 @@
     d_g = batchnorm_dgamma(x, d_h)    ->    d_b = sum(d_h)
     d_b = sum(d_h)                          d_x = normalize_dx(x, m, v, g, d_h, d_g, d_b)
 
-Before this pass batchnorm_train is a function of x by all its paths, which is what its
-gradient is derived from.  Where no mean and variance of x stand before it, it stays.
+Before this pass batchnorm_train is a function of x by all its paths, and its gradient is derived
+from that.  It stays as it is if no mean and variance of x come before it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Statistics(NamedTuple):
 
 @graph_pass(preserves="reassociated")
 def share_batchnorm_statistics(graph: Graph) -> Graph:
-    """The graph in which batchnorm and its gradients read the batch's mean and variance."""
+    """Return the graph in which batchnorm and its gradients read the batch's mean and variance."""
     kinds = BatchNormTrain, BatchNormDx, BatchNormDgamma
     if not any(isinstance(node.op, kinds) for node in graph):
         return graph
@@ -51,7 +51,7 @@ def share_batchnorm_statistics(graph: Graph) -> Graph:
 
 
 class _Sharing:
-    """One walk over the graph: statistics are noted as they come, and read from then on."""
+    """One traversal of the graph: statistics are noted when they occur, and read from then on."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -67,7 +67,7 @@ class _Sharing:
                 self.dbetas.setdefault(node.inputs[0], node)
 
     def nodes(self) -> Iterator[Node]:
-        """The nodes of the new graph in order."""
+        """Yield the nodes of the new graph in order."""
         for node in self.graph:
             if node.name not in self.done:
                 made = list(self._rewrite(node))

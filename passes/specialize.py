@@ -22,14 +22,14 @@ from graphc.ops.source import draws
 
 @dataclass(frozen=True)
 class Specialize:
-    """Layers become ops; `train` says for which of their two meanings."""
+    """The pass that expands layers to ops; `train` selects which of their two meanings."""
 
     name: ClassVar[str] = "specialize"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     train: bool
 
     def __call__(self, graph: Graph) -> Graph:
-        """The graph without layers."""
+        """Return the graph without layers."""
         b = Builder.like(graph)
         new: dict[str, str] = {}
         for node in graph:

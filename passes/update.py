@@ -5,8 +5,8 @@
                                  w.next = sgd_step(w, w.velocity.next, hyper.lr)
                                  updates w.velocity: w.velocity.next, w: w.next, ...
 
-The result asks for no gradients, so that each dies at its update.  Gradients of what is no
-parameter are left to dead code.  Update nodes carry the lines of their parameter.
+The result asks for no gradients, so that each is freed after its update.  Gradients by values
+that are not parameters are left to dead code.  Update nodes carry the lines of their parameter.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from graphc.tensor_type import TensorType
 
 @dataclass(frozen=True)
 class Update:
-    """Update nodes for every parameter that has a gradient."""
+    """The pass that adds update nodes for every parameter that has a gradient."""
 
     name: ClassVar[str] = "update"
     preserves: ClassVar[Literal["bitwise"]] = "bitwise"
     optimizer: Optimizer
 
     def __call__(self, graph: Graph) -> Graph:
-        """The graph that steps; without a parameter's gradient it is the graph as it was."""
+        """Return the graph that steps, or the graph as it was if no parameter has a gradient."""
         b = Builder.extending(graph)
         gradients = parameter_gradients(b, self.optimizer)
         if not gradients:
@@ -46,7 +46,7 @@ class Update:
 
 
 def parameter_gradients(b: Builder, optimizer: Optimizer) -> dict[str, Value]:
-    """The gradients in the builder that belong to parameters which are not frozen."""
+    """Return the gradients in the builder that belong to parameters which are not frozen."""
     return {
         name: b.value(gradient)
         for name, gradient in b.gradients.items()
@@ -76,7 +76,7 @@ def add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, Value]
 
 
 class _Rates:
-    """The rates of the optimizer and of its groups, each by the schedule's factor."""
+    """The rates of the optimizer and of its groups, each times the schedule's factor."""
 
     def __init__(self, b: Builder, optimizer: Optimizer, counter: Value, dtype: str) -> None:
         self._b, self._optimizer, self._counter = b, optimizer, counter
@@ -85,7 +85,7 @@ class _Rates:
         self._named("hyper.lr", optimizer.lr)
 
     def of(self, p: Value) -> Value:
-        """The rate of a parameter, in its dtype."""
+        """Return the rate of a parameter, in its dtype."""
         group = self._optimizer.group_of(p.name)
         if group is None or group.lr is None:
             return self._named("hyper.lr", self._optimizer.lr).to(p.dtype)

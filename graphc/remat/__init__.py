@@ -1,1 +1,1 @@
-"""Which values to compute again, so that a plan fits its budget."""
+"""The choice of values to recompute, so that a plan fits its memory budget."""

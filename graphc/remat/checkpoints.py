@@ -1,6 +1,6 @@
 """Values to keep in any case, for limits so low that the forward part has to be cut in pieces.
 
-Where a value behind such a checkpoint is computed again, what stands before it need not be.
+If a value after such a checkpoint is recomputed, the values before it need not be.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from graphc.remat.values import Value, Values
 
 
 def checkpoints(values: Values, count: int) -> frozenset[Value]:
-    """The values that the forward part still needs at each of `count` moments.
+    """Return the values that the forward part still needs at each of `count` moments.
 
     The moments are those with the fewest such bytes near cuts into pieces of saved bytes that
-    become smaller evenly: when a later piece is computed again, more checkpoints are still there.
+    become smaller evenly: when a later piece is recomputed, more checkpoints are still in memory.
     """
     size = values.border + 2
     live, saved = np.zeros(size, np.int64), np.zeros(size, np.int64)

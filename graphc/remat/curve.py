@@ -1,4 +1,4 @@
-"""Memory against work: from keeping every value to the least memory that is found."""
+"""The curve of memory against work: from keeping every value to the least memory that is found."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from graphc.remat.fit import fitted, smallest
 from graphc.remat.told import clones, keeping_all
 
 STEPS = 12
-"""How many budgets are tried, evenly between the ends."""
+"""The number of budgets to try, evenly between the ends."""
 TRAINS = ("step", "accumulate", "grad")
-"""The program whose work is told: the first of these that a plan has."""
+"""The programs whose work may be reported: the first of these that a plan has."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A plan's bytes, those of its arena, the FLOPs of a training step, and what it repeats."""
+    """The bytes of a plan and its arena, the FLOPs of a training step, the number of clones."""
 
     total: int
     arena: int
@@ -29,7 +29,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in order: less memory, more FLOPs.  The first keeps everything."""
+    """Points in order of less memory and more FLOPs; the first keeps everything."""
 
     name: str
     batch: int
@@ -49,20 +49,20 @@ class Curve:
         return "\n".join(lines)
 
     def more(self, point: Point) -> float:
-        """The FLOPs that a point adds, as a share of those of keeping everything."""
+        """Return the FLOPs that a point adds, as a share of those of keeping everything."""
         return point.flops / self.points[0].flops - 1
 
     def plot(self, path: str | Path) -> Path:
-        """Draw it; the suffix says the format.  Raises GraphError without matplotlib."""
+        """Draw the curve in the format of the suffix; raise GraphError without matplotlib."""
         from graphc.plots.memory_curve import memory_curve
 
         return memory_curve(self, path)
 
 
 def curve(plan: Plan) -> Curve:
-    """The curve of a plan: no point of it has both more bytes and more FLOPs than another.
+    """Return the curve of a plan: no point has both more bytes and more FLOPs than another.
 
-    One point, the plan itself, where it does not train.
+    It is one point, the plan itself, if that does not train.
     """
     kept = keeping_all(plan)
     program = next((name for name in TRAINS if name in kept.programs), "infer")

@@ -1,8 +1,8 @@
-"""Which values that are made element by element are cheaper to compute again than to keep.
+"""Values computed element by element that are cheaper to recompute than to keep.
 
-A function such as gelu is several nodes, and the backward part reads most of what is between them.
-Kept are then several values, where the one that all of them come from would do: computing again
-takes no longer than writing and reading, as it happens in registers.
+A function such as gelu is several nodes, and the backward part reads most of the values between
+them.  Then several values are kept, although the one that all are computed from would be enough:
+recomputing takes no longer than writing and reading, as it happens in registers.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from graphc.tensor_type import count
 
 
 def repeated_elements(graph: Graph) -> frozenset[str]:
-    """The nodes to compute again, together with all between them and what is kept."""
+    """Return the nodes to recompute, with all nodes between them and the values that are kept."""
     return frozenset(_Elements(graph).chosen())
 
 
 class _Elements:
-    """The values of a graph, as far as they are made of elements of the same place."""
+    """The values of a graph that are computed from elements at the same place."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -36,14 +36,14 @@ class _Elements:
         self.roots = {self._root(name) for name in graph.roots}
 
     def chosen(self) -> Iterator[str]:
-        """Of each group of values that come from the same ones, all or none."""
+        """Yield, of each group of values that come from the same ones, all or none."""
         for names, origins in self._groups():
             kept = [name for name in origins if not self._is_kept(name) and not self._is_late(name)]
             if len(kept) < len(names):
                 yield from self._between(names)
 
     def _groups(self) -> Iterator[tuple[set[str], set[str]]]:
-        """Values that only the backward part keeps, and the values that they come from."""
+        """Yield values that only the backward part keeps, with the values that they come from."""
         groups: list[tuple[set[str], set[str]]] = []
         for node in self.graph:
             if node.name not in self.plain or not self._is_late(node.name):
@@ -58,7 +58,7 @@ class _Elements:
         yield from groups
 
     def _origins(self, name: str) -> set[str]:
-        """What a value comes from, element by element, and which is kept or is none of these."""
+        """Return the kept or non-plain values that a value is computed from element by element."""
         found: set[str] = set()
         for inner in self._between({name}):
             for operand in self.graph[inner].inputs:
@@ -68,7 +68,7 @@ class _Elements:
         return found
 
     def _between(self, names: set[str]) -> set[str]:
-        """These and all that they are computed from which is not kept."""
+        """Return these values and all that they are computed from which are not kept."""
         seen: set[str] = set()
         stack = list(names)
         while stack:
@@ -96,11 +96,11 @@ class _Elements:
                 yield node
 
     def _is_late(self, name: str) -> bool:
-        """Whether the backward part reads a value."""
+        """Return whether the backward part reads a value."""
         return any(reader.name not in self.forward for reader in self._readers(name))
 
     def _is_kept(self, name: str) -> bool:
-        """Whether a value is in memory whatever the backward part reads of its elements."""
+        """Return whether a value is in memory whatever the backward part reads of its elements."""
         if isinstance(self.graph[name].op, Source) or name in self.roots:
             return True
         types = self.graph
@@ -111,7 +111,7 @@ class _Elements:
 
 
 def _is_plain(graph: Graph, node: Node) -> bool:
-    """Whether a node computes each element from those at the same place, and numbers."""
+    """Return whether a node computes each element from those at the same place, and numbers."""
     ins = [graph[name].type for name in node.inputs]
     if isinstance(node.op, Source) or node.type.rank < 2 or not node.type.is_float:
         return False

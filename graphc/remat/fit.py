@@ -2,7 +2,7 @@
 
 The choice counts the values of a graph one by one.  A program fuses, shares and rounds them, so
 that its arena is a little larger or smaller: the limit for the choice is moved by the difference
-and the choice made again, a few times at most.
+and the choice is repeated, a few times at most.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from passes.pipeline import Pass, PassRecord
 
 TRIES = 4
-"""How often a program is built for one limit."""
+"""The number of times that a program is built for one limit."""
 REPEATS = "repeat_elements"
-"""The pass that a program with kernels has last, and one that repeats more has not."""
+"""The last pass of a program with kernels, which is left out if more is recomputed."""
 NEAR = 50
-"""A program that leaves at most 1/NEAR of its limit unused is not made again with less work."""
+"""A program that leaves at most 1/NEAR of its limit unused is not rebuilt with less work."""
 
 
 def fitted(plan: Plan, budget: int) -> Plan | None:
-    """A plan that needs at most `budget` bytes, since its programs compute values again.
+    """Return a plan that needs at most `budget` bytes, since its programs recompute values.
 
-    The plan itself where it fits as it is; None where no such plan is found, or its pass list
-    is without the pass.
+    It is the plan itself if that fits as it is, and None if no such plan is found, or if its pass
+    list does not have the pass.
     """
     over = plan.memory.total - budget
     if over <= 0:
@@ -53,19 +53,19 @@ def fitted(plan: Plan, budget: int) -> Plan | None:
 
 
 def smallest(plan: Plan) -> Plan:
-    """The plan with the least memory that is found; itself where none is smaller."""
+    """Return the plan with the least memory that is found; itself if none is smaller."""
     return fitted(plan, least_total(plan)) or plan
 
 
 def least_total(plan: Plan) -> int:
-    """The fewest bytes that are found for a plan, by computing values again."""
+    """Return the fewest bytes that are found for a plan, with recomputation."""
     if SLOT not in plan.recipe.passes.names:
         return plan.memory.total
     return min(plan.memory.total, _smallest(plan, _fittings(plan)).memory.total)
 
 
 def _smallest(plan: Plan, fittings: Sequence[Fitting]) -> Plan:
-    """The plan with the smallest arenas that are found; besides them it may need more."""
+    """Return the plan with the smallest arenas that are found; its other memory may be larger."""
     limit = max(fitting.smallest().program.arena.nbytes for fitting in fittings)
     result = _within(plan, fittings, limit)
     assert result is not None, "every program can be as small as the largest of them"
@@ -73,31 +73,31 @@ def _smallest(plan: Plan, fittings: Sequence[Fitting]) -> Plan:
 
 
 def at_batch(plan: Plan, n: int) -> Plan:
-    """The same plan made for `n` rows."""
+    """Return the same plan made for `n` rows."""
     known = plan.programs.items()
     programs = {name: build_program(name, p.graph, n, p.backend) for name, p in known}
     return replace(plan, batch=n, programs=programs, recipe=plan.recipe.of_rows(n))
 
 
 def largest_batch(plan: Plan, budget: int) -> int:
-    """The largest batch of a plan that keeps everything which fits when values are computed again.
+    """Return the largest batch that fits with recomputation, of a plan that keeps everything.
 
-    0 where none does.
+    It is 0 if none does.
     """
     least = least_total(plan)
     return _largest(plan, budget, least, lambda n: fitted(at_batch(plan, n), budget) is not None)
 
 
 def largest_batch_kept(plan: Plan, budget: int) -> int:
-    """The largest batch that fits as everything is kept, or 0."""
+    """Return the largest batch that fits without recomputation, or 0."""
     most = plan.memory.total
     return _largest(plan, budget, most, lambda n: at_batch(plan, n).memory.total <= budget)
 
 
 def _largest(plan: Plan, budget: int, most: int, fits: Callable[[int], bool]) -> int:
-    """The largest batch that fits, if larger ones need more; `most` is what the plan's needs.
+    """Return the largest batch that fits, if larger ones need more; `most` is the plan's need.
 
-    Bytes are nearly a + b*N, which says where to look first.
+    Bytes are nearly a + b*N, which gives the first guess.
     """
     fixed = at_batch(plan, 1).memory.total
     guess = max(1, 1 + (plan.batch - 1) * (budget - fixed) // max(most - fixed, 1))
@@ -118,7 +118,7 @@ def _largest(plan: Plan, budget: int, most: int, fits: Callable[[int], bool]) ->
 
 
 def _fittings(plan: Plan) -> list[Fitting]:
-    """The programs, the largest first: what does not fit is known the soonest."""
+    """Return the programs, the largest first, so that a misfit is known as soon as possible."""
     return sorted(
         (Fitting(plan, name) for name in plan.programs),
         key=lambda fitting: -fitting.kept.program.arena.nbytes,
@@ -126,7 +126,7 @@ def _fittings(plan: Plan) -> list[Fitting]:
 
 
 def _within(plan: Plan, fittings: Iterable[Fitting], limit: int) -> Plan | None:
-    """The plan with all arenas within a limit."""
+    """Return the plan with all arenas within a limit, or None."""
     found: dict[str, Made] = {}
     for fitting in fittings:
         made = fitting.within(limit)
@@ -145,21 +145,21 @@ class Made:
     program: Program
     records: tuple[PassRecord, ...]
     names: frozenset[str] = frozenset()
-    """What is computed again."""
+    """The nodes that are recomputed."""
 
     @cached_property
     def flops(self) -> int:
-        """The operations of a run of as many rows as there may be."""
+        """The operations of a run of the largest batch."""
         return program_cost(self.program, self.program.capacity).flops
 
 
 class Fitting:
-    """One program of a plan, to be made again with a smaller arena."""
+    """One program of a plan, to be rebuilt with a smaller arena."""
 
     def __init__(self, plan: Plan, name: str) -> None:
         self.plan, self.name = plan, name
         self.kept = Made(plan.programs[name], plan.graphs[name])
-        """The program as it is, in which nothing is computed again."""
+        """The program as it is, in which nothing is recomputed."""
         passes = plan.recipe.passes
         rest = list(passes)[passes.names.index(SLOT) + 1 :]
         self._tail = tuple(step for step in rest if not isinstance(step, str))
@@ -176,7 +176,7 @@ class Fitting:
         return least(self.values)
 
     def within(self, limit: int) -> Made | None:
-        """The program with an arena of at most `limit` bytes and little work; None without one."""
+        """Return the program with an arena of at most `limit` bytes and little work, or None."""
         arena = self.kept.program.arena.nbytes
         if arena <= limit:
             return self.kept
@@ -196,12 +196,12 @@ class Fitting:
         return best
 
     def smallest(self) -> Made:
-        """The program with the smallest arena that is found."""
+        """Return the program with the smallest arena that is found."""
         made = self.made(self._least)
         return made if made.program.arena.nbytes < self.kept.program.arena.nbytes else self.kept
 
     def made(self, choice: Choice) -> Made:
-        """The program for a choice."""
+        """Build the program for a choice."""
         from passes.pipeline import run_passes
         from passes.rematerialize import Rematerialize
 

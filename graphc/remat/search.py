@@ -1,12 +1,12 @@
-"""Choose what to compute again, so that no moment of a step needs more than a limit.
+"""The choice of values to recompute, so that no moment of a step needs more than a limit.
 
-A value that is computed again frees its bytes from its last reader in the forward part to its
-first one in the backward part.  What it costs is its FLOPs, those of operands that are not there
-any more, and memory: operands that are computed again have to be there as early as it.
+A value that is recomputed frees its bytes from its last reader in the forward part to its
+first one in the backward part.  Its cost is its FLOPs, those of operands that are not in memory
+any more, and memory: operands that are recomputed have to be in memory as early as it.
 
-The choice is greedy: again and again the value is taken whose loss removes the most bytes above
-the limit, summed over time, for the least work.  Elementwise results therefore go before
-products, and of equal layers those that are kept the longest; where a pile of clones would
+The choice is greedy: each step takes the value whose loss removes the most bytes above
+the limit, summed over time, for the least work.  Elementwise results therefore come before
+products, and of equal layers those that are kept the longest; if a pile of clones would
 itself come above the limit, the value before it loses its merit and stays, as a checkpoint.
 Each value is computed at most twice: see Chen et al. 2016 (arXiv:1604.06174) for the idea,
 Kirisame et al. 2021 (arXiv:2006.09616) for bytes by time by cost as the measure.
@@ -27,15 +27,15 @@ from graphc.remat.values import SMALL, Value, Values
 from graphc.work import spend_nodes
 
 FOLLOWED = 16
-"""Operands that are followed in the time that a node is made."""
+"""The number of operands that are followed in the time that a node is made."""
 CLOSE = 0.98
-"""The share of the best value's merit for which another is as good: equal layers differ by less."""
+"""The share of the best value's merit at which another is as good: equal layers differ by less."""
 CHECKPOINTS = (0, 4, 8, 16)
-"""How many are tried, one after the other, where a limit is not kept with fewer."""
+"""The numbers of checkpoints to try, one after the other, until the limit is kept."""
 
 
 class Change(NamedTuple):
-    """Bytes that are needed more, or less, from `start` up to and without `end`."""
+    """A change of the bytes that are needed from `start` up to, but without, `end`."""
 
     start: int
     end: int
@@ -44,35 +44,35 @@ class Change(NamedTuple):
 
 @dataclass(eq=False)
 class Move:
-    """One value to be computed again, and all that follows from it."""
+    """One value to be recomputed, with all consequences."""
 
     value: Value
     time: int
     again: list[Value] = field(default_factory=list)
-    """What has to be computed again for it that is not yet, itself included."""
+    """The values to recompute for it that are not yet recomputed, itself included."""
     pulled: list[Value] = field(default_factory=list)
-    """What is computed again already, and has to be earlier now."""
+    """The values that are already recomputed and have to be so earlier now."""
     kept: list[Value] = field(default_factory=list)
-    """What has to be kept for longer."""
+    """The values that have to be kept for longer."""
     changes: list[Change] = field(default_factory=list)
 
     @property
     def work(self) -> int:
-        """What it costs."""
+        """The cost of the move."""
         return sum(value.work if value.last > value.time else 1 for value in self.again)
 
 
 class Choice:
-    """What is computed again, and the bytes that each moment needs."""
+    """The values that are recomputed, and the bytes that each moment needs."""
 
     def __init__(self, values: Values) -> None:
         self.values = values
         self.again: dict[Value, int] = {}
-        """When each value is computed again."""
+        """The time at which each value is recomputed."""
         self.until = {value: max([value.last, *value.reads]) for value in values.all}
-        """When each value is read last, by clones as well."""
+        """The time of the last read of each value, by clones as well."""
         self.first = {value: min(value.reads) for value in values.all if value.reads}
-        """When each value is first read behind the border, by clones as well."""
+        """The time of the first read of each value in the backward part, by clones as well."""
         self.bytes: Array = np.zeros(len(values.graph) + 2, np.int64)
         for value in values.all:
             self.bytes[value.time] += value.nbytes
@@ -85,15 +85,15 @@ class Choice:
         return int(self.bytes.max())
 
     def excess(self, limit: int) -> int:
-        """The bytes above the limit, summed over time."""
+        """Return the bytes above the limit, summed over time."""
         return int(np.maximum(self.bytes - limit, 0).sum())
 
     def names(self) -> frozenset[str]:
-        """The nodes that are computed again, other names of values included."""
+        """Return the nodes that are recomputed, other names of values included."""
         return frozenset(name for value in self.again for name in value.names)
 
     def move(self, value: Value) -> Move:
-        """What it means to compute a value again."""
+        """Return the move that recomputes a value."""
         time = self.first[value]
         move = Move(value, time)
         move.changes.append(Change(value.last + 1, time, -value.nbytes))
@@ -101,9 +101,9 @@ class Choice:
         return move
 
     def _need(self, move: Move, value: Value) -> int:
-        """Follow the operands of a value that is computed again at the time of the move.
+        """Follow the operands of a value that is recomputed at the time of the move.
 
-        Returns how many there are.
+        Return how many there are.
         """
         found, stack = {value}, [value]
         move.again.append(value)
@@ -128,12 +128,12 @@ class Choice:
         return len(found)
 
     def _is_repeated(self, operand: Value, value: Value) -> bool:
-        """Whether an operand that is not kept is computed again rather than kept for longer."""
+        """Return whether an operand that is not kept is recomputed rather than kept for longer."""
         small = operand.nbytes * SMALL <= value.nbytes
         return operand not in self.first and operand.may_repeat and not small
 
     def removed(self, move: Move, limit: int) -> int:
-        """By how much a move makes the excess smaller."""
+        """Return by how much a move makes the excess smaller."""
         low = min(change.start for change in move.changes)
         high = max(change.end for change in move.changes)
         before = self.bytes[low:high]
@@ -143,7 +143,7 @@ class Choice:
         return int(np.maximum(before - limit, 0).sum() - np.maximum(after - limit, 0).sum())
 
     def apply(self, move: Move) -> None:
-        """Make the move."""
+        """Apply the move."""
         for start, end, nbytes in move.changes:
             self.bytes[start:end] += nbytes
         for value in (*move.again, *move.pulled):
@@ -154,13 +154,13 @@ class Choice:
 
 
 def choose(values: Values, limit: int) -> Choice | None:
-    """A choice within the limit, in bytes, with little work; None where none is found."""
+    """Return a choice within the limit, in bytes, with little work; None if none is found."""
     found = (_greedy(values, limit, count) for count in CHECKPOINTS)
     return next((choice for choice in found if choice is not None), None)
 
 
 def least(values: Values) -> Choice:
-    """The choice with the smallest peak that is found, by halving the range of the limit."""
+    """Return the choice with the smallest peak that is found, by bisection of the limit."""
     best = Choice(values)
     for count in CHECKPOINTS:
         low, high = 0, best.peak
@@ -175,7 +175,7 @@ def least(values: Values) -> Choice:
 
 
 def _greedy(values: Values, limit: int, count: int) -> Choice | None:
-    """A choice that keeps so many checkpoints."""
+    """Return a choice that keeps `count` checkpoints, or None if it cannot keep the limit."""
     kept = checkpoints(values, count) if count else frozenset[Value]()
     choice = Choice(values)
     queue = _Queue(choice, limit)
@@ -192,13 +192,13 @@ def _greedy(values: Values, limit: int, count: int) -> Choice | None:
 
 
 def _cheaper(move: Move, choice: Choice) -> Iterable[Value]:
-    """The values for which a move may have made it cheaper to be computed again."""
+    """Return the values whose recomputation a move may have made cheaper."""
     users = dict.fromkeys(user for value in move.again for user in value.users)
     return [user for user in users if user.saved and user.may_repeat and user not in choice.again]
 
 
 class _Queue:
-    """Values by what they bring, which is only worked out anew for those at the front."""
+    """Values ordered by merit, which is only computed anew for those at the front."""
 
     def __init__(self, choice: Choice, limit: int) -> None:
         self._choice, self._limit = choice, limit
@@ -206,12 +206,12 @@ class _Queue:
         self._at = {value.time: value for value in choice.values.all}
 
     def push(self, values: Iterable[Value]) -> None:
-        """Put values in."""
+        """Add values to the queue."""
         for value in values:
             heapq.heappush(self._heap, (-self._merit(self._choice.move(value)), value.time))
 
     def pop(self) -> Move | None:
-        """The best move; None where none brings anything."""
+        """Return the best move; None if none has any merit."""
         while self._heap:
             _, time = heapq.heappop(self._heap)
             value = self._at[time]

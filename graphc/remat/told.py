@@ -1,4 +1,4 @@
-"""What a plan computes again, and what that costs and saves."""
+"""The report of what a plan recomputes, and what that costs and saves."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from graphc.plan import Plan
 from graphc.profile.cost import program_cost
 
 SLOT = "rematerialize"
-"""The name of the pass."""
+"""The name of the pass that recomputes."""
 
 
 @dataclass(frozen=True)
 class Repeated:
-    """One program: what it computes again, and how it compares with keeping everything.
+    """The recomputed nodes of one program, and how it compares with keeping everything.
 
     `flops` and `arena`, in bytes, are those of the program, `flops_kept` and `arena_kept` those
-    of the same without anything computed again; for the largest batch.
+    of the same without recomputation; for the largest batch.
     """
 
     program: str
     nodes: tuple[str, ...]
     ops: tuple[tuple[str, int], ...]
-    """How many of which op, the most frequent first."""
+    """The number of nodes of each op, the most frequent first."""
     flops: int
     flops_kept: int
     arena: int
@@ -49,19 +49,19 @@ class Repeated:
 
 
 def computes_again(plan: Plan) -> bool:
-    """Whether any program of a plan computes values again."""
+    """Return whether any program of a plan recomputes values."""
     return any(record.name == SLOT for rows in plan.graphs.values() for record in rows)
 
 
 def keeping_all(plan: Plan) -> Plan:
-    """The plan as it would be without a budget."""
+    """Return the plan as it would be without a budget."""
     if not computes_again(plan):
         return plan
     return replace(plan.recipe, budget=None).of_rows(plan.batch).plan()
 
 
 def repeated(plan: Plan, kept: Plan) -> Iterator[Repeated]:
-    """The programs that compute values again, beside those of the plan that keeps everything."""
+    """Yield the programs that recompute values, compared with those that keep everything."""
     for name in plan.programs:
         nodes = clones(plan, name)
         if not nodes:
@@ -80,7 +80,7 @@ def repeated(plan: Plan, kept: Plan) -> Iterator[Repeated]:
 
 
 def clones(plan: Plan, program: str) -> tuple[Node, ...]:
-    """The nodes of a program that compute something again, in order."""
+    """Return the nodes of a program that recompute something, in order."""
     rows = plan.graphs[program]
     for before, record in pairwise(rows):
         if record.name == SLOT:

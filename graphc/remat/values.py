@@ -1,7 +1,7 @@
-"""The values of a training graph: bytes, FLOPs, and who reads them before and behind the losses.
+"""The values of a training graph: bytes, FLOPs, and their forward and backward readers.
 
 Times are places in the order of the schedule.  The last node that an output depends on is the
-border; what runs after it is the backward part.
+forward/backward boundary; the backward part runs after it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SMALL = 8
 
 
 def border(graph: Graph, order: Iterable[Node]) -> int:
-    """The place in this order of the last node that an output depends on."""
+    """Return the place in this order of the last node that an output depends on."""
     forward = graph.forward()
     return max((i for i, node in enumerate(order) if node.name in forward), default=-1)
 
@@ -33,22 +33,22 @@ class Value:
     name: str
     time: int
     nbytes: int
-    """In the arena: 0 for what is written to a state or handed out as a gradient."""
+    """The bytes in the arena: 0 if it is written to a state or returned as a gradient."""
     flops: int
     work: int
-    """FLOPs, and a share for the bytes, so that moving numbers costs something, too."""
+    """The FLOPs, and a share for the bytes, so that moving numbers has a cost, too."""
     may_repeat: bool
     names: list[str]
     operands: list[Value] = field(default_factory=list, repr=False)
     users: list[Value] = field(default_factory=list, repr=False)
     last: int = 0
-    """When the forward part reads it last."""
+    """The time of the last read in the forward part."""
     reads: list[int] = field(default_factory=list)
-    """When the backward part reads it, in order."""
+    """The times of the reads in the backward part, in order."""
 
     @property
     def saved(self) -> bool:
-        """Whether it is kept for the backward part."""
+        """Return whether the value is kept for the backward part."""
         return bool(self.reads)
 
 
@@ -60,7 +60,7 @@ class Values:
         order = schedule(graph).order
         self.border = border(graph, order)
         self.of: dict[str, Value] = {}
-        """For each node that is no source its value; other names for bytes share one."""
+        """From each node that is not a source to its value; other names for bytes share one."""
         self.all: list[Value] = []
         self._outside = {*graph.updates.values(), *graph.gradients.values()}
         for time, node in enumerate(order):
@@ -101,10 +101,10 @@ class Values:
         )
 
     def _may_repeat(self, node: Node) -> bool:
-        """Whether a clone computes the same, and can be told to wait for the backward part.
+        """Return whether a clone computes the same, and can wait for the backward part.
 
-        It cannot where everything that it reads is a state that changes; such a state is copied
-        where the forward part changes it, which is for small ones only.
+        It cannot if all its operands are states that change; such a state is copied if the forward
+        part changes it, which is for small ones only.
         """
         changed = [name for name in node.inputs if name in self.graph.updates]
         if len(changed) == len(node.inputs):

@@ -6,7 +6,7 @@
     output scores = scores
 
 One line a node: `name: type = op(operands)  attribute=value ...`.  Names with other
-characters than letters, digits and `_ . /` stand in JSON's quotes.
+characters than letters, digits and `_ . /` are written in JSON's quotes.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Print differences, so that they can be read in a review.
+"""The text of differences, for reviews.
 
     fuse_affine_relu: 1 removed, 1 changed
     - affine_1: float32[N, 3] = affine(x, w, b)
     ~ relu_1: float32[N, 3] = relu(affine_1)
       relu_1: float32[N, 3] = affine_relu(x, w, b)
 
-A line starts with - for what was removed, + for what was added, ~ for what changed, with the new
-form below it, and = for what only has another name.
+A line starts with - for a removed item, + for an added one, ~ for a changed one, with the new
+form below it, and = for one that only has another name.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ LONGEST = 240
 
 
 def difference_text(difference: Difference) -> str:
-    """A line for the counts and one or two for each change; equal differences give equal text."""
+    """Return a line of counts and one or two a change; equal differences give equal text."""
     return "\n".join([counts_text(difference), *change_lines(difference)]) + "\n"
 
 
 def counts_text(difference: Difference) -> str:
-    """`1 removed, 2 added`; `no difference` where there is none."""
+    """Return `1 removed, 2 added`, or `no difference`."""
     counts = ((difference.count(kind), kind) for kind in KINDS)
     words = [f"{count:,} {kind}" for count, kind in counts if count]
     if difference.roots and not words:
@@ -36,7 +36,7 @@ def counts_text(difference: Difference) -> str:
 
 
 def change_lines(difference: Difference) -> Iterator[str]:
-    """The lines of the changes alone, nodes first."""
+    """Yield the lines of the changes alone, nodes first."""
     for pair in difference.changes:
         yield from pair_text(pair)
     for root in difference.roots:
@@ -44,7 +44,7 @@ def change_lines(difference: Difference) -> Iterator[str]:
 
 
 def pair_text(pair: Pair) -> Iterator[str]:
-    """A changed node: its lines as `graph_text` has them, with a mark."""
+    """Yield the lines of a changed node as in `graph_text`, with a mark."""
     before, after = pair.before, pair.after
     if before is None or after is None:
         yield f"{'-' if after is None else '+'} {_line(pair.node)}"

@@ -1,4 +1,4 @@
-"""Whether a value that was read is of the type that a field is declared with."""
+"""Checks that a value which was read has the declared type of its field."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 
 def misfit(cls: type, name: str, value: Any) -> str | None:
-    """What is wrong with a field's value, in words; None where it fits."""
+    """Return what is wrong with a field's value, in words; None if it fits."""
     hint = _hints(cls).get(name, Any)
     if _fits(value, hint):
         return None
@@ -19,10 +19,10 @@ def misfit(cls: type, name: str, value: Any) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _hints(cls: type) -> dict[str, Any]:
-    """The declared types of a class; none where they cannot be found out."""
+    """Return the declared types of a class, or none if they cannot be resolved."""
     try:
         return get_type_hints(cls)
-    except (NameError, TypeError, AttributeError):  # names that are known to checkers alone
+    except (NameError, TypeError, AttributeError):  # names that only type checkers know
         return {}
 
 
@@ -45,7 +45,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _is_number(value: float) -> bool:
-    """Not NaN, and not a whole number beyond all floats."""
+    """Return whether it is neither NaN nor a whole number beyond all floats."""
     try:
         return not math.isnan(value)
     except OverflowError:

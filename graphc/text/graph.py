@@ -1,4 +1,4 @@
-"""Print graphs."""
+"""The text of graphs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from graphc.text.values import array_text, value_text
 
 BARE = re.compile(r"(?!(?:inf|nan)\Z)[A-Za-z_][A-Za-z0-9_./]*\Z")
 FROM_TYPE = ("shape", "dtype")
-"""Attributes that are left out where they are those of the node's type."""
+"""Attributes that are left out if they are those of the node's type."""
 EMPTY: Mapping[str, bool | str] = {"bool": False, "str": ""}
 
 
 def graph_text(graph: Graph, locs: bool = False) -> str:
-    """The graph, a line for each node and root; `locs` adds the user's lines as comments."""
+    """Return the graph, a line for each node and root; `locs` adds the user's lines as comments."""
     return "\n".join(_lines(graph, locs)) + "\n"
 
 
@@ -41,7 +41,7 @@ def _lines(graph: Graph, locs: bool) -> Iterator[str]:
 
 
 def node_text(node: Node) -> str:
-    """`name: type = op(operands)  attribute=value ...`"""
+    """Return `name: type = op(operands)  attribute=value ...`."""
     operands = ", ".join(map(name_text, node.inputs))
     parts = [f"{name_text(node.name)}: {node.type} = {word_of(type(node.op))}({operands})"]
     parts.extend(f"{key}={value}" for key, value in _attributes(node.op, node.type))
@@ -49,23 +49,23 @@ def node_text(node: Node) -> str:
 
 
 def op_text(op: Op) -> str:
-    """The op by itself: `power(exponent=2.0)`."""
+    """Return the op alone, such as `power(exponent=2.0)`."""
     inside = ", ".join(f"{key}={value}" for key, value in _attributes(op, None))
     return f"{word_of(type(op))}({inside})" if inside else word_of(type(op))
 
 
 def word_of(cls: type[Op]) -> str:
-    """What an op is called in text; a layer and the op it becomes may share a name."""
+    """Return an op's name in text; a layer and the op it becomes may share a name."""
     return f"layer {name_text(cls.name)}" if issubclass(cls, Layer) else name_text(cls.name)
 
 
 def name_text(name: str) -> str:
-    """A name as it is, or in JSON's quotes where it has unusual characters."""
+    """Return a name as it is, or in JSON's quotes if it has unusual characters."""
     return name if BARE.match(name) else json.dumps(name)
 
 
 def _attributes(op: Op, result: TensorType | None) -> Iterator[tuple[str, str]]:
-    """The attributes that must be said, given the type of the result."""
+    """Yield the attributes that must be written, given the type of the result."""
     unset = empty_values(type(op))
     for key, value in attributes(op).items():
         implied = result is not None and _says(result, key, value)
@@ -78,7 +78,7 @@ def _attributes(op: Op, result: TensorType | None) -> Iterator[tuple[str, str]]:
 
 
 def empty_values(cls: type[Op]) -> Mapping[str, bool | str]:
-    """The attributes that are left out where they are empty: a bool's False, a str's ""."""
+    """Return the attributes that are left out if they are empty: a bool's False, a str's ""."""
     fields = dataclasses.fields(cls)
     return {f.name: EMPTY[str(f.type)] for f in fields if str(f.type) in EMPTY}
 

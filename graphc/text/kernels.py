@@ -1,4 +1,4 @@
-"""Print fused kernels: expressions as one writes them on paper.
+"""The text of fused kernels: expressions as one writes them on paper.
 
     loop N x 100  float32 along=rows split=columns
       %1[j] = sum(affine_1) / N
@@ -6,7 +6,7 @@
 
 A value with [i] is one number for each row, with [j] for each column; i and j themselves are the
 numbers of the row and the column.  A sum or max with [i] runs along the columns, and the
-reverse.  Loaded numbers are listed in the head; other names stand for an element each.
+reverse.  Loaded numbers are listed in the head; each other name is one element.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ INFIX = {
     "floor_div": (6, "//"),
     "pow": (8, "**"),
 }
-"""How tightly an operator binds, and its sign; the ranks are Python's."""
+"""The precedence of each operator, and its sign; the ranks are Python's."""
 ALONE = (4, 8)
 """The ranks of operators that do not chain."""
 PREFIX = {"not": (3, "not "), "neg": (7, "-")}
 ATOM = 9
 WIDTH = 80
-"""A longer expression gets a line of its own."""
+"""The length above which an expression gets a line of its own."""
 INDEX: dict[Span, str] = {"each": "", "row": "[i]", "column": "[j]", "one": ""}
 
 
 def kernel_text(kernel: Kernel) -> str:
-    """The kernel, a line for its head and one for each value that is stored or read twice."""
+    """Return a line for the kernel's head and one for each value that is stored or read twice."""
     return "\n".join([_head(kernel), *(f"  {line}" for line in _Writer(kernel).lines())]) + "\n"
 
 
@@ -82,7 +82,7 @@ def _head(kernel: Kernel) -> str:
 
 
 def _window(window: Window) -> str:
-    """`3x3 window`, and whatever of it is unusual."""
+    """Return `3x3 window`, and its unusual properties."""
     parts = [f"{_by(window.kernel)} window"]
     for word, sizes, usual in (
         ("stride", window.stride, 1),
@@ -98,8 +98,11 @@ def _window(window: Window) -> str:
 
 
 def _at(at: object, *given: str) -> str:
-    """An index for each walk: `p0` goes along the first dimension of the result, and so on; the
-    first of them may be given."""
+    """Return the access map of a gather: the index in each dimension.
+
+    `p0` is the index along the first dimension of the result, and so on; the first indices may be
+    given.
+    """
     assert isinstance(at, Elsewhere), "the value of a fetch is where"
     indices = [*given, *(f"p{axis}" for axis in range(len(given), len(at.walks)))]
     places = [_walk(index, walk) for index, walk in zip(indices, at.walks, strict=True)]
@@ -121,13 +124,13 @@ def _by(sizes: Sizes) -> str:
 
 
 def _dtypes(body: Body) -> str:
-    """The dtypes of floats that occur, else of what is stored."""
+    """Return the dtypes of the floats in a kernel, or else those of what it stores."""
     found = [d for d in FLOATS if any(step.dtype == d for step in body.steps)]
     return "/".join(found or dict.fromkeys(body.steps[s.step].dtype for s in body.stores))
 
 
 class _Writer:
-    """The text of each step, and how tightly its outermost operator binds."""
+    """The text of each step, and the precedence of its outermost operator."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.sizes = space(kernel)
@@ -140,7 +143,7 @@ class _Writer:
         self.names = self._stored_names()
 
     def _stored_names(self) -> dict[int, str]:
-        """Steps whose value is read again under the name of the buffer it is stored to."""
+        """Return, by step, the buffer names by which stored values are read later."""
         names: dict[int, str] = {}
         for store in self.body.stores:
             step = self.body.steps[store.step]
@@ -149,7 +152,7 @@ class _Writer:
         return names
 
     def lines(self) -> Iterator[str]:
-        """Values that are read twice or reduced, as they come; then what is stored."""
+        """Yield values that are read twice or reduced, in order; then the stored values."""
         for number, step in enumerate(self.body.steps):
             text, rank = self._text(step)
             if self._is_named(number, step, text):

@@ -1,4 +1,4 @@
-"""Read graphs back from text, without running any of it."""
+"""The parser of graphs: reads them back from text, without running any of it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ ROOTS = ("output", "gradient", "update")
 
 
 def parse_graph(text: str, ops: Mapping[str, type[Op]], values: Iterable[type] = ()) -> Graph:
-    """The graph that `graph_text` printed, but for the user's lines.
+    """Return the graph that `graph_text` printed, except for the user's lines.
 
     `ops` holds the classes that nodes may be of, `values` those that attributes may be of,
-    besides initialisers.  Every node's type is inferred again.  GraphError names the first
-    line at fault.
+    besides initialisers.  Every node's type is inferred again.  Raise GraphError with the first
+    wrong line.
     """
     with work_budget("the text", nbytes=len(text), nodes=text.count("\n")):
         return _Parser(ops, values).graph(text)
 
 
 def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
-    """The op that `op_text` printed; GraphError for any other text."""
+    """Return the op that `op_text` printed; raise GraphError for any other text."""
     parser = _Parser(ops, ())
     try:
         r = Reader(text, parser.classes)
@@ -51,7 +51,7 @@ def parse_op(text: str, ops: Mapping[str, type[Op]]) -> Op:
 
 
 def check_count(op: Op, count: int) -> None:
-    """Raise ValueError for a number of operands that an op of graphc's does not take.
+    """Raise ValueError for a number of operands that one of graphc's ops does not take.
 
     Concat alone takes any number.
     """
@@ -79,7 +79,7 @@ class _Parser:
         for number, line in enumerate(text.split("\n"), 1):
             try:
                 self._line(line)
-            except (ValueError, TypeError) as error:  # a TypeError: from a value's own class
+            except (ValueError, TypeError) as error:  # a value's own class may raise TypeError
                 told = str(error).partition("\n")[0]
                 raise GraphError(f"line {number}: {told}", hint=_shown(line)) from None
         if self.name is None:
@@ -125,7 +125,7 @@ class _Parser:
         self.nodes[name] = Node(name, op, inputs, type)
 
     def op_class(self, r: Reader) -> type[Op]:
-        """The class of the op or layer that is named next."""
+        """Return the class of the op or layer that is named next."""
         layer = r.next_is("layer") and not r.next_is("(", ahead=1)
         r.position += layer
         word = ("layer " if layer else "") + name_text(r.name())
@@ -137,7 +137,7 @@ class _Parser:
         check_count(op, len(inputs))
         try:
             inferred = op.infer([self.nodes[name].type for name in inputs])
-        except Exception as error:  # attributes of the wrong kind fail in any way
+        except Exception as error:  # wrong attributes may raise anything
             raise ValueError(str(error).partition("\n")[0] or repr(error)) from None
         if inferred != type:
             raise ValueError(f"its type is {type}, {op.name} gives {inferred}")
@@ -181,7 +181,7 @@ def _attributes(r: Reader) -> dict[str, Any]:
 
 
 def _op(cls: type[Op], type: TensorType, given: dict[str, Any]) -> Op:
-    """The op, with the attributes that the text leaves out."""
+    """Return the op, with the attributes that the text leaves out."""
     names = field_names(cls)
     left_out = {name: getattr(type, name) for name in FROM_TYPE if name in names}
     unset = dict(empty_values(cls))
@@ -191,7 +191,7 @@ def _op(cls: type[Op], type: TensorType, given: dict[str, Any]) -> Op:
     assert isinstance(op, Op)
     if isinstance(op, Constant) and len(op.data) != type.nbytes(1):
         raise ValueError(f"its data has {len(op.data)} bytes, {type} has {type.nbytes(1)}")
-    hash(op)  # what cannot be hashed is no attribute
+    hash(op)  # attributes must be hashable
     return op
 
 

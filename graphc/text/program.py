@@ -1,4 +1,4 @@
-"""Print programs: the instructions, and where every buffer lives."""
+"""The text of programs: the instructions, and the place of every buffer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def program_text(program: Program) -> str:
-    """The instructions in order, then the memory, one line a buffer.
+    """Return the instructions in order, then the memory, one line a buffer.
 
     `a <- kernel(b, c)` says what is read and written; bytes are a formula in the rows N.  Of a
-    native program every fused kernel is written out, and an epoch is what lies between two
+    native program every fused kernel is written out, and an epoch is the part between two
     barriers: lives are then counted in epochs, since threads run ahead of each other within one.
     """
     native = program.backend == "native"
@@ -59,10 +59,9 @@ def _native_instructions(program: Program) -> Iterator[str]:
 
 
 def epochs(program: Program) -> Iterator[int]:
-    """The epoch of each instruction of a native program.
+    """Yield the epoch of each instruction of a native program.
 
-    One ends at a barrier and at the border between forward and backward; a call of NumPy has one
-    to itself.
+    An epoch ends at a barrier and at the forward/backward boundary; a NumPy call has its own.
     """
     epoch = 0
     for i, instr in enumerate(program.instrs):
@@ -88,7 +87,7 @@ def _instr_text(instr: Instr) -> str:
 
 
 def _row(buffer: Buffer) -> tuple[str, ...]:
-    """Name, type, bytes, space and offset, life, and what it is a view of."""
+    """Return name, type, bytes, space and offset, life, and the buffer that it is a view of."""
     placed = buffer.space in ("arena", "gradient")
     place = f"{buffer.space} {buffer.offset}" if placed else buffer.space
     life = "" if buffer.last < buffer.first else f"{buffer.first}..{buffer.last}"
@@ -99,7 +98,7 @@ def _row(buffer: Buffer) -> tuple[str, ...]:
 
 
 def _columns(buffer: Buffer) -> str:
-    """Which of the columns of a matrix a buffer is, as Python slices them."""
+    """Return the columns of a matrix that a buffer is, as Python slices them."""
     width = count(buffer.type.shape[1:])
     assert isinstance(width, int), "only columns that are counted are views"
     return f"{buffer.shift}:{buffer.shift + width} of {buffer.pitch}"

@@ -29,7 +29,10 @@ _DEEPEST = 32
 
 
 def tokens_of(line: str) -> list[tuple[str, str]]:
-    """The (kind, text) of each token; the last is the end.  ValueError for a stray character."""
+    """Return the (kind, text) of each token; the last is the end.
+
+    Raise ValueError for a stray character.
+    """
     found: list[tuple[str, str]] = []
     position = 0
     while not found or found[-1][0] != "end":
@@ -43,7 +46,7 @@ def tokens_of(line: str) -> list[tuple[str, str]]:
 
 
 class Reader:
-    """Takes one thing after the other from a line; ValueError where it is not there."""
+    """A reader that takes item after item from a line; a wrong one raises ValueError."""
 
     def __init__(self, line: str, classes: Mapping[str, type]) -> None:
         self.tokens = tokens_of(line)
@@ -57,36 +60,36 @@ class Reader:
         return self.tokens[self.position][0]
 
     def next_is(self, text: str, ahead: int = 0) -> bool:
-        """Whether the next token, or one further ahead, is this word or mark."""
+        """Return whether the next token, or one further ahead, is this word or mark."""
         at = min(self.position + ahead, len(self.tokens) - 1)
         return self.tokens[at][1] == text and self.tokens[at][0] in ("word", "mark")
 
     def take(self) -> tuple[str, str]:
-        """The next token, which is passed over; the end stays."""
+        """Return the next token and pass over it; the end stays."""
         token = self.tokens[self.position]
         if token[0] != "end":
             self.position += 1
         return token
 
     def skip(self, text: str) -> bool:
-        """Pass over this word or mark where it comes next."""
+        """Pass over this word or mark if it is next, and return whether it was."""
         found = self.next_is(text)
         self.position += found
         return found
 
     def expect(self, text: str) -> None:
-        """Pass over this word or mark."""
+        """Pass over this word or mark; raise ValueError if it is not next."""
         if not self.skip(text):
             self.fail(f"{text!r}")
 
     def fail(self, wanted: str) -> NoReturn:
-        """Say what should stand here instead of what does."""
+        """Raise ValueError that says what should be here instead of what is."""
         kind, text = self.tokens[self.position]
         found = "the line ends" if kind == "end" else f"there is {text[:40]!r}"
         raise ValueError(f"{wanted} should come where {found}")
 
     def name(self) -> str:
-        """A name, bare or quoted."""
+        """Read a name, bare or quoted."""
         kind, text = self.take()
         if kind == "word":
             return text
@@ -96,7 +99,7 @@ class Reader:
         self.fail("a name")
 
     def until(self, closing: str, item: Callable[[], _T]) -> list[_T]:
-        """Items between commas up to the closing mark, after which one comma may stand, too."""
+        """Read items between commas up to the closing mark; one comma may precede that."""
         items: list[_T] = []
         while not self.skip(closing):
             items.append(item())
@@ -106,7 +109,7 @@ class Reader:
         return items
 
     def type(self) -> TensorType:
-        """A tensor type: `float32[N, 64]`."""
+        """Read a tensor type: `float32[N, 64]`."""
         dtype = self.name()
         self.expect("[")
         return TensorType(tuple(self.until("]", self._dim)), dtype)
@@ -118,7 +121,7 @@ class Reader:
         raise ValueError(f"{value!r} is no dimension")
 
     def value(self) -> Any:
-        """An attribute's value."""
+        """Read an attribute's value."""
         self._depth += 1
         if self._depth > _DEEPEST:
             raise ValueError("values are nested too deeply")
@@ -163,14 +166,14 @@ class Reader:
         return construct(cls, dict(fields))
 
     def attribute(self) -> tuple[str, Any]:
-        """`name=value`."""
+        """Read `name=value`."""
         name = self.name()
         self.expect("=")
         return name, self.value()
 
 
 def construct(cls: type, fields: Mapping[str, Any]) -> Any:
-    """The dataclass with these fields, all there and of their types; ValueError otherwise."""
+    """Return the dataclass with these fields; raise ValueError unless all exist, of their types."""
     known = field_names(cls)
     for name in fields:
         if name not in known:
@@ -185,7 +188,7 @@ def construct(cls: type, fields: Mapping[str, Any]) -> Any:
 
 
 def field_names(cls: type) -> tuple[str, ...]:
-    """The fields that an object of the class is made of; none for a class that is no dataclass."""
+    """Return the fields that an object of the class is made of; none if it is not a dataclass."""
     if not dataclasses.is_dataclass(cls):
         return ()
     return tuple(field.name for field in dataclasses.fields(cls) if field.init)

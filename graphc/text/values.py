@@ -16,11 +16,11 @@ from graphc.work import bytes_left, spend_bytes
 
 _KINDS: dict[str, tuple[type, ...]] = {"f": (float, int), "b": (bool,)}
 SHOWN = 16
-"""Arrays of so many numbers are written as numbers, larger ones as compressed bytes."""
+"""Arrays of at most this many numbers are written as numbers, larger ones as compressed bytes."""
 
 
 def value_text(value: Any) -> str:
-    """The text of an attribute; GraphError for a kind of value that text cannot hold."""
+    """Return the text of an attribute; raise GraphError for a value that text cannot hold."""
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, (bool, int, float, Batch)):
@@ -42,14 +42,15 @@ def value_text(value: Any) -> str:
 
 
 def bytes_text(data: bytes) -> str:
-    """Compressed bytes: `zlib"..."`."""
+    """Return compressed bytes: `zlib"..."`."""
     return f'zlib"{base64.b64encode(zlib.compress(data, 6)).decode()}"'
 
 
 def bytes_value(text: str) -> bytes:
-    """What `bytes_text` wrote between the quotes; ValueError where it is damaged.
+    """Return the bytes that `bytes_text` wrote between the quotes.
 
-    A few letters can stand for any number of bytes: no more are made than may be.
+    Raise ValueError if they are damaged.  A few letters can expand to any number of bytes: no more
+    are made than the work budget allows.
     """
     stream, left = zlib.decompressobj(), bytes_left()
     try:
@@ -64,7 +65,7 @@ def bytes_value(text: str) -> bytes:
 
 
 def array_text(data: bytes, dtype: str) -> str:
-    """The numbers of a small array, `[0.5, 1.0]`, where they say every bit; else its bytes."""
+    """Return a small array as numbers, `[0.5, 1.0]`, if these give every bit; else as bytes."""
     array = np.frombuffer(data, dtype)
     if array.size <= SHOWN:
         numbers = [_number_text(number) for number in array]
@@ -74,7 +75,7 @@ def array_text(data: bytes, dtype: str) -> str:
 
 
 def array_value(numbers: list[Any], dtype: str) -> bytes:
-    """The bytes of numbers; ValueError where one does not fit the dtype."""
+    """Return the bytes of numbers; raise ValueError if one does not fit the dtype."""
     kinds = _KINDS.get(np.dtype(dtype).kind, (int,))
     try:
         if all(type(number) in kinds for number in numbers):
