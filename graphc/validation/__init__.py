@@ -1,4 +1,4 @@
-"""Translation validation: does a pass compute what the graph before it computes?
+"""Translation validation: checks that a pass computes what the graph before it computes.
 
 A pass is judged on random inputs, through the ops' own reference rules, by the class that it
 declares.  What finds no fault proves nothing; what finds one shows the numbers.
