@@ -1,4 +1,4 @@
-"""Start ranks by mpiexec."""
+"""Starts ranks by mpiexec."""
 
 from __future__ import annotations
 

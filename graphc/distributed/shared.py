@@ -1,8 +1,9 @@
 """Messages between ranks of one machine, by memory that they share.
 
-A rank copies what it gives to its own part of the memory and sends a byte by MPI; its partner reads
-it there.  MPI's own messages take longer, as they move in small pieces that both sides have to push
-on; but for messages larger than the caches that pays, since the pieces stay there.
+A rank copies its message to its own part of the memory and sends a byte by MPI; its partner reads
+the message there.  MPI's own messages take longer, as they move in small pieces that both sides
+have to advance; but messages larger than the caches are faster that way, since the pieces stay in
+the caches.
 
 Each pair of partners has two places in the memory of each for every bucket, used in turns.  A
 place is written again only two messages later: by then the partner has answered the message

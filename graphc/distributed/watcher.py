@@ -74,7 +74,7 @@ class Watcher:
 
 
 class Rank:
-    """The process of a rank on this machine, seen from outside."""
+    """The process of a rank on this machine, as another process sees it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

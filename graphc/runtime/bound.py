@@ -128,7 +128,7 @@ class Binder:
         return take, tuple(name for name in read if name not in entries)
 
     def layout(self, program: Program, n: int, missing: frozenset[str]) -> Bound:
-        """Return the program as `bound` does, but leave where it reads its feeds as it is."""
+        """Return the program as `bound` does, but do not change where it reads its feeds."""
         key = (program.name, n, missing)
         found = self._known.get(key)
         if found is None:

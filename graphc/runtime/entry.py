@@ -19,7 +19,7 @@ T = TypeVar("T")
 class Entry:
     """The lock that each call of an executor takes.
 
-    Waits for executors that share the state; StateError when this one is running.
+    It waits for executors that share the state; raise StateError if this one is running.
     """
 
     __slots__ = ("_lock", "_own")

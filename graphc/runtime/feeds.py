@@ -98,8 +98,8 @@ class FeedCheck:
     def counted(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Array], int]:
         """Return the arrays as they are, converted later, and their number of rows, from 0 up.
 
-        FeedError for the first whose shape or kind of numbers does not fit.  Inputs may be missing.
-        Where no input that is read has rows, one of the others that has is among them.
+        Raise FeedError for the first whose shape or kind of numbers does not fit.  Inputs may be
+        missing.  If no input that is read has rows, one of the others that does is included.
         """
         found: dict[str, Array] = {}
         rows, owner = 0, ""
@@ -130,8 +130,8 @@ class FeedCheck:
         """Return the arrays to copy in and their number of rows; raise FeedError for a misfit.
 
         With `optional`, inputs may be missing; without `limit`, any number of rows fits.  Errors
-        count rows from `first`.  Where no input that is read has rows, one of the others that has
-        is among the arrays.
+        count rows from `first`.  If no input that is read has rows, one of the others that does
+        is included.
         """
         found: dict[str, Array] = {}
         rows, owner = 0, ""

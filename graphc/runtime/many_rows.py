@@ -28,7 +28,7 @@ Piece = tuple[int, dict[str, Array], dict[str, Array]]
 def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
     """Return the outputs of all rows: an array, or a dict if there are several.
 
-    Only the outputs are held as a whole: pieces of the feeds are read and converted in turn.
+    Only the outputs are held as a whole: the feeds are read and converted piece by piece.
     """
     program = ex.plan.programs["infer"]
     rows, pieces = predictions(ex, arrays, named)

@@ -19,7 +19,7 @@ class Pages:
 
     Pages that were read stay with the process as long as the system has room, so that it would
     seem to grow to the size of the file.  So they are given back, which cannot lose anything; the
-    system goes on keeping them in its cache.
+    system still keeps them in its cache.
     """
 
     def __init__(self, arrays: Iterable[Any]) -> None:

@@ -86,7 +86,7 @@ class Parameters(MutableMapping[str, Array]):
     ) -> None:
         """Move towards another's parameters: new = (1 - mix) * own + mix * other.
 
-        `names` are patterns such as "actor/*"; by default all that both have.
+        `names` are patterns such as "actor/*"; by default all names that both have.
         """
         if not isinstance(other, Mapping):
             raise StateError(

@@ -18,7 +18,7 @@ Run = Callable[[list[Call]], None]
 
 
 class ShardedStep:
-    """The shards of a rank; the last one's program updates the state."""
+    """A step of a rank, cut into its shards; the last shard's program updates the state."""
 
     def __init__(
         self,

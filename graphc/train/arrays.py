@@ -1,4 +1,4 @@
-"""Arrays, in memory or mapped from files, as a source of batches."""
+"""A source of batches from arrays, in memory or mapped from files."""
 
 from __future__ import annotations
 

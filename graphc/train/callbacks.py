@@ -50,7 +50,7 @@ class Callback:
     """Whether only rank 0 runs it, if several ranks train."""
 
     def begin(self, history: History, saved: Mapping[str, Array]) -> None:
-        """Begin training, or resume it with the epochs so far and the arrays `saved`."""
+        """Prepare for training, or for its continuation with the epochs and arrays saved so far."""
 
     def __call__(self, epoch: Epoch) -> None:
         """Handle the end of an epoch."""

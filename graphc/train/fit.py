@@ -1,4 +1,4 @@
-"""fit(): train an executor, epoch by epoch."""
+"""fit(): trains an executor, epoch by epoch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Checks that a resumed run continues as it began: the same net, optimizer, data and order of rows.
 
-What a run may change when it is resumed is what its next steps do not depend on, or what only says
+A resumed run may change only what its next steps do not depend on, or what determines nothing but
 how they are computed: more epochs, the backend, threads, ranks, callbacks, the seed of an executor
 and the first values of parameters, which are replaced by those of the checkpoint.
 """

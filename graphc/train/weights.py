@@ -23,12 +23,13 @@ _HINT = 'w = net.input("w", (gc.N,)), then gc.softmax_loss(scores, y, weight=w)'
 def weighted(ex: Executor, source: Source, classes: ClassWeights | None = None) -> Source:
     """Return the source, with weights of rows added if a loss takes them and they are needed.
 
-    They are needed if the source does not have them, or classes have weights.
+    They are needed if the source does not have them, or if classes have weights.
     """
     takes = weight_input(ex.plan)
     if takes is None:
         return source
-    filled = source.names is None or takes.name in source.names  # batches by functions are
+    # A source of unknown names, such as a function, fills the weights of its batches itself.
+    filled = source.names is None or takes.name in source.names
     return source if filled and classes is None else Weighted(ex, source, takes.name, classes)
 
 

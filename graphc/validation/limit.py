@@ -4,7 +4,7 @@
     GRAPHC_PASS_LIMIT=3.17   and of the fourth, in every program, its first 17 rewrites
     GRAPHC_PASS_LOG=file     a line of JSON for each compilation, and for each cut pass
 
-Passes that a plan cannot do without always run.  What it is for: halving a list of passes that
+Passes that a plan cannot do without always run.  The purpose is to bisect a list of passes that
 shows a symptom, as `graphc bisect` does.
 """
 

@@ -53,7 +53,7 @@ def validate_model(
 ) -> Judged:
     """Judge each pass for inference, frozen inference, training and every optimizer.
 
-    Raises ValidationError for the first that fails.
+    Raise ValidationError for the first that fails.
     """
     watch = Watch(graph, rows, folder)
     trains = bool(graph.losses) and any(isinstance(node.op, Parameter) for node in graph)

@@ -118,7 +118,7 @@ class _Source:
         return f"{self._named(type(value))}()"
 
     def _function(self, step: Any, run: Any) -> str:
-        """Return the function's name, imported if its module has it, else defined by a copy."""
+        """Return the function's name, imported if its module has it, else defined by its source."""
         module = sys.modules.get(run.__module__)
         if "<" not in run.__qualname__ and getattr(module, run.__name__, None) is step:
             return self._named(run)

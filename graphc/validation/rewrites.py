@@ -1,9 +1,9 @@
 """Finds the first change of a pass that shows a symptom.
 
-A pass gives one new graph.  Its changes are the nodes that both graphs have and that differ, in
-the order of the new graph, then the roots that read another node.  Graphs between the
-two have the first k of them: nodes that the pass added are there as soon as they are read, and
-nodes that it removed as long as they are.
+A pass returns one new graph.  Its changes are the nodes that both graphs have and that differ, in
+the order of the new graph, then the roots that read another node.  Graphs between the two have the
+first k of them: a node that the pass added is in such a graph if another node reads it, and so is
+a node that the pass removed.
 """
 
 from __future__ import annotations

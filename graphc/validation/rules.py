@@ -1,6 +1,6 @@
 """Optimizers in plain NumPy, written from their papers and from PyTorch's conventions.
 
-They share no code with graphc's own update rules, which they are the oracle of.
+They share no code with graphc's own update rules, for which they are the oracle.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def spread(
     Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
     graph runs again with every number that is read or rounded moved by one part in 2**52, at
     random.  The largest move of a result, times a factor that grows with the square root
-    of the largest dimension, is what sums in another order may change.
+    of the largest dimension, is the most that sums in another order may change it.
     """
     moved: dict[str, float] = dict.fromkeys(plain, 0.0)
     for run in range(runs):

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class Values:
     """The symptom of results that differ from those without passes, in float64, or are not finite.
 
-    `what` is `loss`, `output:NAME`, `gradient:NAME` or `update:NAME`; None is all of them.
-    `nonfinite` instead asks, in the net's own dtypes, for a number that is not finite.
+    The results are outputs, gradients and next states.  `what` is `loss`, `output:NAME`,
+    `gradient:NAME` or `update:NAME`; None is all of them.  `nonfinite` instead looks, in the net's
+    own dtypes, for a number that is not finite.
     """
 
     graph: Graph

@@ -1,4 +1,4 @@
-"""compare_runs(): the first step, and in it the first node, where two runs differ."""
+"""compare_runs(): finds the first step, and in it the first node, where two runs differ."""
 
 from __future__ import annotations
 

@@ -42,9 +42,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Digests:
-    """A digest of loss and whole state after each of some steps.
+    """The digests of loss and whole state after each of some steps.
 
-    `unlike` is the first step that did not give what is recorded.
+    `unlike` is the first step whose result differs from the record.
     """
 
     steps: Sequence[int]

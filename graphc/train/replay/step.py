@@ -1,4 +1,4 @@
-"""replay(): run one step of a recorded run again, and inspect the value of every node in it."""
+"""replay(): runs one step of a recorded run again, to inspect the value of every node in it."""
 
 from __future__ import annotations
 
