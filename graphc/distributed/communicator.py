@@ -1,4 +1,4 @@
-"""What ranks need of each other: a small protocol, whoever carries the bytes."""
+"""The small protocol by which ranks communicate, whatever carries the bytes."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from graphc.errors import RankError
 from graphc.op import Array
 
 LIMIT = 300.0
-"""Seconds after which a rank that does not answer is given up."""
+"""Seconds without an answer after which a rank is taken for lost."""
 
 _SPIN = 10e-3
 _PAUSE = 100e-6
-"""Seconds of looking again and again, and of sleeping between two looks from then on."""
+"""Seconds of polling without a pause, and of sleep between two polls from then on."""
 
 _LONGEST = 1.0
-"""The most seconds that count between two looks: more pass while the whole job is suspended."""
+"""The most seconds that count between two polls: more pass while the whole job is suspended."""
 
 
 class Request(Protocol):
-    """Something under way between ranks; its buffers are not touched until it is done."""
+    """An operation in progress between ranks; its buffers are not touched until it is done."""
 
     def test(self) -> bool:
-        """Push it on; whether it is done."""
+        """Advance the operation and return whether it is done."""
 
     def who(self) -> str:
-        """Whom it waits for, in words."""
+        """Return whom it waits for, as text for a report."""
 
 
 class Swap(Request, Protocol):
-    """A request that brings something."""
+    """A request that receives an array."""
 
     @property
     def arrived(self) -> Array:
-        """What has come, once it is done: until the partner's next but one message."""
+        """The array received once the request is done; the next message but one overwrites it."""
 
 
 class Communicator(Protocol):
@@ -48,23 +48,23 @@ class Communicator(Protocol):
     """Seconds after which `wait` gives up."""
 
     def expect(self, sizes: Sequence[int]) -> None:
-        """Messages are to come with tags 0, 1, ... that are halves of buffers of these bytes."""
+        """Prepare for messages with tags 0, 1, ... that are halves of buffers of `sizes` bytes."""
 
     def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
-        """Give a partner some numbers and take others; `into` is where they may be put."""
+        """Send `out` to a partner and receive an array from it, which may be put into `into`."""
 
     def total(self, buffer: Array, tag: int) -> Request:
-        """The sum over all ranks in place of the buffer, in any order of terms."""
+        """Start the sum of the buffer over all ranks, in place, in any order of terms."""
 
     def broadcast(self, buffer: Array) -> None:
-        """Rank 0's bytes in the buffers of all."""
+        """Copy rank 0's bytes into the buffers of all ranks."""
 
     def gather(self, thing: Any) -> list[Any]:
-        """The things of all ranks, in their order, on every rank."""
+        """Return the objects of all ranks, in the order of ranks, on every rank."""
 
 
 def wait(request: Request, limit: float) -> None:
-    """Return when it is done; RankError when it takes more than `limit` seconds."""
+    """Wait until the request is done; raise RankError if that takes more than `limit` seconds."""
     if request.test():
         return
     looked, passed = time.monotonic(), 0.0
@@ -83,7 +83,7 @@ def wait(request: Request, limit: float) -> None:
 
 
 class Solo:
-    """The only rank."""
+    """The communicator of a process that is the only rank."""
 
     rank, size = 0, 1
 
@@ -91,33 +91,33 @@ class Solo:
         self.limit = limit
 
     def expect(self, sizes: Sequence[int]) -> None:
-        """None will come."""
+        """Do nothing: no message will come."""
 
     def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
-        """There is no partner."""
+        """Raise AssertionError: there is no partner."""
         raise AssertionError("a rank that is alone has no partner")
 
     def total(self, buffer: Array, tag: int) -> Request:
-        """The buffer as it is."""
+        """Leave the buffer as it is."""
         return DONE
 
     def broadcast(self, buffer: Array) -> None:
-        """All have it."""
+        """Do nothing: the only rank has the bytes."""
 
     def gather(self, thing: Any) -> list[Any]:
-        """What it has."""
+        """Return a list of the only rank's own object."""
         return [thing]
 
 
 class Done:
-    """A request that has nothing to do."""
+    """A request that is done from the start."""
 
     def test(self) -> bool:
-        """It is done."""
+        """Return True."""
         return True
 
     def who(self) -> str:
-        """Nobody."""
+        """Return "nobody"."""
         return "nobody"
 
 

@@ -1,4 +1,4 @@
-"""Start ranks by mpiexec."""
+"""Starts ranks by mpiexec."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from graphc.distributed.mpi import require
 from graphc.errors import GraphError, RankError
 
 BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Left alone, NumPy of each rank would take all cores: three times slower on two ranks."""
+"""The variables that limit BLAS threads; unset, NumPy of each rank takes all cores, which made two
+ranks three times slower."""
 
 
 class Launch:
-    """So many ranks, on this machine or on those that a file names.
+    """A launcher of ranks, on this machine or on the machines that the file `hosts` names.
 
-    RankError where there is no MPI, GraphError for a file of machines that is not there.
+    Raise RankError if there is no MPI, GraphError if `hosts` is not a file.
     """
 
     def __init__(self, ranks: int, hosts: str | None = None) -> None:
@@ -31,14 +32,14 @@ class Launch:
             raise GraphError(f"{hosts} does not exist", hint="a file with a machine a line")
 
     def run(self, words: Sequence[str]) -> int:
-        """Run a command of graphc on all ranks; the exit status, 128 + 9 for a killed one."""
+        """Run a graphc command on all ranks; return its exit status, 128 + 9 if it was killed."""
         hosts = [] if self.hosts is None else ["-hostfile", self.hosts]
         graphc = [sys.executable, "-m", "mpi4py", "-m", "graphc", *words]
         command = [self._mpiexec, *hosts, "-n", str(self.ranks), *graphc]
         process = subprocess.Popen(command, env=self._environment(os.environ))
         try:
             status = process.wait()
-        except KeyboardInterrupt:  # the ranks had it, too
+        except KeyboardInterrupt:  # the ranks received it, too
             status = process.wait()
         finally:
             if process.poll() is None:
@@ -46,11 +47,11 @@ class Launch:
         return status if status >= 0 else 128 - status
 
     def may_go_on(self, status: int) -> bool:
-        """Whether it is a failure, rather than success, wrong usage, or an interrupt."""
+        """Return whether `status` is a failure, not success, wrong usage, or an interrupt."""
         return status not in (0, 2, 130)
 
     def _environment(self, outer: Mapping[str, str]) -> dict[str, str]:
-        """Threads for each rank from the cores of this machine, unless they are chosen."""
+        """Return a rank's environment, with its share of this machine's cores unless it is set."""
         threads = str(max(1, cores() // self.ranks))
         found = {**outer, "PYTHONUNBUFFERED": "1"}
         for name in (*(() if self.hosts else VARIABLES), *BLAS):
@@ -59,7 +60,7 @@ class Launch:
 
 
 def _mpiexec() -> str:
-    """The program beside this Python, as the wheels install it, or on the path."""
+    """Return the path of mpiexec beside this Python, where the wheels install it, or on PATH."""
     beside = str(Path(sys.executable).parent)
     path = os.pathsep.join((beside, os.environ.get("PATH", "")))
     found = shutil.which("mpiexec", path=path) or shutil.which("mpirun", path=path)

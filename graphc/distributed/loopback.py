@@ -1,4 +1,4 @@
-"""Ranks as threads of one process: the same protocol without MPI, for tests and for looking."""
+"""Ranks as threads of one process: the same protocol without MPI, for tests and for inspection."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ T = TypeVar("T")
 
 
 class Post:
-    """Where threads leave messages for each other, first come, first served by address."""
+    """The mailbox by which threads exchange messages: a queue, first in first out, per address."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._boxes: dict[tuple[Any, ...], deque[Any]] = defaultdict(deque)
         self.failed: BaseException | None = None
-        """Why a rank has ended; then nobody waits any more."""
+        """The error that ended a rank; once it is set, no rank waits any more."""
 
     def put(self, address: tuple[Any, ...], thing: Any) -> None:
         """Leave a message."""
@@ -33,7 +33,7 @@ class Post:
             self._boxes[address].append(thing)
 
     def take(self, address: tuple[Any, ...]) -> list[Any]:
-        """The oldest message in a list, which is empty where there is none."""
+        """Return the oldest message in a list, empty if none; raise RankError if a rank ended."""
         if self.failed is not None:
             raise RankError(f"another rank has ended: {self.failed}")
         with self._lock:
@@ -42,22 +42,22 @@ class Post:
 
 
 class Loopback:
-    """One of several threads."""
+    """The communicator of a rank that is one of several threads."""
 
     def __init__(self, post: Post, rank: int, size: int, limit: float = LIMIT) -> None:
         self._post, self.rank, self.size, self.limit = post, rank, size, limit
         self._calls = 0
 
     def expect(self, sizes: Sequence[int]) -> None:
-        """Threads leave copies, whatever the size."""
+        """Do nothing: threads leave copies of any size."""
 
     def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
-        """Leave a copy for the partner, and take its own."""
+        """Leave a copy for the partner and return a request for the partner's copy."""
         self._post.put((self.rank, partner, tag), out.copy())
         return _Taking(self._post, (partner, self.rank, tag), into)
 
     def total(self, buffer: Array, tag: int) -> Request:
-        """By the tree, or, where there is none, of everything that is gathered."""
+        """Sum the buffer over ranks: by the tree if they are a power of two, else by a gather."""
         if is_power_of_two(self.size):
             scratch = np.empty(room(len(buffer), buffer.itemsize), buffer.dtype)
             return TreeSum(self, buffer, scratch, tag)
@@ -66,11 +66,11 @@ class Loopback:
         return _Taking(self._post, (), buffer)
 
     def broadcast(self, buffer: Array) -> None:
-        """What rank 0 gathered."""
+        """Copy rank 0's bytes, found by a gather, into the buffer."""
         buffer[...] = self.gather(buffer.copy())[0]
 
     def gather(self, thing: Any) -> list[Any]:
-        """Everyone leaves a message for everyone, as bytes: nobody shares an object."""
+        """Return the objects of all ranks, exchanged as bytes so that ranks share no object."""
         self._calls += 1
         thing = pickle.dumps(thing)
         for rank in range(self.size):
@@ -84,7 +84,7 @@ class Loopback:
 
 
 class _Taking:
-    """A message that is awaited."""
+    """A request for a message that another thread leaves."""
 
     def __init__(self, post: Post, address: tuple[Any, ...], into: Array | None) -> None:
         self._post, self._address, self._into = post, address, into
@@ -93,12 +93,12 @@ class _Taking:
 
     @property
     def arrived(self) -> Array:
-        """The buffer that it was copied to."""
+        """The buffer that the message was copied into."""
         assert self._into is not None
         return self._into
 
     def test(self) -> bool:
-        """Whether it has come."""
+        """Return whether the message has come."""
         if not self._done and (found := self._post.take(self._address)):
             self._done, self.thing = True, found[0]
             if self._into is not None:
@@ -106,12 +106,12 @@ class _Taking:
         return self._done
 
     def who(self) -> str:
-        """The sender."""
+        """Return the sender's name."""
         return f"rank {self._address[-3 if len(self._address) == 3 else 2]}"
 
 
 def run_ranks(size: int, main: Callable[[Loopback], T], limit: float = LIMIT) -> list[T]:
-    """What `main` returns on each of so many ranks; the first error of any of them is raised."""
+    """Run `main` on `size` ranks and return their results; raise the first error of any rank."""
     post = Post()
     found: list[Any] = [None] * size
     errors: list[tuple[int, BaseException]] = []

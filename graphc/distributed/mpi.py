@@ -1,4 +1,4 @@
-"""Ranks as processes, by MPI: the only module that imports mpi4py."""
+"""Ranks as processes, by MPI; only this module imports mpi4py."""
 
 from __future__ import annotations
 
@@ -17,17 +17,19 @@ from graphc.errors import RankError
 from graphc.op import Array
 
 _LAUNCHED = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
-"""What the launchers of MPICH, Open MPI, Intel MPI and Slurm set for a process that is a rank."""
+"""The variables that MPICH, Open MPI, Intel MPI and Slurm set for a process that is a rank."""
 
 _TASKS = "SLURM_STEP_NUM_TASKS"
-"""How many tasks srun has started with this one.  A batch script, which has SLURM_NTASKS, too, and
-what runs in it without srun, do not have this variable."""
+"""The variable for the number of tasks that srun has started with this one.  A batch script, which
+has SLURM_NTASKS, too, and programs that run in it without srun, do not have this variable.
+"""
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", _TASKS)
-"""Where launchers write the number of ranks; the first one that is there is the innermost."""
+"""The variables in which launchers write the number of ranks; the first one set is the innermost.
+"""
 
 
 def launched() -> bool:
-    """Whether this process was started as one of several ranks."""
+    """Return whether this process was started as one of several ranks."""
     return any(name in os.environ for name in _LAUNCHED) or _started() > 1
 
 
@@ -38,7 +40,7 @@ def _started() -> int:
 
 
 def require() -> Any:
-    """The module mpi4py.MPI; RankError, with what to install, where it cannot be imported."""
+    """Import and return mpi4py.MPI; raise RankError, with a hint to install it, if that fails."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -51,11 +53,11 @@ def require() -> Any:
 
 
 class Mpi:
-    """The ranks of MPI's world."""
+    """The communicator of the ranks of MPI's world."""
 
     def __init__(self, limit: float = LIMIT) -> None:
         self._watcher = Watcher(limit)
-        with self._watcher.waiting():  # importing mpi4py.MPI is where ranks meet
+        with self._watcher.waiting():  # importing mpi4py.MPI waits for the other ranks
             self._mpi = require()
             self._world = self._mpi.COMM_WORLD.Dup()
             self._world.Set_errhandler(self._mpi.ERRORS_RETURN)
@@ -67,7 +69,7 @@ class Mpi:
             raise _apart(self._mpi.get_vendor()[0])
 
     def expect(self, sizes: Sequence[int]) -> None:
-        """Memory that the ranks of this machine share, where there are several."""
+        """Allocate memory that the ranks of this machine share, if there are several."""
         if self._node.size > 1:
             with self._watcher.waiting():
                 if self._shared is not None:
@@ -76,7 +78,7 @@ class Mpi:
                 self._shared = SharedMemory(self._mpi, self._node, members, sizes)
 
     def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
-        """By shared memory, or else send and receive, both at once."""
+        """Exchange arrays by shared memory if possible, else by a simultaneous send and receive."""
         shared = self._shared
         if shared is not None and shared.serves(partner, tag, max(out.nbytes, into.nbytes)):
             turn = shared.next_turn(partner, tag)
@@ -97,17 +99,17 @@ class Mpi:
         return self._mpi, requests, f"rank {partner}"
 
     def total(self, buffer: Array, tag: int) -> Request:
-        """MPI's own sum, whose order of terms the library chooses."""
+        """Start MPI's own sum, whose order of terms the library chooses."""
         request = self._world.Iallreduce(self._mpi.IN_PLACE, buffer, self._mpi.SUM)
         return _Requests(self._mpi, [request], "one of the ranks")
 
     def broadcast(self, buffer: Array) -> None:
-        """Rank 0's bytes in the buffers of all."""
+        """Copy rank 0's bytes into the buffers of all ranks."""
         request = self._world.Ibcast([buffer, buffer.nbytes, self._mpi.BYTE], 0)
         wait(_Requests(self._mpi, [request], "rank 0"), self.limit)
 
     def gather(self, thing: Any) -> list[Any]:
-        """The pickled things of all ranks, on every rank."""
+        """Return the objects of all ranks, sent as pickled bytes, on every rank."""
         from pickle import dumps, loads
 
         data = np.frombuffer(dumps(thing), np.uint8)
@@ -146,7 +148,7 @@ def _apart(library: str) -> RankError:
 
 
 class _Requests:
-    """MPI's requests, done when all are."""
+    """Several requests of MPI as one, done when all of them are."""
 
     def __init__(self, mpi: Any, requests: list[Any], who: str, into: Array | None = None) -> None:
         self._mpi, self._requests, self._who, self._into = mpi, requests, who, into
@@ -158,26 +160,26 @@ class _Requests:
         return self._into
 
     def test(self) -> bool:
-        """Whether all are done."""
+        """Return whether all requests are done; raise RankError if the partner is gone."""
         try:
             return bool(self._mpi.Request.Testall(self._requests))
         except self._mpi.Exception as error:
             raise RankError(f"{self._who} is gone: {error}") from None
 
     def who(self) -> str:
-        """The partner."""
+        """Return the partner's name."""
         return self._who
 
 
 class _Near(_Requests):
-    """A message that lies in memory that the partner shares."""
+    """A request for a message in memory that the partner shares."""
 
     def __init__(self, started: tuple[Any, Any, str], theirs: Array, shared: SharedMemory) -> None:
         super().__init__(*started, theirs)
         self._shared, self._seen = shared, False
 
     def test(self) -> bool:
-        """Whether the partner has said that it is there."""
+        """Return whether the partner has reported that the message is written."""
         if not self._seen and super().test():
             self._shared.sync()
             self._seen = True
@@ -185,7 +187,7 @@ class _Near(_Requests):
 
 
 def joined(limit: float = LIMIT) -> Communicator:
-    """The ranks that this process was started with; Solo where it is alone."""
+    """Return the communicator of the ranks that this process was started with; Solo if alone."""
     if not launched():
         return Solo()
     world = Mpi(limit)
@@ -193,7 +195,7 @@ def joined(limit: float = LIMIT) -> Communicator:
 
 
 def threads_of_rank(ranks: Communicator) -> int | None:
-    """A fair share of the cores that ranks of one machine have together; None for all of them.
+    """Return a rank's fair share of the cores that ranks of one machine use together; None for all.
 
     Where the launcher has bound each rank to cores of its own, they are all the rank's.
     """

@@ -1,4 +1,4 @@
-"""How long a sum over ranks takes on a network: by a ring, and by the tree that graphc uses.
+"""The time of a sum over ranks on a network: by a ring, and by the tree that graphc uses.
 
 A message of n bytes takes latency + n / bandwidth, of each rank in both directions at once; ranks
 do not get in each other's way.  Both ways send 2 (p - 1) / p times the bytes from each of p
@@ -17,19 +17,22 @@ from graphc.distributed.tree import SMALL
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Bytes a second that each rank sends and takes, and seconds until the first arrives."""
+    """A network: bytes per second that each rank sends and receives, and seconds of latency."""
 
     bandwidth: float
     latency: float
 
     def ring(self, nbytes: int, ranks: int) -> float:
-        """Seconds of a sum by a ring."""
+        """Return the seconds of a sum by a ring."""
         messages = 2 * (ranks - 1)
         return messages * (self.latency + nbytes / ranks / self.bandwidth)
 
     def tree(self, nbytes: int, ranks: int) -> float:
-        """Seconds of a sum by halving and doubling; for other numbers than powers of two as for
-        the next one, which MPI's own sums about do."""
+        """Return the seconds of a sum by halving and doubling.
+
+        A number of ranks that is not a power of two counts as the next power, which is about right
+        for MPI's own sums.
+        """
         stages = ceil(log2(ranks))
         if nbytes <= SMALL:
             return stages * (self.latency + nbytes / self.bandwidth)

@@ -1,4 +1,4 @@
-"""The step of many ranks, predicted from the work of one and what the network can do."""
+"""Predict the step of many ranks from one rank's work and the speed of the network."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from graphc.distributed.timeline import Timeline, timeline
 from graphc.plan import Plan
 
 MEASURED = 0.6
-"""Seconds that each number of ranks is measured for."""
+"""Seconds of measurement for each number of ranks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A step on so many ranks; all times in seconds."""
+    """The predicted step on `ranks` ranks; all times are in seconds."""
 
     ranks: int
     rows: int
-    """Those of a rank, or of the rank with the most."""
+    """The rows of a rank, or of the rank with the most rows."""
     work: float
     """The step without the time of messages."""
     exchange: float
-    """The messages of all buckets, one after the other."""
+    """The time of the messages of all buckets, one after the other."""
     step: float
-    """The step when messages travel while ranks work."""
+    """The step if messages travel while ranks work."""
     blocking: float
-    """The step when they do not, as on one machine, whose cores carry them."""
+    """The step if messages do not overlap with work, as on one machine, whose cores carry them."""
 
     @property
     def hidden(self) -> float:
-        """The part of the exchange that costs no time."""
+        """The fraction of the exchange that overlaps with work and so costs no time."""
         return 1 - (self.step - self.work) / self.exchange if self.exchange else 1.0
 
 
@@ -43,7 +43,7 @@ def predict(
     ranks: Iterable[int],
     seconds: float | None = None,
 ) -> dict[str, list[Prediction]]:
-    """For the ring and the tree a prediction for each number of ranks.
+    """Return, for the ring and for the tree, a prediction for each number of ranks.
 
     `make` compiles the plan for so many ranks; `feeds` are a batch of all rows.
     """
@@ -67,7 +67,7 @@ def _predicted(plan: Plan, line: Timeline, network: Network, way: str) -> Predic
 
 
 def _step(line: Timeline, takes: Callable[[int], float]) -> float:
-    """A step whose buckets travel one after the other, each from when it is sent on."""
+    """Return the seconds of a step whose buckets travel one by one, each from when it is sent."""
     now = free = 0.0
     arrives: dict[int, float] = {}
     for event in line.events:
@@ -80,6 +80,6 @@ def _step(line: Timeline, takes: Callable[[int], float]) -> float:
 
 
 def counts(most: int) -> list[int]:
-    """1, 2, 4, ... and the number itself."""
+    """Return 1, 2, 4, ... below `most`, and `most` itself."""
     powers = [2**k for k in range(most.bit_length()) if 2**k < most]
     return [*powers, most]

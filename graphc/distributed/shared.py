@@ -1,8 +1,9 @@
 """Messages between ranks of one machine, by memory that they share.
 
-A rank copies what it gives to its own part of the memory and sends a byte by MPI; its partner reads
-it there.  MPI's own messages take longer, as they move in small pieces that both sides have to push
-on; but for messages larger than the caches that pays, since the pieces stay there.
+A rank copies its message to its own part of the memory and sends a byte by MPI; its partner reads
+the message there.  MPI's own messages take longer, as they move in small pieces that both sides
+have to advance; but messages larger than the caches are faster that way, since the pieces stay in
+the caches.
 
 Each pair of partners has two places in the memory of each for every bucket, used in turns.  A
 place is written again only two messages later: by then the partner has answered the message
@@ -21,14 +22,14 @@ from graphc.memory import align
 from graphc.op import Array
 
 LARGEST = 4 * 2**20
-"""Bytes above which a message goes by MPI itself."""
+"""The most bytes of a message by shared memory; larger ones use MPI itself."""
 
 
 class SharedMemory:
-    """The memory of this rank and of the others on its machine, for buckets of these sizes."""
+    """The memory of this rank and of the others on its machine, for buckets of `sizes` bytes."""
 
     def __init__(self, mpi: Any, node: Any, members: Sequence[int], sizes: Sequence[int]) -> None:
-        """`members` are the ranks in the world of those of `node`."""
+        """Allocate the memory; `members` are the world's ranks of the processes of `node`."""
         self._place = {rank: i for i, rank in enumerate(members)}
         self._offsets: list[int] = []
         end = 0
@@ -45,34 +46,34 @@ class SharedMemory:
         self._turns: dict[tuple[int, int], int] = {}
 
     def serves(self, partner: int, tag: int, nbytes: int) -> bool:
-        """Whether a message to a partner, of a bucket, goes this way."""
+        """Return whether a message of bucket `tag` to a partner uses shared memory."""
         known = partner in self._place and tag < len(self._sizes)
         return known and SMALL < nbytes <= _part(self._sizes[tag])
 
     def place(self, owner: int, other: int, tag: int, turn: int) -> Array:
-        """Where the owner leaves what the other is to read."""
+        """Return the memory where the owner leaves its message to the other rank."""
         part = _part(self._sizes[tag])
         start = self._offsets[tag] + (2 * self._place[other] + turn) * part
         return self._memory[self._place[owner]][start : start + part]
 
     def next_turn(self, partner: int, tag: int) -> int:
-        """Which of the two places is next."""
+        """Return the index, 0 or 1, of the place to use next, and switch to the other one."""
         turn = self._turns.get((partner, tag), 0)
         self._turns[partner, tag] = 1 - turn
         return turn
 
     def sync(self) -> None:
-        """Let writes before this be seen by others, and theirs here, after a message."""
+        """Make earlier writes visible to other ranks, and theirs visible here, after a message."""
         self._window.Sync()
 
     def free(self) -> None:
-        """Give it back, all ranks of the machine together."""
+        """Free the memory, on all ranks of the machine together."""
         self._memory.clear()
         self._window.Unlock_all()
         self._window.Free()
 
 
 def _part(size: int) -> int:
-    """The most bytes of one message of a bucket that comes this way: the larger half of it."""
+    """Return the most bytes of a message of a bucket by this way: the bucket's larger half."""
     half = align(size // 2 + 8)
     return half if half <= LARGEST else 0

@@ -1,4 +1,4 @@
-"""When a step sends and awaits its buckets: measured on this machine, without any other rank."""
+"""The times at which a step sends and awaits its buckets, measured without any other rank."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from graphc.runtime.workspace import Workspace
 
 
 class Instant:
-    """The first of so many ranks, whose partners answer at once, with zeros."""
+    """A communicator for the first of `size` ranks, whose partners answer at once, with zeros."""
 
     rank, limit = 0, LIMIT
 
@@ -37,21 +37,21 @@ class Instant:
         self.size = size
 
     def expect(self, sizes: Sequence[int]) -> None:
-        """Nothing to prepare."""
+        """Do nothing: there is nothing to prepare."""
 
     def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
-        """What `into` holds has arrived."""
+        """Return a finished request, as if what `into` holds had arrived."""
         return _Arrived(into)
 
     def total(self, buffer: Array, tag: int) -> Request:
-        """The buffer as it is."""
+        """Leave the buffer as it is."""
         return DONE
 
     def broadcast(self, buffer: Array) -> None:
-        """All have it."""
+        """Do nothing: this rank has the bytes."""
 
     def gather(self, thing: Any) -> list[Any]:
-        """Everybody has the same."""
+        """Return this rank's object once for each rank."""
         return [thing] * self.size
 
 
@@ -62,7 +62,7 @@ class _Arrived(Done):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A bucket is sent, or awaited, so many seconds of work after the event before."""
+    """The sending or awaiting of a bucket, `after` seconds of work since the event before."""
 
     kind: str
     bucket: int
@@ -72,7 +72,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """The work of a step between its exchanges, the adding up of what arrives included."""
+    """The work of a step between its exchanges, the additions of received sums included."""
 
     events: tuple[Event, ...]
     rest: float
@@ -80,18 +80,18 @@ class Timeline:
 
     @property
     def seconds(self) -> float:
-        """The step when the exchange takes no time."""
+        """The seconds of the step if the exchange takes no time."""
         return sum(event.after for event in self.events) + self.rest
 
 
 def timeline(plan: Plan, feeds: Mapping[str, Any], seconds: float) -> Timeline:
-    """Measure the step of a rank of a plan for about so long; `feeds` are a whole batch."""
+    """Measure a rank's step of a plan for about `seconds` seconds; `feeds` are a whole batch."""
     whole = _whole(plan, feeds, seconds / 2)
     if plan.shards is None:
         return Timeline((), whole)
     marks = _Marks()
     spans = _spans(plan, feeds, marks, seconds / 2)
-    scale = whole / sum(spans)  # what surrounds the program, and adding up, is spread over it
+    scale = whole / sum(spans)  # spread the time outside the program, and of additions, over it
     first = marks.found[: len(spans) - 1]
     events = [
         Event(kind, bucket, nbytes, scale * span)
@@ -101,7 +101,7 @@ def timeline(plan: Plan, feeds: Mapping[str, Any], seconds: float) -> Timeline:
 
 
 def _whole(plan: Plan, feeds: Mapping[str, Any], seconds: float) -> float:
-    """A step of an executor; of several ranks each waits for the slowest.
+    """Return the seconds of an executor's step; with several ranks, of the slowest of them.
 
     Of p ranks whose steps are drawn from the times measured, the slowest takes in the median what
     one takes with the probability 0.5 ** (1 / p).
@@ -118,25 +118,25 @@ def _whole(plan: Plan, feeds: Mapping[str, Any], seconds: float) -> float:
 
 
 class _Marks:
-    """In the place of an exchange: notes when each bucket would be sent and awaited."""
+    """A substitute for an exchange that records when each bucket would be sent and awaited."""
 
     def __init__(self) -> None:
         self.found: list[tuple[str, int, int, float]] = []
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
-        """A call that notes the time."""
+        """Return a call that records the time."""
         bucket = int(getattr(instr.op, "bucket", 0))
         return (partial(self._note, instr.kind, bucket, joined(arrays).nbytes),)
 
     def poke(self) -> None:
-        """Nothing is under way."""
+        """Do nothing: no request is in progress."""
 
     def _note(self, kind: str, bucket: int, nbytes: int) -> None:
         self.found.append((kind, bucket, nbytes, perf_counter()))
 
 
 def _spans(plan: Plan, feeds: Mapping[str, Any], marks: _Marks, seconds: float) -> list[float]:
-    """The medians of the times from the start to each mark, and from the last to the end."""
+    """Return the medians of the times from the start to each mark, and from the last to the end."""
     program = plan.programs[program_name(plan)]
     state = State(plan.state_nodes)
     workspace = Workspace(plan.programs, plan.batch, state, plan.recipe.threads)

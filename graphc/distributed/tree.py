@@ -5,9 +5,9 @@ over all shards is one balanced tree, whether a rank adds up a part of it alone 
 
     ((s0 + s1) + (s2 + s3)) + ((s4 + s5) + (s6 + s7))
 
-Large buffers by recursive halving and doubling: in each stage two ranks share the sum of what they
-have, and give each other the halves at the end (Rabenseifner 2004), so that 2 (p - 1) / p times the
-bytes leave each of p ranks.  Small ones by recursive doubling, in half as many messages.
+Large buffers use recursive halving and doubling: in each stage two ranks share the work of adding
+their sums, and exchange the halves at the end (Rabenseifner 2004), so that 2 (p - 1) / p times the
+bytes leave each of p ranks.  Small ones use recursive doubling, in half as many messages.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from graphc.distributed.communicator import Communicator, Swap
 from graphc.op import Array
 
 SMALL = 4096
-"""Bytes up to which the number of messages counts, not their size."""
+"""The most bytes of a buffer whose time depends on the number of messages, not on their size."""
 
 
 def is_power_of_two(number: int) -> bool:
-    """Whether it is 1, 2, 4, 8, ..."""
+    """Return whether the number is 1, 2, 4, 8, ..."""
     return number > 0 and number & (number - 1) == 0
 
 
 def room(elements: int, itemsize: int) -> int:
-    """The elements of scratch that the sum of a buffer needs."""
+    """Return how many elements of scratch the sum of a buffer needs."""
     return elements if elements * itemsize <= SMALL else elements - elements // 2
 
 
 class TreeSum:
-    """The sum of a flat buffer over a power of two of ranks, in place; pushed on by `test`."""
+    """The sum of a flat buffer over a power of two of ranks, in place; `test` advances it."""
 
     def __init__(self, comm: Communicator, buffer: Array, scratch: Array, tag: int) -> None:
         self._comm, self._buffer, self._scratch, self._tag = comm, buffer, scratch, tag
@@ -44,13 +44,13 @@ class TreeSum:
         self._now: Swap | None = next(self._stages, None)
 
     def test(self) -> bool:
-        """Begin the next stage when this one is done; whether all are."""
+        """Begin the next stage if this one is done; return whether all stages are done."""
         while self._now is not None and self._now.test():
             self._now = next(self._stages, None)
         return self._now is None
 
     def who(self) -> str:
-        """The rank whose part is missing."""
+        """Return the name of the rank whose part is missing."""
         return f"rank {self._partner}"
 
     def _swap(self, distance: int, out: Array, into: Array) -> Swap:

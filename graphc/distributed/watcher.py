@@ -1,13 +1,13 @@
 """Watch a rank from a process beside it, and end the job when the rank is stopped or dies.
 
-A rank that is stopped says nothing, and one that waits inside MPI for a rank that does not come
+A rank that is stopped reports nothing, and one that waits inside MPI for a rank that does not come
 runs no Python.  So each rank starts this file as a script, which loads neither NumPy nor MPI, and
-tells it by a pipe when it begins and ends to wait, and when it is done.  The script also looks at
+reports to it by a pipe when a wait begins and ends, and when it is done.  The script also watches
 the next rank of the same launcher: one that is stopped while Python starts has no watcher yet.
 
-Slow ranks are not stopped ranks: only the system's word counts, that a process is stopped and has
-not used the processor since.  Time is counted in looks, so that none passes while the whole job is
-suspended.  Where there is no /proc, nobody watches, and --timeout alone ends a job.
+A slow rank is not a stopped rank: only the system's report counts, that a process is stopped and
+has not used the processor since.  Time is counted in looks, so that none passes while the whole job
+is suspended.  Where there is no /proc, nobody watches, and --timeout alone ends a job.
 """
 
 from __future__ import annotations
@@ -25,20 +25,21 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
-"""Where launchers write a process's rank, in the order in which they are believed."""
+"""The variables in which launchers write a process's rank; the first one that is set counts."""
 
 LOOK = 0.5
 """Seconds from one look to the next."""
 STOPPED = 4
-"""Looks in a row after which a stopped rank is given up."""
+"""The number of looks in a row after which a stopped rank is ended."""
 UNWATCHED = 6
-"""The same for the next rank, whose own watcher has had its time by then."""
+"""The same number for the next rank, whose own watcher has had its time by then."""
 LATER = 1.0
 """Seconds that a launcher has to end the job before the watcher does."""
 
 PATIENCE = 2.0
-"""Seconds that scancel is given: from a step that ends already, and for that waits for this
-process, it gets no answer."""
+"""Seconds that scancel is given.  It gets no answer from a step that already ends and waits for
+this process.
+"""
 
 _IS_STOPPED = "is stopped, as by SIGSTOP, so the job is ended"
 
@@ -49,17 +50,17 @@ class Watcher:
     """The process that watches this one, from now to its end."""
 
     def __init__(self, limit: float) -> None:
-        """`limit` is how many seconds this rank may wait for others while it is `waiting`."""
+        """Start the process; `limit` is how many seconds this rank may be `waiting` for others."""
         self._process: subprocess.Popen[bytes] | None = None
         if Path("/proc/self/stat").exists():
             command = [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(limit)]
-            with suppress(OSError):  # no more processes: then without one
+            with suppress(OSError):  # if the system allows no more processes, nobody watches
                 self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
         atexit.register(self._say, DONE)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Wait for other ranks, inside MPI, no longer than the limit."""
+        """Mark a wait for other ranks inside MPI, which may last no longer than the limit."""
         self._say(WAITS)
         try:
             yield
@@ -73,7 +74,7 @@ class Watcher:
 
 
 class Rank:
-    """The process of a rank on this machine, seen from outside."""
+    """The process of a rank on this machine, as another process sees it."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -81,7 +82,7 @@ class Rank:
         self._looks = 0
 
     def looks_stopped(self) -> int:
-        """Look; how many looks in a row it was stopped and did nothing between them."""
+        """Return for how many looks in a row, this one included, it was stopped and did nothing."""
         seen = _status(self.pid)
         same = seen == self._seen and seen[:1] == ("T",)
         self._seen, self._looks = seen, self._looks + 1 if same else 0
@@ -89,20 +90,20 @@ class Rank:
 
     @property
     def number(self) -> str | None:
-        """Return the rank that its launcher names; None where it names none."""
+        """The rank that its launcher names, or None if it names none."""
         with suppress(OSError):
             words = Path(f"/proc/{self.pid}/environ").read_bytes().decode(errors="replace")
             return rank_in(dict(w.split("=", 1) for w in words.split("\0") if "=" in w))
         return None
 
     def end(self, why: str) -> None:
-        """Say why, and kill it."""
+        """Report why the process is ended, and kill it."""
         _say(f"{self.described()} {why}")
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
     def described(self) -> str:
-        """Return what a person finds it by."""
+        """Return the text by which a person finds the process."""
         number = self.number
         name = "a rank" if number is None else f"rank {number}"
         return f"{name} (process {self.pid} on {socket.gethostname()})"
@@ -114,7 +115,7 @@ def rank_in(environment: Mapping[str, str]) -> str | None:
 
 
 def _status(pid: int) -> tuple[str, ...]:
-    """Return a process's state, user and system time, and start; nothing when it is gone."""
+    """Return a process's state, user and system time, and start; an empty tuple if it is gone."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
@@ -133,7 +134,7 @@ def _next_rank(rank: Rank) -> Rank | None:
 
 
 def watch(rank: Rank, limit: float) -> None:
-    """Look until the rank is gone or has to go."""
+    """Watch the rank until it is gone or has to be ended."""
     described = rank.described()
     waits, waited, done = False, 0.0, False
     other: Rank | None = None
@@ -156,12 +157,12 @@ def watch(rank: Rank, limit: float) -> None:
 
 
 def _waits(said: bytes, before: bool) -> bool:
-    """Return whether the rank waits, by its last message."""
+    """Return whether the rank waits, from its last message."""
     return said.rfind(WAITS) > said.rfind(GOES_ON) or (before and GOES_ON not in said)
 
 
 def _said() -> bytes:
-    """Read what the rank says until it is time to look again."""
+    """Read the rank's messages until it is time for the next look."""
     said, until = b"", time.monotonic() + LOOK
     while (left := until - time.monotonic()) > 0:
         if select.select([sys.stdin], [], [], left)[0]:
@@ -180,7 +181,7 @@ def _end(rank: Rank, why: str) -> None:
 
 
 def _end_step(why: str) -> None:
-    """End a job step of Slurm's, which goes on without a rank; other launchers see to theirs."""
+    """End a Slurm job step, which continues without a rank; other launchers end their jobs."""
     if not in_step(os.environ):
         return
     if why:
@@ -198,7 +199,7 @@ def _say(sentence: str) -> None:
 
 
 def in_step(environment: Mapping[str, str]) -> bool:
-    """Return whether srun started the ranks, rather than an mpiexec within a step of Slurm's."""
+    """Return whether srun started the ranks, rather than an mpiexec within a Slurm step."""
     tasks = environment.get("SLURM_STEP_NUM_TASKS", "1")
     return (
         tasks != "1"

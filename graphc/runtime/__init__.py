@@ -1,1 +1,1 @@
-"""What an executor is made of: state, workspace, feeds, bound programs."""
+"""The parts of an executor: state, workspace, feeds, bound programs."""

@@ -1,4 +1,4 @@
-"""The exponential moving averages of the weights, as the weights of a twin."""
+"""A twin of an executor whose weights are the exponential moving averages of its weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def averaged(ex: Executor) -> Executor:
-    """See `Executor.averaged`."""
+    """Return the executor that `Executor.averaged` describes; raise StateError without averages."""
     optimizer = ex.plan.optimizer
     if optimizer is None or optimizer.ema is None:
         raise StateError(

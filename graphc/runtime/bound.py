@@ -1,4 +1,4 @@
-"""Programs bound to memory: once for each batch size that comes."""
+"""Programs bound to memory, once for each batch size that is run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 View = Callable[[str], Array]
 BOUND_BATCHES = 64
-"""How many batch sizes stay bound."""
+"""The number of batch sizes that stay bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,13 @@ class Bound:
     gradients: dict[str, Array]
     losses: list[Array]
     outcome: Outcome
-    """What a run leaves."""
+    """The outputs that a run leaves."""
     native: NativeProgram | None = None
     all_native: bool = False
-    """Whether all calls are native ones, which do not warn, and which no interrupt divides."""
+    """Whether all calls are native: such calls do not warn, and no interrupt comes between them."""
 
     def feed(self, arrays: Mapping[str, Array]) -> None:
-        """Copy in those of the arrays that the program reads."""
+        """Copy in the arrays that the program reads."""
         for name, array in arrays.items():
             if name in self.feeds:
                 np.copyto(self.feeds[name], array)
@@ -58,7 +58,7 @@ class Bound:
         return float(losses[0] if len(losses) == 1 else sum(losses))
 
     def kept(self) -> tuple[Bound, list[Call]]:
-        """The same with copies of the outputs, and the calls that copy them after a run."""
+        """Return this with copies of the outputs, and the calls that fill them after a run."""
         copies = {name: array.copy() for name, array in self.outputs.items()}
         calls: list[Call] = [
             partial(copies[k].__setitem__, ..., array) for k, array in self.outputs.items()
@@ -70,28 +70,28 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What the last run left in the memory of an executor.
+    """The results that the last run left in the memory of an executor.
 
-    One object, so that it is replaced in one store: an executor has no part of what it left.
+    It is one object, so that one store replaces it: an executor never holds a part of a result.
     """
 
     outputs: Mapping[str, Array]
     saved: Bound | None = None
     """The forward pass that `backward` may follow."""
     differentiated: bool = False
-    """Whether the gradients are there."""
+    """Whether the gradients have been computed."""
 
     def copies(self) -> Mapping[str, Array]:
-        """Copies of the outputs, which are not overwritten."""
+        """Return copies of the outputs, which later runs do not overwrite."""
         return MappingProxyType({name: readonly(array) for name, array in self.outputs.items()})
 
 
 NOTHING = Outcome({})
-"""While a run writes to the memory, and after one that did not come to its end."""
+"""The outcome while a run writes to the memory, and after one that did not reach its end."""
 
 
 class Binder:
-    """Binds programs to a workspace, and remembers them."""
+    """Binds programs to a workspace, and remembers the bound programs."""
 
     def __init__(self, workspace: Workspace, link: Link | None = None) -> None:
         self._workspace, self._link = workspace, link
@@ -99,7 +99,7 @@ class Binder:
         self._known: OrderedDict[tuple[str, int, frozenset[str]], Bound] = OrderedDict()
 
     def bound(self, program: Program, n: int, missing: frozenset[str] = frozenset()) -> Bound:
-        """The program for `n` rows, without what depends on the feeds that are missing.
+        """Return the program for `n` rows, without what depends on the feeds that are missing.
 
         It reads its feeds in the workspace.
         """
@@ -111,8 +111,10 @@ class Binder:
     def take(
         self, bound: Bound, types: Mapping[str, TensorType]
     ) -> tuple[Take, tuple[str, ...]] | None:
-        """The native check of feeds of these names and types, and those of them that are copied
-        all the same; None where all are copied."""
+        """Return the native check of feeds of these types, and the names of feeds that are copied.
+
+        Return None if all feeds are copied.
+        """
         if bound.native is None:
             return None
         from graphc.backends.native.direct import bind_feeds, readable
@@ -126,7 +128,7 @@ class Binder:
         return take, tuple(name for name in read if name not in entries)
 
     def layout(self, program: Program, n: int, missing: frozenset[str]) -> Bound:
-        """The same, but where it reads its feeds stays as it is."""
+        """Return the program as `bound` does, but do not change where it reads its feeds."""
         key = (program.name, n, missing)
         found = self._known.get(key)
         if found is None:
@@ -164,7 +166,7 @@ class Binder:
         )
 
     def _compiled(self, program: Program, skip: frozenset[int], view: View) -> NativeProgram:
-        """The native code of a program, made when it is first needed."""
+        """Return the native code of a program, made when it is first needed."""
         from graphc.backends.native.bind import NativeProgram
 
         found = self._native.get((program.name, skip))
@@ -175,7 +177,7 @@ class Binder:
 
 
 def _fixed(array: Array) -> Array:
-    """A view that cannot be written to: the array may be a parameter or a constant."""
+    """Return a view that cannot be written to: the array may be a parameter or a constant."""
     found = array.view()
     found.flags.writeable = False
     return found

@@ -1,4 +1,4 @@
-"""Differentiate outputs by cotangents: a forward and backward pass of its own.
+"""Gradients of outputs by given cotangents, in a separate forward and backward pass.
 
 The program is compiled, and its memory made, at the first use of each set of outputs.
 """
@@ -37,7 +37,7 @@ class CotangentRun:
         self._check = FeedCheck(feeds, feeds, plan.batch, "cotangent")
 
     def bind(self, saved: Bound, cotangents: Mapping[str, Any]) -> Bound:
-        """Feed what the forward pass was fed, and the cotangents; FeedError when one misfits."""
+        """Copy in the forward pass's feeds and the cotangents; raise FeedError for a misfit."""
         arrays, n = self._check.arrays(cotangents)
         if n != saved.n and any(self._declared[o].type.batched for o in self._nodes(arrays)):
             raise FeedError(
@@ -54,7 +54,7 @@ class CotangentRun:
 
 
 class CotangentRuns:
-    """Those of an executor, by outputs, on the states as the last forward pass saw them."""
+    """The cotangent runs of an executor, by outputs, on the states of the last forward pass."""
 
     def __init__(self, plan: Plan, state: State) -> None:
         self._plan, self._now = plan, state.arrays
@@ -69,12 +69,12 @@ class CotangentRuns:
         self._state.arrays = {**state.arrays, **self._noted}
 
     def note(self) -> None:
-        """Copy, before a forward pass, the states that it updates."""
+        """Copy the states that a forward pass updates, before it runs."""
         for name, array in self._noted.items():
             array[...] = self._now[name]
 
     def bind(self, saved: Bound, cotangents: Mapping[str, Any]) -> Bound:
-        """The run for these outputs, fed; FeedError when a cotangent misfits."""
+        """Return the run of these outputs with its feeds; raise FeedError for a misfit."""
         outputs = tuple(sorted(cotangents))
         run = self._runs.get(outputs)
         if run is None:
@@ -83,11 +83,11 @@ class CotangentRuns:
 
     @property
     def nbytes(self) -> int:
-        """The memory of all runs."""
+        """The bytes of memory of all runs."""
         return sum(run.workspace.nbytes for run in self._runs.values())
 
 
 def _cotangent(plan: Plan, output: str) -> Node:
-    """The input for it, which the program has only where something depends on it."""
+    """Return the input for a cotangent, which the program has only if something depends on it."""
     type = plan.declared[plan.declared.outputs[output]].type
     return Node(f"cotangent:{output}", Input(type.shape, type.dtype), (), type)

@@ -1,7 +1,7 @@
-"""Runs of native programs on a user's arrays where they lie.
+"""Runs of native programs with zero-copy feeds: a user's arrays are read where they lie.
 
-Arrays that are not as native code can read them, or wrong, are left to the check that converts
-or refuses them, and are copied into the workspace.
+Arrays that native code cannot read as they are, or that are wrong, are left to the check that
+converts or refuses them, and are copied into the workspace.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from graphc.backends.native.direct import Take
 
 KNOWN_FEEDS = 64
-"""How many sets of inputs of a program may be fed without a copy."""
+"""The number of sets of inputs of a program that may be fed without a copy."""
 
 
 class Direct:
-    """A native program for feeds of certain names."""
+    """A native program for zero-copy feeds of certain names."""
 
     __slots__ = ("_bind", "_bounds", "_copied", "_take")
 
@@ -31,7 +31,7 @@ class Direct:
         self._bounds: dict[int, Bound] = {}
 
     def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
-        """The program, set to read these arrays in its next run; None for unusual ones."""
+        """Return the program, set to read these arrays in its next run; None for unusual ones."""
         n = self._take(feeds)
         if n is None:
             return None
@@ -50,7 +50,7 @@ class Direct:
 
 
 class Directs(dict[tuple[str, ...], Direct]):
-    """Those of one program, by the names of the feeds."""
+    """The native programs for zero-copy feeds that one program has, by the names of the feeds."""
 
     def add(
         self,
@@ -59,9 +59,10 @@ class Directs(dict[tuple[str, ...], Direct]):
         types: Mapping[str, TensorType],
         missing: frozenset[str],
     ) -> None:
-        """Let later runs on feeds of these names take them where they lie, if that can be.
+        """Let later runs read feeds of these names without a copy, if that is possible.
 
-        The types are those declared, also of what the program does not read: it has rows, too.
+        The types are those declared, also of inputs that the program does not read: they have
+        rows, too.
         """
         names = tuple(types)
         if names in self or len(self) >= KNOWN_FEEDS:

@@ -1,4 +1,4 @@
-"""The exchange of buckets as a program runs: sums over this rank's shards, then over ranks."""
+"""The exchange of buckets while a program runs: sums over this rank's shards, then over ranks."""
 
 from __future__ import annotations
 
@@ -26,53 +26,54 @@ from graphc.tensor_type import ITEMSIZE
 
 
 class Pause:
-    """In the place of a call: here a shard needs the sum over all of them to go on.
+    """A mark in the place of a call where a shard needs the sum over all shards to continue.
 
-    It is where the sum is awaited.  What is sent, as soon as it is there, may come in another order
-    in the program of the last shard, which has more to do.
+    It marks where the sum is awaited.  Sends, which happen as soon as their values are there, may
+    come in another order in the program of the last shard, which has more to do.
     """
 
     def __init__(self, bucket: int, buffer: Array) -> None:
         self.bucket, self.buffer = bucket, buffer
 
     def __call__(self) -> None:
-        """Shards that run in step stop here, and never call it."""
+        """Raise AssertionError: shards that run in step stop here, and never call it."""
         raise AssertionError("a shard that needs others cannot run alone")
 
 
 HOLDS = "shard"
-"""The program whose sums are held back for the shards after it."""
+"""The program whose sums are held back for later shards."""
 
 
 class Exchange:
-    """What an executor adds up over shards.
+    """The sums over shards of an executor.
 
     A rank runs its `lanes` shards one after the other.  Their sums are added like the digits of a
     binary counter that is counted up, so that the order is that of a balanced tree; the last
-    shard's program sends what is then complete.
+    shard's program sends the complete sums.
     """
 
     def __init__(self, communicator: Communicator, lanes: int) -> None:
         self.communicator, self.lanes = communicator, lanes
         self.lane = lanes - 1
-        """The shard that runs, as this rank counts them."""
+        """The index, on this rank, of the shard that runs."""
         self.seconds = 0.0
-        """What starting exchanges, pushing them on and waiting for them has taken, in all."""
+        """The seconds spent so far on starting, advancing and awaiting exchanges."""
         self._held: dict[int, list[Array]] = {}
         self._scratch: dict[int, Array] = {}
         self.workspaces: list[Workspace] = []
-        """Memory for all shards of a rank but the last, where they run in step."""
+        """Memory for all shards of a rank but the last, if they run in step."""
         self._totals: frozenset[int] = frozenset()
-        """The buckets that a shard needs the sum of to go on."""
+        """The buckets whose sum a shard needs to continue."""
         self._complete: set[int] = set()
-        """The buckets of which all shards of this rank but the last have held their sums."""
+        """The buckets for which all shards of this rank but the last have held their sums."""
         self._early: dict[int, Array] = {}
-        """What the last shard sent before: shards that run in step are not all at one place."""
+        """The buckets that the last shard sent too early: shards in step are not all at the same
+        call."""
         self._under_way: dict[int, Request] = {}
         self._ordered = is_power_of_two(communicator.size)
 
     def prepare(self, plan: Plan, state: State) -> None:
-        """Make the memory for the buckets of a step."""
+        """Allocate the memory for the buckets of a step."""
         held = plan.programs[HOLDS].instrs if HOLDS in plan.programs else ()
         self._totals = frozenset(_bucket(instr) for instr in held if instr.kind == "receive")
         for _ in range(workspaces(plan) - 1):
@@ -87,7 +88,7 @@ class Exchange:
             self._scratch[bucket.number] = np.zeros(room, bucket.dtype)
 
     def calls(self, program: str, instr: Instr, arrays: Sequence[Array]) -> tuple[Call, ...]:
-        """The calls of an instruction whose values are these arrays."""
+        """Return the calls of an instruction whose values are these arrays."""
         if _bucket(instr) in self._totals:
             awaits = instr.kind == "receive"
             return (Pause(_bucket(instr), joined(arrays)),) if awaits else ()
@@ -98,7 +99,7 @@ class Exchange:
 
     @property
     def nbytes(self) -> int:
-        """The memory of sums held back, and of what comes from other ranks."""
+        """The bytes of sums held back, of scratch for other ranks' sums, and of workspaces."""
         held = sum(array.nbytes for arrays in self._held.values() for array in arrays)
         return (
             held
@@ -107,7 +108,7 @@ class Exchange:
         )
 
     def poke(self) -> None:
-        """Push on what is under way."""
+        """Advance the requests in progress."""
         if self._under_way:
             start = perf_counter()
             for request in self._under_way.values():
@@ -115,7 +116,7 @@ class Exchange:
             self.seconds += perf_counter() - start
 
     def total(self, pauses: Sequence[Pause]) -> None:
-        """The sum over all shards in the places of those of this rank, which are all there."""
+        """Replace the ready buffers of all of this rank's shards by the sum over all shards."""
         for self.lane, pause in enumerate(pauses):
             way = self._send if self.lane == self.lanes - 1 else self._hold
             way(pause.bucket, pause.buffer)
@@ -124,7 +125,7 @@ class Exchange:
             np.copyto(pause.buffer, pauses[-1].buffer)
 
     def drop(self) -> None:
-        """Forget what a run that failed had under way."""
+        """Forget the requests of a run that failed."""
         self._under_way.clear()
         self._complete.clear()
         self._early.clear()
@@ -155,7 +156,7 @@ class Exchange:
         self.seconds += perf_counter() - start
 
     def _added(self, bucket: int, buffer: Array) -> int:
-        """Add to the buffer the sums that it completes; on which level it stands then."""
+        """Add to the buffer the held sums that it completes; return its level in the counter."""
         level = 0
         while self.lane >> level & 1:
             np.add(self._held[bucket][level], buffer, out=buffer)
@@ -173,7 +174,7 @@ class Exchange:
 
 
 def made_exchange(plan: Plan, communicator: Communicator | None, state: State) -> Exchange | None:
-    """The exchange of a plan with shards; StateError for a communicator of other ranks."""
+    """Return the exchange of a plan, None without shards; raise StateError for other ranks."""
     ranks = plan.ranks
     size = 1 if communicator is None else communicator.size
     if size != ranks:
@@ -191,7 +192,7 @@ def made_exchange(plan: Plan, communicator: Communicator | None, state: State) -
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """What is sent in one piece: so many elements, those between its values included."""
+    """A buffer that is sent in one piece: `elements` elements, padding between values included."""
 
     number: int
     elements: int
@@ -199,21 +200,21 @@ class Bucket:
 
     @property
     def nbytes(self) -> int:
-        """Its bytes."""
+        """The number of bytes of the bucket."""
         return self.elements * ITEMSIZE[self.dtype]
 
     def held(self, lanes: int) -> int:
-        """How many sums of shards wait for another at a time."""
+        """Return how many sums of shards are held back at a time."""
         return (lanes - 1).bit_length()
 
     def room(self, ranks: int) -> int:
-        """The elements of scratch that the sum over ranks needs."""
+        """Return how many elements of scratch the sum over ranks needs."""
         tree = ranks > 1 and is_power_of_two(ranks)
         return room(self.elements, ITEMSIZE[self.dtype]) if tree else 0
 
 
 def buckets(plan: Plan) -> Iterator[Bucket]:
-    """The buckets of a plan's step, in the order in which they are sent."""
+    """Yield the buckets of a plan's step, in the order in which they are sent."""
     programs = (plan.programs[name] for name in ("step", "accumulate") if name in plan.programs)
     for program in programs:
         for instr in program.instrs:
@@ -225,13 +226,13 @@ def buckets(plan: Plan) -> Iterator[Bucket]:
 
 
 def workspaces(plan: Plan) -> int:
-    """How many an executor needs: one for each shard of a rank where they run in step."""
+    """Return how many workspaces an executor needs: one per shard of a rank if they run in step."""
     cut = plan.recipe.sharding
     return 1 if cut is None or not cut.sync_batchnorm else cut.lanes
 
 
 def exchange_bytes(plan: Plan) -> int:
-    """What the exchange of a plan allocates."""
+    """Return how many bytes the exchange of a plan allocates."""
     if plan.shards is None:
         return 0
     lanes, ranks = plan.lanes, plan.ranks
@@ -244,7 +245,7 @@ def _bucket(instr: Instr) -> int:
 
 
 def joined(arrays: Sequence[Array]) -> Array:
-    """One flat view from the first of several arrays to the end of the last."""
+    """Return one flat view from the first of several arrays to the end of the last."""
     first, last = arrays[0], arrays[-1]
     start, end = _address(first), _address(last) + last.nbytes
     assert start % ALIGNMENT == 0, "buckets start where slots do"

@@ -1,4 +1,4 @@
-"""What to do about an array that does not fit its input."""
+"""Hints on how to fix an array that does not fit its input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FREE = "the batch dimension N is free, all others are as declared"
 
 
 def dtype_hint(name: str, type: TensorType, label: bool, array: Array) -> str:
-    """For numbers of another kind, or none; a `label` is the number of a class."""
+    """Return the hint for an array of a wrong dtype; a `label` is the number of a class."""
     cast = f"{name}.astype({type.dtype!r})"
     if array.dtype.kind == "U" and array.ndim == 0:
         return "feed the array, not where it is: np.load(path)"
@@ -23,7 +23,7 @@ def dtype_hint(name: str, type: TensorType, label: bool, array: Array) -> str:
 
 
 def shape_hint(name: str, type: TensorType, label: bool, shape: tuple[int, ...]) -> str:
-    """For an array of another shape."""
+    """Return the hint for an array of a wrong shape."""
     if not type.batched and type.rank and shape[1:] == type.shape:
         dims = ", ".join(map(str, type.shape))
         return f"the batch is a dimension, too: net.input({name!r}, (gc.N, {dims}))"

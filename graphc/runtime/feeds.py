@@ -1,4 +1,4 @@
-"""Checking and copying what a user feeds.  Every check precedes the first write."""
+"""The checking and copying of a user's feeds.  Every check precedes the first write."""
 
 from __future__ import annotations
 
@@ -25,14 +25,17 @@ from graphc.tensor_type import Batch, TensorType, shape_text
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """What an input takes: its type, and for labels and other indices how many entries there
-    are, and for indices the node that has them."""
+    """The feed that an input accepts: its node, and the limit of its values.
+
+    `bound` is the number of entries or classes that indices or labels may name, `indexed` the node
+    that has those entries.
+    """
 
     node: Node
     bound: int | None
     indexed: tuple[Node, ...] = ()
     ignored: int | None = None
-    """The one label that need be no class."""
+    """The one label that need not be a class."""
 
     @property
     def type(self) -> TensorType:
@@ -41,13 +44,13 @@ class Feed:
 
     @property
     def is_label(self) -> bool:
-        """Whether it takes the numbers of classes."""
+        """Whether the input takes the numbers of classes."""
         return self.bound is not None and not self.indexed
 
 
 @dataclass(frozen=True, slots=True)
 class Feeds:
-    """What a program is fed, checked: arrays for `n` rows, and the names that were given."""
+    """The checked feeds of a program: arrays for `n` rows, and the names that were given."""
 
     arrays: Mapping[str, Array]
     n: int
@@ -75,7 +78,7 @@ class FeedCheck:
     ) -> None:
         self._feeds = feeds
         self.unread = unread or {}
-        """Inputs that the program does not read; they say how many rows there are, too."""
+        """The inputs that the program does not read; they determine the number of rows, too."""
         inputs = {**feeds, **self.unread}
         self._with_rows = frozenset(name for name, feed in inputs.items() if feed.type.batched)
         self._by_shape = frozenset(by_shape if self._with_rows else ())
@@ -89,13 +92,14 @@ class FeedCheck:
             (name, self._dtypes[name], feed.type.rank, *_tail(feed.type), feed.bound)
             for name, feed in feeds.items()
         ]
-        """One tuple an input, so that the check of a small batch costs well under a microsecond."""
+        """One tuple per input, so that the check of a small batch costs well under a microsecond.
+        """
 
     def counted(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Array], int]:
-        """The arrays as they are, converted later, and their number of rows, from 0 up.
+        """Return the arrays as they are, converted later, and their number of rows, from 0 up.
 
-        FeedError for the first whose shape or kind of numbers does not fit.  Inputs may be missing.
-        Where no input that is read has rows, one of the others that has is among them.
+        Raise FeedError for the first whose shape or kind of numbers does not fit.  Inputs may be
+        missing.  If no input that is read has rows, one of the others that does is included.
         """
         found: dict[str, Array] = {}
         rows, owner = 0, ""
@@ -123,11 +127,11 @@ class FeedCheck:
         limit: bool = True,
         first: int = 0,
     ) -> tuple[dict[str, Array], int]:
-        """The arrays to copy in, and the number of rows; FeedError for the first that misfits.
+        """Return the arrays to copy in and their number of rows; raise FeedError for a misfit.
 
         With `optional`, inputs may be missing; without `limit`, any number of rows fits.  Errors
-        count rows from `first`.  Where no input that is read has rows, one of the others that has
-        is among the arrays.
+        count rows from `first`.  If no input that is read has rows, one of the others that does
+        is included.
         """
         found: dict[str, Array] = {}
         rows, owner = 0, ""
@@ -153,14 +157,13 @@ class FeedCheck:
         return found, n
 
     def feeds(self, feeds: Mapping[str, Any], *, optional: bool = False) -> Feeds:
-        """The same for one run."""
+        """Return the checked feeds of one run; raise FeedError as `arrays` does."""
         arrays, n = self.arrays(feeds, optional=optional)
         missing = self.undetermined(arrays) if optional else frozenset[str]()
         return Feeds(arrays, n, tuple(feeds), missing, optional)
 
     def undetermined(self, given: Collection[str]) -> frozenset[str]:
-        """The inputs that are missing; where none of those given has rows, also the nodes that
-        have them by their shape alone."""
+        """Return the missing inputs; without any rows, also nodes that have rows by shape alone."""
         missing = frozenset(self._feeds.keys() - given)
         return missing | self._by_shape if self._with_rows.isdisjoint(given) else missing
 
@@ -172,8 +175,10 @@ class FeedCheck:
         owner: str,
         optional: bool,
     ) -> int:
-        """The rows of all feeds together; FeedError for unknown names, and where none has rows
-        though they count."""
+        """Return the rows of all feeds; raise FeedError for unknown names or unknown rows.
+
+        The rows are unknown if no feed has any though they count.
+        """
         if len(found) < len(feeds):
             if not self._known.issuperset(feeds):
                 raise self._unknown(next(name for name in feeds if name not in self._known))
@@ -187,9 +192,9 @@ class FeedCheck:
     def _count_unread(
         self, feeds: Mapping[str, Any], found: dict[str, Array], rows: int, owner: str
     ) -> tuple[int, str]:
-        """The rows of all feeds and whose they are; FeedError where unread inputs have others.
+        """Return the rows of all feeds and their owner; raise FeedError if unread inputs differ.
 
-        The first of these that has rows is put among the arrays found, where none there has any.
+        The first unread input that has rows is put among the arrays found, if none there has rows.
         """
         for name, feed in self.unread.items():
             axis, factor, tail = _tail(feed.type)
@@ -208,7 +213,7 @@ class FeedCheck:
         return self._feeds.get(name) or self.unread[name]
 
     def _rows(self, name: str, value: Array, known: int, owner: str) -> int:
-        """The number of rows that this array implies; FeedError when the others' differs."""
+        """Return the array's number of rows; raise FeedError if that of the others differs."""
         axis, factor, _ = _tail(self._feed(name).type)
         size: int = value.shape[axis]
         n, rest = divmod(size, factor)
@@ -264,7 +269,7 @@ class FeedCheck:
 
     def _check_range(self, name: str, value: Array, first: int) -> None:
         bound = self._bounds[name]
-        unsigned = value.view(_UNSIGNED[value.itemsize]).reshape(-1)  # what is negative is huge
+        unsigned = value.view(_UNSIGNED[value.itemsize]).reshape(-1)  # negative numbers are huge
         if value.size == 0 or unsigned[unsigned.argmax()] < bound:
             return
         wrong = (value < 0) | (value >= bound)
@@ -348,7 +353,7 @@ def _kind(array: Array) -> str:
 
 
 def _tail(type: TensorType) -> tuple[int, int, tuple[int, ...]]:
-    """The batch axis, its factor (0 where there is none), and the other dimensions."""
+    """Return the batch axis, its factor (0 if there is none), and the other dimensions."""
     rest = tuple(dim for dim in type.shape if isinstance(dim, int))
     for axis, dim in enumerate(type.shape):
         if isinstance(dim, Batch):
@@ -357,7 +362,7 @@ def _tail(type: TensorType) -> tuple[int, int, tuple[int, ...]]:
 
 
 def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[str, Any]:
-    """Feeds in a mapping and by name, as one; FeedError for anything else."""
+    """Return feeds from a mapping and by name as one dict; raise FeedError for anything else."""
     if feeds is not None and not isinstance(feeds, Mapping):
         raise FeedError(
             f"feeds are given by name, not as {type(feeds).__name__}",
@@ -368,7 +373,7 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
 
 
 def program_check(program: Program, plan: Plan) -> FeedCheck:
-    """The check of a program's feeds; it knows all inputs of the net, also those it reads not."""
+    """Return the check of a program's feeds; it knows all inputs of the net, also unread ones."""
     limits, ignored = indexed(program.graph), ignored_labels(program.graph)
     nodes = [program.graph[name] for name in program.feeds]
     users = [node for node in nodes if not isinstance(node.op, ShardInput)]
@@ -381,16 +386,16 @@ def program_check(program: Program, plan: Plan) -> FeedCheck:
 
 
 def _feed(node: Node, limit: tuple[int, Node] | None, ignored: int | None) -> Feed:
-    """What an input takes; losses and the like have labels, not indices."""
+    """Return the feed that an input accepts; losses and the like have labels, not indices."""
     bound, by = limit or (None, None)
     indexed = (by,) if by and isinstance(by.op, (ByPlace, FlatIndex)) else ()
     return Feed(node, bound, indexed, ignored)
 
 
 def gradient_arrays(apply: Program, plan: Plan, gradients: Mapping[str, Any]) -> dict[str, Array]:
-    """Gradients by parameter, checked, by the feeds of the program that applies them.
+    """Return checked gradients of parameters, by the feeds of the program that applies them.
 
-    StateError where the optimizer sums up its own.
+    Raise StateError if the optimizer accumulates its own.
     """
     if plan.accumulate > 1:
         raise accumulates()

@@ -1,4 +1,4 @@
-"""Large memory on large pages: fewer misses when addresses are looked up."""
+"""Large pages for large memory, for fewer misses when addresses are looked up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ADVICE = 14  # MADV_HUGEPAGE
 def advise_large_pages(block: Array) -> None:
     """Ask Linux for pages of 2 MB under a contiguous block of at least that size.
 
-    It is advice: whatever the system says to it, the memory is as good as before.
+    It is advice: whatever the system answers, the memory is as good as before.
     """
     if sys.platform != "linux" or block.nbytes < LARGE:
         return

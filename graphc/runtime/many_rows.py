@@ -1,4 +1,4 @@
-"""Any number of rows, in pieces of at most the planned batch."""
+"""Inference on any number of rows, in pieces of at most the planned batch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from graphc.executor import Executor
 
 Piece = tuple[int, dict[str, Array], dict[str, Array]]
-"""Some rows: how many, their feeds, and their outputs, which the next piece overwrites."""
+"""Some rows: their number, their feeds, and their outputs, which the next piece overwrites."""
 
 
 def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
-    """The outputs of all rows: an array, or a dict when there are several.
+    """Return the outputs of all rows: an array, or a dict if there are several.
 
-    Only the outputs are held as a whole: pieces of the feeds are read and converted in turn.
+    Only the outputs are held as a whole: the feeds are read and converted piece by piece.
     """
     program = ex.plan.programs["infer"]
     rows, pieces = predictions(ex, arrays, named)
@@ -47,7 +47,7 @@ def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> 
 def predictions(
     ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
 ) -> tuple[int, Iterator[tuple[int, dict[str, Array]]]]:
-    """How many rows there are, and piece by piece some rows and their outputs by name.
+    """Return the number of rows, and an iterator over pieces: some rows and their outputs by name.
 
     The arrays are views that the next piece overwrites; there is at least one piece.
     """
@@ -68,7 +68,7 @@ def predictions(
 
 
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
-    """Each loss and each other scalar output of all rows together."""
+    """Return each loss and each other scalar output of all rows together."""
     if len(arrays) == 1 and isinstance(arrays[0], (str, os.PathLike)) and not named:
         from graphc.train.validate import shard_batches
 
@@ -97,9 +97,9 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
 def _in_pieces(
     ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]
 ) -> tuple[int, Iterator[Piece]]:
-    """How many rows there are, and inference on pieces of at most the planned batch.
+    """Return the number of rows, and inference on pieces of at most the planned batch.
 
-    What no row has shapes all the same: no rows are inferred as none of one that is made up.
+    Zero rows are inferred as one row of zeros, so that outputs have shapes.
     """
     program = ex.plan.programs["infer"]
     check = program_check(program, ex.plan)
@@ -125,7 +125,7 @@ def _in_pieces(
 def by_position(
     inputs: Sequence[str], arrays: tuple[Any, ...], named: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Arrays by position, in one tuple or in one mapping, as feeds by the names of inputs."""
+    """Return arrays by position, in one tuple or one mapping, as feeds by the names of inputs."""
     if len(arrays) == 1 and isinstance(arrays[0], Mapping):
         return {**arrays[0], **named}
     if len(arrays) == 1 and isinstance(arrays[0], tuple):
@@ -140,7 +140,7 @@ def by_position(
 
 
 def _with_rows(plan: Plan, out: Mapping[str, Array]) -> Iterator[tuple[str, TensorType]]:
-    """The outputs that are predictions: no losses, and without a batch only in a net without."""
+    """Yield the predictions: outputs but losses; without a batch only if the net has none."""
     program = plan.programs["infer"]
     batched = any(plan.declared[name].type.batched for name in plan.input_names)
     for name in out:
@@ -150,6 +150,6 @@ def _with_rows(plan: Plan, out: Mapping[str, Array]) -> Iterator[tuple[str, Tens
 
 
 def _rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
-    """Some rows of an array, as a view; all of it where its type has no batch."""
+    """Return some rows of an array as a view; all of it if its type has no batch."""
     axis = RowAxis.of(type)
     return array if axis is None else axis.rows(array, start, stop)

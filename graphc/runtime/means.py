@@ -1,4 +1,4 @@
-"""Means over all rows of what is computed batch by batch."""
+"""Means over all rows of outputs that are computed batch by batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from graphc.plan import Plan
 
 
 class Numbers(NamedTuple):
-    """What counts of a batch: its rows, its scalar outputs, and what each counts."""
+    """The numbers of a batch that enter means: its rows, its scalar outputs, and their weights."""
 
     rows: int
     scalars: Mapping[str, float]
@@ -23,14 +23,14 @@ class Numbers(NamedTuple):
 
 
 class Means:
-    """The scalar outputs of batches, made up to those of all rows.
+    """The scalar outputs of batches, combined into those of all rows.
 
-    A metric counts by the rows of its batch, a loss that is a weighted mean by its weights, and a
-    sum is added up, so that it does not matter how the rows were cut into batches.
+    Metrics are weighted by the rows of a batch, losses that are weighted means by their weights;
+    sums are added up, so that it does not matter how the rows were cut into batches.
     """
 
     def __init__(self, plan: Plan, state: Mapping[str, Array]) -> None:
-        """`state` holds the parameters that weights may be computed from."""
+        """Prepare the weights of scalars; `state` has the parameters that they may depend on."""
         self._counted = {name: Count(counted_by(plan.declared, name)) for name in _scalars(plan)}
         self._state = state
         self._totals: dict[str, float] = {}
@@ -38,19 +38,19 @@ class Means:
         self.rows = 0
 
     def add(self, rows: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
-        """Take the outputs of inference on a batch."""
+        """Add the outputs of inference on a batch."""
         self.add_numbers(self.numbers(rows, feeds, outputs))
 
     def numbers(
         self, rows: int, feeds: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> Numbers:
-        """What is taken of the outputs of a batch."""
+        """Return the numbers that enter the means from the outputs of a batch."""
         scalars = {name: float(array) for name, array in outputs.items() if array.ndim == 0}
         counts = {name: self._counted[name](feeds, rows, self._state) for name in scalars}
         return Numbers(rows, scalars, counts)
 
     def add_numbers(self, batch: Numbers) -> None:
-        """Take what was found on a batch."""
+        """Add the numbers of a batch."""
         self.rows += batch.rows
         for name, value in batch.scalars.items():
             count, total = batch.counts[name], self._totals.get(name, 0.0)
@@ -58,7 +58,7 @@ class Means:
             self._counts[name] = self._counts.get(name, 0.0) + count
 
     def found(self) -> dict[str, float]:
-        """The value of each by name; NaN where all weights were 0."""
+        """Return the value of each scalar by name; NaN if all its weights were 0."""
         return {name: self._value(name) for name in self._totals}
 
     def _value(self, name: str) -> float:
@@ -68,13 +68,13 @@ class Means:
 
 
 class Count(NamedTuple):
-    """What the value of a batch counts in that of all batches."""
+    """The weight of a batch's value in the value of all batches."""
 
     by: Share | Divisor
 
     @classmethod
     def of_steps(cls, plan: Plan) -> Count:
-        """Of the sum of a plan's losses: by rows, but where all are divided by the same."""
+        """Return the weight of the sum of a plan's losses: by rows, unless all have one divisor."""
         graph = plan.declared
         found = [by for loss in graph.losses if (by := counted_by(graph, loss)) != SUM]
         keys = {by.key if isinstance(by, Divisor) else None for by in found}
@@ -84,7 +84,7 @@ class Count(NamedTuple):
     def __call__(
         self, feeds: Mapping[str, Array], rows: int, state: Mapping[str, Array] | None = None
     ) -> float:
-        """Of a batch of so many rows."""
+        """Return the weight of a batch of `rows` rows."""
         if not rows:
             return 0.0
         if self.by == SUM:
@@ -104,11 +104,11 @@ class WeightInput(NamedTuple):
 
     name: str
     labels: str
-    """The labels or targets beside it."""
+    """The name of the labels or targets beside it."""
 
 
 def weight_input(plan: Plan) -> WeightInput | None:
-    """The input of weights; None where losses take none, or not the same."""
+    """Return the input of weights; None if losses take none, or different ones."""
     found: dict[str, WeightInput] = {}
     for node, loss in _losses(plan.declared):
         for weight in node.inputs[loss.operands :]:

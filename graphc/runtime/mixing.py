@@ -1,4 +1,4 @@
-"""Moving the parameters of one state towards another's by native code, where both lie alike."""
+"""Moves the parameters of one state towards another's by native code, if both have one layout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphc.runtime.state import State
 
 
 class Mixing:
-    """Parameters of two states, by the same names."""
+    """The parameters of two states that have the same names."""
 
     __slots__ = ("_first", "_mix", "_own", "_second")
 
@@ -21,7 +21,7 @@ class Mixing:
         self._first, self._second = locks if id(own) < id(other) else locks[::-1]
 
     def run(self, share: float) -> None:
-        """Move by this share, while neither state is used by a run."""
+        """Move the parameters by this share, while no run uses either state."""
         self._first(self._alone, share)
 
     def _alone(self, share: float) -> None:
@@ -30,7 +30,7 @@ class Mixing:
 
 
 def mixing(own: State, other: State, names: Sequence[str]) -> Mixing | None:
-    """Between parameters of one shape and dtype in both states; None where any differ."""
+    """Return the mixing of parameters of equal shape and dtype in both; None if any differ."""
     from graphc.backends.native.mixing import bind_mixing
 
     ours, theirs = ([state.arrays[name] for name in names] for state in (own, other))
@@ -42,7 +42,7 @@ def mixing(own: State, other: State, names: Sequence[str]) -> Mixing | None:
 
 
 def _neighbours(ours: Sequence[Array], theirs: Sequence[Array]) -> Iterator[tuple[int, int]]:
-    """Runs of arrays that follow each other in both memories: between them is only padding."""
+    """Yield the runs of arrays that are adjacent, but for padding, in both memories."""
     start = 0
     for i in range(1, len(ours) + 1):
         if i == len(ours) or not (_follows(ours, i) and _follows(theirs, i)):
@@ -57,7 +57,7 @@ def _follows(arrays: Sequence[Array], i: int) -> bool:
 
 
 def _span(arrays: Sequence[Array]) -> Array:
-    """One vector over neighbours, padding included."""
+    """Return one vector over adjacent arrays, padding included."""
     base, first, last = arrays[0].base, arrays[0], arrays[-1]
     assert base is not None
     start = first.ctypes.data - base.ctypes.data

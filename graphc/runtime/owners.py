@@ -1,4 +1,4 @@
-"""Whose the rates, counters and slots in a state are that several plans share."""
+"""The optimizers that own the rates, counters and slots in a state that several plans share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Owner:
 
     @classmethod
     def of(cls, plan: Plan) -> Owner | None:
-        """That of a plan, if it has an optimizer."""
+        """Return the owner of a plan's slots, or None if the plan has no optimizer."""
         if plan.optimizer is None:
             return None
         graph = plan.programs["apply"].graph
@@ -29,7 +29,7 @@ class Owner:
         return cls(plan.optimizer, frozenset(names))
 
     def check(self, others: Iterable[Owner]) -> None:
-        """StateError where another optimizer of the same name has other numbers or parameters."""
+        """Raise StateError if another optimizer of this name has other settings or parameters."""
         for other in others:
             if other.optimizer.name != self.optimizer.name or other == self:
                 continue

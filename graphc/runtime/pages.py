@@ -1,4 +1,4 @@
-"""Arrays that are files: a program that reads all of one need not hold all of it."""
+"""Pages of arrays that are files, given back so that reading a file does not hold all of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from graphc.op import Array
 
 _KEPT = 16 * 2**20
-"""About how many bytes of pages stay with the process."""
+"""Bytes of pages, about, that stay with the process."""
 
 
 class Pages:
@@ -19,7 +19,7 @@ class Pages:
 
     Pages that were read stay with the process as long as the system has room, so that it would
     seem to grow to the size of the file.  So they are given back, which cannot lose anything; the
-    system goes on keeping them in its cache.
+    system still keeps them in its cache.
     """
 
     def __init__(self, arrays: Iterable[Any]) -> None:
@@ -28,21 +28,21 @@ class Pages:
         self._read = 0
 
     def read(self, arrays: Iterable[Array]) -> None:
-        """These parts have been read, and are not needed any more."""
+        """Note that these parts have been read, and are not needed any more."""
         if self._files:
             self._read += sum(_span(array) for array in arrays)
             if self._read >= _KEPT:
                 self.give_back()
 
     def give_back(self) -> None:
-        """Let the process have no pages of the files."""
+        """Give all pages of the files back to the system."""
         self._read = 0
         for file in self._files:
             file.madvise(mmap.MADV_DONTNEED)
 
 
 def _files(arrays: Iterable[Any]) -> Iterator[mmap.mmap]:
-    """The files below arrays and views of arrays."""
+    """Yield the files below arrays and views of arrays."""
     for array in arrays:
         while isinstance(array, np.ndarray):
             array = array.base
@@ -53,6 +53,6 @@ def _files(arrays: Iterable[Any]) -> Iterator[mmap.mmap]:
 
 
 def _span(array: Array) -> int:
-    """The bytes from the first entry to the last."""
+    """Return the number of bytes from the first entry to the last."""
     low, high = np.lib.array_utils.byte_bounds(array)
     return high - low

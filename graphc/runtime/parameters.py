@@ -18,11 +18,11 @@ from graphc.runtime.state import State, readonly
 
 Patterns = str | tuple[str, ...] | None
 KNOWN_MIXINGS = 16
-"""How many choices of names `copy_from` keeps ready."""
+"""The number of choices of names that `copy_from` keeps ready."""
 
 
 class Parameters(MutableMapping[str, Array]):
-    """The parameters of a net by name.  Reading copies; assigning checks, then sets."""
+    """The parameters of a net by name.  Reading one copies it; assigning checks, then sets."""
 
     def __init__(self, state: State, names: Sequence[str], native: bool = False) -> None:
         self._state, self._names, self._native = state, tuple(names), native
@@ -60,7 +60,7 @@ class Parameters(MutableMapping[str, Array]):
         return ", ".join(self._names[:6]) + (", ..." if len(self._names) > 6 else "")
 
     def flat(self) -> Array:
-        """All parameters in one vector, in declared order; a copy."""
+        """Return a copy of all parameters in one vector, in declared order."""
         arrays = [self._state.arrays[name].reshape(-1) for name in self._names]
         return self._state.lock(np.concatenate, arrays) if arrays else np.empty(0, np.float32)
 
@@ -86,7 +86,7 @@ class Parameters(MutableMapping[str, Array]):
     ) -> None:
         """Move towards another's parameters: new = (1 - mix) * own + mix * other.
 
-        `names` are patterns such as "actor/*"; by default all that both have.
+        `names` are patterns such as "actor/*"; by default all names that both have.
         """
         if not isinstance(other, Mapping):
             raise StateError(
@@ -113,7 +113,7 @@ class Parameters(MutableMapping[str, Array]):
         self._state.assign(new)
 
     def _shared(self, other: Mapping[str, Any], names: Patterns) -> list[str]:
-        """The parameters that both have and that are meant; StateError if there are none."""
+        """Return the parameters of both that match; raise StateError if there are none."""
         patterns = ("*",) if names is None else (names,) if isinstance(names, str) else names
         shared = [
             name
@@ -127,7 +127,7 @@ class Parameters(MutableMapping[str, Array]):
         return shared
 
     def _mixing(self, other: Parameters, names: Patterns) -> Mixing | None:
-        """Made for these two, and remembered while the other lives; None if they differ."""
+        """Return the mixing of these two, kept while the other lives; None if they differ."""
         made = mixing(self._state, other._state, self._shared(other, names))
         if made is not None:
             if len(self._mixings) >= KNOWN_MIXINGS:
@@ -137,16 +137,16 @@ class Parameters(MutableMapping[str, Array]):
 
 
 def _mixed(own: Array, other: Array, mix: float) -> Array:
-    """Between both, in the dtype of the first."""
+    """Return (1 - mix) * own + mix * other, in the dtype of `own`."""
     weight = own.dtype.type
     return np.asarray(own * weight(1 - mix) + other * weight(mix))
 
 
 class Hyper(MutableMapping[str, float]):
-    """The hyper-parameters of the optimizer; a new value holds from the next step on."""
+    """The hyper-parameters of the optimizer; a new value is used from the next step on."""
 
     def __init__(self, plan: Plan, state: State) -> None:
-        """Those of a plan's optimizer; without one, of all plans that share the state."""
+        """Find those of a plan's optimizer; without one, of all plans that share the state."""
         self._state = state
         optimizer = plan.optimizer
         states = state.arrays if optimizer is None else plan.state_nodes

@@ -1,4 +1,4 @@
-"""What an executor refuses before it does anything."""
+"""The errors that an executor raises before it does anything."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphc.numbers import checked_whole
 
 
 def no_plan(given: object) -> StateError:
-    """Something else than a plan was given."""
+    """Return the error for an object that is not a plan."""
     return StateError(
         f"Executor takes a plan, not {type(given).__name__}",
         loc=caller_loc(),
@@ -19,7 +19,7 @@ def no_plan(given: object) -> StateError:
 
 
 def no_program(name: str) -> StateError:
-    """The plan has not what a call runs."""
+    """Return the error for a call whose program the plan does not have."""
     if name == "grad":
         call, reason = "forward(train=True)", "this plan has nothing to train"
         hint = "frozen plans and nets without parameters only infer: leave train=True out"
@@ -30,7 +30,7 @@ def no_program(name: str) -> StateError:
 
 
 def no_forward() -> StateError:
-    """Nothing is saved that `backward` could go through."""
+    """Return the error for a `backward` without a saved forward pass."""
     return StateError(
         "backward: there is no forward pass to go back through",
         loc=caller_loc(),
@@ -39,7 +39,7 @@ def no_forward() -> StateError:
 
 
 def no_losses() -> StateError:
-    """There is nothing to differentiate."""
+    """Return the error for a `backward` with nothing to differentiate."""
     return StateError(
         "backward: the plan has no gradients",
         loc=caller_loc(),
@@ -48,7 +48,7 @@ def no_losses() -> StateError:
 
 
 def no_gradients(accumulates: bool) -> StateError:
-    """There is nothing to update by."""
+    """Return the error for an `update` without gradients."""
     hint = "call ex.backward() first, or pass them: ex.update({name: array})"
     if accumulates:
         hint = "this optimizer accumulates the gradients of steps: call ex.step() first"
@@ -56,7 +56,7 @@ def no_gradients(accumulates: bool) -> StateError:
 
 
 def accumulates() -> StateError:
-    """Gradients were given to an optimizer that sums up its own."""
+    """Return the error for gradients given to an optimizer that accumulates its own."""
     return StateError(
         "update: this optimizer accumulates, so it takes the gradients of its steps",
         loc=caller_loc(),
@@ -65,13 +65,13 @@ def accumulates() -> StateError:
 
 
 def checked_seed(seed: int) -> int:
-    """The seed as an int; StateError for what is no whole number."""
+    """Return the seed as an int; raise StateError if it is not a whole number."""
     hint = "gc.Executor(plan, seed=0)"
     return checked_whole("seed", seed, None, hint=hint, error=StateError)
 
 
 def no_output(missing: Collection[str]) -> FeedError:
-    """Every output reads an input that was left out, or depends on how many rows those have."""
+    """Return the error for a run whose outputs all need missing inputs, or their number of rows."""
     if not missing:
         return FeedError(
             "no output can be computed: nothing that was fed has rows",

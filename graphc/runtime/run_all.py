@@ -1,4 +1,4 @@
-"""Calls that an interrupt comes before or after, but not between."""
+"""Runs calls so that an interrupt comes before or after them, but not between."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from graphc.backends.numpy.bind import Call
 def run_all(calls: Iterable[Call]) -> None:
     """Make the calls in order.
 
-    No bytecode of Python's is between them, so that an interrupt comes before the first or after
-    the last, unless a call is itself a function of Python's.
+    No Python bytecode runs between them, so that an interrupt comes before the first or after the
+    last, unless a call is itself a Python function.
     """
     deque(map(call, calls), 0)

@@ -1,4 +1,4 @@
-"""A step that is cut into shards: those of a rank one after the other, or all of them in step."""
+"""A step cut into shards: those of a rank run one after the other, or all of them in step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Run = Callable[[list[Call]], None]
 
 
 class ShardedStep:
-    """The shards of a rank; the last one's program updates the state."""
+    """A step of a rank, cut into its shards; the last shard's program updates the state."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class ShardedStep:
         load: Load,
         run: Run,
     ) -> None:
-        """`load` binds and feeds a program in the executor's own memory, `run` makes calls."""
+        """Prepare the shards; `load` feeds a program in the executor's own memory, `run` calls."""
         self._exchange, self._check, self._load, self._run = exchange, check, load, run
         self._shards = Shards(plan, last, check, exchange.communicator.rank)
         several = plan.lanes > 1
@@ -37,15 +37,15 @@ class ShardedStep:
         self._binders = [Binder(workspace, exchange) for workspace in exchange.workspaces]
 
     def __call__(self, feeds: Mapping[str, Any]) -> tuple[Bound, Iterable[Call]]:
-        """Run the shards of a batch but the last; what is left, and the program it ends in.
+        """Run all shards of a batch but the last; return the last program and the calls left.
 
-        FeedError, before anything is written, for a wrong batch.
+        Raise FeedError, before anything is written, for a wrong batch.
         """
         parts = self._shards.parts(feeds)
         return self._in_step(parts) if self._binders else self._in_turn(parts)
 
     def _in_turn(self, parts: Iterator[Part]) -> tuple[Bound, Iterable[Call]]:
-        """One after the other, each in the memory of the one before."""
+        """Run the shards one after the other, each in the memory of the one before."""
         last = len(self._programs) - 1
         for lane, (program, part) in enumerate(zip(self._programs, parts, strict=True)):
             bound = self._load(program, part.feeds)
@@ -56,7 +56,7 @@ class ShardedStep:
         return bound, bound.calls
 
     def _in_step(self, parts: Iterator[Part]) -> tuple[Bound, Iterable[Call]]:
-        """Each in memory of its own; all wait wherever one needs a sum over all of them."""
+        """Run each shard in its own memory; all wait wherever one needs a sum over all of them."""
         given = list(parts)
         bounds = [self._bound(*each) for each in zip(self._binders, given, strict=False)]
         bounds.append(self._load(self._programs[-1], given[-1].feeds))
@@ -80,7 +80,7 @@ class ShardedStep:
             self._exchange.total(reached)
 
     def _until_pause(self, lane: int, run: Iterator[Call]) -> Pause | None:
-        """Make a shard's calls up to the next sum that it needs; None at the end."""
+        """Make a shard's calls up to the next sum that it needs; return that, None at the end."""
         self._exchange.lane = lane
         for call in run:
             if isinstance(call, Pause):

@@ -1,4 +1,4 @@
-"""A batch cut into shards: which rows each has, and what it is fed besides."""
+"""A batch cut into shards: the rows of each shard, and its other feeds."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ SHARE = "shard.share."
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The rows of a shard by input, and the numbers about it."""
+    """The rows of a shard by input, and the numbers that describe it."""
 
     feeds: dict[str, Array]
     numbers: dict[str, float]
 
     def put(self, feeds: Mapping[str, Array]) -> None:
-        """Write the numbers that a program reads."""
+        """Write the numbers that a program reads into its feeds."""
         for name, number in self.numbers.items():
             if name in feeds:
                 feeds[name][...] = number
@@ -35,8 +35,7 @@ class Part:
 class Shards:
     """Cuts batches into the shards of one rank: near-equal runs of rows, the larger ones first.
 
-    Where there are fewer rows than shards, the shards without any run on the first row, and
-    count for nothing.
+    If there are fewer rows than shards, the shards without any run on the first row, with weight 0.
     """
 
     def __init__(self, plan: Plan, program: Program, check: FeedCheck, rank: int) -> None:
@@ -47,7 +46,7 @@ class Shards:
         self._divisors = {d.name: d for d in divisors(plan.declared) if d.name in self._numbers}
 
     def parts(self, feeds: Mapping[str, Any]) -> Iterator[Part]:
-        """This rank's shards of a batch in order; FeedError when it has too many rows."""
+        """Yield this rank's shards of a batch in order; raise FeedError for 0 or too many rows."""
         arrays, n = self._check.counted(feeds)
         if not 0 < n <= self._plan.rows:
             raise FeedError(
@@ -68,7 +67,7 @@ class Shards:
         return array if axis is None else axis.rows(array, start, stop)
 
     def _divisor(self, name: str, feeds: Mapping[str, Array], n: int) -> float:
-        """What a weighted mean over all rows is divided by."""
+        """Return the divisor of a weighted mean over all rows."""
         total, divisor = 0.0, self._divisors[name]
         for shard in range(self._shards):
             start, stop = bounds(n, self._shards, shard)
@@ -80,8 +79,10 @@ class Shards:
     def _number(
         self, name: str, divisors: Mapping[str, float], rows: tuple[int, int], n: int
     ) -> float:
-        """The first row of the shard; its share of the rows, which of what is summed is 1, or 0
-        without any; or that share of what a mean is divided by."""
+        """Return the shard's first row, its share of the rows, or that share of a mean's divisor.
+
+        The share of a sum is 1, or 0 if the shard has no rows.
+        """
         start, stop = rows
         if name in divisors:
             return divisors[name] * (stop - start) / n if stop > start else 1.0
@@ -92,14 +93,14 @@ class Shards:
 
 
 def rank_rows(plan: Plan, rank: int, n: int) -> tuple[int, int]:
-    """The rows of a batch of `n` that the shards of a rank run on, the first to before the last."""
+    """Return the rows of a batch of `n` that a rank's shards run on, as (first, end)."""
     shards, first = plan.shards or 1, rank * plan.lanes
     start, stop = bounds(n, shards, first)[0], bounds(n, shards, first + plan.lanes - 1)[1]
     return (start, stop) if stop - start >= plan.lanes else (0, stop)
 
 
 def bounds(n: int, shards: int, shard: int) -> tuple[int, int]:
-    """The rows of a shard, from the first to before the last, of a batch of `n`."""
+    """Return the rows of a shard of a batch of `n`, as (first, end)."""
     size, more = divmod(n, shards)
     start = shard * size + min(shard, more)
     return start, start + size + (shard < more)

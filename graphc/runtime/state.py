@@ -1,4 +1,4 @@
-"""State: what lasts between steps, in named arrays that plans share.
+"""State: the named arrays that last between steps and that plans share.
 
 Parameters lie side by side in declared order, then each kind of optimizer slot in the same
 order, then running statistics, counters and hyper-parameters, all 64-byte aligned.  The
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def block(nbytes: int) -> Array:
-    """Zeroed bytes that start on a 64-byte border, cut out of `block_bytes(nbytes)`."""
+    """Return zeroed bytes with 64-byte alignment, cut out of `block_bytes(nbytes)`."""
     raw = np.zeros(block_bytes(nbytes), np.uint8)
     start = -raw.ctypes.data % ALIGNMENT if nbytes else 0
     memory = raw[start : start + nbytes]
@@ -43,12 +43,12 @@ def block(nbytes: int) -> Array:
 
 
 def block_bytes(nbytes: int) -> int:
-    """The bytes that are allocated for a block, its alignment included."""
+    """Return the bytes that are allocated for a block, its alignment included."""
     return nbytes + ALIGNMENT if nbytes else 0
 
 
 def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
-    """The parameters and states that the graphs read or write, in the order of the layout."""
+    """Return the parameters and states that the graphs read or write, in layout order."""
     found: dict[str, Node] = {}
     for graph in graphs:
         for node in graph:
@@ -67,7 +67,7 @@ def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
 
 
 def layout(nodes: Mapping[str, Node]) -> tuple[dict[str, int], int]:
-    """The offset of each state in its block, and the size of the block."""
+    """Return the offset of each state in its block, and the size of the block."""
     offsets: dict[str, int] = {}
     offset = 0
     for name, node in nodes.items():
@@ -77,11 +77,11 @@ def layout(nodes: Mapping[str, Node]) -> tuple[dict[str, int], int]:
 
 
 MOST_COUNTED = 2**62
-"""What counters stay below, so that they never wrap."""
+"""The number that counters stay below, so that they never wrap."""
 
 
 class StateLock(ScopedLock):
-    """Held by whoever reads or writes a state as a whole."""
+    """The lock that a call takes to read or write a state as a whole."""
 
     __slots__ = ("broken", "writing")
 
@@ -90,13 +90,13 @@ class StateLock(ScopedLock):
         self.broken = False
         """Whether a write has begun and not ended, so that no number of the state can be trusted.
 
-        It is set first, and taken back after the last write, with nothing to do for exceptions.
+        It is set first, and reset after the last write, without code that handles exceptions.
         """
         self.writing = False
         """Whether the call that holds the lock, or held it last, may write."""
 
     def begin(self, writes: bool) -> None:
-        """Begin a call that may write, or does not; StateError when the state is broken."""
+        """Begin a call that may write or only reads; raise StateError if the state is broken."""
         if self.broken:
             raise StateError(
                 "an earlier step failed half-way, so the state cannot be trusted",
@@ -106,12 +106,12 @@ class StateLock(ScopedLock):
         self.writing = writes
 
     def write(self, calls: Iterable[Call], broken: bool = False) -> None:
-        """Make calls that write.  The state is broken unless all are made, and then `broken`."""
+        """Make calls that write; the state is broken unless all are made, and then if `broken`."""
         begin, end = (partial(setattr, self, "broken", value) for value in (True, broken))
         run_all(chain((begin,), calls, (end,)))
 
     def abandoned(self) -> None:
-        """Let others in after a fork, where a write of the thread that was inside never ends."""
+        """Let others in after a fork, in which a write of the thread that was inside never ends."""
         self.broken = self.broken or self.writing
         super().abandoned()
 
@@ -127,18 +127,18 @@ class State(Mapping[str, Array]):
         self.arrays: dict[str, Array] = {}
         self.seed = seed
         self.owners: list[Owner] = []
-        """The optimizers whose rates, counters and slots are here."""
+        """The optimizers whose rates, counters and slots are in this state."""
         self.columns: Columns | None = None
-        """The names of the columns and classes of the table that it was trained on, if it was
-        one; model files keep them."""
+        """The names of the columns and classes of the table that the state was trained on, if any;
+        model files keep them."""
         self.blocks: list[Array] = []
-        """The memory that the arrays lie in."""
+        """The memory that holds the arrays."""
         self.extend(nodes)
 
     def extend(self, nodes: Mapping[str, Node]) -> None:
-        """Make the states that are not here yet, at their initial values.
+        """Make the states that do not exist yet, at their initial values.
 
-        StateError when one is here in another shape or dtype, MemoryError; then nothing is made.
+        Raise StateError if one exists in another shape or dtype, or MemoryError; then none is made.
         """
         missing = {name: node for name, node in nodes.items() if name not in self.arrays}
         for name, node in nodes.items():
@@ -193,18 +193,18 @@ class State(Mapping[str, Array]):
         return len(self.arrays)
 
     def copies(self, names: Iterable[str]) -> dict[str, Array]:
-        """Copies of some arrays, under the lock; StateError when the state is broken."""
+        """Return copies of some arrays, under the lock; raise StateError if the state is broken."""
         self.lock.begin(writes=False)
         return {name: self.arrays[name].copy() for name in names}
 
     def assign(self, values: Mapping[str, Any]) -> None:
-        """Set some arrays by name; StateError, before anything is written, when one misfits."""
+        """Set some arrays by name; raise StateError, before anything is written, if one misfits."""
         self._write({name: self.fit(name, value) for name, value in values.items()})
 
     def restore(self, values: Mapping[str, Any], needed: Iterable[str], forget: Call) -> None:
-        """Set arrays by name; all that are needed when the state is broken, which ends then.
+        """Set arrays by name; raise StateError if it is broken and a needed one is missing.
 
-        `forget` is called with it, before.
+        Afterwards the state is not broken.  `forget` is called before the writes, all or none.
         """
         lacking = sorted(set(needed) - values.keys()) if self.broken else []
         if lacking:
@@ -216,7 +216,7 @@ class State(Mapping[str, Array]):
         self._write(ready, forget, mends=True)
 
     def _write(self, ready: Mapping[str, Array], *before: Call, mends: bool = False) -> None:
-        """Set arrays, all of them or, where an interrupt comes first, none."""
+        """Set all arrays or, if an interrupt comes first, none."""
         writes = [partial(self.arrays[name].__setitem__, ..., new) for name, new in ready.items()]
         self.lock(self._written, [*before, *writes], mends)
 
@@ -226,7 +226,10 @@ class State(Mapping[str, Array]):
         lock.write(writes, broken=lock.broken and not mends)
 
     def fit(self, name: str, value: Any) -> Array:
-        """The value as the state's dtype; StateError for a wrong name, shape or kind."""
+        """Return the value in the state's dtype; raise StateError if it does not fit the state.
+
+        Reasons are a wrong name, shape or kind of numbers, and numbers out of range.
+        """
         if name not in self.arrays:
             raise _unknown(name, self.arrays)
         have, array = self.arrays[name], np.asarray(value)
@@ -250,7 +253,7 @@ class State(Mapping[str, Array]):
 
 
 def _converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
-    """The array in a dtype; StateError where finite numbers become infinite."""
+    """Return the array in a dtype; raise StateError if finite numbers become infinite."""
     if array.dtype == dtype or array.dtype.kind != "f":
         return array.astype(dtype, copy=False)
     with np.errstate(over="ignore"):
@@ -265,7 +268,7 @@ def _converted(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def initial_value(node: Node, seed: int) -> Array:
-    """What a parameter or state starts as."""
+    """Return the initial value of a parameter or state."""
     if node.name == "seed":
         return np.asarray(seed % 2**64, np.uint64)
     if isinstance(node.op, Parameter):
@@ -278,7 +281,7 @@ def initial_value(node: Node, seed: int) -> Array:
 
 
 def readonly(array: Array) -> Array:
-    """A copy that cannot be written by mistake."""
+    """Return a copy that cannot be written to by mistake."""
     copy = array.copy()
     copy.setflags(write=False)
     return copy

@@ -1,4 +1,4 @@
-"""The buffers of one executor: arena, scratch, feeds, constants; gradients when asked for."""
+"""The buffers of one executor: arena, scratch, feeds, constants, and gradients when needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from graphc.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 class Workspace:
     """Memory for the programs of a plan; `view` gives a buffer as an array of `n` rows.
 
-    `threads` is what compile() was asked for.
+    `threads` is the number that compile() was asked for.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Workspace:
 
     @property
     def nbytes(self) -> int:
-        """The bytes that are allocated, alignment included."""
+        """The number of bytes that are allocated, alignment included."""
         parts = [len(self.arena), len(self.scratch), self.feeds.nbytes, self.constants.nbytes]
         if self._gradients is not None:
             parts.append(len(self._gradients))
@@ -55,17 +55,17 @@ class Workspace:
 
     @property
     def written(self) -> list[Array]:
-        """The memory that runs write to and that views given to users may lie in."""
+        """The memory that runs write to, and that views given to users may lie in."""
         return [self.arena, self.feeds.memory, *self._state.blocks]
 
     def constant_writes(self, program: Program) -> Iterator[Call]:
-        """The calls that write the constants of a program."""
+        """Yield the calls that write the constants of a program."""
         for name, buffer in program.constants.items():
             array = self.constants.view(f"{program.name}:{name}", buffer.type, self._capacity)
             yield partial(array.__setitem__, ..., _constant(program, buffer))
 
     def view(self, program: Program, name: str, n: int) -> Array:
-        """The array of a buffer for a run of `n` rows."""
+        """Return the array of a buffer for a run of `n` rows."""
         buffer = program.buffers[name]
         shape = shape_at(buffer.type.shape, n)
         if buffer.space == "state":
@@ -80,11 +80,11 @@ class Workspace:
         return _typed(memory, buffer.offset, buffer.type, n)
 
     def attach_gradients(self, program: Program) -> None:
-        """Make the block that a program's gradients are left in."""
+        """Allocate the block that a program's gradients are left in, unless it exists."""
         self._gradient_block(program)
 
     def put_gradients(self, grad: Program, apply: Program, arrays: Mapping[str, Array]) -> None:
-        """Write gradients of a user's where the program that applies those of `grad` reads them."""
+        """Write a user's gradients where the program that applies those of `grad` reads them."""
         self.attach_gradients(grad)
         for name, array in arrays.items():
             np.copyto(self.view(apply, name, 1), array)
@@ -120,10 +120,10 @@ class _Region:
 
 
 def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Workspace]:
-    """The state, made or given, and the buffers of one executor.
+    """Return the state, made or given, and the buffers of one executor.
 
-    OutOfMemoryError where the system has not so much, StateError where a given state belongs to
-    another optimizer of the name; it is then as it was.
+    Raise OutOfMemoryError if memory does not suffice, StateError if a given state belongs to
+    another optimizer of that name; the state is then as it was.
     """
     own, owner = State({}, seed) if state is None else state, Owner.of(plan)
     if owner is not None:
@@ -146,19 +146,19 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
 
 @dataclass(frozen=True, slots=True)
 class ScratchSize:
-    """What native code needs besides buffers: so many bytes for each of its threads."""
+    """The memory that native code needs besides buffers: `thread` bytes for each of its threads."""
 
     thread: int
     threads: int
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all threads."""
+        """The number of bytes of all threads."""
         return self.thread * self.threads
 
 
 def scratch_size(programs: Mapping[str, Program], threads: int | None) -> ScratchSize:
-    """The scratch of programs, which run one at a time; nothing where all are NumPy's."""
+    """Return the scratch of programs, which run one at a time; empty if all are NumPy's."""
     native = [program for program in programs.values() if program.backend == "native"]
     if not native:
         return ScratchSize(0, 1)
@@ -169,7 +169,7 @@ def scratch_size(programs: Mapping[str, Program], threads: int | None) -> Scratc
 
 
 def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
-    """The inputs of all programs; gradients handed to the update are none."""
+    """Return the types of the inputs of all programs, without gradients given to the update."""
     found: dict[str, TensorType] = {}
     for program in programs.values():
         found.update({k: t for k, t in program.feeds.items() if not k.startswith("gradient:")})
@@ -177,7 +177,7 @@ def feed_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
 
 
 def constant_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
-    """The constants of all programs; each program has its own."""
+    """Return the types of the constants of all programs; each program has its own."""
     found: dict[str, TensorType] = {}
     for program in programs.values():
         named = program.constants.items()
@@ -186,7 +186,7 @@ def constant_types(programs: Mapping[str, Program]) -> dict[str, TensorType]:
 
 
 def region_bytes(types: Mapping[str, TensorType], n: int) -> int:
-    """The bytes of named arrays in one block, for a batch of `n` rows."""
+    """Return the bytes of named arrays in one block, for a batch of `n` rows."""
     return sum(align(type.nbytes(n)) for type in types.values())
 
 

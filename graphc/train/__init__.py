@@ -1,4 +1,4 @@
-"""Training by epochs: `fit`, what it takes, and the history that it gives back."""
+"""Training by epochs: `fit`, its callbacks and checkpoints, and the history that it returns."""
 
 from __future__ import annotations
 

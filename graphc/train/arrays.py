@@ -1,4 +1,4 @@
-"""Arrays, in memory or mapped from files, as a source of batches."""
+"""A source of batches from arrays, in memory or mapped from files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from graphc.train.weights import filled
 
 
 class ArraySource:
-    """Rows of arrays, shuffled by a seed and the epoch where there is a seed."""
+    """Batches of rows of arrays, shuffled by the seed and the epoch unless `seed` is None."""
 
     def __init__(
         self,
@@ -43,27 +43,27 @@ class ArraySource:
             weighted = divisors(ex.plan.declared)
             self._batches.counting = {name for divisor in weighted for name in divisor.inputs}
         self.whole = False
-        """Whether all rows of a batch are wanted, not only those that this rank trains on."""
+        """Whether all rows of a batch are needed, not only those that this rank trains on."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on."""
+        """Yield the batches of an epoch from number `start` on."""
         self._batches.own = None if self.whole else self._own
         if self._seed is not None:
             self._batches.shuffle(self._seed, epoch)
         return self._batches.since(start)
 
     def release(self, epoch: int, start: int) -> None:
-        """Arrays stay."""
+        """Do nothing: arrays stay in memory."""
 
     def row(self, epoch: int, step: int, row: int) -> int | None:
-        """The place in the arrays of a row of a batch of the epoch that was begun last."""
+        """Return the index in the arrays of a row of a batch of the epoch that was begun last."""
         return self._batches.place(step, row)
 
 
 def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
-    """Arrays by input, and their rows; those that are mapped from files are not read.
+    """Return arrays by input and their number of rows; arrays mapped from files are not read.
 
-    Their numbers are checked a batch at a time.  Raises FeedError.
+    Their numbers are checked a batch at a time.  Raise FeedError if an array does not fit.
     """
     given = filled(ex, by_position(ex.plan.input_names, (data,), {}))
     if train and not isinstance(data, Mapping):
@@ -79,7 +79,7 @@ def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, A
 
 
 def _check_places(ex: Executor, given: Mapping[str, Any]) -> None:
-    """FeedError for arrays by position that leave out an input that training needs."""
+    """Raise FeedError if arrays by position leave out an input that training needs."""
     program = ex.plan.programs.get("step") or ex.plan.programs.get("grad")
     needed = [name for name in ex.plan.input_names if program and name in program.feeds]
     missing = [name for name in needed if name not in given]
@@ -94,13 +94,13 @@ def _check_places(ex: Executor, given: Mapping[str, Any]) -> None:
 
 
 def _first_row(ex: Executor, name: str, array: Any) -> Any:
-    """What shows whether the dtype and the other dimensions are right."""
+    """Return the first row, which shows whether the dtype and the other dimensions are right."""
     axis = RowAxis.of(ex.plan.declared[name].type) if name in ex.plan.declared else None
     array = np.asarray(array)
     return array if axis is None or array.ndim <= axis.axis else axis.rows(array, 0, 1)
 
 
 def _blank(ex: Executor, name: str, array: Array) -> Array:
-    """Zeros of the array's shape and the input's dtype, which take no memory."""
+    """Return zeros of the array's shape and the input's dtype that take no memory."""
     dtype = ex.plan.declared[name].type.dtype if name in ex.plan.declared else array.dtype
     return np.broadcast_to(np.zeros((), dtype), array.shape)

@@ -1,4 +1,4 @@
-"""Batches of rows in an order that only the seed and the epoch decide."""
+"""Batches of rows in an order that depends only on the seed and the epoch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Rows = NDArray[np.intp]
 
 
 class Batches:
-    """Cuts arrays into batches; all memory is made here, an epoch makes none.
+    """Cuts arrays into batches; all memory is allocated here, none by an epoch.
 
-    `arrays` have `rows` rows along the batch axis of their `types`; those without one are fed
-    as they are.  Arrays of another dtype are converted a batch at a time where that is safe,
-    and are otherwise left to the check of each step.
+    `arrays` have `rows` rows along the batch axis of their `types`; arrays without a batch axis are
+    fed as they are.  Arrays of another dtype are converted a batch at a time if that is safe, and
+    are otherwise left to the check of each step.
     """
 
     def __init__(
@@ -50,29 +50,29 @@ class Batches:
         self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
         self._mapped = mapped
         self.own: Callable[[int], tuple[int, int]] | None = None
-        """Which rows of a batch of so many are needed here; the others may be those of earlier
-        ones.  None for all."""
+        """A function from a batch's number of rows to the range of rows needed here; the other rows
+        may hold those of earlier batches.  None for all rows."""
         self.counting: Collection[str] = ()
-        """The arrays of which all rows are needed all the same."""
+        """The arrays of which all rows are needed nevertheless."""
 
     def shuffle(self, seed: int, epoch: int) -> None:
-        """Put the rows into the order of this seed and epoch, whatever was before."""
+        """Put the rows into the order of this seed and epoch, whatever the order before was."""
         self._order.sort()
         generator(seed, f"epoch {epoch}").shuffle(self._order)
 
     def place(self, step: int, row: int) -> int:
-        """The place in the arrays of a row of a batch, in the order of now."""
+        """Return the index in the arrays of a row of a batch, in the present order."""
         return int(self._order[step * self._batch + row])
 
     def __len__(self) -> int:
         return -(-self._rows // self._batch)
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Array]]]:
-        """The number of rows and the feeds of each batch; the next one overwrites the arrays."""
+        """Yield the rows and feeds of each batch; the next one overwrites the arrays."""
         return self.since(0)
 
     def since(self, first: int) -> Iterator[tuple[int, dict[str, Array]]]:
-        """The batches from number `first` on."""
+        """Yield the batches from number `first` on."""
         begin = first * self._batch
         for start in range(begin, self._rows, self._batch):
             chosen = self._order[start : start + self._batch]
@@ -91,13 +91,16 @@ class Batches:
             yield len(chosen), feeds
 
     def _cut(self, name: str) -> bool:
-        """Whether not all rows are taken: but of what has one number a row, of what means are
-        weighted by, and where rows do not come first."""
+        """Return whether only the rows needed here are taken of an array.
+
+        All rows are taken of arrays with one number per row, of arrays by which means are
+        weighted, and of arrays whose rows are not on the first axis.
+        """
         many = self._axes[name] == 0 and self._sources[name].size > self._rows
         return many and name not in self.counting
 
     def _take_mapped(self, offset: int, start: int, buffers: Mapping[str, Array]) -> None:
-        """The rows of the batch at `start`, which is so far into what is read ahead at once."""
+        """Copy the rows of the batch at `start`, which is at `offset` in the rows read ahead."""
         if offset == 0:
             self._ahead.read(self._order[start : start + self._window])
         stop = min(offset + self._batch, self._rows - start + offset)
@@ -106,5 +109,5 @@ class Batches:
 
 
 def _cast(buffer: Array, type: TensorType) -> bool:
-    """Whether rows of the buffer's dtype are converted here."""
+    """Return whether rows of the buffer's dtype are converted here."""
     return buffer.dtype != type.dtype and type.is_float and buffer.dtype.kind in "fiub"

@@ -1,4 +1,4 @@
-"""The best of the numbers so far, and how long it has been the best."""
+"""The best number so far of a sequence, and how long it has been the best."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 class Best:
-    """Numbers of one name, an epoch after the other; small ones are good, or with `largest` great.
+    """Numbers of one name, one per epoch; smaller is better, or with `largest`, larger is.
 
     The best is the first of equals, and never NaN.
     """
@@ -18,7 +18,7 @@ class Best:
         """The numbers since one that was better by more than `least` than the best before it."""
 
     def add(self, value: float) -> bool:
-        """Take the number of the next epoch; whether it is the best so far."""
+        """Add the number of the next epoch and return whether it is the best so far."""
         value *= self._sign
         self.waited = 0 if value < self._best - self._least else self.waited + 1
         best = value < self._best

@@ -1,4 +1,4 @@
-"""What is called after each epoch."""
+"""The callbacks that `fit` calls after each epoch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from graphc.train.history import History
 
 @dataclass(frozen=True)
 class Epoch:
-    """An epoch that has ended: the executor, what happened so far, and how many steps that was.
+    """A finished epoch: the executor, the history so far, and the number of steps so far.
 
     A callback may read and change the executor, such as `epoch.ex.hyper["lr"]`.
     """
@@ -33,41 +33,41 @@ class Epoch:
         return self.history.last()
 
     def stop(self, why: str = "a callback asked for it") -> None:
-        """Let training end here."""
+        """End training here, for the reason `why`."""
         self.history.stopped = why
 
 
 class Callback:
-    """An object that `fit` calls after each epoch; plain functions of an Epoch serve, too.
+    """An object that `fit` calls after each epoch; plain functions of an Epoch are accepted, too.
 
-    `saved` and `begin` are for what a resumed run has to know beside the history.
+    `saved` and `begin` carry the data that a resumed run needs besides the history.
     """
 
     only_reads_numbers = False
-    """Whether it leaves the executor alone, which saves a check and a copy of the state."""
+    """Whether it does not touch the executor, which saves a check and a copy of the state."""
 
     writes_files = False
-    """Whether rank 0 alone runs it, where several ranks train."""
+    """Whether only rank 0 runs it, if several ranks train."""
 
     def begin(self, history: History, saved: Mapping[str, Array]) -> None:
-        """Training begins; or it is resumed, with the epochs so far and the arrays `saved`."""
+        """Prepare for training, or for its continuation with the epochs and arrays saved so far."""
 
     def __call__(self, epoch: Epoch) -> None:
-        """An epoch has ended."""
+        """Handle the end of an epoch."""
 
     def saved(self) -> Mapping[str, Array]:
-        """Arrays by name that a checkpoint keeps."""
+        """Return arrays by name that a checkpoint keeps."""
         return {}
 
     def finish(self, ex: Executor) -> None:
-        """Training is over: all epochs are done, or a callback has stopped it."""
+        """Handle the end of training: all epochs are done, or a callback has stopped it."""
 
 
 Called = Callable[[Epoch], Any]
 
 
 def saved_arrays(callbacks: tuple[Called, ...]) -> dict[str, Array]:
-    """The arrays of all callbacks, under the number of each."""
+    """Return the arrays of all callbacks, prefixed by the number of each callback."""
     return {
         f"{number}/{name}": array
         for number, callback in enumerate(callbacks)
@@ -77,7 +77,7 @@ def saved_arrays(callbacks: tuple[Called, ...]) -> dict[str, Array]:
 
 
 def begin(callbacks: tuple[Called, ...], history: History, arrays: Mapping[str, Array]) -> None:
-    """Tell all callbacks that training begins, each with its own of the saved arrays."""
+    """Call `begin` of all callbacks, each with its own of the saved arrays."""
     for number, callback in enumerate(callbacks):
         if isinstance(callback, Callback):
             start = f"{number}/"

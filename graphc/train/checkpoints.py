@@ -1,4 +1,4 @@
-"""Checkpoints of a run in a folder: the last two, and the best."""
+"""Checkpoints of a run in a folder: the last two, and the best model."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from graphc.train.history import History
 
 LOG = logging.getLogger("graphc")
 KEPT = 2
-"""How many checkpoints are kept beside the best model."""
+"""The number of checkpoints that are kept besides the best model."""
 
 _NAME = re.compile(r"step-(\d{9,})\.gc")
 
 
 class Checkpoints:
-    """Where `fit` writes checkpoints, and how often.
+    """The folder where `fit` writes checkpoints, and how often it does.
 
-    `folder` is made when it is not there.  A checkpoint, `step-<steps>.gc`, is written after
-    each epoch, or with `every` after so many steps; the last two stay.  `best.gc` is the model
-    of the epoch with the smallest `watch`, or with `largest` the greatest; `watch` None is
-    "val_loss" where there are validation data, and "loss" elsewhere.  All of them are models
+    `folder` is made if it does not exist.  A checkpoint, `step-<steps>.gc`, is written after
+    each epoch, or with `every` after that many steps; the last two are kept.  `best.gc` is the
+    model of the epoch with the smallest `watch`, or with `largest` the greatest; `watch` None is
+    "val_loss" if there are validation data, and else "loss".  All of them are models
     that `gc.load` reads, written whole or not at all, with a checksum.
     """
 
@@ -55,25 +55,25 @@ class Checkpoints:
 
     @property
     def best(self) -> Path:
-        """The model of the best epoch."""
+        """The path of the model of the best epoch."""
         return self.folder / "best.gc"
 
     @property
     def last(self) -> Path | None:
-        """The newest checkpoint; None where there is none."""
+        """The newest checkpoint, or None if there is none."""
         found = self._found()
         return found[-1] if found else None
 
     def lock(self) -> FolderLock:
-        """Return what keeps the folder to one run, once it is taken."""
+        """Return the lock that reserves the folder for one run once it is taken."""
         return FolderLock(self.folder, "checkpoints")
 
     def begin(self, lock: FolderLock, resume: bool) -> CheckpointFile | None:
-        """Prepare the folder; the newest whole checkpoint, when a run is to be resumed.
+        """Prepare the folder; return the newest whole checkpoint if a run is to be resumed.
 
-        The lock is taken, and is the caller's to release, also after an error: GraphError when
-        another run has the folder, or there are checkpoints of one; ModelFileError when none of
-        those that are there can be read, or the folder cannot be made.
+        The lock is taken, and is the caller's to release, also after an error.  Raise GraphError if
+        another run has the folder or it holds checkpoints of one, ModelFileError if none of its
+        checkpoints can be read or the folder cannot be made.
         """
         make_folder(self.folder, ModelFileError)
         lock.take()
@@ -90,20 +90,20 @@ class Checkpoints:
     def write(
         self, ex: Executor, steps: int, notes: Mapping[str, Any], arrays: Mapping[str, Array]
     ) -> None:
-        """Write a checkpoint; then those before the last two go.  ModelFileError."""
+        """Write a checkpoint and delete all but the last two; raise ModelFileError on failure."""
         write_checkpoint(self.folder / f"step-{steps:09d}.gc", ex, notes, arrays)
         for path in self._found()[:-KEPT]:
             with suppress(OSError):
                 path.unlink()
 
     def write_best(self, ex: Executor, history: History, watch: str) -> None:
-        """Write the model when the last epoch is the best one.  ModelFileError."""
+        """Write the model if the last epoch is the best; raise ModelFileError on failure."""
         best = Best(self.largest)
         if [best.add(value) for value in history.column(watch)][-1]:
             save(self.best, ex)
 
     def _found(self) -> list[Path]:
-        """The checkpoints, oldest first."""
+        """Return the checkpoints, oldest first."""
         paths = [path for path in self.folder.glob("step-*.gc") if _number(path.name)]
         return sorted(paths, key=lambda path: int(_number(path.name)))
 
@@ -121,6 +121,6 @@ class Checkpoints:
 
 
 def _number(name: str) -> str:
-    """The digits of a checkpoint's name; empty for another file."""
+    """Return the digits of a checkpoint's name, or "" for another file."""
     match = _NAME.fullmatch(name)
     return match[1] if match else ""

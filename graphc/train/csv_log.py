@@ -1,4 +1,4 @@
-"""The history as a table in a file, a line an epoch."""
+"""The history as a table in a file, one line per epoch."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from graphc.train.history import History
 class CsvLog(Callback):
     """Writes `path` with the columns epoch, losses, metrics and seconds.
 
-    Each epoch adds a line; a resumed run first writes the lines of the epochs before, so that
-    no line stands twice or is cut.  Raises DataError when the file cannot be written.
+    Each epoch adds a line; a resumed run first writes the lines of the earlier epochs, so that
+    no line is repeated or cut.  Raise DataError if the file cannot be written.
     """
 
     only_reads_numbers = True
@@ -29,7 +29,7 @@ class CsvLog(Callback):
         self.begin(History(), {})
 
     def begin(self, history: History, saved: Mapping[str, Array]) -> None:
-        """The next line is the first, or that after those of an earlier run."""
+        """Let the next epoch write the whole file, the lines of an earlier run included."""
         self._whole = False
 
     def __call__(self, epoch: Epoch) -> None:
@@ -48,7 +48,7 @@ class CsvLog(Callback):
 
 
 def _lines(history: History, start: int) -> str:
-    """The epochs from index `start` on; numbers as Python reads them back exactly."""
+    """Return the lines of epochs from index `start` on; Python reads the numbers back exactly."""
     numbers = map(history.column, history.last())
     columns: list[Sequence[float]] = [history.epochs, *numbers, history.seconds]
     return "".join(_row([c[i] for c in columns]) for i in range(start, len(history.epochs)))

@@ -1,4 +1,4 @@
-"""Stop when a number has not become better for some epochs."""
+"""Early stopping: end training when a number has not become better for some epochs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class EarlyStopping(Callback):
     "loss", "val_loss" or a metric.  With `restore` the executor has the state of the best epoch
     once training is over, whether it was stopped or not; a copy of that state is kept for it.
 
-    Raises GraphError for options that make no sense.
+    Raise GraphError for options that make no sense.
     """
 
     @takes(
@@ -55,13 +55,13 @@ class EarlyStopping(Callback):
         self.begin(History(), {})
 
     def begin(self, history: History, saved: Mapping[str, Array]) -> None:
-        """Take back the numbers and the best state of the epochs before."""
+        """Restore the numbers and the best state of the epochs before."""
         self._numbers, self._state = Best(self.largest, self.least), saved
         for value in history.column(self.watch) if self.watch in history.last() else ():
             self._numbers.add(value)
 
     def __call__(self, epoch: Epoch) -> None:
-        """Keep the state of the best epoch; stop when there has been none for too long."""
+        """Keep the state of the best epoch; stop if there has been none for `patience` epochs."""
         if self._numbers.add(epoch.numbers[self.watch]) and self.restore:
             self._state = epoch.ex.snapshot()
         waited = self._numbers.waited
@@ -69,10 +69,10 @@ class EarlyStopping(Callback):
             epoch.stop(f"{self.watch} has not become better since epoch {epoch.number - waited}")
 
     def saved(self) -> Mapping[str, Array]:
-        """The state of the best epoch."""
+        """Return the state of the best epoch."""
         return self._state
 
     def finish(self, ex: Executor) -> None:
-        """Give the executor the state of the best epoch."""
+        """Set the executor to the state of the best epoch."""
         if self._state:
             ex.state = self._state

@@ -1,4 +1,4 @@
-"""fit(): train an executor, epoch by epoch."""
+"""fit(): trains an executor, epoch by epoch."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def fit(
 
     - a tuple of arrays in the order of the declared inputs, a mapping by name, or one array;
       arrays from `np.load(path, mmap_mode="r")` are read as they are needed;
-    - the path of a folder of `.npz` shards, of which one at a time is in memory;
+    - the path of a folder of `.npz` part files, of which one at a time is in memory;
     - a function of the number of the epoch that yields batches, as tuples or mappings of at
       most the plan's rows; or, to train for one epoch, a generator, of which the last 256
       batches are kept.
 
-    Rows are shuffled by `seed` and the number of the epoch, which counts from 1 in every call,
-    but not those that come from functions; the last batch of an epoch may be smaller, for which
-    nothing is compiled.
+    Rows are shuffled by `seed` and the number of the epoch, which counts from 1 in every call;
+    rows that come from functions are not shuffled.  The last batch of an epoch may be smaller,
+    for which nothing is compiled.
 
     `sample_weight` (N,) and `class_weight`, a mapping from class to weight, are fed to the
     input that a loss takes as `weight=`; a row's weight is their product, or 1 without them.
@@ -74,23 +74,23 @@ def fit(
     each.
 
     With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is
-    interrupted.  With `resume` it goes on from the last checkpoint where there is one, and ends
-    with the same bits as if it had never stopped; `epochs` counts those before, too.  A run of
-    another net, optimizer, rate or data is not resumed: the error says what is other.  A folder
+    interrupted.  With `resume` it continues from the last checkpoint if there is one, and ends
+    with the same bits as if it had never stopped; `epochs` counts the earlier ones, too.  A run of
+    another net, optimizer, rate or data is not resumed: the error says what differs.  A folder
     is used by one run at a time.
 
-    On several ranks all of them call it, with the same arguments; rank 0 writes the files, and runs
-    alone those callbacks that write some.  See docs/distributed.md.
+    With several ranks, call it on all of them with the same arguments; rank 0 writes the files, and
+    it alone runs the callbacks that write files.  See docs/distributed.md.
 
-    With `record`, a folder, the run is written down there, so that `gc.replay` can run any of
+    With `record`, a folder, the run is recorded there, so that `gc.replay` can run any of
     its steps again: a digest of each step, some states, and the arrays up to 256 MB.
 
-    `progress` forces the bar on or off; otherwise it is shown in terminals and notebooks, and
-    each epoch is logged to "graphc" elsewhere.
+    `progress` forces the bar on or off; by default it is shown in terminals and notebooks, and
+    otherwise each epoch is logged to "graphc".
 
-    Where the net standardises inputs and has no statistics yet, they are fitted to `data` first.
+    If the net standardises inputs and has no statistics yet, they are fitted to `data` first.
 
-    Ctrl-C takes effect between two steps, so the executor can go on.  Raises FeedError for
+    Ctrl-C takes effect between two steps, so that the executor can continue.  Raise FeedError for
     data that does not fit, StateError for a plan without optimizer, GraphError for options
     that make no sense, all before anything is trained; NotFiniteError, which names the node
     and its line, when a loss or the state stops being finite, with the executor as it was before
@@ -127,7 +127,10 @@ def fit(
 def _kind_of_run(
     ex: Executor, source: Source, held: Source | None, class_weight: Any
 ) -> dict[str, Any]:
-    """What a run that goes on with this one must have, too, besides the order of rows: as JSON."""
+    """Return, as JSON, what a continuation of this run must have in common with it.
+
+    The order of rows, which it must share, too, is not included.
+    """
     weights = None if class_weight is None else {str(k): float(v) for k, v in class_weight.items()}
     return {
         "class_weight": weights,
@@ -138,7 +141,7 @@ def _kind_of_run(
 
 
 def _standardise(ex: Executor, data: Any) -> None:
-    """Fit statistics that were not fitted; GraphError where that needs data that is streamed."""
+    """Fit statistics that are not fitted yet; raise GraphError if that needs streamed data."""
     layers = unfitted(ex)
     if not layers:
         return
@@ -153,7 +156,7 @@ def _standardise(ex: Executor, data: Any) -> None:
 
 
 def _check(ex: Executor, epochs: int, batch: int | None, seed: int) -> int:
-    """The rows of a batch; GraphError for options that make no sense."""
+    """Return the rows of a batch; raise GraphError for options that make no sense."""
     if not isinstance(ex, Executor):
         raise GraphError(
             f"fit trains an executor, not {type(ex).__name__}",
@@ -173,7 +176,7 @@ def _check(ex: Executor, epochs: int, batch: int | None, seed: int) -> int:
 
 
 def _check_stream(data: Any, epochs: int, batch: int | None) -> None:
-    """GraphError for options that data made by code of the user's do not have."""
+    """Raise GraphError for options that data made by the user's code do not have."""
     if isinstance(data, Iterator) and epochs > 1:
         raise GraphError(
             f"fit: a generator is used up after one epoch, epochs is {epochs}",
@@ -243,7 +246,7 @@ def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callable[[Epoch
 
 
 def _check_watched(ex: Executor, held: bool, watching: Sequence[Any]) -> None:
-    """GraphError for a number that the history will not have."""
+    """Raise GraphError for a number that the history will not have."""
     metrics = [name for name in scalar_outputs(ex) if name not in ex.plan.losses]
     known = ["loss", *(["val_loss", *metrics] if held else [])]
     for one in watching:

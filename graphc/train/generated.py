@@ -1,4 +1,4 @@
-"""Batches that the user's code makes."""
+"""Sources of batches that the user's code makes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from graphc.train.weights import filled
 
 
 class FunctionSource:
-    """A function that takes the number of the epoch and yields its batches."""
+    """A source of batches by a function that takes the epoch's number and yields its batches."""
 
     names: frozenset[str] | None = None
     rows: int | None = None
@@ -32,7 +32,7 @@ class FunctionSource:
         self._ex, self._make, self._train = ex, make, train
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch; those before `start` are made and dropped."""
+        """Yield the batches of an epoch; batches before `start` are made and dropped."""
         made = self._make(epoch)
         if not isinstance(made, Iterable):
             raise FeedError(
@@ -45,15 +45,15 @@ class FunctionSource:
                 yield as_batch(self._ex, item, self._train)
 
     def release(self, epoch: int, start: int) -> None:
-        """The function can be called again."""
+        """Do nothing: the function can be called again."""
 
     def row(self, epoch: int, step: int, row: int) -> int | None:
-        """Unknown."""
+        """Return None: the index is unknown."""
         return None
 
 
 class IteratorSource:
-    """A generator: batches that come once, so those that may be needed again are copied."""
+    """A source of batches from a generator; it keeps copies of those that may be needed again."""
 
     names: frozenset[str] | None = None
     rows: int | None = None
@@ -62,10 +62,10 @@ class IteratorSource:
         self._ex, self._items, self._train = ex, items, train
         self._kept: list[Batch] = []
         self._first = 0
-        """The number of the batch that was kept first."""
+        """The number of the oldest batch that is kept."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Kept batches, then new ones; those before `start` are dropped."""
+        """Yield kept batches, then new ones; batches before `start` are dropped."""
         number = self._first
         while True:
             if number < self._first + len(self._kept):
@@ -83,18 +83,18 @@ class IteratorSource:
             number += 1
 
     def release(self, epoch: int, start: int) -> None:
-        """Forget the copies of earlier batches."""
+        """Delete the copies of earlier batches."""
         drop = max(0, min(start - self._first, len(self._kept)))
         del self._kept[:drop]
         self._first += drop
 
     def row(self, epoch: int, step: int, row: int) -> int | None:
-        """Unknown."""
+        """Return None: the index is unknown."""
         return None
 
 
 def as_batch(ex: Executor, item: Any, train: bool) -> Batch:
-    """The rows and feeds of what was yielded: a tuple by position, a mapping, or one array."""
+    """Return the rows and feeds of a yielded item: a tuple by position, a mapping, or one array."""
     given = filled(ex, by_position(ex.plan.input_names, (item,), {}))
     feeds, rows = ex.rows(given, train=train)
     most = ex.plan.rows if train else ex.plan.batch

@@ -1,4 +1,4 @@
-"""What happened in each epoch, as numbers, a table, and a picture."""
+"""The history of training: the numbers of each epoch, as a table and as a plot."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 @dataclass
 class History:
-    """Lists with one entry an epoch.
+    """The numbers of training: lists with one entry per epoch.
 
     `loss` is the mean over the rows while the weights changed, masks included; `val_loss` and
     `metrics`, the other scalar outputs, are those of the validation data after the epoch.
-    Without validation data they are empty.  Where a loss is a mean by the weights of rows, so is
+    Without validation data they are empty.  If a loss is a mean by the weights of rows, so is
     the mean over batches.  `seconds` counts an epoch and its validation.
     """
 
@@ -23,12 +23,12 @@ class History:
     metrics: dict[str, list[float]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
     stopped: str = ""
-    """Why training ended before its last epoch; empty where it did not."""
+    """The reason why training ended before its last epoch, or ""."""
 
     def add(
         self, loss: float, seconds: float, val_loss: float | None, metrics: dict[str, float]
     ) -> None:
-        """Note an epoch."""
+        """Add the numbers of an epoch."""
         self.epochs.append(len(self.epochs) + 1)
         self.loss.append(loss)
         self.seconds.append(seconds)
@@ -38,17 +38,17 @@ class History:
             self.metrics.setdefault(name, []).append(value)
 
     def last(self) -> dict[str, float]:
-        """The numbers of the last epoch by name, without the time."""
+        """Return the numbers of the last epoch by name, without the time."""
         return {name: values[-1] for name, values in self._columns() if values}
 
     def column(self, name: str) -> list[float]:
-        """The numbers of that name, one an epoch; KeyError where there are none."""
+        """Return the numbers of that name, one per epoch; raise KeyError if there are none."""
         return dict(self._columns())[name]
 
     def plot(self, path: str | Path) -> Path:
-        """Draw the learning curve to a PNG file, or what else the suffix says.
+        """Draw the learning curve to a PNG file, or to the format of the suffix.
 
-        Raises GraphError when matplotlib is missing or the suffix is none that it draws.
+        Raise GraphError if matplotlib is missing or does not draw that format.
         """
         from graphc.plots.learning_curve import learning_curve
 
@@ -71,5 +71,5 @@ class History:
 
 
 def _number(value: float) -> str:
-    """Four digits after the point where that says anything."""
+    """Return a number with four digits after the point, or in scientific notation."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"

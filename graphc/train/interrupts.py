@@ -1,4 +1,4 @@
-"""Ctrl-C between steps, never inside one."""
+"""Delays Ctrl-C until a step is over."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class StepBorder:
         self._before: Any = None
 
     def run(self, work: Callable[..., T], *args: Any) -> T:
-        """Make a call, in which no interrupt comes but by `check`."""
+        """Make a call, in which an interrupt takes effect only at `check`."""
         self._before = signal.getsignal(signal.SIGINT)
         holds = callable(self._before)
         if holds:
@@ -42,7 +42,7 @@ class StepBorder:
         return made
 
     def check(self) -> None:
-        """Let what was held back happen now: usually KeyboardInterrupt."""
+        """Deliver an interrupt that was held back: usually raise KeyboardInterrupt."""
         if self._held is not None:
             (number, frame), self._held = self._held, None
             self._before(number, frame)
@@ -50,6 +50,6 @@ class StepBorder:
     def _hold(self, number: int, frame: FrameType | None) -> None:
         if self._scope.entered:
             self._held = number, frame
-        else:  # an exception came before the handler was exchanged again
+        else:  # an exception came before the old handler was restored
             signal.signal(signal.SIGINT, self._before)
             self._before(number, frame)

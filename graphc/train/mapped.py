@@ -1,4 +1,4 @@
-"""Rows of arrays that are files, in any order."""
+"""Reads rows of arrays that are mapped from files, in any order."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from graphc.op import Array
 from graphc.runtime.pages import Pages
 
 _AHEAD = 128 * 2**20
-"""About how many bytes of rows are read ahead."""
+"""The bytes of rows, about, that are read ahead."""
 
 _PIECE = 1024
-"""The rows after which pages are given back.  Systems map some 64 KiB around each that is read."""
+"""The rows after which pages are given back.  Systems map some 64 KiB around each row that is read.
+"""
 
 
 class Ahead:
     """Rows of memory-mapped arrays for the next batches, read in the order of the file.
 
-    Rows in a random order lie anywhere in a file, and each would cost an access of its own.
+    Rows in a random order lie anywhere in a file, and each would cost a separate access.
     `arrays` have one entry of their `axes` for each row.
     """
 
@@ -31,7 +32,7 @@ class Ahead:
         self._arrays, self._axes, self._pages = arrays, axes, Pages(arrays.values())
         count = max((a.shape[axes[name]] for name, a in arrays.items()), default=1)
         self.rows = max(1, _AHEAD * count // max(1, sum(a.nbytes for a in arrays.values())))
-        """How many rows are read at a time."""
+        """The number of rows that are read at a time."""
         self._memory: dict[str, Array] = {}
         self._places = np.empty(0, np.intp)
 
@@ -59,7 +60,7 @@ class Ahead:
 
 
 def check_order(arrays: Mapping[str, Any]) -> None:
-    """FeedError for a mapped array whose rows do not lie one after the other."""
+    """Raise FeedError for a mapped array whose rows do not lie one after the other."""
     for name, array in arrays.items():
         if isinstance(array, np.memmap) and not array.flags.c_contiguous:
             raise FeedError(

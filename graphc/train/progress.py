@@ -1,4 +1,4 @@
-"""What is shown while training: a bar for people, lines of a log for files."""
+"""The progress shown while training: a bar for people, lines of a log for files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LOG = logging.getLogger("graphc")
 
 
 class Progress:
-    """A bar over all rows of all epochs; or, where none is shown, a log line for each epoch.
+    """A bar over all rows of all epochs; or, if it is not shown, a log line for each epoch.
 
-    `shown` None means: where someone watches, in a terminal or a notebook.  `rows` is how many
-    an epoch has, where that is known; `done` is how many were trained on in an earlier run.
+    With `shown` None it is shown in a terminal or a notebook.  `rows` is the number of rows of an
+    epoch if it is known, `done` the number that were trained on in an earlier run.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class Progress:
             self._bar.close()
 
     def rows(self, count: int) -> None:
-        """So many more rows were trained on."""
+        """Advance the bar by `count` rows."""
         if self._bar is not None:
             self._bar.update(count)
 
     def epoch(self, history: History) -> None:
-        """An epoch has ended."""
+        """Show or log the numbers of a finished epoch."""
         if self._bar is None and not LOG.isEnabledFor(logging.INFO):
             return
         number, found = len(history.epochs), history.last()
@@ -62,7 +62,7 @@ class Progress:
 
 
 def _bar() -> Any:
-    """The bar of notebooks where ipywidgets can show it, else that of terminals."""
+    """Return the bar of notebooks if ipywidgets can show it, else that of terminals."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "IProgress not found")
         from tqdm.auto import tqdm
@@ -70,7 +70,7 @@ def _bar() -> Any:
 
 
 def _watched() -> bool:
-    """Whether standard error is a terminal, or this is a notebook."""
+    """Return whether standard error is a terminal, or this is a notebook."""
     shell = sys.modules.get("IPython")
     running = shell.get_ipython() if shell is not None else None
     if getattr(running, "kernel", None) is not None:

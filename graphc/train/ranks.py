@@ -1,4 +1,4 @@
-"""The ranks that train one model together, as the loop of training sees them."""
+"""The ranks that train one model together, as the training loop uses them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """Start with one state, and stay with it; what only one of them does, rank 0 does."""
+    """Gives all ranks one state and checks that they keep it; rank 0 does what one rank must do."""
 
     def __init__(self, ex: Executor) -> None:
         self._ex = ex
@@ -33,14 +33,14 @@ class Ranks:
         return self.all.rank == 0
 
     def from_first(self, make: Callable[[], T]) -> T | None:
-        """What rank 0 makes, on all ranks."""
+        """Make an object on rank 0 and return it on all ranks."""
         made = make() if self.first else None
         return self.all.gather(made)[0] if self.several else made
 
     def agree(self, choices: Mapping[str, Any]) -> None:
-        """Refuse ranks that would train something else; RankError says on all of them who, and how.
+        """Raise RankError on all ranks if any would train something else; it says which and why.
 
-        `choices` are what a run was asked for; the net and the program are compared with them.
+        `choices` are the options of the run; the net and the program are compared with them.
         """
         plan = self._ex.plan
         mine = {
@@ -66,20 +66,20 @@ class Ranks:
             )
 
     def begin(self) -> None:
-        """Take over rank 0's state."""
+        """Copy rank 0's state to all ranks."""
         if not self.several:
             return
         self._ex.state.lock(self._broadcast)
 
     def _broadcast(self) -> None:
-        """Let all ranks have the state of rank 0."""
+        """Send the state of rank 0 to all ranks."""
         state = self._ex.state
         arrays = [state.arrays[name].reshape(-1) for name in self._ex.plan.state_nodes]
         calls = (partial(self.all.broadcast, array) for array in arrays)
         state.lock.write(calls, broken=state.broken)
 
     def check(self, at: Position) -> None:
-        """RankError when the ranks' states differ, which a broken memory or network can do."""
+        """Raise RankError if the ranks' states differ, as after a fault of memory or network."""
         if not self.several:
             return
         arrays = self._ex.state.arrays
@@ -97,11 +97,11 @@ class Ranks:
 _PROGRAM = "compiled program"
 _NUMBERS = "numbers of "
 _SHOWN = 60
-"""The longest text of a choice that an error repeats."""
+"""The length of the longest text of a choice that an error repeats."""
 
 
 def _flat(choices: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Return choices by name as text: data in words and as a digest, others by both names."""
+    """Yield choices by name as text; data in words, and as a digest of their numbers."""
     for name, value in choices.items():
         if not isinstance(value, Mapping):
             yield name, str(value)
@@ -113,7 +113,7 @@ def _flat(choices: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _differences(theirs: Mapping[str, Any], first: Mapping[str, Any]) -> str:
-    """Say in what a rank differs from rank 0; what follows from another difference is left out."""
+    """Return the differences of a rank from rank 0, without those that follow from others."""
     names = [name for name in {**first, **theirs} if theirs.get(name) != first.get(name)]
     implied = {_NUMBERS + name for name in names}
     causes = [name for name in names if name not in implied and name != _PROGRAM] or names

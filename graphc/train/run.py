@@ -1,4 +1,4 @@
-"""The loop of training: steps, the end of an epoch, checkpoints."""
+"""The training loop: steps, the end of an epoch, checkpoints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from graphc.train.validate import validated
 class Run:
     """Training up to an epoch, from where it begins or is resumed.
 
-    A `history` of epochs before is gone on with: the next one has the number that follows.
+    A `history` of earlier epochs is continued: the next one has the number that follows.
     """
 
     def __init__(
@@ -60,21 +60,21 @@ class Run:
         self._saved: Mapping[str, Array] = {}
         self._count = Count.of_steps(ex.plan)
         self._agree = True
-        """Whether state, position and history are of one moment, so that they can be saved."""
+        """Whether state, position and history belong to one moment, so that they can be saved."""
         self._touched = not all(
             isinstance(called, Callback) and called.only_reads_numbers for called in callbacks
         )
 
     def _has(self, called: Called) -> bool:
-        """Whether this rank runs a callback: files are rank 0's business."""
+        """Return whether this rank runs a callback: only rank 0 writes files."""
         return self.ranks.first or not getattr(called, "writes_files", False)
 
     def keep(self, checkpoints: Checkpoints, choices: Mapping[str, Any], resume: bool) -> None:
-        """Write checkpoints; with `resume` go on from the last one, where there is one.
+        """Write checkpoints; with `resume` continue from the last one, if there is one.
 
-        `choices` are what decides the order of rows.  GraphError, with nothing changed, when
-        the earlier run had others, or another net or optimizer, or another run has the folder;
-        `close` lets go of it.
+        `choices` determine the order of rows.  Raise GraphError, with nothing changed, if the
+        earlier run had others, or another net or optimizer, or another run has the folder; `close`
+        releases it.
         """
         self.checkpoints, self.choices = checkpoints, dict(choices)
         self._lock = lock = checkpoints.lock()
@@ -83,7 +83,7 @@ class Run:
             self._resume(file)
 
     def close(self) -> None:
-        """Let go of the folders, whether the run has ended or never began."""
+        """Release the folders, whether the run has ended or never began."""
         if self._lock is not None:
             self._lock.release()
         if self.record is not None:
@@ -93,13 +93,13 @@ class Run:
         check_same_run(file, self.ex, self.choices, self.epochs)
         with damage(file.model, "a run"):
             at, history = Position(**file.notes["position"]), History(**file.notes["history"])
-        self.choices |= file.notes["choices"]  # what the run began with
+        self.choices |= file.notes["choices"]  # the choices that the run began with
         self.ex.state = file.state
         self.at, self.history = at, history
         self._saved = file.arrays
 
     def train(self, progress: bool | None) -> History:
-        """Train what is left; Ctrl-C comes out between two steps, with a checkpoint written."""
+        """Train what is left; Ctrl-C takes effect between two steps, with a checkpoint written."""
         if self.record is not None:
             self.record.begin(self.at)
         self.ranks.begin()
@@ -128,7 +128,7 @@ class Run:
             self._epoch(shown, border)
 
     def _epoch(self, shown: Progress, border: StepBorder) -> None:
-        """The steps of an epoch that are left, and its end."""
+        """Run the steps of an epoch that are left, and its end."""
         at, held = self.at, self.held
         before = perf_counter() - at.seconds
         try:
@@ -172,7 +172,7 @@ class Run:
             border.check()
 
     def _end(self) -> None:
-        """What follows an epoch: the best model, callbacks, a checkpoint."""
+        """Do what follows an epoch: the best model, callbacks, a checkpoint."""
         checkpoints = self.checkpoints
         if checkpoints is not None or self._touched:
             self.guard.check_state(self.at)
@@ -190,7 +190,7 @@ class Run:
             self._save(checkpoints)
 
     def _call(self) -> None:
-        """Let the callbacks run."""
+        """Run the callbacks."""
         before = self.ex.snapshot() if self.record is not None and self.callbacks else {}
         epoch = Epoch(self.ex, self.history, self.at.steps)
         for callback in self.callbacks:
@@ -199,7 +199,7 @@ class Run:
             self.record.changed(self.at.epoch, before)
 
     def _save(self, checkpoints: Checkpoints) -> None:
-        """A checkpoint of this position; never of a state that has become bad."""
+        """Write a checkpoint of this position; never of a state that is not finite."""
         self.guard.check_state(self.at)
         if self.record is not None:
             self.record.flush()

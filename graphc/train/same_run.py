@@ -1,6 +1,6 @@
-"""Whether a run goes on as it began: the same net, optimizer, data and order of rows.
+"""Checks that a resumed run continues as it began: the same net, optimizer, data and order of rows.
 
-What a run may change when it is resumed is what its next steps do not depend on, or what only says
+A resumed run may change only what its next steps do not depend on, or what determines nothing but
 how they are computed: more epochs, the backend, threads, ranks, callbacks, the seed of an executor
 and the first values of parameters, which are replaced by those of the checkpoint.
 """
@@ -30,13 +30,13 @@ from graphc.text.graph import name_text, node_text, word_of
 from graphc.text.values import value_text
 
 _DATA = {"data": "data", "validation": "validation data"}
-"""The choices that are the identity of data, and what they are called."""
+"""The choices that are the identity of data, and their names in errors."""
 _BEGIN = "resume with what the run began with, or begin anew in another folder"
 
 
 @dataclass(frozen=True)
 class Unlike:
-    """What a run had otherwise, as the end of a sentence about it, and the lines that show it."""
+    """A difference from an earlier run: the end of a sentence about it, and lines that show it."""
 
     words: str
     shown: tuple[Operand, ...] = ()
@@ -45,7 +45,7 @@ class Unlike:
 def check_same_run(
     file: CheckpointFile, ex: Executor, choices: Mapping[str, Any], epochs: int
 ) -> None:
-    """Refuse to go on with a run of another kind, or one that has gone on for longer; GraphError.
+    """Raise GraphError for a run of another kind, or one that has made more epochs.
 
     A checkpoint of an older version says less of its run; what it does not say is not compared.
     """
@@ -80,7 +80,7 @@ def check_same_run(
 
 
 def unlike_net(model: Model, ex: Executor) -> Unlike | None:
-    """Say how the net of a file differs from the executor's; None where it does not."""
+    """Return how the net of a file differs from the executor's, or None."""
     now = ex.plan.declared
     try:
         before = model.declared(user_ops(now))
@@ -114,7 +114,7 @@ def _without_values(graph: Graph) -> Graph:
 
 
 def _of_nodes(made: Difference, changed: Sequence[Pair]) -> Unlike:
-    """Return the first node that differs, and the node in its place."""
+    """Return the difference of the first node that differs and the node in its place."""
     layers = [pair for pair in changed if not isinstance(pair.node.op, State)] or list(changed)
     first = layers[0]
     was, now = first.before, first.after
@@ -151,7 +151,7 @@ def _of_roots(made: Difference) -> Unlike:
 
 
 def _unlike_state(before: Mapping[str, Array], ex: Executor) -> Unlike | None:
-    """Find arrays that the plan does not have, or has in other shapes."""
+    """Return the difference of arrays that the plan does not have, or has in other shapes."""
     nodes = ex.plan.state_nodes
     odd = sorted(before.keys() ^ nodes.keys())
     if odd:
@@ -184,7 +184,7 @@ def _unlike_optimizer(file: CheckpointFile, ex: Executor) -> Unlike | None:
 
 
 def _optimizer(text: str | None) -> Optimizer | None:
-    """Return the optimizer that a text describes; None where its class is unknown here."""
+    """Return the optimizer that a text describes; None if its class is unknown here."""
     try:
         return None if text is None else optimizer_of(text)
     except (ValueError, TypeError, KeyError):
@@ -207,7 +207,7 @@ def _hyper(file: CheckpointFile, before: Optimizer | None) -> dict[str, tuple[fl
 
 
 def unlike_choices(before: Mapping[str, Any], now: Mapping[str, Any]) -> Unlike | None:
-    """Say how the data or the order of rows differ; compare only what both runs recorded."""
+    """Return how the data or the order of rows differ; compare only what both runs recorded."""
     for name, value in now.items():
         was = before.get(name, value)
         if was == value or name == "hyper":

@@ -1,4 +1,4 @@
-"""A folder of `.npz` files, of which one at a time is in memory."""
+"""A folder of `.npz` part files, of which one at a time is in memory."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib
 
 
 class ShardSource:
-    """The rows of all shards of a folder, in batches that go on from one shard to the next.
+    """The rows of all part files of a folder, in batches that continue from one file to the next.
 
-    A shard is an `.npz` file with an array for each input, by name.  With a seed the shards
-    come in the order of seed and epoch, and so do the rows of each; rows of different shards
-    are not mixed, so similar rows should not stand in one.  All headers are read at once, to
-    tell what does not fit before anything is trained.
+    A part file is an `.npz` file with an array for each input, by name.  With a seed the files
+    come in the order of seed and epoch, and so do the rows of each; rows of different files
+    are not mixed, so one file should not hold similar rows.  All headers are read at once, to
+    report what does not fit before anything is trained.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class ShardSource:
                 )
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on; shards before it are not read."""
+        """Yield the batches of an epoch from number `start` on; skip part files before it."""
         skip, pieces, have = start * self._batch, list[dict[str, Array]](), 0
         for shard in self._order(epoch):
             count = self._counts[shard]
             if skip >= count:
                 skip -= count
                 continue
-            arrays: dict[str, Array] = {}  # the shard before goes first
+            arrays: dict[str, Array] = {}  # free the part file before this one first
             arrays = self._read(shard)
             rows = self._rows_of(epoch, shard)[skip:]
             skip = 0
@@ -83,10 +83,10 @@ class ShardSource:
             yield have, self._joined(pieces)
 
     def release(self, epoch: int, start: int) -> None:
-        """Files stay."""
+        """Do nothing: files stay."""
 
     def row(self, epoch: int, step: int, row: int) -> int | None:
-        """The row, counted through all shards in the order of their names."""
+        """Return the row's index over all part files in the order of their names."""
         position = step * self._batch + row
         for shard in self._order(epoch):
             if position < self._counts[shard]:
@@ -109,7 +109,7 @@ class ShardSource:
         )
 
     def _read(self, shard: int) -> dict[str, Array]:
-        """A shard's arrays, with one entry of the batch axis for each row."""
+        """Return a part file's arrays, with one entry of the batch axis for each row."""
         try:
             with np.load(self.files[shard], allow_pickle=False) as file:
                 arrays = {name: np.asarray(file[name]) for name in self.names}
@@ -136,7 +136,7 @@ class ShardSource:
 
 
 def _checked(ex: Executor, file: Path, train: bool) -> tuple[frozenset[str], int]:
-    """The arrays and rows of a shard, by its headers alone; FeedError where they do not fit."""
+    """Return a part file's arrays and rows, from its headers; raise FeedError for a misfit."""
     try:
         headers = _headers(file)
     except _UNREADABLE as error:
@@ -158,7 +158,7 @@ def _zero(ex: Executor, name: str) -> Array:
 
 
 def _one_row(ex: Executor, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Zeros of the dtype, as one row; FeedError comes for what is no input."""
+    """Return zeros of the dtype as one row; a check of it raises FeedError for unknown inputs."""
     axis = RowAxis.of(ex.plan.declared[name].type) if name in ex.plan.input_names else None
     sizes = list(shape)
     if axis is not None and axis.axis < len(sizes):
@@ -167,7 +167,7 @@ def _one_row(ex: Executor, name: str, shape: tuple[int, ...], dtype: np.dtype[An
 
 
 def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and dtype of each array, without its numbers."""
+    """Return the shape and dtype of each array, without its numbers."""
     found = {}
     check_plain(file)
     with zipfile.ZipFile(file) as archive:

@@ -1,4 +1,4 @@
-"""Where batches come from, whatever holds the data."""
+"""The protocol of sources of batches, whatever holds the data."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ Batch = tuple[int, dict[str, Any]]
 
 
 class Source(Protocol):
-    """Batches of each epoch, in an order that depends on nothing but the epoch's number."""
+    """Batches of each epoch, in an order that depends only on the epoch's number."""
 
     @property
     def names(self) -> frozenset[str] | None:
-        """The inputs that are fed; None where only the batches say."""
+        """The inputs that are fed; None if only the batches show them."""
 
     @property
     def rows(self) -> int | None:
-        """The rows of an epoch; None where that shows when it ends."""
+        """The number of rows of an epoch; None if it is known only at the end of the epoch."""
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch from number `start` on."""
+        """Yield the batches of an epoch from number `start` on."""
 
     def release(self, epoch: int, start: int) -> None:
-        """No batch before this one will be asked for again."""
+        """Free what only batches before this one need: none of those will be asked for."""
 
     def row(self, epoch: int, step: int, row: int) -> int | None:
-        """The place in the data of a row of a batch; None where there is no such number."""
+        """Return the index in the data of a row of a batch; None if it is unknown."""

@@ -1,4 +1,4 @@
-"""The source of batches for what a user hands over as data."""
+"""Makes the source of batches for a user's data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ def training_source(
     sample_weight: Any = None,
     class_weight: Any = None,
 ) -> Source:
-    """Batches to train on; `seed` None leaves rows in their order.  Raises FeedError."""
+    """Return a source of batches to train on; raise FeedError for data that do not fit.
+
+    With `seed` None rows stay in their order.
+    """
     classes = None if class_weight is None else class_weights(ex, class_weight)
     if sample_weight is not None:
         data = _with_weights(ex, data, sample_weight)
@@ -34,7 +37,7 @@ def training_source(
 
 
 def held_out_source(ex: Executor, data: Any) -> Source:
-    """Batches to evaluate on, in order; FeedError when a loss cannot be computed from them."""
+    """Return a source of batches to evaluate on, in order; raise FeedError if a loss needs more."""
     if isinstance(data, Iterator):
         raise FeedError(
             "validation: a generator is used up after one epoch",
@@ -56,12 +59,12 @@ def held_out_source(ex: Executor, data: Any) -> Source:
 
 
 def folder_source(ex: Executor, folder: str | Path) -> Source:
-    """The rows of a folder of shards, in order."""
+    """Return a source of the rows of a folder of part files, in order."""
     return weighted(ex, ShardSource(ex, _folder(folder), ex.plan.batch, None, False))
 
 
 def missing_for_losses(ex: Executor, names: frozenset[str] | None) -> str | None:
-    """An input that a loss needs and that is not fed; None for a source that does not say."""
+    """Return an input that a loss needs and that is not fed; None if `names` are unknown."""
     program = ex.plan.programs["infer"]
     losses = [program.graph.outputs[name] for name in ex.plan.losses]
     needed = program.graph.upstream(losses)
@@ -70,7 +73,7 @@ def missing_for_losses(ex: Executor, names: frozenset[str] | None) -> str | None
 
 
 def cannot_compute(missing: str) -> FeedError:
-    """What is said of validation data without labels."""
+    """Return the error for validation data without an input that a loss needs."""
     return FeedError(
         f"validation: input {missing!r} is missing, which a loss needs",
         loc=caller_loc(),
@@ -79,7 +82,7 @@ def cannot_compute(missing: str) -> FeedError:
 
 
 def streamed(data: Any) -> bool:
-    """Whether the data are not arrays."""
+    """Return whether the data are not arrays."""
     return callable(data) or isinstance(data, (Iterator, str, Path))
 
 

@@ -1,4 +1,4 @@
-"""The statistics of standardised inputs, fitted to the training set."""
+"""Fits the statistics of standardised inputs to the training set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphc.op import Array
 from graphc.ops.standardize import Standardize
 
 _PIECE = 1 << 20
-"""How many numbers are read at a time, so that data on disk stays there."""
+"""The numbers that are read at a time, so that data on disk need not fit in memory."""
 
 
 def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None) -> None:
@@ -25,7 +25,7 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
     `data` are arrays as `gc.fit` takes them; inputs that are not standardised may be missing.
     The scale is the standard deviation (divided by the sum of weights, not one less), and 1
     where that is nothing but the rounding of a constant.  `weight` has a number of 0 or more
-    for each row.  Raises FeedError for arrays that do not fit; then nothing is changed.
+    for each row.  Raise FeedError for arrays that do not fit; then nothing is changed.
     """
     arrays, rows = ex.rows(data, train=False)
     layers = _layers(ex)
@@ -41,12 +41,12 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
 
 
 def unfitted(ex: Executor) -> list[Node]:
-    """The layers that still have the statistics which they were declared with."""
+    """Return the layers that still have the statistics with which they were declared."""
     return [node for node in _layers(ex) if _as_declared(ex, node)]
 
 
 def fit_new(ex: Executor, arrays: Mapping[str, Array]) -> None:
-    """Fit those that are unfitted."""
+    """Fit the statistics of layers that are unfitted."""
     new = unfitted(ex)
     if new:
         _set(ex, new, arrays, np.ones(len(arrays[new[0].inputs[0]])))
@@ -55,7 +55,7 @@ def fit_new(ex: Executor, arrays: Mapping[str, Array]) -> None:
 def statistics(
     x: NDArray[Any], weight: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and scale of each entry of a row of x (N, ...), rows weighted by `weight` (N,)."""
+    """Return mean and scale of each entry of a row of x (N, ...), weighted by `weight` (N,)."""
     total, first = weight.sum(), x[0].astype(np.float64)
     offset = np.zeros(x.shape[1:])  # of the mean from the first row: exactly 0 for a constant
     for rows in _pieces(x):
@@ -75,7 +75,7 @@ def _pieces(x: NDArray[Any]) -> Iterator[slice]:
 
 
 def _layers(ex: Executor) -> list[Node]:
-    """The standardising layers whose statistics the plan has."""
+    """Return the standardising layers whose statistics the plan has."""
     known = ex.plan.state_nodes
     layers = (node for node in ex.plan.declared if isinstance(node.op, Standardize))
     return [node for node in layers if node.inputs[1] in known and node.inputs[2] in known]
@@ -99,7 +99,7 @@ def _set(
 
 
 def _weights(weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
-    """One number a row; FeedError for anything else."""
+    """Return one number per row; raise FeedError for anything else."""
     if weight is None:
         return np.ones(rows)
     array = np.asarray(weight)

@@ -1,4 +1,4 @@
-"""The history for TensorBoard; the only module that imports tensorboardX."""
+"""Writes the history for TensorBoard; only this module imports tensorboardX."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from graphc.train.callbacks import Callback, Epoch
 class TensorBoardLog(Callback):
     """Writes losses and metrics into a folder that `tensorboard --logdir` shows, by epoch.
 
-    A resumed run withdraws what was written of epochs that it makes again.  Raises GraphError
-    when tensorboardX is missing, DataError when the folder cannot be written.
+    A resumed run withdraws what was written of epochs that it makes again.  Raise GraphError
+    if tensorboardX is missing, DataError if the folder cannot be written.
     """
 
     only_reads_numbers = True
@@ -39,7 +39,7 @@ class TensorBoardLog(Callback):
         self._events: Any = None
 
     def __call__(self, epoch: Epoch) -> None:
-        """Write the numbers of the epoch, to the file itself: a run may end at any time."""
+        """Write the numbers of the epoch and flush the file: a run may end at any time."""
         try:
             self._write(epoch)
         except OSError as error:
@@ -60,7 +60,7 @@ class TensorBoardLog(Callback):
         self._events.flush()
 
     def _opened(self, first: int) -> Any:
-        """A new file; what earlier ones say of the epochs from `first` on is withdrawn."""
+        """Open and return a new file that withdraws earlier files' epochs from `first` on."""
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 

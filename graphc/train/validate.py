@@ -1,4 +1,4 @@
-"""The losses and metrics of data that are not trained on."""
+"""The losses and metrics of validation data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphc.train.sources import cannot_compute, folder_source, missing_for_loss
 
 
 def scalar_outputs(ex: Executor) -> list[str]:
-    """The outputs of inference that are one number a batch, by name."""
+    """Return the names of the outputs of inference that are one number per batch."""
     program = ex.plan.programs["infer"]
     return [name for name, buffer in program.outputs.items() if not _rank(ex, buffer)]
 
@@ -24,10 +24,10 @@ def scalar_outputs(ex: Executor) -> list[str]:
 def validated(
     ex: Executor, held: Source, border: StepBorder, ranks: Communicator | None = None
 ) -> tuple[float, dict[str, float]]:
-    """The sum of the losses, and the other scalar outputs, as means over all rows.
+    """Return the sum of the losses, and the other scalar outputs, as means over all rows.
 
-    Several ranks take the batches in turns, and add up all of them in their order.  FeedError
-    where the batches determine no loss.
+    Several ranks take the batches in turns, and add up all of them in their order.  Raise
+    FeedError if the batches determine no loss.
     """
     ranks = ranks or Solo()
     totals, mine = Means(ex.plan, ex.state.arrays), list[Numbers]()
@@ -47,7 +47,7 @@ def validated(
 
 
 def shard_batches(ex: Executor, folder: str | Path) -> Iterator[Piece]:
-    """Inference on the shards of a folder; FeedError or DataError where they do not fit."""
+    """Return inference on a folder's part files; raise FeedError or DataError for a misfit."""
     source = folder_source(ex, folder)
     return ((n, feeds, ex.forward(feeds, copy=False)) for n, feeds in source.batches(0))
 

@@ -1,4 +1,4 @@
-"""Weights of rows: which input of the net takes them, and what it is fed."""
+"""Weights of rows: the input of the net that takes them, and the numbers fed to it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ _HINT = 'w = net.input("w", (gc.N,)), then gc.softmax_loss(scores, y, weight=w)'
 
 
 def weighted(ex: Executor, source: Source, classes: ClassWeights | None = None) -> Source:
-    """The source; with weights where a loss takes some, and it has none or classes have some."""
+    """Return the source, with weights of rows added if a loss takes them and they are needed.
+
+    They are needed if the source does not have them, or if classes have weights.
+    """
     takes = weight_input(ex.plan)
     if takes is None:
         return source
-    filled = source.names is None or takes.name in source.names  # batches by functions are
+    # A source of unknown names, such as a function, fills the weights of its batches itself.
+    filled = source.names is None or takes.name in source.names
     return source if filled and classes is None else Weighted(ex, source, takes.name, classes)
 
 
@@ -43,16 +47,16 @@ class Weighted:
 
     @property
     def names(self) -> frozenset[str] | None:
-        """Those of the source, and the weights."""
+        """The inputs of the source, and that of the weights."""
         return None if self.inner.names is None else self.inner.names | {self._name}
 
     @property
     def rows(self) -> int | None:
-        """As in the source."""
+        """The number of rows of the source."""
         return self.inner.rows
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of the source with weights."""
+        """Yield the batches of the source with weights."""
         for n, feeds in self.inner.batches(epoch, start):
             weight = feeds.get(self._name, self._ones[:n])
             if self._classes is not None:
@@ -60,16 +64,16 @@ class Weighted:
             yield n, {**feeds, self._name: weight}
 
     def release(self, epoch: int, start: int) -> None:
-        """As in the source."""
+        """Release the batches of the source."""
         self.inner.release(epoch, start)
 
     def row(self, epoch: int, step: int, row: int) -> int | None:
-        """As in the source."""
+        """Return the index that the source gives."""
         return self.inner.row(epoch, step, row)
 
 
 class ClassWeights:
-    """The weight of each class of the labels that an input takes; 1 where none is given."""
+    """The weight of each class of the labels that an input takes; 1 if none is given."""
 
     def __init__(self, ex: Executor, labels: str, given: Mapping[int, float]) -> None:
         self._labels = labels
@@ -79,13 +83,13 @@ class ClassWeights:
             self._table[_class(label, classes)] = _weight(label, weight)
 
     def of(self, feeds: Mapping[str, Any]) -> NDArray[Any]:
-        """The weights of a batch; a label out of range is left to the check of the step."""
+        """Return the weights of a batch; a label out of range is left to the check of the step."""
         labels = np.asarray(feeds[self._labels])
         return np.take(self._table, labels, mode="clip")
 
 
 def filled(ex: Executor, feeds: dict[str, Any]) -> dict[str, Any]:
-    """The feeds; weights of 1 with them where a loss takes some and none are there."""
+    """Return the feeds, with weights of 1 added if a loss takes weights and there are none."""
     takes = weight_input(ex.plan)
     if takes is None or takes.name in feeds:
         return feeds
@@ -99,7 +103,7 @@ def filled(ex: Executor, feeds: dict[str, Any]) -> dict[str, Any]:
 
 
 def class_weights(ex: Executor, given: Any) -> ClassWeights:
-    """Class weights, checked; GraphError where they make no sense."""
+    """Return checked class weights; raise GraphError if they make no sense."""
     labels = needed_input(ex, "class_weight").labels
     if not isinstance(given, Mapping):
         raise GraphError(
@@ -118,7 +122,7 @@ def class_weights(ex: Executor, given: Any) -> ClassWeights:
 
 
 def needed_input(ex: Executor, option: str) -> WeightInput:
-    """The input of weights; GraphError where there is not just one."""
+    """Return the one input of weights; raise GraphError if there is none or there are several."""
     found = weight_input(ex.plan)
     if found is None:
         raise GraphError(

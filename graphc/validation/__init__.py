@@ -1,7 +1,7 @@
-"""Translation validation: does a pass compute what the graph before it computes?
+"""Translation validation: checks that a pass computes what the graph before it computes.
 
-A pass is judged on random inputs, through the ops' own reference rules, by the class that it
-declares.  What finds no fault proves nothing; what finds one shows the numbers.
+A pass is judged on random inputs, by the ops' own reference rules, and by the class that it
+declares.  A run without a fault proves nothing; a fault is shown with its numbers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The first pass, and the first rewrite of it, that shows a symptom; found by halving."""
+"""Bisection: finds the first pass, and the first rewrite of it, that shows a symptom."""
 
 from __future__ import annotations
 
@@ -19,51 +19,51 @@ from graphc.validation.limit import LIMIT, LOG
 
 @dataclass(frozen=True)
 class Tried:
-    """What one try showed."""
+    """The result of one try."""
 
     bad: bool
     told: str
-    """What it showed, in a sentence."""
+    """The symptom, or that there is none, in a sentence."""
     passes: Sequence[str] = ()
     """The passes that can be left out, in order."""
     rewrites: int = 0
-    """How many rewrites the cut pass has, in the program where it has most."""
+    """The number of rewrites of the cut pass, in the program with the most."""
     last: Sequence[str] = ()
     """The last rewrite that was made, in each program."""
 
 
 class NotThePasses(GraphError):
-    """A symptom that is there without passes, or without passes that can be left out."""
+    """The error for a symptom that occurs without passes, or if no pass can be left out."""
 
 
 class Symptom(Protocol):
-    """Tries a limit of passes; None for all of them."""
+    """A test that tries a limit of passes; None is all of them."""
 
     def __call__(self, limit: str | None) -> Tried:
-        """What is seen with so many passes."""
+        """Return what is seen with that many passes."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The pass and the rewrite with which a symptom comes."""
+    """The pass and the rewrite with which a symptom begins."""
 
     told: str
     name: str
     position: int
-    """Its number among the passes that can be left out, from 1."""
+    """The number of the pass among those that can be left out, from 1."""
     count: int
     good: str
     """The last limit without the symptom, for GRAPHC_PASS_LIMIT."""
     bad: str
-    """The first limit with it."""
+    """The first limit with the symptom."""
     rewrite: tuple[str, ...] = ()
-    """The rewrite, as it is in each program; empty where the pass as a whole is at fault."""
+    """The rewrite, as it is in each program; empty if the pass as a whole is at fault."""
 
 
 def bisect(symptom: Symptom) -> Found | None:
-    """The first bad pass and rewrite; None where even all passes show nothing.
+    """Return the first bad pass and rewrite; None if even all passes do not show the symptom.
 
-    NotThePasses where the symptom is there without any of those that can be left out.
+    Raise NotThePasses if the symptom occurs without any of the passes that can be left out.
     """
     everything = symptom(None)
     if not everything.bad:
@@ -92,7 +92,7 @@ def bisect(symptom: Symptom) -> Found | None:
 
 
 def _halved(bad: Callable[[int], bool], count: int) -> int:
-    """A number from 1 to `count` that is bad while the one before it is not; `count` is."""
+    """Return a number up to `count`, which is bad, that is bad while the one before it is not."""
     good = 0
     while count - good > 1:
         middle = (good + count) // 2
@@ -105,20 +105,20 @@ def _halved(bad: Callable[[int], bool], count: int) -> int:
 
 @dataclass(frozen=True)
 class Command:
-    """A command of the user's: bad where its exit status is not 0."""
+    """A user's command, which is bad if its exit status is not 0."""
 
     words: Sequence[str]
 
     @classmethod
     def of(cls, text: str) -> Command:
-        """The command of a line of a shell; `python` is this one."""
+        """Return the command of a shell's line; `python` is the running interpreter."""
         words = shlex.split(text)
         if not words:
             raise GraphError("the command is empty", hint='--run "python train.py"')
         return cls([sys.executable if words[0] == "python" else words[0], *words[1:]])
 
     def __call__(self, limit: str | None) -> Tried:
-        """Run it with the limit in its environment; GraphError where it cannot be started."""
+        """Run it with the limit in its environment; raise GraphError if it cannot be started."""
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
             environment = {k: v for k, v in os.environ.items() if k != LIMIT} | {LOG: str(log)}

@@ -1,4 +1,4 @@
-"""Are two results the same?  By bytes, or within a bound."""
+"""Compares two results, by bytes or within a bound."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ class Mismatch:
     """A result that a pass changed, and where it differs most."""
 
     what: str
-    """Its kind and name: `output scores`."""
+    """The kind and name of the result: `output scores`."""
     rows: int
-    """The batch that shows it."""
+    """The number of rows of the batch that shows it."""
     told: str
-    """What is wrong with it, in a sentence without subject: `is 3.5 at [0, 2], it was 3.0`."""
+    """The fault, in a sentence without subject: `is 3.5 at [0, 2], it was 3.0`."""
     allowed: str = ""
-    """What the pass declares, and the bound that follows."""
+    """The property that the pass declares, and the bound that follows."""
     node: str = ""
-    """The node to blame, where that is known."""
+    """The node at fault, if it is known."""
 
     def __str__(self) -> str:
         kind, _, name = self.what.partition(" ")
@@ -37,15 +37,15 @@ class Mismatch:
 def first_mismatch(
     before: Results, after: Results, bounds: Mapping[str, float] | None, rows: int, allowed: str
 ) -> Mismatch | None:
-    """The first result that is missing, new, of another type, or not the same.
+    """Return the first result that is missing, new, of another type, or not the same.
 
     Without bounds every byte must be equal, but for the payload of NaN; else no number may
-    be further off than the bound of its result.
+    differ by more than the bound of its result.
     """
     for name, value in before.items():
         if name not in after:
             if name.startswith("mask "):
-                continue  # a mask may be fused into what reads it
+                continue  # a mask may be fused into its user
             return Mismatch(name, rows, "is gone")
         bound = None if bounds is None else bounds[name]
         found = mismatch(name, value, after[name], bound, rows, allowed)
@@ -58,7 +58,7 @@ def first_mismatch(
 def mismatch(
     what: str, before: Array, after: Array, bound: float | None, rows: int, allowed: str = ""
 ) -> Mismatch | None:
-    """The place where a result differs most; None where it is the same."""
+    """Return the place where a result differs most; None if it is the same."""
     if (before.shape, before.dtype) != (after.shape, after.dtype):
         told = f"is {_type(after)}, it was {_type(before)}"
         return Mismatch(what, rows, told)
@@ -74,7 +74,7 @@ def mismatch(
 
 
 def _gaps(before: Array, after: Array, bound: float) -> Array:
-    """How far each number is off beyond the bound; 0 where it is not."""
+    """Return how far each number is off if that is beyond the bound, and else 0."""
     if before.dtype.kind != "f":
         return np.asarray(before != after, np.float64)
     bits = _BITS[before.dtype.itemsize]

@@ -1,4 +1,4 @@
-"""Backward against an oracle of its own: differences of the losses along random directions."""
+"""Checks Backward against an independent oracle: differences of the losses in random directions."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """A gradient that differences do not confirm, or a result that Backward changed.
+    """Return a gradient that differences do not confirm, or a result that Backward changed.
 
     Each of `wrt` is tried by itself, in float64, against the sum of the losses, or of the outputs
-    times the cotangents that are fed.  What has no gradient must not matter to it.
+    times the cotangents that are fed.  A node without gradient must not affect that sum.
     """
     values = values_of_arrays(new, draw.rows, given_of(new, draw))
     plain = values_of_arrays(old, draw.rows, given_of(old, draw))
@@ -39,7 +39,7 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
     for name in step.wrt:
         target = old.gradients.get(name, name)
         if target not in old:
-            continue  # nothing reads it, so it has gone
+            continue  # it has no user, so it was removed
         x, gradient = plain[target], new.gradients.get(name)
         ours = np.zeros_like(x) if gradient is None else values[gradient]
         if ours.shape != x.shape:
@@ -53,6 +53,6 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
 
 
 def _others(graph: Graph, values: Mapping[str, Array]) -> Results:
-    """All results but gradients."""
+    """Return all results but gradients."""
     found = results_of(graph, values)
     return {name: value for name, value in found.items() if not name.startswith("gradient ")}

@@ -1,4 +1,4 @@
-"""Central differences of a graph's scalar along a random direction, in float64."""
+"""Central differences of a graph's scalar in a random direction, in float64."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from graphc.validation.kinks import is_on_kink
 
 STEP, TOLERANCE = 1e-6, 1e-6
 SHRINKS = 1.0, 1 / 32, 32.0, 1 / 1024
-"""Of the step, tried while derivative and difference disagree: a kink may lie nearer."""
+"""The factors of the step that are tried while derivative and difference disagree: a kink may be
+nearer than the step."""
 
 
 class Function:
     """The weighted sum of some nodes as a function of one node's value.
 
-    Only what depends on the node runs again; what stop_gradient yields stays as it was, which
-    is what it means for a derivative.
+    Only nodes that depend on it are computed again; stop_gradient yields what it did before, as a
+    derivative treats it as constant.
     """
 
     def __init__(
@@ -44,13 +45,13 @@ class Function:
 
     @property
     def is_on_kink(self) -> bool:
-        """Whether the values stand where a derivative jumps, so that differences tell nothing."""
+        """Whether a value is where a derivative jumps, so that differences say nothing."""
         return any(
             is_on_kink(node.op, [self.values[name] for name in node.inputs]) for node in self.nodes
         )
 
     def __call__(self, x: Array) -> float:
-        """The sum where the node has the value x."""
+        """Return the sum if the node has the value x."""
         values = {**self.values, self.target: x}
         with np.errstate(all="ignore"):
             for node in self.nodes:
@@ -62,7 +63,7 @@ class Function:
 def disagreement(
     f: Callable[[Array], float], x: Array, gradient: Array, rng: np.random.Generator
 ) -> tuple[str, str] | None:
-    """What is wrong with a gradient and what would be allowed; None where differences agree.
+    """Return a gradient's error and the allowed one, as texts; None if differences agree.
 
     (f(x + h v) - f(x - h v)) / 2h for a random v of signs, of norm 1, against the product of v
     and the gradient.  A wrong entry shows with probability 1, since signs do not hide it, unless

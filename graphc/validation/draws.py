@@ -1,4 +1,4 @@
-"""Random inputs, parameters and states: where numbers are finite and away from kinks."""
+"""Random inputs, parameters and states, with numbers that are finite and away from kinks."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from graphc.tensor_type import shape_at
 from graphc.validation.kinks import nearest_kink
 
 MARGIN = 1e-6
-"""How far from a kink (relu at 0, ties of max, clipping) every number must be."""
+"""The least distance of every number from a kink (relu at 0, ties of max, clipping)."""
 
 _T = TypeVar("_T")
 
 Style = Literal["normal", "small", "positive", "special"]
 STYLES: tuple[Style, ...] = (*("normal",) * 12, *("small",) * 4, *("positive",) * 4)
-"""What is tried one after the other; only the first as a rule."""
+"""The styles that are tried one after the other; usually only the first is needed."""
 
 SPECIAL = np.array([0.0, -0.0, 1.0, -1.0, 1e-40, 1e30, np.inf, -np.inf, np.nan])
 
@@ -39,27 +39,27 @@ class Draw:
     """Arrays for every input and state that a graph may have, found by name.
 
     A node of one name and shape has the same numbers in every graph, so that a graph and
-    what a pass makes of it read the same.
+    the graph that a pass makes of it read the same.
     """
 
     rows: int
     seed: int = 0
     style: Style = "normal"
     bounds: Mapping[str, int] = field(default_factory=dict)
-    """How many entries an integer input indexes."""
+    """The number of entries that an integer input indexes."""
     given: Mapping[str, Any] = field(default_factory=dict)
-    """Arrays that are not drawn."""
+    """The arrays that are not drawn."""
     redrawn: int = 0
-    """How many draws before this one were too near to a kink, or not finite."""
+    """The number of draws before this one that were too near to a kink, or not finite."""
     near: bool = False
-    """Whether this one is, too, since no better one was found."""
+    """Whether this one is, too, because no better one was found."""
     known: dict[tuple[str, Any], Array] = field(default_factory=dict, compare=False, repr=False)
     found: dict[str, tuple[Graph, Any]] = field(default_factory=dict, compare=False, repr=False)
 
     def once(self, what: str, graph: Graph, compute: Callable[[], _T]) -> _T:
-        """What was computed for the graph, if it was the last one asked about, or compute it.
+        """Return the result of `compute` for the graph, reused if that graph was the last one.
 
-        What one pass made is what the next one is given.
+        The result of one pass is the operand of the next one.
         """
         last = self.found.get(what)
         if last is None or last[0] is not graph:
@@ -68,7 +68,7 @@ class Draw:
         return value
 
     def array(self, node: Node) -> Array:
-        """The numbers of an input, parameter or state, in the dtype of its type."""
+        """Return the numbers of an input, parameter or state, in the dtype of its type."""
         key = node.name, node.type
         if key not in self.known:
             self.known[key] = self._array(node).astype(node.type.dtype)
@@ -102,14 +102,14 @@ def _fitted(node: Node, array: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _parameter(node: Node, rng: np.random.Generator) -> Array:
-    """Its initial values with noise, so that no bias is 0 and no gamma is 1."""
+    """Return a parameter's initial values with noise, so that no bias is 0 and no gamma is 1."""
     assert isinstance(node.op, Parameter)
     start = node.op.init.sample(rng, node.op.shape, "float64")
     return np.asarray(start + rng.uniform(-0.2, 0.2, node.op.shape))
 
 
 def _state(node: Node, rng: np.random.Generator) -> Array:
-    """Above its start: running variances and squares are positive, counters small."""
+    """Return a state above its start: running variances and squares positive, counters small."""
     assert isinstance(node.op, StateOp)
     shape, start = node.op.shape, initial_value(node, 0)
     if node.type.is_float:
@@ -119,7 +119,7 @@ def _state(node: Node, rng: np.random.Generator) -> Array:
 
 
 def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
-    """The arrays of every input, parameter and state of the graph."""
+    """Return the arrays of every input, parameter and state of the graph."""
     return {
         node.name: draw.array(node)
         for node in graph
@@ -128,7 +128,7 @@ def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
 
 
 def special(draw: Draw) -> Draw:
-    """The same rows with zeros of both signs, infinities, NaN and numbers near the limits."""
+    """Return the draw with zeros of both signs, infinities, NaN and numbers near the limits."""
     return replace(draw, style="special", known={}, found={})
 
 
@@ -140,7 +140,7 @@ def draws_for(
     given: Mapping[str, Any] | None = None,
     bounds: Mapping[str, int] | None = None,
 ) -> tuple[Draw, ...]:
-    """A draw for each number of rows that suits the graph in training mode."""
+    """Return a draw for each number of rows that suits the graph in training mode."""
     plain = _plain(graph)
     limits = {**index_bounds(plain), **(bounds or {})}
     wide = in_float64(plain)
@@ -150,7 +150,7 @@ def draws_for(
 
 
 def _plain(graph: Graph) -> Graph:
-    """The graph without layers."""
+    """Return the graph with its layers expanded for training."""
     if not any(isinstance(node.op, Layer) for node in graph):
         return graph
     own_passes()
@@ -160,7 +160,7 @@ def _plain(graph: Graph) -> Graph:
 
 
 def _drawn(graph: Graph, first: Draw) -> Draw:
-    """The first of the draws that is finite and away from kinks, or else the last."""
+    """Return the first of the draws that is finite and away from kinks, or else the last."""
     draw = first
     for number, style in enumerate(STYLES):
         draw = replace(
@@ -172,6 +172,6 @@ def _drawn(graph: Graph, first: Draw) -> Draw:
 
 
 def batches_for(capacity: int) -> Sequence[int]:
-    """One row, a prime number of rows, and as many as a plan takes."""
+    """Return one row, a prime number of rows, and the most rows that a plan takes."""
     prime = next((p for p in (7, 5, 3, 2) if p < capacity), 1)
     return tuple(dict.fromkeys((1, prime, capacity)))

@@ -1,4 +1,4 @@
-"""What a failed validation says."""
+"""The error of a failed validation."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from graphc.text.graph import node_text
 from graphc.validation.compare import Mismatch
 
 SHOWN = 8
-"""How many nodes of the smallest graph are told, from its end."""
+"""The number of nodes, from its end, that an error shows of the smallest graph."""
 
 
 class ValidationError(GraphError):
-    """A pass that changed a result, or computes a wrong one.
+    """The error of a pass that changed a result, or computes a wrong one.
 
     `mismatch` has the result and the numbers, `rewrite` the first change of the pass that shows
     it, `smallest` a small graph on which the pass still fails, `path` the test that was written.
@@ -36,7 +36,7 @@ def validation_error(
     path: Path | None = None,
     unwritten: str = "",
 ) -> ValidationError:
-    """The error, in the user's words."""
+    """Return the error, with a message in the user's words."""
     lines = [f"pass {pass_name!r}: {mismatch}"]
     if rewrite:
         lines.append(f"  first rewrite that shows it: {rewrite}")

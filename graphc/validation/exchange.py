@@ -1,4 +1,4 @@
-"""What shards send each other must be what they found: the passes data_parallel and hold_back."""
+"""Checks the passes data_parallel and hold_back: shards must send each other what they computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from graphc.validation.run import EPS, largest
 
 
 def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """A gradient or loss that is not the sum over shards, or a state that is not the mean."""
+    """Return a gradient or loss that is not the shards' sum, or a state that is not their mean."""
     parts = parts_of(draw.rows)
     before = values_in_step(old, parts, given_in_step(old, draw, parts))
     after = values_in_step(new, parts, given_in_step(new, draw, parts))
@@ -44,7 +44,7 @@ def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
 
 
 def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """A bucket that is awaited otherwise than it is sent, or whose values share bytes."""
+    """Return a bucket that is not awaited as it is sent, or whose values share bytes."""
     sent: dict[int, list[Node]] = {}
     for node in new:
         if isinstance(node.op, Send):
@@ -75,9 +75,9 @@ def _offset(node: Node) -> int:
 
 
 def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """Something that a shard before the last does not send, or sends otherwise, or changes.
+    """Return a value that a shard before the last does not send, sends otherwise, or changes.
 
-    Of what nobody reads the last shard sends nothing, and then no other may.
+    If a value has no user the last shard does not send it, and then no other may.
     """
     changed = next(iter([*new.updates, *new.gradients]), None)
     if changed is not None:

@@ -1,4 +1,4 @@
-"""From a failure to what is told: the rewrite, the smallest graph, the test file."""
+"""Turns a failure into a report: the rewrite, the smallest graph, the test file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def explained(
     step: Pass, before: Graph, made: Graph, failure: Failure, folder: Path | None
 ) -> ValidationError:
-    """The error for a failed pass; a test file is written where there is a folder for it."""
+    """Return the error for a failed pass; write a test file if there is a folder for it."""
     from passes.pipeline import name_of
 
     node, rewrite = _blame(step, failure)
@@ -66,7 +66,7 @@ def explained_update(
     draw: Draw,
     folder: Path | None,
 ) -> ValidationError:
-    """The error for a wrong update alone; its test has one parameter where that will do."""
+    """Return the error for a wrong update alone; its test has one parameter if that suffices."""
     from passes.apply_update import apply_graph
 
     node = made.nodes.get(mismatch.node)
@@ -96,7 +96,7 @@ def explained_update(
 def _written(
     folder: Path, name: str, step: object, graph: Graph, mismatch: Mismatch, call: str
 ) -> tuple[Path | None, str]:
-    """The path of the test, or why there is none."""
+    """Write the test; return its path, or the reason why there is none."""
     try:
         return write_test(folder, name, step, graph, str(mismatch), call), ""
     except OSError as error:
@@ -104,7 +104,7 @@ def _written(
 
 
 def _blame(step: Pass, failure: Failure) -> tuple[Node | None, str]:
-    """The node at fault, and the change that shows it."""
+    """Return the node at fault, and the change that shows it."""
     from passes.backward import Backward
 
     if isinstance(step, Backward):
@@ -120,7 +120,7 @@ def _blame(step: Pass, failure: Failure) -> tuple[Node | None, str]:
 
 
 def _added(failure: Failure) -> Node | None:
-    """The node of a next state that the graph before did not have."""
+    """Return the node of a next state that the graph before did not have."""
     kind, _, name = failure.mismatch.what.partition(" ")
     if kind != "update" or name in failure.old.updates or name not in failure.new.updates:
         return None
@@ -128,7 +128,7 @@ def _added(failure: Failure) -> Node | None:
 
 
 def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
-    """The first op whose own gradient rule differences do not confirm."""
+    """Return the first op whose own gradient rule differences do not confirm."""
     graph, draw = failure.old, failure.draw
     values = values_of_arrays(graph, draw.rows, given_of(graph, draw))
     for node in graph:
@@ -147,9 +147,9 @@ def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
 
 
 def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph, int] | None:
-    """A pass with what remains of its options, a small graph, and how many rows show it.
+    """Return the pass with its remaining options, a small graph, and the rows that show it.
 
-    None where the graph does not fail by numbers that are drawn anew.
+    Return None if the graph does not fail for numbers that are drawn anew.
     """
     draw = failure.draw
     rows = next((n for n in (1, 2, 3) if _fails(step, before, n, draw.seed)), draw.rows)
@@ -174,9 +174,9 @@ def _fails(step: Pass, graph: Graph, rows: int, seed: int) -> bool:
 
 
 def narrowed(step: Pass, graph: Graph) -> Pass | None:
-    """Backward and Shard with the losses and targets that a smaller graph has; others as they are.
+    """Return Backward and Shard with the losses and targets of a smaller graph; others as they are.
 
-    None for a Backward without any.
+    Return None for a Backward without any.
     """
     own_passes()
     from passes.backward import Backward

@@ -1,4 +1,4 @@
-"""Shards of a batch that run in step by the reference rules, so that sums over all are sums."""
+"""Runs the shards of a batch in step by the reference rules, with real sums over shards."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from graphc.validation.run import Results, result_names, value_of
 
 Values = dict[str, Array]
 Part = tuple[int, int]
-"""The rows of a shard, from the first to before the last."""
+"""The rows of a shard, as (first, end)."""
 
 MOST = 4
-"""Shards that a batch is cut into."""
+"""The most shards that a batch is cut into."""
 
 
 def parts_of(rows: int) -> list[Part]:
-    """Shards of different sizes: each has half of the rows that are left, the last one all."""
+    """Return shards of different sizes: each has half of the rows left, the last has all."""
     found: list[Part] = []
     start = 0
     while start < rows:
@@ -36,12 +36,12 @@ def parts_of(rows: int) -> list[Part]:
 
 
 def share(kind: str, part: Part, rows: int) -> float:
-    """The share of the batch by which a loss of that kind counts; see graphc/loss_share.py."""
+    """Return the share by which a loss of that kind counts; see graphc/loss_share.py."""
     return 1.0 if kind == SUM else (part[1] - part[0]) / rows
 
 
 def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
-    """For each shard its rows of every input, all of each state, and the numbers about it."""
+    """Return for each shard its rows of every input, all of each state, and its numbers."""
     whole = {k: v for k, v in given_of(graph, draw).items() if not _of_shard(graph[k])}
     numbers = [node for node in graph if _of_shard(node)]
     return [
@@ -56,9 +56,9 @@ def _of_shard(node: Node) -> bool:
 
 
 def _number(node: Node, part: Part, rows: int) -> Array:
-    """The number that a node's name asks for: `shard.first_row` or `shard.share.KIND.DTYPE`.
+    """Return the number that a node's name asks for: `shard.first_row` or `shard.share.KIND.DTYPE`.
 
-    What a mean is divided by may be any number, the same for each row.
+    The divisor of a mean may be any number, the same for each row.
     """
     what, _, kind = node.name.removeprefix("shard.").partition(".")
     number = part[0] if what == "first_row" else share(kind.rpartition(".")[0], part, rows)
@@ -68,9 +68,9 @@ def _number(node: Node, part: Part, rows: int) -> Array:
 def values_in_step(
     graph: Graph, parts: Sequence[Part], given: Sequence[Values], whole: Collection[str] = ()
 ) -> list[Values]:
-    """The value of every node on each shard; what is summed over shards is the same on all.
+    """Return the value of every node on each shard; sums over shards are the same on all.
 
-    The nodes named in `whole` see the rows of all shards, as they would in the batch.
+    The nodes named in `whole` read the rows of all shards, as they would in the batch.
     """
     found: list[Values] = [{} for _ in parts]
     with np.errstate(all="ignore"):
@@ -97,7 +97,7 @@ def values_in_step(
 def _of_all(
     graph: Graph, node: Node, parts: Sequence[Part], found: Sequence[Mapping[str, Array]]
 ) -> Array:
-    """A node's value for the rows of all shards; what has no rows is the same on each."""
+    """Return a node's value for the rows of all shards; operands without rows are shared."""
     ins = [
         _joined(graph, name, found) if graph[name].type.batched else found[0][name]
         for name in node.inputs
@@ -106,18 +106,18 @@ def _of_all(
 
 
 def rows_of(type: TensorType, array: Array, part: Part) -> Array:
-    """The shard's rows of an array; all of one that has none."""
+    """Return the shard's rows of an array; all of it if it has no rows."""
     axis = RowAxis.of(type)
     return array if axis is None else np.ascontiguousarray(axis.rows(array, *part))
 
 
 def _joined(graph: Graph, name: str, found: Sequence[Mapping[str, Array]]) -> Array:
-    """The rows of all shards behind each other; of a value that has none, each shard's."""
+    """Return the rows of all shards in one array; of a value without rows, each shard's."""
     axis = RowAxis.of(graph[name].type)
     arrays = [values[name] for values in found]
     return np.stack(arrays) if axis is None else np.concatenate(arrays, axis.axis)
 
 
 def joined_results(graph: Graph, found: Sequence[Values]) -> Results:
-    """The results of all shards; for what has no rows that of each."""
+    """Return the results of all shards; for results without rows, those of each shard."""
     return {key: _joined(graph, name, found) for key, name in result_names(graph).items()}

@@ -1,4 +1,4 @@
-"""What is compared for which pass, and by which measure."""
+"""Chooses what is compared for each pass, and by which measure."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from passes.pipeline import Pass
 
 Check = Callable[[Graph, Graph, Draw], Mismatch | None]
-"""Compares what two graphs compute."""
+"""A function that compares what two graphs compute."""
 
 SINGLE = float(2**29)
-"""How much coarser float32 is than float64."""
+"""The ratio of the precisions of float64 and float32."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A comparison that a pass failed, to be made again with other graphs."""
+    """A comparison that a pass failed, which can be repeated with other graphs."""
 
     mismatch: Mismatch
     old: Graph
@@ -43,7 +43,7 @@ class Failure:
     check: Check
 
     def shows(self, graph: Graph) -> bool:
-        """Whether the same result is wrong in a graph that stands between old and new."""
+        """Return whether the same result is wrong in a graph that is between old and new."""
         try:
             verify(graph)
             found = self.check(self.old, graph, self.draw)
@@ -53,11 +53,11 @@ class Failure:
 
 
 def judge(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Failure | None:
-    """The first comparison that shows a change beyond what the pass declares, or None.
+    """Return the first comparison that shows a change beyond what the pass declares, or None.
 
-    specialize, backward, update and accumulate add what was not there before, and shard,
-    data_parallel and hold_back change what a run is of; they have checks of their own, which know
-    what must be there now.
+    specialize, backward, update and accumulate add results, and shard, data_parallel and hold_back
+    change what a run computes on; they have separate checks, which know what must be there
+    afterwards.
     """
     for old, new, check, chosen in _comparisons(step, before, made, draws):
         for draw in chosen:
@@ -109,7 +109,7 @@ def _comparisons(
 
 
 def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Iterator[Comparison]:
-    """Every output, gradient and next state is compared, by the class of the pass."""
+    """Yield comparisons of every output, gradient and next state, by the class of the pass."""
     from passes.pipeline import preserves_of
 
     kind = preserves_of(step)
@@ -130,7 +130,7 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
 
 
 def _runnable(before: Graph, made: Graph) -> list[tuple[Graph, Graph]]:
-    """Both graphs; those with layers as what they become in training and in inference."""
+    """Return both graphs; those with layers as expanded for training and for inference."""
     if not any(isinstance(node.op, Layer) for node in before):
         return [(before, made)]
     from passes.specialize import Specialize
@@ -141,10 +141,10 @@ def _runnable(before: Graph, made: Graph) -> list[tuple[Graph, Graph]]:
 def _in_float64(
     step: Pass, before: Graph, wide: Graph, made: Graph
 ) -> Iterator[tuple[Graph, float]]:
-    """The pass's result in float64, and how much coarser than that its constants are.
+    """Yield the pass's result in float64, and how much coarser than that its constants are.
 
-    First what it makes of the graph in float64, where its own constants are as exact; a
-    pass for float32 alone may refuse that.  For a graph in float32 then what it made of that.
+    First comes its result for the graph in float64, in which its own constants are as exact; a
+    pass for float32 alone may refuse that.  For a graph in float32 its result for that follows.
     """
     try:
         again = step(wide)
@@ -171,7 +171,7 @@ def _stated_bound(step: Pass) -> float:
 
 
 def _results(graph: Graph, draw: Draw) -> Results:
-    """The results of the graph; those of the last one are remembered."""
+    """Return the results of the graph; those of the last graph are kept."""
 
     def run() -> Results:
         return results_of(graph, values_of_arrays(graph, draw.rows, given_of(graph, draw)))
@@ -180,13 +180,13 @@ def _results(graph: Graph, draw: Draw) -> Results:
 
 
 def _bitwise(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
-    """Equal bytes, in the dtypes that the graph has."""
+    """Return a result whose bytes differ, in the dtypes that the graph has."""
     told = "the pass declares bitwise"
     return first_mismatch(_results(before, draw), _results(made, draw), None, draw.rows, told)
 
 
 def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
-    """Equal but for the rounding that the graph itself is exposed to."""
+    """Return a result that differs by more than rounding in the graph itself may move it."""
     old = _results(before, draw)
     moved = draw.once(
         "spread", before, lambda: spread(before, draw.rows, given_of(before, draw), old)
@@ -197,7 +197,7 @@ def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Misma
 
 
 def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
-    """Nearer than the stated part of a result's largest number."""
+    """Return a result that differs by more than the stated part of its largest number."""
     old = _results(before, draw)
     bounds = {name: bound * largest(value) for name, value in old.items()}
     told = f"the pass states a bound of {bound:g} of the largest number"

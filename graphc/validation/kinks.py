@@ -1,4 +1,4 @@
-"""How near the numbers of a run are to a place where a derivative jumps or is not finite."""
+"""The distance of a run's numbers from places where a derivative jumps or is not finite."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from graphc.validation.run import values_of_arrays
 
 
 def nearest_kink(graph: Graph, rows: int, arrays: Mapping[str, Array]) -> float:
-    """The smallest distance of any number to a kink of its op; -1 where one is not finite.
+    """Return the smallest distance of any number to a kink of its op; -1 if one is not finite.
 
-    A distance of exactly 0 is left out: numbers drawn at random meet a kink only where the net
+    A distance of exactly 0 is left out: numbers drawn at random meet a kink only if the net
     itself puts them there, as relu does before abs.
     """
     values = values_of_arrays(graph, rows, arrays)
@@ -42,7 +42,7 @@ def nearest_kink(graph: Graph, rows: int, arrays: Mapping[str, Array]) -> float:
 
 
 def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
-    """Whether a number is exactly where the op's derivative jumps, or two share the largest."""
+    """Return whether a number is where the op's derivative jumps, or two share the largest."""
     gaps = _gaps(op, ins)
     if gaps is None or isinstance(op, ScatterElements):
         return False
@@ -53,7 +53,7 @@ def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
 
 
 def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
-    """The signed distances to the op's kinks; None for an op without any."""
+    """Return the signed distances to the op's kinks; None for an op without any."""
     if not ins or ins[0].dtype.kind != "f":
         return None
     if isinstance(op, (Relu, Abs, Sign, Sqrt, Log)) or (isinstance(op, Power) and _kinked(op)):
@@ -78,13 +78,13 @@ def _gaps(op: Op, ins: Sequence[Array]) -> Array | None:
 
 
 def _of_extreme(op: Op, x: Array) -> Array | None:
-    """How far each number is from the largest or the smallest of its slice."""
+    """Return how far each number is from the largest or the smallest of its slice."""
     compared = _compared(op, x)
     return None if compared is None else _finite(_to_largest(*compared))
 
 
 def _compared(op: Op, x: Array) -> tuple[Array, tuple[int, ...]] | None:
-    """Numbers of which an op takes the largest along some axes."""
+    """Return the numbers of which an op takes the largest, and the axes of that reduction."""
     if isinstance(op, (Max, Min)):
         return (x if isinstance(op, Max) else -x), op.axes
     if isinstance(op, (Argmax, Argmin)):
@@ -95,7 +95,7 @@ def _compared(op: Op, x: Array) -> tuple[Array, tuple[int, ...]] | None:
 
 
 def _finite(gaps: Array) -> Array:
-    """Without those of what stands around an image, which is never the largest."""
+    """Return the finite distances: those of padding around an image, never the largest, are not."""
     return gaps[np.isfinite(gaps)]
 
 
@@ -104,7 +104,7 @@ def _kinked(op: Power) -> bool:
 
 
 def _to_step(op: Op, ins: Sequence[Array]) -> Array:
-    """To where a rounding or a remainder jumps."""
+    """Return the distances to where a rounding or a remainder jumps."""
     places = ins[0] / ins[1] if isinstance(op, (Mod, Fmod)) else ins[0]
     shift = 0.5 if isinstance(op, Round) else 0.0
     return np.asarray(places - shift - np.rint(places - shift))

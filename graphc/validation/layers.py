@@ -1,4 +1,4 @@
-"""Specialize against the layers' own reference rules."""
+"""Checks Specialize against the layers' own reference rules."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from graphc.validation.run import Results, results_of, spread, values_of_arrays
 def layer_mismatch(
     train: bool, scale: float, old: Graph, new: Graph, draw: Draw
 ) -> Mismatch | None:
-    """A result that is not what the layers mean in training or in inference, in float64.
+    """Return a result that is not what the layers mean in training or in inference, in float64.
 
     `scale` is how much coarser than float64 the constants of `new` are.
     In training, running statistics are `decay * old + (1 - decay) * batch` and the counter of
-    draws goes on by one; in inference nothing is updated.  A `gc.grad` is confirmed by differences
-    along a random direction.
+    draws increases by one; in inference nothing is updated.  A `gc.grad` is confirmed by
+    differences in a random direction.
     """
     return _Expansion(train, old, new, draw).mismatch(scale)
 
 
 class _Expansion:
-    """A graph of layers and the one of ops that it became, both with their numbers."""
+    """A graph of layers and the graph of ops that it became, both with their numbers."""
 
     def __init__(self, train: bool, old: Graph, new: Graph, draw: Draw) -> None:
         self.train, self.old, self.new, self.draw = train, old, new, draw
         arrays = given_of(new, draw) | given_of(old, draw)
         self.values = values_of_arrays(new, draw.rows, arrays, train=train)
         self.known = arrays
-        """What the layers' graph is given: sources, and derivatives that were confirmed."""
+        """The values given to the layers' graph: sources, and derivatives that were confirmed."""
         self.lost: set[str] = set()
-        """What depends on a derivative that could not be found among the ops."""
+        """The nodes that depend on a derivative that could not be found among the ops."""
 
     def mismatch(self, scale: float) -> Mismatch | None:
-        """The first wrong derivative, or else the first wrong result."""
+        """Return the first wrong derivative, or else the first wrong result."""
         for node in self.old:
             if isinstance(node.op, Gradient):
                 found = self._derivative(node)
@@ -56,9 +56,9 @@ class _Expansion:
         return found
 
     def _derivative(self, node: Node) -> Mismatch | None:
-        """Whether differences of `of` along `wrt` do not confirm what stands for a gc.grad.
+        """Return a mismatch if differences of `of` by `wrt` do not confirm the value of a gc.grad.
 
-        Where the net itself puts them on a kink, as dropout's zeros before a relu, they cannot.
+        If the net itself puts values on a kink, as dropout's zeros before a relu, they cannot.
         """
         names = (node.name, *node.inputs)
         place, of, wrt = (_place(self.old, self.new, name) for name in names)
@@ -99,7 +99,7 @@ class _Expansion:
 
 
 def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Array]) -> Results:
-    """The next states by graphc's layers; the counter of draws goes on by one."""
+    """Return the next states of graphc's layers; the counter of draws increases by one."""
     found: Results = {}
     for node in graph:
         if isinstance(node.op, BatchNorm) and not node.op.frozen:
@@ -113,7 +113,7 @@ def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Arra
 
 
 def _states_of_users(graph: Graph) -> set[str]:
-    """What layers that are not graphc's read: their expansion may update it."""
+    """Return the operands of layers that are not graphc's: their expansion may update them."""
     own = "graphc."
     return {
         name
@@ -124,7 +124,7 @@ def _states_of_users(graph: Graph) -> set[str]:
 
 
 def _place(old: Graph, new: Graph, name: str) -> str | None:
-    """The node that stands for a layer which did not keep its name: by those who read it."""
+    """Return the node that replaces a layer which did not keep its name, found by its users."""
     if name in new:
         return name
     for key, value in old.outputs.items():

@@ -1,10 +1,10 @@
-"""Only the first passes, and of the next one only the first rewrites, as the environment says.
+"""Limits compilation to the first passes and the first rewrites, by environment variables.
 
     GRAPHC_PASS_LIMIT=3      the first three of the passes that can be left out
     GRAPHC_PASS_LIMIT=3.17   and of the fourth, in every program, its first 17 rewrites
     GRAPHC_PASS_LOG=file     a line of JSON for each compilation, and for each cut pass
 
-Passes that a plan cannot do without always run.  What it is for: halving a list of passes that
+Passes that a plan cannot do without always run.  The purpose is to bisect a list of passes that
 shows a symptom, as `graphc bisect` does.
 """
 
@@ -30,7 +30,7 @@ LIMIT, LOG = "GRAPHC_PASS_LIMIT", "GRAPHC_PASS_LOG"
 
 @dataclass(frozen=True)
 class FirstRewrites:
-    """A pass of which only the first rewrites are made."""
+    """A pass of which only the first `count` rewrites are made."""
 
     step: Pass
     count: int
@@ -45,13 +45,13 @@ class FirstRewrites:
 
     @property
     def preserves(self) -> Preserves:
-        """What the whole pass does."""
+        """The class of what the whole pass preserves."""
         from passes.pipeline import preserves_of
 
         return preserves_of(self.step)
 
     def __call__(self, graph: Graph) -> Graph:
-        """The graph with so many of the pass's rewrites."""
+        """Return the graph with the first `count` of the pass's rewrites."""
         made = self.step(graph)
         changes = rewrites(graph, made)
         last = str(changes[self.count - 1]) if 0 < self.count <= len(changes) else None
@@ -60,7 +60,7 @@ class FirstRewrites:
 
 
 def from_environment(passes: PassList) -> PassList:
-    """The list as GRAPHC_PASS_LIMIT says; GraphError where that is no limit."""
+    """Return the list as GRAPHC_PASS_LIMIT limits it; raise GraphError if that is not a limit."""
     log = os.environ.get(LOG)
     _write(log, {"passes": optional(passes)})
     text = os.environ.get(LIMIT)
@@ -68,12 +68,12 @@ def from_environment(passes: PassList) -> PassList:
 
 
 def optional(passes: PassList) -> list[str]:
-    """The names of the passes that a limit counts, in order."""
+    """Return the names of the passes that a limit counts, in order."""
     return [name for name in passes.names if name not in passes.required]
 
 
 def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
-    """The list up to a limit such as "3" or "3.17"; GraphError for what is none."""
+    """Return the list up to a limit such as "3" or "3.17"; raise GraphError for another text."""
     from passes.pass_list import PassList
 
     whole, _, part = limit.partition(".")

@@ -1,4 +1,4 @@
-"""Every pass that a model may be compiled with, for each of its uses."""
+"""Validates every pass that a model may be compiled with, for each of its uses."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ OPTIMIZERS: tuple[Optimizer, ...] = (
     AdamW(schedule=Cosine(total=20, floor=0.1, warmup=3)),
     SGD(lr=0.1, momentum=0.9, accumulate=4),
 )
-"""Each optimizer, with each of the options that they have in common."""
+"""Optimizers that together have each of the options that they have in common."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What was judged, and by which numbers."""
+    """The passes that were judged, and the numbers they were judged by."""
 
     passes: tuple[str, ...]
-    """Those that changed something, one for each run."""
+    """The passes that changed something, one for each run."""
     draws: tuple[Draw, ...]
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ def validate_model(
 ) -> Judged:
     """Judge each pass for inference, frozen inference, training and every optimizer.
 
-    Raises ValidationError for the first that fails.
+    Raise ValidationError for the first that fails.
     """
     watch = Watch(graph, rows, folder)
     trains = bool(graph.losses) and any(isinstance(node.op, Parameter) for node in graph)

@@ -1,4 +1,4 @@
-"""A test file that fails as a pass fails: the graph as text, the pass by import."""
+"""Writes a test file that fails as a pass fails: the graph as text, the pass by import."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_{name}():
 
 
 def write_test(folder: Path, pass_name: str, step: Any, graph: Graph, told: str, call: str) -> Path:
-    """Write the file and return its path; OSError where the folder cannot be written.
+    """Write the file and return its path; raise OSError if the folder cannot be written.
 
-    `call` says how the test calls validation, with `{step}` for the pass.
+    `call` is the test's call of validation, with `{step}` for the pass.
     """
     source = _Source(call)
     expression = source.of(step)
@@ -71,7 +71,7 @@ def _identifier(name: str) -> str:
 
 
 class _Source:
-    """Expressions for objects, and what must be imported or defined for them."""
+    """Expressions for objects, and the imports and definitions that they need."""
 
     def __init__(self, call: str) -> None:
         self.imports = {
@@ -83,7 +83,7 @@ class _Source:
         self.sources: list[str] = []
 
     def text(self) -> str:
-        """The imports, the files that are run for what they define, and copied source."""
+        """Return the imports, the files that are run for their definitions, and copied source."""
         loads = [
             f"{name} = SimpleNamespace(**run_path({path!r}))" for path, name in self.loaded.items()
         ]
@@ -93,7 +93,7 @@ class _Source:
         return "\n\n".join(part for part in parts if part)
 
     def ops(self, graph: Graph) -> str:
-        """The table of ops that the graph is read with."""
+        """Return the table of ops that the graph is read with."""
         own = user_ops(graph)
         if not own:
             return "OPS"
@@ -101,9 +101,9 @@ class _Source:
         return f"{{**OPS, {inside}}}"
 
     def of(self, value: Any) -> str:
-        """An expression that makes the object again."""
+        """Return an expression that makes the object."""
         run = getattr(value, "run", None)
-        if inspect.isfunction(run):  # a function with what it preserves
+        if inspect.isfunction(run):  # a function with a declaration of what it preserves
             return self._function(value, run)
         if inspect.isfunction(value):
             return self._function(value, value)
@@ -118,7 +118,7 @@ class _Source:
         return f"{self._named(type(value))}()"
 
     def _function(self, step: Any, run: Any) -> str:
-        """By import where the module's name leads to the pass, else by a copy of its source."""
+        """Return the function's name, imported if its module has it, else defined by its source."""
         module = sys.modules.get(run.__module__)
         if "<" not in run.__qualname__ and getattr(module, run.__name__, None) is step:
             return self._named(run)
@@ -141,7 +141,7 @@ class _Source:
 
 
 def _importable(module: ModuleType | None) -> bool:
-    """Whether a new process would find the module under its name."""
+    """Return whether a new process would find the module under its name."""
     if module is None or module.__name__ == "__main__" or module.__spec__ is None:
         return False
     return not module.__name__.startswith("graphc_model_")
@@ -155,7 +155,7 @@ def _source_text(run: Any) -> str | None:
 
 
 def _with_imports(text: str, module: ModuleType | None) -> str:
-    """The source after the imports of the file it stands in."""
+    """Return the source after the imports of the file that contains it."""
     names: Mapping[str, object] = vars(module) if module is not None else {}
     file = names.get("__file__")
     if not isinstance(file, str) or not Path(file).is_file():

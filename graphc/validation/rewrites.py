@@ -1,9 +1,9 @@
-"""Which change of a pass is the first to show a symptom.
+"""Finds the first change of a pass that shows a symptom.
 
-A pass gives one new graph.  Its changes are the nodes that both graphs have and that differ, in
-the order of the new graph, then the roots that read another node.  Graphs between the
-two have the first k of them: nodes that the pass added are there as soon as they are read, and
-nodes that it removed as long as they are.
+A pass returns one new graph.  Its changes are the nodes that both graphs have and that differ, in
+the order of the new graph, then the roots that read another node.  Graphs between the two have the
+first k of them: a node that the pass added is in such a graph if another node reads it, and so is
+a node that the pass removed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ KINDS = ("outputs", "gradients", "updates")
 
 @dataclass(frozen=True)
 class Rewrite:
-    """One change: of a node, or of what a root reads."""
+    """One change of a pass: of a node, or of the node that a root reads."""
 
     name: str
     before: str
@@ -32,7 +32,7 @@ class Rewrite:
 
 
 def rewrites(before: Graph, made: Graph) -> list[Rewrite]:
-    """The changes of a pass in order."""
+    """Return the changes of a pass in order."""
     found = [
         Rewrite(node.name, node_text(before[node.name]), node_text(node))
         for node in made
@@ -47,16 +47,16 @@ def rewrites(before: Graph, made: Graph) -> list[Rewrite]:
 
 
 def between(before: Graph, made: Graph, count: int) -> Graph:
-    """The graph with the first `count` changes; GraphError where those make a cycle."""
+    """Return the graph with the first `count` changes; raise GraphError if those make a cycle."""
     changes = rewrites(before, made)
     return _between(before, made, changes[:count], count == len(changes))
 
 
 def first_rewrite(before: Graph, made: Graph, shows: Callable[[Graph], bool]) -> Rewrite | None:
-    """The change with which the symptom comes, found by halving; None where it cannot be told.
+    """Return the change with which the symptom begins, by halving; None if it cannot be found.
 
-    `shows` holds for the graph of all changes.  Where it holds without any, too, what the
-    pass added is at fault, not a change.
+    `shows` holds for the graph of all changes.  If it also holds without any, the nodes that the
+    pass added are at fault, not a change.
     """
     changes = rewrites(before, made)
     good, bad = 0, len(changes)
@@ -98,7 +98,7 @@ def _between(before: Graph, made: Graph, changes: Iterable[Rewrite], every: bool
 
 
 def _sorted(nodes: Mapping[str, Node], names: Iterable[str]) -> list[Node]:
-    """The named nodes and all they depend on, operands first; GraphError for a cycle."""
+    """Return the named nodes and their operands, operands first; raise GraphError for a cycle."""
     found: dict[str, Node] = {}
     for name in names:
         stack, open_ = [name], set[str]()

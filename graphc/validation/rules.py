@@ -1,6 +1,6 @@
 """Optimizers in plain NumPy, written from their papers and from PyTorch's conventions.
 
-They share no code with graphc's own update rules, which they are the oracle of.
+They share no code with graphc's own update rules, for which they are the oracle.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ States = Mapping[str, Array]
 
 
 def has_rule(optimizer: Optimizer) -> bool:
-    """Whether the optimizer and its schedule are graphc's own, not a user's."""
+    """Return whether the optimizer and its schedule are graphc's own, not a user's."""
     schedule = optimizer.schedule
     own = type(optimizer) in RULES
     return own and (schedule is None or _known(schedule))
@@ -46,7 +46,7 @@ def _known(schedule: Schedule) -> bool:
 def next_states(
     optimizer: Optimizer, gradients: Mapping[str, Array], state: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Parameters, slots and the counter of updates after one update by these gradients."""
+    """Return parameters, slots and the counter of updates after one update by these gradients."""
     updates = int(state["updates"])
     if optimizer.clip_value is not None:
         most = optimizer.clip_value
@@ -71,7 +71,7 @@ def next_states(
 
 
 def _numbers(optimizer: Optimizer, name: str, state: Mapping[str, Array]) -> tuple[float, float]:
-    """The learning rate and the weight decay of a parameter."""
+    """Return the learning rate and the weight decay of a parameter."""
     group = _group(optimizer, name)
     own = group is not None and group.lr is not None
     rate = float(state[f"hyper.lr.{','.join(group.names)}" if group and own else "hyper.lr"])
@@ -81,7 +81,7 @@ def _numbers(optimizer: Optimizer, name: str, state: Mapping[str, Array]) -> tup
 
 
 def trained(optimizer: Optimizer, name: str) -> bool:
-    """Whether a parameter is of no frozen group."""
+    """Return whether a parameter is not in a frozen group."""
     group = _group(optimizer, name)
     return group is None or not group.frozen
 
@@ -100,7 +100,7 @@ def _decays(optimizer: Optimizer, name: str, rank: int) -> bool:
 def _sgd(
     optimizer: SGD, name: str, g: Array, decay: float, rate: float, t: int, state: States
 ) -> dict[str, Array]:
-    """I. Sutskever et al., ICML 2013, as in torch.optim.SGD."""
+    """Update by SGD: I. Sutskever et al., ICML 2013, as in torch.optim.SGD."""
     g = g + decay * state[name]
     if not optimizer.momentum:
         return {name: state[name] - rate * g}
@@ -112,7 +112,7 @@ def _sgd(
 def _adam(
     optimizer: Adam, name: str, g: Array, decay: float, rate: float, t: int, state: States
 ) -> dict[str, Array]:
-    """D. Kingma, J. Ba, ICLR 2015; AdamW by I. Loshchilov, F. Hutter, ICLR 2019."""
+    """Update by Adam: D. Kingma, J. Ba, ICLR 2015; AdamW by I. Loshchilov, F. Hutter, ICLR 2019."""
     p = state[name]
     decoupled = isinstance(optimizer, AdamW)
     if not decoupled:
@@ -128,7 +128,7 @@ def _adam(
 def _nadam(
     optimizer: NAdam, name: str, g: Array, decay: float, rate: float, t: int, state: States
 ) -> dict[str, Array]:
-    """T. Dozat, ICLR 2016 workshop, as in torch.optim.NAdam."""
+    """Update by NAdam: T. Dozat, ICLR 2016 workshop, as in torch.optim.NAdam."""
     p, beta1, beta2 = state[name], optimizer.beta1, optimizer.beta2
     g = g + decay * p
     mean = beta1 * state[f"{name}.mean"] + (1 - beta1) * g
@@ -146,7 +146,7 @@ def _nadam(
 def _adamax(
     optimizer: Adamax, name: str, g: Array, decay: float, rate: float, t: int, state: States
 ) -> dict[str, Array]:
-    """D. Kingma, J. Ba, ICLR 2015, algorithm 2, as in torch.optim.Adamax."""
+    """Update by Adamax: D. Kingma, J. Ba, ICLR 2015, algorithm 2, as in torch.optim.Adamax."""
     g = g + decay * state[name]
     mean = optimizer.beta1 * state[f"{name}.mean"] + (1 - optimizer.beta1) * g
     size = np.maximum(optimizer.beta2 * state[f"{name}.largest"], np.abs(g) + optimizer.eps)
@@ -157,7 +157,7 @@ def _adamax(
 def _rmsprop(
     optimizer: RMSprop, name: str, g: Array, decay: float, rate: float, t: int, state: States
 ) -> dict[str, Array]:
-    """G. Hinton, 2012, as in torch.optim.RMSprop."""
+    """Update by RMSprop: G. Hinton, 2012, as in torch.optim.RMSprop."""
     g = g + decay * state[name]
     square = optimizer.alpha * state[f"{name}.square"] + (1 - optimizer.alpha) * g**2
     direction = g / (np.sqrt(square) + optimizer.eps)
@@ -171,7 +171,7 @@ def _rmsprop(
 def _adagrad(
     optimizer: Adagrad, name: str, g: Array, decay: float, rate: float, t: int, state: States
 ) -> dict[str, Array]:
-    """J. Duchi et al., JMLR 2011, as in torch.optim.Adagrad."""
+    """Update by Adagrad: J. Duchi et al., JMLR 2011, as in torch.optim.Adagrad."""
     g = g + decay * state[name]
     total = state[f"{name}.sum"] + g**2
     step = rate * g / (np.sqrt(total) + optimizer.eps)
@@ -181,7 +181,7 @@ def _adagrad(
 def _adadelta(
     optimizer: Adadelta, name: str, g: Array, decay: float, rate: float, t: int, state: States
 ) -> dict[str, Array]:
-    """M. Zeiler, 2012, as in torch.optim.Adadelta."""
+    """Update by Adadelta: M. Zeiler, 2012, as in torch.optim.Adadelta."""
     g, rho, eps = g + decay * state[name], optimizer.rho, optimizer.eps
     square = rho * state[f"{name}.square"] + (1 - rho) * g**2
     change = np.sqrt((state[f"{name}.delta"] + eps) / (square + eps)) * g
@@ -193,7 +193,7 @@ def _adadelta(
 def _lion(
     optimizer: Lion, name: str, g: Array, decay: float, rate: float, t: int, state: States
 ) -> dict[str, Array]:
-    """X. Chen et al., 2023, algorithm 2."""
+    """Update by Lion: X. Chen et al., 2023, algorithm 2."""
     mean, p = state[f"{name}.mean"], state[name]
     direction = np.sign(optimizer.beta1 * mean + (1 - optimizer.beta1) * g)
     kept = optimizer.beta2 * mean + (1 - optimizer.beta2) * g
@@ -211,11 +211,11 @@ RULES: Mapping[type[Optimizer], Callable[..., dict[str, Array]]] = {
     Adadelta: _adadelta,
     Lion: _lion,
 }
-"""By optimizer: a parameter and its slots after update number t, from 1 on."""
+"""The rule of each optimizer: a parameter and its slots after update number t, from 1 on."""
 
 
 def factor(schedule: Schedule, updates: int) -> float:
-    """The factor on the rate after so many updates; below 0 counts as 0."""
+    """Return the factor on the rate after that many updates; a negative number counts as 0."""
     u = max(updates, 0)
     if isinstance(schedule, WarmUp):
         after = 1.0 if schedule.then is None else factor(schedule.then, updates - schedule.steps)

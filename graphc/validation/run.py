@@ -1,4 +1,4 @@
-"""Run a graph by the reference rules: its results, and how far rounding may move them."""
+"""Runs a graph by the reference rules: its results, and how far rounding may move them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from graphc.ops.source import Constant
 from graphc.reference import computed
 
 Results = dict[str, Array]
-"""What a graph is for, by kind and name: `output scores`, `gradient w`, `update w`, `mask d`."""
+"""The results of a graph by kind and name: `output scores`, `gradient w`, `update w`, `mask d`."""
 
 EXACT = (
     *(Relu, ReluGrad, Maximum, Minimum, Clip, Where, Max, Min, Neg, Abs, Sign, Reshape, Transpose),
@@ -37,7 +37,7 @@ EXACT = (
     *(Gather, GatherElements, LastWrite, FlatIndex, Floor, Ceil, Round),
     *(Constant, Pad, MaxPool, MaxPoolPick),
 )
-"""Ops that never round."""
+"""The ops that never round."""
 
 Change = Callable[[Node, Array], Array]
 
@@ -50,9 +50,9 @@ def values_of_arrays(
     train: bool = True,
     change: Change | None = None,
 ) -> dict[str, Array]:
-    """The value of every node; what `arrays` holds is not computed.
+    """Return the value of every node; nodes in `arrays` are not computed.
 
-    Every value lies in C order: the bits of a sum depend on how its operand lies.
+    Every value lies in C order: the bits of a sum depend on the layout of its operand.
     """
     values: dict[str, Array] = {}
     with np.errstate(all="ignore"):
@@ -68,7 +68,7 @@ def values_of_arrays(
 
 
 def value_of(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
-    """What a node's rule gives; GraphError where that fails."""
+    """Return the value that a node's rule computes; raise GraphError if the rule fails."""
     try:
         return computed(node, ins, rows, train)
     except GraphError:
@@ -83,26 +83,26 @@ def value_of(node: Node, ins: list[Array], rows: int, train: bool) -> Array:
 
 
 def result_names(graph: Graph) -> dict[str, str]:
-    """The node of each result: outputs, gradients, next states and dropout masks."""
+    """Return the node of each result: outputs, gradients, next states and dropout masks."""
     roots = {"output": graph.outputs, "gradient": graph.gradients, "update": graph.updates}
     found = {f"{kind} {k}": v for kind, names in roots.items() for k, v in names.items()}
     return found | {f"mask {n.name}": n.name for n in graph if isinstance(n.op, DropoutMask)}
 
 
 def results_of(graph: Graph, values: Mapping[str, Array]) -> Results:
-    """Outputs, gradients, next states and dropout masks."""
+    """Return outputs, gradients, next states and dropout masks."""
     return {result: values[name] for result, name in result_names(graph).items()}
 
 
 def spread(
     graph: Graph, rows: int, arrays: Mapping[str, Array], plain: Results, runs: int = 2
 ) -> dict[str, float]:
-    """For each result, how far rounding may move it: the bound of what is reassociated.
+    """Return how far rounding may move each result: the bound for a reassociated one.
 
     Monte Carlo arithmetic (D. S. Parker, "Monte Carlo arithmetic", UCLA CSD-970002, 1997): the
     graph runs again with every number that is read or rounded moved by one part in 2**52, at
     random.  The largest move of a result, times a factor that grows with the square root
-    of the largest dimension, is what sums in another order may change.
+    of the largest dimension, is the most that sums in another order may change it.
     """
     moved: dict[str, float] = dict.fromkeys(plain, 0.0)
     for run in range(runs):
@@ -118,7 +118,7 @@ EPS = float(np.finfo(np.float64).eps)
 
 
 class _Noise:
-    """Moves what may be rounded by one part in 2**52, up or down."""
+    """Moves values that may be rounded by one part in 2**52, up or down."""
 
     def __init__(self, run: int) -> None:
         self.rng = generator(run, "validation:noise")
@@ -131,7 +131,7 @@ class _Noise:
 
 
 def largest(value: Array) -> float:
-    """The largest absolute value, of numbers that are finite."""
+    """Return the largest absolute value of the numbers that are finite."""
     if value.dtype.kind != "f":
         return 0.0
     return float(np.max(np.abs(value), where=np.isfinite(value), initial=0.0))

@@ -1,4 +1,4 @@
-"""What shards find must make up what the batch means: the passes shard, and backward after it.
+"""Checks the pass shard, and backward after it: shards must add up to the whole batch.
 
 A batch is cut into shards of different sizes, which run in step.
 """
@@ -51,11 +51,11 @@ if TYPE_CHECKING:
 
 
 def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """A result of shards that is not what their rows have in the graph before.
+    """Return a result of shards that is not what the graph before computes for their rows.
 
-    That runs on each shard's rows alone, but with the whole batch's masks and, where it is
+    That graph runs on each shard's rows alone, but with the whole batch's masks and, if it is
     synchronised, with batch normalisation over all rows, and with weighted means divided as the
-    pass says.  The losses of all shards must add up to that of the batch; where no way of counting
+    pass says.  The losses of all shards must add up to that of the batch; if no way of counting
     rows or weights gives that, since a shard takes statistics of its own rows, to what the pass
     says of how they count.
     """
@@ -92,7 +92,7 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
 
 
 def _normalised(graph: Graph) -> set[str]:
-    """Batch normalisations and their statistics."""
+    """Return batch normalisations and their statistics."""
     norms = [node.name for node in graph if isinstance(node.op, BatchNormTrain)]
     return {*norms, *(f"{name}.{part}" for name in norms for part in ("mean", "var"))}
 
@@ -100,7 +100,7 @@ def _normalised(graph: Graph) -> set[str]:
 def _divisors(
     step: Shard, graph: Graph, parts: Sequence[Part], alone: Sequence[Values]
 ) -> list[Values]:
-    """For each shard its share of what each weighted mean of the batch is divided by."""
+    """Return for each shard its share of the divisor of each weighted mean of the batch."""
     totals = {name: sum(v[name] for v in alone) for name in step.divisors if name in graph}
     shares = [share(ROWS, part, parts[-1][1]) for part in parts]
     return [
@@ -110,7 +110,7 @@ def _divisors(
 
 
 def _by_weights(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[list[float]]:
-    """The shares by each input that has a number for each row."""
+    """Return the shares by each input that has a number for each row."""
     found = []
     for node in graph:
         if isinstance(node.op, Input) and node.type.is_float and node.type.shape == (Batch(),):
@@ -121,7 +121,7 @@ def _by_weights(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[list[fl
 
 
 def _total(terms: Sequence[Array], ways: Sequence[Sequence[float]], whole: Array) -> Array:
-    """The loss of the batch by the first way of counting that gives it, or else by the first."""
+    """Return the loss of the batch by the first way of counting that gives it, or by the first."""
     totals = [np.asarray(sum(s * t for s, t in zip(way, terms, strict=True))) for way in ways]
     return next((t for t in totals if np.allclose(t, whole, rtol=1e-9, atol=0)), totals[0])
 
@@ -132,9 +132,10 @@ def _total(terms: Sequence[Array], ways: Sequence[Sequence[float]], whole: Array
 def summed_derivative_mismatch(
     step: Backward, old: Graph, new: Graph, draw: Draw
 ) -> Mismatch | None:
-    """A gradient of a parameter whose parts do not make up that of the sum of the losses.
+    """Return a parameter's gradient whose parts do not add up to that of the sum of the losses.
 
-    For graphs that go on with sums over shards: there a shard's numbers matter to all losses.
+    It is for graphs that continue after sums over shards: there a shard's numbers affect all
+    losses.
     """
     parts = parts_of(draw.rows)
     given = given_in_step(new, draw, parts)
@@ -159,7 +160,7 @@ def _loss_of(
     name: str,
     x: Array,
 ) -> float:
-    """The losses of all shards where the parameter of that name is x."""
+    """Return the losses of all shards if the parameter of that name is x."""
     run = values_in_step(graph, parts, [{**arrays, name: x} for arrays in given])
     losses = [graph.outputs[loss] for loss in step.losses]
     return float(sum(values[loss].sum() for values in run for loss in losses))

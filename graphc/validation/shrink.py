@@ -1,8 +1,8 @@
-"""The smallest graph on which a pass still fails, found by trying ever smaller ones.
+"""Finds the smallest graph on which a pass still fails, by trying ever smaller ones.
 
-Roots are dropped, or give way to a node before them; parts of the graph are replaced by inputs,
+Roots are dropped, or replaced by a node before them; parts of the graph are replaced by inputs,
 in halves, quarters and so on (A. Zeller, R. Hildebrandt, "Simplifying and isolating
-failure-inducing input", IEEE TSE 28, 2002); nodes are left out for an operand of their type;
+failure-inducing input", IEEE TSE 28, 2002); nodes are replaced by an operand of their type;
 dimensions are made smaller.
 """
 
@@ -22,11 +22,11 @@ from graphc.ops.source import Constant, Input, constant_op
 
 Fails = Callable[[Graph], bool]
 LIMIT = 600
-"""How many graphs are tried at most."""
+"""The most graphs that are tried."""
 
 
 def shrunk(graph: Graph, fails: Fails) -> Graph:
-    """The smallest graph that was found for which `fails` still holds, as it does for `graph`."""
+    """Return the smallest graph found for which `fails` still holds, as it does for `graph`."""
     trial = _Trial(fails)
     size = None
     while size != (size := (len(graph), _numbers(graph), len(graph.roots))):
@@ -39,7 +39,7 @@ def shrunk(graph: Graph, fails: Fails) -> Graph:
 
 
 class _Trial:
-    """Tries candidates until it has tried enough."""
+    """Tries candidates, but at most LIMIT of them."""
 
     def __init__(self, fails: Fails) -> None:
         self.fails, self.left = fails, LIMIT
@@ -49,7 +49,7 @@ class _Trial:
         return self.left >= 0 and self.fails(graph)
 
     def smaller(self, graph: Graph, candidates: Callable[[Graph], Iterator[Graph]]) -> Graph:
-        """The graph after every candidate that still fails, one upon the other."""
+        """Return the graph after every candidate that still fails, one after the other."""
         found: Graph | None = graph
         while found is not None and self.left > 0:
             graph = found
@@ -59,7 +59,7 @@ class _Trial:
 
 
 def _fewer_roots(graph: Graph) -> Iterator[Graph]:
-    """Each root alone, then all but each."""
+    """Yield the graph with each root alone, then with all roots but each."""
     roots = [(kind, key) for kind in _KINDS for key in getattr(graph, kind)]
     if len(roots) > 1:
         for root in roots:
@@ -81,7 +81,7 @@ def _with_roots(graph: Graph, kept: list[tuple[str, str]]) -> Graph:
 
 
 def _earlier(graph: Graph) -> Iterator[Graph]:
-    """The graph up to each node, which becomes its only output."""
+    """Yield the graph up to each node, which becomes its only output."""
     key = next(iter(graph.outputs), "result")
     losses = [name for name in graph.losses if name == key]
     for node in graph:
@@ -90,7 +90,7 @@ def _earlier(graph: Graph) -> Iterator[Graph]:
 
 
 def _cut(graph: Graph, trial: _Trial) -> Graph:
-    """Inputs in the place of as many nodes as can be, in ever smaller groups."""
+    """Return the graph with inputs for as many nodes as possible, in ever smaller groups."""
     size = len(graph)
     while size >= 1 and trial.left > 0:
         names = [node.name for node in graph if not isinstance(node.op, (Input, Constant))]
@@ -114,7 +114,7 @@ def _with_inputs(graph: Graph, names: list[str]) -> Graph | None:
 
 
 def _bypassed(graph: Graph) -> Iterator[Graph]:
-    """The graph without one node, whose readers read an operand of the same type."""
+    """Yield the graph without one node, whose users read an operand of the same type."""
     for node in reversed(list(graph)):
         for operand in node.inputs:
             if graph[operand].type == node.type:
@@ -125,7 +125,7 @@ def _bypassed(graph: Graph) -> Iterator[Graph]:
 
 
 def _narrower(graph: Graph) -> Iterator[Graph]:
-    """The graph with all dimensions of one size made smaller."""
+    """Yield the graph with all dimensions of one size made smaller."""
     sizes = {dim for node in graph for dim in node.type.shape if isinstance(dim, int) and dim > 1}
     for size in sorted(sizes, reverse=True):
         for smaller in (1, 2, 3):
@@ -136,7 +136,7 @@ def _narrower(graph: Graph) -> Iterator[Graph]:
 
 
 def _resized(graph: Graph, size: int, smaller: int) -> Graph | None:
-    """None where an op does not take its operands any more."""
+    """Return the graph with `size` made smaller, or None if an op then refuses its operands."""
     made: dict[str, Node] = {}
     try:
         for node in graph:
@@ -162,5 +162,5 @@ def _smaller_op(op: Op, size: int, smaller: int) -> Op:
 
 
 def _numbers(graph: Graph) -> int:
-    """How many numbers the graph's sources have for a batch of one."""
+    """Return how many bytes the graph's sources have for a batch of one."""
     return sum(node.type.nbytes(1) for node in graph if isinstance(node.op, Source))

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Values:
-    """Outputs, gradients and next states, against those without passes, in float64.
+    """The symptom of results that differ from those without passes, in float64, or are not finite.
 
-    `what` is `loss`, `output:NAME`, `gradient:NAME` or `update:NAME`; None is all of them.
-    `nonfinite` instead asks, in the net's own dtypes, for a number that is not finite.
+    The results are outputs, gradients and next states.  `what` is `loss`, `output:NAME`,
+    `gradient:NAME` or `update:NAME`; None is all of them.  `nonfinite` instead looks, in the net's
+    own dtypes, for a number that is not finite.
     """
 
     graph: Graph
@@ -40,12 +41,12 @@ class Values:
     optimizer: Optimizer | None = None
     what: str | None = None
     tolerance: float = 1e-6
-    """The part of a result's largest number that a number of it may be off by."""
+    """The part of a result's largest number by which one of its numbers may differ."""
     feeds: Mapping[str, Any] | None = None
     base: dict[str, Array] = field(default_factory=dict)
 
     def __call__(self, limit: str | None) -> Tried:
-        """Compile with so many passes, run, and compare."""
+        """Compile with that many passes, run, and compare."""
         with tempfile.TemporaryDirectory() as folder:
             log = Path(folder) / "log"
             passes = self.passes if limit is None else limited(self.passes, limit, str(log))
@@ -65,7 +66,7 @@ class Values:
 
     @property
     def nonfinite(self) -> bool:
-        """Whether numbers that are not finite are looked for."""
+        """Whether numbers that are not finite are the symptom."""
         return self.what == "nonfinite"
 
     def _results(self, passes: PassList) -> dict[str, Array]:
@@ -96,7 +97,7 @@ class Values:
         return draw
 
     def _wrt(self, graph: Graph) -> list[str] | None:
-        """The parameters, and the node whose gradient is asked for."""
+        """Return the parameters, and the node whose gradient is asked for; None for the default."""
         kind, _, name = (self.what or "").partition(":")
         if kind != "gradient" or name not in graph or graph[name].op.name == "parameter":
             return None

@@ -1,4 +1,4 @@
-"""Update, accumulate and apply against the optimizers' rules in plain NumPy."""
+"""Checks update, accumulate and apply against the optimizers' rules in plain NumPy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from graphc.validation.run import Results, results_of, spread, values_of_arrays
 
 
 def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
-    """A next state that is not what the optimizer's rule gives for the gradients before."""
+    """Return a next state that differs from the optimizer's rule for the gradients before."""
     gradients = _of_parameters(old, optimizer)
     if not has_rule(optimizer) or not gradients:
         return None
@@ -33,7 +33,7 @@ def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) ->
 def accumulation_mismatch(
     optimizer: Optimizer, old: Graph, new: Graph, draw: Draw
 ) -> Mismatch | None:
-    """A sum that is not the old one and the gradient, or a count that did not go on by one."""
+    """Return a sum that is not the old one plus the gradient, or a count not increased by one."""
     gradients = _of_parameters(old, optimizer)
     if not gradients:
         return None
@@ -51,7 +51,7 @@ def accumulation_mismatch(
 def apply_mismatch(
     parameters: Iterable[Node], optimizer: Optimizer, new: Graph, draw: Draw
 ) -> Mismatch | None:
-    """A next state that is not the rule's, for gradients that are fed or the mean of sums.
+    """Return a next state that differs from the rule, for fed gradients or the mean of sums.
 
     After accumulation every sum, and the count of steps, must become 0.
     """
@@ -75,7 +75,7 @@ def apply_mismatch(
 def _by_rule(
     optimizer: Optimizer, gradients: Mapping[str, Array], others: Results, new: Graph, draw: Draw
 ) -> Mismatch | None:
-    """The states compared with the rule's; where clipping is asked for, both with and without."""
+    """Compare the states with the rule's; if clipping is asked for, both with and without it."""
     limits: tuple[float | None, ...] = (None,)
     if optimizer.clip_norm is not None:
         norm = float(np.sqrt(sum(float((g * g).sum()) for g in gradients.values())))
@@ -99,7 +99,7 @@ def _by_rule(
 def _lacking(
     optimizer: Optimizer, gradients: Mapping[str, Array], arrays: Mapping[str, Array], draw: Draw
 ) -> Mismatch | None:
-    """A state that the rule reads, and the graph does not have."""
+    """Return a state that the rule reads and the graph does not have."""
     try:
         next_states(optimizer, gradients, arrays)
     except KeyError as error:
@@ -120,7 +120,7 @@ def _found(
 
 
 def _of_parameters(graph: Graph, optimizer: Optimizer) -> dict[str, str]:
-    """The gradients that belong to parameters which are trained."""
+    """Return the gradients of parameters that are trained."""
     return {
         name: gradient
         for name, gradient in graph.gradients.items()

@@ -1,4 +1,4 @@
-"""Judge passes: one by itself, or each that compiling runs."""
+"""Judges passes: one by itself, or each that a compilation runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from passes.pipeline import Pass
 
 FOLDER = "graphc-failures"
-"""Where tests are written, in the current folder."""
+"""The folder where tests are written, in the current folder."""
 
 
 def validate_pass(
@@ -34,13 +34,13 @@ def validate_pass(
     feeds: Mapping[str, Any] | None = None,
     folder: str | Path | None = None,
 ) -> Graph:
-    """Run a pass on a graph and judge the result, which is returned.
+    """Run a pass on a graph, judge the result, and return it.
 
-    `feeds` are used instead of random inputs, for one batch size.  Where a `folder` is named, the
+    `feeds` are used instead of random inputs, for one batch size.  If `folder` is given, the
     smallest graph that still fails is written there, as a test.
 
-    Raises ValidationError where the pass changed a result beyond what it declares, and
-    GraphError where its graph is not sound.
+    Raise ValidationError if the pass changed a result beyond what it declares, and
+    GraphError if its graph is not sound.
     """
     before = graph.graph() if isinstance(graph, Net) else graph
     made = step(before)
@@ -66,7 +66,7 @@ def _check(
 
 
 class Watch:
-    """Judges each pass of a compilation as it is done."""
+    """Judges each pass of a compilation when it has run."""
 
     def __init__(self, declared: Graph, capacity: int, folder: str | Path = FOLDER) -> None:
         self.declared, self.capacity, self.folder = declared, capacity, Path(folder)
@@ -75,18 +75,18 @@ class Watch:
 
     @cached_property
     def draws(self) -> tuple[Draw, ...]:
-        """For one row, a prime number of rows, and the capacity."""
+        """The random numbers for one row, for a prime number of rows, and for the capacity."""
         return draws_for(self.declared, batches_for(self.capacity))
 
     def __call__(self, step: Pass, before: Graph, made: Graph) -> None:
-        """Judge a pass; ValidationError where it fails."""
+        """Judge a pass; raise ValidationError if it fails."""
         from passes.pipeline import name_of
 
         _check(step, before, made, self.draws, self.folder)
         self.judged.append(name_of(step))
 
     def apply(self, parameters: Sequence[Node], optimizer: Optimizer, made: Graph) -> None:
-        """Judge the graph of an update alone; ValidationError where it is wrong."""
+        """Judge the graph of an update alone; raise ValidationError if it is wrong."""
         _check_apply(parameters, optimizer, made, self.draws[0], self.folder)
         self.judged.append("apply_update")
 
@@ -98,9 +98,9 @@ def validate_apply(
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Graph:
-    """The graph that updates these parameters, judged by the optimizer's rule.
+    """Return the graph that updates these parameters, judged by the optimizer's rule.
 
-    Raises ValidationError where a next state is another than the rule's.
+    Raise ValidationError if a next state differs from the rule's.
     """
     own_passes()
     from passes.apply_update import apply_graph

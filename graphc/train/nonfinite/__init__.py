@@ -1,1 +1,1 @@
-"""Where a number that is not finite comes from: noticed, run again, traced to a node."""
+"""Notices a number that is not finite, runs the steps again, and traces the node that made it."""

@@ -1,4 +1,4 @@
-"""Keep a copy of the state, to run again from it what led to a number that is not finite."""
+"""Keeps a copy of the state, to run the steps again that led to a number that is not finite."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from graphc.train.record.identity import unwrapped
 from graphc.train.source import Batch, Source
 
 EVERY = 256
-"""The steps between two copies.  A step reads and writes every trained number that a copy
-reads, so that a copy takes less time than a step, or, for nets of a few units, less than two
-steps: all copies take less than 1 %."""
+"""The number of steps between two copies.  A step reads and writes every trained number that a copy
+reads, so that a copy takes less time than a step, or, for nets of a few units, less than two steps:
+all copies take less than 1 % of the time."""
 
 
 class Guard:
-    """Knows which arrays were finite at the start, and what the state was some steps ago."""
+    """Watches the arrays that were finite at the start, and keeps the state of some steps ago."""
 
     def __init__(self, ex: Executor, source: Source, at: Position) -> None:
         self._ex, self._source = ex, source
@@ -39,19 +39,19 @@ class Guard:
         self._at = replace(at)
 
     def mark(self, at: Position) -> None:
-        """Copy the state as it is at this position; it must be good, for a trace starts there."""
+        """Copy the state at this position; it must be finite, for a trace starts there."""
         arrays = self._ex.state.arrays
         writes = [partial(copy.__setitem__, ..., arrays[k]) for k, copy in self._copy.items()]
         self._ex.state.lock(run_all, [*writes, partial(setattr, self, "_at", replace(at))])
         self._source.release(at.epoch, at.step)
 
     def check_state(self, at: Position) -> None:
-        """NotFiniteError, traced, when the state has become bad; `at` is after its last step."""
+        """Raise NotFiniteError, traced, if the state is not finite; `at` is after its last step."""
         if not self._state_good():
             raise self.trace(at, float("nan"))
 
     def trace(self, at: Position, loss: float) -> NotFiniteError:
-        """The error for what went wrong before `at`, or in its step when that gave `loss`.
+        """Return the error for a non-finite number before `at`, or in its step if that gave `loss`.
 
         The executor is left as it was before the step at fault.
         """
@@ -72,7 +72,7 @@ class Guard:
         return not_again(at, loss)
 
     def _again(self, last: Position) -> Iterator[tuple[int, int, Batch]]:
-        """The steps from the copy on, the one at `last` included."""
+        """Yield the steps from the copy on, the one at `last` included."""
         for epoch in range(self._at.epoch, last.epoch + 1):
             start = self._at.step if epoch == self._at.epoch else 0
             for step, batch in enumerate(self._source.batches(epoch, start), start):
@@ -87,5 +87,5 @@ class Guard:
 
 
 def _good(array: Array) -> bool:
-    """Whether all numbers are finite; then their sum is, too, unless it is too large."""
+    """Return whether all numbers are finite; then their sum is, too, unless it is too large."""
     return isfinite(np.add.reduce(array, axis=None)) or bool(np.isfinite(array).all())

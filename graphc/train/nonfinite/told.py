@@ -1,4 +1,4 @@
-"""What is said of a number that is not finite."""
+"""The text of errors about numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SLOPE = "the derivative is infinite or undefined here: keep its operands away f
 def found(
     ex: Executor, origin: Origin, at: Position, rows: int, loss: float, source: Source
 ) -> NotFiniteError:
-    """The error for a step that was run again: the node, its operands, the user's line."""
+    """Return the error for a step that was run again: the node, its operands, the user's line."""
     node, values = origin.node, origin.values
     what = f"loss is {loss:g}" if not isfinite(loss) else "the state becomes bad"
     begun = f"{what} in epoch {at.epoch}, step {at.step + 1}: {_named(origin)} "
@@ -59,7 +59,7 @@ def found(
 
 
 def not_again(at: Position, loss: float) -> NotFiniteError:
-    """The error where the same steps, run again, stay finite: the batches were others."""
+    """Return the error for steps that stay finite when run again: their batches were different."""
     what = "the state" if isfinite(loss) else f"the loss {loss:g}"
     return NotFiniteError(
         f"{what} is not finite by epoch {at.epoch}, step {at.step + 1}, but all is finite when "
@@ -70,7 +70,7 @@ def not_again(at: Position, loss: float) -> NotFiniteError:
 
 
 def described(array: Array) -> str:
-    """Type, range and mean of the finite numbers, and how many there are of what is special."""
+    """Return an array's type, range and mean, and its counts of zeros, NaN and infinities."""
     text = f"{array.dtype.name}{list(array.shape)}"
     if array.dtype.kind == "f":
         finite: Array = array[np.isfinite(array)].astype(np.float64)
@@ -104,7 +104,7 @@ def _named(origin: Origin) -> str:
 
 
 def _place(origin: Origin, at: Position, source: Source) -> str:
-    """For data: the row of the first bad number, in the batch and where it came from."""
+    """Return, for data, the row of the first bad number, in the batch and in the data."""
     node = origin.node
     if not isinstance(node.op, Input):
         return ""
@@ -131,7 +131,7 @@ def _hint(origin: Origin) -> str:
 
 
 def _large(origin: Origin) -> bool:
-    """Whether the operands are so large that their product is not finite."""
+    """Return whether the operands are so large that their product is not finite."""
     if origin.node.op.name == "exp":
         return False
     floats = [origin.values[name] for name in origin.node.inputs]

@@ -1,4 +1,4 @@
-"""Run one step node by node, and find the first value that is not finite."""
+"""Runs one step node by node, to find the first value that is not finite."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Part = Literal["forward", "backward", "update"]
 
 @dataclass(frozen=True)
 class Origin:
-    """The node where it began, and the values that it read and gave.
+    """The node where non-finite values began, and the values that it read and computed.
 
-    `sure` is false where the reference rules stay finite, because they round otherwise: then it
+    `sure` is false if the reference rules stay finite, because they round differently: then it
     is the node with the largest values.
     """
 
@@ -36,7 +36,7 @@ class Origin:
 
 
 def traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) -> Origin:
-    """The origin in a step on these feeds from this state.
+    """Return the origin in a step on these feeds from this state.
 
     It runs the graph of the step as it is before anything is fused, so that its nodes are those
     that the user declared, their gradients, and the updates.
@@ -61,23 +61,23 @@ def traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) -
 
 
 def whole_batch(graph: Graph) -> dict[str, Array]:
-    """What a graph of shards is fed for one that is the whole batch: all of it, from row 0."""
+    """Return the shard inputs of a graph whose only shard is the whole batch, from row 0."""
     found = [node for node in graph if isinstance(node.op, ShardInput)]
     return {node.name: np.asarray(node.type.is_float, node.type.dtype) for node in found}
 
 
 def _divisors(ex: Executor, graph: Graph, arrays: Mapping[str, Array], n: int) -> dict[str, Array]:
-    """What shards of the whole batch divide weighted means by."""
+    """Return the divisors by which shards of the whole batch divide weighted means."""
     fed = {node.name: node.type.dtype for node in graph if isinstance(node.op, ShardInput)}
     found = [divisor for divisor in divisors(ex.plan.declared) if divisor.name in fed]
     return {d.name: np.asarray(d(arrays, n), fed[d.name]) for d in found}
 
 
 def first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
-    """The first node that is not finite, of those that a loss or an update depends on.
+    """Return the first node that is not finite, of those that a loss or an update depends on.
 
-    An infinity that a constant of the net brings in, such as that of a mask, is meant, and so
-    is what follows from it, until it becomes NaN.
+    An infinity from a constant of the net, such as that of a mask, is intended, and so are the
+    values that follow from it, until they become NaN.
     """
     needed = graph.upstream(
         [*(graph.outputs[name] for name in graph.losses), *graph.updates.values()]
@@ -96,7 +96,7 @@ def first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
 
 
 def _recorded(ex: Executor, program: str, name: str) -> Graph:
-    """The graph of a program after the pass of that name."""
+    """Return the graph of a program after the pass of that name."""
     for record in ex.plan.graphs[program]:
         if record.name == name:
             return record.graph
@@ -104,7 +104,7 @@ def _recorded(ex: Executor, program: str, name: str) -> Graph:
 
 
 def _part(ex: Executor, program: str, node: Node) -> Part:
-    """What made the node: the pass `specialize`, `backward` or `update`."""
+    """Return the part that the node belongs to: the pass that made it tells."""
     if node.name in _recorded(ex, program, "specialize"):
         return "forward"
     return "backward" if node.name in _recorded(ex, program, "backward") else "update"

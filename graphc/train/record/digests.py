@@ -12,14 +12,14 @@ from graphc.executor import Executor
 from graphc.op import Array
 
 WHOLE = 1000
-"""The steps between two digests of the whole state."""
+"""The number of steps between two digests of the whole state."""
 
 _ARRAYS = 16
 _WORDS = 4
 
 
 def state_arrays(ex: Executor) -> dict[str, Array]:
-    """All that lasts between steps and that the plan needs: the arrays themselves."""
+    """Return the arrays themselves of all state that the plan needs."""
     return {name: ex.state.arrays[name] for name in ex.plan.state_nodes}
 
 
@@ -27,7 +27,7 @@ class StateDigest:
     """The digest of an executor's state after each step.
 
     After most steps it is that of four words of each of 16 arrays, or of as many as there are:
-    a step that went otherwise shows in its loss or in nearly all numbers of the state.  After
+    a step that went differently shows in its loss or in nearly all numbers of the state.  After
     every WHOLE steps it is that of all bytes, which finds what was missed.
     """
 
@@ -40,7 +40,7 @@ class StateDigest:
         self._chosen = np.empty(sum(len(places) for _, places in self._pieces), np.uint64)
 
     def after(self, step: int) -> int:
-        """The digest after the step of this number."""
+        """Return the digest after the step of this number."""
         if step % WHOLE == 0:
             return self.whole()
         start = 0
@@ -51,12 +51,12 @@ class StateDigest:
         return int.from_bytes(blake2b(self._chosen.data, digest_size=8).digest(), "little")
 
     def whole(self) -> int:
-        """The digest of all bytes."""
+        """Return the digest of all bytes."""
         return digest(self.parts)
 
 
 def digest(parts: Sequence[Array | bytes]) -> int:
-    """64 bits that depend on all bytes of the parts."""
+    """Return 64 bits that depend on all bytes of the parts."""
     found = sha256()
     for part in parts:
         found.update(part.data if isinstance(part, np.ndarray) else part)
@@ -64,20 +64,20 @@ def digest(parts: Sequence[Array | bytes]) -> int:
 
 
 def _evenly(arrays: Sequence[Array], count: int) -> list[Array]:
-    """At most so many of the arrays, from the first to the last."""
+    """Return at most `count` of the arrays, spread evenly from the first to the last."""
     places = np.linspace(0, len(arrays) - 1, min(count, len(arrays)))
     return [arrays[int(place)] for place in places]
 
 
 def _places(size: int) -> NDArray[np.intp]:
-    """Places all over an array of so many words."""
+    """Return indices spread evenly over an array of `size` words."""
     return np.linspace(0, size - 1, min(_WORDS, size)).astype(np.intp)
 
 
 def _in_one_block(
     blocks: Sequence[Array], some: Sequence[Array]
 ) -> list[tuple[Array, NDArray[np.intp]]]:
-    """The places of all arrays in the block that they lie in; none where they lie in several."""
+    """Return the places of all arrays in the block that holds them; none if several blocks do."""
     for block in blocks:
         first, end = _address(block), _address(block) + block.nbytes
         if some and all(first <= _address(array) < end for array in some):

@@ -1,4 +1,4 @@
-"""The folder of a recorded run: what lies where, and reading it without believing it.
+"""The folder of a recorded run: its files, and how they are read without trust in them.
 
 run.json             the choices of fit, the data in short, and what the run was made with
 journal              loss and digest of each step
@@ -37,7 +37,7 @@ _KINDS = ("arrays", "shards", "function")
 
 @dataclass(frozen=True)
 class About:
-    """What run.json says."""
+    """The contents of run.json."""
 
     choices: dict[str, Any]
     class_weight: list[tuple[int, float]] | None
@@ -46,7 +46,7 @@ class About:
 
 
 class RunFolder:
-    """The files of a recorded run by what they are for."""
+    """The files of a recorded run, by purpose."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -55,27 +55,27 @@ class RunFolder:
 
     @property
     def about_path(self) -> Path:
-        """Where the run is described; it is written first."""
+        """The path of the description of the run, which is written first."""
         return self.path / "run.json"
 
     def state_path(self, steps: int) -> Path:
-        """Where the state after so many steps is."""
+        """Return the path of the state after that many steps."""
         return self.path / f"state-{steps:09d}.gc"
 
     def changed_path(self, epoch: int) -> Path:
-        """Where it is what callbacks changed after an epoch."""
+        """Return the path of the arrays that callbacks changed after an epoch."""
         return self.path / f"changed-{epoch:06d}.gc"
 
     def states(self) -> dict[int, Path]:
-        """The states by number of steps, ascending."""
+        """Return the states by number of steps, ascending."""
         return self._numbered(_STATE)
 
     def changes(self) -> dict[int, Path]:
-        """What callbacks changed, by number of the epoch, ascending."""
+        """Return the files of arrays that callbacks changed, by number of the epoch, ascending."""
         return self._numbered(_CHANGED)
 
     def _numbered(self, name: re.Pattern[str]) -> dict[int, Path]:
-        """The plain files of such a name by their number."""
+        """Return the plain files of such a name by their number."""
         found = {}
         for path in self.path.glob("*-*.gc"):
             match = name.fullmatch(path.name)
@@ -86,18 +86,18 @@ class RunFolder:
     # ------------------------------------------------------------------ writing
 
     def write_about(self, about: About) -> None:
-        """Describe the run; OSError."""
+        """Write the description of the run; raise OSError if that fails."""
         text = json.dumps({"format": FORMAT, **asdict(about)}, indent=1)
         write_atomically(self.about_path, [text.encode()])
 
     def write_arrays(self, path: Path, arrays: Mapping[str, Array]) -> None:
-        """Write arrays by name; OSError."""
+        """Write arrays by name; raise OSError if that fails."""
         write_atomically(path, pack({}, arrays))
 
     # ------------------------------------------------------------------ reading
 
     def about(self) -> About:
-        """What the run was; ModelFileError for anything but a recorded run."""
+        """Return the description of the run; raise ModelFileError if this is not a recorded run."""
         try:
             check_plain(self.about_path)
             size = self.about_path.stat().st_size
@@ -116,11 +116,11 @@ class RunFolder:
             raise self._damaged(self.about_path, error) from error
 
     def journal(self) -> Journal:
-        """The steps; ModelFileError."""
+        """Return the recorded steps; raise ModelFileError if they cannot be read."""
         return Journal(self.journal_path)
 
     def state_before(self, step: int) -> Path:
-        """The newest state from which the step can be reached; GraphError where there is none."""
+        """Return the newest state from before the step; raise ModelFileError if there is none."""
         found = [path for steps, path in self.states().items() if steps < step]
         if not found:
             raise ModelFileError(
@@ -131,7 +131,7 @@ class RunFolder:
         return found[-1]
 
     def read_state(self, path: Path) -> tuple[CheckpointFile, Position]:
-        """A state, and where it was in the run; ModelFileError."""
+        """Return a state and its position in the run; raise ModelFileError if it is damaged."""
         file = read_checkpoint(path)
         try:
             at = Position(**file.notes["position"])
@@ -146,7 +146,7 @@ class RunFolder:
         return file, at
 
     def arrays(self, path: Path) -> dict[str, Array]:
-        """Arrays by name; ModelFileError."""
+        """Return arrays by name; raise ModelFileError if they cannot be read."""
         try:
             return unpack(read_whole(path))[1]
         except OSError as error:

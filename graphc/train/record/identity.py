@@ -1,4 +1,4 @@
-"""Which data a run was trained on: a digest, by which others are told."""
+"""The identity of the data that a run was trained on: a digest that distinguishes other data."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from graphc.train.weights import Weighted
 Kind = Literal["arrays", "shards", "function"]
 
 _WHOLE = 256 * 2**20
-"""Arrays of so many bytes are read in full, larger ones at PIECES places."""
+"""The most bytes of an array that is read in full; larger ones are read at _PIECES places."""
 _PIECES = 4096
 _PIECE = 4096
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What is known of data: its kind, a digest (empty for a function), and it in words."""
+    """The identity of data: its kind, a digest (empty for a function), and a description."""
 
     kind: Kind
     digest: str
@@ -35,7 +35,7 @@ class Identity:
 
 
 def identity(source: Source) -> Identity:
-    """The identity of what a source takes its rows from."""
+    """Return the identity of the data that a source takes its rows from."""
     inner = unwrapped(source)
     if isinstance(inner, ArraySource):
         text = ", ".join(f"{k} {a.dtype.name}{list(a.shape)}" for k, a in inner.arrays.items())
@@ -47,7 +47,7 @@ def identity(source: Source) -> Identity:
 
 
 def unwrapped(source: Source) -> Source:
-    """The source without the weights that are fed beside it."""
+    """Return the source without the weights that are fed beside it."""
     return source.inner if isinstance(source, Weighted) else source
 
 
@@ -69,7 +69,7 @@ def _of_arrays(arrays: Mapping[str, Array]) -> Iterator[bytes | memoryview]:
 
 
 def _piece(array: Array, start: int) -> bytes:
-    """Bytes from the middle of an array in C order, which is not copied for it."""
+    """Return bytes from the middle of an array in C order, without a copy of the array."""
     size = array.itemsize
     first, end = start // size, -(-(start + _PIECE) // size)
     skipped = start - first * size
@@ -77,7 +77,7 @@ def _piece(array: Array, start: int) -> bytes:
 
 
 def _of_shards(files: Iterable[Path]) -> Iterator[bytes]:
-    """What each archive says of its arrays: names, sizes, and the checksums of their bytes."""
+    """Yield the names, sizes and checksums of the arrays in each archive."""
     for file in files:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():

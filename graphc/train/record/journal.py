@@ -1,6 +1,6 @@
-"""The journal of a run: sixteen bytes a step.
+"""The journal of a run: sixteen bytes per step.
 
-A file begins with eight bytes that say what it is and the number of the steps that were done
+A file begins with eight bytes that identify the format and the number of the steps that were done
 before.  Each step adds its loss, as float64, and a digest of the state after it, as uint64.
 """
 
@@ -28,12 +28,12 @@ Rows = NDArray[np.void]
 
 
 class JournalWriter:
-    """Adds steps to a journal; they are on their way to the disk after `flush`."""
+    """Adds steps to a journal; `flush` passes them to the operating system."""
 
     def __init__(self, path: Path, done: int) -> None:
-        """Begin a journal after so many steps, or go on with one, whose later steps go.
+        """Begin a journal after `done` steps, or continue one without its later steps.
 
-        ModelFileError where the one that is there does not reach so far.
+        Raise ModelFileError if an existing journal does not reach that far.
         """
         if path.exists():
             journal = Journal(path)
@@ -52,22 +52,22 @@ class JournalWriter:
         self.flush()
 
     def add(self, loss: float, digest: int) -> None:
-        """A step has been made."""
+        """Add a finished step."""
         self._file.write(_STEP.pack(loss, digest))
 
     def flush(self) -> None:
-        """Hand all steps to the system."""
+        """Pass all steps to the operating system."""
         self._file.flush()
 
     def close(self) -> None:
-        """Hand all steps to the system, and end."""
+        """Pass all steps to the operating system, and close the file."""
         self._file.close()
 
 
 class Journal:
-    """A journal to be read; steps are read when they are asked for.
+    """A journal that is read step by step, when steps are asked for.
 
-    A last step that was not written whole does not count.  ModelFileError for another file.
+    A last step that was not written whole does not count.  Raise ModelFileError for another file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -82,7 +82,7 @@ class Journal:
             raise _unreadable(path, "it is no journal of this version of graphc")
         self._path = path
         self.first = int(_HEAD.unpack(head)[1])
-        """The steps that were done before the first one."""
+        """The number of steps that were done before the first one."""
         if self.first >= 2**62:
             raise _unreadable(path, "it is no journal of this version of graphc")
         self._count = (size - _HEAD.size) // _STEP.size
@@ -93,7 +93,7 @@ class Journal:
         return self.first + self._count
 
     def steps(self, start: int, stop: int) -> Rows:
-        """The steps after number `start`, up to `stop`: losses and digests."""
+        """Return the losses and digests of the steps after number `start`, up to `stop`."""
         count = max(0, stop - start)
         try:
             offset = _HEAD.size + (start - self.first) * _STEP.size
@@ -102,7 +102,7 @@ class Journal:
             raise _unreadable(self._path, reason(error)) from error
 
     def step(self, number: int) -> tuple[float, int]:
-        """Loss and digest of one step."""
+        """Return the loss and the digest of one step."""
         row = self.steps(number - 1, number)
         return float(row["loss"][0]), int(row["digest"][0])
 

@@ -1,4 +1,4 @@
-"""What a run was made with: the versions and settings on which bits may depend."""
+"""The versions and settings that a run was made with, on which bits may depend."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ VARIABLES = (
     "MKL_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""What has to be set before a process begins, and may change bits."""
+"""The variables that have to be set before a process begins, and may change bits."""
 
 
 @dataclass(frozen=True)
 class MadeWith:
-    """Versions, the processor, the cores, and the variables that are set."""
+    """The versions, the processor, the cores, and the variables that are set."""
 
     graphc: str
     numpy: str
@@ -45,7 +45,7 @@ class MadeWith:
             raise ValueError("what it was made with is told in another way")
 
     def differences(self, other: MadeWith) -> list[str]:
-        """What is not as with the other, in words."""
+        """Return texts about all settings that differ from the other's."""
         found = [
             f"{name} {mine} and {yours}"
             for name in ("graphc", "numpy", "llvmlite", "backend", "processor", "cores")
@@ -59,7 +59,7 @@ class MadeWith:
 
 
 def made_with(backend: str) -> MadeWith:
-    """What this process computes with."""
+    """Return the versions and settings of this process."""
     return MadeWith(
         __version__,
         np.__version__,
@@ -72,7 +72,7 @@ def made_with(backend: str) -> MadeWith:
 
 
 def variables() -> dict[str, str]:
-    """Those of VARIABLES that are set."""
+    """Return the values of those VARIABLES that are set."""
     return {name: os.environ[name] for name in VARIABLES if name in os.environ}
 
 

@@ -1,4 +1,4 @@
-"""Writes a run down while it is trained."""
+"""Writes the record of a run while it is trained."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ from graphc.train.same_run import Unlike, unlike_choices, unlike_net
 from graphc.train.source import Source
 
 KEPT = 16
-"""The states that are kept besides the first; where there are more, every second one goes."""
+"""The number of states that are kept besides the first; if there are more, every second is deleted.
+"""
 SECONDS = 2.0
-"""At least so long after a state the next one is written: writing takes some milliseconds."""
+"""The least seconds from one written state to the next: writing takes some milliseconds."""
 LARGEST_DATA = 256 * 2**20
-"""The bytes of arrays that are kept with the run."""
+"""The most bytes of arrays that are kept with the run."""
 
 
 class Recorder:
-    """Records a run of `fit` in a folder: see folder.py for what lies there.
+    """Records a run of `fit` in a folder, whose files folder.py describes.
 
     A state is written every `WHOLE` steps, but not sooner than SECONDS after another; when there
-    are more than KEPT, the number of steps doubles.  So a record takes as much room as so many
+    are more than KEPT, the number of steps doubles.  So a record takes as much room as that many
     models, and any step is near one of them.
     """
 
@@ -56,7 +57,7 @@ class Recorder:
         self._lock, self._resume = FolderLock(path, "record"), False
 
     def check(self, resume: bool) -> None:
-        """GraphError where the folder holds another run already."""
+        """Raise GraphError if the folder already holds another run."""
         self._resume = resume
         if os.path.exists(self.folder.about_path) and not resume:
             raise GraphError(
@@ -66,16 +67,16 @@ class Recorder:
             )
 
     def begin(self, at: Position) -> None:
-        """Describe the run and write the first state; or go on with a run that was resumed.
+        """Describe the run and write the first state, or continue the record of a resumed run.
 
-        GraphError where another run has the folder, or the record is of another one;
-        ModelFileError where that cannot be written, or the record does not reach so far.
+        Raise GraphError if another run has the folder or the record is of another run,
+        ModelFileError if it cannot be written or does not reach this position.
         """
         self.digest = StateDigest(self._ex)
         make_folder(self.folder.path, ModelFileError)
         try:
             self._lock.take()
-            self.check(self._resume)  # again, now that no other run is recorded there
+            self.check(self._resume)  # repeated, now that no other run can write there
             remove_temporaries(self.folder.path, lambda name: name.endswith((".gc", ".json")))
             if self.folder.about_path.exists():
                 self._go_on(at)
@@ -87,7 +88,7 @@ class Recorder:
             raise self._unwritten(error) from error
 
     def step(self, at: Position, loss: float) -> None:
-        """A step has been made; `at` is after it.  ModelFileError when the disk is full."""
+        """Record a finished step; `at` is after it.  Raise ModelFileError if the disk is full."""
         assert self._journal is not None
         try:
             self._journal.add(loss, self.digest.after(at.steps))
@@ -99,7 +100,7 @@ class Recorder:
             raise self._unwritten(error) from error
 
     def flush(self) -> None:
-        """Hand what is recorded to the system."""
+        """Pass all that is recorded to the operating system."""
         assert self._journal is not None
         try:
             self._journal.flush()
@@ -107,7 +108,7 @@ class Recorder:
             raise self._unwritten(error) from error
 
     def changed(self, epoch: int, before: Mapping[str, Array]) -> None:
-        """Callbacks have run after an epoch; write what they changed in the state."""
+        """Write what callbacks changed in the state after an epoch."""
         now = state_arrays(self._ex)
         changed = {k: now[k].copy() for k, old in before.items() if _bits(now[k]) != _bits(old)}
         if changed:
@@ -117,7 +118,7 @@ class Recorder:
                 raise self._unwritten(error) from error
 
     def end(self, at: Position) -> None:
-        """All steps have been made: keep the state, by which equal runs are told at once."""
+        """Write the last state, after all steps, by which equal runs are recognised at once."""
         try:
             self._write_state(at)
             self._thin()
@@ -125,7 +126,7 @@ class Recorder:
             raise self._unwritten(error) from error
 
     def close(self) -> None:
-        """The run is over, or was stopped."""
+        """Close the journal and release the folder, when the run is over or was stopped."""
         if self._journal is not None:
             with suppress(OSError):
                 self._journal.close()
@@ -146,7 +147,7 @@ class Recorder:
         self.folder.write_about(about)
 
     def _go_on(self, at: Position) -> None:
-        """Check that it is this run, and drop what was recorded after this position."""
+        """Check that the record is of this run, and delete what lies after this position."""
         unlike = self._unlike(at)
         if unlike is not None:
             raise GraphError(
@@ -167,7 +168,7 @@ class Recorder:
             self._write_state(at)
 
     def _unlike(self, at: Position) -> Unlike | None:
-        """How the recorded run is another one."""
+        """Return how the recorded run differs from this one, or None."""
         about = self.folder.about()
         before = {**about.choices, "class_weight": about.class_weight, "data": asdict(about.data)}
         data = asdict(identity(self._source))
@@ -191,7 +192,7 @@ class Recorder:
         self._written = perf_counter()
 
     def _thin(self) -> None:
-        """Let every second state go where there are too many."""
+        """Delete every second state while there are too many."""
         states = self.folder.states()
         first, last = min(states, default=0), max(states, default=0)
         while len(states) - 1 > KEPT:

@@ -1,4 +1,4 @@
-"""Any step of a recorded run again, and where two runs part."""
+"""Runs any step of a recorded run again, and finds where two runs begin to differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""compare_runs(): the first step, and in it the first node, where two runs differ."""
+"""compare_runs(): finds the first step, and in it the first node, where two runs differ."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _CHUNK = 1 << 16
 
 @dataclass(frozen=True)
 class RunDifference:
-    """Where two runs differ first.  `node` None: it could not be found out, `why` says why."""
+    """The first difference of two runs.  If `node` is None it was not found, and `why` says why."""
 
     step: int
     epoch: int | None = None
     node: str | None = None
     part: Part | None = None
     described: str = ""
-    """By how much the values differ."""
+    """The size of the difference of the values."""
     texts: tuple[str, str] | None = None
-    """The node in each run, where it is not the same."""
+    """The node in each run, if they differ."""
     rows: tuple[int, ...] = ()
     """For data: the rows of the batch that differ."""
     data_rows: tuple[int | None, ...] = ()
-    """For data: the same rows by their places in the data of the first run."""
+    """For data: the same rows by their indices in the data of the first run."""
     otherwise: tuple[str, ...] = ()
-    """What else is not the same: choices of fit, versions, settings."""
+    """Other differences of the runs: choices of fit, versions, settings."""
     why: str = ""
 
     def __str__(self) -> str:
@@ -64,16 +64,16 @@ def compare_runs(
     other_data: Any = None,
     ops: Sequence[type[Op]] = (),
 ) -> RunDifference | None:
-    """Where two recorded runs differ first; None when they are equal as far as both go.
+    """Return where two recorded runs first differ; None if they are equal as far as both go.
 
     The digests of their steps bracket the place; between, both are run again, and the whole
     states are compared after each step.  The nodes of the step found are compared in the order
     of the plan, bit by bit.  A run that was made under other variables, such as the number of
-    BLAS threads, is run again in a process of its own under those, if it has kept its data.
+    BLAS threads, is run again in a separate process under those, if it has kept its data.
     `data`, `other_data` and `ops` are as in `replay`.
 
-    Raises ModelFileError for a folder that holds no whole run, GraphError for runs that have no
-    step in common or for other data.
+    Raise ModelFileError for a folder that does not hold a whole run, GraphError for runs that have
+    no step in common or for other data.
     """
     one, two = _side(run, data, ops), _side(other, other_data, ops)
     first = max(one.journal.first, two.journal.first)
@@ -94,7 +94,7 @@ def _side(run: str | Path, data: Any, ops: Sequence[type[Op]]) -> Side:
 
 
 def _first_unlike(one: Side, two: Side, first: int, last: int) -> int | None:
-    """The first step after `first` whose records differ."""
+    """Return the first step after `first` whose records differ."""
     for start in range(first, last, _CHUNK):
         stop = min(start + _CHUNK, last)
         unlike = np.flatnonzero(one.journal.steps(start, stop) != two.journal.steps(start, stop))
@@ -104,7 +104,7 @@ def _first_unlike(one: Side, two: Side, first: int, last: int) -> int | None:
 
 
 def _end_equal(one: Side, two: Side, last: int) -> bool:
-    """Whether both have kept the state after the last step, and it is the same."""
+    """Return whether both have kept the state after the last step, and it is the same."""
     paths = [RunFolder(side.path).state_path(last) for side in (one, two)]
     if not all(path.is_file() for path in paths):
         return False
@@ -113,7 +113,7 @@ def _end_equal(one: Side, two: Side, last: int) -> bool:
 
 
 def _found(one: Side, two: Side, start: int, stop: int) -> RunDifference | None:
-    """The difference that lies after `start` and shows by `stop`; None where there is none."""
+    """Return the difference that lies after `start` and shows by `stop`, or None."""
     otherwise = tuple(_otherwise(one, two))
     found = one.digests(start, stop), two.digests(start, stop)
     for side, digests in zip((one, two), found, strict=True):
@@ -127,7 +127,7 @@ def _found(one: Side, two: Side, start: int, stop: int) -> RunDifference | None:
 
 
 def _otherwise(one: Side, two: Side) -> list[str]:
-    """What the runs were told otherwise, and made with otherwise."""
+    """Return the differences of the runs' options, versions and settings."""
     a, b = ({**side.about.choices, "data": side.about.data.described} for side in (one, two))
     told = [f"{name} {a[name]} and {b.get(name)}" for name in a if a[name] != b.get(name)]
     return told + one.about.made_with.differences(two.about.made_with)
@@ -190,7 +190,7 @@ def _rows(a: Array, b: Array) -> tuple[int, ...]:
 
 
 def _unlike(a: Array, b: Array) -> Array:
-    """Where the bits differ."""
+    """Return a mask of the numbers whose bits differ."""
     words = np.dtype(f"u{a.dtype.itemsize}")
     found: Array = np.ascontiguousarray(a).view(words) != np.ascontiguousarray(b).view(words)
     return found

@@ -1,7 +1,7 @@
-"""A run that is run again in a process of its own, under the variables that it was made with.
+"""Runs a recorded run again in a separate process, under the variables that it was made with.
 
 NumPy's products depend on variables that are read when a process begins, such as the number of
-threads of its BLAS.  The process hands over files in a folder that goes afterwards.
+threads of its BLAS.  The process returns files in a temporary folder.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ _CODE = "from graphc.train.replay.elsewhere import child; child()"
 
 
 def made_elsewhere(run: str | Path) -> bool:
-    """Whether a run that has kept its data was made under other variables than are set now."""
+    """Return whether a run with kept data was made under other variables than are set now."""
     folder = RunFolder(run)
     return folder.data_path.is_file() and folder.about().made_with.variables != variables()
 
 
 class Elsewhere:
-    """A run that is run again in processes of its own."""
+    """A recorded run that is run again in separate processes."""
 
     def __init__(self, run: str | Path) -> None:
         folder = RunFolder(run)
         self.path, self.about, self.journal = folder.path, folder.about(), folder.journal()
 
     def digests(self, start: int, stop: int) -> Digests:
-        """Of the steps after `start`, up to `stop`."""
+        """Return the digests of the steps after `start`, up to `stop`."""
         said = json.loads(self._asked("digests", start, stop))
         return Digests(said["steps"], said["unlike"])
 
     def look(self, step: int) -> Look:
-        """The nodes of a step."""
+        """Return the nodes of a step."""
         metadata, values = unpack(self._asked("look", step))
         said = json.loads(metadata["look"])
         nodes = {name: Seen(**seen) for name, seen in said["nodes"].items()}
         return Look(said["epoch"], nodes, values, said["data_rows"])
 
     def _asked(self, *words: str | int) -> bytes:
-        """What a new process finds."""
+        """Return the answer of a new process, as bytes; raise GraphError if it gives none."""
         kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder, "answer")
@@ -76,7 +76,7 @@ class Elsewhere:
 
 
 def child() -> None:
-    """What the new process does: run, answer's file, and what is asked for."""
+    """Run in the new process: write the answer for the run, file and question in sys.argv."""
     run, answer, what, *numbers = sys.argv[1:]
     here = Here(run)
     if what == "digests":

@@ -1,7 +1,7 @@
 """A program that computes the same as another and keeps every value that is computed.
 
-Nodes are grouped, ordered and fused as before; each is stored besides, in memory that nothing
-else takes over.  So every bit is as in the program itself, and all of them can be looked at
+Nodes are grouped, ordered and fused as before; each value is also stored, in memory that nothing
+else reuses.  So every bit is as in the program itself, and all of them can be inspected
 when the run is over.
 """
 
@@ -21,7 +21,7 @@ from graphc.schedule import schedule
 
 
 def keeping(program: Program) -> Program:
-    """The program with a buffer of its own for each value."""
+    """Return the program with a separate buffer for each value."""
     from graphc.backends.numpy import KERNELS
 
     graph, capacity, order = program.graph, program.capacity, schedule(program.graph)
@@ -32,7 +32,7 @@ def keeping(program: Program) -> Program:
 
 
 class _Storing(KernelLowering):
-    """Kernels that store what only they read, too."""
+    """A kernel lowering that also stores the values that only the kernel itself reads."""
 
     _all = True
 
@@ -51,10 +51,10 @@ class _Storing(KernelLowering):
 
 
 def _with_own_products(body: Body, stored: Container[str]) -> Body:
-    """The body in which a product that is not stored usually is computed once more for that.
+    """Return the body with another computation of each product that is stored only here.
 
-    A product with one user is rounded together with the sum that it goes into; a store would be
-    another user, and it would be rounded by itself.
+    A product with one user is rounded together with the sum that uses it; a store would be
+    another user, and the product would be rounded by itself.
     """
     steps, stores = list(body.steps), []
     for store in body.stores:
@@ -67,7 +67,7 @@ def _with_own_products(body: Body, stored: Container[str]) -> Body:
 
 
 class _Keeping(Assignment):
-    """Lives to the end of the run."""
+    """A buffer assignment in which every value lives to the end of the run."""
 
     def _lives(self) -> tuple[list[int], list[int]]:
         first, last = super()._lives()
@@ -75,4 +75,4 @@ class _Keeping(Assignment):
 
 
 class _KeepingKernels(_Keeping, KernelAssignment):
-    """The same for fused kernels."""
+    """The same buffer assignment for fused kernels."""

@@ -1,4 +1,4 @@
-"""What two runs are compared by: digests of each step, and the nodes of one step."""
+"""The parts by which two runs are compared: digests of each step, and the nodes of one step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from graphc.train.replay.walk import Walk
 
 @dataclass(frozen=True)
 class Seen:
-    """A node as it is compared: its text and what it belongs to."""
+    """A node for comparison: its text, and the part of the step that it belongs to."""
 
     text: str
     part: Part
@@ -31,7 +31,7 @@ class Seen:
 class Look:
     """The nodes of a step in the order of the plan, and their values.
 
-    `data_rows` are the places in the data of the rows of the batch, where there are such.
+    `data_rows` are the indices in the data of the rows of the batch, None for unknown ones.
     """
 
     epoch: int
@@ -42,9 +42,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Digests:
-    """A digest of loss and whole state after each of some steps.
+    """The digests of loss and whole state after each of some steps.
 
-    `unlike` is the first step that did not give what is recorded.
+    `unlike` is the first step whose result differs from the record.
     """
 
     steps: Sequence[int]
@@ -60,21 +60,21 @@ class Side(Protocol):
 
     @property
     def about(self) -> About:
-        """What is said of the run."""
+        """The description of the run."""
 
     @property
     def journal(self) -> Journal:
-        """Its steps."""
+        """The recorded steps of the run."""
 
     def digests(self, start: int, stop: int) -> Digests:
-        """Of the steps after `start`, up to `stop`."""
+        """Return the digests of the steps after `start`, up to `stop`."""
 
     def look(self, step: int) -> Look:
-        """The nodes of a step."""
+        """Return the nodes of a step."""
 
 
 class Here:
-    """A run that is run again in this process."""
+    """A recorded run that is run again in this process."""
 
     def __init__(self, run: str | Path, data: Any = None, ops: Sequence[type[Op]] = ()) -> None:
         self._walk = Walk(run, data, ops)
@@ -82,7 +82,7 @@ class Here:
         self.journal = self._walk.journal
 
     def digests(self, start: int, stop: int) -> Digests:
-        """Of the steps after `start`, up to `stop`."""
+        """Return the digests of the steps after `start`, up to `stop`."""
         walk, found = self._walk, []
         walk.to(start + 1)
         for _ in range(start, stop):
@@ -93,7 +93,7 @@ class Here:
         return Digests(found, walk.unlike)
 
     def look(self, step: int) -> Look:
-        """The nodes of a step."""
+        """Return the nodes of a step."""
         walk = self._walk
         walk.to(step)
         rows, feeds = walk.batch()

@@ -1,4 +1,4 @@
-"""replay(): one step of a recorded run again, and what every node gave in it."""
+"""replay(): runs one step of a recorded run again, to inspect the value of every node in it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Replay:
 
     `ex` is as it was after the step, `before` the state before it, `feeds` its rows as they were
     fed.  `unlike` is the first step, of those run again, whose loss or state is not what was
-    recorded; None when all are, so that every bit is as it was.
+    recorded; None if all are, so that every bit is as it was.
     """
 
     def __init__(self, walk: Walk, step: int) -> None:
@@ -35,7 +35,7 @@ class Replay:
         self.epoch, self.batch = walk.at.epoch, walk.at.step + 1
         self.feeds = {name: np.array(array) for name, array in feeds.items()}
         self.data_rows = [walk.source.row(self.epoch, self.batch - 1, row) for row in range(rows)]
-        """For each row its place in the data; None where there is no such number."""
+        """The index in the data of each row, or None if it is unknown."""
         self._values = StepValues(walk.ex, self.feeds)
         self.loss = self._values.loss
         walk.done(rows, self.feeds, self.loss)
@@ -43,7 +43,8 @@ class Replay:
         self.unlike = walk.unlike
         now = made_with(walk.ex.plan.backend)
         self.made_otherwise = walk.about.made_with.differences(now)
-        """What the run was made with and what this is made with, where they differ, in words."""
+        """The differences, as texts, between what the run was made with and what this is made with.
+        """
 
     @property
     def before(self) -> Mapping[str, Array]:
@@ -59,25 +60,25 @@ class Replay:
         return tuple(self._values.nodes.values())
 
     def value(self, name: str) -> Array:
-        """What a node gave; GraphError for a name that there is not."""
+        """Return the value of a node; raise GraphError for an unknown name."""
         self._check(name)
         return self._values[name]
 
     def node(self, name: str) -> Node:
-        """The node of that name; GraphError for a name that there is not."""
+        """Return the node of that name; raise GraphError for an unknown name."""
         self._check(name)
         return self._values.node(name)
 
     def part(self, name: str) -> Part:
-        """What a node belongs to: data, state, constant, forward, backward or update."""
+        """Return a node's part: data, state, constant, forward, backward or update."""
         self._check(name)
         return self._values.part(name)
 
     def exact(self, name: str) -> bool:
-        """Whether `value` has the very bits of the step.
+        """Return whether `value` has the very bits of the step.
 
-        Not for nodes that were fused into others, which it computes by reference rules, and for
-        a few numbers that are computed where they are used.
+        It does not for nodes that were fused into others, which it computes by reference rules, and
+        for a few numbers that are computed where they are used.
         """
         self._check(name)
         return self._values.exact(name)
@@ -95,12 +96,12 @@ class Replay:
 def replay(run: str | Path, *, step: int, data: Any = None, ops: Sequence[type[Op]] = ()) -> Replay:
     """Run a step of a recorded run again, with the same bits.  Steps count from 1.
 
-    It starts at the newest state before the step that the run has kept, and goes on from there
-    on the same rows in the same order.  `data` are what `fit` was given, needed where the run has
+    It starts at the newest state before the step that the run has kept, and continues from there
+    on the same rows in the same order.  `data` are those given to `fit`, needed if the run has
     not kept them; `ops` are the classes of the user's own ops.
 
-    Raises ModelFileError for a folder that holds no whole run, GraphError for a step that it does
-    not have or for other data.
+    Raise ModelFileError for a folder that does not hold a whole run, GraphError for a step that it
+    does not have or for other data.
     """
     number = checked_whole("replay: step", step)
     return Replay(Walk(run, data, ops), number)

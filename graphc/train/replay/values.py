@@ -33,14 +33,14 @@ _COPIES = (
     *(Concat, Reshape, StopGradient, Transpose, Slice, SliceGrad, Gather, GatherElements),
     *(After, Pad),
 )
-"""Ops that compute nothing: what they give has the bits of what they read."""
+"""The ops that compute nothing: their results have the bits of their operands."""
 
 
 class StepValues:
     """The nodes of the program that an executor steps by, and their values in one step.
 
-    `ex` is in the state from before the step, and is taken through it.  Nodes come in the order
-    of the plan; after those of an accumulated step come those of the update, where it is due.
+    `ex` is in the state from before the step, and makes the step.  Nodes are in the order
+    of the plan; after those of an accumulated step come those of the update, if it is due.
     """
 
     def __init__(self, ex: Executor, feeds: Mapping[str, Any]) -> None:
@@ -56,7 +56,7 @@ class StepValues:
             self._run(ex, "apply", {}, 1)
 
     def _run(self, ex: Executor, name: str, arrays: Mapping[str, Array], n: int) -> float:
-        """Run a program of the plan, and add its nodes; the sum of its losses."""
+        """Run a program of the plan, add its nodes, and return the sum of its losses."""
         program, before = keeping(ex.plan.programs[name]), ex.snapshot()
         found, loss = _run(program, ex, arrays, n)
         self._written |= found.keys()
@@ -67,28 +67,28 @@ class StepValues:
         return loss
 
     def __getitem__(self, name: str) -> Array:
-        """The value of a node of the plan, or of one that was fused into others (see `exact`)."""
+        """Return the value of a node of the plan, or of one that was fused into others."""
         return self._values[name] if name in self._values else self._before_fusing[1][name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.nodes or name in self._before_fusing[1]
 
     def exact(self, name: str) -> bool:
-        """Whether the value has the bits of the step.
+        """Return whether the value has the bits of the step.
 
-        Nodes that were fused into others have no value of their own in it; nor have a few
-        numbers that are computed where they are used.  Those are computed by reference rules.
+        Nodes that were fused into others have no separate value in it, nor do a few numbers that
+        are computed where they are used.  Their values are computed by reference rules.
         """
         if name not in self.nodes:
             return False
         return name in self._written or isinstance(self.nodes[name].op, (Source, *_COPIES))
 
     def node(self, name: str) -> Node:
-        """A node, of the plan or from before it was fused."""
+        """Return a node, of the plan or from before it was fused."""
         return self.nodes[name] if name in self.nodes else self._before_fusing[0][name]
 
     def part(self, name: str) -> Part:
-        """What a node belongs to."""
+        """Return the part of the step that a node belongs to."""
         op = self.node(name).op
         if isinstance(op, Input):
             return "data"
@@ -101,7 +101,7 @@ class StepValues:
         return "backward" if name in self._recorded("backward") else "update"
 
     def _recorded(self, name: str) -> Graph:
-        """The graph of the step after the pass of that name ran for the first time."""
+        """Return the graph of the step after the pass of that name ran for the first time."""
         return next(r.graph for r in self.plan.graphs[self.name] if r.name == name)
 
     @cached_property
@@ -115,7 +115,7 @@ class StepValues:
 def _run(
     program: Program, ex: Executor, arrays: Mapping[str, Array], n: int
 ) -> tuple[dict[str, Array], float]:
-    """Run a program on the executor's state; what its instructions wrote, and the loss."""
+    """Run a program on the executor's state; return what its instructions wrote, and the loss."""
     threads = 1 if program.backend == "native" else None
     workspace = Workspace({program.name: program}, program.capacity, ex.state, threads)
     bound = Binder(workspace).bound(program, n)
@@ -135,7 +135,7 @@ def _completed(
     before: Mapping[str, Array],
     n: int,
 ) -> dict[str, Array]:
-    """What was found, and the rest by reference rules from it."""
+    """Return the values found, and the others as reference rules compute them from those."""
     values: dict[str, Array] = {}
     for node in graph:
         if node.name in found:

@@ -1,4 +1,4 @@
-"""Go through a recorded run again, step by step."""
+"""Moves through a recorded run again, step by step."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from graphc.train.sources import training_source
 
 
 class Walk:
-    """An executor on the way through a run; `at` is where it is.
+    """An executor that repeats a recorded run; `at` is its position.
 
-    `data` are those that `fit` was given; None where the run has kept them.  Raises
-    ModelFileError for a folder that holds no whole run, GraphError for other data.
+    `data` are those given to `fit`, or None if the run has kept them.  Raise ModelFileError for a
+    folder that does not hold a whole run, GraphError for other data.
     """
 
     def __init__(self, run: str | Path, data: Any = None, ops: Sequence[type[Op]] = ()) -> None:
@@ -35,7 +35,7 @@ class Walk:
         self.digest = StateDigest(self.ex)
         self.at = Position()
         self.unlike: int | None = None
-        """The first step that did not give what is recorded."""
+        """The first step whose result differs from the record."""
         self._count = Count.of_steps(self.ex.plan)
         self._batches: Iterator[Batch] = iter(())
 
@@ -78,10 +78,10 @@ class Walk:
     # ------------------------------------------------------------------ moving
 
     def to(self, step: int, near: int | None = None) -> None:
-        """Go to where the step of this number comes next.
+        """Move to the position just before the step of this number.
 
-        From the newest state before it, or before step `near`.  GraphError when the run has no
-        such step.
+        It starts from the newest state before it, or before step `near`.  Raise GraphError if the
+        run does not have the step.
         """
         first, last = self.journal.first + 1, self.journal.last
         if not first <= step <= last:
@@ -105,14 +105,14 @@ class Walk:
             self.done(rows, feeds, self.ex.step(feeds))
 
     def batch(self) -> Batch:
-        """The rows and feeds of the next step, which the caller has to run.
+        """Return the rows and feeds of the next step, which the caller has to run.
 
-        Where an epoch has ended, this goes to the next one.
+        At the end of an epoch, this moves to the next one.
         """
         return next(self._batches)
 
     def done(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:
-        """The step has been run: compare it with the record."""
+        """Count a step that has been run, and compare it with the record."""
         self.at.count(rows, loss, self._count(feeds, rows, self.ex.state.arrays))
         number = self.at.steps
         made = loss, self.digest.after(number)
@@ -120,7 +120,7 @@ class Walk:
             self.unlike = number
 
     def _all_batches(self) -> Iterator[Batch]:
-        """The batches from here to the end, epoch by epoch."""
+        """Yield the batches from here to the end, epoch by epoch."""
         while True:
             empty = self.at.step == 0
             for batch in self.source.batches(self.at.epoch, self.at.step):
