@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import Literal
 
+from graphc.errors import GraphError
 from graphc.graph import Graph, Node
 from graphc.kernels.views import View
 from graphc.op import Op, Source
@@ -52,10 +53,22 @@ class Lowering:
             if position == schedule.border:
                 self._end_forward(schedule)
             if not isinstance(node.op, Source):
-                self._node = node
-                node.op.lower(self, node.inputs, node.name)
+                self._lower(node)
         if schedule.border == len(schedule.order):
             self._end_forward(schedule)
+
+    def _lower(self, node: Node) -> None:
+        """Add the instructions of a node; raise GraphError if its scratch is no possible array."""
+        self._node = node
+        try:
+            node.op.lower(self, node.inputs, node.name)
+        except ValueError as error:
+            sentence, _, hint = str(error).partition("\n")
+            raise GraphError(
+                f"{node.op.name} {node.name!r} cannot be computed: {sentence}",
+                loc=node.locs[0] if node.locs else None,
+                hint=hint,
+            ) from None
 
     def _end_forward(self, schedule: Schedule) -> None:
         """Copy values that could not be written in place to their states; backward reads none."""

@@ -30,6 +30,15 @@ def test_a_plan_larger_than_any_memory() -> None:
         gc.Executor(gc.compile(net, batch=2**40, backend="numpy"))
 
 
+def test_scratch_larger_than_any_memory() -> None:
+    net = gc.Net("n")
+    x = net.input("x", (gc.N, 1, 4, 4))
+    far = ((2**40, 2**40), (0, 0))
+    net.output("y", gc.conv2d(x, 1, 3, padding=far, name="far"))
+    with pytest.raises(gc.GraphError, match=r"conv 'far.*larger than any memory(.|\n)*conv2d"):
+        gc.compile(net, batch=2, backend="numpy")
+
+
 def test_many_dimensions() -> None:
     assert TensorType((1,) * 32, "int8").rank == 32
     with pytest.raises(ValueError, match=r"\(1, 1, 1, 1, \.\.\. 33 dimensions\) has more than 32"):

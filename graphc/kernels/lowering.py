@@ -56,8 +56,7 @@ class KernelLowering(Lowering):
             elif isinstance(unit.op, GatherGrad) and adds_rows(unit.op, unit.type):
                 self._add_rows(unit)
             else:
-                self._node = unit
-                unit.op.lower(self, unit.inputs, unit.name)
+                self._lower(unit)
         if self.border < 0:
             self._end_forward(schedule)
 
