@@ -188,8 +188,9 @@ def rows_apart(c: Check) -> None:
     feeds = c.case.feeds(c.case.batch, 99)
     whole = c.compiled().forward(feeds)
     found = ex.predict(**feeds)
-    found = found if isinstance(found, dict) else {n: found for n in whole if n in c.case.outputs}
-    off(c, "predict by few rows", found, {n: whole[n] for n in whole if n in c.case.outputs})
+    of_rows = [n for n, has_rows in c.case.outputs.items() if has_rows]
+    found = found if isinstance(found, dict) else dict.fromkeys(of_rows, found)
+    off(c, "predict by few rows", found, {n: whole[n] for n in of_rows})
 
 
 def off(c: Check, what: str, found: Mapping[str, Any], right: Mapping[str, Any]) -> None:
