@@ -25,11 +25,7 @@ from graphc.tensor_type import Batch, TensorType, shape_text
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """The feed that an input accepts: its node, and the limit of its values.
-
-    `bound` is the number of entries or classes that indices or labels may name, `indexed` the node
-    that has those entries.
-    """
+    """The feed that an input accepts: `indexed` has the `bound` entries that indices may name."""
 
     node: Node
     bound: int | None
@@ -92,8 +88,7 @@ class FeedCheck:
             (name, self._dtypes[name], feed.type.rank, *_tail(feed.type), feed.bound)
             for name, feed in feeds.items()
         ]
-        """One tuple per input, so that the check of a small batch costs well under a microsecond.
-        """
+        """One tuple per input: the check of a small batch costs well under a microsecond."""
 
     def counted(self, feeds: Mapping[str, Any]) -> tuple[dict[str, Array], int]:
         """Return the arrays as they are, converted later, and their number of rows, from 0 up.
