@@ -210,17 +210,17 @@ def plain(**said: Any) -> str:
     ("text", "message"),
     [
         ("", "Expecting value"),
-        ("[]", "they are written in another way"),
+        ("[]", "they are not written as"),
         ("[" * 100_000, "recursion"),
-        (plain(more=1), "they are written in another way"),
-        (plain(features="ab"), "they are no lists"),
-        (plain(features=[1, 2]), "they are no text"),
-        (plain(label=None), "they are no text"),
-        (plain(classes=[["a"]]), "they are no text"),
-        (plain(features=["a", "a"]), "'a' stands twice"),
+        (plain(more=1), "they are not written as"),
+        (plain(features="ab"), "they are not lists"),
+        (plain(features=[1, 2]), "they are not text"),
+        (plain(label=None), "they are not text"),
+        (plain(classes=[["a"]]), "they are not text"),
+        (plain(features=["a", "a"]), "'a' appears twice"),
         (plain(features=["a" * (LONGEST + 1)]), "has 1,001 characters"),
         (plain(features=list(map(str, range(MOST + 1)))), "100,001 names"),
-        ('{"features": [], "features": [], "label": "", "classes": []}', "stands twice"),
+        ('{"features": [], "features": [], "label": "", "classes": []}', "appears twice"),
     ],
 )
 def test_names_in_a_file_of_a_stranger(folder: Path, text: str, message: str, capsys) -> None:
@@ -234,7 +234,7 @@ def test_names_in_a_file_of_a_stranger(folder: Path, text: str, message: str, ca
     assert message in str(caught.value)
     Path("t.csv").write_text("a,b\n1,2\n")
     told = said(capsys, "predict", "odd.gc", "--data", "t.csv")
-    assert told.startswith("error: odd.gc is no model that can be read: names of columns cannot")
+    assert told.startswith("error: odd.gc cannot be read as a model: names of columns cannot")
 
 
 @pytest.mark.parametrize(
