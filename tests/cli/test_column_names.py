@@ -151,7 +151,7 @@ def test_training_goes_on_with_the_same_names(table, capsys) -> None:
     write("odd.csv", {**rest, "kind": ["setosa"] * 29 + ["rose"]})
     text = said(capsys, "train", MODEL, "--data", "odd.csv")
     assert text == (
-        "error: odd.csv, line 31, column 1 ('kind'): the model knows no class 'rose'\n"
+        "error: odd.csv, line 31, column 1 ('kind'): the model does not know the class 'rose'\n"
         "  hint: it was trained on 'setosa', 'versicolor', 'virginica'\n"
     )
     write("odd.csv", {"length": [1.0], "width": [1.0], "sort": ["setosa"]})

@@ -24,7 +24,7 @@ MODELS = {
     "nix.gc": "error: nix.gc does not exist\n" + HOW,
     ".": "error: . is a folder\n" + HOW,
     "model.py": (
-        "error: model.py is a file of Python: name the function that returns the net, too\n"
+        "error: model.py is a Python file: also name the function that returns the net\n"
         "  hint: model.py:net\n"
     ),
     "model.py:nett": (
