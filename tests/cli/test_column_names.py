@@ -229,7 +229,9 @@ def test_names_in_a_file_of_a_stranger(folder: Path, text: str, message: str, ca
 
     ex = gc.Executor(gc.compile(load_model("net.py:flowers").graph, batch=4))
     write_model(Path("odd.gc"), ex, {KEY: text})
-    with pytest.raises(gc.ModelFileError, match="names of columns cannot be made of it") as caught:
+    with pytest.raises(
+        gc.ModelFileError, match="names of columns cannot be made from it"
+    ) as caught:
         gc.load("odd.gc")
     assert message in str(caught.value)
     Path("t.csv").write_text("a,b\n1,2\n")
