@@ -60,7 +60,7 @@ class Value(Operators):
 
     def __iter__(self) -> Iterator[Value]:
         raise GraphError(
-            f"{self.name!r} is not iterated over: it is declared, not computed",
+            f"{self.name!r} cannot be iterated over: it is declared, not computed",
             loc=caller_loc(),
             hint="take its parts by index: x[:, 0], x[:, 1:3]",
         )
@@ -267,7 +267,7 @@ class Builder:
             f"the name {full!r} is taken already",
             operands=[first.described(first.op.name)],
             loc=locs[0] if locs else None,
-            hint="names are single: choose another, or group layers by net.block(name)",
+            hint="names must be unique: choose another, or group layers by net.block(name)",
         )
 
     def _auto_name(self, base: str) -> str:
@@ -287,7 +287,7 @@ def apply(op: Op, *values: Value, name: str | None = None) -> Value:
             hint="gc.apply(MyOp(), x); graphc's own are functions: gc.relu(x)",
         )
     if not values:
-        raise GraphError(f"{op.name}: it is applied to at least one value", loc=caller_loc())
+        raise GraphError(f"{op.name}: it needs at least one value", loc=caller_loc())
     return as_value(op.name, values[0]).builder.apply(op, *values, name=name)
 
 
@@ -300,7 +300,7 @@ def as_value(op_name: str, value: object) -> Value:
 
 def not_a_value(op_name: str, given: object, loc: Loc | None) -> GraphError:
     """Return the error for an array, a number or anything else in the place of a value."""
-    hint = "arrays become values by net.constant(array), or are fed by net.input"
+    hint = "make the array a value by net.constant(array), or feed it to a net.input"
     if isinstance(given, tuple) and any(isinstance(one, Value) for one in given):
         hint = "take one of them, as in: states, last = gc.gru(x, width)"
     return GraphError(

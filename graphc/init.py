@@ -249,7 +249,7 @@ _ELSEWHERE = {"kaiming": "he", "he_": "he", "xavier": "glorot", "glorot_": "glor
 def _named(name: str) -> Initializer:
     if name not in NAMED:
         here = next((h for other, h in _ELSEWHERE.items() if name.startswith(other)), None)
-        known = ", ".join(NAMED) + (f"; what is meant is {here!r}" if here else "")
+        known = ", ".join(NAMED) + (f"; you may mean {here!r}" if here else "")
         raise ValueError(f"init {name!r} is not one of {known}")
     return NAMED[name]()
 

@@ -127,7 +127,7 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
     p = dropout_param.get("p")
     if not isinstance(p, Real) or not 0 < float(p) <= 1:
         raise eager.fail(
-            "dropout_forward", f"p is {p!r}, the probability to keep is 0 < p <= 1", {}
+            "dropout_forward", f"p is {p!r}, the probability to keep must be 0 < p <= 1", {}
         )
     (values,) = eager.floats(x)
     stream = stream_of("dropout")

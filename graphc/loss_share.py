@@ -115,7 +115,8 @@ def _share(graph: Graph, loss: str) -> Share:
     if SUM in found and len(found) > 1:
         node = graph[graph.outputs[loss]]
         raise GraphError(
-            f"loss {loss!r} adds a sum over the rows to what is none, so shards of a batch cannot "
+            f"loss {loss!r} adds a sum over the rows to something that is not one, so shards of "
+            "a batch cannot "
             "add it up",
             operands=[node.described("loss")],
             hint="declare them as losses of their own: net.loss(...) for each",

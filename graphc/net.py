@@ -159,7 +159,7 @@ class Net(Missing):
             if isinstance(value, Value):
                 found = f"{value.name!r} of net {value.builder.name!r}"
             raise GraphError(
-                f"what is given as {name!r} is {found}, not a value of net {self.name!r}",
+                f"the value given as {name!r} is {found}, not a value of net {self.name!r}",
                 loc=caller_loc(),
                 hint='give the name, then a value of this net: net.output("scores", scores)',
             )

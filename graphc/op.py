@@ -129,8 +129,9 @@ def shared(kind: Callable[..., Op], *attributes: bool | float) -> Op:
 def _frozen(op: Op, name: str, value: object) -> None:
     kind = type(op).__name__
     raise dataclasses.FrozenInstanceError(
-        f"an op does not change: {kind}.{name} cannot be set; what an op depends on are fields of "
-        f"the class, so put @dataclass(frozen=True) before class {kind}, and {name}: ... into it"
+        f"an op cannot be changed: {kind}.{name} cannot be set; what an op depends on must be a "
+        f"field of the class, so put @dataclass(frozen=True) before class {kind}, and {name}: "
+        "... into it"
     )
 
 

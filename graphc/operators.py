@@ -52,8 +52,8 @@ class Operators(Missing):
             made: Value = getattr(self, operator)(left)  # NumPy wraps numbers that it compares
             return made
         raise GraphError(
-            f"np.{ufunc.__name__} computes with numbers, which a value of a net has not: it is "
-            "declared",
+            f"np.{ufunc.__name__} computes with numbers, which a value of a net does not have: "
+            "it is declared",
             loc=caller_loc(),
             hint="use graphc's own functions: gc.exp(x), gc.maximum(x, 0)",
         )

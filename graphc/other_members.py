@@ -27,12 +27,12 @@ EXECUTOR = {
     "fit": "gc.fit(ex, (x, y), epochs=...)",
     "train": "ex.step(x=x, y=y), or ex.forward(x=x, y=y, train=True)",
     "eval": "ex.forward(x=x), which is inference",
-    "zero_grad": "nothing to do, each step has gradients of its own",
+    "zero_grad": "nothing to do, each step computes its own gradients",
     "save": "gc.save(path, ex)",
     "load": "gc.load(path)",
     "state_dict": "ex.state",
     "load_state_dict": "ex.state = arrays",
-    "compile": "gc.compile(net, ...), which is before",
+    "compile": "gc.compile(net, ...), before the executor is made",
     "summary": "net.summary()",
 }
 NET = {

@@ -44,7 +44,7 @@ def no_attribute(name: str, known: Iterable[str]) -> AttributeError:
     if meant is None:
         close = get_close_matches(plain, small, n=1, cutoff=0.75)
         meant = small[close[0]] if close else None
-    hint = "" if meant is None else f"; what is meant may be gc.{meant}"
+    hint = "" if meant is None else f"; you may mean gc.{meant}"
     if plain == "input":
-        hint = "; inputs are of a net: net.input(name, shape)"
+        hint = "; inputs belong to a net: net.input(name, shape)"
     return AttributeError(f"module 'graphc' has no attribute {name!r}{hint}", name=name)

@@ -60,7 +60,7 @@ def _check_some_loss(graph: Graph, names: Sequence[str]) -> None:
             f"no loss depends on what wrt names: {_shown(names)}",
             operands=[node.described("loss") for node in losses],
             loc=caller_loc(),
-            hint="choose by losses= and wrt= what belongs together",
+            hint="choose losses= and wrt= that belong together",
         )
 
 

@@ -108,7 +108,7 @@ class TensorType(metaclass=_Shared):
         if len(self.shape) > MOST_DIMENSIONS:
             raise ValueError(
                 f"shape {shape_text(self.shape)} has more than {MOST_DIMENSIONS}\n"
-                "every version of NumPy has as many"
+                "every version of NumPy supports that many"
             )
         batches = 0
         for dim in self.shape:

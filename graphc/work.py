@@ -45,7 +45,7 @@ class _Budget:
                 f"reading {self.file} takes too much work: more than {self.limits[kind]:,.0f} "
                 f"{kind}",
                 loc=caller_loc(),
-                hint=f"if that is meant, allow ten times as much: work=10, or {VARIABLE}=10",
+                hint=f"if that is intended, allow ten times as much: work=10, or {VARIABLE}=10",
             )
             raise self.error
 

@@ -1,4 +1,4 @@
-"""Add the gradients of a step to what has been accumulated, instead of updating by them.
+"""Add the gradients of a step to those accumulated so far, instead of updating with them.
 
     d_w = ...                    d_w = ...
     gradients w: d_w      ->     w.accumulated.next = add(w.accumulated, d_w)

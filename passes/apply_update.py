@@ -1,4 +1,4 @@
-"""The graph of an update alone: parameters, slots, and gradients that are there already.
+"""The graph of an update alone: parameters, slots, and gradients that are given.
 
     w.velocity.next = momentum(w.velocity, gradient:w)
     w.next = sgd_step(w, w.velocity.next, hyper.lr)

@@ -1,4 +1,4 @@
-"""Derive the backward graph: gradient nodes beside the nodes they are the gradients of.
+"""Derive the backward graph: add gradient nodes to the nodes they are the gradients of.
 
     h = affine(x, w, b)            d_loss = constant(1)
     loss = mean(h)          ->     d_h = mean_grad(d_loss)

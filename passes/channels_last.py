@@ -1,4 +1,4 @@
-"""Keep the channels of images last between the layers that want them so.
+"""Keep the channels of images last between the layers that need them there.
 
     a = transpose(p, (0, 3, 1, 2))          a.pixels = reshape(p, (N*h*w, c))
     b = relu(a)                       ->    b.pixels = relu(a.pixels)

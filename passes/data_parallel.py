@@ -1,4 +1,4 @@
-"""Add up over all shards what a step finds on its own: gradients, losses, running statistics.
+"""Add up what each shard of a step computes: gradients, losses, running statistics.
 
     d_w = ...                      d_w = ...
     gradients w: d_w        ->     d_w.sent = send(d_w)  bucket=0 members=2 offset=0
@@ -109,7 +109,7 @@ def _of_rows(graph: Graph) -> Iterator[str]:
             if not graph[value].type.is_float:
                 raise GraphError(
                     f"state {state!r} is {graph[value].type}, and depends on the rows of the batch",
-                    hint="shards can average floats alone",
+                    hint="shards can average only floats",
                 )
             yield state
 

@@ -1,4 +1,4 @@
-"""Leave out the nodes that nothing asked for depends on.
+"""Remove the nodes that no output, gradient or update depends on.
 
     a = exp(x)        ->    b = neg(x)
     b = neg(x)

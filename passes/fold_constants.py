@@ -1,4 +1,4 @@
-"""Compute what depends on constants alone, and leave out what changes nothing.
+"""Compute what depends only on constants, and remove what changes nothing.
 
     a = constant(2.0)
     b = exp(a)                 ->    b = constant(7.389056)

@@ -1,4 +1,4 @@
-"""Join an affine map with the relu behind it, and a gradient product with the relu mask behind it.
+"""Fuse an affine map with the relu after it, and a gradient product with the relu mask after it.
 
     a = affine(x, w, b)      ->    h = affine_relu(x, w, b)
     h = relu(a)

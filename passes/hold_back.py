@@ -1,4 +1,4 @@
-"""Keep of a step what a shard sends, for the shards of a rank that run before its last.
+"""Keep of a step only what a shard sends, for all shards of a rank but its last.
 
     d_w.sent = send(d_w)                 d_w.sent = send(d_w)
     d_w.sum = receive(d_w.sent)   ->     output d_w.sent = d_w.sent

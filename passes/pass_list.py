@@ -54,7 +54,8 @@ class PassList:
     def _insert(self, position: int, step: Pass) -> PassList:
         if not callable(step):
             raise GraphError(
-                f"{step!r} is no pass", hint="a pass is a function that takes and returns a Graph"
+                f"{step!r} is not a pass",
+                hint="a pass is a function that takes and returns a Graph",
             )
         entries = (*self.entries[:position], step, *self.entries[position:])
         return PassList(entries, self.required)

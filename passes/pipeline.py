@@ -111,7 +111,7 @@ def _run_one(step: Pass, name: str, graph: Graph) -> Graph:
     if not isinstance(made, Graph):
         raise GraphError(
             f"pass {name!r} gave {type(made).__name__}, not a Graph",
-            hint="a pass returns a Graph, the one it was given where nothing changes",
+            hint="a pass returns a Graph, the one it was given if nothing changes",
         )
     if made is not graph:
         verify(made, before=graph)

@@ -1,4 +1,4 @@
-"""Compute values again in the backward part, rather than keep them from the forward pass.
+"""Recompute values in the backward part, rather than keep them from the forward pass.
 
     h1 = affine_relu(x, w1, b1)            h1 = affine_relu(x, w1, b1)
     h2 = affine_relu(h1, w2, b2)           h2 = affine_relu(h1, w2, b2)

@@ -1,4 +1,4 @@
-"""Compute functions of elements again in the backward part, where keeping them would take more.
+"""Recompute elementwise functions in the backward part, where keeping them would take more.
 
     b = sigmoid(a)             b = sigmoid(a)
     h = mul(a, b)       ->     h = mul(a, b)

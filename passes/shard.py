@@ -107,7 +107,7 @@ def _check_derivatives(graph: Graph) -> None:
         if isinstance(node.op, (BatchNormDx, BatchNormDgamma)):
             raise GraphError(
                 "gc.grad differentiates a batchnorm, which synchronised shards cannot do: each has "
-                "rows of its own",
+                "its own rows",
                 loc=node.locs[0] if node.locs else None,
                 hint="compile without sync_batchnorm, or declare it with frozen=True",
             )

@@ -111,25 +111,25 @@ def test_mistakes_are_told() -> None:
     net = gc.Net("net")
     x = net.input("x", (gc.N, 4))
     wrong: dict[str, Callable[[], object]] = {
-        "a dimension of 4 is not cut into 3 equal parts": lambda: gc.split(x, 3),
+        "a dimension of 4 cannot be cut into 3 equal parts": lambda: gc.split(x, 3),
         "parts of .1, 2. do not fill a dimension of 4": lambda: gc.split(x, [1, 2]),
         "axis 2 does not exist": lambda: gc.split(x, 2, 2),
         "the batch dimension is taken whole": lambda: gc.split(x, 2, 0),
         "there is nothing to join": lambda: gc.stack([]),
         "are not of one shape and dtype": lambda: gc.stack([x, x[:, 1:]]),
-        "axis 1 of .N, 4. has not size 1": lambda: gc.squeeze(x, 1),
+        "axis 1 of .N, 4. does not have size 1": lambda: gc.squeeze(x, 1),
         "axis 3 does not exist": lambda: gc.unsqueeze(x, 3),
         "do not broadcast: 4 against 3": lambda: gc.expand(x, (2, 3)),
-        "1 numbers of times for float32.N, 4.": lambda: gc.tile(x, [2]),
-        ".0, 1. are no whole numbers from 1 up": lambda: gc.tile(x, [0, 1]),
-        r"\[1.5\] are no whole numbers": lambda: gc.repeat(x, 1.5, 1),  # type: ignore[arg-type]
+        "1 repeat counts for float32.N, 4.": lambda: gc.tile(x, [2]),
+        ".0, 1. are not whole numbers from 1 up": lambda: gc.tile(x, [0, 1]),
+        r"\[1.5\] are not whole numbers": lambda: gc.repeat(x, 1.5, 1),  # type: ignore[arg-type]
         "the batch dimension": lambda: gc.flip(x),
         "batch dimension is taken whole": lambda: gc.roll(x, 1, 0),
         "the batch dimension is taken": lambda: gc.tril(x),
         "mode 'mirror' is not one of": lambda: gc.pad(x, (0, 1), mode="mirror"),  # type: ignore[arg-type]
-        "the batch dimension is not padded": lambda: gc.pad(x, (1, 1), mode="edge"),
+        "the batch dimension cannot be padded": lambda: gc.pad(x, (1, 1), mode="edge"),
         "1 pairs of pads": lambda: gc.pad(x, [1], mode="wrap"),
-        "a triangle is of matrices": lambda: gc.triu(x[:, 0]),
+        "a triangle is taken of matrices": lambda: gc.triu(x[:, 0]),
     }
     for message, call in wrong.items():
         with pytest.raises(GraphError, match=message):

@@ -196,7 +196,7 @@ MISTAKES = {
     "np.ones(3) + x": "add: ndarray is not a value of the net",
     "np.ones((2, 2)) @ x": "matmul: ndarray is not a value of the net",
     "np.asarray(x)": "'x' holds no numbers: it is declared, not computed",
-    "list(x)": "'x' is not iterated over: it is declared, not computed",
+    "list(x)": "'x' cannot be iterated over: it is declared, not computed",
     "gc.concat(x)": "concat takes several values as one list",
     "x + other": "add: 'z' belongs to net 'other', not to 'net'",
     "1 if x else 2": "'x' has no truth value: it is declared, not computed",

@@ -184,7 +184,7 @@ def wrong_batchnorm(mistake: str) -> Any:
 def test_batchnorm_gradients() -> None:
     (finding,) = wrong_batchnorm("constants")
     assert finding.cause == (
-        "the mean and the variance are taken for constants; they depend on x too"
+        "the mean and the variance are treated as constants; they depend on x too"
     )
     (finding,) = wrong_batchnorm("axis")
     assert finding.cause == "dbeta is over the wrong axis; it sums over the rows, axis 0"
@@ -196,7 +196,7 @@ def test_p_taken_for_the_probability_to_drop() -> None:
 
     (finding,) = check_layer("dropout", forward, student.dropout_backward).findings
     assert finding.what == "mask"
-    assert finding.cause == "p is taken for the probability to drop; it is the one to keep"
+    assert finding.cause == "p is used as the probability to drop; it is the probability to keep"
 
 
 def test_dropout_backward_with_another_mask() -> None:
@@ -205,7 +205,7 @@ def test_dropout_backward_with_another_mask() -> None:
 
     (finding,) = check_layer("dropout", student.dropout_forward, backward).findings
     assert finding.what == "dx"
-    assert finding.cause == "another mask than forward's; keep it in the cache"
+    assert finding.cause == "the mask is not the one of forward; keep that in the cache"
 
 
 def test_dropout_that_seeds_itself() -> None:
@@ -216,7 +216,7 @@ def test_dropout_that_seeds_itself() -> None:
         return x * mask, ("train", mask)
 
     (finding,) = check_layer("dropout", forward, student.dropout_backward).findings
-    assert "draw one and the same mask" in finding.text
+    assert "draw the same mask" in finding.text
 
 
 def test_a_relu_gradient_at_zero() -> None:
@@ -263,9 +263,9 @@ def test_functions_that_raise_or_give_something_else() -> None:
     assert [finding.what for finding in report.findings] == ["forward"]
     assert report.findings[0].cause.startswith("x has more than two dimensions; flatten it")
     report = check_layer("relu", lambda x: np.maximum(x, 0))
-    assert "forward gives a ndarray, not (out, cache)" in str(report)
+    assert "forward returns a ndarray, not (out, cache)" in str(report)
     report = check_layer("affine", student.affine_forward, lambda dout, cache: dout)
-    assert "backward gives 1 values, not dx, dw, db" in str(report)
+    assert "backward returns 1 values, not dx, dw, db" in str(report)
     report = check_layer("relu", student.relu_forward, lambda dout, cache: None)
     assert "dx is None, it should be an array" in str(report)
 
@@ -273,5 +273,5 @@ def test_functions_that_raise_or_give_something_else() -> None:
 def test_what_there_is_to_check() -> None:
     with pytest.raises(GraphError, match="there is no layer 'conv'"):
         check_layer("conv", student.affine_forward)
-    with pytest.raises(GraphError, match=r"svm_loss is one function that gives \(loss, dx\)"):
+    with pytest.raises(GraphError, match=r"svm_loss is one function that returns \(loss, dx\)"):
         check_layer("svm_loss", student.svm_loss, student.relu_backward)

@@ -232,7 +232,7 @@ def test_csv_with_byte_order_mark_and_quotes(tmp_path: Path) -> None:
         ("a,a,y\n1,2,3\n", "2 columns called 'a'"),
         ("5.1,3.5,1.4,0.2,setosa\n4.9,3,1.4,0.2,setosa\n", "no header.*: 5.1,3.5,1.4,0.2,setosa"),
         ("a,b;c;y\n1;2;3\n", "2 columns, 'a', 'b;c;y'"),
-        ("a,y\n1,2\n1,9223372036854775808\n", r"line 3, column 2 \('y'\).* is beyond int64"),
+        ("a,y\n1,2\n1,9223372036854775808\n", r"line 3, column 2 \('y'\).* does not fit int64"),
     ],
 )
 def test_csv_mistakes_are_located(tmp_path: Path, text: str, message: str) -> None:
@@ -245,5 +245,5 @@ def test_csv_mistakes_are_located(tmp_path: Path, text: str, message: str) -> No
 def test_csv_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latin.csv"
     path.write_bytes("größe,y\n1,2\n".encode("latin-1"))
-    with pytest.raises(DataError, match="is no text in UTF-8"):
+    with pytest.raises(DataError, match="is not UTF-8 text"):
         load_table(path)

@@ -138,7 +138,7 @@ def test_mistakes_are_told() -> None:
         "mod: a is bool, mod takes numbers": lambda: (x > 0) % (x > 1),
         "and: b is float32": lambda: gc.logical_and(x > 0, x),
         "pow: a is int64, pow takes floats": lambda: k**k,
-        "not_equal: x is int64, whole numbers and bools are finite": lambda: gc.isnan(k),
+        "not_equal: x is int64, integers and bools are always finite": lambda: gc.isnan(k),
         "celu: alpha is 0, it must be above 0": lambda: gc.celu(x, 0),
         "shrink: threshold is -1": lambda: gc.shrink(x, -1),
     }

@@ -196,11 +196,11 @@ def test_mistakes_are_told() -> None:
     x, k = net.input("x", (gc.N, 3)), net.input("k", (gc.N, 2), dtype="int64")
     flat = net.input("flat", gc.N, dtype="int64")
     for wrong, message in (
-        (lambda: gc.gather(x, [0]), "axis 0 of .N, 3. is the batch, which is not indexed"),
+        (lambda: gc.gather(x, [0]), "axis 0 of .N, 3. is the batch, which cannot be indexed"),
         (lambda: gc.gather(x, x, 1), "the indices are float32, not whole numbers"),
         (lambda: gc.gather(x, [0.5], 1), "the indices are float64, not whole numbers"),
-        (lambda: gc.gather(x, [0, 3], 1), "index 3 names none of 3 entries"),
-        (lambda: gc.gather(x, [-1], 1), "index -1 names none of 3 entries"),
+        (lambda: gc.gather(x, [0, 3], 1), "index 3 is out of range for 3 entries"),
+        (lambda: gc.gather(x, [-1], 1), "index -1 is out of range for 3 entries"),
         (lambda: gc.gather(x, k, 2), "axis 2 does not exist"),
         (lambda: gc.gather_elements(x, flat, 1), "x has shape .N, 3., the indices .N,."),
         (lambda: gc.scatter_elements(x, k, x, 1), "there is one for each index"),

@@ -182,7 +182,7 @@ def test_thawing_goes_on_with_all_parameters(tmp_path: Path) -> None:
         (
             [gc.Group("*", lr=1.0), gc.Group("head.*", lr=2.0)],
             "SGD: no parameter is in the group 'head.*'",
-            "earlier groups hold",
+            "earlier groups match",
         ),
         ([gc.Group("*", frozen=True)], "every parameter of net 'net' that could", "freeze a part"),
     ],

@@ -189,7 +189,7 @@ X = np.zeros((5, 3))
         ),
         (
             lambda: layers.dropout_forward(X, {"mode": "train", "p": 0}),
-            "dropout_forward: p is 0, the probability to keep is 0 < p <= 1",
+            "dropout_forward: p is 0, the probability to keep must be 0 < p <= 1",
         ),
         (
             lambda: layers.softmax_loss(X, np.zeros(5)),

@@ -37,7 +37,7 @@ MISTAKES: list[tuple[Callable[[], object], str, str]] = [
     (
         lambda: gc.SGD(0.1, clip_value=-1.0),
         "SGD: clip_value is -1.0, it must be above 0",
-        "None is no clipping",
+        "None means no clipping",
     ),
     (
         lambda: gc.SGD(0.1, ema=1.0),
@@ -56,12 +56,12 @@ MISTAKES: list[tuple[Callable[[], object], str, str]] = [
     ),
     (
         lambda: gc.Group("head.*", lr=0.1, frozen=True),
-        "Group: 'head.*' is frozen, and has numbers to train by",
+        "Group: 'head.*' is frozen, but has numbers to train by",
         'gc.Group("head.*", lr=1.0) or gc.Group("body.*", frozen=True)',
     ),
     (
         lambda: gc.Group((), lr=0.1),
-        "Group: names is (), there must be one at least",
+        "Group: names is (), there must be at least one",
         'gc.Group("head.*", lr=1.0)',
     ),
     (
@@ -88,22 +88,22 @@ MISTAKES: list[tuple[Callable[[], object], str, str]] = [
     (
         lambda: gc.SGD(0.1, weight_decay=-1),
         "SGD: weight_decay is -1, it must be 0 or more",
-        "0 is no decay",
+        "0 means no decay",
     ),
     (
         lambda: gc.SGD(0.1, clip_norm=0),
         "SGD: clip_norm is 0, it must be above 0",
-        "None is no clipping",
+        "None means no clipping",
     ),
     (
         lambda: gc.SGD(0.1, accumulate=0),
         "SGD: accumulate is 0, it must be a whole number from 1 up",
-        "1 is an update in each step",
+        "1 means an update in each step",
     ),
     (
         lambda: gc.SGD(0.1, accumulate=1.5),  # type: ignore[arg-type]
         "SGD: accumulate is 1.5, it must be a whole number from 1 up",
-        "1 is an update in each step",
+        "1 means an update in each step",
     ),
     (
         lambda: gc.SGD(0.1, decay=3),  # type: ignore[arg-type]

@@ -104,9 +104,9 @@ def test_mistakes_are_told() -> None:
     x = net.input("x", (gc.N, 4))
     wrong: dict[str, Callable[[], object]] = {
         "mode 'best' is not one of nearest": lambda: gc.resize(x, [8], mode="best"),  # type: ignore[arg-type]
-        "sizes or scales, one of them": lambda: gc.resize(x),
-        "do not make sizes from 1 up of 1 axes": lambda: gc.resize(x, [0]),
-        r"\[0.1\] do not make sizes": lambda: gc.resize(x, scales=[0.1]),
+        "either sizes or scales": lambda: gc.resize(x),
+        "do not give sizes of 1 or more for 1 axes": lambda: gc.resize(x, [0]),
+        r"\[0.1\] do not give sizes": lambda: gc.resize(x, scales=[0.1]),
         "the batch dimension is taken whole": lambda: gc.resize(x, [4, 8]),
         "axis 2 does not exist": lambda: gc.resize(x, [4], axes=[2]),
     }

@@ -84,7 +84,7 @@ def test_a_model_file_says_how_to_allow_more(large: bytes, tmp_path: Path) -> No
     with pytest.raises(gc.ModelFileError) as caught:
         gc.load(path)
     assert "model.gc takes too much work: more than" in str(caught.value)
-    assert "hint: if that is meant, allow ten times as much: work=10, or GRAPHC_WORK=10" in str(
+    assert "hint: if that is intended, allow ten times as much: work=10, or GRAPHC_WORK=10" in str(
         caught.value
     )
     assert gc.load(path, work=100).plan.batch == 2

@@ -22,7 +22,7 @@ def chosen_backend(asked: str | None) -> str:
         return _checked(asked, f"there is no backend {asked!r}")
     forced = os.environ.get("GRAPHC_BACKEND", "").strip()
     if forced:
-        return _checked(forced, f"GRAPHC_BACKEND is {forced!r}, which is no backend")
+        return _checked(forced, f"GRAPHC_BACKEND is {forced!r}, which is not a backend")
     reason = _why_not_native()
     if reason is None:
         return "native"

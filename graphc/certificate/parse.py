@@ -51,9 +51,9 @@ def parse_certificate(text: str) -> Certificate:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _wrong(f"it is no JSON: {error}") from None
+        raise _wrong(f"it is not JSON: {error}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise _wrong(f"it does not begin as {FORMAT!r} does")
+        raise _wrong(f"its format is not {FORMAT!r}")
     return certificate_of(data)
 
 
@@ -229,31 +229,31 @@ def _results(named: Any, number: Mapping[str, int]) -> Results:
 
 def _whole(value: Any, least: int = 0) -> int:
     if type(value) is not int or not least <= value < LIMIT:
-        raise _wrong(f"{value!r} is no whole number from {least} to 2**40")
+        raise _wrong(f"{value!r} is not a whole number from {least} to 2**40")
     return value
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise _wrong(f"{value!r} is no text")
+        raise _wrong(f"{value!r} is not text")
     return value
 
 
 def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
-        raise _wrong(f"{str(value)[:40]!r} is no list")
+        raise _wrong(f"{str(value)[:40]!r} is not a list")
     return value
 
 
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _wrong(f"{str(value)[:40]!r} has no names")
+        raise _wrong(f"{str(value)[:40]!r} is not a JSON object")
     return value
 
 
 def _word(value: Any, words: Sequence[str]) -> int:
     if value not in words:
-        raise _wrong(f"{value!r} is none of {', '.join(words)}")
+        raise _wrong(f"{value!r} is not one of {', '.join(words)}")
     return words.index(value)
 
 
@@ -273,7 +273,7 @@ def _place(places: Mapping[tuple[str, str], int], at: Any) -> int:
 def _numbers(names: Sequence[Any], what: str) -> dict[str, int]:
     found = {_text(name): i for i, name in enumerate(names)}
     if len(found) < len(names):
-        raise _wrong(f"two of its {what}s have one name")
+        raise _wrong(f"two of its {what}s have the same name")
     return found
 
 
@@ -282,7 +282,7 @@ def _sizes(texts: Sequence[Any]) -> Ints:
     for text in texts:
         match = _SIZE.fullmatch(text) if isinstance(text, str) else None
         if match is None:
-            raise _wrong(f"{text!r} is no size such as 64, N or 64+8*N")
+            raise _wrong(f"{text!r} is not a size such as 64, N or 64+8*N")
         fixed, factor, alone = match.groups()
         pairs.append((int(alone or fixed or 0), 0 if alone else int(factor or 1)))
     return np.array(pairs, np.int64).reshape(-1, 2)
@@ -294,6 +294,6 @@ def _column(numbers: Sequence[int]) -> Ints:
 
 def _wrong(what: str) -> CertificateError:
     return CertificateError(
-        f"this is no certificate of a plan: {what}",
+        f"this is not a certificate of a plan: {what}",
         hint="graphc plan MODEL --certificate FILE writes one",
     )

@@ -36,7 +36,7 @@ def check_layer(
     spec = SPECS[layer]
     if spec.backward is None and backward is not None:
         raise GraphError(
-            f"check_layer: {layer} is one function that gives (loss, dx)", loc=caller_loc()
+            f"check_layer: {layer} is one function that returns (loss, dx)", loc=caller_loc()
         )
     found: dict[str, Finding] = {}
     cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))

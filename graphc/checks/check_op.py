@@ -95,7 +95,8 @@ def _fields(op: Op) -> Iterator[Finding]:
         if name not in fields and "ClassVar" not in str(annotation):
             yield (
                 "attributes",
-                f"{name} is none, since the class is not a dataclass; put @dataclass(frozen=True) "
+                f"{name} is not an attribute, since the class is not a dataclass; put "
+                "@dataclass(frozen=True) "
                 "before it",
             )
             return
@@ -105,12 +106,12 @@ def _fields(op: Op) -> Iterator[Finding]:
     except (TypeError, ValueError) as error:
         yield (
             "attributes",
-            f"two ops of equal attributes cannot be compared: {error}; "
+            f"two ops with equal attributes cannot be compared: {error}; "
             "keep numbers, strings and tuples in them, and freeze the dataclass",
         )
         return
     if not same:
-        yield "attributes", "two ops of equal attributes are not equal, or their hashes differ"
+        yield "attributes", "two ops with equal attributes are not equal, or their hashes differ"
 
 
 def _name(op: Op) -> Iterator[Finding]:
@@ -152,7 +153,7 @@ def _operands(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
     strided = tuple(np.array(array, order="F") for array in case)
     for value, again in zip(first, (value for _, value in _values(concrete, strided)), strict=True):
         if isinstance(again, Exception) or not np.allclose(value, again, equal_nan=True):
-            yield "reference", "it gives another result when operands are in Fortran order"
+            yield "reference", "it gives a different result when operands are in Fortran order"
 
 
 def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
@@ -187,7 +188,7 @@ def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
         names = eager.operand_names(concrete, len(case))
         expanded = evaluate(graph, dict(zip(names, case, strict=True)), {}, 1)
         if not np.allclose(expanded[graph.outputs["out"]], value, rtol=1e-5, atol=1e-6):
-            yield "expand", f"it computes another result than reference_in{_in(op, train)}"
+            yield "expand", f"its result differs from that of reference_in{_in(op, train)}"
 
 
 def _gradient(op: Op, case: Example, h: float, tolerance: float) -> Iterator[Finding]:

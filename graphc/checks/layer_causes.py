@@ -45,7 +45,7 @@ def _not_finite(array: Array) -> str:
 
 
 def _general(right: Array) -> Iterator[Candidate]:
-    yield "the sign is turned round", -right
+    yield "the sign is flipped", -right
     yield "it is never filled in", np.zeros_like(right)
     if right.ndim == 2:
         yield "it is transposed", right.T
@@ -180,7 +180,7 @@ def _batchnorm_gradients(what: str, case: Case) -> Iterator[Candidate]:
         slope = dout - dout.mean(0) - xhat1 * (dout * xhat1).sum(0) / max(rows - 1, 1)
         yield _UNBIASED, gamma / std1 * slope
         yield (
-            "the mean and the variance are taken for constants; they depend on x too",
+            "the mean and the variance are treated as constants; they depend on x too",
             gamma / std * dout,
         )
         yield "the path through the variance is missing", gamma / std * (dout - dout.mean(0))

@@ -69,7 +69,8 @@ def _mask(ratio: Array, p: float, case: Any, student: Student) -> Iterator[Findi
     if kept.size > 1000 and abs(kept.mean() - p) > slack:
         text = f"{kept.mean():.3f} of the elements are kept, it should be about {p:.3f}"
         turned = abs(kept.mean() - (1 - p)) <= slack
-        cause = "p is taken for the probability to drop; it is the one to keep" if turned else ""
+        said = "p is used as the probability to drop; it is the probability to keep"
+        cause = said if turned else ""
         yield Finding("mask", text, str(case), cause)
         return
     yield from _independence(kept, case, student)
@@ -79,7 +80,7 @@ def _scale_cause(values: Array, p: float) -> str:
     if matches(values, np.ones_like(values)):
         return "mask not scaled: divide it by p in training"
     if matches(values, np.full_like(values, 1 / (1 - p))):
-        return "p is taken for the probability to drop; it is the one to keep"
+        return "p is used as the probability to drop; it is the probability to keep"
     if matches(values, np.full_like(values, p)):
         return "the mask is multiplied by p; divide it by p"
     return ""
@@ -96,7 +97,7 @@ def _independence(kept: Array, case: Any, student: Student) -> Iterator[Finding]
         return
     again = numbers(student.forward()[0])
     if again is not None and again.shape == kept.shape and ((again != 0) == kept).all():
-        text = "two training calls without a seed draw one and the same mask"
+        text = "two training calls without a seed draw the same mask"
         yield Finding("mask", text, str(case), "the generator is made or seeded in each call")
 
 
@@ -125,4 +126,4 @@ def _dx_cause(theirs: Array | None, case: Any, mask: Array) -> str:
         return "mask not scaled: dx is dout times the same mask as in forward, 1/p included"
     if matches(theirs, case.dout):
         return "the mask is left out of the backward pass"
-    return "another mask than forward's; keep it in the cache"
+    return "the mask is not the one of forward; keep that in the cache"

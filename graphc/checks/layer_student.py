@@ -47,7 +47,7 @@ class Student:
         pair = "(loss, dx)" if self.spec.backward is None else "(out, cache)"
         result = _call("forward", self._forward, *args)
         if not isinstance(result, (tuple, list)) or len(result) != 2:
-            raise Raised("forward", f"forward gives a {type(result).__name__}, not {pair}")
+            raise Raised("forward", f"forward returns a {type(result).__name__}, not {pair}")
         return result[0], result[1]
 
     def backward(self, cache: Any, dout: Any = None) -> dict[str, Any]:
@@ -58,7 +58,9 @@ class Student:
         names = self.spec.gradients
         values = result if isinstance(result, (tuple, list)) else (result,)
         if len(values) != len(names):
-            raise Raised("backward", f"backward gives {len(values)} values, not {', '.join(names)}")
+            raise Raised(
+                "backward", f"backward returns {len(values)} values, not {', '.join(names)}"
+            )
         return dict(zip(names, values, strict=True))
 
     def results(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class Student:
         again = self.backward(cache)
         kept = all(np.array_equal(given[k], self.case.arrays[k]) for k in given)
         if not kept or not _equal(first, again):
-            text = "backward called twice with one cache gives two results"
+            text = "backward called twice with the same cache gives different results"
             if not kept:
                 text = "backward changes an array that the cache holds"
             cause = "cache overwritten by backward: work on a copy of what the cache holds"
@@ -104,8 +106,8 @@ class Student:
         _, cache = self.forward()
         self.forward({k: v if v.dtype.kind == "i" else v[::-1] * 2 + 1 for k, v in given.items()})
         if not _equal(first, self.backward(cache)):
-            text = "a second forward changes what backward makes of the first one's cache"
-            cause = "cache overwritten by forward: give each call arrays of its own"
+            text = "a second forward changes what backward returns for the first one's cache"
+            cause = "cache overwritten by forward: give each call its own arrays"
             yield Finding("cache", text, case, cause)
 
 

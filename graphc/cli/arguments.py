@@ -47,7 +47,9 @@ def nbytes(text: str) -> int:
     """Return a number of bytes: an integer, or a number with a unit: kB, MB, GB, KiB or MiB."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMG]?B?|[KMG]iB)", text.strip())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; 8000000, 8MB and 8MiB are")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a size; examples are 8000000, 8MB and 8MiB"
+        )
     number, unit = match.groups()
     base = 1024 if "i" in unit else 1000
     return int(float(number) * base ** " kmg".index(unit[:1].lower().replace("b", "") or " "))
@@ -89,7 +91,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 
 def add_optimizer(parser: argparse.ArgumentParser) -> None:
     """Add the option --optimizer."""
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, help="momentum is sgd with 0.9")
+    parser.add_argument("--optimizer", choices=OPTIMIZERS, help="momentum is sgd with momentum 0.9")
 
 
 def add_backend(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +99,7 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="what runs it (default: GRAPHC_BACKEND, or native where it can be had)",
+        help="what runs it (default: GRAPHC_BACKEND, or native where it is available)",
     )
     add_threads(parser)
 
@@ -107,7 +109,8 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         type=positive,
-        help="of the native backend (default: GRAPHC_THREADS, OMP_NUM_THREADS or all cores)",
+        help="threads of the native backend (default: GRAPHC_THREADS, OMP_NUM_THREADS or all "
+        "cores)",
     )
 
 

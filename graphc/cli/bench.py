@@ -49,7 +49,7 @@ def add_to(commands: Commands) -> None:
         "bench",
         help="time a model",
         description="Time a training step, or inference for a net without loss, on each backend "
-        "in turns; then each instruction: its share, its operations and bytes, and how near they "
+        "in turn; then each instruction: its share, its operations and bytes, and how near they "
         "come to the measured peak of this machine.",
         example="graphc bench net.py:net --batch 32 --trace trace.json",
     )
@@ -57,10 +57,10 @@ def add_to(commands: Commands) -> None:
     add = parser.add_argument
     add("--batch", type=positive, default=128, help="rows (default: 128)")
     add_threads(parser)
-    add("--rounds", type=positive, default=15, help="turns of each backend (default: 15)")
-    add("--backend", choices=BACKENDS, help="whose instructions (default: the faster one)")
-    add("--picture", metavar="FILE", help="draw where the time goes, too: .svg or .html")
-    add("--trace", metavar="FILE", help="write a trace for Perfetto or chrome://tracing, too")
+    add("--rounds", type=positive, default=15, help="how often each backend is timed (default: 15)")
+    add("--backend", choices=BACKENDS, help="whose instructions to show (default: the faster one)")
+    add("--picture", metavar="FILE", help="also draw where the time goes: .svg or .html")
+    add("--trace", metavar="FILE", help="also write a trace for Perfetto or chrome://tracing")
     add_optimizer(parser)
     add_json(parser)
     parser.set_defaults(run=run)

@@ -35,15 +35,16 @@ def add_to(commands: Commands) -> None:
     parser = add_command(
         commands,
         "bisect",
-        help="find the pass that shows a symptom",
-        description="Find the first pass, and the first rewrite of it, with which a symptom comes, "
-        "by halving the list of passes that can be left out.\n\n"
-        "By itself the symptom is a loss, output, gradient or next state that differs from the "
-        "one without passes, in float64.  With --run it is what your command says: it is run "
-        "with GRAPHC_PASS_LIMIT in its environment, the number of passes that graphc may use, "
-        "and is bad where its exit status is not 0.\n\n"
-        "The exit status is 0 where the symptom does not come, 1 where the pass was found, and 2 "
-        "where passes are not the cause.",
+        help="find the pass that causes a symptom",
+        description="Find the first pass, and in it the first rewrite, that causes a symptom, by "
+        "halving the list of passes that can be left out.\n\n"
+        "Without --run, the symptom is a loss, output, gradient or next state that differs from "
+        "the "
+        "one without passes, in float64.  With --run, your command decides: it is run with "
+        "GRAPHC_PASS_LIMIT in its environment, the number of passes that graphc may use, and "
+        "shows the symptom if its exit status is not 0.\n\n"
+        "The exit status is 0 if the symptom does not occur, 1 if the pass was found, and 2 if "
+        "passes are not the cause.",
         example='graphc bisect net.py:net --symptom loss\ngraphc bisect --run "python train.py"',
     )
     add = parser.add_argument
@@ -57,11 +58,16 @@ def add_to(commands: Commands) -> None:
         "--run",
         dest="command",
         metavar="COMMAND",
-        help="a command that fails where the symptom is; python is the one graphc runs in",
+        help="a command that fails if the symptom occurs; python is the one that runs graphc",
     )
     add("--passes", metavar="FILE:NAME", help="a gc.passes list in your file (default: graphc's)")
-    add("--tolerance", type=float, default=1e-6, help="of the largest number (default: 1e-6)")
-    add("--rows", type=positive, default=ROWS, help=f"how many are fed (default: {ROWS})")
+    add(
+        "--tolerance",
+        type=float,
+        default=1e-6,
+        help="relative to the largest number (default: 1e-6)",
+    )
+    add("--rows", type=positive, default=ROWS, help=f"how many rows are fed (default: {ROWS})")
     add_data(parser, "feed its first rows instead of random numbers", required=False)
     add_optimizer(parser)
     add_json(parser)
@@ -78,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"found": found is not None, **(asdict(found) if found else {})})
     elif found is None:
-        print("the symptom does not come with all passes")
+        print("the symptom does not occur with all passes")
     else:
         print(_text(found))
     return 0 if found is None else 1
@@ -87,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 def _symptom(args: argparse.Namespace) -> Symptom:
     if (args.model is None) == (args.command is None):
         raise GraphError(
-            "bisect takes a model or a command, one of both",
+            "bisect takes either a model or a command",
             hint='graphc bisect MODEL, or graphc bisect --run "python train.py"',
         )
     if args.command is not None:

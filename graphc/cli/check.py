@@ -36,9 +36,9 @@ def add_to(commands: Commands) -> None:
         help="check graph and gradients",
         description="Verify the graph, compile it, and compare the gradient of every parameter "
         "with central differences in float64; exit status 1 when something is wrong.\n\n"
-        "With --passes, every pass of the compiler is judged instead, on random inputs: for "
-        "inference, frozen inference, training, and the update of each optimizer.  Of a pass that "
-        "fails, the smallest graph is written to a test in graphc-failures.",
+        "With --passes, every pass of the compiler is validated instead, on random inputs: for "
+        "inference, frozen inference, training, and the update of each optimizer.  For a pass "
+        "that fails, a test with the smallest failing graph is written to graphc-failures.",
         example="graphc check net.py:net --data train.csv\ngraphc check net.py:net --passes",
     )
     add_model(parser)
@@ -48,7 +48,7 @@ def add_to(commands: Commands) -> None:
         nargs="?",
         const="",
         metavar="FILE:NAME",
-        help="judge the default passes, or those of a gc.passes list in your file",
+        help="validate the default passes, or those of a gc.passes list in your file",
     )
     add_json(parser)
     parser.set_defaults(run=run)

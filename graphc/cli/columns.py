@@ -71,7 +71,7 @@ def training_feeds(
         return found, Columns(names, label, classes)
     except ValueError as error:
         raise DataError(
-            f"{source} has names of columns that cannot be kept: {error}",
+            f"{source} has column names that cannot be kept: {error}",
             hint="rename them in its first line",
         ) from None
 
@@ -181,7 +181,7 @@ def _labels(
             raise table.wrong(
                 row,
                 column,
-                f"the model knows no class {word[:40]!r}",
+                f"the model does not know the class {word[:40]!r}",
                 f"it was trained on {', '.join(map(repr, found[:8]))}",
             )
     type = _type(plan, name)
@@ -279,7 +279,8 @@ def _check_whole(
         raise table.wrong(
             row,
             columns[column],
-            f"{values[row, column]:g} is no whole number, which input {name!r} takes",
+            f"{values[row, column]:g} is not a whole number, but input {name!r} takes whole "
+            "numbers",
             "classes are whole numbers from 0",
         )
     for column in columns:

@@ -43,7 +43,7 @@ a model that gc.save wrote, or an .onnx file.
 
 graphc COMMAND --help shows an example.  The exit status is 0 when all is well,
 1 after an error, 2 for wrong usage, such as a table without a column that the
-model was trained on, 130 after Ctrl-C, and 141 when the reader of a pipe goes."""
+model was trained on, 130 after Ctrl-C, and 141 when the reader of a pipe closes it."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

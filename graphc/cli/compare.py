@@ -28,9 +28,9 @@ def add_to(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("run_1", metavar="RUN1", help="the folder of a recorded run")
-    add("run_2", metavar="RUN2", help="another one")
-    add("--data", metavar="FILE", help="what RUN1 was trained on, where it has not kept it")
-    add("--data2", metavar="FILE", help="the same of RUN2 (default: as --data)")
+    add("run_2", metavar="RUN2", help="the folder of another recorded run")
+    add("--data", metavar="FILE", help="what RUN1 was trained on, if the run does not hold it")
+    add("--data2", metavar="FILE", help="the same for RUN2 (default: as --data)")
     add_json(parser)
     parser.set_defaults(run=run, mistake=2)
 

@@ -19,9 +19,9 @@ def add_to(commands: Commands) -> None:
         commands,
         "export",
         help="write a model as an ONNX file",
-        description="Write a model as an ONNX file, with the weights of a saved one, or with "
-        "those that a declared one starts with. All outputs and losses are in it, and the inputs "
-        "that they need. It needs the extra `onnx`.",
+        description="Write a model as an ONNX file, with the weights of a saved model, or "
+        "the initial weights of a declared one. The file holds all outputs and losses, and the "
+        "inputs that they need. This needs the extra `onnx`.",
         example="graphc export graphc-run/iris.gc -o iris.onnx",
     )
     add_model(parser)

@@ -23,11 +23,11 @@ def add_to(commands: Commands) -> None:
     parser = add_command(
         commands,
         "import",
-        help="make a model of an ONNX file",
-        description="Make a model, which all other commands take, of an ONNX file. Its weights "
-        "can be trained further. The first dimension of its inputs stays open where it has a name "
-        "and no size; other dimensions that have a name are given a size. It needs the extra "
-        "`onnx`.",
+        help="make a model from an ONNX file",
+        description="Make a model, which all other commands take, from an ONNX file. Its weights "
+        "can be trained further. The first dimension of its inputs stays open if it has a name "
+        "and no size; other dimensions that have a name must be given a size. This needs the "
+        "extra `onnx`.",
         example="graphc import iris.onnx -o iris.gc --batch 32",
     )
     parser.add_argument("file", metavar="FILE", help="the .onnx file")
@@ -39,12 +39,12 @@ def add_to(commands: Commands) -> None:
         type=_dimension,
         default=[],
         metavar="NAME=SIZE",
-        help="the size of a dimension; may be said for several",
+        help="the size of a dimension; may be repeated",
     )
     parser.add_argument(
         "--external-data",
         action="store_true",
-        help="read numbers from other files in the folder of FILE, too",
+        help="also read numbers from other files in the folder of FILE",
     )
     add_backend(parser)
     add_json(parser)
@@ -54,7 +54,7 @@ def add_to(commands: Commands) -> None:
 def _dimension(text: str) -> tuple[str, int]:
     name, sign, size = text.rpartition("=")
     if not sign or not name or not size.isdecimal() or int(size) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no dimension; sequence=128 is")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a dimension; an example is sequence=128")
     return name, int(size)
 
 

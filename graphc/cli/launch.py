@@ -31,13 +31,13 @@ def add_to(commands: Commands) -> None:
     )
     add = parser.add_argument
     add("-n", type=positive, default=2, metavar="N", help="ranks (default: 2)")
-    add("--hosts", metavar="FILE", help="the machines to use, one a line, for mpiexec")
+    add("--hosts", metavar="FILE", help="a file of the machines to use, one per line, for mpiexec")
     add(
         "--max-restarts",
         type=whole,
         default=0,
         metavar="R",
-        help="go on from the last checkpoint after so many failures (default: 0)",
+        help="restart from the last checkpoint after at most this many failures (default: 0)",
     )
     add("command", choices=("train",), help="what to run")
     add("arguments", nargs=argparse.REMAINDER, help="its arguments: graphc train --help")
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"restart {number + 1} of {args.max_restarts}, after status {status}", flush=True)
         status = launch.run([*words, "--resume"])
     if launch.may_go_on(status):
-        raise GraphError(f"the ranks ended with status {status}", hint="what they said is above")
+        raise GraphError(f"the ranks ended with status {status}", hint="their output is above")
     return status
 
 

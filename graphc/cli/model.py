@@ -55,7 +55,7 @@ def load_model(source: str) -> Model:
         return Model(_net(Path(path), function))
     if source.endswith(".py"):
         raise GraphError(
-            f"{source} is a file of Python: name the function that returns the net, too",
+            f"{source} is a Python file: also name the function that returns the net",
             hint=f"{source}:net",
         )
     _check_file(Path(source))
@@ -74,7 +74,7 @@ def load_passes(source: str) -> PassList:
     path, _, name = source.rpartition(":")
     if not path.endswith(".py"):
         raise GraphError(
-            f"{source!r} names no list of passes", hint="file.py:name, of a gc.passes list"
+            f"{source!r} does not name a list of passes", hint="file.py:name, of a gc.passes list"
         )
     _check_file(Path(path))
     own_passes()
@@ -111,7 +111,7 @@ def _net(path: Path, function: str) -> Net:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        other = "is no plain file" if path.exists() else "does not exist"
+        other = "is not a regular file" if path.exists() else "does not exist"
         what = "is a folder" if path.is_dir() else other
         raise GraphError(f"{path} {what}", hint=HINT)
 

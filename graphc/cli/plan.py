@@ -38,9 +38,11 @@ def add_to(commands: Commands) -> None:
         commands,
         "plan",
         help="show instructions and memory",
-        description="Show the instructions of a model, and the memory they need. With a budget "
-        "values are computed again where that makes the plan fit, and the price is printed; the "
-        "curve is the price of each budget. For several ranks it is the plan of one of them; with "
+        description="Show the instructions of a model, and the memory they need. With a "
+        "budget, values are computed again where that makes the plan fit, and the cost is "
+        "printed; the "
+        "curve shows the cost of each budget. For several ranks, the plan of one of them is "
+        "shown; with "
         "the bandwidth of a network, the time of a step is predicted instead.",
         example="graphc plan net.py:net --batch 32 --memory --optimizer adam\n"
         "graphc plan net.py:net --batch 512 --optimizer adam --curve --budget 8MB\n"
@@ -48,33 +50,37 @@ def add_to(commands: Commands) -> None:
     )
     add_model(parser)
     parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
-    parser.add_argument("--memory", action="store_true", help="a line for each buffer, too")
+    parser.add_argument("--memory", action="store_true", help="also show a line for each buffer")
     parser.add_argument(
         "--picture",
         metavar="FILE",
-        help="draw the arena, too: .svg for a step's, .html for every program's; or the curve",
+        help="also draw the arena, .svg of a step or .html of every program; or the curve",
     )
     parser.add_argument("--budget", type=nbytes, help="the most memory, such as 8MB or 8MiB")
     parser.add_argument(
         "--curve",
         action="store_true",
-        help="memory against FLOPs instead; with a budget the largest batch, too",
+        help="memory against FLOPs instead; with a budget also the largest batch",
     )
     parser.add_argument(
-        "--ranks", type=positive, default=1, metavar="N", help="that share the batch (default: 1)"
+        "--ranks",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="ranks that share the batch (default: 1)",
     )
     parser.add_argument(
         "--bandwidth",
         type=bandwidth,
-        help="such as 10Gb/s: predict steps on up to so many ranks, from times measured here",
+        help="such as 10Gb/s: predict a step on up to N ranks, from times measured here",
     )
     parser.add_argument(
-        "--latency", type=latency, default=20e-6, help="of the network (default: 20us)"
+        "--latency", type=latency, default=20e-6, help="latency of the network (default: 20us)"
     )
     parser.add_argument(
         "--certificate",
         metavar="FILE",
-        help="write what the plan claims, too, as JSON that `graphc verify` reads",
+        help="also write what the plan claims, as JSON that `graphc verify` reads",
     )
     add_backend(parser)
     add_optimizer(parser)

@@ -39,11 +39,11 @@ def add_to(commands: Commands) -> None:
     parser = add_command(
         commands,
         "predict",
-        help="let a trained model predict",
+        help="predict with a trained model",
         description="Predict a row for each row of the data: the outputs of the net, and for a "
         "classifier first the class with the largest score. Only the inputs that the outputs "
         "depend on are read. A model that was trained on a .csv file knows the names of its "
-        "columns: here they may stand in any order, all must be there, and others are ignored. "
+        "columns: they may be in any order, all must be there, and others are ignored. "
         "It also knows the words that its classes had. For other models the columns are in the "
         "order of training, and a label column may be there. A .npy file holds the one input; it "
         "may be larger than memory.",
@@ -106,7 +106,7 @@ class _Counted:
             raise DataError(
                 f"row {self.rows + odd[0]}, counted from 0, has no class: its scores are not "
                 "numbers",
-                hint="nor are all of its data, or of the model's parameters",
+                hint="its data, or the model's parameters, have values that are not finite",
             )
 
 
@@ -158,7 +158,7 @@ def _mapped(source: str) -> NDArray[Any]:
     except OSError as error:
         raise DataError(f"cannot read {source}: {reason(error)}", hint=hint) from None
     except (ValueError, EOFError):
-        raise DataError(f"{source} is no whole .npy file of numbers", hint=hint) from None
+        raise DataError(f"{source} is not a complete .npy file of numbers", hint=hint) from None
     if not isinstance(array, np.ndarray):
         raise DataError(f"{source} holds arrays by name", hint="call it .npz")
     return array

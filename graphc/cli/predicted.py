@@ -120,8 +120,8 @@ class Predicted:
         type = self.types.get(name)
         if type is not None and (not type.shape or type.shape[0] != N):
             raise GraphError(
-                f"output {name!r} is {shape_text(type.shape)}, which is no row of a table for "
-                "each row of data",
+                f"output {name!r} is {shape_text(type.shape)}, which does not give one table "
+                "row for each row of data",
                 hint="write a .npz file",
             )
         return array.reshape(len(array), int(np.prod(array.shape[1:])))

@@ -30,7 +30,7 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help=f"the same bits on 1, 2 or {DETERMINISTIC} ranks: --shards {DETERMINISTIC}",
     )
-    add("--shards", type=positive, metavar="S", help="the same with so many shards and ranks")
+    add("--shards", type=positive, metavar="S", help="as --deterministic, with this many shards")
     add(
         "--sync-batchnorm",
         action="store_true",
@@ -41,7 +41,7 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=int(LIMIT),
         metavar="SECONDS",
-        help=f"after which a rank that does not answer is given up (default: {LIMIT:g})",
+        help=f"after this time a rank that does not answer counts as failed (default: {LIMIT:g})",
     )
 
 

@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--unfold",
         action="store_true",
-        help="draw a block of layers that is repeated every time; .html has both pictures",
+        help="draw every repetition of a block of layers; .html has both pictures",
     )
     parser.set_defaults(run=run)
 

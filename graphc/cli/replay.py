@@ -31,7 +31,7 @@ def add_to(commands: Commands) -> None:
         "replay",
         help="run a step of a recorded run again",
         description="Run one step of a recorded run again, from the newest state before it, on the "
-        "same rows in the same order, and show what every node gave in it, or one node.\n\n"
+        "same rows in the same order, and show the value of every node in it, or of one node.\n\n"
         "The exit status is 0 when loss and state are as they were recorded, to the bit, 1 when "
         "they are not, 2 for a mistake.",
         example="graphc replay graphc-run/record --step 2\n"
@@ -52,7 +52,7 @@ def add_run_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         metavar="FILE",
-        help="what was trained on, where the run has not kept it: .npz or a folder of shards",
+        help="what was trained on, if the run does not hold it: .npz or a folder of shards",
     )
 
 

@@ -26,7 +26,9 @@ def bandwidth(text: str) -> float:
     """Return the bytes per second of 10Gb/s or 1.2GB/s: b is bits, B is bytes."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([kMG]?)(b|B)/s", text.strip())
     if match is None or not float(match[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no bandwidth; 10Gb/s and 1.2GB/s are")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a bandwidth; examples are 10Gb/s and 1.2GB/s"
+        )
     return float(match[1]) * _MULTIPLES[match[2]] / (8 if match[3] == "b" else 1)
 
 
@@ -34,7 +36,7 @@ def latency(text: str) -> float:
     """Return the seconds of 20us or 1.5ms."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([mun]?)s", text.strip())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; 20us and 1.5ms are")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; examples are 20us and 1.5ms")
     return float(match[1]) / _PARTS[match[2]]
 
 

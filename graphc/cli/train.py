@@ -53,8 +53,9 @@ def add_to(commands: Commands) -> None:
         "train",
         help="train a model",
         description="Train a model on a file of data, hold a part of it back for validation, and "
-        "save the model in a folder. A saved model goes on where it was. Of a .csv file, whose "
-        "first line names the columns, one column is the label: a number, or the word of a class. "
+        "save the model in a folder. A saved model continues where it stopped. In a .csv file, "
+        "whose "
+        "first line names the columns, one column is the label: a number, or the name of a class. "
         "The names are saved with the model. A .npz file has an array for each input. Ctrl-C saves "
         "the model as it is then.",
         example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots\n"
@@ -68,7 +69,7 @@ def add_to(commands: Commands) -> None:
     add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
     add_optimizer(parser)
     add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
-    add("--seed", type=whole, default=0, help="of weights, shuffling and masks (default: 0)")
+    add("--seed", type=whole, default=0, help="seed of weights, shuffling and masks (default: 0)")
     add_backend(parser)
     add("--passes", action=ListPasses, help="list the compiler's passes, and stop")
     add("--without", metavar="PASS,...", default="", help="leave these passes out")
@@ -78,7 +79,7 @@ def add_to(commands: Commands) -> None:
         type=fraction,
         default=0.2,
         metavar="FRACTION",
-        help="of the rows that are not trained on (default: 0.2)",
+        help="fraction of the rows that are not trained on (default: 0.2)",
     )
     add(
         "--plots",
@@ -93,7 +94,7 @@ def add_to(commands: Commands) -> None:
         const=0,
         help="write checkpoints to DIR/checkpoints: every so many steps, or after each epoch",
     )
-    add("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    add("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
     add_shards(parser)
     add("--record", action="store_true", help="record the run in DIR/record, for graphc replay")
     add_json(parser)
@@ -180,10 +181,10 @@ def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: in
     """Save an interrupted run, unless it has checkpoints, and print how to continue it."""
     said = "nothing is saved"
     if checkpoints is not None and checkpoints.last is not None:
-        said = f"--resume goes on from {checkpoints.last}"
+        said = f"--resume continues from {checkpoints.last}"
     elif updates:
         save(path, ex)
-        said = f"wrote {path}, which graphc train goes on with"
+        said = f"wrote {path}, from which graphc train continues"
     print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
 
 

@@ -37,8 +37,10 @@ def add_to(commands: Commands) -> None:
         commands,
         "verify",
         help="prove that a plan is sound on its memory",
-        description="Prove from what a plan says of itself that every read finds its value, that "
-        "no write touches a live buffer, and that threads do not meet; or show where not.  Exit "
+        description="Prove from what a plan says about itself that every read finds its value, "
+        "that "
+        "no write touches a live buffer, and that threads do not meet; or show where one of "
+        "these fails.  Exit "
         "status 0 when all is proved, 1 when something is refuted, 2 when there is no plan.",
         example="graphc verify net.py:net --batch 32 --optimizer adam",
     )

@@ -142,7 +142,7 @@ def _whole_or_float(table: Table, at: int) -> NDArray[Any]:
         return np.array([int(word) for word in table.words], np.int64)
     except OverflowError:
         row = int(np.abs(y).argmax())
-        what = f"{table.words[row][:40]} is beyond int64"
+        what = f"{table.words[row][:40]} does not fit int64"
         raise table.wrong(row, at, what, "number classes from 0; 1e30 is a measurement") from None
 
 
@@ -178,7 +178,7 @@ def read_blocks(
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is no text in UTF-8: it has a byte {error.object[error.start]:#04x}",
+            f"{path} is not UTF-8 text: it has a byte {error.object[error.start]:#04x}",
             hint="export it as CSV in UTF-8",
         ) from error
 

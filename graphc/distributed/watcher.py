@@ -41,7 +41,7 @@ PATIENCE = 2.0
 this process.
 """
 
-_IS_STOPPED = "is stopped, as by SIGSTOP, so the job is ended"
+_IS_STOPPED = "is stopped, for example by SIGSTOP, so the job is ended"
 
 WAITS, GOES_ON, DONE = b"(", b")", b"."
 

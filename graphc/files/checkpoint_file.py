@@ -49,7 +49,7 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         data = read_whole(path)
         metadata, tensors = unpack(data)
         if metadata.get("format") != f"graphc {FORMAT}" or not {"run", "model"} <= metadata.keys():
-            raise ValueError("it is a model, but no checkpoint of this version of graphc")
+            raise ValueError("it is a model, but not a checkpoint of this version of graphc")
         notes = json.loads(metadata["run"], object_pairs_hook=single)
         said = parsed(metadata["model"])
         model = Model(str(path), metadata["graph"], said, tensors, len(data))
@@ -59,6 +59,6 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         ) from error
     except ValueError as error:
         raise ModelFileError(
-            f"{path} is no checkpoint that can be read: {error}", loc=caller_loc(), hint=HINT
+            f"{path} cannot be read as a checkpoint: {error}", loc=caller_loc(), hint=HINT
         ) from error
     return CheckpointFile(model, tensors_named(tensors, STATE), notes, tensors_named(tensors, _RUN))

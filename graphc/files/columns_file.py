@@ -36,7 +36,7 @@ class Columns:
                 raise ValueError(f"{long[:40]!r}... has {len(long):,} characters")
             if len(set(names)) != len(names):
                 twice = next(name for name in names if names.count(name) > 1)
-                raise ValueError(f"{twice!r} stands twice")
+                raise ValueError(f"{twice!r} appears twice")
 
     def metadata(self) -> dict[str, str]:
         """Return the entry for a model file's metadata."""
@@ -47,10 +47,10 @@ def columns_of(text: str) -> Columns:
     """Return the names in a model file; raise ValueError or RecursionError for other text."""
     said = json.loads(text, object_pairs_hook=single)
     if not isinstance(said, dict) or said.keys() != {"features", "label", "classes"}:
-        raise ValueError("they are written in another way than graphc's")
+        raise ValueError("they are not written as graphc writes them")
     lists = said["features"], said["classes"], [said["label"]]
     if not all(isinstance(names, list) for names in lists):
-        raise ValueError("they are no lists")
+        raise ValueError("they are not lists")
     if not all(isinstance(name, str) for names in lists for name in names):
-        raise ValueError("they are no text")
+        raise ValueError("they are not text")
     return Columns(tuple(said["features"]), said["label"], tuple(said["classes"]))

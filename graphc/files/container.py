@@ -95,7 +95,7 @@ def unpack(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
         tensors[name] = array.reshape(shape)
         position += nbytes
     if position != len(data):
-        raise ValueError(f"it has {len(data)} bytes, its header speaks of {position}")
+        raise ValueError(f"it has {len(data)} bytes, its header describes {position}")
     _check_digest(data, metadata.pop("sha256"), start)
     return metadata, tensors
 
@@ -107,13 +107,13 @@ def header_entries(data: bytes) -> tuple[dict[str, Any], int]:
     length = int.from_bytes(data[:_LENGTH], "little")
     start = _LENGTH + length
     if start > len(data):
-        raise ValueError("it is cut short, or no model file at all")
+        raise ValueError("it is cut short, or not a model file at all")
     try:
         entries = parsed(data[_LENGTH:start].decode())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"its header cannot be read ({error})") from None
     if not isinstance(entries, dict):
-        raise ValueError("its header is no table")
+        raise ValueError("its header is not a table")
     return entries, start
 
 
@@ -129,7 +129,7 @@ def parsed(text: str | bytes) -> Any:
 
 
 def _no_number(word: str) -> Any:
-    raise ValueError(f"{word} is no number that JSON has")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -138,15 +138,15 @@ def single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice[:40]!r} stands twice")
+        raise ValueError(f"{twice[:40]!r} appears twice")
     return found
 
 
 def _metadata(entry: Any) -> dict[str, str]:
     if not isinstance(entry, dict) or "sha256" not in entry:
-        raise ValueError("it holds arrays, but no model of graphc")
+        raise ValueError("it holds arrays, but not a graphc model")
     if not all(isinstance(value, str) for value in entry.values()):
-        raise ValueError("its metadata is no text")
+        raise ValueError("its metadata is not text")
     return entry
 
 
@@ -155,18 +155,18 @@ def array_layout(
 ) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """Return an array's dtype, shape and bytes; raise ValueError unless it begins at `position`."""
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise ValueError(f"{name!r} is described in another way than the format's")
+        raise ValueError(f"{name!r} is not described as the format requires")
     shape, offsets = entry["shape"], entry["data_offsets"]
     if not isinstance(entry["dtype"], str) or entry["dtype"] not in dtypes:
         raise ValueError(f"{name!r} is of dtype {entry['dtype']!r}, which graphc does not have")
     dtype = dtypes[entry["dtype"]]
     if not _are_sizes(shape) or len(shape) > _DEEPEST:
-        raise ValueError(f"{name!r} has no shape that can be")
+        raise ValueError(f"{name!r} has an impossible shape")
     if max(prod(shape), prod(filter(None, shape))) * dtype.itemsize > _LARGEST:
         raise ValueError(f"{name!r} is larger than any memory")
     nbytes = prod(shape) * dtype.itemsize
     if not _are_sizes(offsets) or offsets != [position, position + nbytes]:
-        raise ValueError(f"{name!r} does not lie where its shape says")
+        raise ValueError(f"{name!r} does not have the offsets that its shape requires")
     return dtype, tuple(shape), nbytes
 
 
@@ -183,4 +183,4 @@ def _check_digest(data: bytes, digest: str, start: int) -> None:
         found.update(memoryview(data)[start:])
         if found.hexdigest() == digest:
             return
-    raise ValueError("it is damaged: its checksum is another")
+    raise ValueError("it is damaged: its checksum does not match")

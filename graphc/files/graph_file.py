@@ -94,11 +94,10 @@ def _check_names(graph: Graph) -> None:
     for name in (graph.name, *graph.nodes, *graph.outputs):
         if not name.isprintable() or len(name) > LONGEST_NAME:
             raise GraphError(
-                f"the name {name[:40]!r} has characters that cannot be seen"
+                f"the name {name[:40]!r} has characters that are not printable"
                 if len(name) <= LONGEST_NAME
                 else f"the name {name[:40]!r}... has {len(name)} characters",
-                hint="names in files are of printable characters, and not longer than "
-                f"{LONGEST_NAME}",
+                hint=f"names in files have printable characters only, at most {LONGEST_NAME}",
             )
 
 
@@ -122,7 +121,7 @@ def user_ops(graph: Graph) -> tuple[type[Op], ...]:
             raise GraphError(
                 f"two ops are called {cls.name!r}: {cls.__qualname__} and "
                 f"{words[word_of(cls)].__qualname__}",
-                hint=f'give yours a name of its own: name = "my_{cls.name}" in the class',
+                hint=f'give yours another name: name = "my_{cls.name}" in the class',
             )
     return tuple(cls for word, cls in words.items() if word not in own)
 
@@ -133,14 +132,14 @@ def _with_op(node: Node, op: Op) -> Node:
 
 def _constant(node: Node, array: Array, label: str) -> Node:
     if (array.shape, array.dtype.name) != (node.type.shape, node.type.dtype):
-        raise ValueError(f"the constant {node.name!r} is of another type than its array")
+        raise ValueError(f"the type of the constant {node.name!r} is not that of its array")
     op = Constant(array.shape, array.dtype.name, array.tobytes(), label)
     return _with_op(node, op)
 
 
 def _from_array(node: Node, init: FromArray) -> Node:
     if not isinstance(node.op, (Parameter, State)):
-        raise ValueError(f"{node.name!r} is no parameter and no state")
+        raise ValueError(f"{node.name!r} is neither a parameter nor a state")
     init.sample(np.random.default_rng(0), node.op.shape, node.op.dtype)
     if isinstance(node.op, State):
         return _with_op(node, replace(node.op, start=init))

@@ -88,7 +88,7 @@ def damage(model: Model, what: str) -> Iterator[None]:
         raise
     except _DAMAGE as error:
         said = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
-        raise model.error(f"{what} cannot be made of it: {said}", HINT) from error
+        raise model.error(f"{what} cannot be made from it: {said}", HINT) from error
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Model:
         """Return the error for this file, at the user's line."""
         hint = _OTHERS.get(Path(self.where).suffix.lower(), hint)
         return ModelFileError(
-            f"{self.where} is no model that can be read: {sentence}", loc=caller_loc(), hint=hint
+            f"{self.where} cannot be read as a model: {sentence}", loc=caller_loc(), hint=hint
         )
 
     def budget(self, work: float | None) -> AbstractContextManager[None]:
@@ -141,7 +141,7 @@ class Model:
         with damage(self, "a model"):
             kind = str(self.notes["kind"])
             if kind not in ("net", "plan", "executor"):
-                raise ValueError(f"it is of the kind {kind[:40]!r}, which there is not")
+                raise ValueError(f"it is of the unknown kind {kind[:40]!r}")
             return kind
 
     def graph(self, ops: Iterable[type[Op]]) -> Graph:
@@ -151,7 +151,7 @@ class Model:
         except UnknownOp as error:
             name = error.path.rpartition(".")[2]
             raise self.error(
-                f"it uses your op {error.path}", f"hand over the class: gc.load(path, ops=[{name}])"
+                f"it uses your op {error.path}", f"pass the class: gc.load(path, ops=[{name}])"
             ) from None
 
     def declared(self, ops: Iterable[type[Op]]) -> Graph:
@@ -190,7 +190,7 @@ class Model:
         if plan.memory.total > LARGEST_PLAN:
             raise self.error(
                 f"its batch of {plan.batch:,} rows takes {plan.memory.total:,} bytes",
-                "if that is meant, say so: gc.load(path, batch=...)",
+                "if that is intended, say so: gc.load(path, batch=...)",
             )
 
     def _recipe(self, graph: Graph, said: Mapping[str, Any], other: Optimizer | None) -> Recipe:
@@ -241,9 +241,9 @@ def optimizer_text(optimizer: Optimizer) -> str:
     text = value_text(optimizer)
     if optimizer_of(text) != optimizer:
         raise GraphError(
-            f"{text} cannot be saved: it would be read back as another",
+            f"{text} cannot be saved: it would be read back as something else",
             loc=caller_loc(),
-            hint="classes of optimizers and schedules are told apart by their names",
+            hint="classes of optimizers and schedules are distinguished by their names",
         )
     return text
 

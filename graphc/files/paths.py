@@ -16,12 +16,12 @@ AnyPath = str | os.PathLike[str]
 def system_path(path: AnyPath) -> str:
     """Return a path as text; raise OSError if no file can have it, GraphError for another type."""
     if not isinstance(path, (str, os.PathLike)):
-        raise GraphError(f"{type(path).__name__} is no path", loc=caller_loc())
+        raise GraphError(f"{type(path).__name__} is not a path", loc=caller_loc())
     name = os.fspath(path)
     try:
         encoded = os.fsencode(name)
     except ValueError:
-        raise OSError(errno.EINVAL, "it has characters that no file's name can have") from None
+        raise OSError(errno.EINVAL, "it has characters that a file name cannot have") from None
     if b"\0" in encoded:
         raise OSError(errno.EINVAL, "a path cannot hold the character NUL")
     return name
@@ -42,7 +42,7 @@ def check_plain(path: AnyPath) -> None:
     """Refuse devices, pipes and sockets, which may have no end; raise OSError, also for no file."""
     mode = os.stat(system_path(path)).st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-        raise OSError(errno.EINVAL, "it is no plain file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
 
 
 def make_folder(path: AnyPath, error: type[GraphError] = GraphError) -> Path:

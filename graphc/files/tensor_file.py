@@ -40,7 +40,7 @@ def read_tensors(data: bytes) -> dict[str, Array]:
         tensors[name] = _widened(array, entries[name]["dtype"])
         position += nbytes
     if position != len(data):
-        raise ValueError(f"it has {len(data)} bytes, its header speaks of {position}")
+        raise ValueError(f"it has {len(data)} bytes, its header describes {position}")
     return tensors
 
 

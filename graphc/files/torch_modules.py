@@ -49,8 +49,8 @@ def pairs(
     if not ordered and len({re.sub(r"\d+", "#", module) for module in modules}) > 1:
         first = next(iter(layers), "affine_1")
         raise StateError(
-            f"which of the modules {_listed(modules)} is which layer is not known: "
-            "a file does not tell their order",
+            f"it is not known which of the modules {_listed(modules)} is which "
+            "layer: a file does not record their order",
             loc=caller_loc(),
             hint=f"say so: names={{{next(iter(modules))!r}: {first!r}, ...}}; the net has "
             + _listed(layers),
@@ -81,9 +81,9 @@ def _check_names(
     twice = [layer for layer in names.values() if list(names.values()).count(layer) > 1]
     if twice:
         raise StateError(
-            f"names: layer {twice[0]!r} stands twice",
+            f"names: layer {twice[0]!r} appears twice",
             loc=caller_loc(),
-            hint="each module has a layer of its own",
+            hint="each module must have its own layer",
         )
 
 

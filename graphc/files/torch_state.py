@@ -112,7 +112,7 @@ def save_torch_state(
         raise StateError(
             f"names: there is no layer {unknown!r} with parameters in the net"
             if unknown is not None
-            else "names: a layer stands twice",
+            else "names: a layer appears twice",
             loc=caller_loc(),
             hint=f"there are {', '.join(map(repr, list(layers)[:SHOWN]))}; names={{module: layer}}",
         )
@@ -144,7 +144,7 @@ def _read(path: str | Path) -> dict[str, Array]:
         ) from error
     except (ValueError, RecursionError) as error:
         raise ModelFileError(
-            f"{path} holds no weights that can be read: {error}",
+            f"{path} holds no readable weights: {error}",
             loc=caller_loc(),
             hint="in PyTorch: safetensors.torch.save_file(module.state_dict(), path)",
         ) from None
@@ -159,9 +159,9 @@ def _given(source: Mapping[str, Any]) -> dict[str, Array]:
             array = np.asarray(tensor)
         except (TypeError, ValueError, RuntimeError) as error:
             raise StateError(
-                f"{name!r} is no array: {error}",
+                f"{name!r} is not an array: {error}",
                 loc=caller_loc(),
-                hint="half precision becomes one by value.float()",
+                hint="convert half precision by value.float()",
             ) from None
         if not isinstance(name, str) or array.dtype.name not in NAMES:
             raise StateError(

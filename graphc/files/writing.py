@@ -46,7 +46,7 @@ def cannot_write(
     """Return the error for a file that could not be written."""
     folder = Path(path).parent
     missing = isinstance(failure, FileNotFoundError) and not folder.exists()
-    hint = f"make the folder first: {shown(folder)}" if missing else "an old file is as it was"
+    hint = f"make the folder first: {shown(folder)}" if missing else "an old file was not changed"
     return error(f"cannot write {shown(path)}: {reason(failure)}", loc=caller_loc(), hint=hint)
 
 

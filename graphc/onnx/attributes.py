@@ -61,4 +61,4 @@ def _text(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        raise ModelFileError("an attribute is no text") from None
+        raise ModelFileError("an attribute is not text") from None

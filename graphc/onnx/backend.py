@@ -81,7 +81,7 @@ def _array(name: str, given: Any) -> Array:
     try:
         return np.asarray(given)
     except ValueError:
-        raise FeedError(f"input {name!r} is no array", loc=caller_loc()) from None
+        raise FeedError(f"input {name!r} is not an array", loc=caller_loc()) from None
 
 
 class _Run:

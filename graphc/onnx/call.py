@@ -83,7 +83,7 @@ class Call:
         """Return the entries of a sequence operand; raise NotSupported if it is not a sequence."""
         operand = self.operands[position] if position < len(self.operands) else None
         if not isinstance(operand, Parts):
-            raise NotSupported(f"operand {position} is no sequence")
+            raise NotSupported(f"operand {position} is not a sequence")
         return operand.entries
 
     def value(self, position: int) -> Value:

@@ -84,7 +84,7 @@ def _check_tensors(model: ModelProto) -> None:
         kind = value.type.WhichOneof("value") or "tensor_type"
         if kind != "tensor_type":
             raise GraphError(
-                f"{value.name!r} of the model {model.graph.name!r} is no tensor but of the kind "
+                f"{value.name!r} of the model {model.graph.name!r} is not a tensor but of the kind "
                 f"{kind[:-5]!r}, which graphc does not have",
                 loc=caller_loc(),
             )

@@ -71,7 +71,7 @@ def _batch_name(model: ModelProto, dims: Mapping[str, Dim]) -> str | None:
 def _type(info: ValueInfoProto, dims: Mapping[str, Dim], batch: str | None) -> TensorType:
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type"):
-        raise GraphError(f"input {info.name!r} is no tensor", loc=caller_loc())
+        raise GraphError(f"input {info.name!r} is not a tensor", loc=caller_loc())
     if not tensor.HasField("shape"):
         raise GraphError(f"input {info.name!r} has no shape", loc=caller_loc())
     shape = tuple(
@@ -110,5 +110,5 @@ def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | N
     raise GraphError(
         f"{what} of input {name!r} has no size; only the batch stays open",
         loc=caller_loc(),
-        hint=f"say it: load(path, dims={{{called or 'name'!r}: 128}})",
+        hint=f"give it: load(path, dims={{{called or 'name'!r}: 128}})",
     )

@@ -102,14 +102,14 @@ def plain_array(array: Array) -> Array:
 def shape_of(array: Array) -> Shape:
     """Return the dimensions that an array lists; raise NotSupported if they are not integers."""
     if array.dtype.kind not in "iuO" or array.ndim > 1:
-        raise NotSupported(f"{array.dtype}{list(array.shape)} lists no dimensions")
+        raise NotSupported(f"{array.dtype}{list(array.shape)} is not a list of dimensions")
     return tuple(item if isinstance(item, Batch) else int(item) for item in array.reshape(-1))
 
 
 def item_of(array: Array) -> Any:
     """Return the single number of a known array; raise NotSupported if there are more or none."""
     if array.size != 1:
-        raise NotSupported(f"one number is wanted where there are {array.size}")
+        raise NotSupported(f"one number is expected, there are {array.size}")
     item = array.reshape(-1)[0]
     if isinstance(item, np.float32):
         return float(str(item))  # the shortest decimal: 0.7 is read as 0.7

@@ -54,11 +54,11 @@ def _graphs_in(attribute: AttributeProto) -> Iterable[GraphProto]:
 def check_name(name: str | bytes) -> None:
     """Raise ModelFileError for a name with unprintable characters, or one that is very long."""
     if isinstance(name, bytes):  # protocol buffers return bytes for invalid text
-        raise ModelFileError(f"the name {name[:40]!r} is no text")
+        raise ModelFileError(f"the name {name[:40]!r} is not text")
     if len(name) > LONGEST_NAME:
         raise ModelFileError(f"the name {name[:40]!r}... has {len(name):,} characters")
     if not name.isprintable():
-        raise ModelFileError(f"the name {name[:40]!r} has characters that cannot be seen")
+        raise ModelFileError(f"the name {name[:40]!r} has characters that are not printable")
 
 
 def check_sizes(tensor: TensorProto) -> None:

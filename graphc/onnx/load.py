@@ -68,7 +68,7 @@ def load(
         raise GraphError(
             f"shapes in {file} depend on the numbers of input {names}",
             loc=caller_loc(),
-            hint=f"say them now: load(path, inputs={{{error.names[0]!r}: ...}})",
+            hint=f"give them now: load(path, inputs={{{error.names[0]!r}: ...}})",
         ) from None
 
 

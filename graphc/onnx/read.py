@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
 HINT = "give the path of an .onnx file, or an onnx.ModelProto"
-BYTES = "onnx.load_from_string makes an onnx.ModelProto of bytes"
+BYTES = "onnx.load_from_string makes an onnx.ModelProto from bytes"
 OURS = "gc.save wrote it: gc.load reads it"
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 """Flags that do not follow links and do not wait for a pipe."""
@@ -46,7 +46,7 @@ def path_of(call: str, given: object, hint: str) -> Path:
     """Return the path that a call was given; raise GraphError if it is not a path."""
     if isinstance(given, (str, os.PathLike)):
         return Path(given)
-    raise GraphError(f"{call}: {type(given).__name__} is no path", loc=caller_loc(), hint=hint)
+    raise GraphError(f"{call}: {type(given).__name__} is not a path", loc=caller_loc(), hint=hint)
 
 
 def _parsed(path: Path) -> ModelProto:
@@ -62,7 +62,9 @@ def _parsed(path: Path) -> ModelProto:
     model = ModelProto()
     if not _parse(model, data) or not model.HasField("graph"):
         hint = OURS if _is_ours(data) else HINT
-        raise ModelFileError(f"{path} is no ONNX model, or damaged", loc=caller_loc(), hint=hint)
+        raise ModelFileError(
+            f"{path} is not an ONNX model, or is damaged", loc=caller_loc(), hint=hint
+        )
     return model
 
 
@@ -91,14 +93,16 @@ def array_of(tensor: TensorProto) -> Array:
     if tensor.data_type == TensorProto.STRING:
         raise ModelFileError(f"tensor {tensor.name!r} holds text, not numbers")
     if tensor.data_location == TensorProto.EXTERNAL:
-        raise ModelFileError(f"the data of tensor {tensor.name!r} lie in another file")
+        raise ModelFileError(f"the data of tensor {tensor.name!r} are in another file")
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:  # the library lets any exception of its parts through
         told = str(error).partition("\n")[0]
         raise ModelFileError(f"tensor {tensor.name!r} cannot be read: {told}") from None
     if array.shape != tuple(tensor.dims):
-        raise ModelFileError(f"tensor {tensor.name!r} has not the data that its shape asks for")
+        raise ModelFileError(
+            f"tensor {tensor.name!r} does not have the data that its shape requires"
+        )
     return array
 
 
@@ -108,7 +112,7 @@ def _take_external(model: ModelProto, folder: Path | None) -> None:
         if tensor.data_location == TensorProto.EXTERNAL:
             if folder is None:
                 raise ModelFileError(
-                    f"the data of tensor {tensor.name!r} lie in another file",
+                    f"the data of tensor {tensor.name!r} are in another file",
                     loc=caller_loc(),
                     hint="for a file that you trust: load(path, external_data=True)",
                 )
@@ -125,7 +129,7 @@ def _external(folder: Path, tensor: TensorProto) -> bytes:
     try:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", -1))
     except ValueError:
-        raise _refused(tensor, "its place there is no number") from None
+        raise _refused(tensor, "its place there is not a number") from None
     path = _inside(folder, name, tensor)
     try:
         descriptor = os.open(path, _FLAGS)
@@ -134,7 +138,7 @@ def _external(folder: Path, tensor: TensorProto) -> bytes:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(descriptor)
-        raise _refused(tensor, f"{name[:40]!r} is no plain file of its own")
+        raise _refused(tensor, f"{name[:40]!r} is not a regular file without hard links")
     with os.fdopen(descriptor, "rb") as file:
         length = found.st_size - offset if length < 0 else length
         if offset < 0 or offset + length > found.st_size:

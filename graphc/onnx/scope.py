@@ -116,7 +116,7 @@ class Scope:
     def look_up(self, name: str, node: NodeProto) -> Held | None:
         """Return the value of a name; raise ModelFileError if no node before makes it."""
         if not self.knows(name):
-            raise ModelFileError(f"{described(node)} reads {name!r}, which no node before it makes")
+            raise ModelFileError(f"{described(node)} reads {name!r}, which no earlier node makes")
         return self.found(name)
 
     def reads(self, result: str) -> bool:
@@ -136,7 +136,7 @@ class Scope:
     def inner(self, graph: GraphProto, operands: Sequence[Operand], name: str) -> list[Operand]:
         """Return the results of a graph inside a node, which may read the names around it."""
         if self.depth >= DEEPEST:
-            raise ModelFileError(f"graphs inside each other {DEEPEST} deep")
+            raise ModelFileError(f"graphs nested {DEEPEST} deep")
         spend_nodes(READ)
         scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1)
         scope.around = self
@@ -167,7 +167,7 @@ class Scope:
     def value(self, operand: Held) -> Value:
         """Return the operand as a value of the net; raise NotSupported for a sequence."""
         if isinstance(operand, Parts):
-            raise NotSupported("a sequence is no value of the net")
+            raise NotSupported("a sequence is not a value of the net")
         if isinstance(operand, Value):
             return operand
         made = self.reading.made
@@ -192,7 +192,7 @@ class Scope:
             source = of(array.shape, checked_dtype(array), FromArray.of(array))
             return b.apply(source, name=b.unique(operand.name))
         if is_symbolic(operand):
-            raise NotSupported("a shape with the batch dimension is no value of the net")
+            raise NotSupported("a shape with the batch dimension is not a value of the net")
         checked_dtype(operand)
         if operand.size > 1 and not any(operand.strides):  # one number, repeated
             return broadcast_to(b.apply(constant_op(operand.reshape(-1)[0])), operand.shape)

@@ -75,7 +75,7 @@ def _quotient(a: Any, b: Any) -> Any:
             return a // b
     elif isinstance(a, Batch) and a.factor % b.factor == 0:
         return a.factor // b.factor
-    raise NotSupported(f"{a} is not divided by {b}")
+    raise NotSupported(f"{a} is not divisible by {b}")
 
 
 def _sum(a: Any, b: Any) -> Any:

@@ -155,7 +155,7 @@ def affine(
             sizes = (_features(x, layer), _units(units))
             weight = _parameter(b, f"{node}.weight", sizes, x, init)
         elif units is not None and weight.shape[-1:] != (units,):
-            message = f"weight gives {weight.shape[-1]} units, {units} were asked"
+            message = f"weight gives {weight.shape[-1]} units, {units} were asked for"
             raise b.error(layer, message, (x, weight))
         operands = [x, weight]
         if isinstance(bias, Value):

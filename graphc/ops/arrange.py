@@ -57,7 +57,7 @@ def _lengths(op: Op, x: Value, size: int, parts: Any) -> list[int]:
         return list(lengths)
     count = whole(parts, 1)
     if count is None or size % count:
-        message = f"a dimension of {size} is not cut into {parts!r} equal parts"
+        message = f"a dimension of {size} cannot be cut into {parts!r} equal parts"
         raise x.builder.error(op, f"{message}\ngive the lengths of the parts", (x,))
     return [size // count] * count
 
@@ -86,7 +86,7 @@ def squeeze(x: Value, axis: Axes | None = None, *, name: str | None = None) -> V
     axes = axes_of(Reshape(()), x, axis)
     for i in axes:
         if x.shape[i] != 1:
-            message = f"axis {i} of {shape_text(x.shape)} has not size 1"
+            message = f"axis {i} of {shape_text(x.shape)} does not have size 1"
             raise x.builder.error(Reshape(()), message, (x,))
     kept = tuple(dim for i, dim in enumerate(x.shape) if i not in axes)
     return reshape(x, kept, name=name)
@@ -118,7 +118,7 @@ def tile(x: Value, times: Sequence[SupportsIndex], *, name: str | None = None) -
     x = as_value("tile", x)
     counts = _counts(x, times)
     if len(counts) != x.type.rank:
-        message = f"{len(counts)} numbers of times for {x.type}, of rank {x.type.rank}"
+        message = f"{len(counts)} repeat counts for {x.type}, of rank {x.type.rank}"
         raise x.builder.error(BroadcastTo(()), message, (x,))
     apart = [size for dim in x.shape for size in (1, dim)]
     spread = [size for n, dim in zip(counts, x.shape, strict=True) for size in (n, dim)]
@@ -141,7 +141,7 @@ def repeat(
 def _counts(x: Value, times: Sequence[SupportsIndex]) -> list[int]:
     counts = [plain(n) for n in times]
     if any(whole(n, 1) is None for n in counts):
-        message = f"{counts} are no whole numbers from 1 up"
+        message = f"{counts} are not whole numbers from 1 up"
         raise x.builder.error(BroadcastTo(()), message, (x,))
     return counts
 
@@ -190,7 +190,7 @@ def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
     op = Where()
     x = as_value("tril" if lower else "triu", x)
     if x.type.rank < 2:
-        raise x.builder.error(op, f"x is {x.type}, a triangle is of matrices", ())
+        raise x.builder.error(op, f"x is {x.type}, but a triangle is taken of matrices", ())
     rows, columns = fixed_sizes(op, x, (-2, -1))
     with x.builder.all_or_nothing():
         inside = constant(x.builder, np.tri(rows, columns, diagonal, dtype=bool) == lower)

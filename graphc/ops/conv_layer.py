@@ -226,7 +226,7 @@ def conv(
         raise GraphError(
             f"conv: padding is {padding!r}, in words it can only be 'same'",
             loc=caller_loc(),
-            hint="what is elsewhere called 'valid' is padding=0",
+            hint="what other libraries call 'valid' is padding=0",
         )
     else:
         pairs = pads("conv", padding, space)

@@ -27,7 +27,7 @@ from graphc.ops.window_arguments import sizes
 from graphc.tensor_type import TensorType
 
 _CONV = takes(
-    "gc.conv2d(x, channels, kernel): those that go in are read off x",
+    "gc.conv2d(x, channels, kernel): the input channels are read off x",
     filters="it is channels",
     out_channels="it is channels",
     in_channels="it is read off x: gc.conv2d(x, channels, kernel)",

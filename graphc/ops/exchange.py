@@ -69,9 +69,9 @@ class Send(Fused):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
         if not x.is_float or x.batched:
-            raise ValueError(f"x is {x}; what shards add up are floats of a fixed shape")
+            raise ValueError(f"x is {x}; shards add up floats of a fixed shape")
         if self.offset % ALIGNMENT:
-            raise ValueError(f"the offset {self.offset} is no multiple of {ALIGNMENT}")
+            raise ValueError(f"the offset {self.offset} is not a multiple of {ALIGNMENT}")
         return x
 
     def reference(self, ins: Sequence[Array]) -> Array:

@@ -44,7 +44,7 @@ class ByPlace(Op):
         axis = normal_axis(self.axis, x.rank)
         if isinstance(x.shape[axis], Batch):
             raise ValueError(
-                f"axis {axis} of {shape_text(x.shape)} is the batch, which is not indexed\n"
+                f"axis {axis} of {shape_text(x.shape)} is the batch, which cannot be indexed\n"
                 "its length is known only when the plan runs"
             )
         return axis
@@ -189,7 +189,7 @@ def _check_bounds(op: Op, operands: Sequence[Value], position: int, limit: int) 
     array = source.array()
     bad = array[(array < 0) | (array >= limit)]
     if bad.size:
-        message = f"index {bad.flat[0]} names none of {limit} entries"
+        message = f"index {bad.flat[0]} is out of range for {limit} entries"
         hint = f"indices go from 0 to {limit - 1}"
         raise operands[0].builder.error(op, f"{message}\n{hint}", operands)
 

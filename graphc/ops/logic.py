@@ -135,5 +135,5 @@ def isfinite(x: Value, *, name: str | None = None) -> Value:
 
 def _floats(op: Op, x: Value) -> Value:
     if not as_value(op.name, x).type.is_float:
-        raise x.builder.error(op, f"x is {x.dtype}, whole numbers and bools are finite", (x,))
+        raise x.builder.error(op, f"x is {x.dtype}, integers and bools are always finite", (x,))
     return x

@@ -41,13 +41,13 @@ class Pad(Op):
         if any(type(pad) is not int or pad < 0 for pair in self.pads for pad in pair):
             raise ValueError(f"pads {self.pads} must be whole numbers from 0 up")
         if x.dtype == "bool" or not (x.is_float or float(self.value).is_integer()):
-            raise ValueError(f"x is {x.dtype}, it is not padded with {self.value}")
+            raise ValueError(f"x is {x.dtype}, it cannot be padded with {self.value}")
         dims = list(x.shape)
         for axis, (before, after) in enumerate(self.pads):
             dim = dims[axis]
             if isinstance(dim, Batch):
                 if before or after:
-                    raise ValueError("the batch dimension is not padded")
+                    raise ValueError("the batch dimension cannot be padded")
             else:
                 dims[axis] = before + dim + after
         return x.with_shape(tuple(dims))

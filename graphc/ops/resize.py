@@ -76,14 +76,14 @@ def _check_choice(what: str, given: str) -> None:
 
 def _new_sizes(x: Value, old: list[int], sizes: Any, scales: Any) -> list[int]:
     if (sizes is None) == (scales is None):
-        raise x.builder.error(Gather(), "resize takes sizes or scales, one of them", (x,))
+        raise x.builder.error(Gather(), "resize takes either sizes or scales", (x,))
     if sizes is not None:
         new = [plain(size) for size in sizes]
     else:
         new = [floor(size * scale) for size, scale in zip(old, scales, strict=False)]
     if len(new) != len(old) or any(type(size) is not int or size < 1 for size in new):
         given = list(sizes if sizes is not None else scales)
-        message = f"{given} do not make sizes from 1 up of {len(old)} axes"
+        message = f"{given} do not give sizes of 1 or more for {len(old)} axes"
         raise x.builder.error(Gather(), message, (x,))
     return new
 

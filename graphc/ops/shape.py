@@ -66,7 +66,9 @@ class Transpose(Op):
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         (x,) = ins
         if sorted(self.axes) != list(range(x.rank)):
-            raise ValueError(f"axes {self.axes} are no order of the axes of {shape_text(x.shape)}")
+            raise ValueError(
+                f"axes {self.axes} are not an order of the axes of {shape_text(x.shape)}"
+            )
         return x.with_shape(tuple(x.shape[axis] for axis in self.axes))
 
     def reference(self, ins: Sequence[Array]) -> Array:

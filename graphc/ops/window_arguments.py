@@ -42,7 +42,7 @@ def pads(op: str, given: Any, rank: int) -> Pads:
             f"{op}: padding is {given!r}, it must be a whole number from 0 up, "
             f"{rank} of them, or {rank} pairs of them",
             loc=caller_loc(),
-            hint=f"a pair has what stands before and after: padding={((0, 1),) * rank}",
+            hint=f"a pair says how much goes before and after: padding={((0, 1),) * rank}",
         )
     return tuple((pair[0], pair[1]) for pair in pairs)
 

@@ -30,15 +30,15 @@ class Group(Checked):
     def __post_init__(self) -> None:
         self._patterns("names", 'gc.Group("head.*", lr=1.0)')
         if not self.names:
-            raise self._error("names", "there must be one at least", 'gc.Group("head.*", lr=1.0)')
+            raise self._error("names", "there must be at least one", 'gc.Group("head.*", lr=1.0)')
         if self.lr is not None:
             hint = "frozen=True is for what is not to be trained"
             self._number("lr", hint=hint, usual="0.1")
         if self.weight_decay is not None:
-            self._number("weight_decay", hint="0 is no decay", usual="0.01")
+            self._number("weight_decay", hint="0 means no decay", usual="0.01")
         given = self.lr is not None or self.weight_decay is not None
         if given == bool(self.frozen):
-            said = "is frozen, and has numbers to train by" if given else "changes nothing"
+            said = "is frozen, but has numbers to train by" if given else "changes nothing"
             raise GraphError(
                 f"Group: {self} {said}",
                 loc=caller_loc(),

@@ -63,11 +63,11 @@ class Optimizer(Checked):
 
     def __post_init__(self) -> None:
         self._number("lr", hint="updates go against the gradient already", usual="0.1")
-        self._number("weight_decay", hint="0 is no decay", usual="0.01")
+        self._number("weight_decay", hint="0 means no decay", usual="0.01")
         for clip in ("clip_norm", "clip_value"):
             if getattr(self, clip) is not None:
-                self._number(clip, above=True, hint="None is no clipping", usual="1.0")
-        self._whole("accumulate", "1 is an update in each step")
+                self._number(clip, above=True, hint="None means no clipping", usual="1.0")
+        self._whole("accumulate", "1 means an update in each step")
         if self.decay is not None:
             self._patterns("decay", 'decay=("*.weight",)')
         if self.schedule is not None and not isinstance(self.schedule, Schedule):
@@ -124,7 +124,7 @@ class Optimizer(Checked):
                 raise GraphError(
                     f"{type(self).__name__}: no parameter is in the group {group}",
                     loc=caller_loc(),
-                    hint="earlier groups hold for all that it matches: the first one counts"
+                    hint="earlier groups match all that it matches: the first match counts"
                     if others
                     else f"there are parameters such as {(close or known)[0]!r}",
                 )

@@ -33,7 +33,7 @@ def confusion_counts(
     count = largest + 1 if classes is None else classes
     if largest >= count or count < 1:
         raise GraphError(
-            f"the class {largest} is there, but there are {count} classes"
+            f"the class {largest} occurs, but there are only {count} classes"
             if largest >= 0
             else "there are no rows and no classes",
             loc=caller_loc(),
@@ -81,7 +81,7 @@ def _labels(what: str, values: ArrayLike) -> Array:
         raise GraphError(
             f"{what} is {labels.dtype} of shape {labels.shape}, not a vector of class numbers",
             loc=caller_loc(),
-            hint="of scores take the largest: scores.argmax(axis=1)",
+            hint="for scores take the largest: scores.argmax(axis=1)",
         )
     if labels.min(initial=0) < 0:
         raise GraphError(f"{what} holds the class {labels.min()}", loc=caller_loc())

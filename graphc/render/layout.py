@@ -48,7 +48,7 @@ def find_renderer(dot: str | Path | None = None) -> Renderer | None:
         path = shutil.which(asked)
         if path is None:
             who = "dot=" if dot is not None else "GRAPHC_DOT="
-            raise RendererMissing(f"{who}{asked!r} names no program that runs", hint=INSTALL)
+            raise RendererMissing(f"{who}{asked!r} does not name a program that runs", hint=INSTALL)
         return _renderer(path)
     path = shutil.which("dot") or shutil.which(PURE) or _pure()
     return None if path is None else _renderer(path)

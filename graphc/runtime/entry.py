@@ -44,7 +44,7 @@ class Entry:
                 raise StateError(
                     "this executor is running in another thread",
                     loc=caller_loc(),
-                    hint="make one executor a thread: gc.Executor(plan, state=ex.state)",
+                    hint="make one executor per thread: gc.Executor(plan, state=ex.state)",
                 )
             if lock.held_here:
                 return self._own.run(work, *args)

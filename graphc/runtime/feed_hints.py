@@ -12,9 +12,9 @@ def dtype_hint(name: str, type: TensorType, label: bool, array: Array) -> str:
     """Return the hint for an array of a wrong dtype; a `label` is the number of a class."""
     cast = f"{name}.astype({type.dtype!r})"
     if array.dtype.kind == "U" and array.ndim == 0:
-        return "feed the array, not where it is: np.load(path)"
+        return "feed the array, not its path: np.load(path)"
     if array.dtype.kind in "US" and not type.is_float:
-        return f"words become numbers by np.unique({name}, return_inverse=True)[1]"
+        return f"turn words into numbers: np.unique({name}, return_inverse=True)[1]"
     if array.dtype.kind == "f" and label:
         return (
             _one_hot(name) if array.ndim == type.rank + 1 else f"labels are class numbers: {cast}"
@@ -36,7 +36,7 @@ def shape_hint(name: str, type: TensorType, label: bool, shape: tuple[int, ...])
     if len(shape) == type.rank > 2 and (shape[-1], *shape[1:-1]) == type.shape[1:]:
         return f"channels come first: np.moveaxis({name}, -1, 1)"
     if len(shape) == type.rank + 1 and shape[-1] == 1 and shape[1:-1] == type.shape[1:]:
-        return f"the last axis, of one, is too many: {name}[..., 0]"
+        return f"the last axis, of size 1, is one too many: {name}[..., 0]"
     if len(shape) == type.rank + 1 and label:
         return _one_hot(name)
     if len(shape) > type.rank:
@@ -45,4 +45,4 @@ def shape_hint(name: str, type: TensorType, label: bool, shape: tuple[int, ...])
 
 
 def _one_hot(name: str) -> str:
-    return f"labels are class numbers: of one-hot rows {name}.argmax(axis=-1)"
+    return f"labels are class numbers: for one-hot rows {name}.argmax(axis=-1)"

@@ -228,10 +228,10 @@ class FeedCheck:
             return np.asarray(value)
         except ValueError:
             raise FeedError(
-                f"{self._word} {name!r} is no array: its parts have different lengths",
+                f"{self._word} {name!r} is not an array: its parts have different lengths",
                 operands=self._operands(name),
                 loc=caller_loc(),
-                hint="all rows of a batch have one shape",
+                hint="all rows of a batch must have the same shape",
             ) from None
 
     def _convert(self, name: str, value: Any) -> Array:

@@ -38,7 +38,7 @@ class Owner:
                 f"plans that share a state share the rate, the counter and the slots of an "
                 f"optimizer, and these two differ: {self._difference(other)}",
                 loc=caller_loc(),
-                hint=f"give one a name, for numbers of its own: gc.{kind}(..., name="
+                hint=f"give one a name, so that it has its own numbers: gc.{kind}(..., name="
                 f'"{"second" if not self.optimizer.name else self.optimizer.name + "2"}")',
             )
 

@@ -60,7 +60,7 @@ def accumulates() -> StateError:
     return StateError(
         "update: this optimizer accumulates, so it takes the gradients of its steps",
         loc=caller_loc(),
-        hint="leave accumulate out of the optimizer to update by gradients of your own",
+        hint="leave accumulate out of the optimizer to update by your own gradients",
     )
 
 

@@ -236,7 +236,7 @@ class State(Mapping[str, Array]):
         if array.shape != have.shape:
             raise StateError(
                 f"{name!r} has shape {have.shape}, the value has {array.shape}",
-                hint="shapes are those declared; nothing was changed",
+                hint="shapes are fixed by the declaration; nothing was changed",
             )
         if not np.can_cast(array.dtype, have.dtype, "same_kind"):
             raise StateError(

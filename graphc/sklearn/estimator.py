@@ -182,8 +182,8 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
                 value = getattr(self, other)
                 if np.any(value != usual[other].default):
                     raise ValueError(
-                        f"{other} is {value!r}, but {name} is given, which takes its place: leave "
-                        f"{other} out, and say it in {name}"
+                        f"{other} is {value!r}, but {name} is given, which replaces it: leave "
+                        f"{other} out, and set it in {name}"
                     )
 
     def _columns(self, classes: Sequence[str]) -> Columns | None:

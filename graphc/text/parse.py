@@ -175,7 +175,7 @@ def _attributes(r: Reader) -> dict[str, Any]:
     while r.kind in ("word", "string"):
         name, value = r.attribute()
         if name in found:
-            raise ValueError(f"attribute {name!r} stands twice")
+            raise ValueError(f"attribute {name!r} appears twice")
         found[name] = value
     return found
 

@@ -86,7 +86,7 @@ class Reader:
         """Raise ValueError that says what should be here instead of what is."""
         kind, text = self.tokens[self.position]
         found = "the line ends" if kind == "end" else f"there is {text[:40]!r}"
-        raise ValueError(f"{wanted} should come where {found}")
+        raise ValueError(f"{wanted} is expected where {found}")
 
     def name(self) -> str:
         """Read a name, bare or quoted."""
@@ -118,7 +118,7 @@ class Reader:
         value = self.value()
         if isinstance(value, Batch) or type(value) is int:
             return value
-        raise ValueError(f"{value!r} is no dimension")
+        raise ValueError(f"{value!r} is not a dimension")
 
     def value(self) -> Any:
         """Read an attribute's value."""
@@ -160,7 +160,7 @@ class Reader:
     def _object(self, name: str) -> Any:
         cls = self.classes.get(name)
         if cls is None:
-            raise ValueError(f"{name!r} is no value and no class of values")
+            raise ValueError(f"{name!r} is neither a value nor a class of values")
         self.expect("(")
         fields = self.until(")", self.attribute)
         return construct(cls, dict(fields))
@@ -180,7 +180,7 @@ def construct(cls: type, fields: Mapping[str, Any]) -> Any:
             raise ValueError(f"{cls.__name__} has no attribute {name!r}")
     for name in known:
         if name not in fields:
-            raise ValueError(f"{cls.__name__} lacks its attribute {name!r}")
+            raise ValueError(f"{cls.__name__} lacks the attribute {name!r}")
         wrong = misfit(cls, name, fields[name])
         if wrong is not None:
             raise ValueError(wrong)

@@ -83,7 +83,7 @@ class Checkpoints:
             raise GraphError(
                 f"fit: {shown(self.folder)} holds checkpoints of an earlier run",
                 loc=caller_loc(),
-                hint="resume=True goes on with it; another folder begins anew",
+                hint="resume=True continues it; another folder starts a new run",
             )
         return self._newest(found)
 

@@ -31,7 +31,7 @@ class EarlyStopping(Callback):
     @takes(
         "gc.EarlyStopping(patience=5)",
         monitor="it is watch",
-        mode="largest=True is for what is the better the larger it is",
+        mode="largest=True is for numbers where larger is better",
         min_delta="it is least",
         restore_best_weights="it is restore",
     )
@@ -66,7 +66,7 @@ class EarlyStopping(Callback):
             self._state = epoch.ex.snapshot()
         waited = self._numbers.waited
         if waited >= self.patience:
-            epoch.stop(f"{self.watch} has not become better since epoch {epoch.number - waited}")
+            epoch.stop(f"{self.watch} has not improved since epoch {epoch.number - waited}")
 
     def saved(self) -> Mapping[str, Array]:
         """Return the state of the best epoch."""

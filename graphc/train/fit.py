@@ -33,7 +33,7 @@ from graphc.train.validate import scalar_outputs
     validation_split="gc.fit(ex, train, validation=held): graphc.data.stratified_split cuts data",
     validation_data="it is validation",
     verbose="it is progress",
-    initial_epoch='gc.fit(ex, data, checkpoint="run", resume=True) goes on where a run was',
+    initial_epoch='gc.fit(ex, data, checkpoint="run", resume=True) continues a run',
 )
 def fit(
     ex: Executor,
@@ -147,7 +147,7 @@ def _standardise(ex: Executor, data: Any) -> None:
         return
     if streamed(data):
         raise GraphError(
-            f"fit: {layers[0].name!r} has no statistics yet, and data that is streamed gives none",
+            f"fit: {layers[0].name!r} has no statistics yet, and streamed data gives none",
             operands=[layers[0].described("standardised")],
             loc=caller_loc(),
             hint="gc.fit_standardize(ex, arrays) with some rows first",

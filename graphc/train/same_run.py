@@ -31,7 +31,7 @@ from graphc.text.values import value_text
 
 _DATA = {"data": "data", "validation": "validation data"}
 """The choices that are the identity of data, and their names in errors."""
-_BEGIN = "resume with what the run began with, or begin anew in another folder"
+_BEGIN = "resume with what the run began with, or start a new run in another folder"
 
 
 @dataclass(frozen=True)

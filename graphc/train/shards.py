@@ -57,7 +57,7 @@ class ShardSource:
                     f"{file.name} holds {', '.join(sorted(names))}, "
                     f"{self.files[0].name} holds {', '.join(sorted(self.names))}",
                     loc=caller_loc(),
-                    hint="all shards of a folder have the same arrays",
+                    hint="all shards of a folder must have the same arrays",
                 )
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:

@@ -100,7 +100,7 @@ def _source(ex: Executor, data: Any, batch: int, seed: int | None, train: bool) 
 def _folder(path: str | Path) -> Path:
     if not os.path.isdir(path):
         raise FeedError(
-            f"data is {str(path)!r}, which is no folder of shards",
+            f"data is {str(path)!r}, which is not a folder of shards",
             loc=caller_loc(),
             hint="a file: np.load(path, mmap_mode='r') gives an array; gc.fit(ex, (x, y))",
         )
@@ -111,7 +111,7 @@ def _with_weights(ex: Executor, data: Any, weights: Any) -> dict[str, Any]:
     name = needed_input(ex, "sample_weight").name
     if streamed(data):
         raise GraphError(
-            "fit: sample_weight goes with arrays",
+            "fit: sample_weight is for arrays only",
             loc=caller_loc(),
             hint=f"shards and generators give the weights themselves, as {name!r}",
         )

@@ -114,7 +114,7 @@ def class_weights(ex: Executor, given: Any) -> ClassWeights:
     node = ex.plan.declared[labels]
     if node.type.is_float or not isinstance(node.op, Input):
         raise GraphError(
-            f"fit: class_weight is given, but {labels!r} is no input of class numbers",
+            f"fit: class_weight is given, but {labels!r} is not an input of class numbers",
             loc=caller_loc(),
             hint="sample_weight= gives each row a weight of its own",
         )
@@ -126,7 +126,8 @@ def needed_input(ex: Executor, option: str) -> WeightInput:
     found = weight_input(ex.plan)
     if found is None:
         raise GraphError(
-            f"fit: {option} is given, but not just one input of the net is the weight of a loss",
+            f"fit: {option} is given, but the net does not have exactly one input that is the "
+            "weight of a loss",
             loc=caller_loc(),
             hint=_HINT,
         )

@@ -43,7 +43,7 @@ def validation_error(
     if smallest is not None:
         lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
         lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
-    hint = f"this test fails by it: python -m pytest {path}" if path else unwritten
+    hint = f"this test shows the failure: python -m pytest {path}" if path else unwritten
     loc = culprit.locs[0] if culprit is not None and culprit.locs else None
     error = ValidationError("\n".join(lines), loc=loc, hint=hint)
     error.mismatch, error.rewrite, error.smallest, error.path = mismatch, rewrite, smallest, path

@@ -57,7 +57,7 @@ def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
                     f"bucket {node.op.bucket}", draw.rows, "awaits another", "", node.name
                 )
             if node.op.members != len(sent[way.bucket]):
-                told = f"has {len(sent[way.bucket])} values, {node.op.members} are told"
+                told = f"has {len(sent[way.bucket])} values, {node.op.members} are expected"
                 return Mismatch(f"bucket {way.bucket}", draw.rows, told, node=node.name)
     end = 0
     for node in sorted((n for nodes in sent.values() for n in nodes), key=_offset):
@@ -81,7 +81,7 @@ def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """
     changed = next(iter([*new.updates, *new.gradients]), None)
     if changed is not None:
-        return Mismatch(f"update {changed}", draw.rows, "is made by the last shard alone")
+        return Mismatch(f"update {changed}", draw.rows, "is made by the last shard only")
     kept = new.upstream(new.outputs.values())
     alive = old.upstream(old.roots)
     sends = [node.name for node in old if isinstance(node.op, Send) and node.name in alive]

@@ -40,7 +40,7 @@ def explained(
         return validation_error(name, failure.mismatch, culprit=node, rewrite=rewrite)
     found = _smallest(step, before, failure)
     if found is None:
-        told = "these numbers alone show it: no smaller graph was looked for, no test written"
+        told = "only these numbers show it: no smaller graph was searched for, no test written"
         return validation_error(
             name, failure.mismatch, culprit=node, rewrite=rewrite, unwritten=told
         )

@@ -68,7 +68,10 @@ class _Expansion:
         ours, x, rows = self.values[place], self.values[wrt], self.draw.rows
         self.known[node.name] = ours
         if ours.shape != x.shape:
-            told = f"has shape {list(ours.shape)}, what it is taken by {list(x.shape)}"
+            told = (
+                f"has shape {list(ours.shape)}, what it is taken with respect to has "
+                f"{list(x.shape)}"
+            )
             return Mismatch(f"grad {node.name}", rows, told, node=node.name)
         f = Function(self.new, self.values, rows, wrt, [(of, 1.0)])
         found = disagreement(f, x, ours, generator(0, f"validation:{node.name}"))
@@ -95,7 +98,7 @@ class _Expansion:
             for name, value in after.items()
             if name in expected or (name.partition(" ")[2] not in unjudged and not self.lost)
         }
-        return first_mismatch(expected, after, limits, draw.rows, "the layers mean it so")
+        return first_mismatch(expected, after, limits, draw.rows, "the layers define it so")
 
 
 def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Array]) -> Results:

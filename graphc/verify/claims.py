@@ -63,7 +63,7 @@ def slots(f: Facts) -> Iterator[Counterexample]:
         i, j = found
         yield Counterexample(
             SLOTS,
-            f"slots {s.names[i]!r} and {s.names[j]!r} have the same bytes at one time",
+            f"slots {s.names[i]!r} and {s.names[j]!r} have the same bytes at the same time",
             (f"{s.first[i]}..{s.last[i]} and {s.first[j]}..{s.last[j]}",),
         )
 

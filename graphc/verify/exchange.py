@@ -85,7 +85,7 @@ def _in_place(f: Facts, step: int) -> Iterator[Counterexample]:
     if not same:
         words = Words(f)
         yield Counterexample(
-            EXCHANGE, f"{words.step(step)} leaves its results elsewhere than its operands"
+            EXCHANGE, f"{words.step(step)} does not leave its results where its operands are"
         )
 
 

@@ -44,7 +44,7 @@ def inside(f: Facts) -> Iterator[Counterexample]:
     out = (f.high > limit[b.block]) | (b.offset < 0) | (b.shift < 0)
     for i in np.flatnonzero(out).tolist():
         size = int(limit[b.block[i]] - f.base[b.block[i]])
-        yield Counterexample(INSIDE, f"{words.buffer(i)} ends behind byte {size:,}")
+        yield Counterexample(INSIDE, f"{words.buffer(i)} ends past byte {size:,}")
     columns = at(b.columns, f.capacity)
     wide = (b.pitch > 0) & (b.shift + columns > b.pitch)
     for i in np.flatnonzero(wide).tolist():
@@ -61,13 +61,13 @@ def alignment(f: Facts) -> Iterator[Counterexample]:
         yield Counterexample(
             ALIGNED,
             f"slot {f.slots.names[i]!r} starts at arena byte {f.slots.offset[i]:,}",
-            (f"that is no multiple of {ALIGNMENT}",),
+            (f"that is not a multiple of {ALIGNMENT}",),
         )
     gradient = (f.space == GRADIENT) & (b.offset % ALIGNMENT != 0)
     for i in np.flatnonzero(gradient | (b.offset % b.item != 0)).tolist():
         unit = ALIGNMENT if gradient[i] else int(b.item[i])
         yield Counterexample(
-            ALIGNED, f"{words.buffer(i)} starts at no multiple of {unit}, its unit"
+            ALIGNED, f"{words.buffer(i)} does not start at a multiple of its unit, {unit}"
         )
 
 

@@ -151,7 +151,7 @@ def test_training_goes_on_with_the_same_names(table, capsys) -> None:
     write("odd.csv", {**rest, "kind": ["setosa"] * 29 + ["rose"]})
     text = said(capsys, "train", MODEL, "--data", "odd.csv")
     assert text == (
-        "error: odd.csv, line 31, column 1 ('kind'): the model knows no class 'rose'\n"
+        "error: odd.csv, line 31, column 1 ('kind'): the model does not know the class 'rose'\n"
         "  hint: it was trained on 'setosa', 'versicolor', 'virginica'\n"
     )
     write("odd.csv", {"length": [1.0], "width": [1.0], "sort": ["setosa"]})
@@ -210,17 +210,17 @@ def plain(**said: Any) -> str:
     ("text", "message"),
     [
         ("", "Expecting value"),
-        ("[]", "they are written in another way"),
+        ("[]", "they are not written as"),
         ("[" * 100_000, "recursion"),
-        (plain(more=1), "they are written in another way"),
-        (plain(features="ab"), "they are no lists"),
-        (plain(features=[1, 2]), "they are no text"),
-        (plain(label=None), "they are no text"),
-        (plain(classes=[["a"]]), "they are no text"),
-        (plain(features=["a", "a"]), "'a' stands twice"),
+        (plain(more=1), "they are not written as"),
+        (plain(features="ab"), "they are not lists"),
+        (plain(features=[1, 2]), "they are not text"),
+        (plain(label=None), "they are not text"),
+        (plain(classes=[["a"]]), "they are not text"),
+        (plain(features=["a", "a"]), "'a' appears twice"),
         (plain(features=["a" * (LONGEST + 1)]), "has 1,001 characters"),
         (plain(features=list(map(str, range(MOST + 1)))), "100,001 names"),
-        ('{"features": [], "features": [], "label": "", "classes": []}', "stands twice"),
+        ('{"features": [], "features": [], "label": "", "classes": []}', "appears twice"),
     ],
 )
 def test_names_in_a_file_of_a_stranger(folder: Path, text: str, message: str, capsys) -> None:
@@ -229,12 +229,14 @@ def test_names_in_a_file_of_a_stranger(folder: Path, text: str, message: str, ca
 
     ex = gc.Executor(gc.compile(load_model("net.py:flowers").graph, batch=4))
     write_model(Path("odd.gc"), ex, {KEY: text})
-    with pytest.raises(gc.ModelFileError, match="names of columns cannot be made of it") as caught:
+    with pytest.raises(
+        gc.ModelFileError, match="names of columns cannot be made from it"
+    ) as caught:
         gc.load("odd.gc")
     assert message in str(caught.value)
     Path("t.csv").write_text("a,b\n1,2\n")
     told = said(capsys, "predict", "odd.gc", "--data", "t.csv")
-    assert told.startswith("error: odd.gc is no model that can be read: names of columns cannot")
+    assert told.startswith("error: odd.gc cannot be read as a model: names of columns cannot")
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_check_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "smallest graph that still fails: 2 nodes" in err
     for name, sentence in {
         "mine.py:nix": "mine.py has no list of passes 'nix'",
-        "mine": "'mine' names no list of passes",
+        "mine": "'mine' does not name a list of passes",
     }.items():
         assert main(["check", "model.py:net", "--passes", name]) == 1
         assert capsys.readouterr().err.startswith(f"error: {sentence}")
@@ -138,8 +138,8 @@ def test_bisect(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("argv", "status", "told"),
     [
-        ((), 1, "bisect takes a model or a command, one of both"),
-        (("model.py:net", "--run", "python x.py"), 1, "bisect takes a model or a command"),
+        ((), 1, "bisect takes either a model or a command"),
+        (("model.py:net", "--run", "python x.py"), 1, "bisect takes either a model or a command"),
         (("--run", "python x.py"), 2, "the exit status is 2"),
         (("--run", "nix"), 1, "cannot run 'nix'"),
         (("model.py:net", "--symptom", "output:nix"), 1, "there is no 'output:nix'"),

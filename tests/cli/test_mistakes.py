@@ -24,7 +24,7 @@ MODELS = {
     "nix.gc": "error: nix.gc does not exist\n" + HOW,
     ".": "error: . is a folder\n" + HOW,
     "model.py": (
-        "error: model.py is a file of Python: name the function that returns the net, too\n"
+        "error: model.py is a Python file: also name the function that returns the net\n"
         "  hint: model.py:net\n"
     ),
     "model.py:nett": (
@@ -87,7 +87,7 @@ def test_a_file_without_functions(folder: Path, capsys: pytest.CaptureFixture[st
 def test_a_file_that_is_no_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "notes.gc").write_text("milk, bread")
     text = said(capsys, "plan", "notes.gc")
-    assert text.startswith("error: notes.gc is no model that can be read: ")
+    assert text.startswith("error: notes.gc cannot be read as a model: ")
 
 
 DATA = {
@@ -182,7 +182,7 @@ def test_data_in_the_place_of_a_model(folder: Path, capsys: pytest.CaptureFixtur
 def test_a_table_that_is_no_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("t.csv").write_bytes("a,b\ncaf\u00e9,2\n".encode("latin-1"))
     assert said(capsys, "train", "model.py:table", "--data", "t.csv") == (
-        "error: t.csv is no text in UTF-8: it has a byte 0xe9\n  hint: export it as CSV in UTF-8\n"
+        "error: t.csv is not UTF-8 text: it has a byte 0xe9\n  hint: export it as CSV in UTF-8\n"
     )
 
 

@@ -64,7 +64,7 @@ def test_other_commands_take_the_file(folder: Path, capsys: pytest.CaptureFixtur
 def test_mistakes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "bad.onnx").write_bytes(b"\xff" * 9)
     assert main(["import", "bad.onnx"]) == 1
-    assert "error: bad.onnx is no ONNX model, or damaged" in capsys.readouterr().err
+    assert "error: bad.onnx is not an ONNX model, or is damaged" in capsys.readouterr().err
     assert main(["import", "nix.onnx"]) == 1
     assert "error: cannot read nix.onnx: No such file" in capsys.readouterr().err
     assert main(["import", "nix.onnx", "--dim", "batch"]) == 2

@@ -264,11 +264,11 @@ MISTAKES = {
         "  hint: the batch dimension N is free, all others are as declared\n"
     ),
     ("iris.gc", "objects.npy"): (
-        "error: objects.npy is no whole .npy file of numbers\n"
+        "error: objects.npy is not a complete .npy file of numbers\n"
         "  hint: write it with numpy.save(path, x), numbers only\n"
     ),
     ("iris.gc", "empty.npy"): (
-        "error: empty.npy is no whole .npy file of numbers\n"
+        "error: empty.npy is not a complete .npy file of numbers\n"
         "  hint: write it with numpy.save(path, x), numbers only\n"
     ),
     ("iris.gc", "named.npy"): ("error: named.npy holds arrays by name\n  hint: call it .npz\n"),
@@ -336,7 +336,8 @@ def test_what_is_no_row_of_a_table(folder: Path, capsys: pytest.CaptureFixture[s
     gc.save("across.gc", gc.Executor(gc.compile(net, batch=2)))
     Path("in.csv").write_text("a,b\n1,2\n3,4\n5,6\n")
     assert said(capsys, "predict", "across.gc", "--data", "in.csv") == (
-        "error: output 'columns' is (2, N), which is no row of a table for each row of data\n"
+        "error: output 'columns' is (2, N), which does not give one table row for each row of "
+        "data\n"
         "  hint: write a .npz file\n"
     )
     assert main(["predict", "across.gc", "--data", "in.csv", "--out", "out.npz"]) == 0
@@ -366,6 +367,6 @@ def test_a_row_without_a_class_is_told(ex: gc.Executor, capsys) -> None:
     text = said(capsys, "predict", "iris.gc", "--data", "in.npy", "--out", "out.csv")
     assert text == (
         "error: row 37, counted from 0, has no class: its scores are not numbers\n"
-        "  hint: nor are all of its data, or of the model's parameters\n"
+        "  hint: its data, or the model's parameters, have values that are not finite\n"
     )
     assert not Path("out.csv").exists()

@@ -83,7 +83,7 @@ def test_ctrl_c_saves_the_model_and_says_so(
 ) -> None:
     path = Path("graphc-run") / "small.gc"
     assert stopped(monkeypatch, 5) == 130
-    said = f"interrupted after 5 updates: wrote {path}, which graphc train goes on with\n"
+    said = f"interrupted after 5 updates: wrote {path}, from which graphc train continues\n"
     assert capsys.readouterr() == ("", said)
     ex = gc.load(path)
     assert int(ex.state["updates"]) == 5
@@ -111,7 +111,7 @@ def test_ctrl_c_with_checkpoints_names_the_one_to_go_on_from(
 ) -> None:
     last = Path("graphc-run") / "checkpoints" / "step-000000005.gc"
     assert stopped(monkeypatch, 5, "--checkpoint") == 130
-    said = f"interrupted after 5 updates: --resume goes on from {last}\n"
+    said = f"interrupted after 5 updates: --resume continues from {last}\n"
     assert capsys.readouterr() == ("", said)
     assert main(["train", "model.py:net", "--data", "digits", "--epochs", "2", "--resume"]) == 0
     once = gc.load("graphc-run/small.gc").parameters.flat()

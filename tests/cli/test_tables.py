@@ -166,7 +166,7 @@ TABLES = {
         "  hint: add a line before it that names the 3 columns\n"
     ),
     f"{'a' * 1001},b,kind\n1,2,0\n": (
-        f"t.csv has names of columns that cannot be kept: '{'a' * 40}'... has 1,001 characters\n"
+        f"t.csv has column names that cannot be kept: '{'a' * 40}'... has 1,001 characters\n"
         "  hint: rename them in its first line\n"
     ),
     "a,b,kind\n1,2,0\n1,2\n": (
@@ -202,7 +202,8 @@ TABLES = {
         "exactly\n  hint: whole numbers below 2**53 are\n"
     ),
     "a,b,kind\n1,2,0\n1,2,0.5\n": (
-        "t.csv, line 3, column 3 ('kind'): 0.5 is no whole number, which input 'kind' takes\n"
+        "t.csv, line 3, column 3 ('kind'): 0.5 is not a whole number, but input 'kind' takes "
+        "whole numbers\n"
         f"{WHOLE}"
     ),
     "a,b,kind\n1,2,0\n1,2,5\n": (

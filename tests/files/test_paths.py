@@ -86,9 +86,9 @@ def test_a_curve_without_a_suffix_is_a_png_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [None, 3, b"m.gc"])
 def test_what_is_no_path(given: Any) -> None:
-    with pytest.raises(gc.GraphError, match="is no path"):
+    with pytest.raises(gc.GraphError, match="is not a path"):
         gc.save(given, small())
-    with pytest.raises(gc.GraphError, match="is no path"):
+    with pytest.raises(gc.GraphError, match="is not a path"):
         gc.load(given)
 
 
@@ -98,5 +98,5 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
     for call in ("load", "load_torch_state", "arrays", "shards"):
         path = tmp_path if call == "shards" else tmp_path / "pipe"
-        with pytest.raises(gc.GraphError, match="it is no plain file"):
+        with pytest.raises(gc.GraphError, match="it is not a regular file"):
             CALLS[call](path)

@@ -81,27 +81,30 @@ def raw_notes(text: str) -> Change:
 
 HOSTILE: dict[str, tuple[Change, str]] = {
     "a batch of 100 million rows": (plan_says(batch=10**8), "takes too much work: more than"),
-    "a batch beyond all memory": (plan_says(batch=10**18), "if that is meant, say so"),
+    "a batch beyond all memory": (plan_says(batch=10**18), "if that is intended, say so"),
     "a batch that is a fraction": (plan_says(batch=1.5), "must be a whole number"),
     "threads that are a text": (plan_says(threads="x"), "threads is 'x'"),
     "an optimizer with more behind it": (
         plan_says(optimizer="Cosine(lr=0.1, steps=3) 7"),
-        "a plan cannot be made of it",
+        "a plan cannot be made from it",
     ),
     "an optimizer that is a number": (plan_says(optimizer="7"), "not an optimizer of graphc"),
     "a pass that is a path": (plan_says(without=7), "a plan cannot be made"),
-    "a seed that is NaN": (raw_notes('{"kind": "executor", "seed": NaN}'), "no number that JSON"),
-    "a key that stands twice": (raw_notes('{"kind": "net", "kind": "plan"}'), "stands twice"),
-    "lists in lists": (raw_notes("[" * 100_000), "a model cannot be made of it"),
-    "a number of 5,000 digits": (raw_notes('{"kind": ' + "9" * 5000 + "}"), "cannot be made of it"),
-    "another kind": (notes_say(kind="pickle"), "cannot be made of it"),
-    "a layer of 10^15 units": (text_says("8]", "1000000000000000]"), "cannot be made of it"),
+    "a seed that is NaN": (raw_notes('{"kind": "executor", "seed": NaN}'), "not a JSON number"),
+    "a key that appears twice": (raw_notes('{"kind": "net", "kind": "plan"}'), "appears twice"),
+    "lists in lists": (raw_notes("[" * 100_000), "a model cannot be made from it"),
+    "a number of 5,000 digits": (
+        raw_notes('{"kind": ' + "9" * 5000 + "}"),
+        "cannot be made from it",
+    ),
+    "another kind": (notes_say(kind="pickle"), "cannot be made from it"),
+    "a layer of 10^15 units": (text_says("8]", "1000000000000000]"), "cannot be made from it"),
     "a graph that reads itself": (
         text_says("relu_1: float32[N, 8] = relu(norm)", "relu_1: float32[N, 8] = relu(relu_1)"),
         "'relu_1' is not declared above",
     ),
-    "a name with an escape": (text_says("graph classes", 'graph "\\u001b[2J"'), "cannot be seen"),
-    "a name from right to left": (text_says("graph classes", 'graph "\\u202e"'), "cannot be seen"),
+    "a name with an escape": (text_says("graph classes", 'graph "\\u001b[2J"'), "not printable"),
+    "a name from right to left": (text_says("graph classes", 'graph "\\u202e"'), "not printable"),
     "a name of 2,000 letters": (text_says("graph classes", "graph " + "a" * 2000), "2000 char"),
     "an attribute of another type": (text_says("keep_prob=0.8", 'keep_prob="x"'), "line"),
     "an attribute that is NaN": (text_says("keep_prob=0.8", "keep_prob=nan"), "line"),
@@ -135,7 +138,7 @@ def test_memory_that_there_is_not(whole: bytes, monkeypatch: pytest.MonkeyPatch)
         raise MemoryError("Unable to allocate 9 TiB")
 
     monkeypatch.setattr(model_file, "Executor", refuses)
-    refused(whole, "an executor cannot be made of it: Unable to allocate 9 TiB")
+    refused(whole, "an executor cannot be made from it: Unable to allocate 9 TiB")
 
 
 # ---------------------------------------------------------------------- few bytes for many
@@ -198,14 +201,14 @@ def test_a_net_named_like_a_path_writes_where_it_should(
 def test_what_is_no_plain_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero")):
-        with pytest.raises(gc.ModelFileError, match="it is no plain file"):
+        with pytest.raises(gc.ModelFileError, match="it is not a regular file"):
             gc.load(path)
 
 
 def test_a_net_with_a_name_that_cannot_be_seen_is_not_saved(tmp_path: Path) -> None:
     net = gc.Net("n")
     net.output("o", gc.relu(net.input("a\x1b[2J", (gc.N, 2))))
-    with pytest.raises(gc.GraphError, match="has characters that cannot be seen"):
+    with pytest.raises(gc.GraphError, match="has characters that are not printable"):
         to_bytes(net)
 
 

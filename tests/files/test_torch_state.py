@@ -87,7 +87,7 @@ def test_named_modules_of_a_file_have_to_be_told(tmp_path: Path) -> None:
     save_file(named, path)
     ex = executor()
     before = ex.snapshot()
-    with pytest.raises(gc.StateError, match="a file does not tell their order") as caught:
+    with pytest.raises(gc.StateError, match="a file does not record their order") as caught:
         gc.load_torch_state(ex, path)
     assert "names={'fc': 'affine_1', ...}" in caught.value.hint
     same(ex, before)
@@ -185,7 +185,7 @@ def test_wrong_names_are_told() -> None:
     for names, words in (
         ({"9": "affine_1"}, "no module '9' in the weights"),
         ({"0": "affine_9"}, "no layer 'affine_9' with parameters"),
-        ({"0": "affine_1", "3": "affine_1"}, "layer 'affine_1' stands twice"),
+        ({"0": "affine_1", "3": "affine_1"}, "layer 'affine_1' appears twice"),
     ):
         with pytest.raises(gc.StateError, match=words):
             gc.load_torch_state(executor(), FILE, names=names)
@@ -221,16 +221,16 @@ def test_half_precision_is_widened_and_arrays_lie_in_any_order() -> None:
         (b"\x80\x02 a pickle", "it is a pickle"),
         ((10**9).to_bytes(8, "little"), "it is cut short"),
         (raw({"a": entry("F32", [2], 0, 8)}, b"1234"), "it is cut short"),
-        (raw({"a": entry("F32", [1], 0, 4)}, b"12345678"), "its header speaks of"),
+        (raw({"a": entry("F32", [1], 0, 4)}, b"12345678"), "its header describes"),
         (
             raw({"a": entry("F32", [2], 0, 8), "b": entry("F32", [2], 4, 12)}, bytes(12)),
-            "'b' does not lie where its shape says",
+            "'b' does not have the offsets that its shape requires",
         ),
         (raw({"a": entry("F32", [2**62], 0, 2**64)}), "larger than any memory"),
         (raw({"a": entry("F8_E4M3", [1], 0, 1)}, b"1"), "which graphc does not have"),
-        (raw({"a": entry("F32", [-1], 0, -4)}), "no shape that can be"),
-        (raw({"a": 7}), "described in another way"),
-        (raw([1]), "its header is no table"),  # type: ignore[arg-type]
+        (raw({"a": entry("F32", [-1], 0, -4)}), "an impossible shape"),
+        (raw({"a": 7}), "not described as the format requires"),
+        (raw([1]), "its header is not a table"),  # type: ignore[arg-type]
         (b"\x02" + bytes(7) + b"{]", "its header cannot be read"),
     ],
 )

@@ -20,7 +20,7 @@ Kind = Literal["right", "wrong", "raised", "near a kink", "not finite", "refused
 REDRAWS = 6
 REFUSALS = (
     *("has no gradient", "no gradient flows", "depends on no parameter", "no loss depends on"),
-    *("shards of a batch cannot add it up", "shards can average floats alone"),
+    *("shards of a batch cannot add it up", "shards can average only floats"),
     "which synchronised shards cannot do",
 )
 """What compile rightly says of some choices of losses and wrt, and of some nets that are cut."""

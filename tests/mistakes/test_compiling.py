@@ -161,7 +161,7 @@ def a_loss_that_no_gradient_leaves() -> None:
     no loss depends on what wrt names: head.weight, head.bias
       loss  mean_1 float32[]  declared at {loss}
       at {here}
-      hint: choose by losses= and wrt= what belongs together
+      hint: choose losses= and wrt= that belong together
     """
 )
 def a_parameter_without_a_loss() -> None:

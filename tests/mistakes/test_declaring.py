@@ -16,7 +16,7 @@ MISTAKES, mistake = collector()
     the name 'h' is taken already
       affine  h float32[N, 10]  declared at {h}
       at {here}
-      hint: names are single: choose another, or group layers by net.block(name)
+      hint: names must be unique: choose another, or group layers by net.block(name)
     """
 )
 def a_name_twice() -> None:
@@ -70,7 +70,7 @@ def values_of_two_nets() -> None:
 
 @mistake(
     """
-    what is given as 'z' is 'z' of net 'critic', not a value of net 'actor'
+    the value given as 'z' is 'z' of net 'critic', not a value of net 'actor'
       at {here}
       hint: give the name, then a value of this net: net.output("scores", scores)
     """
@@ -84,7 +84,7 @@ def an_output_of_another_net() -> None:
     """
     add: ndarray is not a value of the net
       at {here}
-      hint: arrays become values by net.constant(array), or are fed by net.input
+      hint: make the array a value by net.constant(array), or feed it to a net.input
     """
 )
 def an_array_for_a_value() -> None:
@@ -120,7 +120,7 @@ def an_initial_array_of_another_shape() -> None:
 
 @mistake(
     """
-    parameter 'w': init 'xavier' is not one of he, glorot, normal, uniform, orthogonal, zeros, ones; what is meant is 'glorot'
+    parameter 'w': init 'xavier' is not one of he, glorot, normal, uniform, orthogonal, zeros, ones; you may mean 'glorot'
       at {here}
       hint: say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape
     """  # noqa: E501

@@ -86,7 +86,7 @@ def labels_that_are_floats(ex: gc.Executor) -> None:
     input 'y' takes int64, the array is float64
       input  y int64[N]  declared at {net_y}
       at {here}
-      hint: labels are class numbers: of one-hot rows y.argmax(axis=-1)
+      hint: labels are class numbers: for one-hot rows y.argmax(axis=-1)
     """
 )
 def one_hot_labels(ex: gc.Executor) -> None:
@@ -98,7 +98,7 @@ def one_hot_labels(ex: gc.Executor) -> None:
     input 'y' takes (N,), the array has shape (4, 10)
       input  y int64[N]  declared at {net_y}
       at {here}
-      hint: labels are class numbers: of one-hot rows y.argmax(axis=-1)
+      hint: labels are class numbers: for one-hot rows y.argmax(axis=-1)
     """
 )
 def one_hot_labels_of_whole_numbers(ex: gc.Executor) -> None:
@@ -110,7 +110,7 @@ def one_hot_labels_of_whole_numbers(ex: gc.Executor) -> None:
     input 'y' takes (N,), the array has shape (4, 1)
       input  y int64[N]  declared at {net_y}
       at {here}
-      hint: the last axis, of one, is too many: y[..., 0]
+      hint: the last axis, of size 1, is one too many: y[..., 0]
     """
 )
 def labels_in_a_column(ex: gc.Executor) -> None:
@@ -122,7 +122,7 @@ def labels_in_a_column(ex: gc.Executor) -> None:
     input 'y' takes int64, the array is text
       input  y int64[N]  declared at {net_y}
       at {here}
-      hint: words become numbers by np.unique(y, return_inverse=True)[1]
+      hint: turn words into numbers: np.unique(y, return_inverse=True)[1]
     """
 )
 def labels_that_are_words(ex: gc.Executor) -> None:
@@ -134,7 +134,7 @@ def labels_that_are_words(ex: gc.Executor) -> None:
     input 'x' takes float32, the array is text
       input  x float32[N, 64]  declared at {net_x}
       at {here}
-      hint: feed the array, not where it is: np.load(path)
+      hint: feed the array, not its path: np.load(path)
     """
 )
 def the_path_of_an_array(ex: gc.Executor) -> None:
@@ -185,10 +185,10 @@ def words(ex: gc.Executor) -> None:
 
 @mistake(
     """
-    input 'x' is no array: its parts have different lengths
+    input 'x' is not an array: its parts have different lengths
       input  x float32[N, 64]  declared at {net_x}
       at {here}
-      hint: all rows of a batch have one shape
+      hint: all rows of a batch must have the same shape
     """
 )
 def rows_of_several_lengths(ex: gc.Executor) -> None:

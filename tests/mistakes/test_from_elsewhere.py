@@ -201,7 +201,7 @@ def both_results_as_an_initial_state() -> None:
 
 @mistake(
     """
-    np.exp computes with numbers, which a value of a net has not: it is declared
+    np.exp computes with numbers, which a value of a net does not have: it is declared
       at {here}
       hint: use graphc's own functions: gc.exp(x), gc.maximum(x, 0)
     """
@@ -212,7 +212,7 @@ def a_function_of_numpy() -> None:
 
 @mistake(
     """
-    np.maximum computes with numbers, which a value of a net has not: it is declared
+    np.maximum computes with numbers, which a value of a net does not have: it is declared
       at {here}
       hint: use graphc's own functions: gc.exp(x), gc.maximum(x, 0)
     """
@@ -367,7 +367,7 @@ def a_number_for_a_name() -> None:
 
 @mistake(
     """
-    what is given as 'scores' is of type str, not a value of net 'net'
+    the value given as 'scores' is of type str, not a value of net 'net'
       at {here}
       hint: give the name, then a value of this net: net.output("scores", scores)
     """
@@ -493,7 +493,7 @@ def an_executor_for_its_parameters() -> None:
       before  x: float32[N, 3] = input()
       now     x: float32[N, 4] = input()  declared at {x}
       at {here}
-      hint: resume with what the run began with, or begin anew in another folder
+      hint: resume with what the run began with, or start a new run in another folder
     """
 )
 def the_checkpoint_of_another_net() -> None:
@@ -510,7 +510,7 @@ def the_checkpoint_of_another_net() -> None:
     """
     fit: the run to be resumed had lr 0.1, now it is 0.5
       at {here}
-      hint: resume with what the run began with, or begin anew in another folder; to train its weights otherwise: gc.load('run/step-000000002.gc', optimizer=...)
+      hint: resume with what the run began with, or start a new run in another folder; to train its weights otherwise: gc.load('run/step-000000002.gc', optimizer=...)
     """  # noqa: E501
 )
 def the_checkpoint_of_another_rate() -> None:
@@ -525,7 +525,7 @@ def the_checkpoint_of_another_rate() -> None:
 
 @mistake(
     """
-    m.pt is no model that can be read: it is cut short, or no model file at all
+    m.pt cannot be read as a model: it is cut short, or not a model file at all
       at {here}
       hint: weights of PyTorch: safetensors.torch.save_file(module.state_dict(), path), then gc.load_torch_state(ex, path)
     """  # noqa: E501
@@ -538,7 +538,7 @@ def a_pickle_of_pytorch() -> None:
 
 @mistake(
     """
-    m.onnx is no model that can be read: it is cut short, or no model file at all
+    m.onnx cannot be read as a model: it is cut short, or not a model file at all
       at {here}
       hint: an ONNX model is read by gc.onnx.load(path)
     """

@@ -116,7 +116,7 @@ def a_stride_of_nothing() -> None:
     """
     conv: padding is 'valid', in words it can only be 'same'
       at {here}
-      hint: what is elsewhere called 'valid' is padding=0
+      hint: what other libraries call 'valid' is padding=0
     """
 )
 def a_word_of_other_libraries() -> None:
@@ -128,7 +128,7 @@ def a_word_of_other_libraries() -> None:
     """
     max_pool: padding is (1, 1, 1), it must be a whole number from 0 up, 2 of them, or 2 pairs of them
       at {here}
-      hint: a pair has what stands before and after: padding=((0, 1), (0, 1))
+      hint: a pair says how much goes before and after: padding=((0, 1), (0, 1))
     """  # noqa: E501
 )
 def three_paddings() -> None:
@@ -182,7 +182,7 @@ def channels_that_groups_do_not_divide() -> None:
 
 @mistake(
     """
-    pad: the batch dimension is not padded
+    pad: the batch dimension cannot be padded
       x  x float32[N, 6]  declared at {x}
       at {here}
     """

@@ -28,9 +28,9 @@ def imported() -> gc.Net:
 
 @mistake(
     """
-    load: bytes is no path
+    load: bytes is not a path
       at {here}
-      hint: onnx.load_from_string makes an onnx.ModelProto of bytes
+      hint: onnx.load_from_string makes an onnx.ModelProto from bytes
     """
 )
 def bytes_of_a_model() -> None:
@@ -40,7 +40,7 @@ def bytes_of_a_model() -> None:
 
 @mistake(
     """
-    model.gc is no ONNX model, or damaged
+    model.gc is not an ONNX model, or is damaged
       at {here}
       hint: gc.save wrote it: gc.load reads it
     """
@@ -52,7 +52,7 @@ def a_file_of_graphc_as_onnx() -> None:
 
 @mistake(
     """
-    model.onnx is no model that can be read: it is cut short, or no model file at all
+    model.onnx cannot be read as a model: it is cut short, or not a model file at all
       at {here}
       hint: an ONNX model is read by gc.onnx.load(path)
     """
@@ -179,7 +179,7 @@ def an_output_as_if_it_were_a_value() -> None:
 
 @mistake(
     """
-    save: Net is no path
+    save: Net is not a path
       at {here}
       hint: the net, plan or executor, then the path: gc.onnx.save(ex, 'model.onnx')
     """

@@ -95,7 +95,7 @@ def an_unknown_parameter(ex: gc.Executor) -> None:
     """
     'scores.weight' has shape (8, 10), the value has (10, 8)
       at {here}
-      hint: shapes are those declared; nothing was changed
+      hint: shapes are fixed by the declaration; nothing was changed
     """
 )
 def a_parameter_of_another_shape(ex: gc.Executor) -> None:

@@ -51,7 +51,9 @@ def test_the_environment_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("told", ["0", "-2", "two", "1.5", "²", "0x2", "1_0"])
 def test_what_is_no_number(name: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, told)
-    with pytest.raises(GraphError, match=f"{name} is '{told}', which is no number of threads"):
+    with pytest.raises(
+        GraphError, match=f"{name} is '{told}', which is not a valid number of threads"
+    ):
         thread_count()
 
 

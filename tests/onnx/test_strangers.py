@@ -47,7 +47,7 @@ def inside(tmp_path: Path) -> Path:
 
 def test_external_data_are_off_unless_asked_for(inside: Path) -> None:
     onnx.save(with_external("data", offset="4"), inside / "model.onnx")
-    with pytest.raises(gc.ModelFileError, match="lie in another file"):
+    with pytest.raises(gc.ModelFileError, match="are in another file"):
         load(inside / "model.onnx")
     net = load(inside / "model.onnx", external_data=True)
     x = numbers(4, seed=1)
@@ -75,9 +75,9 @@ def test_an_absolute_path_is_none(inside: Path) -> None:
 
 
 def test_a_model_in_memory_has_no_folder() -> None:
-    with pytest.raises(gc.ModelFileError, match="lie in another file"):
+    with pytest.raises(gc.ModelFileError, match="are in another file"):
         load(with_external("/etc/hostname"), external_data=True)
-    with pytest.raises(gc.ModelFileError, match="lie in another file"):
+    with pytest.raises(gc.ModelFileError, match="are in another file"):
         prepare(with_external("/etc/hostname")).run([numbers(4)])
 
 
@@ -126,8 +126,8 @@ WRONG: dict[str, tuple[Callable[[ModelProto], object], str]] = {
     "huge": (_dims(2**40, 2**40), "has the shape"),
     "other data": (_dims(5, 5), "cannot be read"),
     "a name twice": (_twice, "makes 'a' twice"),
-    "a circle": (_cycle, "reads 'a', which no node before it makes"),
-    "letters nobody sees": (_name, "characters that cannot be seen"),
+    "a circle": (_cycle, "reads 'a', which no earlier node makes"),
+    "letters nobody sees": (_name, "characters that are not printable"),
     "a long name": (_long, "has 2,000 characters"),
     "no such output": (_lost, "no node of the model makes its output 'nobody'"),
     "two of one name": (_two, "two initializers 'fc1.weight'"),
@@ -199,7 +199,7 @@ def test_what_stands_for_an_op_of_graphc_is_no_code() -> None:
 @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 100, b"\x08\x0a", b"nothing like it"])
 def test_what_is_no_model_is_told(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "model.onnx").write_bytes(data)
-    with pytest.raises(gc.ModelFileError, match="is no ONNX model, or damaged"):
+    with pytest.raises(gc.ModelFileError, match="is not an ONNX model, or is damaged"):
         load(tmp_path / "model.onnx")
 
 

@@ -198,7 +198,7 @@ def test_a_counter_that_depends_on_rows_is_refused() -> None:
     made.builder.update(seen, gc.cast(gc.sum(made["x"]), "int64"))
     with pytest.raises(gc.GraphError, match="state 'seen' is int64") as caught:
         DataParallel()(sharded(made))
-    assert "shards can average floats alone" in str(caught.value)
+    assert "shards can average only floats" in str(caught.value)
 
 
 def test_what_is_sent_is_not_folded() -> None:

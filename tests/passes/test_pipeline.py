@@ -126,7 +126,7 @@ def test_unknown_names_are_told_with_the_known_ones(call: object) -> None:
 
 
 def test_only_functions_are_inserted() -> None:
-    with pytest.raises(gc.GraphError, match="3 is no pass"):
+    with pytest.raises(gc.GraphError, match="3 is not a pass"):
         passes.after("cse", 3)  # type: ignore[arg-type]
 
 
@@ -162,13 +162,13 @@ def test_what_is_no_pass_is_told_with_what_a_pass_is() -> None:
     with pytest.raises(gc.GraphError) as caught:
         passes.after("cse", 3)  # type: ignore[arg-type]
     assert told(caught.value) == (
-        "3 is no pass\n  hint: a pass is a function that takes and returns a Graph"
+        "3 is not a pass\n  hint: a pass is a function that takes and returns a Graph"
     )
     with pytest.raises(gc.GraphError) as caught:
         run_passes(small(), [lambda graph: 3])  # type: ignore[arg-type, return-value]
     assert told(caught.value) == (
         "pass '<lambda>' gave int, not a Graph\n"
-        "  hint: a pass returns a Graph, the one it was given where nothing changes"
+        "  hint: a pass returns a Graph, the one it was given if nothing changes"
     )
 
 

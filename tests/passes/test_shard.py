@@ -157,5 +157,7 @@ def test_a_loss_whose_terms_count_differently_is_refused(alone: bool) -> None:
     h = gc.affine(made.input("x", (gc.N, 4)), 2, name="h")
     other = gc.sum(made["h.weight"] ** 2) if alone else gc.mean(h)
     made.loss("loss", gc.sum(h**2) + other)
-    with pytest.raises(gc.GraphError, match="'loss' adds a sum over the rows to what is none"):
+    with pytest.raises(
+        gc.GraphError, match="'loss' adds a sum over the rows to something that is not one"
+    ):
         loss_shares(made.graph())

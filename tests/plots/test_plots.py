@@ -134,12 +134,12 @@ MISTAKES = {
     "scores": (
         lambda p: confusion_matrix([0, 1], np.zeros((2, 3)), p),
         "predicted is float64 of shape (2, 3), not a vector of class numbers\n"
-        "  hint: of scores take the largest: scores.argmax(axis=1)",
+        "  hint: for scores take the largest: scores.argmax(axis=1)",
     ),
     "negative": (lambda p: confusion_matrix([0, -1], [0, 0], p), "truth holds the class -1"),
     "too many": (
         lambda p: confusion_matrix([0, 5], [0, 0], p, classes=3),
-        "the class 5 is there, but there are 3 classes\n  hint: classes go from 0 to 2",
+        "the class 5 occurs, but there are only 3 classes\n  hint: classes go from 0 to 2",
     ),
     "nothing": (lambda p: confusion_matrix([], [], p), "there are no rows and no classes"),
     "names": (

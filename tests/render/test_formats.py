@@ -163,7 +163,7 @@ def test_a_renderer_that_is_asked_for_and_not_there(
     with pytest.raises(RendererMissing) as caught:
         render_graph(digits().graph(), bare / "a.svg", dot="nodot" if way == "argument" else None)
     who = {"argument": "dot=", "variable": "GRAPHC_DOT="}[way]
-    assert told(caught.value) == f"{who}'nodot' names no program that runs\n{INSTALL}"
+    assert told(caught.value) == f"{who}'nodot' does not name a program that runs\n{INSTALL}"
 
 
 def test_what_a_failing_renderer_says_is_kept(bare: Path) -> None:

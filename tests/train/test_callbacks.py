@@ -112,7 +112,7 @@ def test_early_stopping_leaves_the_state_of_the_best_epoch(watch: str, largest: 
     best = int(np.argmax(values) if largest else np.argmin(values))
     assert len(values) == best + 1 + 3
     assert bits(ex) == states[best]
-    assert history.stopped == f"{watch} has not become better since epoch {best + 1}"
+    assert history.stopped == f"{watch} has not improved since epoch {best + 1}"
 
 
 def test_early_stopping_without_a_stop_and_without_restoring() -> None:

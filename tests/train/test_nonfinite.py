@@ -252,7 +252,7 @@ def test_what_was_bad_from_the_start_is_said_so() -> None:
     with pytest.raises(gc.NotFiniteError) as caught:
         gc.fit(ex, (X, Y))
     assert "parameter 'hidden.weight' is the first value" in caught.value.sentence
-    assert caught.value.hint == "it was so before the step: assign finite values"
+    assert caught.value.hint == "it was not finite before the step either: assign finite values"
 
 
 def test_a_callback_that_breaks_the_state_is_found_out() -> None:

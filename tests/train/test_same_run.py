@@ -289,7 +289,7 @@ def test_a_checkpoint_that_says_what_cannot_be(tmp_path: Path, notes, monkeypatc
     )
     train(executor(), tmp_path)
     monkeypatch.undo()
-    assert "a run cannot be made of it" in refused(executor(), tmp_path)
+    assert "a run cannot be made from it" in refused(executor(), tmp_path)
 
 
 # ---------------------------------------------------------------------- folders

@@ -157,7 +157,7 @@ def test_shards_are_evaluated_one_at_a_time(tmp_path: Path) -> None:
     found = ex.evaluate(tmp_path)
     assert found == pytest.approx(ex.evaluate(x, y), rel=1e-6)
     assert ex.evaluate(str(tmp_path)) == found
-    with pytest.raises(gc.FeedError, match="which is no folder of shards"):
+    with pytest.raises(gc.FeedError, match="which is not a folder of shards"):
         ex.evaluate(tmp_path / "nowhere")
     (tmp_path / "many").mkdir()
     for number in range(8):
@@ -233,7 +233,7 @@ X, Y = table(20)
         (lambda epoch: None, {}, "gave NoneType, not batches"),
         (lambda epoch: [(X[:8], Y[:8])], {"batch": 4}, "the data come in batches already"),
         (lambda epoch: [X[:8]], {}, "input 'y' is missing"),
-        ("nowhere", {}, "data is 'nowhere', which is no folder of shards"),
+        ("nowhere", {}, "data is 'nowhere', which is not a folder of shards"),
         ((X, Y), {"validation": iter([])}, "validation: a generator is used up"),
         ((X, Y), {"validation": lambda epoch: [X[:8]]}, "validation: input 'y' is missing"),
     ],

@@ -115,7 +115,8 @@ def test_a_net_that_takes_no_weights() -> None:
         with pytest.raises(gc.GraphError) as caught:
             gc.fit(executor(), (X, Y), **{option: {0: 1.0}})
         assert caught.value.sentence == (
-            f"fit: {option} is given, but not just one input of the net is the weight of a loss"
+            f"fit: {option} is given, but the net does not have exactly one input that is the "
+            "weight of a loss"
         )
 
 
@@ -136,7 +137,7 @@ def test_classes_of_what_is_no_input_or_no_class() -> None:
             gc.fit(ex, feeds, class_weight={0: 2.0})
         name = "argmax_1" if hot else "y"
         assert caught.value.sentence == (
-            f"fit: class_weight is given, but {name!r} is no input of class numbers"
+            f"fit: class_weight is given, but {name!r} is not an input of class numbers"
         )
 
 

@@ -464,7 +464,7 @@ def test_what_only_given_numbers_show_is_not_made_smaller(tmp_path: Path) -> Non
     with pytest.raises(ValidationError) as caught:
         validate_pass(clipped, net, batches=[1], feeds={"x": [[50, 50]]}, folder=tmp_path)
     assert caught.value.path is None
-    assert "these numbers alone show it" in str(caught.value)
+    assert "only these numbers show it" in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 

@@ -82,9 +82,9 @@ def not_in_one_piece(c: Claims) -> None:
 FAULTS: dict[Callable[[Claims], None], tuple[str, str]] = {
     nobody_awaits: (EXCHANGE, ""),
     half_a_bucket_is_awaited: (DEFINED, "before it is written"),
-    awaited_in_another_order: (EXCHANGE, "leaves its results elsewhere than its operands"),
+    awaited_in_another_order: (EXCHANGE, "does not leave its results where its operands are"),
     read_under_way: (EXCHANGE, "between step"),
-    sent_from_elsewhere: (EXCHANGE, "leaves its results elsewhere than its operands"),
+    sent_from_elsewhere: (EXCHANGE, "does not leave its results where its operands are"),
     not_in_one_piece: (EXCHANGE, ""),
 }
 

@@ -334,7 +334,7 @@ TABLE: tuple[tuple[Plant, str, str, str, tuple[str, ...]], ...] = (
     (wrong_alignment, "native", "step", ALIGNED, ("'bent'",)),
     (buffer_off_its_element, "numpy", "step", ALIGNED, ("'both'",)),
     (arena_a_byte_short, "numpy", "step", SIZES, ("49,151", "49,152")),
-    (arena_a_line_short, "numpy", "step", INSIDE, ("arena", "ends behind byte")),
+    (arena_a_line_short, "numpy", "step", INSIDE, ("arena", "ends past byte")),
     (arena_told_too_large, "numpy", "step", SIZES, ()),
     (peak_told_too_small, "native", "step", SIZES, ("live at once",)),
     (coefficient_of_the_batch, "numpy", "step", SLOTS, ("'bent'",)),

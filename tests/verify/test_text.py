@@ -70,7 +70,7 @@ def test_a_line_a_buffer_and_a_step() -> None:
     ],
 )
 def test_other_texts(text: str) -> None:
-    with pytest.raises(CertificateError, match="this is no certificate of a plan"):
+    with pytest.raises(CertificateError, match="this is not a certificate of a plan"):
         parse_certificate(text)
 
 

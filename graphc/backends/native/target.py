@@ -106,7 +106,7 @@ def _narrowed(asked: str | None, widest: int) -> int:
     widths = [str(bits) for bits in WIDTHS if bits <= widest]
     if asked.strip() not in widths:
         raise GraphError(
-            f"GRAPHC_VECTOR_BITS is {asked!r}, which is no width of this processor's vectors.",
+            f"GRAPHC_VECTOR_BITS is {asked!r}, which is not a vector width of this processor.",
             hint=f"set it to {' or '.join(widths)}, or unset it",
         )
     return int(asked)

@@ -111,7 +111,7 @@ def _number(name: str, told: str) -> int:
     first = told.split(",")[0].strip() if name == "OMP_NUM_THREADS" else told
     if not (first.isascii() and first.isdigit() and int(first)):
         raise GraphError(
-            f"{name} is {told!r}, which is no number of threads.",
+            f"{name} is {told!r}, which is not a valid number of threads.",
             hint=f"set it to 1 or more, or unset {name}",
         )
     return int(first)

@@ -31,7 +31,7 @@ def _loop(call: Call) -> Result:
         name = f"{call.name}/{len(rows)}"
         condition, *results = call.scope.inner(body, [turn, np.array(True), *carried], name)
         if not isinstance(condition, np.ndarray):
-            raise NotSupported("a loop that ends by numbers that are computed")
+            raise NotSupported("a loop whose end depends on computed numbers")
         going = bool(condition)
         carried, row = results[: len(carried)], results[len(carried) :]
         rows.append(row)

@@ -84,7 +84,7 @@ def _gradient(call: Call) -> Result:
     """Return the derivatives of `y` with respect to `xs`, which are operands of this node."""
     y = call.scope.values.get(call.required("y"))
     if not isinstance(y, Value):
-        raise NotSupported("its y is no value of the net")
+        raise NotSupported("its y is not a value of the net")
     found = gc.grad(gc.sum(y) if y.shape else y, call.values()[: len(call.required("xs"))])
     assert isinstance(found, list)
     return found

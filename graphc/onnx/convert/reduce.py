@@ -115,7 +115,7 @@ def _hardmax(call: Call) -> Value:
     axis %= rank
     depth = x.shape[axis]
     if not isinstance(depth, int):
-        raise NotSupported("its axis is the batch")
+        raise NotSupported("its axis is the batch dimension")
     hot = gc.one_hot(gc.argmax(x, axis), depth, dtype=x.dtype)
     order = list(range(rank - 1))
     order.insert(axis, rank - 1)

@@ -103,7 +103,7 @@ def _unsqueeze(call: Call) -> Operand:
     rank = len(shape) + len(axes)
     new = {axis % rank for axis in axes}
     if len(new) != len(axes):
-        raise NotSupported("an axis stands twice")
+        raise NotSupported("an axis appears twice")
     left = iter(shape)
     return reshaped(call, x, [1 if i in new else next(left) for i in range(rank)])
 

@@ -62,8 +62,8 @@ def _public(w: Writer, public: str, name: str) -> None:
     """Write an output whose name is not its node's; raise GraphError if another node has it."""
     if public in w.types:
         raise GraphError(
-            f"the output {public!r} has the name of another node, ONNX has one name for each",
-            hint="name the output otherwise",
+            f"the output {public!r} has the name of another node, but names in ONNX are unique",
+            hint="give the output another name",
         )
     w.prefix = public
     w.emit("Identity", [name], public)
@@ -75,7 +75,7 @@ def _check_moved(w: Writer) -> None:
             raise GraphError(
                 f"the next value of {name!r} is called {next_of(name)!r} in ONNX; the net has a "
                 "value or an output of that name",
-                hint="name that one otherwise",
+                hint="give that one another name",
             )
 
 

@@ -122,7 +122,7 @@ def _hint(origin: Origin) -> str:
     if isinstance(node.op, Input):
         return f"clean the data: np.isfinite({node.name}) is false there"
     if isinstance(node.op, (Parameter, State)):
-        return "it was so before the step: assign finite values"
+        return "it was not finite before the step either: assign finite values"
     if not origin.sure or _large(origin):
         return _GROWN
     if origin.part == "backward":

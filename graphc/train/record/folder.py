@@ -102,7 +102,7 @@ class RunFolder:
             check_plain(self.about_path)
             size = self.about_path.stat().st_size
             if size > _LARGEST_TEXT:
-                raise ValueError(f"its {size:,} bytes are no description of a run")
+                raise ValueError(f"its {size:,} bytes do not describe a run")
             said = parsed(read_whole(self.about_path))
             return _about(said)
         except OSError as error:
@@ -138,9 +138,9 @@ class RunFolder:
             numbers = (at.epoch, at.step, at.steps, at.rows)
             match = _STATE.fullmatch(path.name)
             if not all(type(n) is int and n >= 0 for n in numbers) or not match:
-                raise ValueError("its position is no place in a run")
+                raise ValueError("its position is not a place in a run")
             if at.epoch < 1 or at.step > at.steps or at.steps != int(match[1]):
-                raise ValueError("its position is another than its name says")
+                raise ValueError("its position is not the one in its name")
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(path, error) from error
         return file, at
@@ -161,7 +161,7 @@ class RunFolder:
         if isinstance(error, KeyError) and not isinstance(error, GraphError):
             said = f"{error.args[0]!r} is missing"
         return ModelFileError(
-            f"{path} is no part of a recorded run: {said}",
+            f"{path} is not part of a recorded run: {said}",
             loc=caller_loc(),
             hint="the folder is damaged, or of another version of graphc",
         )
@@ -174,9 +174,9 @@ def _about(said: Any) -> About:
     seed, shuffle, batch = choices["seed"], choices["shuffle"], choices["batch"]
     numbers = type(seed) is int and type(batch) is int and type(shuffle) is bool
     if not numbers or seed < 0 or batch < 1:
-        raise ValueError("its choices are none that fit takes")
+        raise ValueError("its choices are not ones that fit takes")
     if data["kind"] not in _KINDS or not all(isinstance(value, str) for value in data.values()):
-        raise ValueError("its data are of no kind that there is")
+        raise ValueError("its data are of an unknown kind")
     if weights is not None:
         weights = [(_whole(label), float(weight)) for label, weight in weights]
     return About(choices, weights, Identity(**data), MadeWith(**said["made_with"]))
@@ -184,5 +184,5 @@ def _about(said: Any) -> About:
 
 def _whole(value: Any) -> int:
     if type(value) is not int:
-        raise ValueError(f"{value!r} is no class")
+        raise ValueError(f"{value!r} is not a class")
     return value

@@ -39,8 +39,8 @@ class JournalWriter:
             journal = Journal(path)
             if not journal.first <= done <= journal.last:
                 raise ModelFileError(
-                    f"{path} has steps {journal.first + 1} to {journal.last}, the run goes on "
-                    f"after step {done}",
+                    f"{path} has steps {journal.first + 1} to {journal.last}, the run "
+                    f"continues after step {done}",
                     loc=caller_loc(),
                     hint="record the run in another folder from here on",
                 )
@@ -79,12 +79,12 @@ class Journal:
         except OSError as error:
             raise _unreadable(path, reason(error)) from error
         if len(head) < _HEAD.size or not head.startswith(_MAGIC):
-            raise _unreadable(path, "it is no journal of this version of graphc")
+            raise _unreadable(path, "it is not a journal of this version of graphc")
         self._path = path
         self.first = int(_HEAD.unpack(head)[1])
         """The number of steps that were done before the first one."""
         if self.first >= 2**62:
-            raise _unreadable(path, "it is no journal of this version of graphc")
+            raise _unreadable(path, "it is not a journal of this version of graphc")
         self._count = (size - _HEAD.size) // _STEP.size
 
     @property

@@ -38,11 +38,11 @@ class MadeWith:
     def __post_init__(self) -> None:
         texts = (self.graphc, self.numpy, self.llvmlite, self.backend, self.processor)
         if not isinstance(self.variables, dict) or type(self.cores) is not int:
-            raise ValueError("what it was made with is told in another way")
+            raise ValueError("what it was made with is not described as expected")
         if not self.variables.keys() <= set(VARIABLES):
             raise ValueError("it names variables that no run depends on")
         if not all(isinstance(text, str) for text in (*texts, *self.variables.values())):
-            raise ValueError("what it was made with is told in another way")
+            raise ValueError("what it was made with is not described as expected")
 
     def differences(self, other: MadeWith) -> list[str]:
         """Return texts about all settings that differ from the other's."""

@@ -138,7 +138,7 @@ def _why(side: Side, step: int) -> str:
     other = "; ".join(before.differences(made_with(before.backend)))
     return (
         f"{side.path} does not give at step {step} what it gave when it was recorded, so its nodes "
-        f"cannot be compared ({'then and now: ' + other if other else 'its code is another'})"
+        f"cannot be compared ({'then and now: ' + other if other else 'its code has changed'})"
     )
 
 
@@ -163,7 +163,7 @@ def _first_node(step: int, one: Look, two: Look, otherwise: tuple[str, ...]) -> 
             otherwise,
         )
     alone = sorted(one.nodes.keys() ^ two.nodes.keys())
-    why = f"one of them alone has {alone[0]!r}" if alone else "no node of this step differs"
+    why = f"only one of them has {alone[0]!r}" if alone else "no node of this step differs"
     return RunDifference(step, one.epoch, otherwise=otherwise, why=why)
 
 

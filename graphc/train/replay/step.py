@@ -89,7 +89,7 @@ class Replay:
             raise GraphError(
                 f"step {self.step} has no node {name!r}",
                 loc=caller_loc(),
-                hint=f"did you mean {' or '.join(close)}?" if close else "replay.nodes has them",
+                hint=f"did you mean {' or '.join(close)}?" if close else "replay.nodes lists them",
             )
 
 

@@ -44,7 +44,7 @@ class Walk:
         trains = "step" in plan.programs or "accumulate" in plan.programs
         if not trains or self.about.choices["batch"] > plan.rows:
             raise ModelFileError(
-                f"{self.folder.path} is no recorded run: its model does not train in batches of "
+                f"{self.folder.path} is not a recorded run: its model does not train in batches of "
                 f"{self.about.choices['batch']}",
                 loc=caller_loc(),
             )
@@ -59,7 +59,7 @@ class Walk:
         found = identity(source)
         if found.kind != about.data.kind or found.digest != about.data.digest:
             raise GraphError(
-                f"{self.folder.path}: the data are others than the run was trained on: "
+                f"{self.folder.path}: the data are not those that the run was trained on: "
                 f"{found.described}; then {about.data.described}",
                 loc=caller_loc(),
                 hint="give what fit was given, sample_weight as one more array",

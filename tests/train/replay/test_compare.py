@@ -214,7 +214,7 @@ def test_code_that_is_another_now_is_told(
     assert found is not None
     assert (found.step, found.node) == (1, None)
     assert "does not give at step 1 what it gave when it was recorded" in found.why
-    assert "its code is another" in found.why
+    assert "its code has changed" in found.why
 
 
 RECORD = """

@@ -61,7 +61,7 @@ def test_a_file_is_missing(copied: Path, name: str, words: str) -> None:
 def test_a_pipe_is_not_waited_for(copied: Path, name: str) -> None:
     (copied / name).unlink()
     os.mkfifo(copied / name)
-    refused(copied, "it is no plain file")
+    refused(copied, "it is not a regular file")
 
 
 def test_all_states_are_missing(copied: Path) -> None:
@@ -148,17 +148,17 @@ def test_descriptions_that_cannot_be(copied: Path, kind: str) -> None:
 @pytest.mark.parametrize("text", ["", "{", "[" * 100_000, '{"a": 1, "a": 2}', "\udcff", "9" * 5000])
 def test_descriptions_that_are_no_json(copied: Path, text: str) -> None:
     (copied / "run.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    refused(copied, "run.json is no part of a recorded run")
+    refused(copied, "run.json is not part of a recorded run")
 
 
 def test_a_description_of_two_megabytes_is_not_read(copied: Path) -> None:
     (copied / "run.json").write_bytes(b" " * 2**21)
-    refused(copied, "are no description of a run")
+    refused(copied, "do not describe a run")
 
 
 def test_a_state_under_the_name_of_another(copied: Path) -> None:
     shutil.copy(copied / "state-000000000.gc", copied / "state-000000005.gc")
-    refused(copied, "its position is another than its name says")
+    refused(copied, "its position is not the one in its name")
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_any_bytes_changed_anywhere(copied: Path, data: st.DataObject) -> None:
 def test_other_data(whole: Path) -> None:
     x = X.copy()
     x[0, 0] += 1
-    refused(whole, "the data are others than the run was trained on", data=(x, Y))
+    refused(whole, "the data are not those that the run was trained on", data=(x, Y))
     assert gc.replay(whole, step=3, data=(X, Y)).unlike is None
 
 
@@ -219,7 +219,9 @@ def test_a_record_that_does_not_reach_the_checkpoint(tmp_path: Path) -> None:
     gc.fit(executor(), (X, Y), epochs=2, **options)
     path = tmp_path / "r" / "journal"
     path.write_bytes(path.read_bytes()[:-32])
-    with pytest.raises(gc.ModelFileError, match="has steps 1 to 10, the run goes on after step 12"):
+    with pytest.raises(
+        gc.ModelFileError, match="has steps 1 to 10, the run continues after step 12"
+    ):
         gc.fit(executor(), (X, Y), epochs=3, resume=True, **options)
 
 
@@ -263,7 +265,7 @@ def test_a_run_that_was_killed_before_its_first_state(copied: Path, tmp_path: Pa
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
 def test_a_journal_is_no_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "journal")
-    with pytest.raises(gc.ModelFileError, match="journal: it is no plain file"):
+    with pytest.raises(gc.ModelFileError, match="journal: it is not a regular file"):
         gc.fit(executor(), (X, Y), record=tmp_path)
     assert (tmp_path / "journal").is_fifo()
 
