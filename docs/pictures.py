@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from graphc.net import Net
+    from graphc.declare.net import Net
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "pictures"
@@ -22,8 +22,8 @@ def draw(folder: Path) -> list[Path]:
     """All pictures, in a folder; their paths."""
     import graphc as gc
     from graphc.cli.model import load_model
-    from graphc.render import render_plan
-    from graphc.render.memory_view import render_arena
+    from graphc.view.render import render_plan
+    from graphc.view.render.memory_view import render_arena
 
     folder.mkdir(parents=True, exist_ok=True)
     net = load_model(f"{ROOT}/docs/examples/digits.py:net").net
@@ -41,9 +41,9 @@ def draw(folder: Path) -> list[Path]:
 def draw_pass(name: str, path: Path) -> Path:
     """What one pass changes in a plainer digits network."""
     import graphc as gc
-    from graphc.difference import difference
-    from graphc.profile.totals import changed_totals, totals
-    from graphc.render.render_difference import render_difference
+    from graphc.ir.difference import difference
+    from graphc.view.profile.totals import changed_totals, totals
+    from graphc.view.render.render_difference import render_difference
 
     records = gc.compile(plain(), batch=128).graphs["grad"]
     step = [record.name for record in records].index(name)

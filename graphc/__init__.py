@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from graphc import tensor_functions
-from graphc.build import Value, apply
-from graphc.compiler import compile
-from graphc.errors import (
+from graphc.base.errors import (
     BudgetError,
     DataError,
     FeedError,
@@ -19,13 +16,21 @@ from graphc.errors import (
     RendererMissing,
     StateError,
 )
-from graphc.executor import Executor
-from graphc.freeze import freeze
-from graphc.graph import Graph, Node
-from graphc.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
-from graphc.mlp import mlp
-from graphc.net import Net
-from graphc.op import Layer, Op
+from graphc.base.former_paths import answer_former_paths
+from graphc.base.version import __version__ as __version__
+from graphc.compiler.compile import compile
+from graphc.compiler.freeze import freeze
+from graphc.declare import tensor_functions
+from graphc.declare.mlp import mlp
+from graphc.declare.net import Net
+from graphc.declare.schedules import Cosine, Step, WarmUp
+from graphc.declare.tensor_functions import *  # noqa: F403
+from graphc.ir.build import Value, apply
+from graphc.ir.graph import Graph, Node
+from graphc.ir.init import Constant, Glorot, He, Normal, Ones, Orthogonal, Uniform, Zeros
+from graphc.ir.op import Layer, Op
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.activations.exponential import elu, selu
 from graphc.ops.activations.gated import gelu, mish, silu
 from graphc.ops.activations.piecewise import hard_sigmoid, hard_swish, leaky_relu, prelu
@@ -95,24 +100,19 @@ from graphc.ops.select import (
 from graphc.ops.shape import cast, flatten, reshape, stop_gradient, transpose
 from graphc.ops.smooth import erf, softplus
 from graphc.ops.standardize import standardize
-from graphc.plan import Plan
+from graphc.runtime.executor import Executor
 from graphc.runtime.state import State
-from graphc.schedules import Cosine, Step, WarmUp
-from graphc.tensor_functions import *  # noqa: F403
-from graphc.tensor_type import N, TensorType
-from graphc.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from types import ModuleType
 
     import passes
-    from graphc import layers, onnx, plots
-    from graphc.checks.check_layer import check_layer
-    from graphc.checks.check_op import check_op
-    from graphc.checks.grad_check import grad_check
-    from graphc.files.serialize import load, save
-    from graphc.files.torch_state import load_torch_state, save_torch_state
-    from graphc.optim import (
+    from graphc import layers, onnx
+    from graphc.check.check_layer import check_layer
+    from graphc.check.check_op import check_op
+    from graphc.check.grad_check import grad_check
+    from graphc.declare import optim as optim
+    from graphc.declare.optim import (
         SGD,
         Adadelta,
         Adagrad,
@@ -124,6 +124,8 @@ if TYPE_CHECKING:
         NAdam,
         RMSprop,
     )
+    from graphc.files.serialize import load, save
+    from graphc.files.torch_state import load_torch_state, save_torch_state
     from graphc.train import (
         Callback,
         Checkpoints,
@@ -136,24 +138,26 @@ if TYPE_CHECKING:
     )
     from graphc.train.fit import fit
     from graphc.train.replay import Replay, RunDifference, compare_runs, replay
+    from graphc.view import plots
 
 _LAZY = {
-    "SGD": "graphc.optim",
-    "Adadelta": "graphc.optim",
-    "Adagrad": "graphc.optim",
-    "Adam": "graphc.optim",
-    "AdamW": "graphc.optim",
-    "Adamax": "graphc.optim",
-    "Group": "graphc.optim",
-    "Lion": "graphc.optim",
-    "NAdam": "graphc.optim",
-    "RMSprop": "graphc.optim",
+    "SGD": "graphc.declare.optim",
+    "Adadelta": "graphc.declare.optim",
+    "Adagrad": "graphc.declare.optim",
+    "Adam": "graphc.declare.optim",
+    "AdamW": "graphc.declare.optim",
+    "Adamax": "graphc.declare.optim",
+    "Group": "graphc.declare.optim",
+    "Lion": "graphc.declare.optim",
+    "NAdam": "graphc.declare.optim",
+    "RMSprop": "graphc.declare.optim",
     "layers": "graphc.layers",
     "onnx": "graphc.onnx",
     "plots": "graphc.plots",
-    "check_layer": "graphc.checks.check_layer",
-    "check_op": "graphc.checks.check_op",
-    "grad_check": "graphc.checks.grad_check",
+    "optim": "graphc.optim",
+    "check_layer": "graphc.check.check_layer",
+    "check_op": "graphc.check.check_op",
+    "grad_check": "graphc.check.grad_check",
     "load": "graphc.files.serialize",
     "save": "graphc.files.serialize",
     "load_torch_state": "graphc.files.torch_state",
@@ -175,13 +179,16 @@ _LAZY = {
 """From names that are imported at first use to their modules."""
 
 
+answer_former_paths()
+
+
 def __getattr__(name: str) -> Any:
     if name == "passes":
-        from graphc.own_passes import own_passes
+        from graphc.base.own_passes import own_passes
 
         return own_passes()
     if name not in _LAZY:
-        from graphc.other_names import no_attribute
+        from graphc.declare.other_names import no_attribute
 
         raise no_attribute(name, __all__)
     import importlib

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from graphc import eager
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
+from graphc.kernels.philox import stream_of
 from graphc.ops.affine import AffineLayer
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.elementwise import Mul
@@ -27,8 +27,8 @@ from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.select import Relu
-from graphc.philox import stream_of
-from graphc.reference import evaluate
+from graphc.runtime import eager
+from graphc.runtime.reference import evaluate
 
 Cache = tuple[Any, ...]
 Param = MutableMapping[str, Any]
@@ -118,8 +118,8 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
 
     It is x * mask with mask = (u < p) / p in training, else x itself.  `dropout_param` holds `p`
     (the probability to keep, 0 < p <= 1), `mode` ("train" or "test") and may hold `seed` and
-    `draws`.  Masks are Philox4x32-10 words keyed by both (see `graphc.philox`), never NumPy's
-    global generator.  With a `seed` a call can be repeated: the same seed and draws (0 by
+    `draws`.  Masks are Philox4x32-10 words keyed by both (see `graphc.kernels.philox`), never
+    NumPy's global generator.  With a `seed` a call can be repeated: the same seed and draws (0 by
     default) give the same mask.  Without one the seed is 0 and each training call advances
     `draws` in the dictionary, so that the next mask differs.
     """

@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.build import Builder, Value
-from graphc.graph import Graph
+from graphc.declare.optim import Optimizer
+from graphc.declare.optim.naming import with_own_states
+from graphc.declare.optim.slots import slot
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph
 from graphc.ops.elementwise import add
 from graphc.ops.source import COUNTER, global_state
-from graphc.optim import Optimizer
-from graphc.optim.naming import with_own_states
-from graphc.optim.slots import slot
 from passes.update import parameter_gradients
 
 

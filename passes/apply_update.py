@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from graphc.build import Builder, Value
-from graphc.graph import Graph, Node
+from graphc.declare.optim import Optimizer
+from graphc.declare.optim.naming import with_own_states
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
 from graphc.ops.elementwise import div
 from graphc.ops.optim import Cleared
 from graphc.ops.shape import cast
 from graphc.ops.source import Input
-from graphc.optim import Optimizer
-from graphc.optim.naming import with_own_states
 from passes.accumulate import accumulator, step_counter
 from passes.update import add_updates
 

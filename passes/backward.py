@@ -15,10 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.autodiff import vjp
-from graphc.build import Builder, Value
-from graphc.errors import GraphError
-from graphc.graph import Graph, Node
+from graphc.base.errors import GraphError
+from graphc.ir.autodiff import vjp
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
 from graphc.ops.source import Input, constant
 
 

@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.build import Builder, Value
-from graphc.graph import Graph, Node
-from graphc.op import Op
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import Shape, TensorType, normal_axis
 from graphc.ops import channels
 from graphc.ops.concat import Concat
 from graphc.ops.conv import Convolution
@@ -32,7 +33,6 @@ from graphc.ops.pool import Pooling
 from graphc.ops.select import ReluGrad, Where
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose, reshape
 from graphc.ops.slicing import Slice
-from graphc.tensor_type import Shape, TensorType, normal_axis
 from passes.pins import pinned
 from passes.pipeline import graph_pass
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from graphc.graph import Graph, Node
-from graphc.loc import Loc
-from graphc.op import Op, Source
+from graphc.base.loc import Loc
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op, Source
 from graphc.ops.source import Constant
 from passes.pins import pinned
 from passes.pipeline import graph_pass

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.build import Builder, Value
-from graphc.errors import GraphError
-from graphc.graph import Graph, Node
-from graphc.memory import align
+from graphc.base.errors import GraphError
+from graphc.compiler.memory import align
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
 from graphc.ops.again import After
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import Receive, Send, ShardInput, Total

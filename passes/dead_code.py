@@ -9,7 +9,7 @@ Outputs, gradients and updates are asked for; a state that is updated stays, too
 
 from __future__ import annotations
 
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
 from passes.pipeline import graph_pass
 
 

@@ -21,8 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphc.graph import Graph, Node
-from graphc.op import Array
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.affine import Affine
 from graphc.ops.conv import Conv
 from graphc.ops.elementwise import Add
@@ -30,7 +31,6 @@ from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, constant_op
-from graphc.tensor_type import TensorType
 from passes.pipeline import graph_pass
 
 

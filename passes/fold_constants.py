@@ -21,11 +21,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.exchange import Send
 from graphc.ops.source import Constant, constant_op
-from graphc.profile.cost import op_flops
-from graphc.tensor_type import TensorType
+from graphc.view.profile.cost import op_flops
 from passes.identities import KINDS, simplify
 from passes.pins import pinned
 from passes.pipeline import graph_pass

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from graphc.graph import Graph, Node
-from graphc.op import Op, shared
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op, shared
 from graphc.ops.affine import Affine
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
 from graphc.ops.linalg import MatMul

@@ -10,7 +10,7 @@ still receives the values that it needs in order to go on, such as a statistic o
 
 from __future__ import annotations
 
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
 from graphc.ops.exchange import Send
 from passes.pipeline import graph_pass
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphc.graph import Node
-from graphc.op import Op
+from graphc.ir.graph import Node
+from graphc.ir.op import Op
 from graphc.ops.concat import Concat
 from graphc.ops.elementwise import Div, Mul, Neg, Power, Sub
 from graphc.ops.reduce import BroadcastTo

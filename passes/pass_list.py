@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
 from passes.pipeline import Pass, name_of
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
 
 
 def pinned(graph: Graph) -> frozenset[str]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal, cast
 
-from graphc.errors import GraphError
-from graphc.graph import Graph, verify
+from graphc.base.errors import GraphError
+from graphc.ir.graph import Graph, verify
 
 Pass = Callable[[Graph], Graph]
 Preserves = Literal["bitwise", "reassociated", "approximate"]

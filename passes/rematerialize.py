@@ -13,8 +13,8 @@ the value, and all such nodes read the clone.  It reads clones itself if its ope
 recomputed.  Every clone has a control dependency, `after`, on a value of the backward part: so
 none is merged with the node that it repeats, and no order can move it ahead.
 
-graphc/remat chooses the values.  A clone computes the same from the same: when it reads a state,
-that is, as everywhere in a graph, the value from before the step.
+graphc/compiler/remat chooses the values.  A clone computes the same from the same: when it reads a
+state, that is, as everywhere in a graph, the value from before the step.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.graph import Graph, Node
-from graphc.op import Op, Source
+from graphc.compiler.remat.values import border
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op, Source
 from graphc.ops.again import After
 from graphc.ops.source import Constant
-from graphc.remat.values import border
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,15 @@
                                b.again = sigmoid(a.late)
                                d_a = ... b.again ...
 
-graphc/remat/elements.py chooses the values: of a chain of functions, only the value is kept that
-all of them are computed from.  Kernels compute the clones in registers, so this is for programs
-that have kernels.
+graphc/compiler/remat/elements.py chooses the values: of a chain of functions, only the value is
+kept that all of them are computed from.  Kernels compute the clones in registers, so this is for
+programs that have kernels.
 """
 
 from __future__ import annotations
 
-from graphc.graph import Graph
-from graphc.remat.elements import repeated_elements
+from graphc.compiler.remat.elements import repeated_elements
+from graphc.ir.graph import Graph
 from passes.pipeline import graph_pass
 from passes.rematerialize import Rematerialize
 

@@ -28,15 +28,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.build import Builder, Value
-from graphc.errors import GraphError
-from graphc.graph import Graph, Node
+from graphc.base.errors import GraphError
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import Batch
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import mul
 from graphc.ops.exchange import ShardInput, Total
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain, Normalize
 from graphc.ops.source import COUNTER, Parameter, State, constant
-from graphc.tensor_type import Batch
 
 FIRST_ROW = "shard.first_row"
 STATISTICS = ("mean", "var")

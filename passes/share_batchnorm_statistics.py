@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
 from graphc.ops.elementwise import Power, Sub
 from graphc.ops.fused import NormalizeDgamma, NormalizeDx
 from graphc.ops.norm import (

@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.build import Builder, Value
-from graphc.errors import GraphError
-from graphc.graph import Graph, Node
-from graphc.op import Layer
+from graphc.base.errors import GraphError
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Layer
 from graphc.ops.elementwise import add
 from graphc.ops.source import draws
 

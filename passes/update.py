@@ -15,15 +15,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from graphc.build import Builder, Value
-from graphc.graph import Graph
+from graphc.declare.optim import Optimizer
+from graphc.declare.optim.averages import add_average, count_average
+from graphc.declare.optim.clipping import Casts, bounded, clipped
+from graphc.declare.optim.naming import with_own_states
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add
 from graphc.ops.source import Parameter, global_state, updates
-from graphc.optim import Optimizer
-from graphc.optim.averages import add_average, count_average
-from graphc.optim.clipping import Casts, bounded, clipped
-from graphc.optim.naming import with_own_states
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from graphc import program, recipe
-from graphc.graph import Graph
-from graphc.plan import Program
+from graphc.compiler import program, recipe
+from graphc.ir.graph import Graph
+from graphc.ir.plan import Program
 from tests.extras import skipped_without_extras
 
 settings.register_profile(

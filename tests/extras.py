@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.errors import RendererMissing
-from graphc.render.layout import find_renderer
+from graphc.base.errors import RendererMissing
+from graphc.view.render.layout import find_renderer
 
 EXTRAS = {
     "IPython": "notebook",

@@ -17,25 +17,30 @@ FILES = sorted(path for folder in ("graphc", "passes") for path in (ROOT / folde
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
 
 LAYERS = (
-    ("graphc.tensor_type", "graphc.loc", "graphc.errors"),
+    ("graphc.ir.tensor_type", "graphc.base.loc", "graphc.base.errors"),
     (
-        "graphc.op",
-        "graphc.operators",
-        "graphc.graph",
-        "graphc.build",
-        "graphc.plan",
-        "graphc.autodiff",
+        "graphc.ir.op",
+        "graphc.declare.operators",
+        "graphc.ir.graph",
+        "graphc.ir.build",
+        "graphc.ir.plan",
+        "graphc.ir.autodiff",
     ),
     ("graphc.ops",),
     ("passes",),
-    ("graphc.net", "graphc.mlp", "graphc.recipe", "graphc.compiler"),
+    (
+        "graphc.declare.net",
+        "graphc.declare.mlp",
+        "graphc.compiler.recipe",
+        "graphc.compiler.compile",
+    ),
     (
         "graphc.train",
         "graphc.cli",
-        "graphc.render",
-        "graphc.plots",
-        "graphc.freeze",
-        "graphc.validation",
+        "graphc.view.render",
+        "graphc.view.plots",
+        "graphc.compiler.freeze",
+        "graphc.check.validation",
         "graphc.sklearn",
         "graphc.onnx",
     ),
@@ -43,10 +48,10 @@ LAYERS = (
 """Each may import from its own row and the rows above it, not from those below."""
 
 ONLY_IN = {
-    "networkx": "graphc/graph.py",
-    "graphviz": "graphc/render/",
+    "networkx": "graphc/ir/graph.py",
+    "graphviz": "graphc/view/render/",
     "onnx": "graphc/onnx/",
-    "mpi4py": "graphc/distributed/mpi.py",
+    "mpi4py": "graphc/runtime/distributed/mpi.py",
 }
 AT_FIRST_USE = (
     "networkx",
@@ -161,7 +166,10 @@ def test_no_file_surprises_by_its_size() -> None:
 
 def test_the_verifier_shares_nothing_with_what_makes_plans() -> None:
     """It reads tables, and of graphc nothing but their layout; the tables need nothing."""
-    own = {"graphc.certificate.tables", *(n for n in NAMES if n.startswith("graphc.verify"))}
+    own = {
+        "graphc.check.certificate.tables",
+        *(n for n in NAMES if n.startswith("graphc.check.verify")),
+    }
     for name in own:
         path = MODULES.get(name) or MODULES[f"{name}.__init__"]
         found = {other for other in imports(path, everywhere=True) if other != "__future__"}

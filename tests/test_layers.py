@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 import tests.student_layers as student
 from graphc import layers
-from graphc.errors import GraphError
-from graphc.net import Net
+from graphc.base.errors import GraphError
+from graphc.declare.net import Net
+from graphc.ir.tensor_type import N
 from graphc.ops.affine import affine
 from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.reduce import sum_
 from graphc.ops.select import relu
-from graphc.reference import evaluate
-from graphc.tensor_type import N
+from graphc.runtime.reference import evaluate
 
 # Known answers of the assignments (CS231n, inputs by linspace).
 

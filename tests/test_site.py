@@ -19,8 +19,8 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from graphc.cli.command_line import COMMANDS
-from graphc.render.layout import find_renderer
-from graphc.render.style import DARK, LIGHT
+from graphc.view.render.layout import find_renderer
+from graphc.view.render.style import DARK, LIGHT
 from tests.extras import needs
 
 ROOT = Path(__file__).resolve().parent.parent

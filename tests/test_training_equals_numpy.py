@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.philox import keep_words, stream_of, threshold
+from graphc.kernels.philox import keep_words, stream_of, threshold
 
 LR, MOMENTUM, KEEP, EPS, DECAY = 0.05, 0.9, 0.7, 1e-5, 0.9
 SEED, STEPS, CLASSES = 11, 50, 5

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
-from graphc.graph import Graph, Node
-from graphc.optim import Optimizer
-from graphc.reference import evaluate, initial_state, next_state
+from graphc.declare.optim import Optimizer
+from graphc.ir.graph import Graph, Node
+from graphc.runtime.reference import evaluate, initial_state, next_state
 from passes.apply_update import apply_graph
 
 Array = Any

@@ -10,7 +10,7 @@ from typing import Any
 
 from docutils import nodes
 
-from graphc.render.style import DARK, LIGHT, variables
+from graphc.view.render.style import DARK, LIGHT, variables
 
 _MARK = 'class="graphc"'
 

@@ -6,8 +6,8 @@ import os
 import warnings
 from functools import lru_cache
 
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 
 BACKENDS = ("native", "numpy")
 

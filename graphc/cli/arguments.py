@@ -8,7 +8,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from graphc.backends.choice import BACKENDS
-from graphc.optim import SGD, Adam, AdamW, Optimizer
+from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.choice import BACKENDS
+from graphc.base.errors import GraphError
 from graphc.cli.arguments import (
     add_command,
     add_json,
@@ -23,18 +24,17 @@ from graphc.cli.arguments import (
 from graphc.cli.check import random_feeds
 from graphc.cli.model import load_model
 from graphc.cli.output import print_json
-from graphc.compiler import compile
-from graphc.errors import GraphError
-from graphc.executor import Executor
-from graphc.graph import Graph
-from graphc.plan import Plan
-from graphc.profile.cost import program_cost
-from graphc.profile.executor_profile import Profile
-from graphc.profile.idle import await_idle
-from graphc.profile.peak import Peak, how, measure_peak
-from graphc.profile.table import table
-from graphc.profile.times import Instructions, program_name
-from graphc.profile.verdict import RULE
+from graphc.compiler.compile import compile
+from graphc.ir.graph import Graph
+from graphc.ir.plan import Plan
+from graphc.runtime.executor import Executor
+from graphc.view.profile.cost import program_cost
+from graphc.view.profile.executor_profile import Profile
+from graphc.view.profile.idle import await_idle
+from graphc.view.profile.peak import Peak, how, measure_peak
+from graphc.view.profile.table import table
+from graphc.view.profile.times import Instructions, program_name
+from graphc.view.profile.verdict import RULE
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

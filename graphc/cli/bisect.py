@@ -7,6 +7,10 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from graphc.base.errors import GraphError
+from graphc.base.own_passes import own_passes
+from graphc.check.validation.bisect import Command, Found, NotThePasses, Symptom, bisect
+from graphc.check.validation.symptoms import Values
 from graphc.cli.arguments import (
     add_command,
     add_data,
@@ -18,11 +22,7 @@ from graphc.cli.arguments import (
 from graphc.cli.data import feeds_of
 from graphc.cli.model import load_model, load_passes
 from graphc.cli.output import print_json
-from graphc.compiler import compile
-from graphc.errors import GraphError
-from graphc.own_passes import own_passes
-from graphc.validation.bisect import Command, Found, NotThePasses, Symptom, bisect
-from graphc.validation.symptoms import Values
+from graphc.compiler.compile import compile
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.checks.grad_check import grad_check
-from graphc.checks.grad_report import GradReport
+from graphc.check.grad_check import grad_check
+from graphc.check.grad_report import GradReport
+from graphc.check.validation.error import ValidationError
+from graphc.check.validation.model import validate_model
 from graphc.cli.arguments import add_command, add_data, add_json, add_model
 from graphc.cli.data import feeds_of
 from graphc.cli.model import load_model, load_passes
 from graphc.cli.output import print_json
-from graphc.compiler import compile
-from graphc.graph import Graph, verify
-from graphc.plan import Plan
-from graphc.tensor_type import TensorType, shape_at
-from graphc.validation.error import ValidationError
-from graphc.validation.model import validate_model
+from graphc.compiler.compile import compile
+from graphc.ir.graph import Graph, verify
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import TensorType, shape_at
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphc.base.errors import DataError
 from graphc.data.table import Header, Read, Table, no_number, read_table
-from graphc.errors import DataError
 from graphc.files.columns_file import Columns
-from graphc.plan import Plan
-from graphc.tensor_type import N, TensorType, shape_at, shape_text
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
 
 Feeds = dict[str, NDArray[Any]]
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 import graphc
+from graphc.base.errors import GraphError
 from graphc.cli import (
     bench,
     bisect,
@@ -27,7 +28,6 @@ from graphc.cli import (
 )
 from graphc.cli.columns import MissingColumns
 from graphc.cli.model import UsersError
-from graphc.errors import GraphError
 
 COMMANDS = (
     *(demo, train, launch, predict, render, plan, diff, check, bisect, verify, bench),

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from graphc.base.errors import DataError
 from graphc.cli.columns import Feeds, training_feeds
 from graphc.data import load_data, stratified_split
-from graphc.errors import DataError
 from graphc.files.columns_file import Columns
-from graphc.init import generator
-from graphc.plan import Plan
+from graphc.ir.init import generator
+from graphc.ir.plan import Plan
 
 
 def feeds_of(

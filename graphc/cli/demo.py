@@ -13,24 +13,24 @@ from graphc.cli import optional
 from graphc.cli.arguments import add_command, positive
 from graphc.cli.columns import Feeds
 from graphc.cli.metrics import metrics
-from graphc.compiler import compile
+from graphc.compiler.compile import compile
 from graphc.data import load_digits, stratified_split
-from graphc.executor import Executor
+from graphc.declare.net import Net
+from graphc.declare.optim import SGD
+from graphc.declare.schedules import Cosine
 from graphc.files.lock import FolderLock
 from graphc.files.paths import make_folder
 from graphc.files.serialize import save
-from graphc.net import Net
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import N
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout
 from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.select import relu
-from graphc.optim import SGD
-from graphc.plan import Plan
-from graphc.render import render_plan
-from graphc.schedules import Cosine
-from graphc.tensor_type import N
+from graphc.runtime.executor import Executor
 from graphc.train import History, fit
+from graphc.view.render import render_plan
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.base.errors import GraphError
+from graphc.base.own_passes import own_passes
 from graphc.cli.arguments import (
     add_backend,
     add_command,
@@ -18,16 +20,14 @@ from graphc.cli.arguments import (
 )
 from graphc.cli.model import load_model
 from graphc.cli.output import print_json
-from graphc.compiler import compile
-from graphc.difference import Difference, difference
-from graphc.errors import GraphError
-from graphc.graph import Graph
-from graphc.own_passes import own_passes
-from graphc.plan import Plan, Program
-from graphc.profile.totals import Totals, changed_totals, totals
-from graphc.render.files import format_of
-from graphc.render.render_difference import render_difference
-from graphc.text.graph import node_text
+from graphc.compiler.compile import compile
+from graphc.ir.difference import Difference, difference
+from graphc.ir.graph import Graph
+from graphc.ir.plan import Plan, Program
+from graphc.ir.text.graph import node_text
+from graphc.view.profile.totals import Totals, changed_totals, totals
+from graphc.view.render.files import format_of
+from graphc.view.render.render_difference import render_difference
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from graphc.cli.arguments import add_backend, add_command, add_json, positive
 from graphc.cli.output import print_json
-from graphc.compiler import compile
-from graphc.executor import Executor
+from graphc.compiler.compile import compile
 from graphc.files.serialize import save
 from graphc.ops.source import Input, Parameter
+from graphc.runtime.executor import Executor
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

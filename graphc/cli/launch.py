@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from graphc.base.errors import GraphError
 from graphc.cli import train
 from graphc.cli.arguments import add_command, positive, whole
 from graphc.cli.data import feeds_of
 from graphc.cli.model import load_model
-from graphc.compiler import compile
-from graphc.distributed.launch import Launch
-from graphc.errors import GraphError
+from graphc.compiler.compile import compile
+from graphc.runtime.distributed.launch import Launch
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

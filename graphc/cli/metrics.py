@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from graphc.cli.columns import Feeds
-from graphc.executor import Executor
-from graphc.graph import Graph
-from graphc.op import Array
+from graphc.ir.graph import Graph
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import dim_at
 from graphc.ops.functions import LogSoftmax
 from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.nll import NllLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.source import Input
-from graphc.tensor_type import dim_at
+from graphc.runtime.executor import Executor
 
 
 @dataclass(frozen=True)

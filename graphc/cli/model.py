@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from graphc.errors import GraphError
-from graphc.executor import Executor
+from graphc.base.errors import GraphError
+from graphc.base.own_passes import own_passes
+from graphc.declare.net import Net
 from graphc.files.serialize import load
-from graphc.graph import Graph
-from graphc.net import Net
-from graphc.own_passes import own_passes
+from graphc.ir.graph import Graph
+from graphc.runtime.executor import Executor
 
 if TYPE_CHECKING:
     from graphc.files.columns_file import Columns

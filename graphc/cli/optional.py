@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
 
 
 def write(path: Path, make: Callable[[Path], object]) -> Path | None:

@@ -10,11 +10,11 @@ import numpy as np
 
 from graphc.cli.columns import Feeds
 from graphc.cli.metrics import classes_of, predicted_classes
-from graphc.executor import Executor
-from graphc.op import Array
-from graphc.plots import confusion_matrix, histograms, learning_curve
-from graphc.plots.figure import new_figure
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 from graphc.train import History
+from graphc.view.plots import confusion_matrix, histograms, learning_curve
+from graphc.view.plots.figure import new_figure
 
 
 class Pictures:

@@ -6,8 +6,9 @@ import argparse
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from graphc.certificate.export import certify
-from graphc.certificate.text import certificate_text
+from graphc.base.errors import GraphError
+from graphc.check.certificate.export import certify
+from graphc.check.certificate.text import certificate_text
 from graphc.cli.arguments import (
     add_backend,
     add_command,
@@ -21,12 +22,11 @@ from graphc.cli.arguments import (
 from graphc.cli.model import load_model
 from graphc.cli.output import print_json
 from graphc.cli.scaling import bandwidth, latency, scaling
-from graphc.compiler import compile
-from graphc.errors import GraphError
+from graphc.compiler.compile import compile
+from graphc.compiler.remat.fit import largest_batch, largest_batch_kept
+from graphc.compiler.remat.told import computes_again, keeping_all, repeated
 from graphc.files.writing import write_file
-from graphc.plan import Plan, Program
-from graphc.remat.fit import largest_batch, largest_batch_kept
-from graphc.remat.told import computes_again, keeping_all, repeated
+from graphc.ir.plan import Plan, Program
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphc.base.errors import DataError, GraphError
 from graphc.cli.arguments import add_command, add_json
 from graphc.cli.columns import Feeds, predicting_feeds, predicting_inputs, predicting_read
 from graphc.cli.data import is_table, named
@@ -19,12 +20,11 @@ from graphc.cli.output import print_json
 from graphc.cli.predicted import Predicted, format_of
 from graphc.data import load_data
 from graphc.data.table import Header, Read, read_blocks, reason
-from graphc.errors import DataError, GraphError
-from graphc.executor import Executor
 from graphc.files.columns_file import Columns
 from graphc.files.paths import check_plain
 from graphc.files.writing import cannot_write, new_file
-from graphc.plan import Plan
+from graphc.ir.plan import Plan
+from graphc.runtime.executor import Executor
 from graphc.runtime.many_rows import predictions
 
 if TYPE_CHECKING:

@@ -12,14 +12,14 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from graphc.base.errors import GraphError
 from graphc.cli.columns import Feeds
 from graphc.cli.metrics import Classes, classes_of
-from graphc.errors import GraphError
 from graphc.files.columns_file import Columns
-from graphc.op import Array
-from graphc.plan import Plan
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import N, TensorType, shape_text
 from graphc.runtime.row_axis import RowAxis
-from graphc.tensor_type import N, TensorType, shape_text
 
 CLASS = "class"
 """The name of the column with the class of the largest score."""

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from graphc.base.errors import GraphError
 from graphc.cli.arguments import positive
 from graphc.cli.model import UsersError
-from graphc.distributed.communicator import LIMIT, Communicator
-from graphc.errors import GraphError
+from graphc.runtime.distributed.communicator import LIMIT, Communicator
 
 DETERMINISTIC = 4
 """The number of shards of a batch for the same bits on any number of ranks."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from graphc.cli.arguments import add_command, add_model, file_name
 from graphc.cli.model import load_model
-from graphc.compiler import compile
+from graphc.compiler.compile import compile
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.base.errors import GraphError
 from graphc.cli.arguments import add_command, add_json, positive
 from graphc.cli.output import print_json
 from graphc.data import load_data
-from graphc.errors import GraphError
 from graphc.files.writing import cannot_write, new_file
-from graphc.graph import Node
-from graphc.op import Array
+from graphc.ir.graph import Node
+from graphc.ir.op import Array
+from graphc.ir.text.graph import name_text
 from graphc.ops.source import Constant
-from graphc.text.graph import name_text
 from graphc.train.nonfinite.told import described
 from graphc.train.replay import Replay, replay
 

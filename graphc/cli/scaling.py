@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from graphc.base.errors import GraphError
 from graphc.cli.check import random_feeds
 from graphc.cli.output import print_json
-from graphc.compiler import compile
-from graphc.distributed.network import Network
-from graphc.distributed.predict import Prediction, counts, predict
-from graphc.errors import GraphError
-from graphc.graph import Graph
-from graphc.optim import Optimizer
-from graphc.plan import Plan
+from graphc.compiler.compile import compile
+from graphc.declare.optim import Optimizer
+from graphc.ir.graph import Graph
+from graphc.ir.plan import Plan
+from graphc.runtime.distributed.network import Network
+from graphc.runtime.distributed.predict import Prediction, counts, predict
 
 _MULTIPLES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _PARTS = {"": 1.0, "m": 1e3, "u": 1e6, "n": 1e9}

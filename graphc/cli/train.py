@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from graphc.base.errors import GraphError
+from graphc.base.own_passes import own_passes
 from graphc.cli.arguments import (
     add_backend,
     add_command,
@@ -29,15 +31,13 @@ from graphc.cli.output import print_json
 from graphc.cli.passes import ListPasses
 from graphc.cli.pictures import Pictures, check_matplotlib
 from graphc.cli.ranks import DETERMINISTIC, add_shards, beginning, told_once
-from graphc.compiler import compile
-from graphc.distributed.communicator import Communicator
-from graphc.distributed.mpi import joined, threads_of_rank
-from graphc.errors import GraphError
-from graphc.executor import Executor
+from graphc.compiler.compile import compile
 from graphc.files.lock import FolderLock
 from graphc.files.paths import make_folder
 from graphc.files.serialize import load, save
-from graphc.own_passes import own_passes
+from graphc.runtime.distributed.communicator import Communicator
+from graphc.runtime.distributed.mpi import joined, threads_of_rank
+from graphc.runtime.executor import Executor
 from graphc.train import Checkpoints, History, fit
 from graphc.train.interrupts import StepBorder
 from graphc.train.standards import fit_new

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from graphc.certificate.export import certify
-from graphc.certificate.parse import parse_certificate
+from graphc.base.errors import GraphError
+from graphc.check.certificate.export import certify
+from graphc.check.certificate.parse import parse_certificate
+from graphc.check.verify import Counterexample, ProgramProof, Report, verify
 from graphc.cli.arguments import (
     add_backend,
     add_command,
@@ -20,12 +22,10 @@ from graphc.cli.arguments import (
 )
 from graphc.cli.model import load_model
 from graphc.cli.output import print_json
-from graphc.compiler import compile
-from graphc.errors import GraphError
+from graphc.compiler.compile import compile
 from graphc.files.container import read_whole
 from graphc.files.paths import reason
-from graphc.plan import Plan
-from graphc.verify import Counterexample, ProgramProof, Report, verify
+from graphc.ir.plan import Plan
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

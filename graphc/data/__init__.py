@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from graphc.base.errors import DataError
 from graphc.data.found import (
     FOUND,
     load_breast_cancer,
@@ -22,9 +23,8 @@ from graphc.data.found import (
     load_wine,
 )
 from graphc.data.table import load_table, reason
-from graphc.errors import DataError
 from graphc.files.paths import check_plain, shown
-from graphc.init import generator
+from graphc.ir.init import generator
 
 __all__ = [
     "load_arrays",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.errors import DataError
+from graphc.base.errors import DataError
 
 Labels = NDArray[np.int64]
 Features = NDArray[np.float32]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.errors import DataError
+from graphc.base.errors import DataError
 from graphc.files.paths import shown, system_path
 
 LABEL_NAMES = ("y", "label", "target")

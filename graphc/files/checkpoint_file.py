@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import ModelFileError
-from graphc.executor import Executor
+from graphc.base.errors import ModelFileError
+from graphc.base.loc import caller_loc
 from graphc.files.container import parsed, read_whole, single, unpack
 from graphc.files.graph_file import tensors_named
 from graphc.files.model_file import FORMAT, HINT, STATE, Model
 from graphc.files.paths import reason, shown
 from graphc.files.serialize import write_model
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 
 _RUN = "run/"
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from graphc.files.paths import check_plain
-from graphc.op import Array
+from graphc.ir.op import Array
 
 NAMES = {
     "float32": "F32",

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GraphError
-from graphc.graph import Graph, Node
-from graphc.init import FromArray, Zeros
-from graphc.op import Array, Op
+from graphc.base.errors import GraphError
+from graphc.ir.graph import Graph, Node
+from graphc.ir.init import FromArray, Zeros
+from graphc.ir.op import Array, Op
+from graphc.ir.text import graph_text, parse_graph
+from graphc.ir.text.graph import word_of
 from graphc.ops import OPS
 from graphc.ops.source import Constant, Parameter, State
-from graphc.text import graph_text, parse_graph
-from graphc.text.graph import word_of
 
 CONSTANT, INITIAL = "constant/", "initial/"
 """The prefixes of the names of arrays that belong to a graph."""

@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 from graphc.files.paths import reason, shown, system_path
-from graphc.loc import caller_loc
 
 LOG = logging.getLogger("graphc")
 

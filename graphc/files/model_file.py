@@ -9,27 +9,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.choice import chosen_backend
-from graphc.compiler import check_losses, check_options
-from graphc.errors import GraphError, ModelFileError
-from graphc.executor import Executor
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
+from graphc.base.work import spend_bytes, work_budget
+from graphc.compiler.compile import check_losses, check_options
+from graphc.compiler.recipe import Recipe
+from graphc.compiler.sharding import Sharding, sharding
+from graphc.declare.net import Net
+from graphc.declare.optim import Group, Optimizer, every_kind
+from graphc.declare.schedules import Schedule
 from graphc.files.columns_file import KEY, columns_of
 from graphc.files.container import parsed, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
-from graphc.graph import Graph, Node
-from graphc.loc import caller_loc
-from graphc.net import Net
-from graphc.op import Array, Op
-from graphc.optim import Group, Optimizer, every_kind
-from graphc.plan import Plan
-from graphc.recipe import Recipe
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import plain
+from graphc.ir.text.tokens import Reader
+from graphc.ir.text.values import value_text
+from graphc.runtime.executor import Executor
 from graphc.runtime.state import state_nodes
 from graphc.runtime.workspace import constant_types, region_bytes
-from graphc.schedules import Schedule
-from graphc.sharding import Sharding, sharding
-from graphc.tensor_type import plain
-from graphc.text.tokens import Reader
-from graphc.text.values import value_text
-from graphc.work import spend_bytes, work_budget
 
 if TYPE_CHECKING:
     from passes.pass_list import PassList
@@ -131,7 +131,7 @@ class Model:
         )
 
     def budget(self, work: float | None) -> AbstractContextManager[None]:
-        """Return the work budget for making a net or a plan of the file; see graphc/work.py."""
+        """Return the work budget for making a net or a plan of the file; see base/work.py."""
         nodes = COMPILED * self.text.count("\n")
         return work_budget(self.where, nbytes=self.nbytes, nodes=nodes, work=work)
 
@@ -267,7 +267,7 @@ def _descendants(cls: type[Any]) -> list[type[Any]]:
 
 def default_passes() -> PassList:
     """Return the passes that plans are compiled with by default."""
-    from graphc.own_passes import own_passes
+    from graphc.base.own_passes import own_passes
 
     passes: PassList = own_passes().DEFAULT
     return passes

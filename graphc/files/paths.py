@@ -7,8 +7,8 @@ import os
 import stat
 from pathlib import Path
 
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 
 AnyPath = str | os.PathLike[str]
 

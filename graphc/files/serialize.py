@@ -13,8 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import GraphError, ModelFileError
-from graphc.executor import Executor
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
+from graphc.compiler.recipe import Recipe
+from graphc.declare.net import Net
+from graphc.declare.optim import Optimizer
 from graphc.files.container import pack, read_whole
 from graphc.files.graph_file import graph_file, user_ops
 from graphc.files.model_file import (
@@ -28,12 +31,9 @@ from graphc.files.model_file import (
 )
 from graphc.files.paths import reason, shown
 from graphc.files.writing import write_file
-from graphc.loc import caller_loc
-from graphc.net import Net
-from graphc.op import Array, Op
-from graphc.optim import Optimizer
-from graphc.plan import Plan
-from graphc.recipe import Recipe
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Plan
+from graphc.runtime.executor import Executor
 
 
 def save(path: str | Path, ex: Executor) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from graphc.files.container import DTYPES, array_layout, header_entries
-from graphc.op import Array
+from graphc.ir.op import Array
 
 _HALF: dict[str, np.dtype[Any]] = {"F16": np.dtype(np.float16), "BF16": np.dtype(np.uint16)}
 _OTHERS: dict[str, np.dtype[Any]] = {

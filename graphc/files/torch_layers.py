@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from graphc.graph import Graph, Node
-from graphc.op import Array, Layer
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array, Layer
 from graphc.ops.affine import AffineLayer
 from graphc.ops.source import Parameter, State
 

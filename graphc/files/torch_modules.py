@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from graphc.errors import StateError
+from graphc.base.errors import StateError
+from graphc.base.loc import caller_loc
 from graphc.files.torch_layers import COUNTER, TorchLayer
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.ir.op import Array
 
 Modules = Mapping[str, Mapping[str, Array]]
 """The arrays by the module's name, then by their names in it."""

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.errors import GraphError, ModelFileError, StateError
-from graphc.executor import Executor
+from graphc.base.errors import GraphError, ModelFileError, StateError
+from graphc.base.loc import caller_loc
 from graphc.files.container import NAMES, pack, read_whole
 from graphc.files.paths import reason, shown
 from graphc.files.tensor_file import read_tensors
 from graphc.files.torch_layers import COUNTER, TorchLayer, full_name, torch_layers
 from graphc.files.torch_modules import Modules, modules_of, pairs, torch_name
 from graphc.files.writing import write_file
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 
 SHOWN = 6
 """The most names of a kind that an error lists."""

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from graphc.errors import GraphError, ModelFileError
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
 from graphc.files.lock import try_lock
 from graphc.files.paths import AnyPath, reason, shown, system_path
-from graphc.loc import caller_loc
 
 _MARK = 16
 """The number of random digits in the name of an unfinished file."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import Shape, TensorType, count
 from graphc.kernels.borders import Borders
 from graphc.kernels.fit import draws, is_number
 from graphc.kernels.matrix import matrix
@@ -12,7 +13,6 @@ from graphc.kernels.traits import TraitsOf
 from graphc.kernels.turned import is_readable, turned_strides
 from graphc.kernels.views import View, sliced_columns
 from graphc.ops.shape import Transpose
-from graphc.tensor_type import Shape, TensorType, count
 
 
 class Aliases:

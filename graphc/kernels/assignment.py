@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 
+from graphc.compiler.program import Assignment, Slot
+from graphc.compiler.schedule import Schedule
+from graphc.ir.plan import Instr
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.barriers import ALL, Barriers, Region
 from graphc.kernels.kernel import Gemm
-from graphc.plan import Instr
-from graphc.program import Assignment, Slot
-from graphc.schedule import Schedule
-from graphc.tensor_type import TensorType
 
 
 class KernelAssignment(Assignment):

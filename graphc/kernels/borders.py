@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
 from graphc.kernels.products import Product
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.window import Sizes

@@ -9,10 +9,11 @@ from itertools import product
 from math import prod
 from typing import Protocol
 
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, count, normal_axis
 from graphc.kernels.expr import BodyBuilder, Expr, call, select
 from graphc.kernels.walk import Elsewhere, Walk, straight
 from graphc.kernels.window import Sizes
-from graphc.op import Op
 from graphc.ops.gather import Gather, GatherGrad
 from graphc.ops.pad import Pad
 from graphc.ops.pool import (
@@ -26,7 +27,6 @@ from graphc.ops.pool import (
 )
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad
-from graphc.tensor_type import Batch, Dim, Shape, TensorType, count, normal_axis
 
 MOST = 64
 """The most elements from which one of the result is computed: each is text in the kernel."""

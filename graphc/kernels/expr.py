@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from graphc.ir.tensor_type import FLOATS, Dim
 from graphc.kernels.body import Attribute, Axis, Body, Span, Step, Store
 from graphc.kernels.functions import BOOLEANS
 from graphc.kernels.walk import Elsewhere
-from graphc.tensor_type import FLOATS, Dim
 
 Number = int | float | bool
 

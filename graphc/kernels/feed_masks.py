@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
 from graphc.ops.source import Input
 
 ROWS = 1

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from graphc.graph import Node
+from graphc.ir.graph import Node
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import TensorType, count
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.matrix import Space, broadcast_span, by_lead, flat, leads, matrix
-from graphc.op import Op
 from graphc.ops.dropout import DropoutMask
-from graphc.tensor_type import TensorType, count
 
 Seen = Span | Literal["elsewhere"]
 """The way a node reads an operand: at its own element, by its span, or by a gather."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol, cast
 
-from graphc.graph import Node
+from graphc.ir.graph import Node
 from graphc.kernels.body import Axis, Body, Store
 from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.fit import Seen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from graphc.graph import Node
+from graphc.ir.graph import Node
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.fit import Fit, Seen, draws
 from graphc.kernels.matrix import Space

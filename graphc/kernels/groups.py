@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import Dim, count
 from graphc.kernels.aliases import Aliases
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.borders import Borders
@@ -24,7 +25,6 @@ from graphc.kernels.views import joined_columns
 from graphc.ops.again import After
 from graphc.ops.exchange import Send
 from graphc.ops.shape import Reshape, StopGradient, Transpose
-from graphc.tensor_type import Dim, count
 
 
 class Grouping(Aliases):

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from graphc.ir.tensor_type import Shape, dim_at, shape_at
 from graphc.kernels.body import Span, Step
 from graphc.kernels.functions import FUNCTIONS
 from graphc.kernels.kernel import LANES, Gemm, Kernel, Loop, Stack, space, stored
+from graphc.kernels.philox import keep_words
 from graphc.kernels.walk import Elsewhere
 from graphc.kernels.window import Sizes, Window
-from graphc.philox import keep_words
-from graphc.tensor_type import Shape, dim_at, shape_at
 
 Array = NDArray[Any]
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from graphc.graph import Graph, Node
+from graphc.compiler.lowering import Lowering
+from graphc.compiler.schedule import Schedule
+from graphc.ir.graph import Graph, Node
+from graphc.ir.plan import Instr
+from graphc.ir.tensor_type import ITEMSIZE, TensorType, count
 from graphc.kernels.elsewhere import adds_rows
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.fuse import Fuser
@@ -16,13 +20,9 @@ from graphc.kernels.order import fusing_order
 from graphc.kernels.split import loop_split
 from graphc.kernels.traits import TraitsOf
 from graphc.kernels.views import View
-from graphc.lowering import Lowering
 from graphc.ops.again import is_event_of
 from graphc.ops.gather import GatherGrad
 from graphc.ops.shape import Transpose
-from graphc.plan import Instr
-from graphc.schedule import Schedule
-from graphc.tensor_type import ITEMSIZE, TensorType, count
 
 
 class KernelLowering(Lowering):

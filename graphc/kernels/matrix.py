@@ -6,8 +6,8 @@ but the last.
 
 from __future__ import annotations
 
+from graphc.ir.tensor_type import Dim, Shape, count
 from graphc.kernels.body import Span
-from graphc.tensor_type import Dim, Shape, count
 
 Space = tuple[Dim, Dim]
 """The iteration space of a kernel: its rows and columns."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Sequence
 
-from graphc.graph import Graph, Node
+from graphc.compiler.schedule import Schedule, arrivals, readers
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Source
 from graphc.kernels.traits import TraitsOf
-from graphc.op import Source
 from graphc.ops.exchange import Receive, Send
 from graphc.ops.shape import Reshape, StopGradient, Transpose
-from graphc.schedule import Schedule, arrivals, readers
 
 KINDS = 4
 """The number of ranks that `_kind` returns."""

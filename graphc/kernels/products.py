@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import Dim, Shape, TensorType
 from graphc.kernels.matrix import by_last
 from graphc.kernels.window import Sizes, Window
-from graphc.op import Op
 from graphc.ops.affine import Affine
 from graphc.ops.conv import ConvDw, ConvDx, Convolution
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
 from graphc.ops.linalg import MatMul
-from graphc.tensor_type import Dim, Shape, TensorType
 
 PRODUCTS = (Affine, AffineRelu, MatMul, MatMulReluGrad)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.products import PRODUCTS
-from graphc.op import Op
-from graphc.tensor_type import TensorType
 
 
 def reason_for_call(op: Op, ins: Sequence[TensorType]) -> str:

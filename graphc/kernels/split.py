@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from graphc.ir.tensor_type import Dim, dim_at
 from graphc.kernels.body import Axis, Body
 from graphc.kernels.kernel import CHUNK, Split
 from graphc.kernels.products import Product
-from graphc.tensor_type import Dim, dim_at
 
 SHARED = 1 << 14
 """Elements of the second operand from which on each thread had better read only its columns."""

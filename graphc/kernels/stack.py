@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphc.graph import Node
+from graphc.ir.graph import Node
+from graphc.ir.tensor_type import Dim, Shape, TensorType
 from graphc.kernels.body import Body
 from graphc.kernels.kernel import Gemm, Split, Stack
 from graphc.kernels.turned import dense_strides, stored_strides
 from graphc.ops.shape import Transpose
-from graphc.tensor_type import Dim, Shape, TensorType
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Along
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.elsewhere import Reader, reader_of
 from graphc.kernels.fit import Fit, fits_of, is_plain, reader_fit
 from graphc.kernels.matrix import Space, by_last
 from graphc.kernels.products import Product, product_of
-from graphc.op import Along
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.tensor_type import Shape, count
+from graphc.ir.tensor_type import Shape, count
 
 
 def dense_strides(shape: Shape) -> Shape:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.op import Op
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import Shape, TensorType, count, normal_axis
 from graphc.ops.concat import Concat
 from graphc.ops.slicing import Cut, Slice, SliceGrad
-from graphc.tensor_type import Shape, TensorType, count, normal_axis
 
 
 @dataclass(frozen=True, slots=True)

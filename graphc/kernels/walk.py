@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from graphc.tensor_type import Dim
+from graphc.ir.tensor_type import Dim
 
 
 class Walk(NamedTuple):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import prod
 
+from graphc.ir.tensor_type import ITEMSIZE, dim_at
 from graphc.kernels.kernel import Gemm, Kernel, space
-from graphc.tensor_type import ITEMSIZE, dim_at
 
 OPERATIONS_A_MICROSECOND = 150_000
 BYTES_A_MICROSECOND = 30_000

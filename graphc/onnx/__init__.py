@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
 
 try:
     import onnx as _onnx  # noqa: F401

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import AttributeProto
 
-from graphc.errors import ModelFileError
+from graphc.base.errors import ModelFileError
+from graphc.base.work import spend_elements
 from graphc.onnx.read import array_of
-from graphc.work import spend_elements
 
 if TYPE_CHECKING:
     from onnx import NodeProto

@@ -9,16 +9,16 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 from onnx.backend.base import Backend, BackendRep
 
-from graphc.build import Value
-from graphc.compiler import compile
-from graphc.errors import FeedError, GraphError
-from graphc.executor import Executor
-from graphc.loc import caller_loc
+from graphc.base.errors import FeedError, GraphError
+from graphc.base.loc import caller_loc
+from graphc.compiler.compile import compile
+from graphc.ir.build import Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.onnx.importing import Imported, budget_of, check_ops, free_inputs, import_model
 from graphc.onnx.known import NeedsInputs, NotSupported, checked_dtype
 from graphc.onnx.limits import check_limits
-from graphc.op import Array
-from graphc.tensor_type import TensorType
+from graphc.runtime.executor import Executor
 
 MOST_KEPT = 16
 """The largest number of executors that a model keeps, one for each set of shapes."""

@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.build import Value
+from graphc.base.work import spend_array, spend_bytes, spend_elements
+from graphc.ir.build import Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Shape, TensorType
 from graphc.onnx.known import (
     Held,
     NeedsInputs,
@@ -20,10 +23,7 @@ from graphc.onnx.known import (
     shape_of,
     type_of,
 )
-from graphc.op import Array
 from graphc.ops.source import Input
-from graphc.tensor_type import Shape, TensorType
-from graphc.work import spend_array, spend_bytes, spend_elements
 
 if TYPE_CHECKING:
     from graphc.onnx.scope import Scope

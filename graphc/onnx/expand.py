@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphc.graph import Graph
-from graphc.op import Layer
-from graphc.own_passes import own_passes
+from graphc.base.own_passes import own_passes
+from graphc.ir.graph import Graph
+from graphc.ir.op import Layer
 
 
 def expanded(graph: Graph, train: bool) -> Graph:

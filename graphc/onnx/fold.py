@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.graph import Graph, Node
-from graphc.net import Net
+from graphc.base.work import spend_array, spend_bytes, spend_elements
+from graphc.declare.net import Net
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import shape_at
 from graphc.onnx.call import ITEM, Call, Result
 from graphc.onnx.expand import expanded
 from graphc.onnx.known import NotSupported, Operand, is_symbolic
 from graphc.onnx.symbolic import SYMBOLIC
 from graphc.ops.source import Input
-from graphc.profile.cost import op_flops
-from graphc.reference import evaluate
-from graphc.tensor_type import shape_at
-from graphc.work import spend_array, spend_bytes, spend_elements
+from graphc.runtime.reference import evaluate
+from graphc.view.profile.cost import op_flops
 
 if TYPE_CHECKING:
     from graphc.onnx.scope import Scope

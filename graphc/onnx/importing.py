@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.build import Value
-from graphc.errors import GraphError, ModelFileError
-from graphc.graph import Graph
-from graphc.loc import caller_loc
-from graphc.net import Net
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
+from graphc.base.work import spend_bytes, work_budget
+from graphc.declare.net import Net
+from graphc.ir.build import Value
+from graphc.ir.graph import Graph
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import FLOATS, TensorType
 from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.function import has_function
 from graphc.onnx.known import Operand, Parts, Weight
 from graphc.onnx.limits import graphs_of
 from graphc.onnx.read import array_of
 from graphc.onnx.scope import OWN, Reading, Scope
-from graphc.op import Array
 from graphc.ops.source import Input
-from graphc.tensor_type import FLOATS, TensorType
-from graphc.work import spend_bytes, work_budget
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -122,7 +122,7 @@ def import_model(
 
 
 def budget_of(model: ModelProto, file: str, work: float | None) -> AbstractContextManager[None]:
-    """Return the work budget for making a net from a model; see graphc/work.py."""
+    """Return the work budget for making a net from a model; see graphc/base/work.py."""
     nodes = MADE * sum(len(graph) for graph in graphs_of(model))
     return work_budget(file, nbytes=model.ByteSize(), nodes=nodes, work=work)
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Batch, Dim, N, TensorType
 from graphc.onnx.convert.elementwise import dtype_of
 from graphc.onnx.importing import free_inputs
 from graphc.onnx.known import NotSupported
 from graphc.onnx.scope import OWN
-from graphc.op import Array
-from graphc.tensor_type import Batch, Dim, N, TensorType
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto

@@ -13,9 +13,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from graphc.build import Value
-from graphc.op import Array
-from graphc.tensor_type import ITEMSIZE, Batch, Dim, Shape, TensorType
+from graphc.ir.build import Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, Shape, TensorType
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.net import Net
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.declare.net import Net
 from graphc.onnx.expand import expanded
 from graphc.onnx.importing import (
     LOSSES,
@@ -25,7 +25,7 @@ from graphc.onnx.read import read_model
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from graphc.tensor_type import Dim
+    from graphc.ir.tensor_type import Dim
 
 
 def load(

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
-from graphc.errors import GraphError, ModelFileError
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
 from graphc.files.container import read_whole, unpack
 from graphc.files.paths import check_plain, reason, shown
-from graphc.loc import caller_loc
+from graphc.ir.op import Array
 from graphc.onnx.limits import check_limits, check_sizes
-from graphc.op import Array
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from graphc.build import Builder, Value
+from graphc.ir.build import Builder, Value
 from graphc.onnx.known import Held
 from graphc.ops.source import Constant, Parameter, State
 

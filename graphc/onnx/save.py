@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphc.errors import GraphError, ModelFileError
-from graphc.executor import Executor
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
+from graphc.declare.net import Net
+from graphc.declare.selection import select_outputs
 from graphc.files.writing import write_file
-from graphc.loc import caller_loc
-from graphc.net import Net
+from graphc.ir.plan import Plan
 from graphc.onnx.export.exporter import export
 from graphc.onnx.read import LARGEST_FILE, path_of
-from graphc.plan import Plan
-from graphc.reference import initial_state
-from graphc.selection import select_outputs
+from graphc.runtime.executor import Executor
+from graphc.runtime.reference import initial_state
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.build import Value, apply
-from graphc.errors import GraphError, ModelFileError
-from graphc.init import FromArray
-from graphc.loc import Loc
-from graphc.net import Net
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import Loc
+from graphc.base.work import spend_bytes, spend_nodes
+from graphc.declare.net import Net
+from graphc.ir.build import Value, apply
+from graphc.ir.init import FromArray
+from graphc.ir.op import Array
+from graphc.ir.text.parse import check_count, parse_op
 from graphc.onnx.attributes import attributes_of
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert import CONVERTERS, control, sequence
@@ -32,13 +35,10 @@ from graphc.onnx.known import (
 from graphc.onnx.limits import names_read
 from graphc.onnx.read import array_of
 from graphc.onnx.rename import renamed
-from graphc.op import Array
 from graphc.ops import OPS
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op
-from graphc.text.parse import check_count, parse_op
-from graphc.work import spend_bytes, spend_nodes
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, NodeProto

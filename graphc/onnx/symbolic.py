@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Batch
 from graphc.onnx.call import Call
 from graphc.onnx.known import NotSupported, plain_array
-from graphc.op import Array
-from graphc.tensor_type import Batch
 
 
 def _gather(call: Call) -> Array:

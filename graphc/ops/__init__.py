@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.op import Layer, Op
+from graphc.ir.op import Layer, Op
 from graphc.ops.activations.exponential import Celu, Elu, Selu
 from graphc.ops.activations.gated import Gelu, Mish, Silu
 from graphc.ops.activations.piecewise import (

@@ -8,19 +8,19 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from graphc.arguments import takes
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
-from graphc.init import Zeros, resolve
+from graphc.base.arguments import takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.init import Zeros, resolve
+from graphc.ir.numbers import checked_whole
+from graphc.ir.op import Array, Layer, Op, shared
+from graphc.ir.tensor_type import Batch, Shape, TensorType, count, plain, shape_text
 from graphc.kernels.expr import Expr
-from graphc.loc import caller_loc
-from graphc.numbers import checked_whole
-from graphc.op import Array, Layer, Op, shared
 from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
-from graphc.tensor_type import Batch, Shape, TensorType, count, plain, shape_text
 
 
 class Affine(Op):

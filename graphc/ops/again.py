@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.graph import Node
-from graphc.op import Array
+from graphc.ir.graph import Node
+from graphc.ir.op import Array
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.fused import Fused
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType
 
 
 class After(Fused):

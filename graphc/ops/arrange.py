@@ -7,18 +7,18 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from graphc.build import Value, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.numbers import listed, whole
-from graphc.op import Op
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value, as_value
+from graphc.ir.numbers import listed, whole
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, plain, shape_text
 from graphc.ops.concat import Concat, concat
 from graphc.ops.reduce import BroadcastTo, broadcast_to
 from graphc.ops.select import Where
 from graphc.ops.shape import Reshape, reshape
 from graphc.ops.slicing import Cut, Slice
 from graphc.ops.source import constant
-from graphc.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, plain, shape_text
 
 Axes = SupportsIndex | Iterable[SupportsIndex]
 

@@ -9,13 +9,15 @@ from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.numbers import whole
+from graphc.ir.op import Along, Array, Op, shared
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import Dim, TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
-from graphc.loc import caller_loc
-from graphc.numbers import whole
-from graphc.op import Along, Array, Op, shared
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout as dropout_layer
 from graphc.ops.elementwise import add, mul, sub
@@ -24,8 +26,6 @@ from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import sum_
 from graphc.ops.select import where
 from graphc.ops.shape import reshape, transpose
-from graphc.plan import Emitter
-from graphc.tensor_type import Dim, TensorType, shape_text
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.build import Value
-from graphc.op import Array
+from graphc.ir.build import Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Shape, TensorType, count
 from graphc.ops.shape import reshape, transpose
-from graphc.tensor_type import Shape, TensorType, count
 
 
 def last(type: TensorType) -> TensorType:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from graphc.build import Value, as_value
+from graphc.ir.build import Value, as_value
 from graphc.ops.arrange import axes_of, fixed_sizes
 from graphc.ops.concat import concat
 from graphc.ops.elementwise import add, mul, sub

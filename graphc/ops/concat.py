@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.arguments import takes
-from graphc.build import Builder, Value, apply
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array, Op
-from graphc.ops.slicing import Slice
-from graphc.tensor_type import (
+from graphc.base.arguments import takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, apply
+from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import (
     Batch,
     Dim,
     Shape,
@@ -21,6 +20,7 @@ from graphc.tensor_type import (
     normal_axis,
     plain,
 )
+from graphc.ops.slicing import Slice
 
 
 @dataclass(frozen=True)

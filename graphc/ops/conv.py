@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import ITEMSIZE, Shape, TensorType, dim_at, shape_at
 from graphc.kernels.expr import Expr
-from graphc.op import Array, Op
 from graphc.ops.conv_geometry import (
     Elements,
     conv_dw_scratch,
@@ -22,8 +24,6 @@ from graphc.ops.conv_geometry import (
     geometry,
 )
 from graphc.ops.window import Sizes, Window, places, windows
-from graphc.plan import Emitter
-from graphc.tensor_type import ITEMSIZE, Shape, TensorType, dim_at, shape_at
 
 
 class Convolution(Op):

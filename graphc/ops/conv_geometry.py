@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
+from graphc.ir.tensor_type import Shape
 from graphc.ops.window import Sizes, reach
-from graphc.tensor_type import Shape
 
 Way = Literal["pointwise", "depthwise", "grouped", "columns"]
 """The ways to compute a convolution:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.numbers import checked_whole
-from graphc.op import Array, Layer
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.numbers import checked_whole
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.channels import (
     channels_first,
     channels_last,
@@ -27,7 +28,6 @@ from graphc.ops.shape import reshape, transpose
 from graphc.ops.slicing import slice_
 from graphc.ops.window import Sizes, reach
 from graphc.ops.window_arguments import SAME, pads, same_pads, sizes
-from graphc.tensor_type import TensorType
 
 
 class ConvolutionLayer(Layer):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.arguments import takes
-from graphc.build import Value, as_value
-from graphc.errors import GraphError
-from graphc.init import (
+from graphc.base.arguments import takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value, as_value
+from graphc.ir.init import (
     Constant,
     FromArray,
     Initializer,
@@ -18,13 +19,12 @@ from graphc.init import (
     Zeros,
     resolve,
 )
-from graphc.loc import caller_loc
-from graphc.numbers import checked_whole
+from graphc.ir.numbers import checked_whole
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_transpose
 from graphc.ops.source import Parameter
 from graphc.ops.window import dimensions
 from graphc.ops.window_arguments import sizes
-from graphc.tensor_type import TensorType
 
 _CONV = takes(
     "gc.conv2d(x, channels, kernel): the input channels are read off x",

@@ -8,8 +8,9 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.op import Array, Op
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import TensorType, normal_axis, plain
 from graphc.ops.arrange import fixed_sizes, flip
 from graphc.ops.concat import concat
 from graphc.ops.elementwise import mul
@@ -17,7 +18,6 @@ from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Cut, Slice
 from graphc.ops.source import constant
-from graphc.tensor_type import TensorType, normal_axis, plain
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Along, Array
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.op import Along, Array
 from graphc.ops.elementwise import Binary, Operand, binary, div, mul, neg, pair, sub, unbroadcast
 from graphc.ops.rounding import floor
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType
 
 
 class WholeQuotient(Binary):

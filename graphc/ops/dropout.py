@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from graphc.arguments import takes
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
+from graphc.base.arguments import takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Along, Array, Layer, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import Batch, Shape, TensorType, count, shape_at
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, philox, select
-from graphc.loc import caller_loc
-from graphc.op import Along, Array, Layer, Op
+from graphc.kernels.philox import keep_words, mask_scratch, stream_of, threshold
 from graphc.ops.elementwise import mul
 from graphc.ops.source import draws, seed
-from graphc.philox import keep_words, mask_scratch, stream_of, threshold
-from graphc.plan import Emitter
-from graphc.tensor_type import Batch, Shape, TensorType, count, shape_at
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply, as_value, not_a_value
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, apply, as_value, not_a_value
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
 from graphc.kernels.matrix import broadcast_span, leads
-from graphc.loc import caller_loc
-from graphc.op import Along, Array, Op
 from graphc.ops.source import constant
-from graphc.tensor_type import TensorType, broadcast
 
 Operand = Value | float
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.build import Builder, Value
-from graphc.memory import ALIGNMENT
-from graphc.op import Array, Op
+from graphc.compiler.memory import ALIGNMENT
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.fused import Fused
 from graphc.ops.source import Input
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType
 
 
 class ShardInput(Input):

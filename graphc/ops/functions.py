@@ -8,15 +8,15 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from graphc.arguments import takes
-from graphc.build import Builder, Value, apply
+from graphc.base.arguments import takes
+from graphc.ir.build import Builder, Value, apply
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType, check_entries, normal_axis, plain
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
-from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import Unary, div, mul, sub
 from graphc.ops.reduce import sum_
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType, check_entries, normal_axis, plain
 
 
 class Exp(Unary):

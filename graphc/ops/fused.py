@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
-from graphc.op import Along, Array, Op
 from graphc.ops.affine import Affine
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import check_features, columns, feature_axes
 from graphc.ops.select import Relu, ReluGrad
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType
 
 
 class Fused(Op):

@@ -8,13 +8,12 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array, Op
-from graphc.ops.source import Constant, constant
-from graphc.plan import Emitter
-from graphc.tensor_type import (
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import (
     Batch,
     Shape,
     TensorType,
@@ -24,6 +23,7 @@ from graphc.tensor_type import (
     shape_at,
     shape_text,
 )
+from graphc.ops.source import Constant, constant
 
 
 class ByPlace(Op):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from graphc.autodiff import vjp
-from graphc.build import Builder, Value, apply, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Layer
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.autodiff import vjp
+from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.op import Layer
+from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.source import constant
-from graphc.tensor_type import TensorType, shape_text
 
 
 class Gradient(Layer):

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.init import Ones, Zeros
-from graphc.numbers import checked_whole
-from graphc.op import Array, Layer
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.init import Ones, Zeros
+from graphc.ir.numbers import checked_whole
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import TensorType, count
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.norm import check_features, columns
 from graphc.ops.reduce import broadcast_to, mean
 from graphc.ops.row_norm import by_spread, checked
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
-from graphc.tensor_type import TensorType, count
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,10 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply, as_value
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr, select
-from graphc.op import Along, Array, Op
-from graphc.ops.elementwise import mul
-from graphc.ops.reduce import reduced_shape
-from graphc.ops.shape import reshape
-from graphc.plan import Emitter
-from graphc.tensor_type import (
+from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import (
     Shape,
     TensorType,
     check_entries,
@@ -26,6 +21,11 @@ from graphc.tensor_type import (
     plain,
     shape_text,
 )
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr, select
+from graphc.ops.elementwise import mul
+from graphc.ops.reduce import reduced_shape
+from graphc.ops.shape import reshape
 
 
 class ExtremeIndex(Op):

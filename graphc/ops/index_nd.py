@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.op import Array, Op
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import Shape, TensorType, count, plain, shape_text
 from graphc.ops.gather import Gather, check_whole, checked, indices_of
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.scatter import (
@@ -19,8 +21,6 @@ from graphc.ops.scatter import (
     check_reduction,
 )
 from graphc.ops.shape import reshape
-from graphc.plan import Emitter
-from graphc.tensor_type import Shape, TensorType, count, plain, shape_text
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import Dim, Shape, TensorType, broadcast, count
 from graphc.kernels.expr import Expr
-from graphc.op import Array, Op
 from graphc.ops.elementwise import pair, unbroadcast
 from graphc.ops.shape import reshape
-from graphc.tensor_type import Dim, Shape, TensorType, broadcast, count
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply, as_value
+from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import Binary, Operand, Unary, binary, elements
 from graphc.ops.functions import abs_
 from graphc.ops.select import Equal, NotEqual, equal, less, not_equal
-from graphc.tensor_type import TensorType
 
 
 def check_bits(op: Op, x: TensorType, role: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from graphc.build import Value, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value, as_value
 from graphc.ops.functions import abs_
 from graphc.ops.index import argmax
 from graphc.ops.losses.labelled_rows import check_scores

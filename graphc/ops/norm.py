@@ -7,23 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.arguments import takes
-from graphc.autodiff import pullback
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
-from graphc.init import Ones, Zeros
+from graphc.base.arguments import takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.autodiff import pullback
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.init import Ones, Zeros
+from graphc.ir.op import Along, Array, Layer, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call
-from graphc.loc import caller_loc
-from graphc.op import Along, Array, Layer, Op
 from graphc.ops.channels import channels_first, channels_last, pixels
 from graphc.ops.elementwise import add, div, mul, power, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.reduce import mean, sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter, State
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType
 
 
 def feature_axes(rank: int) -> tuple[int, ...]:

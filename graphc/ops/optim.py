@@ -14,11 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
-from graphc.op import Along, Array, Op
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType
 
 CHUNK = 32 * 1024
 """The most elements that a kernel works on at a time, so that they stay in the cache."""

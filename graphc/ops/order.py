@@ -8,12 +8,12 @@ from typing import SupportsIndex
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.op import Array, Op
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import Batch, Dim, TensorType, normal_axis, plain, shape_text
 from graphc.ops.arrange import fixed_sizes
 from graphc.ops.scatter import GatherElements
-from graphc.plan import Emitter
-from graphc.tensor_type import Batch, Dim, TensorType, normal_axis, plain, shape_text
 
 _WIDE = ("int64", "uint64")
 

@@ -8,16 +8,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.numbers import listed
-from graphc.op import Array, Op
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.base.work import spend_array
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.numbers import listed
+from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import Batch, TensorType, plain
 from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice
-from graphc.tensor_type import Batch, TensorType, plain
-from graphc.work import spend_array
 
 Mode = Literal["constant", "edge", "reflect", "wrap"]
 MODES: tuple[Mode, ...] = ("constant", "edge", "reflect", "wrap")

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.op import Array, Op
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import Shape, TensorType, shape_at
 from graphc.ops.window import Sizes, Window, dimensions, places, windows
-from graphc.plan import Emitter
-from graphc.tensor_type import Shape, TensorType, shape_at
 
 
 class Pooling(Op):

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from graphc.arguments import takes
-from graphc.build import Builder, Value, as_value
-from graphc.op import Array, Layer
+from graphc.base.arguments import takes
+from graphc.base.work import spend_array
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import Shape, TensorType, shape_text
 from graphc.ops.channels import (
     channels_first,
     channels_last,
@@ -30,8 +32,6 @@ from graphc.ops.shape import transpose
 from graphc.ops.source import constant
 from graphc.ops.window import Sizes, covering, met, misses
 from graphc.ops.window_arguments import pads, sizes
-from graphc.tensor_type import Shape, TensorType, shape_text
-from graphc.work import spend_array
 
 PLACED = 5
 """The number of arrays of whole numbers that counting the pixels of windows takes."""

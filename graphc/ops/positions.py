@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from graphc.build import Value, as_value
-from graphc.errors import GraphError
-from graphc.init import Normal, resolve
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value, as_value
+from graphc.ir.init import Normal, resolve
+from graphc.ir.op import Array
 from graphc.ops.concat import concat
 from graphc.ops.elementwise import add, mul, neg
 from graphc.ops.source import Parameter, constant

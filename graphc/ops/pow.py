@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.op import Array
 from graphc.ops.elementwise import Binary, mul, sub, unbroadcast
 from graphc.ops.functions import log
 from graphc.ops.select import equal, where
-from graphc.tensor_type import TensorType
 
 
 class Pow(Binary):

@@ -11,10 +11,10 @@ from math import cos, pi
 
 import numpy as np
 
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.op import Along, Array, Op
-from graphc.tensor_type import TensorType
 
 
 class RateOp(Op):

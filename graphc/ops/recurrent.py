@@ -6,18 +6,18 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any, Literal, SupportsIndex, TypeVar
 
-from graphc.arguments import takes
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
-from graphc.init import Uniform, resolve
-from graphc.loc import caller_loc
-from graphc.numbers import checked_whole
+from graphc.base.arguments import takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.init import Uniform, resolve
+from graphc.ir.numbers import checked_whole
+from graphc.ir.tensor_type import Dim, shape_text
 from graphc.ops.concat import concat
 from graphc.ops.recurrent_cells import gru_step, lstm_step, product, rnn_step
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter, constant
-from graphc.tensor_type import Dim, shape_text
 
 S = TypeVar("S")
 Weights = tuple[Value, Value, Value | None, Value | None]

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from graphc.build import Value, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value, as_value
+from graphc.ir.tensor_type import shape_text
 from graphc.ops.affine import affine
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import sigmoid, tanh
 from graphc.ops.select import relu
 from graphc.ops.slicing import slice_
-from graphc.tensor_type import shape_text
 
 ACTIVATIONS: dict[str, Callable[[Value], Value]] = {"tanh": tanh, "relu": relu}
 

@@ -9,17 +9,12 @@ from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
-from graphc.arguments import takes
-from graphc.build import Builder, Value, as_value
-from graphc.kernels.body import Axis, Span
-from graphc.kernels.expr import Expr
-from graphc.kernels.matrix import leads
-from graphc.numbers import sizes_of
-from graphc.op import Along, Array, Op
-from graphc.ops.elementwise import div, elements, mul
-from graphc.ops.shape import reshape
-from graphc.plan import Emitter
-from graphc.tensor_type import (
+from graphc.base.arguments import takes
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.numbers import sizes_of
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import (
     Dim,
     Shape,
     TensorType,
@@ -29,6 +24,11 @@ from graphc.tensor_type import (
     normal_axes,
     shape_text,
 )
+from graphc.kernels.body import Axis, Span
+from graphc.kernels.expr import Expr
+from graphc.kernels.matrix import leads
+from graphc.ops.elementwise import div, elements, mul
+from graphc.ops.shape import reshape
 
 Axes = SupportsIndex | Iterable[SupportsIndex] | None
 

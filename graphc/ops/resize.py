@@ -8,16 +8,16 @@ from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
-from graphc.build import Value, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value, as_value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import plain
 from graphc.ops.arrange import axes_of, fixed_sizes, repeat
 from graphc.ops.elementwise import add, mul
 from graphc.ops.gather import Gather, gather
 from graphc.ops.shape import reshape
 from graphc.ops.source import constant
-from graphc.tensor_type import plain
 
 Mode = Literal["nearest", "linear", "cubic"]
 Places = Literal["half_pixel", "align_corners", "asymmetric"]

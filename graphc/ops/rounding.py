@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply
+from graphc.ir.build import Builder, Value, apply
+from graphc.ir.op import Array
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.op import Array
 from graphc.ops.elementwise import Unary
 
 

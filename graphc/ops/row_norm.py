@@ -8,16 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
-from graphc.init import Ones, Zeros
-from graphc.loc import caller_loc
-from graphc.op import Array, Layer
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.init import Ones, Zeros
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add, div, mul, power, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.reduce import mean
 from graphc.ops.source import Parameter
-from graphc.tensor_type import TensorType
 
 
 class RowNorm(Layer):

@@ -8,18 +8,18 @@ from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import Dim, Shape, TensorType, normal_axis, plain, shape_text
 from graphc.ops.elementwise import div, mul
 from graphc.ops.gather import ByPlace, by_index, entries
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.select import equal, where
 from graphc.ops.shape import cast
 from graphc.ops.source import constant
-from graphc.plan import Emitter
-from graphc.tensor_type import Dim, Shape, TensorType, normal_axis, plain, shape_text
 
 Reduction = Literal["none", "add", "max", "min"]
 REDUCTIONS: tuple[Reduction, ...] = ("none", "add", "max", "min")

@@ -8,10 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply, as_value
+from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.op import Along, Array, Op, shared
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType, broadcast
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call, select
-from graphc.op import Along, Array, Op, shared
 from graphc.ops.elementwise import (
     Binary,
     Operand,
@@ -21,8 +23,6 @@ from graphc.ops.elementwise import (
     pair,
     unbroadcast,
 )
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType, broadcast
 
 
 class Relu(Unary):

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from graphc.build import Builder, Value, apply, as_value
-from graphc.kernels.body import Axis
-from graphc.kernels.expr import Expr, call
-from graphc.numbers import sizes_of
-from graphc.op import Along, Array, Op
-from graphc.plan import Emitter
-from graphc.tensor_type import (
+from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.numbers import sizes_of
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import (
     Batch,
     Dim,
     Shape,
@@ -24,6 +22,8 @@ from graphc.tensor_type import (
     shape_at,
     shape_text,
 )
+from graphc.kernels.body import Axis
+from graphc.kernels.expr import Expr, call
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.graph import Node
-from graphc.op import Array, Op
-from graphc.ops.shape import reshape
-from graphc.tensor_type import (
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Node
+from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import (
     Batch,
     Dim,
     Shape,
@@ -20,6 +19,7 @@ from graphc.tensor_type import (
     plain,
     shape_at,
 )
+from graphc.ops.shape import reshape
 
 Cut = tuple[int, Dim, Dim, int]
 """An axis with start, stop (both from the front) and step.

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply
+from graphc.ir.build import Builder, Value, apply
+from graphc.ir.op import Along, Array
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
-from graphc.op import Along, Array
 from graphc.ops.elementwise import Unary, add, div, mul, neg
 from graphc.ops.functions import exp, sigmoid
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.init import FromArray, Initializer
-from graphc.op import Array, Source
-from graphc.tensor_type import Shape, TensorType
+from graphc.ir.build import Builder, Value
+from graphc.ir.init import FromArray, Initializer
+from graphc.ir.op import Array, Source
+from graphc.ir.tensor_type import Shape, TensorType
 
 
 @dataclass(frozen=True)

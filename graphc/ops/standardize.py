@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.op import Array, Layer
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.elementwise import div, sub
 from graphc.ops.source import Input, State
-from graphc.tensor_type import Batch, TensorType
 
 
 class Standardize(Layer):

@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply
-from graphc.op import Along, Array
+from graphc.ir.build import Builder, Value, apply
+from graphc.ir.op import Along, Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import Unary, add, div, mul, neg, sub
 from graphc.ops.functions import sqrt
-from graphc.tensor_type import TensorType
 
 
 class ByUfunc(Unary):

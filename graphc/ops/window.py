@@ -7,8 +7,8 @@ from itertools import product
 
 import numpy as np
 
-from graphc.op import Array
-from graphc.tensor_type import Shape, shape_text
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Shape, shape_text
 
 Sizes = tuple[int, ...]
 """A number for each dimension of space."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.numbers import listed, whole
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.numbers import listed, whole
+from graphc.ir.tensor_type import Shape, plain
 from graphc.ops.pad import Pads
 from graphc.ops.window import Sizes, reach
-from graphc.tensor_type import Shape, plain
 
 SAME = "same"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from graphc.errors import StateError
-from graphc.loc import caller_loc
-from graphc.optim.averages import COUNT, KIND
+from graphc.base.errors import StateError
+from graphc.base.loc import caller_loc
+from graphc.declare.optim.averages import COUNT, KIND
 
 if TYPE_CHECKING:
-    from graphc.executor import Executor
+    from graphc.runtime.executor import Executor
 
 
 def averaged(ex: Executor) -> Executor:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.backends.numpy.bind import Call, Link, bind
-from graphc.op import Array
-from graphc.plan import Program
+from graphc.ir.op import Array
+from graphc.ir.plan import Program
+from graphc.ir.tensor_type import TensorType
 from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
-from graphc.tensor_type import TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.native.bind import NativeProgram

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import FeedError
-from graphc.graph import Node
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import FeedError
+from graphc.base.loc import caller_loc
+from graphc.ir.graph import Node
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
 from graphc.ops.source import Input
-from graphc.plan import Plan
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.feeds import Feed, FeedCheck
 from graphc.runtime.state import State

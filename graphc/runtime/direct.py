@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from graphc.ir.tensor_type import TensorType
 from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
-from graphc.tensor_type import TensorType
 
 if TYPE_CHECKING:
     from graphc.backends.native.direct import Take

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from graphc.errors import StateError
-from graphc.loc import caller_loc
+from graphc.base.errors import StateError
+from graphc.base.loc import caller_loc
+from graphc.base.scoped_lock import WORKING, Scope, was_entered
 from graphc.runtime.state import State
-from graphc.scoped_lock import WORKING, Scope, was_entered
 
 T = TypeVar("T")
 

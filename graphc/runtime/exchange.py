@@ -12,17 +12,17 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.numpy.bind import Call
-from graphc.distributed.communicator import Communicator, Request, Solo, wait
-from graphc.distributed.tree import TreeSum, is_power_of_two, room
-from graphc.errors import StateError
-from graphc.loc import caller_loc
-from graphc.memory import ALIGNMENT
-from graphc.op import Array
+from graphc.base.errors import StateError
+from graphc.base.loc import caller_loc
+from graphc.compiler.memory import ALIGNMENT
+from graphc.ir.op import Array
+from graphc.ir.plan import Instr, Plan
+from graphc.ir.tensor_type import ITEMSIZE
 from graphc.ops.exchange import Receive, Send
-from graphc.plan import Instr, Plan
+from graphc.runtime.distributed.communicator import Communicator, Request, Solo, wait
+from graphc.runtime.distributed.tree import TreeSum, is_power_of_two, room
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
-from graphc.tensor_type import ITEMSIZE
 
 
 class Pause:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphc.op import Array
-from graphc.tensor_type import Batch, TensorType, shape_text
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Batch, TensorType, shape_text
 
 _FREE = "the batch dimension N is free, all others are as declared"
 

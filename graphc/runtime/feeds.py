@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import FeedError, Operand
-from graphc.graph import Node
+from graphc.base.errors import FeedError, Operand
+from graphc.base.loc import caller_loc
+from graphc.compiler.program import ignored_labels, indexed
+from graphc.ir.graph import Node
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan, Program
+from graphc.ir.tensor_type import Batch, TensorType, shape_text
 from graphc.kernels.feed_masks import counts_rows
-from graphc.loc import caller_loc
-from graphc.op import Array
 from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import ByPlace
 from graphc.ops.index_nd import FlatIndex
-from graphc.plan import Plan, Program
-from graphc.program import ignored_labels, indexed
 from graphc.runtime.feed_hints import dtype_hint, shape_hint
 from graphc.runtime.refusals import accumulates
-from graphc.tensor_type import Batch, TensorType, shape_text
 
 
 @dataclass(frozen=True, slots=True)

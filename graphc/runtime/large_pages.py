@@ -6,7 +6,7 @@ import ctypes
 import mmap
 import sys
 
-from graphc.op import Array
+from graphc.ir.op import Array
 
 LARGE = 2 << 20
 _ADVICE = 14  # MADV_HUGEPAGE

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.errors import FeedError
-from graphc.loc import caller_loc
-from graphc.op import Array
-from graphc.plan import Plan
+from graphc.base.errors import FeedError
+from graphc.base.loc import caller_loc
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.runtime.feeds import program_check
 from graphc.runtime.means import Means
 from graphc.runtime.pages import Pages
 from graphc.runtime.row_axis import RowAxis
-from graphc.tensor_type import TensorType, shape_at
 
 if TYPE_CHECKING:
-    from graphc.executor import Executor
+    from graphc.runtime.executor import Executor
 
 Piece = tuple[int, dict[str, Array], dict[str, Array]]
 """Some rows: their number, their feeds, and their outputs, which the next piece overwrites."""

@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from graphc.graph import Graph, Node
-from graphc.loss_share import ROWS, SUM, Divisor, Share, counted_by, source_of
-from graphc.op import Array
+from graphc.compiler.loss_share import ROWS, SUM, Divisor, Share, counted_by, source_of
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
 from graphc.ops.losses.row_loss import RowLoss
 from graphc.ops.source import Input
-from graphc.plan import Plan
 
 
 class Numbers(NamedTuple):

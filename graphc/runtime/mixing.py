@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from graphc.memory import align
-from graphc.op import Array
+from graphc.compiler.memory import align
+from graphc.ir.op import Array
 from graphc.runtime.state import State
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from graphc.errors import StateError
-from graphc.loc import caller_loc
+from graphc.base.errors import StateError
+from graphc.base.loc import caller_loc
+from graphc.declare.optim import Optimizer
+from graphc.ir.plan import Plan
 from graphc.ops.source import Parameter
-from graphc.optim import Optimizer
-from graphc.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

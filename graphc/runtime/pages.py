@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import Array
+from graphc.ir.op import Array
 
 _KEPT = 16 * 2**20
 """Bytes of pages, about, that stay with the process."""

@@ -9,10 +9,10 @@ from weakref import ref
 
 import numpy as np
 
-from graphc.errors import StateError, UnknownName
-from graphc.numbers import finite, lost_in
-from graphc.op import Array
-from graphc.plan import Plan
+from graphc.base.errors import StateError, UnknownName
+from graphc.ir.numbers import finite, lost_in
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
 from graphc.runtime.mixing import Mixing, mixing
 from graphc.runtime.state import State, readonly
 

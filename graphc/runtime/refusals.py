@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from graphc.errors import FeedError, StateError
-from graphc.loc import caller_loc
-from graphc.numbers import checked_whole
+from graphc.base.errors import FeedError, StateError
+from graphc.base.loc import caller_loc
+from graphc.ir.numbers import checked_whole
 
 
 def no_plan(given: object) -> StateError:

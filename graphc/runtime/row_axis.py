@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.op import Array
-from graphc.tensor_type import Batch, TensorType
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Batch, TensorType
 
 
 class RowAxis:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from graphc.backends.numpy.bind import Call
-from graphc.plan import Plan, Program
+from graphc.ir.plan import Plan, Program
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.exchange import HOLDS, Exchange, Pause
 from graphc.runtime.feeds import FeedCheck

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphc.errors import FeedError
-from graphc.loc import caller_loc
-from graphc.loss_share import SUM, divisors
-from graphc.op import Array
+from graphc.base.errors import FeedError
+from graphc.base.loc import caller_loc
+from graphc.compiler.loss_share import SUM, divisors
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan, Program
 from graphc.ops.exchange import ShardInput
-from graphc.plan import Plan, Program
 from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.row_axis import RowAxis
 

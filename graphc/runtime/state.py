@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from graphc.backends.numpy.bind import Call
-from graphc.errors import StateError, UnknownName
-from graphc.graph import Graph, Node
-from graphc.init import FromArray, generator
-from graphc.loc import caller_loc
-from graphc.memory import ALIGNMENT, align
-from graphc.op import Array
+from graphc.base.errors import StateError, UnknownName
+from graphc.base.loc import caller_loc
+from graphc.base.scoped_lock import ScopedLock
+from graphc.compiler.memory import ALIGNMENT, align
+from graphc.ir.graph import Graph, Node
+from graphc.ir.init import FromArray, generator
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
 from graphc.runtime.large_pages import advise_large_pages
 from graphc.runtime.owners import Owner
 from graphc.runtime.run_all import run_all
-from graphc.scoped_lock import ScopedLock
-from graphc.tensor_type import TensorType
 
 if TYPE_CHECKING:
     from graphc.files.columns_file import Columns

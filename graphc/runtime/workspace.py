@@ -10,16 +10,16 @@ from math import prod
 import numpy as np
 
 from graphc.backends.numpy.bind import Call
-from graphc.errors import OutOfMemoryError
-from graphc.loc import caller_loc
-from graphc.memory import align
-from graphc.op import Array
+from graphc.base.errors import OutOfMemoryError
+from graphc.base.loc import caller_loc
+from graphc.compiler.memory import align
+from graphc.ir.op import Array
+from graphc.ir.plan import Buffer, Plan, Program
+from graphc.ir.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 from graphc.ops.source import Constant
-from graphc.plan import Buffer, Plan, Program
 from graphc.runtime.owners import Owner
 from graphc.runtime.run_all import run_all
 from graphc.runtime.state import State, block, block_bytes
-from graphc.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 
 
 class Workspace:

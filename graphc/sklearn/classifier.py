@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 
-from graphc.op import Array
+from graphc.declare.optim import Optimizer
+from graphc.ir.op import Array
 from graphc.ops.functions import Softmax
-from graphc.optim import Optimizer
 from graphc.sklearn.class_weight import class_factors
 from graphc.sklearn.estimator import GraphEstimator, Rows
 from graphc.sklearn.nets import ClassifierNet, Declare

@@ -14,14 +14,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from graphc.errors import GraphError
-from graphc.executor import Executor
+from graphc.base.errors import GraphError
+from graphc.declare.optim import Adam, Optimizer
 from graphc.files.columns_file import Columns
-from graphc.numbers import whole
-from graphc.op import Array
-from graphc.optim import Adam, Optimizer
+from graphc.ir.numbers import whole
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import plain
+from graphc.runtime.executor import Executor
 from graphc.sklearn.nets import WEIGHT, Declare, Perceptron, Task
-from graphc.tensor_type import plain
 from graphc.train.callbacks import Callback
 from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History

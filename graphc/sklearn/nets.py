@@ -9,18 +9,18 @@ from functools import lru_cache
 from typing import Any
 
 from graphc.backends.choice import chosen_backend
-from graphc.build import Value
-from graphc.compiler import compile
-from graphc.errors import GraphError
-from graphc.mlp import mlp
-from graphc.net import Net
+from graphc.base.errors import GraphError
+from graphc.compiler.compile import compile
+from graphc.declare.mlp import mlp
+from graphc.declare.net import Net
+from graphc.declare.optim import Optimizer
+from graphc.ir.build import Value
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.losses.regression import mse_loss
 from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.source import Input
 from graphc.ops.standardize import standardize
-from graphc.optim import Optimizer
-from graphc.plan import Plan
-from graphc.tensor_type import N, TensorType
 
 Declare = Callable[[int, int], Net]
 """A function that declares a net for a number of features and a number of outputs."""

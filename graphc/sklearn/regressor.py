@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
-from graphc.op import Array
+from graphc.ir.op import Array
 from graphc.sklearn.estimator import GraphEstimator, Rows
 from graphc.sklearn.nets import RegressorNet
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import FeedError
-from graphc.executor import Executor
-from graphc.loc import caller_loc
-from graphc.loss_share import divisors
-from graphc.op import Array
+from graphc.base.errors import FeedError
+from graphc.base.loc import caller_loc
+from graphc.compiler.loss_share import divisors
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 from graphc.runtime.many_rows import by_position
 from graphc.runtime.row_axis import RowAxis
 from graphc.runtime.shards import rank_rows

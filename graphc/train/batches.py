@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.init import generator
-from graphc.op import Array
+from graphc.ir.init import generator
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.runtime.row_axis import RowAxis
-from graphc.tensor_type import TensorType
 from graphc.train.mapped import Ahead
 
 Rows = NDArray[np.intp]

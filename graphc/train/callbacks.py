@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from graphc.executor import Executor
-from graphc.op import Array
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 from graphc.train.history import History
 
 

@@ -9,16 +9,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import GraphError, ModelFileError
-from graphc.executor import Executor
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
 from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint, write_checkpoint
 from graphc.files.lock import FolderLock
 from graphc.files.paths import make_folder, shown
 from graphc.files.serialize import save
 from graphc.files.writing import remove_temporaries
-from graphc.loc import caller_loc
-from graphc.numbers import checked_whole
-from graphc.op import Array
+from graphc.ir.numbers import checked_whole
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 from graphc.train.best import Best
 from graphc.train.history import History
 

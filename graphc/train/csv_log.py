@@ -7,9 +7,9 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from graphc.errors import DataError
+from graphc.base.errors import DataError
 from graphc.files.writing import cannot_write, write_atomically
-from graphc.op import Array
+from graphc.ir.op import Array
 from graphc.train.callbacks import Callback, Epoch
 from graphc.train.history import History
 

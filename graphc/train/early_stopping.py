@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphc.arguments import takes
-from graphc.errors import GraphError
-from graphc.executor import Executor
-from graphc.loc import caller_loc
-from graphc.numbers import checked_whole
-from graphc.op import Array
+from graphc.base.arguments import takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.numbers import checked_whole
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 from graphc.train.best import Best
 from graphc.train.callbacks import Callback, Epoch
 from graphc.train.history import History

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from graphc.arguments import takes, takes_one
-from graphc.errors import GraphError
-from graphc.executor import Executor
-from graphc.loc import caller_loc
-from graphc.numbers import checked_whole, whole
-from graphc.tensor_type import plain
+from graphc.base.arguments import takes, takes_one
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.numbers import checked_whole, whole
+from graphc.ir.tensor_type import plain
+from graphc.runtime.executor import Executor
 from graphc.train.arrays import checked_arrays
 from graphc.train.callbacks import Epoch
 from graphc.train.checkpoints import Checkpoints

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.arguments import takes_one
-from graphc.errors import FeedError
-from graphc.executor import Executor
-from graphc.loc import caller_loc
+from graphc.base.arguments import takes_one
+from graphc.base.errors import FeedError
+from graphc.base.loc import caller_loc
+from graphc.runtime.executor import Executor
 from graphc.runtime.many_rows import by_position
 from graphc.train.source import Batch
 from graphc.train.weights import filled

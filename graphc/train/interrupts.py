@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, TypeVar
 
-from graphc.scoped_lock import Scope
+from graphc.base.scoped_lock import Scope
 
 T = TypeVar("T")
 

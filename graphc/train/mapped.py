@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.errors import FeedError
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import FeedError
+from graphc.base.loc import caller_loc
+from graphc.ir.op import Array
 from graphc.runtime.pages import Pages
 
 _AHEAD = 128 * 2**20

@@ -7,13 +7,13 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from graphc.distributed.communicator import Communicator, Solo
-from graphc.errors import RankError
-from graphc.executor import Executor
-from graphc.profile.times import program_name
-from graphc.text.graph import graph_text
+from graphc.base.errors import RankError
+from graphc.base.version import __version__
+from graphc.ir.text.graph import graph_text
+from graphc.runtime.distributed.communicator import Communicator, Solo
+from graphc.runtime.executor import Executor
 from graphc.train.position import Position
-from graphc.version import __version__
+from graphc.view.profile.times import program_name
 
 T = TypeVar("T")
 

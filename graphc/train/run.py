@@ -8,13 +8,13 @@ from math import isfinite
 from time import perf_counter
 from typing import Any
 
-from graphc.errors import FeedError
-from graphc.executor import Executor
+from graphc.base.errors import FeedError
+from graphc.base.loc import caller_loc
 from graphc.files.checkpoint_file import CheckpointFile
 from graphc.files.lock import FolderLock
 from graphc.files.model_file import damage
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 from graphc.runtime.means import Count
 from graphc.train.callbacks import Callback, Called, Epoch, begin, saved_arrays
 from graphc.train.checkpoints import Checkpoints

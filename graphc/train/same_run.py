@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from graphc.difference import Difference, Pair, difference
-from graphc.errors import GraphError, Operand
-from graphc.executor import Executor
+from graphc.base.errors import GraphError, Operand
+from graphc.base.loc import caller_loc
+from graphc.declare.optim import Optimizer
 from graphc.files.checkpoint_file import CheckpointFile
 from graphc.files.graph_file import UnknownOp, user_ops
 from graphc.files.model_file import Model, damage, optimizer_of
-from graphc.graph import Graph, Node
-from graphc.init import Zeros
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.ir.difference import Difference, Pair, difference
+from graphc.ir.graph import Graph, Node
+from graphc.ir.init import Zeros
+from graphc.ir.op import Array
+from graphc.ir.text.difference import LONGEST
+from graphc.ir.text.graph import name_text, node_text, word_of
+from graphc.ir.text.values import value_text
 from graphc.ops.source import Parameter, State
-from graphc.optim import Optimizer
-from graphc.text.difference import LONGEST
-from graphc.text.graph import name_text, node_text, word_of
-from graphc.text.values import value_text
+from graphc.runtime.executor import Executor
 
 _DATA = {"data": "data", "validation": "validation data"}
 """The choices that are the identity of data, and their names in errors."""

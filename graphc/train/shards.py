@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import DataError, FeedError
-from graphc.executor import Executor
+from graphc.base.errors import DataError, FeedError
+from graphc.base.loc import caller_loc
 from graphc.files.paths import check_plain
-from graphc.init import generator
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.ir.init import generator
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 from graphc.runtime.row_axis import RowAxis
 from graphc.train.source import Batch
 from graphc.train.weights import filled

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import FeedError, GraphError
-from graphc.executor import Executor
-from graphc.loc import caller_loc
+from graphc.base.errors import FeedError, GraphError
+from graphc.base.loc import caller_loc
+from graphc.runtime.executor import Executor
 from graphc.runtime.many_rows import by_position
 from graphc.train.arrays import ArraySource, checked_arrays
 from graphc.train.generated import FunctionSource, IteratorSource

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from graphc.errors import FeedError
-from graphc.executor import Executor
-from graphc.graph import Node
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import FeedError
+from graphc.base.loc import caller_loc
+from graphc.ir.graph import Node
+from graphc.ir.op import Array
 from graphc.ops.standardize import Standardize
+from graphc.runtime.executor import Executor
 
 _PIECE = 1 << 20
 """The numbers that are read at a time, so that data on disk need not fit in memory."""

@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import DataError, GraphError
-from graphc.executor import Executor
+from graphc.base.errors import DataError, GraphError
+from graphc.base.loc import caller_loc
 from graphc.files.paths import make_folder
 from graphc.files.writing import cannot_write
-from graphc.loc import caller_loc
+from graphc.runtime.executor import Executor
 from graphc.train.callbacks import Callback, Epoch
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
 
-from graphc.distributed.communicator import Communicator, Solo
-from graphc.executor import Executor
+from graphc.runtime.distributed.communicator import Communicator, Solo
+from graphc.runtime.executor import Executor
 from graphc.runtime.many_rows import Piece
 from graphc.runtime.means import Means, Numbers
 from graphc.train.interrupts import StepBorder

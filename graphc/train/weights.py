@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.errors import GraphError
-from graphc.executor import Executor
-from graphc.loc import caller_loc
-from graphc.numbers import whole
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.numbers import whole
 from graphc.ops.source import Input
+from graphc.runtime.executor import Executor
 from graphc.runtime.means import WeightInput, weight_input
 from graphc.runtime.row_axis import RowAxis
 from graphc.train.source import Batch, Source

@@ -19,8 +19,8 @@ from time import perf_counter
 import numpy as np
 
 import graphc as gc
-from graphc.distributed.communicator import Communicator
-from graphc.distributed.mpi import Mpi
+from graphc.runtime.distributed.communicator import Communicator
+from graphc.runtime.distributed.mpi import Mpi
 
 SIZES = {
     "digits": ((64, 100, 50, 10), 128),

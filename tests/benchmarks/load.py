@@ -25,8 +25,8 @@ import numpy as np
 
 import graphc as gc
 from graphc.backends.native.usable_cores import cores
+from tests.backends.native.shared_runs import shared_runs
 from tests.benchmarks.compile_scale import LAYERS, declare
-from tests.native.shared_runs import shared_runs
 
 BUSY = 0, 1, 2, 4
 PERIOD = 0.002

@@ -16,8 +16,8 @@ from time import perf_counter
 from typing import Any
 
 import graphc as gc
-from graphc.render import plan_graph
-from tests.render.graphs import deep, digits, residual
+from graphc.view.render import plan_graph
+from tests.view.render.graphs import deep, digits, residual
 
 NETS = {
     "digits": digits,

@@ -22,12 +22,12 @@ import numpy as np
 
 import graphc as gc
 from graphc.cli.scaling import bandwidth, latency
-from graphc.distributed.communicator import Communicator, wait
-from graphc.distributed.mpi import Mpi
-from graphc.distributed.network import Network
-from graphc.distributed.predict import predict
+from graphc.runtime.distributed.communicator import Communicator, wait
+from graphc.runtime.distributed.mpi import Mpi
+from graphc.runtime.distributed.network import Network
+from graphc.runtime.distributed.predict import predict
 from tests.benchmarks.distributed import SIZES, net
-from tests.distributed.delayed import Delayed
+from tests.runtime.distributed.delayed import Delayed
 
 SECONDS = 0.4
 LARGE, SMALL, TIMES = 2**20, 64, 25

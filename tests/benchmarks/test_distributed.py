@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.distributed.launched import MISSING, MPIEXEC, ROOT, environment
+from tests.runtime.distributed.launched import MISSING, MPIEXEC, ROOT, environment
 
 pytestmark = [pytest.mark.bench, pytest.mark.skipif(MISSING, reason="no MPI here")]
 

@@ -12,8 +12,8 @@ import gc
 from collections.abc import Callable
 from time import process_time
 
-from graphc.certificate.export import certify_program
-from graphc.verify import verify_program
+from graphc.check.certificate.export import certify_program
+from graphc.check.verify import verify_program
 from tests.benchmarks.compile_scale import LAYERS, compiled
 
 REPEATS = 5

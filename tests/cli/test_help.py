@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from graphc.cli import main
-from graphc.profile.peak import Peak
+from graphc.view.profile.peak import Peak
 from tests.extras import needs
 
 NET = """\
@@ -73,7 +73,7 @@ def test_the_examples_run(
     needs("matplotlib")
     monkeypatch.setattr("graphc.cli.bench.TURN_SECONDS", 1e-9)
     monkeypatch.setattr("graphc.cli.bench.measure_peak", lambda threads: Peak(threads, 1e9, 1e9))
-    monkeypatch.setattr("graphc.distributed.predict.MEASURED", 1e-9)
+    monkeypatch.setattr("graphc.runtime.distributed.predict.MEASURED", 1e-9)
     (folder / "net.py").write_text(NET.replace("WIDTH", "16"))
     (folder / "other.py").write_text(NET.replace("WIDTH", "8"))
     rng = np.random.default_rng(0)
@@ -84,7 +84,7 @@ def test_the_examples_run(
     (folder / "new.csv").write_text("\n".join(row.rpartition(",")[0] for row in rows[:9]))
     for command in COMMANDS:
         if command == "launch":
-            continue  # it starts processes: see tests/distributed
+            continue  # it starts processes: see tests/runtime/distributed
         for words in examples(help_of(command, capsys)):
             assert main(words[1:]) == 0, words
             assert capsys.readouterr().out

@@ -14,8 +14,8 @@ from graphc.backends.native.target import available
 from graphc.cli import main
 from graphc.cli.model import load_model
 from graphc.cli.output import print_json
-from graphc.profile.cost import program_cost
-from graphc.profile.peak import Peak
+from graphc.view.profile.cost import program_cost
+from graphc.view.profile.peak import Peak
 from tests.extras import needs_renderer
 
 

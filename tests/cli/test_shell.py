@@ -13,7 +13,7 @@ import pytest
 
 import graphc as gc
 from graphc.cli import main, train
-from graphc.executor import Executor
+from graphc.runtime.executor import Executor
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
 

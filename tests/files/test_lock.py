@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
 from graphc.files import lock
 from graphc.files.lock import FolderLock
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from graphc.errors import DataError, GraphError, ModelFileError
+from graphc.base.errors import DataError, GraphError, ModelFileError
 from graphc.files import lock, writing
 from graphc.files.writing import new_file, remove_temporaries, write_atomically, write_file
 

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from graphc.op import Array
+from graphc.ir.op import Array
 from tests.fuzz.meaning import Meaning, Outcome, outcome
 from tests.fuzz.wide import WIDE, Noise
 

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import graphc as gc
-from graphc.graph import Graph
-from graphc.op import Array
-from graphc.optim import Optimizer
-from graphc.plan import Plan
-from graphc.tensor_type import shape_at
+from graphc.declare.optim import Optimizer
+from graphc.ir.graph import Graph
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import shape_at
 from tests.fuzz.again import computing_again
 from tests.generate import random_feeds, random_state
 

@@ -18,17 +18,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.graph import Graph, Node
-from graphc.loss_share import ROWS, SUM
-from graphc.op import Op
+from graphc.compiler.loss_share import ROWS, SUM
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import Batch, TensorType, shape_at
 from graphc.ops.concat import Concat
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import add, mul
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.slicing import Slice
 from graphc.ops.source import Constant, Input, Parameter, State, constant
-from graphc.tensor_type import Batch, TensorType, shape_at
 
 STATISTICS = (".mean", ".var")
 
@@ -41,7 +41,7 @@ def of_shards(
     counted: Sequence[tuple[str, str]],
     divisors: Collection[str],
 ) -> Graph:
-    """A graph of ops, for `n` rows; each loss counts by rows or is a sum (graphc/loss_share.py).
+    """A graph of ops, for `n` rows; each loss counts by rows or is a sum (compiler/loss_share.py).
 
     What weighted means are divided by is that of all shards, by the rows of each.  Outputs that
     are no losses are those of the last shard.

@@ -9,10 +9,10 @@ from itertools import combinations
 from typing import Any
 
 import graphc as gc
-from graphc.graph import Graph
-from graphc.op import Layer, Op
+from graphc.ir.graph import Graph
+from graphc.ir.op import Layer, Op
+from graphc.ir.plan import Plan
 from graphc.ops import OPS
-from graphc.plan import Plan
 from passes.pipeline import PassRecord
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.op import Array
+from graphc.ir.op import Array
 from graphc.ops.gradient import Gradient
-from graphc.reference import evaluate
+from graphc.runtime.reference import evaluate
 from tests.fuzz.bound import Meant
 
 INFERENCE = ("infer", "unlabelled", "frozen", "evaluate")

@@ -7,14 +7,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import graphc as gc
-from graphc.graph import Graph
-from graphc.loss_share import divisors
-from graphc.op import Layer
+from graphc.compiler.loss_share import divisors
+from graphc.declare.optim import Optimizer
+from graphc.declare.schedules import Schedule
+from graphc.ir.graph import Graph
+from graphc.ir.op import Layer
 from graphc.ops.dropout import Dropout
 from graphc.ops.norm import BatchNorm
 from graphc.ops.source import Parameter
-from graphc.optim import Optimizer
-from graphc.schedules import Schedule
 from tests.fuzz.case import Case, Event
 from tests.generate import WIDTHS, random_net
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import Array
+from graphc.ir.op import Array
+from tests.backends.native.interpreted import Interpreted
 from tests.fuzz.case import Case
 from tests.fuzz.meaning import cotangent_output
-from tests.native.interpreted import Interpreted
 
 ORDERS = ((0, 1, 2), (2, 1, 0))
 

@@ -7,10 +7,10 @@ import multiprocessing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tests.backends.native.shared_runs import shared_runs
 from tests.fuzz.campaign import Findings, cases
 from tests.fuzz.draw import Wishes
 from tests.fuzz.write import write
-from tests.native.shared_runs import shared_runs
 
 MOST_THREADS = 4
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.division import Fmod, Mod
 from graphc.ops.functions import Abs, Sign
 from graphc.ops.index import Argmax, Argmin

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from graphc.graph import Graph
-from graphc.loss_share import divisors, loss_shares
-from graphc.op import Array
+from graphc.compiler.loss_share import divisors, loss_shares
+from graphc.declare.optim import Optimizer
+from graphc.ir.graph import Graph
+from graphc.ir.op import Array
 from graphc.ops.source import Parameter
-from graphc.optim import Optimizer
-from graphc.reference import initial_state
+from graphc.runtime.reference import initial_state
 from passes.accumulate import Accumulate
 from passes.apply_update import apply_graph
 from passes.backward import Backward

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from graphc.graph import Graph, Node
-from graphc.op import Op
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, count
 from graphc.ops.index import OneHot
 from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
@@ -14,7 +15,6 @@ from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Reshape
 from graphc.ops.slicing import Slice
 from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.tensor_type import Batch, Dim, Shape, TensorType, count
 from tests.generate import CLASSES
 
 LEAST = (1, 2, 3)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
-from graphc.op import Array
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
 from graphc.ops.source import Input
-from graphc.plan import Plan
 from tests.fuzz.case import Case
 from tests.fuzz.interpreted import interpret
 from tests.fuzz.meaning import cotangent_output

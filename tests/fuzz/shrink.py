@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 
 import graphc as gc
-from graphc.graph import Graph, Node
+from graphc.declare.optim import Optimizer
+from graphc.ir.graph import Graph, Node
 from graphc.ops.reduce import Mean
 from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.optim import Optimizer
 from tests.fuzz.case import Case, Event
 from tests.fuzz.check import Verdict
 from tests.fuzz.draw import OPTIONAL

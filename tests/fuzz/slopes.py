@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from graphc.op import Array
+from graphc.ir.op import Array
 from graphc.ops.shape import StopGradient
 from graphc.ops.source import Input, Parameter
 from tests.fuzz.bound import Meant

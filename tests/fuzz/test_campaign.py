@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.text import graph_text
-from graphc.verify.report import Counterexample, Report
+from graphc.check.verify.report import Counterexample, Report
+from graphc.ir.text import graph_text
 from tests.fuzz.__main__ import main
 from tests.fuzz.campaign import cases
 from tests.fuzz.case import Case, Event

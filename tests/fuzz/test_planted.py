@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import graphc.program
-import graphc.schedule
+import graphc.compiler.program
+import graphc.compiler.schedule
 import passes.identities
 from graphc.backends.numpy import KERNELS
-from graphc.build import Value
-from graphc.memory import LiveRange
+from graphc.compiler.memory import LiveRange
+from graphc.ir.build import Value
+from graphc.ir.plan import Storage
 from graphc.ops.functions import Tanh
 from graphc.ops.linalg import MatMul
 from graphc.ops.source import Constant
-from graphc.plan import Storage
 from graphc.runtime.shards import Shards
 from passes import cse
 from tests.fuzz.campaign import collected_rarely
@@ -104,7 +104,7 @@ def written_too_early(patch: pytest.MonkeyPatch) -> None:
     def waits(in_place: Mapping[str, str], readers: Any) -> dict[str, list[str]]:
         return {}
 
-    patch.setattr(graphc.schedule, "_waits", waits)
+    patch.setattr(graphc.compiler.schedule, "_waits", waits)
 
 
 def dead_too_early(patch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def statistics_of_a_shard(patch: pytest.MonkeyPatch) -> None:
 
 def masks_of_the_next_draw(patch: pytest.MonkeyPatch) -> None:
     """What is computed again reads the counter as it is by then."""
-    patch.setattr(graphc.program, "keep_old_states", lambda graph: graph)
+    patch.setattr(graphc.compiler.program, "keep_old_states", lambda graph: graph)
 
 
 def _set_frozen(patch: pytest.MonkeyPatch, target: object, name: str, value: object) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
+from tests.check.validation.faults import Fault, plant
 from tests.fuzz.case import Case, Event
 from tests.fuzz.check import judge
-from tests.validation.faults import Fault, plant
 
 
 def strided() -> gc.Net:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from graphc.op import Op
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.activations.exponential import Celu, Elu, Selu
 from graphc.ops.activations.gated import Gelu, Mish, Silu
 from graphc.ops.activations.piecewise import (
@@ -75,7 +76,6 @@ from graphc.ops.slicing import Slice
 from graphc.ops.smooth import Erf, Expm1, Log1p, Softplus
 from graphc.ops.standardize import Standardize
 from graphc.ops.trigonometry import ByUfunc
-from graphc.tensor_type import TensorType
 
 Tensor = torch.Tensor
 Rule = Callable[[Any, Sequence[Tensor], bool], Tensor]

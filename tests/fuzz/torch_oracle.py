@@ -10,11 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from graphc.graph import Node
-from graphc.op import Array
-from graphc.ops.norm import BatchNorm
-from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.optim import (
+from graphc.declare.optim import (
     SGD,
     Adadelta,
     Adagrad,
@@ -26,8 +22,12 @@ from graphc.optim import (
     Optimizer,
     RMSprop,
 )
-from graphc.optim.adam import TwoMoments
-from graphc.schedules import Cosine, Schedule, Step, WarmUp
+from graphc.declare.optim.adam import TwoMoments
+from graphc.declare.schedules import Cosine, Schedule, Step, WarmUp
+from graphc.ir.graph import Node
+from graphc.ir.op import Array
+from graphc.ops.norm import BatchNorm
+from graphc.ops.source import Constant, Input, Parameter, State
 from tests.fuzz.bound import Meant
 from tests.fuzz.torch_ops import RULES, Tensor
 

@@ -5,7 +5,8 @@ One sum or mean over rows, or one loss, of what is computed row by row; perhaps 
 
 from __future__ import annotations
 
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.elementwise import Mul, Neg
 from graphc.ops.gather import Gather
 from graphc.ops.gradient import Gradient
@@ -13,7 +14,6 @@ from graphc.ops.losses.row_loss import RowLoss
 from graphc.ops.reduce import Mean, Sum
 from graphc.ops.shape import Reshape
 from graphc.ops.source import Constant, Input
-from graphc.tensor_type import Batch, TensorType
 
 
 def whole_outputs(graph: Graph) -> set[str]:

@@ -18,8 +18,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from graphc.graph import Graph, Node
-from graphc.op import Array, Layer, Op
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array, Layer, Op
+from graphc.ir.tensor_type import FLOATS
 from graphc.ops.concat import Concat
 from graphc.ops.division import WholeQuotient
 from graphc.ops.dropout import DropoutMask
@@ -41,7 +42,6 @@ from graphc.ops.select import Clip, Comparison, Maximum, Minimum, Relu, ReluGrad
 from graphc.ops.shape import Cast, Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.tensor_type import FLOATS
 from tests.fuzz.kinks import has_kinks, kink_distance
 
 WIDE = np.longdouble

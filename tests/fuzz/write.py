@@ -6,9 +6,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
+from graphc.ir.text import graph_text, parse_graph
 from graphc.ops import OPS
-from graphc.text import graph_text, parse_graph
 from tests.fuzz.case import Case
 from tests.fuzz.check import Verdict
 

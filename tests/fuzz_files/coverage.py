@@ -17,8 +17,13 @@ from tests.fuzz_files.run import files
 
 ROOT = Path(graphc.__file__).parent
 READERS = (
-    *("files/container.py", "files/graph_file.py", "files/model_file.py", "text/parse.py"),
-    *("text/tokens.py", "text/values.py", "train/record/folder.py", "train/record/journal.py"),
+    *("files/container.py", "files/graph_file.py", "files/model_file.py", "ir/text/parse.py"),
+    *(
+        "ir/text/tokens.py",
+        "ir/text/values.py",
+        "train/record/folder.py",
+        "train/record/journal.py",
+    ),
     "data/table.py",
 )
 

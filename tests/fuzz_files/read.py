@@ -11,14 +11,14 @@ from onnx import ModelProto
 
 import graphc as gc
 from graphc import onnx
+from graphc.base.errors import GraphError
 from graphc.data.table import read_table
-from graphc.errors import GraphError
 from graphc.files.checkpoint_file import read_checkpoint
 from graphc.files.serialize import from_bytes
 from graphc.files.torch_state import load_torch_state
+from graphc.ir.text import parse_graph
+from graphc.ir.text.graph import graph_text, word_of
 from graphc.ops import OPS
-from graphc.text import parse_graph
-from graphc.text.graph import graph_text, word_of
 from graphc.train.record.folder import RunFolder
 from tests.fuzz_files.seeds import Kind, normed
 

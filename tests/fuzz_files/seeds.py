@@ -14,8 +14,8 @@ import numpy as np
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.files.serialize import to_bytes
-from graphc.text import graph_text
-from tests.native.nets import NETS, OPTIMIZERS, feeds_of
+from graphc.ir.text import graph_text
+from tests.backends.native.nets import NETS, OPTIMIZERS, feeds_of
 
 Kind = Literal["model", "text", "table", "run", "journal", "weights", "onnx"]
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
+from graphc.ir.tensor_type import shape_at
 from graphc.ops.source import Input, Parameter, State
-from graphc.reference import initial_state
-from graphc.tensor_type import shape_at
+from graphc.runtime.reference import initial_state
 from tests.generate.growth import CLASSES, WIDTHS, Growth
 from tests.generate.roots import finish
 from tests.generate.steps import grow

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import graphc as gc
+from graphc.ir.tensor_type import Batch
 from graphc.ops.source import Parameter
-from graphc.tensor_type import Batch
 
 WIDTHS = (1, 2, 3, 5, 7)
 CLASSES = 3

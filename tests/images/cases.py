@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import graphc as gc
-from graphc.op import Array
+from graphc.ir.op import Array
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm
 from graphc.ops.source import State

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.tensor_type import shape_at
+from graphc.ir.tensor_type import shape_at
 from tests.images.cases import CASES, Case, operands, seen, waves
 from tests.images.table import TABLE
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.op import Array
+from graphc.ir.op import Array
 
 CONV = [
     [

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from graphc.ir.plan import Instr
 from graphc.kernels.barriers import BARRIER, Barriers
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder
@@ -23,7 +24,6 @@ from graphc.kernels.kernel import Gemm, Loop, Split, Stack
 from graphc.kernels.lowering import kernel_instr
 from graphc.kernels.walk import Elsewhere, straight
 from graphc.kernels.window import Window
-from graphc.plan import Instr
 
 COLUMNS = {2: 8, 4: 4, 8: 2}
 """Matrices have 16 elements; kernels take them for so many rows of so many columns."""

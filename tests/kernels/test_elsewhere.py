@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import N, TensorType
+from graphc.ir.text.kernels import kernel_text
 from graphc.kernels.elsewhere import MOST, reader_of
 from graphc.kernels.interpret import run
 from graphc.kernels.walk import Walk, straight
-from graphc.op import Op
 from graphc.ops.gather import Gather
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, SumPool
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad
-from graphc.tensor_type import N, TensorType
-from graphc.text.kernels import kernel_text
 from tests.ops.example import Example
 from tests.ops.readers import BY_OP, operands, reader_loop
 from tests.ops.test_contract import close

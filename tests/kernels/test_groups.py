@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.ir.plan import Plan, Program
 from graphc.kernels.views import joined_columns
-from graphc.plan import Plan, Program
 from tests.generate import trainable_net
 
 

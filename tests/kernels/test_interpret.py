@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Dim, N
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder, Expr, call, philox, select
 from graphc.kernels.functions import FUNCTIONS
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm, Loop
-from graphc.op import Array
-from graphc.philox import keep_words
-from graphc.tensor_type import Dim, N
+from graphc.kernels.philox import keep_words
 
 RNG = np.random.default_rng(3)
 

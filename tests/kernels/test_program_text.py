@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import graphc as gc
-from graphc.plan import Program
-from graphc.program import build_program
-from graphc.text import program_text
-from graphc.text.program import epochs
+from graphc.compiler.program import build_program
+from graphc.ir.plan import Program
+from graphc.ir.text import program_text
+from graphc.ir.text.program import epochs
 
 
 def native(net: gc.Net, name: str, optimizer: gc.optim.Optimizer | None = None) -> Program:

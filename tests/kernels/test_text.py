@@ -6,18 +6,18 @@ from collections.abc import Sequence
 
 import pytest
 
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import N
+from graphc.ir.text import kernel_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import BodyBuilder, Expr, call, philox, select
 from graphc.kernels.kernel import Gemm, Loop
-from graphc.op import Op
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.elementwise import Mul
 from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.optim import Momentum, SgdStep
 from graphc.ops.select import Relu
-from graphc.tensor_type import N
-from graphc.text import kernel_text
 
 
 def given(op: Op, operands: Sequence[Expr], axis: Axis = "columns") -> Expr:

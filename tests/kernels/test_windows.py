@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.build import Value
+from graphc.ir.build import Value
+from graphc.ir.plan import Program
+from graphc.ir.text.kernels import kernel_text
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.window import Window
 from graphc.ops.conv import Conv
-from graphc.plan import Program
-from graphc.text.kernels import kernel_text
+from tests.backends.native.window_function import Spec, specs
 from tests.kernels.test_program_text import instructions, native
-from tests.native.window_function import Spec, specs
 from tests.ops.test_contract import close
 
 SHAPES = (

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.arguments import takes
-from graphc.other_members import EXECUTOR, NET, VALUE
-from graphc.other_names import _ELSEWHERE
+from graphc.base.arguments import takes
+from graphc.declare.other_members import EXECUTOR, NET, VALUE
+from graphc.declare.other_names import _ELSEWHERE
 from tests.mistakes.harness import Mistake, collector, name_of, refused
 
 MISTAKES, mistake = collector()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.tensor_type import TensorType
+from graphc.ir.tensor_type import TensorType
 from tests.mistakes.harness import Mistake, collector, name_of, refused
 
 MISTAKES, mistake = collector()

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from tests.check.test_check_op import Cube
 from tests.extras import needs
 from tests.mistakes.harness import Mistake, collector, name_of, refused
-from tests.test_check_op import Cube
 
 onnx = needs("onnx")
 MISTAKES, mistake = collector()

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 
 import graphc as gc
-from graphc.difference import difference
-from graphc.graph import Graph
-from graphc.init import Zeros
+from graphc.ir.difference import difference
+from graphc.ir.graph import Graph
+from graphc.ir.init import Zeros
+from graphc.ir.op import Array
 from graphc.onnx import load, save
-from graphc.op import Array
 from graphc.ops.source import Input, Parameter, State
-from graphc.reference import initial_state
+from graphc.runtime.reference import initial_state
 
 
 def bare(graph: Graph) -> Graph:

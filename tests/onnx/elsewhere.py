@@ -9,7 +9,7 @@ import onnxruntime
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
-from graphc.op import Array
+from graphc.ir.op import Array
 
 Results = dict[str, Array]
 

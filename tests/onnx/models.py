@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from graphc.op import Array
+from graphc.ir.op import Array
 
 KINDS = {
     "float32": TensorProto.FLOAT,

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.ir.op import Array
 from graphc.onnx import load, to_proto
-from graphc.op import Array
 from tests.onnx.compare import agree, comes_back
 from tests.onnx.elsewhere import by_both
 

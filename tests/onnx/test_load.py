@@ -12,10 +12,10 @@ import pytest
 from onnx import helper
 
 import graphc as gc
+from graphc.ir.op import Array
+from graphc.ir.text import parse_graph
 from graphc.onnx import load
-from graphc.op import Array
 from graphc.ops import OPS
-from graphc.text import parse_graph
 from tests.onnx.models import model, node
 
 

@@ -14,8 +14,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnx.backend.test.runner import Runner
 
 import graphc as gc
+from graphc.ir.op import Array
 from graphc.onnx import load, prepare, to_proto
-from graphc.op import Array
 from graphc.ops.source import Parameter
 from tests.onnx.compare import agree, comes_back
 from tests.onnx.elsewhere import by_both

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
 from tests.onnx.cases import (
     S1,
     S2,

@@ -13,12 +13,12 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 import graphc as gc
-from graphc.init import FromArray
+from graphc.ir.init import FromArray
+from graphc.ir.op import Array
 from graphc.onnx import load, save, to_proto
-from graphc.op import Array
 from graphc.ops.scatter import GatherElements
 from graphc.ops.source import Parameter, State
-from graphc.reference import initial_state
+from graphc.runtime.reference import initial_state
 from tests.onnx import models
 from tests.onnx.elsewhere import by_both
 

@@ -10,9 +10,9 @@ import pytest
 from onnx import ModelProto, helper
 
 import graphc as gc
+from graphc.ir.tensor_type import shape_at
 from graphc.onnx import to_proto
 from graphc.ops.dropout import Dropout, DropoutMask
-from graphc.tensor_type import shape_at
 from tests.onnx.compare import agree, comes_back
 from tests.onnx.elsewhere import by_both
 from tests.onnx.zoo import BATCHES, NAMES, Feeds, batch, declared_net

@@ -13,7 +13,7 @@ import numpy as np
 
 import graphc as gc
 from graphc.data import load_digits
-from graphc.op import Array
+from graphc.ir.op import Array
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NAMES = sorted(set(re.findall(r"\(examples/(\w+)\.py\) \|", (DOCS / "zoo.md").read_text())))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import Array
+from graphc.ir.op import Array
 
 
 class Convolved:

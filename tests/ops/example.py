@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.op import Array, Op
-from graphc.tensor_type import Dim, TensorType, shape_at
+from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import Dim, TensorType, shape_at
 
 GRID = "grid"
 """Shuffled multiples of 0.07, moved a little for each operand: distinct within an operand and

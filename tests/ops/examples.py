@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.op import Op
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import FLOATS, N, Shape, TensorType
 from graphc.ops.activations.exponential import Celu, Elu, Selu
 from graphc.ops.activations.gated import Gelu, Mish, Silu
 from graphc.ops.activations.piecewise import (
@@ -97,7 +98,6 @@ from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.smooth import Erf, Expm1, Log1p, Softplus
 from graphc.ops.standardize import Standardize
 from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
-from graphc.tensor_type import FLOATS, N, Shape, TensorType
 from tests.ops.example import (
     ABOVE,
     BROKEN,

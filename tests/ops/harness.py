@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from graphc.backends.numpy import KERNELS, Call
-from graphc.op import Array, Op
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType, shape_at
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType, shape_at
 
 
 @dataclass

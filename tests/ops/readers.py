@@ -6,18 +6,18 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Dim, N, TensorType, shape_at
 from graphc.kernels.elsewhere import places_of, reader_of
 from graphc.kernels.expr import BodyBuilder, Expr
 from graphc.kernels.kernel import Loop, Split
 from graphc.kernels.matrix import by_last
 from graphc.kernels.walk import Elsewhere
-from graphc.op import Array
 from graphc.ops.gather import Gather
 from graphc.ops.pad import Pad
 from graphc.ops.pool import MaxPool, SumPoolGrad
 from graphc.ops.shape import Transpose
 from graphc.ops.slicing import Slice, SliceGrad
-from graphc.tensor_type import Dim, N, TensorType, shape_at
 from tests.ops.example import GRID, SIGNED, Example
 from tests.ops.test_contract import OP_EXAMPLES, by_op
 

@@ -11,11 +11,11 @@ import pytest
 
 import graphc  # noqa: F401  (loads every module that defines ops)
 from graphc.backends.numpy import KERNELS
-from graphc.op import Array, Layer, Op, Source
+from graphc.ir.op import Array, Layer, Op, Source
+from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.ir.text.parse import check_count
 from graphc.ops import OPS
 from graphc.ops.gradient import Gradient
-from graphc.tensor_type import TensorType, shape_at
-from graphc.text.parse import check_count
 from tests.ops.example import Example
 from tests.ops.examples import DOUBLE, EXAMPLES
 from tests.ops.harness import Bound, lowered

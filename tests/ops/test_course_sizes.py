@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from graphc import eager
-from graphc.op import Array, Layer
+from graphc.ir.op import Array, Layer
 from graphc.ops.affine import AffineLayer
 from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
+from graphc.runtime import eager
 
 SEEDS = range(25)
 H = 1e-5

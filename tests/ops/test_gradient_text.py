@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphc.op import Array, Layer, Op, attributes
+from graphc.ir.op import Array, Layer, Op, attributes
+from graphc.ir.tensor_type import shape_at
 from graphc.ops import OPS
 from graphc.ops.conv import Convolution
 from graphc.ops.gather import ByPlace, GatherGrad
 from graphc.ops.pool import Pooling
 from graphc.ops.select import Comparison
 from graphc.ops.slicing import cut_index
-from graphc.tensor_type import shape_at
 from tests.ops.convolved import Convolved
 from tests.ops.example import Example
 from tests.ops.examples import DOUBLE

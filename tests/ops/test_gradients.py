@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from graphc.autodiff import vjp
-from graphc.build import Builder, Value
-from graphc.errors import GraphError
-from graphc.graph import Graph
-from graphc.op import Array, Layer, Op, Source
+from graphc.base.errors import GraphError
+from graphc.ir.autodiff import vjp
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph
+from graphc.ir.op import Array, Layer, Op, Source
+from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.ops import OPS, optim, rate
 from graphc.ops.elementwise import add, mul
 from graphc.ops.fused import Fused
 from graphc.ops.shape import StopGradient, stop_gradient
 from graphc.ops.source import Input
-from graphc.reference import evaluate
-from graphc.tensor_type import TensorType, shape_at
+from graphc.runtime.reference import evaluate
 from passes.specialize import Specialize
 from tests.ops.example import Example
 from tests.ops.examples import DOUBLE

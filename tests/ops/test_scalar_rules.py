@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from graphc.ir.op import Array, Layer, Op
+from graphc.ir.tensor_type import TensorType, shape_at
 from graphc.kernels.body import Span
 from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.interpret import run
 from graphc.kernels.kernel import Gemm
 from graphc.kernels.matrix import broadcast_span
-from graphc.op import Array, Layer, Op
 from graphc.ops import OPS
 from graphc.ops.affine import Affine
 from graphc.ops.dropout import DropoutMask
@@ -24,7 +25,6 @@ from graphc.ops.losses.labelled_rows import SoftmaxRows, SoftmaxRowsGrad
 from graphc.ops.reduce import Max, MeanGrad, Min
 from graphc.ops.select import Clip, Maximum, Minimum, Relu
 from graphc.ops.shape import Cast
-from graphc.tensor_type import TensorType, shape_at
 from tests.ops.example import Example, t, whole
 from tests.ops.examples import EXAMPLES
 from tests.ops.loops import computed, computed_ways, own_loop, resized

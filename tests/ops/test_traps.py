@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphc import eager
-from graphc.autodiff import vjp
-from graphc.build import Builder, Value
-from graphc.errors import GraphError
-from graphc.graph import Graph
-from graphc.op import Array, Layer, Op
+from graphc.base.errors import GraphError
+from graphc.ir.autodiff import vjp
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph
+from graphc.ir.op import Array, Layer, Op
+from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.affine import AffineLayer, affine
 from graphc.ops.dropout import Dropout, DropoutMask
 from graphc.ops.gradient import grad
@@ -22,8 +22,8 @@ from graphc.ops.norm import BatchNorm, batchnorm
 from graphc.ops.reduce import Max, sum_
 from graphc.ops.select import Maximum, Minimum, Relu, ReluGrad, relu
 from graphc.ops.source import Input
-from graphc.reference import evaluate, initial_state, next_state
-from graphc.tensor_type import N, TensorType
+from graphc.runtime import eager
+from graphc.runtime.reference import evaluate, initial_state, next_state
 from passes.specialize import Specialize
 from tests.ops.examples import DOUBLE
 from tests.ops.harness import Bound

@@ -8,9 +8,9 @@ import numpy as np
 
 import graphc as gc
 import passes
-from graphc.graph import Graph, verify
+from graphc.ir.graph import Graph, verify
 from graphc.ops.source import Constant, Parameter, State
-from graphc.reference import evaluate
+from graphc.runtime.reference import evaluate
 from passes.backward import Backward
 from passes.pipeline import Pass, preserves_of
 from passes.specialize import Specialize

@@ -8,11 +8,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc.build import Builder
-from graphc.graph import Graph, verify
+from graphc.ir.build import Builder
+from graphc.ir.graph import Graph, verify
 from graphc.ops.reduce import Mean
 from graphc.ops.source import Input
-from graphc.reference import evaluate
+from graphc.runtime.reference import evaluate
 from passes.backward import Backward
 from tests.generate import nets, random_feeds, random_state
 from tests.passes.same import differentiated, specialized

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 
 import graphc as gc
-from graphc.graph import Graph
-from graphc.init import Normal
+from graphc.ir.graph import Graph
+from graphc.ir.init import Normal
 from graphc.ops.conv import Conv
 from graphc.ops.shape import Transpose
 from graphc.ops.source import Parameter

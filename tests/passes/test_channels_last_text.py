@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from graphc.graph import Graph, verify
+from graphc.ir.graph import Graph, verify
+from graphc.ir.text import graph_text, parse_graph
 from graphc.ops import OPS
-from graphc.text import graph_text, parse_graph
 from passes.channels_last import channels_last
 from passes.dead_code import dead_code
 from tests.passes.same import assert_preserved

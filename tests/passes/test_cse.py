@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
 from graphc.ops.dropout import DropoutMask
 from graphc.ops.select import Clip
 from passes.cse import cse

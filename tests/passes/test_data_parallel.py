@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.graph import Graph, verify
-from graphc.loss_share import loss_shares
-from graphc.memory import align
+from graphc.compiler.loss_share import loss_shares
+from graphc.compiler.memory import align
+from graphc.ir.graph import Graph, verify
+from graphc.ir.tensor_type import TensorType
+from graphc.ir.text import graph_text, parse_graph
 from graphc.ops import OPS
 from graphc.ops.exchange import Receive, Send, Total
 from graphc.ops.source import state as state_of
-from graphc.reference import evaluate
-from graphc.tensor_type import TensorType
-from graphc.text import graph_text, parse_graph
+from graphc.runtime.reference import evaluate
 from passes import data_parallel
 from passes.backward import Backward
 from passes.data_parallel import DataParallel

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
 from graphc.ops.conv import Conv
 from graphc.ops.elementwise import Add
 from graphc.ops.linalg import MatMul

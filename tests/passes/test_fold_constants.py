@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
 from graphc.ops.reduce import BroadcastTo
 from graphc.ops.shape import Cast, Transpose
 from graphc.ops.source import Constant
-from graphc.reference import evaluate
+from graphc.runtime.reference import evaluate
 from passes.dead_code import dead_code
 from passes.fold_constants import fold_constants
 from tests.generate import nets

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
 from graphc.ops.fused import AffineRelu, MatMulReluGrad
 from passes.dead_code import dead_code
 from passes.fuse_affine_relu import fuse_affine_relu

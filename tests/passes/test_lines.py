@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.fused import NormalizeDgamma, NormalizeDx
 from graphc.ops.norm import Normalize
 from graphc.ops.source import state
-from graphc.tensor_type import TensorType
 from passes.accumulate import Accumulate
 from passes.apply_update import apply_graph
 from passes.backward import Backward

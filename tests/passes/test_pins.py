@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
 from passes.cse import cse
 from passes.fold_constants import fold_constants
 from passes.pins import pinned

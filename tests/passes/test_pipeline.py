@@ -7,9 +7,9 @@ from hypothesis import given, settings
 
 import graphc as gc
 import passes
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.select import Relu
-from graphc.tensor_type import TensorType
 from passes.pipeline import bound_of, graph_pass, name_of, preserves_of, run_passes
 from passes.specialize import Specialize
 from tests.generate import nets, random_feeds, random_state

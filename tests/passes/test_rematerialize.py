@@ -9,20 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc.graph import Graph
-from graphc.op import Source
+from graphc.compiler.program import build_program
+from graphc.compiler.remat.values import Values, border
+from graphc.ir.graph import Graph
+from graphc.ir.op import Source
+from graphc.ir.plan import Program
 from graphc.ops.again import After
 from graphc.ops.source import Parameter
-from graphc.plan import Program
-from graphc.program import build_program
-from graphc.remat.values import Values, border
 from passes.cse import cse
 from passes.dead_code import dead_code
 from passes.rematerialize import Rematerialize
 from passes.update import Update
+from tests.compiler.remat.nets import BACKENDS, SGD, deep, residual
 from tests.generate import nets
 from tests.passes.same import assert_preserved, differentiated
-from tests.remat.nets import BACKENDS, SGD, deep, residual
 
 
 def small() -> gc.Net:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.graph import Graph
+from graphc.ir.graph import Graph
 from graphc.ops.again import is_clone
 from passes.dead_code import dead_code
 from passes.repeat_elements import repeat_elements

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.graph import Graph, verify
-from graphc.loss_share import divisors, loss_shares
+from graphc.compiler.loss_share import divisors, loss_shares
+from graphc.ir.graph import Graph, verify
+from graphc.ir.text import graph_text, parse_graph
 from graphc.ops import OPS
 from graphc.ops.exchange import ShardInput, Total
-from graphc.reference import evaluate
-from graphc.text import graph_text, parse_graph
+from graphc.runtime.reference import evaluate
 from passes.backward import Backward
 from passes.shard import Shard
 from passes.specialize import Specialize

@@ -3,10 +3,10 @@ from __future__ import annotations
 from hypothesis import given, settings
 
 import graphc as gc
-from graphc.graph import Graph, Node
+from graphc.ir.graph import Graph, Node
+from graphc.ir.tensor_type import Dim
 from graphc.ops.norm import BatchNormDgamma, BatchNormDx, BatchNormTrain
 from graphc.ops.reduce import Sum
-from graphc.tensor_type import Dim
 from passes.backward import Backward
 from passes.share_batchnorm_statistics import share_batchnorm_statistics
 from tests.generate import nets

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 
 import graphc as gc
-from graphc.graph import verify
-from graphc.op import Layer
-from graphc.reference import evaluate
+from graphc.ir.graph import verify
+from graphc.ir.op import Layer
+from graphc.runtime.reference import evaluate
 from passes.specialize import Specialize
 from tests.generate import nets, random_feeds, random_state
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 
 import graphc as gc
-from graphc.graph import Graph, verify
+from graphc.declare.optim import Optimizer
+from graphc.ir.graph import Graph, verify
+from graphc.ir.text import parse_graph
 from graphc.ops import OPS
-from graphc.optim import Optimizer
-from graphc.reference import evaluate, initial_state, next_state
-from graphc.text import parse_graph
+from graphc.runtime.reference import evaluate, initial_state, next_state
 from passes.accumulate import Accumulate
 from passes.apply_update import apply_graph
 from passes.backward import Backward

@@ -19,13 +19,13 @@ HEAD = """
 import os, signal, sys, threading, time, warnings
 import numpy as np
 import graphc as gc
-from tests.native.nets import NETS, feeds_of
+from tests.backends.native.nets import NETS, feeds_of
 
 # A process of the background is born with interrupts ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 backend, threads = {backend!r}, {threads}
 if threads > 1:
-    from tests.native.shared_runs import shared_runs
+    from tests.backends.native.shared_runs import shared_runs
     sharing = shared_runs(threads)
     sharing.__enter__()
 net = NETS["seed_layers"]("float32")

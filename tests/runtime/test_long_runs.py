@@ -14,7 +14,7 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native.target import available
-from tests.native.nets import NETS, feeds_of
+from tests.backends.native.nets import NETS, feeds_of
 
 BACKENDS = ["numpy", "native"] if available() is None else ["numpy"]
 BATCH = 16

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.distributed.communicator import Communicator
-from graphc.distributed.loopback import run_ranks
+from graphc.runtime.distributed.communicator import Communicator
+from graphc.runtime.distributed.loopback import run_ranks
 
 Array = np.ndarray[Any, Any]
 ROWS, CLASSES = 40, 4

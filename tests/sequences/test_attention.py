@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
 from tests.sequences.by_torch import TOLERANCE, TORCH, Array, wave
 
 BACKENDS = ("numpy", "native")

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.plots import figure
 from graphc.train.batches import Batches
 from graphc.train.interrupts import StepBorder
+from graphc.view.plots import figure
 from tests.extras import needs
 
 BATCH = 8
@@ -378,7 +378,7 @@ def test_a_loss_that_falls_by_far_is_drawn_on_a_logarithmic_axis(monkeypatch, tm
         made.append(figure.new_figure(*args))
         return made[-1]
 
-    monkeypatch.setattr(sys.modules["graphc.plots.learning_curve"], "new_figure", new_figure)
+    monkeypatch.setattr(sys.modules["graphc.view.plots.learning_curve"], "new_figure", new_figure)
     for last in (0.5, 1e-3, 0.0, float("nan"), -1.0):
         history = gc.History()
         history.add(1.0, 0.1, None, {"accuracy": 0.5})

@@ -39,7 +39,7 @@ def test_a_number_planted_in_the_data(backend, bad: float) -> None:
     x[17, 2] = bad
     error = failed(ex, (x, Y), epochs=2, seed=1)
     order = np.arange(45)
-    from graphc.init import generator
+    from graphc.ir.init import generator
 
     generator(1, "epoch 1").shuffle(order)
     step, row = divmod(int(np.flatnonzero(order == 17)[0]), 8)

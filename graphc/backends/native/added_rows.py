@@ -9,8 +9,8 @@ from graphc.backends.native.gemm_stack import size_of
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.ranges import BLOCK, Masks, blocks, own
 from graphc.backends.native.vectors import Vectors, element_type
+from graphc.ir.tensor_type import Dim
 from graphc.kernels.kernel import LANES, Added, Loop
-from graphc.tensor_type import Dim
 
 
 def emit_added(module: Module, kernel: Loop, added: Added) -> str:

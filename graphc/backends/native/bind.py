@@ -22,9 +22,9 @@ from graphc.backends.native.segments import (
 )
 from graphc.backends.native.target import host
 from graphc.backends.numpy.bind import Call, Link, bind_exchange, bind_instr
+from graphc.ir.op import Array
+from graphc.ir.plan import Instr, Program
 from graphc.kernels.work import kernel_microseconds
-from graphc.op import Array
-from graphc.plan import Instr, Program
 
 if TYPE_CHECKING:
     from graphc.runtime.workspace import Workspace

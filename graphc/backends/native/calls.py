@@ -15,7 +15,7 @@ from graphc.backends.native.call_ir import WORDS
 from graphc.backends.native.jit import Library
 from graphc.backends.native.pool import pool
 from graphc.backends.native.thread_choice import FOREVER, Choice
-from graphc.op import Array
+from graphc.ir.op import Array
 
 
 def bind(

@@ -19,9 +19,9 @@ from graphc.backends.native import feeds_ir
 from graphc.backends.native.builtin import builtin
 from graphc.backends.native.jit import Library, load
 from graphc.backends.native.target import host
-from graphc.op import Array
-from graphc.plan import Program
-from graphc.tensor_type import ITEMSIZE, Batch, TensorType
+from graphc.ir.op import Array
+from graphc.ir.plan import Program
+from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType
 
 Take = Callable[[Mapping[str, Any]], int | None]
 

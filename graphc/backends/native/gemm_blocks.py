@@ -16,7 +16,7 @@ from graphc.backends.native.registers import element_type
 from graphc.backends.native.tile import LINE, Tile
 from graphc.backends.native.tile_ir import Steps
 from graphc.backends.native.vectors import Vectors
-from graphc.tensor_type import ITEMSIZE
+from graphc.ir.tensor_type import ITEMSIZE
 
 UNROLL = 2
 

@@ -10,8 +10,8 @@ from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.scratch import Scratch
 from graphc.backends.native.tile import Tile
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
 from graphc.kernels.kernel import Gemm, factor_columns
-from graphc.tensor_type import ITEMSIZE, Batch, Dim
 
 
 class Frame:

@@ -9,7 +9,7 @@ from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.tile import Tile
 from graphc.backends.native.vectors import Vectors
-from graphc.tensor_type import ITEMSIZE, dim_at
+from graphc.ir.tensor_type import ITEMSIZE, dim_at
 
 AT_ONCE = 8
 """Rows of b that are added to the sums in one sweep over the columns."""

@@ -9,10 +9,10 @@ from graphc.backends.native.gemm import GemmCode, emit_gemm
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.tile import choose_tile
+from graphc.ir.tensor_type import Batch, Dim, Shape
 from graphc.kernels.body import Body
 from graphc.kernels.kernel import Gemm, Stack, stored
 from graphc.kernels.turned import dense_strides
-from graphc.tensor_type import Batch, Dim, Shape
 
 LEFT, RIGHT, STORED = "left ", "right ", "stored "
 """The prefixes of part names: a buffer may be several parts of a product, at other addresses."""

@@ -11,8 +11,8 @@ from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.tile import LINE
 from graphc.backends.native.tile_ir import Steps, Strides
 from graphc.backends.native.vectors import Vectors
+from graphc.ir.tensor_type import ITEMSIZE, dim_at
 from graphc.kernels.kernel import CHUNK, Gemm
-from graphc.tensor_type import ITEMSIZE, dim_at
 
 NEAR = 1 << 18
 """The most bytes of the operand that does not grow with the batch for all to count as near."""

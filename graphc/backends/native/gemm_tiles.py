@@ -14,8 +14,8 @@ from graphc.backends.native.packing import emit_copy, emit_transpose
 from graphc.backends.native.scratch import Scratch
 from graphc.backends.native.tile import LINE
 from graphc.backends.native.tile_ir import emit_tile
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
 from graphc.kernels.kernel import CHUNK
-from graphc.tensor_type import ITEMSIZE, Batch, Dim
 
 SETS = 1024
 ROWS_A_SET = 32

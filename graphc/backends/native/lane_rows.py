@@ -16,9 +16,9 @@ from graphc.backends.native.elements import Elements, Known
 from graphc.backends.native.ir import Value
 from graphc.backends.native.phases import Phase, needed, phases, reductions
 from graphc.backends.native.registers import element_type
+from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.body import Body, Step, Store
 from graphc.kernels.kernel import LANES, Loop
-from graphc.tensor_type import ITEMSIZE
 
 
 def takes_lanes(kernel: Loop) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, TypeVar
 
-from graphc.scoped_lock import ScopedLock
+from graphc.base.scoped_lock import ScopedLock
 
 T = TypeVar("T")
 

@@ -20,9 +20,9 @@ from graphc.backends.native.place_loops import emit_places, fetches
 from graphc.backends.native.rest import emit_rest
 from graphc.backends.native.row_loops import emit_rows
 from graphc.backends.native.vectors import Vectors
+from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.body import Body, Store
 from graphc.kernels.kernel import LANES, Loop
-from graphc.tensor_type import Batch, Dim
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from graphc.backends.native.builtin import builtin
 from graphc.backends.native.ir import Module
 from graphc.backends.native.jit import Library, load
 from graphc.backends.native.target import host
-from graphc.op import Array
+from graphc.ir.op import Array
 
 _PYTHON = (
     "declare ptr @PyLong_AsVoidPtr(ptr)",

@@ -1,4 +1,4 @@
-"""The random words of `graphc.philox`, Philox4x32-10, sixteen counters at a time.
+"""The random words of `graphc.kernels.philox`, Philox4x32-10, sixteen counters at a time.
 
 A 32-bit word lies in the low half of a 64-bit lane, and the high half does not matter: only the
 operands of a product are cut to 32 bits, which is how the instructions of x86 and ARM that
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from graphc.backends.native.ir import Value
 from graphc.backends.native.registers import Registers
-from graphc.philox import MULTIPLIERS, ROUNDS, WEYL
+from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
 
 GROUP = 64
 """The number of columns in a group: sixteen counters of four words."""
@@ -25,7 +25,7 @@ def group_words(
     """Return the words of columns 64 * group + (0..63) of a row: four `<16 x i32>`, in order.
 
     `seed`, `draws`, `row` and `group` are scalars (i64).  The words are those of
-    `graphc.philox.keep_words`, whatever the lanes of `v`.
+    `graphc.kernels.philox.keep_words`, whatever the lanes of `v`.
     """
     w = Registers(v.module, v.function, _COUNTERS)
     first = w.splat(w.function.mul(group, _COUNTERS), "uint64")

@@ -12,8 +12,8 @@ from graphc.backends.native.ir import Value
 from graphc.backends.native.phases import phases
 from graphc.backends.native.ranges import BLOCK, Masks, blocks, in_thread, own
 from graphc.backends.native.spots import Spots
+from graphc.ir.tensor_type import Batch, Dim
 from graphc.kernels.kernel import CHUNK, LANES, Loop
-from graphc.tensor_type import Batch, Dim
 
 ROWS_TOGETHER = 8
 """The rows shorter than a vector that are read before the first of them is written: the memory that

@@ -19,8 +19,8 @@ from graphc.backends.native import pool_ir, usable_cores
 from graphc.backends.native.idle_cores import IdleCores
 from graphc.backends.native.jit import load
 from graphc.backends.native.target import host
-from graphc.op import Array
-from graphc.scoped_lock import ScopedLock
+from graphc.base.scoped_lock import ScopedLock
+from graphc.ir.op import Array
 
 PROBER = 0
 """The number of the thread that reports an idle core: the caller's, who needs no thread."""

@@ -26,9 +26,9 @@ from graphc.backends.native.segments import (
 )
 from graphc.backends.native.target import Target
 from graphc.backends.native.turned_loops import emit_turned
+from graphc.ir.plan import Buffer, Instr, Program
+from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Gemm, Kernel, factor_columns
-from graphc.plan import Buffer, Instr, Program
-from graphc.tensor_type import ITEMSIZE
 
 
 @dataclass(frozen=True)

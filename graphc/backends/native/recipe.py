@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from graphc.backends.native.segments import kernels
-from graphc.plan import Program
+from graphc.ir.plan import Program
 
-WRITERS = ("backends/native", "kernels", "philox.py", "tensor_type.py", "plan.py", "memory.py")
+WRITERS = ("backends/native", "kernels", "ir/tensor_type.py", "ir/plan.py", "compiler/memory.py")
 """The parts of the package that decide the text of a program."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from math import isnan
 
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.tensor_type import ITEMSIZE
+from graphc.ir.tensor_type import ITEMSIZE
 
 FLOATS = ("float32", "float64")
 UNSIGNED = ("uint8", "uint16", "uint32", "uint64", "bool")

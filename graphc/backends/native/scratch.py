@@ -8,10 +8,10 @@ from math import prod
 
 from graphc.backends.native.target import host
 from graphc.backends.native.tile import FEW, K_BLOCK, LINE, Tile, choose_tile
+from graphc.compiler.memory import align
+from graphc.ir.plan import Program
+from graphc.ir.tensor_type import ITEMSIZE, dim_at
 from graphc.kernels.kernel import LANES, Gemm
-from graphc.memory import align
-from graphc.plan import Program
-from graphc.tensor_type import ITEMSIZE, dim_at
 
 
 @dataclass(frozen=True, slots=True)

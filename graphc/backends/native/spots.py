@@ -9,9 +9,9 @@ from functools import reduce
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
+from graphc.ir.tensor_type import Dim
 from graphc.kernels.body import Step
 from graphc.kernels.walk import Elsewhere, Walk
-from graphc.tensor_type import Dim
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from graphc.backends.native.llvm_lock import LLVM
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
 
 OLDEST_LLVMLITE = (0, 45)
 WIDTHS = (512, 256, 128)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from graphc.tensor_type import ITEMSIZE
+from graphc.ir.tensor_type import ITEMSIZE
 
 LINE = 64
 """The bytes that move between caches together."""

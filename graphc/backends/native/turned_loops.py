@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from graphc.backends.native.gemm_stack import place_of, size_of
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.vectors import Vectors, element_type
+from graphc.ir.tensor_type import ITEMSIZE, Dim, count
 from graphc.kernels.kernel import Loop, Turned
 from graphc.kernels.turned import turned_strides
-from graphc.tensor_type import ITEMSIZE, Dim, count
 
 LANES = 8
 WORD = {4: "int32", 8: "int64"}

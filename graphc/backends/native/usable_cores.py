@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
 
 VARIABLES = ("GRAPHC_THREADS", "OMP_NUM_THREADS")
 Group = tuple[Path, int]

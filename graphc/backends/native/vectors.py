@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from graphc.backends.native import elementwise
 from graphc.backends.native.ir import Value
 from graphc.backends.native.registers import Registers, element_type
-from graphc.tensor_type import ITEMSIZE
+from graphc.ir.tensor_type import ITEMSIZE
 
 __all__ = ["Vectors", "element_type"]
 

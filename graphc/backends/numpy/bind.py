@@ -9,8 +9,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.numpy import KERNELS
-from graphc.op import Array, Op
-from graphc.plan import Instr, Program
+from graphc.ir.op import Array, Op
+from graphc.ir.plan import Instr, Program
 
 Call = Callable[[], object]
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.conv import Convolution
 from graphc.ops.conv_geometry import Geometry, at_once, geometry
 from graphc.ops.window import reach, windows

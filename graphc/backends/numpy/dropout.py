@@ -8,9 +8,9 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
+from graphc.kernels.philox import fill_mask, threshold
 from graphc.ops.dropout import DropoutMask
-from graphc.philox import fill_mask, threshold
 
 
 def dropout_mask(

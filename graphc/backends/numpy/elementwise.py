@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.elementwise import Power
 from graphc.ops.select import Clip
 from graphc.ops.trigonometry import ByUfunc

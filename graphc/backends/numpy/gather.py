@@ -9,11 +9,11 @@ from math import prod
 import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import normal_axis
 from graphc.ops.gather import ByPlace, Gather
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.scatter import LastWrite, ScatterElements
-from graphc.tensor_type import normal_axis
 
 
 def around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:

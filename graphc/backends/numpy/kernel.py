@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 
 Call = Callable[[], object]
 Kernel = Callable[[Op, Sequence[Array], Array, Sequence[Array]], Sequence[Call]]

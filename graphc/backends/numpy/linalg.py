@@ -10,7 +10,7 @@ import numpy as np
 
 from graphc.backends.numpy.elementwise import integers
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.fused import MatMulReluGrad
 from graphc.ops.linalg import MatMul
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
 from graphc.backends.numpy.reduce import place_in_rows
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.losses.label_hit import LabelHit
 
 _FEW = 64

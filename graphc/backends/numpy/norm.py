@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.functions import AlongAxis
 from graphc.ops.fused import NormalizeDgamma, NormalizeDx
 from graphc.ops.norm import (

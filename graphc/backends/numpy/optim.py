@@ -13,7 +13,7 @@ from math import sqrt
 import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.optim import (
     CHUNK,
     AdamMean,

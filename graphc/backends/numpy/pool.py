@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.backends.numpy.elementwise import integers
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.pool import Pooling
 from graphc.ops.window import reach
 

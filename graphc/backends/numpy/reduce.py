@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.cumulative import Cumsum
 from graphc.ops.index import Argmax, Argmin
 from graphc.ops.order import TopK

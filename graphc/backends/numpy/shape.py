@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.ops.concat import Concat
 from graphc.ops.pad import Pad
 from graphc.ops.shape import Transpose

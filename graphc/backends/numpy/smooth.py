@@ -9,7 +9,7 @@ import numpy as np
 
 from graphc.backends.native.coefficients import ERF, ERFCX
 from graphc.backends.numpy.kernel import Call, Kernel, number
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 
 _LARGEST = {"float32": 4.0, "float64": 6.0}
 """The bound from which on erf is 1 but for rounding."""

@@ -8,10 +8,10 @@ from math import inf
 import numpy as np
 
 import graphc as gc
+from graphc.base.work import spend_array
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert.shape import reshaped
 from graphc.onnx.known import NotSupported, Operand, type_of
-from graphc.work import spend_array
 
 
 def _if(call: Call) -> Result:

@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
+from graphc.base.work import spend_array
+from graphc.ir.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert.window import Windows, halves, pairs, windows_of
 from graphc.onnx.known import NotSupported
@@ -16,7 +17,6 @@ from graphc.ops.pad import Pads
 from graphc.ops.pool import MaxPoolIndex
 from graphc.ops.pool_layer import AvgPoolLayer, MaxPoolLayer
 from graphc.ops.window import Sizes, reach
-from graphc.work import spend_array
 
 
 def _kernel_of(weight: Value, call: Call) -> Sizes:

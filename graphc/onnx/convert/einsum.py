@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from itertools import count as numbers
 
 import graphc as gc
-from graphc.build import Value
+from graphc.ir.build import Value
+from graphc.ir.tensor_type import Shape, count
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported
-from graphc.tensor_type import Shape, count
 
 
 def _einsum(call: Call) -> Value:

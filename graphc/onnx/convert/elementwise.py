@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
+from graphc.base.work import spend_array
+from graphc.ir.build import Value
+from graphc.ir.op import Array
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, type_of
-from graphc.op import Array
 from graphc.ops.activations.piecewise import PRelu
-from graphc.work import spend_array
 
 
 def _unary(function: Callable[[Value], Value]) -> Callable[[Call], Result]:
@@ -193,7 +193,7 @@ def dtype_of(number: Any) -> str:
     """Return the dtype for a number of ONNX's; raise NotSupported if graphc does not have it."""
     from onnx import TensorProto, helper
 
-    from graphc.tensor_type import ITEMSIZE
+    from graphc.ir.tensor_type import ITEMSIZE
 
     if isinstance(number, str):  # before opset 6
         number = TensorProto.DataType.Value(number)

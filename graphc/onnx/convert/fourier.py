@@ -10,11 +10,11 @@ from collections.abc import Callable
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
+from graphc.base.work import spend_array
+from graphc.ir.build import Value
+from graphc.ir.op import Array
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported
-from graphc.op import Array
-from graphc.work import spend_array
 
 
 def _dft(call: Call) -> Value:

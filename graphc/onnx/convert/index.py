@@ -7,11 +7,11 @@ from collections.abc import Callable
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
+from graphc.base.work import spend_array
+from graphc.ir.build import Value
+from graphc.ir.tensor_type import Dim
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, Operand, Weight
-from graphc.tensor_type import Dim
-from graphc.work import spend_array
 
 
 def _from_front(call: Call, position: int, size: Dim) -> Value:

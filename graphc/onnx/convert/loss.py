@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import graphc as gc
-from graphc.build import Value
+from graphc.ir.build import Value
+from graphc.ir.tensor_type import count
 from graphc.onnx.call import Call, Result
-from graphc.tensor_type import count
 
 
 def _softmax_cross_entropy(call: Call) -> Result:

@@ -8,17 +8,17 @@ from math import prod
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
-from graphc.init import FromArray
+from graphc.base.work import spend_array
+from graphc.ir.build import Value
+from graphc.ir.init import FromArray
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Dim
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, Operand, Weight
-from graphc.op import Array
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import LayerNorm, RmsNorm
 from graphc.ops.source import State
-from graphc.tensor_type import Dim
-from graphc.work import spend_array
 
 
 def _batchnorm(call: Call) -> Result:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import log
 
 import graphc as gc
-from graphc.build import Value
+from graphc.ir.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import graphc as gc
-from graphc.build import Value
+from graphc.ir.build import Value
+from graphc.ir.tensor_type import broadcast
 from graphc.onnx.call import Call, Result
 from graphc.ops.linalg import MatMul
-from graphc.tensor_type import broadcast
 
 
 def _matmul(call: Call) -> Value:

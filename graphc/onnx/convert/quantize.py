@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
+from graphc.ir.build import Value
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert.elementwise import dtype_of
 from graphc.onnx.convert.window import windows_of

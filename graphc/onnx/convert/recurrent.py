@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
+from graphc.ir.build import Value
+from graphc.ir.tensor_type import Dim
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported
-from graphc.tensor_type import Dim
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
+from graphc.ir.build import Value
+from graphc.ir.tensor_type import normal_axes
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported
 from graphc.ops.reduce import reduced_shape
-from graphc.tensor_type import normal_axes
 
 Reduce = Callable[[Value, tuple[int, ...], bool], Value]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
+from graphc.base.work import spend_nodes
+from graphc.ir.build import Value
+from graphc.ir.op import Array
 from graphc.onnx.call import Call, Result
 from graphc.onnx.convert.shape import reshaped, sliced
 from graphc.onnx.known import NotSupported, Operand, Parts
-from graphc.op import Array
-from graphc.work import spend_nodes
 
 
 def _construct(call: Call) -> Parts:

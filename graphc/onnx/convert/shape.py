@@ -8,12 +8,12 @@ from math import ceil, isfinite
 import numpy as np
 
 import graphc as gc
-from graphc.build import Value
+from graphc.base.work import spend_array
+from graphc.ir.build import Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, count
 from graphc.onnx.call import Call, Result
 from graphc.onnx.known import NotSupported, Operand, Weight, dims_array, type_of
-from graphc.op import Array
-from graphc.tensor_type import Batch, Dim, Shape, broadcast, count
-from graphc.work import spend_array
 
 
 def _shape(call: Call) -> Array:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphc.ir.tensor_type import Shape
 from graphc.onnx.call import Call
 from graphc.onnx.known import NotSupported
 from graphc.ops.pad import Pads
 from graphc.ops.window import Sizes, reach
-from graphc.tensor_type import Shape
 
 
 @dataclass(frozen=True)

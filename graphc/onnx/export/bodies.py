@@ -11,8 +11,8 @@ from math import prod
 import numpy as np
 from onnx import helper
 
+from graphc.ir.op import Op, attributes
 from graphc.onnx.export.writer import Writer
-from graphc.op import Op, attributes
 from graphc.ops.gather import Gather
 from graphc.ops.index import OneHot
 from graphc.ops.index_nd import FlatIndex

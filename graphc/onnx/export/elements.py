@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import inf
 
+from graphc.ir.op import Op
 from graphc.onnx.export.writer import Writer
-from graphc.op import Op
 from graphc.ops.activations.exponential import Celu, Elu, Selu
 from graphc.ops.activations.gated import Mish
 from graphc.ops.activations.piecewise import (

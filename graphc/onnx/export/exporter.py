@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import helper
 
-from graphc.eager import expanded, operand_names
-from graphc.errors import GraphError
-from graphc.graph import Graph, Node
+from graphc.base.errors import GraphError
+from graphc.base.version import __version__
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array, Layer, Op
+from graphc.ir.tensor_type import TensorType
+from graphc.ir.text.graph import op_text
 from graphc.onnx.export.bodies import BODIES
 from graphc.onnx.export.standard import STANDARD
 from graphc.onnx.export.writer import IR_VERSION, OPSET, Writer, next_of, tensor, value_info
 from graphc.onnx.importing import LOSSES, STATES, UPDATES
 from graphc.onnx.scope import OWN
-from graphc.op import Array, Layer, Op
 from graphc.ops import OPS
 from graphc.ops.gradient import Gradient
 from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.tensor_type import TensorType
-from graphc.text.graph import op_text
-from graphc.version import __version__
+from graphc.runtime.eager import expanded, operand_names
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, ModelProto

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from onnx import helper
 
+from graphc.ir.op import Op, attributes
+from graphc.ir.tensor_type import Batch
 from graphc.onnx.export.elements import ELEMENTS, Emit
 from graphc.onnx.export.windows import WINDOWS
 from graphc.onnx.export.writer import Writer, next_of
-from graphc.op import Op, attributes
 from graphc.ops import OPS
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
@@ -29,7 +30,6 @@ from graphc.ops.row_norm import LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Slice
-from graphc.tensor_type import Batch
 
 
 def _reduction(name: str) -> Emit:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from graphc.ir.op import Op
 from graphc.onnx.export.writer import Writer
-from graphc.op import Op
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.pad import Pad, Pads

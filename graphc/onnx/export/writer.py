@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import helper, numpy_helper
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Batch, Shape, TensorType
 from graphc.onnx.export.types import Formal, bound, formals, wider
-from graphc.op import Array
-from graphc.tensor_type import Batch, Shape, TensorType
 
 if TYPE_CHECKING:
     from onnx import NodeProto

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array, Layer
-from graphc.tensor_type import TensorType
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import TensorType
 
 
 class Activation(Layer):

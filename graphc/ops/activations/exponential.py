@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Value, apply
-from graphc.op import Array
+from graphc.ir.build import Value, apply
+from graphc.ir.op import Array
 from graphc.ops.activations.activation import Activation, above_zero
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import exp

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from graphc.build import Value, apply
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value, apply
+from graphc.ir.op import Array
 from graphc.ops.activations.activation import Activation
 from graphc.ops.elementwise import add, mul
 from graphc.ops.functions import sigmoid, tanh

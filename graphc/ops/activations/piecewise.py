@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply, as_value
-from graphc.init import Constant
-from graphc.op import Array
+from graphc.ir.build import Builder, Value, apply, as_value
+from graphc.ir.init import Constant
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.activations.activation import Activation, above_zero
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.select import clip, where
 from graphc.ops.shape import reshape
 from graphc.ops.source import Parameter
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from graphc.build import Value, apply
-from graphc.op import Array
+from graphc.ir.build import Value, apply
+from graphc.ir.op import Array
 from graphc.ops.activations.activation import Activation
 from graphc.ops.elementwise import add, div
 from graphc.ops.functions import abs_

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from graphc.build import Builder, Value
+from graphc.ir.build import Builder, Value
+from graphc.ir.tensor_type import count, shape_text
 from graphc.ops.losses.row_loss import RowLoss
 from graphc.ops.shape import reshape, transpose
-from graphc.tensor_type import count, shape_text
 
 
 class Rows(NamedTuple):

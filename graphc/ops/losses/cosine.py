@@ -8,16 +8,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import div, mul, sub
 from graphc.ops.functions import sqrt
 from graphc.ops.losses.row_loss import RowLoss, apply_loss
 from graphc.ops.reduce import sum_
 from graphc.ops.select import greater, maximum, relu, where
-from graphc.tensor_type import TensorType
 
 EPS = 1e-8
 """The lower limit of each norm, so that rows of zeros have the cosine 0."""

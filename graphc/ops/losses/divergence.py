@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.op import Array
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import log
 from graphc.ops.losses.row_loss import RowLoss, apply_loss
 from graphc.ops.reduce import sum_
 from graphc.ops.select import greater, where
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.op import Array
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.losses.row_loss import RowLoss
 from graphc.ops.reduce import mean
-from graphc.tensor_type import TensorType
 
 
 class ElementLoss(RowLoss):

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Along, Array
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, select
-from graphc.op import Along, Array
 from graphc.ops.index import ByIndex, hit
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from graphc.build import Builder, Value
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Along, Array, Op
+from graphc.ir.plan import Emitter
+from graphc.ir.tensor_type import TensorType, shape_text
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, call, select
-from graphc.op import Along, Array, Op
 from graphc.ops.elementwise import mul, sub
 from graphc.ops.functions import Softmax, softmax
 from graphc.ops.index import OneHot, hit
 from graphc.ops.reduce import broadcast_to, sum_
 from graphc.ops.shape import reshape
 from graphc.ops.source import constant
-from graphc.plan import Emitter
-from graphc.tensor_type import TensorType, shape_text
 
 
 def check_scores(ins: Sequence[TensorType], what: str) -> TensorType:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.op import Array
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import mul, power, sub
 from graphc.ops.losses.element_loss import ElementLoss
 from graphc.ops.losses.labelled_rows import SvmRows, check_scores
 from graphc.ops.losses.row_loss import RowLoss, apply_loss
 from graphc.ops.select import relu
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True)

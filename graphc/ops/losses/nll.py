@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.numbers import checked_whole
-from graphc.op import Array
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.numbers import checked_whole
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add, mul, neg
 from graphc.ops.losses.class_axis import Rows, by_class
 from graphc.ops.losses.label_hit import LabelHit
@@ -20,7 +21,6 @@ from graphc.ops.reduce import mean, sum_
 from graphc.ops.select import not_equal, where
 from graphc.ops.shape import cast
 from graphc.ops.source import constant
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value
+from graphc.ir.op import Array
 from graphc.ops.elementwise import add, mul, power, sub
 from graphc.ops.functions import abs_, exp
 from graphc.ops.losses.element_loss import ElementLoss

@@ -7,13 +7,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value, apply
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array, Layer
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, apply
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import div, mul
 from graphc.ops.reduce import mean, sum_
-from graphc.tensor_type import TensorType
 
 REDUCTIONS = ("mean", "sum", "none")
 

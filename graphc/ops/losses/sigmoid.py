@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.build import Value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add, mul, neg, sub
 from graphc.ops.losses.element_loss import ElementLoss
 from graphc.ops.losses.row_loss import apply_loss
 from graphc.ops.smooth import softplus
 from graphc.ops.source import constant
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from graphc.build import Builder, Value
-from graphc.op import Array
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import mul, neg
 from graphc.ops.losses.row_loss import RowLoss
 from graphc.ops.reduce import sum_
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from graphc.build import Builder, Value, as_value
-from graphc.errors import GraphError
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Builder, Value, as_value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add, mul, sub
 from graphc.ops.functions import log_softmax
 from graphc.ops.index import pick
@@ -21,7 +22,6 @@ from graphc.ops.losses.nll import class_weights, labelled
 from graphc.ops.losses.row_loss import RowLoss, apply_loss
 from graphc.ops.losses.soft import SoftNllLoss
 from graphc.ops.reduce import mean
-from graphc.tensor_type import TensorType
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from math import isfinite
 
 import numpy as np
 
-from graphc.errors import NotFiniteError
-from graphc.executor import Executor
-from graphc.op import Array
+from graphc.base.errors import NotFiniteError
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 from graphc.runtime.run_all import run_all
 from graphc.train.arrays import ArraySource
 from graphc.train.nonfinite.told import found, not_again

@@ -6,12 +6,12 @@ from math import isfinite
 
 import numpy as np
 
-from graphc.errors import NotFiniteError, Operand
-from graphc.executor import Executor
-from graphc.graph import Node
-from graphc.loc import Loc, caller_loc
-from graphc.op import Array
+from graphc.base.errors import NotFiniteError, Operand
+from graphc.base.loc import Loc, caller_loc
+from graphc.ir.graph import Node
+from graphc.ir.op import Array
 from graphc.ops.source import Input, Parameter, State
+from graphc.runtime.executor import Executor
 from graphc.runtime.row_axis import RowAxis
 from graphc.train.nonfinite.trace import Origin
 from graphc.train.position import Position

@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.errors import GraphError
-from graphc.executor import Executor
-from graphc.graph import Graph, Node
-from graphc.loss_share import divisors
-from graphc.op import Array
+from graphc.base.errors import GraphError
+from graphc.compiler.loss_share import divisors
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array
 from graphc.ops.exchange import ShardInput
 from graphc.ops.source import Constant
-from graphc.reference import evaluate, next_state
+from graphc.runtime.executor import Executor
+from graphc.runtime.reference import evaluate, next_state
 
 Part = Literal["forward", "backward", "update"]
 

@@ -8,8 +8,8 @@ from hashlib import blake2b, sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.executor import Executor
-from graphc.op import Array
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 
 WHOLE = 1000
 """The number of steps between two digests of the whole state."""

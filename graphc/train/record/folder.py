@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import GraphError, ModelFileError
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
 from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint
 from graphc.files.container import pack, parsed, read_whole, unpack
 from graphc.files.paths import check_plain, reason, shown
 from graphc.files.writing import write_atomically
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.ir.op import Array
 from graphc.train.position import Position
 from graphc.train.record.identity import Identity
 from graphc.train.record.journal import Journal

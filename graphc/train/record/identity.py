@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from graphc.op import Array
+from graphc.ir.op import Array
 from graphc.train.arrays import ArraySource
 from graphc.train.shards import ShardSource
 from graphc.train.source import Source

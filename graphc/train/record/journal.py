@@ -14,9 +14,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.errors import ModelFileError
+from graphc.base.errors import ModelFileError
+from graphc.base.loc import caller_loc
 from graphc.files.paths import check_plain, reason, shown
-from graphc.loc import caller_loc
 
 _MAGIC = b"graphcJ1"
 _HEAD = struct.Struct("<8sQ")

@@ -10,7 +10,7 @@ from importlib import metadata
 
 import numpy as np
 
-from graphc.version import __version__
+from graphc.base.version import __version__
 
 VARIABLES = (
     "GRAPHC_VECTOR_BITS",

@@ -10,15 +10,15 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from graphc.errors import GraphError, ModelFileError
-from graphc.executor import Executor
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
 from graphc.files.checkpoint_file import write_checkpoint
 from graphc.files.container import NAMES
 from graphc.files.lock import FolderLock
 from graphc.files.paths import make_folder, reason, shown
 from graphc.files.writing import remove_temporaries
-from graphc.loc import caller_loc
-from graphc.op import Array
+from graphc.ir.op import Array
+from graphc.runtime.executor import Executor
 from graphc.train.arrays import ArraySource
 from graphc.train.position import Position
 from graphc.train.record.digests import WHOLE, StateDigest, state_arrays

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 from graphc.files.checkpoint_file import read_checkpoint
-from graphc.loc import caller_loc
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.train.record.digests import WHOLE
 from graphc.train.record.folder import RunFolder
 from graphc.train.record.made_with import made_with

@@ -14,9 +14,9 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
 from graphc.files.container import pack, unpack
-from graphc.loc import caller_loc
 from graphc.train.record.folder import RunFolder
 from graphc.train.record.made_with import VARIABLES, variables
 from graphc.train.replay.look import Digests, Here, Look, Seen

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import replace
 
+from graphc.compiler.lowering import Lowering
+from graphc.compiler.program import Assignment
+from graphc.compiler.schedule import schedule
+from graphc.ir.plan import Program
 from graphc.kernels.assignment import KernelAssignment
 from graphc.kernels.body import Body
 from graphc.kernels.group import Group
 from graphc.kernels.lowering import KernelLowering, kernel_instr
-from graphc.lowering import Lowering
-from graphc.plan import Program
-from graphc.program import Assignment
-from graphc.schedule import schedule
 
 
 def keeping(program: Program) -> Program:

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
+from graphc.ir.text.graph import node_text
 from graphc.ops.source import Constant
-from graphc.text.graph import node_text
 from graphc.train.record.digests import digest
 from graphc.train.record.folder import About
 from graphc.train.record.journal import Journal

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from graphc.errors import GraphError
-from graphc.executor import Executor
-from graphc.graph import Node
-from graphc.loc import caller_loc
-from graphc.numbers import checked_whole
-from graphc.op import Array, Op
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.graph import Node
+from graphc.ir.numbers import checked_whole
+from graphc.ir.op import Array, Op
+from graphc.runtime.executor import Executor
 from graphc.train.record.made_with import made_with
 from graphc.train.replay.values import Part, StepValues
 from graphc.train.replay.walk import Walk

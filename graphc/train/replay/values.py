@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from graphc.executor import Executor
-from graphc.graph import Graph, Node
-from graphc.op import Array, Source
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array, Source
+from graphc.ir.plan import Program
 from graphc.ops.again import After
 from graphc.ops.concat import Concat
 from graphc.ops.gather import Gather
@@ -19,10 +19,10 @@ from graphc.ops.scatter import GatherElements
 from graphc.ops.shape import Reshape, StopGradient, Transpose
 from graphc.ops.slicing import Slice, SliceGrad
 from graphc.ops.source import Constant, Input
-from graphc.plan import Program
-from graphc.reference import evaluate
 from graphc.runtime.bound import Binder
 from graphc.runtime.entry import quiet_context
+from graphc.runtime.executor import Executor
+from graphc.runtime.reference import evaluate
 from graphc.runtime.run_all import run_all
 from graphc.runtime.workspace import Workspace
 from graphc.train.replay.keeping import keeping

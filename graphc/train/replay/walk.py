@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from graphc.errors import GraphError, ModelFileError
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.base.loc import caller_loc
 from graphc.files.serialize import load
-from graphc.loc import caller_loc
-from graphc.op import Array, Op
+from graphc.ir.op import Array, Op
 from graphc.runtime.means import Count
 from graphc.train.position import Position
 from graphc.train.record.digests import StateDigest

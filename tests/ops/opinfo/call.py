@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.op import Array
+from graphc.ir.op import Array
 
 Results = dict[str, Array]
 """The results y0, y1, ...; the gradients d0, d1, ... of the sum of all y times weights, by each

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 
-from graphc.errors import GraphError
+from graphc.base.errors import GraphError
 from tests.ops.opinfo.call import Call, difference
 from tests.ops.opinfo.lists import Outcomes, lines_of
 from tests.ops.opinfo.ours import ours

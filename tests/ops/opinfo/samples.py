@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
-from graphc.op import Array
+from graphc.ir.op import Array
 from tests.ops.opinfo.call import Call, Operand
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from graphc.op import Array
+from graphc.ir.op import Array
 from tests.images.cases import waves
 from tests.ops.opinfo.call import Call, Operand, mapped
 from tests.ops.opinfo.signatures import OURS

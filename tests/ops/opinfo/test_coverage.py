@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import graphc as gc
-from graphc.op import Layer
+from graphc.ir.op import Layer
 from graphc.ops import OPS
 from passes.specialize import Specialize
 from tests.ops.opinfo.lists import reasons

@@ -64,7 +64,7 @@ def changed(row: int) -> tuple[Any, Any]:
 
 def first_use(row: int) -> tuple[int, int]:
     """The step that a row is used in first, and its row of the batch: by fit's rule."""
-    from graphc.init import generator
+    from graphc.ir.init import generator
 
     order = np.arange(45)
     generator(3, "epoch 1").shuffle(order)

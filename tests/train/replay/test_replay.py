@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.reference import evaluate
+from graphc.runtime.reference import evaluate
 from graphc.train.record import digests, recorder
 from graphc.train.record.folder import RunFolder
 from tests.train.nets import BATCH, bits, classes, executor, table

@@ -8,9 +8,9 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.ops.conv import Convolution
-from graphc.reference import evaluate
+from graphc.runtime.reference import evaluate
 from graphc.train.replay.values import StepValues
-from tests.native.nets import NETS, OPTIMIZERS, feeds_of
+from tests.backends.native.nets import NETS, OPTIMIZERS, feeds_of
 from tests.train.nets import bits
 
 SOME = ("seed_layers", "gated", "concat_of_slices", "weight_by_rows_and_columns", "towers")

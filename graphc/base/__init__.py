@@ -1,0 +1,1 @@
+"""What every room stands on: mistakes and the user's line, arguments, locks."""

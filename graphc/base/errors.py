@@ -1,0 +1,131 @@
+"""Errors for users, all worded in this one place.
+
+Every error reads the same way: one sentence in the op's words, the operands with their
+shapes and the lines that declared them, the line at fault, one hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from graphc.base.loc import Loc, caller_loc
+
+LONGEST = 2500
+"""The most characters of a sentence or a hint; names in files have up to 1,000."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """An operand as an error shows it."""
+
+    role: str
+    """The operand's name in the op's words."""
+    name: str
+    described: str
+    """The operand's type as text."""
+    loc: Loc | None
+    """The user's line that declared it."""
+
+
+class GraphError(ValueError):
+    """A mistake in a graph, a feed or a file, worded for its author.
+
+    `loc` is the line at fault; left out, it is the user's line that led here.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        *,
+        operands: Sequence[Operand] = (),
+        loc: Loc | None = None,
+        hint: str = "",
+    ) -> None:
+        loc = loc or caller_loc()
+        self.sentence = sentence
+        self.loc = loc
+        self.hint = hint
+        super().__init__(format_error(sentence, operands, loc, hint))
+
+    def _render_traceback_(self) -> list[str]:
+        """Return the lines for a notebook: the message, which names the user's lines, no frames."""
+        return f"{type(self).__name__}: {self}".splitlines()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _again, (type(self), str(self), self.sentence, self.loc, self.hint)
+
+
+def _again(
+    kind: type[GraphError], text: str, sentence: str, loc: Loc | None, hint: str
+) -> GraphError:
+    """Return the error as another process raised it."""
+    error = kind.__new__(kind, text)
+    error.sentence, error.loc, error.hint = sentence, loc, hint
+    return error
+
+
+class FeedError(GraphError):
+    """An array that does not fit the input it is fed to."""
+
+
+class StateError(GraphError):
+    """A call that the executor's state does not allow now."""
+
+
+class UnknownName(StateError, KeyError):
+    """A name that a mapping, such as the parameters, does not contain."""
+
+    __str__ = Exception.__str__  # KeyError's would show the message in quotes
+
+
+class NotFiniteError(GraphError):
+    """A loss or a state that has become infinite or NaN, with the node where that began."""
+
+
+class BudgetError(GraphError):
+    """A plan that needs more memory than its budget."""
+
+
+class OutOfMemoryError(GraphError, MemoryError):
+    """A plan for which the system does not have enough memory."""
+
+
+class DataError(GraphError):
+    """A data file that cannot be used."""
+
+
+class ModelFileError(GraphError):
+    """A model file that cannot be read."""
+
+
+class RankError(GraphError):
+    """A rank that failed or hangs, or whose numbers differ from those of the others."""
+
+
+class RendererMissing(GraphError):
+    """A picture that no installed renderer can draw."""
+
+
+def format_error(sentence: str, operands: Sequence[Operand], loc: Loc | None, hint: str) -> str:
+    """Return the text of an error, at most 15 lines."""
+    lines = [_shortened(sentence)]
+    width = max((len(operand.role) for operand in operands), default=0)
+    for operand in operands[:8]:
+        where = f"  declared at {operand.loc}" if operand.loc else ""
+        lines.append(f"  {operand.role:<{width}}  {operand.name} {operand.described}{where}")
+    if loc is not None:
+        source = f": {loc.text}" if loc.text else ""
+        at = str(loc) if loc.caller is None else str(Loc(loc.file, loc.line, loc.function))
+        lines.append(f"  at {at}{source}")
+        if loc.caller is not None:
+            called = f": {loc.caller.text}" if loc.caller.text else ""
+            lines.append(f"  called at {loc.caller}{called}")
+    if hint:
+        lines.append(f"  hint: {_shortened(hint)}")
+    return "\n".join(lines)
+
+
+def _shortened(text: str) -> str:
+    """Return the text, cut if a shape or a list from a file makes it very long."""
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -1,0 +1,1 @@
+"""Whether rules, gradients, passes and plans are right: checks, validation, proofs."""

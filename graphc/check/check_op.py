@@ -1,0 +1,246 @@
+"""The contract test of an op: whether its rules agree."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from inspect import get_annotations
+from typing import Any
+
+import numpy as np
+
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.check.float64 import widened
+from graphc.check.op_gradient import rule_mistakes, wrong_entries
+from graphc.ir.graph import Graph
+from graphc.ir.op import Array, Layer, Op, attributes
+from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
+from graphc.runtime import eager
+from graphc.runtime.reference import evaluate
+
+Example = tuple[Array, ...]
+Finding = tuple[str, str]
+"""A rule's name, and the fault in it."""
+
+
+@dataclass(frozen=True)
+class OpReport:
+    """The result of `check_op`; `str(report)` is for reading."""
+
+    op: str
+    examples: int
+    findings: tuple[Finding, ...]
+    differentiable: bool
+
+    @property
+    def ok(self) -> bool:
+        """Return whether no rule is wrong."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        if self.findings:
+            return "\n".join(
+                [
+                    f"check_op {self.op}: wrong",
+                    *(f"  {rule}: {text}" for rule, text in self.findings),
+                ]
+            )
+        rules = "infer, reference and grad" if self.differentiable else "infer and reference"
+        without = "" if self.differentiable else "; it has no gradient rule"
+        plural = "example" if self.examples == 1 else "examples"
+        return f"check_op {self.op}: ok, {rules} agree on {self.examples} {plural}{without}"
+
+
+def check_op(
+    op: Op, examples: Sequence[Sequence[Any]], *, h: float = 1e-5, tolerance: float = 1e-6
+) -> OpReport:
+    """Check a user's op on examples, each a tuple of operand arrays.
+
+    Ops with equal attributes must be equal and have equal hashes; the name must not be that of a
+    built-in op; `infer` must give the type of what `reference` computes, for the example and for an
+    open batch in its place; `reference` must write to no operand and not depend on memory order; a
+    layer's expansion must compute its reference; `grad`, if there is one, must agree with central
+    differences in float64.  Raise GraphError without examples.
+    """
+    if not examples:
+        raise GraphError(f"check_op {op.name}: there are no examples", loc=caller_loc())
+    cases = [tuple(np.array(array) for array in example) for example in examples]
+    findings = list(_fields(op)) or [*_name(op), *_first_wrong(op, cases, h, tolerance)]
+    return OpReport(op.name, len(cases), tuple(findings), _differentiable(op))
+
+
+def _first_wrong(op: Op, cases: Sequence[Example], h: float, tolerance: float) -> Iterator[Finding]:
+    """Yield the first wrong rule's findings on the first example with any.
+
+    Later rules need the earlier ones.
+    """
+    for case in cases:
+        concrete = op.at(_rows(case))
+        for rule in (_types, _operands, _open_batch, _expansion):
+            found = list(rule(op, concrete, case))
+            yield from found
+            if found:
+                return
+        found = list(_gradient(concrete, case, h, tolerance)) if _differentiable(op) else []
+        yield from found
+        if found:
+            return
+
+
+def _fields(op: Op) -> Iterator[Finding]:
+    fields, kind = attributes(op), type(op)
+    for name, annotation in get_annotations(kind).items():
+        if name not in fields and "ClassVar" not in str(annotation):
+            yield (
+                "attributes",
+                f"{name} is not an attribute, since the class is not a dataclass; put "
+                "@dataclass(frozen=True) "
+                "before it",
+            )
+            return
+    twin = copy.copy(op)
+    try:
+        same = bool(twin == op) and hash(twin) == hash(op)
+    except (TypeError, ValueError) as error:
+        yield (
+            "attributes",
+            f"two ops with equal attributes cannot be compared: {error}; "
+            "keep numbers, strings and tuples in them, and freeze the dataclass",
+        )
+        return
+    if not same:
+        yield "attributes", "two ops with equal attributes are not equal, or their hashes differ"
+
+
+def _name(op: Op) -> Iterator[Finding]:
+    from graphc.backends.numpy import KERNELS
+
+    if op.name in KERNELS and not type(op).__module__.startswith("graphc.ops."):
+        yield "name", f"{op.name!r} is the name of a built-in op; rename it"
+
+
+def _types(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
+    try:
+        type = concrete.infer(eager.types_of(case))
+    except ValueError as error:
+        yield "infer", f"it refuses {_shapes(case)}: {error}"
+        return
+    except Exception as error:
+        yield "infer", f"it fails on {_shapes(case)}: {_told(error)}"
+        return
+    for train, value in _values(concrete, case):
+        if isinstance(value, Exception):
+            yield "reference", f"it fails on {_shapes(case)}: {_told(value)}"
+        elif (value.shape, value.dtype.name) != (type.shape, type.dtype):
+            yield (
+                "infer",
+                f"it says {type} for {_shapes(case)}, "
+                f"reference gives {value.dtype}{list(value.shape)}{_in(concrete, train)}",
+            )
+
+
+def _operands(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
+    given = tuple(np.array(array) for array in case)
+    first = [value for _, value in _values(concrete, given, copied=False)]
+    for i, (name, before, after) in enumerate(
+        zip(eager.operand_names(op, len(case)), case, given, strict=True)
+    ):
+        if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
+            yield "reference", f"it writes to operand {i}, {name}; make a new array"
+            return
+    strided = tuple(np.array(array, order="F") for array in case)
+    for value, again in zip(first, (value for _, value in _values(concrete, strided)), strict=True):
+        if isinstance(again, Exception) or not np.allclose(value, again, equal_nan=True):
+            yield "reference", "it gives a different result when operands are in Fortran order"
+
+
+def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
+    """Yield where `infer` differs with N as the first dimension; it may also refuse."""
+    rows = _rows(case)
+    types = [_opened(type, rows) for type in eager.types_of(case)]
+    try:
+        result = op.infer(types)
+    except ValueError:
+        return
+    except Exception as error:
+        yield (
+            "infer",
+            f"it fails when a dimension is the open batch: {_told(error)}; "
+            "dimensions may be N, so compare them, or count them by graphc.ir.tensor_type.count",
+        )
+        return
+    (_, value), *_ = _values(concrete, case)
+    if shape_at(result.shape, rows) != value.shape:
+        yield (
+            "infer",
+            f"with an open batch it says {shape_text(result.shape)}, which is "
+            f"{shape_at(result.shape, rows)} for N = {rows}; reference gives {value.shape}",
+        )
+
+
+def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
+    if not isinstance(concrete, Layer):
+        return
+    for train, value in _values(concrete, case):
+        graph: Graph = eager.expanded(concrete, eager.types_of(case), train)
+        names = eager.operand_names(concrete, len(case))
+        expanded = evaluate(graph, dict(zip(names, case, strict=True)), {}, 1)
+        if not np.allclose(expanded[graph.outputs["out"]], value, rtol=1e-5, atol=1e-6):
+            yield "expand", f"its result differs from that of reference_in{_in(op, train)}"
+
+
+def _gradient(op: Op, case: Example, h: float, tolerance: float) -> Iterator[Finding]:
+    wide = widened(op)
+    ins = [x.astype("float64") if x.dtype.kind == "f" else x for x in case]
+    try:
+        if not isinstance(op, Layer):
+            mistakes = [("grad", f"it {text}") for text in rule_mistakes(wide, eager.types_of(ins))]
+            if mistakes:
+                yield from mistakes
+                return
+        for train in (True, False) if isinstance(op, Layer) else (False,):
+            for wrong in wrong_entries(wide, ins, train=train, h=h, tolerance=tolerance):
+                yield "grad", f"{wrong}{_in(op, train)}"
+    except Exception as error:
+        yield "grad", f"it fails: {_told(error)}"
+
+
+def _values(op: Op, case: Example, copied: bool = True) -> list[tuple[bool, Any]]:
+    """Return the reference's results, or the exceptions it raises; for a layer in both modes."""
+    found: list[tuple[bool, Any]] = []
+    case = tuple(array.copy("K") for array in case) if copied else case
+    for train in (True, False) if isinstance(op, Layer) else (False,):
+        try:
+            value = op.reference_in(case, train) if isinstance(op, Layer) else op.reference(case)
+            found.append((train, np.asarray(value)))
+        except Exception as error:
+            found.append((train, error))
+    return found
+
+
+def _differentiable(op: Op) -> bool:
+    return isinstance(op, Layer) or type(op).grad is not Op.grad
+
+
+def _rows(case: Example) -> int:
+    return next((len(array) for array in case if array.ndim), 1)
+
+
+def _opened(type: TensorType, rows: int) -> TensorType:
+    return type.with_shape((N, *type.shape[1:])) if type.shape[:1] == (rows,) else type
+
+
+def _in(op: Op, train: bool) -> str:
+    if not isinstance(op, Layer):
+        return ""
+    return " in training" if train else " in inference"
+
+
+def _shapes(case: Example) -> str:
+    return ", ".join(str(type) for type in eager.types_of(case))
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

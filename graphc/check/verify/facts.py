@@ -1,0 +1,225 @@
+"""Facts that follow from the tables by arithmetic: addresses, epochs, and live ranges of values.
+
+Time runs in half steps: step s reads at 2s and writes at 2s + 1.  A value from before the program
+has time -1, and a value read when it is over is read at twice the number of steps.
+
+Sizes are those of the largest batch.  No part of a size is negative
+(`graphc.check.certificate.parse` refuses such files), and offsets are fixed, so what a smaller
+batch touches is part of what the largest does: what is disjoint for the largest is disjoint for
+all.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphc.check.certificate.tables import (
+    BARRIER,
+    GEMM,
+    LOOP,
+    SPACES,
+    WRITE,
+    Ints,
+    ProgramTables,
+)
+
+ALIGNMENT = 64
+FEED, CONSTANT, STATE = SPACES.index("feed"), SPACES.index("constant"), SPACES.index("state")
+ARENA, GRADIENT = SPACES.index("arena"), SPACES.index("gradient")
+
+
+Bools = NDArray[np.bool_]
+
+
+def ordering(numbers: Ints) -> Ints:
+    """Return the stable order of numbers: by 16 bits at a time, which NumPy sorts by counting."""
+    if not len(numbers):
+        return np.arange(0)
+    above = numbers - numbers.min()
+    order = np.argsort(above.astype(np.uint16), kind="stable")
+    for shift in range(16, int(above.max()).bit_length(), 16):
+        order = order[np.argsort((above[order] >> shift).astype(np.uint16), kind="stable")]
+    return order
+
+
+def distinct(numbers: Ints) -> Ints:
+    """Return each number once, in order."""
+    ordered = numbers[ordering(numbers)]
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+
+
+def aligned(sizes: Ints) -> Ints:
+    """Return sizes rounded up to the alignment."""
+    return -(-sizes // ALIGNMENT) * ALIGNMENT
+
+
+def at(sizes: Ints, n: int) -> Ints:
+    """Return sizes a + b*N for n rows."""
+    return np.asarray(sizes[..., 0] + sizes[..., 1] * n)
+
+
+def times(a: Ints, b: Ints) -> Ints:
+    """Return the product of sizes, of which one at most depends on N."""
+    cross = a[..., 0] * b[..., 1] + a[..., 1] * b[..., 0]
+    return np.stack((a[..., 0] * b[..., 0], cross), axis=-1)
+
+
+class Facts:
+    """A program's tables, with everything computed from them once."""
+
+    def __init__(self, tables: ProgramTables) -> None:
+        self.tables = tables
+        self.capacity = tables.capacity
+        self.blocks, self.slots = tables.blocks, tables.slots
+        self.buffers, self.steps, self.accesses = tables.buffers, tables.steps, tables.accesses
+        self.end = len(self.steps.kind)
+        """The number of steps, which is the step after the last."""
+
+    # ------------------------------------------------------------------ bytes
+
+    @cached_property
+    def elements(self) -> Ints:
+        """The elements of each buffer, as a + b*N."""
+        return times(self.buffers.rows, self.buffers.columns)
+
+    @cached_property
+    def span(self) -> Ints:
+        """The bytes from first to past last of each buffer, with those between rows of a view."""
+        b = self.buffers
+        dense = at(self.elements, self.capacity)
+        rows, columns = at(b.rows, self.capacity), at(b.columns, self.capacity)
+        wide = np.where(dense > 0, (rows - 1) * b.pitch + columns, 0)
+        return np.asarray(np.where(b.pitch > 0, wide, dense) * b.item)
+
+    @cached_property
+    def base(self) -> Ints:
+        """The start of each block, as if all blocks lay one after the other."""
+        sizes = aligned(at(self.blocks.size, self.capacity)) + ALIGNMENT
+        return np.cumsum(sizes) - sizes
+
+    @cached_property
+    def low(self) -> Ints:
+        """The address of each buffer's first byte."""
+        b = self.buffers
+        return np.asarray(self.base[b.block] + b.offset + b.shift * b.item)
+
+    @cached_property
+    def high(self) -> Ints:
+        """The address past each buffer's last byte."""
+        return np.asarray(self.low + self.span)
+
+    @cached_property
+    def space(self) -> Ints:
+        """The space of each buffer."""
+        return self.blocks.space[self.buffers.block]
+
+    # ------------------------------------------------------------------ time
+
+    @cached_property
+    def epochs(self) -> Ints:
+        """The epoch of each step, and that of the end.
+
+        On numpy each step is its own epoch.  In a native program an epoch ends at a barrier and at
+        the forward/backward boundary, and a call of NumPy has an epoch to itself.
+        """
+        if self.tables.backend != "native":
+            return np.arange(self.end + 1)
+        kind = self.steps.kind
+        alone = (kind != LOOP) & (kind != GEMM) & (kind != BARRIER)
+        before = alone.astype(np.int64)
+        if self.tables.border < self.end:
+            before[self.tables.border] += 1
+        after = (alone | (kind == BARRIER)).astype(np.int64)
+        found = np.cumsum(before) + np.cumsum(after) - after
+        return np.append(found, found[-1] + 1 if self.end else 0)
+
+    @cached_property
+    def value(self) -> Ints:
+        """For each access, the buffer whose value it is: the root of the buffer named."""
+        return self.buffers.root[self.accesses.buffer]
+
+    @cached_property
+    def writes(self) -> Ints:
+        """The accesses that write results, by number."""
+        return np.flatnonzero(self.accesses.use == WRITE)
+
+    @cached_property
+    def initial(self) -> Bools:
+        """The values that exist before the program.
+
+        They are feeds, constants, and of each state the values that no step writes.
+        """
+        space, root = self.space, self.buffers.root
+        given = (space == FEED) | (space == CONSTANT)
+        held = (space == STATE) & (self.written[1] < 0)
+        return np.asarray((given | held) & (root == np.arange(len(root))))
+
+    @cached_property
+    def written(self) -> tuple[Ints, Ints]:
+        """The first and the last step that writes each value; the end and -1 if none does."""
+        first = np.full(len(self.buffers.root), self.end)
+        last = np.full(len(self.buffers.root), -1)
+        steps, values = self.accesses.step[self.writes], self.value[self.writes]
+        np.maximum.at(last, values, steps)
+        np.minimum.at(first, values, steps)
+        return first, last
+
+    @cached_property
+    def finals(self) -> Ints:
+        """The values that are read when the program is over.
+
+        They are outputs, gradients, next states, and states that stay as they are.
+        """
+        t, root = self.tables, self.buffers.root
+        moved = np.zeros(len(self.blocks.space), bool)
+        moved[t.updates.block[t.updates.block >= 0]] = True
+        kept = np.flatnonzero(self.initial & ~moved[self.buffers.block])
+        named = np.concatenate((t.outputs.buffer, t.gradients.buffer))
+        return np.concatenate((root[named], self.next_states[self.next_states >= 0], kept))
+
+    @cached_property
+    def next_states(self) -> Ints:
+        """For each update, the value in the state's block at the end; -1 for none.
+
+        It is the next value itself, or a copy of it.
+        """
+        b, updates = self.buffers, self.tables.updates
+        found = b.root[updates.buffer]
+        elsewhere = np.flatnonzero((b.block[found] != updates.block) | self.initial[found])
+        if len(elsewhere):
+            copies = self._copies()
+            for i in elsewhere.tolist():
+                found[i] = copies.get((int(updates.block[i]), int(found[i])), -1)
+        return found
+
+    def _copies(self) -> dict[tuple[int, int], int]:
+        """Return the buffer that a value is copied to in a state's block, by block and value."""
+        a, b = self.accesses, self.buffers
+        found: dict[tuple[int, int], int] = {}
+        mine = np.flatnonzero(self.steps.copies[a.step] == 1)
+        reads = {int(a.step[i]): int(self.value[i]) for i in mine if a.use[i] != WRITE}
+        for i in mine.tolist():
+            if a.use[i] == WRITE and self.space[a.buffer[i]] == STATE:
+                source = reads.get(int(a.step[i]), -1)
+                found[int(b.block[a.buffer[i]]), source] = int(self.value[i])
+        return found
+
+    @cached_property
+    def life(self) -> tuple[Ints, Ints]:
+        """The first and last time at which each value's bytes must be its own; empty if unused."""
+        a, count = self.accesses, len(self.buffers.root)
+        start = np.full(count, 2 * self.end + 2)
+        end = np.full(count, -2)
+        reads = np.flatnonzero(a.use != WRITE)
+        times_read = 2 * a.step[reads]
+        np.minimum.at(start, self.value[reads], times_read)
+        np.maximum.at(end, self.value[reads], times_read + (a.use[reads] == 2))
+        written = 2 * a.step[self.writes] + 1
+        np.minimum.at(start, self.value[self.writes], written)
+        np.maximum.at(end, self.value[self.writes], written)
+        end[self.finals] = 2 * self.end
+        start[self.initial] = -1
+        return start, end

@@ -1,0 +1,221 @@
+"""The bytes that each thread touches.
+
+The thread partition of a dimension is a function of its size alone: rows in chunks of 16, columns
+in blocks of 64, the columns of a matrix product in panels; a thread gets the units from
+t * units / threads on.  So two accesses are by the same thread, byte for byte, for every number of
+threads and every batch, if they agree in the way of sharing, the size that is shared as a + b*N,
+the address of the first unit, the bytes from one to the next, and the bytes of each.  No case is
+tried: the numbers themselves are compared.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from graphc.check.certificate.tables import (
+    COLUMN,
+    COLUMNS,
+    EACH,
+    GEMM,
+    LEFT,
+    LOOP,
+    NONE,
+    ONE,
+    ROW,
+    ROWS,
+    SPANS,
+    SPLITS,
+    WHOLE,
+    WRITE,
+    Ints,
+)
+from graphc.check.verify.facts import Bools, Facts, at
+
+ALL, FIRST, BY_ROWS, BY_COLUMNS, BY_PANELS = range(5)
+UNITS = {BY_ROWS: 16, BY_COLUMNS: 64}
+PANEL_BYTES = 128
+"""The bytes of a panel of columns with vectors of 512 bits; only examples depend on it."""
+WAYS = (
+    "every thread touches all of it",
+    "the first thread has all of it",
+    "each thread has some rows",
+    "each thread has some columns",
+    "each thread has some panels of columns",
+)
+
+DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4], [5, 5]])
+"""Whether each span depends on the row and on the column; other spans have numbers of their own."""
+
+
+def _is_one(size: Ints) -> Bools:
+    return np.asarray((size[:, 0] == 1) & (size[:, 1] == 0))
+
+
+def _shared() -> Ints:
+    """Return the way of sharing for each kind of access.
+
+    It is indexed by kernel (loop, product, product of a transposed left factor), split and span.
+    """
+    found = np.full((3, len(SPLITS), len(SPANS)), ALL)
+    found[:, NONE] = FIRST
+    found[:, ROWS, [EACH, ROW]] = BY_ROWS
+    found[1, ROWS, LEFT] = BY_ROWS
+    found[0, COLUMNS, [EACH, COLUMN]] = BY_COLUMNS
+    found[1:, COLUMNS, [EACH]] = found[1:, COLUMNS, [COLUMN]] = BY_PANELS
+    return found
+
+
+SHARED = _shared()
+
+
+class Threads:
+    """The thread that touches each byte of each access; see the module."""
+
+    def __init__(self, f: Facts) -> None:
+        self.f = f
+
+    def agree(self, i: Ints, j: Ints) -> Bools:
+        """Return whether accesses i and j are by the same thread, byte for byte."""
+        same = (self.way[i] == self.way[j]) & (self.way[i] != ALL)
+        shared = np.flatnonzero(same & (self.way[i] != FIRST))
+        for x, y in zip(self.key(i[shared]), self.key(j[shared]), strict=True):
+            same[shared] &= x == y
+        return np.asarray(same)
+
+    @cached_property
+    def way(self) -> Ints:
+        """ALL, FIRST, BY_ROWS, BY_COLUMNS or BY_PANELS for each access.
+
+        It follows the loops of the native backend; a call of NumPy is one thread's.
+        """
+        a, s = self.f.accesses, self.f.steps
+        kernel = np.where(s.kind == GEMM, 1 + (s.transposed & 1), 0)
+        way = np.where(s.kind < LOOP, NONE, s.split)
+        found = np.asarray(SHARED[kernel[a.step], way[a.step], a.span])
+        across = self._across()
+        if len(across):
+            found[self._repeated(across)] = ALL
+            found[across] = FIRST
+        return found
+
+    def _across(self) -> Ints:
+        """Return the stores across a loop's direction: the first thread makes them, afterwards."""
+        a, s = self.f.accesses, self.f.steps
+        some = np.flatnonzero((a.use == WRITE) & (a.span != EACH) & (a.span != WHOLE))
+        step, span = a.step[some], a.span[some]
+        split = s.split[step]
+        down = (s.by_columns[step] == 1) | ((s.reduced[step] == ROWS) & (split != ROWS))
+        row = (span == ROW) & ((split != ROWS) | down)
+        column = (span == COLUMN) & ((split != COLUMNS) | ~down) & ~_is_one(s.rows[step])
+        return np.asarray(some[row | column | (span == ONE)])
+
+    def _repeated(self, across: Ints) -> Bools:
+        """Return the loads of rows or columns that the first thread repeats for such a store.
+
+        The other threads make them too.
+        """
+        a = self.f.accesses
+        again = np.zeros(self.f.end + 1, bool)
+        again[a.step[across[a.span[across] != ONE]]] = True
+        again[:-1][self.f.steps.split == NONE] = False
+        loads = (a.use != WRITE) & ((a.span == ROW) | (a.span == COLUMN))
+        return np.asarray(again[a.step] & loads)
+
+    def key(self, i: Ints) -> tuple[Ints, ...]:
+        """Return the numbers in which accesses that share rows or columns must agree.
+
+        They are the size as a + b*N, the address of the first row or column, the bytes from row to
+        row for one row and for the largest batch, those of a column, and those of an element of the
+        product whose panels they are.
+        """
+        f, a, way = self.f, self.f.accesses, self.way[i]
+        b, s, step, buffer, by_rows = f.buffers, f.steps, a.step[i], a.buffer[i], way == BY_ROWS
+        size = np.where(by_rows[:, None], s.rows[step], s.columns[step])
+        item = b.item[buffer]
+        start = f.low[buffer] - np.where(by_rows, b.shift[buffer] * item, 0)
+        apart = np.where(~by_rows & ((a.span[i] == COLUMN) | _is_one(s.rows[step])), 0, item)
+        strides = (apart * self.pitch(i, 1), apart * self.pitch(i, f.capacity))
+        unit = np.where(by_rows, 0, item)
+        panel = np.where(way == BY_PANELS, s.item[step], 0)
+        return size[:, 0], size[:, 1], start, *strides, unit, panel
+
+    def pitch(self, i: Ints, n: int) -> Ints:
+        """Return the elements from row to row of accesses, with n rows."""
+        f, a = self.f, self.f.accesses
+        step, span = a.step[i], a.span[i]
+        columns = at(f.steps.columns, n)[step]
+        columns = np.where(span == LEFT, at(f.steps.depth, n)[step], columns)
+        columns = np.where(span == ROW, 1, columns)
+        pitch = f.buffers.pitch[a.buffer[i]]
+        return np.asarray(np.where(pitch > 0, pitch, columns))
+
+    def same_element(self, load: Ints, store: Ints) -> Bools:
+        """Return whether a step's load reads, element by element, what its store writes.
+
+        In a single row, or column, its number does not matter, unless there are sums over the other
+        axis: their results are stored after all of it.  A loop reads a single number before all
+        else.
+        """
+        f, a = self.f, self.f.accesses
+        here, there = a.buffer[load], a.buffer[store]
+        same = a.member[load] == a.member[store]
+        for x in (f.low, f.elements[:, 0], f.elements[:, 1], f.buffers.item):
+            same &= x[here] == x[there]
+        ordered = np.ones(len(load), bool)
+        for x, y in zip(self._order(load), self._order(store), strict=True):
+            ordered &= x == y
+        loop = f.steps.kind[a.step[load]] == LOOP
+        return np.asarray(same & (ordered | (loop & (a.span[load] == ONE))))
+
+    def _order(self, i: Ints) -> tuple[Ints, ...]:
+        """Return whether accesses depend on row and column, and the elements between rows."""
+        a, s = self.f.accesses, self.f.steps
+        step, span = a.step[i], a.span[i]
+        loop, reduced = s.kind[step] == LOOP, s.reduced[step]
+        one_row = loop & (reduced != COLUMNS) & _is_one(s.rows[step])
+        one_column = loop & (reduced != ROWS) & _is_one(s.columns[step])
+        down = np.where(one_row, 0, DEPENDS[span, 0])
+        across = np.where(one_column, 0, DEPENDS[span, 1])
+        pitches = (self.pitch(i, n) for n in (1, self.f.capacity))
+        return down, across, *(np.where(down == 1, pitch, 0) for pitch in pitches)
+
+    # ------------------------------------------------------------------ examples
+
+    def example(self, i: int, j: int) -> tuple[int, int, int, int] | None:
+        """Return a thread count, an address, and the threads there of access i and of access j.
+
+        The two threads differ.  Return None if no example was found.
+        """
+        f, a = self.f, self.f.accesses
+        x, y = int(a.buffer[i]), int(a.buffer[j])
+        low, high = int(max(f.low[x], f.low[y])), int(min(f.high[x], f.high[y]))
+        addresses = np.arange(low, high, max((high - low) // 4096, 1))
+        for threads in range(2, 9):
+            one, other = self.owners(i, addresses, threads), self.owners(j, addresses, threads)
+            one = np.where(one < 0, np.where(other == 0, 1, 0), one)
+            other = np.where(other < 0, np.where(one == 0, 1, 0), other)
+            differ = np.flatnonzero(one != other)
+            if len(differ):
+                k = int(differ[0])
+                return threads, int(addresses[k]), int(one[k]), int(other[k])
+        return None
+
+    def owners(self, i: int, addresses: Ints, threads: int) -> Ints:
+        """Return the thread of an access that touches each address; -1 if all do."""
+        f, way = self.f, int(self.way[i])
+        if way in (ALL, FIRST):
+            return np.full(len(addresses), -1 if way == ALL else 0)
+        numbers = self.key(np.array([i]))
+        fixed, per_row, start, _, stride, item, panel = (int(x[0]) for x in numbers)
+        offset = addresses - start
+        if way == BY_ROWS:
+            number = offset // max(stride, 1)
+        else:
+            number = (offset % stride if stride else offset) // item
+        unit = UNITS.get(way) or PANEL_BYTES // panel
+        units = -(-(fixed + per_row * f.capacity) // unit)
+        ends = np.arange(1, threads + 1) * units // threads
+        mine = np.searchsorted(ends, number // unit, side="right")
+        return np.asarray(np.minimum(mine, threads - 1))

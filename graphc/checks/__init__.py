@@ -1,1 +1,0 @@
-"""Checks that users run on their own code: gradients, layers, ops."""

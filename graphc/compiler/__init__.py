@@ -1,0 +1,1 @@
+"""From a graph to programs: options, lowering, schedule, memory, recomputation, freezing."""

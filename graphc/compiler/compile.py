@@ -1,0 +1,204 @@
+"""The function `compile`: checks its options, chooses the defaults, returns an immutable plan."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from graphc.backends.choice import chosen_backend
+from graphc.base.arguments import takes
+from graphc.base.collector import collector_paused
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.compiler.recipe import Recipe
+from graphc.compiler.sharding import sharding
+from graphc.declare.net import Net
+from graphc.declare.optim import Optimizer
+from graphc.declare.selection import Names, select_outputs, select_wrt
+from graphc.ir.graph import Graph
+from graphc.ir.numbers import checked_whole
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import plain
+from graphc.ops.source import Parameter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from graphc.check.validation.validate import Watch
+    from passes.pass_list import PassList
+
+
+@takes(
+    "gc.compile(net, batch=128, optimizer=gc.Adam())",
+    loss='it is declared: net.loss("loss", gc.softmax_loss(scores, y))',
+    metrics='they are outputs: net.output("accuracy", gc.accuracy(scores, y))',
+    batch_size="it is batch",
+)
+def compile(
+    net: Net | Graph,
+    *,
+    batch: int,
+    optimizer: Optimizer | None = None,
+    losses: Names = None,
+    outputs: Names = None,
+    wrt: Names = None,
+    backend: str | None = None,
+    threads: int | None = None,
+    passes: PassList | None = None,
+    budget: int | None = None,
+    shards: int | None = None,
+    ranks: int = 1,
+    sync_batchnorm: bool = False,
+    validate: bool | str | Path | Watch = False,
+) -> Plan:
+    """Compile a net for any batch from 1 to `batch` rows.
+
+    `losses`, `outputs` and `wrt` are names, values or patterns such as "actor/*": the losses
+    to minimise (default all), the outputs to return (default all), the values to differentiate by
+    and train (default every parameter that a loss depends on).  `budget` is in bytes.
+
+    `backend` is "native" or "numpy"; None is native if it is available.  `threads` is how many
+    the native backend may use, at most those that the process may run on (default all of them,
+    or GRAPHC_THREADS or OMP_NUM_THREADS); results do not depend on it.
+
+    With `shards` a step cuts its batch into that many shards, and adds up their results in a fixed
+    order; `ranks` processes share them, and each executor has a communicator.  Results depend
+    on the number of shards, but not on that of ranks.  Batch normalisation takes the statistics of
+    a shard, or with `sync_batchnorm` those of the whole batch.  See docs/distributed.md.
+
+    With `validate` every pass is judged on random inputs by what it declares to preserve, and a
+    test of one that fails is written to the folder `graphc-failures`, or to the one named; see
+    docs/validation.md.
+
+    Raise GraphError if the graph, a name or an option does not fit, BudgetError if the
+    plan needs more than `budget`, ValidationError if a pass is wrong.
+    """
+    batch, threads, budget, shards, ranks = map(plain, (batch, threads, budget, shards, ranks))
+    with collector_paused():
+        graph = _graph(net)
+        check_options(graph, batch, optimizer, threads, budget)
+        backend = chosen_backend(backend)
+        cut = sharding(shards, ranks, sync_batchnorm, batch, budget)
+        graph = select_outputs(graph, losses, outputs)
+        trained, required = select_wrt(graph, wrt)
+        check_losses(graph, optimizer)
+        chosen = _limited(_default() if passes is None else _passes(passes))
+        full = outputs is not None
+        recipe = Recipe(
+            graph,
+            cut.rows(batch) if cut else batch,
+            trained,
+            required,
+            optimizer,
+            chosen,
+            full,
+            backend,
+            threads,
+            budget,
+            batch,
+            cut,
+        )
+        plan = recipe.plan(_watch(graph, batch, validate))
+    if budget is not None:
+        plan.memory.check_budget(budget)
+    return plan
+
+
+def _watch(graph: Graph, batch: int, validate: bool | str | Path | Watch) -> Watch | None:
+    if validate is False:
+        return None
+    from graphc.check.validation.validate import FOLDER, Watch
+
+    if isinstance(validate, Watch):
+        return validate
+    return Watch(graph, batch, FOLDER if validate is True else validate)
+
+
+def _graph(net: Net | Graph) -> Graph:
+    if isinstance(net, Graph):
+        return net
+    if isinstance(net, Net):
+        return net.graph()
+    raise GraphError(
+        f"compile takes a net, not {type(net).__name__}",
+        hint="gc.compile(net, batch=128); what to return is chosen by outputs=",
+    )
+
+
+def _default() -> PassList:
+    from graphc.base.own_passes import own_passes
+
+    own_passes()
+    from passes import DEFAULT
+
+    return DEFAULT
+
+
+def _passes(given: PassList) -> PassList:
+    default = _default()
+    if isinstance(given, type(default)):
+        return given
+    raise GraphError(
+        f"passes is {given!r}, not a list of passes",
+        loc=caller_loc(),
+        hint='gc.passes.without("cse"), or gc.passes.after("cse", my_pass)',
+    )
+
+
+def _limited(passes: PassList) -> PassList:
+    """Return the list as the environment limits it, which `graphc bisect` makes use of."""
+    if "GRAPHC_PASS_LIMIT" not in os.environ and "GRAPHC_PASS_LOG" not in os.environ:
+        return passes
+    from graphc.check.validation.limit import from_environment
+
+    return from_environment(passes)
+
+
+def check_losses(graph: Graph, optimizer: Optimizer | None) -> None:
+    """Raise GraphError for an optimizer with nothing to minimise or train, or an empty group."""
+    if optimizer is not None and not graph.losses:
+        raise GraphError(
+            f"net {graph.name!r} has no loss for the optimizer to minimise",
+            loc=caller_loc(),
+            hint='declare one: net.loss("loss", gc.softmax_loss(scores, y))',
+        )
+    parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
+    if optimizer is not None and not parameters:
+        raise GraphError(
+            f"net {graph.name!r} has no parameter for the optimizer to train",
+            loc=caller_loc(),
+            hint="layers such as gc.affine(x, 10) make them, and net.parameter(name, shape)",
+        )
+    if optimizer is not None:
+        optimizer.check_groups(parameters)
+        dtypes = sorted({graph[name].type.dtype for name in parameters})
+        for made in (optimizer, *optimizer.groups):
+            made.check_held(dtypes)
+
+
+def check_options(
+    graph: Graph,
+    batch: int,
+    optimizer: Optimizer | None = None,
+    threads: int | None = None,
+    budget: int | None = None,
+) -> None:
+    """Raise GraphError for an impossible batch, optimizer, number of threads or budget."""
+    checked_whole("batch", batch, hint="it is the largest number of rows of a run")
+    if threads is not None:
+        hint = "leave it out to use every core that the process may run on"
+        checked_whole("threads", threads, hint=hint)
+    if budget is not None:
+        checked_whole("budget", budget, hint="it is in bytes: 8 MB are budget=8_000_000")
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise GraphError(
+            f"optimizer is {optimizer!r}, not an optimizer of graphc",
+            loc=caller_loc(),
+            hint="gc.SGD(lr=0.1, momentum=0.9), gc.Adam() or gc.AdamW()",
+        )
+    if not graph.outputs:
+        raise GraphError(
+            f"net {graph.name!r} has no output and no loss",
+            loc=caller_loc(),
+            hint='declare one: net.output("scores", scores)',
+        )

@@ -1,0 +1,119 @@
+"""Frozen inference: parameters and running statistics become constants of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from graphc.base.arguments import takes
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
+from graphc.ops.source import Constant, Input, Parameter, State
+
+if TYPE_CHECKING:
+    from graphc.runtime.executor import Executor
+
+
+@takes("gc.freeze(ex, batch=1)")
+def freeze(ex: Executor, *, batch: int) -> Executor:
+    """Return an executor for inference with the weights of `ex` built in and batchnorm folded.
+
+    Losses are left out.  `frozen.refresh(ex)` takes new weights without compiling.
+    """
+    from graphc.compiler.compile import compile
+    from graphc.runtime.executor import Executor
+
+    if not isinstance(ex, Executor):
+        raise GraphError(
+            f"freeze takes an executor, not {type(ex).__name__}",
+            loc=caller_loc(),
+            hint="gc.freeze(ex, batch=1) with ex = gc.Executor(plan)",
+        )
+    declared = ex.plan.declared
+    names = [node.name for node in declared if isinstance(node.op, (Parameter, State))]
+    graph = frozen_graph(declared, ex.state.lock(ex.state.copies, names))
+    recipe = ex.plan.recipe
+    plan = compile(
+        graph,
+        batch=batch,
+        backend=recipe.backend,
+        threads=recipe.threads,
+        passes=recipe.passes,
+    )
+    frozen = Executor(plan)
+    frozen.state.columns = ex.state.columns
+    return frozen
+
+
+def refreshed(plan: Plan, other: Executor) -> Plan:
+    """Return a frozen plan with the constants that `other`'s weights give, otherwise unchanged."""
+    from dataclasses import replace
+
+    from graphc.base.own_passes import own_passes
+
+    own_passes()
+    from passes.pipeline import run_passes
+    from passes.specialize import Specialize
+
+    if not any(isinstance(node.op, Constant) and node.op.label for node in plan.declared):
+        raise GraphError(
+            "refresh: this plan is not frozen",
+            loc=caller_loc(),
+            hint="share state instead: state=ex.state",
+        )
+    graph = _thaw(plan.declared, other)
+    slots = {"specialize": Specialize(train=False), "backward": None, "update": None}
+    passes = plan.recipe.passes.fill(slots)
+    result = run_passes(graph, passes)[0]
+    program = plan.programs["infer"]
+    if [(n.name, n.inputs, n.type) for n in result] != [
+        (n.name, n.inputs, n.type) for n in program.graph
+    ]:
+        raise GraphError("refresh: the executor belongs to another net", loc=caller_loc())
+    programs = {**plan.programs, "infer": replace(program, graph=result)}
+    recipe = replace(plan.recipe, graph=graph)
+    return replace(plan, declared=graph, programs=programs, recipe=recipe)
+
+
+def frozen_graph(graph: Graph, state: Mapping[str, Array]) -> Graph:
+    """Return the declared graph with constants for parameters and states, without losses."""
+    changed: dict[str, Node | None] = {
+        node.name: _constant(node, state)
+        for node in graph
+        if isinstance(node.op, (Parameter, State))
+    }
+    outputs = {k: v for k, v in graph.outputs.items() if k not in graph.losses}
+    if not outputs:
+        raise GraphError(
+            f"freeze: net {graph.name!r} has no output but losses",
+            loc=caller_loc(),
+            hint='declare one: net.output("scores", scores)',
+        )
+    needed = graph.upstream(outputs.values())
+    frozen = graph.replace(changed)  # inputs stay, so that labels may be fed as before
+    kept = (node for node in frozen if node.name in needed or isinstance(node.op, Input))
+    return Graph(graph.name, kept, outputs=outputs)
+
+
+def _thaw(graph: Graph, ex: Executor) -> Graph:
+    labelled = [n for n in graph if isinstance(n.op, Constant) and n.op.label]
+    missing = [node.name for node in labelled if node.name not in ex.state]
+    if missing:
+        raise GraphError(f"refresh: the other executor has no {missing[0]!r}", loc=caller_loc())
+    state = ex.state.lock(ex.state.copies, [node.name for node in labelled])
+    return graph.replace({node.name: _constant(node, state) for node in labelled})
+
+
+def _constant(node: Node, state: Mapping[str, Array]) -> Node:
+    array = state[node.name]
+    shape = tuple(dim for dim in node.type.shape if isinstance(dim, int))
+    if array.shape != shape:
+        raise GraphError(f"refresh: {node.name!r} has another shape there", loc=caller_loc())
+    data = np.ascontiguousarray(array).tobytes()
+    op = Constant(shape, node.type.dtype, data, label=node.name)
+    return Node(node.name, op, (), node.type, node.locs)

@@ -1,0 +1,249 @@
+"""Compile options, and how programs are compiled from them: passes, schedule, memory, backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.compiler.loss_share import divisors, loss_shares
+from graphc.compiler.program import build_program
+from graphc.compiler.sharding import Sharding
+from graphc.declare.optim import Optimizer
+from graphc.ir.graph import Graph
+from graphc.ir.plan import Plan, Program
+from graphc.ops.source import Parameter
+
+if TYPE_CHECKING:
+    from graphc.check.validation.validate import Watch
+    from passes.pass_list import PassList
+    from passes.pipeline import Pass, PassRecord
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The compile options of a plan: the declared graph and the choices of compile()."""
+
+    graph: Graph
+    batch: int
+    wrt: tuple[str, ...]
+    required: tuple[str, ...]
+    optimizer: Optimizer | None
+    passes: PassList
+    all_outputs: bool
+    """Whether a training step also computes outputs that no loss depends on."""
+    backend: str
+    threads: int | None = None
+    budget: int | None = None
+    rows: int = 0
+    """The rows of a step: those of all its shards; 0 means those of a run."""
+    sharding: Sharding | None = None
+
+    def of_rows(self, rows: int) -> Recipe:
+        """Return the options for steps of `rows` rows."""
+        cut = self.sharding
+        return replace(self, rows=rows, batch=rows if cut is None else cut.rows(rows))
+
+    def plan(self, watch: Watch | None = None) -> Plan:
+        """Compile every program, and recompute values if that makes the plan fit its budget.
+
+        `watch` judges each pass.
+        """
+        records = {"infer": self._infer(watch)}
+        if self.wrt:
+            records.update(self._training(watch))
+        if self.backend == "native":
+            records = {name: _repeating(rows, watch) for name, rows in records.items()}
+        programs = {name: self._program(name, rows[-1].graph) for name, rows in records.items()}
+        graphs = dict(records)
+        trained = tuple(programs["grad"].gradients) if "grad" in programs else ()
+        plan = Plan(self.graph, self.batch, self.optimizer, programs, graphs, trained, self)
+        if self.budget is None or plan.memory.total <= self.budget:
+            return plan
+        from graphc.compiler.remat.fit import fitted
+
+        return fitted(plan, self.budget) or plan
+
+    def _program(self, name: str, graph: Graph) -> Program:
+        return build_program(name, graph, self.batch, self.backend)
+
+    def _infer(self, watch: Watch | None) -> tuple[PassRecord, ...]:
+        own = _own()
+        passes = self._passes(specialize=own.Specialize(train=False))
+        return own.run_passes(self.graph, passes, watch)[1]
+
+    def _passes(self, **made: Pass) -> tuple[Pass, ...]:
+        """Return the pass list with its slots filled; slots without a pass are left out."""
+        return self.passes.fill(made)
+
+    def _training(self, watch: Watch | None) -> dict[str, tuple[PassRecord, ...]]:
+        """Return the pass records of programs that train; passes up to backward run only once."""
+        own = _own()
+        required = self.required if self.graph.losses else ()
+        backward = own.Backward(self.graph.losses, self._differentiated(), required)
+        slots: dict[str, Pass] = {"specialize": own.Specialize(train=True), "backward": backward}
+        head, tail = _split(self._passes(**slots), backward)
+        common, first = own.run_passes(_asking(self.graph, self.required), head, watch)
+        if self.graph.losses and not common.gradients:
+            raise self._no_gradient()
+        records = {"grad": first + own.run_passes(common, tail, watch, verified=True)[1]}
+        if self.optimizer is None:
+            return records
+        many = self.optimizer.accumulate > 1
+        slots["update"] = own.Accumulate(self.optimizer) if many else own.Update(self.optimizer)
+        name = "accumulate" if many else "step"
+        if self.sharding is None:
+            trained = common if self.all_outputs else _only_losses(common)
+            _, tail = _split(self._passes(**slots), backward)
+            records[name] = first + own.run_passes(trained, tail, watch, verified=True)[1]
+        else:
+            records.update(self._sharded(name, slots, self.sharding, watch))
+        gradients = records["grad"][-1].graph.gradients
+        nodes = [self.graph[n] for n in gradients if self._is_parameter(n) and self._trains(n)]
+        apply = own.apply_graph(nodes, self.optimizer)
+        if watch is not None:
+            watch.apply(nodes, self.optimizer, apply)
+        _, tail = _split(self._passes(backward=backward), backward)
+        records["apply"] = own.run_passes(apply, tail, watch)[1]
+        return records
+
+    def _differentiated(self) -> tuple[str, ...]:
+        """Return the names to differentiate by: frozen ones only if they were asked for by name."""
+        asked = self.required
+        names = tuple(n for n in self.wrt if n in asked or self._trains(n))
+        if self.optimizer is not None and not any(map(self._trains, names)):
+            raise GraphError(
+                f"every parameter of net {self.graph.name!r} that could be trained is frozen",
+                loc=caller_loc(),
+                hint='freeze a part of them: groups=[gc.Group("body.*", frozen=True)]',
+            )
+        return names
+
+    def _trains(self, name: str) -> bool:
+        """Return whether there is no optimizer that has this parameter frozen."""
+        return self.optimizer is None or self.optimizer.trains(name)
+
+    def _sharded(
+        self, name: str, slots: dict[str, Pass], cut: Sharding, watch: Watch | None
+    ) -> dict[str, tuple[PassRecord, ...]]:
+        """Return the pass records of a rank's last shard, and of the shards before it."""
+        own, backward = _own(), slots["backward"]
+        named = tuple(divisor.name for divisor in divisors(self.graph))
+        slots = slots | {
+            "shard": own.Shard(loss_shares(self.graph), named, cut.sync_batchnorm),
+            "data_parallel": own.DataParallel(),
+        }
+        head, tail = _split(self._passes(**slots), backward)
+        common, first = own.run_passes(_asking(self.graph, self.required), head, watch)
+        trained = _only_losses(common)
+        records = {name: first + own.run_passes(trained, tail, watch, verified=True)[1]}
+        if cut.lanes > 1:
+            _, tail = _split(self._passes(**(slots | {"update": own.hold_back})), backward)
+            records["shard"] = first + own.run_passes(trained, tail, watch, verified=True)[1]
+        return records
+
+    def _no_gradient(self) -> GraphError:
+        losses = [self.graph[self.graph.outputs[name]] for name in self.graph.losses]
+        what = ", ".join(self.wrt[:3]) + (", ..." if len(self.wrt) > 3 else "")
+        return GraphError(
+            f"no gradient flows from {' or '.join(map(repr, self.graph.losses))} to {what}",
+            operands=[node.described("loss") for node in losses],
+            loc=caller_loc(),
+            hint="argmax, comparisons, casts to integers and gc.stop_gradient pass none",
+        )
+
+    def _is_parameter(self, name: str) -> bool:
+        return isinstance(self.graph[name].op, Parameter)
+
+    def cotangent_program(self, outputs: tuple[str, ...]) -> Program:
+        """Compile the program that differentiates outputs by cotangents that are fed."""
+        for name in outputs:
+            if name not in self.graph.outputs:
+                known = ", ".join(self.graph.outputs)
+                raise GraphError(
+                    f"backward: there is no output {name!r}",
+                    loc=caller_loc(),
+                    hint=f"there are {known}",
+                )
+        own = _own()
+        chosen = {name: self.graph.outputs[name] for name in outputs}
+        graph = _asking(Graph(self.graph.name, self.graph, outputs=chosen), self.required)
+        passes = self._passes(
+            specialize=own.Specialize(train=True),
+            backward=own.Backward(outputs, self.wrt, fed=True),
+        )
+        result = own.run_passes(graph, passes)[0]
+        bare = Graph(result.name, result, gradients=result.gradients)
+        return self._program("cotangent", own.dead_code(bare))
+
+
+def _repeating(rows: tuple[PassRecord, ...], watch: Watch | None) -> tuple[PassRecord, ...]:
+    """Return the passes of a program with kernels, with one more if it changes something."""
+    own = _own()
+    graph, more = own.run_passes(rows[-1].graph, (own.repeat_elements,), watch, verified=True)
+    return rows if graph is rows[-1].graph else rows + more
+
+
+def _split(passes: tuple[Pass, ...], last: Pass) -> tuple[tuple[Pass, ...], tuple[Pass, ...]]:
+    """Return the passes up to `last`, itself included, and those after it."""
+    position = passes.index(last) + 1
+    return passes[:position], passes[position:]
+
+
+def _asking(graph: Graph, names: Iterable[str]) -> Graph:
+    """Return the graph in which passes before Backward keep these nodes (see passes/pins.py)."""
+    gradients = {name: name for name in names}
+    return Graph(
+        graph.name,
+        graph,
+        outputs=graph.outputs,
+        losses=graph.losses,
+        gradients=gradients,
+        updates=graph.updates,
+    )
+
+
+def _only_losses(graph: Graph) -> Graph:
+    """Return the graph without the outputs that no loss depends on."""
+    needed = graph.upstream(graph.outputs[name] for name in graph.losses)
+    outputs = {name: value for name, value in graph.outputs.items() if value in needed}
+    return Graph(
+        graph.name,
+        graph,
+        outputs=outputs,
+        losses=graph.losses,
+        gradients=graph.gradients,
+        updates=graph.updates,
+    )
+
+
+class _Own:
+    """graphc's own passes, imported at first use since they import this package."""
+
+    def __init__(self) -> None:
+        from graphc.base.own_passes import own_passes
+
+        own_passes()
+        from passes.accumulate import Accumulate
+        from passes.apply_update import apply_graph
+        from passes.backward import Backward
+        from passes.data_parallel import DataParallel
+        from passes.dead_code import dead_code
+        from passes.hold_back import hold_back
+        from passes.pipeline import run_passes
+        from passes.repeat_elements import repeat_elements
+        from passes.shard import Shard
+        from passes.specialize import Specialize
+        from passes.update import Update
+
+        self.Specialize, self.Backward, self.Update = Specialize, Backward, Update
+        self.Accumulate, self.apply_graph = Accumulate, apply_graph
+        self.Shard, self.DataParallel, self.hold_back = Shard, DataParallel, hold_back
+        self.dead_code, self.run_passes = dead_code, run_passes
+        self.repeat_elements = repeat_elements
+
+
+def _own() -> _Own:
+    return _Own()

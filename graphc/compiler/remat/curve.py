@@ -1,0 +1,90 @@
+"""The curve of memory against work: from keeping every value to the least memory that is found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphc.compiler.remat.fit import fitted, smallest
+from graphc.compiler.remat.told import clones, keeping_all
+from graphc.ir.plan import Plan
+from graphc.view.profile.cost import program_cost
+
+STEPS = 12
+"""The number of budgets to try, evenly between the ends."""
+TRAINS = ("step", "accumulate", "grad")
+"""The programs whose work may be reported: the first of these that a plan has."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """The bytes of a plan and its arena, the FLOPs of a training step, the number of clones."""
+
+    total: int
+    arena: int
+    flops: int
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points in order of less memory and more FLOPs; the first keeps everything."""
+
+    name: str
+    batch: int
+    program: str
+    points: tuple[Point, ...]
+
+    def __str__(self) -> str:
+        lines = [f"memory and FLOPs of {self.name!r} at N = {self.batch}, {self.program}"]
+        head = ("total bytes", "of them arena", "FLOPs", "more", "computed again")
+        lines.append("  {:>16} {:>16} {:>18} {:>8} {:>16}".format(*head))
+        for point in self.points:
+            more = f"{self.more(point):+.1%}"
+            again = f"{point.nodes:,} node{'' if point.nodes == 1 else 's'}"
+            lines.append(
+                f"  {point.total:>16,} {point.arena:>16,} {point.flops:>18,} {more:>8} {again:>16}"
+            )
+        return "\n".join(lines)
+
+    def more(self, point: Point) -> float:
+        """Return the FLOPs that a point adds, as a share of those of keeping everything."""
+        return point.flops / self.points[0].flops - 1
+
+    def plot(self, path: str | Path) -> Path:
+        """Draw the curve in the format of the suffix; raise GraphError without matplotlib."""
+        from graphc.view.plots.memory_curve import memory_curve
+
+        return memory_curve(self, path)
+
+
+def curve(plan: Plan) -> Curve:
+    """Return the curve of a plan: no point has both more bytes and more FLOPs than another.
+
+    It is one point, the plan itself, if that does not train.
+    """
+    kept = keeping_all(plan)
+    program = next((name for name in TRAINS if name in kept.programs), "infer")
+    points = [_point(made, program) for made in _plans(kept)]
+    best: list[Point] = []
+    for point in sorted(set(points), key=lambda p: (p.flops, p.total)):
+        if not best or point.total < best[-1].total:
+            best.append(point)
+    return Curve(plan.declared.name, plan.batch, program, tuple(best))
+
+
+def _plans(kept: Plan) -> Iterator[Plan]:
+    yield kept
+    least = smallest(kept)
+    most, low = kept.memory.total, least.memory.total
+    for step in range(1, STEPS):
+        made = fitted(kept, most - (most - low) * step // STEPS)
+        if made is not None:
+            yield made
+    yield least
+
+
+def _point(plan: Plan, program: str) -> Point:
+    flops = program_cost(plan.programs[program], plan.batch).flops
+    return Point(plan.memory.total, plan.memory.arena, flops, len(clones(plan, program)))

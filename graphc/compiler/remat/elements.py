@@ -1,0 +1,121 @@
+"""Values computed element by element that are cheaper to recompute than to keep.
+
+A function such as gelu is several nodes, and the backward part reads most of the values between
+them.  Then several values are kept, although the one that all are computed from would be enough:
+recomputing takes no longer than writing and reading, as it happens in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from graphc.compiler.remat.values import border
+from graphc.compiler.schedule import aliases
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Source
+from graphc.ir.tensor_type import count
+from graphc.kernels.fit import draws, is_number
+
+
+def repeated_elements(graph: Graph) -> frozenset[str]:
+    """Return the nodes to recompute, with all nodes between them and the values that are kept."""
+    return frozenset(_Elements(graph).chosen())
+
+
+class _Elements:
+    """The values of a graph that are computed from elements at the same place."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        places = {node.name: i for i, node in enumerate(graph)}
+        end = border(graph, graph)
+        self.forward = {name for name, place in places.items() if place <= end}
+        self.plain = {
+            node.name for node in graph if node.name in self.forward and _is_plain(graph, node)
+        }
+        self.roots = {self._root(name) for name in graph.roots}
+
+    def chosen(self) -> Iterator[str]:
+        """Yield, of each group of values that come from the same ones, all or none."""
+        for names, origins in self._groups():
+            kept = [name for name in origins if not self._is_kept(name) and not self._is_late(name)]
+            if len(kept) < len(names):
+                yield from self._between(names)
+
+    def _groups(self) -> Iterator[tuple[set[str], set[str]]]:
+        """Yield values that only the backward part keeps, with the values that they come from."""
+        groups: list[tuple[set[str], set[str]]] = []
+        for node in self.graph:
+            if node.name not in self.plain or not self._is_late(node.name):
+                continue
+            if self._is_kept(node.name):
+                continue
+            names, origins = {node.name}, self._origins(node.name)
+            for group in [group for group in groups if group[1] & origins]:
+                groups.remove(group)
+                names, origins = names | group[0], origins | group[1]
+            groups.append((names, origins))
+        yield from groups
+
+    def _origins(self, name: str) -> set[str]:
+        """Return the kept or non-plain values that a value is computed from element by element."""
+        found: set[str] = set()
+        for inner in self._between({name}):
+            for operand in self.graph[inner].inputs:
+                root = self._root(operand)
+                if not is_number(self.graph[root].type) and not self._is_repeated(root):
+                    found.add(root)
+        return found
+
+    def _between(self, names: set[str]) -> set[str]:
+        """Return these values and all that they are computed from which are not kept."""
+        seen: set[str] = set()
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                operands = self.graph[name].inputs
+                stack += [operand for operand in operands if self._is_repeated(operand)]
+        return seen
+
+    def _is_repeated(self, name: str) -> bool:
+        return name in self.plain and not self._is_kept(name)
+
+    def _root(self, name: str) -> str:
+        while aliases(self.graph[name]):
+            name = self.graph[name].inputs[0]
+        return name
+
+    def _readers(self, name: str) -> Iterator[Node]:
+        for user in self.graph.users[name]:
+            node = self.graph[user]
+            if aliases(node):
+                yield from self._readers(user)
+            else:
+                yield node
+
+    def _is_late(self, name: str) -> bool:
+        """Return whether the backward part reads a value."""
+        return any(reader.name not in self.forward for reader in self._readers(name))
+
+    def _is_kept(self, name: str) -> bool:
+        """Return whether a value is in memory whatever the backward part reads of its elements."""
+        if isinstance(self.graph[name].op, Source) or name in self.roots:
+            return True
+        types = self.graph
+        return any(
+            reader.op.along([types[operand].type for operand in reader.inputs]) == "call"
+            for reader in self._readers(name)
+        )
+
+
+def _is_plain(graph: Graph, node: Node) -> bool:
+    """Return whether a node computes each element from those at the same place, and numbers."""
+    ins = [graph[name].type for name in node.inputs]
+    if isinstance(node.op, Source) or node.type.rank < 2 or not node.type.is_float:
+        return False
+    if node.op.along(ins) != "elements" or node.op.spans(ins) is not None or draws(node.op):
+        return False
+    size = count(node.type.shape)
+    return all(is_number(type) or count(type.shape) == size for type in ins)

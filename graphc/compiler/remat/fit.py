@@ -1,0 +1,211 @@
+"""Make a plan fit a budget: choose, build the real programs, and correct by what they need.
+
+The choice counts the values of a graph one by one.  A program fuses, shares and rounds them, so
+that its arena is a little larger or smaller: the limit for the choice is moved by the difference
+and the choice is repeated, a few times at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from graphc.compiler.program import build_program
+from graphc.compiler.remat.search import Choice, choose, least
+from graphc.compiler.remat.told import SLOT
+from graphc.compiler.remat.values import Values
+from graphc.ir.plan import Plan, Program
+from graphc.view.profile.cost import program_cost
+
+if TYPE_CHECKING:
+    from passes.pipeline import Pass, PassRecord
+
+TRIES = 4
+"""The number of times that a program is built for one limit."""
+REPEATS = "repeat_elements"
+"""The last pass of a program with kernels, which is left out if more is recomputed."""
+NEAR = 50
+"""A program that leaves at most 1/NEAR of its limit unused is not rebuilt with less work."""
+
+
+def fitted(plan: Plan, budget: int) -> Plan | None:
+    """Return a plan that needs at most `budget` bytes, since its programs recompute values.
+
+    It is the plan itself if that fits as it is, and None if no such plan is found, or if its pass
+    list does not have the pass.
+    """
+    over = plan.memory.total - budget
+    if over <= 0:
+        return plan
+    if SLOT not in plan.recipe.passes.names or plan.memory.total - plan.memory.arena > budget:
+        return None
+    fittings = _fittings(plan)
+    limit = max(plan.memory.arenas.values()) - over
+    while (result := _within(plan, fittings, limit)) is not None:
+        over = result.memory.total - budget
+        if over <= 0:
+            return result
+        limit -= over  # what clones need besides the arena
+    result = _smallest(plan, fittings)
+    return result if result.memory.total <= budget else None
+
+
+def smallest(plan: Plan) -> Plan:
+    """Return the plan with the least memory that is found; itself if none is smaller."""
+    return fitted(plan, least_total(plan)) or plan
+
+
+def least_total(plan: Plan) -> int:
+    """Return the fewest bytes that are found for a plan, with recomputation."""
+    if SLOT not in plan.recipe.passes.names:
+        return plan.memory.total
+    return min(plan.memory.total, _smallest(plan, _fittings(plan)).memory.total)
+
+
+def _smallest(plan: Plan, fittings: Sequence[Fitting]) -> Plan:
+    """Return the plan with the smallest arenas that are found; its other memory may be larger."""
+    limit = max(fitting.smallest().program.arena.nbytes for fitting in fittings)
+    result = _within(plan, fittings, limit)
+    assert result is not None, "every program can be as small as the largest of them"
+    return result
+
+
+def at_batch(plan: Plan, n: int) -> Plan:
+    """Return the same plan made for `n` rows."""
+    known = plan.programs.items()
+    programs = {name: build_program(name, p.graph, n, p.backend) for name, p in known}
+    return replace(plan, batch=n, programs=programs, recipe=plan.recipe.of_rows(n))
+
+
+def largest_batch(plan: Plan, budget: int) -> int:
+    """Return the largest batch that fits with recomputation, of a plan that keeps everything.
+
+    It is 0 if none does.
+    """
+    least = least_total(plan)
+    return _largest(plan, budget, least, lambda n: fitted(at_batch(plan, n), budget) is not None)
+
+
+def largest_batch_kept(plan: Plan, budget: int) -> int:
+    """Return the largest batch that fits without recomputation, or 0."""
+    most = plan.memory.total
+    return _largest(plan, budget, most, lambda n: at_batch(plan, n).memory.total <= budget)
+
+
+def _largest(plan: Plan, budget: int, most: int, fits: Callable[[int], bool]) -> int:
+    """Return the largest batch that fits, if larger ones need more; `most` is the plan's need.
+
+    Bytes are nearly a + b*N, which gives the first guess.
+    """
+    fixed = at_batch(plan, 1).memory.total
+    guess = max(1, 1 + (plan.batch - 1) * (budget - fixed) // max(most - fixed, 1))
+    step = 1
+    if fits(guess):
+        low = guess
+        while fits(low + step):
+            low, step = low + step, 2 * step
+        high = low + step
+    else:
+        low, high = guess - 1, guess
+        while low > 0 and not fits(low):
+            low, high, step = max(low - step, 0), low, 2 * step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _fittings(plan: Plan) -> list[Fitting]:
+    """Return the programs, the largest first, so that a misfit is known as soon as possible."""
+    return sorted(
+        (Fitting(plan, name) for name in plan.programs),
+        key=lambda fitting: -fitting.kept.program.arena.nbytes,
+    )
+
+
+def _within(plan: Plan, fittings: Iterable[Fitting], limit: int) -> Plan | None:
+    """Return the plan with all arenas within a limit, or None."""
+    found: dict[str, Made] = {}
+    for fitting in fittings:
+        made = fitting.within(limit)
+        if made is None:
+            return None
+        found[fitting.name] = made
+    programs = {name: found[name].program for name in plan.programs}
+    graphs = {name: found[name].records for name in plan.programs}
+    return replace(plan, programs=programs, graphs=graphs)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A program, and the passes that led to it."""
+
+    program: Program
+    records: tuple[PassRecord, ...]
+    names: frozenset[str] = frozenset()
+    """The nodes that are recomputed."""
+
+    @cached_property
+    def flops(self) -> int:
+        """The operations of a run of the largest batch."""
+        return program_cost(self.program, self.program.capacity).flops
+
+
+class Fitting:
+    """One program of a plan, to be rebuilt with a smaller arena."""
+
+    def __init__(self, plan: Plan, name: str) -> None:
+        self.plan, self.name = plan, name
+        self.kept = Made(plan.programs[name], plan.graphs[name])
+        """The program as it is, in which nothing is recomputed."""
+        passes = plan.recipe.passes
+        rest = list(passes)[passes.names.index(SLOT) + 1 :]
+        self._tail = tuple(step for step in rest if not isinstance(step, str))
+        records = tuple(row for row in self.kept.records if row.name != REPEATS)
+        self._head = records[: len(records) - len(self._tail)]
+
+    @cached_property
+    def values(self) -> Values:
+        """The values to choose from."""
+        return Values(self._head[-1].graph, self.plan.batch)
+
+    @cached_property
+    def _least(self) -> Choice:
+        return least(self.values)
+
+    def within(self, limit: int) -> Made | None:
+        """Return the program with an arena of at most `limit` bytes and little work, or None."""
+        arena = self.kept.program.arena.nbytes
+        if arena <= limit:
+            return self.kept
+        target = limit - (arena - Choice(self.values).peak)
+        best: Made | None = None
+        for left in reversed(range(TRIES)):
+            choice = choose(self.values, target) if left else None
+            if best is not None and (choice is None or best.names == choice.names()):
+                break
+            made = self.made(choice or self._least)
+            spare = limit - made.program.arena.nbytes
+            if spare >= 0 and (best is None or made.flops < best.flops):
+                best = made
+            if choice is None or 0 <= spare <= limit // NEAR or (best is not None and spare < 0):
+                break
+            target = choice.peak + spare
+        return best
+
+    def smallest(self) -> Made:
+        """Return the program with the smallest arena that is found."""
+        made = self.made(self._least)
+        return made if made.program.arena.nbytes < self.kept.program.arena.nbytes else self.kept
+
+    def made(self, choice: Choice) -> Made:
+        """Build the program for a choice."""
+        from passes.pipeline import run_passes
+        from passes.rematerialize import Rematerialize
+
+        steps: tuple[Pass, ...] = (Rematerialize(choice.names()), *self._tail)
+        graph, records = run_passes(self._head[-1].graph, steps, verified=True)
+        program = build_program(self.name, graph, self.plan.batch, self.plan.backend)
+        return Made(program, (*self._head, *records), choice.names())

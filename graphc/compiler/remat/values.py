@@ -1,0 +1,115 @@
+"""The values of a training graph: bytes, FLOPs, and their forward and backward readers.
+
+Times are places in the order of the schedule.  The last node that an output depends on is the
+forward/backward boundary; the backward part runs after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from graphc.compiler.memory import align
+from graphc.compiler.schedule import schedule
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Source
+from graphc.ops.shape import Reshape, StopGradient
+from graphc.view.profile.cost import op_flops
+
+SMALL = 8
+"""A value of at most 1/SMALL of an operand's or a reader's bytes, such as a statistic, is kept."""
+
+
+def border(graph: Graph, order: Iterable[Node]) -> int:
+    """Return the place in this order of the last node that an output depends on."""
+    forward = graph.forward()
+    return max((i for i, node in enumerate(order) if node.name in forward), default=-1)
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """A computed value, with all nodes that are other names for its bytes."""
+
+    name: str
+    time: int
+    nbytes: int
+    """The bytes in the arena: 0 if it is written to a state or returned as a gradient."""
+    flops: int
+    work: int
+    """The FLOPs, and a share for the bytes, so that moving numbers has a cost, too."""
+    may_repeat: bool
+    names: list[str]
+    operands: list[Value] = field(default_factory=list, repr=False)
+    users: list[Value] = field(default_factory=list, repr=False)
+    last: int = 0
+    """The time of the last read in the forward part."""
+    reads: list[int] = field(default_factory=list)
+    """The times of the reads in the backward part, in order."""
+
+    @property
+    def saved(self) -> bool:
+        """Return whether the value is kept for the backward part."""
+        return bool(self.reads)
+
+
+class Values:
+    """All computed values of a graph for `n` rows, by name and in order."""
+
+    def __init__(self, graph: Graph, n: int) -> None:
+        self.graph, self.n = graph, n
+        order = schedule(graph).order
+        self.border = border(graph, order)
+        self.of: dict[str, Value] = {}
+        """From each node that is not a source to its value; other names for bytes share one."""
+        self.all: list[Value] = []
+        self._outside = {*graph.updates.values(), *graph.gradients.values()}
+        for time, node in enumerate(order):
+            if not isinstance(node.op, Source):
+                self._add(time, node)
+        for name in graph.outputs.values():
+            if name in self.of:  # outputs are read when the run is over
+                self.of[name].reads.append(len(graph))
+                self.of[name].may_repeat = False
+
+    def _add(self, time: int, node: Node) -> None:
+        operands = [self.of[name] for name in dict.fromkeys(node.inputs) if name in self.of]
+        for operand in operands:
+            if time > self.border:
+                operand.reads.append(time)
+            else:
+                operand.last = time
+        if isinstance(node.op, (Reshape, StopGradient)) and operands:
+            self.of[node.name] = operands[0]
+            operands[0].names.append(node.name)
+            return
+        value = self._value(time, node)
+        value.operands = list(dict.fromkeys(operands))
+        for operand in value.operands:
+            operand.users.append(value)
+        self.of[node.name] = value
+        self.all.append(value)
+
+    def _value(self, time: int, node: Node) -> Value:
+        types = [self.graph[name].type for name in node.inputs]
+        flops = sum(op_flops(node.op, types, node.type, self.n))
+        nbytes = align(node.type.nbytes(self.n))
+        placed = 0 if node.name in self._outside else nbytes
+        largest = max((self.of[name].nbytes for name in node.inputs if name in self.of), default=0)
+        may = time <= self.border and placed * SMALL > largest and self._may_repeat(node)
+        return Value(
+            node.name, time, placed, flops, flops + nbytes // 4, may, [node.name], last=time
+        )
+
+    def _may_repeat(self, node: Node) -> bool:
+        """Return whether a clone computes the same, and can wait for the backward part.
+
+        It cannot if all its operands are states that change; such a state is copied if the forward
+        part changes it, which is for small ones only.
+        """
+        changed = [name for name in node.inputs if name in self.graph.updates]
+        if len(changed) == len(node.inputs):
+            return False
+        if not self.graph.gradients:
+            return True
+        copied = sum(self.graph[name].type.nbytes(self.n) for name in changed)
+        return copied * SMALL <= node.type.nbytes(self.n)

@@ -1,0 +1,244 @@
+"""The order in which a graph's nodes run.
+
+Forward nodes keep the graph's order and precede backward ones.  An update node runs as soon
+as it can, so that the gradient it consumes is freed early; but never before the last reader of
+the state's old value, since every read in a step sees the state from before the step.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Source
+from graphc.ops.exchange import Receive, Send
+from graphc.ops.source import Input
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Nodes in order; the first `border` of them are forward.
+
+    `in_place` maps a node to the state whose memory it may write; `commits` are the
+    (state, value) pairs that have to be copied at the end of the forward pass instead.
+    """
+
+    order: tuple[Node, ...]
+    border: int
+    in_place: Mapping[str, str]
+    commits: tuple[tuple[str, str], ...]
+
+
+def schedule(graph: Graph) -> Schedule:
+    """Order the nodes of a graph in which every node is needed."""
+    if not graph.updates and not graph.gradients:
+        return Schedule(tuple(graph), len(graph), {}, ())
+    eager = _eager(graph)
+    backward = backward_nodes(graph)
+    readers = _readers(graph, backward)
+    in_place, commits = _writers(graph, readers)
+    while True:
+        waits = {**_waits(in_place, readers), **arrivals(graph)}
+        order, stuck = _list_schedule(graph, waits, backward, eager)
+        if not stuck:
+            break
+        value = next(name for name in in_place if name in stuck)
+        commits.append((in_place.pop(value), value))
+    border = len(order) - len(backward)
+    return Schedule(tuple(order), border, in_place, tuple(commits))
+
+
+def backward_nodes(graph: Graph) -> set[str]:
+    """Return the nodes that neither outputs nor updates need; none in a graph without gradients.
+
+    Nodes that read only states which the forward pass overwrites are computed there, before that.
+    """
+    if not graph.gradients:
+        return set()
+    forward = graph.upstream([*graph.outputs.values(), *graph.updates.values()])
+    return {
+        node.name
+        for node in graph
+        if node.name not in forward and not (node.inputs and graph.updates.keys() >= {*node.inputs})
+    }
+
+
+def _eager(graph: Graph) -> set[str]:
+    """Return the nodes that run as soon as they can.
+
+    These are next values of states that nothing else needs, sends, and what both may wait for that
+    needs no feed: the states themselves, and numbers such as the learning rate.
+    """
+    others = graph.upstream([*graph.outputs.values(), *graph.gradients.values()])
+    early = {name for name in graph.updates.values() if name not in others}
+    fed: set[str] = set()
+    for node in graph:
+        if isinstance(node.op, Input) or not fed.isdisjoint(node.inputs):
+            fed.add(node.name)
+        elif isinstance(node.op, Source) or node.type.rank == 0:
+            early.add(node.name)
+    return early.union(node.name for node in graph if isinstance(node.op, Send))
+
+
+def arrivals(graph: Graph) -> dict[str, list[str]]:
+    """Return, for each received value, the sends of its bucket, which travels as a whole."""
+    sent: dict[int, list[str]] = {}
+    for node in graph:
+        if isinstance(node.op, Send):
+            sent.setdefault(node.op.bucket, []).append(node.name)
+    return {node.name: sent[node.op.bucket] for node in graph if isinstance(node.op, Receive)}
+
+
+def _writers(
+    graph: Graph, readers: Mapping[str, list[Node]]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Return the update nodes that may write their state's memory, and the updates to copy."""
+    in_place: dict[str, str] = {}
+    commits: list[tuple[str, str]] = []
+    for state, value in graph.updates.items():
+        if value not in in_place and _may_write(graph, state, value, readers):
+            in_place[value] = state
+        else:
+            commits.append((state, value))
+    return in_place, commits
+
+
+def _readers(graph: Graph, backward: Collection[str]) -> dict[str, list[Node]]:
+    """Return, for each updated state and its next value, the nodes that read it.
+
+    Nodes of a backward pass are left out: the old states that they read have been copied.
+    """
+    return {
+        name: [graph[reader] for reader in readers(graph, name) if reader not in backward]
+        for state, value in graph.updates.items()
+        for name in (state, value)
+    }
+
+
+def readers(graph: Graph, name: str) -> tuple[str, ...]:
+    """Return the nodes that read a value, directly or through a view.
+
+    It is decided later whether kernels read a transpose, some columns or a repeated number from the
+    bytes of the value itself, so all readers of such a node count.
+    """
+    found: dict[str, None] = dict.fromkeys(graph.users[name])
+    views = [user for user in found if may_be_view(graph, graph[user])]
+    while views:
+        for user in graph.users[views.pop()]:
+            if user not in found:
+                found[user] = None
+                views += [user] if may_be_view(graph, graph[user]) else []
+    return tuple(found)
+
+
+def may_be_view(graph: Graph, node: Node) -> bool:
+    """Return whether kernels may read a node's result from the bytes of its operand."""
+    from graphc.ops.pad import Pad
+    from graphc.ops.reduce import BroadcastTo
+    from graphc.ops.shape import Transpose
+    from graphc.ops.slicing import Slice
+
+    if isinstance(node.op, BroadcastTo):
+        return all(dim == 1 for dim in graph[node.inputs[0]].type.shape)
+    return isinstance(node.op, (Transpose, Slice, Pad)) or aliases(node)
+
+
+def _may_write(graph: Graph, state: str, value: str, readers: Mapping[str, list[Node]]) -> bool:
+    node = graph[value]
+    if isinstance(node.op, (Source, Receive)) or aliases(node):
+        return False
+    if any(o == state and i not in node.op.inplace for i, o in enumerate(node.inputs)):
+        return False
+    if state in graph.roots or any(aliases(graph[user]) for user in graph.users[state]):
+        return False
+    others = [reader for reader in readers[state] if reader is not node]
+    return not readers[value] or not _reaches(graph, value, {reader.name for reader in others})
+
+
+def aliases(node: Node) -> bool:
+    """Return whether the node's result shares the bytes of its operand."""
+    from graphc.ops.again import After
+    from graphc.ops.shape import Reshape, StopGradient
+
+    return isinstance(node.op, (Reshape, StopGradient, After))
+
+
+def _reaches(graph: Graph, start: str, targets: set[str]) -> bool:
+    return bool(targets) and not targets.isdisjoint(graph.downstream([start]))
+
+
+def _waits(in_place: Mapping[str, str], readers: Mapping[str, list[Node]]) -> dict[str, list[str]]:
+    """Return, for each node that overwrites a state, the other readers it waits for."""
+    waits: dict[str, list[str]] = {}
+    for value, state in in_place.items():
+        others = [reader.name for reader in readers[state] if reader.name != value]
+        if others:
+            waits[value] = others
+    return waits
+
+
+def _list_schedule(
+    graph: Graph, waits: Mapping[str, list[str]], backward: set[str], eager: set[str]
+) -> tuple[list[Node], set[str]]:
+    """Return the nodes in order, and those that wait for each other for ever."""
+    nodes = list(graph)
+    ranks = _ranks(nodes, backward, eager)
+    before, after = _dependencies(nodes, waits)
+    ready = [ranks[i] for i, number in enumerate(before) if number == 0]
+    heapq.heapify(ready)
+    order: list[Node] = []
+    while ready:
+        position = heapq.heappop(ready) % len(nodes)
+        order.append(nodes[position])
+        for user in after[position]:
+            before[user] -= 1
+            if before[user] == 0:
+                heapq.heappush(ready, ranks[user])
+    if len(order) == len(nodes):
+        return order, set()
+    return order, {nodes[i].name for i, number in enumerate(before) if number > 0}
+
+
+def _ranks(nodes: Sequence[Node], backward: set[str], eager: set[str]) -> list[int]:
+    """Return a number for each node: forward before backward, then eager first, then by position.
+
+    Values received from other shards come last: until then all other nodes hide the exchange.
+    """
+    count = len(nodes)
+    late = [4 * isinstance(node.op, Receive) for node in nodes]
+    return [
+        (late[i] + (node.name in backward) * 2 + (node.name not in eager)) * count + i
+        for i, node in enumerate(nodes)
+    ]
+
+
+def _dependencies(
+    nodes: Sequence[Node], waits: Mapping[str, Sequence[str]]
+) -> tuple[list[int], list[list[int]]]:
+    """Return, by position, how many others a node waits for, and the nodes that wait for it.
+
+    No node has to wait for a source that needs no feed: it is eager.
+    """
+    position = {node.name: i for i, node in enumerate(nodes) if not _is_given(node)}
+    none: list[int] = []
+    before = [0] * len(nodes)
+    after = [none] * len(nodes)
+    for name, i in position.items():
+        needs: Sequence[str] = nodes[i].inputs
+        if name in waits:
+            needs = [*needs, *waits[name]]
+        for need in needs:
+            earlier = position.get(need)
+            if earlier is not None:
+                before[i] += 1
+                if after[earlier]:
+                    after[earlier].append(i)
+                else:
+                    after[earlier] = [i]
+    return before, after
+
+
+def _is_given(node: Node) -> bool:
+    return isinstance(node.op, Source) and not isinstance(node.op, Input)

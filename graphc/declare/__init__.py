@@ -1,0 +1,1 @@
+"""How a net is declared: nets, operators, optimizers and schedules, names of other libraries."""

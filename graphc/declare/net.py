@@ -1,0 +1,185 @@
+"""The declaration API: a graph in progress, with its outputs and losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from graphc.base.errors import GraphError, UnknownName
+from graphc.base.loc import caller_loc
+from graphc.declare.missing import Missing
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph
+from graphc.ir.init import resolve
+from graphc.ir.numbers import sizes_of
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
+from graphc.ops.source import Constant, Input, Parameter, constant_op
+
+
+class Net(Missing):
+    """A network being declared; `dtype` is the default of inputs and parameters."""
+
+    def __init__(self, name: str = "net", dtype: str = "float32") -> None:
+        if dtype not in FLOATS:
+            raise GraphError(
+                f"net {name!r}: dtype {dtype!r} is not one of {', '.join(FLOATS)}", loc=caller_loc()
+            )
+        self.name = name
+        self.builder = Builder(name, dtype)
+
+    @property
+    def dtype(self) -> str:
+        """The dtype of floats if nothing else decides it."""
+        return self.builder.dtype
+
+    @dtype.setter
+    def dtype(self, name: str) -> None:
+        self.builder.dtype = name
+
+    def input(self, name: str, shape: Sequence[Dim] | Dim, *, dtype: str | None = None) -> Value:
+        """Declare an array to be fed; `gc.N` in the shape is the batch, shape `()` a scalar."""
+        return self._source(Input(sizes_of(shape), dtype_name(dtype or self.dtype)), name)
+
+    def parameter(
+        self, name: str, shape: Sequence[int] | int, init: Any = "he", *, dtype: str | None = None
+    ) -> Value:
+        """Declare a trainable array; `init` is an initialiser, its name, a number or an array."""
+        sizes = sizes_of(shape)
+        if any(isinstance(size, Batch) for size in sizes):
+            raise GraphError(
+                f"parameter {name!r}: its shape has the batch dimension, {shape_text(sizes)}",
+                loc=caller_loc(),
+                hint="a parameter is the same for all rows; what has rows is an input",
+            )
+        try:
+            op = Parameter(sizes, dtype_name(dtype or self.dtype), resolve(init, sizes))
+        except ValueError as error:
+            raise GraphError(
+                f"parameter {name!r}: {error}",
+                loc=caller_loc(),
+                hint="say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape",
+            ) from None
+        return self._source(op, name)
+
+    def constant(self, array: Any, *, name: str | None = None, dtype: str | None = None) -> Value:
+        """Declare a fixed array; Python floats, also in lists, take the net's dtype."""
+        try:
+            op: Constant = constant_op(array, dtype, self.dtype)
+        except (ValueError, TypeError) as error:
+            raise GraphError(f"constant: {error}", loc=caller_loc()) from None
+        return self.builder.apply(op, name=name)
+
+    def output(self, name: str, value: Value) -> Value:
+        """Make a value public under a name, and return the value."""
+        self._check_public(name, value)
+        self.builder.outputs[name] = value.name
+        return value
+
+    def loss(self, name: str, value: Value) -> Value:
+        """Make a scalar an output that training minimises; several losses are added."""
+        self._check_public(name, value)
+        if value.shape != () or not value.type.is_float:
+            raise GraphError(
+                f"loss {name!r} is {value.type}, it must be one float",
+                operands=[value.node.described("value")],
+                loc=caller_loc(),
+                hint="reduce it: gc.mean(value), or reduction='mean' in the loss",
+            )
+        self.builder.outputs[name] = value.name
+        self.builder.losses.append(name)
+        return value
+
+    @contextmanager
+    def block(self, name: str) -> Iterator[None]:
+        """Group the nodes declared inside, in names (`name/...`) and in pictures."""
+        with self.builder.block(name):
+            yield
+
+    def __getitem__(self, name: str) -> Value:
+        try:
+            return self.builder.value(name)
+        except KeyError:
+            raise UnknownName(
+                f"net {self.name!r} has no value {name!r}",
+                loc=caller_loc(),
+                hint=_found_instead(name, self.builder),
+            ) from None
+
+    def graph(self) -> Graph:
+        """Return the immutable graph of all declarations so far."""
+        return self.builder.graph()
+
+    def summary(self) -> None:
+        """Print the layers with their shapes and numbers of parameters, as Keras does."""
+        from graphc.view.summary import summary
+
+        print(summary(self.graph()))  # noqa: T201 - what the method is for
+
+    @classmethod
+    def of(cls, graph: Graph, dtype: str = "float32") -> Net:
+        """Return a net with all declarations of the graph, to which more can be added."""
+        net = cls(graph.name, dtype)
+        net.builder = Builder.extending(graph)
+        net.builder.dtype, net.builder.locs = dtype, None
+        return net
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from graphc.files.serialize import pickled
+
+        return pickled(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Net:
+        return Net.of(self.graph(), self.dtype)  # nodes are immutable, so they can be shared
+
+    def __str__(self) -> str:
+        return str(self.graph())
+
+    def __repr__(self) -> str:
+        return f"<Net {self.name!r}: {len(self.builder.nodes)} nodes>"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return the picture for a notebook, or the text alone if nothing here can draw it."""
+        from graphc.view.render import notebook_bundle
+
+        return notebook_bundle(self.graph(), str(self))
+
+    def _source(self, op: Op, name: str) -> Value:
+        try:
+            op.infer(())
+        except ValueError as error:
+            sentence, _, hint = str(error).partition("\n")
+            raise GraphError(f"{op.name} {name!r}: {sentence}", hint=hint) from None
+        return self.builder.apply(op, name=name)
+
+    def _check_public(self, name: str, value: Value) -> None:
+        if not isinstance(value, Value) or value.builder is not self.builder:
+            found = f"of type {type(value).__name__}"
+            if isinstance(value, Value):
+                found = f"{value.name!r} of net {value.builder.name!r}"
+            raise GraphError(
+                f"the value given as {name!r} is {found}, not a value of net {self.name!r}",
+                loc=caller_loc(),
+                hint='give the name, then a value of this net: net.output("scores", scores)',
+            )
+        if name in self.builder.outputs:
+            raise GraphError(
+                f"net {self.name!r} has an output {name!r} already",
+                loc=caller_loc(),
+                hint="choose another name",
+            )
+
+
+def _found_instead(name: str, b: Builder) -> str:
+    """Return the hint about a missing value: an output of that name, or similar names."""
+    if name in b.outputs:
+        return f"the output of that name is the value {b.outputs[name]!r}"
+    return _similar(name, b.nodes)
+
+
+def _similar(name: str, names: Any) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, list(names), n=3)
+    return f"did you mean {' or '.join(close)}?" if close else "print(net) lists what is declared"

@@ -1,0 +1,195 @@
+"""Python's operators on values."""
+
+from __future__ import annotations
+
+from numbers import Number
+from typing import TYPE_CHECKING, Any
+
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.declare.missing import Missing
+
+if TYPE_CHECKING:
+    from graphc.ir.build import Value
+
+
+_REFLECTED = {
+    "add": "__radd__",
+    "subtract": "__rsub__",
+    "multiply": "__rmul__",
+    "divide": "__rtruediv__",
+    "floor_divide": "__rfloordiv__",
+    "remainder": "__rmod__",
+    "power": "__rpow__",
+    "matmul": "__rmatmul__",
+    "bitwise_and": "__rand__",
+    "bitwise_or": "__ror__",
+    "bitwise_xor": "__rxor__",
+    "less": "__gt__",
+    "less_equal": "__ge__",
+    "greater": "__lt__",
+    "greater_equal": "__le__",
+    "equal": "__eq__",
+    "not_equal": "__ne__",
+}
+"""From NumPy's name of an operator to the method of a value on its right side."""
+
+
+class Operators(Missing):
+    """The operators of a Value.
+
+    Ops import the module of Value, so each operator imports its op at its first use.
+    """
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Value:
+        """Apply an operator whose left side is NumPy's; raise GraphError for NumPy's functions."""
+        operator = _REFLECTED.get(ufunc.__name__)
+        if operator and method == "__call__" and operands[0] is not self and not options:
+            left = operands[0][()] if getattr(operands[0], "ndim", 1) == 0 else operands[0]
+            made: Value = getattr(self, operator)(left)  # NumPy wraps numbers that it compares
+            return made
+        raise GraphError(
+            f"np.{ufunc.__name__} computes with numbers, which a value of a net does not have: "
+            "it is declared",
+            loc=caller_loc(),
+            hint="use graphc's own functions: gc.exp(x), gc.maximum(x, 0)",
+        )
+
+    def __add__(self, other: Any) -> Value:
+        return _elementwise("add", self, other)
+
+    def __radd__(self, other: Any) -> Value:
+        return _elementwise("add", other, self)
+
+    def __sub__(self, other: Any) -> Value:
+        return _elementwise("sub", self, other)
+
+    def __rsub__(self, other: Any) -> Value:
+        return _elementwise("sub", other, self)
+
+    def __mul__(self, other: Any) -> Value:
+        return _elementwise("mul", self, other)
+
+    def __rmul__(self, other: Any) -> Value:
+        return _elementwise("mul", other, self)
+
+    def __truediv__(self, other: Any) -> Value:
+        return _elementwise("div", self, other)
+
+    def __rtruediv__(self, other: Any) -> Value:
+        return _elementwise("div", other, self)
+
+    def __neg__(self) -> Value:
+        return _elementwise("neg", self)
+
+    def __pow__(self, exponent: float) -> Value:
+        return _elementwise("power", self, exponent)
+
+    def __rpow__(self, other: Any) -> Value:
+        return _elementwise("power", other, self)
+
+    def __mod__(self, other: Any) -> Value:
+        return _division("mod", self, other)
+
+    def __rmod__(self, other: Any) -> Value:
+        return _division("mod", other, self)
+
+    def __floordiv__(self, other: Any) -> Value:
+        return _division("floor_div", self, other)
+
+    def __rfloordiv__(self, other: Any) -> Value:
+        return _division("floor_div", other, self)
+
+    def __and__(self, other: Any) -> Value:
+        return _logic("logical_and", self, other)
+
+    def __rand__(self, other: Any) -> Value:
+        return _logic("logical_and", other, self)
+
+    def __or__(self, other: Any) -> Value:
+        return _logic("logical_or", self, other)
+
+    def __ror__(self, other: Any) -> Value:
+        return _logic("logical_or", other, self)
+
+    def __xor__(self, other: Any) -> Value:
+        return _logic("logical_xor", self, other)
+
+    def __rxor__(self, other: Any) -> Value:
+        return _logic("logical_xor", other, self)
+
+    def __invert__(self) -> Value:
+        return _logic("logical_not", self)
+
+    def __abs__(self) -> Value:
+        from graphc.ops.functions import abs_
+
+        return abs_(self)  # type: ignore[arg-type]
+
+    def __matmul__(self, other: Any) -> Value:
+        from graphc.ops.linalg import matmul
+
+        return matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Value:
+        from graphc.ops.linalg import matmul
+
+        return matmul(other, self)
+
+    def __getitem__(self, key: Any) -> Value:
+        from graphc.ops.slicing import slice_
+
+        return slice_(self, key)  # type: ignore[arg-type]
+
+    def __lt__(self, other: Any) -> Value:
+        return _select("less", self, other)
+
+    def __le__(self, other: Any) -> Value:
+        return _select("less_equal", self, other)
+
+    def __gt__(self, other: Any) -> Value:
+        return _select("greater", self, other)
+
+    def __ge__(self, other: Any) -> Value:
+        return _select("greater_equal", self, other)
+
+    def __eq__(self, other: object) -> Any:
+        if self is other or not isinstance(other, (Operators, Number)):
+            return self is other
+        return _select("equal", self, other)
+
+    def __ne__(self, other: object) -> Any:
+        if self is other or not isinstance(other, (Operators, Number)):
+            return self is not other
+        return _select("not_equal", self, other)
+
+
+def _elementwise(function: str, *operands: Any) -> Value:
+    from graphc.ops import elementwise
+
+    made: Value = getattr(elementwise, function)(*operands)
+    return made
+
+
+def _select(function: str, *operands: Any) -> Value:
+    from graphc.ops import select
+
+    made: Value = getattr(select, function)(*operands)
+    return made
+
+
+def _division(function: str, *operands: Any) -> Value:
+    from graphc.ops import division
+
+    made: Value = getattr(division, function)(*operands)
+    return made
+
+
+def _logic(function: str, *operands: Any) -> Value:
+    from graphc.ops import logic
+
+    made: Value = getattr(logic, function)(*operands)
+    return made

@@ -1,0 +1,52 @@
+"""Optimizers, one family a file; `Optimizer` is their common base.
+
+A family is imported when first used: most programs use one.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from graphc.declare.optim.optimizer import Optimizer
+
+if TYPE_CHECKING:
+    from graphc.declare.optim.adagrad import Adadelta, Adagrad
+    from graphc.declare.optim.adam import Adam, AdamW
+    from graphc.declare.optim.adamax import Adamax
+    from graphc.declare.optim.group import Group
+    from graphc.declare.optim.lion import Lion
+    from graphc.declare.optim.nadam import NAdam
+    from graphc.declare.optim.rmsprop import RMSprop
+    from graphc.declare.optim.sgd import SGD
+
+__all__ = [
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Group",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RMSprop",
+]
+
+_FILES = {"Adadelta": "adagrad", "AdamW": "adam"}
+"""The file of each optimizer that shares the file of another."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_FILES.get(name, name.lower())}")
+    value = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def every_kind() -> dict[str, type[Any]]:
+    """Return all optimizers, and `Group`, by name."""
+    return {name: globals().get(name) or __getattr__(name) for name in __all__}

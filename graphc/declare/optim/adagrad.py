@@ -1,0 +1,70 @@
+"""Adagrad, and Adadelta, whose sums decay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.declare.optim.optimizer import Optimizer, made_with
+from graphc.declare.optim.slots import decayed, divided, next_name, next_value, slot
+from graphc.ir.build import Value
+from graphc.ir.op import shared
+from graphc.ops.elementwise import add, div, mul
+from graphc.ops.functions import sqrt
+from graphc.ops.optim import AdamSquare, SgdStep
+
+
+@made_with("gc.Adagrad()")
+@dataclass(frozen=True, repr=False)
+class Adagrad(Optimizer):
+    """Adagrad: s = s + g*g, p = p - lr*g/(sqrt(s) + eps).
+
+    J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning and stochastic
+    optimization", JMLR 2011, as in torch.optim.Adagrad; weight decay is added to the gradient.
+    """
+
+    lr: float = 0.01
+    eps: float = 1e-10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._above_0("eps", "1e-10")
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """Add the update of p, and the slot `<parameter>.sum`."""
+        g = decayed(p, g, self.decay_of(p.node))
+        total = slot(p, "sum")
+        s = add(total, mul(g, g), name=next_name(total))
+        p.builder.update(total, s)
+        next_value(p, shared(SgdStep), p, divided(p, g, s, self.eps), rate)
+
+
+@made_with("gc.Adadelta()")
+@dataclass(frozen=True, repr=False)
+class Adadelta(Optimizer):
+    """Adadelta: steps scaled by running sizes of the gradients and of earlier steps.
+
+    s = rho*s + (1 - rho)*g*g, d = g*sqrt(a + eps)/sqrt(s + eps), p = p - lr*d, and
+    a = rho*a + (1 - rho)*d*d.
+
+    M. Zeiler, "ADADELTA: an adaptive learning rate method", 2012 (arXiv:1212.5701), as in
+    torch.optim.Adadelta; weight decay is added to the gradient.
+    """
+
+    lr: float = 1.0
+    rho: float = 0.9
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._share("rho", "0.9")
+        self._above_0("eps", "1e-6")
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """Add the update of p, and the slots `<parameter>.square` and `.delta`."""
+        b, square, delta = p.builder, slot(p, "square"), slot(p, "delta")
+        g = decayed(p, g, self.decay_of(p.node))
+        s = next_value(square, AdamSquare(self.rho), square, g)
+        size = div(sqrt(add(delta, self.eps)), sqrt(add(s, self.eps)))
+        direction = mul(g, size, name=b.unique(f"{p.name}.direction"))
+        next_value(delta, AdamSquare(self.rho), delta, direction)
+        next_value(p, shared(SgdStep), p, direction, rate)

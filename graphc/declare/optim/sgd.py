@@ -1,0 +1,50 @@
+"""Gradient descent, with and without momentum."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.declare.optim.optimizer import Optimizer, made_with
+from graphc.declare.optim.slots import next_value, operands_with_decay, slot
+from graphc.ir.build import Value
+from graphc.ir.op import shared
+from graphc.ops.optim import Momentum, NesterovStep, SgdStep
+
+
+@made_with("gc.SGD(lr=0.1, momentum=0.9)")
+@dataclass(frozen=True, repr=False)
+class SGD(Optimizer):
+    """Gradient descent: v = momentum*v + g, p = p - lr*v.
+
+    Conventions are those of torch.optim.SGD: the rate multiplies the velocity when it is used,
+    there is no dampening, weight decay is added to the gradient.
+    """
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._share("momentum", "0.9")
+        if self.nesterov and not self.momentum:
+            raise GraphError(
+                "SGD: nesterov without momentum",
+                loc=caller_loc(),
+                hint="SGD(lr=0.1, momentum=0.9, nesterov=True)",
+            )
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """Add one or two nodes, and the slot `<parameter>.velocity` with momentum."""
+        decay = self.decay_of(p.node)
+        if not self.momentum:
+            next_value(p, SgdStep(decay), p, g, rate)
+            return
+        velocity = slot(p, "velocity")
+        momentum = shared(Momentum, self.momentum, decay)
+        new = next_value(velocity, momentum, velocity, g, *operands_with_decay(decay, p))
+        if self.nesterov:
+            next_value(p, NesterovStep(self.momentum, decay), p, new, g, rate)
+        else:
+            next_value(p, shared(SgdStep), p, new, rate)

@@ -1,0 +1,119 @@
+"""Learning-rate schedules: factors on `hyper.lr` by the number of updates made so far.
+
+A schedule is a frozen dataclass that adds its nodes to the update graph, so a plan computes the
+rate by itself, and `ex.hyper["lr"]` still scales all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from graphc.base.call_text import call_text
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value
+from graphc.ir.numbers import checked_whole
+from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
+
+
+class Schedule:
+    """A factor on the learning rate as a function of the counter of updates."""
+
+    __repr__ = call_text
+
+    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
+        """Return the scalar `lr` times the factor, which counts updates from `start` on.
+
+        Before `start` the factor keeps its initial value.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no rate")
+
+
+@dataclass(frozen=True, repr=False)
+class WarmUp(Schedule):
+    """A linear factor (u + 1)/steps for the first `steps` updates; then 1, or the factor of `then`.
+
+    `then` counts its updates from the end of the warm-up.
+    """
+
+    steps: int
+    then: Schedule | None = None
+
+    def __post_init__(self) -> None:
+        _keep_whole(self, "steps", 1)
+        if self.then is not None and not isinstance(self.then, Schedule):
+            raise GraphError(
+                f"WarmUp: then is {self.then!r}, not a schedule",
+                loc=caller_loc(),
+                hint="WarmUp(500, then=Cosine(total=10_000))",
+            )
+
+    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
+        """Return `lr` times both factors; that of `then` is 1 during the warm-up."""
+        warm = lr.builder.apply(WarmUpRate(self.steps, start), lr, updates)
+        return warm if self.then is None else self.then.rate(warm, updates, start + self.steps)
+
+
+@dataclass(frozen=True, repr=False)
+class Cosine(Schedule):
+    """A factor that falls by half a cosine from 1 to `floor` at `total` updates, and stays there.
+
+    The first `warmup` updates of the total are a linear warm-up.
+    """
+
+    total: int
+    floor: float = 0.0
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        _keep_whole(self, "total", 1)
+        _keep_whole(self, "warmup", 0)
+        if self.warmup >= self.total:
+            raise GraphError(
+                f"Cosine: warmup is {self.warmup}, total is {self.total}",
+                loc=caller_loc(),
+                hint="total counts the updates of the warm-up too, so it is the larger one",
+            )
+        if not 0 <= self.floor <= 1:
+            raise GraphError(
+                f"Cosine: floor is {self.floor!r}, it must be from 0 to 1",
+                loc=caller_loc(),
+                hint="it is a factor on the learning rate, not a learning rate",
+            )
+
+    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
+        """Return `lr` times both factors."""
+        b = lr.builder
+        if self.warmup:
+            lr = b.apply(WarmUpRate(self.warmup, start), lr, updates)
+        op = CosineRate(self.total - self.warmup, self.floor, start + self.warmup)
+        return b.apply(op, lr, updates)
+
+
+@dataclass(frozen=True, repr=False)
+class Step(Schedule):
+    """A factor that is multiplied by `factor` after each `every` updates."""
+
+    every: int
+    factor: float
+
+    def __post_init__(self) -> None:
+        _keep_whole(self, "every", 1)
+        if not (self.factor > 0 and math.isfinite(self.factor)):
+            raise GraphError(
+                f"Step: factor is {self.factor!r}, it must be above 0",
+                loc=caller_loc(),
+                hint="Step(every=1000, factor=0.5) halves the rate each 1000 updates",
+            )
+
+    def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
+        """Return `lr` times a power of `factor`."""
+        return lr.builder.apply(StepRate(self.every, self.factor, start), lr, updates)
+
+
+def _keep_whole(schedule: Schedule, field: str, least: int) -> None:
+    hint = "schedules count updates: with n batches an epoch, 10 epochs are 10*n updates"
+    what = f"{type(schedule).__name__}: {field}"
+    number = checked_whole(what, getattr(schedule, field), least, hint=hint)
+    object.__setattr__(schedule, field, number)  # the dataclass is frozen

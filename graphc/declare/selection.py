@@ -1,0 +1,92 @@
+"""The choice of a plan's losses, outputs and parameters: by names, values and patterns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.ir.build import Value
+from graphc.ir.graph import Graph
+from graphc.ops.source import Parameter
+
+Names = str | Value | Sequence[str | Value] | None
+
+
+def select_outputs(graph: Graph, losses: Names, outputs: Names) -> Graph:
+    """Return the graph with the chosen outputs and losses; any node may be an output."""
+    kept = list(graph.losses) if losses is None else _matching(losses, graph.losses, "loss")
+    chosen = {k: v for k, v in graph.outputs.items() if k in kept or k not in graph.losses}
+    if outputs is not None:
+        named = {**{node.name: node.name for node in graph}, **graph.outputs}
+        picked = _matching(outputs, named, "output or node")
+        chosen = {name: named[name] for name in picked}
+        chosen.update({name: graph.outputs[name] for name in kept})
+    return Graph(graph.name, graph, outputs=chosen, losses=kept, updates=graph.updates)
+
+
+def select_wrt(graph: Graph, wrt: Names) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names to differentiate by, and those of them that were asked for by exact name."""
+    parameters = [node.name for node in graph if isinstance(node.op, Parameter)]
+    if wrt is None:
+        if parameters:
+            _check_each_loss(graph, parameters)
+        return tuple(parameters), ()
+    floats = {node.name for node in graph if node.type.is_float}
+    listed = _listed(wrt)
+    inner = [name for name in listed if name in floats and name not in parameters]
+    names = _matching(wrt, [*parameters, *inner], "parameter or float value")
+    _check_some_loss(graph, names)
+    return tuple(names), tuple(name for name in names if name in listed)
+
+
+def _check_each_loss(graph: Graph, parameters: Sequence[str]) -> None:
+    for loss in graph.losses:
+        node = graph[graph.outputs[loss]]
+        if graph.upstream([node.name]).isdisjoint(parameters):
+            raise GraphError(
+                f"loss {loss!r} depends on no parameter, so nothing can minimise it",
+                operands=[node.described("loss")],
+                loc=caller_loc(),
+                hint="compute it from what the net predicts, or leave it out by losses=",
+            )
+
+
+def _check_some_loss(graph: Graph, names: Sequence[str]) -> None:
+    losses = [graph[graph.outputs[loss]] for loss in graph.losses]
+    if losses and graph.upstream(node.name for node in losses).isdisjoint(names):
+        raise GraphError(
+            f"no loss depends on what wrt names: {_shown(names)}",
+            operands=[node.described("loss") for node in losses],
+            loc=caller_loc(),
+            hint="choose losses= and wrt= that belong together",
+        )
+
+
+def _listed(names: Names) -> list[str]:
+    if names is None:
+        return []
+    single = isinstance(names, (str, Value))
+    items: Iterable[str | Value] = [names] if single else names  # type: ignore[list-item]
+    return [item.name if isinstance(item, Value) else item for item in items]
+
+
+def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
+    """Return the known names that the wanted ones and their patterns match, in known order."""
+    pool = list(known)
+    chosen: set[str] = set()
+    for pattern in _listed(wanted):
+        hits = [pattern] if pattern in pool else [k for k in pool if fnmatchcase(k, pattern)]
+        if not hits:
+            raise GraphError(
+                f"no {what} matches {pattern!r}",
+                loc=caller_loc(),
+                hint=f"there are {_shown(pool)}",
+            )
+        chosen.update(hits)
+    return [name for name in pool if name in chosen]
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") or "none"

@@ -1,0 +1,1 @@
+"""The language of graphs: types, contracts of ops, nodes, builders, derivatives, plans, text."""

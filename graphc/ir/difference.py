@@ -1,0 +1,226 @@
+"""The difference of two graphs: nodes removed, added, changed, or only renamed.
+
+Nodes of one name belong together.  Two others belong together if they are the same op over the
+same operands: then the node was renamed.  If only the op's attributes differ, as those of dropout
+do with its name, it was renamed and changed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Source
+from graphc.ops.source import Constant
+
+Kind = Literal["equal", "removed", "added", "changed", "renamed"]
+KINDS: tuple[Kind, ...] = ("removed", "added", "changed", "renamed")
+"""The differences, in the order in which they are counted."""
+RootKind = Literal["output", "gradient", "update"]
+_ROOTS: tuple[RootKind, ...] = ("output", "gradient", "update")
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A node before and after; None on the side that does not have it."""
+
+    kind: Kind
+    before: Node | None
+    after: Node | None
+
+    @property
+    def node(self) -> Node:
+        """The node after, or else before."""
+        node = self.after or self.before
+        assert node is not None
+        return node
+
+
+@dataclass(frozen=True, slots=True)
+class RootChange:
+    """A public name that maps to another node now; None on a side without that name."""
+
+    what: RootKind | Literal["losses"]
+    name: str
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two graphs, and every node of either in an order that follows both."""
+
+    before: Graph
+    after: Graph
+    pairs: tuple[Pair, ...]
+    roots: tuple[RootChange, ...]
+
+    @cached_property
+    def changes(self) -> tuple[Pair, ...]:
+        """The pairs that are not equal."""
+        return tuple(pair for pair in self.pairs if pair.kind != "equal")
+
+    def count(self, kind: Kind) -> int:
+        """Return how many nodes differ in this way, or are equal."""
+        if kind == "equal":
+            return len(self.pairs) - len(self.changes)
+        return sum(pair.kind == kind for pair in self.changes)
+
+    def __bool__(self) -> bool:
+        return bool(self.changes or self.roots)
+
+    def __str__(self) -> str:
+        from graphc.ir.text.difference import difference_text
+
+        return difference_text(self)
+
+
+def difference(before: Graph, after: Graph) -> Difference:
+    """Return how `after` differs from `before`, by name and structure."""
+    if before is after:
+        return Difference(before, after, tuple(Pair("equal", n, n) for n in after), ())
+    known = matched(before, after)
+    pairs = tuple(_pairs(before, after, known))
+    return Difference(before, after, pairs, tuple(_roots(before, after, known)))
+
+
+def matched(before: Graph, after: Graph) -> Mapping[str, str]:
+    """Return, for the nodes of `after`, the name that each had in `before`."""
+    return _Matching(before, after).known
+
+
+class _Matching:
+    """The nodes of `after` matched with those of `before`; each belongs to at most one."""
+
+    def __init__(self, before: Graph, after: Graph) -> None:
+        self.before, self.after = before, after
+        self.known = {name: name for name in after.nodes if name in before}
+        self.taken = set(self.known.values())
+        gone = [n for n in before if n.name not in self.taken and not isinstance(n.op, Source)]
+        self.same = self._index(gone, _whole)
+        self.alike = self._index(gone, _kind)
+        for node in after:  # operands precede their users
+            if before.nodes.get(node.name) is node:
+                continue
+            old = self.known.get(node.name) or self._found(node)
+            if old is not None and not isinstance(node.op, Source):
+                self._pair(node, old)
+
+    def _index(self, gone: list[Node], what: Callable[[Node], Key]) -> dict[Key, deque[Node]]:
+        found: dict[Key, deque[Node]] = {}
+        for node in gone:
+            operands = (self._operand(self.before[i], node.inputs) for i in node.inputs)
+            found.setdefault((*what(node), *operands), deque()).append(node)
+        return found
+
+    def _operand(self, source: Node, among: tuple[str, ...]) -> object:
+        """Return an operand's name, or the definition of a source that has no namesake."""
+        if isinstance(source.op, Source) and source.name not in self.known:
+            return (*_whole(source), among.index(source.name))
+        return source.name
+
+    def _found(self, node: Node) -> str | None:
+        if isinstance(node.op, Source):
+            return None
+        operands: list[object] = []
+        for name in node.inputs:
+            operand = self.after[name]
+            loose = isinstance(operand.op, Source) and name not in self.before
+            if not loose and name not in self.known:
+                return None
+            operands.append(
+                (*_whole(operand), node.inputs.index(name)) if loose else self.known[name]
+            )
+        for index, what in ((self.same, _whole), (self.alike, _kind)):
+            for candidate in index.get((*what(node), *operands), ()):
+                if candidate.name not in self.taken and self._fits(node, candidate):
+                    return candidate.name
+        return None
+
+    def _fits(self, node: Node, old: Node) -> bool:
+        """Return whether the operands of both nodes match, or are not yet matched with others."""
+        for new_name, old_name in zip(node.inputs, old.inputs, strict=True):
+            free = new_name not in self.known and old_name not in self.taken
+            if self.known.get(new_name) != old_name and not free:
+                return False
+        return True
+
+    def _pair(self, node: Node, old: str) -> None:
+        """Match the nodes, and with them the sources that only have other names."""
+        self.known[node.name] = old
+        self.taken.add(old)
+        was = self.before[old]
+        if _kind(node) != _kind(was):
+            return
+        for new_name, old_name in zip(node.inputs, was.inputs, strict=False):
+            free = new_name not in self.known and old_name not in self.taken
+            if free and _is_source(self.after[new_name], self.before[old_name]):
+                self.known[new_name] = old_name
+                self.taken.add(old_name)
+
+
+def _whole(node: Node) -> Key:
+    # 0.0 equals -0.0, but prints differently; a constant is compared by its bytes.
+    return node.op, "" if isinstance(node.op, Constant) else repr(node.op), node.type
+
+
+def _kind(node: Node) -> Key:
+    return type(node.op), node.type, len(node.inputs)
+
+
+def _is_source(new: Node, old: Node) -> bool:
+    return isinstance(new.op, Source) and _whole(new) == _whole(old)
+
+
+def _pairs(before: Graph, after: Graph, known: Mapping[str, str]) -> Iterator[Pair]:
+    """Yield all nodes in the order of `after`; removed ones at their old place."""
+    kept = set(known.values())
+    old_nodes = list(before)
+    places = {node.name: place for place, node in enumerate(old_nodes)}
+    done = 0
+    for node in after:
+        old = known.get(node.name)
+        if old is None:
+            while done < len(old_nodes) and old_nodes[done].name not in kept:
+                yield Pair("removed", old_nodes[done], None)
+                done += 1
+            yield Pair("added", None, node)
+            continue
+        for gone in old_nodes[done : places[old]]:
+            if gone.name not in kept:
+                yield Pair("removed", gone, None)
+        done = max(done, places[old] + 1)
+        yield Pair(_kind_of(before[old], node, known), before[old], node)
+    for gone in old_nodes[done:]:
+        if gone.name not in kept:
+            yield Pair("removed", gone, None)
+
+
+def _kind_of(old: Node, new: Node, known: Mapping[str, str]) -> Kind:
+    if old is new:  # and so are its operands, which both graphs have by the same names
+        return "equal"
+    reads = tuple([known.get(name) for name in new.inputs])
+    if reads != old.inputs or _whole(old) != _whole(new):
+        return "changed"
+    return "equal" if old.name == new.name else "renamed"
+
+
+def _roots(before: Graph, after: Graph, known: Mapping[str, str]) -> Iterator[RootChange]:
+    for what in _ROOTS:
+        old, new = _named(before, what), _named(after, what)
+        for name in dict.fromkeys([*old, *new]):
+            was, now = old.get(name), new.get(name)
+            if was is None or now is None or known.get(now) != was:
+                yield RootChange(what, name, was, now)
+    if before.losses != after.losses:
+        yield RootChange("losses", "", ", ".join(before.losses), ", ".join(after.losses))
+
+
+def _named(graph: Graph, what: RootKind) -> Mapping[str, str]:
+    roots: Mapping[str, str] = getattr(graph, f"{what}s")
+    return roots

@@ -1,0 +1,293 @@
+"""The immutable graph: nodes in an order in which operands precede their users."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from graphc.base.errors import GraphError, Operand
+from graphc.base.loc import Loc
+from graphc.ir.op import Op
+from graphc.ir.tensor_type import TensorType
+
+if TYPE_CHECKING:
+    import networkx
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One application of an op; it yields one value, known by the node's name."""
+
+    name: str
+    op: Op
+    inputs: tuple[str, ...]
+    type: TensorType
+    locs: tuple[Loc, ...] = ()
+
+    def described(self, role: str) -> Operand:
+        """Return the node as an error shows it."""
+        return Operand(role, self.name, str(self.type), self.locs[0] if self.locs else None)
+
+
+class Graph:
+    """Nodes by name, and the roots: outputs, losses, gradients and state updates.
+
+    `outputs` and `gradients` map a public name to a node, `losses` names those outputs that
+    training minimises (their sum), `updates` maps a state or parameter to its next value.
+    """
+
+    __slots__ = ("__dict__", "gradients", "losses", "name", "nodes", "outputs", "updates")
+
+    def __init__(
+        self,
+        name: str,
+        nodes: Iterable[Node],
+        *,
+        outputs: Mapping[str, str] | None = None,
+        losses: Iterable[str] = (),
+        gradients: Mapping[str, str] | None = None,
+        updates: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name
+        self.nodes: MappingProxyType[str, Node] = (
+            nodes.nodes if isinstance(nodes, Graph) else MappingProxyType(_ordered(nodes))
+        )
+        self.outputs: Mapping[str, str] = MappingProxyType(dict(outputs or {}))
+        self.losses: tuple[str, ...] = tuple(losses)
+        self.gradients: Mapping[str, str] = MappingProxyType(dict(gradients or {}))
+        self.updates: Mapping[str, str] = MappingProxyType(dict(updates or {}))
+        self._check_roots()
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes.values())
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __getitem__(self, name: str) -> Node:
+        return self.nodes[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.nodes
+
+    def __str__(self) -> str:
+        from graphc.ir.text import graph_text
+
+        return graph_text(self)
+
+    @cached_property
+    def users(self) -> Mapping[str, tuple[str, ...]]:
+        """The users of each node: the nodes that read it, once for each reading."""
+        found: dict[str, tuple[str, ...]] = dict.fromkeys(self.nodes, ())
+        many: dict[str, list[str]] = {}
+        for node in self:
+            for operand in node.inputs:
+                users = found[operand]
+                if len(users) < 4:  # most nodes have few: a tuple costs less than a list
+                    found[operand] = (*users, node.name)
+                else:
+                    many.setdefault(operand, []).append(node.name)
+        found.update({name: (*found[name], *users) for name, users in many.items()})
+        return found
+
+    @cached_property
+    def roots(self) -> frozenset[str]:
+        """The nodes that are read from outside the graph."""
+        losses = (self.outputs[name] for name in self.losses)
+        return frozenset(
+            [*self.outputs.values(), *losses, *self.gradients.values(), *self.updates.values()]
+        )
+
+    @cached_property
+    def dag(self) -> networkx.MultiDiGraph[str]:
+        """The networkx view, made when first asked for."""
+        import networkx
+
+        view: networkx.MultiDiGraph[str] = networkx.MultiDiGraph(name=self.name)
+        view.add_nodes_from((node.name, {"node": node}) for node in self)
+        for node in self:
+            for position, operand in enumerate(node.inputs):
+                view.add_edge(operand, node.name, operand=position)
+        return view
+
+    def feeds_only(self, name: str, user: str) -> bool:
+        """Return whether `user` alone reads `name`, once, and nothing outside the graph does."""
+        return self.users[name] == (user,) and name not in self.roots
+
+    def upstream(self, names: Iterable[str]) -> set[str]:
+        """Return the named nodes and all that they depend on."""
+        seen = set(names)
+        for node in reversed(list(self)):  # operands precede their users
+            if node.name in seen:
+                seen.update(node.inputs)
+        return seen
+
+    def downstream(self, names: Iterable[str]) -> set[str]:
+        """Return the named nodes and all that depend on them."""
+        seen: set[str] = set()
+        stack = list(names)
+        while stack:
+            name = stack.pop()
+            if name not in seen:
+                seen.add(name)
+                stack.extend(self.users[name])
+        return seen
+
+    def forward(self) -> set[str]:
+        """Return the nodes that the outputs need."""
+        return self.upstream(self.outputs.values()) if self.outputs else set()
+
+    def replace(
+        self, changed: Mapping[str, Node | None], reads: Mapping[str, str] | None = None
+    ) -> Graph:
+        """Return a new graph with some nodes exchanged, in place, and those mapped to None removed.
+
+        Readers of each key of `reads`, roots included, read its value instead.
+        """
+        nodes = (changed.get(node.name, node) for node in self)
+        kept = (node for node in nodes if node is not None)
+        return self._renamed(kept, reads) if reads else self.with_nodes(kept)
+
+    def pruned(self) -> Graph:
+        """Return the graph of the nodes that roots and updates need; itself if those are all."""
+        live = {*self.roots, *self.updates}
+        dead: list[str] = []
+        for node in reversed(list(self)):  # operands precede their users
+            if node.name in live:
+                live.update(node.inputs)
+            else:
+                dead.append(node.name)
+        if not dead:
+            return self
+        nodes = self.nodes.copy()
+        for name in dead:
+            del nodes[name]
+        return self._over(nodes)
+
+    def _over(self, nodes: dict[str, Node]) -> Graph:
+        """Return the same roots over nodes that are known to be in order and to include them."""
+        made = Graph.__new__(Graph)
+        made.name, made.nodes = self.name, MappingProxyType(nodes)
+        made.outputs, made.losses = self.outputs, self.losses
+        made.gradients, made.updates = self.gradients, self.updates
+        return made
+
+    def with_nodes(self, nodes: Iterable[Node]) -> Graph:
+        """Return the same roots over other nodes."""
+        return Graph(
+            self.name,
+            nodes,
+            outputs=self.outputs,
+            losses=self.losses,
+            gradients=self.gradients,
+            updates=self.updates,
+        )
+
+    def rename_reads(self, new: Mapping[str, str]) -> Graph:
+        """Return a new graph in which readers of each key, roots included, read its value."""
+        return self._renamed(self, new) if new else self
+
+    def _renamed(self, nodes: Iterable[Node], new: Mapping[str, str]) -> Graph:
+        return Graph(
+            self.name,
+            (_reading(node, new) for node in nodes),
+            outputs={k: new.get(v, v) for k, v in self.outputs.items()},
+            losses=self.losses,
+            gradients={k: new.get(v, v) for k, v in self.gradients.items()},
+            updates={k: new.get(v, v) for k, v in self.updates.items()},
+        )
+
+    def _check_roots(self) -> None:
+        kinds = ("outputs", self.outputs), ("gradients", self.gradients), ("updates", self.updates)
+        for kind, roots in kinds:
+            if not all(map(self.nodes.__contains__, roots.values())):
+                key, name = next(pair for pair in roots.items() if pair[1] not in self.nodes)
+                raise GraphError(f"{kind} {key!r} reads {name!r}, which is not in the graph")
+        if not all(map(self.nodes.__contains__, self.updates)):
+            state = next(state for state in self.updates if state not in self.nodes)
+            raise GraphError(f"update of {state!r}, which is not in the graph")
+        for loss in self.losses:
+            if loss not in self.outputs:
+                raise GraphError(f"loss {loss!r} is not an output of the graph")
+
+
+def _reading(node: Node, new: Mapping[str, str]) -> Node:
+    for operand in node.inputs:
+        if operand in new:
+            break
+    else:
+        return node
+    inputs = tuple(new.get(operand, operand) for operand in node.inputs)
+    return Node(node.name, node.op, inputs, node.type, node.locs)
+
+
+def _ordered(nodes: Iterable[Node]) -> dict[str, Node]:
+    """Return the nodes by name; names must be unique, and operands first, which excludes cycles."""
+    found: dict[str, Node] = {}
+    for node in nodes:
+        for operand in node.inputs:
+            if operand not in found:
+                raise GraphError(
+                    f"{node.name!r} reads {operand!r}, which is not declared before it"
+                )
+        if node.name in found:
+            raise GraphError(f"two nodes are named {node.name!r}")
+        found[node.name] = node
+    return found
+
+
+def verify(graph: Graph, before: Graph | None = None) -> None:
+    """Infer every type again, and check the roots; nodes that are in `before` are trusted.
+
+    Names, order and acyclicity hold from construction.  Raise GraphError for the first
+    node whose operands do not fit it or whose type is not what its op infers.
+    """
+    nodes = graph.nodes
+    for node in graph if before is None else _suspects(graph, before):
+        _verify_node(nodes, node)
+    for state, value in graph.updates.items():
+        wanted, given = nodes[state].type, nodes[value].type
+        if wanted is not given and wanted != given:
+            raise GraphError(
+                f"update of {state!r} has type {graph[value].type}, the state {graph[state].type}"
+            )
+
+
+def _suspects(graph: Graph, before: Graph) -> Iterator[Node]:
+    """Yield the nodes that are not in `before`, and their readers, by comparing both in order.
+
+    A node that was moved ahead of others counts as changed.
+    """
+    changed: set[str] = set()
+    old = iter(before)
+    expected = next(old, None)
+    for node in graph:
+        while expected is not None and expected is not node:
+            name = expected.name
+            if name in graph.nodes and name != node.name and name not in changed:
+                break  # it occurs later
+            expected = next(old, None)
+        if node is not expected:
+            changed.add(node.name)
+            yield node
+            continue
+        expected = next(old, None)
+        if changed and not changed.isdisjoint(node.inputs):
+            yield node
+
+
+def _verify_node(nodes: Mapping[str, Node], node: Node) -> None:
+    try:
+        inferred = node.op.infer([nodes[operand].type for operand in node.inputs])
+    except ValueError as error:
+        sentence, _, hint = str(error).partition("\n")
+        raise GraphError(
+            f"{node.op.name} {node.name!r}: {sentence}",
+            loc=node.locs[0] if node.locs else None,
+            hint=hint,
+        ) from None
+    if inferred is not node.type and inferred != node.type:
+        raise GraphError(f"{node.name!r} has type {node.type}, its op infers {inferred}")

@@ -1,0 +1,181 @@
+"""The contracts of Op and Layer.  The ops themselves are in `graphc.ops`.
+
+An op is one frozen dataclass: its fields are its attributes, its methods are its rules.
+Two ops with equal fields are the same op.  A class that adds no field needs no decorator, which
+would only cost time at import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from numpy.typing import NDArray
+
+from graphc.ir.tensor_type import Batch, TensorType, dim_at
+
+if TYPE_CHECKING:
+    from graphc.ir.build import Builder, Value
+    from graphc.ir.plan import Emitter
+    from graphc.kernels.body import Axis, Span
+    from graphc.kernels.expr import Expr
+
+Array = NDArray[Any]
+
+Along = Literal["elements", "rows", "columns", "all", "call"]
+"""The iteration of an op over its values in a fused kernel of rows and columns:
+
+    elements  each element of the result by itself
+    rows      it reduces along the rows: each column of its first operand by itself
+    columns   it reduces along the columns: each row of its first operand by itself
+    all       it reduces all elements to one number
+    call      not in such a kernel
+
+A value of rank 2 and more is the matrix of its first dimensions by all others.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """The computation of a node: an op's attributes are its fields, its rules are its methods.
+
+    `infer` and `reference` are enough to run anywhere; `grad` is called only if the op is
+    differentiated; `lower` only chooses a faster kernel, and `along`, `spans` and `scalar` only
+    let the op be fused into one.
+    """
+
+    name: ClassVar[str] = ""
+    roles: ClassVar[tuple[str, ...]] = ()
+    """The operands' names in the op's words, for errors and pictures."""
+    optional: ClassVar[int] = 0
+    """The number of the last operands that may be missing."""
+    inplace: ClassVar[tuple[int, ...]] = ()
+    """The positions of the operands whose memory the kernel may write its result to."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.lower()
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        """Return the type of the result; raise ValueError, in the op's words, for bad operands."""
+        raise NotImplementedError(f"op {self.name} has no infer rule")
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        """Return the result in plain allocating NumPy, which defines what the op means."""
+        raise NotImplementedError(f"op {self.name} has no reference rule")
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        """Return one cotangent for each operand, or None for an operand without a gradient."""
+        raise NotImplementedError(f"op {self.name} has no gradient")
+
+    @property
+    def gradient_text(self) -> tuple[str, ...]:
+        """The formulas of `grad`, one for each operand; empty for an operand without a gradient.
+
+        In NumPy's notation with the operands' roles, the op's attributes, `out` and its
+        cotangent `d_out`; summed to the operand's shape if that was broadcast.  The last formula
+        is for all further operands, too.
+        """
+        return ()
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Add the instructions that compute `out`; by default one call of the kernel `name`."""
+        em.call(self.name, ins, out)
+
+    def along(self, ins: Sequence[TensorType]) -> Along:
+        """Return how the op iterates over operands of these types in a fused kernel."""
+        return "call"
+
+    def lead(self, ins: Sequence[TensorType]) -> int:
+        """Return how many of the first dimensions are the rows of the op's matrix."""
+        return 1
+
+    def spans(self, ins: Sequence[TensorType]) -> tuple[Span, ...] | None:
+        """Return the broadcast kind of each operand, or None if each broadcasts to the result.
+
+        An op on elements that returns kinds can only be fused in the matrix of its own result.
+        """
+        return None
+
+    def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
+        """Return the result as an expression of the operands, in the result's dtype.
+
+        `axis` is the reduction axis; reductions of all elements run along the columns of one row.
+        """
+        raise NotImplementedError(f"op {self.name} has no scalar rule")
+
+    def index_bounds(self, ins: Sequence[TensorType]) -> Mapping[int, int]:
+        """Return, for operands that are indices, how many entries they may index."""
+        return {}
+
+    def at(self, n: int) -> Op:
+        """Return the op with every open dimension of its attributes made concrete."""
+        told = attributes(self).items()
+        sizes = {name: _concrete(value, n) for name, value in told if _is_batched(value)}
+        return dataclasses.replace(self, **sizes) if sizes else self
+
+
+@lru_cache(maxsize=1024, typed=True)
+def shared(kind: Callable[..., Op], *attributes: bool | float) -> Op:
+    """Return the op of that kind with these attributes, as one object for any number of nodes."""
+    return kind(*attributes)
+
+
+def _frozen(op: Op, name: str, value: object) -> None:
+    kind = type(op).__name__
+    raise dataclasses.FrozenInstanceError(
+        f"an op cannot be changed: {kind}.{name} cannot be set; what an op depends on must be a "
+        f"field of the class, so put @dataclass(frozen=True) before class {kind}, and {name}: "
+        "... into it"
+    )
+
+
+# A frozen dataclass guards objects of its own class; this guards those of classes without fields.
+Op.__setattr__ = _frozen  # type: ignore[method-assign,assignment]
+
+
+class Source(Op):
+    """An op without operands whose value exists before the program runs."""
+
+    def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
+        """Add no instruction: the executor binds a source."""
+
+
+class Layer(Op):
+    """A user's declaration, which expands to ops that may differ in training and inference."""
+
+    def expand(self, b: Builder, name: str, ins: Sequence[Value], train: bool) -> Value:
+        """Build the ops of the layer; the last is named `name`, the others `name.part`."""
+        raise NotImplementedError(f"layer {self.name} has no expansion")
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        """Return the result in training or in inference, which defines what the layer means."""
+        raise NotImplementedError(f"layer {self.name} has no reference rule")
+
+
+def attributes(op: Op) -> dict[str, Any]:
+    """Return the op's attributes by name."""
+    kind: type = type(op)
+    return {name: getattr(op, name) for name in _field_names(kind)}
+
+
+@lru_cache(maxsize=1024)
+def _field_names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(kind))
+
+
+def _is_batched(value: object) -> bool:
+    if isinstance(value, tuple):
+        return any(_is_batched(part) for part in value)
+    return isinstance(value, Batch)
+
+
+def _concrete(value: Any, n: int) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_concrete(part, n) for part in value)
+    return dim_at(value, n) if isinstance(value, Batch) else value

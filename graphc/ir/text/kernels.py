@@ -1,0 +1,224 @@
+"""The text of fused kernels: expressions as one writes them on paper.
+
+    loop N x 100  float32 along=rows split=columns
+      %1[j] = sum(affine_1) / N
+      relu_1 = select(0 > affine_1 - %1[j], 0, affine_1 - %1[j])
+
+A value with [i] is one number for each row, with [j] for each column; i and j themselves are the
+numbers of the row and the column.  A sum or max with [i] runs along the columns, and the
+reverse.  Loaded numbers are listed in the head; each other name is one element.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from graphc.ir.tensor_type import FLOATS, Dim, N
+from graphc.ir.text.graph import name_text
+from graphc.kernels.body import Body, Span, Step
+from graphc.kernels.kernel import Gemm, Kernel, space
+from graphc.kernels.walk import Elsewhere, Walk
+from graphc.kernels.window import Sizes, Window
+
+INFIX = {
+    "or": (1, "or"),
+    "and": (2, "and"),
+    "less": (4, "<"),
+    "less_equal": (4, "<="),
+    "greater": (4, ">"),
+    "greater_equal": (4, ">="),
+    "equal": (4, "=="),
+    "not_equal": (4, "!="),
+    "add": (5, "+"),
+    "sub": (5, "-"),
+    "mul": (6, "*"),
+    "div": (6, "/"),
+    "floor_div": (6, "//"),
+    "pow": (8, "**"),
+}
+"""The precedence of each operator, and its sign; the ranks are Python's."""
+ALONE = (4, 8)
+"""The ranks of operators that do not chain."""
+PREFIX = {"not": (3, "not "), "neg": (7, "-")}
+ATOM = 9
+WIDTH = 80
+"""The length above which an expression gets a line of its own."""
+INDEX: dict[Span, str] = {"each": "", "row": "[i]", "column": "[j]", "one": ""}
+
+
+def kernel_text(kernel: Kernel) -> str:
+    """Return a line for the kernel's head and one for each value that is stored or read twice."""
+    return "\n".join([_head(kernel), *(f"  {line}" for line in _Writer(kernel).lines())]) + "\n"
+
+
+def _head(kernel: Kernel) -> str:
+    numbers = dict.fromkeys(
+        s.buffer for s in kernel.body.steps if s.op == "load" and s.span == "one"
+    )
+    given = f"  given {', '.join(map(name_text, numbers))}" if numbers else ""
+    if isinstance(kernel, Gemm):
+        a, b = name_text(kernel.a), name_text(kernel.b)
+        if kernel.window is not None:
+            a = f"{_window(kernel.window)}({a})"
+        factors = f"{a}{'.T' * kernel.trans_a} @ {b}{'.T' * kernel.trans_b}"
+        sizes = f"{kernel.m} x {kernel.n}"
+        if kernel.stack is not None:
+            sizes = f"{' x '.join(map(str, kernel.stack.sizes))} of {sizes}"
+        place = f"gemm {sizes}  {kernel.dtype} split={kernel.split}"
+        return f"{place}  product = {factors} over {kernel.k}{given}"
+    place = f"loop {kernel.rows} x {kernel.columns}  {_dtypes(kernel.body)}"
+    if kernel.places:
+        place += f" places={_by(kernel.places)}"
+    reduces = any(step.op in ("sum", "max") for step in kernel.body.steps)
+    along = f" along={kernel.axis}" if reduces else ""
+    source = "" if kernel.turned is None else f"  read in order {kernel.turned.axes}"
+    if kernel.added is not None:
+        rows, indices = map(name_text, (kernel.added.rows, kernel.added.indices))
+        source = f"  added = {kernel.added.count} rows of {rows} by {indices}"
+    return f"{place}{along} split={kernel.split}{source}{given}"
+
+
+def _window(window: Window) -> str:
+    """Return `3x3 window`, and its unusual properties."""
+    parts = [f"{_by(window.kernel)} window"]
+    for word, sizes, usual in (
+        ("stride", window.stride, 1),
+        ("dilation", window.dilation, 1),
+        ("before", window.before, 0),
+        ("apart", window.apart, 1),
+    ):
+        if set(sizes) != {usual}:
+            parts.append(f"{word} {_by(sizes)}")
+    if window.groups > 1:
+        parts.append(f"in {window.groups} groups")
+    return " ".join(parts)
+
+
+def _at(at: object, *given: str) -> str:
+    """Return the access map of a gather: the index in each dimension.
+
+    `p0` is the index along the first dimension of the result, and so on; the first indices may be
+    given.
+    """
+    assert isinstance(at, Elsewhere), "the value of a fetch is where"
+    indices = [*given, *(f"p{axis}" for axis in range(len(given), len(at.walks)))]
+    places = [_walk(index, walk) for index, walk in zip(indices, at.walks, strict=True)]
+    return ", ".join(places) + (f" else {at.fill:g}" if at.fill else "")
+
+
+def _walk(index: str, walk: Walk) -> str:
+    text = f"{walk.scale}*{index}" if walk.scale != 1 else index
+    if walk.shift:
+        text += f"{walk.shift:+d}"
+    if walk.apart == 1:
+        return text
+    inside = f"({text})" if walk.shift else text
+    return f"{inside}{'//' if walk.floor else '/'}{walk.apart}"
+
+
+def _by(sizes: Sizes) -> str:
+    return "x".join(map(str, sizes))
+
+
+def _dtypes(body: Body) -> str:
+    """Return the dtypes of the floats in a kernel, or else those of what it stores."""
+    found = [d for d in FLOATS if any(step.dtype == d for step in body.steps)]
+    return "/".join(found or dict.fromkeys(body.steps[s.step].dtype for s in body.stores))
+
+
+class _Writer:
+    """The text of each step, and the precedence of its outermost operator."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.sizes = space(kernel)
+        self.body = kernel.body
+        self.texts: list[tuple[str, int]] = []
+        self.count = 0
+        uses = Counter(arg for step in self.body.steps for arg in step.args)
+        self.stored = Counter(store.step for store in self.body.stores)
+        self.uses = uses + self.stored
+        self.names = self._stored_names()
+
+    def _stored_names(self) -> dict[int, str]:
+        """Return, by step, the buffer names by which stored values are read later."""
+        names: dict[int, str] = {}
+        for store in self.body.stores:
+            step = self.body.steps[store.step]
+            if step.span == store.span and store.buffer not in self.body.loads:
+                names.setdefault(store.step, name_text(store.buffer) + INDEX[store.span])
+        return names
+
+    def lines(self) -> Iterator[str]:
+        """Yield values that are read twice or reduced, in order; then the stored values."""
+        for number, step in enumerate(self.body.steps):
+            text, rank = self._text(step)
+            if self._is_named(number, step, text):
+                name = self.names.get(number) or self._new_name(step.span)
+                yield f"{name} = {text}"
+                text, rank = name, ATOM
+            self.texts.append((text, rank))
+        for store in self.body.stores:
+            target, value = name_text(store.buffer) + INDEX[store.span], self.texts[store.step][0]
+            if target != value:
+                yield f"{target} = {value}"
+
+    def _is_named(self, number: int, step: Step, text: str) -> bool:
+        if not step.args:
+            return False
+        long = len(text) > WIDTH and not self.stored[number]
+        return self.uses[number] > 1 or step.op in ("sum", "max") or long
+
+    def _new_name(self, span: Span) -> str:
+        self.count += 1
+        return f"%{self.count}{INDEX[span]}"
+
+    def _text(self, step: Step) -> tuple[str, int]:
+        if not step.args or step.op == "fetch":
+            return self._leaf(step), ATOM
+        if step.op in INFIX:
+            rank, sign = INFIX[step.op]
+            alone = rank in ALONE
+            left = self._operand(step.args[0], rank + alone)
+            return f"{left} {sign} {self._operand(step.args[1], rank + 1)}", rank
+        if step.op in PREFIX:
+            rank, sign = PREFIX[step.op]
+            return f"{sign}{self._operand(step.args[0], rank + 1)}", rank
+        inside = ", ".join(self.texts[arg][0] for arg in step.args)
+        if step.op == "philox":
+            inside += f", stream={step.value}"
+        return f"{step.dtype if step.op == 'cast' else step.op}({inside})", ATOM
+
+    def _operand(self, number: int, rank: int) -> str:
+        text, own = self.texts[number]
+        return text if own >= rank else f"({text})"
+
+    def _leaf(self, step: Step) -> str:
+        if step.op == "load":
+            return name_text(step.buffer) + INDEX[step.span]
+        if step.op == "fetch":
+            given = [self.texts[arg][0] for arg in step.args]
+            return f"{name_text(step.buffer)}[{_at(step.value, *given)}]"
+        if step.op == "offset":
+            return f"offset({_by(step.value)})"  # type: ignore[arg-type]
+        if step.op == "const":
+            return _number(step)
+        if step.op == "index":
+            return "i" if step.span == "row" else "j"
+        if step.op == "size":
+            return self._size(step.value)
+        return step.op
+
+    def _size(self, of: object) -> str:
+        size: Dim = of * N if isinstance(of, int) else self.sizes[of == "columns"]
+        text = str(size)
+        return text if text.isalnum() else f"({text})"
+
+
+def _number(step: Step) -> str:
+    if isinstance(step.value, bool):
+        return str(step.value).lower()
+    text = str(np.dtype(step.dtype).type(step.value)).removesuffix(".0")
+    return f"({text})" if text.startswith("-") else text

@@ -1,0 +1,395 @@
+"""The executor of a plan: state, workspace, and the programs bound to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from graphc.backends.numpy.bind import Call
+from graphc.declare.missing import Missing
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan, Program
+from graphc.runtime import refusals
+from graphc.runtime.bound import NOTHING, Binder, Bound, Outcome
+from graphc.runtime.cotangents import CotangentRuns
+from graphc.runtime.direct import Direct, Directs
+from graphc.runtime.entry import Entry, quiet_context
+from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
+from graphc.runtime.feeds import FeedCheck, Feeds, gradient_arrays, merged, program_check
+from graphc.runtime.many_rows import by_position, evaluate, predict
+from graphc.runtime.parameters import Hyper, Parameters
+from graphc.runtime.run_all import run_all
+from graphc.runtime.sharded_step import ShardedStep
+from graphc.runtime.state import State
+from graphc.runtime.workspace import memory_of
+
+if TYPE_CHECKING:
+    from graphc.runtime.distributed.communicator import Communicator
+    from graphc.view.profile.executor_profile import Profile
+
+
+class Executor(Missing):
+    """The owner of state and buffers, which runs the programs of a plan.
+
+    One call at a time: a second thread is refused.  Executors of one plan are independent;
+    those that share a state take turns.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        seed: int = 0,
+        state: State | None = None,
+        communicator: Communicator | None = None,
+    ) -> None:
+        if not isinstance(plan, Plan):
+            raise refusals.no_plan(plan)
+        self.plan = plan
+        self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
+        self.exchange = made_exchange(plan, communicator, self._state)
+        """The values that a plan with shards adds up, and the communicator it does so by."""
+        self._binder = Binder(self._workspace, self.exchange)
+        self._checks: dict[str, FeedCheck] = {}
+        self._cotangents = CotangentRuns(plan, self._state)
+        self._entry, self._lock = Entry(self._state), self._state.lock
+        self._quiet = quiet_context()
+        self._sharded: ShardedStep | None = None
+        self._outcome = NOTHING
+        native = any(program.backend == "native" for program in plan.programs.values())
+        self._parameters = Parameters(self._state, plan.parameter_names, native)
+        self._step_name = "accumulate" if plan.accumulate > 1 else "step"
+        self._direct = {name: Directs() for name in ("infer", self._step_name, HOLDS)}
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def state(self) -> State:
+        """Everything that lasts between steps; share it with `Executor(plan, state=...)`."""
+        return self._state
+
+    @state.setter
+    def state(self, values: Mapping[str, Any]) -> None:
+        forget = partial(setattr, self, "_outcome", NOTHING)
+        self._state.restore(values, self.plan.state_nodes, forget)
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameters by name."""
+        return self._parameters
+
+    @property
+    def hyper(self) -> Hyper:
+        """The hyper-parameters of the optimizer by name."""
+        return Hyper(self.plan, self._state)
+
+    @property
+    def values(self) -> Mapping[str, Array]:
+        """Copies of the outputs of the last run, by name."""
+        return self._outcome.copies()
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes that this executor holds, its state included."""
+        extra = 0 if self.exchange is None else self.exchange.nbytes
+        return self._workspace.nbytes + self._cotangents.nbytes + extra + self._state.nbytes
+
+    def snapshot(self) -> dict[str, Array]:
+        """Return copies of all that lasts between steps and that the plan needs, of one moment.
+
+        Raise StateError if an earlier step failed half-way or another thread is running.
+        """
+        return self._entry(self._state.copies, self.plan.state_nodes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from graphc.files.serialize import pickled
+
+        return pickled(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Executor:
+        """Return a twin with the same plan; copies of executors that share a state share one."""
+        shared = memo.get(id(self._state))
+        twin = Executor(self.plan, seed=self._state.seed, state=shared)
+        twin._state.assign(self.snapshot())
+        twin._state.columns = self._state.columns
+        memo[id(self._state)] = twin._state
+        return twin
+
+    # ------------------------------------------------------------------ running
+
+    def forward(
+        self,
+        feeds: Mapping[str, Any] | None = None,
+        /,
+        *,
+        train: bool = False,
+        copy: bool = True,
+        **by_name: Any,
+    ) -> dict[str, Array]:
+        """Return every output and loss that the feeds determine, by name.
+
+        Inference leaves dropout out and uses running statistics; inputs that only a loss
+        needs may be missing.  With `train=True` batch statistics and masks are used, running
+        statistics and the counter of draws advance, and `backward` may follow.  Results are
+        copies; with `copy=False` they are read-only views that the next run overwrites.
+
+        Raise FeedError if an array does not fit.
+        """
+        given = by_name if feeds is None else merged(feeds, by_name)
+        if not train and (direct := self._direct["infer"].get(tuple(given))) is not None:
+            found = self._entry(self._forward_directly, direct, given, copy)
+            if found is not None:
+                return found
+        program = self._program("grad" if train else "infer")
+        ready = self._check(program).feeds(given, optional=not train)
+        return self._entry(self._forward, program, ready, train, copy)
+
+    def _forward_directly(
+        self, direct: Direct, feeds: Mapping[str, Any], copy: bool
+    ) -> dict[str, Array] | None:
+        """Run inference on zero-copy feeds; return None, with nothing run, if impossible."""
+        self._lock.begin(writes=False)
+        bound = direct.ready(feeds)
+        return None if bound is None else self._infer(bound, copy)
+
+    def _infer(self, bound: Bound, copy: bool) -> dict[str, Array]:
+        self._outcome = NOTHING
+        calls = bound.calls
+        if bound.all_native and len(calls) == 1:
+            calls[0]()
+        else:
+            self._run(calls)
+        self._outcome = bound.outcome
+        return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
+
+    def _forward(self, program: Program, feeds: Feeds, train: bool, copy: bool) -> dict[str, Array]:
+        self._lock.begin(writes=train)
+        bound = self._load(program, feeds)
+        if not train:
+            return self._infer(bound, copy)
+        self._cotangents.note()
+        self._write(bound.calls[: bound.border])
+        self._outcome = Outcome(bound.outputs, bound)
+        return {k: v.copy() if copy else v for k, v in bound.outputs.items()}
+
+    def backward(self, **cotangents: Any) -> dict[str, Array]:
+        """Return the gradients of the sum of the losses, by name of parameter; copies.
+
+        Follows `forward(train=True)`; further calls return the same.  With cotangents by output
+        name (of the outputs' shapes) those are differentiated.  Raise StateError if nothing is
+        saved.
+        """
+        return self._entry(self._backward, cotangents)
+
+    def _backward(self, cotangents: Mapping[str, Any]) -> dict[str, Array]:
+        self._lock.begin(writes=False)
+        last = self._outcome
+        saved = last.saved
+        if saved is None:
+            raise refusals.no_forward()
+        if cotangents:
+            saved = self._cotangents.bind(saved, cotangents)
+            self._run(saved.calls)
+            return {name: array.copy() for name, array in saved.gradients.items()}
+        if not saved.gradients:
+            raise refusals.no_losses()
+        if not last.differentiated:  # only once: it overwrites the forward values
+            self._outcome = NOTHING
+            self._run(saved.calls[saved.border :])
+            self._outcome = Outcome(last.outputs, saved, differentiated=True)
+        return {name: array.copy() for name, array in saved.gradients.items()}
+
+    def update(self, gradients: Mapping[str, Any] | None = None) -> None:
+        """Let the optimizer update the parameters.
+
+        It takes the gradients of the last `backward`, or those given by name; an optimizer that
+        accumulates takes those of the steps so far, and no others.  Raise StateError if the plan
+        has no optimizer or if there are no gradients.
+        """
+        program = self._program("apply")
+        given = None if gradients is None else gradient_arrays(program, self.plan, gradients)
+        self._entry(self._update, program, given)
+
+    def _update(self, program: Program, gradients: Mapping[str, Array] | None) -> None:
+        self._lock.begin(writes=True)
+        last = self._outcome
+        accumulates = self.plan.accumulate > 1
+        there = self._accumulated() if accumulates else last.differentiated
+        if gradients is None and not there:
+            raise refusals.no_gradients(accumulates)
+        outputs = last.copies()
+        self._outcome = NOTHING
+        if gradients is not None:
+            self._workspace.put_gradients(self._program("grad"), program, gradients)
+        self._write(self._binder.bound(program, 1).calls)
+        self._outcome = Outcome(outputs)
+
+    def step(self, feeds: Mapping[str, Any] | None = None, /, **by_name: Any) -> float:
+        """Run forward, backward and update on one batch; return the sum of the losses.
+
+        With `accumulate=k` in the optimizer the update follows every k-th step.
+        Raise StateError if the plan has no optimizer, FeedError if an array does not fit.
+        """
+        given = by_name if feeds is None else merged(feeds, by_name)
+        if self.exchange is not None:
+            return self._entry(self._sharded_step, self.exchange, given)
+        if (direct := self._direct[self._step_name].get(tuple(given))) is not None:
+            loss = self._entry(self._step_directly, direct, given)
+            if loss is not None:
+                return loss
+        program = self._program(self._step_name)
+        return self._entry(self._step, program, self._check(program).feeds(given))
+
+    def _step_directly(self, direct: Direct, feeds: Mapping[str, Any]) -> float | None:
+        """Run a step on zero-copy feeds; return None, with nothing run, if impossible."""
+        self._lock.begin(writes=True)
+        bound = direct.ready(feeds)
+        if bound is None:
+            return None
+        calls = bound.calls
+        if not bound.all_native or len(calls) > 1 or self._step_name == "accumulate":
+            return self._complete(bound, calls)
+        self._outcome = NOTHING
+        calls[0]()
+        self._outcome = bound.outcome
+        return bound.loss
+
+    def _step(self, program: Program, feeds: Feeds) -> float:
+        self._lock.begin(writes=True)
+        bound = self._load(program, feeds)
+        return self._complete(bound, bound.calls)
+
+    def _sharded_step(self, exchange: Exchange, feeds: Mapping[str, Any]) -> float:
+        """Run the shards of this rank; the last one updates."""
+        self._lock.begin(writes=True)
+        exchange.drop()
+        if self._sharded is None:
+            last = self._program(self._step_name)
+            check = self._check(last)
+            self._sharded = ShardedStep(self.plan, last, check, exchange, self._ready, self._run)
+        self._outcome = NOTHING
+        return self._complete(*self._sharded(feeds))
+
+    def _complete(self, bound: Bound, calls: Iterable[Call]) -> float:
+        """Make the calls of a step, which end in a program; the update belongs to them."""
+        self._outcome = NOTHING
+        if self._step_name == "accumulate" and self._accumulated() + 1 >= self.plan.accumulate:
+            apply = self._binder.bound(self._program("apply"), 1)
+            bound, keep = bound.kept()
+            calls = chain(calls, keep, apply.calls)
+        self._write(calls)
+        self._outcome = bound.outcome
+        return bound.loss
+
+    # ------------------------------------------------------------------ many rows
+
+    def rows(self, data: Any, *, train: bool) -> tuple[dict[str, Array], int]:
+        """Return arrays by input, checked and converted, and how many rows they have: any number.
+
+        `data` is an array, a tuple in the order of the declared inputs, or a mapping by name.
+        For training every input that a step reads is needed, otherwise those for the losses.
+        Raise FeedError if an array does not fit.
+        """
+        step = "accumulate" if self.plan.accumulate > 1 else "step"
+        check = self._check(self._program(step if train else "infer"))
+        feeds = by_position(self.plan.input_names, (data,), {})
+        return check.arrays(feeds, optional=not train, limit=False)
+
+    def predict(self, *arrays: Any, **by_name: Any) -> Any:
+        """Return the outputs for any number of rows: an array, or a dict if there are several.
+
+        Arrays by position are those of the inputs in declared order.  Losses are left out, and in
+        a net with a batch also outputs without the batch dimension.  Raise FeedError if an array
+        does not fit.
+        """
+        return predict(self, arrays, by_name)
+
+    def evaluate(self, *arrays: Any, **by_name: Any) -> dict[str, float]:
+        """Return each loss and scalar output, by name, of all rows together.
+
+        Means over batches count by their rows or weights, sums are added up.  The data are arrays
+        as for `predict`, or a folder of `.npz` part files.  Raise FeedError if an array does not
+        fit.
+        """
+        return evaluate(self, arrays, by_name)
+
+    def profile(
+        self, feeds: Mapping[str, Any] | None = None, /, *, rounds: int = 20, **by_name: Any
+    ) -> Profile:
+        """Measure the time of each instruction of a step, or of inference.
+
+        Raise FeedError if an array does not fit.
+        """
+        from graphc.view.profile.executor_profile import profile
+
+        return profile(self, by_name if feeds is None else merged(feeds, by_name), rounds)
+
+    # ------------------------------------------------------------------ other weights
+
+    def averaged(self) -> Executor:
+        """Return a twin with a state of its own whose parameters are their moving averages.
+
+        They are kept by an optimizer with `ema=`; before its first update they are the parameters.
+        Raise StateError if none are kept.
+        """
+        from graphc.runtime.averaged import averaged
+
+        return averaged(self)
+
+    def refresh(self, other: Executor) -> None:
+        """Take over the parameters of another executor of the net; for frozen plans.
+
+        Nothing is scheduled or planned anew: only the constants are computed from the new weights.
+        """
+        from graphc.compiler.freeze import refreshed
+
+        plan = refreshed(self.plan, other)
+        self._entry(self._take_over, plan)
+
+    def _take_over(self, plan: Plan) -> None:
+        self._lock.begin(writes=False)
+        self._outcome = NOTHING
+        constants = self._workspace.constant_writes(plan.programs["infer"])
+        run_all([*constants, partial(setattr, self, "plan", plan)])
+
+    # ------------------------------------------------------------------ inside
+
+    def _program(self, name: str) -> Program:
+        if name in self.plan.programs:
+            return self.plan.programs[name]
+        raise refusals.no_program(name)
+
+    def _check(self, program: Program) -> FeedCheck:
+        check = self._checks.get(program.name)
+        if check is None:
+            check = self._checks[program.name] = program_check(program, self.plan)
+        return check
+
+    def _load(self, program: Program, feeds: Feeds) -> Bound:
+        """Return a program with its feeds copied in."""
+        bound = self._binder.bound(program, feeds.n, feeds.missing)
+        if feeds.optional and not bound.outputs:
+            raise refusals.no_output(feeds.missing & program.feeds.keys())
+        self._outcome = NOTHING
+        bound.feed(feeds.arrays)
+        if program.name in self._direct:
+            types = {name: self.plan.declared[name].type for name in feeds.names}
+            self._direct[program.name].add(self._binder, bound, types, feeds.missing)
+        return bound
+
+    def _ready(self, program: Program, feeds: Mapping[str, Any]) -> Bound:
+        """Return a program bound to zero-copy feeds if possible, or else to copies of them."""
+        direct = self._direct[program.name].get(tuple(feeds))
+        ready = None if direct is None else direct.ready(feeds)
+        return ready or self._load(program, self._check(program).feeds(feeds))
+
+    def _accumulated(self) -> int:
+        return int(self._state.arrays[self.plan.step_counter])
+
+    def _run(self, calls: Iterable[Call]) -> None:
+        self._quiet.run(run_all, calls)
+
+    def _write(self, calls: Iterable[Call]) -> None:
+        self._quiet.run(self._lock.write, calls)

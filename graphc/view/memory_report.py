@@ -1,0 +1,279 @@
+"""The exact memory that a plan needs, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from graphc.base.errors import BudgetError, Operand
+from graphc.base.loc import Loc, caller_loc
+from graphc.ir.numbers import checked_whole
+from graphc.ir.plan import Plan, Program
+from graphc.runtime.state import block_bytes, layout
+from graphc.runtime.workspace import (
+    ScratchSize,
+    constant_types,
+    feed_types,
+    region_bytes,
+    scratch_size,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from graphc.compiler.remat.curve import Curve
+
+
+@dataclass(frozen=True, slots=True)
+class BufferLine:
+    """One buffer of an arena: its program, its bytes at N rows and as a formula, its live range."""
+
+    program: str
+    name: str
+    nbytes: int
+    formula: str
+    offset: int
+    first: int
+    last: int
+    loc: Loc | None
+
+
+class MemoryReport:
+    """The exact bytes of a plan for `n` rows.
+
+    `feeds`, `constants`, `arena`, `scratch`, `exchange` and `gradients` belong to each executor,
+    `state` may be shared; `total` is their sum, alignment included.  The gradient block is made by
+    the first `forward(train=True)` or `update(gradients)`, all else when the executor is made.
+    Not included are `backward` with cotangents, which is compiled when first asked for, and native
+    code, whose size is unknown until the first run of a program compiles it.
+    """
+
+    def __init__(self, plan: Plan, n: int) -> None:
+        self._plan, self.n = plan, n
+
+    def at(self, n: int) -> MemoryReport:
+        """Return the report of the plan for `n` rows."""
+        return MemoryReport(self._plan, checked_whole("memory.at: n", n))
+
+    @cached_property
+    def _programs(self) -> Mapping[str, Program]:
+        if self.n == self._plan.batch:
+            return self._plan.programs
+        from graphc.compiler.program import build_program
+
+        known = self._plan.programs.items()
+        return {name: build_program(name, p.graph, self.n, p.backend) for name, p in known}
+
+    @cached_property
+    def arenas(self) -> dict[str, int]:
+        """The bytes of each program's arena."""
+        return {name: program.arena.nbytes for name, program in self._programs.items()}
+
+    @cached_property
+    def peaks(self) -> dict[str, int]:
+        """The largest number of bytes live at once in each program."""
+        return {name: program.arena.peak for name, program in self._programs.items()}
+
+    @property
+    def arena(self) -> int:
+        """The bytes of the arena that an executor allocates: the largest of its programs."""
+        return block_bytes(max(self.arenas.values()))
+
+    @property
+    def scratch(self) -> int:
+        """The bytes in which native threads keep parts of matrices; they depend on the machine."""
+        return block_bytes(self._scratch.nbytes)
+
+    @property
+    def thread_scratch(self) -> int:
+        """The bytes of the scratch of each thread."""
+        return self._scratch.thread
+
+    @property
+    def threads(self) -> int:
+        """The number of threads that there is scratch for."""
+        return self._scratch.threads
+
+    @cached_property
+    def _scratch(self) -> ScratchSize:
+        return scratch_size(self._programs, self._plan.recipe.threads)
+
+    @property
+    def feeds(self) -> int:
+        """The bytes of the buffers that feeds are copied to."""
+        return block_bytes(region_bytes(feed_types(self._programs), self.n))
+
+    @property
+    def constants(self) -> int:
+        """The bytes of the constants of all programs."""
+        return block_bytes(region_bytes(constant_types(self._programs), self.n))
+
+    @property
+    def gradients(self) -> int:
+        """The bytes of the block in which `backward` leaves gradients; `step` does not use it."""
+        grad = self._plan.programs.get("grad")
+        return block_bytes(grad.gradient_bytes) if grad is not None else 0
+
+    @property
+    def exchange(self) -> int:
+        """The bytes of the sums of a rank's shards, and of what it receives from other ranks."""
+        from graphc.runtime.exchange import exchange_bytes, workspaces
+
+        more = workspaces(self._plan) - 1
+        return exchange_bytes(self._plan) + more * self._for_a_run
+
+    @property
+    def state(self) -> int:
+        """The bytes of parameters, running statistics, optimizer slots, counters and seed."""
+        return block_bytes(layout(self._plan.state_nodes)[1])
+
+    @property
+    def workspace(self) -> int:
+        """The bytes that each executor allocates for itself before the first `backward`."""
+        return self._for_a_run + self.exchange
+
+    @property
+    def _for_a_run(self) -> int:
+        return self.arena + self.scratch + self.feeds + self.constants
+
+    @property
+    def total(self) -> int:
+        """The sum of all bytes."""
+        return self.workspace + self.gradients + self.state
+
+    def buffers(self) -> Iterator[BufferLine]:
+        """Yield every arena buffer of every program, ordered by the start of its live range."""
+        for name, program in self._programs.items():
+            rows = [b for b in program.buffers.values() if b.space == "arena"]
+            for b in sorted(rows, key=lambda b: (b.first, b.name)):
+                node = program.graph.nodes.get(b.name.partition(".scratch")[0])
+                yield BufferLine(
+                    name,
+                    b.name,
+                    b.type.nbytes(self.n),
+                    b.type.bytes_text(),
+                    b.offset,
+                    b.first,
+                    b.last,
+                    node.locs[0] if node is not None and node.locs else None,
+                )
+
+    def check_budget(self, budget: int) -> None:
+        """Raise BudgetError if the plan needs more than `budget` bytes."""
+        if self.total <= budget:
+            return
+        parts = {"state": self.state, "arena": self.arena, "scratch": self.scratch}
+        parts |= {"feeds": self.feeds, "gradients": self.gradients}
+        lines = [Operand(part, f"{size:,}", "bytes", None) for part, size in parts.items() if size]
+        least, hint = self._what_fits(budget)
+        raise BudgetError(
+            f"the plan needs {self.total:,} bytes, {self.total - budget:,} more than the budget "
+            f"of {budget:,}",
+            operands=[*lines, *least, *self._largest_owners()],
+            loc=caller_loc(),
+            hint=hint,
+        )
+
+    def _largest_owners(self) -> list[Operand]:
+        """Return the three nodes that own the most bytes of the state or of the largest arena."""
+        sizes: dict[str, int] = {}
+        program = self._programs[max(self.arenas, key=lambda name: self.arenas[name])]
+        for buffer in program.buffers.values():
+            if buffer.space == "arena":
+                sizes[buffer.name] = buffer.type.nbytes(self.n)
+        for name, node in self._plan.state_nodes.items():
+            sizes[name] = node.type.nbytes(1)
+        nodes = {**self._plan.state_nodes, **program.graph.nodes}
+        owners = sorted((name for name in sizes if name in nodes), key=lambda n: (-sizes[n], n))
+        return [
+            Operand("largest", name, f"{sizes[name]:,} bytes", nodes[name].described("").loc)
+            for name in owners[:3]
+        ]
+
+    def _what_fits(self, budget: int) -> tuple[list[Operand], str]:
+        """Return the least memory with recomputation, and a hint that says which batch fits."""
+        from graphc.compiler.remat.fit import largest_batch, largest_batch_kept, least_total
+
+        kept = largest_batch_kept(self._plan, budget)
+        least = least_total(self._plan)
+        if least == self.total:
+            hint = f"batch={kept} fits" if kept else "not even batch=1 fits: make the net smaller"
+            return [], hint
+        told = Operand("least", f"{least:,}", "bytes, by computing values again", None)
+        fits = largest_batch(self._plan, budget)
+        if not fits:
+            return [told], "not even batch=1 fits: make the net smaller"
+        more = f"batch={fits} fits, by computing values again"
+        return [told], f"{more}; batch={kept} without" if kept else more
+
+    def curve(self) -> Curve:
+        """Return memory against FLOPs, from keeping all values to the most useful recomputation."""
+        from graphc.compiler.remat.curve import curve
+
+        return curve(self._plan)
+
+    def __str__(self) -> str:
+        rows = [
+            ("state", self.state, "parameters, statistics, optimizer slots, counters"),
+            ("feeds", self.feeds, "copies of the arrays fed"),
+            ("constants", self.constants, ""),
+            ("arena", self.arena, self._arenas_text()),
+            ("gradients", self.gradients, "made by the first forward(train=True)"),
+            ("total", self.total, ""),
+        ]
+        if self.exchange:
+            rows.insert(5, ("exchange", self.exchange, "sums of shards, and of other ranks"))
+        if self._plan.backend == "native":
+            rows.insert(4, ("scratch", self.scratch, self._scratch_text()))
+            rows[-1] = ("total", self.total, "without native code, made at the first run")
+        lines = [f"memory of {self._plan.declared.name!r} at N = {self.n}, bytes"]
+        lines += [f"  {name:<10} {size:>14,}  {what}".rstrip() for name, size, what in rows]
+        return "\n".join(lines)
+
+    def _scratch_text(self) -> str:
+        each = self._scratch
+        return f"{each.thread:,} a thread, {each.threads} here"
+
+    def _arenas_text(self) -> str:
+        return ", ".join(
+            f"{name} {size:,} (peak {self.peaks[name]:,})"
+            for name, size in self.arenas.items()
+            if size
+        )
+
+    def table(self) -> str:
+        """Return a line for each arena buffer: offset, bytes, formula, life, name, user's line.
+
+        Lives are counted in instructions, those of native programs in epochs: from barrier to
+        barrier.
+        """
+        life = "epochs" if self._plan.backend == "native" else "life"
+        lines = [f"{'program':<10} {'offset':>10} {'bytes':>10} {'formula':>10}  {life:<9} buffer"]
+        for b in self.buffers():
+            life = f"{b.first}..{b.last}"
+            numbers = f"{b.program:<10} {b.offset:>10} {b.nbytes:>10} {b.formula:>10}"
+            where = f"  {b.loc}" if b.loc else ""
+            lines.append(f"{numbers}  {life:<9} {b.name}{where}")
+        return "\n".join(lines)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Return the arena's picture for a notebook, if there is an arena, and the bytes' text."""
+        from graphc.view.render.memory_view import arena_steps
+
+        bundle = {"text/plain": str(self)}
+        for step in islice(arena_steps(self._programs), 1):
+            bundle["image/svg+xml"] = step.svg
+        return bundle
+
+    def render(self, path: str | Path) -> Path:
+        """Draw the arena, offsets over time: a step's as .svg, those of all programs as .html.
+
+        Each rectangle is a buffer, coloured by its purpose; the peak is marked, with all buffers
+        that are live there.  Raise GraphError for another suffix.
+        """
+        from graphc.view.render.memory_view import render_arena
+
+        return render_arena(self._programs, self._plan.declared.name, path)

@@ -1,0 +1,104 @@
+"""The time of each instruction of a program, run by itself but in the program's order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from graphc.backends.numpy.bind import Call, bind_instr
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
+from graphc.runtime.entry import quiet_context
+from graphc.runtime.state import State
+from graphc.runtime.workspace import Workspace
+
+View = Callable[[str], Array]
+
+
+class Instructions:
+    """The instructions of a program on memory of their own, each ready to be called alone.
+
+    Native kernels are compiled one by one, with the threads of the plan.  A time includes the call:
+    about 0.3 us from Python, and the time to wake the threads if several share the work.  `values`
+    are the parameters and states to start from, else those of a new executor.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        name: str,
+        feeds: Mapping[str, Any],
+        n: int,
+        values: Mapping[str, Array] | None = None,
+    ) -> None:
+        self.program = plan.programs[name]
+        state = State(plan.state_nodes)
+        if values is not None:
+            state.assign(values)
+        self._workspace = Workspace(plan.programs, plan.batch, state, plan.recipe.threads)
+        for feed, array in feeds.items():
+            if feed in self.program.feeds:
+                self._view(feed, n)[...] = array
+        self._kept: list[object] = []
+        self._calls = self._bound(n)
+        self._times: list[list[float]] = [[] for _ in self._calls]
+        self._quiet = quiet_context()
+
+    @property
+    def medians(self) -> list[float]:
+        """Seconds of each instruction, the median over all passes; 0 for a barrier."""
+        return [median(times) if times else 0.0 for times in self._times]
+
+    def run(self, seconds: float) -> None:
+        """Pass through the program repeatedly for `seconds`, and time each instruction."""
+        end = perf_counter() + seconds
+        while True:
+            self._quiet.run(_pass, self._calls, self._times)
+            if perf_counter() >= end:
+                return
+
+    def _view(self, name: str, n: int) -> Array:
+        return self._workspace.view(self.program, name, n)
+
+    def _bound(self, n: int) -> list[Sequence[Call]]:
+        def view(name: str) -> Array:
+            return self._view(name, n)
+
+        made: list[Sequence[Call]] = []
+        for i, instr in enumerate(self.program.instrs):
+            if instr.kind == "barrier":
+                made.append(())
+            elif instr.kind == "kernel":
+                made.append(self._native(i, n, view))
+            elif instr.kind in ("send", "receive"):
+                made.append(())
+            else:
+                made.append(bind_instr(instr, n, view))
+        return made
+
+    def _native(self, i: int, n: int, view: View) -> Sequence[Call]:
+        """Return the calls of a native program of which every instruction but one is left out."""
+        from graphc.backends.native.bind import NativeProgram
+
+        others = frozenset(range(len(self.program.instrs))) - {i}
+        native = NativeProgram(self.program, others, self._workspace, view)
+        self._kept.append(native)
+        return native.calls(n, view)[0]
+
+
+def _pass(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -> None:
+    last = perf_counter()
+    for some, found in zip(calls, times, strict=True):
+        for call in some:
+            call()
+        now = perf_counter()
+        if some:
+            found.append(now - last)
+        last = now
+
+
+def program_name(plan: Plan) -> str:
+    """Return the name of the program of a step or, without an optimizer, of inference."""
+    return next(name for name in ("step", "accumulate", "infer") if name in plan.programs)

@@ -1,0 +1,210 @@
+"""The contents of an arena's picture before any drawing: which buffer has which bytes and when."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from graphc.base.loc import Loc
+from graphc.compiler.memory import align
+from graphc.ir.graph import Graph, Node
+from graphc.ir.plan import Buffer, Program
+from graphc.ir.tensor_type import ITEMSIZE
+from graphc.ir.text.program import epochs
+from graphc.ops.again import is_clone
+from graphc.ops.source import Parameter, State
+
+Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "scratch"]
+ROLES: Mapping[Role, str] = {
+    "forward": "values",
+    "kept": "values kept for backward",
+    "backward": "gradients",
+    "wrt": "gradients of parameters",
+    "again": "values computed again",
+    "update": "updates of states",
+    "scratch": "scratch of one instruction",
+}
+"""The purpose of a buffer, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A buffer: its place, and the time during which it is the newest value of its bytes."""
+
+    name: str
+    node: str
+    role: Role
+    nbytes: int
+    formula: str
+    offset: int
+    height: int
+    """The bytes that it is drawn as; for some columns of a matrix, their share of it."""
+    first: int
+    last: int
+    begin: float
+    end: float
+    loc: Loc | None
+
+    @property
+    def life(self) -> str:
+        """The steps of its live range, as the plan counts them."""
+        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Bytes of the arena that several buffers use in turn, each overwriting the one before."""
+
+    offset: int
+    nbytes: int
+    first: int
+    last: int
+    parts: tuple[Part, ...]
+
+
+class ArenaMap:
+    """The arena of one program over its steps: instructions, or epochs of a native program."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.unit = "epoch" if program.backend == "native" else "instruction"
+        self.nbytes, self.peak = program.arena.nbytes, program.arena.peak
+        self.slots = tuple(_slots(program))
+        self.steps = 1 + max((s.last for s in program.storages), default=0)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """All buffers, sorted by live range."""
+        found = [part for slot in self.slots for part in slot.parts]
+        return tuple(sorted(found, key=lambda p: (p.first, p.last, p.offset, p.name)))
+
+    @cached_property
+    def live(self) -> tuple[int, ...]:
+        """The bytes in use at each step, alignment included."""
+        change = [0] * (self.steps + 1)
+        for storage in self.program.storages:
+            size = align(storage.range_at(self.program.capacity).nbytes)
+            change[storage.first] += size
+            change[storage.last + 1] -= size
+        now, found = 0, []
+        for step in range(self.steps):
+            now += change[step]
+            found.append(now)
+        return tuple(found)
+
+    @cached_property
+    def peak_step(self) -> int:
+        """The first step that uses the most bytes."""
+        return self.live.index(max(self.live))
+
+    @cached_property
+    def at_peak(self) -> tuple[Part, ...]:
+        """The buffers live at the peak, largest first; of those that share bytes, the newest."""
+        found: dict[tuple[int, int], Part] = {}
+        for part in self.parts:
+            if part.first <= self.peak_step <= part.last:
+                found[part.offset, part.height] = part
+        return tuple(sorted(found.values(), key=lambda p: (-p.nbytes, p.first, p.name)))
+
+    @cached_property
+    def running(self) -> tuple[str, ...]:
+        """The nodes that the instructions of the peak step compute."""
+        instrs = self.program.instrs
+        numbered = epochs(self.program) if self.unit == "epoch" else range(len(instrs))
+        found: dict[str, None] = {}
+        for instr, step in zip(instrs, numbered, strict=True):
+            if step == self.peak_step and instr.kind != "barrier":
+                found.update(dict.fromkeys((instr.node, *instr.nodes)))
+        return tuple(found)
+
+
+def roles(graph: Graph) -> dict[str, Role]:
+    """Return the role of each node of a compiled graph."""
+    forward = graph.forward()
+    found: dict[str, Role] = {}
+    for node in graph:
+        known = node.name in forward
+        found[node.name] = "forward" if known else _later_role(node.name, graph, forward)
+    for name in forward:
+        if any(found[user] in ("backward", "wrt", "again") for user in graph.users[name]):
+            found[name] = "kept"
+    return found
+
+
+def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
+    """Return the role of a node outside the forward part, judged by its name.
+
+    A clone is a recomputed value.  A gradient is named `d_` and the name of its value.  All other
+    nodes update states.
+    """
+    if is_clone(name):
+        return "again"
+    owner = _known_prefix(name.rpartition(".")[0], graph)
+    if not name.startswith("d_") or (owner and _is_given(graph[owner], forward)):
+        return "update"
+    of = _known_prefix(name.removeprefix("d_"), graph)
+    return "wrt" if of and isinstance(graph[of].op, Parameter) else "backward"
+
+
+def _is_given(node: Node, forward: Container[str]) -> bool:
+    return node.name in forward or isinstance(node.op, (Parameter, State))
+
+
+def _known_prefix(name: str, graph: Graph) -> str:
+    while name and name not in graph:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def _slots(program: Program) -> Iterator[Slot]:
+    """Return the slots in order of time: groups of buffers with equal bytes of one storage."""
+    owners = {name: instr.node for instr in program.instrs for name in instr.scratch}
+    known = roles(program.graph)
+    found: dict[tuple[str, int, int], list[Buffer]] = {}
+    wholes = {b.key: b for b in program.buffers.values() if b.space == "arena" and not b.pitch}
+    for buffer in program.buffers.values():
+        if buffer.space == "arena" and buffer.last >= 0:
+            place = _place(buffer, wholes.get(buffer.key, buffer), program.capacity)
+            found.setdefault((buffer.key, *place), []).append(buffer)
+    slots = []
+    for (_, offset, height), buffers in found.items():
+        buffers.sort(key=lambda b: (b.first, b.last))
+        begins = _begins(buffers)
+        ends = [*begins[1:], buffers[-1].last + 1.0]
+        parts = []
+        for buffer, begin, end in zip(buffers, begins, ends, strict=True):
+            name = owners.get(buffer.name, buffer.name)
+            role: Role = "scratch" if buffer.name in owners else known.get(name, "scratch")
+            node = program.graph.nodes.get(name)
+            loc = node.locs[0] if node is not None and node.locs else None
+            size = buffer.type.nbytes(program.capacity)
+            life = buffer.first, buffer.last, begin, max(begin, end)
+            text = buffer.type.bytes_text()
+            parts.append(Part(buffer.name, name, role, size, text, offset, height, *life, loc))
+        last = max(part.last for part in parts)
+        slots.append(Slot(offset, height, parts[0].first, last, tuple(parts)))
+    return iter(sorted(slots, key=lambda s: (s.first, s.offset, s.last)))
+
+
+def _place(buffer: Buffer, whole: Buffer, n: int) -> tuple[int, int]:
+    """Return a buffer's offset and size as drawn; columns of a matrix are drawn as its rows."""
+    size = buffer.type.nbytes(n)
+    if not buffer.pitch:
+        return buffer.offset, size
+    rows = max(1, whole.type.nbytes(n) // (buffer.pitch * ITEMSIZE[buffer.type.dtype]))
+    return buffer.offset + buffer.shift * rows * ITEMSIZE[buffer.type.dtype], size
+
+
+def _begins(buffers: Iterable[Buffer]) -> list[float]:
+    """Return when each buffer becomes the newest; those that start in one step share it evenly."""
+    together: dict[int, int] = {}
+    for buffer in buffers:
+        together[buffer.first] = together.get(buffer.first, 0) + 1
+    seen: dict[int, int] = {}
+    found = []
+    for buffer in buffers:
+        nth = seen[buffer.first] = seen.get(buffer.first, -1) + 1
+        found.append(buffer.first + nth / together[buffer.first])
+    return found

@@ -1,0 +1,244 @@
+"""From graphs to a picture: the nodes to draw, in how much detail, and the card of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from math import prod
+
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Source
+from graphc.ir.tensor_type import shape_text
+from graphc.ops.source import Constant, Input, Parameter
+from graphc.view.render.blocks import repeated, signatures
+from graphc.view.render.homes import Homes
+from graphc.view.render.picture import Card, Fold, Kind, LayerBox, Link, Picture, Row, Side
+from graphc.view.render.words import short
+
+NODE_LIMIT = 1000
+"""The most nodes that cards list; above it a card gives only their number."""
+LAYER_LIMIT = 1000
+"""The most layers that are all drawn; above it only the first and the last ones are."""
+ENDS = 20
+"""The number of layers drawn at each end of such a graph."""
+FEWEST = 4
+"""The fewest repeats at which a block is folded; rarer ones are drawn each time."""
+
+Place = str | int
+"""A layer by its name, or a fold by its number."""
+Key = tuple[Place, Side]
+COLUMNS: tuple[Side, ...] = ("input", "forward", "backward", "wrt")
+BACKWARD = ("backward", "wrt")
+
+
+def picture(
+    declared: Graph,
+    compiled: Graph | None = None,
+    *,
+    fold: bool = True,
+    most_layers: int = LAYER_LIMIT,
+) -> Picture:
+    """Return the picture of a declared graph, or of its compiled form: forward beside backward.
+
+    With `fold` a repeated block of layers is drawn once.
+    """
+    graph = declared if compiled is None else compiled
+    return _Drawing(declared, graph, fold, most_layers).picture()
+
+
+class _Drawing:
+    """The drawing of one graph."""
+
+    def __init__(self, declared: Graph, graph: Graph, fold: bool, most_layers: int) -> None:
+        self.graph = graph
+        whole = not graph.gradients and (declared is graph or not graph.outputs)
+        roots = [*graph.outputs.values(), *graph.gradients.values()]
+        reached = set(graph.nodes) if whole else graph.upstream(roots)
+        self.unreached = sum(n.name not in reached and not isinstance(n.op, Source) for n in graph)
+        self.forward = reached if whole else graph.forward()
+        self.homes = Homes(declared, graph, self.forward)
+        self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
+        self.layers = {name: self.homes.layer(name) for name in self.sides}
+        self.order = _layer_order(declared, self.layers.values())
+        self.idle = [] if declared is graph else _idle(declared, self.order, self.homes)
+        self.parts = self._parts(fold, most_layers)
+        self.places = dict(_places(self.parts))
+        single = sum(isinstance(self.places[layer], str) for layer in self.layers.values())
+        self.summed = single if single > NODE_LIMIT else 0
+
+    def _parts(self, fold: bool, most_layers: int) -> list[str | Fold]:
+        """Return the layers and folds to draw, from top to bottom."""
+        parts: list[str | Fold] = list(self._blocks()) if fold else list(self.order)
+        if len(parts) > most_layers:
+            middle = [layer for part in parts[ENDS:-ENDS] for layer in _layers_of(part)]
+            parts[ENDS:-ENDS] = [Fold(tuple(middle))]
+        return parts
+
+    def _blocks(self) -> Iterator[str | Fold]:
+        """Yield the layers, and after the first of each repeated block a fold of the others."""
+        forward = {n: layer for n, layer in self.layers.items() if self.sides[n] not in BACKWARD}
+        at = 0
+        for block in repeated(signatures(self.graph, forward, self.order), FEWEST):
+            yield from self.order[at : block.again.start]
+            yield Fold(tuple(self.order[block.again]), block.size, block.times - 1)
+            at = block.again.stop
+        yield from self.order[at:]
+
+    def _drawn(self, node: Node) -> bool:
+        """Return whether a node is drawn by itself.
+
+        Ops and inputs are, and so are sources that are outputs or that nothing reads.  Other
+        sources are lines on the cards of their users; an unread constant is not shown.
+        """
+        if not isinstance(node.op, Source) or isinstance(node.op, Input):
+            return True
+        read = self.graph.users[node.name] or isinstance(node.op, Constant)
+        return not read or node.name in self.graph.outputs.values()
+
+    def _side(self, node: Node) -> Side:
+        if node.name in self.forward:
+            return "input" if isinstance(node.op, Source) else "forward"
+        origin = self.homes.known.get(self.homes.origin(node.name))
+        return "wrt" if origin is not None and isinstance(origin.op, Parameter) else "backward"
+
+    def _key(self, name: str) -> Key:
+        """Return the card that a node is on."""
+        place, side = self.places[self.layers[name]], self.sides[name]
+        if isinstance(place, str):
+            return place, side
+        return place, "backward" if side in BACKWARD else "forward"
+
+    def picture(self) -> Picture:
+        """Return the finished picture."""
+        names: dict[Key, list[str]] = {}
+        for name in self.sides:
+            names.setdefault(self._key(name), []).append(name)
+        places = [part if isinstance(part, str) else i for i, part in enumerate(self.parts)]
+        keys = [(place, side) for place in places for side in COLUMNS if (place, side) in names]
+        ids = {key: f"c{i}" for i, key in enumerate(keys)}
+        shown: set[str] = set()
+        cards: dict[Place, list[Card]] = {}
+        for key in keys:
+            cards.setdefault(key[0], []).append(self._card(ids[key], key, names[key], shown))
+        boxes = tuple(self._box(place, tuple(cards[place])) for place in places)
+        return Picture(self.graph.name, boxes, self._links(ids), tuple(self._caption()))
+
+    def _fold(self, place: Place) -> Fold | None:
+        part = self.parts[place] if isinstance(place, int) else None
+        return part if isinstance(part, Fold) else None
+
+    def _card(self, id: str, key: Key, names: list[str], shown: set[str]) -> Card:
+        place, side = key
+        layer = place if isinstance(place, str) else ""
+        nodes = tuple(self.graph[name] for name in names)
+        rows = tuple(self._sources(nodes, shown)) if side not in BACKWARD else ()
+        summed = bool(self.summed) and side != "input"
+        marks = tuple(self._marks(names))
+        return Card(id, side, layer, nodes, rows, marks, summed, self._fold(place))
+
+    def _sources(self, nodes: Iterable[Node], shown: set[str]) -> Iterator[Row]:
+        """Yield the sources that the nodes read; a parameter is counted where it is first read."""
+        for name in dict.fromkeys(operand for node in nodes for operand in node.inputs):
+            source = self.graph[name]
+            if name not in self.sides and isinstance(source.op, Source):
+                yield _row(source, name in shown)
+                shown.add(name)
+
+    def _marks(self, names: Iterable[str]) -> Iterator[str]:
+        wanted = set(names)
+        for public, name in self.graph.outputs.items():
+            if name in wanted:
+                yield f"{'loss' if public in self.graph.losses else 'output'}: {public}"
+
+    def _links(self, ids: Mapping[Key, str]) -> tuple[Link, ...]:
+        found: dict[tuple[str, str, Kind], dict[str, bool]] = {}
+        told: set[str] = set()
+        for name in self.sides:
+            for operand in self.graph[name].inputs:
+                if operand not in self.sides or self._key(operand) == self._key(name):
+                    continue
+                kind = self._kind(operand, name)
+                place = ids[self._key(operand)], ids[self._key(name)], kind
+                found.setdefault(place, {}).setdefault(operand, operand not in told)
+                if kind == "saved":
+                    told.add(operand)
+        return tuple(self._link(*place, values) for place, values in found.items())
+
+    def _kind(self, operand: str, name: str) -> Kind:
+        if self.sides[name] not in BACKWARD:
+            return "flow"
+        return "gradient" if self.sides[operand] in BACKWARD else "saved"
+
+    def _link(self, source: str, target: str, kind: Kind, values: Mapping[str, bool]) -> Link:
+        nodes = tuple(self.graph[name] for name in values)
+        kept = tuple(node for node in nodes if values[node.name]) if kind == "saved" else ()
+        return Link(source, target, kind, nodes, kept)
+
+    def _box(self, place: Place, cards: tuple[Card, ...]) -> LayerBox:
+        if isinstance(place, int):
+            return LayerBox("", "", (), cards, self._fold(place))
+        node = self.homes.known.get(place) or self.graph.nodes.get(place)
+        op = node.op.name if node is not None else ""
+        return LayerBox(place, op, tuple(self.homes.made_of(place)), cards)
+
+    def _caption(self) -> Iterator[str]:
+        parameters = [prod(n.op.shape) for n in self.graph if isinstance(n.op, Parameter)]
+        yield _counted(sum(parameters), "parameter")
+        if self.unreached:
+            yield f"not drawn: {_counted(self.unreached, 'node')} that only update states"
+        if self.idle:
+            yield f"nothing left to do: {_listed(self.idle)}"
+        yield from self._hidden()
+        if self.summed:
+            yield f"{_counted(self.summed, 'node')} summed up, one card a layer and direction"
+
+    def _hidden(self) -> Iterator[str]:
+        """Yield how many layers are not drawn one by one, and why."""
+        folds = [part for part in self.parts if isinstance(part, Fold)]
+        of = f"of {_counted(len(self.order), 'layer')}"
+        repeats = sum(len(fold.layers) for fold in folds if fold.times)
+        if repeats:
+            yield f"{repeats:,} {of} repeat those above them, and are folded"
+        middle = sum(len(fold.layers) for fold in folds if not fold.times)
+        if middle:
+            yield f"not drawn one by one: {middle:,} {of}, in the middle"
+
+
+def _layers_of(part: str | Fold) -> Sequence[str]:
+    return (part,) if isinstance(part, str) else part.layers
+
+
+def _places(parts: Sequence[str | Fold]) -> Iterator[tuple[str, Place]]:
+    for number, part in enumerate(parts):
+        yield from ((layer, part if layer == part else number) for layer in _layers_of(part))
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(short(name, 24) for name in names[:3]) + (
+        f" and {len(names) - 3} more" if len(names) > 3 else ""
+    )
+
+
+def _idle(declared: Graph, drawn: Iterable[str], homes: Homes) -> list[str]:
+    """Return the declared layers that the compiled graph omits, such as dropout in inference."""
+    present = {*drawn, *homes.merged}
+    return [n.name for n in declared if n.name not in present and not isinstance(n.op, Source)]
+
+
+def _layer_order(declared: Graph, used: Iterable[str]) -> list[str]:
+    """Return the layers in declared order, then those that only the compiled graph has."""
+    found = dict.fromkeys(used)
+    known = [node.name for node in declared if node.name in found]
+    return [*known, *(name for name in found if name not in declared)]
+
+
+def _row(source: Node, again: bool) -> Row:
+    op = source.op
+    if isinstance(op, Constant) and op.shape == ():
+        return Row(op.name, source.name, f"= {op.array():.6g}")
+    shape = shape_text(source.type.shape)
+    count = prod(op.shape) if isinstance(op, Parameter) and not again else 0
+    return Row(op.name, source.name, shape, count)

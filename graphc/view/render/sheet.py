@@ -1,0 +1,208 @@
+"""A plain drawing: boxes of a few lines, arrows between them, and groups around boxes.
+
+It serves for differences and kernels.  Boxes and groups have generated ids; text for people is only
+shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from xml.etree import ElementTree
+
+import graphviz
+
+from graphc.view.render.cards import Line, Run, lines_markup
+from graphc.view.render.files import PNG_DPI
+from graphc.view.render.layout import Format, LayoutTooSlow, need_renderer, run
+from graphc.view.render.pointing import SVG
+from graphc.view.render.style import FONT, LIGHT
+from graphc.view.render.svg import dressed
+from graphc.view.render.words import short, shown
+
+Look = Literal["equal", "removed", "added", "changed", "renamed", "forward", "backward", "bar"]
+"""The style of a box or an arrow; looks never differ by colour alone."""
+SECONDS = 3
+"""The time limit of a layout; a drawing takes a small part of it, unless it is tangled."""
+
+_BOXES: dict[Look, dict[str, str]] = {
+    "equal": {"color": LIGHT["edge"], "fillcolor": LIGHT["card"], "style": "rounded,filled"},
+    "removed": {"style": "rounded,filled,dashed", "penwidth": "1.6"},
+    "added": {"style": "rounded,filled", "penwidth": "2.2"},
+    "changed": {"style": "rounded,filled", "peripheries": "2"},
+    "renamed": {"style": "rounded,filled", "penwidth": "1.2"},
+    "forward": {"style": "rounded,filled"},
+    "backward": {"style": "rounded,filled,dashed"},
+    "bar": {"shape": "plaintext", "style": "", "margin": "0"},
+}
+_ARROWS: dict[Look, dict[str, str]] = {
+    "equal": {"color": LIGHT["muted"], "penwidth": "0.8"},
+    "removed": {"color": LIGHT["removed"], "style": "dashed", "penwidth": "1.2"},
+    "added": {"color": LIGHT["added"], "penwidth": "1.8"},
+    "bar": {"style": "invis", "weight": "4"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Some lines of text; `node` is set if they are about a single node."""
+
+    id: str
+    lines: tuple[Line, ...]
+    look: Look
+    title: str
+    node: str = ""
+    group: str = ""
+    """The heading of the frame around it, if any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrow:
+    """An arrow from a box to one that reads it; it points upwards if drawn `against` the order."""
+
+    source: str
+    target: str
+    look: Look = "equal"
+    against: bool = False
+    free: bool = False
+    """Whether it leaves the order of the boxes alone."""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The whole drawing with its heading."""
+
+    name: str
+    caption: tuple[Line, ...]
+    boxes: tuple[Box, ...]
+    arrows: tuple[Arrow, ...]
+    simpler: Callable[[], Sheet] | None = None
+    """The drawing to use instead if this is too tangled to lay out in time."""
+
+    def words(self) -> tuple[str, ...]:
+        """Return the caption as plain text."""
+        return tuple("".join(part.text for part in line) for line in self.caption)
+
+
+def sheet_dot(sheet: Sheet, *, dpi: int | None = None) -> str:
+    """Return the DOT source; equal sheets give equal text."""
+    g = graphviz.Digraph("graphc")
+    pixels = {} if dpi is None else {"dpi": str(dpi)}
+    g.attr("graph", **_heading(sheet), **pixels)
+    g.attr("node", shape="box", fontname=FONT, fontsize="11", fontcolor=LIGHT["ink"], margin="0.1")
+    g.attr("edge", fontname=FONT, fontsize="10", fontcolor=LIGHT["muted"], arrowsize="0.6")
+    groups: dict[str, list[Box]] = {}
+    for box in sheet.boxes:
+        groups.setdefault(box.group, []).append(box)
+    for number, (group, boxes) in enumerate(groups.items()):
+        if group:
+            with g.subgraph(name=f"cluster_{number}") as frame:
+                frame.attr(
+                    "graph", label=f"<{Run(short(group, 80), bold=True).markup()}>", **_FRAME
+                )
+                _write_boxes(frame, boxes)
+        else:
+            _write_boxes(g, boxes)
+    for number, arrow in enumerate(sheet.arrows):
+        _write_arrow(g, f"e{number}", arrow)
+    return str(g.source)
+
+
+_FRAME = {
+    "style": "rounded",
+    "bgcolor": LIGHT["frame"],
+    "color": LIGHT["edge"],
+    "labeljust": "l",
+    "margin": "8",
+}
+
+
+def _heading(sheet: Sheet) -> dict[str, str]:
+    title = f'<font point-size="15">{Run(short(sheet.name, 60), bold=True).markup()}</font>'
+    rows = [title, *("".join(part.markup() for part in line) for line in sheet.caption)]
+    cells = "".join(f"<tr><td>{row}</td></tr>" for row in rows)
+    return {
+        "label": f'<<table border="0" cellspacing="0" cellpadding="2">{cells}</table>>',
+        "labelloc": "t",
+        "fontname": FONT,
+        "fontsize": "11",
+        "fontcolor": LIGHT["ink"],
+        "bgcolor": LIGHT["paper"],
+        "newrank": "true",
+        "nodesep": "0.25",
+        "ranksep": "0.3",
+        "pad": "0.2",
+    }
+
+
+def _write_boxes(g: Any, boxes: list[Box]) -> None:
+    for box in boxes:
+        colours = {}
+        if box.look not in ("equal", "bar"):
+            colours = {"color": LIGHT[box.look], "fillcolor": LIGHT[f"{box.look}-fill"]}
+        label = f"<{lines_markup(box.lines)}>"
+        marks = {"id": box.id, "class": f"op {box.look}"}
+        g.node(box.id, label=label, **colours, **_BOXES[box.look], **marks)
+
+
+def _write_arrow(g: Any, id: str, arrow: Arrow) -> None:
+    attributes = {**_ARROWS[arrow.look], "id": id, "class": f"read {arrow.look}"}
+    ends = [arrow.source, arrow.target]
+    if arrow.against:
+        attributes["dir"] = "back"
+        ends.reverse()
+    if arrow.free:
+        attributes["constraint"] = "false"
+    if arrow.label:
+        attributes["label"] = arrow.label
+    g.edge(*ends, **attributes)
+
+
+def sheet_file(sheet: Sheet, format: Format, *, dot: str | Path | None = None) -> bytes:
+    """Return the drawing laid out, or else its simpler form.
+
+    Raise RendererMissing if there is no renderer for the format.  Raise LayoutTooSlow if even the
+    simpler form is too tangled.
+    """
+    renderer = need_renderer(format, dot)
+    source = sheet_dot(sheet, dpi=PNG_DPI if format == "png" else None)
+    try:
+        data = run(renderer, source, format, SECONDS)
+    except LayoutTooSlow:
+        if sheet.simpler is None:
+            raise
+        return sheet_file(sheet.simpler(), format, dot=dot)
+    return _finish(data, sheet).encode() if format == "svg" else data
+
+
+def sheet_svg(sheet: Sheet, *, dot: str | Path | None = None) -> str:
+    """Return the drawing as SVG text, themed for light and dark."""
+    return sheet_file(sheet, "svg", dot=dot).decode()
+
+
+def _finish(raw: bytes, sheet: Sheet) -> str:
+    root = ElementTree.fromstring(raw)
+    nodes = {box.id: box.node for box in sheet.boxes if box.node}
+    for group in root.iter(f"{{{SVG}}}g"):
+        name = nodes.get(group.get("id", ""))
+        if name is not None:
+            group.set("data-node", shown(name))
+    titles = {box.id: shown(box.title) for box in sheet.boxes}
+    return dressed(root, titles, sheet.name, sheet.words())
+
+
+def struck(text: str, width: int) -> Run:
+    """Return text with a line through it."""
+    return Struck(short(text, width), "muted")
+
+
+@dataclass(frozen=True, slots=True)
+class Struck(Run):
+    """A piece of a line that is crossed out."""
+
+    def markup(self) -> str:
+        """Return the piece with a line through it."""
+        return f"<s>{Run.markup(self)}</s>" if self.text else ""

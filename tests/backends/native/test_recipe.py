@@ -1,0 +1,163 @@
+"""A program's recipe stands for the text of its code, which is only written where none is kept."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.backends.native import cache, jit, recipe
+from graphc.backends.native.program import program_code
+from graphc.backends.native.target import host
+from graphc.ir.plan import Program
+from tests.backends.native.nets import NETS
+
+PACKAGE = Path(gc.__file__).parent
+
+
+def step(width: int = 7, batch: int = 4) -> Program:
+    """The step of a small classifier."""
+    net = gc.Net("small")
+    x, y = net.input("x", (gc.N, 5)), net.input("y", (gc.N,), dtype="int64")
+    net.loss("loss", gc.softmax_loss(gc.affine(gc.relu(gc.affine(x, width)), 3), y))
+    plan = gc.compile(net, batch=batch, optimizer=gc.SGD(lr=0.1), backend="native")
+    return plan.programs["step"]
+
+
+def of(program: Program) -> str:
+    found = recipe.recipe(program, host().bits, frozenset())
+    assert found is not None
+    return found
+
+
+def test_equal_programs_have_equal_recipes() -> None:
+    assert of(step()) == of(step())
+
+
+@pytest.mark.one_in(7)
+@pytest.mark.parametrize("name", NETS)
+def test_programs_of_one_recipe_have_one_text(name: str) -> None:
+    nets = [NETS[name]("float32") for _ in range(2)]
+    plans = [gc.compile(net, batch=8, backend="native") for net in nets]
+    for programs in zip(*(plan.programs.values() for plan in plans), strict=True):
+        recipes = {of(program) for program in programs}
+        texts = {program_code(program, host()).ir for program in programs}
+        assert len(recipes) == len(texts) == 1
+
+
+def test_what_changes_the_text_changes_the_recipe() -> None:
+    program = step()
+    moved = {
+        name: buffer._replace(offset=buffer.offset + 64) if buffer.space == "arena" else buffer
+        for name, buffer in program.buffers.items()
+    }
+    fewer = tuple(instr for instr in program.instrs if instr.kind != "barrier")
+    changed = [
+        step(width=8),
+        replace(program, buffers=moved),
+        replace(program, border=program.border // 2),
+        replace(program, instrs=fewer[:-1]),
+    ]
+    for other in changed:
+        assert program_code(other, host()).ir != program_code(program, host()).ir
+        assert of(other) != of(program)
+    assert recipe.recipe(program, host().bits, frozenset({0})) != of(program)
+    assert recipe.recipe(program, 2 * host().bits, frozenset()) != of(program)
+
+
+def test_without_source_there_is_no_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "WRITERS", ("nowhere.py",))
+    recipe._writers.cache_clear()
+    try:
+        assert recipe.recipe(step(), host().bits, frozenset()) is None
+    finally:
+        recipe._writers.cache_clear()
+
+
+def test_a_kept_object_is_loaded_without_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAPHC_CACHE", str(tmp_path))
+    ir = "define i64 @answer() {\n  ret i64 4123\n}\n"
+    written: list[str] = []
+
+    def write() -> str:
+        written.append(ir)
+        return ir
+
+    first = jit.load_by_recipe("answer", write, ("answer",), host())
+    assert jit.load_by_recipe("answer", write, ("answer",), host()) is first
+    assert len(written) == 1
+    for entry in tmp_path.iterdir():  # the object goes, what led to it stays
+        if entry.name.startswith(cache.key(ir, host())):
+            entry.unlink()
+    jit._loaded.clear()
+    assert jit.load_by_recipe("answer", write, ("answer",), host()) is not first
+    assert len(written) == 2
+
+
+def test_the_recipe_knows_all_that_writes_programs() -> None:
+    """Whatever the writer imports of graphc is digested, or has nothing to say about the text."""
+    harmless = {
+        "graphc": "names only",
+        "graphc.base.errors": "what is refused",
+        "graphc.ir.graph": "programs are made of it, and said in the recipe",
+        "graphc.ir.op": "the same",
+        "graphc.base.loc": "where a node was declared",
+        "graphc.base.scoped_lock": "one caller of LLVM at a time",
+    }
+    missing = {
+        name for name in _closure("graphc.backends.native.program") if not _digested(_file(name))
+    }
+    assert missing <= set(harmless)
+
+
+def _digested(file: Path) -> bool:
+    part = file.relative_to(PACKAGE)
+    return any(part.is_relative_to(writer) for writer in recipe.WRITERS)
+
+
+def _closure(name: str) -> set[str]:
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        module = todo.pop()
+        if module not in found:
+            found.add(module)
+            todo.extend(_imports(_file(module)))
+    return found
+
+
+def _imports(file: Path) -> Iterator[str]:
+    """Modules of graphc that a file imports when it is read, not in functions or for types."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("graphc"):
+            assert node.module is not None
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if _file(inner).exists() else node.module
+
+
+def _file(module: str) -> Path:
+    path = PACKAGE.parent.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def test_results_are_those_of_text_kept_or_written(tmp_path: Path) -> None:
+    outputs = []
+    for _ in range(2):
+        net = gc.Net("twice")
+        x = net.input("x", (gc.N, 5))
+        net.output("out", gc.relu(gc.affine(x, 3)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("GRAPHC_CACHE", str(tmp_path))
+            jit._loaded.clear()
+            plan = gc.compile(net, batch=4, backend="native")
+            feeds = {"x": np.linspace(-1, 1, 20, dtype=np.float32).reshape(4, 5)}
+            outputs.append(gc.Executor(plan, seed=1).forward(feeds)["out"].tobytes())
+    assert outputs[0] == outputs[1]

@@ -1,0 +1,176 @@
+"""Which code this machine gets, and when it gets none."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from graphc.backends.native import jit, target
+from graphc.base.errors import GraphError
+from tests.backends.native.small_programs import small_programs
+
+pytestmark = pytest.mark.skipif(target.available() is not None, reason=str(target.available()))
+
+X86 = "x86_64-unknown-linux-gnu"
+AVX2 = {"avx": True, "fma": True, "avx2": True}
+AVX512 = {**AVX2, "avx512f": True, "avx512vl": True}
+VECTORS = """
+define void @vectors(ptr %a, ptr %b) "prefer-vector-width"="512" {
+  %x = load <16 x float>, ptr %a, align 4
+  %y = call <16 x float> @llvm.fma.v16f32(<16 x float> %x, <16 x float> %x, <16 x float> %x)
+  store <16 x float> %y, ptr %b, align 4
+  %i = load <16 x i32>, ptr %a, align 4
+  %j = mul <16 x i32> %i, %i
+  store <16 x i32> %j, ptr %b, align 4
+  ret void
+}
+declare <16 x float> @llvm.fma.v16f32(<16 x float>, <16 x float>, <16 x float>)
+"""
+
+
+@pytest.fixture(autouse=True)
+def unset(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("GRAPHC_VECTOR_BITS", raising=False)
+    target._host.cache_clear()
+    yield
+    target._host.cache_clear()
+
+
+def test_this_machine() -> None:
+    here = target.host()
+    assert here is target.host()
+    assert here.bits in target.WIDTHS
+    assert here.triple == target.bindings().get_process_triple()
+
+
+@pytest.mark.parametrize(
+    ("triple", "features", "bits"),
+    [
+        (X86, AVX512, 512),
+        (X86, {**AVX512, "avx512vl": False}, 256),
+        (X86, AVX2, 256),
+        (X86, {"avx": True, "fma": True}, 128),
+        ("aarch64-unknown-linux-gnu", {"neon": True}, 128),
+        ("arm64-apple-darwin23.1.0", {}, 128),
+    ],
+)
+def test_the_width_follows_the_features(
+    triple: str, features: dict[str, bool], bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = machine(monkeypatch, triple, features, "")
+    assert found.bits == bits
+    assert found.cpu == "generic"
+
+
+def machine(
+    monkeypatch: pytest.MonkeyPatch, triple: str, features: dict[str, bool], cpu: str
+) -> target.Target:
+    """The target of a machine that LLVM tells this of."""
+    llvm = target.bindings()
+    monkeypatch.setattr(llvm, "get_process_triple", lambda: triple)
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
+    monkeypatch.setattr(llvm, "get_host_cpu_name", lambda: cpu)
+    assert target.available() is None
+    return target.host()
+
+
+@pytest.mark.parametrize(
+    ("triple", "features", "reason"),
+    [
+        (X86, {"avx": True, "avx2": True}, "the processor has no fused multiply-add"),
+        (X86, {}, "the processor has no fused multiply-add"),
+        ("riscv64-unknown-linux-gnu", {}, "no native code for riscv64 yet"),
+        ("i686-unknown-linux-gnu", AVX2, "no native code for i686 yet"),
+    ],
+)
+def test_machines_without_native_code(
+    triple: str, features: dict[str, bool], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    llvm = target.bindings()
+    monkeypatch.setattr(llvm, "get_process_triple", lambda: triple)
+    monkeypatch.setattr(llvm, "get_host_cpu_features", lambda: features)
+    assert target.available() == reason
+
+
+def test_systems_without_native_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(target.platform, "system", lambda: "Windows")
+    assert target.available() == "no native code on Windows yet"
+
+
+def test_a_python_of_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "maxsize", 2**31 - 1)
+    assert target.available() == "Python is not a 64-bit program"
+
+
+def test_without_llvmlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    target.bindings.cache_clear()
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    monkeypatch.setitem(sys.modules, "llvmlite.binding", None)
+    assert target.available() == "llvmlite is missing"
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"),
+    [("0.44.0", "llvmlite is older than 0.45"), ("0.45.1rc1", None), ("1.0.dev0", None)],
+)
+def test_versions_of_llvmlite(
+    version: str, reason: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import llvmlite
+
+    monkeypatch.setattr(llvmlite, "__version__", version)
+    assert target.available() == reason
+
+
+def test_llvmlite_is_not_imported_with_the_backend() -> None:
+    text = (
+        "import sys, graphc, graphc.backends.native.calls, graphc.backends.native.target\n"
+        "assert not any(name.startswith('llvmlite') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", text], check=True)
+
+
+@pytest.mark.parametrize("asked", ["512", "256", "128"])
+def test_narrower_vectors_are_the_only_ones_in_the_code(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if int(asked) > target.host().bits or target.host().arm:
+        pytest.skip("this processor has no such vectors")
+    monkeypatch.setenv("GRAPHC_VECTOR_BITS", asked)
+    narrowed = target.host()
+    assert narrowed.bits == int(asked)
+    code = jit.assembly(VECTORS, narrowed)
+    assert "vfmadd" in code
+    assert ("zmm" in code) == (asked == "512")
+    integers = "\n".join(re.findall(r"vpmull.*", code))
+    assert ("ymm" in integers) == (asked == "256")
+
+
+@pytest.mark.parametrize("asked", ["1024", "64", "wide", "256.0", "-128"])
+def test_widths_that_are_none(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHC_VECTOR_BITS", asked)
+    with pytest.raises(GraphError, match=f"GRAPHC_VECTOR_BITS is '{asked}'"):
+        target.host()
+
+
+def test_wider_vectors_than_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAPHC_VECTOR_BITS", "512")
+    with pytest.raises(GraphError, match="hint: set it to 256 or 128, or unset it"):
+        machine(monkeypatch, X86, AVX2, "")
+
+
+@pytest.mark.parametrize("cpu", ["", "generic", "a-processor-of-next-year"])
+def test_a_processor_without_a_known_name(
+    cpu: str, monkeypatch: pytest.MonkeyPatch, cache_folder: object
+) -> None:
+    llvm: Any = target.bindings()
+    features, triple = llvm.get_host_cpu_features(), llvm.get_process_triple()
+    unknown = machine(monkeypatch, triple, features, cpu)
+    assert unknown.cpu == (cpu or "generic")
+    assert small_programs().address("count")

@@ -1,0 +1,103 @@
+"""Convolutions as products of windows: against their meaning, between guards, and bit by bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graphc.backends.native.gemm import emit_gemm
+from graphc.backends.native.ir import Module
+from tests.backends.native.gemm_function import run
+from tests.backends.native.window_checks import (
+    KINDS,
+    WIDTHS,
+    check_any,
+    check_batches,
+    check_bits,
+    check_body,
+    check_both,
+    check_in_turn,
+)
+from tests.backends.native.window_function import WindowProduct, pitches, specs
+
+SHAPES = {
+    "3x3 in one vector": ((9, 10, 3), (3, 3, 3, 16), (1, 1), (1, 1)),
+    "stride 2 in two vectors": ((9, 9, 8), (3, 3, 8, 33), (2, 2), (1, 1)),
+    "dilation, narrow": ((8, 7, 5), (2, 3, 5, 6), (1, 2), (2, 2)),
+    "pixels left over": ((8, 8, 4), (2, 2, 4, 40), (3, 3), (1, 1)),
+    "one dimension": ((40, 6), (5, 6, 10), (2,), (1,)),
+    "three dimensions": ((4, 5, 6, 2), (2, 3, 2, 2, 7), (1, 2, 1), (1, 1, 2)),
+    "one channel": ((28, 28, 1), (5, 5, 1, 6), (1, 1), (1, 1)),
+    "lines longer than a tile": ((3, 50, 2), (2, 2, 2, 20), (1, 1), (1, 1)),
+    "one place": ((4, 4, 24), (4, 4, 24, 12), (1, 1), (1, 1)),
+    "single pixels with stride": ((6, 6, 7), (1, 1, 7, 9), (2, 2), (1, 1)),
+}
+
+
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("name", SHAPES)
+def test_shapes(name: str) -> None:
+    check_in_turn(list(SHAPES).index(name), SHAPES[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", WIDTHS)
+@pytest.mark.parametrize("kind", range(3), ids=KINDS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_shape(name: str, kind: int, bits: int) -> None:
+    check_both(SHAPES[name], kind, bits)
+
+
+def check_drawn(data: st.DataObject) -> None:
+    check_any(data, 17, lambda: (1, *(data.draw(st.integers(1, most)) for most in (17, 40))))
+
+
+@settings(max_examples=4, deadline=None)
+@given(data=st.data())
+def test_any_shape(data: st.DataObject) -> None:
+    check_drawn(data)
+
+
+@pytest.mark.slow
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_many_shapes(data: st.DataObject) -> None:
+    check_drawn(data)
+
+
+@pytest.mark.one_in(3)
+@pytest.mark.parametrize("kind", range(3), ids=KINDS)
+def test_bits_depend_on_nothing(kind: int) -> None:
+    check_bits(specs((7, 9, 3), (3, 3, 3, 37), (2, 1), (1, 1))[kind], WIDTHS[1 + kind % 2])
+
+
+@pytest.mark.parametrize("kind", (0, 1), ids=KINDS[:2])
+def test_images_do_not_depend_on_the_batch(kind: int) -> None:
+    check_batches(specs((7, 7, 3), (3, 3, 3, 10), (1, 1), (1, 1))[kind], 6)
+
+
+@pytest.mark.parametrize("kind", range(3), ids=KINDS)
+def test_the_body_meets_the_product(kind: int) -> None:
+    check_body(specs((8, 8, 6), (3, 3, 6, 12), (1, 1), (1, 1))[kind])
+
+
+def test_a_nan_stays_in_its_image() -> None:
+    """Zeros around an image are not those of the one before."""
+    for spec in specs((6, 6, 2), (3, 3, 2, 4), (1, 1), (1, 1))[:2]:
+        before = spec.operands(3)
+        before["a"][1] = np.nan
+        c = run(WindowProduct(spec), before, 3)["c"]
+        assert np.isnan(c[1]).any() and not np.isnan(c[[0, 2]]).any()
+
+
+def test_equal_convolutions_share_a_function() -> None:
+    """All of the window counts."""
+    module = Module()
+
+    def emitted(stride: int) -> str:
+        kernel = specs((9, 9, 4), (3, 3, 4, 8), (stride, 1), (1, 1))[0].kernel()
+        return emit_gemm(module, kernel, {"c": 8, **pitches(kernel)}, 512).name
+
+    assert emitted(1) == emitted(1) != emitted(2)

@@ -1,0 +1,90 @@
+"""Convolutions as kernels of their own, compiled and run on guarded arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphc.backends.native.gemm import GemmCode, emit_gemm
+from graphc.backends.native.ir import Module
+from graphc.ir.tensor_type import N, TensorType, shape_at
+from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.kernel import Gemm, Split, factor_columns
+from graphc.kernels.matrix import by_last
+from graphc.kernels.products import product_of
+from graphc.kernels.window import Window
+from graphc.ops.conv import Conv, ConvDw, ConvDx, Convolution
+from tests.backends.native.gemm_function import Array, Product, Write, store_product
+from tests.backends.native.jit_function import Compiled
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A convolution op of operands a and b."""
+
+    op: Convolution
+    a: TensorType
+    b: TensorType
+    split: Split = "rows"
+    write: Write = store_product
+    window: Window | None = None
+    """What stands for the window of the op."""
+
+    @property
+    def result(self) -> TensorType:
+        return self.op.infer([self.a, self.b])
+
+    def kernel(self) -> Gemm:
+        """The kernel that the op is by itself."""
+        of = product_of(self.op, [self.a, self.b])
+        assert of is not None
+        builder = BodyBuilder()
+        self.write(builder, builder.product(self.a.dtype))
+        (m, n), sides = by_last(self.result.shape), (of.trans_a, of.trans_b)
+        body = builder.body()
+        window = self.window or of.window
+        return Gemm(m, n, of.inner, "a", "b", *sides, self.a.dtype, body, self.split, window)
+
+    def operands(self, n: int, seed: int = 0) -> dict[str, Array]:
+        """Random a and b, and a result that is not written yet."""
+        rng = np.random.default_rng(seed)
+        types = {"a": self.a, "b": self.b}
+        found = {k: rng.standard_normal(shape_at(t.shape, n)) for k, t in types.items()}
+        found["c"] = np.full(shape_at(self.result.shape, n), np.nan)
+        return {name: array.astype(self.a.dtype) for name, array in found.items()}
+
+
+class WindowProduct(Product):
+    """A compiled convolution."""
+
+    def __init__(self, spec: Spec, bits: int = 512) -> None:
+        kernel, module = spec.kernel(), Module()
+        assert isinstance(kernel.n, int)
+        each = {s.buffer for s in kernel.body.steps if s.op == "load" and s.span == "each"}
+        each |= {store.buffer for store in kernel.body.stores}
+        pitch = dict.fromkeys(each, kernel.n) | pitches(kernel)
+        self.code: GemmCode = emit_gemm(module, kernel, pitch, bits)
+        self._compiled = Compiled(self.exported(module, self.code), "entry")
+
+
+def pitches(kernel: Gemm) -> Mapping[str, int]:
+    """The columns of the factors that are stored as matrices."""
+    found = factor_columns(kernel).items()
+    return {name: columns for name, columns in found if isinstance(columns, int)}
+
+
+def specs(
+    x: Sequence[int], w: Sequence[int], stride: Sequence[int], dilation: Sequence[int],
+    dtype: str = "float32", split: Split = "rows", groups: int = 1,
+) -> list[Spec]:  # fmt: skip
+    """A convolution of images (N, *x) with a kernel w, and its two gradients."""
+    how = tuple(stride), tuple(dilation), groups
+    images, kernel = TensorType((N, *x), dtype), TensorType(tuple(w), dtype)
+    y = Conv(*how).infer([images, kernel])
+    return [
+        Spec(Conv(*how), images, kernel, split),
+        Spec(ConvDx(images.shape, *how), y, kernel, split),
+        Spec(ConvDw(kernel.shape, *how), images, y, split),
+    ]

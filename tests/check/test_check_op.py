@@ -1,0 +1,229 @@
+"""check_op names the rule that is wrong, in words that say what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import FrozenInstanceError, dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from graphc.base.errors import GraphError
+from graphc.check.check_op import check_op
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import Array, Op
+from graphc.ir.tensor_type import TensorType
+from graphc.ops.dropout import Dropout
+from graphc.ops.elementwise import mul
+from graphc.ops.norm import BatchNorm
+
+X = np.array([[1.0, -2.0, 3.0], [0.5, 4.0, -1.0]])
+
+
+@dataclass(frozen=True)
+class Cube(Op):
+    """x ** 3, right in every rule; the tests break one rule each."""
+
+    roles = ("x",)
+
+    def infer(self, ins: Sequence[TensorType]) -> TensorType:
+        return ins[0]
+
+    def reference(self, ins: Sequence[Array]) -> Array:
+        return np.asarray(ins[0] ** 3)
+
+    def grad(
+        self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
+    ) -> Sequence[Value | None]:
+        return (mul(dout, mul(3.0, mul(ins[0], ins[0]))),)
+
+
+def told(op: Op, *examples: tuple[Any, ...]) -> str:
+    report = check_op(op, examples or [(X,)])
+    assert not report.ok
+    return str(report)
+
+
+def test_a_right_op_is_ok() -> None:
+    report = check_op(Cube(), [(X,), (X.astype("float32"),), (np.array(2.0),), (np.zeros((0, 3)),)])
+    assert report.ok
+    assert str(report) == "check_op cube: ok, infer, reference and grad agree on 4 examples"
+
+
+def test_an_op_needs_no_gradient_rule() -> None:
+    @dataclass(frozen=True)
+    class Steps(Op):
+        infer = Cube.infer
+
+        def reference(self, ins: Sequence[Array]) -> Array:
+            return np.asarray(np.sign(ins[0]))
+
+    assert str(check_op(Steps(), [(X,)])) == (
+        "check_op steps: ok, infer and reference agree on 1 example; it has no gradient rule"
+    )
+
+
+def test_a_wrong_gradient_is_told_with_both_numbers() -> None:
+    @dataclass(frozen=True)
+    class Wrong(Cube):
+        def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
+            return (mul(dout, mul(ins[0], ins[0])),)
+
+    text = told(Wrong(), (np.array(2.0),))
+    assert text.startswith("check_op wrong: wrong\n  grad: the gradient of x of the scalar is ")
+    by_rule, by_differences = (float(part.split()[0]) for part in text.split(" is ")[1].split(", "))
+    assert by_differences == pytest.approx(3 * by_rule, rel=1e-6)
+
+
+def test_a_gradient_that_does_not_flow() -> None:
+    @dataclass(frozen=True)
+    class Wrong(Cube):
+        def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
+            return (None,)
+
+    assert "is nothing by the rule, " in told(Wrong())
+
+
+def test_the_form_of_a_gradient() -> None:
+    @dataclass(frozen=True)
+    class Short(Cube):
+        def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
+            return ()
+
+    @dataclass(frozen=True)
+    class Reduced(Cube):
+        def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
+            from graphc.ops.reduce import sum_
+
+            return (sum_(dout, 0),)
+
+    assert told(Short()).endswith("grad: it gives 0 cotangents for 1 operands")
+    assert told(Reduced()).endswith(
+        "grad: it gives x a cotangent of type float64[3]; x is float64[2, 3]"
+    )
+
+
+def test_infer_against_reference() -> None:
+    @dataclass(frozen=True)
+    class Wrong(Cube):
+        def reference(self, ins: Sequence[Array]) -> Array:
+            return np.asarray(ins[0].sum(axis=0))
+
+    assert told(Wrong()) == (
+        "check_op wrong: wrong\n"
+        "  infer: it says float64[2, 3] for float64[2, 3], reference gives float64[3]"
+    )
+
+
+def test_a_reference_that_promotes() -> None:
+    @dataclass(frozen=True)
+    class Wrong(Cube):
+        def reference(self, ins: Sequence[Array]) -> Array:
+            return np.asarray(ins[0] * np.ones(3))
+
+    assert "it says float32[2, 3] for float32[2, 3], reference gives float64[2, 3]" in told(
+        Wrong(), (X.astype("float32"),), (X,)
+    )
+
+
+def test_an_infer_that_does_not_know_the_open_batch() -> None:
+    @dataclass(frozen=True)
+    class Counts(Cube):
+        def infer(self, ins: Sequence[TensorType]) -> TensorType:
+            rows, columns = ins[0].shape
+            return ins[0].with_shape((int(rows) * columns,))  # type: ignore[arg-type,operator]
+
+        def reference(self, ins: Sequence[Array]) -> Array:
+            return ins[0].reshape(-1)
+
+    assert "infer: it fails when a dimension is the open batch: TypeError" in told(Counts())
+
+
+def test_an_infer_that_fixes_the_batch() -> None:
+    @dataclass(frozen=True)
+    class Two(Cube):
+        def infer(self, ins: Sequence[TensorType]) -> TensorType:
+            rows = ins[0].shape[0] if isinstance(ins[0].shape[0], int) else 7
+            return ins[0].with_shape((rows, *ins[0].shape[1:]))
+
+    assert told(Two()).endswith(
+        "infer: with an open batch it says (7, 3), which is (7, 3) for N = 2; "
+        "reference gives (2, 3)"
+    )
+
+
+def test_a_reference_that_writes_to_its_operand() -> None:
+    @dataclass(frozen=True)
+    class Clips(Cube):
+        def reference(self, ins: Sequence[Array]) -> Array:
+            ins[0][ins[0] < 0] = 0
+            return ins[0]
+
+    assert told(Clips()).endswith("reference: it writes to operand 0, x; make a new array")
+    assert X.min() < 0, "the example itself stays as it was"
+
+
+def test_a_reference_that_depends_on_memory_order() -> None:
+    @dataclass(frozen=True)
+    class Memory(Cube):
+        def reference(self, ins: Sequence[Array]) -> Array:
+            return ins[0].ravel(order="K").reshape(ins[0].shape).copy()
+
+    assert "it gives a different result when operands are in Fortran order" in told(Memory())
+
+
+def test_attributes_that_cannot_be_compared() -> None:
+    @dataclass(frozen=True)
+    class Table(Cube):
+        table: Any = None
+
+    assert "attributes: two ops with equal attributes cannot be compared: unhashable" in told(
+        Table([1, 2])
+    )
+
+    class Plain(Cube.__base__):  # type: ignore[misc,name-defined]
+        infer, reference = Cube.infer, Cube.reference
+
+        def __init__(self, table: Any) -> None:
+            self.table = table
+
+    class Scaled(Cube.__base__):  # type: ignore[misc,name-defined]
+        infer, reference = Cube.infer, Cube.reference
+        scale: float = 2.0
+
+    words = "attributes: scale is not an attribute, since the class is not a dataclass"
+    assert words in told(Scaled())
+    with pytest.raises(FrozenInstanceError, match=r"put @dataclass.*before class Plain"):
+        Plain(1)
+
+
+def test_the_name_of_a_built_in_op() -> None:
+    @dataclass(frozen=True)
+    class Exp(Cube):
+        pass
+
+    assert told(Exp()) == (
+        "check_op exp: wrong\n  name: 'exp' is the name of a built-in op; rename it"
+    )
+
+
+def test_layers_are_checked_in_both_modes() -> None:
+    rng = np.random.default_rng(0)
+    x, vector = rng.standard_normal((5, 3)), rng.uniform(0.5, 2, 3)
+    assert check_op(BatchNorm(), [(x, vector, vector, vector, vector)]).ok
+    assert check_op(Dropout(0.5, 3), [(x, np.uint64(7), np.int64(2))]).ok
+
+    @dataclass(frozen=True)
+    class Wrong(Dropout):
+        def expand(self, b: Any, name: str, ins: Any, train: bool) -> Value:
+            return mul(ins[0], 1.0, name=name)
+
+    assert told(Wrong(0.5, 3), (x, np.uint64(7), np.int64(2))).endswith(
+        "expand: its result differs from that of reference_in in training"
+    )
+
+
+def test_there_must_be_examples() -> None:
+    with pytest.raises(GraphError, match="check_op cube: there are no examples"):
+        check_op(Cube(), [])

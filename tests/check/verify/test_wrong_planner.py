@@ -1,0 +1,282 @@
+"""Faults in the planner itself: the plan that it really makes is refused.
+
+Each row of the table replaces one rule of the scheduler, the lowering, the barriers or the memory
+planner by a wrong one, compiles, and verifies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+import graphc as gc
+from graphc.backends.native import scratch
+from graphc.compiler import lowering, memory, program, recipe, schedule
+from graphc.compiler.program import build_program as unverified
+from graphc.ir import plan
+from graphc.ir.graph import Graph
+from graphc.kernels import assignment, barriers, fuse
+from graphc.kernels import lowering as kernel_lowering
+from tests.check.verify.claims import BATCH, declare
+from tests.check.verify.test_faults import (
+    ALIGNED,
+    INSIDE,
+    LIVE,
+    LIVES,
+    PLACE,
+    SIZES,
+    SLOTS,
+    SPLIT,
+    STATES,
+    THREADS,
+    TOTALS,
+)
+
+Wrong = Callable[[Any], Any]
+
+
+def lives_one_step_short(right: Any) -> Any:
+    def lives(self: Any) -> Any:
+        first, last = right(self)
+        return first, [max(f, x - 1) if x >= 0 else x for f, x in zip(first, last, strict=True)]
+
+    return lives
+
+
+def outputs_not_kept(right: Any) -> Any:
+    def lives(self: Any) -> Any:
+        graph = self.graph
+        self.graph = Graph(graph.name, graph, gradients=graph.gradients, updates=graph.updates)
+        found = right(self)
+        self.graph = graph
+        return found
+
+    return lives
+
+
+def all_at_the_start(right: Any) -> Any:
+    def place(ranges: Any, **options: Any) -> Any:
+        found = right(ranges, **options)
+        return memory.Arena(dict.fromkeys(found.offsets, 0), found.nbytes, found.peak)
+
+    return place
+
+
+def every_offset_a_line_lower(right: Any) -> Any:
+    def place(ranges: Any, **options: Any) -> Any:
+        found = right(ranges, **options)
+        offsets = {name: max(0, offset - 64) for name, offset in found.offsets.items()}
+        return memory.Arena(offsets, found.nbytes, found.peak)
+
+    return place
+
+
+def arena_of_its_peak_less_a_line(right: Any) -> Any:
+    def place(ranges: Any, **options: Any) -> Any:
+        found = right(ranges, **options)
+        return memory.Arena(found.offsets, found.nbytes - 64, found.peak)
+
+    return place
+
+
+def nothing_is_aligned(right: Any) -> Any:
+    return lambda nbytes: nbytes
+
+
+def operands_never_die_too_late(right: Any) -> Any:
+    def dying(self: Any, instr: Any, out: int, i: int, slots: Any, packed: Any) -> Any:
+        for position in instr.op.inplace if instr.kind == "call" else ():
+            slot = slots[self.root[instr.ins[position]]]
+            if slot is not None and slot.type == self.types[out]:
+                return slot
+        return right(self, instr, out, i, slots, packed)
+
+    return dying
+
+
+def factors_may_be_overwritten(right: Any) -> Any:
+    def in_place(self: Any, instr: Any) -> Any:
+        return [self.root[name] for name in instr.ins]
+
+    return in_place
+
+
+def always(right: Any) -> Any:
+    return lambda *args: True
+
+
+def never(right: Any) -> Any:
+    return lambda *args: False
+
+
+def nobody_waits(right: Any) -> Any:
+    return lambda in_place, readers: {}
+
+
+def updates_wherever_they_like(right: Any) -> Any:
+    def writers(graph: Any, readers: Any) -> Any:
+        return {value: state for state, value in graph.updates.items()}, []
+
+    return writers
+
+
+def commits_left_out(right: Any) -> Any:
+    def end(self: Any, order: Any) -> None:
+        self.border = len(self.instrs)
+
+    return end
+
+
+def commits_after_backward(right: Any) -> Any:
+    def run(self: Any, order: Any) -> None:
+        commits = order.commits
+        right(self, schedule.Schedule(order.order, order.border, order.in_place, ()))
+        for state, value in commits:
+            self.copy(value, f"{state} <- {value}", self.graph[state].type, state)
+
+    return run
+
+
+def rows_are_columns(right: Any) -> Any:
+    def region(kernel: Any, span: Any) -> Any:
+        found = right(kernel, span)
+        return (
+            barriers.Region("rows", kernel.rows if hasattr(kernel, "rows") else kernel.m)
+            if (found.kind.startswith(("rows", "columns", "panels")))
+            else found
+        )
+
+    return region
+
+
+def factors_are_read_by_rows(right: Any) -> Any:
+    def accesses(kernel: Any) -> Any:
+        for access in right(kernel):
+            if access.region == barriers.ALL and not access.writes:
+                continue
+            yield access
+
+    return accesses
+
+
+def windows_are_read_by_rows(right: Any) -> Any:
+    """As if each thread read the images alone that it made."""
+
+    def accesses(kernel: Any) -> Any:
+        return right(replace(kernel, window=None) if hasattr(kernel, "window") else kernel)
+
+    return accesses
+
+
+def sums_are_split(right: Any) -> Any:
+    def split(rows: Any, columns: Any, axis: Any, body: Any, capacity: int) -> str:
+        return str(axis)
+
+    return split
+
+
+def gradients_in_one_place(right: Any) -> Any:
+    def assign(self: Any) -> Any:
+        offsets, buffers = right(self)
+        return dict.fromkeys(offsets, 0), buffers
+
+    return assign
+
+
+def only_the_first_part(right: Any) -> Any:
+    def range_at(self: Any, n: int) -> Any:
+        return memory.LiveRange(self.key, self.parts[0].nbytes(n), self.first, self.last)
+
+    return range_at
+
+
+def one_row_less(right: Any) -> Any:
+    def range_at(self: Any, n: int) -> Any:
+        return right(self, max(1, n - 1))
+
+    return range_at
+
+
+def scratch_for_half_of_it(right: Any) -> Any:
+    return lambda programs: right(programs) // 2 // 64 * 64
+
+
+#     what replaces a rule                where the rule is              backend   caught by
+TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
+    (lives_one_step_short, program.Assignment, "_lives", "numpy", (LIVE,)),
+    (lives_one_step_short, program.Assignment, "_lives", "native", (LIVE, LIVES, PLACE)),
+    (outputs_not_kept, program.Assignment, "_lives", "numpy", (LIVE, LIVES)),
+    (outputs_not_kept, program.Assignment, "_lives", "native", (LIVE, LIVES)),
+    (all_at_the_start, program, "place", "numpy", (LIVE,)),
+    (all_at_the_start, program, "place", "native", (LIVE,)),
+    (every_offset_a_line_lower, program, "place", "numpy", (LIVE, PLACE)),
+    (arena_of_its_peak_less_a_line, program, "place", "native", (INSIDE, SIZES)),
+    (nothing_is_aligned, memory, "align", "numpy", (ALIGNED,)),
+    (operands_never_die_too_late, program.Assignment, "_dying_operand", "numpy", (LIVE,)),
+    (factors_may_be_overwritten, assignment.KernelAssignment, "_read_in_place", "native", (PLACE,)),
+    (always, assignment.KernelAssignment, "_is_private", "native", (THREADS, LIVE, SLOTS, INSIDE)),
+    (nobody_waits, schedule, "_waits", "numpy", (LIVE,)),
+    (updates_wherever_they_like, schedule, "_writers", "numpy", (LIVE, STATES)),
+    (commits_left_out, lowering.Lowering, "_end_forward", "numpy", (STATES,)),
+    (commits_left_out, kernel_lowering.KernelLowering, "_end_forward", "native", (STATES,)),
+    (commits_after_backward, lowering.Lowering, "_run", "numpy", (STATES,)),
+    (never, barriers.Barriers, "_conflicts", "native", (THREADS,)),
+    (rows_are_columns, barriers, "region", "native", (THREADS,)),
+    (factors_are_read_by_rows, barriers, "accesses", "native", (THREADS,)),
+    (windows_are_read_by_rows, barriers, "accesses", "native", (THREADS,)),
+    (sums_are_split, fuse, "loop_split", "native", (SPLIT,)),
+    (gradients_in_one_place, program.Assignment, "_assign_gradients", "numpy", (LIVE,)),
+    (only_the_first_part, plan.Storage, "range_at", "numpy", (LIVE, INSIDE, SLOTS)),
+    (one_row_less, plan.Storage, "range_at", "numpy", (LIVE, INSIDE)),
+    (one_row_less, plan.Storage, "range_at", "native", (LIVE, INSIDE)),
+    (scratch_for_half_of_it, scratch, "scratch_bytes", "native", (TOTALS,)),
+)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "owner", "name", "backend", "rules"),
+    TABLE,
+    ids=[f"{row[0].__name__}-{row[3]}" for row in TABLE],
+)
+def test_a_plan_of_a_wrong_planner_is_refused(
+    wrong: Wrong,
+    owner: Any,
+    name: str,
+    backend: str,
+    rules: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recipe, "build_program", unverified)
+    monkeypatch.setattr(owner, name, wrong(getattr(owner, name)))
+    optimizer = gc.SGD(lr=0.1, momentum=0.9)
+    for net in (declare(), square(), images()):
+        made = gc.compile(net, batch=BATCH, optimizer=optimizer, backend=backend, threads=2)
+        report = made.verify()
+        if report.counterexample is not None:
+            assert report.counterexample.rule in rules, report
+            return
+    raise AssertionError("no plan was refused")
+
+
+def square() -> gc.Net:
+    """Products as large as what they are of."""
+    net = gc.Net("square")
+    h = net.input("x", (gc.N, 16))
+    for _ in range(3):
+        h = gc.affine(h, 16)
+    net.output("h", h)
+    net.loss("loss", gc.mean(h * h))
+    return net
+
+
+def images() -> gc.Net:
+    """Products of windows, one after the other."""
+    net = gc.Net("images")
+    h = net.input("x", (gc.N, 3, 6, 6))
+    for _ in range(2):
+        h = gc.relu(gc.conv2d(h, 4, 3, padding=1))
+    net.loss("loss", gc.mean(h * h))
+    return net

@@ -1,0 +1,144 @@
+"""Operations and bytes of instructions against counts made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import graphc as gc
+from graphc.backends.native.target import available
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import N
+from graphc.kernels.expr import BodyBuilder
+from graphc.kernels.kernel import Gemm, Loop
+from graphc.ops.conv import Conv, ConvDw, ConvDx
+from graphc.ops.pool import MaxPool
+from graphc.view.profile.cost import Cost, cost, kernel_flops, program_cost
+from tests.backends.native.window_function import specs
+
+native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+BACKENDS = ["numpy", pytest.param("native", marks=native)]
+
+
+def plan(backend: str, batch: int = 6, hidden: int = 7) -> Plan:
+    net = gc.Net("small")
+    h = gc.relu(gc.affine(net.input("x", (N, 5)), hidden, name="first"))
+    scores = gc.affine(h, 3, name="scores")
+    net.output("scores", scores)
+    net.loss("loss", gc.softmax_loss(scores, net.input("y", (N,), dtype="int64")))
+    return gc.compile(net, batch=batch, optimizer=gc.SGD(lr=0.1, momentum=0.9), backend=backend)
+
+
+def products(rows: int, hidden: int = 7) -> int:
+    """Two products forward, two for the weights' gradients, one for the hidden layer's."""
+    return 2 * rows * hidden * (5 + 3 + 5 + 3 + 3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("rows", [1, 4, 6])
+def test_the_products_of_a_step_are_counted_once(backend: str, rows: int) -> None:
+    program = plan(backend).programs["step"]
+    found = program_cost(program, rows)
+    assert found.products == products(rows)
+    assert found.products < found.flops < 3 * found.products
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_inference_has_the_forward_products(backend: str) -> None:
+    assert program_cost(plan(backend).programs["infer"], 6).products == 2 * 6 * 7 * (5 + 3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_every_product_of_a_larger_net_grows_with_the_rows(backend: str) -> None:
+    program = plan(backend, batch=64, hidden=40).programs["step"]
+    assert program_cost(program, 64).products == 64 * program_cost(program, 1).products
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bytes_are_those_of_distinct_operands_and_results(backend: str) -> None:
+    program = plan(backend).programs["step"]
+    first = next(i for i in program.instrs if {"first.weight", "x"} <= set(i.ins))
+    assert cost(program, first, 6).bytes == 4 * (6 * 5 + 5 * 7 + 7 + 6 * 7)
+
+
+def test_an_operand_read_twice_counts_once() -> None:
+    net = gc.Net("square")
+    x = net.input("x", (N, 3))
+    net.output("out", gc.mul(x, x))
+    (instr,) = (program := gc.compile(net, batch=2, backend="numpy").programs["infer"]).instrs
+    assert cost(program, instr, 2) == Cost(flops=6, bytes=2 * 6 * 4)
+
+
+def test_moving_data_is_no_operation() -> None:
+    net = gc.Net("move")
+    x = net.input("x", (N, 3))
+    net.output("out", gc.concat([x, x], axis=1))
+    program = gc.compile(net, batch=2, backend="numpy").programs["infer"]
+    assert program_cost(program, 2) == Cost(bytes=4 * (6 + 12))
+
+
+def test_convolution_and_pools_by_hand() -> None:
+    net = gc.Net("images")
+    x = net.input("x", (N, 5, 4, 3))
+    kernel, back = net.parameter("w", (2, 2, 3, 7)), net.parameter("v", (2, 2, 3, 7))
+    y = gc.apply(Conv((1, 1), (1, 1)), x, kernel)
+    net.output("pooled", gc.apply(MaxPool((2, 3), (2, 1), (1, 1)), y))
+    net.output("dw", gc.apply(ConvDw((2, 2, 3, 7), (1, 1), (1, 1)), x, y))
+    net.output("dx", gc.apply(ConvDx((N, 5, 4, 3), (1, 1), (1, 1)), y, back))
+    program = gc.compile(net, batch=2, backend="numpy").programs["infer"]
+    found = program_cost(program, 2)
+    each = 2 * (2 * 4 * 3 * 7) * (2 * 2 * 3)
+    assert found.products == 3 * each
+    assert found.flops == 3 * each + (2 * 2 * 1 * 7) * 5
+
+
+def loop(write: Callable[[BodyBuilder], None]) -> Loop:
+    builder = BodyBuilder()
+    write(builder)
+    return Loop(N, 5, "columns", builder.body(), "rows")
+
+
+def test_the_steps_of_a_kernel_count_as_often_as_they_are_needed() -> None:
+    def write(b: BodyBuilder) -> None:
+        x, bias = b.load("x", "each", "float32"), b.load("bias", "column", "float32")
+        doubled = bias + bias  # for each of 5 columns
+        shifted = x + doubled  # for each of 3 * 5 elements
+        total = shifted.sum("columns")  # the same
+        b.store(total * 2.0, "total", "row")  # for each of 3 rows
+
+    assert kernel_flops(loop(write), 3) == (5 + 15 + 15 + 3, 0)
+
+
+def test_a_product_and_its_epilogue() -> None:
+    builder = BodyBuilder()
+    value = builder.product("float32") + builder.load("bias", "column", "float32")
+    builder.store(value, "out", "each")
+    gemm = Gemm(N, 4, 6, "a", "b", False, False, "float32", builder.body(), "rows")
+    assert kernel_flops(gemm, 3) == (12, 2 * 3 * 4 * 6)
+
+
+def test_costs_add_up() -> None:
+    assert Cost(1, 2, 3) + Cost(10, 20, 30) == Cost(11, 22, 33)
+
+
+def test_merged_updates_count_every_member() -> None:
+    net = gc.Net("merged")
+    h = net.input("x", (N, 5))
+    for width in (16, 16):
+        h = gc.relu(gc.batchnorm(gc.affine(h, width)))
+    net.loss("loss", gc.mean(gc.affine(h, 1)))
+    optimizer = gc.SGD(lr=0.1, momentum=0.9)
+    program = gc.compile(net, batch=6, optimizer=optimizer, backend="numpy").programs["step"]
+    updates = [i for i in program.instrs if i.kernel == "momentum"]
+    assert max(i.members for i in updates) > 1
+    parameters = 5 * 16 + 16 * 16 + 2 * 3 * 16 + 16 + 1
+    assert sum(cost(program, i, 6).flops for i in updates) == 2 * parameters
+
+
+def test_a_window_multiplies_no_zeros_between_pixels() -> None:
+    """Those of the border count: they are multiplied."""
+    y, dx, dw = (s.kernel() for s in specs((9, 9, 4), (3, 3, 4, 8), (2, 2), (1, 1)))
+    assert kernel_flops(y, 5)[1] == kernel_flops(dw, 5)[1] == 2 * 5 * 16 * 36 * 8
+    met = 5 * 2 + 4 * 1  # of 9 places in a line those between have one offset, the others two
+    assert kernel_flops(dx, 5)[1] == 2 * 5 * met**2 * 8 * 4

@@ -1,0 +1,96 @@
+"""What a plan says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+import graphc as gc
+from graphc.backends.native.target import available
+from graphc.ir.tensor_type import N, TensorType
+from graphc.kernels.reasons import reason_for_call
+from graphc.ops import OPS
+
+native = pytest.mark.skipif(available() is not None, reason="no native backend here")
+SGD = gc.SGD(lr=0.1)
+
+
+@dataclass(frozen=True)
+class Softplus(gc.Op):
+    """A user's op: enough to run, and to differentiate."""
+
+    name = "own_softplus"
+
+    def infer(self, ins: Any) -> TensorType:
+        found: TensorType = ins[0]
+        return found
+
+    def reference(self, ins: Any) -> Any:
+        return np.logaddexp(0, ins[0])
+
+    def grad(self, b: Any, ins: Any, out: Any, dout: Any) -> Any:
+        return (dout * gc.sigmoid(ins[0]),)
+
+
+def network() -> gc.Net:
+    net = gc.Net("net")
+    x, z = net.input("x", (gc.N, 6)), net.input("z", (gc.N, 3, 4))
+    h = gc.apply(Softplus(), gc.affine(x, 4), name="soft")
+    net.output("product", gc.matmul(z, gc.reshape(h, (gc.N, 4, 1)), name="product"))
+    net.output("shares", gc.softmax(z, axis=1, name="shares"))
+    for i in range(5):
+        net.output(f"best{i}", gc.argmax(z + i, axis=2, name=f"best{i}"))
+    net.loss("loss", gc.mean(h * h))
+    net.parameter("idle", (3,))
+    return net
+
+
+@native
+def test_a_native_plan_says_what_stays_outside_and_why() -> None:
+    plan = gc.compile(network(), batch=8, optimizer=SGD, backend="native")
+    assert plan.backend == "native"
+    first, *rest = plan.report().splitlines()
+    assert first == "plan of 'net' for up to 8 rows on native"
+    programs, lines = rest[: len(plan.programs)], rest[len(plan.programs) :]
+    for name, text in zip(plan.programs, programs, strict=True):
+        assert text.startswith(f"  {name}: {len(plan.programs[name].graph)} nodes, ")
+    assert "7 NumPy calls" in programs[0]
+    assert "call" not in programs[-1]
+    assert lines[:3] == [
+        "  own_softplus runs its reference rule: it has no scalar rule (soft)",
+        "  softmax calls NumPy: no generated form for float32[N, 3, 4] (shares)",
+        "  argmax calls NumPy: it has no scalar rule (best0, best1, best2 and 2 more)",
+    ]
+
+
+@native
+def test_what_is_all_native_says_no_more() -> None:
+    net = gc.Net("net")
+    net.output("out", gc.relu(gc.affine(net.input("x", (gc.N, 4)), 3)))
+    plan = gc.compile(net, batch=8, backend="native")
+    lines = plan.report().splitlines()
+    assert len(lines) == 1 + len(plan.programs)
+    assert lines[1].endswith(" nodes, 1 kernel")
+
+
+def test_a_numpy_plan_names_what_runs_by_its_reference_rule() -> None:
+    plan = gc.compile(network(), batch=8, optimizer=SGD, backend="numpy")
+    assert plan.backend == "numpy"
+    report = plan.report()
+    assert report.startswith("plan of 'net' for up to 8 rows on numpy\n  infer: ")
+    assert "instructions; by their reference rule: own_softplus\n" in report
+
+
+def test_parameters_that_are_not_trained_are_named() -> None:
+    plan = gc.compile(network(), batch=8, optimizer=SGD, wrt="*.bias")
+    assert plan.report().endswith("\n  not trained: affine_1.weight, idle")
+
+
+def test_reasons() -> None:
+    matrix, cube = TensorType((N, 4), "float32"), TensorType((N, 3, 4), "float32")
+    assert reason_for_call(Softplus(), [matrix]) == "it has no scalar rule"
+    softmax = OPS["softmax"](axis=1)  # type: ignore[call-arg]
+    assert reason_for_call(softmax, [cube]) == "no generated form for float32[N, 3, 4]"
