@@ -67,6 +67,15 @@ def test_relative_links_lead_to_files(document: str) -> None:
         assert (page.parent / link).exists(), link
 
 
+def test_the_tour_names_what_is_there() -> None:
+    tour = (ROOT / "docs" / "tour.md").read_text()
+    paths = re.findall(r"`((?:graphc|passes)/[\w/.]+)`", tour)
+    assert len(paths) > 50
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    rooms = {path.name for path in (ROOT / "graphc").iterdir() if (path / "__init__.py").exists()}
+    assert {room for room in rooms if f"`graphc/{room}`" not in tour} == set()
+
+
 def test_the_page_of_the_package_stands_alone() -> None:
     """A package index shows it without the files around it."""
     text = (ROOT / "PACKAGE.md").read_text()
