@@ -9,6 +9,7 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
+from graphc.base.work import spend_bytes, spend_elements
 from graphc.ir.build import Value, as_value
 from graphc.ir.numbers import listed, whole
 from graphc.ir.op import Op
@@ -19,6 +20,9 @@ from graphc.ops.select import Where
 from graphc.ops.shape import Reshape, reshape
 from graphc.ops.slicing import Cut, Slice
 from graphc.ops.source import constant
+
+MASKS = 3
+"""The bytes that are made for each entry of a triangle's mask."""
 
 Axes = SupportsIndex | Iterable[SupportsIndex]
 
@@ -192,6 +196,8 @@ def _triangle(x: Value, diagonal: int, lower: bool, name: str | None) -> Value:
     if x.type.rank < 2:
         raise x.builder.error(op, f"x is {x.type}, but a triangle is taken of matrices", ())
     rows, columns = fixed_sizes(op, x, (-2, -1))
+    spend_elements(rows * columns)
+    spend_bytes(MASKS * rows * columns)
     with x.builder.all_or_nothing():
         inside = constant(x.builder, np.tri(rows, columns, diagonal, dtype=bool) == lower)
         return x.builder.apply(op, inside, x, constant(x.builder, 0, x.dtype), name=name)

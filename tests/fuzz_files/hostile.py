@@ -292,6 +292,7 @@ def _onnx() -> Iterator[tuple[str, Make]]:
         yield f"window {size}", partial(one, "HannWindow", size)
         yield f"transform {size}", partial(fed, "DFT", ("N", size, 1), axis=1)
         yield f"cumulative {size}", partial(fed, "CumSum", ("N", size), 1)
+        yield f"triangle {size}", partial(fed, "Trilu", (size, 4), 0)
         for mode in ("constant", "edge", "wrap"):
             more = {"mode": mode, "opset": 19}
             yield f"pad {mode} {size}", partial(one, "Pad", two, [0, size], **more)

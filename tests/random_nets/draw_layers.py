@@ -62,6 +62,8 @@ def dropout(d: Drawer) -> None:
     v = d.real(low=1)
     if isinstance(v.shape[0], Rows) and not v.batched:
         return
+    if any(isinstance(size, Rows) for size in v.shape[1:]):
+        return
     keep, name = d.one([0.3, 0.5, 0.8, 1.0]), d.name("drop")
     option = {"keep_prob": keep} if d.chance(0.5) else {"drop_prob": round(1 - keep, 2)}
     d.masks[name] = (v.shape, keep)
