@@ -39,7 +39,7 @@ LONG = ("--epochs", "100000", "--checkpoint", "50")
 
 CAUSES = {
     "kill": r"Killed \(signal 9\)|signal 9 \(Killed\)|rank \d \(process \d+ on .*\) was killed",
-    "stop": r"rank \d \(process \d+ on .*\) is stopped, as by SIGSTOP",
+    "stop": r"rank \d \(process \d+ on .*\) is stopped, for example by SIGSTOP",
     "raise": r"ZeroDivisionError: planted",
 }
 
