@@ -1,4 +1,4 @@
-"""Every run of native code in parts, as many as there may be threads, on any machine."""
+"""Runs of native code in parts, as many as there may be threads, on any machine."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from graphc.backends.native.thread_choice import FOREVER, Choice
 
 @contextmanager
 def shared_runs(cores: int) -> Iterator[pool.Pool]:
-    """A machine of so many cores where every run is shared, however short; on fewer, threads take
-    turns."""
+    """Share every run of what is bound here, however short, as on a machine of so many cores.
+
+    On a machine of fewer, threads take turns.  What was bound before chooses as always.
+    """
     workers = pool.Pool(cores)
+    choose = Choice.review
+
+    def review(choice: Choice) -> None:
+        return _share(choice) if choice._pool is workers else choose(choice)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "_pool", workers)
         patch.setattr(usable_cores, "cores", lambda: cores)
         patch.setattr(bind, "LONG", 0)
-        patch.setattr(Choice, "review", _share)
+        patch.setattr(Choice, "review", review)
         yield workers
     workers.close()
 
