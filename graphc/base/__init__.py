@@ -1,1 +1,1 @@
-"""What every room stands on: mistakes and the user's line, arguments, locks."""
+"""The base of every room: errors and the user's line, checks of arguments, locks."""

@@ -1,4 +1,4 @@
-"""Let modules be imported by the names they had before, as users' code and pickles do."""
+"""The import of modules by their former names, which users' code and pickles hold."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMER = {
 
 
 def answer_former_paths() -> None:
-    """Make each former name import the module that stands elsewhere now, not a second copy."""
+    """Make each former name import the moved module itself, not a second copy."""
     if not any(isinstance(finder, _Former) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Former())  # before those that would load a second copy
 

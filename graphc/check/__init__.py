@@ -1,1 +1,1 @@
-"""Whether rules, gradients, passes and plans are right: checks, validation, proofs."""
+"""The tests of rules, gradients, passes and plans: checks, validation, proofs."""

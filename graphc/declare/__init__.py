@@ -1,1 +1,1 @@
-"""How a net is declared: nets, operators, optimizers and schedules, names of other libraries."""
+"""The declaration of nets: operators, optimizers, schedules, hints for other libraries' names."""

@@ -1,1 +1,1 @@
-"""What people look at: pictures, pages, plots, profiles, and reports of memory and plans."""
+"""The views for people: pictures, pages, plots, profiles, and reports of memory and plans."""

@@ -46,7 +46,7 @@ WAYS = (
 )
 
 DEPENDS = np.array([[2, 2], [1, 1], [1, 0], [0, 1], [0, 0], [3, 3], [4, 4], [5, 5]])
-"""Whether each span depends on the row and on the column; other spans have numbers of their own."""
+"""The dependence of each span on row and column, 1 or 0; other spans have numbers of their own."""
 
 
 def _is_one(size: Ints) -> Bools:
