@@ -344,3 +344,14 @@ def test_what_is_refused() -> None:
         gc.gelu(net.input("x", (gc.N, 2)), "exact")  # type: ignore[arg-type]
     with pytest.raises(GraphError, match=r"prelu takes floats of shape \(N, features"):
         gc.prelu(net.input("flat", (gc.N,)))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["elu", "selu"])
+def test_small_numbers_below_zero_keep_their_digits(name: str, backend: str) -> None:
+    x = -np.logspace(-30, 1, 500, dtype=np.float32)[:, None]
+    net = gc.Net("small")
+    net.output("y", FUNCTIONS[name](net.input("x", (gc.N, 1))))
+    y = gc.Executor(gc.compile(net, batch=len(x), backend=backend)).predict(x)
+    alpha = {"elu": 1.0, "selu": 1.6732632423543772 * 1.0507009873554805}[name]
+    np.testing.assert_allclose(y, alpha * np.expm1(x.astype(float)), rtol=1e-6)

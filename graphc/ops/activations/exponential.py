@@ -9,8 +9,8 @@ import numpy as np
 from graphc.ir.build import Value, apply
 from graphc.ir.op import Array
 from graphc.ops.activations.activation import Activation, above_zero
-from graphc.ops.elementwise import mul, sub
-from graphc.ops.functions import exp
+from graphc.ops.elementwise import div, mul, sub
+from graphc.ops.functions import tanh
 from graphc.ops.select import clip, where
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -27,7 +27,7 @@ class Elu(Activation):
         return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
 
     def build(self, x: Value, name: str) -> Value:
-        below = sub(exp(clip(x, None, 0.0)), 1.0)  # e**x of a large x would overflow
+        below = _expm1_below(clip(x, None, 0.0))
         return where(x > 0, x, mul(below, self.alpha), name=name)
 
 
@@ -57,8 +57,17 @@ class Celu(Activation):
         return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0) / self.alpha))
 
     def build(self, x: Value, name: str) -> Value:
-        below = sub(exp(mul(clip(x, None, 0.0), 1 / self.alpha)), 1.0)
+        below = _expm1_below(mul(clip(x, None, 0.0), 1 / self.alpha))
         return where(x > 0, x, mul(below, self.alpha), name=name)
+
+
+def _expm1_below(x: Value) -> Value:
+    """Return e**x - 1 for x up to 0, with all digits near 0, where e**x - 1 would lose them.
+
+    With t = tanh(x / 2), e**x = (1 + t) / (1 - t).
+    """
+    t = tanh(mul(x, 0.5))
+    return div(mul(t, 2.0), sub(1.0, t))
 
 
 def elu(x: Value, alpha: float = 1.0, *, name: str | None = None) -> Value:
