@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import graphc as gc
 
 ROOT = str(Path(gc.__file__).parent)
+Visit = Callable[[CodeType, int], None]
 
 
 class Injected(KeyboardInterrupt):
@@ -34,12 +36,12 @@ class Place:
         return f"{file}:{line} {self.code.co_name} bytecode {self.offset}"
 
 
-def _traced(work: Callable[[], Any], visit: Callable[[FrameType], None]) -> Any:
-    """Run `work`, and visit the frame before each bytecode of graphc's."""
+def _traced(work: Callable[[], Any], visit: Visit) -> Any:
+    """Run `work`, and visit each bytecode of graphc's just before it."""
 
     def local(frame: FrameType, event: str, _: Any) -> Any:
         if event == "opcode":
-            visit(frame)
+            visit(frame.f_code, frame.f_lasti)
         return local
 
     def enter(frame: FrameType, event: str, _: Any) -> Any:
@@ -56,10 +58,36 @@ def _traced(work: Callable[[], Any], visit: Callable[[FrameType], None]) -> Any:
         sys.settrace(before)
 
 
+def _monitored(work: Callable[[], Any], visit: Visit) -> Any:
+    """Do as `_traced` where Python has monitoring.
+
+    There a trace function sees no bytecodes of a frame that runs when it asks for them.
+    """
+    monitoring = sys.monitoring  # type: ignore[attr-defined, unused-ignore]
+    tool, mine = monitoring.DEBUGGER_ID, threading.get_ident()
+
+    def instruction(code: CodeType, offset: int) -> Any:
+        if not code.co_filename.startswith(ROOT):
+            return monitoring.DISABLE
+        return visit(code, offset) if threading.get_ident() == mine else None
+
+    monitoring.use_tool_id(tool, "injection")
+    monitoring.register_callback(tool, monitoring.events.INSTRUCTION, instruction)
+    monitoring.set_events(tool, monitoring.events.INSTRUCTION)
+    try:
+        return work()
+    finally:
+        monitoring.set_events(tool, monitoring.events.NO_EVENTS)
+        monitoring.free_tool_id(tool)
+
+
+_visited = _monitored if sys.version_info >= (3, 12) else _traced
+
+
 def places(work: Callable[[], Any]) -> list[Place]:
     """The bytecodes that a call executes."""
     found: list[Place] = []
-    _traced(work, lambda f: found.append(Place(len(found), f.f_code, f.f_lasti)))
+    _visited(work, lambda code, offset: found.append(Place(len(found), code, offset)))
     return found
 
 
@@ -82,7 +110,7 @@ def inject(work: Callable[[], Any], place: Place, act: Callable[[], Any] | None 
     """
     count, hit = 0, False
 
-    def visit(frame: FrameType) -> None:
+    def visit(code: CodeType, offset: int) -> None:
         nonlocal count, hit
         count += 1
         if count == place.number + 1:
@@ -93,7 +121,7 @@ def inject(work: Callable[[], Any], place: Place, act: Callable[[], Any] | None 
                 raise Injected
 
     try:
-        _traced(work, visit)
+        _visited(work, visit)
     except Injected:
         return "raised"
     return "done" if hit else "missed"
