@@ -53,6 +53,10 @@ class Op:
     """The number of the last operands that may be missing."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """The positions of the operands whose memory the kernel may write its result to."""
+    is_exact: ClassVar[bool] = False
+    """Whether no result is rounded, because the op only moves, selects or negates numbers."""
+    is_random: ClassVar[bool] = False
+    """Whether the op draws random numbers."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -66,6 +70,17 @@ class Op:
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the result in plain allocating NumPy, which defines what the op means."""
         raise NotImplementedError(f"op {self.name} has no reference rule")
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        """Return the result in training or in inference, which only a layer tells apart."""
+        return self.reference(ins)
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        """Return the distances of operands to where the derivative jumps; None for no such place.
+
+        A place where the derivative is not finite counts too.  The operands are floats.
+        """
+        return None
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value

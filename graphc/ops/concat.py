@@ -27,6 +27,7 @@ from graphc.ops.slicing import Slice
 class Concat(Op):
     """Values joined along an axis."""
 
+    is_exact = True
     gradient_text = ("d_out[part]",)
     axis: int
 

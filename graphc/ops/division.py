@@ -13,7 +13,7 @@ from graphc.ir.tensor_type import TensorType
 from graphc.kernels.body import Axis
 from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import Binary, Operand, binary, div, mul, neg, pair, sub, unbroadcast
-from graphc.ops.rounding import floor
+from graphc.ops.rounding import distances_to_whole, floor
 
 
 class WholeQuotient(Binary):
@@ -87,6 +87,9 @@ class Remainder(Binary):
     ) -> Sequence[Value | None]:
         times = div(sub(ins[0], out), ins[1])
         return unbroadcast(dout, ins[0]), unbroadcast(neg(mul(dout, times)), ins[1])
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return distances_to_whole(ins[0] / ins[1])
 
 
 class Mod(Remainder):

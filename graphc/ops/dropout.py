@@ -64,6 +64,8 @@ class DropoutMask(Op):
     is the place of row 0 in the whole batch.
     """
 
+    is_exact = True
+    is_random = True
     name = "dropout_mask"
     roles = ("seed", "draws", "first_row")
     optional = 1

@@ -130,6 +130,9 @@ class Div(Binary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] / ins[1])
 
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return ins[1]
+
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0] / ins[1]
 
@@ -143,6 +146,7 @@ class Div(Binary):
 class Neg(Unary):
     """The negative -x."""
 
+    is_exact = True
     floats_only = False
     gradient_text = ("-d_out",)
 
@@ -167,6 +171,10 @@ class Power(Unary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0] ** ins[0].dtype.type(self.exponent))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        smooth = self.exponent >= 0 and self.exponent == int(self.exponent)
+        return None if smooth else ins[0]
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         (x,) = ins

@@ -44,6 +44,9 @@ class Log(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.log(ins[0]))
 
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return ins[0]
+
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("log", ins[0])
 
@@ -61,6 +64,9 @@ class Sqrt(Unary):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sqrt(ins[0]))
 
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return ins[0]
+
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("sqrt", ins[0])
 
@@ -73,11 +79,15 @@ class Sqrt(Unary):
 class Abs(Unary):
     """The absolute value of x; the gradient is 0 at 0."""
 
+    is_exact = True
     floats_only = False
     gradient_text = ("d_out * sign(x)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.abs(ins[0]))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return ins[0]
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("abs", ins[0])
@@ -91,6 +101,7 @@ class Abs(Unary):
 class Sign(Unary):
     """The sign of x: -1, 0 or 1; its gradient is zero."""
 
+    is_exact = True
     floats_only = False
     gradient_text = ("",)
 
@@ -99,6 +110,9 @@ class Sign(Unary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.sign(ins[0]))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return ins[0]
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         (x,) = ins

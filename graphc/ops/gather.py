@@ -91,6 +91,7 @@ def entries(x: TensorType, axis: int) -> int:
 class Gather(ByPlace):
     """The slices of x that indices into `axis` name; the axis becomes the indices' shape."""
 
+    is_exact = True
     roles = ("x", "indices")
     gradient_text = ("add_at(zeros(x.shape), indices, axis, d_out)", "")
     axis: int = 0

@@ -24,7 +24,7 @@ from graphc.ir.tensor_type import (
 from graphc.kernels.body import Axis, Span
 from graphc.kernels.expr import Expr, select
 from graphc.ops.elementwise import mul
-from graphc.ops.reduce import reduced_shape
+from graphc.ops.reduce import below_largest, reduced_shape
 from graphc.ops.shape import reshape
 
 
@@ -66,6 +66,9 @@ class Argmax(ExtremeIndex):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmax(axis=self.axis))
 
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return below_largest(ins[0], (self.axis,))
+
 
 @dataclass(frozen=True)
 class Argmin(ExtremeIndex):
@@ -75,6 +78,9 @@ class Argmin(ExtremeIndex):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(ins[0].argmin(axis=self.axis))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return below_largest(-ins[0], (self.axis,))
 
 
 class ByIndex(Op):
@@ -102,6 +108,7 @@ class ByIndex(Op):
 class OneHot(ByIndex):
     """A new last axis of `depth`, 1 at the index and 0 at all others."""
 
+    is_exact = True
     name = "one_hot"
     roles = ("indices",)
     gradient_text = ("",)
@@ -141,6 +148,7 @@ class OneHot(ByIndex):
 class Pick(ByIndex):
     """From each row of scores, the score at the row's index."""
 
+    is_exact = True
     roles = ("scores", "indices")
     gradient_text = ("onehot(indices) * column(d_out)", "")
 

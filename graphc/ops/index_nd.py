@@ -30,6 +30,7 @@ class FlatIndex(Op):
     Each index is clipped to its axis.
     """
 
+    is_exact = True
     name = "flat_index"
     roles = ("indices",)
     gradient_text = ("",)

@@ -53,6 +53,9 @@ class TopK(Op):
         order = np.argsort(-keys if self.largest else keys, axis=self.axis, kind="stable")
         return np.take(order, range(self.k), axis=self.axis)
 
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return np.diff(np.sort(ins[0], axis=self.axis), axis=self.axis)
+
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:

@@ -29,6 +29,7 @@ Pads = tuple[tuple[int, int], ...]
 class Pad(Op):
     """x with `value` before and after it in each dimension."""
 
+    is_exact = True
     roles = ("x",)
     gradient_text = ("d_out[inside]",)
     pads: Pads

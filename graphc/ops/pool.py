@@ -11,6 +11,7 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import Shape, TensorType, shape_at
+from graphc.ops.reduce import below_largest
 from graphc.ops.window import Sizes, Window, dimensions, places, windows
 
 
@@ -51,6 +52,7 @@ def _of_y(y: TensorType, wanted: TensorType, role: str, x: TensorType) -> None:
 class MaxPool(Pooling):
     """The largest number of each window."""
 
+    is_exact = True
     name = "max_pool"
     roles = ("x",)
     gradient_text = ("max_pool_grad(max_pool_index(x), d_out)",)
@@ -64,6 +66,9 @@ class MaxPool(Pooling):
     def reference(self, ins: Sequence[Array]) -> Array:
         (x,) = ins
         return np.asarray(np.max(self.met(x), axis=0))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return below_largest(np.array(self.met(ins[0])), (0,))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -96,6 +101,9 @@ class MaxPoolIndex(Pooling):
             index[pixels > largest] = i
             largest = np.maximum(largest, pixels)
         return index
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return below_largest(np.array(self.met(ins[0])), (0,))
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -156,6 +164,7 @@ class MaxPoolGrad(Pooling):
 class MaxPoolPick(Pooling):
     """The pixel of x at the index of each window."""
 
+    is_exact = True
     name = "max_pool_pick"
     roles = ("index", "x")
     gradient_text = ("", "max_pool_grad(index, d_out)")

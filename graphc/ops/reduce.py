@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
@@ -38,6 +39,15 @@ def reduced_shape(shape: Shape, axes: tuple[int, ...], keepdims: bool) -> Shape:
     if keepdims:
         return tuple(1 if i in axes else dim for i, dim in enumerate(shape))
     return tuple(dim for i, dim in enumerate(shape) if i not in axes)
+
+
+def below_largest(x: Array, axes: tuple[int, ...]) -> Array:
+    """Return how far each slice's other numbers are below its largest; finite distances only."""
+    last = np.moveaxis(x, axes, range(-len(axes), 0))
+    lead = last.shape[: x.ndim - len(axes)]
+    ordered = np.sort(last.reshape(*lead, x.size // max(prod(lead), 1)), axis=-1)
+    gaps = ordered[..., -1:] - ordered[..., :-1]
+    return np.asarray(gaps[np.isfinite(gaps)])
 
 
 LONGEST_ONES = 1 << 20
@@ -200,6 +210,7 @@ class MeanGrad(Op):
 class Extreme(Reduction):
     """The largest or the smallest; elements that are equally extreme share the gradient evenly."""
 
+    is_exact = True
     gradient_text = ("(x == spread(out)) * spread(d_out) / sum(x == spread(out), axes)",)
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -228,6 +239,9 @@ class Max(Extreme):
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.max, ins)
 
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return below_largest(ins[0], self.axes)
+
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return ins[0].max(axis)
 
@@ -242,6 +256,9 @@ class Min(Extreme):
     def reference(self, ins: Sequence[Array]) -> Array:
         return self.by_numpy(np.min, ins)
 
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return below_largest(-ins[0], self.axes)
+
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return -(-ins[0]).max(axis)
 
@@ -250,6 +267,7 @@ class Min(Extreme):
 class BroadcastTo(Op):
     """x repeated over its axes of size 1 until it has `shape`."""
 
+    is_exact = True
     name = "broadcast_to"
     roles = ("x",)
     gradient_text = ("d_out",)

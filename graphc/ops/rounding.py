@@ -13,9 +13,15 @@ from graphc.kernels.expr import Expr, call
 from graphc.ops.elementwise import Unary
 
 
+def distances_to_whole(x: Array) -> Array:
+    """Return the signed distance of each number to the nearest whole one."""
+    return np.asarray(x - np.rint(x))
+
+
 class Rounding(Unary):
     """A whole number near x, in x's dtype."""
 
+    is_exact = True
     gradient_text = ("",)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
@@ -25,6 +31,9 @@ class Rounding(Unary):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return (None,)
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return distances_to_whole(ins[0])
 
 
 class Floor(Rounding):
@@ -46,6 +55,9 @@ class Round(Rounding):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.rint(ins[0]))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return distances_to_whole(ins[0] - 0.5)
 
 
 def floor(x: Value, *, name: str | None = None) -> Value:

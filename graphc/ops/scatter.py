@@ -46,6 +46,7 @@ def _without(shape: Shape, axis: int) -> Shape:
 class GatherElements(ElementsByIndex):
     """For each index the element of x at that place in `axis`, and at its own in the others."""
 
+    is_exact = True
     name = "gather_elements"
     roles = ("x", "indices")
     gradient_text = ("scatter('add', zeros(x.shape), indices, d_out, axis)", "")
@@ -105,6 +106,14 @@ class ScatterElements(ElementsByIndex):
         scatter_at(self.reduction, out, tuple(grid), updates)
         return out
 
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        if self.reduction not in ("max", "min"):
+            return None
+        out = self.reference(ins)
+        chosen = GatherElements(self.axis).reference([out, ins[1]])
+        gaps = np.concatenate([(out - ins[0]).ravel(), (chosen - ins[2]).ravel()])
+        return gaps[gaps != 0]  # each element is one of those that are compared
+
     @property
     def gradient_text(self) -> tuple[str, ...]:
         chosen = "take(d_out, indices, axis)"
@@ -150,6 +159,7 @@ class ScatterElements(ElementsByIndex):
 class LastWrite(ElementsByIndex):
     """Whether each index has no equal later in its slice of `axis`, which has `size` entries."""
 
+    is_exact = True
     name = "last_write"
     roles = ("indices",)
     gradient_text = ("",)

@@ -28,10 +28,14 @@ from graphc.ops.elementwise import (
 class Relu(Unary):
     """The relu max(x, 0); NaN stays NaN.  The gradient reads the output and is 0 at x <= 0."""
 
+    is_exact = True
     gradient_text = ("d_out * (out > 0)",)
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(ins[0], 0))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return ins[0]
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         (x,) = ins
@@ -46,6 +50,7 @@ class Relu(Unary):
 class ReluGrad(Op):
     """The gradient of relu: dout where out > 0, else 0."""
 
+    is_exact = True
     name = "relu_grad"
     roles = ("out", "dout")
     inplace = (0,)
@@ -81,10 +86,14 @@ class ReluGrad(Op):
 class Maximum(Binary):
     """The larger of a and b; at a tie the gradient goes to a."""
 
+    is_exact = True
     gradient_text = ("d_out * (a >= b)", "d_out * (a < b)")
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.maximum(ins[0], ins[1]))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return np.subtract(ins[0], ins[1], dtype=np.float64)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("maximum", ins[0], ins[1])
@@ -98,10 +107,14 @@ class Maximum(Binary):
 class Minimum(Binary):
     """The smaller of a and b; at a tie the gradient goes to a."""
 
+    is_exact = True
     gradient_text = ("d_out * (a <= b)", "d_out * (a > b)")
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.minimum(ins[0], ins[1]))
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return np.subtract(ins[0], ins[1], dtype=np.float64)
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         return call("minimum", ins[0], ins[1])
@@ -121,6 +134,7 @@ def _chosen(first: Value, ins: Sequence[Value], dout: Value) -> tuple[Value, Val
 class Clip(Unary):
     """x clipped to the range `low` to `high`; the gradient passes where low <= x <= high."""
 
+    is_exact = True
     gradient_text = ("d_out * (x == out)",)
     low: float
     high: float
@@ -132,6 +146,10 @@ class Clip(Unary):
 
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(np.clip(ins[0], self.low, self.high)).astype(ins[0].dtype)
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        gaps = [(ins[0] - bound).ravel() for bound in (self.low, self.high) if np.isfinite(bound)]
+        return np.concatenate(gaps) if gaps else None
 
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         (x,) = ins
@@ -148,6 +166,7 @@ class Clip(Unary):
 class Where(Op):
     """a where the condition is true, else b."""
 
+    is_exact = True
     roles = ("condition", "a", "b")
     gradient_text = ("", "where(condition, d_out, 0)", "where(condition, 0, d_out)")
 
@@ -189,6 +208,9 @@ class Comparison(Binary):
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
     ) -> Sequence[Value | None]:
         return None, None
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        return np.subtract(ins[0], ins[1], dtype=np.float64)
 
 
 class Less(Comparison):

@@ -30,6 +30,7 @@ from graphc.kernels.expr import Expr, call
 class Reshape(Op):
     """The same elements in C order under another shape; no copy is made."""
 
+    is_exact = True
     roles = ("x",)
     gradient_text = ("reshape(d_out, x.shape)",)
     shape: Shape
@@ -59,6 +60,7 @@ class Reshape(Op):
 class Transpose(Op):
     """x with its axes in another order."""
 
+    is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
     axes: tuple[int, ...]
@@ -85,6 +87,7 @@ class Transpose(Op):
 class Cast(Op):
     """The same numbers in another dtype; gradients are cast back, and end at whole numbers."""
 
+    is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.astype(x.dtype)",)
     dtype: str
@@ -113,6 +116,7 @@ class Cast(Op):
 class StopGradient(Op):
     """x itself, through which no gradient flows."""
 
+    is_exact = True
     name = "stop_gradient"
     roles = ("x",)
     gradient_text = ("",)

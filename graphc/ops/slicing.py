@@ -32,6 +32,7 @@ A stop of -1 stops a step backwards before the first entry.
 class Slice(Op):
     """A regular part of x: `cuts` has start, stop and step for each axis that is cut."""
 
+    is_exact = True
     roles = ("x",)
     gradient_text = ("place(d_out, cuts)",)
     cuts: tuple[Cut, ...]
@@ -60,6 +61,7 @@ class Slice(Op):
 class SliceGrad(Op):
     """Zeros of `shape`, with dout at the place of the cuts."""
 
+    is_exact = True
     name = "slice_grad"
     roles = ("dout",)
     gradient_text = ("d_out[cuts]",)

@@ -56,6 +56,7 @@ class State(Source):
 class Constant(Source):
     """An array fixed in the graph; the bytes are in C order."""
 
+    is_exact = True
     shape: tuple[int, ...]
     dtype: str
     data: bytes = field(repr=False)

@@ -12,7 +12,7 @@ import numpy as np
 
 from graphc.base.errors import FeedError, GraphError
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Array, Layer
+from graphc.ir.op import Array
 from graphc.ir.tensor_type import shape_at, shape_text
 from graphc.ops.gradient import Gradient
 from graphc.ops.source import Input, Parameter, State
@@ -89,8 +89,7 @@ def computed(node: Node, ins: Sequence[Array], n: int, train: bool) -> Array:
             loc=node.locs[0] if node.locs else None,
             hint="specialize first: Specialize(train=True)(graph)",
         )
-    value = op.reference_in(ins, train) if isinstance(op, Layer) else op.reference(ins)
-    value = np.asarray(value)
+    value = np.asarray(op.reference_in(ins, train))
     wanted = shape_at(node.type.shape, n)
     if value.shape != wanted or value.dtype != node.type.dtype:
         raise GraphError(

@@ -195,6 +195,10 @@ class SvmRows(LabelledRows):
     def reference(self, ins: Sequence[Array]) -> Array:
         return np.asarray(_margins(ins[0], ins[1]).sum(axis=1))
 
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        scores, labels = ins
+        return np.asarray(scores - scores[np.arange(len(labels)), labels][:, None] + 1)
+
     def scalar(self, ins: Sequence[Expr], axis: Axis) -> Expr:
         scores, labels = ins
         margins = _margins_of(scores, labels, axis)
