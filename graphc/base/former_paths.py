@@ -11,6 +11,7 @@ from typing import Any
 
 FORMER = {
     "certificate": "check.certificate",
+    "check.grad_report": "check.grad_check",
     "distributed": "runtime.distributed",
     "errors": "base.errors",
     "graph": "ir.graph",
@@ -43,11 +44,12 @@ class _Former:
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         package, _, rest = fullname.partition(".")
-        first, dot, inner = rest.partition(".")
+        first = rest if rest in FORMER else rest.partition(".")[0]
         if package != "graphc" or first not in FORMER:
             return None
         loader: Any = self
-        return ModuleSpec(fullname, loader, loader_state=f"graphc.{FORMER[first]}{dot}{inner}")
+        now = f"graphc.{FORMER[first]}{rest.removeprefix(first)}"
+        return ModuleSpec(fullname, loader, loader_state=now)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         return None
