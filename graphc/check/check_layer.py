@@ -2,18 +2,261 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.check.layer_cases import SPECS, Case, Spec
-from graphc.check.layer_causes import likely_cause
-from graphc.check.layer_dropout import dropout_findings
-from graphc.check.layer_report import Finding, LayerReport, difference
-from graphc.check.layer_student import Function, Raised, Student
+from graphc.check.layer_report import (
+    Finding,
+    LayerReport,
+    close,
+    difference,
+    likely_cause,
+    matches,
+    numbers,
+)
+from graphc.ir.op import Array
+
+Function = Callable[..., Any]
+
+
+class Raised(Exception):
+    """The error for a student's function that raised, or returned something of another form."""
+
+    def __init__(self, what: str, text: str) -> None:
+        super().__init__(text)
+        self.what = what
+
+
+class Student:
+    """A pair of functions and a case; every call gets arrays of its own."""
+
+    def __init__(
+        self, spec: Spec, forward: Function, backward: Function | None, case: Case
+    ) -> None:
+        self.spec, self.case = spec, case
+        self._forward, self._backward = forward, backward
+        self.param: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
+
+    @property
+    def has_backward(self) -> bool:
+        """Return whether there is a backward function to check."""
+        return self._backward is not None
+
+    def forward(self, arrays: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
+        """Return (out, cache), or a loss's (loss, dx); raise Raised for anything else."""
+        self.given = {k: np.array(v) for k, v in (arrays or self.case.arrays).items()}
+        self.param = copy.deepcopy(dict(self.case.param))
+        args = [*self.given.values(), *([self.param] if self.case.param else [])]
+        pair = "(loss, dx)" if self.spec.backward is None else "(out, cache)"
+        result = _call("forward", self._forward, *args)
+        if not isinstance(result, (tuple, list)) or len(result) != 2:
+            raise Raised("forward", f"forward returns a {type(result).__name__}, not {pair}")
+        return result[0], result[1]
+
+    def backward(self, cache: Any, dout: Any = None) -> dict[str, Any]:
+        """Return the gradients by name; raise Raised for another number of them."""
+        assert self._backward is not None
+        dout = self.case.dout.copy() if dout is None else dout
+        result = _call("backward", self._backward, dout, cache)
+        names = self.spec.gradients
+        values = result if isinstance(result, (tuple, list)) else (result,)
+        if len(values) != len(names):
+            raise Raised(
+                "backward", f"backward returns {len(values)} values, not {', '.join(names)}"
+            )
+        return dict(zip(names, values, strict=True))
+
+    def results(self) -> dict[str, Any]:
+        """Return all compared results by name."""
+        out, cache = self.forward()
+        if self.spec.backward is None:
+            return {"loss": out, "dx": cache}
+        found = {"out": out}
+        for name in ("running_mean", "running_var"):
+            if name in self.case.param:
+                found[name] = self.param.get(name)
+        found = {name: copy.deepcopy(value) for name, value in found.items()}
+        return found | (self.backward(cache) if self.has_backward else {})
+
+    def overwritten(self) -> Iterator[Finding]:
+        """Yield the arguments and caches that the functions overwrite."""
+        _, cache = self.forward()
+        given = self.given
+        for name, array in given.items():
+            if not np.array_equal(array, self.case.arrays[name]):
+                text = f"forward overwrites its argument {name}"
+                cause = "cache overwritten: work on a copy, or make a new array by an expression"
+                yield Finding(name, text, str(self.case), cause)
+                return
+        if self.has_backward:
+            yield from self._overwritten_by_backward(cache, given)
+
+    def _overwritten_by_backward(self, cache: Any, given: dict[str, Any]) -> Iterator[Finding]:
+        case, dout = str(self.case), self.case.dout.copy()
+        first = copy.deepcopy(self.backward(cache, dout))
+        if not np.array_equal(dout, self.case.dout):
+            cause = "dout is changed in place; work on a copy"
+            yield Finding("dout", "backward overwrites its argument dout", case, cause)
+        again = self.backward(cache)
+        kept = all(np.array_equal(given[k], self.case.arrays[k]) for k in given)
+        if not kept or not _equal(first, again):
+            text = "backward called twice with the same cache gives different results"
+            if not kept:
+                text = "backward changes an array that the cache holds"
+            cause = "cache overwritten by backward: work on a copy of what the cache holds"
+            yield Finding("cache", text, case, cause)
+            return
+        _, cache = self.forward()
+        self.forward({k: v if v.dtype.kind == "i" else v[::-1] * 2 + 1 for k, v in given.items()})
+        if not _equal(first, self.backward(cache)):
+            text = "a second forward changes what backward returns for the first one's cache"
+            cause = "cache overwritten by forward: give each call its own arrays"
+            yield Finding("cache", text, case, cause)
+
+
+def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    return all(_same(numbers(a[name]), numbers(b[name])) for name in a)
+
+
+def _same(a: Array | None, b: Array | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return np.array_equal(a, b, equal_nan=True)
+
+
+def _call(what: str, function: Function, *args: Any) -> Any:
+    try:
+        with np.errstate(all="ignore"):
+            return function(*args)
+    except Exception as error:
+        first = str(error).partition("\n")[0]
+        raise Raised(what, f"{what} raised {type(error).__name__}: {first}") from error
+
+
+SIGMAS = 6.0
+"""The greatest distance of the share of kept elements from p, in standard deviations."""
+
+
+def dropout_findings(student: Student) -> Iterator[Finding]:
+    """Yield the faults of out, mask and dx on the student's case."""
+    case = student.case
+    out, cache = student.forward()
+    if not np.array_equal(student.given["x"], case.x):
+        cause = "cache overwritten: work on a copy, or make a new array by an expression"
+        yield Finding("x", "forward overwrites its argument x", str(case), cause)
+    array = numbers(out)
+    if array is None or array.shape != case.x.shape:
+        yield difference("out", out, case.x, str(case)) or Finding("out", "", str(case))
+        return
+    array = array.copy()
+    if case.param["mode"] == "train":
+        found = list(_mask(array / case.x, float(case.param["p"]), case, student))
+    else:
+        found = list(_identity(array, float(case.param["p"]), case))
+    yield from found
+    if student.has_backward:
+        yield from _backward(student, cache, array / case.x)
+
+
+def _identity(out: Array, p: float, case: Any) -> Iterator[Finding]:
+    finding = difference("out", out, case.x, str(case))
+    if finding is None:
+        return
+    cause = ""
+    if matches(out, case.x * p):
+        cause = "x is scaled by p at test; inverted dropout scales in training only"
+    elif matches(out, case.x / p):
+        cause = "x is scaled by 1/p at test; inverted dropout scales in training only"
+    elif (out == 0).any():
+        cause = "elements are dropped in test mode"
+    yield Finding("out", finding.text, str(case), cause)
+
+
+def _mask(ratio: Array, p: float, case: Any, student: Student) -> Iterator[Finding]:
+    """Yield the faults of the mask out / x.
+
+    It must be 0 or 1/p, each element kept with probability p, drawn anew each time.
+    """
+    kept = ratio != 0
+    values = ratio[kept]
+    wrong = ~close(values, np.full_like(values, 1 / p))
+    if wrong.any():
+        text = (
+            f"out / x is {values[wrong][0]:.6g} where an element is kept, it should be {1 / p:.6g}"
+        )
+        yield Finding("mask", text, str(case), _scale_cause(values, p))
+        return
+    slack = SIGMAS * math.sqrt(p * (1 - p) / kept.size)
+    if kept.size > 1000 and abs(kept.mean() - p) > slack:
+        text = f"{kept.mean():.3f} of the elements are kept, it should be about {p:.3f}"
+        turned = abs(kept.mean() - (1 - p)) <= slack
+        said = "p is used as the probability to drop; it is the probability to keep"
+        cause = said if turned else ""
+        yield Finding("mask", text, str(case), cause)
+        return
+    yield from _independence(kept, case, student)
+
+
+def _scale_cause(values: Array, p: float) -> str:
+    if matches(values, np.ones_like(values)):
+        return "mask not scaled: divide it by p in training"
+    if matches(values, np.full_like(values, 1 / (1 - p))):
+        return "p is used as the probability to drop; it is the probability to keep"
+    if matches(values, np.full_like(values, p)):
+        return "the mask is multiplied by p; divide it by p"
+    return ""
+
+
+def _independence(kept: Array, case: Any, student: Student) -> Iterator[Finding]:
+    if kept.size <= 1000:
+        return
+    flat = kept.reshape(len(kept), -1)
+    if (flat == flat[:1]).all() or (flat == flat[:, :1]).all():
+        whole = "row" if (flat == flat[:1]).all() else "feature"
+        text = f"the mask is the same for every {whole}"
+        yield Finding("mask", text, str(case), "draw a mask of x's own shape")
+        return
+    again = numbers(student.forward()[0])
+    if again is not None and again.shape == kept.shape and ((again != 0) == kept).all():
+        text = "two training calls without a seed draw the same mask"
+        yield Finding("mask", text, str(case), "the generator is made or seeded in each call")
+
+
+def _backward(student: Student, cache: Any, mask: Array) -> Iterator[Finding]:
+    case = student.case
+    dout = case.dout.copy()
+    theirs = student.backward(cache, dout)["dx"]
+    right = case.dout * mask if case.param["mode"] == "train" else case.dout
+    finding = difference("dx", theirs, right, str(case))
+    if finding is not None:
+        cause = _dx_cause(numbers(theirs), case, mask)
+        yield Finding(
+            "dx", finding.text, str(case), cause, finding.index, finding.theirs, finding.ours
+        )
+    if not np.array_equal(dout, case.dout):
+        cause = "dout is changed in place; work on a copy"
+        yield Finding("dout", "backward overwrites its argument dout", str(case), cause)
+
+
+def _dx_cause(theirs: Array | None, case: Any, mask: Array) -> str:
+    if theirs is None or theirs.shape != mask.shape:
+        return ""
+    if case.param["mode"] == "test":
+        return "in test mode dx is dout" if (theirs == 0).any() else ""
+    if matches(theirs, case.dout * (mask != 0)):
+        return "mask not scaled: dx is dout times the same mask as in forward, 1/p included"
+    if matches(theirs, case.dout):
+        return "the mask is left out of the backward pass"
+    return "the mask is not the one of forward; keep that in the cache"
 
 
 def check_layer(

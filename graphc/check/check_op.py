@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from graphc.backends.numpy import KERNELS
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.check.float64 import widened
-from graphc.check.op_gradient import rule_mistakes, wrong_entries
+from graphc.check.central_differences import rule_mistakes, widened, wrong_entries
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op, attributes
 from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
@@ -41,12 +41,8 @@ class OpReport:
 
     def __str__(self) -> str:
         if self.findings:
-            return "\n".join(
-                [
-                    f"check_op {self.op}: wrong",
-                    *(f"  {rule}: {text}" for rule, text in self.findings),
-                ]
-            )
+            lines = (f"\n  {rule}: {text}" for rule, text in self.findings)
+            return f"check_op {self.op}: wrong{''.join(lines)}"
         rules = "infer, reference and grad" if self.differentiable else "infer and reference"
         without = "" if self.differentiable else "; it has no gradient rule"
         plural = "example" if self.examples == 1 else "examples"
@@ -84,8 +80,8 @@ def _first_wrong(op: Op, cases: Sequence[Example], h: float, tolerance: float) -
             if found:
                 return
         found = list(_gradient(concrete, case, h, tolerance)) if _differentiable(op) else []
-        yield from found
         if found:
+            yield from found
             return
 
 
@@ -93,30 +89,21 @@ def _fields(op: Op) -> Iterator[Finding]:
     fields, kind = attributes(op), type(op)
     for name, annotation in get_annotations(kind).items():
         if name not in fields and "ClassVar" not in str(annotation):
-            yield (
-                "attributes",
-                f"{name} is not an attribute, since the class is not a dataclass; put "
-                "@dataclass(frozen=True) "
-                "before it",
-            )
+            fault = f"{name} is not an attribute, since the class is not a dataclass"
+            yield "attributes", f"{fault}; put @dataclass(frozen=True) before it"
             return
     twin = copy.copy(op)
     try:
         same = bool(twin == op) and hash(twin) == hash(op)
     except (TypeError, ValueError) as error:
-        yield (
-            "attributes",
-            f"two ops with equal attributes cannot be compared: {error}; "
-            "keep numbers, strings and tuples in them, and freeze the dataclass",
-        )
+        hint = "keep numbers, strings and tuples in them, and freeze the dataclass"
+        yield "attributes", f"two ops with equal attributes cannot be compared: {error}; {hint}"
         return
     if not same:
         yield "attributes", "two ops with equal attributes are not equal, or their hashes differ"
 
 
 def _name(op: Op) -> Iterator[Finding]:
-    from graphc.backends.numpy import KERNELS
-
     if op.name in KERNELS and not type(op).__module__.startswith("graphc.ops."):
         yield "name", f"{op.name!r} is the name of a built-in op; rename it"
 
@@ -128,31 +115,27 @@ def _types(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
         yield "infer", f"it refuses {_shapes(case)}: {error}"
         return
     except Exception as error:
-        yield "infer", f"it fails on {_shapes(case)}: {_told(error)}"
+        yield "infer", f"it fails on {_shapes(case)}: {_first_line(error)}"
         return
     for train, value in _values(concrete, case):
         if isinstance(value, Exception):
-            yield "reference", f"it fails on {_shapes(case)}: {_told(value)}"
+            yield "reference", f"it fails on {_shapes(case)}: {_first_line(value)}"
         elif (value.shape, value.dtype.name) != (type.shape, type.dtype):
-            yield (
-                "infer",
-                f"it says {type} for {_shapes(case)}, "
-                f"reference gives {value.dtype}{list(value.shape)}{_in(concrete, train)}",
-            )
+            found = f"{value.dtype}{list(value.shape)}{_in(concrete, train)}"
+            yield "infer", f"it says {type} for {_shapes(case)}, reference gives {found}"
 
 
 def _operands(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
     given = tuple(np.array(array) for array in case)
     first = [value for _, value in _values(concrete, given, copied=False)]
-    for i, (name, before, after) in enumerate(
-        zip(eager.operand_names(op, len(case)), case, given, strict=True)
-    ):
+    names = eager.operand_names(op, len(case))
+    for i, (name, before, after) in enumerate(zip(names, case, given, strict=True)):
         if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
             yield "reference", f"it writes to operand {i}, {name}; make a new array"
             return
     strided = tuple(np.array(array, order="F") for array in case)
-    for value, again in zip(first, (value for _, value in _values(concrete, strided)), strict=True):
-        if isinstance(again, Exception) or not np.allclose(value, again, equal_nan=True):
+    for value, (_, other) in zip(first, _values(concrete, strided), strict=True):
+        if isinstance(other, Exception) or not np.allclose(value, other, equal_nan=True):
             yield "reference", "it gives a different result when operands are in Fortran order"
 
 
@@ -165,19 +148,14 @@ def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
     except ValueError:
         return
     except Exception as error:
-        yield (
-            "infer",
-            f"it fails when a dimension is the open batch: {_told(error)}; "
-            "dimensions may be N, so compare them, or count them by graphc.ir.tensor_type.count",
-        )
+        hint = "so compare them, or count them by graphc.ir.tensor_type.count"
+        fault = f"it fails when a dimension is the open batch: {_first_line(error)}"
+        yield "infer", f"{fault}; dimensions may be N, {hint}"
         return
     (_, value), *_ = _values(concrete, case)
     if shape_at(result.shape, rows) != value.shape:
-        yield (
-            "infer",
-            f"with an open batch it says {shape_text(result.shape)}, which is "
-            f"{shape_at(result.shape, rows)} for N = {rows}; reference gives {value.shape}",
-        )
+        says = f"{shape_text(result.shape)}, which is {shape_at(result.shape, rows)} for N = {rows}"
+        yield "infer", f"with an open batch it says {says}; reference gives {value.shape}"
 
 
 def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
@@ -195,29 +173,33 @@ def _gradient(op: Op, case: Example, h: float, tolerance: float) -> Iterator[Fin
     wide = widened(op)
     ins = [x.astype("float64") if x.dtype.kind == "f" else x for x in case]
     try:
-        if not isinstance(op, Layer):
-            mistakes = [("grad", f"it {text}") for text in rule_mistakes(wide, eager.types_of(ins))]
-            if mistakes:
-                yield from mistakes
-                return
-        for train in (True, False) if isinstance(op, Layer) else (False,):
+        types = eager.types_of(ins)
+        mistakes = [] if isinstance(op, Layer) else list(rule_mistakes(wide, types))
+        if mistakes:
+            yield from (("grad", f"it {text}") for text in mistakes)
+            return
+        for train in _modes(op):
             for wrong in wrong_entries(wide, ins, train=train, h=h, tolerance=tolerance):
                 yield "grad", f"{wrong}{_in(op, train)}"
     except Exception as error:
-        yield "grad", f"it fails: {_told(error)}"
+        yield "grad", f"it fails: {_first_line(error)}"
 
 
 def _values(op: Op, case: Example, copied: bool = True) -> list[tuple[bool, Any]]:
     """Return the reference's results, or the exceptions it raises; for a layer in both modes."""
     found: list[tuple[bool, Any]] = []
     case = tuple(array.copy("K") for array in case) if copied else case
-    for train in (True, False) if isinstance(op, Layer) else (False,):
+    for train in _modes(op):
         try:
-            value = op.reference_in(case, train) if isinstance(op, Layer) else op.reference(case)
-            found.append((train, np.asarray(value)))
+            found.append((train, np.asarray(op.reference_in(case, train))))
         except Exception as error:
             found.append((train, error))
     return found
+
+
+def _modes(op: Op) -> tuple[bool, ...]:
+    """Return whether to train, for each mode that the op tells apart."""
+    return (True, False) if isinstance(op, Layer) else (False,)
 
 
 def _differentiable(op: Op) -> bool:
@@ -242,5 +224,5 @@ def _shapes(case: Example) -> str:
     return ", ".join(str(type) for type in eager.types_of(case))
 
 
-def _told(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

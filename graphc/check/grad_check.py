@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.check.differences import compare, indices
-from graphc.check.float64 import in_float64
-from graphc.check.grad_report import Checked, GradReport, Suspect
-from graphc.check.op_gradient import wrong_entries
+from graphc.base.loc import Loc, caller_loc
+from graphc.check.central_differences import (
+    Entry,
+    Function,
+    WrongEntry,
+    compare,
+    in_float64,
+    indices,
+    wrong_entries,
+)
 from graphc.compiler.program import index_bounds
+from graphc.declare.net import Net
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
@@ -23,8 +29,97 @@ from graphc.ops.source import Input, Parameter
 from graphc.runtime.feeds import Feed, FeedCheck
 from graphc.runtime.reference import evaluate, initial_state
 
-if TYPE_CHECKING:
-    from graphc.declare.net import Net
+
+@dataclass(frozen=True)
+class Checked:
+    """The findings about one parameter or input."""
+
+    name: str
+    kind: str
+    loc: Loc | None
+    size: int
+    entries: tuple[Entry, ...]
+
+    @property
+    def worst(self) -> Entry:
+        """The entry with the largest error."""
+        return max(self.entries, key=lambda entry: entry.error)
+
+    @property
+    def sampled(self) -> bool:
+        """Return whether some entries were left out."""
+        return len(self.entries) < self.size
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """An op whose gradient rule differences do not confirm."""
+
+    node: Node
+    wrong: WrongEntry
+
+    def __str__(self) -> str:
+        loc = self.node.locs[0] if self.node.locs else None
+        return (
+            f"the gradient rule of {self.node.op.name} {self.node.name!r} is wrong: "
+            f"{self.wrong}{_declared(loc)}"
+        )
+
+
+@dataclass(frozen=True)
+class GradReport:
+    """The result of `grad_check`; `str(report)` is for reading."""
+
+    net: str
+    checked: tuple[Checked, ...]
+    unreached: tuple[str, ...]
+    h: float
+    tolerance: float
+    suspect: Suspect | None = None
+    """If gradients disagree, the first op whose own rule is wrong for its operands' values."""
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every entry agrees within the tolerance."""
+        return all(item.worst.error <= self.tolerance for item in self.checked)
+
+    @property
+    def worst(self) -> Checked:
+        """The parameter or input with the largest error."""
+        return max(self.checked, key=lambda item: item.worst.error)
+
+    def __str__(self) -> str:
+        lines = [self._headline()]
+        width = max(len(item.name) for item in self.checked)
+        for item in self.checked:
+            mark = " " if item.worst.error <= self.tolerance else "x"
+            count = f"{len(item.entries)} of {item.size} entries" if item.sampled else "all entries"
+            error = f"error {item.worst.error:.1e}" if item.worst.error else "within rounding"
+            lines.append(f"{mark} {item.name:<{width}}  {error:<15}  {count}")
+        if self.unreached:
+            lines.append(f"  no loss depends on {', '.join(self.unreached)}")
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        how = f"central differences in float64, h = {self.h:g}"
+        if self.ok:
+            return f"grad_check {self.net!r}: ok, {len(self.checked)} gradients agree with {how}"
+        bad = sum(item.worst.error > self.tolerance for item in self.checked)
+        item, entry = self.worst, self.worst.worst
+        text = (
+            f"grad_check {self.net!r}: {bad} of {len(self.checked)} gradients disagree with {how}\n"
+            f"worst: {item.kind} {item.name!r} at {list(entry.index)}: {entry.ours:.10g} by the "
+            f"rules, {entry.numeric:.10g} by differences (error {entry.error:.1e}, "
+            f"at most {self.tolerance:.0e}){_declared(item.loc)}"
+        )
+        return text if self.suspect is None else f"{text}\n{self.suspect}"
+
+
+def _declared(loc: Loc | None) -> str:
+    if loc is None:
+        return ""
+    return f"\n  declared at {loc}{': ' if loc.text else ''}{loc.text}"
+
 
 LIMIT = 50
 """The most entries of one array that are checked."""
@@ -66,26 +161,23 @@ def grad_check(
     if not reached:
         what = ", ".join(names) or "anything that could be checked"
         raise GraphError(
-            f"grad_check: no loss of net {declared.name!r} depends on {what}",
-            loc=caller_loc(),
+            f"grad_check: no loss of net {declared.name!r} depends on {what}", loc=caller_loc()
         )
     graph = Backward(losses=graph.losses, wrt=reached)(graph)
     values = evaluate(graph, arrays, arrays, rows)
-    loss = _Loss(graph, arrays, values, rows)
+    weights = [(graph.outputs[name], 1.0) for name in graph.losses]
     checked = tuple(
-        _check(graph[name], loss, values[graph.gradients[name]], h, tolerance) for name in reached
+        _check(graph, Function(graph, values, rows, name, weights), h, tolerance)
+        for name in reached
     )
     unreached = tuple(name for name in names if name not in reached)
     report = GradReport(declared.name, checked, unreached, h, tolerance)
-    return report if report.ok else replace(report, suspect=_suspect(loss.graph, values, rows))
+    return report if report.ok else replace(report, suspect=_suspect(graph, values, rows))
 
 
 def _targets(graph: Graph, wrt: Sequence[str | Value] | None) -> tuple[str, ...]:
-    able = [
-        node.name
-        for node in graph
-        if isinstance(node.op, (Parameter, Input)) and node.type.is_float
-    ]
+    floats = (node for node in graph if node.type.is_float)
+    able = [node.name for node in floats if isinstance(node.op, (Parameter, Input))]
     if wrt is None:
         return tuple(able)
     names = tuple(item.name if isinstance(item, Value) else item for item in wrt)
@@ -128,50 +220,25 @@ def _arrays(
     return arrays, rows
 
 
-class _Loss:
-    """The sum of the losses as a function of arrays that are changed in place.
-
-    The results of stop_gradient stay as they were, which is its meaning for a derivative.
-    """
-
-    def __init__(
-        self, graph: Graph, arrays: dict[str, Array], values: Mapping[str, Array], rows: int
-    ) -> None:
-        self.arrays, self.rows = arrays, rows
-        self.losses = [graph.outputs[name] for name in graph.losses]
-        needed = graph.upstream(self.losses)
-        nodes = [_frozen(node) for node in graph if node.name in needed]
-        self.graph = Graph(graph.name, nodes)
-        stopped = (node.name for node in graph if isinstance(node.op, StopGradient))
-        self.feeds = arrays | {name: values[name] for name in stopped}
-
-    def __call__(self) -> float:
-        values = evaluate(self.graph, self.feeds, self.feeds, self.rows)
-        return float(sum(values[name] for name in self.losses))
-
-
-def _frozen(node: Node) -> Node:
-    if not isinstance(node.op, StopGradient):
-        return node
-    return Node(node.name, Input(node.type.shape, node.type.dtype), (), node.type, node.locs)
-
-
-def _check(node: Node, loss: _Loss, gradient: Array, h: float, tolerance: float) -> Checked:
-    array = loss.arrays[node.name]
-    f: Callable[[], float] = loss
+def _check(graph: Graph, loss: Function, h: float, tolerance: float) -> Checked:
+    """Compare the gradient of the loss by its target with differences."""
+    node = graph[loss.target]
+    x, gradient = np.array(loss.values[node.name]), loss.values[graph.gradients[node.name]]
     entries = tuple(
-        compare(f, array, index, float(gradient[index]), h, tolerance)
-        for index in indices(array.shape, node.name, LIMIT)
+        compare(lambda: loss(x), x, index, float(gradient[index]), h, tolerance)
+        for index in indices(x.shape, node.name, LIMIT)
     )
     kind = "input" if isinstance(node.op, Input) else "parameter"
-    return Checked(node.name, kind, node.locs[0] if node.locs else None, array.size, entries)
+    return Checked(node.name, kind, node.locs[0] if node.locs else None, x.size, entries)
 
 
 def _suspect(graph: Graph, values: Mapping[str, Array], rows: int) -> Suspect | None:
     """Return the first op on the way to the losses whose rule is wrong for its operands' values."""
+    needed = graph.upstream(graph.outputs[name] for name in graph.losses)
     for node in graph:
         ins = [values[name] for name in node.inputs]
-        if any(array.dtype == np.float64 for array in ins):
+        judged = node.name in needed and not isinstance(node.op, StopGradient)
+        if judged and any(array.dtype == np.float64 for array in ins):
             for wrong in wrong_entries(node.op.at(rows), ins, limit=10):
                 return Suspect(node, wrong)
     return None

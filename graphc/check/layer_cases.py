@@ -90,11 +90,7 @@ def _batchnorm_case(rng: Rng, x: Array, param: Mapping[str, Any], note: str = ""
         "running_mean": rng.standard_normal(shape),
         "running_var": rng.uniform(0.5, 2.0, shape),
     }
-    arrays = {
-        "x": x,
-        "gamma": rng.uniform(0.5, 2, shape),
-        "beta": rng.standard_normal(shape),
-    }
+    arrays = {"x": x, "gamma": rng.uniform(0.5, 2, shape), "beta": rng.standard_normal(shape)}
     return Case(arrays, rng.standard_normal(x.shape), {**param, **running}, note)
 
 
@@ -126,10 +122,7 @@ SPECS = {
         layers.affine_relu_forward, layers.affine_relu_backward, ("dx", "dw", "db"), _affine
     ),
     "batchnorm": Spec(
-        layers.batchnorm_forward,
-        layers.batchnorm_backward,
-        ("dx", "dgamma", "dbeta"),
-        _batchnorm,
+        layers.batchnorm_forward, layers.batchnorm_backward, ("dx", "dgamma", "dbeta"), _batchnorm
     ),
     "dropout": Spec(layers.dropout_forward, layers.dropout_backward, ("dx",), _dropout),
     "svm_loss": Spec(layers.svm_loss, None, ("dx",), _loss),

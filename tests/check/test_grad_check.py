@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from graphc.base.errors import FeedError, GraphError
-from graphc.check.differences import compare, indices, relative_error
-from graphc.check.float64 import in_float64
+from graphc.check.central_differences import compare, in_float64, indices, relative_error
 from graphc.check.grad_check import grad_check
 from graphc.declare.net import Net
 from graphc.ir.build import Builder, Value, apply

@@ -1,1 +1,199 @@
-"""A plan's claims about its steps and its memory, as plain tables and as text."""
+"""A plan's claims as plain tables of numbers and names, readable without the rest of graphc.
+
+A size is a pair (a, b) that means a + b*N, where N is the rows of a run.  Bytes of a buffer are
+those of a dense matrix of `rows` by `columns`, or, if it has a pitch, of some columns of a wider
+one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+SPACES = ("arena", "state", "feed", "constant", "gradient")
+KINDS = ("call", "reference", "copy", "send", "receive", "loop", "gemm", "barrier")
+CALL, REFERENCE, COPY, SEND, RECEIVE, LOOP, GEMM, BARRIER = range(len(KINDS))
+SPLITS = ("none", "rows", "columns", "matrices")
+NONE, ROWS, COLUMNS, MATRICES = range(len(SPLITS))
+USES = ("read", "write", "scratch")
+READ, WRITE, SCRATCH = range(len(USES))
+SPANS = ("whole", "each", "row", "column", "one", "left", "right", "window")
+WHOLE, EACH, ROW, COLUMN, ONE, LEFT, RIGHT, WINDOW = range(len(SPANS))
+"""The part of a buffer that a step touches.  "whole" is all of it in any order: so are the factors
+of a stack of products, and what is copied in another order.  "each", "row", "column" and "one" are,
+element by element, what belongs to (i, j), to i, to j, or to neither.  "left" and "right" are the
+factors of a matrix product.  "window" is elements that belong to other rows and columns, which any
+thread may read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Memory that buffers lie in: the arena, the gradients, and each state, feed and constant."""
+
+    names: Sequence[str]
+    space: Ints
+    size: Ints
+    """The bytes of each block, (blocks, 2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Parts of the arena that the planner placed, with their live ranges in the planner's units."""
+
+    names: Sequence[str]
+    offset: Ints
+    size: Ints
+    """The bytes of each slot, (slots, 2)."""
+    first: Ints
+    last: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Buffers:
+    """Named places; `root` is the buffer whose value it shows: itself, unless it is an alias."""
+
+    names: Sequence[str]
+    block: Ints
+    offset: Ints
+    """Bytes from the start of the block."""
+    rows: Ints
+    columns: Ints
+    item: Ints
+    """Bytes of an element."""
+    root: Ints
+    shift: Ints
+    pitch: Ints
+    """For some columns of a wider matrix, `shift` is the first column and `pitch` the elements from
+    row to row; else both are 0."""
+    first: Ints
+    last: Ints
+    """With `first`, the live range that the planner counted, in steps, or in epochs of a native
+    program."""
+    slot: Ints
+    """The slot of a buffer in the arena; -1 for other buffers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Instructions in order.
+
+    A kernel (loop, gemm) runs over `rows` by `columns`, partitioned between threads; a gemm sums
+    over `depth`.  The matrices of a stack of products lie below each other.
+    """
+
+    nodes: Sequence[str]
+    kind: Ints
+    split: Ints
+    rows: Ints
+    columns: Ints
+    depth: Ints
+    transposed: Ints
+    """1 if the left factor is stored (depth, rows), plus 2 if the right one is (columns, depth)."""
+    reduced: Ints
+    """The reduction axis (ROWS, COLUMNS) of a loop, or NONE."""
+    by_columns: Ints
+    """1 for a loop that takes block after block of columns, since it computes something once a
+    column."""
+    item: Ints
+    """Bytes of an element of a gemm."""
+    copies: Ints
+    """1 if a step only copies."""
+    scratch: Ints
+    """Bytes that a gemm needs for each thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accesses:
+    """The reads and writes of steps, in the order of the steps."""
+
+    step: Ints
+    buffer: Ints
+    use: Ints
+    span: Ints
+    in_place: Ints
+    """1 for an operand that the step may write its result to."""
+    member: Ints
+    """The number of the node among those that a call runs for at once; 0 for other steps."""
+    reach: Ints
+    """(accesses, 2): by "window", the elements from the first to past the last that is touched;
+    else 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Buffers that are read when the program is over, by public name."""
+
+    names: Sequence[str]
+    buffer: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """States that the program advances.
+
+    `block` is -1 if nothing touches the state; `buffer` holds the next value.
+    """
+
+    names: Sequence[str]
+    block: Ints
+    buffer: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramTables:
+    """The planner's claims about one program."""
+
+    name: str
+    backend: str
+    capacity: int
+    border: int
+    """The forward/backward boundary: the steps before it are the forward pass."""
+    arena: int
+    peak: int
+    blocks: Blocks
+    slots: Slots
+    buffers: Buffers
+    steps: Steps
+    accesses: Accesses
+    outputs: Results
+    gradients: Results
+    updates: Updates
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryClaims:
+    """The figures of the memory report, in bytes."""
+
+    state: int
+    feeds: int
+    constants: int
+    arena: int
+    scratch: int
+    scratch_thread: int
+    threads: int
+    gradients: int
+    exchange: int
+    lanes: int
+    """The shards of a rank, which holds back the sums of all but the last."""
+    ranks: int
+    workspaces: int
+    """Arenas with all that belongs to one; several if the shards of a rank run in step."""
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """All programs of a plan, and its memory."""
+
+    net: str
+    batch: int
+    backend: str
+    memory: MemoryClaims
+    state_layout: Mapping[str, tuple[int, int]]
+    """The offset and the bytes of each state in the single block of a new executor."""
+    programs: tuple[ProgramTables, ...]

@@ -5,35 +5,45 @@ Nothing is decided here: names become numbers, and the kernels' own words become
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import prod
 
 import numpy as np
 
-from graphc.check.certificate.columns import Pair, column, pair, pairs
-from graphc.check.certificate.steps import accesses_of, steps_of
-from graphc.check.certificate.tables import (
-    SPACES,
-    Blocks,
-    Buffers,
-    Certificate,
-    MemoryClaims,
-    ProgramTables,
-    Results,
-    Slots,
-    Updates,
-)
-from graphc.ir.plan import Buffer, Plan, Program
-from graphc.ir.tensor_type import ITEMSIZE, Dim, TensorType, count
+from graphc.check import certificate as tables
+from graphc.check.certificate import Certificate, Ints
+from graphc.ir.plan import Buffer, Instr, Plan, Program
+from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, TensorType, count
+from graphc.kernels.body import Body
+from graphc.kernels.kernel import Gemm, Kernel, Loop, space
+from graphc.kernels.walk import Elsewhere
+from graphc.runtime.exchange import workspaces
+from graphc.runtime.state import layout
+
+Pair = tuple[int, int]
+"""A size (a, b) that means a + b*N."""
+
+
+def pair(dim: Dim) -> Pair:
+    """Return a dimension as a size."""
+    return (0, dim.factor) if isinstance(dim, Batch) else (dim, 0)
+
+
+def column(numbers: Sequence[int]) -> Ints:
+    """Return numbers as a column."""
+    return np.array(numbers, np.int64)
+
+
+def pairs(numbers: Sequence[Pair]) -> Ints:
+    """Return sizes as a column of pairs."""
+    return np.array(numbers, np.int64).reshape(-1, 2)
 
 
 def certify(plan: Plan) -> Certificate:
     """Return the certificate of all programs of a plan."""
-    from graphc.runtime.exchange import workspaces
-    from graphc.runtime.state import layout
-
     memory, states = plan.memory, plan.state_nodes
     offsets, _ = layout(states)
-    claims = MemoryClaims(
+    claims = tables.MemoryClaims(
         memory.state,
         memory.feeds,
         memory.constants,
@@ -58,7 +68,7 @@ def certify(plan: Plan) -> Certificate:
     )
 
 
-def certify_program(program: Program) -> ProgramTables:
+def certify_program(program: Program) -> tables.ProgramTables:
     """Return the tables of one program."""
     number = {name: i for i, name in enumerate(program.buffers)}
     blocks, block_of = _blocks(program)
@@ -66,7 +76,7 @@ def certify_program(program: Program) -> ProgramTables:
     lines = list(program.buffers.values())
     buffers = _buffers(lines, number, program.aliases, block_of, slot_of)
     updates = program.graph.updates
-    return ProgramTables(
+    return tables.ProgramTables(
         program.name,
         program.backend,
         program.capacity,
@@ -80,7 +90,7 @@ def certify_program(program: Program) -> ProgramTables:
         accesses_of(program.instrs, number),
         _results(program.outputs, number),
         _results(program.gradients, number),
-        Updates(
+        tables.Updates(
             list(updates),
             column([block_of.get(("state", name), -1) for name in updates]),
             column([number[value] for value in updates.values()]),
@@ -88,16 +98,19 @@ def certify_program(program: Program) -> ProgramTables:
     )
 
 
-def _results(named: Mapping[str, str], number: Mapping[str, int]) -> Results:
-    return Results(list(named), column([number[buffer] for buffer in named.values()]))
+def _results(named: Mapping[str, str], number: Mapping[str, int]) -> tables.Results:
+    return tables.Results(list(named), column([number[buffer] for buffer in named.values()]))
 
 
 # ------------------------------------------------------------------ memory
 
 
-def _blocks(program: Program) -> tuple[Blocks, dict[tuple[str, str], int]]:
+def _blocks(program: Program) -> tuple[tables.Blocks, dict[tuple[str, str], int]]:
     """Return the blocks (arena, gradients, each state, feed, constant) and their numbers."""
-    names, space = ["arena", "gradients"], [SPACES.index("arena"), SPACES.index("gradient")]
+    names, space = (
+        ["arena", "gradients"],
+        [tables.SPACES.index("arena"), tables.SPACES.index("gradient")],
+    )
     size = [(program.arena.nbytes, 0), (program.gradient_bytes, 0)]
     found: dict[tuple[str, str], int] = {}
     for buffer in program.buffers.values():
@@ -109,9 +122,9 @@ def _blocks(program: Program) -> tuple[Blocks, dict[tuple[str, str], int]]:
         elif where not in found:
             found[where] = len(names)
             names.append(buffer.key)
-            space.append(SPACES.index(buffer.space))
+            space.append(tables.SPACES.index(buffer.space))
             size.append(_bytes(_owner(program, buffer)))
-    return Blocks(names, column(space), pairs(size)), found
+    return tables.Blocks(names, column(space), pairs(size)), found
 
 
 def _owner(program: Program, buffer: Buffer) -> TensorType:
@@ -127,15 +140,11 @@ def _bytes(type: TensorType) -> Pair:
     return fixed * ITEMSIZE[type.dtype], per_row * ITEMSIZE[type.dtype]
 
 
-def _slots(program: Program) -> tuple[Slots, dict[str, int]]:
+def _slots(program: Program) -> tuple[tables.Slots, dict[str, int]]:
     storages, offsets = program.storages, program.arena.offsets
-    sizes = []
-    for storage in storages:
-        parts = [_bytes(type) for type in storage.parts]
-        sizes.append(
-            parts[0] if len(parts) == 1 else (sum(a for a, _ in parts), sum(b for _, b in parts))
-        )
-    slots = Slots(
+    parts = [[_bytes(type) for type in storage.parts] for storage in storages]
+    sizes = [(sum(a for a, _ in each), sum(b for _, b in each)) for each in parts]
+    slots = tables.Slots(
         [storage.key for storage in storages],
         column([offsets[storage.key] for storage in storages]),
         pairs(sizes),
@@ -151,23 +160,15 @@ def _buffers(
     aliases: Mapping[str, str],
     block_of: Mapping[tuple[str, str], int],
     slot_of: Mapping[str, int],
-) -> Buffers:
-    known: dict[int, tuple[int, int, int, int, int]] = {}
-
-    def matrix(type: TensorType) -> tuple[int, int, int, int, int]:
-        """Return rows, columns and bytes of an element; types are shared objects."""
-        found = known.get(id(type))
-        if found is None:
-            rows, columns = _matrix(type)
-            found = known[id(type)] = (*pair(rows), *pair(columns), ITEMSIZE[type.dtype])
-        return found
-
-    shapes = np.array([matrix(b.type) for b in lines], np.int64).reshape(-1, 5)
+) -> tables.Buffers:
+    known = {id(b.type): b.type for b in lines}  # types are shared objects
+    matrices = {key: _matrix(type) for key, type in known.items()}
+    shapes = np.array([matrices[id(b.type)] for b in lines], np.int64).reshape(-1, 5)
     root = np.arange(len(lines))
     for name, owner in aliases.items():
         if name in number:
             root[number[name]] = number[owner]
-    return Buffers(
+    return tables.Buffers(
         list(number),
         column([block_of[b.space, b.key] for b in lines]),
         column([b.offset for b in lines]),
@@ -183,9 +184,197 @@ def _buffers(
     )
 
 
-def _matrix(type: TensorType) -> tuple[Dim, Dim]:
-    """Return a value's size as a matrix: its first dimension by all others; a vector is one row."""
-    shape = type.shape
-    if len(shape) < 2:
-        return 1, count(shape)
-    return shape[0], count(shape[1:])
+def _matrix(type: TensorType) -> tuple[int, ...]:
+    """Return rows, columns and bytes of an element, of a value as a matrix.
+
+    That is its first dimension by all others; a vector is one row.
+    """
+    shape = type.shape if len(type.shape) > 1 else (1, *type.shape)
+    return *pair(shape[0]), *pair(count(shape[1:])), ITEMSIZE[type.dtype]
+
+
+SPAN = {"each": tables.EACH, "row": tables.ROW, "column": tables.COLUMN, "one": tables.ONE}
+DEPENDS = {tables.EACH: 3, tables.ROW: 1, tables.COLUMN: 2, tables.ONE: 0}
+"""Bits for what a span depends on: the row (1) and the column (2)."""
+BY_DEPENDENCE = {number: span for span, number in DEPENDS.items()}
+Touched = tuple[int, int, int, int, int, int]
+"""Use, span, whether in place, member, and reach of an access."""
+AXIS = {"rows": tables.ROWS, "columns": tables.COLUMNS}
+
+
+def steps_of(program: Program) -> tables.Steps:
+    """Return the table of a program's instructions."""
+    numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 13)
+    return tables.Steps(
+        [instr.node for instr in program.instrs],
+        *numbers[:, :2].T,
+        *(numbers[:, i : i + 2] for i in (2, 4, 6)),
+        *numbers[:, 8:].T,
+        _scratch_needs(program),
+    )
+
+
+_PLAIN = {
+    kind: (
+        tables.KINDS.index(kind),
+        tables.NONE,
+        1,
+        0,
+        1,
+        0,
+        1,
+        0,
+        0,
+        tables.NONE,
+        0,
+        0,
+        int(kind == "copy"),
+    )
+    for kind in ("call", "reference", "copy", "send", "receive", "barrier")
+}
+
+
+def _step(instr: Instr) -> tuple[int, ...]:
+    kernel = instr.body
+    if kernel is None:
+        return _PLAIN[instr.kind]
+    split = tables.SPLITS.index(kernel.split)
+    if isinstance(kernel, Gemm):
+        rows, columns = space(kernel)
+        sizes = (*pair(rows), *pair(columns), *pair(kernel.k))
+        item = ITEMSIZE[kernel.dtype]
+        turned = kernel.trans_a + 2 * kernel.trans_b
+        return tables.GEMM, split, *sizes, turned, tables.NONE, 0, item, 0
+    sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0)
+    reduced, by_columns, copies = _traits(kernel)
+    return tables.LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
+
+
+def _images(kernel: Gemm) -> Pair:
+    """Return the elements of the images under a window."""
+    if kernel.window is None:
+        return 0, 0
+    fixed, per_row = pair(kernel.k if kernel.trans_a else kernel.m)
+    of_one, places = kernel.window.pixels, kernel.window.count
+    return fixed // places * of_one, per_row // places * of_one
+
+
+def _reach(kernel: Kernel, at: object) -> Pair:
+    """Return the most elements from a buffer's first to the last that a fetch meets."""
+    assert isinstance(kernel, Loop), "a product fetches nothing"
+    assert isinstance(at, Elsewhere), "the value of a fetch is where"
+    inner, per_row = 1, 0
+    outer = [size // prod(kernel.places) for size in pair(kernel.rows)]
+    first = pair(at.walks[0].size) if at.given else tuple(outer)
+    counts = (first, *map(pair, (*kernel.places, kernel.columns)))
+    for (fixed, batch), walk in zip(counts, at.walks, strict=True):
+        if batch:
+            per_row = batch * walk.pitch
+        else:
+            last = ((fixed - 1) * walk.scale + walk.shift) // walk.apart
+            inner += min(last, pair(walk.size)[0] - 1) * walk.pitch
+    return max(inner - per_row, 0), per_row
+
+
+def _traits(kernel: Loop) -> tuple[int, int, int]:
+    """Return the reduction axis, whether columns come first, and whether the loop only copies."""
+    steps = kernel.body.steps
+    reduced = [AXIS[str(step.value)] for step in steps if step.op in ("sum", "max")]
+    computes = any(s.span == "column" and s.op not in ("load", "index") for s in steps)
+    by_columns = computes and not reduced and kernel.rows != 1
+    copies = (
+        kernel.turned is None
+        and len(steps) == len(kernel.body.stores) == 1
+        and steps[0].op == "load"
+    )
+    return (reduced[0] if reduced else tables.NONE), int(by_columns), int(copies)
+
+
+def _scratch_needs(program: Program) -> Ints:
+    """Return the bytes of a thread's scratch that each product needs on this machine."""
+    needs = np.zeros(len(program.instrs), np.int64)
+    if program.backend != "native":
+        return needs
+    from graphc.backends.native.scratch import kernel_scratch
+    from graphc.backends.native.target import host
+
+    bits, known = host().bits, dict[tuple[object, ...], int]()
+    for i, instr in enumerate(program.instrs):
+        kernel = instr.body
+        if isinstance(kernel, Gemm):
+            key = kernel.m, kernel.n, kernel.k, kernel.trans_a, kernel.dtype, kernel.window
+            if key not in known:
+                known[key] = kernel_scratch(kernel, bits, program.capacity)
+            needs[i] = known[key]
+    return needs
+
+
+# ------------------------------------------------------------------ accesses
+
+
+def accesses_of(instrs: Iterable[Instr], number: Mapping[str, int]) -> tables.Accesses:
+    """Return the table of what the instructions touch; `number` numbers the buffers."""
+    step: list[int] = []
+    buffer: list[str] = []
+    rest: list[Touched] = []
+    for i, instr in enumerate(instrs):
+        before = len(buffer)
+        if instr.body is not None:
+            _of_kernel(instr.body, buffer, rest)
+        else:
+            _of_call(instr, buffer, rest)
+        step.extend([i] * (len(buffer) - before))
+    table = np.array(rest, np.int64).reshape(-1, 6)
+    names = column([number[name] for name in buffer])
+    use, span, in_place, member = table[:, :4].T
+    return tables.Accesses(column(step), names, use, span, in_place, member, table[:, 4:])
+
+
+def _of_call(instr: Instr, buffer: list[str], rest: list[Touched]) -> None:
+    in_place: tuple[int, ...] = ()
+    if instr.kind in ("call", "send", "receive") and instr.op is not None:
+        in_place = instr.op.inplace
+    members = instr.members
+    buffer += instr.ins
+    buffer += instr.scratch
+    buffer += instr.outs
+    rest += [
+        (tables.READ, tables.WHOLE, int(i // members in in_place), i % members, 0, 0)
+        for i in range(len(instr.ins))
+    ]
+    rest += [
+        (tables.SCRATCH, tables.WHOLE, 0, i % members, 0, 0) for i in range(len(instr.scratch))
+    ]
+    rest += [(tables.WRITE, tables.WHOLE, 0, i % members, 0, 0) for i in range(len(instr.outs))]
+
+
+def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
+    if isinstance(kernel, Gemm):
+        buffer += (kernel.a, kernel.b)
+        left = tables.LEFT if kernel.window is None else tables.WINDOW
+        left, right = (left, tables.RIGHT) if kernel.stack is None else (tables.WHOLE, tables.WHOLE)
+        rest += ((tables.READ, left, 0, 0, *_images(kernel)), (tables.READ, right, 0, 0, 0, 0))
+    elif kernel.added is not None:
+        buffer += (kernel.added.rows, kernel.added.indices)
+        columns, (fixed, per_row) = pair(kernel.columns)[0], pair(kernel.added.count)
+        rest += ((tables.READ, tables.WINDOW, 0, 0, fixed * columns, per_row * columns),)
+        rest += ((tables.READ, tables.WINDOW, 0, 0, fixed, per_row),)
+    body = kernel.body
+    turned = isinstance(kernel, Loop) and kernel.turned is not None
+    for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
+        buffer.append(name)
+        rest.append((tables.READ, tables.WHOLE if turned else SPAN[span], int(not turned), 0, 0, 0))
+    for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
+        buffer.append(name)
+        rest.append((tables.READ, tables.WINDOW, 0, 0, *_reach(kernel, at)))
+    for store in body.stores:
+        buffer.append(store.buffer)
+        rest.append((tables.WRITE, _level(body, SPAN[store.span], store.step), 0, 0, 0, 0))
+
+
+def _level(body: Body, span: int, step: int) -> int:
+    """Return the span by which a value is stored.
+
+    A value that depends on more than its place is stored where it is computed.
+    """
+    return BY_DEPENDENCE[DEPENDS[span] | DEPENDS[SPAN[body.steps[step].span]]]

@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.check.certificate.tables import (
-    KINDS,
-    READ,
-    SCRATCH,
-    SPACES,
-    SPANS,
-    SPLITS,
-    WRITE,
-    Accesses,
-    Blocks,
-    Buffers,
-    Certificate,
-    Ints,
-    MemoryClaims,
-    ProgramTables,
-    Results,
-    Slots,
-    Steps,
-    Updates,
-)
+from graphc.check import certificate as tables
+from graphc.check.certificate import Certificate, Ints
 from graphc.check.certificate.text import FORMAT
 
 BACKENDS = ("numpy", "native")
@@ -68,7 +50,7 @@ def certificate_of(data: Mapping[str, Any]) -> Certificate:
 
 
 def _certificate(data: Mapping[str, Any]) -> Certificate:
-    memory = {name: _whole(data["memory"][name]) for name in MemoryClaims.__slots__}
+    memory = {name: _whole(data["memory"][name]) for name in tables.MemoryClaims.__slots__}
     layout = {
         _text(name): (_whole(place[0]), _whole(place[1]))
         for name, place in _mapping(data["state"]).items()
@@ -77,13 +59,13 @@ def _certificate(data: Mapping[str, Any]) -> Certificate:
         _text(data["net"]),
         _whole(data["batch"], 1),
         _text(data["backend"]),
-        MemoryClaims(**memory),
+        tables.MemoryClaims(**memory),
         layout,
         tuple(program_of(program) for program in _list(data["programs"])),
     )
 
 
-def program_of(data: Mapping[str, Any]) -> ProgramTables:
+def program_of(data: Mapping[str, Any]) -> tables.ProgramTables:
     """Return the tables of one program."""
     blocks, slots = _list(data["blocks"]), _list(data["slots"])
     lines, steps = _list(data["buffers"]), _list(data["steps"])
@@ -92,31 +74,31 @@ def program_of(data: Mapping[str, Any]) -> ProgramTables:
     number = _numbers([line["name"] for line in lines], "buffer")
     capacity = _whole(data["capacity"], 1)
     updates = _mapping(data["updates"])
-    return ProgramTables(
+    return tables.ProgramTables(
         _text(data["name"]),
         BACKENDS[_word(data["backend"], BACKENDS)],
         capacity,
         _whole(data["border"]),
         _whole(data["arena"]),
         _whole(data["peak"]),
-        Blocks(
+        tables.Blocks(
             [_text(block["name"]) for block in blocks],
-            _column([_word(block["space"], SPACES) for block in blocks]),
+            _column([_word(block["space"], tables.SPACES) for block in blocks]),
             _fit_together(_sizes([block["bytes"] for block in blocks]), capacity),
         ),
-        Slots(
+        tables.Slots(
             list(slot),
-            _column([_whole(line["offset"]) for line in slots]),
+            _wholes(line["offset"] for line in slots),
             _fit_together(_sizes([line["bytes"] for line in slots]), capacity),
-            _column([_whole(line["life"][0]) for line in slots]),
-            _column([_whole(line["life"][1]) for line in slots]),
+            _wholes(line["life"][0] for line in slots),
+            _wholes(line["life"][1] for line in slots),
         ),
         _fits(_buffers(lines, number, places, slot), capacity),
         _steps(steps, capacity),
         _accesses(steps, number),
         _results(data["outputs"], number),
         _results(data["gradients"], number),
-        Updates(
+        tables.Updates(
             list(map(_text, updates)),
             _column([places.get(("state", name), -1) for name in updates]),
             _column([_known(number, value) for value in updates.values()]),
@@ -129,25 +111,25 @@ def _buffers(
     number: Mapping[str, int],
     places: Mapping[tuple[str, str], int],
     slot: Mapping[str, int],
-) -> Buffers:
+) -> tables.Buffers:
     cuts = [line.get("cut", (0, 0)) for line in lines]
-    return Buffers(
+    return tables.Buffers(
         list(number),
         _column([_place(places, line["at"]) for line in lines]),
-        _column([_whole(line["at"][2]) for line in lines]),
+        _wholes(line["at"][2] for line in lines),
         _sizes([line["rows"] for line in lines]),
         _sizes([line["columns"] for line in lines]),
-        _column([_whole(line["item"], 1) for line in lines]),
+        _wholes((line["item"] for line in lines), 1),
         _column([_known(number, line.get("shows", line["name"])) for line in lines]),
-        _column([_whole(cut[0]) for cut in cuts]),
-        _column([_whole(cut[1]) for cut in cuts]),
-        _column([_whole(line["life"][0]) for line in lines]),
-        _column([_whole(line["life"][1], -1) for line in lines]),
+        _wholes(cut[0] for cut in cuts),
+        _wholes(cut[1] for cut in cuts),
+        _wholes(line["life"][0] for line in lines),
+        _wholes((line["life"][1] for line in lines), -1),
         _column([_known(slot, line["slot"]) if "slot" in line else -1 for line in lines]),
     )
 
 
-def _fits(b: Buffers, capacity: int) -> Buffers:
+def _fits(b: tables.Buffers, capacity: int) -> tables.Buffers:
     """Return the buffers.
 
     Raise CertificateError if a size depends on N twice, or bytes cannot be counted.
@@ -173,55 +155,61 @@ def _countable(capacity: int, *sizes: Sequence[int]) -> None:
         raise _wrong("something is larger than any memory")
 
 
-def _steps(steps: Sequence[Any], capacity: int) -> Steps:
+def _steps(steps: Sequence[Any], capacity: int) -> tables.Steps:
     def sizes(word: str) -> Ints:
         return _sizes([step.get(word, "1") for step in steps])
 
     def numbers(word: str) -> Ints:
-        return _column([_whole(step.get(word, 0)) for step in steps])
+        return _wholes(step.get(word, 0) for step in steps)
 
     rows, columns, depth = sizes("rows"), sizes("columns"), sizes("depth")
     for size in zip(rows.tolist(), columns.tolist(), depth.tolist(), strict=True):
         _countable(capacity, *size)
-    return Steps(
+    return tables.Steps(
         [_text(step["node"]) for step in steps],
-        _column([_word(step["step"], KINDS) for step in steps]),
-        _column([_word(step.get("split", "none"), SPLITS) for step in steps]),
+        _column([_word(step["step"], tables.KINDS) for step in steps]),
+        _column([_word(step.get("split", "none"), tables.SPLITS) for step in steps]),
         rows,
         columns,
         depth,
         numbers("transposed"),
-        _column([_word(step.get("reduced", "none"), SPLITS) for step in steps]),
+        _column([_word(step.get("reduced", "none"), tables.SPLITS) for step in steps]),
         numbers("by_columns"),
-        _column([_whole(step.get("item", 0)) for step in steps]),
+        numbers("item"),
         numbers("copies"),
         numbers("scratch"),
     )
 
 
-def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> Accesses:
+def _accesses(steps: Sequence[Any], number: Mapping[str, int]) -> tables.Accesses:
     rows = [
         (
             i,
             _known(number, item["buffer"]),
             use,
-            _word(item.get("by", "whole"), SPANS),
+            _word(item.get("by", "whole"), tables.SPANS),
             _whole(item.get("in_place", 0)),
             _whole(item.get("member", 0)),
             *_sizes([item.get("reach", "0")])[0],
         )
         for i, step in enumerate(steps)
-        for word, use in (("reads", READ), ("uses", SCRATCH), ("writes", WRITE))
+        for word, use in (
+            ("reads", tables.READ),
+            ("uses", tables.SCRATCH),
+            ("writes", tables.WRITE),
+        )
         for item in _list(step.get(word, []))
     ]
     table = np.array(rows, np.int64).reshape(-1, 8)
     step, buffer, use, span, in_place, member = table[:, :6].T
-    return Accesses(step, buffer, use, span, in_place, member, table[:, 6:])
+    return tables.Accesses(step, buffer, use, span, in_place, member, table[:, 6:])
 
 
-def _results(named: Any, number: Mapping[str, int]) -> Results:
+def _results(named: Any, number: Mapping[str, int]) -> tables.Results:
     values = _mapping(named)
-    return Results(list(values), _column([_known(number, value) for value in values.values()]))
+    return tables.Results(
+        list(values), _column([_known(number, value) for value in values.values()])
+    )
 
 
 # ------------------------------------------------------------------ what one entry may be
@@ -231,6 +219,10 @@ def _whole(value: Any, least: int = 0) -> int:
     if type(value) is not int or not least <= value < LIMIT:
         raise _wrong(f"{value!r} is not a whole number from {least} to 2**40")
     return value
+
+
+def _wholes(values: Iterable[Any], least: int = 0) -> Ints:
+    return _column([_whole(value, least) for value in values])
 
 
 def _text(value: Any) -> str:

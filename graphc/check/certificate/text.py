@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from graphc.check.certificate.tables import (
+from graphc.check.certificate import (
     GEMM,
     KINDS,
     LOOP,

@@ -6,7 +6,7 @@ declares.  A run without a fault proves nothing; a fault is shown with its numbe
 
 from __future__ import annotations
 
-from graphc.check.validation.error import ValidationError
+from graphc.check.validation.explain import ValidationError
 from graphc.check.validation.validate import validate_apply, validate_pass
 
 __all__ = ["ValidationError", "validate_apply", "validate_pass"]

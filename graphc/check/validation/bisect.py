@@ -1,4 +1,13 @@
-"""Bisection: finds the first pass, and the first rewrite of it, that shows a symptom."""
+"""Bisection: finds the first pass, and the first rewrite of it, that shows a symptom.
+
+Compilation is limited to the first passes and the first rewrites, by environment variables:
+
+    GRAPHC_PASS_LIMIT=3      the first three of the passes that can be left out
+    GRAPHC_PASS_LIMIT=3.17   and of the fourth, in every program, its first 17 rewrites
+    GRAPHC_PASS_LOG=file     a line of JSON for each compilation, and for each cut pass
+
+Passes that a plan cannot do without always run.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +17,109 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.check.validation.limit import LIMIT, LOG
+from graphc.check.central_differences import in_float64
+from graphc.check.validation.draws import draws_for, given_of
+from graphc.check.validation.explain import between, halved, rewrites
+from graphc.check.validation.run import largest, results_of, values_of_arrays
+from graphc.compiler.compile import compile
+from graphc.declare.optim import Optimizer
+from graphc.ir.graph import Graph
+from graphc.ir.op import Array
+
+if TYPE_CHECKING:
+    from passes.pass_list import PassList
+    from passes.pipeline import Pass, Preserves
+
+LIMIT, LOG = "GRAPHC_PASS_LIMIT", "GRAPHC_PASS_LOG"
+Records = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class FirstRewrites:
+    """A pass of which only the first `count` rewrites are made."""
+
+    step: Pass
+    count: int
+    log: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the whole pass."""
+        from passes.pipeline import name_of
+
+        return name_of(self.step)
+
+    @property
+    def preserves(self) -> Preserves:
+        """The class of what the whole pass preserves."""
+        from passes.pipeline import preserves_of
+
+        return preserves_of(self.step)
+
+    def __call__(self, graph: Graph) -> Graph:
+        """Return the graph with the first `count` of the pass's rewrites."""
+        made = self.step(graph)
+        changes = rewrites(graph, made)
+        last = str(changes[self.count - 1]) if 0 < self.count <= len(changes) else None
+        _write(self.log, {"rewrites": len(changes), "last": last})
+        return between(graph, made, self.count) if self.count < len(changes) else made
+
+
+def from_environment(passes: PassList) -> PassList:
+    """Return the list as GRAPHC_PASS_LIMIT limits it; raise GraphError if that is not a limit."""
+    log = os.environ.get(LOG)
+    _write(log, {"passes": optional(passes)})
+    text = os.environ.get(LIMIT)
+    return passes if text is None else limited(passes, text, log)
+
+
+def optional(passes: PassList) -> list[str]:
+    """Return the names of the passes that a limit counts, in order."""
+    return [name for name in passes.names if name not in passes.required]
+
+
+def limited(passes: PassList, limit: str, log: str | None = None) -> PassList:
+    """Return the list up to a limit such as "3" or "3.17"; raise GraphError for another text."""
+    from passes.pass_list import PassList
+
+    whole, _, part = limit.partition(".")
+    if not whole.isdecimal() or not (part.isdecimal() or part == ""):
+        raise GraphError(
+            f"{LIMIT} is {limit!r}, not a number of passes",
+            hint="3 for the first three passes, 3.17 for 17 rewrites of the fourth, too",
+        )
+    entries: list[Pass | str] = []
+    number = 0
+    for entry, name in zip(passes, passes.names, strict=True):
+        if name in passes.required:
+            entries.append(entry)
+            continue
+        if number < int(whole):
+            entries.append(entry)
+        elif number == int(whole) and part and not isinstance(entry, str):
+            entries.append(FirstRewrites(entry, int(part), log))
+        number += 1
+    return PassList(tuple(entries), passes.required)
+
+
+def _write(path: str | None, record: Mapping[str, Any]) -> None:
+    if path is not None:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _records(log: Path) -> Records:
+    return (
+        [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
+    )
 
 
 @dataclass(frozen=True)
@@ -30,6 +135,17 @@ class Tried:
     """The number of rewrites of the cut pass, in the program with the most."""
     last: Sequence[str] = ()
     """The last rewrite that was made, in each program."""
+
+
+def _tried(symptom: str | None, well: str, passes: Sequence[str], records: Records) -> Tried:
+    """Return the result of a try, with what its compilations logged about the cut pass."""
+    return Tried(
+        symptom is not None,
+        symptom or well,
+        passes,
+        max((record.get("rewrites", 0) for record in records), default=0),
+        [record["last"] for record in records if record.get("last")],
+    )
 
 
 class NotThePasses(GraphError):
@@ -80,27 +196,15 @@ def bisect(symptom: Symptom) -> Found | None:
             f"without passes it is the same: {without.told}",
             hint="the passes that can be left out are not the cause",
         )
-    position = _halved(lambda count: symptom(str(count)).bad, len(names))
+    position = halved(lambda count: symptom(str(count)).bad, len(names))
     good, bad = str(position - 1), str(position)
     whole = symptom(f"{position - 1}.{10**9}")
     rewrite: tuple[str, ...] = ()
     if whole.bad and whole.rewrites and not symptom(f"{position - 1}.0").bad:
-        number = _halved(lambda count: symptom(f"{position - 1}.{count}").bad, whole.rewrites)
+        number = halved(lambda count: symptom(f"{position - 1}.{count}").bad, whole.rewrites)
         good, bad = f"{position - 1}.{number - 1}", f"{position - 1}.{number}"
         rewrite = tuple(dict.fromkeys(symptom(bad).last))
     return Found(everything.told, names[position - 1], position, len(names), good, bad, rewrite)
-
-
-def _halved(bad: Callable[[int], bool], count: int) -> int:
-    """Return a number up to `count`, which is bad, that is bad while the one before it is not."""
-    good = 0
-    while count - good > 1:
-        middle = (good + count) // 2
-        if bad(middle):
-            count = middle
-        else:
-            good = middle
-    return count
 
 
 @dataclass(frozen=True)
@@ -130,15 +234,100 @@ class Command:
                 )
             except OSError as error:
                 raise GraphError(f"cannot run {self.words[0]!r}: {error.strerror}") from None
-            records = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-        lines = [json.loads(record) for record in records]
-        passes = max((line.get("passes", ()) for line in lines), key=len, default=())
-        told = f"the exit status is {done.returncode}"
+            records = _records(log)
+        passes = max((record.get("passes", ()) for record in records), key=len, default=())
         last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
-        return Tried(
-            done.returncode != 0,
-            f"{told}: {last}" if last else told,
-            passes,
-            max((line.get("rewrites", 0) for line in lines), default=0),
-            [line["last"] for line in lines if line.get("last")],
+        text = f"the exit status is {done.returncode}{': ' if last else ''}{last}"
+        return _tried(text if done.returncode else None, text, passes, records)
+
+
+@dataclass(frozen=True)
+class Values:
+    """The symptom of results that differ from those without passes, in float64, or are not finite.
+
+    The results are outputs, gradients and next states.  `what` is `loss`, `output:NAME`,
+    `gradient:NAME` or `update:NAME`; None is all of them.  `nonfinite` instead looks, in the net's
+    own dtypes, for a number that is not finite.
+    """
+
+    graph: Graph
+    rows: int
+    passes: PassList
+    optimizer: Optimizer | None = None
+    what: str | None = None
+    tolerance: float = 1e-6
+    """The part of a result's largest number by which one of its numbers may differ."""
+    feeds: Mapping[str, Any] | None = None
+    base: dict[str, Array] = field(default_factory=dict)
+
+    def __call__(self, limit: str | None) -> Tried:
+        """Compile with that many passes, run, and compare."""
+        with tempfile.TemporaryDirectory() as folder:
+            log = Path(folder) / "log"
+            passes = self.passes if limit is None else limited(self.passes, limit, str(log))
+            found = self._results(passes)
+            records = _records(log)
+        if not self.base:
+            self.base.update(found if limit == "0" else self._results(limited(self.passes, "0")))
+        return _tried(self._fault(found), "nothing is wrong", optional(self.passes), records)
+
+    @property
+    def nonfinite(self) -> bool:
+        """Whether numbers that are not finite are the symptom."""
+        return self.what == "nonfinite"
+
+    def _results(self, passes: PassList) -> dict[str, Array]:
+        graph = self.graph if self.nonfinite else in_float64(self.graph)
+        plan = compile(
+            graph,
+            batch=self.rows,
+            optimizer=self.optimizer,
+            wrt=self._wrt(graph),
+            passes=passes,
+            backend="numpy",
         )
+        (draw,) = draws_for(self.graph, [self.rows], given=self.feeds)
+        found: dict[str, Array] = {}
+        for program, records in plan.graphs.items():
+            made = records[-1].graph
+            values = values_of_arrays(made, self.rows, given_of(made, draw))
+            results = results_of(made, values)
+            found |= {f"{name} ({program})": value for name, value in results.items()}
+        chosen = {name: value for name, value in found.items() if self._asked(name)}
+        if not chosen:
+            names = ", ".join(dict.fromkeys(name.partition(" (")[0] for name in found))
+            raise GraphError(f"there is no {self.what!r}", hint=f"there are {names}")
+        return chosen
+
+    def _wrt(self, graph: Graph) -> list[str] | None:
+        """Return the parameters, and the node whose gradient is asked for; None for the default."""
+        kind, _, name = (self.what or "").partition(":")
+        if kind != "gradient" or name not in graph or graph[name].op.name == "parameter":
+            return None
+        return [*(n.name for n in graph if n.op.name == "parameter"), name]
+
+    def _asked(self, name: str) -> bool:
+        kind, _, rest = name.partition(" ")
+        if kind == "mask":
+            return False
+        if self.what is None or self.nonfinite:
+            return True
+        key = rest.partition(" (")[0]
+        if self.what == "loss":
+            return kind == "output" and key in self.graph.losses
+        return self.what == f"{kind}:{key}"
+
+    def _fault(self, found: Mapping[str, Array]) -> str | None:
+        """Return the first result that shows the symptom, and how; None if none does."""
+        for name, value in self.base.items():
+            if name not in found:
+                return f"{name} is gone"
+            if self.nonfinite:
+                if np.isfinite(value).all() and not np.isfinite(found[name]).all():
+                    return f"{name} is not finite"
+                continue
+            gap = np.abs(found[name].astype(np.float64) - value.astype(np.float64))
+            worst = float(np.max(gap, initial=0.0))
+            if not worst <= self.tolerance * max(largest(value), 1e-300):
+                return f"{name} is off by {worst:.3g}, of at most {largest(value):.3g}"
+        return None

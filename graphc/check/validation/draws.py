@@ -10,8 +10,8 @@ import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.own_passes import own_passes
-from graphc.check.float64 import in_float64
-from graphc.check.validation.kinks import nearest_kink
+from graphc.check.central_differences import in_float64, kinks_of
+from graphc.check.validation.run import values_of_arrays
 from graphc.compiler.program import index_bounds
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import generator
@@ -127,6 +127,11 @@ def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     }
 
 
+def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
+    """Return the value of every node for the draw's numbers."""
+    return values_of_arrays(graph, draw.rows, given_of(graph, draw))
+
+
 def special(draw: Draw) -> Draw:
     """Return the draw with zeros of both signs, infinities, NaN and numbers near the limits."""
     return replace(draw, style="special", known={}, found={})
@@ -141,7 +146,7 @@ def draws_for(
     bounds: Mapping[str, int] | None = None,
 ) -> tuple[Draw, ...]:
     """Return a draw for each number of rows that suits the graph in training mode."""
-    plain = _plain(graph)
+    plain = expanded(graph)
     limits = {**index_bounds(plain), **(bounds or {})}
     wide = in_float64(plain)
     return tuple(
@@ -149,14 +154,14 @@ def draws_for(
     )
 
 
-def _plain(graph: Graph) -> Graph:
-    """Return the graph with its layers expanded for training."""
+def expanded(graph: Graph, train: bool = True) -> Graph:
+    """Return the graph with its layers, if it has any, expanded for training or inference."""
     if not any(isinstance(node.op, Layer) for node in graph):
         return graph
     own_passes()
     from passes.specialize import Specialize
 
-    return Specialize(train=True)(graph)
+    return Specialize(train)(graph)
 
 
 def _drawn(graph: Graph, first: Draw) -> Draw:
@@ -175,3 +180,22 @@ def batches_for(capacity: int) -> Sequence[int]:
     """Return one row, a prime number of rows, and the most rows that a plan takes."""
     prime = next((p for p in (7, 5, 3, 2) if p < capacity), 1)
     return tuple(dict.fromkeys((1, prime, capacity)))
+
+
+def nearest_kink(graph: Graph, rows: int, arrays: Mapping[str, Array]) -> float:
+    """Return the smallest distance of any number to a kink of its op; -1 if one is not finite.
+
+    A distance of exactly 0 is left out: numbers drawn at random meet a kink only if the net
+    itself puts them there, as relu does before abs.
+    """
+    values = values_of_arrays(graph, rows, arrays)
+    nearest = np.inf
+    for node in graph:
+        value = values[node.name]
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            return -1.0
+        gaps = kinks_of(node.op, [values[name] for name in node.inputs])
+        if gaps is not None:
+            sizes = np.abs(gaps)
+            nearest = min(nearest, float(np.min(sizes, where=sizes > 0, initial=np.inf)))
+    return nearest

@@ -1,61 +1,198 @@
-"""Turns a failure into a report: the rewrite, the smallest graph, the test file."""
+"""Turns a failure into a report: the first rewrite, the smallest graph, the test file.
+
+A pass returns one new graph.  Its changes are the nodes that both graphs have and that differ, in
+the order of the new graph, then the roots that read another node.  Graphs between the two have the
+first k of them: a node that the pass added is in such a graph if another node reads it, and so is
+a node that the pass removed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from graphc.base.own_passes import own_passes
-from graphc.check.float64 import in_float64
-from graphc.check.op_gradient import wrong_entries
-from graphc.check.validation.compare import Mismatch
-from graphc.check.validation.draws import Draw, draws_for, given_of
-from graphc.check.validation.error import ValidationError, validation_error
+from graphc.base.errors import GraphError
+from graphc.check.central_differences import in_float64, wrong_entries
+from graphc.check.validation.draws import Draw, draws_for, values_of
 from graphc.check.validation.judge import Failure, judge
-from graphc.check.validation.reproduce import write_test
-from graphc.check.validation.rewrites import first_rewrite
-from graphc.check.validation.run import values_of_arrays
-from graphc.check.validation.shrink import shrunk
+from graphc.check.validation.reproduce import KINDS, shrunk, write_test
+from graphc.check.validation.run import Mismatch
 from graphc.check.validation.updates import apply_mismatch
 from graphc.declare.optim import Optimizer
 from graphc.files.paths import reason
 from graphc.ir.graph import Graph, Node, verify
-from graphc.ir.text.graph import node_text
+from graphc.ir.text.graph import name_text, node_text
 
 if TYPE_CHECKING:
     from passes.pipeline import Pass
 
 
-def explained(
-    step: Pass, before: Graph, made: Graph, failure: Failure, folder: Path | None
+@dataclass(frozen=True)
+class Rewrite:
+    """One change of a pass: of a node, or of the node that a root reads."""
+
+    name: str
+    before: str
+    after: str
+    kind: str = "node"
+
+    def __str__(self) -> str:
+        return f"{self.before}  ->  {self.after}"
+
+
+def rewrites(before: Graph, made: Graph) -> list[Rewrite]:
+    """Return the changes of a pass in order."""
+    found = [
+        Rewrite(node.name, node_text(before[node.name]), node_text(node))
+        for node in made
+        if node.name in before and not _same(before[node.name], node)
+    ]
+    for kind in KINDS:
+        old, new = getattr(before, kind), getattr(made, kind)
+        for key in dict.fromkeys([*old, *new]):
+            if old.get(key) != new.get(key):
+                found.append(Rewrite(key, _read(kind, key, old), _read(kind, key, new), kind))
+    return found
+
+
+def between(before: Graph, made: Graph, count: int) -> Graph:
+    """Return the graph with the first `count` changes; raise GraphError if those make a cycle."""
+    changes = rewrites(before, made)
+    if count == len(changes):
+        return made
+    nodes = {**made.nodes, **before.nodes}
+    roots = {kind: dict(getattr(before, kind)) for kind in KINDS}
+    for change in changes[:count]:
+        if change.kind == "node":
+            nodes[change.name] = made[change.name]
+        elif change.name in getattr(made, change.kind):
+            roots[change.kind][change.name] = getattr(made, change.kind)[change.name]
+        else:
+            del roots[change.kind][change.name]
+    needed = [name for kind in KINDS for name in (*roots[kind].values(), *roots[kind])]
+    order = _sorted(nodes, [*before.nodes, *(name for name in needed if name in nodes)])
+    return Graph(before.name, order, losses=before.losses, **roots)
+
+
+def first_rewrite(before: Graph, made: Graph, shows: Callable[[Graph], bool]) -> Rewrite | None:
+    """Return the change with which the symptom begins, by halving; None if it cannot be found.
+
+    `shows` holds for the graph of all changes.  If it also holds without any, the nodes that the
+    pass added are at fault, not a change.
+    """
+
+    def holds(count: int) -> bool:
+        try:
+            return shows(between(before, made, count))
+        except GraphError:  # these changes need later ones
+            return False
+
+    changes = rewrites(before, made)
+    return None if not changes or holds(0) else changes[halved(holds, len(changes)) - 1]
+
+
+def halved(bad: Callable[[int], bool], count: int) -> int:
+    """Return a number up to `count`, which is bad, that is bad while the one before it is not."""
+    good = 0
+    while count - good > 1:
+        middle = (good + count) // 2
+        if bad(middle):
+            count = middle
+        else:
+            good = middle
+    return count
+
+
+def _sorted(nodes: Mapping[str, Node], names: Iterable[str]) -> list[Node]:
+    """Return the named nodes and their operands, operands first; raise GraphError for a cycle."""
+    found: dict[str, Node] = {}
+    for name in names:
+        stack, open_ = [name], set[str]()
+        while stack:
+            last = stack[-1]
+            missing = [i for i in nodes[last].inputs if i not in found] if last not in found else []
+            if not missing:
+                found.setdefault(last, nodes[last])
+                open_.discard(stack.pop())
+            elif last in open_:
+                raise GraphError(f"{last!r} depends on itself")
+            else:
+                open_.add(last)
+                stack.extend(missing)
+    return list(found.values())
+
+
+def _same(a: Node, b: Node) -> bool:
+    return a is b or ((a.inputs, a.type, a.op) == (b.inputs, b.type, b.op))
+
+
+def _read(kind: str, key: str, roots: Mapping[str, str]) -> str:
+    what = f"{kind.removesuffix('s')} {name_text(key)}"
+    return f"{what} = {name_text(roots[key])}" if key in roots else f"no {what}"
+
+
+SHOWN = 8
+"""The number of nodes, from its end, that an error shows of the smallest graph."""
+
+
+class ValidationError(GraphError):
+    """The error of a pass that changed a result, or computes a wrong one.
+
+    `mismatch` has the result and the numbers, `rewrite` the first change of the pass that shows
+    it, `smallest` a small graph on which the pass still fails, `path` the test that was written.
+    """
+
+    mismatch: Mismatch
+    rewrite: str = ""
+    smallest: Graph | None = None
+    path: Path | None = None
+
+
+def validation_error(
+    pass_name: str,
+    mismatch: Mismatch,
+    *,
+    culprit: Node | None = None,
+    rewrite: str = "",
+    smallest: Graph | None = None,
+    path: Path | None = None,
+    unwritten: str = "",
 ) -> ValidationError:
+    """Return the error, with a message in the user's words."""
+    lines = [f"pass {pass_name!r}: {mismatch}"]
+    if rewrite:
+        lines.append(f"  first rewrite that shows it: {rewrite}")
+    if smallest is not None:
+        lines.append(f"  smallest graph that still fails: {len(smallest)} nodes")
+        lines.extend(f"    {node_text(node)}" for node in list(smallest)[-SHOWN:])
+    hint = f"this test shows the failure: python -m pytest {path}" if path else unwritten
+    loc = culprit.locs[0] if culprit is not None and culprit.locs else None
+    error = ValidationError("\n".join(lines), loc=loc, hint=hint)
+    error.mismatch, error.rewrite, error.smallest, error.path = mismatch, rewrite, smallest, path
+    return error
+
+
+def explained(step: Pass, before: Graph, failure: Failure, folder: Path | None) -> ValidationError:
     """Return the error for a failed pass; write a test file if there is a folder for it."""
     from passes.pipeline import name_of
 
     node, rewrite = _blame(step, failure)
-    name = name_of(step)
+    error = partial(
+        validation_error, name_of(step), failure.mismatch, culprit=node, rewrite=rewrite
+    )
     if folder is None:
-        return validation_error(name, failure.mismatch, culprit=node, rewrite=rewrite)
+        return error()
     found = _smallest(step, before, failure)
     if found is None:
-        told = "only these numbers show it: no smaller graph was searched for, no test written"
-        return validation_error(
-            name, failure.mismatch, culprit=node, rewrite=rewrite, unwritten=told
-        )
-    smallest_step, smallest, rows = found
+        hint = "only these numbers show it: no smaller graph was searched for, no test written"
+        return error(unwritten=hint)
+    step, smallest, rows = found
     call = f"validate_pass({{step}}, graph, batches=({rows},), seed={failure.draw.seed})"
-    path, unwritten = _written(folder, name, smallest_step, smallest, failure.mismatch, call)
-    return validation_error(
-        name,
-        failure.mismatch,
-        culprit=node,
-        rewrite=rewrite,
-        smallest=smallest,
-        path=path,
-        unwritten=unwritten,
-    )
+    path, unwritten = _written(folder, name_of(step), step, smallest, failure.mismatch, call)
+    return error(smallest=smallest, path=path, unwritten=unwritten)
 
 
 def explained_update(
@@ -70,7 +207,7 @@ def explained_update(
     from passes.apply_update import apply_graph
 
     node = made.nodes.get(mismatch.node)
-    rewrite = f"the pass adds {node_text(node)}" if node is not None else ""
+    rewrite = _addition(node)[1]
     name = "apply_update"
     if folder is None:
         return validation_error(name, mismatch, culprit=node, rewrite=rewrite)
@@ -80,14 +217,8 @@ def explained_update(
         if apply_mismatch([each], optimizer, alone, draw) is not None:
             smallest = [each]
             break
-    path, unwritten = _written(
-        folder,
-        name,
-        optimizer,
-        Graph(name, smallest),
-        mismatch,
-        f"validate_apply(graph, {{step}}, seed={draw.seed})",
-    )
+    call = f"validate_apply(graph, {{step}}, seed={draw.seed})"
+    path, unwritten = _written(folder, name, optimizer, Graph(name, smallest), mismatch, call)
     return validation_error(
         name, mismatch, culprit=node, rewrite=rewrite, path=path, unwritten=unwritten
     )
@@ -103,34 +234,33 @@ def _written(
         return None, f"a test could not be written: {reason(error)}: {folder}"
 
 
-def _blame(step: Pass, failure: Failure) -> tuple[Node | None, str]:
-    """Return the node at fault, and the change that shows it."""
+Blame = tuple[Node | None, str]
+"""The node at fault, and the change that shows it, in words."""
+
+
+def _blame(step: Pass, failure: Failure) -> Blame:
     from passes.backward import Backward
 
     if isinstance(step, Backward):
         return _wrong_rule(failure)
-    added = _added(failure)
-    if added is not None:
-        return added, f"the pass adds {node_text(added)}"
-    found = first_rewrite(failure.old, failure.new, failure.shows)
-    if found is not None:
-        node = failure.new.nodes.get(found.name) or failure.old.nodes.get(found.name)
-        return node, str(found)
-    return None, ""
-
-
-def _added(failure: Failure) -> Node | None:
-    """Return the node of a next state that the graph before did not have."""
     kind, _, name = failure.mismatch.what.partition(" ")
-    if kind != "update" or name in failure.old.updates or name not in failure.new.updates:
-        return None
-    return failure.new[failure.new.updates[name]]
+    old, new = failure.old, failure.new
+    if kind == "update" and name not in old.updates and name in new.updates:
+        return _addition(new[new.updates[name]])
+    found = first_rewrite(old, new, failure.shows)
+    if found is None:
+        return None, ""
+    return new.nodes.get(found.name) or old.nodes.get(found.name), str(found)
 
 
-def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
+def _addition(node: Node | None) -> Blame:
+    return node, f"the pass adds {node_text(node)}" if node is not None else ""
+
+
+def _wrong_rule(failure: Failure) -> Blame:
     """Return the first op whose own gradient rule differences do not confirm."""
     graph, draw = failure.old, failure.draw
-    values = values_of_arrays(graph, draw.rows, given_of(graph, draw))
+    values = values_of(graph, draw)
     for node in graph:
         ins = [values[name] for name in node.inputs]
         if any(array.dtype.name == "float64" for array in ins):
@@ -141,9 +271,8 @@ def _wrong_rule(failure: Failure) -> tuple[Node | None, str]:
             if wrong is not None:
                 return node, f"the rule of {node.op.name} {node.name!r}: {wrong}"
     kind, _, name = failure.mismatch.what.partition(" ")
-    place = failure.new.gradients.get(name, "") if kind == "gradient" else ""
-    added = failure.new.nodes.get(place)
-    return added, f"the pass adds {node_text(added)}" if added is not None else ""
+    gradient = failure.new.gradients.get(name, "") if kind == "gradient" else ""
+    return _addition(failure.new.nodes.get(gradient))
 
 
 def _smallest(step: Pass, before: Graph, failure: Failure) -> tuple[Pass, Graph, int] | None:
@@ -178,7 +307,6 @@ def narrowed(step: Pass, graph: Graph) -> Pass | None:
 
     Return None for a Backward without any.
     """
-    own_passes()
     from passes.backward import Backward
     from passes.shard import Shard
 

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from graphc.base.errors import GraphError
 from graphc.base.own_passes import own_passes
-from graphc.check.float64 import in_float64
-from graphc.check.validation.compare import Mismatch, first_mismatch
-from graphc.check.validation.derivative import derivative_mismatch
-from graphc.check.validation.draws import Draw, given_of, special
-from graphc.check.validation.exchange import bucket_mismatch, exchange_mismatch, held_mismatch
-from graphc.check.validation.layers import layer_mismatch
-from graphc.check.validation.run import Results, largest, results_of, spread, values_of_arrays
-from graphc.check.validation.shards import shard_mismatch, summed_derivative_mismatch
+from graphc.check.central_differences import Function, disagreement, in_float64
+from graphc.check.validation.draws import Draw, expanded, given_of, special, values_of
+from graphc.check.validation.run import (
+    Mismatch,
+    Results,
+    first_mismatch,
+    largest,
+    results_of,
+    spread,
+    values_of_arrays,
+    without_gradients,
+)
+from graphc.check.validation.shards import (
+    bucket_mismatch,
+    exchange_mismatch,
+    held_mismatch,
+    shard_mismatch,
+    summed_derivative_mismatch,
+)
 from graphc.check.validation.updates import accumulation_mismatch, update_mismatch
-from graphc.ir.graph import Graph, verify
-from graphc.ir.op import Layer
+from graphc.ir.graph import Graph, Node, verify
+from graphc.ir.op import Array, Layer
 from graphc.ops.exchange import Total
+from graphc.ops.gradient import Gradient
+from graphc.ops.norm import BatchNorm, feature_axes
 
 if TYPE_CHECKING:
+    from passes.backward import Backward
     from passes.pipeline import Pass
 
 Check = Callable[[Graph, Graph, Draw], Mismatch | None]
@@ -74,43 +90,50 @@ def _comparisons(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]
 ) -> Iterator[Comparison]:
     own_passes()
-    from passes.accumulate import Accumulate
-    from passes.backward import Backward
-    from passes.data_parallel import DataParallel
     from passes.hold_back import hold_back
-    from passes.shard import Shard
     from passes.specialize import Specialize
-    from passes.update import Update
 
     if isinstance(step, Specialize):
         wide = in_float64(before)
         for new, scale in _in_float64(step, before, wide, made):
             yield wide, new, partial(layer_mismatch, step.train, scale), draws
-    elif isinstance(step, Backward):
-        yield in_float64(before), in_float64(made), partial(derivative_mismatch, step), draws
-        if any(isinstance(node.op, Total) for node in before):
-            check = partial(summed_derivative_mismatch, step)
-            yield in_float64(before), in_float64(made), check, draws
-    elif isinstance(step, Update):
-        check = partial(update_mismatch, step.optimizer)
-        yield in_float64(before), in_float64(made), check, draws
-    elif isinstance(step, Accumulate):
-        check = partial(accumulation_mismatch, step.optimizer)
-        yield in_float64(before), in_float64(made), check, draws
-    elif isinstance(step, Shard):
-        yield in_float64(before), in_float64(made), partial(shard_mismatch, step), draws
-    elif isinstance(step, DataParallel):
-        yield before, made, bucket_mismatch, draws[:1]
-        yield in_float64(before), in_float64(made), exchange_mismatch, draws
     elif step is hold_back:
         yield before, made, held_mismatch, draws
+    elif checks := _checks(step, before):
+        if exchange_mismatch in checks:
+            yield before, made, bucket_mismatch, draws[:1]
+        for check in checks:
+            yield in_float64(before), in_float64(made), check, draws
     else:
         yield from _general(step, before, made, draws)
 
 
+def _checks(step: Pass, before: Graph) -> list[Check]:
+    """Return the checks in float64 of a pass that adds results, or computes on shards."""
+    from passes.accumulate import Accumulate
+    from passes.backward import Backward
+    from passes.data_parallel import DataParallel
+    from passes.shard import Shard
+    from passes.update import Update
+
+    if isinstance(step, Backward):
+        summed = any(isinstance(node.op, Total) for node in before)
+        found = (
+            [derivative_mismatch, summed_derivative_mismatch] if summed else [derivative_mismatch]
+        )
+        return [partial(check, step) for check in found]
+    if isinstance(step, Update):
+        return [partial(update_mismatch, step.optimizer)]
+    if isinstance(step, Accumulate):
+        return [partial(accumulation_mismatch, step.optimizer)]
+    if isinstance(step, Shard):
+        return [partial(shard_mismatch, step)]
+    return [exchange_mismatch] if isinstance(step, DataParallel) else []
+
+
 def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Iterator[Comparison]:
     """Yield comparisons of every output, gradient and next state, by the class of the pass."""
-    from passes.pipeline import preserves_of
+    from passes.pipeline import bound_of, name_of, preserves_of
 
     kind = preserves_of(step)
     if kind == "bitwise":
@@ -124,7 +147,13 @@ def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> I
             for old, new in _runnable(wide, wide_made):
                 yield old, new, partial(_reassociated, scale), draws
         return
-    bound = _stated_bound(step)
+    bound = bound_of(step)
+    if bound is None:
+        raise GraphError(
+            f"pass {name_of(step)!r} is approximate, but does not say how near",
+            hint='@gc.passes.graph_pass(preserves="approximate", bound=1e-3), or declare '
+            '"bitwise" or "reassociated"',
+        )
     for old, new in _runnable(wide, in_float64(made)):
         yield old, new, partial(_approximate, bound), draws
 
@@ -133,9 +162,7 @@ def _runnable(before: Graph, made: Graph) -> list[tuple[Graph, Graph]]:
     """Return both graphs; those with layers as expanded for training and for inference."""
     if not any(isinstance(node.op, Layer) for node in before):
         return [(before, made)]
-    from passes.specialize import Specialize
-
-    return [(Specialize(train)(before), Specialize(train)(made)) for train in (True, False)]
+    return [(expanded(before, train), expanded(made, train)) for train in (True, False)]
 
 
 def _in_float64(
@@ -147,42 +174,25 @@ def _in_float64(
     pass for float32 alone may refuse that.  For a graph in float32 its result for that follows.
     """
     try:
-        again = step(wide)
-        verify(again)
+        widened = step(wide)
+        verify(widened)
     except Exception:
-        again = None
-    if again is not None:
-        yield again, 1.0
-    if again is None or any(node.type.dtype == "float32" for node in before):
+        widened = None
+    if widened is not None:
+        yield widened, 1.0
+    if widened is None or any(node.type.dtype == "float32" for node in before):
         yield in_float64(made), SINGLE
-
-
-def _stated_bound(step: Pass) -> float:
-    from passes.pipeline import bound_of, name_of
-
-    bound = bound_of(step)
-    if bound is None:
-        raise GraphError(
-            f"pass {name_of(step)!r} is approximate, but does not say how near",
-            hint='@gc.passes.graph_pass(preserves="approximate", bound=1e-3), or declare '
-            '"bitwise" or "reassociated"',
-        )
-    return bound
 
 
 def _results(graph: Graph, draw: Draw) -> Results:
     """Return the results of the graph; those of the last graph are kept."""
-
-    def run() -> Results:
-        return results_of(graph, values_of_arrays(graph, draw.rows, given_of(graph, draw)))
-
-    return draw.once("results", graph, run)
+    return draw.once("results", graph, lambda: results_of(graph, values_of(graph, draw)))
 
 
 def _bitwise(before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
     """Return a result whose bytes differ, in the dtypes that the graph has."""
-    told = "the pass declares bitwise"
-    return first_mismatch(_results(before, draw), _results(made, draw), None, draw.rows, told)
+    old, new = _results(before, draw), _results(made, draw)
+    return first_mismatch(old, new, None, draw.rows, "the pass declares bitwise")
 
 
 def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
@@ -192,13 +202,159 @@ def _reassociated(scale: float, before: Graph, made: Graph, draw: Draw) -> Misma
         "spread", before, lambda: spread(before, draw.rows, given_of(before, draw), old)
     )
     bounds = {name: scale * bound for name, bound in moved.items()}
-    told = "the pass declares reassociated"
-    return first_mismatch(old, _results(made, draw), bounds, draw.rows, told)
+    new = _results(made, draw)
+    return first_mismatch(old, new, bounds, draw.rows, "the pass declares reassociated")
 
 
 def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Mismatch | None:
     """Return a result that differs by more than the stated part of its largest number."""
     old = _results(before, draw)
     bounds = {name: bound * largest(value) for name, value in old.items()}
-    told = f"the pass states a bound of {bound:g} of the largest number"
-    return first_mismatch(old, _results(made, draw), bounds, draw.rows, told)
+    allowed = f"the pass states a bound of {bound:g} of the largest number"
+    return first_mismatch(old, _results(made, draw), bounds, draw.rows, allowed)
+
+
+def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
+    """Return a gradient that differences do not confirm, or a result that Backward changed.
+
+    Each of `wrt` is tried by itself, in float64, against the sum of the losses, or of the outputs
+    times the cotangents that are fed.  A node without gradient must not affect that sum.
+    """
+    values = values_of(new, draw)
+    plain = values_of(old, draw)
+    others = [without_gradients(results_of(g, v)) for g, v in ((old, plain), (new, values))]
+    changed = first_mismatch(*others, None, draw.rows, "backward leaves it as it is")
+    if changed is not None:
+        return changed
+    weights: list[tuple[str, Array | float]] = [
+        (old.outputs[name], values[f"cotangent:{name}"] if step.fed else 1.0)
+        for name in step.losses
+    ]
+    for name in step.wrt:
+        target = old.gradients.get(name, name)
+        if target not in old:
+            continue  # it has no user, so it was removed
+        x, gradient = plain[target], new.gradients.get(name)
+        ours = np.zeros_like(x) if gradient is None else values[gradient]
+        if ours.shape != x.shape:
+            fault = f"has shape {list(ours.shape)}, {name!r} has {list(x.shape)}"
+            return Mismatch(f"gradient {name}", draw.rows, fault)
+        f = Function(old, plain, draw.rows, target, weights)
+        found = disagreement(f, x, ours, name)
+        if found is not None:
+            return Mismatch(f"gradient {name}", draw.rows, *found)
+    return None
+
+
+def layer_mismatch(
+    train: bool, scale: float, old: Graph, new: Graph, draw: Draw
+) -> Mismatch | None:
+    """Return a result that is not what the layers mean in training or in inference, in float64.
+
+    `scale` is how much coarser than float64 the constants of `new` are.
+    In training, running statistics are `decay * old + (1 - decay) * batch` and the counter of
+    draws increases by one; in inference nothing is updated.  A `gc.grad` is confirmed by
+    differences in a random direction.
+    """
+    expansion = _Expansion(train, old, new, draw)
+    for node in old:
+        if isinstance(node.op, Gradient):
+            found = expansion.derivative_mismatch(node)
+            if found is not None:
+                return found
+    found = expansion.result_mismatch(scale)
+    left = next((node.name for node in new if isinstance(node.op, Layer)), None)
+    if found is None and left is not None:
+        return Mismatch(f"layer {left}", draw.rows, "is still there", node=left)
+    return found
+
+
+class _Expansion:
+    """A graph of layers and the graph of ops that it became, both with their numbers."""
+
+    def __init__(self, train: bool, old: Graph, new: Graph, draw: Draw) -> None:
+        self.train, self.old, self.new, self.draw = train, old, new, draw
+        arrays = given_of(new, draw) | given_of(old, draw)
+        self.values = values_of_arrays(new, draw.rows, arrays, train=train)
+        self.known = arrays
+        """The values given to the layers' graph: sources, and derivatives that were confirmed."""
+        self.lost: set[str] = set()
+        """The nodes that depend on a derivative that could not be found among the ops."""
+
+    def derivative_mismatch(self, node: Node) -> Mismatch | None:
+        """Return a mismatch if differences of `of` by `wrt` do not confirm the value of a gc.grad.
+
+        If the net itself puts values on a kink, as dropout's zeros before a relu, they cannot.
+        """
+        names = (node.name, *node.inputs)
+        own, of, wrt = (_replacement(self.old, self.new, name) for name in names)
+        if own is None or of is None or wrt is None:
+            self.lost |= self.old.downstream([node.name])
+            return None
+        ours, x, rows = self.values[own], self.values[wrt], self.draw.rows
+        self.known[node.name] = ours
+        if ours.shape != x.shape:
+            wanted = f"what it is taken with respect to has {list(x.shape)}"
+            fault = f"has shape {list(ours.shape)}, {wanted}"
+            return Mismatch(f"grad {node.name}", rows, fault, node=node.name)
+        f = Function(self.new, self.values, rows, wrt, [(of, 1.0)])
+        found = disagreement(f, x, ours, node.name)
+        if found is None or f.is_on_kink:
+            return None
+        return Mismatch(f"grad {node.name}", rows, found[0], found[1], node.name)
+
+    def result_mismatch(self, scale: float) -> Mismatch | None:
+        """Return the first wrong result of the nodes that depend on no lost derivative."""
+        old, draw = self.old, self.draw
+        if self.lost:
+            kept = {name: value for name, value in old.outputs.items() if value not in self.lost}
+            nodes = (node for node in old if node.name not in self.lost)
+            old = Graph(old.name, nodes, outputs=kept)
+        meant = values_of_arrays(old, draw.rows, self.known, train=self.train)
+        expected = results_of(old, meant)
+        if self.train:
+            expected |= _updates(old, meant, self.values)
+        after = results_of(self.new, self.values)
+        bounds = spread(self.new, draw.rows, given_of(self.new, draw), after)
+        limits = {name: scale * bounds.get(name, 0.0) for name in expected}
+        unjudged = _states_of_users(old)
+        after = {
+            name: value
+            for name, value in after.items()
+            if name in expected or (name.partition(" ")[2] not in unjudged and not self.lost)
+        }
+        return first_mismatch(expected, after, limits, draw.rows, "the layers define it so")
+
+
+def _updates(graph: Graph, meant: Mapping[str, Array], values: Mapping[str, Array]) -> Results:
+    """Return the next states of graphc's layers; the counter of draws increases by one."""
+    found: Results = {}
+    for node in graph:
+        if isinstance(node.op, BatchNorm) and not node.op.frozen:
+            x, decay = meant[node.inputs[0]], node.op.running_decay
+            axes = feature_axes(x.ndim)
+            mean, var = node.inputs[3:]
+            found[f"update {mean}"] = decay * meant[mean] + (1 - decay) * x.mean(axis=axes)
+            found[f"update {var}"] = decay * meant[var] + (1 - decay) * x.var(axis=axes)
+    found["update draws"] = np.asarray(values["draws"] + 1) if "draws" in values else np.asarray(0)
+    return found
+
+
+def _states_of_users(graph: Graph) -> set[str]:
+    """Return the operands of layers that are not graphc's: their expansion may update them."""
+    layers = (node for node in graph if isinstance(node.op, Layer))
+    users = (node for node in layers if not type(node.op).__module__.startswith("graphc."))
+    return {name for node in users for name in node.inputs}
+
+
+def _replacement(old: Graph, new: Graph, name: str) -> str | None:
+    """Return the node that replaces a layer which did not keep its name, found by its users."""
+    if name in new:
+        return name
+    for key, value in old.outputs.items():
+        if value == name and key in new.outputs:
+            return new.outputs[key]
+    for user in old.users[name]:
+        if not isinstance(old[user].op, Layer) and user in new:
+            return new[user].inputs[old[user].inputs.index(name)]
+    return None

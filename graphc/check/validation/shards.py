@@ -1,53 +1,148 @@
-"""Checks the pass shard, and backward after it: shards must add up to the whole batch.
-
-A batch is cut into shards of different sizes, which run in step.
-"""
+"""Checks the passes for shards of a batch: together they must compute what the whole batch does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
+from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.check.validation.compare import Mismatch, first_mismatch
-from graphc.check.validation.differences import disagreement
-from graphc.check.validation.draws import Draw, given_of
-from graphc.check.validation.in_step import (
-    Part,
-    Values,
-    given_in_step,
-    joined_results,
-    parts_of,
-    rows_of,
-    share,
-    values_in_step,
-)
+from graphc.check.central_differences import disagreement
+from graphc.check.validation.draws import Draw, given_of, values_of
 from graphc.check.validation.run import (
     EPS,
+    Mismatch,
+    Results,
+    first_mismatch,
     largest,
+    result_names,
     results_of,
     spread,
-    values_of_arrays,
+    value_of,
 )
 from graphc.compiler.loss_share import ROWS, SUM
-from graphc.ir.graph import Graph
-from graphc.ir.init import generator
+from graphc.compiler.memory import align
+from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch
-from graphc.ops.dropout import DropoutMask
-from graphc.ops.exchange import ShardInput
+from graphc.ir.tensor_type import Batch, TensorType
+from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.shape import StopGradient
 from graphc.ops.source import Input, Parameter
+from graphc.runtime.row_axis import RowAxis
 
 if TYPE_CHECKING:
     from passes.backward import Backward
     from passes.shard import Shard
 
+Values = dict[str, Array]
+Part = tuple[int, int]
+"""The rows of a shard, as (first, end)."""
 
-# ---------------------------------------------------------------- shard
+MOST = 4
+"""The most shards that a batch is cut into."""
+
+
+def parts_of(rows: int) -> list[Part]:
+    """Return shards of different sizes: each has half of the rows left, the last has all."""
+    found: list[Part] = []
+    start = 0
+    while start < rows:
+        last = len(found) == MOST - 1
+        stop = rows if last else start + (rows - start + 1) // 2
+        found.append((start, stop))
+        start = stop
+    return found
+
+
+def share(kind: str, part: Part, rows: int) -> float:
+    """Return the share by which a loss of that kind counts; see graphc/compiler/loss_share.py."""
+    return 1.0 if kind == SUM else (part[1] - part[0]) / rows
+
+
+def given_in_step(graph: Graph, draw: Draw, parts: Sequence[Part]) -> list[Values]:
+    """Return for each shard its rows of every input, all of each state, and its numbers."""
+    numbers = [node for node in graph if isinstance(node.op, ShardInput)]
+    whole = given_of(graph, draw)
+    return [
+        {name: rows_of(graph[name].type, array, part) for name, array in whole.items()}
+        | {node.name: _number(node, part, draw.rows) for node in numbers}
+        for part in parts
+    ]
+
+
+def _number(node: Node, part: Part, rows: int) -> Array:
+    """Return the number that a node's name asks for: `shard.first_row` or `shard.share.KIND.DTYPE`.
+
+    The divisor of a mean may be any number, the same for each row.
+    """
+    what, _, kind = node.name.removeprefix("shard.").partition(".")
+    number = part[0] if what == "first_row" else share(kind.rpartition(".")[0], part, rows)
+    return np.asarray(number, node.type.dtype)
+
+
+def values_in_step(
+    graph: Graph, parts: Sequence[Part], given: Sequence[Values], whole: Collection[str] = ()
+) -> list[Values]:
+    """Return the value of every node on each shard; sums over shards are the same on all.
+
+    The nodes named in `whole` read the rows of all shards, as they would in the batch.
+    """
+    found: list[Values] = [{} for _ in parts]
+    with np.errstate(all="ignore"):
+        for node in graph:
+            if node.name in whole:
+                value = _of_all(graph, node, parts, found)
+                for part, values in zip(parts, found, strict=True):
+                    values[node.name] = rows_of(node.type, value, part)
+                continue
+            for (start, stop), values, arrays in zip(parts, found, given, strict=True):
+                if node.name in arrays:
+                    values[node.name] = arrays[node.name]
+                else:
+                    ins = [values[name] for name in node.inputs]
+                    value = value_of(node, ins, stop - start, True)
+                    values[node.name] = np.asarray(value, order="C")
+            if isinstance(node.op, (Total, Receive)):
+                total = np.asarray(sum(values[node.name] for values in found))
+                for values in found:
+                    values[node.name] = total
+    return found
+
+
+def _of_all(
+    graph: Graph, node: Node, parts: Sequence[Part], found: Sequence[Mapping[str, Array]]
+) -> Array:
+    """Return a node's value for the rows of all shards; operands without rows are shared."""
+    ins = [
+        _joined(graph, name, found) if graph[name].type.batched else found[0][name]
+        for name in node.inputs
+    ]
+    return np.asarray(value_of(node, ins, parts[-1][1], True), order="C")
+
+
+def rows_of(type: TensorType, array: Array, part: Part) -> Array:
+    """Return the shard's rows of an array; all of it if it has no rows."""
+    axis = RowAxis.of(type)
+    return array if axis is None else np.ascontiguousarray(axis.rows(array, *part))
+
+
+def _joined(graph: Graph, name: str, found: Sequence[Mapping[str, Array]]) -> Array:
+    """Return the rows of all shards in one array; of a value without rows, each shard's."""
+    axis = RowAxis.of(graph[name].type)
+    arrays = [values[name] for values in found]
+    return np.stack(arrays) if axis is None else np.concatenate(arrays, axis.axis)
+
+
+def joined_results(graph: Graph, found: Sequence[Values]) -> Results:
+    """Return the results of all shards; for results without rows, those of each shard."""
+    return {key: _joined(graph, name, found) for key, name in result_names(graph).items()}
+
+
+# ---------------------------------------------------------------- the pass shard
 
 
 def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
@@ -60,10 +155,10 @@ def shard_mismatch(step: Shard, old: Graph, new: Graph, draw: Draw) -> Mismatch 
     says of how they count.
     """
     parts = parts_of(draw.rows)
-    whole = values_of_arrays(old, draw.rows, given_of(old, draw))
+    whole = values_of(old, draw)
     given = given_in_step(old, draw, parts)
     for node in old:
-        if isinstance(node.op, DropoutMask):
+        if node.op.is_random:
             for arrays, part in zip(given, parts, strict=True):
                 arrays[node.name] = rows_of(node.type, whole[node.name], part)
     together = _normalised(old) if step.synchronise else ()
@@ -126,7 +221,7 @@ def _total(terms: Sequence[Array], ways: Sequence[Sequence[float]], whole: Array
     return next((t for t in totals if np.allclose(t, whole, rtol=1e-9, atol=0)), totals[0])
 
 
-# ---------------------------------------------------------------- backward
+# ---------------------------------------------------------------- backward after shard
 
 
 def summed_derivative_mismatch(
@@ -146,7 +241,7 @@ def summed_derivative_mismatch(
         if isinstance(old[name].op, Parameter):
             x, ours = given[0][name], np.asarray(sum(values[gradient] for values in plain))
             f = partial(_loss_of, step, old, parts, given, name)
-            found = disagreement(f, x, ours, generator(0, f"validation:{name}"))
+            found = disagreement(f, x, ours, name)
             if found is not None:
                 return Mismatch(f"gradient {name}", draw.rows, *found)
     return None
@@ -164,3 +259,83 @@ def _loss_of(
     run = values_in_step(graph, parts, [{**arrays, name: x} for arrays in given])
     losses = [graph.outputs[loss] for loss in step.losses]
     return float(sum(values[loss].sum() for values in run for loss in losses))
+
+
+# ---------------------------------------------------------------- data_parallel and hold_back
+
+
+def exchange_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
+    """Return a gradient or loss that is not the shards' sum, or a state that is not their mean."""
+    parts = parts_of(draw.rows)
+    before = values_in_step(old, parts, given_in_step(old, draw, parts))
+    after = values_in_step(new, parts, given_in_step(new, draw, parts))
+    expected, found = joined_results(old, before), joined_results(new, after)
+    sizes = dict.fromkeys(expected, 0.0)
+
+    def total(name: str, value: str, kind: str) -> None:
+        shares = [share(kind, part, draw.rows) for part in parts]
+        terms = [s * values[value] for s, values in zip(shares, before, strict=True)]
+        expected[name] = np.stack([np.asarray(sum(terms))] * len(parts))
+        sizes[name] = sum(map(largest, map(np.asarray, terms)))
+
+    for name, value in old.gradients.items():
+        if isinstance(old[name].op, Parameter):
+            total(f"gradient {name}", value, SUM)
+        else:
+            del expected[f"gradient {name}"]
+    for name in old.losses:
+        total(f"output {name}", old.outputs[name], SUM)
+    for name, value in old.updates.items():
+        if old[value].type.is_float:
+            total(f"update {name}", value, ROWS)
+    bounds = {name: 64 * EPS * (size + largest(expected[name])) for name, size in sizes.items()}
+    return first_mismatch(expected, found, bounds, draw.rows, "shards add up what they find")
+
+
+def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
+    """Return a bucket that is not awaited as it is sent, or whose values share bytes."""
+    sent: dict[int, list[tuple[int, Node]]] = {}
+    for node in new:
+        if isinstance(node.op, Send):
+            sent.setdefault(node.op.bucket, []).append((node.op.offset, node))
+    for node in new:
+        if isinstance(node.op, (Send, Receive)):
+            way = new[node.inputs[0]].op if isinstance(node.op, Receive) else node.op
+            what = f"bucket {node.op.bucket}"
+            if not isinstance(way, Send) or way.bucket != node.op.bucket:
+                return Mismatch(what, draw.rows, "awaits another", node=node.name)
+            if node.op.members != len(sent[way.bucket]):
+                fault = f"has {len(sent[way.bucket])} values, {node.op.members} are expected"
+                return Mismatch(what, draw.rows, fault, node=node.name)
+    end = 0
+    for offset, node in sorted(chain(*sent.values()), key=itemgetter(0)):
+        if offset < end:
+            fault = "lies in another's place"
+            return Mismatch(f"send {node.name}", draw.rows, fault, node=node.name)
+        end = offset + align(node.type.nbytes(1))
+    return None
+
+
+def held_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
+    """Return a value that a shard before the last does not send, sends otherwise, or changes.
+
+    If a value has no user the last shard does not send it, and then no other may.
+    """
+    changed = next(iter([*new.updates, *new.gradients]), None)
+    if changed is not None:
+        return Mismatch(f"update {changed}", draw.rows, "is made by the last shard only")
+    kept = new.upstream(new.outputs.values())
+    alive = old.upstream(old.roots)
+    sends = [node.name for node in old if isinstance(node.op, Send) and node.name in alive]
+    for name in sends:
+        if name not in kept:
+            return Mismatch(f"send {name}", draw.rows, "is gone", "all shards send it")
+    for node in new:
+        if isinstance(node.op, Send) and node.name in kept and node.name not in alive:
+            return Mismatch(f"send {node.name}", draw.rows, "is sent", "nobody awaits it")
+    parts = parts_of(draw.rows)
+    runs = [values_in_step(g, parts, given_in_step(g, draw, parts)) for g in (old, new)]
+    before, after = (
+        {f"send {n}": np.stack([values[n] for values in run]) for n in sends} for run in runs
+    )
+    return first_mismatch(before, after, None, draw.rows, "all shards send the same way")

@@ -1,24 +1,30 @@
-"""Judges passes: one by itself, or each that a compilation runs."""
+"""Judges passes: one by itself, each of a compilation, or each that a model may need."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.base.errors import GraphError
 from graphc.base.own_passes import own_passes
-from graphc.check.float64 import in_float64
+from graphc.check.central_differences import in_float64
 from graphc.check.validation.draws import Draw, batches_for, draws_for
 from graphc.check.validation.explain import explained, explained_update
 from graphc.check.validation.judge import judge
 from graphc.check.validation.updates import apply_mismatch
+from graphc.compiler.compile import compile
+from graphc.compiler.freeze import frozen_graph
 from graphc.declare.net import Net
-from graphc.declare.optim import Optimizer
+from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
+from graphc.declare.schedules import Cosine
 from graphc.ir.graph import Graph, Node, verify
+from graphc.ops.source import Parameter, State
 
 if TYPE_CHECKING:
+    from passes.pass_list import PassList
     from passes.pipeline import Pass
 
 FOLDER = "graphc-failures"
@@ -53,16 +59,18 @@ def validate_pass(
 
 def _check(
     step: Pass, before: Graph, made: Graph, draws: Sequence[Draw], folder: Path | None
-) -> None:
+) -> str:
+    """Judge a pass that made one graph of another; return its name."""
+    from passes.pipeline import name_of
+
     try:
         failure = judge(step, before, made, draws)
     except GraphError as error:
-        from passes.pipeline import name_of
-
         error.add_note(f"when pass {name_of(step)!r} was validated")
         raise
     if failure is not None:
-        raise explained(step, before, made, failure, folder)
+        raise explained(step, before, failure, folder)
+    return name_of(step)
 
 
 class Watch:
@@ -80,10 +88,7 @@ class Watch:
 
     def __call__(self, step: Pass, before: Graph, made: Graph) -> None:
         """Judge a pass; raise ValidationError if it fails."""
-        from passes.pipeline import name_of
-
-        _check(step, before, made, self.draws, self.folder)
-        self.judged.append(name_of(step))
+        self.judged.append(_check(step, before, made, self.draws, self.folder))
 
     def apply(self, parameters: Sequence[Node], optimizer: Optimizer, made: Graph) -> None:
         """Judge the graph of an update alone; raise ValidationError if it is wrong."""
@@ -107,8 +112,9 @@ def validate_apply(
 
     nodes = list(parameters)
     made = apply_graph(nodes, optimizer)
-    where = Path(folder) if folder is not None else None
-    _check_apply(nodes, optimizer, made, Draw(1, seed), where)
+    _check_apply(
+        nodes, optimizer, made, Draw(1, seed), Path(folder) if folder is not None else None
+    )
     return made
 
 
@@ -118,3 +124,61 @@ def _check_apply(
     found = apply_mismatch(parameters, optimizer, in_float64(made), draw)
     if found is not None:
         raise explained_update(parameters, optimizer, in_float64(made), found, draw, folder)
+
+
+OPTIMIZERS: tuple[Optimizer, ...] = (
+    SGD(lr=0.1, weight_decay=0.1, clip_norm=1.0),
+    SGD(lr=0.1, momentum=0.9, weight_decay=0.1),
+    SGD(lr=0.1, momentum=0.9, nesterov=True),
+    Adam(weight_decay=0.1),
+    AdamW(schedule=Cosine(total=20, floor=0.1, warmup=3)),
+    SGD(lr=0.1, momentum=0.9, accumulate=4),
+)
+"""Optimizers that together have each of the options that they have in common."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The passes that were judged, and the numbers they were judged by."""
+
+    passes: tuple[str, ...]
+    """The passes that changed something, one for each run."""
+    draws: tuple[Draw, ...]
+
+    def __str__(self) -> str:
+        rows = ", ".join(str(draw.rows) for draw in self.draws)
+        text = f"ok, {len(self.passes)} runs judged with {rows} rows"
+        redrawn = sum(draw.redrawn for draw in self.draws)
+        if redrawn:
+            text += f"; numbers were drawn again {redrawn} times, for kinks"
+        if any(draw.near for draw in self.draws):
+            text += ", and some stayed near one"
+        return text
+
+
+def validate_model(
+    graph: Graph, rows: int, passes: PassList | None = None, folder: str | Path = FOLDER
+) -> Judged:
+    """Judge each pass for inference, frozen inference, training and every optimizer.
+
+    Raise ValidationError for the first that fails.
+    """
+    watch = Watch(graph, rows, folder)
+    trains = bool(graph.losses) and any(isinstance(node.op, Parameter) for node in graph)
+    optimizers: tuple[Optimizer | None, ...] = OPTIMIZERS if trains else (None,)
+    for optimizer in optimizers:
+        compile(
+            graph, batch=rows, optimizer=optimizer, passes=passes, backend="numpy", validate=watch
+        )
+    if set(graph.outputs) - set(graph.losses):
+        draw = Draw(rows)
+        state = {node.name: draw.array(node) for node in graph if _is_state(node)}
+        frozen = frozen_graph(graph, state)
+        inner = Watch(frozen, rows, folder)
+        compile(frozen, batch=rows, passes=passes, backend="numpy", validate=inner)
+        watch.judged.extend(inner.judged)
+    return Judged(tuple(watch.judged), watch.draws)
+
+
+def _is_state(node: Node) -> bool:
+    return isinstance(node.op, (Parameter, State))

@@ -11,16 +11,19 @@ all.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.check.certificate.tables import (
+from graphc.check.certificate import (
     BARRIER,
     GEMM,
+    KINDS,
     LOOP,
     SPACES,
+    SPLITS,
     WRITE,
     Ints,
     ProgramTables,
@@ -77,6 +80,11 @@ class Facts:
         self.buffers, self.steps, self.accesses = tables.buffers, tables.steps, tables.accesses
         self.end = len(self.steps.kind)
         """The number of steps, which is the step after the last."""
+
+    @property
+    def words(self) -> Words:
+        """Names for its numbers, for counterexamples."""
+        return Words(self)
 
     # ------------------------------------------------------------------ bytes
 
@@ -223,3 +231,69 @@ class Facts:
         end[self.finals] = 2 * self.end
         start[self.initial] = -1
         return start, end
+
+
+class Words:
+    """The names of a program's steps, buffers and bytes."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+
+    def step(self, i: int) -> str:
+        """Return the name of a step, `step 7 (gemm 'scores')`, or of the start or the end."""
+        f = self.facts
+        if i >= f.end:
+            return "the end of the program"
+        if i < 0:
+            return "the start of the program"
+        kind = KINDS[f.steps.kind[i]]
+        return f"step {i} ({kind} {f.steps.nodes[i]!r})"
+
+    def split(self, i: int) -> str:
+        """Return the thread partition of a step, in words."""
+        split = SPLITS[self.facts.steps.split[i]]
+        return "run by the first thread" if split == "none" else f"split by {split}"
+
+    def epoch(self, i: int) -> str:
+        """Return the epoch of a step, or "" if there are no threads."""
+        if self.facts.tables.backend != "native":
+            return ""
+        return f" in epoch {self.facts.epochs[min(max(i, 0), self.facts.end)]}"
+
+    def buffer(self, i: int) -> str:
+        """Return the name of a buffer, `'h' (arena bytes 0..64)`; the end is not included."""
+        f = self.facts
+        name = f.buffers.names[i]
+        return f"{name!r} ({self.place(int(f.buffers.block[i]), int(f.low[i]), int(f.high[i]))})"
+
+    def bytes(self, i: int, j: int) -> str:
+        """Return the bytes that two buffers share, in words."""
+        f = self.facts
+        low, high = max(f.low[i], f.low[j]), min(f.high[i], f.high[j])
+        return self.place(int(f.buffers.block[i]), int(low), int(high))
+
+    def place(self, block: int, low: int, high: int) -> str:
+        """Return bytes of a block, given by address, in words."""
+        f = self.facts
+        space, base = f.blocks.space[block], int(f.base[block])
+        name = (
+            SPACES[space]
+            if space in (ARENA, GRADIENT)
+            else (f"{SPACES[space]} {f.blocks.names[block]!r}")
+        )
+        return f"{name} bytes {low - base:,}..{high - base:,}"
+
+
+@dataclass(frozen=True)
+class Counterexample:
+    """A violation of a rule by a program."""
+
+    rule: str
+    """The invariant, in a few words."""
+    sentence: str
+    """The fault, with names."""
+    details: tuple[str, ...] = ()
+    """The steps, buffers, bytes, epochs and threads involved."""
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.rule}: {self.sentence}", *(f"  {d}" for d in self.details)])

@@ -1,4 +1,4 @@
-"""The check that the certificate is well formed, and that every buffer lies where it may."""
+"""The check that buffers lie where they may, and that every read finds a value written whole."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from graphc.check.certificate.tables import (
+from graphc.check.certificate import (
     BARRIER,
     COLUMN,
     EACH,
@@ -20,15 +20,23 @@ from graphc.check.certificate.tables import (
     RIGHT,
     ROW,
     ROWS,
+    SPACES,
     SPANS,
     WHOLE,
     WINDOW,
     WRITE,
     Ints,
 )
-from graphc.check.verify.facts import ALIGNMENT, GRADIENT, Bools, Facts, at, times
-from graphc.check.verify.report import Counterexample
-from graphc.check.verify.words import Words
+from graphc.check.verify.facts import (
+    ALIGNMENT,
+    GRADIENT,
+    STATE,
+    Bools,
+    Counterexample,
+    Facts,
+    at,
+    times,
+)
 
 INSIDE = "every buffer lies within its memory"
 ALIGNED = "buffers are aligned"
@@ -39,12 +47,12 @@ SPLITTING = "threads split no sum"
 
 def inside(f: Facts) -> Iterator[Counterexample]:
     """Yield buffers that reach outside the arena, the gradients, a state, a feed or a constant."""
-    b, words = f.buffers, Words(f)
+    b = f.buffers
     limit = f.base + at(f.blocks.size, f.capacity)
     out = (f.high > limit[b.block]) | (b.offset < 0) | (b.shift < 0)
     for i in np.flatnonzero(out).tolist():
         size = int(limit[b.block[i]] - f.base[b.block[i]])
-        yield Counterexample(INSIDE, f"{words.buffer(i)} ends past byte {size:,}")
+        yield Counterexample(INSIDE, f"{f.words.buffer(i)} ends past byte {size:,}")
     columns = at(b.columns, f.capacity)
     wide = (b.pitch > 0) & (b.shift + columns > b.pitch)
     for i in np.flatnonzero(wide).tolist():
@@ -56,7 +64,7 @@ def inside(f: Facts) -> Iterator[Counterexample]:
 
 def alignment(f: Facts) -> Iterator[Counterexample]:
     """Yield slots not at multiples of 64 bytes, and buffers not at multiples of their elements."""
-    b, words = f.buffers, Words(f)
+    b = f.buffers
     for i in np.flatnonzero(f.slots.offset % ALIGNMENT != 0).tolist():
         yield Counterexample(
             ALIGNED,
@@ -67,13 +75,13 @@ def alignment(f: Facts) -> Iterator[Counterexample]:
     for i in np.flatnonzero(gradient | (b.offset % b.item != 0)).tolist():
         unit = ALIGNMENT if gradient[i] else int(b.item[i])
         yield Counterexample(
-            ALIGNED, f"{words.buffer(i)} does not start at a multiple of its unit, {unit}"
+            ALIGNED, f"{f.words.buffer(i)} does not start at a multiple of its unit, {unit}"
         )
 
 
 def aliases(f: Facts) -> Iterator[Counterexample]:
     """Yield aliases that are not within their value, for every batch, in its units."""
-    b, words = f.buffers, Words(f)
+    b = f.buffers
     own = np.arange(len(b.root))
     root = b.root
     fits = (b.block == b.block[root]) & (b.offset == b.offset[root]) & (b.item == b.item[root])
@@ -86,7 +94,7 @@ def aliases(f: Facts) -> Iterator[Counterexample]:
     for i in np.flatnonzero(~fits & (root != own)).tolist():
         yield Counterexample(
             ALIASES,
-            f"{words.buffer(i)} is said to show {words.buffer(int(root[i]))}",
+            f"{f.words.buffer(i)} is said to show {f.words.buffer(int(root[i]))}",
             (
                 f"it has {_size(f.elements[i])} elements of {b.item[i]} bytes, "
                 f"that has {_size(f.elements[root[i]])} of {b.item[root[i]]}",
@@ -100,7 +108,7 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     The part that a kernel touches by its sizes must be its buffer; a part read through a window
     must be within it.
     """
-    a, s, words = f.accesses, f.steps, Words(f)
+    a, s = f.accesses, f.steps
     stacked = (s.split[a.step] == MATRICES) & (a.use == READ)
     misplaced = (s.kind[a.step] < LOOP) != (a.span == WHOLE)
     misplaced = (s.kind[a.step] == BARRIER) | (misplaced & ~(stacked & (a.span == WHOLE)))
@@ -108,7 +116,7 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     for i in np.flatnonzero(misplaced).tolist():
         yield Counterexample(
             KERNELS,
-            f"{words.step(int(a.step[i]))} touches {words.buffer(int(a.buffer[i]))} "
+            f"{f.words.step(int(a.step[i]))} touches {f.words.buffer(int(a.buffer[i]))} "
             f"by {SPANS[a.span[i]]!r}",
         )
     wanted, has = _touched(f), f.elements[a.buffer]
@@ -118,8 +126,8 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     for i in [*np.flatnonzero(bad).tolist(), *_of_other_width(f)]:
         yield Counterexample(
             KERNELS,
-            f"{words.step(int(a.step[i]))} touches {_size(wanted[i])} elements of "
-            f"{words.buffer(int(a.buffer[i]))}, which has {_size(has[i])}",
+            f"{f.words.step(int(a.step[i]))} touches {_size(wanted[i])} elements of "
+            f"{f.words.buffer(int(a.buffer[i]))}, which has {_size(has[i])}",
         )
 
 
@@ -156,13 +164,13 @@ def splits(f: Facts) -> Iterator[Counterexample]:
 
     A sum over an axis must be one thread's; a gemm is split by rows or columns.
     """
-    s, words = f.steps, Words(f)
+    s = f.steps
     bad = (s.kind == LOOP) & (s.reduced != NONE) & (s.split == s.reduced)
     for i in np.flatnonzero(bad).tolist():
         axis = "rows" if s.reduced[i] == ROWS else "columns"
         yield Counterexample(
             SPLITTING,
-            f"{words.step(i)} sums along {axis}, and threads split its {axis}",
+            f"{f.words.step(i)} sums along {axis}, and threads split its {axis}",
             ("each thread would have the sum of its own part only",),
         )
 
@@ -176,3 +184,132 @@ def _size(pair: Ints) -> str:
     if not per_row:
         return f"{fixed:,}"
     return f"{per_row}*N" if not fixed else f"{fixed} + {per_row}*N"
+
+
+DEFINED = "every read is of a defined value"
+WRITERS = "every value has one writer"
+GIVEN = "feeds and constants are not written"
+STATES = "a state is written by its update alone"
+
+
+def given(f: Facts) -> Iterator[Counterexample]:
+    """Yield writes to values that exist before the program."""
+    a = f.accesses
+    wrong = f.writes[f.initial[f.value[f.writes]]]
+    for i in wrong.tolist():
+        space = SPACES[f.space[a.buffer[i]]]
+        yield Counterexample(
+            GIVEN,
+            f"{f.words.step(int(a.step[i]))} writes the {space} {f.words.buffer(int(a.buffer[i]))}",
+        )
+
+
+def defined(f: Facts) -> Iterator[Counterexample]:
+    """Yield reads that are not after all writes of their value, and results that no step writes."""
+    a = f.accesses
+    first, last = f.written
+    reads = np.flatnonzero(a.use == 0)
+    value = f.value[reads]
+    bad = ~f.initial[value] & (last[value] < 0) | (last[value] >= a.step[reads])
+    for i in reads[bad].tolist():
+        v, step = int(f.value[i]), int(a.step[i])
+        writer = "no step writes it" if last[v] < 0 else f"{f.words.step(int(last[v]))} writes it"
+        yield Counterexample(
+            DEFINED,
+            f"{f.words.step(step)} reads {f.words.buffer(int(a.buffer[i]))} before it is written",
+            (writer, *_border(f, step, int(first[v]))),
+        )
+    for named in (f.tables.outputs, f.tables.gradients):
+        found = f.buffers.root[named.buffer]
+        for i in np.flatnonzero(~f.initial[found] & (last[found] < 0)).tolist():
+            name, v = named.names[i], int(found[i])
+            yield Counterexample(DEFINED, f"{name!r} is {f.words.buffer(v)}, which no step writes")
+
+
+def _border(f: Facts, reader: int, writer: int) -> tuple[str, ...]:
+    border = f.tables.border
+    if reader < border <= writer < f.end:
+        return (f"the reader is in the forward pass, which ends before step {border}",)
+    return ()
+
+
+def writers(f: Facts) -> Iterator[Counterexample]:
+    """Yield values that are not written once and whole.
+
+    One step writes all of a value, or several write disjoint parts that make it up.
+    """
+    a, b = f.accesses, f.buffers
+    count = np.bincount(f.value[f.writes], minlength=len(b.root))
+    whole = (f.elements == f.elements[b.root]).all(axis=-1)
+    odd = (count > 1)[f.value[f.writes]] | ~whole[a.buffer[f.writes]]
+    parts: dict[int, list[int]] = {}
+    for i in f.writes[odd].tolist():
+        parts.setdefault(int(f.value[i]), []).append(i)
+    for v, found in parts.items():
+        yield from _parts(f, v, found)
+
+
+def _parts(f: Facts, v: int, found: list[int]) -> Iterator[Counterexample]:
+    """Yield the faults in writes of the columns of one value, each of all rows."""
+    a, b = f.accesses, f.buffers
+    found.sort(key=lambda i: (int(b.shift[a.buffer[i]]), int(a.step[i])))
+    pitch = int(b.pitch[a.buffer[found[0]]])
+    width, end = pitch or int(at(b.columns[v], f.capacity)), 0
+    for i, before in zip(found, [-1, *found], strict=False):
+        view = int(a.buffer[i])
+        start = int(b.shift[view])
+        whole = bool((f.elements[view] == f.elements[v]).all())
+        if b.pitch[view] != pitch or not (pitch or whole):
+            yield Counterexample(
+                WRITERS,
+                f"{f.words.step(int(a.step[i]))} writes {f.words.buffer(view)}, which is neither "
+                f"all nor some columns of {f.words.buffer(v)}",
+            )
+        if start < end:
+            other, step = int(a.step[before]), int(a.step[i])
+            yield Counterexample(
+                WRITERS,
+                f"{f.words.step(other)} and {f.words.step(step)} both write {f.words.buffer(v)}",
+                (f"they share {f.words.bytes(view, int(a.buffer[before]))}",),
+            )
+        if start > end:
+            yield _gap(f, v, end, start)
+        end = start + int(at(b.columns[view], f.capacity))
+    if end < width:
+        yield _gap(f, v, end, width)
+
+
+def _gap(f: Facts, v: int, start: int, end: int) -> Counterexample:
+    sentence = f"no step writes columns {start}..{end} of {f.words.buffer(v)}"
+    return Counterexample(DEFINED, sentence)
+
+
+def states(f: Facts) -> Iterator[Counterexample]:
+    """Yield states without their next value at the end, and writes of other values to states."""
+    a = f.accesses
+    ends, updates = f.next_states, f.tables.updates
+    for i in np.flatnonzero(ends < 0).tolist():
+        yield Counterexample(
+            STATES,
+            f"state {updates.names[i]!r} never gets its next value "
+            f"{f.words.buffer(int(updates.buffer[i]))}",
+            ("that is not in the state's memory, and no step copies it there",),
+        )
+    into = f.writes[f.space[a.buffer[f.writes]] == STATE]
+    due = np.zeros(len(f.buffers.root), bool)
+    due[ends[ends >= 0]] = True
+    bad = ~due[f.value[into]]
+    for i in into[bad].tolist():
+        yield Counterexample(
+            STATES,
+            f"{f.words.step(int(a.step[i]))} writes {f.words.buffer(int(a.buffer[i]))}, "
+            "which is not the next value of that state",
+        )
+    late = a.step[into] >= f.tables.border
+    for i in into[late].tolist():
+        yield Counterexample(
+            STATES,
+            f"{f.words.step(int(a.step[i]))} writes {f.words.buffer(int(a.buffer[i]))} in the "
+            "backward pass",
+            ("forward(train=True) ends before it, and would not advance the state",),
+        )

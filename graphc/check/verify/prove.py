@@ -3,16 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from graphc.check.certificate.tables import BARRIER, READ, Certificate, ProgramTables
-from graphc.check.verify import claims, forms, values
+from graphc.check.certificate import BARRIER, READ, Certificate, ProgramTables
+from graphc.check.verify import claims, forms
 from graphc.check.verify import sharing as share
-from graphc.check.verify.exchange import exchange, meetings
-from graphc.check.verify.facts import Facts
-from graphc.check.verify.report import Counterexample, ProgramProof, Report
+from graphc.check.verify.claims import exchange, meetings
+from graphc.check.verify.facts import Counterexample, Facts
 from graphc.check.verify.threads import Threads
+
+
+@dataclass(frozen=True)
+class ProgramProof:
+    """The checks of one program; with a counterexample, those before it."""
+
+    name: str
+    backend: str
+    capacity: int
+    counts: dict[str, int] = field(default_factory=dict)
+    """Counts by what was counted: steps, reads, writes, ..."""
+    counterexample: Counterexample | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Return whether everything holds."""
+        return self.counterexample is None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The verification of a plan."""
+
+    net: str
+    programs: tuple[ProgramProof, ...]
+    plan: Counterexample | None = None
+    """The fault between programs, or in the memory report, if any."""
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every program, and what they have in common, holds."""
+        return self.plan is None and all(proof.ok for proof in self.programs)
+
+    @property
+    def counterexample(self) -> Counterexample | None:
+        """The first counterexample, or None."""
+        found = (proof.counterexample for proof in self.programs)
+        return next((c for c in found if c is not None), self.plan)
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"plan of {self.net!r}: {'proved' if self.ok else 'REFUTED'}"
+        for proof in self.programs:
+            rows = f"{proof.backend}, 1 to {proof.capacity} rows"
+            if proof.capacity == 1:
+                rows = f"{proof.backend}, 1 row"
+            if proof.counterexample is None:
+                counted = ", ".join(_counted(n, what) for what, n in proof.counts.items())
+                yield f"  {proof.name} ({rows}): {counted}"
+            else:
+                yield f"  {proof.name} ({rows}): refuted"
+                yield from (f"    {line}" for line in str(proof.counterexample).splitlines())
+        if self.plan is not None:
+            yield "  the plan as a whole: refuted"
+            yield from (f"    {line}" for line in str(self.plan).splitlines())
+
+
+def _counted(n: int, what: str) -> str:
+    """Return a count in words: `3 reads`, `1 read`."""
+    return f"{n:,} {what.removesuffix('s') if n == 1 else what}"
 
 
 def verify(certificate: Certificate) -> Report:
@@ -40,10 +102,10 @@ def _on_their_own(f: Facts) -> Iterator[Counterexample]:
     yield from forms.aliases(f)
     yield from forms.kernels(f)
     yield from forms.splits(f)
-    yield from values.given(f)
-    yield from values.defined(f)
-    yield from values.writers(f)
-    yield from values.states(f)
+    yield from forms.given(f)
+    yield from forms.defined(f)
+    yield from forms.writers(f)
+    yield from forms.states(f)
     yield from exchange(f)
 
 

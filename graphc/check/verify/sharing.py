@@ -15,17 +15,100 @@ is a run by one.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from graphc.check.certificate.tables import READ, SPANS, WHOLE, WRITE, Ints
-from graphc.check.verify.facts import Bools, Facts, at, distinct, ordering
-from graphc.check.verify.overlap import Rectangles, Sharing, sharing
-from graphc.check.verify.report import Counterexample
+from graphc.check.certificate import READ, SPANS, WHOLE, WRITE, Ints
+from graphc.check.verify.facts import Bools, Counterexample, Facts, at, distinct, ordering
 from graphc.check.verify.threads import WAYS, Threads
-from graphc.check.verify.words import Words
+
+DENSE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangles:
+    """Bytes from `low` to before `high`, from time `start` to `end`, both included."""
+
+    low: Ints
+    high: Ints
+    start: Ints
+    end: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """Shared bytes: the first two rectangles that overlap in time, or pairs in succession."""
+
+    conflict: tuple[int, int] | None
+    before: Ints
+    after: Ints
+    """With `before`, all pairs of rectangles where one takes over some byte from the other, each
+    once for each cell."""
+
+
+def sharing(r: Rectangles) -> Sharing:
+    """Compare rectangles; empty ones touch nothing.  Of several conflicts return the earliest."""
+    order = np.flatnonzero(r.low < r.high)
+    order = order[np.lexsort((r.end[order], r.start[order]))]
+    if not len(order):
+        return Sharing(None, order, order)
+    cuts = distinct(np.concatenate((r.low[order], r.high[order])))
+    first = np.searchsorted(cuts, r.low[order])
+    cells = np.searchsorted(cuts, r.high[order]) - first
+    if int(cells.sum()) > DENSE * len(order):
+        return _swept(r, order)
+    owner = np.repeat(np.arange(len(order)), cells)
+    inside = np.arange(len(owner)) - np.repeat(np.cumsum(cells) - cells, cells)
+    cell = first[owner] + inside
+    by_cell = ordering(cell)  # within a cell they stay in order of time
+    owner, cell = owner[by_cell], cell[by_cell]
+    same = np.flatnonzero(cell[1:] == cell[:-1])
+    before, after = order[owner[same]], order[owner[same + 1]]
+    clash = np.flatnonzero(r.end[before] >= r.start[after])
+    if len(clash):
+        worst = clash[np.argmin(r.start[after[clash]])]
+        return Sharing((int(before[worst]), int(after[worst])), before[:0], after[:0])
+    return Sharing(None, before, after)
+
+
+def _swept(r: Rectangles, order: Ints) -> Sharing:
+    """Compare rectangles, as `sharing` does, by a sweep over time.
+
+    Bytes keep the number of the rectangle that had them last, as spans in order of addresses; a new
+    rectangle replaces the spans that it covers.  Each adds at most three.
+    """
+    starts: list[int] = []
+    spans: dict[int, tuple[int, int]] = {}  # start -> end, rectangle
+    before: list[int] = []
+    after: list[int] = []
+    low, high = r.low.tolist(), r.high.tolist()
+    begin, end = r.start.tolist(), r.end.tolist()
+    for i in order.tolist():
+        position = bisect_left(starts, low[i])
+        if position and spans[starts[position - 1]][0] > low[i]:
+            position -= 1
+        covered = position
+        while covered < len(starts) and starts[covered] < high[i]:
+            covered += 1
+        old = [(start, *spans.pop(start)) for start in starts[position:covered]]
+        del starts[position:covered]
+        for start, stop, j in old:
+            if end[j] >= begin[i]:
+                return Sharing((j, i), order[:0], order[:0])
+            before.append(j)
+            after.append(i)
+            for left, right in ((start, min(stop, low[i])), (max(start, high[i]), stop)):
+                if left < right:
+                    insort(starts, left)
+                    spans[left] = right, j
+        insort(starts, low[i])
+        spans[low[i]] = high[i], i
+    return Sharing(None, np.array(before, np.int64), np.array(after, np.int64))
+
 
 LIVE = "no write touches a live buffer"
 PLACE = "a result takes the place of an operand element by element"
@@ -80,34 +163,35 @@ def live(f: Facts, near: Neighbours) -> Iterator[Counterexample]:
     """Yield two values that share bytes and are needed at the same time."""
     if near.sharing.conflict is None:
         return
-    words = Words(f)
     old, new = (int(near.used[i]) for i in near.sharing.conflict)
     step, reader = max(int(near.start[new]), 0) // 2, int(near.end[old]) // 2
-    share = f"they share {words.bytes(old, new)}{words.epoch(step)}"
+    share = f"they share {f.words.bytes(old, new)}{f.words.epoch(step)}"
     if near.start[new] < 0:
         yield Counterexample(
             LIVE,
-            f"{words.buffer(old)} and {words.buffer(new)} are both there from the start",
+            f"{f.words.buffer(old)} and {f.words.buffer(new)} are both there from the start",
             (share,),
         )
         return
     if reader == step:
-        sentence = f"{words.step(step)} needs both {words.buffer(old)} and {words.buffer(new)}"
+        sentence = (
+            f"{f.words.step(step)} needs both {f.words.buffer(old)} and {f.words.buffer(new)}"
+        )
         yield Counterexample(LIVE, sentence, (share,))
         return
     start = int(near.start[old])
-    made = f"written by {words.step(start // 2)}" if start >= 0 else "there from the start"
-    needed = "needed at the end" if reader >= f.end else f"read by {words.step(reader)}"
+    made = f"written by {f.words.step(start // 2)}" if start >= 0 else "there from the start"
+    needed = "needed at the end" if reader >= f.end else f"read by {f.words.step(reader)}"
     yield Counterexample(
         LIVE,
-        f"{words.step(step)} writes {words.buffer(new)} over {words.buffer(old)}",
+        f"{f.words.step(step)} writes {f.words.buffer(new)} over {f.words.buffer(old)}",
         (f"that is {made}, and {needed}", share),
     )
 
 
 def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterexample]:
     """Yield steps that write over an operand other than element by element."""
-    a, words = f.accesses, Words(f)
+    a = f.accesses
     before, after = near.pairs
     step = near.start[after] // 2
     same = (near.end[before] // 2 == step) & (near.start[after] >= 0)
@@ -121,11 +205,11 @@ def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterex
         old, new = int(a.buffer[i]), int(a.buffer[j])
         yield Counterexample(
             PLACE,
-            f"{words.step(int(a.step[j]))} writes {words.buffer(new)} over "
-            f"{words.buffer(old)}, which it reads",
+            f"{f.words.step(int(a.step[j]))} writes {f.words.buffer(new)} over "
+            f"{f.words.buffer(old)}, which it reads",
             (
                 f"it reads {_how(f, i)} and writes {_how(f, j)}",
-                f"they share {words.bytes(old, new)}",
+                f"they share {f.words.bytes(old, new)}",
             ),
         )
 
@@ -191,14 +275,14 @@ def _between_values(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Co
 
 def _race(f: Facts, threads: Threads, write: int, other: int) -> Counterexample:
     """Return the counterexample of two accesses of a byte in one epoch; the first writes."""
-    a, words = f.accesses, Words(f)
+    a = f.accesses
     new, old = int(a.buffer[write]), int(a.buffer[other])
     first, second = int(a.step[write]), int(a.step[other])
     does = "reads" if a.use[other] == READ else "writes"
     details = [
-        f"{words.step(first)}, {words.split(first)}: {WAYS[threads.way[write]]}",
-        f"{words.step(second)}, {words.split(second)}: {WAYS[threads.way[other]]}",
-        f"they share {words.bytes(new, old)}{words.epoch(first)}; no barrier is between them",
+        f"{f.words.step(first)}, {f.words.split(first)}: {WAYS[threads.way[write]]}",
+        f"{f.words.step(second)}, {f.words.split(second)}: {WAYS[threads.way[other]]}",
+        f"they share {f.words.bytes(new, old)}{f.words.epoch(first)}; no barrier is between them",
     ]
     found = threads.example(write, other)
     if found is not None:
@@ -208,7 +292,7 @@ def _race(f: Facts, threads: Threads, write: int, other: int) -> Counterexample:
         details.append(f"of {count} threads, {one} writes {byte} and {two} {does} it")
     return Counterexample(
         THREADS,
-        f"{words.step(first)} writes {words.buffer(new)} while {words.step(second)} {does} "
-        f"{words.buffer(old)}",
+        f"{f.words.step(first)} writes {f.words.buffer(new)} while {f.words.step(second)} {does} "
+        f"{f.words.buffer(old)}",
         tuple(details),
     )

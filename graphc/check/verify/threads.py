@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from graphc.check.certificate.tables import (
+from graphc.check.certificate import (
     COLUMN,
     COLUMNS,
     EACH,

@@ -10,10 +10,18 @@ import pytest
 
 import graphc as gc
 from graphc.base.errors import GraphError
-from graphc.check.validation.bisect import Command, Found, NotThePasses, Tried, bisect
-from graphc.check.validation.limit import FirstRewrites, limited, optional
-from graphc.check.validation.rewrites import between, first_rewrite, rewrites
-from graphc.check.validation.symptoms import Values
+from graphc.check.validation.bisect import (
+    Command,
+    FirstRewrites,
+    Found,
+    NotThePasses,
+    Tried,
+    Values,
+    bisect,
+    limited,
+    optional,
+)
+from graphc.check.validation.explain import between, first_rewrite, rewrites
 from graphc.ir.graph import Graph, Node
 from graphc.ops.elementwise import Div, Sub
 from graphc.ops.functions import Tanh

@@ -264,7 +264,7 @@ def test_a_planted_fault_is_caught(
     fault: Fault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "graphc.check.validation.shrink.LIMIT", 0
+        "graphc.check.validation.reproduce.LIMIT", 0
     )  # what is caught is what is asked
     net = fault.net()
     passes = plant(fault, monkeypatch)

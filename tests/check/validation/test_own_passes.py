@@ -10,8 +10,7 @@ import pytest
 
 import graphc as gc
 from graphc.check.validation import ValidationError
-from graphc.check.validation.model import OPTIMIZERS, validate_model
-from graphc.check.validation.validate import Watch
+from graphc.check.validation.validate import OPTIMIZERS, Watch, validate_model
 from graphc.cli.demo import digits_net as digits
 from graphc.ir.graph import Graph
 from tests.check.validation.faults import derivative, layers, ops

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.check.central_differences import is_on_kink
 from graphc.check.validation import ValidationError, validate_pass
-from graphc.check.validation.kinks import is_on_kink
 from graphc.check.validation.validate import Watch, validate_apply
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op

@@ -13,9 +13,8 @@ from graphc.check.certificate.export import certify
 from graphc.check.certificate.parse import certificate_of
 from graphc.check.certificate.text import certificate_data
 from graphc.check.verify import Report, verify
-from graphc.check.verify.claims import TOTALS
-from graphc.check.verify.exchange import EXCHANGE
-from graphc.check.verify.values import DEFINED
+from graphc.check.verify.claims import EXCHANGE, TOTALS
+from graphc.check.verify.forms import DEFINED
 from graphc.compiler.lowering import Lowering
 from tests.runtime.distributed.nets import classes
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphc.check.verify import overlap
-from graphc.check.verify.overlap import Rectangles, sharing
+from graphc.check.verify import sharing as module
+from graphc.check.verify.sharing import Rectangles, sharing
 
 Rectangle = tuple[int, int, int, int]
 """low, high, start, end"""
@@ -36,7 +36,7 @@ def one() -> st.SearchStrategy[Rectangle]:
 @pytest.mark.parametrize("dense", [64, -1])
 def test_against_all_pairs(dense: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(overlap, "DENSE", dense)  # -1: by the sweep
+        patch.setattr(module, "DENSE", dense)  # -1: by the sweep
         compare()
 
 

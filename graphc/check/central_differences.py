@@ -1,0 +1,292 @@
+"""Derivatives by central differences in float64, entry by entry and in a random direction."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
+from graphc.ir.init import generator
+from graphc.ir.op import Array, Layer, Op, attributes
+from graphc.ir.tensor_type import TensorType
+from graphc.ops.shape import StopGradient
+from graphc.ops.source import Constant, Input
+from graphc.runtime import eager
+from graphc.runtime.reference import computed
+
+
+def in_float64(graph: Graph) -> Graph:
+    """Return the graph with float64 values, attributes and constants, and types inferred again."""
+    made: dict[str, Node] = {}
+    for node in graph:
+        op = widened(node.op)
+        type = op.infer([made[name].type for name in node.inputs])
+        made[node.name] = dataclasses.replace(node, op=op, type=type)
+    return graph.with_nodes(made.values())
+
+
+def widened(op: Op) -> Op:
+    """Return the op with float64 wherever an attribute is float32."""
+    if isinstance(op, Constant):
+        if op.dtype != "float32":
+            return op
+        return Constant(op.shape, "float64", _wide(op.array()).tobytes())
+    changed: dict[str, Any] = {k: "float64" for k, v in attributes(op).items() if v == "float32"}
+    return dataclasses.replace(op, **changed) if changed else op
+
+
+def _wide(array: Array) -> Array:
+    """Return an array in float64; a single number as it was written, 0.999 for 0.99900001."""
+    return np.asarray(float(str(array[()]))) if array.ndim == 0 else array.astype("float64")
+
+
+Index = tuple[int, ...]
+
+SMALL = 1e-7
+"""The magnitude below which derivatives are compared absolutely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One derivative by the rules and by differences, and the error between them."""
+
+    index: Index
+    ours: float
+    numeric: float
+    error: float
+
+
+def relative_error(a: float, b: float, noise: float = 0.0) -> float:
+    """Return |a - b| / max(1e-8, |a| + |b|), less `noise`; absolute if both are below 1e-7.
+
+    NaN counts as infinitely far, so that it never passes.
+    """
+    gap = abs(a - b) - noise
+    if not np.isfinite(gap):
+        return float("inf")
+    gap = max(0.0, gap)
+    if max(abs(a), abs(b)) < SMALL:
+        return gap
+    return gap / max(1e-8, abs(a) + abs(b))
+
+
+def compare(
+    f: Callable[[], float], x: Array, index: Index, ours: float, h: float, tolerance: float
+) -> Entry:
+    """Compare a derivative of `f` at one entry of `x`, which is changed in place and restored.
+
+    The step is h * max(1, |x|).  `f` is exact to about 16 rounding errors of its own size, which do
+    not count against the derivative.  An entry that disagrees is tried with ever smaller steps,
+    because a kink (relu, max, a margin) nearer than the step is not a mistake.
+    """
+    first = _difference(f, x, index, ours, h)
+    if first.error <= tolerance:
+        return first
+    for shrink in (1 / 32, 1 / 1024):
+        entry = _difference(f, x, index, ours, h * shrink)
+        if entry.error <= tolerance:
+            return entry
+    return first
+
+
+def _difference(f: Callable[[], float], x: Array, index: Index, ours: float, h: float) -> Entry:
+    kept = x[index]
+    step = h * max(1.0, abs(float(kept)))
+    x[index] = kept + step
+    right, high = f(), float(x[index])
+    x[index] = kept - step
+    left, low = f(), float(x[index])
+    x[index] = kept
+    width = high - low
+    noise = 16 * np.finfo(np.float64).eps * max(abs(left), abs(right)) / width
+    numeric = (right - left) / width
+    return Entry(index, ours, numeric, relative_error(ours, numeric, noise))
+
+
+def indices(shape: tuple[int, ...], name: str, limit: int, seed: int = 0) -> Iterator[Index]:
+    """Yield every index of a small array, `limit` of a larger one, the same for the same name."""
+    size = int(np.prod(shape))
+    flat = np.arange(size)
+    if size > limit:
+        rng = generator(seed, f"indices:{name}")
+        flat = np.sort(rng.choice(size, limit, replace=False))
+    for place in flat:
+        yield tuple(int(i) for i in np.unravel_index(int(place), shape))
+
+
+@dataclass(frozen=True)
+class WrongEntry:
+    """An entry of an operand's gradient that differences do not confirm."""
+
+    role: str
+    entry: Entry
+    flows: bool
+    """Whether the rule gives the operand a cotangent at all."""
+
+    def __str__(self) -> str:
+        at = f"at {list(self.entry.index)}" if self.entry.index else "of the scalar"
+        says = f"{self.entry.ours:.8g} by the rule" if self.flows else "nothing by the rule"
+        return (
+            f"the gradient of {self.role} {at} is {says}, {self.entry.numeric:.8g} by differences"
+        )
+
+
+def wrong_entries(
+    op: Op,
+    ins: Sequence[Array],
+    *,
+    train: bool = False,
+    h: float = 1e-5,
+    tolerance: float = 1e-6,
+    limit: int = 50,
+) -> Iterator[WrongEntry]:
+    """Yield the worst entry of each float64 operand whose gradient is wrong.
+
+    The scalar that is differentiated is a fixed random combination of the op's results.
+    """
+    names = eager.operand_names(op, len(ins))
+    wrt = tuple(name for name, x in zip(names, ins, strict=True) if x.dtype == np.float64)
+    arrays = [np.array(x) for x in ins]
+    shape = np.shape(op.reference_in(arrays, train))
+    weight = generator(0, f"cotangent:{op.name}").standard_normal(shape)
+    gradients = dict(zip(wrt, eager.backward(op, arrays, weight, wrt, train), strict=True))
+
+    def combination() -> float:
+        return float((np.asarray(op.reference_in(arrays, train)) * weight).sum())
+
+    flows = set(names)
+    if not isinstance(op, Layer):
+        rule = apply_rule(op, eager.types_of(arrays))
+        flows = {name for name, value in zip(names, rule, strict=True) if value is not None}
+    for name, x in zip(names, arrays, strict=True):
+        if name in gradients:
+            entries = [
+                compare(combination, x, index, float(gradients[name][index]), h, tolerance)
+                for index in indices(x.shape, name, limit)
+            ]
+            worst = max(entries, key=lambda entry: entry.error, default=None)
+            if worst is not None and worst.error > tolerance:
+                yield WrongEntry(name, worst, name in flows)
+
+
+def rule_mistakes(op: Op, types: Sequence[TensorType]) -> Iterator[str]:
+    """Yield the faults in the form of the gradient rule's result, before any number is computed."""
+    found = apply_rule(op, types)
+    if len(found) != len(types):
+        yield f"gives {len(found)} cotangents for {len(types)} operands"
+        return
+    names = eager.operand_names(op, len(types))
+    for name, type, value in zip(names, types, found, strict=True):
+        if value is not None and not isinstance(value, Value):
+            yield f"gives {name} a {value.__class__.__name__}, not a Value or None"
+        elif value is not None and type.is_float and value.type != type:
+            yield f"gives {name} a cotangent of type {value.type}; {name} is {type}"
+
+
+def apply_rule(op: Op, types: Sequence[TensorType]) -> Sequence[Value | None]:
+    """Return the results of the gradient rule for operands of these types."""
+    b = Builder(op.name)
+    b.locs = ()
+    names = eager.operand_names(op, len(types))
+    ins = [
+        b.apply(Input(t.shape, t.dtype), name=name) for name, t in zip(names, types, strict=True)
+    ]
+    out = b.apply(op, *ins, name="result")
+    dout = b.apply(Input(out.shape, out.dtype), name="cotangent")
+    return op.grad(b, ins, out, dout)
+
+
+STEP, TOLERANCE = 1e-6, 1e-6
+SHRINKS = 1.0, 1 / 32, 32.0, 1 / 1024
+"""The factors of the step that are tried while derivative and difference disagree: a kink may be
+nearer than the step."""
+
+
+def kinks_of(op: Op, ins: Sequence[Array]) -> Array | None:
+    """Return the signed distances to the kinks of an op on floats; None for an op without any."""
+    return op.kinks(ins) if ins and ins[0].dtype.kind == "f" else None
+
+
+def is_on_kink(op: Op, ins: Sequence[Array]) -> bool:
+    """Return whether a number is where the op's derivative jumps, or two share the largest."""
+    gaps = kinks_of(op, ins)
+    return gaps is not None and bool((gaps == 0).any())
+
+
+class Function:
+    """The weighted sum of some nodes as a function of one node's value.
+
+    Only nodes that depend on it are computed again; stop_gradient yields what it did before, as a
+    derivative treats it as constant.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        values: Mapping[str, Array],
+        rows: int,
+        target: str,
+        weights: Sequence[tuple[str, Array | float]],
+    ) -> None:
+        self.values, self.rows, self.target, self.weights = values, rows, target, weights
+        needed = graph.upstream(name for name, _ in weights)
+        changed = {target}
+        self.nodes = []
+        for node in graph:
+            stops = node.name == target or isinstance(node.op, StopGradient)
+            if node.name in needed and not stops and not changed.isdisjoint(node.inputs):
+                self.nodes.append(node)
+                changed.add(node.name)
+
+    @property
+    def is_on_kink(self) -> bool:
+        """Whether a value is where a derivative jumps, so that differences say nothing."""
+        return any(
+            is_on_kink(node.op, [self.values[name] for name in node.inputs]) for node in self.nodes
+        )
+
+    def __call__(self, x: Array) -> float:
+        """Return the sum if the node has the value x."""
+        values = {**self.values, self.target: x}
+        with np.errstate(all="ignore"):
+            for node in self.nodes:
+                ins = [values[name] for name in node.inputs]
+                values[node.name] = computed(node, ins, self.rows, True)
+        return float(sum((values[name] * weight).sum() for name, weight in self.weights))
+
+
+def disagreement(
+    f: Callable[[Array], float], x: Array, gradient: Array, name: str
+) -> tuple[str, str] | None:
+    """Return a gradient's error and the allowed one, as texts; None if differences agree.
+
+    (f(x + h v) - f(x - h v)) / 2h for a random v of signs, of norm 1, the same for the same name,
+    against the product of v and the gradient.  A wrong entry shows with probability 1, since signs
+    do not hide it, unless it is a millionth of the gradient's norm; 64 roundings of f are not held
+    against it.  Where f is no finite number, as a mean over no labels, it has no derivative.
+    """
+    if not x.size:
+        return None
+    rng = generator(0, f"validation:{name}")
+    v = (rng.integers(0, 2, x.shape) * 2 - 1) / np.sqrt(x.size)
+    ours = float((gradient * v).sum())
+    share = float(np.linalg.norm(gradient)) / np.sqrt(x.size)
+    first: tuple[str, str] | None = None
+    for shrink in SHRINKS:
+        h = STEP * shrink
+        high, low = f(x + h * v), f(x - h * v)
+        numeric = (high - low) / (2 * h)
+        noise = 64 * np.finfo(np.float64).eps * max(abs(high), abs(low), 1e-3) / h
+        bound = TOLERANCE * (share + abs(numeric)) + noise
+        if abs(numeric - ours) <= bound:
+            return None
+        first = first or (
+            f"is {ours:.9g} along a random direction, differences give {numeric:.9g}",
+            f"a difference of {bound:.2g} is allowed",
+        )
+    return first if np.isfinite(f(x)) else None
