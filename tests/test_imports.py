@@ -167,7 +167,7 @@ def test_no_file_surprises_by_its_size() -> None:
 def test_the_verifier_shares_nothing_with_what_makes_plans() -> None:
     """It reads tables, and of graphc nothing but their layout; the tables need nothing."""
     own = {
-        "graphc.check.certificate.tables",
+        "graphc.check.certificate",
         *(n for n in NAMES if n.startswith("graphc.check.verify")),
     }
     for name in own:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
 from graphc.base.own_passes import own_passes
-from graphc.check.validation.bisect import Command, Found, NotThePasses, Symptom, bisect
-from graphc.check.validation.symptoms import Values
+from graphc.check.validation.bisect import Command, Found, NotThePasses, Symptom, Values, bisect
 from graphc.cli.arguments import (
     add_command,
     add_data,

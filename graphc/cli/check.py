@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from graphc.check.grad_check import grad_check
-from graphc.check.grad_report import GradReport
-from graphc.check.validation.error import ValidationError
-from graphc.check.validation.model import validate_model
+from graphc.check.grad_check import GradReport, grad_check
+from graphc.check.validation.explain import ValidationError
+from graphc.check.validation.validate import validate_model
 from graphc.cli.arguments import add_command, add_data, add_json, add_model
 from graphc.cli.data import feeds_of
 from graphc.cli.model import load_model, load_passes

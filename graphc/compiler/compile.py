@@ -149,7 +149,7 @@ def _limited(passes: PassList) -> PassList:
     """Return the list as the environment limits it, which `graphc bisect` makes use of."""
     if "GRAPHC_PASS_LIMIT" not in os.environ and "GRAPHC_PASS_LOG" not in os.environ:
         return passes
-    from graphc.check.validation.limit import from_environment
+    from graphc.check.validation.bisect import from_environment
 
     return from_environment(passes)
 

@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native.target import available
-from graphc.check.verify.exchange import MEETINGS
+from graphc.check.verify.claims import MEETINGS
 from graphc.ir.graph import Graph
 from graphc.ops.exchange import Send
 from passes.pipeline import graph_pass
