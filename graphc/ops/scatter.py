@@ -112,7 +112,7 @@ class ScatterElements(ElementsByIndex):
         out = self.reference(ins)
         chosen = GatherElements(self.axis).reference([out, ins[1]])
         gaps = np.concatenate([(out - ins[0]).ravel(), (chosen - ins[2]).ravel()])
-        return gaps[gaps != 0]  # each element is one of those that are compared
+        return np.asarray(gaps[gaps != 0])  # each element is one of those that are compared
 
     @property
     def gradient_text(self) -> tuple[str, ...]:
