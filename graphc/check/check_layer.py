@@ -70,9 +70,8 @@ class Student:
         names = self.spec.gradients
         values = result if isinstance(result, (tuple, list)) else (result,)
         if len(values) != len(names):
-            raise Raised(
-                "backward", f"backward returns {len(values)} values, not {', '.join(names)}"
-            )
+            text = f"backward returns {len(values)} values, not {', '.join(names)}"
+            raise Raised("backward", text)
         return dict(zip(names, values, strict=True))
 
     def results(self) -> dict[str, Any]:
@@ -87,50 +86,58 @@ class Student:
         found = {name: copy.deepcopy(value) for name, value in found.items()}
         return found | (self.backward(cache) if self.has_backward else {})
 
+    def finding(self, what: str, text: str, cause: str = "") -> Finding:
+        """Return a finding about the case."""
+        return Finding(what, text, str(self.case), cause)
+
     def overwritten(self) -> Iterator[Finding]:
         """Yield the arguments and caches that the functions overwrite."""
         _, cache = self.forward()
-        given = self.given
-        for name, array in given.items():
-            if not np.array_equal(array, self.case.arrays[name]):
-                text = f"forward overwrites its argument {name}"
-                cause = "cache overwritten: work on a copy, or make a new array by an expression"
-                yield Finding(name, text, str(self.case), cause)
-                return
-        if self.has_backward:
-            yield from self._overwritten_by_backward(cache, given)
+        found = next(self.overwritten_arguments(), None)
+        if found is not None:
+            yield found
+        elif self.has_backward:
+            yield from self._overwritten_by_backward(cache, self.given)
 
-    def _overwritten_by_backward(self, cache: Any, given: dict[str, Any]) -> Iterator[Finding]:
-        case, dout = str(self.case), self.case.dout.copy()
-        first = copy.deepcopy(self.backward(cache, dout))
+    def overwritten_arguments(self) -> Iterator[Finding]:
+        """Yield the arguments that the last call of forward overwrote."""
+        cause = "cache overwritten: work on a copy, or make a new array by an expression"
+        for name, array in self.given.items():
+            if not np.array_equal(array, self.case.arrays[name]):
+                yield self.finding(name, f"forward overwrites its argument {name}", cause)
+
+    def overwritten_dout(self, dout: Array) -> Iterator[Finding]:
+        """Yield a cotangent that backward overwrote."""
         if not np.array_equal(dout, self.case.dout):
             cause = "dout is changed in place; work on a copy"
-            yield Finding("dout", "backward overwrites its argument dout", case, cause)
-        again = self.backward(cache)
+            yield self.finding("dout", "backward overwrites its argument dout", cause)
+
+    def _overwritten_by_backward(self, cache: Any, given: dict[str, Any]) -> Iterator[Finding]:
+        dout = self.case.dout.copy()
+        first = copy.deepcopy(self.backward(cache, dout))
+        yield from self.overwritten_dout(dout)
+        second = self.backward(cache)
         kept = all(np.array_equal(given[k], self.case.arrays[k]) for k in given)
-        if not kept or not _equal(first, again):
+        if not kept or not _equal(first, second):
             text = "backward called twice with the same cache gives different results"
             if not kept:
                 text = "backward changes an array that the cache holds"
             cause = "cache overwritten by backward: work on a copy of what the cache holds"
-            yield Finding("cache", text, case, cause)
+            yield self.finding("cache", text, cause)
             return
         _, cache = self.forward()
         self.forward({k: v if v.dtype.kind == "i" else v[::-1] * 2 + 1 for k, v in given.items()})
         if not _equal(first, self.backward(cache)):
             text = "a second forward changes what backward returns for the first one's cache"
             cause = "cache overwritten by forward: give each call its own arrays"
-            yield Finding("cache", text, case, cause)
+            yield self.finding("cache", text, cause)
 
 
 def _equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    return all(_same(numbers(a[name]), numbers(b[name])) for name in a)
-
-
-def _same(a: Array | None, b: Array | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return np.array_equal(a, b, equal_nan=True)
+    pairs = ((numbers(a[name]), numbers(b[name])) for name in a)
+    return all(
+        x is y if x is None or y is None else np.array_equal(x, y, equal_nan=True) for x, y in pairs
+    )
 
 
 def _call(what: str, function: Function, *args: Any) -> Any:
@@ -142,93 +149,93 @@ def _call(what: str, function: Function, *args: Any) -> Any:
         raise Raised(what, f"{what} raised {type(error).__name__}: {first}") from error
 
 
+# ---------------------------------------------------------------- dropout, which is random
+
 SIGMAS = 6.0
 """The greatest distance of the share of kept elements from p, in standard deviations."""
+COUNTED = 1000
+"""The most elements that are too few to judge a share of them."""
 
 
 def dropout_findings(student: Student) -> Iterator[Finding]:
-    """Yield the faults of out, mask and dx on the student's case."""
+    """Yield the faults of out, mask and dx on the student's case: any mask is accepted."""
     case = student.case
     out, cache = student.forward()
-    if not np.array_equal(student.given["x"], case.x):
-        cause = "cache overwritten: work on a copy, or make a new array by an expression"
-        yield Finding("x", "forward overwrites its argument x", str(case), cause)
+    yield from student.overwritten_arguments()
     array = numbers(out)
     if array is None or array.shape != case.x.shape:
-        yield difference("out", out, case.x, str(case)) or Finding("out", "", str(case))
+        yield difference("out", out, case.x, str(case)) or student.finding("out", "")
         return
     array = array.copy()
     if case.param["mode"] == "train":
-        found = list(_mask(array / case.x, float(case.param["p"]), case, student))
+        found = list(_mask(student, array / case.x))
     else:
-        found = list(_identity(array, float(case.param["p"]), case))
+        found = list(_identity(student, array))
     yield from found
     if student.has_backward:
         yield from _backward(student, cache, array / case.x)
 
 
-def _identity(out: Array, p: float, case: Any) -> Iterator[Finding]:
-    finding = difference("out", out, case.x, str(case))
+def _identity(student: Student, out: Array) -> Iterator[Finding]:
+    x, p = student.case.x, float(student.case.param["p"])
+    finding = difference("out", out, x, str(student.case))
     if finding is None:
         return
     cause = ""
-    if matches(out, case.x * p):
+    if matches(out, x * p):
         cause = "x is scaled by p at test; inverted dropout scales in training only"
-    elif matches(out, case.x / p):
+    elif matches(out, x / p):
         cause = "x is scaled by 1/p at test; inverted dropout scales in training only"
     elif (out == 0).any():
         cause = "elements are dropped in test mode"
-    yield Finding("out", finding.text, str(case), cause)
+    yield student.finding("out", finding.text, cause)
 
 
-def _mask(ratio: Array, p: float, case: Any, student: Student) -> Iterator[Finding]:
+_DROPS = "p is used as the probability to drop; it is the probability to keep"
+
+
+def _mask(student: Student, ratio: Array) -> Iterator[Finding]:
     """Yield the faults of the mask out / x.
 
     It must be 0 or 1/p, each element kept with probability p, drawn anew each time.
     """
-    kept = ratio != 0
+    kept, p = ratio != 0, float(student.case.param["p"])
     values = ratio[kept]
     wrong = ~close(values, np.full_like(values, 1 / p))
-    if wrong.any():
-        text = (
-            f"out / x is {values[wrong][0]:.6g} where an element is kept, it should be {1 / p:.6g}"
-        )
-        yield Finding("mask", text, str(case), _scale_cause(values, p))
-        return
+    share = float(kept.mean())
     slack = SIGMAS * math.sqrt(p * (1 - p) / kept.size)
-    if kept.size > 1000 and abs(kept.mean() - p) > slack:
-        text = f"{kept.mean():.3f} of the elements are kept, it should be about {p:.3f}"
-        turned = abs(kept.mean() - (1 - p)) <= slack
-        said = "p is used as the probability to drop; it is the probability to keep"
-        cause = said if turned else ""
-        yield Finding("mask", text, str(case), cause)
-        return
-    yield from _independence(kept, case, student)
+    if wrong.any():
+        is_, wanted = f"{values[wrong][0]:.6g}", f"{1 / p:.6g}"
+        text = f"out / x is {is_} where an element is kept, it should be {wanted}"
+        yield student.finding("mask", text, _scale_cause(values, p))
+    elif kept.size > COUNTED and abs(share - p) > slack:
+        text = f"{share:.3f} of the elements are kept, it should be about {p:.3f}"
+        yield student.finding("mask", text, _DROPS if abs(share - (1 - p)) <= slack else "")
+    elif kept.size > COUNTED:
+        yield from _dependence(student, kept)
 
 
 def _scale_cause(values: Array, p: float) -> str:
     if matches(values, np.ones_like(values)):
         return "mask not scaled: divide it by p in training"
     if matches(values, np.full_like(values, 1 / (1 - p))):
-        return "p is used as the probability to drop; it is the probability to keep"
+        return _DROPS
     if matches(values, np.full_like(values, p)):
         return "the mask is multiplied by p; divide it by p"
     return ""
 
 
-def _independence(kept: Array, case: Any, student: Student) -> Iterator[Finding]:
-    if kept.size <= 1000:
-        return
+def _dependence(student: Student, kept: Array) -> Iterator[Finding]:
     flat = kept.reshape(len(kept), -1)
-    if (flat == flat[:1]).all() or (flat == flat[:, :1]).all():
-        whole = "row" if (flat == flat[:1]).all() else "feature"
-        text = f"the mask is the same for every {whole}"
-        yield Finding("mask", text, str(case), "draw a mask of x's own shape")
+    rows, features = (flat == flat[:1]).all(), (flat == flat[:, :1]).all()
+    if rows or features:
+        text = f"the mask is the same for every {'row' if rows else 'feature'}"
+        yield student.finding("mask", text, "draw a mask of x's own shape")
         return
-    again = numbers(student.forward()[0])
-    if again is not None and again.shape == kept.shape and ((again != 0) == kept).all():
+    other = numbers(student.forward()[0])
+    if other is not None and other.shape == kept.shape and ((other != 0) == kept).all():
         text = "two training calls without a seed draw the same mask"
-        yield Finding("mask", text, str(case), "the generator is made or seeded in each call")
+        yield student.finding("mask", text, "the generator is made or seeded in each call")
 
 
 def _backward(student: Student, cache: Any, mask: Array) -> Iterator[Finding]:
@@ -238,16 +245,11 @@ def _backward(student: Student, cache: Any, mask: Array) -> Iterator[Finding]:
     right = case.dout * mask if case.param["mode"] == "train" else case.dout
     finding = difference("dx", theirs, right, str(case))
     if finding is not None:
-        cause = _dx_cause(numbers(theirs), case, mask)
-        yield Finding(
-            "dx", finding.text, str(case), cause, finding.index, finding.theirs, finding.ours
-        )
-    if not np.array_equal(dout, case.dout):
-        cause = "dout is changed in place; work on a copy"
-        yield Finding("dout", "backward overwrites its argument dout", str(case), cause)
+        yield replace(finding, cause=_dx_cause(numbers(theirs), case, mask))
+    yield from student.overwritten_dout(dout)
 
 
-def _dx_cause(theirs: Array | None, case: Any, mask: Array) -> str:
+def _dx_cause(theirs: Array | None, case: Case, mask: Array) -> str:
     if theirs is None or theirs.shape != mask.shape:
         return ""
     if case.param["mode"] == "test":
@@ -257,6 +259,9 @@ def _dx_cause(theirs: Array | None, case: Any, mask: Array) -> str:
     if matches(theirs, case.dout):
         return "the mask is left out of the backward pass"
     return "the mask is not the one of forward; keep that in the cache"
+
+
+# ---------------------------------------------------------------- the comparison
 
 
 def check_layer(
@@ -278,9 +283,8 @@ def check_layer(
         )
     spec = SPECS[layer]
     if spec.backward is None and backward is not None:
-        raise GraphError(
-            f"check_layer: {layer} is one function that returns (loss, dx)", loc=caller_loc()
-        )
+        text = f"check_layer: {layer} is one function that returns (loss, dx)"
+        raise GraphError(text, loc=caller_loc())
     found: dict[str, Finding] = {}
     cases = list(spec.cases(np.random.Generator(np.random.Philox(seed))))
     for case in cases:

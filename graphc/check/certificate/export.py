@@ -107,18 +107,14 @@ def _results(named: Mapping[str, str], number: Mapping[str, int]) -> tables.Resu
 
 def _blocks(program: Program) -> tuple[tables.Blocks, dict[tuple[str, str], int]]:
     """Return the blocks (arena, gradients, each state, feed, constant) and their numbers."""
-    names, space = (
-        ["arena", "gradients"],
-        [tables.SPACES.index("arena"), tables.SPACES.index("gradient")],
-    )
+    names = ["arena", "gradients"]
+    space = [tables.SPACES.index("arena"), tables.SPACES.index("gradient")]
     size = [(program.arena.nbytes, 0), (program.gradient_bytes, 0)]
     found: dict[tuple[str, str], int] = {}
     for buffer in program.buffers.values():
         where = buffer.space, buffer.key
-        if buffer.space == "arena":
-            found[where] = 0
-        elif buffer.space == "gradient":
-            found[where] = 1
+        if buffer.space in ("arena", "gradient"):
+            found[where] = int(buffer.space == "gradient")
         elif where not in found:
             found[where] = len(names)
             names.append(buffer.key)
@@ -205,46 +201,26 @@ AXIS = {"rows": tables.ROWS, "columns": tables.COLUMNS}
 def steps_of(program: Program) -> tables.Steps:
     """Return the table of a program's instructions."""
     numbers = np.array(list(map(_step, program.instrs)), np.int64).reshape(-1, 13)
+    nodes, scratch = [instr.node for instr in program.instrs], _scratch_needs(program)
+    rows, columns, depth = (numbers[:, i : i + 2] for i in (2, 4, 6))
+    c = numbers.T
     return tables.Steps(
-        [instr.node for instr in program.instrs],
-        *numbers[:, :2].T,
-        *(numbers[:, i : i + 2] for i in (2, 4, 6)),
-        *numbers[:, 8:].T,
-        _scratch_needs(program),
+        nodes, c[0], c[1], rows, columns, depth, c[8], c[9], c[10], c[11], c[12], scratch
     )
-
-
-_PLAIN = {
-    kind: (
-        tables.KINDS.index(kind),
-        tables.NONE,
-        1,
-        0,
-        1,
-        0,
-        1,
-        0,
-        0,
-        tables.NONE,
-        0,
-        0,
-        int(kind == "copy"),
-    )
-    for kind in ("call", "reference", "copy", "send", "receive", "barrier")
-}
 
 
 def _step(instr: Instr) -> tuple[int, ...]:
     kernel = instr.body
     if kernel is None:
-        return _PLAIN[instr.kind]
+        kind, copies = tables.KINDS.index(instr.kind), int(instr.kind == "copy")
+        return kind, tables.NONE, 1, 0, 1, 0, 1, 0, 0, tables.NONE, 0, 0, copies
     split = tables.SPLITS.index(kernel.split)
     if isinstance(kernel, Gemm):
         rows, columns = space(kernel)
         sizes = (*pair(rows), *pair(columns), *pair(kernel.k))
         item = ITEMSIZE[kernel.dtype]
-        turned = kernel.trans_a + 2 * kernel.trans_b
-        return tables.GEMM, split, *sizes, turned, tables.NONE, 0, item, 0
+        transposed = kernel.trans_a + 2 * kernel.trans_b
+        return tables.GEMM, split, *sizes, transposed, tables.NONE, 0, item, 0
     sizes = (*pair(kernel.rows), *pair(kernel.columns), 1, 0)
     reduced, by_columns, copies = _traits(kernel)
     return tables.LOOP, split, *sizes, 0, reduced, by_columns, 0, copies
@@ -360,10 +336,12 @@ def _of_kernel(kernel: Kernel, buffer: list[str], rest: list[Touched]) -> None:
         rest += ((tables.READ, tables.WINDOW, 0, 0, fixed * columns, per_row * columns),)
         rest += ((tables.READ, tables.WINDOW, 0, 0, fixed, per_row),)
     body = kernel.body
-    turned = isinstance(kernel, Loop) and kernel.turned is not None
+    permuted = isinstance(kernel, Loop) and kernel.turned is not None
     for name, span in dict.fromkeys((s.buffer, s.span) for s in body.steps if s.op == "load"):
         buffer.append(name)
-        rest.append((tables.READ, tables.WHOLE if turned else SPAN[span], int(not turned), 0, 0, 0))
+        rest.append(
+            (tables.READ, tables.WHOLE if permuted else SPAN[span], int(not permuted), 0, 0, 0)
+        )
     for name, at in dict.fromkeys((s.buffer, s.value) for s in body.steps if s.op == "fetch"):
         buffer.append(name)
         rest.append((tables.READ, tables.WINDOW, 0, 0, *_reach(kernel, at)))

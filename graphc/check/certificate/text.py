@@ -10,21 +10,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from graphc.check.certificate import (
-    GEMM,
-    KINDS,
-    LOOP,
-    SCRATCH,
-    SPACES,
-    SPANS,
-    SPLITS,
-    WHOLE,
-    WINDOW,
-    WRITE,
-    Certificate,
-    Ints,
-    ProgramTables,
-)
+from graphc.check import certificate as tables
+from graphc.check.certificate import Certificate, Ints, ProgramTables
 
 FORMAT = "graphc certificate 1"
 
@@ -50,7 +37,6 @@ def certificate_data(certificate: Certificate) -> dict[str, Any]:
 
 def program_data(t: ProgramTables) -> dict[str, Any]:
     """Return one program as dictionaries and lists."""
-    names = t.buffers.names
     return {
         "name": t.name,
         "backend": t.backend,
@@ -62,29 +48,24 @@ def program_data(t: ProgramTables) -> dict[str, Any]:
         "slots": _slots(t),
         "buffers": _buffers(t),
         "steps": _steps(t),
-        "outputs": {k: names[i] for k, i in _pairs(t.outputs.names, t.outputs.buffer)},
-        "gradients": {k: names[i] for k, i in _pairs(t.gradients.names, t.gradients.buffer)},
-        "updates": {k: names[i] for k, i in _pairs(t.updates.names, t.updates.buffer)},
+        "outputs": _named(t, t.outputs.names, t.outputs.buffer),
+        "gradients": _named(t, t.gradients.names, t.gradients.buffer),
+        "updates": _named(t, t.updates.names, t.updates.buffer),
     }
 
 
 def _blocks(t: ProgramTables) -> list[dict[str, Any]]:
-    b = t.blocks
+    rows = zip(t.blocks.space.tolist(), t.blocks.names, _sizes(t.blocks.size), strict=True)
     return [
-        {"space": SPACES[space], "name": name, "bytes": size}
-        for name, space, size in zip(b.names, b.space.tolist(), _sizes(b.size), strict=True)
+        {"space": tables.SPACES[space], "name": name, "bytes": size} for space, name, size in rows
     ]
 
 
 def _slots(t: ProgramTables) -> list[dict[str, Any]]:
     s = t.slots
     lives = zip(s.first.tolist(), s.last.tolist(), strict=True)
-    return [
-        {"name": name, "offset": offset, "bytes": size, "life": list(life)}
-        for name, offset, size, life in zip(
-            s.names, s.offset.tolist(), _sizes(s.size), lives, strict=True
-        )
-    ]
+    rows = zip(s.names, s.offset.tolist(), _sizes(s.size), map(list, lives), strict=True)
+    return [dict(zip(("name", "offset", "bytes", "life"), row, strict=True)) for row in rows]
 
 
 def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
@@ -95,7 +76,7 @@ def _buffers(t: ProgramTables) -> list[dict[str, Any]]:
         block = int(b.block[i])
         line: dict[str, Any] = {
             "name": name,
-            "at": [SPACES[blocks.space[block]], blocks.names[block], int(b.offset[i])],
+            "at": [tables.SPACES[blocks.space[block]], blocks.names[block], int(b.offset[i])],
             "rows": rows[i],
             "columns": columns[i],
             "item": int(b.item[i]),
@@ -117,15 +98,15 @@ def _steps(t: ProgramTables) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for i, node in enumerate(s.nodes):
         kind = int(s.kind[i])
-        line: dict[str, Any] = {"step": KINDS[kind], "node": node}
-        if kind >= LOOP and kind <= GEMM:
-            line |= {"split": SPLITS[s.split[i]], "rows": rows[i], "columns": columns[i]}
-        if kind == GEMM:
+        line: dict[str, Any] = {"step": tables.KINDS[kind], "node": node}
+        if kind in (tables.LOOP, tables.GEMM):
+            line |= {"split": tables.SPLITS[s.split[i]], "rows": rows[i], "columns": columns[i]}
+        if kind == tables.GEMM:
             line |= {"depth": depth[i], "item": int(s.item[i]), "scratch": int(s.scratch[i])}
         for name in ("transposed", "reduced", "by_columns", "copies"):
             value = int(getattr(s, name)[i])
             if value:
-                line[name] = SPLITS[value] if name == "reduced" else value
+                line[name] = tables.SPLITS[value] if name == "reduced" else value
         found.append(line)
     for line, touched in zip(found, _touched(t), strict=True):
         for word, items in zip(("reads", "writes", "uses"), touched, strict=True):
@@ -140,20 +121,20 @@ def _touched(t: ProgramTables) -> list[tuple[list[Any], list[Any], list[Any]]]:
     found: list[tuple[list[Any], list[Any], list[Any]]] = [([], [], []) for _ in t.steps.nodes]
     for i, step in enumerate(a.step.tolist()):
         item: dict[str, Any] = {"buffer": t.buffers.names[a.buffer[i]]}
-        if a.span[i] != WHOLE:
-            item["by"] = SPANS[a.span[i]]
+        if a.span[i] != tables.WHOLE:
+            item["by"] = tables.SPANS[a.span[i]]
         if a.in_place[i]:
             item["in_place"] = 1
         if a.member[i]:
             item["member"] = int(a.member[i])
-        if a.span[i] == WINDOW:
+        if a.span[i] == tables.WINDOW:
             item["reach"] = reach[i]
-        found[step][{WRITE: 1, SCRATCH: 2}.get(int(a.use[i]), 0)].append(item)
+        found[step][{tables.WRITE: 1, tables.SCRATCH: 2}.get(int(a.use[i]), 0)].append(item)
     return found
 
 
-def _pairs(names: Sequence[str], numbers: Ints) -> Iterator[tuple[str, int]]:
-    return zip(names, numbers.tolist(), strict=True)
+def _named(t: ProgramTables, names: Sequence[str], buffers: Ints) -> dict[str, str]:
+    return {k: t.buffers.names[i] for k, i in zip(names, buffers.tolist(), strict=True)}
 
 
 def _sizes(sizes: Ints) -> list[str]:

@@ -61,10 +61,9 @@ class Draw:
 
         The result of one pass is the operand of the next one.
         """
-        last = self.found.get(what)
-        if last is None or last[0] is not graph:
-            last = self.found[what] = graph, compute()
-        value: _T = last[1]
+        if what not in self.found or self.found[what][0] is not graph:
+            self.found[what] = graph, compute()
+        value: _T = self.found[what][1]
         return value
 
     def array(self, node: Node) -> Array:
@@ -77,7 +76,10 @@ class Draw:
     def _array(self, node: Node) -> Array:
         shape = shape_at(node.type.shape, self.rows)
         if node.name in self.given:
-            return _fitted(node, np.asarray(self.given[node.name]), shape)
+            array = np.asarray(self.given[node.name])
+            if array.shape == shape:
+                return array
+            raise GraphError(f"{node.op.name} {node.name!r} has shape {shape}, not {array.shape}")
         rng = generator(self.seed, f"validation:{node.name}")
         if isinstance(node.op, Input):
             return self._input(node, rng, shape)
@@ -93,12 +95,6 @@ class Draw:
             chosen = rng.choice(SPECIAL, shape)
             return np.where(rng.random(shape) < 0.3, chosen, numbers)
         return numbers
-
-
-def _fitted(node: Node, array: Array, shape: tuple[int, ...]) -> Array:
-    if array.shape == shape:
-        return array
-    raise GraphError(f"{node.op.name} {node.name!r} has shape {shape}, not {array.shape}")
 
 
 def _parameter(node: Node, rng: np.random.Generator) -> Array:
@@ -120,11 +116,8 @@ def _state(node: Node, rng: np.random.Generator) -> Array:
 
 def given_of(graph: Graph, draw: Draw) -> dict[str, Array]:
     """Return the arrays of every input, parameter and state of the graph."""
-    return {
-        node.name: draw.array(node)
-        for node in graph
-        if isinstance(node.op, (Input, Parameter, StateOp))
-    }
+    sources = (node for node in graph if isinstance(node.op, (Input, Parameter, StateOp)))
+    return {node.name: draw.array(node) for node in sources}
 
 
 def values_of(graph: Graph, draw: Draw) -> dict[str, Array]:
@@ -138,16 +131,11 @@ def special(draw: Draw) -> Draw:
 
 
 def draws_for(
-    graph: Graph,
-    batches: Iterable[int],
-    *,
-    seed: int = 0,
-    given: Mapping[str, Any] | None = None,
-    bounds: Mapping[str, int] | None = None,
+    graph: Graph, batches: Iterable[int], *, seed: int = 0, given: Mapping[str, Any] | None = None
 ) -> tuple[Draw, ...]:
     """Return a draw for each number of rows that suits the graph in training mode."""
     plain = expanded(graph)
-    limits = {**index_bounds(plain), **(bounds or {})}
+    limits = index_bounds(plain)
     wide = in_float64(plain)
     return tuple(
         _drawn(wide, Draw(rows, seed, bounds=limits, given=given or {})) for rows in batches
@@ -171,7 +159,7 @@ def _drawn(graph: Graph, first: Draw) -> Draw:
         draw = replace(
             first, seed=first.seed + 1000 * number, style=style, redrawn=number, known={}, found={}
         )
-        if nearest_kink(graph, draw.rows, given_of(graph, draw)) >= MARGIN:
+        if nearest_kink(graph, draw) >= MARGIN:
             return draw
     return replace(draw, near=True)
 
@@ -182,13 +170,13 @@ def batches_for(capacity: int) -> Sequence[int]:
     return tuple(dict.fromkeys((1, prime, capacity)))
 
 
-def nearest_kink(graph: Graph, rows: int, arrays: Mapping[str, Array]) -> float:
+def nearest_kink(graph: Graph, draw: Draw) -> float:
     """Return the smallest distance of any number to a kink of its op; -1 if one is not finite.
 
     A distance of exactly 0 is left out: numbers drawn at random meet a kink only if the net
     itself puts them there, as relu does before abs.
     """
-    values = values_of_arrays(graph, rows, arrays)
+    values = values_of(graph, draw)
     nearest = np.inf
     for node in graph:
         value = values[node.name]

@@ -45,10 +45,11 @@ class Rewrite:
 
 def rewrites(before: Graph, made: Graph) -> list[Rewrite]:
     """Return the changes of a pass in order."""
+    pairs = ((before[node.name], node) for node in made if node.name in before)
     found = [
-        Rewrite(node.name, node_text(before[node.name]), node_text(node))
-        for node in made
-        if node.name in before and not _same(before[node.name], node)
+        Rewrite(new.name, node_text(old), node_text(new))
+        for old, new in pairs
+        if old is not new and (old.inputs, old.type, old.op) != (new.inputs, new.type, new.op)
     ]
     for kind in KINDS:
         old, new = getattr(before, kind), getattr(made, kind)
@@ -123,10 +124,6 @@ def _sorted(nodes: Mapping[str, Node], names: Iterable[str]) -> list[Node]:
                 open_.add(last)
                 stack.extend(missing)
     return list(found.values())
-
-
-def _same(a: Node, b: Node) -> bool:
-    return a is b or ((a.inputs, a.type, a.op) == (b.inputs, b.type, b.op))
 
 
 def _read(kind: str, key: str, roots: Mapping[str, str]) -> str:

@@ -118,10 +118,8 @@ def _checks(step: Pass, before: Graph) -> list[Check]:
 
     if isinstance(step, Backward):
         summed = any(isinstance(node.op, Total) for node in before)
-        found = (
-            [derivative_mismatch, summed_derivative_mismatch] if summed else [derivative_mismatch]
-        )
-        return [partial(check, step) for check in found]
+        more = [partial(summed_derivative_mismatch, step)] if summed else []
+        return [partial(derivative_mismatch, step), *more]
     if isinstance(step, Update):
         return [partial(update_mismatch, step.optimizer)]
     if isinstance(step, Accumulate):
@@ -222,8 +220,8 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
     """
     values = values_of(new, draw)
     plain = values_of(old, draw)
-    others = [without_gradients(results_of(g, v)) for g, v in ((old, plain), (new, values))]
-    changed = first_mismatch(*others, None, draw.rows, "backward leaves it as it is")
+    before, after = (without_gradients(results_of(g, v)) for g, v in ((old, plain), (new, values)))
+    changed = first_mismatch(before, after, None, draw.rows, "backward leaves it as it is")
     if changed is not None:
         return changed
     weights: list[tuple[str, Array | float]] = [

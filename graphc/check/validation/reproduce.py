@@ -193,38 +193,31 @@ def test_{name}():
 '''
 
 
-def write_test(folder: Path, pass_name: str, step: Any, graph: Graph, told: str, call: str) -> Path:
+def write_test(
+    folder: Path, pass_name: str, step: Any, graph: Graph, fault: str, call: str
+) -> Path:
     """Write the file and return its path; raise OSError if the folder cannot be written.
 
     `call` is the test's call of validation, with `{step}` for the pass.
     """
+    name = re.sub(r"\W", "_", pass_name).strip("_") or "pass"
     source = _Source(call)
     expression = source.of(step)
     ops = source.ops(graph)
     imports = source.text()
     text = FILE.format(
-        title=f"Pass {pass_name!r}: {told.partition(chr(10))[0]}.",
+        title=f"Pass {pass_name!r}: {fault.partition(chr(10))[0]}.",
         imports=imports,
         graph=graph_text(graph).replace("\\", "\\\\"),
-        name=_identifier(pass_name),
+        name=name,
         ops=ops,
         call=call.format(step=expression),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    path = _free(folder, _identifier(pass_name))
+    paths = (folder / f"test_{name}_{number}.py" for number in itertools.count(1))
+    path = next(path for path in paths if not path.exists())
     write_atomically(path, [text.encode()])
     return path
-
-
-def _free(folder: Path, name: str) -> Path:
-    number = 1
-    while (path := folder / f"test_{name}_{number}.py").exists():
-        number += 1
-    return path
-
-
-def _identifier(name: str) -> str:
-    return re.sub(r"\W", "_", name).strip("_") or "pass"
 
 
 class _Source:
@@ -259,11 +252,9 @@ class _Source:
 
     def of(self, value: Any) -> str:
         """Return an expression that makes the object."""
-        run = getattr(value, "run", None)
-        if inspect.isfunction(run):  # a function with a declaration of what it preserves
+        run = getattr(value, "run", value)  # a function may declare what it preserves
+        if inspect.isfunction(run):
             return self._function(value, run)
-        if inspect.isfunction(value):
-            return self._function(value, value)
         if isinstance(value, tuple):
             return f"({''.join(f'{self.of(part)}, ' for part in value).strip()})"
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -279,8 +270,9 @@ class _Source:
         module = sys.modules.get(run.__module__)
         if "<" not in run.__qualname__ and getattr(module, run.__name__, None) is step:
             return self._named(run)
-        text = _source_text(run)
-        if text is None:
+        try:
+            text = textwrap.dedent(inspect.getsource(run))
+        except (OSError, TypeError):
             return self._named(run)
         self.sources.append(_with_imports(text, module))
         return str(run.__name__)
@@ -304,13 +296,6 @@ def _importable(module: ModuleType | None) -> bool:
     return not module.__name__.startswith("graphc_model_")
 
 
-def _source_text(run: Any) -> str | None:
-    try:
-        return textwrap.dedent(inspect.getsource(run))
-    except (OSError, TypeError):
-        return None
-
-
 def _with_imports(text: str, module: ModuleType | None) -> str:
     """Return the source after the imports of the file that contains it."""
     names: Mapping[str, object] = vars(module) if module is not None else {}
@@ -318,8 +303,6 @@ def _with_imports(text: str, module: ModuleType | None) -> str:
     if not isinstance(file, str) or not Path(file).is_file():
         return f"import graphc as gc\n\n\n{text}"
     tree = ast.parse(Path(file).read_text(encoding="utf-8"))
-    lines = [
-        ast.unparse(node) for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))
-    ]
-    lines = [line for line in lines if "__future__" not in line]
-    return "\n".join(lines) + f"\n\n\n{text}"
+    imports = (node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom)))
+    lines = [line for line in map(ast.unparse, imports) if "__future__" not in line]
+    return "\n".join([*lines, f"\n\n{text}"])

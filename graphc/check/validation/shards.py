@@ -300,12 +300,12 @@ def bucket_mismatch(old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
             sent.setdefault(node.op.bucket, []).append((node.op.offset, node))
     for node in new:
         if isinstance(node.op, (Send, Receive)):
-            way = new[node.inputs[0]].op if isinstance(node.op, Receive) else node.op
+            send = new[node.inputs[0]].op if isinstance(node.op, Receive) else node.op
             what = f"bucket {node.op.bucket}"
-            if not isinstance(way, Send) or way.bucket != node.op.bucket:
+            if not isinstance(send, Send) or send.bucket != node.op.bucket:
                 return Mismatch(what, draw.rows, "awaits another", node=node.name)
-            if node.op.members != len(sent[way.bucket]):
-                fault = f"has {len(sent[way.bucket])} values, {node.op.members} are expected"
+            if node.op.members != len(sent[send.bucket]):
+                fault = f"has {len(sent[send.bucket])} values, {node.op.members} are expected"
                 return Mismatch(what, draw.rows, fault, node=node.name)
     end = 0
     for offset, node in sorted(chain(*sent.values()), key=itemgetter(0)):

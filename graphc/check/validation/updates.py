@@ -195,7 +195,10 @@ def _numbers(optimizer: Optimizer, name: str, state: Mapping[str, Array]) -> tup
     rate = float(state[f"hyper.lr.{','.join(group.names)}" if group and own else "hyper.lr"])
     if group is not None and group.weight_decay is not None:
         return rate, group.weight_decay
-    return rate, optimizer.weight_decay if _decays(optimizer, name, state[name].ndim) else 0.0
+    decays = state[name].ndim >= 2
+    if optimizer.decay is not None:
+        decays = any(fnmatchcase(name, pattern) for pattern in optimizer.decay)
+    return rate, optimizer.weight_decay if decays else 0.0
 
 
 def trained(optimizer: Optimizer, name: str) -> bool:
@@ -207,12 +210,6 @@ def trained(optimizer: Optimizer, name: str) -> bool:
 def _group(optimizer: Optimizer, name: str) -> Group | None:
     matching = (g for g in optimizer.groups if any(fnmatchcase(name, p) for p in g.names))
     return next(matching, None)
-
-
-def _decays(optimizer: Optimizer, name: str, rank: int) -> bool:
-    if optimizer.decay is None:
-        return rank >= 2
-    return any(fnmatchcase(name, pattern) for pattern in optimizer.decay)
 
 
 @dataclass(frozen=True)

@@ -172,13 +172,11 @@ def validate_model(
         )
     if set(graph.outputs) - set(graph.losses):
         draw = Draw(rows)
-        state = {node.name: draw.array(node) for node in graph if _is_state(node)}
+        state = {
+            node.name: draw.array(node) for node in graph if isinstance(node.op, (Parameter, State))
+        }
         frozen = frozen_graph(graph, state)
         inner = Watch(frozen, rows, folder)
         compile(frozen, batch=rows, passes=passes, backend="numpy", validate=inner)
         watch.judged.extend(inner.judged)
     return Judged(tuple(watch.judged), watch.draws)
-
-
-def _is_state(node: Node) -> bool:
-    return isinstance(node.op, (Parameter, State))

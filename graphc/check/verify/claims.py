@@ -16,7 +16,7 @@ from graphc.check.certificate import (
     Ints,
     ProgramTables,
 )
-from graphc.check.verify.facts import ALIGNMENT, ARENA, Counterexample, Facts, aligned, at
+from graphc.check.verify.facts import ALIGNMENT, ARENA, STATE, Counterexample, Facts, aligned, at
 from graphc.check.verify.sharing import Rectangles, sharing
 
 LIVES = "the life of a buffer is as told"
@@ -108,21 +108,23 @@ def report(c: Certificate) -> Iterator[Counterexample]:
         )
     yield from _layout(c)
     parts = {
-        "state": sum(_up(size) for _, size in c.state_layout.values()),
+        "state": sum(aligned(size) for _, size in c.state_layout.values()),
         "feeds": _region(c, "feed"),
         "constants": _region(c, "constant"),
         "arena": max((p.arena for p in c.programs), default=0),
         "scratch": m.scratch_thread * m.threads,
-        "exchange": max((_exchange(p, m.lanes, m.ranks) for p in c.programs), default=0),
-        "gradients": max((_gradients(p) for p in c.programs if p.name == "grad"), default=0),
+        "exchange": (m.workspaces - 1) * (m.arena + m.scratch + m.feeds + m.constants)
+        + max((_exchange(p, m.lanes, m.ranks) for p in c.programs), default=0),
+        "gradients": max(
+            (int(at(p.blocks.size, p.capacity)[1]) for p in c.programs if p.name == "grad"),
+            default=0,
+        ),
     }
-    more = (m.workspaces - 1) * (m.arena + m.scratch + m.feeds + m.constants)
-    parts["exchange"] += more
     for name, size in parts.items():
         padding = ALIGNMENT if size and name != "exchange" else 0
-        told, found = getattr(m, name), size + padding
-        if told != found:
-            yield Counterexample(TOTALS, f"{name} is said to be {told:,} bytes, it is {found:,}")
+        said, found = getattr(m, name), size + padding
+        if said != found:
+            yield Counterexample(TOTALS, f"{name} is said to be {said:,} bytes, it is {found:,}")
     total = sum(int(getattr(m, name)) for name in parts)
     if total != m.total:
         yield Counterexample(TOTALS, f"the total is said to be {m.total:,} bytes, it is {total:,}")
@@ -138,12 +140,9 @@ def _layout(c: Certificate) -> Iterator[Counterexample]:
             yield Counterexample(TOTALS, f"states {before!r} and {name!r} share bytes")
         end, before = offset + size, name
     held = {
-        (name, int(size))
+        (p.blocks.names[i], int(p.blocks.size[i, 0]))
         for p in c.programs
-        for name, space, size in zip(
-            p.blocks.names, p.blocks.space.tolist(), p.blocks.size[:, 0].tolist(), strict=True
-        )
-        if SPACES[space] == "state"
+        for i in np.flatnonzero(p.blocks.space == STATE).tolist()
     }
     for name, size in sorted(held):
         if c.state_layout.get(name, (0, -1))[1] != size:
@@ -159,12 +158,8 @@ def _region(c: Certificate, space: str) -> int:
         for i in np.flatnonzero(b.space == SPACES.index(space)).tolist():
             name = b.names[i] if space == "feed" else f"{p.name}:{b.names[i]}"
             if not (space == "feed" and name.startswith("gradient:")):
-                found[name] = _up(int(sizes[i]))
+                found[name] = aligned(int(sizes[i]))
     return sum(found.values())
-
-
-def _gradients(p: ProgramTables) -> int:
-    return int(at(p.blocks.size, p.capacity)[1])
 
 
 def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
@@ -177,10 +172,6 @@ def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
         half = size if size <= SMALL else size - size // item // 2 * item
         total += size * (lanes - 1).bit_length() + half * tree
     return total
-
-
-def _up(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 EXCHANGE = "what is under way is left alone until it has arrived"
@@ -218,10 +209,16 @@ def meetings(c: Certificate) -> Iterator[Counterexample]:
     orders = {p.name: _awaited(p) for p in c.programs}
     wanted = orders.pop(HOLDS, [])
     for name, order in orders.items():
-        met = [each for each in order if each in wanted]
-        if order and met != wanted:
-            i = next((i for i, (a, b) in enumerate(zip(met, wanted, strict=False)) if a != b), -1)
-            here = f"program {name!r} awaits {met[i]!r}" if met else f"program {name!r} awaits none"
+        common = [each for each in order if each in wanted]
+        if order and common != wanted:
+            i = next(
+                (i for i, (a, b) in enumerate(zip(common, wanted, strict=False)) if a != b), -1
+            )
+            here = (
+                f"program {name!r} awaits {common[i]!r}"
+                if common
+                else f"program {name!r} awaits none"
+            )
             yield Counterexample(MEETINGS, f"{here} where {HOLDS!r} awaits {wanted[i]!r}")
 
 
@@ -257,7 +254,7 @@ def _in_one_piece(f: Facts, send: int, sent: Ints) -> Iterator[Counterexample]:
     Each must start at the next multiple of 64 bytes.
     """
     low, high = f.low[sent], f.high[sent]
-    ends = -(-(high - f.base[0]) // ALIGNMENT) * ALIGNMENT + f.base[0]
+    ends = aligned(high - f.base[0]) + f.base[0]
     good = bool((f.space[sent] == ARENA).all() and (ends[:-1] == low[1:]).all())
     if not good or (f.buffers.item[sent] != f.buffers.item[sent[0]]).any():
         yield Counterexample(EXCHANGE, f"{f.words.step(send)} sends what is not in one piece")
@@ -273,7 +270,7 @@ def _left_alone(f: Facts, send: int, end: int, sent: Ints) -> Iterator[Counterex
     for i in np.flatnonzero(between)[touched].tolist():
         yield Counterexample(
             EXCHANGE,
-            f"{f.words.step(int(a.step[i]))} touches {f.words.buffer(int(a.buffer[i]))} between "
+            f"{f.words.step_of(i)} touches {f.words.buffer_of(i)} between "
             f"{f.words.step(send)} and {f.words.step(end)}",
         )
     start, last = f.life

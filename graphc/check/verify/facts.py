@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ ARENA, GRADIENT = SPACES.index("arena"), SPACES.index("gradient")
 
 
 Bools = NDArray[np.bool_]
+Size = TypeVar("Size", int, Ints)
 
 
 def ordering(numbers: Ints) -> Ints:
@@ -54,7 +56,7 @@ def distinct(numbers: Ints) -> Ints:
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
-def aligned(sizes: Ints) -> Ints:
+def aligned(sizes: Size) -> Size:
     """Return sizes rounded up to the alignment."""
     return -(-sizes // ALIGNMENT) * ALIGNMENT
 
@@ -196,10 +198,10 @@ class Facts:
         """
         b, updates = self.buffers, self.tables.updates
         found = b.root[updates.buffer]
-        elsewhere = np.flatnonzero((b.block[found] != updates.block) | self.initial[found])
-        if len(elsewhere):
+        outside = np.flatnonzero((b.block[found] != updates.block) | self.initial[found])
+        if len(outside):
             copies = self._copies()
-            for i in elsewhere.tolist():
+            for i in outside.tolist():
                 found[i] = copies.get((int(updates.block[i]), int(found[i])), -1)
         return found
 
@@ -266,6 +268,14 @@ class Words:
         name = f.buffers.names[i]
         return f"{name!r} ({self.place(int(f.buffers.block[i]), int(f.low[i]), int(f.high[i]))})"
 
+    def step_of(self, access: int) -> str:
+        """Return the name of the step of an access."""
+        return self.step(int(self.facts.accesses.step[access]))
+
+    def buffer_of(self, access: int) -> str:
+        """Return the name of the buffer of an access."""
+        return self.buffer(int(self.facts.accesses.buffer[access]))
+
     def bytes(self, i: int, j: int) -> str:
         """Return the bytes that two buffers share, in words."""
         f = self.facts
@@ -276,12 +286,8 @@ class Words:
         """Return bytes of a block, given by address, in words."""
         f = self.facts
         space, base = f.blocks.space[block], int(f.base[block])
-        name = (
-            SPACES[space]
-            if space in (ARENA, GRADIENT)
-            else (f"{SPACES[space]} {f.blocks.names[block]!r}")
-        )
-        return f"{name} bytes {low - base:,}..{high - base:,}"
+        whose = "" if space in (ARENA, GRADIENT) else f" {f.blocks.names[block]!r}"
+        return f"{SPACES[space]}{whose} bytes {low - base:,}..{high - base:,}"
 
 
 @dataclass(frozen=True)

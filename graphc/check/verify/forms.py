@@ -115,9 +115,7 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     misplaced |= (s.kind[a.step] == GEMM) & (a.use == WRITE) & (a.span != EACH)
     for i in np.flatnonzero(misplaced).tolist():
         yield Counterexample(
-            KERNELS,
-            f"{f.words.step(int(a.step[i]))} touches {f.words.buffer(int(a.buffer[i]))} "
-            f"by {SPANS[a.span[i]]!r}",
+            KERNELS, f"{f.words.step_of(i)} touches {f.words.buffer_of(i)} by {SPANS[a.span[i]]!r}"
         )
     wanted, has = _touched(f), f.elements[a.buffer]
     bad = ~_same(wanted, has) & (a.span != WHOLE) & (a.span != WINDOW)
@@ -126,8 +124,8 @@ def kernels(f: Facts) -> Iterator[Counterexample]:
     for i in [*np.flatnonzero(bad).tolist(), *_of_other_width(f)]:
         yield Counterexample(
             KERNELS,
-            f"{f.words.step(int(a.step[i]))} touches {_size(wanted[i])} elements of "
-            f"{f.words.buffer(int(a.buffer[i]))}, which has {_size(has[i])}",
+            f"{f.words.step_of(i)} touches {_size(wanted[i])} elements of "
+            f"{f.words.buffer_of(i)}, which has {_size(has[i])}",
         )
 
 
@@ -150,11 +148,11 @@ def _of_other_width(f: Facts) -> list[int]:
     a, b, s = f.accesses, f.buffers, f.steps
     cut = np.flatnonzero((b.pitch[a.buffer] > 0) & (a.span != WHOLE))
     step, span = a.step[cut], a.span[cut]
-    turned = np.where(span == LEFT, s.transposed[step] & 1, (s.transposed[step] & 2) >> 1) > 0
+    transposed = np.where(span == LEFT, s.transposed[step] & 1, (s.transposed[step] & 2) >> 1) > 0
     width = s.columns[step]
     for factor, outer in ((LEFT, s.rows), (RIGHT, s.columns)):
         inner = s.depth[step]
-        across = np.where((turned == (factor == LEFT))[:, None], outer[step], inner)
+        across = np.where((transposed == (factor == LEFT))[:, None], outer[step], inner)
         width = np.where((span == factor)[:, None], across, width)
     return [int(i) for i in cut[~_same(width, b.columns[a.buffer[cut]])]]
 
@@ -199,8 +197,7 @@ def given(f: Facts) -> Iterator[Counterexample]:
     for i in wrong.tolist():
         space = SPACES[f.space[a.buffer[i]]]
         yield Counterexample(
-            GIVEN,
-            f"{f.words.step(int(a.step[i]))} writes the {space} {f.words.buffer(int(a.buffer[i]))}",
+            GIVEN, f"{f.words.step_of(i)} writes the {space} {f.words.buffer_of(i)}"
         )
 
 
@@ -216,7 +213,7 @@ def defined(f: Facts) -> Iterator[Counterexample]:
         writer = "no step writes it" if last[v] < 0 else f"{f.words.step(int(last[v]))} writes it"
         yield Counterexample(
             DEFINED,
-            f"{f.words.step(step)} reads {f.words.buffer(int(a.buffer[i]))} before it is written",
+            f"{f.words.step(step)} reads {f.words.buffer_of(i)} before it is written",
             (writer, *_border(f, step, int(first[v]))),
         )
     for named in (f.tables.outputs, f.tables.gradients):
@@ -262,7 +259,7 @@ def _parts(f: Facts, v: int, found: list[int]) -> Iterator[Counterexample]:
         if b.pitch[view] != pitch or not (pitch or whole):
             yield Counterexample(
                 WRITERS,
-                f"{f.words.step(int(a.step[i]))} writes {f.words.buffer(view)}, which is neither "
+                f"{f.words.step_of(i)} writes {f.words.buffer(view)}, which is neither "
                 f"all nor some columns of {f.words.buffer(v)}",
             )
         if start < end:
@@ -302,14 +299,13 @@ def states(f: Facts) -> Iterator[Counterexample]:
     for i in into[bad].tolist():
         yield Counterexample(
             STATES,
-            f"{f.words.step(int(a.step[i]))} writes {f.words.buffer(int(a.buffer[i]))}, "
+            f"{f.words.step_of(i)} writes {f.words.buffer_of(i)}, "
             "which is not the next value of that state",
         )
     late = a.step[into] >= f.tables.border
     for i in into[late].tolist():
         yield Counterexample(
             STATES,
-            f"{f.words.step(int(a.step[i]))} writes {f.words.buffer(int(a.buffer[i]))} in the "
-            "backward pass",
+            f"{f.words.step_of(i)} writes {f.words.buffer_of(i)} in the backward pass",
             ("forward(train=True) ends before it, and would not advance the state",),
         )

@@ -51,7 +51,13 @@ class Sharing:
 
 
 def sharing(r: Rectangles) -> Sharing:
-    """Compare rectangles; empty ones touch nothing.  Of several conflicts return the earliest."""
+    """Compare rectangles; empty ones touch nothing.  Of several conflicts return the earliest.
+
+    Addresses are cut at all edges of rectangles.  In each cell between two cuts the rectangles that
+    cover it must follow each other in time, so it is enough to compare neighbours.  That takes
+    O(k log k) for k pairs of rectangle and cell; if rectangles cover more than `DENSE` cells each
+    on average, a sweep over time with the live rectangles in order of addresses takes O(n log n).
+    """
     order = np.flatnonzero(r.low < r.high)
     order = order[np.lexsort((r.end[order], r.start[order]))]
     if not len(order):
@@ -205,7 +211,7 @@ def in_place(f: Facts, near: Neighbours, threads: Threads) -> Iterator[Counterex
         old, new = int(a.buffer[i]), int(a.buffer[j])
         yield Counterexample(
             PLACE,
-            f"{f.words.step(int(a.step[j]))} writes {f.words.buffer(new)} over "
+            f"{f.words.step_of(j)} writes {f.words.buffer(new)} over "
             f"{f.words.buffer(old)}, which it reads",
             (
                 f"it reads {_how(f, i)} and writes {_how(f, j)}",

@@ -117,11 +117,11 @@ class Threads:
         The other threads make them too.
         """
         a = self.f.accesses
-        again = np.zeros(self.f.end + 1, bool)
-        again[a.step[across[a.span[across] != ONE]]] = True
-        again[:-1][self.f.steps.split == NONE] = False
+        repeated = np.zeros(self.f.end + 1, bool)
+        repeated[a.step[across[a.span[across] != ONE]]] = True
+        repeated[:-1][self.f.steps.split == NONE] = False
         loads = (a.use != WRITE) & ((a.span == ROW) | (a.span == COLUMN))
-        return np.asarray(again[a.step] & loads)
+        return np.asarray(repeated[a.step] & loads)
 
     def key(self, i: Ints) -> tuple[Ints, ...]:
         """Return the numbers in which accesses that share rows or columns must agree.
