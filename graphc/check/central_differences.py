@@ -45,6 +45,8 @@ def _wide(array: Array) -> Array:
     return np.asarray(float(str(array[()]))) if array.ndim == 0 else array.astype("float64")
 
 
+# ------------------------------------------------------------------ entry by entry
+
 Index = tuple[int, ...]
 
 SMALL = 1e-7
@@ -117,6 +119,9 @@ def indices(shape: tuple[int, ...], name: str, limit: int, seed: int = 0) -> Ite
         flat = np.sort(rng.choice(size, limit, replace=False))
     for place in flat:
         yield tuple(int(i) for i in np.unravel_index(int(place), shape))
+
+
+# ------------------------------------------------------------------ the rule of an op
 
 
 @dataclass(frozen=True)
@@ -200,6 +205,8 @@ def apply_rule(op: Op, types: Sequence[TensorType]) -> Sequence[Value | None]:
     dout = b.apply(Input(out.shape, out.dtype), name="cotangent")
     return op.grad(b, ins, out, dout)
 
+
+# ------------------------------------------------------------------ in a random direction
 
 STEP, TOLERANCE = 1e-6, 1e-6
 SHRINKS = 1.0, 1 / 32, 32.0, 1 / 1024

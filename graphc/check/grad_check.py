@@ -121,6 +121,8 @@ def _declared(loc: Loc | None) -> str:
     return f"\n  declared at {loc}{': ' if loc.text else ''}{loc.text}"
 
 
+# ------------------------------------------------------------------ the check
+
 LIMIT = 50
 """The most entries of one array that are checked."""
 

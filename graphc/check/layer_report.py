@@ -105,6 +105,8 @@ def _kind(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
 
 
+# ------------------------------------------------------------------ likely causes
+
 Results = Mapping[str, Any]
 Candidate = tuple[str, Any]
 

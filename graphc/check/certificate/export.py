@@ -189,6 +189,8 @@ def _matrix(type: TensorType) -> tuple[int, ...]:
     return *pair(shape[0]), *pair(count(shape[1:])), ITEMSIZE[type.dtype]
 
 
+# ------------------------------------------------------------------ steps
+
 SPAN = {"each": tables.EACH, "row": tables.ROW, "column": tables.COLUMN, "one": tables.ONE}
 DEPENDS = {tables.EACH: 3, tables.ROW: 1, tables.COLUMN: 2, tables.ONE: 0}
 """Bits for what a span depends on: the row (1) and the column (2)."""

@@ -42,6 +42,9 @@ LIMIT, LOG = "GRAPHC_PASS_LIMIT", "GRAPHC_PASS_LOG"
 Records = list[dict[str, Any]]
 
 
+# ------------------------------------------------------------------ limits
+
+
 @dataclass(frozen=True)
 class FirstRewrites:
     """A pass of which only the first `count` rewrites are made."""
@@ -120,6 +123,9 @@ def _records(log: Path) -> Records:
     return (
         [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
     )
+
+
+# ------------------------------------------------------------------ bisection
 
 
 @dataclass(frozen=True)
@@ -205,6 +211,9 @@ def bisect(symptom: Symptom) -> Found | None:
         good, bad = f"{position - 1}.{number - 1}", f"{position - 1}.{number}"
         rewrite = tuple(dict.fromkeys(symptom(bad).last))
     return Found(everything.told, names[position - 1], position, len(names), good, bad, rewrite)
+
+
+# ------------------------------------------------------------------ symptoms
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,8 @@ def _read(kind: str, key: str, roots: Mapping[str, str]) -> str:
     return f"{what} = {name_text(roots[key])}" if key in roots else f"no {what}"
 
 
+# ------------------------------------------------------------------ the report
+
 SHOWN = 8
 """The number of nodes, from its end, that an error shows of the smallest graph."""
 

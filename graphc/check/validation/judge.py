@@ -212,6 +212,9 @@ def _approximate(bound: float, before: Graph, made: Graph, draw: Draw) -> Mismat
     return first_mismatch(old, _results(made, draw), bounds, draw.rows, allowed)
 
 
+# ------------------------------------------------------------------ backward
+
+
 def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a gradient that differences do not confirm, or a result that Backward changed.
 
@@ -242,6 +245,9 @@ def derivative_mismatch(step: Backward, old: Graph, new: Graph, draw: Draw) -> M
         if found is not None:
             return Mismatch(f"gradient {name}", draw.rows, *found)
     return None
+
+
+# ------------------------------------------------------------------ specialize
 
 
 def layer_mismatch(

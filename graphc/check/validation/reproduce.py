@@ -175,6 +175,8 @@ def _source_bytes(graph: Graph) -> int:
     return sum(node.type.nbytes(1) for node in graph if isinstance(node.op, Source))
 
 
+# ------------------------------------------------------------------ the test file
+
 FILE = '''\
 """{title}
 

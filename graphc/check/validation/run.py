@@ -119,6 +119,9 @@ def largest(value: Array) -> float:
     return float(np.max(np.abs(value), where=np.isfinite(value), initial=0.0))
 
 
+# ------------------------------------------------------------------ comparison
+
+
 @dataclass(frozen=True)
 class Mismatch:
     """A result that a pass changed, and where it differs most."""

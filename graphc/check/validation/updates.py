@@ -144,6 +144,8 @@ def _of_parameters(graph: Graph, optimizer: Optimizer) -> dict[str, str]:
     }
 
 
+# ------------------------------------------------------------------ the rules of the optimizers
+
 States = Mapping[str, Array]
 
 

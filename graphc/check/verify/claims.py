@@ -174,6 +174,8 @@ def _exchange(p: ProgramTables, lanes: int, ranks: int) -> int:
     return total
 
 
+# ------------------------------------------------------------------ between shards
+
 EXCHANGE = "what is under way is left alone until it has arrived"
 MEETINGS = "shards come to the sums that they need in one order"
 HOLDS = "shard"

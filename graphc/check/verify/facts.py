@@ -235,6 +235,9 @@ class Facts:
         return start, end
 
 
+# ------------------------------------------------------------------ words
+
+
 class Words:
     """The names of a program's steps, buffers and bytes."""
 

@@ -184,6 +184,8 @@ def _size(pair: Ints) -> str:
     return f"{per_row}*N" if not fixed else f"{fixed} + {per_row}*N"
 
 
+# ------------------------------------------------------------------ values
+
 DEFINED = "every read is of a defined value"
 WRITERS = "every value has one writer"
 GIVEN = "feeds and constants are not written"

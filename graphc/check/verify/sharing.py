@@ -116,6 +116,8 @@ def _swept(r: Rectangles, order: Ints) -> Sharing:
     return Sharing(None, np.array(before, np.int64), np.array(after, np.int64))
 
 
+# ------------------------------------------------------------------ what values may share
+
 LIVE = "no write touches a live buffer"
 PLACE = "a result takes the place of an operand element by element"
 THREADS = "between barriers a byte is one thread's"
