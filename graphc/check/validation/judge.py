@@ -12,6 +12,7 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.base.own_passes import own_passes
 from graphc.check.central_differences import Function, disagreement, in_float64
+from graphc.check.validation import shards, updates
 from graphc.check.validation.draws import Draw, expanded, given_of, special, values_of
 from graphc.check.validation.run import (
     Mismatch,
@@ -23,14 +24,6 @@ from graphc.check.validation.run import (
     values_of_arrays,
     without_gradients,
 )
-from graphc.check.validation.shards import (
-    bucket_mismatch,
-    exchange_mismatch,
-    held_mismatch,
-    shard_mismatch,
-    summed_derivative_mismatch,
-)
-from graphc.check.validation.updates import accumulation_mismatch, update_mismatch
 from graphc.ir.graph import Graph, Node, verify
 from graphc.ir.op import Array, Layer
 from graphc.ops.exchange import Total
@@ -98,10 +91,10 @@ def _comparisons(
         for new, scale in _in_float64(step, before, wide, made):
             yield wide, new, partial(layer_mismatch, step.train, scale), draws
     elif step is hold_back:
-        yield before, made, held_mismatch, draws
+        yield before, made, shards.held_mismatch, draws
     elif checks := _checks(step, before):
-        if exchange_mismatch in checks:
-            yield before, made, bucket_mismatch, draws[:1]
+        if shards.exchange_mismatch in checks:
+            yield before, made, shards.bucket_mismatch, draws[:1]
         for check in checks:
             yield in_float64(before), in_float64(made), check, draws
     else:
@@ -118,15 +111,15 @@ def _checks(step: Pass, before: Graph) -> list[Check]:
 
     if isinstance(step, Backward):
         summed = any(isinstance(node.op, Total) for node in before)
-        more = [partial(summed_derivative_mismatch, step)] if summed else []
+        more = [partial(shards.summed_derivative_mismatch, step)] if summed else []
         return [partial(derivative_mismatch, step), *more]
     if isinstance(step, Update):
-        return [partial(update_mismatch, step.optimizer)]
+        return [partial(updates.update_mismatch, step.optimizer)]
     if isinstance(step, Accumulate):
-        return [partial(accumulation_mismatch, step.optimizer)]
+        return [partial(updates.accumulation_mismatch, step.optimizer)]
     if isinstance(step, Shard):
-        return [partial(shard_mismatch, step)]
-    return [exchange_mismatch] if isinstance(step, DataParallel) else []
+        return [partial(shards.shard_mismatch, step)]
+    return [shards.exchange_mismatch] if isinstance(step, DataParallel) else []
 
 
 def _general(step: Pass, before: Graph, made: Graph, draws: Sequence[Draw]) -> Iterator[Comparison]:

@@ -24,19 +24,8 @@ from graphc.check.validation.run import (
     values_of_arrays,
     without_gradients,
 )
-from graphc.declare.optim import (
-    SGD,
-    Adadelta,
-    Adagrad,
-    Adam,
-    Adamax,
-    AdamW,
-    Group,
-    Lion,
-    NAdam,
-    Optimizer,
-    RMSprop,
-)
+from graphc.declare import optim
+from graphc.declare.optim import Group, Optimizer
 from graphc.declare.optim.naming import without_own_states
 from graphc.declare.schedules import Cosine, Schedule, Step, WarmUp
 from graphc.ir.graph import Graph, Node
@@ -46,32 +35,39 @@ from graphc.ops.source import Parameter
 
 def update_mismatch(optimizer: Optimizer, old: Graph, new: Graph, draw: Draw) -> Mismatch | None:
     """Return a next state that differs from the optimizer's rule for the gradients before."""
-    gradients = _of_parameters(old, optimizer)
-    if not has_rule(optimizer) or not gradients:
+    if not has_rule(optimizer):
         return None
-    new = without_own_states(new, optimizer)
-    values = values_of(old, draw)
-    expected = without_gradients(results_of(old, values))
-    given = {name: values[gradient] for name, gradient in gradients.items()}
-    return _by_rule(optimizer, given, expected, new, draw)
+    gradients, expected = _before(optimizer, old, draw)
+    if not gradients:
+        return None
+    return _by_rule(optimizer, gradients, expected, without_own_states(new, optimizer), draw)
 
 
 def accumulation_mismatch(
     optimizer: Optimizer, old: Graph, new: Graph, draw: Draw
 ) -> Mismatch | None:
     """Return a sum that is not the old one plus the gradient, or a count not increased by one."""
-    gradients = _of_parameters(old, optimizer)
+    gradients, expected = _before(optimizer, old, draw)
     if not gradients:
         return None
     new = without_own_states(new, optimizer)
     arrays = given_of(new, draw)
-    values = values_of(old, draw)
-    expected = without_gradients(results_of(old, values))
     for name, gradient in gradients.items():
         total = f"{name}.accumulated"
-        expected[f"update {total}"] = arrays.get(total, np.zeros(0)) + values[gradient]
+        expected[f"update {total}"] = arrays.get(total, np.zeros(0)) + gradient
     expected["update accumulated"] = arrays.get("accumulated", np.asarray(0)) + 1
     return _found(expected, new, arrays, draw, "old sum and gradient")
+
+
+def _before(optimizer: Optimizer, graph: Graph, draw: Draw) -> tuple[dict[str, Array], Results]:
+    """Return the gradients of trained parameters, and all results that are no gradients."""
+    values = values_of(graph, draw)
+    gradients = {
+        name: values[gradient]
+        for name, gradient in graph.gradients.items()
+        if isinstance(graph[name].op, Parameter) and trained(optimizer, name)
+    }
+    return gradients, without_gradients(results_of(graph, values))
 
 
 def apply_mismatch(
@@ -133,15 +129,6 @@ def _found(
     if found is None or not found.what.startswith("update "):
         return found
     return replace(found, node=new.updates.get(found.what.partition(" ")[2], ""))
-
-
-def _of_parameters(graph: Graph, optimizer: Optimizer) -> dict[str, str]:
-    """Return the gradients of parameters that are trained."""
-    return {
-        name: gradient
-        for name, gradient in graph.gradients.items()
-        if isinstance(graph[name].op, Parameter) and trained(optimizer, name)
-    }
 
 
 # ------------------------------------------------------------------ the rules of the optimizers
@@ -250,7 +237,7 @@ def _mixed(old: Array, new: Array, keep: float) -> Array:
     return keep * old + (1 - keep) * new
 
 
-def _sgd(o: SGD, u: _Update) -> dict[str, Array]:
+def _sgd(o: optim.SGD, u: _Update) -> dict[str, Array]:
     """Update by SGD: I. Sutskever et al., ICML 2013, as in torch.optim.SGD."""
     g = u.g
     if not o.momentum:
@@ -260,9 +247,9 @@ def _sgd(o: SGD, u: _Update) -> dict[str, Array]:
     return u.next(u.p - u.rate * direction, velocity=velocity)
 
 
-def _adam(o: Adam, u: _Update) -> dict[str, Array]:
+def _adam(o: optim.Adam, u: _Update) -> dict[str, Array]:
     """Update by Adam: D. Kingma, J. Ba, ICLR 2015; AdamW by I. Loshchilov, F. Hutter, ICLR 2019."""
-    decoupled = isinstance(o, AdamW)
+    decoupled = isinstance(o, optim.AdamW)
     g = u.gradient if decoupled else u.g
     mean = _mixed(u.slot("mean"), g, o.beta1)
     square = _mixed(u.slot("square"), g**2, o.beta2)
@@ -272,7 +259,7 @@ def _adam(o: Adam, u: _Update) -> dict[str, Array]:
     return u.next(shrunk - step, mean=mean, square=square)
 
 
-def _nadam(o: NAdam, u: _Update) -> dict[str, Array]:
+def _nadam(o: optim.NAdam, u: _Update) -> dict[str, Array]:
     """Update by NAdam: T. Dozat, ICLR 2016 workshop, as in torch.optim.NAdam."""
     mean = _mixed(u.slot("mean"), u.g, o.beta1)
     square = _mixed(u.slot("square"), u.g**2, o.beta2)
@@ -284,14 +271,14 @@ def _nadam(o: NAdam, u: _Update) -> dict[str, Array]:
     return u.next(u.p - step, mean=mean, square=square) | {kept: total}
 
 
-def _adamax(o: Adamax, u: _Update) -> dict[str, Array]:
+def _adamax(o: optim.Adamax, u: _Update) -> dict[str, Array]:
     """Update by Adamax: D. Kingma, J. Ba, ICLR 2015, algorithm 2, as in torch.optim.Adamax."""
     mean = _mixed(u.slot("mean"), u.g, o.beta1)
     largest = np.maximum(o.beta2 * u.slot("largest"), np.abs(u.g) + o.eps)
     return u.next(u.p - u.rate / (1 - o.beta1**u.t) * mean / largest, mean=mean, largest=largest)
 
 
-def _rmsprop(o: RMSprop, u: _Update) -> dict[str, Array]:
+def _rmsprop(o: optim.RMSprop, u: _Update) -> dict[str, Array]:
     """Update by RMSprop: G. Hinton, 2012, as in torch.optim.RMSprop."""
     square = _mixed(u.slot("square"), u.g**2, o.alpha)
     direction = u.g / (np.sqrt(square) + o.eps)
@@ -301,13 +288,13 @@ def _rmsprop(o: RMSprop, u: _Update) -> dict[str, Array]:
     return u.next(u.p - u.rate * velocity, square=square, velocity=velocity)
 
 
-def _adagrad(o: Adagrad, u: _Update) -> dict[str, Array]:
+def _adagrad(o: optim.Adagrad, u: _Update) -> dict[str, Array]:
     """Update by Adagrad: J. Duchi et al., JMLR 2011, as in torch.optim.Adagrad."""
     total = u.slot("sum") + u.g**2
     return u.next(u.p - u.rate * u.g / (np.sqrt(total) + o.eps), sum=total)
 
 
-def _adadelta(o: Adadelta, u: _Update) -> dict[str, Array]:
+def _adadelta(o: optim.Adadelta, u: _Update) -> dict[str, Array]:
     """Update by Adadelta: M. Zeiler, 2012, as in torch.optim.Adadelta."""
     square = _mixed(u.slot("square"), u.g**2, o.rho)
     change = np.sqrt((u.slot("delta") + o.eps) / (square + o.eps)) * u.g
@@ -315,7 +302,7 @@ def _adadelta(o: Adadelta, u: _Update) -> dict[str, Array]:
     return u.next(u.p - u.rate * change, square=square, delta=delta)
 
 
-def _lion(o: Lion, u: _Update) -> dict[str, Array]:
+def _lion(o: optim.Lion, u: _Update) -> dict[str, Array]:
     """Update by Lion: X. Chen et al., 2023, algorithm 2."""
     direction = np.sign(_mixed(u.slot("mean"), u.gradient, o.beta1))
     mean = _mixed(u.slot("mean"), u.gradient, o.beta2)
@@ -323,15 +310,15 @@ def _lion(o: Lion, u: _Update) -> dict[str, Array]:
 
 
 RULES: Mapping[type[Optimizer], Callable[[Any, _Update], dict[str, Array]]] = {
-    SGD: _sgd,
-    Adam: _adam,
-    AdamW: _adam,
-    NAdam: _nadam,
-    Adamax: _adamax,
-    RMSprop: _rmsprop,
-    Adagrad: _adagrad,
-    Adadelta: _adadelta,
-    Lion: _lion,
+    optim.SGD: _sgd,
+    optim.Adam: _adam,
+    optim.AdamW: _adam,
+    optim.NAdam: _nadam,
+    optim.Adamax: _adamax,
+    optim.RMSprop: _rmsprop,
+    optim.Adagrad: _adagrad,
+    optim.Adadelta: _adadelta,
+    optim.Lion: _lion,
 }
 """The rule of each optimizer: a parameter and its slots after the update."""
 

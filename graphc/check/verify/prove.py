@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 
 from graphc.check.certificate import BARRIER, READ, Certificate, ProgramTables
 from graphc.check.verify import claims, forms
 from graphc.check.verify import sharing as share
-from graphc.check.verify.claims import exchange, meetings
 from graphc.check.verify.facts import Counterexample, Facts
 from graphc.check.verify.threads import Threads
 
@@ -58,9 +58,8 @@ class Report:
     def _lines(self) -> Iterator[str]:
         yield f"plan of {self.net!r}: {'proved' if self.ok else 'REFUTED'}"
         for proof in self.programs:
-            rows = f"{proof.backend}, 1 to {proof.capacity} rows"
-            if proof.capacity == 1:
-                rows = f"{proof.backend}, 1 row"
+            rows = "1 row" if proof.capacity == 1 else f"1 to {proof.capacity} rows"
+            rows = f"{proof.backend}, {rows}"
             if proof.counterexample is None:
                 counted = ", ".join(_counted(n, what) for what, n in proof.counts.items())
                 yield f"  {proof.name} ({rows}): {counted}"
@@ -77,36 +76,30 @@ def _counted(n: int, what: str) -> str:
     return f"{n:,} {what.removesuffix('s') if n == 1 else what}"
 
 
+ALONE = (
+    *(forms.inside, forms.alignment, forms.aliases, forms.kernels, forms.splits),
+    *(forms.given, forms.defined, forms.writers, forms.states, claims.exchange),
+)
+"""The rules of buffers and steps by themselves."""
+
+
 def verify(certificate: Certificate) -> Report:
     """Verify every program, what they have in common, and the memory report."""
     programs = tuple(verify_program(program) for program in certificate.programs)
-    return Report(certificate.net, programs, next(_between(certificate), None))
+    between = chain(claims.meetings(certificate), claims.report(certificate))
+    return Report(certificate.net, programs, next(between, None))
 
 
 def verify_program(tables: ProgramTables) -> ProgramProof:
     """Verify one program in the time of sorting its buffers."""
     f = Facts(tables)
-    found = next(_on_their_own(f), None)
+    found = next(chain.from_iterable(rule(f) for rule in ALONE), None)
     counts: dict[str, int] = {}
     if found is None:
         near = share.Neighbours(f)
         found = next(_together(f, near), None)
         counts = _counts(f, near) if found is None else {}
     return ProgramProof(tables.name, tables.backend, tables.capacity, counts, found)
-
-
-def _on_their_own(f: Facts) -> Iterator[Counterexample]:
-    """Yield the faults of buffers and steps by themselves."""
-    yield from forms.inside(f)
-    yield from forms.alignment(f)
-    yield from forms.aliases(f)
-    yield from forms.kernels(f)
-    yield from forms.splits(f)
-    yield from forms.given(f)
-    yield from forms.defined(f)
-    yield from forms.writers(f)
-    yield from forms.states(f)
-    yield from exchange(f)
 
 
 def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:
@@ -118,12 +111,6 @@ def _together(f: Facts, near: share.Neighbours) -> Iterator[Counterexample]:
     yield from claims.lives(f)
     yield from claims.slots(f)
     yield from claims.arena(f)
-
-
-def _between(c: Certificate) -> Iterator[Counterexample]:
-    """Yield the faults between programs, and in the plan's claims about all of them."""
-    yield from meetings(c)
-    yield from claims.report(c)
 
 
 def _counts(f: Facts, near: share.Neighbours) -> dict[str, int]:
