@@ -53,6 +53,8 @@ class Op:
     """The number of the last operands that may be missing."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """The positions of the operands whose memory the kernel may write its result to."""
+    only_moves: ClassVar[bool] = False
+    """Whether it computes no number: its result has the bits of its operands."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -141,6 +143,8 @@ Op.__setattr__ = _frozen  # type: ignore[method-assign,assignment]
 
 class Source(Op):
     """An op without operands whose value exists before the program runs."""
+
+    only_moves = True
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Add no instruction: the executor binds a source."""

@@ -28,6 +28,7 @@ class Concat(Op):
     """Values joined along an axis."""
 
     gradient_text = ("d_out[part]",)
+    only_moves = True
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

@@ -31,6 +31,7 @@ class Pad(Op):
 
     roles = ("x",)
     gradient_text = ("d_out[inside]",)
+    only_moves = True
     pads: Pads
     value: float = 0.0
 

@@ -32,6 +32,7 @@ class Reshape(Op):
 
     roles = ("x",)
     gradient_text = ("reshape(d_out, x.shape)",)
+    only_moves = True
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -61,6 +62,7 @@ class Transpose(Op):
 
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
+    only_moves = True
     axes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -116,6 +118,7 @@ class StopGradient(Op):
     name = "stop_gradient"
     roles = ("x",)
     gradient_text = ("",)
+    only_moves = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]
