@@ -11,19 +11,17 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import DataError, FeedError
-from graphc.base.loc import caller_loc
 from graphc.files.paths import check_plain
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.row_axis import RowAxis
-from graphc.train.source import Batch
-from graphc.train.weights import filled
+from graphc.train.source import Batch, Source, filled
 
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
-class ShardSource:
+class PartFileSource(Source):
     """The rows of all part files of a folder, in batches that continue from one file to the next.
 
     A part file is an `.npz` file with an array for each input, by name.  With a seed the files
@@ -39,7 +37,6 @@ class ShardSource:
         if not self.files:
             raise DataError(
                 f"{folder} holds no shards",
-                loc=caller_loc(),
                 hint="write some: np.savez(folder / 'part-000.npz', x=x, y=y)",
             )
         headers = [_checked(ex, file, train) for file in self.files]
@@ -56,7 +53,6 @@ class ShardSource:
                 raise DataError(
                     f"{file.name} holds {', '.join(sorted(names))}, "
                     f"{self.files[0].name} holds {', '.join(sorted(self.names))}",
-                    loc=caller_loc(),
                     hint="all shards of a folder must have the same arrays",
                 )
 
@@ -81,9 +77,6 @@ class ShardSource:
                     pieces, have = [], 0
         if have:
             yield have, self._joined(pieces)
-
-    def release(self, epoch: int, start: int) -> None:
-        """Do nothing: files stay."""
 
     def row(self, epoch: int, step: int, row: int) -> int | None:
         """Return the row's index over all part files in the order of their names."""
@@ -187,7 +180,5 @@ def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
 def _unreadable(file: Path, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
     return DataError(
-        f"cannot read {file.name}: {reason}",
-        loc=caller_loc(),
-        hint="shards are written by np.savez(path, x=x, y=y)",
+        f"cannot read {file.name}: {reason}", hint="shards are written by np.savez(path, x=x, y=y)"
     )

@@ -12,7 +12,7 @@ from graphc.base.version import __version__
 from graphc.ir.text.graph import graph_text
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.executor import Executor
-from graphc.train.position import Position
+from graphc.train.history import Position
 from graphc.view.profile.times import program_name
 
 T = TypeVar("T")

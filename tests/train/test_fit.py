@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train.batches import Batches
-from graphc.train.interrupts import StepBorder
+from graphc.train.arrays import Batches
+from graphc.train.run import StepBorder
 from graphc.view.plots import figure
 from tests.extras import needs
 

@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
-from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint
-from graphc.files.container import pack, parsed, read_whole, unpack
+from graphc.files.container import pack, parsed, read_file, read_whole, unpack
 from graphc.files.paths import check_plain, reason, shown
+from graphc.files.serialize import CheckpointFile, read_checkpoint
 from graphc.files.writing import write_atomically
 from graphc.ir.op import Array
-from graphc.train.position import Position
-from graphc.train.record.identity import Identity
+from graphc.train.history import Position
 from graphc.train.record.journal import Journal
-from graphc.train.record.made_with import MadeWith
+from graphc.train.record.provenance import Identity, MadeWith
 
 FORMAT = "graphc run 1"
 _LARGEST_TEXT = 2**20
@@ -109,7 +107,6 @@ class RunFolder:
             raise ModelFileError(
                 f"{shown(self.path)} holds no recorded run: {self.about_path.name}: "
                 f"{reason(error)}",
-                loc=caller_loc(),
                 hint='gc.fit(ex, data, record="run") records one',
             ) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -125,7 +122,6 @@ class RunFolder:
         if not found:
             raise ModelFileError(
                 f"{self.path} has no state from before step {step}",
-                loc=caller_loc(),
                 hint="files of the folder are missing",
             )
         return found[-1]
@@ -147,12 +143,9 @@ class RunFolder:
 
     def arrays(self, path: Path) -> dict[str, Array]:
         """Return arrays by name; raise ModelFileError if they cannot be read."""
+        data = read_file(path)
         try:
-            return unpack(read_whole(path))[1]
-        except OSError as error:
-            raise ModelFileError(
-                f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc()
-            ) from error
+            return unpack(data)[1]
         except ValueError as error:
             raise self._damaged(path, error) from error
 
@@ -162,7 +155,6 @@ class RunFolder:
             said = f"{error.args[0]!r} is missing"
         return ModelFileError(
             f"{path} is not part of a recorded run: {said}",
-            loc=caller_loc(),
             hint="the folder is damaged, or of another version of graphc",
         )
 
