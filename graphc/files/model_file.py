@@ -116,15 +116,15 @@ class Columns:
 
 def columns_of(text: str) -> Columns:
     """Return the names in a model file; raise ValueError or RecursionError for other text."""
-    said = json.loads(text, object_pairs_hook=single)
-    if not isinstance(said, dict) or said.keys() != {"features", "label", "classes"}:
+    found = json.loads(text, object_pairs_hook=single)
+    if not isinstance(found, dict) or found.keys() != {"features", "label", "classes"}:
         raise ValueError("they are not written as graphc writes them")
-    lists = said["features"], said["classes"], [said["label"]]
-    if not all(isinstance(names, list) for names in lists):
+    features, label, classes = found["features"], found["label"], found["classes"]
+    if not (isinstance(features, list) and isinstance(classes, list)):
         raise ValueError("they are not lists")
-    if not all(isinstance(name, str) for names in lists for name in names):
+    if not all(isinstance(name, str) for name in (*features, *classes, label)):
         raise ValueError("they are not text")
-    return Columns(tuple(said["features"]), said["label"], tuple(said["classes"]))
+    return Columns(tuple(features), label, tuple(classes))
 
 
 def is_onnx(path: str | Path) -> bool:
@@ -140,8 +140,8 @@ def damage(model: Model, what: str) -> Iterator[None]:
     except (ModelFileError, UnknownOp):
         raise
     except _DAMAGE as error:
-        said = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
-        raise model.error(f"{what} cannot be made from it: {said}", HINT) from error
+        text = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
+        raise model.error(f"{what} cannot be made from it: {text}", HINT) from error
 
 
 @dataclass(frozen=True)
@@ -244,23 +244,23 @@ class Model:
                 "if that is intended, say so: gc.load(path, batch=...)",
             )
 
-    def _recipe(self, graph: Graph, said: Mapping[str, Any], other: Optimizer | None) -> Recipe:
+    def _recipe(self, graph: Graph, options: Mapping[str, Any], other: Optimizer | None) -> Recipe:
         default = default_passes()
-        without = [name for name in said["without"] if name in default.names]
-        text = said["optimizer"]
+        without = [name for name in options["without"] if name in default.names]
+        text = options["optimizer"]
         return Recipe(
             graph=graph,
             batch=0,
-            rows=said["batch"],
-            sharding=_sharding(said),
-            wrt=_names(graph, said["wrt"]),
-            required=_names(graph, said["required"]),
+            rows=options["batch"],
+            sharding=_sharding(options),
+            wrt=_names(graph, options["wrt"]),
+            required=_names(graph, options["required"]),
             optimizer=other if other is not None or text is None else optimizer_of(text),
             passes=default.without(*without),
-            all_outputs=bool(said["all_outputs"]),
-            backend=chosen_backend("numpy" if said["backend"] == "numpy" else None),
-            threads=said["threads"],
-            budget=said.get("budget"),
+            all_outputs=bool(options["all_outputs"]),
+            backend=chosen_backend("numpy" if options["backend"] == "numpy" else None),
+            threads=options["threads"],
+            budget=options.get("budget"),
         )
 
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:
@@ -281,10 +281,10 @@ class Model:
         return ex
 
 
-def _sharding(said: Mapping[str, Any]) -> Sharding | None:
+def _sharding(options: Mapping[str, Any]) -> Sharding | None:
     """Return the sharding of a step that the file describes, whatever the batch."""
-    sync = bool(said.get("sync_batchnorm"))
-    return sharding(said.get("shards"), 1, sync, 2**62, said.get("budget"))
+    sync = bool(options.get("sync_batchnorm"))
+    return sharding(options.get("shards"), 1, sync, 2**62, options.get("budget"))
 
 
 def optimizer_text(optimizer: Optimizer) -> str:

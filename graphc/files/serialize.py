@@ -216,10 +216,10 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         if metadata.get("format") != f"graphc {FORMAT}" or not {"run", "model"} <= metadata.keys():
             raise ValueError("it is a model, but not a checkpoint of this version of graphc")
         notes = json.loads(metadata["run"], object_pairs_hook=single)
-        said = parsed(metadata["model"])
+        description = parsed(metadata["model"])
     except ValueError as error:
         raise ModelFileError(
             f"{path} cannot be read as a checkpoint: {error}", hint=HINT
         ) from error
-    model = Model(str(path), metadata["graph"], said, tensors, len(data))
+    model = Model(str(path), metadata["graph"], description, tensors, len(data))
     return CheckpointFile(model, tensors_named(tensors, STATE), notes, tensors_named(tensors, _RUN))

@@ -205,15 +205,15 @@ def _misfit(
     unexpected: Iterable[str],
     strict: bool,
 ) -> StateError:
-    said = misfits[:_SHOWN]
+    parts = misfits[:_SHOWN]
     if strict:
         for names, what in ((missing, "nothing for"), (unexpected, "no layer for")):
             listed = [repr(name[:60]) for name in names]
             if listed:
                 more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
-                said.append(f"{what} {', '.join(listed[:_SHOWN])}{more}")
+                parts.append(f"{what} {', '.join(listed[:_SHOWN])}{more}")
     return StateError(
-        f"{where} does not fit net {net!r}: {'; '.join(said)}",
+        f"{where} does not fit net {net!r}: {'; '.join(parts)}",
         hint="names={module: layer} says what belongs together"
         + ("; strict=False takes what fits" if strict and not misfits else "")
         + "; nothing was changed",

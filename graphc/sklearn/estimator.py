@@ -95,71 +95,43 @@ class RegressorNet(Perceptron):
         return net
 
 
-@dataclass(frozen=True)
-class Task:
-    """The declaration of a net, and the options that it is compiled with."""
-
-    declare: Declare
-    features: int
-    units: int
-    output: str
-    optimizer: Optimizer
-    batch: int
-    backend: str | None
-    threads: int | None
-
-    def plan(self) -> Plan:
-        """Return the plan; plans of perceptrons are cached, since a search asks for equal ones."""
-        if isinstance(self.declare, Perceptron):
-            return _kept(self, chosen_backend(self.backend))
-        return self._compiled(self.backend)
-
-    def _compiled(self, backend: str | None) -> Plan:
-        net = self.declare(self.features, self.units)
-        self._check(net)
-        return compile(
-            net,
-            batch=self.batch,
-            optimizer=self.optimizer,
-            backend=backend,
-            threads=self.threads,
+def _checked(net: Any, units: int, output: str) -> Net:
+    """Return the net; raise GraphError unless it has what an estimator feeds and reads."""
+    if not isinstance(net, Net):
+        raise GraphError(
+            f"the function given as net returned {type(net).__name__}, not a Net",
+            hint="it takes the numbers of features and outputs, and returns a gc.Net",
         )
-
-    def _check(self, net: Any) -> None:
-        """Raise GraphError unless the net has the inputs and the output that an estimator needs."""
-        if not isinstance(net, Net):
+    graph = net.graph()
+    inputs = [node.name for node in graph if isinstance(node.op, Input)]
+    for name in ("x", "y"):
+        if name not in inputs:
             raise GraphError(
-                f"the function given as net returned {type(net).__name__}, not a Net",
-                hint="it takes the numbers of features and outputs, and returns a gc.Net",
+                f"net {net.name!r} has no input {name!r}",
+                hint=f"it has {', '.join(inputs) or 'none'}; an estimator feeds x and y, and "
+                f"{WEIGHT} where there is one",
             )
-        graph = net.graph()
-        inputs = [node.name for node in graph if isinstance(node.op, Input)]
-        for name in ("x", "y"):
-            if name not in inputs:
-                raise GraphError(
-                    f"net {net.name!r} has no input {name!r}",
-                    hint=f"it has {', '.join(inputs) or 'none'}; an estimator feeds x and y, and "
-                    f"{WEIGHT} where there is one",
-                )
-        if self.output not in graph.outputs:
-            raise GraphError(
-                f"net {net.name!r} has no output {self.output!r}",
-                hint=f"net.output({self.output!r}, value) makes a value public",
-            )
-        found = graph[graph.outputs[self.output]]
-        wanted = TensorType((N, self.units), found.type.dtype)
-        if found.type != wanted:
-            raise GraphError(
-                f"output {self.output!r} is {found.type}, for this data it must be {wanted}",
-                operands=[found.described(self.output)],
-                hint="the last layer is gc.affine(h, units), units being the function's second "
-                "argument",
-            )
+    if output not in graph.outputs:
+        raise GraphError(
+            f"net {net.name!r} has no output {output!r}",
+            hint=f"net.output({output!r}, value) makes a value public",
+        )
+    found = graph[graph.outputs[output]]
+    wanted = TensorType((N, units), found.type.dtype)
+    if found.type != wanted:
+        raise GraphError(
+            f"output {output!r} is {found.type}, for this data it must be {wanted}",
+            operands=[found.described(output)],
+            hint="the last layer is gc.affine(h, units), units being the function's second "
+            "argument",
+        )
+    return net
 
 
 @lru_cache(maxsize=16)
-def _kept(task: Task, backend: str) -> Plan:
-    return task._compiled(backend)
+def _perceptron_plan(declare: Perceptron, features: int, units: int, **options: Any) -> Plan:
+    """Return a plan for a perceptron; they are cached, since a search asks for equal ones."""
+    return compile(declare(features, units), **options)
 
 
 REPLACED: Mapping[str, tuple[str, ...]] = {
@@ -291,16 +263,18 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     def _begin(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> None:
         """Create a new executor whose statistics are fitted to the rows."""
         self._check_replaced()
-        plan = Task(
-            self.net or self._layers(rows.x.dtype.name),
-            rows.x.shape[1],
-            units,
-            self._output,
-            self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
-            plain(self.batch),
-            self.backend,
-            plain(self.threads),
-        ).plan()
+        features = rows.x.shape[1]
+        options: dict[str, Any] = {
+            "batch": plain(self.batch),
+            "optimizer": self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
+            "threads": plain(self.threads),
+        }
+        if self.net is None:
+            layers, backend = self._layers(rows.x.dtype.name), chosen_backend(self.backend)
+            plan = _perceptron_plan(layers, features, units, backend=backend, **options)
+        else:
+            net = _checked(self.net(features, units), units, self._output)
+            plan = compile(net, backend=self.backend, **options)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         executor = Executor(plan, seed=seed)
         fit_standardize(executor, rows.feeds(executor), weight=rows.weight)

@@ -69,10 +69,21 @@ def checked_arrays(ex: Executor, data: Any, *, train: bool) -> tuple[dict[str, A
     if not mapped:
         return ex.rows(given, train=train)
     check_order(given)
-    shapes = {name: _blank(ex, name, given[name]) for name in mapped}
-    found, rows = ex.rows({**given, **shapes}, train=train)
-    ex.rows({name: _first_row(ex, name, array) for name, array in given.items()}, train=train)
+    found, rows = check_layout(ex, given, mapped, train)
     return {k: given[k] if k in mapped else array for k, array in found.items()}, rows
+
+
+def check_layout(
+    ex: Executor, given: Mapping[str, Any], unread: Collection[str], train: bool
+) -> tuple[dict[str, Array], int]:
+    """Return the feeds and their rows, with zeros for `unread`, of which only a row is read.
+
+    Raise FeedError if an array does not fit.
+    """
+    shapes = {name: _blank(ex, name, given[name]) for name in unread}
+    found = ex.rows({**given, **shapes}, train=train)
+    ex.rows({name: _first_row(ex, name, array) for name, array in given.items()}, train=train)
+    return found
 
 
 def _check_places(ex: Executor, given: Mapping[str, Any]) -> None:
@@ -102,9 +113,6 @@ def _blank(ex: Executor, name: str, array: Array) -> Array:
     return np.broadcast_to(np.zeros((), dtype), array.shape)
 
 
-Rows = NDArray[np.intp]
-
-
 class Batches:
     """Cuts arrays into batches; all memory is allocated here, none by an epoch.
 
@@ -118,26 +126,27 @@ class Batches:
     ) -> None:
         self._rows, self._batch = rows, min(batch, rows)
         self._order = np.arange(rows, dtype=np.intp)
-        split = {name: RowAxis.of(types[name]) for name in arrays}
-        self._sources = {k: a.split(arrays[k]) for k, a in split.items() if a is not None}
-        fixed = {name: arrays[name] for name, a in split.items() if a is None}
+        axes = {k: axis for k in arrays if (axis := RowAxis.of(types[k])) is not None}
+        fixed = {name: array for name, array in arrays.items() if name not in axes}
+        self._axes = {name: axis.axis for name, axis in axes.items()}
+        self._sources = {name: axis.split(arrays[name]) for name, axis in axes.items()}
         self._sizes: dict[int, tuple[dict[str, Array], dict[str, Array], dict[str, Array]]] = {}
-        buffers = {k: a.buffer(arrays[k], self._batch) for k, a in split.items() if a is not None}
+        """By the rows of a batch: buffers, converted buffers and feeds."""
+        buffers = {name: axis.buffer(arrays[name], self._batch) for name, axis in axes.items()}
         casts = {
-            k: np.empty(b.size, types[k].dtype) for k, b in buffers.items() if _cast(b, types[k])
+            k: np.empty(b.size, types[k].dtype)
+            for k, b in buffers.items()
+            if _is_converted(b, types[k])
         }
         for n in {self._batch, rows % self._batch} - {0}:
-            axes = {k: a for k, a in split.items() if a is not None}
-            cut = {k: a.cut(buffers[k], arrays[k], n) for k, a in axes.items()}
+            cut = {k: axis.cut(buffers[k], arrays[k], n) for k, axis in axes.items()}
             cast = {k: axes[k].cut(casts[k], arrays[k], n) for k in casts}
-            feeds = {k: a.join(cast.get(k, cut[k])) for k, a in axes.items()}
+            feeds = {k: axis.join(cast.get(k, cut[k])) for k, axis in axes.items()}
             self._sizes[n] = cut, cast, {**fixed, **feeds}
-        self._axes = {name: a.axis for name, a in split.items() if a is not None}
-        mapped = {k for k in self._sources if isinstance(arrays[k], np.memmap)}
-        ahead = {name: self._sources.pop(name) for name in mapped}
+        self._mapped = {k for k in self._sources if isinstance(arrays[k], np.memmap)}
+        ahead = {name: self._sources.pop(name) for name in self._mapped}
         self._ahead = Ahead(ahead, self._axes)
         self._window = self._batch * max(1, min(self._ahead.rows, rows) // self._batch)
-        self._mapped = mapped
         self.own: Callable[[int], tuple[int, int]] | None = None
         """A function from a batch's number of rows to the range of rows needed here; the other rows
         may hold those of earlier batches.  None for all rows."""
@@ -153,22 +162,15 @@ class Batches:
         """Return the index in the arrays of a row of a batch, in the present order."""
         return int(self._order[step * self._batch + row])
 
-    def __len__(self) -> int:
-        return -(-self._rows // self._batch)
-
-    def __iter__(self) -> Iterator[tuple[int, dict[str, Array]]]:
-        """Yield the rows and feeds of each batch; the next one overwrites the arrays."""
-        return self.since(0)
-
-    def since(self, first: int) -> Iterator[tuple[int, dict[str, Array]]]:
-        """Yield the batches from number `first` on."""
+    def since(self, first: int) -> Iterator[Batch]:
+        """Yield the rows and feeds of the batches from number `first` on, each over the last."""
         begin = first * self._batch
         for start in range(begin, self._rows, self._batch):
             chosen = self._order[start : start + self._batch]
             buffers, casts, feeds = self._sizes[len(chosen)]
             for name, source in self._sources.items():
                 rows, out = chosen, buffers[name]
-                if self.own is not None and self._cut(name):
+                if self.own is not None and self._takes_own(name):
                     own = slice(*self.own(len(chosen)))
                     rows, out = chosen[own], out[own]
                 # Any mode but "raise" writes straight into `out`; the rows are all in range.
@@ -179,7 +181,7 @@ class Batches:
                 np.copyto(cast, buffers[name], casting="unsafe")
             yield len(chosen), feeds
 
-    def _cut(self, name: str) -> bool:
+    def _takes_own(self, name: str) -> bool:
         """Return whether only the rows needed here are taken of an array.
 
         All rows are taken of arrays with one number per row, of arrays by which means are
@@ -197,7 +199,7 @@ class Batches:
             self._ahead.take(name, offset, stop, buffers[name])
 
 
-def _cast(buffer: Array, type: TensorType) -> bool:
+def _is_converted(buffer: Array, type: TensorType) -> bool:
     """Return whether rows of the buffer's dtype are converted here."""
     return buffer.dtype != type.dtype and type.is_float and buffer.dtype.kind in "fiub"
 

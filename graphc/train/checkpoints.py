@@ -270,11 +270,11 @@ def _unlike_state(before: Mapping[str, Array], ex: Executor) -> Unlike | None:
 
 
 def _unlike_optimizer(file: CheckpointFile, ex: Executor) -> Unlike | None:
-    said, now = file.model.notes["plan"], ex.plan.optimizer
+    options, now = file.model.notes["plan"], ex.plan.optimizer
     assert now is not None
-    before = _optimizer(said["optimizer"])
+    before = _optimizer(options["optimizer"])
     if type(before) is not type(now):
-        was = said["optimizer"].partition("(")[0] if said["optimizer"] else "none"
+        was = options["optimizer"].partition("(")[0] if options["optimizer"] else "none"
         return Unlike(f"had the optimizer {was}, now it is {type(now).__name__}")
     hyper = _hyper(file, before)
     for name, value in ex.hyper.items():

@@ -152,10 +152,10 @@ class Run:
         begin(self.callbacks, self.history, self._saved)
         progress = progress if self.ranks.first else False
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
-        border = StepBorder()
+        interrupts = StepBorder()
         try:
             with shown:
-                border.run(self._epochs, shown, border)
+                interrupts.run(self._epochs, shown, interrupts)
         except KeyboardInterrupt:
             if self.checkpoints is not None and self._agree:
                 StepBorder().run(self._save, self.checkpoints)
@@ -168,21 +168,21 @@ class Run:
                 callback.finish(self.ex)
         return self.history
 
-    def _epochs(self, shown: Progress, border: StepBorder) -> None:
+    def _epochs(self, shown: Progress, interrupts: StepBorder) -> None:
         while self.at.epoch <= self.epochs and not self.history.stopped:
-            self._epoch(shown, border)
+            self._epoch(shown, interrupts)
 
-    def _epoch(self, shown: Progress, border: StepBorder) -> None:
+    def _epoch(self, shown: Progress, interrupts: StepBorder) -> None:
         """Run the steps of an epoch that are left, and its end."""
         at, held = self.at, self.held
         before = perf_counter() - at.seconds
         try:
-            self._steps(shown, border)
+            self._steps(shown, interrupts)
             if not at.rows:
                 raise FeedError(f"the data of epoch {at.epoch} are empty")
             val_loss, metrics = None, dict[str, float]()
             if held is not None:
-                val_loss, metrics = validated(self.ex, held, border, self.ranks.all)
+                val_loss, metrics = validated(self.ex, held, interrupts, self.ranks.all)
             if at.epoch == self.epochs or not isfinite(val_loss or 0.0):
                 self.guard.check_state(at)
         finally:
@@ -192,9 +192,9 @@ class Run:
         if self.ranks.first:
             shown.epoch(self.history)
         self._end()
-        border.check()
+        interrupts.check()
 
-    def _steps(self, shown: Progress, border: StepBorder) -> None:
+    def _steps(self, shown: Progress, interrupts: StepBorder) -> None:
         ex, at, guard, count, record = self.ex, self.at, self.guard, self._count, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
@@ -214,7 +214,7 @@ class Run:
             if every and at.steps % every == 0:
                 assert self.checkpoints is not None
                 self._save(self.checkpoints)
-            border.check()
+            interrupts.check()
 
     def _end(self) -> None:
         """Do what follows an epoch: the best model, callbacks, a checkpoint."""
@@ -258,7 +258,7 @@ class Run:
 
 
 def validated(
-    ex: Executor, held: Source, border: StepBorder, ranks: Communicator
+    ex: Executor, held: Source, interrupts: StepBorder, ranks: Communicator
 ) -> tuple[float, dict[str, float]]:
     """Return the sum of the losses, and the other scalar outputs, as means over all rows.
 
@@ -271,7 +271,7 @@ def validated(
             check_losses_fed(ex, frozenset(feeds))
         if number % ranks.size == ranks.rank:
             mine.append(totals.numbers(rows, feeds, ex.forward(feeds, copy=False)))
-        border.check()
+        interrupts.check()
     for turn in zip_longest(*ranks.gather(mine)):
         for numbers in turn:
             if numbers is not None:

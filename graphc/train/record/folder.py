@@ -101,8 +101,8 @@ class RunFolder:
             size = self.about_path.stat().st_size
             if size > _LARGEST_TEXT:
                 raise ValueError(f"its {size:,} bytes do not describe a run")
-            said = parsed(read_whole(self.about_path))
-            return _about(said)
+            content = parsed(read_whole(self.about_path))
+            return _about(content)
         except OSError as error:
             raise ModelFileError(
                 f"{shown(self.path)} holds no recorded run: {self.about_path.name}: "
@@ -150,19 +150,19 @@ class RunFolder:
             raise self._damaged(path, error) from error
 
     def _damaged(self, path: Path, error: Exception) -> ModelFileError:
-        said = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
+        content = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
         if isinstance(error, KeyError) and not isinstance(error, GraphError):
-            said = f"{error.args[0]!r} is missing"
+            content = f"{error.args[0]!r} is missing"
         return ModelFileError(
-            f"{path} is not part of a recorded run: {said}",
+            f"{path} is not part of a recorded run: {content}",
             hint="the folder is damaged, or of another version of graphc",
         )
 
 
-def _about(said: Any) -> About:
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
+def _about(content: Any) -> About:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"it is not of the format {FORMAT!r}")
-    choices, data, weights = said["choices"], said["data"], said["class_weight"]
+    choices, data, weights = content["choices"], content["data"], content["class_weight"]
     seed, shuffle, batch = choices["seed"], choices["shuffle"], choices["batch"]
     numbers = type(seed) is int and type(batch) is int and type(shuffle) is bool
     if not numbers or seed < 0 or batch < 1:
@@ -171,7 +171,7 @@ def _about(said: Any) -> About:
         raise ValueError("its data are of an unknown kind")
     if weights is not None:
         weights = [(_whole(label), float(weight)) for label, weight in weights]
-    return About(choices, weights, Identity(**data), MadeWith(**said["made_with"]))
+    return About(choices, weights, Identity(**data), MadeWith(**content["made_with"]))
 
 
 def _whole(value: Any) -> int:

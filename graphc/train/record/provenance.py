@@ -80,8 +80,8 @@ def _of_shards(files: Iterable[Path]) -> Iterator[bytes]:
     for file in files:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
-                said = (file.name, entry.filename, entry.file_size, entry.CRC)
-                yield "\0".join(map(str, said)).encode()
+                facts = (file.name, entry.filename, entry.file_size, entry.CRC)
+                yield "\0".join(map(str, facts)).encode()
 
 
 VARIABLES = (

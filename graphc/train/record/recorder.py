@@ -44,7 +44,7 @@ def _writes(
     """Make a method raise ModelFileError where a file of the record cannot be written."""
 
     @wraps(method)
-    def called(recorder: Recorder, *args: P.args, **kwargs: P.kwargs) -> None:
+    def called(recorder: Recorder, /, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
             method(recorder, *args, **kwargs)
         except OSError as error:
@@ -121,7 +121,9 @@ class Recorder:
     def changed(self, epoch: int, before: Mapping[str, Array]) -> None:
         """Write what callbacks changed in the state after an epoch."""
         now = state_arrays(self._ex)
-        changed = {k: now[k].copy() for k, old in before.items() if _bits(now[k]) != _bits(old)}
+        changed = {
+            k: now[k].copy() for k, old in before.items() if now[k].tobytes() != old.tobytes()
+        }
         if changed:
             self.folder.write_arrays(self.folder.changed_path(epoch), changed)
 
@@ -187,7 +189,9 @@ class Recorder:
         if unlike is None and begun.steps == at.steps:
             arrays = state_arrays(self._ex)
             odd = [
-                k for k in arrays if k not in file.state or _bits(arrays[k]) != _bits(file.state[k])
+                k
+                for k in arrays
+                if k not in file.state or arrays[k].tobytes() != file.state[k].tobytes()
             ]
             unlike = Unlike(f"began with another {odd[0]!r}") if odd else None
         return unlike
@@ -204,7 +208,3 @@ class Recorder:
             self._every *= 2
             for steps in [s for s in states if s not in (first, last) and s % self._every]:
                 states.pop(steps).unlink()
-
-
-def _bits(array: Array) -> bytes:
-    return array.tobytes()

@@ -304,33 +304,25 @@ class SeparateRun(RecordedRun):
 
     def digests(self, start: int, stop: int) -> Digests:
         """Return the digests of the steps after `start`, up to `stop`."""
-        said = json.loads(self._answer("digests", start, stop))
-        return Digests(said["steps"], said["unlike"])
+        return Digests(**json.loads(self._answer("digests", start, stop)))
 
     def nodes_of(self, step: int) -> StepNodes:
         """Return the nodes of a step."""
-        metadata, values = unpack(self._answer("look", step))
-        said = json.loads(metadata["look"])
-        nodes = {name: NodeText(**node) for name, node in said["nodes"].items()}
-        return StepNodes(said["epoch"], nodes, values, said["data_rows"])
+        metadata, values = unpack(self._answer("nodes", step))
+        content = json.loads(metadata["step"])
+        nodes = {name: NodeText(**node) for name, node in content["nodes"].items()}
+        return StepNodes(content["epoch"], nodes, values, content["data_rows"])
 
     def _answer(self, *words: str | int) -> bytes:
         """Return the answer of a new process, as bytes; raise GraphError if it gives none."""
-        kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        env = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        env |= self.about.made_with.variables
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
         with tempfile.TemporaryDirectory() as folder:
             answer = Path(folder, "answer")
             words = (str(self.path.resolve()), str(answer), *words)
-            done = subprocess.run(
-                [sys.executable, "-c", _CODE, *map(str, words)],
-                env={
-                    **kept,
-                    **self.about.made_with.variables,
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                },
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            command = [sys.executable, "-c", _CODE, *map(str, words)]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             if not answer.exists():
                 lines = done.stderr.strip().splitlines() or ["it ended without an answer"]
                 raise GraphError(
@@ -341,14 +333,14 @@ class SeparateRun(RecordedRun):
 
 def child() -> None:
     """Run in the new process: write the answer for the run, file and question in sys.argv."""
-    run, answer, what, *numbers = sys.argv[1:]
-    here = LocalRun(run)
-    if what == "digests":
-        found = asdict(here.digests(*map(int, numbers)))
-        Path(answer).write_text(json.dumps(found), encoding="utf-8")
+    path, answer, question, *numbers = sys.argv[1:]
+    run = LocalRun(path)
+    if question == "digests":
+        digests = asdict(run.digests(*map(int, numbers)))
+        Path(answer).write_text(json.dumps(digests), encoding="utf-8")
         return
-    nodes_of = here.nodes_of(int(numbers[0]))
-    nodes = {name: asdict(node) for name, node in nodes_of.nodes.items()}
-    said = {"epoch": nodes_of.epoch, "nodes": nodes, "data_rows": list(nodes_of.data_rows)}
-    pieces = pack({"look": json.dumps(said)}, nodes_of.values)
+    step = run.nodes_of(int(numbers[0]))
+    nodes = {name: asdict(node) for name, node in step.nodes.items()}
+    content = {"epoch": step.epoch, "nodes": nodes, "data_rows": list(step.data_rows)}
+    pieces = pack({"step": json.dumps(content)}, step.values)
     Path(answer).write_bytes(b"".join(pieces))

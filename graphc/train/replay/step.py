@@ -175,18 +175,15 @@ class Replay:
 
     def value(self, name: str) -> Array:
         """Return the value of a node; raise GraphError for an unknown name."""
-        self._check(name)
-        return self._values[name]
+        return self._checked(name)[name]
 
     def node(self, name: str) -> Node:
         """Return the node of that name; raise GraphError for an unknown name."""
-        self._check(name)
-        return self._values.node(name)
+        return self._checked(name).node(name)
 
     def part(self, name: str) -> Part:
         """Return a node's part: data, state, constant, forward, backward or update."""
-        self._check(name)
-        return self._values.part(name)
+        return self._checked(name).part(name)
 
     def exact(self, name: str) -> bool:
         """Return whether `value` has the very bits of the step.
@@ -194,16 +191,17 @@ class Replay:
         It does not for nodes that were fused into others, which it computes by reference rules, and
         for a few numbers that are computed where they are used.
         """
-        self._check(name)
-        return self._values.exact(name)
+        return self._checked(name).exact(name)
 
-    def _check(self, name: str) -> None:
+    def _checked(self, name: str) -> StepValues:
+        """Return the values of the step; raise GraphError if they have none of that name."""
         if name not in self._values:
             close = get_close_matches(name, list(self._values.nodes), 3)
             raise GraphError(
                 f"step {self.step} has no node {name!r}",
                 hint=f"did you mean {' or '.join(close)}?" if close else "replay.nodes lists them",
             )
+        return self._values
 
 
 def replay(run: str | Path, *, step: int, data: Any = None, ops: Sequence[type[Op]] = ()) -> Replay:
