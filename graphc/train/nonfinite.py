@@ -121,8 +121,8 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
     that the user declared, their gradients, and the updates.
     """
     arrays, n = ex.rows(feeds, train=True)
-    name = "accumulate" if ex.plan.accumulate > 1 else "step"
-    graph = graph_after(ex.plan, name, "update")
+    name = step_program(ex.plan)
+    graph = graph_after(ex.plan, "update")
     arrays |= _shard_inputs(ex, graph, arrays, n)
     with np.errstate(all="ignore"):
         values = evaluate(graph, arrays, _of(graph, state), n)
@@ -134,9 +134,9 @@ def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) 
     for made, known in runs:
         node = _first_bad(made, known)
         if node is not None:
-            return Origin(made, node, part_of_step(ex.plan, name, node.name), known)
+            return Origin(made, node, part_of_step(ex.plan, node.name), known)
     node = max((node for node in graph if node.inputs), key=lambda node: _size(values[node.name]))
-    return Origin(graph, node, part_of_step(ex.plan, name, node.name), values, sure=False)
+    return Origin(graph, node, part_of_step(ex.plan, node.name), values, sure=False)
 
 
 def _shard_inputs(
@@ -173,19 +173,24 @@ def _first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
     return None
 
 
-def graph_after(plan: Plan, program: str, name: str) -> Graph:
-    """Return the graph of a program after the pass of that name ran for the first time."""
-    for record in plan.graphs[program]:
+def step_program(plan: Plan) -> str:
+    """Return the name of the program that runs at every step."""
+    return "accumulate" if plan.accumulate > 1 else "step"
+
+
+def graph_after(plan: Plan, name: str) -> Graph:
+    """Return the graph of a step after the pass of that name ran for the first time."""
+    for record in plan.graphs[step_program(plan)]:
         if record.name == name:
             return record.graph
     raise GraphError(f"the plan has no record of the pass {name!r}")
 
 
-def part_of_step(plan: Plan, program: str, name: str) -> Part:
+def part_of_step(plan: Plan, name: str) -> Part:
     """Return the part of a step that a node belongs to: the pass that made it tells."""
-    if name in graph_after(plan, program, "specialize"):
+    if name in graph_after(plan, "specialize"):
         return "forward"
-    return "backward" if name in graph_after(plan, program, "backward") else "update"
+    return "backward" if name in graph_after(plan, "backward") else "update"
 
 
 def _of(graph: Graph, state: Mapping[str, Array]) -> dict[str, Array]:

@@ -13,7 +13,7 @@ from graphc.ir.text.graph import graph_text
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.executor import Executor
 from graphc.train.history import Position
-from graphc.view.profile.times import program_name
+from graphc.train.nonfinite import step_program
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class Ranks:
             "shards": str(plan.shards),
             "seed of the executor": str(self._ex.state.seed),
             **dict(_flat(choices)),
-            _PROGRAM: _digest(str(plan.programs[program_name(plan)]).encode()),
+            _PROGRAM: _digest(str(plan.programs[step_program(plan)]).encode()),
         }
         gathered = self.all.gather(mine)
         groups: dict[str, list[int]] = {}

@@ -31,7 +31,7 @@ from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate
 from graphc.runtime.run_all import run_all
 from graphc.runtime.workspace import Workspace
-from graphc.train.nonfinite import graph_after, part_of_step
+from graphc.train.nonfinite import graph_after, part_of_step, step_program
 
 Part = Literal["data", "state", "constant", "forward", "backward", "update"]
 
@@ -47,7 +47,7 @@ class StepValues:
         self.plan = ex.plan
         self.arrays, self.rows = ex.rows(feeds, train=True)
         self.before = ex.snapshot()
-        self.name = "accumulate" if ex.plan.accumulate > 1 else "step"
+        self.name = step_program(ex.plan)
         self.nodes: dict[str, Node] = {}
         self._values: dict[str, Array] = {}
         self._written: set[str] = set()
@@ -96,11 +96,11 @@ class StepValues:
             return "constant"
         if isinstance(op, Source):
             return "state"
-        return part_of_step(self.plan, self.name, name)
+        return part_of_step(self.plan, name)
 
     @cached_property
     def _before_fusing(self) -> tuple[Graph, dict[str, Array]]:
-        graph = graph_after(self.plan, self.name, "update")
+        graph = graph_after(self.plan, "update")
         state = {name: array for name, array in self.before.items() if name in graph}
         with np.errstate(all="ignore"):
             return graph, evaluate(graph, self.arrays, state, self.rows)
