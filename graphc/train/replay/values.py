@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graphc.backends.numpy import KERNELS
 from graphc.compiler.lowering import Lowering
 from graphc.compiler.program import Assignment
 from graphc.compiler.schedule import schedule
@@ -147,8 +148,6 @@ def _completed(
 
 def keeping(program: Program) -> Program:
     """Return the program with a separate buffer for each value."""
-    from graphc.backends.numpy import KERNELS
-
     graph, capacity, order = program.graph, program.capacity, schedule(program.graph)
     if program.backend == "native":
         fused = _Storing(graph, order, capacity, KERNELS)
