@@ -10,7 +10,7 @@ import numpy as np
 from graphc.base.errors import DataError
 from graphc.cli.columns import Feeds, training_feeds
 from graphc.data import load_data, stratified_split
-from graphc.files.columns_file import Columns
+from graphc.files.model_file import Columns
 from graphc.ir.init import generator
 from graphc.ir.plan import Plan
 

@@ -20,7 +20,7 @@ from graphc.ir.graph import Graph
 from graphc.runtime.executor import Executor
 
 if TYPE_CHECKING:
-    from graphc.files.columns_file import Columns
+    from graphc.files.model_file import Columns
     from passes.pass_list import PassList
 
 HINT = "MODEL is file.py:function, a model that gc.save wrote, or an .onnx file"

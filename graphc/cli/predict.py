@@ -20,7 +20,7 @@ from graphc.cli.output import print_json
 from graphc.cli.predicted import Predicted, format_of
 from graphc.data import load_data
 from graphc.data.table import Header, Read, read_blocks, reason
-from graphc.files.columns_file import Columns
+from graphc.files.model_file import Columns
 from graphc.files.paths import check_plain
 from graphc.files.writing import cannot_write, new_file
 from graphc.ir.plan import Plan

@@ -15,7 +15,7 @@ import numpy as np
 from graphc.base.errors import GraphError
 from graphc.cli.columns import Feeds
 from graphc.cli.metrics import Classes, classes_of
-from graphc.files.columns_file import Columns
+from graphc.files.model_file import Columns
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType, shape_text

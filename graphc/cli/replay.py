@@ -17,7 +17,7 @@ from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.text.graph import name_text
 from graphc.ops.source import Constant
-from graphc.train.nonfinite.told import described
+from graphc.train.nonfinite import described
 from graphc.train.replay import Replay, replay
 
 if TYPE_CHECKING:

@@ -39,8 +39,8 @@ from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.distributed.mpi import joined, threads_of_rank
 from graphc.runtime.executor import Executor
 from graphc.train import Checkpoints, History, fit
-from graphc.train.interrupts import StepBorder
-from graphc.train.standards import fit_new
+from graphc.train.run import StepBorder
+from graphc.train.standardize import fit_new
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.base.errors import DataError
-from graphc.data.found import (
+from graphc.data.datasets import (
     FOUND,
     load_breast_cancer,
     load_diabetes,

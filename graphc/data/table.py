@@ -65,6 +65,11 @@ class Header:
                     hint="rename them in its first line",
                 )
 
+    def wrong_at(self, line: int, column: int, what: str, hint: str) -> DataError:
+        """Return the error for a cell, by its line from 1 and its column from 0."""
+        place = f"line {line}, column {column + 1} ({self.header[column]!r})"
+        return DataError(f"{self.path}, {place}: {what}", hint=hint)
+
 
 @dataclass(frozen=True)
 class Read:
@@ -88,7 +93,7 @@ class Table(Header):
 
     def wrong(self, row: int, column: int, what: str, hint: str) -> DataError:
         """Return the error for a cell, with its line and column."""
-        return _wrong(self.path, self.header, int(self.lines[row]), column, what, hint)
+        return self.wrong_at(int(self.lines[row]), column, what, hint)
 
     def check_exact(self, column: int) -> None:
         """Raise DataError for the first integer of a column that may have been rounded."""
@@ -298,7 +303,7 @@ def no_number(header: Header, line: int, column: int, text: str) -> DataError:
     """Return the error for a cell that is empty or not a number."""
     what = f"{text[:40]!r} is not a finite float32 number" if text else "the value is missing"
     hint = "fill missing values, and encode words as numbers, before loading"
-    return _wrong(header.path, header.header, line, column, what, hint)
+    return header.wrong_at(line, column, what, hint)
 
 
 def _number(text: str) -> float | None:
@@ -307,14 +312,6 @@ def _number(text: str) -> float | None:
         return None if "_" in text else float(text)
     except ValueError:
         return None
-
-
-def _wrong(
-    path: str | Path, header: Any, line: int, column: int, what: str, hint: str
-) -> DataError:
-    return DataError(
-        f"{path}, line {line}, column {column + 1} ({header[column]!r}): {what}", hint=hint
-    )
 
 
 def reason(error: BaseException) -> str:

@@ -3,7 +3,8 @@
 Eight bytes with the length of a JSON header, the header, the arrays one after the other
 (https://github.com/huggingface/safetensors, "Format").  Every such file can be opened by the
 `safetensors` package.  Files of graphc also carry the SHA-256 of all their bytes, computed with 64
-zeros in its place, and are the same bytes for the same content.
+zeros in its place, and are the same bytes for the same content.  Files of other writers may have
+their arrays in any order, but without gaps or overlaps; `read_tensors` reads those.
 
 Nothing in a file is trusted before it is checked: sizes against the bytes that are there, the
 digest, and only then the content.  Anything that does not fit is a ValueError in plain words.
@@ -13,14 +14,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphc.files.paths import check_plain
+from graphc.base.errors import ModelFileError
+from graphc.files.paths import check_plain, reason, shown
 from graphc.ir.op import Array
 
 NAMES = {
@@ -41,6 +43,8 @@ NAMES = {
 DTYPES = {text: np.dtype(name) for name, text in NAMES.items()}
 """The dtypes that a model file may hold, by the format's names."""
 
+_HALF: dict[str, np.dtype[Any]] = {"F16": np.dtype(np.float16), "BF16": np.dtype(np.uint16)}
+_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _LENGTH = 8
 _NO_DIGEST = "0" * 64
 _LARGEST = 2**63 - 1
@@ -81,26 +85,59 @@ def _header(metadata: Mapping[str, str], arrays: Mapping[str, Array], digest: st
 
 def unpack(data: bytes) -> tuple[dict[str, str], dict[str, Array]]:
     """Return metadata and read-only arrays; raise ValueError, in plain words, for other bytes."""
-    entries, start = header_entries(data)
+    entries, start = _header_entries(data)
     metadata = _metadata(entries.pop("__metadata__", None))
     tensors = {}
-    position = start
-    for name, entry in entries.items():
-        dtype, shape, nbytes = array_layout(name, entry, position - start, DTYPES)
-        if position + nbytes > len(data):
-            raise ValueError(f"it is cut short: {name!r} ends beyond its {len(data)} bytes")
-        array = np.frombuffer(data, dtype, prod(shape), position)
-        if dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
+    for name, array in _arrays(data, start, entries, DTYPES):
+        if array.dtype == np.bool_ and array.view(np.uint8).max(initial=0) > 1:
             raise ValueError(f"{name!r} holds bytes that are neither true nor false")
-        tensors[name] = array.reshape(shape)
-        position += nbytes
-    if position != len(data):
-        raise ValueError(f"it has {len(data)} bytes, its header describes {position}")
+        tensors[name] = array
     _check_digest(data, metadata.pop("sha256"), start)
     return metadata, tensors
 
 
-def header_entries(data: bytes) -> tuple[dict[str, Any], int]:
+def read_tensors(data: bytes) -> dict[str, Array]:
+    """Return read-only arrays by name, half precision as float32; raise ValueError otherwise."""
+    if data.startswith(_PICKLES):
+        raise ValueError("it is a pickle, as torch.save writes them, which runs its author's code")
+    entries, start = _header_entries(data)
+    entries.pop("__metadata__", None)
+    ordered = {name: entries[name] for name in sorted(entries, key=lambda k: _begin(entries[k]))}
+    arrays = _arrays(data, start, ordered, {**DTYPES, **_HALF})
+    return {name: _widened(array, entries[name]["dtype"]) for name, array in arrays}
+
+
+def _begin(entry: Any) -> tuple[int, int]:
+    """Return an array's offsets, for sorting; invalid ones come first, and are refused there."""
+    offsets = entry.get("data_offsets") if isinstance(entry, dict) else None
+    known = isinstance(offsets, list) and [type(size) for size in offsets] == [int, int]
+    return (offsets[0], offsets[1]) if known and isinstance(offsets, list) else (-1, -1)
+
+
+def _widened(array: Array, kind: str) -> Array:
+    if kind == "F16":
+        return array.astype(np.float32)
+    if kind == "BF16":  # the upper half of a float32
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array
+
+
+def _arrays(
+    data: bytes, start: int, entries: Mapping[str, Any], dtypes: Mapping[str, np.dtype[Any]]
+) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays after the header by name; raise ValueError unless they fill the file."""
+    position = start
+    for name, entry in entries.items():
+        dtype, shape, nbytes = _array_layout(name, entry, position - start, dtypes)
+        if position + nbytes > len(data):
+            raise ValueError(f"it is cut short: {name[:80]!r} ends beyond its {len(data)} bytes")
+        yield name, np.frombuffer(data, dtype, prod(shape), position).reshape(shape)
+        position += nbytes
+    if position != len(data):
+        raise ValueError(f"it has {len(data)} bytes, its header describes {position}")
+
+
+def _header_entries(data: bytes) -> tuple[dict[str, Any], int]:
     """Return the header, and the offset of the arrays; raise ValueError if it cannot be read."""
     if len(data) < _LENGTH:
         raise ValueError("it is empty" if not data else "it is cut short")
@@ -121,6 +158,14 @@ def read_whole(path: str | Path) -> bytes:
     """Return the bytes of a plain file; raise OSError, also for others such as a device or pipe."""
     check_plain(path)
     return Path(path).read_bytes()
+
+
+def read_file(path: str | Path, hint: str = "") -> bytes:
+    """Return the bytes of a plain file; raise ModelFileError, with the hint, for others."""
+    try:
+        return read_whole(path)
+    except OSError as error:
+        raise ModelFileError(f"cannot read {shown(path)}: {reason(error)}", hint=hint) from error
 
 
 def parsed(text: str | bytes) -> Any:
@@ -150,7 +195,7 @@ def _metadata(entry: Any) -> dict[str, str]:
     return entry
 
 
-def array_layout(
+def _array_layout(
     name: str, entry: Any, position: int, dtypes: Mapping[str, np.dtype[Any]]
 ) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """Return an array's dtype, shape and bytes; raise ValueError unless it begins at `position`."""

@@ -47,14 +47,14 @@ def graph_file(graph: Graph) -> GraphFile:
     for node in graph:
         op = node.op
         if isinstance(op, Constant) and op.array().size > _SMALL:
-            changed[node.name] = _with_op(node, State(op.shape, op.dtype))
+            changed[node.name] = replace(node, op=State(op.shape, op.dtype))
             labels[node.name] = op.label
             tensors[CONSTANT + node.name] = op.array()
         elif isinstance(op, Parameter) and isinstance(op.init, FromArray):
-            changed[node.name] = _with_op(node, replace(op, init=Zeros()))
+            changed[node.name] = replace(node, op=replace(op, init=Zeros()))
             initials[node.name] = _taken(INITIAL + node.name, op.init, tensors)
         elif isinstance(op, State) and isinstance(op.start, FromArray):
-            changed[node.name] = _with_op(node, replace(op, start=0.0))
+            changed[node.name] = replace(node, op=replace(op, start=0.0))
             initials[node.name] = _taken(INITIAL + node.name, op.start, tensors)
     _check_names(graph)
     ops = [[word_of(cls), f"{cls.__module__}.{cls.__qualname__}"] for cls in user_ops(graph)]
@@ -126,15 +126,11 @@ def user_ops(graph: Graph) -> tuple[type[Op], ...]:
     return tuple(cls for word, cls in words.items() if word not in own)
 
 
-def _with_op(node: Node, op: Op) -> Node:
-    return Node(node.name, op, node.inputs, node.type, node.locs)
-
-
 def _constant(node: Node, array: Array, label: str) -> Node:
     if (array.shape, array.dtype.name) != (node.type.shape, node.type.dtype):
         raise ValueError(f"the type of the constant {node.name!r} is not that of its array")
     op = Constant(array.shape, array.dtype.name, array.tobytes(), label)
-    return _with_op(node, op)
+    return replace(node, op=op)
 
 
 def _from_array(node: Node, init: FromArray) -> Node:
@@ -142,8 +138,8 @@ def _from_array(node: Node, init: FromArray) -> Node:
         raise ValueError(f"{node.name!r} is neither a parameter nor a state")
     init.sample(np.random.default_rng(0), node.op.shape, node.op.dtype)
     if isinstance(node.op, State):
-        return _with_op(node, replace(node.op, start=init))
-    return _with_op(node, replace(node.op, init=init))
+        return replace(node, op=replace(node.op, start=init))
+    return replace(node, op=replace(node.op, init=init))
 
 
 def tensors_named(tensors: Mapping[str, Array], prefix: str) -> dict[str, Array]:

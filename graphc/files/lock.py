@@ -14,11 +14,9 @@ import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.files.paths import reason, shown, system_path
 
 LOG = logging.getLogger("graphc")
@@ -84,9 +82,7 @@ class FolderLock:
             self._file.write(_owner().encode())
         except OSError as error:
             self._close()
-            raise GraphError(
-                f"cannot write {shown(self.path)}: {reason(error)}", loc=caller_loc()
-            ) from error
+            raise GraphError(f"cannot write {shown(self.path)}: {reason(error)}") from error
         except BaseException:
             self._close()
             raise
@@ -107,12 +103,7 @@ class FolderLock:
         self.take()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
     def _close(self) -> None:
@@ -134,7 +125,6 @@ class FolderLock:
         return GraphError(
             f"{shown(self.folder)} is in use by "
             f"{owner if owner and owner.isprintable() else 'another process'}",
-            loc=caller_loc(),
             hint="wait until that run has ended, or end it, or take another folder",
         )
 

@@ -1,16 +1,20 @@
-"""Reading of model files: content is checked before use, and errors name the file."""
+"""Reading of model files: content is checked before use, and errors name the file.
+
+A file may also hold the names of a table's columns.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.choice import chosen_backend
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
+from graphc.base.own_passes import own_passes
 from graphc.base.work import spend_bytes, work_budget
 from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.recipe import Recipe
@@ -18,8 +22,7 @@ from graphc.compiler.sharding import Sharding, sharding
 from graphc.declare.net import Net
 from graphc.declare.optim import Group, Optimizer, every_kind
 from graphc.declare.schedules import Schedule
-from graphc.files.columns_file import KEY, columns_of
-from graphc.files.container import parsed, unpack
+from graphc.files.container import parsed, single, unpack
 from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_named
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
@@ -33,6 +36,14 @@ from graphc.runtime.workspace import constant_types, region_bytes
 
 if TYPE_CHECKING:
     from passes.pass_list import PassList
+
+
+KEY = "columns"
+"""The key of the names in a file's metadata; a file without them can be read, too."""
+
+MOST, LONGEST = 100_000, 1_000
+"""The largest number of names of each kind, and their largest length."""
+
 
 FORMAT = 1
 """The version that is written, and the only one that is read."""
@@ -74,6 +85,48 @@ _DAMAGE = (
 )
 
 
+@dataclass(frozen=True)
+class Columns:
+    """The features in the order that the net takes, the label, and the words for the classes.
+
+    `label` is "" if the net takes none; `classes` has the word of each class by its number, and is
+    empty if labels are numbers.  Raise ValueError for duplicate names, and for names that are too
+    long or too many.
+    """
+
+    features: tuple[str, ...]
+    label: str = ""
+    classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for names in (self.features, self.classes, (self.label,)):
+            if len(names) > MOST:
+                raise ValueError(f"there are {len(names):,} names, at most {MOST:,} can be kept")
+            long = next((name for name in names if len(name) > LONGEST), None)
+            if long is not None:
+                raise ValueError(f"{long[:40]!r}... has {len(long):,} characters")
+            if len(set(names)) != len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"{twice!r} appears twice")
+
+    def metadata(self) -> dict[str, str]:
+        """Return the entry for a model file's metadata."""
+        return {KEY: json.dumps(asdict(self))}
+
+
+def columns_of(text: str) -> Columns:
+    """Return the names in a model file; raise ValueError or RecursionError for other text."""
+    found = json.loads(text, object_pairs_hook=single)
+    if not isinstance(found, dict) or found.keys() != {"features", "label", "classes"}:
+        raise ValueError("they are not written as graphc writes them")
+    features, label, classes = found["features"], found["label"], found["classes"]
+    if not (isinstance(features, list) and isinstance(classes, list)):
+        raise ValueError("they are not lists")
+    if not all(isinstance(name, str) for name in (*features, *classes, label)):
+        raise ValueError("they are not text")
+    return Columns(tuple(features), label, tuple(classes))
+
+
 def is_onnx(path: str | Path) -> bool:
     """Return whether a file has the suffix of an ONNX model."""
     return str(path).lower().endswith(".onnx")
@@ -87,8 +140,8 @@ def damage(model: Model, what: str) -> Iterator[None]:
     except (ModelFileError, UnknownOp):
         raise
     except _DAMAGE as error:
-        said = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
-        raise model.error(f"{what} cannot be made from it: {said}", HINT) from error
+        text = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
+        raise model.error(f"{what} cannot be made from it: {text}", HINT) from error
 
 
 @dataclass(frozen=True)
@@ -126,9 +179,7 @@ class Model:
     def error(self, sentence: str, hint: str) -> ModelFileError:
         """Return the error for this file, at the user's line."""
         hint = _OTHERS.get(Path(self.where).suffix.lower(), hint)
-        return ModelFileError(
-            f"{self.where} cannot be read as a model: {sentence}", loc=caller_loc(), hint=hint
-        )
+        return ModelFileError(f"{self.where} cannot be read as a model: {sentence}", hint=hint)
 
     def budget(self, work: float | None) -> AbstractContextManager[None]:
         """Return the work budget for making a net or a plan of the file; see base/work.py."""
@@ -193,23 +244,23 @@ class Model:
                 "if that is intended, say so: gc.load(path, batch=...)",
             )
 
-    def _recipe(self, graph: Graph, said: Mapping[str, Any], other: Optimizer | None) -> Recipe:
+    def _recipe(self, graph: Graph, options: Mapping[str, Any], other: Optimizer | None) -> Recipe:
         default = default_passes()
-        without = [name for name in said["without"] if name in default.names]
-        text = said["optimizer"]
+        without = [name for name in options["without"] if name in default.names]
+        text = options["optimizer"]
         return Recipe(
             graph=graph,
             batch=0,
-            rows=said["batch"],
-            sharding=_sharding(said),
-            wrt=_names(graph, said["wrt"]),
-            required=_names(graph, said["required"]),
+            rows=options["batch"],
+            sharding=_sharding(options),
+            wrt=_names(graph, options["wrt"]),
+            required=_names(graph, options["required"]),
             optimizer=other if other is not None or text is None else optimizer_of(text),
             passes=default.without(*without),
-            all_outputs=bool(said["all_outputs"]),
-            backend=chosen_backend("numpy" if said["backend"] == "numpy" else None),
-            threads=said["threads"],
-            budget=said.get("budget"),
+            all_outputs=bool(options["all_outputs"]),
+            backend=chosen_backend("numpy" if options["backend"] == "numpy" else None),
+            threads=options["threads"],
+            budget=options.get("budget"),
         )
 
     def executor(self, plan: Plan, optimizer: Optimizer | None = None) -> Executor:
@@ -230,10 +281,10 @@ class Model:
         return ex
 
 
-def _sharding(said: Mapping[str, Any]) -> Sharding | None:
+def _sharding(options: Mapping[str, Any]) -> Sharding | None:
     """Return the sharding of a step that the file describes, whatever the batch."""
-    sync = bool(said.get("sync_batchnorm"))
-    return sharding(said.get("shards"), 1, sync, 2**62, said.get("budget"))
+    sync = bool(options.get("sync_batchnorm"))
+    return sharding(options.get("shards"), 1, sync, 2**62, options.get("budget"))
 
 
 def optimizer_text(optimizer: Optimizer) -> str:
@@ -242,7 +293,6 @@ def optimizer_text(optimizer: Optimizer) -> str:
     if optimizer_of(text) != optimizer:
         raise GraphError(
             f"{text} cannot be saved: it would be read back as something else",
-            loc=caller_loc(),
             hint="classes of optimizers and schedules are distinguished by their names",
         )
     return text
@@ -267,8 +317,6 @@ def _descendants(cls: type[Any]) -> list[type[Any]]:
 
 def default_passes() -> PassList:
     """Return the passes that plans are compiled with by default."""
-    from graphc.base.own_passes import own_passes
-
     passes: PassList = own_passes().DEFAULT
     return passes
 

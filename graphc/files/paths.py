@@ -8,7 +8,6 @@ import stat
 from pathlib import Path
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 
 AnyPath = str | os.PathLike[str]
 
@@ -16,7 +15,7 @@ AnyPath = str | os.PathLike[str]
 def system_path(path: AnyPath) -> str:
     """Return a path as text; raise OSError if no file can have it, GraphError for another type."""
     if not isinstance(path, (str, os.PathLike)):
-        raise GraphError(f"{type(path).__name__} is not a path", loc=caller_loc())
+        raise GraphError(f"{type(path).__name__} is not a path")
     name = os.fspath(path)
     try:
         encoded = os.fsencode(name)
@@ -51,7 +50,5 @@ def make_folder(path: AnyPath, error: type[GraphError] = GraphError) -> Path:
         folder = Path(system_path(path))
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as failure:
-        raise error(
-            f"cannot make the folder {shown(path)}: {reason(failure)}", loc=caller_loc()
-        ) from failure
+        raise error(f"cannot make the folder {shown(path)}: {reason(failure)}") from failure
     return folder

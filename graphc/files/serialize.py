@@ -1,7 +1,8 @@
 """Save and load: one file with graph, options of compile(), parameters and optimizer state.
 
 A file is text and plain arrays (see container.py), so reading one runs no code of its author's.
-Net, Plan and Executor are pickled as the same bytes.
+Net, Plan and Executor are pickled as the same bytes.  A checkpoint is such a file with the progress
+of a training run beside the model, under the same checksum; `load` reads it as any model.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ from graphc.base.loc import caller_loc
 from graphc.compiler.recipe import Recipe
 from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
-from graphc.files.container import pack, read_whole
-from graphc.files.graph_file import graph_file, user_ops
+from graphc.files.container import pack, parsed, read_file, single, unpack
+from graphc.files.graph_file import graph_file, tensors_named, user_ops
 from graphc.files.model_file import (
     FORMAT,
     HINT,
@@ -29,7 +31,6 @@ from graphc.files.model_file import (
     is_onnx,
     optimizer_text,
 )
-from graphc.files.paths import reason, shown
 from graphc.files.writing import write_file
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Plan
@@ -48,13 +49,11 @@ def save(path: str | Path, ex: Executor) -> Path:
     if not isinstance(ex, Executor):
         raise GraphError(
             f"save takes an executor, not {type(ex).__name__}",
-            loc=caller_loc(),
             hint="gc.save(path, ex) with ex = gc.Executor(plan)",
         )
     if is_onnx(path):
         raise GraphError(
             f"save writes graphc's own files, {path} is the name of an ONNX model",
-            loc=caller_loc(),
             hint="gc.onnx.save(ex, path) writes an ONNX model",
         )
     write_model(path, ex)
@@ -87,15 +86,7 @@ def load(
     docs/files.md).  Raise ModelFileError for a file that is not a whole model.
     """
     _check_ops(ops)
-    try:
-        data = read_whole(path)
-    except OSError as error:
-        raise ModelFileError(
-            f"cannot read {shown(path)}: {reason(error)}",
-            loc=caller_loc(),
-            hint="give the path that gc.save was given",
-        ) from error
-    model = Model.read(data, str(path))
+    model = Model.read(read_file(path, "give the path that gc.save was given"), str(path))
     if model.kind != "executor":
         raise model.error(f"it holds a {model.kind}, not an executor", HINT)
     with model.budget(work):
@@ -183,9 +174,7 @@ def _check_ops(ops: Sequence[type[Op]]) -> None:
     for cls in ops:
         if not (isinstance(cls, type) and issubclass(cls, Op)):
             raise GraphError(
-                f"ops holds {cls!r}, not the class of an op",
-                loc=caller_loc(),
-                hint="gc.load(path, ops=[MyOp])",
+                f"ops holds {cls!r}, not the class of an op", hint="gc.load(path, ops=[MyOp])"
             )
 
 
@@ -196,3 +185,41 @@ def _warn(message: str) -> None:
         warnings.warn(message, stacklevel=2)
     else:
         warnings.warn_explicit(message, UserWarning, loc.file, loc.line)
+
+
+_RUN = "run/"
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """The model, its state, and what the run has recorded: notes for JSON, and arrays."""
+
+    model: Model
+    state: Mapping[str, Array]
+    notes: dict[str, Any]
+    arrays: dict[str, Array]
+
+
+def write_checkpoint(
+    path: Path, ex: Executor, notes: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> None:
+    """Write an executor and a run's notes, all or nothing; raise ModelFileError if that fails."""
+    tensors = {_RUN + name: array for name, array in arrays.items()}
+    write_model(path, ex, {"run": json.dumps(notes)}, tensors)
+
+
+def read_checkpoint(path: Path) -> CheckpointFile:
+    """Read a checkpoint; raise ModelFileError unless it is a whole one of this version."""
+    data = read_file(path)
+    try:
+        metadata, tensors = unpack(data)
+        if metadata.get("format") != f"graphc {FORMAT}" or not {"run", "model"} <= metadata.keys():
+            raise ValueError("it is a model, but not a checkpoint of this version of graphc")
+        notes = json.loads(metadata["run"], object_pairs_hook=single)
+        description = parsed(metadata["model"])
+    except ValueError as error:
+        raise ModelFileError(
+            f"{path} cannot be read as a checkpoint: {error}", hint=HINT
+        ) from error
+    model = Model(str(path), metadata["graph"], description, tensors, len(data))
+    return CheckpointFile(model, tensors_named(tensors, STATE), notes, tensors_named(tensors, _RUN))

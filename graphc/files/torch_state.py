@@ -6,6 +6,7 @@ are laid out alike.  Nothing is set before all of it has been checked.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,18 +14,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from graphc.base.errors import GraphError, ModelFileError, StateError
-from graphc.base.loc import caller_loc
-from graphc.files.container import NAMES, pack, read_whole
-from graphc.files.paths import reason, shown
-from graphc.files.tensor_file import read_tensors
-from graphc.files.torch_layers import COUNTER, TorchLayer, full_name, torch_layers
-from graphc.files.torch_modules import Modules, modules_of, pairs, torch_name
+from graphc.files.container import NAMES, pack, read_file, read_tensors
 from graphc.files.writing import write_file
-from graphc.ir.op import Array
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array, Layer
+from graphc.ops.affine import AffineLayer
+from graphc.ops.source import Parameter, State
 from graphc.runtime.executor import Executor
 
-SHOWN = 6
+_SHOWN = 6
 """The most names of a kind that an error lists."""
+
+
+_LEAVES = {"gamma": "weight", "beta": "bias", "slope": "weight"}
+"""PyTorch's names of roles that have other names here."""
+
+_COUNTER = "num_batches_tracked"
+"""The name of batchnorm's step counter in PyTorch, which graphc does not use."""
+
+_Modules = Mapping[str, Mapping[str, Array]]
+"""The arrays by the module's name, then by their names in it."""
 
 
 class TorchState(NamedTuple):
@@ -38,6 +47,29 @@ class TorchState(NamedTuple):
     """The arrays that no layer takes."""
 
 
+class _Tensor(NamedTuple):
+    """An array of the state, and its name in a module."""
+
+    state: str
+    leaf: str
+    shape: tuple[int, ...]
+    """The array's shape in PyTorch."""
+    transposed: bool
+
+    def converted(self, array: Array) -> Array:
+        """Convert an array from one layout to the other."""
+        return array.T if self.transposed else array
+
+
+class _Layer(NamedTuple):
+    """A layer, or the owner of a parameter by its name, with the arrays that its module has."""
+
+    name: str
+    tensors: tuple[_Tensor, ...]
+    has_statistics: bool = False
+    """Whether the layer has running statistics."""
+
+
 def load_torch_state(
     ex: Executor,
     source: str | Path | Mapping[str, Any],
@@ -47,7 +79,7 @@ def load_torch_state(
 ) -> TorchState:
     """Set parameters and running statistics from PyTorch's: a safetensors file or a state_dict.
 
-    Modules are assigned to layers as `names={"0": "affine_1"}` says; else by equal names, if any
+    _Modules are assigned to layers as `names={"0": "affine_1"}` says; else by equal names, if any
     are equal (`body.one` is the layer `body/one`); else in their order, which a file contains only
     for numbered modules.  With `strict` nothing may be left over on either side.
 
@@ -57,16 +89,15 @@ def load_torch_state(
     if not isinstance(ex, Executor):
         raise GraphError(
             f"load_torch_state takes an executor, not {type(ex).__name__}",
-            loc=caller_loc(),
             hint="gc.load_torch_state(ex, 'weights.safetensors')",
         )
     ordered = isinstance(source, Mapping)
     where = "the state" if isinstance(source, Mapping) else str(source)
     tensors = _given(source) if isinstance(source, Mapping) else _read(source)
-    modules, layers = modules_of(tensors, ordered), torch_layers(ex.plan.declared)
-    chosen = pairs(modules, layers, names, ordered)
+    modules, layers = _modules_of(tensors, ordered), _torch_layers(ex.plan.declared)
+    chosen = _pairs(modules, layers, names, ordered)
     values, used, misfits = _fitted(modules, layers, chosen)
-    everything = (full_name(m, leaf) for m, leaves in modules.items() for leaf in leaves)
+    everything = (_full_name(m, leaf) for m, leaves in modules.items() for leaf in leaves)
     unexpected = tuple(name for name in everything if name not in used)
     wanted = (t.state for layer in layers.values() for t in layer.tensors)
     missing = tuple(name for name in wanted if name not in values)
@@ -77,7 +108,7 @@ def load_torch_state(
 
 
 def _fitted(
-    modules: Modules, layers: Mapping[str, TorchLayer], chosen: Mapping[str, str]
+    modules: _Modules, layers: Mapping[str, _Layer], chosen: Mapping[str, str]
 ) -> tuple[dict[str, Array], set[str], list[str]]:
     """Return the arrays by state, the names of those used, and messages for wrong shapes."""
     values: dict[str, Array] = {}
@@ -85,14 +116,14 @@ def _fitted(
     used: set[str] = set()
     for module, layer in chosen.items():
         for tensor in layers[layer].tensors:
-            array, name = modules[module].get(tensor.leaf), full_name(module, tensor.leaf)
+            array, name = modules[module].get(tensor.leaf), _full_name(module, tensor.leaf)
             if array is None:
                 continue
             if array.shape != tensor.shape:
                 wanted = f"{tensor.state} takes {tensor.shape}"
                 misfits.append(f"{name[:60]!r} is {array.shape}, {wanted}")
             used.add(name)
-            values[tensor.state] = tensor.turned(array)
+            values[tensor.state] = tensor.converted(array)
     return values, used, misfits
 
 
@@ -101,11 +132,12 @@ def save_torch_state(
 ) -> Path:
     """Write parameters and running statistics as PyTorch's, a safetensors file, all or nothing.
 
-    Modules are named as `names={"0": "affine_1"}` says, such as `load_torch_state` returns; others
+    _Modules are named as `names={"0": "affine_1"}` says, such as `load_torch_state` returns; others
     as their layers.  `module.load_state_dict(safetensors.torch.load_file(path))` reads it.  Raise
     StateError for a name that does not exist, ModelFileError if the file cannot be written.
     """
-    layers = torch_layers(ex.plan.declared)
+    layers = _torch_layers(ex.plan.declared)
+    known = ", ".join(map(repr, list(layers)[:_SHOWN]))
     modules = {layer: module for module, layer in (names or {}).items()}
     unknown = next((layer for layer in modules if layer not in layers), None)
     if unknown is not None or len(modules) < len(names or {}):
@@ -113,39 +145,34 @@ def save_torch_state(
             f"names: there is no layer {unknown!r} with parameters in the net"
             if unknown is not None
             else "names: a layer appears twice",
-            loc=caller_loc(),
-            hint=f"there are {', '.join(map(repr, list(layers)[:SHOWN]))}; names={{module: layer}}",
+            hint=f"there are {known}; names={{module: layer}}",
         )
     state = ex.snapshot()
     tensors: dict[str, Array] = {}
     for layer in layers.values():
-        module = modules.get(layer.name, torch_name(layer.name))
-        tensors |= _arrays(module, layer, state)
+        module = modules.get(layer.name, _torch_name(layer.name))
+        tensors |= _arrays_of(module, layer, state)
     return write_file(path, pack({"format": "pt"}, tensors))
 
 
-def _arrays(module: str, layer: TorchLayer, state: Mapping[str, Array]) -> dict[str, Array]:
+def _arrays_of(module: str, layer: _Layer, state: Mapping[str, Array]) -> dict[str, Array]:
     found = {
-        full_name(module, tensor.leaf): tensor.turned(state[tensor.state])
+        _full_name(module, tensor.leaf): tensor.converted(state[tensor.state])
         for tensor in layer.tensors
         if tensor.state in state
     }
-    if layer.gathers:
-        found[full_name(module, COUNTER)] = np.asarray(state.get("updates", 0), np.int64)
+    if layer.has_statistics:
+        found[_full_name(module, _COUNTER)] = np.asarray(state.get("updates", 0), np.int64)
     return found
 
 
 def _read(path: str | Path) -> dict[str, Array]:
+    data = read_file(path)
     try:
-        return read_tensors(read_whole(path))
-    except OSError as error:
-        raise ModelFileError(
-            f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc()
-        ) from error
+        return read_tensors(data)
     except (ValueError, RecursionError) as error:
         raise ModelFileError(
             f"{path} holds no readable weights: {error}",
-            loc=caller_loc(),
             hint="in PyTorch: safetensors.torch.save_file(module.state_dict(), path)",
         ) from None
 
@@ -159,14 +186,11 @@ def _given(source: Mapping[str, Any]) -> dict[str, Array]:
             array = np.asarray(tensor)
         except (TypeError, ValueError, RuntimeError) as error:
             raise StateError(
-                f"{name!r} is not an array: {error}",
-                loc=caller_loc(),
-                hint="convert half precision by value.float()",
+                f"{name!r} is not an array: {error}", hint="convert half precision by value.float()"
             ) from None
         if not isinstance(name, str) or array.dtype.name not in NAMES:
             raise StateError(
                 f"{name!r} is {array.dtype}, not numbers under a name",
-                loc=caller_loc(),
                 hint="pass module.state_dict()",
             )
         found[name] = array
@@ -181,17 +205,125 @@ def _misfit(
     unexpected: Iterable[str],
     strict: bool,
 ) -> StateError:
-    said = misfits[:SHOWN]
+    parts = misfits[:_SHOWN]
     if strict:
         for names, what in ((missing, "nothing for"), (unexpected, "no layer for")):
             listed = [repr(name[:60]) for name in names]
             if listed:
-                more = f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else ""
-                said.append(f"{what} {', '.join(listed[:SHOWN])}{more}")
+                more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+                parts.append(f"{what} {', '.join(listed[:_SHOWN])}{more}")
     return StateError(
-        f"{where} does not fit net {net!r}: {'; '.join(said)}",
-        loc=caller_loc(),
+        f"{where} does not fit net {net!r}: {'; '.join(parts)}",
         hint="names={module: layer} says what belongs together"
         + ("; strict=False takes what fits" if strict and not misfits else "")
         + "; nothing was changed",
     )
+
+
+def _modules_of(tensors: Mapping[str, Array], ordered: bool) -> dict[str, dict[str, Array]]:
+    """Return the arrays by module, in the given order or, unless `ordered`, by their numbers."""
+    found: dict[str, dict[str, Array]] = {}
+    for name in tensors if ordered else sorted(tensors, key=_by_number):
+        module, _, leaf = name.rpartition(".")
+        if leaf != _COUNTER:
+            found.setdefault(module, {})[leaf] = tensors[name]
+    return found
+
+
+def _by_number(name: str) -> list[tuple[int, str]]:
+    parts = name.split(".")
+    return [(int(p), "") if p.isdecimal() and len(p) < 10 else (-1, p) for p in parts]
+
+
+def _pairs(
+    modules: _Modules,
+    layers: Mapping[str, _Layer],
+    names: Mapping[str, str] | None,
+    ordered: bool,
+) -> dict[str, str]:
+    """Return the layer of each module: by given names, by equal names, or else in order.
+
+    Raise StateError if given names do not exist, or if the order cannot be known.
+    """
+    if names is not None:
+        _check_names(names, modules, layers)
+    chosen = dict(names or {})
+    equal = {_torch_name(layer): layer for layer in layers}
+    found = chosen | {m: equal[m] for m in modules if m in equal and m not in chosen}
+    if found or not modules:
+        return found
+    if not ordered and len({re.sub(r"\d+", "#", module) for module in modules}) > 1:
+        first = next(iter(layers), "affine_1")
+        raise StateError(
+            f"it is not known which of the modules {_listed(modules)} is which "
+            "layer: a file does not record their order",
+            hint=f"say so: names={{{next(iter(modules))!r}: {first!r}, ...}}; the net has "
+            + _listed(layers),
+        )
+    return dict(zip(modules, layers, strict=False))
+
+
+def _torch_name(layer: str) -> str:
+    """Return the module name for a layer: a block's slash is a point there."""
+    return layer.replace("/", ".")
+
+
+def _check_names(names: Mapping[str, str], modules: _Modules, layers: Mapping[str, _Layer]) -> None:
+    for module, layer in names.items():
+        if module not in modules:
+            what, known = f"module {module!r} in the weights", _listed(modules)
+        elif layer not in layers:
+            what, known = f"layer {layer!r} with parameters in the net", _listed(layers)
+        else:
+            continue
+        raise StateError(
+            f"names: there is no {what}", hint=f"there are {known}; names={{module: layer}}"
+        )
+    twice = [layer for layer in names.values() if list(names.values()).count(layer) > 1]
+    if twice:
+        raise StateError(
+            f"names: layer {twice[0]!r} appears twice", hint="each module must have its own layer"
+        )
+
+
+def _listed(names: Iterable[str], most: int = 8) -> str:
+    known = [repr(name[:60]) for name in names]
+    return ", ".join(known[:most]) + (", ..." if len(known) > most else "")
+
+
+def _torch_layers(graph: Graph) -> dict[str, _Layer]:
+    """Return the layers that own parameters, in declared order; the first owns shared ones."""
+    found: dict[str, _Layer] = {}
+    owned: set[str] = set()
+    for node in graph:
+        if isinstance(node.op, Layer):
+            tensors = tuple(t for t in _tensors(graph, node) if t.state not in owned)
+            if any(isinstance(graph[t.state].op, Parameter) for t in tensors):
+                has_statistics = any(isinstance(graph[t.state].op, State) for t in tensors)
+                found[node.name] = _Layer(node.name, tensors, has_statistics)
+                owned.update(t.state for t in tensors)
+    for node in graph:
+        if isinstance(node.op, Parameter) and node.name not in owned:
+            owner, _, leaf = node.name.rpartition(".")
+            one = (*found.get(owner, _Layer(owner, ())).tensors, _tensor(node, leaf, False))
+            found[owner] = _Layer(owner, one)
+    return found
+
+
+def _tensors(graph: Graph, node: Node) -> list[_Tensor]:
+    made = []
+    for role, name in zip(node.op.roles, node.inputs, strict=False):
+        if isinstance(graph[name].op, (Parameter, State)):
+            transposed = isinstance(node.op, AffineLayer) and role == "weight"
+            made.append(_tensor(graph[name], _LEAVES.get(role, role), transposed))
+    return made
+
+
+def _tensor(node: Node, leaf: str, transposed: bool) -> _Tensor:
+    shape = tuple(dim for dim in node.type.shape if isinstance(dim, int))
+    return _Tensor(node.name, leaf, shape[::-1] if transposed else shape, transposed)
+
+
+def _full_name(module: str, leaf: str) -> str:
+    """Return the name of a module's array in a state_dict."""
+    return f"{module}.{leaf}" if module else leaf

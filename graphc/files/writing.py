@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
 from graphc.files.lock import try_lock
 from graphc.files.paths import AnyPath, reason, shown, system_path
 
@@ -47,7 +46,7 @@ def cannot_write(
     folder = Path(path).parent
     missing = isinstance(failure, FileNotFoundError) and not folder.exists()
     hint = f"make the folder first: {shown(folder)}" if missing else "an old file was not changed"
-    return error(f"cannot write {shown(path)}: {reason(failure)}", loc=caller_loc(), hint=hint)
+    return error(f"cannot write {shown(path)}: {reason(failure)}", hint=hint)
 
 
 def write_atomically(path: AnyPath, pieces: Iterable[bytes | bytearray | memoryview]) -> None:

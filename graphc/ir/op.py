@@ -57,6 +57,8 @@ class Op:
     """Whether no result is rounded, because the op only moves, selects or negates numbers."""
     is_random: ClassVar[bool] = False
     """Whether the op draws random numbers."""
+    only_moves: ClassVar[bool] = False
+    """Whether it computes no number: its result has the bits of its operands."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -156,6 +158,8 @@ Op.__setattr__ = _frozen  # type: ignore[method-assign,assignment]
 
 class Source(Op):
     """An op without operands whose value exists before the program runs."""
+
+    only_moves = True
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Add no instruction: the executor binds a source."""

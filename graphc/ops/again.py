@@ -20,6 +20,7 @@ class After(Fused):
 
     name = "after"
     roles = ("x", "event")
+    only_moves = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]

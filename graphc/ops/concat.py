@@ -29,6 +29,7 @@ class Concat(Op):
 
     is_exact = True
     gradient_text = ("d_out[part]",)
+    only_moves = True
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

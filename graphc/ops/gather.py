@@ -94,6 +94,7 @@ class Gather(ByPlace):
     is_exact = True
     roles = ("x", "indices")
     gradient_text = ("add_at(zeros(x.shape), indices, axis, d_out)", "")
+    only_moves = True
     axis: int = 0
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

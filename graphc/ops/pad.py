@@ -32,6 +32,7 @@ class Pad(Op):
     is_exact = True
     roles = ("x",)
     gradient_text = ("d_out[inside]",)
+    only_moves = True
     pads: Pads
     value: float = 0.0
 

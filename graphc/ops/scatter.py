@@ -50,6 +50,7 @@ class GatherElements(ElementsByIndex):
     name = "gather_elements"
     roles = ("x", "indices")
     gradient_text = ("scatter('add', zeros(x.shape), indices, d_out, axis)", "")
+    only_moves = True
     axis: int
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:

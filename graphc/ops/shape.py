@@ -33,6 +33,7 @@ class Reshape(Op):
     is_exact = True
     roles = ("x",)
     gradient_text = ("reshape(d_out, x.shape)",)
+    only_moves = True
     shape: Shape
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -63,6 +64,7 @@ class Transpose(Op):
     is_exact = True
     roles = ("x",)
     gradient_text = ("d_out.transpose(argsort(axes))",)
+    only_moves = True
     axes: tuple[int, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -120,6 +122,7 @@ class StopGradient(Op):
     name = "stop_gradient"
     roles = ("x",)
     gradient_text = ("",)
+    only_moves = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return ins[0]

@@ -35,6 +35,7 @@ class Slice(Op):
     is_exact = True
     roles = ("x",)
     gradient_text = ("place(d_out, cuts)",)
+    only_moves = True
     cuts: tuple[Cut, ...]
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
@@ -65,6 +66,7 @@ class SliceGrad(Op):
     name = "slice_grad"
     roles = ("dout",)
     gradient_text = ("d_out[cuts]",)
+    only_moves = True
     shape: Shape
     cuts: tuple[Cut, ...]
 

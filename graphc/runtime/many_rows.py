@@ -70,7 +70,7 @@ def predictions(
 def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, float]:
     """Return each loss and each other scalar output of all rows together."""
     if len(arrays) == 1 and isinstance(arrays[0], (str, os.PathLike)) and not named:
-        from graphc.train.validate import shard_batches
+        from graphc.train.user_data import shard_batches
 
         pieces = shard_batches(ex, os.fspath(arrays[0]))
     else:

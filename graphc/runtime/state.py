@@ -30,7 +30,7 @@ from graphc.runtime.owners import Owner
 from graphc.runtime.run_all import run_all
 
 if TYPE_CHECKING:
-    from graphc.files.columns_file import Columns
+    from graphc.files.model_file import Columns
 
 
 def block(nbytes: int) -> Array:

@@ -8,14 +8,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 
 from graphc.declare.optim import Optimizer
 from graphc.ir.op import Array
 from graphc.ops.functions import Softmax
-from graphc.sklearn.class_weight import class_factors
-from graphc.sklearn.estimator import GraphEstimator, Rows
-from graphc.sklearn.nets import ClassifierNet, Declare
+from graphc.sklearn.estimator import ClassifierNet, Declare, GraphEstimator, Rows
 
 
 class GraphClassifier(ClassifierMixin, GraphEstimator):  # type: ignore[misc]
@@ -165,3 +164,34 @@ def _coded(rows: Rows, classes: NDArray[Any]) -> Rows:
         label = rows.y[strange].tolist()[0]
         raise ValueError(f"the label {label!r} is not among the classes {classes.tolist()}")
     return rows._replace(y=codes)
+
+
+def class_factors(
+    given: Mapping[Any, float] | str,
+    classes: NDArray[Any],
+    codes: NDArray[np.intp],
+    weight: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the factor of each class (K,), for rows of these codes and weights (N,).
+
+    A mapping gives factors by label, 1 for those that it omits.  "balanced" gives every class the
+    same total weight: the factor is N / (K * count) if all rows weigh 1.  Raise ValueError for
+    anything else, and for a mapping with other labels or with weights below 0.
+    """
+    if isinstance(given, str) and given == "balanced":
+        sums = np.bincount(codes, weight, len(classes))
+        return np.asarray(sums.sum() / (len(classes) * sums))
+    if not isinstance(given, Mapping):
+        raise ValueError(
+            f"class_weight is {given!r}, it must be None, 'balanced', or a mapping from class to "
+            "weight"
+        )
+    strange = [label for label in given if label not in classes.tolist()]
+    if strange:
+        raise ValueError(
+            f"class_weight names {strange[0]!r}, which is not among the classes {classes.tolist()}"
+        )
+    factors = np.asarray(compute_class_weight(given, classes=classes, y=classes), np.float64)
+    if not (np.isfinite(factors).all() and (factors >= 0).all()):
+        raise ValueError(f"class_weight is {given!r}, weights are numbers of 0 or more")
+    return factors

@@ -1,12 +1,15 @@
-"""The common part of classifier and regressor: parameters, fit and partial_fit."""
+"""The common part of classifier and regressor: options, the nets, fit and partial_fit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from inspect import signature
 from numbers import Real
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,20 +17,122 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from graphc.backends.choice import chosen_backend
 from graphc.base.errors import GraphError
+from graphc.compiler.compile import compile
+from graphc.declare.mlp import mlp
+from graphc.declare.net import Net
 from graphc.declare.optim import Adam, Optimizer
-from graphc.files.columns_file import Columns
+from graphc.files.model_file import Columns
+from graphc.ir.build import Value
 from graphc.ir.numbers import whole
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import plain
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import N, TensorType, plain
+from graphc.ops.losses.regression import mse_loss
+from graphc.ops.losses.softmax import softmax_loss
+from graphc.ops.source import Input
+from graphc.ops.standardize import standardize
 from graphc.runtime.executor import Executor
-from graphc.sklearn.nets import WEIGHT, Declare, Perceptron, Task
-from graphc.train.callbacks import Callback
-from graphc.train.early_stopping import EarlyStopping
+from graphc.train.callbacks import Callback, EarlyStopping
 from graphc.train.history import History
 from graphc.train.run import Run
-from graphc.train.sources import training_source
-from graphc.train.standards import fit_standardize
+from graphc.train.standardize import fit_standardize
+from graphc.train.user_data import training_source
+
+Declare = Callable[[int, int], Net]
+"""A function that declares a net for a number of features and a number of outputs."""
+
+WEIGHT = "weight"
+
+
+@dataclass(frozen=True)
+class Perceptron(ABC):
+    """A declaration of a multilayer perceptron with its loss, in which each row has a weight."""
+
+    hidden: tuple[int, ...]
+    batchnorm: bool
+    dropout: float
+    standardize: bool
+    dtype: str
+
+    @abstractmethod
+    def __call__(self, features: int, units: int) -> Net:
+        """Return the net for these numbers of features and outputs."""
+
+    def _scores(self, x: Value, units: int) -> Value:
+        h = standardize(x, name="features") if self.standardize else x
+        return mlp(h, self.hidden, units, batchnorm=self.batchnorm, dropout=self.dropout)
+
+
+class ClassifierNet(Perceptron):
+    """A net with scores of each class, trained by the cross-entropy of softmax."""
+
+    def __call__(self, features: int, units: int) -> Net:
+        """Declare inputs x (N, features), y (N,), weight (N,) and output scores (N, units)."""
+        net = Net("classifier", self.dtype)
+        x = net.input("x", (N, features))
+        y = net.input("y", N, dtype="int64")
+        weight = net.input(WEIGHT, N)
+        scores = net.output("scores", self._scores(x, units))
+        net.loss("loss", softmax_loss(scores, y, weight=weight))
+        return net
+
+
+class RegressorNet(Perceptron):
+    """A net for predictions, trained by mean squared error in standard deviations of the target."""
+
+    def __call__(self, features: int, units: int) -> Net:
+        """Declare inputs x (N, features), y (N, units), weight (N,); output prediction."""
+        net = Net("regressor", self.dtype)
+        x = net.input("x", (N, features))
+        y = net.input("y", (N, units))
+        weight = net.input(WEIGHT, N)
+        target = standardize(y, name="target")
+        scaled = self._scores(x, units)
+        net.output("prediction", scaled * net["target.scale"] + net["target.mean"])
+        net.loss("loss", mse_loss(scaled, target, weight=weight))
+        return net
+
+
+def _checked(net: Any, units: int, output: str) -> Net:
+    """Return the net; raise GraphError unless it has what an estimator feeds and reads."""
+    if not isinstance(net, Net):
+        raise GraphError(
+            f"the function given as net returned {type(net).__name__}, not a Net",
+            hint="it takes the numbers of features and outputs, and returns a gc.Net",
+        )
+    graph = net.graph()
+    inputs = [node.name for node in graph if isinstance(node.op, Input)]
+    for name in ("x", "y"):
+        if name not in inputs:
+            raise GraphError(
+                f"net {net.name!r} has no input {name!r}",
+                hint=f"it has {', '.join(inputs) or 'none'}; an estimator feeds x and y, and "
+                f"{WEIGHT} where there is one",
+            )
+    if output not in graph.outputs:
+        raise GraphError(
+            f"net {net.name!r} has no output {output!r}",
+            hint=f"net.output({output!r}, value) makes a value public",
+        )
+    found = graph[graph.outputs[output]]
+    wanted = TensorType((N, units), found.type.dtype)
+    if found.type != wanted:
+        raise GraphError(
+            f"output {output!r} is {found.type}, for this data it must be {wanted}",
+            operands=[found.described(output)],
+            hint="the last layer is gc.affine(h, units), units being the function's second "
+            "argument",
+        )
+    return net
+
+
+@lru_cache(maxsize=16)
+def _perceptron_plan(declare: Perceptron, features: int, units: int, **options: Any) -> Plan:
+    """Return a plan for a perceptron; they are cached, since a search asks for equal ones."""
+    return compile(declare(features, units), **options)
+
 
 REPLACED: Mapping[str, tuple[str, ...]] = {
     "net": ("hidden", "batchnorm", "dropout", "standardize"),
@@ -158,16 +263,18 @@ class GraphEstimator(BaseEstimator):  # type: ignore[misc]
     def _begin(self, rows: Rows, units: int, classes: Sequence[str] = ()) -> None:
         """Create a new executor whose statistics are fitted to the rows."""
         self._check_replaced()
-        plan = Task(
-            self.net or self._layers(rows.x.dtype.name),
-            rows.x.shape[1],
-            units,
-            self._output,
-            self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
-            plain(self.batch),
-            self.backend,
-            plain(self.threads),
-        ).plan()
+        features = rows.x.shape[1]
+        options: dict[str, Any] = {
+            "batch": plain(self.batch),
+            "optimizer": self.optimizer or Adam(self.lr, weight_decay=self.weight_decay),
+            "threads": plain(self.threads),
+        }
+        if self.net is None:
+            layers, backend = self._layers(rows.x.dtype.name), chosen_backend(self.backend)
+            plan = _perceptron_plan(layers, features, units, backend=backend, **options)
+        else:
+            net = _checked(self.net(features, units), units, self._output)
+            plan = compile(net, backend=self.backend, **options)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         executor = Executor(plan, seed=seed)
         fit_standardize(executor, rows.feeds(executor), weight=rows.weight)

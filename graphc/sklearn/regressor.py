@@ -10,8 +10,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import Tags
 
 from graphc.ir.op import Array
-from graphc.sklearn.estimator import GraphEstimator, Rows
-from graphc.sklearn.nets import RegressorNet
+from graphc.sklearn.estimator import GraphEstimator, RegressorNet, Rows
 
 
 class GraphRegressor(RegressorMixin, GraphEstimator):  # type: ignore[misc]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from graphc.train.callbacks import Callback, Epoch
+from graphc.train.callbacks import Callback, CsvLog, EarlyStopping, Epoch, TensorBoardLog
 from graphc.train.checkpoints import Checkpoints
-from graphc.train.csv_log import CsvLog
-from graphc.train.early_stopping import EarlyStopping
 from graphc.train.fit import fit
 from graphc.train.history import History
-from graphc.train.standards import fit_standardize
-from graphc.train.tensorboard_log import TensorBoardLog
+from graphc.train.standardize import fit_standardize
 
 __all__ = [
     "Callback",

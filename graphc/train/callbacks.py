@@ -1,14 +1,28 @@
-"""The callbacks that `fit` calls after each epoch."""
+"""The callbacks that `fit` calls after each epoch: the base class, early stopping, and logs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import csv
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from graphc.base.arguments import takes
+from graphc.base.errors import DataError, GraphError
+from graphc.files.paths import make_folder
+from graphc.files.writing import cannot_write, write_atomically
+from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.train.history import History
+from graphc.train.history import Best, History
 
 
 @dataclass(frozen=True)
@@ -83,3 +97,175 @@ def begin(callbacks: tuple[Called, ...], history: History, arrays: Mapping[str, 
             start = f"{number}/"
             own = {k.removeprefix(start): a for k, a in arrays.items() if k.startswith(start)}
             callback.begin(history, own)
+
+
+class EarlyStopping(Callback):
+    """Stops when `watch` was not better than its best before for `patience` epochs in a row.
+
+    Better is smaller by more than `least`, or with `largest` greater by more.  `watch` is
+    "loss", "val_loss" or a metric.  With `restore` the executor has the state of the best epoch
+    once training is over, whether it was stopped or not; a copy of that state is kept for it.
+
+    Raise GraphError for options that make no sense.
+    """
+
+    @takes(
+        "gc.EarlyStopping(patience=5)",
+        monitor="it is watch",
+        mode="largest=True is for numbers where larger is better",
+        min_delta="it is least",
+        restore_best_weights="it is restore",
+    )
+    def __init__(
+        self,
+        patience: int,
+        *,
+        watch: str = "val_loss",
+        largest: bool = False,
+        least: float = 0.0,
+        restore: bool = True,
+    ) -> None:
+        self.patience = checked_whole("EarlyStopping: patience", patience)
+        if not (isinstance(least, (int, float, np.number)) and 0 <= least < math.inf):
+            raise GraphError(f"EarlyStopping: least is {least!r}, not a number from 0 up")
+        self.watch, self.largest = watch, largest
+        self.least, self.restore = float(least), restore
+        self.only_reads_numbers = not restore
+        self.begin(History(), {})
+
+    def begin(self, history: History, saved: Mapping[str, Array]) -> None:
+        """Restore the numbers and the best state of the epochs before."""
+        self._numbers, self._state = Best(self.largest, self.least), saved
+        for value in history.column(self.watch) if self.watch in history.last() else ():
+            self._numbers.add(value)
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Keep the state of the best epoch; stop if there has been none for `patience` epochs."""
+        if self._numbers.add(epoch.numbers[self.watch]) and self.restore:
+            self._state = epoch.ex.snapshot()
+        waited = self._numbers.waited
+        if waited >= self.patience:
+            epoch.stop(f"{self.watch} has not improved since epoch {epoch.number - waited}")
+
+    def saved(self) -> Mapping[str, Array]:
+        """Return the state of the best epoch."""
+        return self._state
+
+    def finish(self, ex: Executor) -> None:
+        """Set the executor to the state of the best epoch."""
+        if self._state:
+            ex.state = self._state
+
+
+class CsvLog(Callback):
+    """Writes `path` with the columns epoch, losses, metrics and seconds.
+
+    Each epoch adds a line; a resumed run first writes the lines of the earlier epochs, so that
+    no line is repeated or cut.  Raise DataError if the file cannot be written.
+    """
+
+    only_reads_numbers = True
+    writes_files = True
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.begin(History(), {})
+
+    def begin(self, history: History, saved: Mapping[str, Array]) -> None:
+        """Let the next epoch write the whole file, the lines of an earlier run included."""
+        self._whole = False
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Add the line of the epoch."""
+        history = epoch.history
+        try:
+            if self._whole:
+                with open(self.path, "a", encoding="utf-8", newline="") as file:
+                    file.write(_lines(history, epoch.number - 1))
+            else:
+                header = _row(["epoch", *history.last(), "seconds"])
+                write_atomically(self.path, [(header + _lines(history, 0)).encode()])
+        except OSError as error:
+            raise cannot_write(self.path, error, DataError) from error
+        self._whole = True
+
+
+def _lines(history: History, start: int) -> str:
+    """Return the lines of epochs from index `start` on; Python reads the numbers back exactly."""
+    numbers = map(history.column, history.last())
+    columns: list[Sequence[float]] = [history.epochs, *numbers, history.seconds]
+    return "".join(_row([c[i] for c in columns]) for i in range(start, len(history.epochs)))
+
+
+def _row(cells: Sequence[object]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerow(cells)
+    return text.getvalue()
+
+
+class TensorBoardLog(Callback):
+    """Writes losses and metrics into a folder that `tensorboard --logdir` shows, by epoch.
+
+    A resumed run withdraws what was written of epochs that it makes again.  Raise GraphError
+    if tensorboardX is missing, DataError if the folder cannot be written.
+    """
+
+    only_reads_numbers = True
+    writes_files = True
+
+    def __init__(self, folder: str | Path) -> None:
+        try:
+            import tensorboardX  # noqa: F401
+        except ImportError:
+            raise GraphError(
+                "a log for TensorBoard is written by tensorboardX, which is not installed",
+                hint="pip install 'graphc-nn[tensorboard]'",
+            ) from None
+        self.folder = Path(folder)
+        self._events: Any = None
+
+    def __call__(self, epoch: Epoch) -> None:
+        """Write the numbers of the epoch and flush the file: a run may end at any time."""
+        try:
+            self._write(epoch)
+        except OSError as error:
+            with suppress(OSError):
+                self._close()
+            raise cannot_write(self.folder, error, DataError) from error
+
+    def _write(self, epoch: Epoch) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        if self._events is None:
+            self._events = self._opened(epoch.number)
+        now = time.time()
+        for name, value in epoch.numbers.items():
+            event = Event(wall_time=now, step=epoch.number, summary=scalar(name, value))
+            self._events.write_event(event)
+        self._events.flush()
+
+    def _opened(self, first: int) -> Any:
+        """Open and return a new file that withdraws earlier files' epochs from `first` on."""
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        make_folder(self.folder, DataError)
+        # Files are named by the second, which a run and its successor may share.
+        events = EventsWriter(str(self.folder / "events"), f".{first:09d}.{os.getpid()}")
+        if first > 1:
+            start = SessionLog(status=SessionLog.START)
+            events.write_event(Event(wall_time=time.time(), step=first, session_log=start))
+        return events
+
+    def finish(self, ex: Executor) -> None:
+        """Close the file."""
+        try:
+            self._close()
+        except OSError as error:
+            raise cannot_write(self.folder, error, DataError) from error
+
+    def _close(self) -> None:
+        events, self._events = self._events, None
+        if events is not None:
+            events.close()

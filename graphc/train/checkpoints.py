@@ -1,26 +1,36 @@
-"""Checkpoints of a run in a folder: the last two, and the best model."""
+"""Checkpoints of a run in a folder, and the check that a resumed run continues as it began."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
-from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint, write_checkpoint
+import numpy as np
+
+from graphc.base.errors import GraphError, ModelFileError, Operand
+from graphc.declare.optim import Optimizer
+from graphc.files.graph_file import UnknownOp, user_ops
 from graphc.files.lock import FolderLock
+from graphc.files.model_file import Model, damage, optimizer_of
 from graphc.files.paths import make_folder, shown
-from graphc.files.serialize import save
+from graphc.files.serialize import CheckpointFile, read_checkpoint, save, write_checkpoint
 from graphc.files.writing import remove_temporaries
+from graphc.ir.difference import Difference, Pair, difference
+from graphc.ir.graph import Graph, Node
+from graphc.ir.init import Zeros
 from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array
+from graphc.ir.text.difference import LONGEST
+from graphc.ir.text.graph import name_text, node_text, word_of
+from graphc.ir.text.values import value_text
+from graphc.ops.source import Parameter, State
 from graphc.runtime.executor import Executor
-from graphc.train.best import Best
-from graphc.train.history import History
+from graphc.train.history import Best, History
 
 LOG = logging.getLogger("graphc")
 KEPT = 2
@@ -82,7 +92,6 @@ class Checkpoints:
         if found and not resume:
             raise GraphError(
                 f"fit: {shown(self.folder)} holds checkpoints of an earlier run",
-                loc=caller_loc(),
                 hint="resume=True continues it; another folder starts a new run",
             )
         return self._newest(found)
@@ -124,3 +133,198 @@ def _number(name: str) -> str:
     """Return the digits of a checkpoint's name, or "" for another file."""
     match = _NAME.fullmatch(name)
     return match[1] if match else ""
+
+
+_DATA = {"data": "data", "validation": "validation data"}
+"""The choices that are the identity of data, and their names in errors."""
+_BEGIN = "resume with what the run began with, or start a new run in another folder"
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """A difference from an earlier run: the end of a sentence about it, and lines that show it."""
+
+    words: str
+    shown: tuple[Operand, ...] = ()
+
+
+def check_same_run(
+    file: CheckpointFile, ex: Executor, choices: Mapping[str, Any], epochs: int
+) -> None:
+    """Raise GraphError for a run of another kind, or one that has made more epochs.
+
+    A checkpoint of an older version says less of its run; what it does not say is not compared.
+    """
+    optimizer = None
+    with damage(file.model, "a run"):
+        unlike = (
+            unlike_net(file.model, ex)
+            or (optimizer := _unlike_optimizer(file, ex))
+            or unlike_choices(file.notes["choices"], choices)
+            or _unlike_state(file.state, ex)
+        )
+        done = len(file.notes["history"]["epochs"])
+    if unlike is not None:
+        raise GraphError(
+            f"fit: the run to be resumed {unlike.words}",
+            operands=unlike.shown,
+            hint=_BEGIN
+            if unlike is not optimizer
+            else f"{_BEGIN}; to train its weights otherwise: "
+            f"gc.load({file.model.where!r}, optimizer=...)",
+        )
+    if done > epochs:
+        raise GraphError(
+            f"fit: the run to be resumed has made {done} epochs, epochs is {epochs}",
+            hint=f"epochs={done} or more; it counts those before, too",
+        )
+
+
+# ---------------------------------------------------------------------- the net
+
+
+def unlike_net(model: Model, ex: Executor) -> Unlike | None:
+    """Return how the net of a file differs from the executor's, or None."""
+    now = ex.plan.declared
+    try:
+        before = model.declared(user_ops(now))
+    except UnknownOp as error:
+        return Unlike(f"was of another net, with your op {error.path}")
+    made = difference(_without_values(before), _without_values(now))
+    changed = [pair for pair in made.changes if pair.kind != "renamed"]
+    if changed:
+        return _of_nodes(made, changed)
+    if made.roots:
+        return _of_roots(made)
+    trained = model.notes["plan"]["wrt"]
+    odd = sorted({*trained} ^ {*ex.plan.recipe.wrt})
+    if odd:
+        name = odd[0]
+        verb = "trained" if name in trained else "did not train"
+        return Unlike(f"{verb} the parameter {name!r}, wrt says otherwise")
+    return None
+
+
+def _without_values(graph: Graph) -> Graph:
+    """Return the graph with equal initial values: a checkpoint's values replace them."""
+    changed: dict[str, Node | None] = {}
+    for node in graph:
+        op = node.op
+        if isinstance(op, Parameter):
+            changed[node.name] = replace(node, op=replace(op, init=Zeros()))
+        elif isinstance(op, State):
+            changed[node.name] = replace(node, op=replace(op, start=0.0))
+    return graph.replace(changed)
+
+
+def _of_nodes(made: Difference, changed: Sequence[Pair]) -> Unlike:
+    """Return the difference of the first node that differs and the node in its place."""
+    layers = [pair for pair in changed if not isinstance(pair.node.op, State)] or list(changed)
+    first = layers[0]
+    was, now = first.before, first.after
+    if now is None:
+        now = next((pair.after for pair in layers[1:2] if pair.kind == "added"), None)
+    losses = [graph.outputs[name] for graph in (made.before, made.after) for name in graph.losses]
+    what = "loss" if first.node.name in losses else "net"
+    return Unlike(f"was of another {what}: {_said(was, now)}", tuple(_lines(was, now)))
+
+
+def _said(was: Node | None, now: Node | None) -> str:
+    if was is None or now is None:
+        node = was or now
+        assert node is not None
+        return f"{word_of(type(node.op))} {node.name!r} is {'gone' if now is None else 'new'}"
+    old, new = word_of(type(was.op)), word_of(type(now.op))
+    return f"{old} {was.name!r} is " + ("another" if old == new else f"{new} {now.name!r}") + " now"
+
+
+def _lines(was: Node | None, now: Node | None) -> Iterator[Operand]:
+    for role, node in (("before", was), ("now", now)):
+        if node is not None:
+            name, _, text = node_text(node).partition(" ")
+            text = text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
+            yield Operand(role, name, text, node.locs[0] if node.locs else None)
+
+
+def _of_roots(made: Difference) -> Unlike:
+    root = made.roots[0]
+    if root.what == "losses":
+        return Unlike(f"was of other losses: {root.before or 'none'}, now {root.after or 'none'}")
+    was, now = ("nothing" if k is None else name_text(k) for k in (root.before, root.after))
+    return Unlike(f"was of another net: {root.what} {root.name!r} was {was}, it is {now} now")
+
+
+def _unlike_state(before: Mapping[str, Array], ex: Executor) -> Unlike | None:
+    """Return the difference of arrays that the plan does not have, or has in other shapes."""
+    nodes = ex.plan.state_nodes
+    odd = sorted(before.keys() ^ nodes.keys())
+    if odd:
+        return Unlike(f"was of another net or optimizer: {odd[0]!r} is not in both")
+    for name, array in before.items():
+        if array.shape != ex.state.arrays[name].shape:
+            return Unlike(f"was of another net: {name!r} had shape {array.shape}")
+    return None
+
+
+# ---------------------------------------------------------------------- the optimizer
+
+
+def _unlike_optimizer(file: CheckpointFile, ex: Executor) -> Unlike | None:
+    options, now = file.model.notes["plan"], ex.plan.optimizer
+    assert now is not None
+    before = _optimizer(options["optimizer"])
+    if type(before) is not type(now):
+        was = options["optimizer"].partition("(")[0] if options["optimizer"] else "none"
+        return Unlike(f"had the optimizer {was}, now it is {type(now).__name__}")
+    hyper = _hyper(file, before)
+    for name, value in ex.hyper.items():
+        if name in hyper and value not in hyper[name]:
+            return Unlike(f"had {name} {hyper[name][0]:.6g}, now it is {value:.6g}")
+    for each in fields(now):
+        old, new = getattr(before, each.name), getattr(now, each.name)
+        if old != new and each.name not in hyper:
+            return Unlike(f"had {each.name} {value_text(old)}, now it is {value_text(new)}")
+    return None
+
+
+def _optimizer(text: str | None) -> Optimizer | None:
+    """Return the optimizer that a text describes; None if its class is unknown here."""
+    try:
+        return None if text is None else optimizer_of(text)
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _hyper(file: CheckpointFile, before: Optimizer | None) -> dict[str, tuple[float, float]]:
+    """Return the hyper-parameters that the run began with, and its present ones."""
+    begun = file.notes["choices"].get("hyper", {})
+    found = {}
+    for name, array in file.state.items():
+        if name.startswith("hyper."):
+            key, now = name.removeprefix("hyper."), float(array)
+            own = begun.get(key, getattr(before, key, now))
+            found[key] = float(np.asarray(own, array.dtype)), now
+    return found
+
+
+# ---------------------------------------------------------------------- data and their order
+
+
+def unlike_choices(before: Mapping[str, Any], now: Mapping[str, Any]) -> Unlike | None:
+    """Return how the data or the order of rows differ; compare only what both runs recorded."""
+    for name, value in now.items():
+        was = before.get(name, value)
+        if was == value or name == "hyper":
+            continue
+        if name in _DATA:
+            return Unlike(_other_data(_DATA[name], was, value))
+        return Unlike(f"had {name} {was}, now it is {value}")
+    return None
+
+
+def _other_data(what: str, was: Mapping[str, str] | None, now: Mapping[str, str] | None) -> str:
+    if was is None or now is None:
+        return f"had no {what}, now it has" if was is None else f"had {what}, now it has none"
+    if was["described"] != now["described"]:
+        return f"had other {what}: {was['described']}, now {now['described']}"
+    return f"had other {what}: {was['described']}, with other numbers"

@@ -9,22 +9,19 @@ from typing import Any
 
 from graphc.base.arguments import takes, takes_one
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.numbers import checked_whole, whole
 from graphc.ir.tensor_type import plain
 from graphc.runtime.executor import Executor
 from graphc.train.arrays import checked_arrays
-from graphc.train.callbacks import Epoch
+from graphc.train.callbacks import Called, EarlyStopping, Epoch
 from graphc.train.checkpoints import Checkpoints
-from graphc.train.early_stopping import EarlyStopping
 from graphc.train.history import History
-from graphc.train.record.identity import identity
+from graphc.train.record.provenance import identity
 from graphc.train.record.recorder import Recorder
 from graphc.train.run import Run
 from graphc.train.source import Source
-from graphc.train.sources import held_out_source, streamed, training_source
-from graphc.train.standards import fit_new, unfitted
-from graphc.train.validate import scalar_outputs
+from graphc.train.standardize import fit_new, unfitted
+from graphc.train.user_data import held_out_source, streamed, training_source
 
 
 @takes(
@@ -56,72 +53,63 @@ def fit(
 
     `data` and `validation` are
 
-    - a tuple of arrays in the order of the declared inputs, a mapping by name, or one array;
-      arrays from `np.load(path, mmap_mode="r")` are read as they are needed;
+    - arrays: a tuple in the order of the inputs, a mapping by name, or one alone; those from
+      `np.load(path, mmap_mode="r")` are read as they are needed;
     - the path of a folder of `.npz` part files, of which one at a time is in memory;
-    - a function of the number of the epoch that yields batches, as tuples or mappings of at
-      most the plan's rows; or, to train for one epoch, a generator, of which the last 256
-      batches are kept.
+    - a function from an epoch's number to its batches, as tuples or mappings; or, for one epoch, a
+      generator, of which the last 256 batches are kept.
 
-    Rows are shuffled by `seed` and the number of the epoch, which counts from 1 in every call;
-    rows that come from functions are not shuffled.  The last batch of an epoch may be smaller,
-    for which nothing is compiled.
+    Rows, except those of functions, are shuffled by `seed` and the number of the epoch, from 1 on.
+    `sample_weight` (N,) and `class_weight`, a mapping from class to weight, are fed to the input
+    that a loss takes as `weight=`; a row's weight is their product.  The history has losses and, of
+    the validation data, every scalar output, averaged by rows, weighted losses by weights.
+    `callbacks` are called with an Epoch after each.  Statistics of inputs that the net standardises
+    are fitted to `data` first.  `progress` forces the bar on or off; it is shown in terminals and
+    notebooks, and otherwise each epoch is logged to "graphc".
 
-    `sample_weight` (N,) and `class_weight`, a mapping from class to weight, are fed to the
-    input that a loss takes as `weight=`; a row's weight is their product, or 1 without them.
-    The history has the losses and, of the validation data, every scalar output as a metric,
-    all averaged by rows, weighted losses by weights.  `callbacks` are called with an Epoch after
-    each.
+    With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is interrupted.
+    With `resume` it continues from the last one, to the same bits as if it had never stopped;
+    `epochs` counts the earlier ones, too.  With `record`, a folder, `gc.replay` can run any step
+    again.  Several ranks call it with the same arguments; rank 0 writes the files.  Ctrl-C takes
+    effect between two steps.
 
-    With `checkpoint`, a folder or Checkpoints, the run is saved there, also when it is
-    interrupted.  With `resume` it continues from the last checkpoint if there is one, and ends
-    with the same bits as if it had never stopped; `epochs` counts the earlier ones, too.  A run of
-    another net, optimizer, rate or data is not resumed: the error says what differs.  A folder
-    is used by one run at a time.
-
-    With several ranks, call it on all of them with the same arguments; rank 0 writes the files, and
-    it alone runs the callbacks that write files.  See docs/distributed.md.
-
-    With `record`, a folder, the run is recorded there, so that `gc.replay` can run any of
-    its steps again: a digest of each step, some states, and the arrays up to 256 MB.
-
-    `progress` forces the bar on or off; by default it is shown in terminals and notebooks, and
-    otherwise each epoch is logged to "graphc".
-
-    If the net standardises inputs and has no statistics yet, they are fitted to `data` first.
-
-    Ctrl-C takes effect between two steps, so that the executor can continue.  Raise FeedError for
-    data that does not fit, StateError for a plan without optimizer, GraphError for options
-    that make no sense, all before anything is trained; NotFiniteError, which names the node
-    and its line, when a loss or the state stops being finite, with the executor as it was before
-    that step; ModelFileError when a checkpoint cannot be written or read.
+    Raise FeedError for data that does not fit, StateError for a plan without optimizer, GraphError
+    for options that make no sense or a run that cannot be resumed, before anything is trained;
+    NotFiniteError, which names node and line, with the executor as before the step; ModelFileError.
     """
     epochs, seed = plain(epochs), plain(seed)
-    rows = _check(ex, epochs, batch, seed)
-    _check_stream(data, epochs, batch)
-    order = seed if shuffle else None
-    source = training_source(ex, data, rows, order, sample_weight, class_weight)
+    rows = _check(ex, data, epochs, batch, seed)
+    source = training_source(ex, data, rows, seed if shuffle else None, sample_weight, class_weight)
     held = None if validation is None else held_out_source(ex, validation)
-    kept = _checkpoints(checkpoint, resume)
-    called = _callbacks(callbacks)
+    kept, called = _checkpoints(checkpoint, resume), _callbacks(callbacks)
     _check_watched(ex, held is not None, [kept, *called])
     choices = {"seed": seed, "shuffle": shuffle, "batch": rows, "rows": source.rows}
-    if record is not None and ex.plan.ranks > 1:
-        raise GraphError("fit: a run on several ranks is not recorded", loc=caller_loc())
     recorder = _recorder(record, ex, source, choices, class_weight, resume)
     run = Run(ex, source, epochs, called, held=held, record=recorder)
     try:
-        if kept is not None or run.ranks.several:
-            choices |= _kind_of_run(ex, source, held, class_weight)
-        if run.ranks.several:
-            files = {"checkpoint": kept is not None, "resume": resume}
-            run.ranks.agree({"epochs": epochs, **choices, **files})
-        if kept is not None:
-            run.keep(kept, choices, resume)
+        _begin(run, kept, choices, class_weight, resume)
         _standardise(ex, data)
         return run.train(progress)
     finally:
         run.close()
+
+
+def _begin(
+    run: Run, kept: Checkpoints | None, choices: dict[str, Any], class_weight: Any, resume: bool
+) -> None:
+    """Check that all ranks train the same, and resume the run or begin its checkpoints."""
+    if kept is not None or run.ranks.several:
+        choices |= _kind_of_run(run.ex, run.source, run.held, class_weight)
+    if run.ranks.several:
+        files = {"checkpoint": kept is not None, "resume": resume}
+        run.ranks.agree({"epochs": run.epochs, **choices, **files})
+    if kept is not None:
+        run.keep(kept, choices, resume)
+
+
+def _wrong(sentence: str, hint: str = "") -> GraphError:
+    """Return the error for an option, at the user's line."""
+    return GraphError(f"fit: {sentence}", hint=hint)
 
 
 def _kind_of_run(
@@ -149,61 +137,49 @@ def _standardise(ex: Executor, data: Any) -> None:
         raise GraphError(
             f"fit: {layers[0].name!r} has no statistics yet, and streamed data gives none",
             operands=[layers[0].described("standardised")],
-            loc=caller_loc(),
             hint="gc.fit_standardize(ex, arrays) with some rows first",
         )
     fit_new(ex, checked_arrays(ex, data, train=True)[0])
 
 
-def _check(ex: Executor, epochs: int, batch: int | None, seed: int) -> int:
+def _check(ex: Executor, data: Any, epochs: int, batch: int | None, seed: int) -> int:
     """Return the rows of a batch; raise GraphError for options that make no sense."""
     if not isinstance(ex, Executor):
         raise GraphError(
             f"fit trains an executor, not {type(ex).__name__}",
-            loc=caller_loc(),
             hint="ex = gc.Executor(plan), then gc.fit(ex, data)",
         )
     checked_whole("fit: epochs", epochs)
     checked_whole("fit: seed", seed, 0)
     rows = whole(ex.plan.rows if batch is None else batch, 1)
     if rows is None or rows > ex.plan.rows:
-        raise GraphError(
-            f"fit: batch is {batch!r}, the plan takes 1 to {ex.plan.rows} rows",
-            loc=caller_loc(),
-            hint="a plan for more rows: gc.compile(net, batch=...)",
+        raise _wrong(
+            f"batch is {batch!r}, the plan takes 1 to {ex.plan.rows} rows",
+            "a plan for more rows: gc.compile(net, batch=...)",
         )
-    return rows
-
-
-def _check_stream(data: Any, epochs: int, batch: int | None) -> None:
-    """Raise GraphError for options that data made by the user's code do not have."""
     if isinstance(data, Iterator) and epochs > 1:
-        raise GraphError(
-            f"fit: a generator is used up after one epoch, epochs is {epochs}",
-            loc=caller_loc(),
-            hint="give a function: def batches(epoch): yield x, y, and gc.fit(ex, batches)",
+        raise _wrong(
+            f"a generator is used up after one epoch, epochs is {epochs}",
+            "give a function: def batches(epoch): yield x, y, and gc.fit(ex, batches)",
         )
     if (isinstance(data, Iterator) or callable(data)) and batch is not None:
-        raise GraphError(
-            "fit: batch is given, but the data come in batches already", loc=caller_loc()
-        )
+        raise _wrong("batch is given, but the data come in batches already")
+    return rows
 
 
 def _checkpoints(given: str | Path | Checkpoints | None, resume: bool) -> Checkpoints | None:
     if given is None and resume:
-        raise GraphError(
-            "fit: resume=True needs the folder of the run",
-            loc=caller_loc(),
-            hint='gc.fit(ex, data, checkpoint="run", resume=True)',
+        raise _wrong(
+            "resume=True needs the folder of the run",
+            'gc.fit(ex, data, checkpoint="run", resume=True)',
         )
     if given is None or isinstance(given, Checkpoints):
         return given
     if isinstance(given, (str, Path)):
         return Checkpoints(given)
-    raise GraphError(
-        f"fit: checkpoint is {given!r}, not a folder",
-        loc=caller_loc(),
-        hint='checkpoint="run", or gc.Checkpoints("run", every=1000)',
+    raise _wrong(
+        f"checkpoint is {given!r}, not a folder",
+        'checkpoint="run", or gc.Checkpoints("run", every=1000)',
     )
 
 
@@ -217,37 +193,37 @@ def _recorder(
 ) -> Recorder | None:
     if given is None:
         return None
+    if ex.plan.ranks > 1:
+        raise _wrong("a run on several ranks is not recorded")
     if not isinstance(given, (str, Path)):
-        raise GraphError(
-            f"fit: record is {given!r}, not a folder", loc=caller_loc(), hint='record="run"'
-        )
+        raise _wrong(f"record is {given!r}, not a folder", 'record="run"')
     recorder = Recorder(Path(given), ex, source, choices, class_weight)
     recorder.check(resume)
     return recorder
 
 
-def _callbacks(given: Sequence[Callable[[Epoch], Any]]) -> tuple[Callable[[Epoch], Any], ...]:
+def _callbacks(given: Sequence[Called]) -> tuple[Called, ...]:
     listed = given if isinstance(given, Sequence) else (given,)
     for callback in listed:
         if not callable(callback):
-            raise GraphError(
-                f"fit: callbacks holds {callback!r}, which cannot be called",
-                loc=caller_loc(),
-                hint="a function of an Epoch, or gc.EarlyStopping(patience=5)",
+            raise _wrong(
+                f"callbacks holds {callback!r}, which cannot be called",
+                "a function of an Epoch, or gc.EarlyStopping(patience=5)",
             )
         if not takes_one(callback):
-            raise GraphError(
-                f"fit: the callback {getattr(callback, '__name__', callback)!r} does not take an "
-                "Epoch",
-                loc=caller_loc(),
-                hint="def callback(epoch): print(epoch.number, epoch.numbers)",
+            name = getattr(callback, "__name__", callback)
+            raise _wrong(
+                f"the callback {name!r} does not take an Epoch",
+                "def callback(epoch): print(epoch.number, epoch.numbers)",
             )
     return tuple(listed)
 
 
 def _check_watched(ex: Executor, held: bool, watching: Sequence[Any]) -> None:
     """Raise GraphError for a number that the history will not have."""
-    metrics = [name for name in scalar_outputs(ex) if name not in ex.plan.losses]
+    program = ex.plan.programs["infer"]
+    scalars = [k for k, out in program.outputs.items() if not program.buffers[out].type.rank]
+    metrics = [name for name in scalars if name not in ex.plan.losses]
     known = ["loss", *(["val_loss", *metrics] if held else [])]
     for one in watching:
         watch = one.watch if isinstance(one, (EarlyStopping, Checkpoints)) else None
@@ -256,7 +232,5 @@ def _check_watched(ex: Executor, held: bool, watching: Sequence[Any]) -> None:
             if not held and watch in ("val_loss", *metrics):
                 hint = f"{watch!r} is of validation data: give validation=, or watch='loss'"
             raise GraphError(
-                f"{type(one).__name__}: there will be no {watch!r} to watch",
-                loc=caller_loc(),
-                hint=hint,
+                f"{type(one).__name__}: there will be no {watch!r} to watch", hint=hint
             )

@@ -1,10 +1,17 @@
-"""The history of training: the numbers of each epoch, as a table and as a plot."""
+"""The progress of a run: the numbers of each epoch, the position, and the bar that shows it."""
 
 from __future__ import annotations
 
+import logging
+import math
+import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+LOG = logging.getLogger("graphc")
 
 
 @dataclass
@@ -73,3 +80,122 @@ class History:
 def _number(value: float) -> str:
     """Return a number with four digits after the point, or in scientific notation."""
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e5 else f"{value:.3e}"
+
+
+@dataclass
+class Position:
+    """The next step of a run, and the sums over its epoch so far."""
+
+    epoch: int = 1
+    step: int = 0
+    """The number of steps of the epoch that are done."""
+    steps: int = 0
+    """The number of steps of all epochs that are done."""
+    rows: int = 0
+    """The number of rows of the epoch that were trained on."""
+    total: float = 0.0
+    """The sum of the losses of the epoch, each times its share."""
+    shares: float = 0.0
+    """The sum of the shares, which are the weights of the losses in the mean."""
+    seconds: float = 0.0
+    """The seconds that the epoch has taken so far."""
+
+    @property
+    def loss(self) -> float:
+        """The mean loss of the epoch."""
+        return self.total / self.shares
+
+    def count(self, rows: int, loss: float, share: float) -> None:
+        """Count a finished step whose loss has the weight `share` in the mean."""
+        self.total += share * loss
+        self.shares += share
+        self.rows += rows
+        self.step += 1
+        self.steps += 1
+
+    def next_epoch(self) -> None:
+        """Move to the start of the next epoch."""
+        self.epoch += 1
+        self.step, self.rows, self.total, self.shares, self.seconds = 0, 0, 0.0, 0.0, 0.0
+
+
+class Best:
+    """Numbers of one name, one per epoch; smaller is better, or with `largest`, larger is.
+
+    The best is the first of equals, and never NaN.
+    """
+
+    def __init__(self, largest: bool = False, least: float = 0.0) -> None:
+        self._sign, self._least = -1.0 if largest else 1.0, least
+        self._best = math.inf
+        self.waited = 0
+        """The numbers since one that was better by more than `least` than the best before it."""
+
+    def add(self, value: float) -> bool:
+        """Add the number of the next epoch and return whether it is the best so far."""
+        value *= self._sign
+        self.waited = 0 if value < self._best - self._least else self.waited + 1
+        best = value < self._best
+        if best:
+            self._best = value
+        return best
+
+
+class Progress:
+    """A bar over all rows of all epochs; or, if it is not shown, a log line for each epoch.
+
+    With `shown` None it is shown in a terminal or a notebook.  `rows` is the number of rows of an
+    epoch if it is known, `done` the number that were trained on in an earlier run.
+    """
+
+    def __init__(
+        self, shown: bool | None, epochs: int, rows: int | None, epoch: int = 1, done: int = 0
+    ) -> None:
+        self._epochs = epochs
+        self._bar: Any = None
+        if _watched() if shown is None else shown:
+            total = None if rows is None else epochs * rows
+            done += 0 if rows is None else (epoch - 1) * rows
+            self._bar = _bar()(total=total, initial=done, unit="row", unit_scale=True)
+            self._bar.set_description(f"epoch {min(epoch, epochs)}/{epochs}", refresh=False)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def rows(self, count: int) -> None:
+        """Advance the bar by `count` rows."""
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def epoch(self, history: History) -> None:
+        """Show or log the numbers of a finished epoch."""
+        if self._bar is None and not LOG.isEnabledFor(logging.INFO):
+            return
+        number, found = len(history.epochs), history.last()
+        text = ", ".join(f"{name} {value:.4g}" for name, value in found.items())
+        if self._bar is None:
+            LOG.info("epoch %d/%d: %s", number, self._epochs, text)
+            return
+        self._bar.set_description(f"epoch {number}/{self._epochs}", refresh=False)
+        self._bar.set_postfix_str(text)
+
+
+def _bar() -> Any:
+    """Return the bar of notebooks if ipywidgets can show it, else that of terminals."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "IProgress not found")
+        from tqdm.auto import tqdm
+    return tqdm
+
+
+def _watched() -> bool:
+    """Return whether standard error is a terminal, or this is a notebook."""
+    shell = sys.modules.get("IPython")
+    running = shell.get_ipython() if shell is not None else None
+    if getattr(running, "kernel", None) is not None:
+        return True
+    return sys.stderr is not None and sys.stderr.isatty()

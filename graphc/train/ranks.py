@@ -12,8 +12,8 @@ from graphc.base.version import __version__
 from graphc.ir.text.graph import graph_text
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.executor import Executor
-from graphc.train.position import Position
-from graphc.view.profile.times import program_name
+from graphc.train.history import Position
+from graphc.train.nonfinite import step_program
 
 T = TypeVar("T")
 
@@ -51,13 +51,13 @@ class Ranks:
             "shards": str(plan.shards),
             "seed of the executor": str(self._ex.state.seed),
             **dict(_flat(choices)),
-            _PROGRAM: _digest(str(plan.programs[program_name(plan)]).encode()),
+            _PROGRAM: _digest(str(plan.programs[step_program(plan)]).encode()),
         }
-        said = self.all.gather(mine)
+        gathered = self.all.gather(mine)
         groups: dict[str, list[int]] = {}
-        for rank, theirs in enumerate(said):
-            if theirs != said[0]:
-                groups.setdefault(_differences(theirs, said[0]), []).append(rank)
+        for rank, theirs in enumerate(gathered):
+            if theirs != gathered[0]:
+                groups.setdefault(_differences(theirs, gathered[0]), []).append(rank)
         if groups:
             raise RankError(
                 "; ".join(f"{_named(ranks)} {text}" for text, ranks in [*groups.items()][:3]),
@@ -84,10 +84,10 @@ class Ranks:
             return
         arrays = self._ex.state.arrays
         mine = {name: _digest(arrays[name].data) for name in self._ex.plan.state_nodes}
-        said = self.all.gather(mine)
-        odd = [rank for rank, digests in enumerate(said) if digests != said[0]]
+        gathered = self.all.gather(mine)
+        odd = [rank for rank, digests in enumerate(gathered) if digests != gathered[0]]
         if odd:
-            name = next(k for k, digest in said[0].items() if said[odd[0]][k] != digest)
+            name = next(k for k, digest in gathered[0].items() if gathered[odd[0]][k] != digest)
             raise RankError(
                 f"after step {at.steps} {name!r} is not the same on {_named(odd)} as on rank 0",
                 hint="resume from the last checkpoint; if it happens again, look at that machine",

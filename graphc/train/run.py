@@ -1,33 +1,78 @@
-"""The training loop: steps, the end of an epoch, checkpoints."""
+"""The training loop: steps, the end of an epoch, checkpoints; and Ctrl-C between two steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import signal
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from itertools import zip_longest
 from math import isfinite
 from time import perf_counter
-from typing import Any
+from types import FrameType
+from typing import Any, TypeVar
 
 from graphc.base.errors import FeedError
-from graphc.base.loc import caller_loc
-from graphc.files.checkpoint_file import CheckpointFile
+from graphc.base.scoped_lock import Scope
 from graphc.files.lock import FolderLock
 from graphc.files.model_file import damage
+from graphc.files.serialize import CheckpointFile
 from graphc.ir.op import Array
+from graphc.runtime.distributed.communicator import Communicator
 from graphc.runtime.executor import Executor
-from graphc.runtime.means import Count
+from graphc.runtime.means import Count, Means, Numbers
 from graphc.train.callbacks import Callback, Called, Epoch, begin, saved_arrays
-from graphc.train.checkpoints import Checkpoints
-from graphc.train.history import History
-from graphc.train.interrupts import StepBorder
-from graphc.train.nonfinite.guard import EVERY, Guard
-from graphc.train.position import Position
-from graphc.train.progress import Progress
+from graphc.train.checkpoints import Checkpoints, check_same_run
+from graphc.train.history import History, Position, Progress
+from graphc.train.nonfinite import EVERY, Guard
 from graphc.train.ranks import Ranks
 from graphc.train.record.recorder import Recorder
-from graphc.train.same_run import check_same_run
 from graphc.train.source import Source
-from graphc.train.validate import validated
+from graphc.train.user_data import check_losses_fed
+
+T = TypeVar("T")
+
+
+class StepBorder:
+    """Holds an interrupt back until `check` or the end of `run`.
+
+    A step that is cut off half-way would leave a count of steps that is not the state's.  Only
+    the main thread gets signals, so in another one this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self._scope = Scope()
+        self._held: tuple[int, FrameType | None] | None = None
+        self._before: Any = None
+
+    def run(self, work: Callable[..., T], *args: Any) -> T:
+        """Make a call, in which an interrupt takes effect only at `check`."""
+        self._before = signal.getsignal(signal.SIGINT)
+        holds = callable(self._before)
+        if holds:
+            try:
+                signal.signal(signal.SIGINT, self._hold)
+            except ValueError:  # not the main thread
+                holds = False
+        try:
+            made = self._scope.run(work, *args)
+        finally:
+            if holds:
+                signal.signal(signal.SIGINT, self._before)
+        self.check()
+        return made
+
+    def check(self) -> None:
+        """Deliver an interrupt that was held back: usually raise KeyboardInterrupt."""
+        if self._held is not None:
+            (number, frame), self._held = self._held, None
+            self._before(number, frame)
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        if self._scope.entered:
+            self._held = number, frame
+        else:  # an exception came before the old handler was restored
+            signal.signal(signal.SIGINT, self._before)
+            self._before(number, frame)
 
 
 class Run:
@@ -107,10 +152,10 @@ class Run:
         begin(self.callbacks, self.history, self._saved)
         progress = progress if self.ranks.first else False
         shown = Progress(progress, self.epochs, self.source.rows, self.at.epoch, self.at.rows)
-        border = StepBorder()
+        interrupts = StepBorder()
         try:
             with shown:
-                border.run(self._epochs, shown, border)
+                interrupts.run(self._epochs, shown, interrupts)
         except KeyboardInterrupt:
             if self.checkpoints is not None and self._agree:
                 StepBorder().run(self._save, self.checkpoints)
@@ -123,21 +168,21 @@ class Run:
                 callback.finish(self.ex)
         return self.history
 
-    def _epochs(self, shown: Progress, border: StepBorder) -> None:
+    def _epochs(self, shown: Progress, interrupts: StepBorder) -> None:
         while self.at.epoch <= self.epochs and not self.history.stopped:
-            self._epoch(shown, border)
+            self._epoch(shown, interrupts)
 
-    def _epoch(self, shown: Progress, border: StepBorder) -> None:
+    def _epoch(self, shown: Progress, interrupts: StepBorder) -> None:
         """Run the steps of an epoch that are left, and its end."""
         at, held = self.at, self.held
         before = perf_counter() - at.seconds
         try:
-            self._steps(shown, border)
+            self._steps(shown, interrupts)
             if not at.rows:
-                raise FeedError(f"the data of epoch {at.epoch} are empty", loc=caller_loc())
+                raise FeedError(f"the data of epoch {at.epoch} are empty")
             val_loss, metrics = None, dict[str, float]()
             if held is not None:
-                val_loss, metrics = validated(self.ex, held, border, self.ranks.all)
+                val_loss, metrics = validated(self.ex, held, interrupts, self.ranks.all)
             if at.epoch == self.epochs or not isfinite(val_loss or 0.0):
                 self.guard.check_state(at)
         finally:
@@ -147,9 +192,9 @@ class Run:
         if self.ranks.first:
             shown.epoch(self.history)
         self._end()
-        border.check()
+        interrupts.check()
 
-    def _steps(self, shown: Progress, border: StepBorder) -> None:
+    def _steps(self, shown: Progress, interrupts: StepBorder) -> None:
         ex, at, guard, count, record = self.ex, self.at, self.guard, self._count, self.record
         every = self.checkpoints.every if self.checkpoints is not None else None
         for rows, feeds in self.source.batches(at.epoch, at.step):
@@ -169,7 +214,7 @@ class Run:
             if every and at.steps % every == 0:
                 assert self.checkpoints is not None
                 self._save(self.checkpoints)
-            border.check()
+            interrupts.check()
 
     def _end(self) -> None:
         """Do what follows an epoch: the best model, callbacks, a checkpoint."""
@@ -210,3 +255,26 @@ class Run:
         }
         if self.ranks.first:
             checkpoints.write(self.ex, self.at.steps, notes, saved_arrays(self.callbacks))
+
+
+def validated(
+    ex: Executor, held: Source, interrupts: StepBorder, ranks: Communicator
+) -> tuple[float, dict[str, float]]:
+    """Return the sum of the losses, and the other scalar outputs, as means over all rows.
+
+    Several ranks take the batches in turns, and add up all of them in their order.  Raise
+    FeedError if the batches determine no loss.
+    """
+    totals, mine = Means(ex.plan, ex.state.arrays), list[Numbers]()
+    for number, (rows, feeds) in enumerate(held.batches(0)):
+        if not number:
+            check_losses_fed(ex, frozenset(feeds))
+        if number % ranks.size == ranks.rank:
+            mine.append(totals.numbers(rows, feeds, ex.forward(feeds, copy=False)))
+        interrupts.check()
+    for turn in zip_longest(*ranks.gather(mine)):
+        for numbers in turn:
+            if numbers is not None:
+                totals.add_numbers(numbers)
+    means = totals.found()
+    return sum(means.pop(name, 0.0) for name in ex.plan.losses), means

@@ -19,10 +19,10 @@ from time import perf_counter
 
 import numpy as np
 
-from graphc.train.position import Position
-from graphc.train.record.digests import WHOLE
+from graphc.train.history import Position
+from graphc.train.record.journal import WHOLE
 from graphc.train.record.recorder import SECONDS, Recorder
-from graphc.train.sources import training_source
+from graphc.train.user_data import training_source
 from tests.benchmarks.peers.workloads import MAIN
 from tests.reproducibility.workloads import executor
 

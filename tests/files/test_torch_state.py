@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.files.tensor_file import read_tensors
+from graphc.files.container import read_tensors
 from tests.extras import needs
 
 by_safetensors = needs("safetensors.numpy")

@@ -13,8 +13,7 @@ import graphc as gc
 from graphc import onnx
 from graphc.base.errors import GraphError
 from graphc.data.table import read_table
-from graphc.files.checkpoint_file import read_checkpoint
-from graphc.files.serialize import from_bytes
+from graphc.files.serialize import from_bytes, read_checkpoint
 from graphc.files.torch_state import load_torch_state
 from graphc.ir.text import parse_graph
 from graphc.ir.text.graph import graph_text, word_of

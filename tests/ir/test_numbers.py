@@ -12,8 +12,8 @@ from graphc import layers
 from graphc.data import stratified_split
 from graphc.ir.numbers import checked_whole, listed, sizes_of, whole
 from graphc.kernels.philox import key_of
+from graphc.train.callbacks import EarlyStopping
 from graphc.train.checkpoints import Checkpoints
-from graphc.train.early_stopping import EarlyStopping
 
 Whole = Callable[[int], Any]
 ARRAY = np.asarray

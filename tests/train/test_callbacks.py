@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train.best import Best
-from graphc.train.nonfinite.guard import Guard
+from graphc.train.history import Best
+from graphc.train.nonfinite import Guard
 from tests.extras import needs
 from tests.train.nets import bits, executor, table
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train.batches import Batches
-from graphc.train.interrupts import StepBorder
+from graphc.train.arrays import Batches
+from graphc.train.run import StepBorder
 from graphc.view.plots import figure
 from tests.extras import needs
 
@@ -147,7 +147,7 @@ def test_inputs_by_row_groups_other_axes_and_scalars():
         "scale": np.float64(2.0),
     }
     types = {name: ex.plan.declared[name].type for name in feeds}
-    got = list(_copied(Batches(feeds, types, 10, 4)))
+    got = list(_copied(Batches(feeds, types, 10, 4).since(0)))
     assert [n for n, _ in got] == [4, 4, 2]
     np.testing.assert_array_equal(np.concatenate([f["pairs"] for _, f in got]), feeds["pairs"])
     np.testing.assert_array_equal(np.hstack([f["across"] for _, f in got]), feeds["across"])
@@ -165,7 +165,7 @@ def test_batches_make_no_arrays():
 
     def epoch(number: int) -> None:
         batches.shuffle(0, number)
-        for _ in batches:
+        for _ in batches.since(0):
             pass
 
     epoch(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train.nonfinite import guard
+from graphc.train import nonfinite
 from tests.train.nets import bits, executor, table
 
 X, Y = table(45)
@@ -196,7 +196,7 @@ def test_an_infinity_that_is_meant_is_not_blamed() -> None:
 @pytest.mark.parametrize("every", [1, 4, 256])
 @pytest.mark.parametrize("stream", [False, True])
 def test_found_however_long_ago_the_copy_was_made(monkeypatch, every: int, stream: bool) -> None:
-    monkeypatch.setattr(guard, "EVERY", every)
+    monkeypatch.setattr(nonfinite, "EVERY", every)
     monkeypatch.setattr("graphc.train.run.EVERY", every)
     x = X.copy()
     x[44] = np.nan

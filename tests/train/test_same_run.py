@@ -278,10 +278,10 @@ def test_a_checkpoint_of_an_older_version(tmp_path: Path, monkeypatch) -> None:
 
 @pytest.mark.parametrize("notes", [{"epochs": 3}, {"odd": []}])
 def test_a_checkpoint_that_says_what_cannot_be(tmp_path: Path, notes, monkeypatch) -> None:
-    from graphc.files import checkpoint_file
+    from graphc.files import serialize
     from graphc.train import checkpoints
 
-    real = checkpoint_file.write_checkpoint
+    real = serialize.write_checkpoint
     monkeypatch.setattr(
         checkpoints,
         "write_checkpoint",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.train import standards
+from graphc.train import standardize
 from tests.told import told
 
 
@@ -68,16 +68,16 @@ def test_weights_are_repetitions() -> None:
 
 def test_pieces_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     x, _ = table()
-    whole = standards.statistics(x, np.ones(30))
-    monkeypatch.setattr(standards, "_PIECE", 12)
-    for a, b in zip(whole, standards.statistics(x, np.ones(30)), strict=True):
+    whole = standardize.statistics(x, np.ones(30))
+    monkeypatch.setattr(standardize, "_PIECE", 12)
+    for a, b in zip(whole, standardize.statistics(x, np.ones(30)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-13)
 
 
 def test_a_constant_that_rounding_spreads_has_scale_1() -> None:
     x = np.full((1000, 1), 0.1, np.float32)
     x[::2] = np.nextafter(x[0], np.float32(1))
-    mean, scale = standards.statistics(x, np.ones(1000))
+    mean, scale = standardize.statistics(x, np.ones(1000))
     assert scale.tolist() == [1.0] and mean[0] == pytest.approx(0.1)
 
 

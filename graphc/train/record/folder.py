@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
-from graphc.files.checkpoint_file import CheckpointFile, read_checkpoint
-from graphc.files.container import pack, parsed, read_whole, unpack
+from graphc.files.container import pack, parsed, read_file, read_whole, unpack
 from graphc.files.paths import check_plain, reason, shown
+from graphc.files.serialize import CheckpointFile, read_checkpoint
 from graphc.files.writing import write_atomically
 from graphc.ir.op import Array
-from graphc.train.position import Position
-from graphc.train.record.identity import Identity
+from graphc.train.history import Position
 from graphc.train.record.journal import Journal
-from graphc.train.record.made_with import MadeWith
+from graphc.train.record.provenance import Identity, MadeWith
 
 FORMAT = "graphc run 1"
 _LARGEST_TEXT = 2**20
@@ -103,13 +101,12 @@ class RunFolder:
             size = self.about_path.stat().st_size
             if size > _LARGEST_TEXT:
                 raise ValueError(f"its {size:,} bytes do not describe a run")
-            said = parsed(read_whole(self.about_path))
-            return _about(said)
+            content = parsed(read_whole(self.about_path))
+            return _about(content)
         except OSError as error:
             raise ModelFileError(
                 f"{shown(self.path)} holds no recorded run: {self.about_path.name}: "
                 f"{reason(error)}",
-                loc=caller_loc(),
                 hint='gc.fit(ex, data, record="run") records one',
             ) from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -125,7 +122,6 @@ class RunFolder:
         if not found:
             raise ModelFileError(
                 f"{self.path} has no state from before step {step}",
-                loc=caller_loc(),
                 hint="files of the folder are missing",
             )
         return found[-1]
@@ -147,30 +143,26 @@ class RunFolder:
 
     def arrays(self, path: Path) -> dict[str, Array]:
         """Return arrays by name; raise ModelFileError if they cannot be read."""
+        data = read_file(path)
         try:
-            return unpack(read_whole(path))[1]
-        except OSError as error:
-            raise ModelFileError(
-                f"cannot read {shown(path)}: {reason(error)}", loc=caller_loc()
-            ) from error
+            return unpack(data)[1]
         except ValueError as error:
             raise self._damaged(path, error) from error
 
     def _damaged(self, path: Path, error: Exception) -> ModelFileError:
-        said = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
+        content = error.sentence if isinstance(error, GraphError) else str(error) or repr(error)
         if isinstance(error, KeyError) and not isinstance(error, GraphError):
-            said = f"{error.args[0]!r} is missing"
+            content = f"{error.args[0]!r} is missing"
         return ModelFileError(
-            f"{path} is not part of a recorded run: {said}",
-            loc=caller_loc(),
+            f"{path} is not part of a recorded run: {content}",
             hint="the folder is damaged, or of another version of graphc",
         )
 
 
-def _about(said: Any) -> About:
-    if not isinstance(said, dict) or said.get("format") != FORMAT:
+def _about(content: Any) -> About:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"it is not of the format {FORMAT!r}")
-    choices, data, weights = said["choices"], said["data"], said["class_weight"]
+    choices, data, weights = content["choices"], content["data"], content["class_weight"]
     seed, shuffle, batch = choices["seed"], choices["shuffle"], choices["batch"]
     numbers = type(seed) is int and type(batch) is int and type(shuffle) is bool
     if not numbers or seed < 0 or batch < 1:
@@ -179,7 +171,7 @@ def _about(said: Any) -> About:
         raise ValueError("its data are of an unknown kind")
     if weights is not None:
         weights = [(_whole(label), float(weight)) for label, weight in weights]
-    return About(choices, weights, Identity(**data), MadeWith(**said["made_with"]))
+    return About(choices, weights, Identity(**data), MadeWith(**content["made_with"]))
 
 
 def _whole(value: Any) -> int:

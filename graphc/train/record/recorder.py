@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import wraps
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
-from graphc.files.checkpoint_file import write_checkpoint
 from graphc.files.container import NAMES
 from graphc.files.lock import FolderLock
 from graphc.files.paths import make_folder, reason, shown
+from graphc.files.serialize import write_checkpoint
 from graphc.files.writing import remove_temporaries
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.train.arrays import ArraySource
-from graphc.train.position import Position
-from graphc.train.record.digests import WHOLE, StateDigest, state_arrays
+from graphc.train.checkpoints import Unlike, unlike_choices, unlike_net
+from graphc.train.history import Position
 from graphc.train.record.folder import About, RunFolder
-from graphc.train.record.identity import identity, unwrapped
-from graphc.train.record.journal import JournalWriter
-from graphc.train.record.made_with import made_with
-from graphc.train.same_run import Unlike, unlike_choices, unlike_net
+from graphc.train.record.journal import WHOLE, JournalWriter, StateDigest, state_arrays
+from graphc.train.record.provenance import identity, made_with
 from graphc.train.source import Source
+
+P = ParamSpec("P")
 
 KEPT = 16
 """The number of states that are kept besides the first; if there are more, every second is deleted.
@@ -36,6 +36,23 @@ SECONDS = 2.0
 """The least seconds from one written state to the next: writing takes some milliseconds."""
 LARGEST_DATA = 256 * 2**20
 """The most bytes of arrays that are kept with the run."""
+
+
+def _writes(
+    method: Callable[Concatenate[Recorder, P], None],
+) -> Callable[Concatenate[Recorder, P], None]:
+    """Make a method raise ModelFileError where a file of the record cannot be written."""
+
+    @wraps(method)
+    def called(recorder: Recorder, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(recorder, *args, **kwargs)
+        except OSError as error:
+            raise ModelFileError(
+                f"cannot write the record in {shown(recorder.folder.path)}: {reason(error)}"
+            ) from error
+
+    return called
 
 
 class Recorder:
@@ -62,10 +79,10 @@ class Recorder:
         if os.path.exists(self.folder.about_path) and not resume:
             raise GraphError(
                 f"fit: {shown(self.folder.path)} holds a recorded run",
-                loc=caller_loc(),
                 hint="record in another folder",
             )
 
+    @_writes
     def begin(self, at: Position) -> None:
         """Describe the run and write the first state, or continue the record of a resumed run.
 
@@ -74,56 +91,47 @@ class Recorder:
         """
         self.digest = StateDigest(self._ex)
         make_folder(self.folder.path, ModelFileError)
-        try:
-            self._lock.take()
-            self.check(self._resume)  # repeated, now that no other run can write there
-            remove_temporaries(self.folder.path, lambda name: name.endswith((".gc", ".json")))
-            if self.folder.about_path.exists():
-                self._go_on(at)
-            else:
-                self._describe()
-                self._write_state(at)
-            self._journal = JournalWriter(self.folder.journal_path, at.steps)
-        except OSError as error:
-            raise self._unwritten(error) from error
+        self._lock.take()
+        self.check(self._resume)  # repeated, now that no other run can write there
+        remove_temporaries(self.folder.path, lambda name: name.endswith((".gc", ".json")))
+        if self.folder.about_path.exists():
+            self._continue(at)
+        else:
+            self._describe()
+            self._write_state(at)
+        self._journal = JournalWriter(self.folder.journal_path, at.steps)
 
+    @_writes
     def step(self, at: Position, loss: float) -> None:
         """Record a finished step; `at` is after it.  Raise ModelFileError if the disk is full."""
         assert self._journal is not None
-        try:
-            self._journal.add(loss, self.digest.after(at.steps))
-            if at.steps % self._every == 0 and perf_counter() - self._written >= SECONDS:
-                self._journal.flush()
-                self._write_state(at)
-                self._thin()
-        except OSError as error:
-            raise self._unwritten(error) from error
+        self._journal.add(loss, self.digest.after(at.steps))
+        if at.steps % self._every == 0 and perf_counter() - self._written >= SECONDS:
+            self._journal.flush()
+            self._write_state(at)
+            self._thin()
 
+    @_writes
     def flush(self) -> None:
         """Pass all that is recorded to the operating system."""
         assert self._journal is not None
-        try:
-            self._journal.flush()
-        except OSError as error:
-            raise self._unwritten(error) from error
+        self._journal.flush()
 
+    @_writes
     def changed(self, epoch: int, before: Mapping[str, Array]) -> None:
         """Write what callbacks changed in the state after an epoch."""
         now = state_arrays(self._ex)
-        changed = {k: now[k].copy() for k, old in before.items() if _bits(now[k]) != _bits(old)}
+        changed = {
+            k: now[k].copy() for k, old in before.items() if now[k].tobytes() != old.tobytes()
+        }
         if changed:
-            try:
-                self.folder.write_arrays(self.folder.changed_path(epoch), changed)
-            except OSError as error:
-                raise self._unwritten(error) from error
+            self.folder.write_arrays(self.folder.changed_path(epoch), changed)
 
+    @_writes
     def end(self, at: Position) -> None:
         """Write the last state, after all steps, by which equal runs are recognised at once."""
-        try:
-            self._write_state(at)
-            self._thin()
-        except OSError as error:
-            raise self._unwritten(error) from error
+        self._write_state(at)
+        self._thin()
 
     def close(self) -> None:
         """Close the journal and release the folder, when the run is over or was stopped."""
@@ -135,7 +143,7 @@ class Recorder:
     # ------------------------------------------------------------------ inside
 
     def _describe(self) -> None:
-        inner = unwrapped(self._source)
+        inner = self._source.unweighted
         arrays = inner.arrays if isinstance(inner, ArraySource) else {}
         nbytes = sum(array.nbytes for array in arrays.values())
         known = all(array.dtype.name in NAMES for array in arrays.values())
@@ -146,7 +154,7 @@ class Recorder:
         )
         self.folder.write_about(about)
 
-    def _go_on(self, at: Position) -> None:
+    def _continue(self, at: Position) -> None:
         """Check that the record is of this run, and delete what lies after this position."""
         unlike = self._unlike(at)
         if unlike is not None:
@@ -154,7 +162,6 @@ class Recorder:
                 f"fit: {shown(self.folder.path)} holds the record of another run, which "
                 f"{unlike.words}",
                 operands=unlike.shown,
-                loc=caller_loc(),
                 hint="record in another folder from here on",
             )
         for steps, path in self.folder.states().items():
@@ -182,7 +189,9 @@ class Recorder:
         if unlike is None and begun.steps == at.steps:
             arrays = state_arrays(self._ex)
             odd = [
-                k for k in arrays if k not in file.state or _bits(arrays[k]) != _bits(file.state[k])
+                k
+                for k in arrays
+                if k not in file.state or arrays[k].tobytes() != file.state[k].tobytes()
             ]
             unlike = Unlike(f"began with another {odd[0]!r}") if odd else None
         return unlike
@@ -199,13 +208,3 @@ class Recorder:
             self._every *= 2
             for steps in [s for s in states if s not in (first, last) and s % self._every]:
                 states.pop(steps).unlink()
-
-    def _unwritten(self, error: OSError) -> ModelFileError:
-        return ModelFileError(
-            f"cannot write the record in {shown(self.folder.path)}: {reason(error)}",
-            loc=caller_loc(),
-        )
-
-
-def _bits(array: Array) -> bytes:
-    return array.tobytes()

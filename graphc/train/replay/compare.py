@@ -1,26 +1,38 @@
-"""compare_runs(): finds the first step, and in it the first node, where two runs differ."""
+"""compare_runs(): finds the first step, and in it the first node, where two runs differ.
+
+A run is run again in this process, or in a separate one under the variables that it was made with:
+NumPy's products depend on variables that are read when a process begins, such as the number of
+threads of its BLAS.  That process returns files in a temporary folder.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.files.checkpoint_file import read_checkpoint
+from graphc.files.container import pack, unpack
+from graphc.files.serialize import read_checkpoint
 from graphc.ir.op import Array, Op
-from graphc.train.record.digests import WHOLE
+from graphc.ir.text.graph import node_text
+from graphc.ops.source import Constant
 from graphc.train.record.folder import RunFolder
-from graphc.train.record.made_with import made_with
-from graphc.train.replay.elsewhere import Elsewhere, made_elsewhere
-from graphc.train.replay.look import Here, Look, Side
+from graphc.train.record.journal import WHOLE, digest
+from graphc.train.record.provenance import VARIABLES, made_with, variables
+from graphc.train.replay.step import Replay, Rerun
 from graphc.train.replay.values import Part
 
 _CHUNK = 1 << 16
+_CODE = "from graphc.train.replay.compare import child; child()"
 
 
 @dataclass(frozen=True)
@@ -75,11 +87,11 @@ def compare_runs(
     Raise ModelFileError for a folder that does not hold a whole run, GraphError for runs that have
     no step in common or for other data.
     """
-    one, two = _side(run, data, ops), _side(other, other_data, ops)
+    one, two = _recorded_run(run, data, ops), _recorded_run(other, other_data, ops)
     first = max(one.journal.first, two.journal.first)
     last = min(one.journal.last, two.journal.last)
     if last <= first:
-        raise GraphError("the runs have no step in common", loc=caller_loc())
+        raise GraphError("the runs have no step in common")
     step = _first_unlike(one, two, first, last)
     if step is None and _end_equal(one, two, last):
         return None
@@ -87,13 +99,16 @@ def compare_runs(
     return _found(one, two, max(first, (stop - 1) // WHOLE * WHOLE), stop)
 
 
-def _side(run: str | Path, data: Any, ops: Sequence[type[Op]]) -> Side:
-    if data is None and not ops and made_elsewhere(run):
-        return Elsewhere(run)
-    return Here(run, data, ops)
+def _recorded_run(run: str | Path, data: Any, ops: Sequence[type[Op]]) -> RecordedRun:
+    """Return the run, for a process of its own if it was made under other variables than these."""
+    folder = RunFolder(run)
+    alone = data is None and not ops and folder.data_path.is_file()
+    if alone and folder.about().made_with.variables != variables():
+        return SeparateRun(run)
+    return LocalRun(run, data, ops)
 
 
-def _first_unlike(one: Side, two: Side, first: int, last: int) -> int | None:
+def _first_unlike(one: RecordedRun, two: RecordedRun, first: int, last: int) -> int | None:
     """Return the first step after `first` whose records differ."""
     for start in range(first, last, _CHUNK):
         stop = min(start + _CHUNK, last)
@@ -103,59 +118,61 @@ def _first_unlike(one: Side, two: Side, first: int, last: int) -> int | None:
     return None
 
 
-def _end_equal(one: Side, two: Side, last: int) -> bool:
+def _end_equal(one: RecordedRun, two: RecordedRun, last: int) -> bool:
     """Return whether both have kept the state after the last step, and it is the same."""
-    paths = [RunFolder(side.path).state_path(last) for side in (one, two)]
+    paths = [RunFolder(run.path).state_path(last) for run in (one, two)]
     if not all(path.is_file() for path in paths):
         return False
     a, b = (read_checkpoint(path).state for path in paths)
     return a.keys() == b.keys() and all(_same(a[name], b[name]) for name in a)
 
 
-def _found(one: Side, two: Side, start: int, stop: int) -> RunDifference | None:
+def _found(one: RecordedRun, two: RecordedRun, start: int, stop: int) -> RunDifference | None:
     """Return the difference that lies after `start` and shows by `stop`, or None."""
     otherwise = tuple(_otherwise(one, two))
     found = one.digests(start, stop), two.digests(start, stop)
-    for side, digests in zip((one, two), found, strict=True):
+    for run, digests in zip((one, two), found, strict=True):
         if digests.unlike is not None:
-            return RunDifference(stop, otherwise=otherwise, why=_why(side, digests.unlike))
+            return RunDifference(stop, otherwise=otherwise, why=_why(run, digests.unlike))
     pairs = zip(found[0].steps, found[1].steps, strict=True)
     step = next((start + i for i, (a, b) in enumerate(pairs, 1) if a != b), None)
     if step is None:
         return None
-    return _first_node(step, one.look(step), two.look(step), otherwise)
+    return _first_node(step, one.nodes_of(step), two.nodes_of(step), otherwise)
 
 
-def _otherwise(one: Side, two: Side) -> list[str]:
+def _otherwise(one: RecordedRun, two: RecordedRun) -> list[str]:
     """Return the differences of the runs' options, versions and settings."""
-    a, b = ({**side.about.choices, "data": side.about.data.described} for side in (one, two))
-    told = [f"{name} {a[name]} and {b.get(name)}" for name in a if a[name] != b.get(name)]
-    return told + one.about.made_with.differences(two.about.made_with)
+    a, b = ({**run.about.choices, "data": run.about.data.described} for run in (one, two))
+    found = [f"{name} {a[name]} and {b.get(name)}" for name in a if a[name] != b.get(name)]
+    return found + one.about.made_with.differences(two.about.made_with)
 
 
-def _why(side: Side, step: int) -> str:
-    before = side.about.made_with
+def _why(run: RecordedRun, step: int) -> str:
+    before = run.about.made_with
     other = "; ".join(before.differences(made_with(before.backend)))
     return (
-        f"{side.path} does not give at step {step} what it gave when it was recorded, so its nodes "
+        f"{run.path} does not give at step {step} what it gave when it was recorded, so its nodes "
         f"cannot be compared ({'then and now: ' + other if other else 'its code has changed'})"
     )
 
 
-def _first_node(step: int, one: Look, two: Look, otherwise: tuple[str, ...]) -> RunDifference:
-    for name, seen in one.nodes.items():
+def _first_node(
+    step: int, one: StepNodes, two: StepNodes, otherwise: tuple[str, ...]
+) -> RunDifference:
+    for name, node in one.nodes.items():
         if name not in two.nodes:
             continue
         a, b = one.values[name], two.values[name]
         if _same(a, b):
             continue
-        texts = seen.text, two.nodes[name].text
-        rows = _rows(a, b) if seen.part == "data" else ()
+        texts = node.text, two.nodes[name].text
+        rows = _rows(a, b) if node.part == "data" else ()
         return RunDifference(
             step,
             one.epoch,
             name,
-            seen.part,
+            node.part,
             _how(a, b),
             texts if texts[0] != texts[1] else None,
             rows,
@@ -202,3 +219,128 @@ def _same(a: Array, b: Array) -> bool:
 
 def _listed(rows: Sequence[int | None]) -> str:
     return ", ".join(map(str, rows[:8])) + (", ..." if len(rows) > 8 else "")
+
+
+@dataclass(frozen=True)
+class NodeText:
+    """A node for comparison: its text, and the part of the step that it belongs to."""
+
+    text: str
+    part: Part
+
+
+@dataclass(frozen=True)
+class StepNodes:
+    """The nodes of a step in the order of the plan, and their values.
+
+    `data_rows` are the indices in the data of the rows of the batch, None for unknown ones.
+    """
+
+    epoch: int
+    nodes: Mapping[str, NodeText]
+    values: Mapping[str, Array]
+    data_rows: Sequence[int | None]
+
+
+@dataclass(frozen=True)
+class Digests:
+    """The digests of loss and whole state after each of some steps.
+
+    `unlike` is the first step whose result differs from the record.
+    """
+
+    steps: Sequence[int]
+    unlike: int | None
+
+
+class RecordedRun:
+    """A recorded run that can be run again."""
+
+    def __init__(self, run: str | Path) -> None:
+        folder = RunFolder(run)
+        self.path, self.about, self.journal = folder.path, folder.about(), folder.journal()
+
+    def digests(self, start: int, stop: int) -> Digests:
+        """Return the digests of the steps after `start`, up to `stop`."""
+        raise NotImplementedError
+
+    def nodes_of(self, step: int) -> StepNodes:
+        """Return the nodes of a step."""
+        raise NotImplementedError
+
+
+class LocalRun(RecordedRun):
+    """A recorded run that is run again in this process."""
+
+    def __init__(self, run: str | Path, data: Any = None, ops: Sequence[type[Op]] = ()) -> None:
+        super().__init__(run)
+        self._rerun = Rerun(run, data, ops)
+
+    def digests(self, start: int, stop: int) -> Digests:
+        """Return the digests of the steps after `start`, up to `stop`."""
+        rerun, found = self._rerun, []
+        rerun.to(start + 1)
+        for _ in range(start, stop):
+            rows, feeds = rerun.batch()
+            loss = rerun.ex.step(feeds)
+            rerun.done(rows, feeds, loss)
+            found.append(digest([np.float64(loss).tobytes(), *rerun.digest.parts]))
+        return Digests(found, rerun.unlike)
+
+    def nodes_of(self, step: int) -> StepNodes:
+        """Return the nodes of a step."""
+        replay = Replay(self._rerun, step)
+        nodes = [node for node in replay.nodes if not isinstance(node.op, Constant)]
+        return StepNodes(
+            replay.epoch,
+            {node.name: NodeText(node_text(node), replay.part(node.name)) for node in nodes},
+            {node.name: replay.value(node.name) for node in nodes},
+            replay.data_rows,
+        )
+
+
+class SeparateRun(RecordedRun):
+    """A recorded run that is run again in separate processes."""
+
+    def digests(self, start: int, stop: int) -> Digests:
+        """Return the digests of the steps after `start`, up to `stop`."""
+        return Digests(**json.loads(self._answer("digests", start, stop)))
+
+    def nodes_of(self, step: int) -> StepNodes:
+        """Return the nodes of a step."""
+        metadata, values = unpack(self._answer("nodes", step))
+        content = json.loads(metadata["step"])
+        nodes = {name: NodeText(**node) for name, node in content["nodes"].items()}
+        return StepNodes(content["epoch"], nodes, values, content["data_rows"])
+
+    def _answer(self, *words: str | int) -> bytes:
+        """Return the answer of a new process, as bytes; raise GraphError if it gives none."""
+        env = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+        env |= self.about.made_with.variables
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
+        with tempfile.TemporaryDirectory() as folder:
+            answer = Path(folder, "answer")
+            words = (str(self.path.resolve()), str(answer), *words)
+            command = [sys.executable, "-c", _CODE, *map(str, words)]
+            done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+            if not answer.exists():
+                lines = done.stderr.strip().splitlines() or ["it ended without an answer"]
+                raise GraphError(
+                    f"{self.path} could not be run again under its own variables: {lines[-1]}"
+                )
+            return answer.read_bytes()
+
+
+def child() -> None:
+    """Run in the new process: write the answer for the run, file and question in sys.argv."""
+    path, answer, question, *numbers = sys.argv[1:]
+    run = LocalRun(path)
+    if question == "digests":
+        digests = asdict(run.digests(*map(int, numbers)))
+        Path(answer).write_text(json.dumps(digests), encoding="utf-8")
+        return
+    step = run.nodes_of(int(numbers[0]))
+    nodes = {name: asdict(node) for name, node in step.nodes.items()}
+    content = {"epoch": step.epoch, "nodes": nodes, "data_rows": list(step.data_rows)}
+    pieces = pack({"step": json.dumps(content)}, step.values)
+    Path(answer).write_bytes(b"".join(pieces))

@@ -1,23 +1,137 @@
-"""replay(): runs one step of a recorded run again, to inspect the value of every node in it."""
+"""replay(): runs the steps of a recorded run again, to inspect the value of every node in one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
+from graphc.base.errors import GraphError, ModelFileError
+from graphc.files.serialize import load
 from graphc.ir.graph import Node
 from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array, Op
 from graphc.runtime.executor import Executor
-from graphc.train.record.made_with import made_with
+from graphc.runtime.means import Count
+from graphc.train.history import Position
+from graphc.train.record.folder import RunFolder
+from graphc.train.record.journal import StateDigest
+from graphc.train.record.provenance import identity, made_with
 from graphc.train.replay.values import Part, StepValues
-from graphc.train.replay.walk import Walk
+from graphc.train.source import Batch, Source
+from graphc.train.user_data import training_source
+
+
+class Rerun:
+    """An executor that repeats a recorded run; `at` is its position.
+
+    `data` are those given to `fit`, or None if the run has kept them.  Raise ModelFileError for a
+    folder that does not hold a whole run, GraphError for other data.
+    """
+
+    def __init__(self, run: str | Path, data: Any = None, ops: Sequence[type[Op]] = ()) -> None:
+        self.folder = RunFolder(run)
+        self.about, self.journal = self.folder.about(), self.folder.journal()
+        self.ex = load(self.folder.state_before(self.journal.first + 1), ops=ops)
+        self._check_plan()
+        self.source = self._source(data)
+        self.digest = StateDigest(self.ex)
+        self.at = Position()
+        self.unlike: int | None = None
+        """The first step whose result differs from the record."""
+        self._count = Count.of_steps(self.ex.plan)
+        self._batches: Iterator[Batch] = iter(())
+
+    def _check_plan(self) -> None:
+        plan = self.ex.plan
+        trains = "step" in plan.programs or "accumulate" in plan.programs
+        if not trains or self.about.choices["batch"] > plan.rows:
+            raise ModelFileError(
+                f"{self.folder.path} is not a recorded run: its model does not train in batches of "
+                f"{self.about.choices['batch']}"
+            )
+
+    def _source(self, data: Any) -> Source:
+        about, choices = self.about, self.about.choices
+        if data is None:
+            data = self._kept_data()
+        seed = choices["seed"] if choices["shuffle"] else None
+        weights = None if about.class_weight is None else dict(about.class_weight)
+        source = training_source(self.ex, data, choices["batch"], seed, None, weights)
+        found = identity(source)
+        if found.kind != about.data.kind or found.digest != about.data.digest:
+            raise GraphError(
+                f"{self.folder.path}: the data are not those that the run was trained on: "
+                f"{found.described}; then {about.data.described}",
+                hint="give what fit was given, sample_weight as one more array",
+            )
+        return source
+
+    def _kept_data(self) -> Any:
+        if self.folder.data_path.is_file():
+            return self.folder.arrays(self.folder.data_path)
+        raise GraphError(
+            f"{self.folder.path} does not hold its data: {self.about.data.described}",
+            hint="give what fit was given: gc.replay(run, step=..., data=...)",
+        )
+
+    # ------------------------------------------------------------------ moving
+
+    def to(self, step: int) -> None:
+        """Move to the position just before the step of this number.
+
+        It starts from the newest state before it.  Raise GraphError if the run does not have it.
+        """
+        first, last = self.journal.first + 1, self.journal.last
+        if not first <= step <= last:
+            raise GraphError(
+                f"{self.folder.path} has no step {step}: it has {first} to {last}"
+                if last >= first
+                else f"{self.folder.path} has no steps"
+            )
+        file, self.at = self.folder.read_state(self.folder.state_before(step))
+        odd = sorted(file.state.keys() ^ self.ex.plan.state_nodes.keys())
+        if odd:
+            raise ModelFileError(
+                f"{self.folder.path} is damaged: its states do not all have {odd[0]!r}"
+            )
+        self.ex.state = file.state
+        self._batches = self._all_batches()
+        while self.at.steps < step - 1:
+            rows, feeds = self.batch()
+            self.done(rows, feeds, self.ex.step(feeds))
+
+    def batch(self) -> Batch:
+        """Return the rows and feeds of the next step, which the caller has to run.
+
+        At the end of an epoch, this moves to the next one.
+        """
+        return next(self._batches)
+
+    def done(self, rows: int, feeds: Mapping[str, Array], loss: float) -> None:
+        """Count a step that has been run, and compare it with the record."""
+        self.at.count(rows, loss, self._count(feeds, rows, self.ex.state.arrays))
+        number = self.at.steps
+        made = loss, self.digest.after(number)
+        if self.unlike is None and made != self.journal.step(number):
+            self.unlike = number
+
+    def _all_batches(self) -> Iterator[Batch]:
+        """Yield the batches from here to the end, epoch by epoch."""
+        while True:
+            empty = self.at.step == 0
+            for batch in self.source.batches(self.at.epoch, self.at.step):
+                empty = False
+                yield batch
+            if empty:
+                raise GraphError(f"{self.folder.path}: the data of epoch {self.at.epoch} are empty")
+            path = self.folder.changed_path(self.at.epoch)
+            if path.is_file():
+                self.ex.state = self.folder.arrays(path)
+            self.at.next_epoch()
 
 
 class Replay:
@@ -28,21 +142,21 @@ class Replay:
     recorded; None if all are, so that every bit is as it was.
     """
 
-    def __init__(self, walk: Walk, step: int) -> None:
-        walk.to(step)
-        rows, feeds = walk.batch()
-        self.run, self.step, self.rows = walk.folder.path, step, rows
-        self.epoch, self.batch = walk.at.epoch, walk.at.step + 1
+    def __init__(self, rerun: Rerun, step: int) -> None:
+        rerun.to(step)
+        rows, feeds = rerun.batch()
+        self.run, self.step, self.rows = rerun.folder.path, step, rows
+        self.epoch, self.batch = rerun.at.epoch, rerun.at.step + 1
         self.feeds = {name: np.array(array) for name, array in feeds.items()}
-        self.data_rows = [walk.source.row(self.epoch, self.batch - 1, row) for row in range(rows)]
+        self.data_rows = [rerun.source.row(self.epoch, self.batch - 1, row) for row in range(rows)]
         """The index in the data of each row, or None if it is unknown."""
-        self._values = StepValues(walk.ex, self.feeds)
+        self._values = StepValues(rerun.ex, self.feeds)
         self.loss = self._values.loss
-        walk.done(rows, self.feeds, self.loss)
-        self.ex: Executor = walk.ex
-        self.unlike = walk.unlike
-        now = made_with(walk.ex.plan.backend)
-        self.made_otherwise = walk.about.made_with.differences(now)
+        rerun.done(rows, self.feeds, self.loss)
+        self.ex: Executor = rerun.ex
+        self.unlike = rerun.unlike
+        now = made_with(rerun.ex.plan.backend)
+        self.made_otherwise = rerun.about.made_with.differences(now)
         """The differences, as texts, between what the run was made with and what this is made with.
         """
 
@@ -61,18 +175,15 @@ class Replay:
 
     def value(self, name: str) -> Array:
         """Return the value of a node; raise GraphError for an unknown name."""
-        self._check(name)
-        return self._values[name]
+        return self._checked(name)[name]
 
     def node(self, name: str) -> Node:
         """Return the node of that name; raise GraphError for an unknown name."""
-        self._check(name)
-        return self._values.node(name)
+        return self._checked(name).node(name)
 
     def part(self, name: str) -> Part:
         """Return a node's part: data, state, constant, forward, backward or update."""
-        self._check(name)
-        return self._values.part(name)
+        return self._checked(name).part(name)
 
     def exact(self, name: str) -> bool:
         """Return whether `value` has the very bits of the step.
@@ -80,17 +191,17 @@ class Replay:
         It does not for nodes that were fused into others, which it computes by reference rules, and
         for a few numbers that are computed where they are used.
         """
-        self._check(name)
-        return self._values.exact(name)
+        return self._checked(name).exact(name)
 
-    def _check(self, name: str) -> None:
+    def _checked(self, name: str) -> StepValues:
+        """Return the values of the step; raise GraphError if they have none of that name."""
         if name not in self._values:
             close = get_close_matches(name, list(self._values.nodes), 3)
             raise GraphError(
                 f"step {self.step} has no node {name!r}",
-                loc=caller_loc(),
                 hint=f"did you mean {' or '.join(close)}?" if close else "replay.nodes lists them",
             )
+        return self._values
 
 
 def replay(run: str | Path, *, step: int, data: Any = None, ops: Sequence[type[Op]] = ()) -> Replay:
@@ -104,4 +215,4 @@ def replay(run: str | Path, *, step: int, data: Any = None, ops: Sequence[type[O
     does not have or for other data.
     """
     number = checked_whole("replay: step", step)
-    return Replay(Walk(run, data, ops), number)
+    return Replay(Rerun(run, data, ops), number)

@@ -1,23 +1,30 @@
-"""The value of every node of one step, with the bits that the step gave it."""
+"""The value of every node of one step, with the bits that the step gave it.
+
+They come from a program that computes the same and keeps every value that is computed.  Nodes are
+grouped, ordered and fused as before; each value is also stored, in memory that nothing else reuses.
+So every bit is as in the program itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 
+from graphc.backends.numpy import KERNELS
+from graphc.compiler.lowering import Lowering
+from graphc.compiler.program import Assignment
+from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Source
 from graphc.ir.plan import Program
-from graphc.ops.again import After
-from graphc.ops.concat import Concat
-from graphc.ops.gather import Gather
-from graphc.ops.pad import Pad
-from graphc.ops.scatter import GatherElements
-from graphc.ops.shape import Reshape, StopGradient, Transpose
-from graphc.ops.slicing import Slice, SliceGrad
+from graphc.kernels.assignment import KernelAssignment
+from graphc.kernels.body import Body
+from graphc.kernels.group import Group
+from graphc.kernels.lowering import KernelLowering, kernel_instr
 from graphc.ops.source import Constant, Input
 from graphc.runtime.bound import Binder
 from graphc.runtime.entry import quiet_context
@@ -25,15 +32,9 @@ from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate
 from graphc.runtime.run_all import run_all
 from graphc.runtime.workspace import Workspace
-from graphc.train.replay.keeping import keeping
+from graphc.train.nonfinite import graph_after, part_of_step, step_program
 
 Part = Literal["data", "state", "constant", "forward", "backward", "update"]
-
-_COPIES = (
-    *(Concat, Reshape, StopGradient, Transpose, Slice, SliceGrad, Gather, GatherElements),
-    *(After, Pad),
-)
-"""The ops that compute nothing: their results have the bits of their operands."""
 
 
 class StepValues:
@@ -47,7 +48,7 @@ class StepValues:
         self.plan = ex.plan
         self.arrays, self.rows = ex.rows(feeds, train=True)
         self.before = ex.snapshot()
-        self.name = "accumulate" if ex.plan.accumulate > 1 else "step"
+        self.name = step_program(ex.plan)
         self.nodes: dict[str, Node] = {}
         self._values: dict[str, Array] = {}
         self._written: set[str] = set()
@@ -81,7 +82,7 @@ class StepValues:
         """
         if name not in self.nodes:
             return False
-        return name in self._written or isinstance(self.nodes[name].op, (Source, *_COPIES))
+        return name in self._written or self.nodes[name].op.only_moves
 
     def node(self, name: str) -> Node:
         """Return a node, of the plan or from before it was fused."""
@@ -96,17 +97,11 @@ class StepValues:
             return "constant"
         if isinstance(op, Source):
             return "state"
-        if name in self._recorded("specialize"):
-            return "forward"
-        return "backward" if name in self._recorded("backward") else "update"
-
-    def _recorded(self, name: str) -> Graph:
-        """Return the graph of the step after the pass of that name ran for the first time."""
-        return next(r.graph for r in self.plan.graphs[self.name] if r.name == name)
+        return part_of_step(self.plan, name)
 
     @cached_property
     def _before_fusing(self) -> tuple[Graph, dict[str, Array]]:
-        graph = self._recorded("update")
+        graph = graph_after(self.plan, "update")
         state = {name: array for name, array in self.before.items() if name in graph}
         with np.errstate(all="ignore"):
             return graph, evaluate(graph, self.arrays, state, self.rows)
@@ -149,3 +144,59 @@ def _completed(
             with np.errstate(all="ignore"):
                 values[node.name] = np.asarray(node.op.at(n).reference(ins))
     return values
+
+
+def keeping(program: Program) -> Program:
+    """Return the program with a separate buffer for each value."""
+    graph, capacity, order = program.graph, program.capacity, schedule(program.graph)
+    if program.backend == "native":
+        fused = _Storing(graph, order, capacity, KERNELS)
+        return _KeepingKernels(program.name, fused, order).program()
+    return _Keeping(program.name, Lowering(graph, order, capacity, KERNELS), order).program()
+
+
+class _Storing(KernelLowering):
+    """A kernel lowering that also stores the values that only the kernel itself reads."""
+
+    _all = True
+
+    def _kernel(self, group: Group) -> None:
+        self._all = False
+        stored = {node.name for node in group.nodes if self._is_stored(group, node.name)}
+        self._all = True
+        super()._kernel(group)
+        instr = self.instrs.pop()
+        assert instr.body is not None
+        kernel = replace(instr.body, body=_with_own_products(instr.body.body, stored))
+        self.instrs.append(kernel_instr(kernel, instr.nodes))
+
+    def _is_stored(self, group: Group, name: str) -> bool:
+        return self._all or super()._is_stored(group, name)
+
+
+def _with_own_products(body: Body, stored: Container[str]) -> Body:
+    """Return the body with another computation of each product that is stored only here.
+
+    A product with one user is rounded together with the sum that uses it; a store would be
+    another user, and the product would be rounded by itself.
+    """
+    steps, stores = list(body.steps), []
+    for store in body.stores:
+        step = steps[store.step]
+        if store.buffer not in stored and step.op == "mul":
+            store = store._replace(step=len(steps))
+            steps.append(step)
+        stores.append(store)
+    return Body(tuple(steps), tuple(stores))
+
+
+class _Keeping(Assignment):
+    """A buffer assignment in which every value lives to the end of the run."""
+
+    def _lives(self) -> tuple[list[int], list[int]]:
+        first, last = super()._lives()
+        return first, [len(self.instrs) if end >= 0 else end for end in last]
+
+
+class _KeepingKernels(_Keeping, KernelAssignment):
+    """The same buffer assignment for fused kernels."""

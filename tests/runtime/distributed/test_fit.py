@@ -102,7 +102,7 @@ def test_a_state_that_differs_is_found() -> None:
         ex = executor(classes(), ranks, **OPTIONS)
         together = Ranks(ex)
         together.begin()
-        position = gc.train.position.Position(steps=7)
+        position = gc.train.history.Position(steps=7)
         together.check(position)
         if ranks.rank == 2:
             ex.state.arrays["scores.bias"][1] = 0.5  # a bit has flipped

@@ -16,8 +16,8 @@ import graphc as gc
 from graphc.backends.native.target import available
 from graphc.backends.numpy import KERNELS
 from graphc.train.record import recorder
-from graphc.train.record.digests import WHOLE, StateDigest
 from graphc.train.record.folder import RunFolder
+from graphc.train.record.journal import WHOLE, StateDigest
 from tests.train.nets import BATCH, executor, table
 
 ROOT = Path(__file__).parents[3]

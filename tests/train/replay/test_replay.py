@@ -11,7 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc.runtime.reference import evaluate
-from graphc.train.record import digests, recorder
+from graphc.train.record import journal, recorder
 from graphc.train.record.folder import RunFolder
 from tests.train.nets import BATCH, bits, classes, executor, table
 
@@ -82,7 +82,7 @@ def test_from_the_nearest_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(recorder, "SECONDS", 0.0)
     monkeypatch.setattr(recorder, "KEPT", 3)
     plan = executor().plan
-    monkeypatch.setattr(digests, "WHOLE", 100)
+    monkeypatch.setattr(journal, "WHOLE", 100)
     monkeypatch.setattr(recorder, "WHOLE", 100)
     epochs = 500 // STEPS
     wanted = seen(plan, epochs=epochs)

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from graphc.base.errors import DataError, FeedError
-from graphc.base.loc import caller_loc
 from graphc.files.paths import check_plain
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
 from graphc.runtime.row_axis import RowAxis
-from graphc.train.source import Batch
-from graphc.train.weights import filled
+from graphc.train.arrays import check_layout
+from graphc.train.source import Batch, Source, filled
 
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
 
 
-class ShardSource:
+class PartFileSource(Source):
     """The rows of all part files of a folder, in batches that continue from one file to the next.
 
     A part file is an `.npz` file with an array for each input, by name.  With a seed the files
@@ -32,6 +32,8 @@ class ShardSource:
     report what does not fit before anything is trained.
     """
 
+    names: frozenset[str]
+
     def __init__(
         self, ex: Executor, folder: Path, batch: int, seed: int | None, train: bool
     ) -> None:
@@ -39,7 +41,6 @@ class ShardSource:
         if not self.files:
             raise DataError(
                 f"{folder} holds no shards",
-                loc=caller_loc(),
                 hint="write some: np.savez(folder / 'part-000.npz', x=x, y=y)",
             )
         headers = [_checked(ex, file, train) for file in self.files]
@@ -48,7 +49,8 @@ class ShardSource:
         self._check_names([names for names, _ in headers])
         self._batch, self._seed = batch, seed
         types = {name: ex.plan.declared[name].type for name in self.names}
-        self._axes = {name: RowAxis.of(type) for name, type in types.items()}
+        axes = {name: RowAxis.of(type) for name, type in types.items()}
+        self._axes = {name: axis for name, axis in axes.items() if axis is not None}
 
     def _check_names(self, found: list[frozenset[str]]) -> None:
         for file, names in zip(self.files, found, strict=True):
@@ -56,7 +58,6 @@ class ShardSource:
                 raise DataError(
                     f"{file.name} holds {', '.join(sorted(names))}, "
                     f"{self.files[0].name} holds {', '.join(sorted(self.names))}",
-                    loc=caller_loc(),
                     hint="all shards of a folder must have the same arrays",
                 )
 
@@ -82,9 +83,6 @@ class ShardSource:
         if have:
             yield have, self._joined(pieces)
 
-    def release(self, epoch: int, start: int) -> None:
-        """Do nothing: files stay."""
-
     def row(self, epoch: int, step: int, row: int) -> int | None:
         """Return the row's index over all part files in the order of their names."""
         position = step * self._batch + row
@@ -95,18 +93,18 @@ class ShardSource:
             position -= self._counts[shard]
         return None
 
-    def _order(self, epoch: int) -> list[int]:
-        if self._seed is None:
-            return list(range(len(self.files)))
-        order = generator(self._seed, f"epoch {epoch}").permutation(len(self.files))
-        return [int(shard) for shard in order]
+    def _order(self, epoch: int) -> NDArray[np.intp]:
+        """Return the order of the part files in an epoch."""
+        return self._shuffled(f"epoch {epoch}", len(self.files))
 
-    def _rows_of(self, epoch: int, shard: int) -> Any:
+    def _rows_of(self, epoch: int, shard: int) -> NDArray[np.intp]:
+        """Return the order of a part file's rows in an epoch."""
+        return self._shuffled(f"epoch {epoch} shard {shard}", self._counts[shard])
+
+    def _shuffled(self, name: str, count: int) -> NDArray[np.intp]:
         if self._seed is None:
-            return np.arange(self._counts[shard])
-        return generator(self._seed, f"epoch {epoch} shard {shard}").permutation(
-            self._counts[shard]
-        )
+            return np.arange(count)
+        return generator(self._seed, name).permutation(count)
 
     def _read(self, shard: int) -> dict[str, Array]:
         """Return a part file's arrays, with one entry of the batch axis for each row."""
@@ -115,19 +113,16 @@ class ShardSource:
                 arrays = {name: np.asarray(file[name]) for name in self.names}
         except _UNREADABLE as error:
             raise _unreadable(self.files[shard], error) from error
-        split = {name: axis.split(arrays[name]) for name, axis in self._split()}
+        split = {name: axis.split(arrays[name]) for name, axis in self._axes.items()}
         return {**arrays, **split}
 
-    def _split(self) -> Iterator[tuple[str, RowAxis]]:
-        return ((name, axis) for name, axis in self._axes.items() if axis is not None)
-
     def _taken(self, arrays: Mapping[str, Array], rows: Any) -> dict[str, Array]:
-        taken = {name: np.take(arrays[name], rows, axis.axis) for name, axis in self._split()}
+        taken = {name: np.take(arrays[name], rows, axis.axis) for name, axis in self._axes.items()}
         return {**arrays, **taken}
 
     def _joined(self, pieces: list[dict[str, Array]]) -> dict[str, Array]:
         feeds = dict(pieces[0])
-        for name, axis in self._split():
+        for name, axis in self._axes.items():
             parts = [piece[name] for piece in pieces]
             feeds[name] = axis.join(
                 parts[0] if len(parts) == 1 else np.concatenate(parts, axis.axis)
@@ -142,32 +137,16 @@ def _checked(ex: Executor, file: Path, train: bool) -> tuple[frozenset[str], int
     except _UNREADABLE as error:
         raise _unreadable(file, error) from error
     try:
-        blank = {k: np.broadcast_to(_zero(ex, k), shape) for k, (shape, _) in headers.items()}
-        _, rows = ex.rows(filled(ex, blank), train=train)
-        row = {k: _one_row(ex, k, *header) for k, header in headers.items()}
-        ex.rows(filled(ex, row), train=train)
+        given = filled(ex, headers)
+        _, rows = check_layout(ex, given, given, train)
     except FeedError as error:
         sentence = f"{file.name}: {error.sentence}"
         raise FeedError(sentence, loc=error.loc, hint=error.hint) from None
     return frozenset(headers), rows
 
 
-def _zero(ex: Executor, name: str) -> Array:
-    declared = ex.plan.declared
-    return np.zeros((), declared[name].type.dtype if name in declared else None)
-
-
-def _one_row(ex: Executor, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Return zeros of the dtype as one row; a check of it raises FeedError for unknown inputs."""
-    axis = RowAxis.of(ex.plan.declared[name].type) if name in ex.plan.input_names else None
-    sizes = list(shape)
-    if axis is not None and axis.axis < len(sizes):
-        sizes[axis.axis] = min(sizes[axis.axis], axis.factor)
-    return np.zeros(sizes, dtype)
-
-
-def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return the shape and dtype of each array, without its numbers."""
+def _headers(file: Path) -> dict[str, Array]:
+    """Return zeros of the shape and dtype of each array, which take no memory."""
     found = {}
     check_plain(file)
     with zipfile.ZipFile(file) as archive:
@@ -180,14 +159,12 @@ def _headers(file: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
                     else np.lib.format.read_array_header_2_0
                 )
                 shape, _, dtype = read(stream)
-                found[entry.removesuffix(".npy")] = shape, dtype
+                found[entry.removesuffix(".npy")] = np.broadcast_to(np.zeros((), dtype), shape)
     return found
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
     return DataError(
-        f"cannot read {file.name}: {reason}",
-        loc=caller_loc(),
-        hint="shards are written by np.savez(path, x=x, y=y)",
+        f"cannot read {file.name}: {reason}", hint="shards are written by np.savez(path, x=x, y=y)"
     )

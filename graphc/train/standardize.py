@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from graphc.base.errors import FeedError
-from graphc.base.loc import caller_loc
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ops.standardize import Standardize
@@ -34,7 +33,6 @@ def fit_standardize(ex: Executor, data: Any, *, weight: ArrayLike | None = None)
             raise FeedError(
                 f"fit_standardize: input {node.inputs[0]!r} is missing",
                 operands=[node.described("standardised")],
-                loc=caller_loc(),
                 hint="give the same arrays as to gc.fit",
             )
     _set(ex, layers, arrays, _weights(weight, rows))
@@ -107,7 +105,6 @@ def _weights(weight: ArrayLike | None, rows: int) -> NDArray[np.float64]:
     if not numbers or not np.isfinite(array).all() or (array < 0).any() or not array.any():
         raise FeedError(
             f"fit_standardize: weight must have {rows} numbers of 0 or more, not all 0",
-            loc=caller_loc(),
             hint="leave it out to let every row count as much",
         )
     return array.astype(np.float64)

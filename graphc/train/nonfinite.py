@@ -1,0 +1,323 @@
+"""Notices a number that is not finite, runs the steps again, and traces the node that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from math import isfinite
+from typing import Any, Literal
+
+import numpy as np
+
+from graphc.base.errors import GraphError, NotFiniteError
+from graphc.compiler.loss_share import divisors
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
+from graphc.ops.exchange import ShardInput
+from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.runtime.executor import Executor
+from graphc.runtime.reference import evaluate, next_state
+from graphc.runtime.row_axis import RowAxis
+from graphc.runtime.run_all import run_all
+from graphc.train.arrays import ArraySource
+from graphc.train.history import Position
+from graphc.train.source import Batch, Source
+
+EVERY = 256
+"""The number of steps between two copies.  A step reads and writes every trained number that a copy
+reads, so that a copy takes less time than a step, or, for nets of a few units, less than two steps:
+all copies take less than 1 % of the time."""
+
+
+class Guard:
+    """Watches the arrays that were finite at the start, and keeps the state of some steps ago."""
+
+    def __init__(self, ex: Executor, source: Source, at: Position) -> None:
+        self._ex, self._source = ex, source
+        arrays = ex.snapshot()
+        floats = {name: array for name, array in arrays.items() if array.dtype.kind == "f"}
+        with np.errstate(all="ignore"):
+            self._watched = [name for name, array in floats.items() if _good(array)]
+        self._copy = arrays
+        self._at = replace(at)
+
+    def mark(self, at: Position) -> None:
+        """Copy the state at this position; it must be finite, for a trace starts there."""
+        arrays = self._ex.state.arrays
+        writes = [partial(copy.__setitem__, ..., arrays[k]) for k, copy in self._copy.items()]
+        self._ex.state.lock(run_all, [*writes, partial(setattr, self, "_at", replace(at))])
+        self._source.release(at.epoch, at.step)
+
+    def check_state(self, at: Position) -> None:
+        """Raise NotFiniteError, traced, if the state is not finite; `at` is after its last step."""
+        if not self._state_good():
+            raise self.trace(at, float("nan"))
+
+    def trace(self, at: Position, loss: float) -> NotFiniteError:
+        """Return the error for a non-finite number before `at`, or in its step if that gave `loss`.
+
+        The executor is left as it was before the step at fault.
+        """
+        ex, last = self._ex, replace(at)
+        inner = self._source.unweighted
+        if isinstance(inner, ArraySource):
+            inner.whole = True  # a trace looks at the rows of all ranks
+        ex.state = self._copy
+        for epoch, step, (rows, feeds) in self._steps_up_to(last):
+            before = ex.snapshot()
+            made = ex.step(feeds)
+            if isfinite(made) and self._state_good():
+                continue
+            ex.state = before
+            origin = _traced(ex, feeds, before)
+            return _found(ex, origin, Position(epoch, step), rows, made, self._source)
+        ex.state = self._copy
+        return _not_repeated(at, loss)
+
+    def _steps_up_to(self, last: Position) -> Iterator[tuple[int, int, Batch]]:
+        """Yield the steps from the copy on, the one at `last` included."""
+        for epoch in range(self._at.epoch, last.epoch + 1):
+            start = self._at.step if epoch == self._at.epoch else 0
+            for step, batch in enumerate(self._source.batches(epoch, start), start):
+                if epoch == last.epoch and step > last.step:
+                    return
+                yield epoch, step, batch
+
+    def _state_good(self) -> bool:
+        arrays = self._ex.state.arrays
+        with np.errstate(all="ignore"):
+            return all(_good(arrays[name]) for name in self._watched)
+
+
+def _good(array: Array) -> bool:
+    """Return whether all numbers are finite; then their sum is, too, unless it is too large."""
+    return isfinite(np.add.reduce(array, axis=None)) or bool(np.isfinite(array).all())
+
+
+Part = Literal["forward", "backward", "update"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The node where non-finite values began, and the values that it read and computed.
+
+    `sure` is false if the reference rules stay finite, because they round differently: then it
+    is the node with the largest values.
+    """
+
+    graph: Graph
+    node: Node
+    part: Part
+    values: Mapping[str, Array]
+    sure: bool = True
+
+
+def _traced(ex: Executor, feeds: Mapping[str, Any], state: Mapping[str, Array]) -> Origin:
+    """Return the origin in a step on these feeds from this state.
+
+    It runs the graph of the step as it is before anything is fused, so that its nodes are those
+    that the user declared, their gradients, and the updates.
+    """
+    arrays, n = ex.rows(feeds, train=True)
+    name = step_program(ex.plan)
+    graph = graph_after(ex.plan, "update")
+    arrays |= _shard_inputs(ex, graph, arrays, n)
+    with np.errstate(all="ignore"):
+        values = evaluate(graph, arrays, _of(graph, state), n)
+        runs = [(graph, values)]
+        after = {**state, **next_state(graph, values, _of(graph, state))}
+        if name == "accumulate" and int(after[ex.plan.step_counter]) >= ex.plan.accumulate:
+            apply = ex.plan.graphs["apply"][0].graph
+            runs.append((apply, evaluate(apply, {}, _of(apply, after), 1)))
+    for made, known in runs:
+        node = _first_bad(made, known)
+        if node is not None:
+            return Origin(made, node, part_of_step(ex.plan, node.name), known)
+    node = max((node for node in graph if node.inputs), key=lambda node: _size(values[node.name]))
+    return Origin(graph, node, part_of_step(ex.plan, node.name), values, sure=False)
+
+
+def _shard_inputs(
+    ex: Executor, graph: Graph, arrays: Mapping[str, Array], n: int
+) -> dict[str, Array]:
+    """Return the shard inputs of a whole batch: its row 0, and the divisors of weighted means."""
+    types = {node.name: node.type for node in graph if isinstance(node.op, ShardInput)}
+    found = {name: np.asarray(type.is_float, type.dtype) for name, type in types.items()}
+    for divisor in divisors(ex.plan.declared):
+        if divisor.name in types:
+            found[divisor.name] = np.asarray(divisor(arrays, n), types[divisor.name].dtype)
+    return found
+
+
+def _first_bad(graph: Graph, values: Mapping[str, Array]) -> Node | None:
+    """Return the first node that is not finite, of those that a loss or an update depends on.
+
+    An infinity from a constant of the net, such as that of a mask, is intended, and so are the
+    values that follow from it, until they become NaN.
+    """
+    needed = graph.upstream(
+        [*(graph.outputs[name] for name in graph.losses), *graph.updates.values()]
+    )
+    meant: set[str] = set()
+    for node in graph:
+        array = values[node.name]
+        if node.name not in needed or array.dtype.kind != "f" or np.isfinite(array).all():
+            continue
+        inherited = isinstance(node.op, Constant) or not meant.isdisjoint(node.inputs)
+        if inherited and not np.isnan(array).any():
+            meant.add(node.name)
+        else:
+            return node
+    return None
+
+
+def step_program(plan: Plan) -> str:
+    """Return the name of the program that runs at every step."""
+    return "accumulate" if plan.accumulate > 1 else "step"
+
+
+def graph_after(plan: Plan, name: str) -> Graph:
+    """Return the graph of a step after the pass of that name ran for the first time."""
+    for record in plan.graphs[step_program(plan)]:
+        if record.name == name:
+            return record.graph
+    raise GraphError(f"the plan has no record of the pass {name!r}")
+
+
+def part_of_step(plan: Plan, name: str) -> Part:
+    """Return the part of a step that a node belongs to: the pass that made it tells."""
+    if name in graph_after(plan, "specialize"):
+        return "forward"
+    return "backward" if name in graph_after(plan, "backward") else "update"
+
+
+def _of(graph: Graph, state: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array for name, array in state.items() if name in graph}
+
+
+def _size(array: Array) -> float:
+    return float(np.abs(array).max(initial=0.0)) if array.dtype.kind == "f" else 0.0
+
+
+_HINTS = {
+    "log": "keep what it reads above 0: gc.log(gc.maximum(x, 1e-12))",
+    "div": "keep the divisor away from 0: x / gc.maximum(y, 1e-12)",
+    "sqrt": "keep what it reads above 0: gc.sqrt(gc.maximum(x, 1e-12))",
+    "exp": "keep what it reads small: gc.exp(gc.minimum(x, 80))",
+}
+
+_PARTS = {"forward": "forward pass", "backward": "backward pass", "update": "update"}
+
+_GROWN = "numbers have grown too large: a smaller lr, or clip_norm= in the optimizer"
+_SLOPE = "the derivative is infinite or undefined here: keep its operands away from that place"
+
+
+def _found(
+    ex: Executor, origin: Origin, at: Position, rows: int, loss: float, source: Source
+) -> NotFiniteError:
+    """Return the error for a step that was run again: the node, its operands, the user's line."""
+    node, values = origin.node, origin.values
+    what = f"loss is {loss:g}" if not isfinite(loss) else "the state becomes bad"
+    begun = f"{what} in epoch {at.epoch}, step {at.step + 1}: {_named(origin)} "
+    if origin.sure:
+        array = values[node.name]
+        begun += f"is the first value that is not finite, {_bad_text(array)} of {array.size}"
+        place = _place(origin, at, source)
+    else:
+        begun += "has the largest values, which the plan rounds beyond what is finite"
+        place = ""
+    roles = [
+        *node.op.roles,
+        *(f"operand {i + 1}" for i in range(len(node.op.roles), len(node.inputs))),
+    ]
+    named = [(role, origin.graph[name]) for role, name in zip(roles, node.inputs, strict=False)]
+    operands = [
+        replace(operand.described(role), described=described(values[operand.name]))
+        for role, operand in named or [("value", node)]
+    ]
+    loc = node.described("value").loc
+    return NotFiniteError(begun + place, operands=operands, loc=loc, hint=_hint(origin))
+
+
+def _not_repeated(at: Position, loss: float) -> NotFiniteError:
+    """Return the error for steps that stay finite when run again: their batches were different."""
+    what = "the state" if isfinite(loss) else f"the loss {loss:g}"
+    return NotFiniteError(
+        f"{what} is not finite by epoch {at.epoch}, step {at.step + 1}, but all is finite when "
+        "the steps are run again",
+        hint="a function that makes batches must give the same ones for the same epoch",
+    )
+
+
+def described(array: Array) -> str:
+    """Return an array's type, range and mean, and its counts of zeros, NaN and infinities."""
+    text = f"{array.dtype.name}{list(array.shape)}"
+    if array.dtype.kind == "f":
+        finite: Array = array[np.isfinite(array)].astype(np.float64)
+    else:
+        finite = array.reshape(-1).astype(np.float64)
+    if finite.size == 1 and array.size == 1:
+        return f"{text} is {finite[0]:.4g}"
+    if finite.size:
+        text += f" from {finite.min():.4g} to {finite.max():.4g}, mean {finite.mean():.4g}"
+    zeros = int(np.count_nonzero(finite == 0))
+    bad = _bad_text(array)
+    return text + (f", {zeros} zeros" if zeros else "") + (f", {bad}" if bad else "")
+
+
+def _bad_text(array: Array) -> str:
+    if array.dtype.kind != "f":
+        return ""
+    counts = {
+        "nan": np.isnan(array).sum(),
+        "inf": np.isposinf(array).sum(),
+        "-inf": np.isneginf(array).sum(),
+    }
+    return " and ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def _named(origin: Origin) -> str:
+    node = origin.node
+    text = f"{node.op.name} {node.name!r}"
+    if isinstance(node.op, (Input, Parameter, State)):
+        return text
+    return f"{text} of the {_PARTS[origin.part]}"
+
+
+def _place(origin: Origin, at: Position, source: Source) -> str:
+    """Return, for data, the row of the first bad number, in the batch and in the data."""
+    node = origin.node
+    if not isinstance(node.op, Input):
+        return ""
+    axis = RowAxis.of(node.type)
+    if axis is None:
+        return ""
+    first = np.argwhere(~np.isfinite(origin.values[node.name]))[0][axis.axis]
+    row = int(first) // axis.factor
+    data = source.row(at.epoch, at.step, row)
+    return f"; row {row} of the batch" + (f", row {data} of the data" if data is not None else "")
+
+
+def _hint(origin: Origin) -> str:
+    node = origin.node
+    if isinstance(node.op, Input):
+        return f"clean the data: np.isfinite({node.name}) is false there"
+    if isinstance(node.op, (Parameter, State)):
+        return "it was not finite before the step either: assign finite values"
+    if not origin.sure or _large(origin):
+        return _GROWN
+    if origin.part == "backward":
+        return _SLOPE
+    return _HINTS.get(node.op.name, "") if origin.part == "forward" else _GROWN
+
+
+def _large(origin: Origin) -> bool:
+    """Return whether the operands are so large that their product is not finite."""
+    if origin.node.op.name == "exp":
+        return False
+    floats = [origin.values[name] for name in origin.node.inputs]
+    floats = [array for array in floats if array.dtype.kind == "f"]
+    limit = min((float(np.sqrt(np.finfo(array.dtype).max)) for array in floats), default=np.inf)
+    return any(float(np.abs(array).max(initial=0)) > limit * 1e-3 for array in floats)

@@ -1,1 +1,0 @@
-"""Notices a number that is not finite, runs the steps again, and traces the node that made it."""
