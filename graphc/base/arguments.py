@@ -1,27 +1,31 @@
-"""Errors for arguments that a function does not take, which say what it does take.
+"""Checks of arguments: the options that a function takes, whole numbers, finite numbers.
 
-They serve functions for whose options other libraries have other names.
+Errors say what is taken; some say what other libraries' options are called here.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from numbers import Real
+from typing import Any, ParamSpec, SupportsIndex, TypeVar
+
+import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 
 P = ParamSpec("P")
 R = TypeVar("R")
 C = TypeVar("C", bound=type)
 
 
-def takes(example: str, **elsewhere: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def takes(example: str, **hints: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that makes a wrong argument a GraphError, with an example of a call.
 
-    `elsewhere` maps options of other libraries to what to write in graphc instead.
+    `hints` maps options of other libraries to what to write in graphc instead.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -32,18 +36,18 @@ def takes(example: str, **elsewhere: str) -> Callable[[Callable[P, R]], Callable
             except TypeError as error:
                 if error.__traceback__ is None or error.__traceback__.tb_next is not None:
                     raise  # from inside the function
-                raise _misfit(function, kwargs, str(error), example, elsewhere) from None
+                raise _misfit(function, kwargs, str(error), example, hints) from None
 
         return call
 
     return decorate
 
 
-def options(example: str, **elsewhere: str) -> Callable[[C], C]:
+def options(example: str, **hints: str) -> Callable[[C], C]:
     """Return the same decorator for a class and the arguments that it is made with."""
 
     def decorate(made: C) -> C:
-        made.__init__ = takes(example, **elsewhere)(made.__init__)  # type: ignore[misc]
+        made.__init__ = takes(example, **hints)(made.__init__)  # type: ignore[misc]
         return made
 
     return decorate
@@ -65,7 +69,7 @@ def _misfit(
     given: Mapping[str, object],
     problem: str,
     example: str,
-    elsewhere: Mapping[str, str],
+    hints: Mapping[str, str],
 ) -> GraphError:
     from difflib import get_close_matches
 
@@ -74,11 +78,127 @@ def _misfit(
     odd = next((name for name in given if name not in known), None)
     if odd is None:
         _, _, rest = problem.partition("() ")
-        return GraphError(f"{called}: {rest}", loc=caller_loc(), hint=example)
+        return GraphError(f"{called}: {rest}", hint=example)
     close = get_close_matches(odd, known, n=1, cutoff=0.75)
-    hint = elsewhere.get(odd) or (f"did you mean {close[0]}=?" if close else "")
-    return GraphError(
-        f"{called} has no option {odd!r}",
-        loc=caller_loc(),
-        hint=hint or f"it has {', '.join(known)}",
+    hint = hints.get(odd) or (f"did you mean {close[0]}=?" if close else "")
+    return GraphError(f"{called} has no option {odd!r}", hint=hint or f"it has {', '.join(known)}")
+
+
+def plain(number: Any) -> Any:
+    """Return a whole number of any library as Python's own int; anything else as it is."""
+    if type(number) is int or isinstance(number, bool) or not isinstance(number, SupportsIndex):
+        return number
+    try:
+        return number.__index__()
+    except TypeError:  # an array of several elements
+        return number
+
+
+def whole(given: Any, least: int | None = None) -> int | None:
+    """Return a whole number from `least` up as Python's own int; None for anything else."""
+    number = plain(given)
+    if type(number) is not int or (least is not None and number < least):
+        return None
+    return number
+
+
+def checked_whole(
+    what: str,
+    given: Any,
+    least: int | None = 1,
+    *,
+    hint: str = "",
+    error: type[GraphError] = GraphError,
+) -> int:
+    """Return `given` as an int; raise `error`, at the user's line, if it is not such a number."""
+    number = whole(given, least)
+    if number is None:
+        start = "" if least is None else f" from {least} up"
+        raise error(f"{what} is {given!r}, it must be a whole number{start}", hint=hint)
+    return number
+
+
+def checked_number(
+    what: str,
+    given: Any,
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    most: float | None = None,
+    hint: str = "",
+    error: type[GraphError] = GraphError,
+) -> float:
+    """Return a finite number as a float; raise `error`, at the user's line, for anything else.
+
+    It must be above `above`, at least `least`, below `below` and at most `most`.
+    """
+    number = finite(given)
+    if (
+        number is None
+        or (above is not None and number <= above)
+        or (least is not None and number < least)
+        or (below is not None and number >= below)
+        or (most is not None and number > most)
+    ):
+        wanted = _range_text(above, least, below, most)
+        raise error(f"{what} is {given!r}, it must be {wanted}", hint=hint)
+    return number
+
+
+def _range_text(
+    above: float | None, least: float | None, below: float | None, most: float | None
+) -> str:
+    """Return such as "above 0", "0 or more", "from 0 to below 1"."""
+    end = f"below {below:g}" if below is not None else f"{most:g}" if most is not None else ""
+    if above is not None:
+        return f"above {above:g} and {end}" if end else f"above {above:g}"
+    if least is not None:
+        return f"from {least:g} to {end}" if end else f"{least:g} or more"
+    return "a finite number"
+
+
+def listed(given: Any) -> tuple[Any, ...] | None:
+    """Return the members of a list, a tuple or an array, whole numbers as ints; None otherwise."""
+    if isinstance(given, np.ndarray) and given.ndim:
+        return tuple(given.tolist())
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(map(plain, given))
+    return None
+
+
+def sizes_of(shape: Any) -> tuple[Any, ...]:
+    """Return the sizes of a shape; one number alone is a shape of one."""
+    several = listed(shape)
+    return (plain(shape),) if several is None else several
+
+
+def finite(given: Any) -> float | None:
+    """Return a finite number of any library as Python's own float; None for anything else."""
+    if not isinstance(given, Real) or isinstance(given, bool):
+        return None
+    try:
+        number = float(given)
+    except OverflowError:  # a whole number larger than any float
+        return None
+    return number if math.isfinite(number) else None
+
+
+def lost_in(dtype: Any, number: float) -> str:
+    """Return what a finite number would become in a float dtype that cannot hold it, or ""."""
+    with np.errstate(over="ignore", under="ignore"):
+        held = np.dtype(dtype).type(number)
+    if not np.isfinite(held):
+        return "infinite"
+    return "0" if held == 0 and number != 0 else ""
+
+
+def call_text(made: object) -> str:
+    """Return such as SGD(lr=0.1, momentum=0.9), keyword-only fields last."""
+    of_all = fields(made)  # type: ignore[arg-type]
+    given = (
+        f"{field.name}={value.item() if isinstance(value, np.generic) else value!r}"
+        for field in sorted(of_all, key=lambda field: field.kw_only is True)
+        if (value := getattr(made, field.name)) != field.default
     )
+    return f"{type(made).__name__}({', '.join(given)})"

@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.loc import caller_loc
 
 NODES = 16_000
 """The nodes that may be made for any file, besides those that its graph makes by itself."""
@@ -44,7 +43,6 @@ class _Budget:
             self.error = ModelFileError(
                 f"reading {self.file} takes too much work: more than {self.limits[kind]:,.0f} "
                 f"{kind}",
-                loc=caller_loc(),
                 hint=f"if that is intended, allow ten times as much: work=10, or {VARIABLE}=10",
             )
             raise self.error
@@ -129,6 +127,5 @@ def _checked(work: object, name: str) -> float:
         return float(work)
     raise GraphError(
         f"{name} is {work!r}, it must be a number above 0",
-        loc=caller_loc(),
         hint=f"{name}=10 allows ten times the work",
     )

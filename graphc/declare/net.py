@@ -1,4 +1,4 @@
-"""The declaration API: a graph in progress, with its outputs and losses."""
+"""The declaration API: a graph in progress, with its outputs and losses; and `mlp`, in one line."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from graphc.base.arguments import checked_number, listed, sizes_of, whole
 from graphc.base.errors import GraphError, UnknownName
-from graphc.base.loc import caller_loc
-from graphc.declare.missing import Missing
-from graphc.ir.build import Builder, Value
+from graphc.declare.other_names import Missing
+from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.graph import Graph
 from graphc.ir.init import resolve
-from graphc.ir.numbers import sizes_of
 from graphc.ir.op import Op
 from graphc.ir.tensor_type import FLOATS, Batch, Dim, dtype_name, shape_text
+from graphc.ops.affine import affine
+from graphc.ops.dropout import dropout as dropout_layer
+from graphc.ops.norm import batchnorm as batchnorm_layer
+from graphc.ops.select import relu
 from graphc.ops.source import Constant, Input, Parameter, constant_op
 
 
@@ -23,9 +26,7 @@ class Net(Missing):
 
     def __init__(self, name: str = "net", dtype: str = "float32") -> None:
         if dtype not in FLOATS:
-            raise GraphError(
-                f"net {name!r}: dtype {dtype!r} is not one of {', '.join(FLOATS)}", loc=caller_loc()
-            )
+            raise GraphError(f"net {name!r}: dtype {dtype!r} is not one of {', '.join(FLOATS)}")
         self.name = name
         self.builder = Builder(name, dtype)
 
@@ -50,7 +51,6 @@ class Net(Missing):
         if any(isinstance(size, Batch) for size in sizes):
             raise GraphError(
                 f"parameter {name!r}: its shape has the batch dimension, {shape_text(sizes)}",
-                loc=caller_loc(),
                 hint="a parameter is the same for all rows; what has rows is an input",
             )
         try:
@@ -58,7 +58,6 @@ class Net(Missing):
         except ValueError as error:
             raise GraphError(
                 f"parameter {name!r}: {error}",
-                loc=caller_loc(),
                 hint="say gc.He(), gc.Normal(0.01), 'zeros', a number, or an array of its shape",
             ) from None
         return self._source(op, name)
@@ -68,7 +67,7 @@ class Net(Missing):
         try:
             op: Constant = constant_op(array, dtype, self.dtype)
         except (ValueError, TypeError) as error:
-            raise GraphError(f"constant: {error}", loc=caller_loc()) from None
+            raise GraphError(f"constant: {error}") from None
         return self.builder.apply(op, name=name)
 
     def output(self, name: str, value: Value) -> Value:
@@ -84,7 +83,6 @@ class Net(Missing):
             raise GraphError(
                 f"loss {name!r} is {value.type}, it must be one float",
                 operands=[value.node.described("value")],
-                loc=caller_loc(),
                 hint="reduce it: gc.mean(value), or reduction='mean' in the loss",
             )
         self.builder.outputs[name] = value.name
@@ -102,9 +100,7 @@ class Net(Missing):
             return self.builder.value(name)
         except KeyError:
             raise UnknownName(
-                f"net {self.name!r} has no value {name!r}",
-                loc=caller_loc(),
-                hint=_found_instead(name, self.builder),
+                f"net {self.name!r} has no value {name!r}", hint=_found_instead(name, self.builder)
             ) from None
 
     def graph(self) -> Graph:
@@ -160,14 +156,11 @@ class Net(Missing):
                 found = f"{value.name!r} of net {value.builder.name!r}"
             raise GraphError(
                 f"the value given as {name!r} is {found}, not a value of net {self.name!r}",
-                loc=caller_loc(),
                 hint='give the name, then a value of this net: net.output("scores", scores)',
             )
         if name in self.builder.outputs:
             raise GraphError(
-                f"net {self.name!r} has an output {name!r} already",
-                loc=caller_loc(),
-                hint="choose another name",
+                f"net {self.name!r} has an output {name!r} already", hint="choose another name"
             )
 
 
@@ -183,3 +176,42 @@ def _similar(name: str, names: Any) -> str:
 
     close = get_close_matches(name, list(names), n=3)
     return f"did you mean {' or '.join(close)}?" if close else "print(net) lists what is declared"
+
+
+def mlp(
+    x: Value,
+    hidden: Sequence[int],
+    units: int,
+    *,
+    batchnorm: bool = False,
+    dropout: float = 0.0,
+    name: str | None = None,
+) -> Value:
+    """Return `x` (N, ...) after hidden layers of these widths and an affine layer: (N, units).
+
+    A hidden layer is affine, batchnorm if asked for, relu, and dropout of the share `dropout`
+    of the values, from 0 to below 1.  The last layer starts with weights of 0, so that no output
+    is favoured before the first step; `name` is its name.  Raise GraphError if a width is not a
+    whole number from 1 up, or if `dropout` is not such a share.
+    """
+    b = as_value("mlp", x).builder
+    widths = _widths(hidden)
+    hint = "it is the share of values that is dropped: 0.2 drops one in five"
+    checked_number("mlp: dropout", dropout, least=0, below=1, hint=hint)
+    with b.all_or_nothing():
+        for width in widths:
+            x = affine(x, width)
+            x = batchnorm_layer(x) if batchnorm else x
+            x = relu(x)
+            x = dropout_layer(x, drop_prob=dropout) if dropout else x
+        return affine(x, units, init="zeros", name=name)
+
+
+def _widths(hidden: Sequence[int]) -> tuple[int, ...]:
+    widths = listed(hidden)
+    if widths is None or any(whole(width, 1) is None for width in widths):
+        raise GraphError(
+            f"mlp: hidden is {hidden!r}, it must list whole numbers from 1 up",
+            hint="gc.mlp(x, [100, 50], 10) has two hidden layers and 10 outputs",
+        )
+    return widths

@@ -6,8 +6,7 @@ from numbers import Number
 from typing import TYPE_CHECKING, Any
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.declare.missing import Missing
+from graphc.declare.other_names import Missing
 
 if TYPE_CHECKING:
     from graphc.ir.build import Value
@@ -54,7 +53,6 @@ class Operators(Missing):
         raise GraphError(
             f"np.{ufunc.__name__} computes with numbers, which a value of a net does not have: "
             "it is declared",
-            loc=caller_loc(),
             hint="use graphc's own functions: gc.exp(x), gc.maximum(x, 0)",
         )
 

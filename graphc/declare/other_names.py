@@ -1,11 +1,90 @@
-"""Other libraries' names of graphc's functions, for the error about a name that graphc lacks."""
+"""Hints for names of other libraries: what to write in graphc instead."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
-_ELSEWHERE = {
+
+class Missing:
+    """A base of classes on which people look for the methods of other libraries."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:  # type checkers shall report missing attributes
+
+        def __getattr__(self, name: str) -> object:
+            raise no_member(type(self), name)
+
+
+VALUE = {
+    "T": "gc.transpose(x)",
+    "view": "gc.reshape(x, shape)",
+    "permute": "gc.transpose(x, axes)",
+    "astype": "gc.cast(x, dtype)",
+    "to": "gc.cast(x, dtype)",
+    "float": 'gc.cast(x, "float32")',
+    "double": 'gc.cast(x, "float64")',
+    "long": 'gc.cast(x, "int64")',
+    "size": "x.shape",
+    "ndim": "x.type.rank",
+    "dim": "x.type.rank",
+    "detach": "gc.stop_gradient(x)",
+    "pow": "x ** y",
+    "backward": "net.loss(name, x); compiling derives its gradients",
+    "item": "a value holds no numbers, a run of gc.Executor gives them",
+    "numpy": "a value holds no numbers, a run of gc.Executor gives them",
+    "tolist": "a value holds no numbers, a run of gc.Executor gives them",
+}
+EXECUTOR = {
+    "fit": "gc.fit(ex, (x, y), epochs=...)",
+    "train": "ex.step(x=x, y=y), or ex.forward(x=x, y=y, train=True)",
+    "eval": "ex.forward(x=x), which is inference",
+    "zero_grad": "nothing to do, each step computes its own gradients",
+    "save": "gc.save(path, ex)",
+    "load": "gc.load(path)",
+    "state_dict": "ex.state",
+    "load_state_dict": "ex.state = arrays",
+    "compile": "gc.compile(net, ...), before the executor is made",
+    "summary": "net.summary()",
+}
+NET = {
+    "compile": "gc.compile(net, batch=...)",
+    "fit": "gc.fit(gc.Executor(plan), (x, y), epochs=...)",
+    "predict": "gc.Executor(plan).predict(x)",
+    "forward": "gc.Executor(plan).forward(x=x)",
+    "train": "gc.Executor(plan).step(x=x, y=y)",
+    "add": "a function for each layer: h = gc.affine(x, 10)",
+    "parameters": "net.parameter(name, shape) to declare one, gc.Executor(plan).parameters for all",
+    "save": "gc.save(path, gc.Executor(plan))",
+}
+THEIRS = {"Value": VALUE, "Executor": EXECUTOR, "Net": NET}
+
+
+def no_member(kind: type, name: str) -> AttributeError:
+    """Return the error for an attribute that a Value, Net or Executor lacks."""
+    message = f"{kind.__name__!r} object has no attribute {name!r}"
+    known = next(base.__name__ for base in kind.__mro__ if base.__name__ in THEIRS)
+    if not name.startswith("_"):
+        message += _hint(known, name)
+    return AttributeError(message, name=name)
+
+
+def _hint(kind: str, name: str) -> str:
+    if name in THEIRS[kind]:
+        return f"; here: {THEIRS[kind][name]}"
+    if kind != "Value":
+        return ""
+    from difflib import get_close_matches
+
+    import graphc
+
+    functions = [one for one in graphc.__all__ if one.islower()]
+    close = get_close_matches(name, functions, n=1, cutoff=0.75)
+    return f"; functions of values are graphc's: gc.{close[0]}(x)" if close else ""
+
+
+FUNCTIONS = {
     "dense": "affine",
     "linear": "affine",
     "batchnormalization": "batchnorm",
@@ -38,9 +117,11 @@ _ELSEWHERE = {
 
 def no_attribute(name: str, known: Iterable[str]) -> AttributeError:
     """Return the error for a name that graphc lacks, with the name that is meant if it is known."""
+    from difflib import get_close_matches
+
     small = {one.replace("_", "").lower(): one for one in known}
     plain = name.replace("_", "").lower()
-    meant = small.get(plain) or _ELSEWHERE.get(plain)
+    meant = small.get(plain) or FUNCTIONS.get(plain)
     if meant is None:
         close = get_close_matches(plain, small, n=1, cutoff=0.75)
         meant = small[close[0]] if close else None

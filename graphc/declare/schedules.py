@@ -6,14 +6,11 @@ rate by itself, and `ex.hyper["lr"]` still scales all of it.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-from graphc.base.call_text import call_text
+from graphc.base.arguments import call_text, checked_number, checked_whole
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Value
-from graphc.ir.numbers import checked_whole
 from graphc.ops.rate import CosineRate, StepRate, WarmUpRate
 
 
@@ -45,7 +42,6 @@ class WarmUp(Schedule):
         if self.then is not None and not isinstance(self.then, Schedule):
             raise GraphError(
                 f"WarmUp: then is {self.then!r}, not a schedule",
-                loc=caller_loc(),
                 hint="WarmUp(500, then=Cosine(total=10_000))",
             )
 
@@ -72,15 +68,10 @@ class Cosine(Schedule):
         if self.warmup >= self.total:
             raise GraphError(
                 f"Cosine: warmup is {self.warmup}, total is {self.total}",
-                loc=caller_loc(),
                 hint="total counts the updates of the warm-up too, so it is the larger one",
             )
-        if not 0 <= self.floor <= 1:
-            raise GraphError(
-                f"Cosine: floor is {self.floor!r}, it must be from 0 to 1",
-                loc=caller_loc(),
-                hint="it is a factor on the learning rate, not a learning rate",
-            )
+        hint = "it is a factor on the learning rate, not a learning rate"
+        checked_number("Cosine: floor", self.floor, least=0, most=1, hint=hint)
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
         """Return `lr` times both factors."""
@@ -100,12 +91,8 @@ class Step(Schedule):
 
     def __post_init__(self) -> None:
         _keep_whole(self, "every", 1)
-        if not (self.factor > 0 and math.isfinite(self.factor)):
-            raise GraphError(
-                f"Step: factor is {self.factor!r}, it must be above 0",
-                loc=caller_loc(),
-                hint="Step(every=1000, factor=0.5) halves the rate each 1000 updates",
-            )
+        hint = "Step(every=1000, factor=0.5) halves the rate each 1000 updates"
+        checked_number("Step: factor", self.factor, above=0, hint=hint)
 
     def rate(self, lr: Value, updates: Value, start: int = 0) -> Value:
         """Return `lr` times a power of `factor`."""

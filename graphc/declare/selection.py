@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.ir.build import Value
 from graphc.ir.graph import Graph
 from graphc.ops.source import Parameter
@@ -48,7 +47,6 @@ def _check_each_loss(graph: Graph, parameters: Sequence[str]) -> None:
             raise GraphError(
                 f"loss {loss!r} depends on no parameter, so nothing can minimise it",
                 operands=[node.described("loss")],
-                loc=caller_loc(),
                 hint="compute it from what the net predicts, or leave it out by losses=",
             )
 
@@ -59,7 +57,6 @@ def _check_some_loss(graph: Graph, names: Sequence[str]) -> None:
         raise GraphError(
             f"no loss depends on what wrt names: {_shown(names)}",
             operands=[node.described("loss") for node in losses],
-            loc=caller_loc(),
             hint="choose losses= and wrt= that belong together",
         )
 
@@ -79,11 +76,7 @@ def _matching(wanted: Names, known: Iterable[str], what: str) -> list[str]:
     for pattern in _listed(wanted):
         hits = [pattern] if pattern in pool else [k for k in pool if fnmatchcase(k, pattern)]
         if not hits:
-            raise GraphError(
-                f"no {what} matches {pattern!r}",
-                loc=caller_loc(),
-                hint=f"there are {_shown(pool)}",
-            )
+            raise GraphError(f"no {what} matches {pattern!r}", hint=f"there are {_shown(pool)}")
         chosen.update(hits)
     return [name for name in pool if name in chosen]
 

@@ -8,6 +8,8 @@ from functools import lru_cache
 from math import prod
 from typing import Any, SupportsIndex
 
+from graphc.base.arguments import plain
+
 ITEMSIZE = {
     "float32": 4,
     "float64": 8,
@@ -186,16 +188,6 @@ def _known_type(shape: Shape, dtype: str, kinds: tuple[type, ...]) -> TensorType
 def dtype_name(dtype: Any) -> str:
     """Return the name of a dtype given as a name, as `numpy.float32` or as `numpy.dtype`."""
     return str(getattr(dtype, "__name__", dtype))
-
-
-def plain(number: Any) -> Any:
-    """Return a whole number of any library as Python's own int; anything else as it is."""
-    if type(number) is int or isinstance(number, bool) or not isinstance(number, SupportsIndex):
-        return number
-    try:
-        return number.__index__()
-    except TypeError:  # an array of several elements
-        return number
 
 
 def normal_axis(axis: SupportsIndex, rank: int) -> int:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import FeedError
-from graphc.base.loc import caller_loc
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
@@ -40,9 +39,7 @@ class CotangentRun:
         """Copy in the forward pass's feeds and the cotangents; raise FeedError for a misfit."""
         arrays, n = self._check.arrays(cotangents)
         if n != saved.n and any(self._declared[o].type.batched for o in self._nodes(arrays)):
-            raise FeedError(
-                f"the cotangents have {n} rows, the forward pass had {saved.n}", loc=caller_loc()
-            )
+            raise FeedError(f"the cotangents have {n} rows, the forward pass had {saved.n}")
         bound = self._binder.bound(self.program, saved.n)
         for name, array in bound.feeds.items():
             output = name.removeprefix("cotangent:")

@@ -1,19 +1,66 @@
-"""The entry to a run: one call at a time, and without NumPy's warnings."""
+"""The entry to a run: one call at a time, no interrupt within a write, and no warnings of NumPy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
+from functools import partial
+from itertools import chain
+from operator import call
 from typing import Any, TypeVar
 
 import numpy as np
 
+from graphc.backends.numpy.bind import Call
 from graphc.base.errors import StateError
-from graphc.base.loc import caller_loc
-from graphc.base.scoped_lock import WORKING, Scope, was_entered
-from graphc.runtime.state import State
+from graphc.base.scoped_lock import WORKING, Scope, ScopedLock, was_entered
 
 T = TypeVar("T")
+
+
+def run_all(calls: Iterable[Call]) -> None:
+    """Make the calls in order.
+
+    No Python bytecode runs between them, so that an interrupt comes before the first or after the
+    last, unless a call is itself a Python function.
+    """
+    deque(map(call, calls), 0)
+
+
+class StateLock(ScopedLock):
+    """The lock that a call takes to read or write a state as a whole."""
+
+    __slots__ = ("broken", "writing")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = False
+        """Whether a write has begun and not ended, so that no number of the state can be trusted.
+
+        It is set first, and reset after the last write, without code that handles exceptions.
+        """
+        self.writing = False
+        """Whether the call that holds the lock, or held it last, may write."""
+
+    def begin(self, writes: bool) -> None:
+        """Begin a call that may write or only reads; raise StateError if the state is broken."""
+        if self.broken:
+            raise StateError(
+                "an earlier step failed half-way, so the state cannot be trusted",
+                hint="assign a good one: ex.state = saved_state",
+            )
+        self.writing = writes
+
+    def write(self, calls: Iterable[Call], broken: bool = False) -> None:
+        """Make calls that write; the state is broken unless all are made, and then if `broken`."""
+        begin, end = (partial(setattr, self, "broken", value) for value in (True, broken))
+        run_all(chain((begin,), calls, (end,)))
+
+    def abandoned(self) -> None:
+        """Let others in after a fork, in which a write of the thread that was inside never ends."""
+        self.broken = self.broken or self.writing
+        super().abandoned()
 
 
 class Entry:
@@ -24,8 +71,8 @@ class Entry:
 
     __slots__ = ("_lock", "_own")
 
-    def __init__(self, state: State) -> None:
-        self._own, self._lock = Scope(), state.lock
+    def __init__(self, lock: StateLock) -> None:
+        self._own, self._lock = Scope(), lock
 
     def __call__(self, work: Callable[..., T], *args: Any) -> T:
         """Call a Python function while the executor is locked, and return its result."""
@@ -43,7 +90,6 @@ class Entry:
             if self._own.entered:
                 raise StateError(
                     "this executor is running in another thread",
-                    loc=caller_loc(),
                     hint="make one executor per thread: gc.Executor(plan, state=ex.state)",
                 )
             if lock.held_here:

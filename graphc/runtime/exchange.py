@@ -13,14 +13,20 @@ from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.numpy.bind import Call
 from graphc.base.errors import StateError
-from graphc.base.loc import caller_loc
 from graphc.compiler.memory import ALIGNMENT
 from graphc.ir.op import Array
 from graphc.ir.plan import Instr, Plan
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.ops.exchange import Receive, Send
-from graphc.runtime.distributed.communicator import Communicator, Request, Solo, wait
-from graphc.runtime.distributed.tree import TreeSum, is_power_of_two, room
+from graphc.runtime.distributed.communicator import (
+    Communicator,
+    Request,
+    Solo,
+    TreeSum,
+    is_power_of_two,
+    room,
+    wait,
+)
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
 
@@ -180,7 +186,6 @@ def made_exchange(plan: Plan, communicator: Communicator | None, state: State) -
     if size != ranks:
         raise StateError(
             f"the plan is for {ranks} rank{'s' if ranks > 1 else ''}, the communicator has {size}",
-            loc=caller_loc(),
             hint="gc.compile(net, ..., ranks=n) and gc.Executor(plan, communicator=c) go together",
         )
     if plan.shards is None:

@@ -8,20 +8,26 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.numpy.bind import Call
-from graphc.declare.missing import Missing
+from graphc.declare.other_names import Missing
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan, Program
-from graphc.runtime import refusals
+from graphc.runtime import errors
 from graphc.runtime.bound import NOTHING, Binder, Bound, Outcome
 from graphc.runtime.cotangents import CotangentRuns
-from graphc.runtime.direct import Direct, Directs
-from graphc.runtime.entry import Entry, quiet_context
+from graphc.runtime.entry import Entry, quiet_context, run_all
 from graphc.runtime.exchange import HOLDS, Exchange, made_exchange
-from graphc.runtime.feeds import FeedCheck, Feeds, gradient_arrays, merged, program_check
-from graphc.runtime.many_rows import by_position, evaluate, predict
-from graphc.runtime.parameters import Hyper, Parameters
-from graphc.runtime.run_all import run_all
-from graphc.runtime.sharded_step import ShardedStep
+from graphc.runtime.feeds import (
+    Direct,
+    Directs,
+    FeedCheck,
+    Feeds,
+    gradient_arrays,
+    merged,
+    program_check,
+)
+from graphc.runtime.parameters import Hyper, Parameters, averaged
+from graphc.runtime.rows import by_position, evaluate, predict
+from graphc.runtime.shards import ShardedStep
 from graphc.runtime.state import State
 from graphc.runtime.workspace import memory_of
 
@@ -46,15 +52,15 @@ class Executor(Missing):
         communicator: Communicator | None = None,
     ) -> None:
         if not isinstance(plan, Plan):
-            raise refusals.no_plan(plan)
+            raise errors.no_plan(plan)
         self.plan = plan
-        self._state, self._workspace = memory_of(plan, refusals.checked_seed(seed), state)
+        self._state, self._workspace = memory_of(plan, errors.checked_seed(seed), state)
         self.exchange = made_exchange(plan, communicator, self._state)
         """The values that a plan with shards adds up, and the communicator it does so by."""
         self._binder = Binder(self._workspace, self.exchange)
         self._checks: dict[str, FeedCheck] = {}
         self._cotangents = CotangentRuns(plan, self._state)
-        self._entry, self._lock = Entry(self._state), self._state.lock
+        self._entry, self._lock = Entry(self._state.lock), self._state.lock
         self._quiet = quiet_context()
         self._sharded: ShardedStep | None = None
         self._outcome = NOTHING
@@ -188,13 +194,13 @@ class Executor(Missing):
         last = self._outcome
         saved = last.saved
         if saved is None:
-            raise refusals.no_forward()
+            raise errors.no_forward()
         if cotangents:
             saved = self._cotangents.bind(saved, cotangents)
             self._run(saved.calls)
             return {name: array.copy() for name, array in saved.gradients.items()}
         if not saved.gradients:
-            raise refusals.no_losses()
+            raise errors.no_losses()
         if not last.differentiated:  # only once: it overwrites the forward values
             self._outcome = NOTHING
             self._run(saved.calls[saved.border :])
@@ -218,7 +224,7 @@ class Executor(Missing):
         accumulates = self.plan.accumulate > 1
         there = self._accumulated() if accumulates else last.differentiated
         if gradients is None and not there:
-            raise refusals.no_gradients(accumulates)
+            raise errors.no_gradients(accumulates)
         outputs = last.copies()
         self._outcome = NOTHING
         if gradients is not None:
@@ -334,8 +340,6 @@ class Executor(Missing):
         They are kept by an optimizer with `ema=`; before its first update they are the parameters.
         Raise StateError if none are kept.
         """
-        from graphc.runtime.averaged import averaged
-
         return averaged(self)
 
     def refresh(self, other: Executor) -> None:
@@ -359,7 +363,7 @@ class Executor(Missing):
     def _program(self, name: str) -> Program:
         if name in self.plan.programs:
             return self.plan.programs[name]
-        raise refusals.no_program(name)
+        raise errors.no_program(name)
 
     def _check(self, program: Program) -> FeedCheck:
         check = self._checks.get(program.name)
@@ -371,7 +375,7 @@ class Executor(Missing):
         """Return a program with its feeds copied in."""
         bound = self._binder.bound(program, feeds.n, feeds.missing)
         if feeds.optional and not bound.outputs:
-            raise refusals.no_output(feeds.missing & program.feeds.keys())
+            raise errors.no_output(feeds.missing & program.feeds.keys())
         self._outcome = NOTHING
         bound.feed(feeds.arrays)
         if program.name in self._direct:

@@ -1,26 +1,32 @@
-"""The checking and copying of a user's feeds.  Every check precedes the first write."""
+"""The checking and copying of a user's feeds.  Every check precedes the first write.
+
+Arrays that native code can read where they lie are not copied (zero-copy feeds).  Those that it
+cannot read as they are, or that are wrong, are left to the check that converts or refuses them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from graphc.base.errors import FeedError, Operand
-from graphc.base.loc import caller_loc
+from graphc.base.errors import FeedError
 from graphc.compiler.program import ignored_labels, indexed
 from graphc.ir.graph import Node
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan, Program
-from graphc.ir.tensor_type import Batch, TensorType, shape_text
+from graphc.ir.tensor_type import Batch, TensorType
 from graphc.kernels.feed_masks import counts_rows
 from graphc.ops.exchange import ShardInput
 from graphc.ops.gather import ByPlace
 from graphc.ops.index_nd import FlatIndex
-from graphc.runtime.feed_hints import dtype_hint, shape_hint
-from graphc.runtime.refusals import accumulates
+from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
+from graphc.runtime.errors import FeedErrors, accumulates
+
+if TYPE_CHECKING:
+    from graphc.backends.native.direct import Take
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +81,13 @@ class FeedCheck:
         self._feeds = feeds
         self.unread = unread or {}
         """The inputs that the program does not read; they determine the number of rows, too."""
-        inputs = {**feeds, **self.unread}
+        self._inputs = inputs = {**self.unread, **feeds}
         self._with_rows = frozenset(name for name, feed in inputs.items() if feed.type.batched)
         self._by_shape = frozenset(by_shape if self._with_rows else ())
         """The nodes that have rows by their shape alone."""
-        self._word = word
         self._known = frozenset(known)
         self._capacity = capacity
+        self._errors = FeedErrors(word, inputs, self.unread, self._known, capacity)
         self._dtypes = {name: np.dtype(feed.type.dtype) for name, feed in feeds.items()}
         self._bounds = {name: feed.bound for name, feed in feeds.items() if feed.bound is not None}
         self._specs = [
@@ -102,13 +108,13 @@ class FeedCheck:
             if name not in feeds:
                 continue
             if feeds[name] is None:
-                raise self._missing(name, feeds)
+                raise self._errors.missing(name, feeds)
             value = feeds[name]
             if not isinstance(value, np.ndarray):
                 value = self._array(name, value)
             self._convert(name, np.empty((0,) * value.ndim, value.dtype))
             if value.ndim != rank or value.shape[:axis] + value.shape[axis + 1 :] != tail:
-                raise self._wrong_shape(name, value)
+                raise self._errors.wrong_shape(name, value)
             if factor and (not owner or value.shape[axis] != rows * factor):
                 rows, owner = self._rows(name, value, rows, owner), name
             found[name] = value
@@ -135,12 +141,12 @@ class FeedCheck:
             if value is None:
                 if optional and name not in feeds:
                     continue
-                raise self._missing(name, feeds)
+                raise self._errors.missing(name, feeds)
             if not isinstance(value, np.ndarray) or value.dtype is not dtype:
                 value = self._convert(name, value)
             shape = value.shape
             if len(shape) != rank or shape[:axis] + shape[axis + 1 :] != tail:
-                raise self._wrong_shape(name, value)
+                raise self._errors.wrong_shape(name, value)
             if factor and (not rows or shape[axis] != rows * factor):
                 rows, owner = self._rows(name, value, rows, owner), name
             if bound is not None:
@@ -148,7 +154,7 @@ class FeedCheck:
             found[name] = value
         n = self._whole(feeds, found, rows, owner, optional)
         if not n or (limit and n > self._capacity):
-            raise self._too_many(n)
+            raise self._errors.too_many(n)
         return found, n
 
     def feeds(self, feeds: Mapping[str, Any], *, optional: bool = False) -> Feeds:
@@ -176,12 +182,12 @@ class FeedCheck:
         """
         if len(found) < len(feeds):
             if not self._known.issuperset(feeds):
-                raise self._unknown(next(name for name in feeds if name not in self._known))
+                raise self._errors.unknown(next(name for name in feeds if name not in self._known))
             rows, owner = self._count_unread(feeds, found, rows, owner)
         if owner:
             return rows
         if self._by_shape and not optional:
-            raise self._no_rows()
+            raise self._errors.no_rows()
         return 1
 
     def _count_unread(
@@ -197,42 +203,29 @@ class FeedCheck:
                 continue
             value = self._array(name, feeds[name])
             if value.ndim != feed.type.rank or value.shape[:axis] + value.shape[axis + 1 :] != tail:
-                raise self._wrong_shape(name, value)
+                raise self._errors.wrong_shape(name, value)
             if not owner:
                 found[name] = value
             if not owner or value.shape[axis] != rows * factor:
                 rows, owner = self._rows(name, value, rows, owner), name
         return rows, owner
 
-    def _feed(self, name: str) -> Feed:
-        return self._feeds.get(name) or self.unread[name]
-
     def _rows(self, name: str, value: Array, known: int, owner: str) -> int:
         """Return the array's number of rows; raise FeedError if that of the others differs."""
-        axis, factor, _ = _tail(self._feed(name).type)
+        axis, factor, _ = _tail(self._inputs[name].type)
         size: int = value.shape[axis]
         n, rest = divmod(size, factor)
         if rest:
-            raise self._wrong_shape(name, value)
+            raise self._errors.wrong_shape(name, value)
         if owner and known != n:
-            raise FeedError(
-                f"{owner!r} has {known} rows, {name!r} has {n}",
-                operands=self._operands(owner, name),
-                loc=caller_loc(),
-                hint="all inputs of a run take the same batch",
-            )
+            raise self._errors.other_rows(owner, known, name, n)
         return n
 
     def _array(self, name: str, value: Any) -> Array:
         try:
             return np.asarray(value)
         except ValueError:
-            raise FeedError(
-                f"{self._word} {name!r} is not an array: its parts have different lengths",
-                operands=self._operands(name),
-                loc=caller_loc(),
-                hint="all rows of a batch must have the same shape",
-            ) from None
+            raise self._errors.ragged(name) from None
 
     def _convert(self, name: str, value: Any) -> Array:
         feed, dtype = self._feeds[name], self._dtypes[name]
@@ -243,23 +236,13 @@ class FeedCheck:
             return self._to_integers(name, array)
         if array.dtype == dtype:
             return array.astype(dtype)
-        raise FeedError(
-            f"{self._word} {name!r} takes {feed.type.dtype}, the array is {_kind(array)}",
-            operands=self._operands(name),
-            loc=caller_loc(),
-            hint=dtype_hint(name, feed.type, feed.is_label, array),
-        )
+        raise self._errors.wrong_dtype(name, array)
 
     def _to_integers(self, name: str, array: Array) -> Array:
         dtype = self._dtypes[name]
         info = np.iinfo(dtype)
         if array.size and (array.min() < info.min or array.max() > info.max):
-            raise FeedError(
-                f"{self._word} {name!r} holds numbers too large for {dtype}",
-                operands=self._operands(name),
-                loc=caller_loc(),
-                hint="declare the input with dtype='int64'",
-            )
+            raise self._errors.too_large(name, dtype)
         return array.astype(dtype)
 
     def _check_range(self, name: str, value: Array, first: int) -> None:
@@ -276,75 +259,7 @@ class FeedCheck:
         bad = np.argwhere(wrong)[0]
         axis, factor, _ = _tail(self._feeds[name].type)
         row = f" at row {first + bad[axis] // factor}" if factor else ""
-        by = self._feeds[name].indexed
-        one, many = ("index", "entries") if by else ("label", "classes")
-        raise FeedError(
-            f"{self._word} {name!r} holds the {one} {value[tuple(bad)]}{row}, "
-            f"there are {bound} {many}",
-            operands=[
-                *self._operands(name),
-                *(node.described("indexed") for node in by),
-            ],
-            loc=caller_loc(),
-            hint=f"{'indices' if by else 'labels'} go from 0 to {bound - 1}"
-            + ("" if ignored is None else f", and {ignored} is ignored"),
-        )
-
-    def _operands(self, *names: str) -> list[Operand]:
-        return [replace(self._feed(n).node.described(self._word), name=n) for n in names]
-
-    def _missing(self, name: str, feeds: Iterable[str]) -> FeedError:
-        odd = [given for given in feeds if given not in self._known]
-        hint = f"there is no {self._word} {odd[0]!r}; " if odd else ""
-        how = f"feed it by name: {name}=..." if name.isidentifier() else f"{{{name!r}: array}}"
-        return FeedError(
-            f"{self._word} {name!r} is {'None, not an array' if name in feeds else 'missing'}",
-            operands=self._operands(name),
-            loc=caller_loc(),
-            hint=hint + how,
-        )
-
-    def _no_rows(self) -> FeedError:
-        with_rows = [name for name, feed in self.unread.items() if feed.type.batched]
-        return FeedError(
-            "nothing that was fed has rows, so their number is not known",
-            operands=self._operands(*with_rows[:1]),
-            loc=caller_loc(),
-            hint=f"feed it by name: {with_rows[0]}=..., though only its rows count",
-        )
-
-    def _unknown(self, name: str) -> FeedError:
-        known = ", ".join(sorted(self._known)) or "none"
-        return FeedError(
-            f"there is no {self._word} {name!r}", loc=caller_loc(), hint=f"there are: {known}"
-        )
-
-    def _wrong_shape(self, name: str, value: Array) -> FeedError:
-        feed = self._feed(name)
-        wanted = shape_text(feed.type.shape)
-        return FeedError(
-            f"{self._word} {name!r} takes {wanted}, the array has shape {value.shape}",
-            operands=self._operands(name),
-            loc=caller_loc(),
-            hint=shape_hint(name, feed.type, feed.is_label, value.shape),
-        )
-
-    def _too_many(self, n: int) -> FeedError:
-        if n < 1:
-            return FeedError(
-                "the batch has 0 rows", loc=caller_loc(), hint="a run takes at least one row"
-            )
-        return FeedError(
-            f"the batch has {n} rows, the plan takes up to {self._capacity}",
-            loc=caller_loc(),
-            hint=f"compile with batch={n}, or use ex.predict or ex.evaluate, which cut batches",
-        )
-
-
-def _kind(array: Array) -> str:
-    return {"U": "text", "S": "bytes", "O": "Python objects"}.get(
-        array.dtype.kind, str(array.dtype)
-    )
+        raise self._errors.out_of_range(name, value[tuple(bad)], row)
 
 
 def _tail(type: TensorType) -> tuple[int, int, tuple[int, ...]]:
@@ -361,7 +276,6 @@ def merged(feeds: Mapping[str, Any] | None, by_name: Mapping[str, Any]) -> dict[
     if feeds is not None and not isinstance(feeds, Mapping):
         raise FeedError(
             f"feeds are given by name, not as {type(feeds).__name__}",
-            loc=caller_loc(),
             hint='ex.forward(x=array) or ex.forward({"x": array}); ex.predict(array) takes arrays',
         )
     return {**(feeds or {}), **by_name}
@@ -398,3 +312,59 @@ def gradient_arrays(apply: Program, plan: Plan, gradients: Mapping[str, Any]) ->
     known = {name: Feed(apply.graph[feed], None) for name, feed in feeds.items()}
     arrays, _ = FeedCheck(known, {*known, *plan.wrt}, 1, "gradient").arrays(gradients)
     return {feeds[name]: array for name, array in arrays.items()}
+
+
+KNOWN_FEEDS = 64
+"""The number of sets of inputs of a program that may be fed without a copy."""
+
+
+class Direct:
+    """A native program for zero-copy feeds of certain names."""
+
+    __slots__ = ("_bind", "_bounds", "_copied", "_take")
+
+    def __init__(self, take: Take, copied: tuple[str, ...], bind: Callable[[int], Bound]) -> None:
+        self._take, self._copied, self._bind = take, copied, bind
+        self._bounds: dict[int, Bound] = {}
+
+    def ready(self, feeds: Mapping[str, Any]) -> Bound | None:
+        """Return the program, set to read these arrays in its next run; None for unusual ones."""
+        n = self._take(feeds)
+        if n is None:
+            return None
+        bound = self._bounds.get(n)
+        if bound is None:
+            bound = self._bound(n)
+        for name in self._copied:
+            np.copyto(bound.feeds[name], feeds[name])
+        return bound
+
+    def _bound(self, n: int) -> Bound:
+        if len(self._bounds) >= BOUND_BATCHES:
+            self._bounds.clear()
+        self._bounds[n] = bound = self._bind(n)
+        return bound
+
+
+class Directs(dict[tuple[str, ...], Direct]):
+    """The native programs for zero-copy feeds that one program has, by the names of the feeds."""
+
+    def add(
+        self,
+        binder: Binder,
+        bound: Bound,
+        types: Mapping[str, TensorType],
+        missing: frozenset[str],
+    ) -> None:
+        """Let later runs read feeds of these names without a copy, if that is possible.
+
+        The types are those declared, also of inputs that the program does not read: they have
+        rows, too.
+        """
+        names = tuple(types)
+        if names in self or len(self) >= KNOWN_FEEDS:
+            return
+        if (found := binder.take(bound, types)) is None:
+            return
+        program = bound.program
+        self[names] = Direct(*found, lambda n: binder.layout(program, n, missing))

@@ -7,30 +7,49 @@ layout depends on nothing else, so that every plan of a net finds the same neigh
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.backends.numpy.bind import Call
 from graphc.base.errors import StateError, UnknownName
-from graphc.base.loc import caller_loc
-from graphc.base.scoped_lock import ScopedLock
 from graphc.compiler.memory import ALIGNMENT, align
+from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import FromArray, generator
 from graphc.ir.op import Array
+from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.source import Parameter
 from graphc.ops.source import State as StateOp
-from graphc.runtime.large_pages import advise_large_pages
-from graphc.runtime.owners import Owner
-from graphc.runtime.run_all import run_all
+from graphc.runtime.entry import StateLock
 
 if TYPE_CHECKING:
     from graphc.files.model_file import Columns
+
+
+LARGE = 2 << 20
+_ADVICE = 14  # MADV_HUGEPAGE
+
+
+def advise_large_pages(block: Array) -> None:
+    """Ask Linux for pages of 2 MB under a contiguous block of at least that size.
+
+    It is advice: whatever the system answers, the memory is as good as before.
+    """
+    if sys.platform != "linux" or block.nbytes < LARGE:
+        return
+    first = -(-block.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
+    end = (block.ctypes.data + block.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    madvise(first, end - first, _ADVICE)
 
 
 def block(nbytes: int) -> Array:
@@ -45,6 +64,49 @@ def block(nbytes: int) -> Array:
 def block_bytes(nbytes: int) -> int:
     """Return the bytes that are allocated for a block, its alignment included."""
     return nbytes + ALIGNMENT if nbytes else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """An optimizer, and the parameters that it trains."""
+
+    optimizer: Optimizer
+    trained: frozenset[str]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Owner | None:
+        """Return the owner of a plan's slots, or None if the plan has no optimizer."""
+        if plan.optimizer is None:
+            return None
+        graph = plan.programs["apply"].graph
+        names = (name for name in graph.updates if isinstance(graph[name].op, Parameter))
+        return cls(plan.optimizer, frozenset(names))
+
+    def check(self, others: Iterable[Owner]) -> None:
+        """Raise StateError if another optimizer of this name has other settings or parameters."""
+        for other in others:
+            if other.optimizer.name != self.optimizer.name or other == self:
+                continue
+            kind = type(self.optimizer).__name__
+            raise StateError(
+                f"plans that share a state share the rate, the counter and the slots of an "
+                f"optimizer, and these two differ: {self._difference(other)}",
+                hint=f"give one a name, so that it has its own numbers: gc.{kind}(..., name="
+                f'"{"second" if not self.optimizer.name else self.optimizer.name + "2"}")',
+            )
+
+    def _difference(self, other: Owner) -> str:
+        mine, known = self.optimizer, other.optimizer
+        if type(mine) is not type(known):
+            return f"this plan has {mine}, the other {known}"
+        for field in fields(mine):
+            here, there = getattr(mine, field.name), getattr(known, field.name)
+            if here != there:
+                return f"this plan's has {field.name}={here!r}, the other's {field.name}={there!r}"
+        name = min(self.trained ^ other.trained)
+        return (
+            f"{name!r} is trained by {'this plan' if name in self.trained else 'the other'} alone"
+        )
 
 
 def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
@@ -78,42 +140,6 @@ def layout(nodes: Mapping[str, Node]) -> tuple[dict[str, int], int]:
 
 MOST_COUNTED = 2**62
 """The number that counters stay below, so that they never wrap."""
-
-
-class StateLock(ScopedLock):
-    """The lock that a call takes to read or write a state as a whole."""
-
-    __slots__ = ("broken", "writing")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.broken = False
-        """Whether a write has begun and not ended, so that no number of the state can be trusted.
-
-        It is set first, and reset after the last write, without code that handles exceptions.
-        """
-        self.writing = False
-        """Whether the call that holds the lock, or held it last, may write."""
-
-    def begin(self, writes: bool) -> None:
-        """Begin a call that may write or only reads; raise StateError if the state is broken."""
-        if self.broken:
-            raise StateError(
-                "an earlier step failed half-way, so the state cannot be trusted",
-                loc=caller_loc(),
-                hint="assign a good one: ex.state = saved_state",
-            )
-        self.writing = writes
-
-    def write(self, calls: Iterable[Call], broken: bool = False) -> None:
-        """Make calls that write; the state is broken unless all are made, and then if `broken`."""
-        begin, end = (partial(setattr, self, "broken", value) for value in (True, broken))
-        run_all(chain((begin,), calls, (end,)))
-
-    def abandoned(self) -> None:
-        """Let others in after a fork, in which a write of the thread that was inside never ends."""
-        self.broken = self.broken or self.writing
-        super().abandoned()
 
 
 class State(Mapping[str, Array]):

@@ -11,15 +11,13 @@ import numpy as np
 
 from graphc.backends.numpy.bind import Call
 from graphc.base.errors import OutOfMemoryError
-from graphc.base.loc import caller_loc
 from graphc.compiler.memory import align
 from graphc.ir.op import Array
 from graphc.ir.plan import Buffer, Plan, Program
 from graphc.ir.tensor_type import ITEMSIZE, LARGEST, TensorType, shape_at
 from graphc.ops.source import Constant
-from graphc.runtime.owners import Owner
-from graphc.runtime.run_all import run_all
-from graphc.runtime.state import State, block, block_bytes
+from graphc.runtime.entry import run_all
+from graphc.runtime.state import Owner, State, block, block_bytes
 
 
 class Workspace:
@@ -136,7 +134,6 @@ def memory_of(plan: Plan, seed: int, state: State | None) -> tuple[State, Worksp
     except MemoryError:
         raise OutOfMemoryError(
             f"there is not enough memory for this plan, which needs {plan.memory.total:,} bytes",
-            loc=caller_loc(),
             hint="plan.memory says what for; compile with a smaller batch, or with budget=",
         ) from None
     if owner is not None and owner not in own.owners:

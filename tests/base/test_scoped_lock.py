@@ -13,7 +13,7 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.base.scoped_lock import Scope, ScopedLock
-from graphc.runtime.state import StateLock
+from graphc.runtime.entry import StateLock
 from tests.runtime.injection.subjects import FEEDS, plan
 
 BACKENDS = ["numpy", "native"] if available() is None else ["numpy"]

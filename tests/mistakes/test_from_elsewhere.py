@@ -9,8 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.base.arguments import takes
-from graphc.declare.other_members import EXECUTOR, NET, VALUE
-from graphc.declare.other_names import _ELSEWHERE
+from graphc.declare.other_names import EXECUTOR, FUNCTIONS, NET, VALUE
 from tests.mistakes.harness import Mistake, collector, name_of, refused
 
 MISTAKES, mistake = collector()
@@ -654,6 +653,6 @@ def _with_output(net: gc.Net, x: gc.Value) -> gc.Net:
 
 
 def test_what_is_meant_is_there() -> None:
-    for other, here in _ELSEWHERE.items():
+    for other, here in FUNCTIONS.items():
         assert hasattr(gc, here), other
         assert other == other.lower().replace("_", "")

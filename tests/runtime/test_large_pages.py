@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphc.runtime.large_pages import LARGE, advise_large_pages
+from graphc.runtime.state import LARGE, advise_large_pages
 
 
 @pytest.mark.parametrize("nbytes", [0, 1, 4096, LARGE - 1, LARGE, LARGE + 1, 3 * LARGE])

@@ -8,16 +8,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from graphc.declare.optim.optimizer import Optimizer
+from graphc.declare.optim.optimizer import Group, Optimizer
 
 if TYPE_CHECKING:
-    from graphc.declare.optim.adagrad import Adadelta, Adagrad
-    from graphc.declare.optim.adam import Adam, AdamW
-    from graphc.declare.optim.adamax import Adamax
-    from graphc.declare.optim.group import Group
+    from graphc.declare.optim.adagrad import Adadelta, Adagrad, RMSprop
+    from graphc.declare.optim.adam import Adam, Adamax, AdamW, NAdam
     from graphc.declare.optim.lion import Lion
-    from graphc.declare.optim.nadam import NAdam
-    from graphc.declare.optim.rmsprop import RMSprop
     from graphc.declare.optim.sgd import SGD
 
 __all__ = [
@@ -34,7 +30,13 @@ __all__ = [
     "RMSprop",
 ]
 
-_FILES = {"Adadelta": "adagrad", "AdamW": "adam"}
+_FILES = {
+    "Adadelta": "adagrad",
+    "AdamW": "adam",
+    "Adamax": "adam",
+    "NAdam": "adam",
+    "RMSprop": "adagrad",
+}
 """The file of each optimizer that shares the file of another."""
 
 

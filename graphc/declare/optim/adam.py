@@ -1,13 +1,20 @@
-"""Adam, with weight decay added to the gradient or decoupled from it."""
+"""Adam and its relatives: AdamW, AdaMax and NAdam."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from graphc.declare.optim.optimizer import Optimizer, made_with
-from graphc.declare.optim.slots import next_value, operands_with_decay, slot
-from graphc.ir.build import Value
-from graphc.ops.optim import AdamMean, AdamSquare, AdamStep
+from graphc.declare.optim.slots import decayed, next_name, next_value, operands_with_decay, slot
+from graphc.ir.build import Builder, Value
+from graphc.ir.op import shared
+from graphc.ir.tensor_type import TensorType
+from graphc.ops.elementwise import add, div, mul, sub
+from graphc.ops.functions import abs_, sqrt
+from graphc.ops.optim import AdamMean, AdamSquare, AdamStep, SgdStep
+from graphc.ops.rate import Corrected, NadamMomentum
+from graphc.ops.select import maximum
+from graphc.ops.source import constant, global_state
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,3 +73,70 @@ class AdamW(Adam):
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
         """Add three nodes, and the slots `<parameter>.mean` and `.square`."""
         self._step(p, g, rate, updates, 0.0, self.decay_of(p.node))
+
+
+@made_with("gc.Adamax()")
+@dataclass(frozen=True, repr=False)
+class Adamax(TwoMoments):
+    """AdaMax: u = max(beta2*u, |g| + eps), p = p - lr/(1 - beta1^t)*m/u, m being Adam's mean.
+
+    D. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015, algorithm 2, as in
+    torch.optim.Adamax; weight decay is added to the gradient.
+    """
+
+    lr: float = 2e-3
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """Add the update of p, and the slots `<parameter>.mean` and `.largest`."""
+        b, mean, largest = p.builder, slot(p, "mean"), slot(p, "largest")
+        g = decayed(p, g, self.decay_of(p.node))
+        m = next_value(mean, AdamMean(self.beta1), mean, g)
+        size = add(abs_(g), self.eps, name=b.unique(f"{p.name}.size"))
+        u = maximum(mul(largest, self.beta2), size, name=next_name(largest))
+        b.update(largest, u)
+        direction = div(m, u, name=b.unique(f"{p.name}.direction"))
+        next_value(p, shared(SgdStep), p, direction, b.apply(Corrected(self.beta1), rate, updates))
+
+
+@made_with("gc.NAdam()")
+@dataclass(frozen=True, repr=False)
+class NAdam(TwoMoments):
+    """NAdam: p = p - lr*((1 - mu_t)/(1 - M_t)*g + mu_t+1/(1 - M_t+1)*m)/(sqrt(shat) + eps).
+
+    mu_t = beta1*(1 - 0.96^(t*momentum_decay)/2), M_t is the product of all up to mu_t, m and s are
+    Adam's means and shat = s/(1 - beta2^t).  T. Dozat, "Incorporating Nesterov momentum into
+    Adam", ICLR 2016 workshop, as in torch.optim.NAdam; weight decay is added to the gradient.
+    """
+
+    lr: float = 2e-3
+    momentum_decay: float = 4e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._number("momentum_decay", hint="0.004 is usual", usual="0.004")
+
+    def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:
+        """Add the update of p, its slots `.mean` and `.square`, and M_t, which all share."""
+        b, decay = p.builder, self.decay_of(p.node)
+        m, s = self.means(p, g, decay)
+        now, ahead = self._shares(b, rate, updates)
+        direction = add(mul(decayed(p, g, decay), now), mul(m, ahead))
+        spread = mul(sqrt(s), sqrt(b.apply(Corrected(self.beta2), _one(b, p.dtype), updates)))
+        moved = div(direction, add(spread, self.eps), name=b.unique(f"{p.name}.moved"))
+        b.update(p, sub(p, moved, name=next_name(p)))
+
+    def _shares(self, b: Builder, rate: Value, updates: Value) -> tuple[Value, Value]:
+        """Return the factors of the gradient and of the mean."""
+        product = global_state(b, f"momenta.{rate.dtype}", TensorType((), rate.dtype), 1.0)
+        mu = NadamMomentum(self.beta1, self.momentum_decay)
+        after = NadamMomentum(self.beta1, self.momentum_decay, ahead=1)
+        if product.name not in b.updates:
+            b.update(product, b.apply(mu, product, updates, name=next_name(product)))
+        total, one = b.value(b.updates[product.name]), _one(b, rate.dtype)
+        now = div(sub(rate, b.apply(mu, rate, updates)), sub(one, total))
+        ahead = div(b.apply(after, rate, updates), sub(one, b.apply(after, total, updates)))
+        return now, ahead
+
+
+def _one(b: Builder, dtype: str) -> Value:
+    return constant(b, 1.0, dtype)

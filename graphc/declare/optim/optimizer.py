@@ -8,19 +8,130 @@ optimizer where that has a name: `w.velocity:critic`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from functools import partial
 
-from graphc.base.arguments import options
+from graphc.base.arguments import call_text, checked_number, checked_whole, finite, lost_in, options
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
-from graphc.declare.optim.checks import Checked
-from graphc.declare.optim.group import Group
 from graphc.declare.schedules import Schedule
 from graphc.ir.build import Value
 from graphc.ir.graph import Node
+
+AVERAGE = "ema"
+"""The last part of the name of the slot for the moving average of a parameter."""
+AVERAGES_MADE = "ema_updates"
+"""The name of the state that counts the averages made so far."""
+
+
+class Checked:
+    """The base of frozen dataclasses that raise GraphError, at the user's line, for a bad field."""
+
+    __repr__ = call_text
+
+    def _number(
+        self, name: str, *, above: bool = False, below: float | None = None, hint: str, usual: str
+    ) -> None:
+        """Store a finite number as a float if it is 0 or more, or above 0 with `above`.
+
+        It must be less than `below`; `usual` is such a number, for the hint.
+        """
+        given = getattr(self, name)
+        if finite(given) is None:
+            hint = f"give a finite number, such as {name}={usual}"
+        over, least = (0.0, None) if above else (None, 0.0)
+        what = f"{type(self).__name__}: {name}"
+        self._keep(
+            name, checked_number(what, given, above=over, least=least, below=below, hint=hint)
+        )
+
+    def _share(self, name: str, usual: str) -> None:
+        """Store a number from 0 to below 1."""
+        self._number(name, below=1.0, hint=f"{usual} is usual", usual=usual)
+
+    def _above_0(self, name: str, usual: str) -> None:
+        """Store a number above 0."""
+        self._number(name, above=True, hint=f"{usual} is usual", usual=usual)
+
+    def _whole(self, name: str, hint: str) -> None:
+        """Store a whole number from 1 up."""
+        what = f"{type(self).__name__}: {name}"
+        self._keep(name, checked_whole(what, getattr(self, name), hint=hint))
+
+    def check_held(self, dtypes: Collection[str]) -> None:
+        """Raise GraphError for a number that one of these dtypes makes infinite, or 0."""
+        for each in fields(self):  # type: ignore[arg-type]
+            number = getattr(self, each.name)
+            for dtype in dtypes if isinstance(number, float) else ():
+                if lost := lost_in(dtype, number):
+                    hint = "give another number, or declare the net with dtype='float64'"
+                    raise self._error(each.name, f"which is {lost} in {dtype}", hint)
+
+    def _patterns(self, name: str, hint: str) -> None:
+        """Store one name pattern, or several, as a tuple."""
+        value = getattr(self, name)
+        listed = (value,) if isinstance(value, str) else value
+        if not isinstance(listed, Sequence) or not all(isinstance(text, str) for text in listed):
+            raise self._error(name, "it must be name patterns", hint)
+        self._keep(name, tuple(listed))
+
+    def _keep(self, name: str, value: object) -> None:
+        """Set a field of the frozen dataclass."""
+        object.__setattr__(self, name, value)
+
+    def _error(self, name: str, wanted: str, hint: str) -> GraphError:
+        """Return the error for a field."""
+        sentence = f"{type(self).__name__}: {name} is {getattr(self, name)!r}, {wanted}"
+        return GraphError(sentence, hint=hint)
+
+
+@dataclass(frozen=True, repr=False)
+class Group(Checked):
+    """Settings for the parameters that name patterns match, in place of the optimizer's own.
+
+    `lr` is their learning rate, `ex.hyper["lr." + patterns]`, which the schedule's factor
+    multiplies as well.  `weight_decay` applies to each parameter of the group, those of rank 1 too.
+    With `frozen` they are not trained: there are no slots for them, and no gradient is computed.
+
+    Raises GraphError, at the user's line, for a field that makes no sense, or a group that changes
+    nothing.
+    """
+
+    names: tuple[str, ...] | str
+    lr: float | None = field(default=None, kw_only=True)
+    weight_decay: float | None = field(default=None, kw_only=True)
+    frozen: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self._patterns("names", 'gc.Group("head.*", lr=1.0)')
+        if not self.names:
+            raise self._error("names", "there must be at least one", 'gc.Group("head.*", lr=1.0)')
+        if self.lr is not None:
+            hint = "frozen=True is for what is not to be trained"
+            self._number("lr", hint=hint, usual="0.1")
+        if self.weight_decay is not None:
+            self._number("weight_decay", hint="0 means no decay", usual="0.01")
+        given = self.lr is not None or self.weight_decay is not None
+        if given == bool(self.frozen):
+            said = "is frozen, but has numbers to train by" if given else "changes nothing"
+            raise GraphError(
+                f"Group: {self} {said}",
+                hint='gc.Group("head.*", lr=1.0) or gc.Group("body.*", frozen=True)',
+            )
+
+    def holds(self, name: str) -> bool:
+        """Return whether a parameter is in the group."""
+        return any(fnmatchcase(name, pattern) for pattern in self.names)
+
+    @property
+    def title(self) -> str:
+        """The patterns, joined by commas, as in the name of the hyper-parameter."""
+        return ",".join(self.names)
+
+    def __str__(self) -> str:
+        return repr(self.title)
+
 
 made_with = partial(
     options,
@@ -123,7 +234,6 @@ class Optimizer(Checked):
                 others = any(group.holds(name) for name in known)
                 raise GraphError(
                     f"{type(self).__name__}: no parameter is in the group {group}",
-                    loc=caller_loc(),
                     hint="earlier groups match all that it matches: the first match counts"
                     if others
                     else f"there are parameters such as {(close or known)[0]!r}",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from graphc.base.errors import GraphError
-from graphc.base.loc import caller_loc
 from graphc.declare.optim.optimizer import Optimizer, made_with
 from graphc.declare.optim.slots import next_value, operands_with_decay, slot
 from graphc.ir.build import Value
@@ -30,9 +29,7 @@ class SGD(Optimizer):
         self._share("momentum", "0.9")
         if self.nesterov and not self.momentum:
             raise GraphError(
-                "SGD: nesterov without momentum",
-                loc=caller_loc(),
-                hint="SGD(lr=0.1, momentum=0.9, nesterov=True)",
+                "SGD: nesterov without momentum", hint="SGD(lr=0.1, momentum=0.9, nesterov=True)"
             )
 
     def update(self, p: Value, g: Value, rate: Value, updates: Value) -> None:

@@ -12,8 +12,15 @@ import numpy as np
 
 from graphc.base.errors import RankError
 from graphc.ir.op import Array
-from graphc.runtime.distributed.communicator import LIMIT, Request, Swap, wait
-from graphc.runtime.distributed.tree import TreeSum, is_power_of_two, room
+from graphc.runtime.distributed.communicator import (
+    LIMIT,
+    Request,
+    Swap,
+    TreeSum,
+    is_power_of_two,
+    room,
+    wait,
+)
 
 T = TypeVar("T")
 

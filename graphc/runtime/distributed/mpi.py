@@ -1,20 +1,100 @@
-"""Ranks as processes, by MPI; only this module imports mpi4py."""
+"""Ranks as processes, started by mpiexec, and their messages by MPI; only this imports mpi4py.
+
+Between ranks of one machine, messages go by memory that they share: a rank copies its message to
+its own part of the memory and sends a byte by MPI; its partner reads the message there.  MPI's own
+messages take longer, as they move in small pieces that both sides have to advance; but messages
+larger than the caches are faster that way, since the pieces stay in the caches.
+
+Each pair of partners has two places in the memory of each for every bucket, used in turns.  A
+place is written again only two messages later: by then the partner has answered the message
+between, which it does after it has read the first.
+"""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
-from collections.abc import Sequence
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from graphc.backends.native.usable_cores import VARIABLES, cores
-from graphc.base.errors import RankError
+from graphc.base.errors import GraphError, RankError
+from graphc.compiler.memory import align
 from graphc.ir.op import Array
-from graphc.runtime.distributed.communicator import LIMIT, Communicator, Request, Solo, Swap, wait
-from graphc.runtime.distributed.shared import SharedMemory
+from graphc.runtime.distributed.communicator import (
+    LIMIT,
+    SMALL,
+    Communicator,
+    Request,
+    Solo,
+    Swap,
+    wait,
+)
 from graphc.runtime.distributed.watcher import Watcher, in_step
+
+LARGEST = 4 * 2**20
+"""The most bytes of a message by shared memory; larger ones use MPI itself."""
+
+
+class SharedMemory:
+    """The memory of this rank and of the others on its machine, for buckets of `sizes` bytes."""
+
+    def __init__(self, mpi: Any, node: Any, members: Sequence[int], sizes: Sequence[int]) -> None:
+        """Allocate the memory; `members` are the world's ranks of the processes of `node`."""
+        self._place = {rank: i for i, rank in enumerate(members)}
+        self._offsets: list[int] = []
+        end = 0
+        for size in sizes:
+            self._offsets.append(end)
+            end += 2 * _part(size) * len(members)
+        self._sizes = list(sizes)
+        self._window = mpi.Win.Allocate_shared(end, 1, comm=node)
+        self._window.Lock_all()
+        self._memory: list[Array] = []
+        for i in range(len(members)):
+            data, _ = self._window.Shared_query(i)
+            self._memory.append(np.frombuffer(data, np.uint8))
+        self._turns: dict[tuple[int, int], int] = {}
+
+    def serves(self, partner: int, tag: int, nbytes: int) -> bool:
+        """Return whether a message of bucket `tag` to a partner uses shared memory."""
+        known = partner in self._place and tag < len(self._sizes)
+        return known and SMALL < nbytes <= _part(self._sizes[tag])
+
+    def place(self, owner: int, other: int, tag: int, turn: int) -> Array:
+        """Return the memory where the owner leaves its message to the other rank."""
+        part = _part(self._sizes[tag])
+        start = self._offsets[tag] + (2 * self._place[other] + turn) * part
+        return self._memory[self._place[owner]][start : start + part]
+
+    def next_turn(self, partner: int, tag: int) -> int:
+        """Return the index, 0 or 1, of the place to use next, and switch to the other one."""
+        turn = self._turns.get((partner, tag), 0)
+        self._turns[partner, tag] = 1 - turn
+        return turn
+
+    def sync(self) -> None:
+        """Make earlier writes visible to other ranks, and theirs visible here, after a message."""
+        self._window.Sync()
+
+    def free(self) -> None:
+        """Free the memory, on all ranks of the machine together."""
+        self._memory.clear()
+        self._window.Unlock_all()
+        self._window.Free()
+
+
+def _part(size: int) -> int:
+    """Return the most bytes of a message of a bucket by this way: the bucket's larger half."""
+    half = align(size // 2 + 8)
+    return half if half <= LARGEST else 0
+
 
 _LAUNCHED = ("PMI_RANK", "PMI_SIZE", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
 """The variables that MPICH, Open MPI, Intel MPI and Slurm set for a process that is a rank."""
@@ -204,3 +284,63 @@ def threads_of_rank(ranks: Communicator) -> int | None:
     mine = socket.gethostname(), tuple(sorted(os.sched_getaffinity(0)))
     together = ranks.gather(mine).count(mine)
     return max(1, cores() // together)
+
+
+BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""The variables that limit BLAS threads; unset, NumPy of each rank takes all cores, which made two
+ranks three times slower."""
+
+
+class Launch:
+    """A launcher of ranks, on this machine or on the machines that the file `hosts` names.
+
+    Raise RankError if there is no MPI, GraphError if `hosts` is not a file.
+    """
+
+    def __init__(self, ranks: int, hosts: str | None = None) -> None:
+        require()
+        self.ranks, self.hosts = ranks, hosts
+        self._mpiexec = _mpiexec()
+        if hosts is not None and not Path(hosts).is_file():
+            raise GraphError(f"{hosts} does not exist", hint="a file with a machine a line")
+
+    def run(self, words: Sequence[str]) -> int:
+        """Run a graphc command on all ranks; return its exit status, 128 + 9 if it was killed."""
+        hosts = [] if self.hosts is None else ["-hostfile", self.hosts]
+        graphc = [sys.executable, "-m", "mpi4py", "-m", "graphc", *words]
+        command = [self._mpiexec, *hosts, "-n", str(self.ranks), *graphc]
+        process = subprocess.Popen(command, env=self._environment(os.environ))
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:  # the ranks received it, too
+            status = process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+        return status if status >= 0 else 128 - status
+
+    def may_go_on(self, status: int) -> bool:
+        """Return whether `status` is a failure, not success, wrong usage, or an interrupt."""
+        return status not in (0, 2, 130)
+
+    def _environment(self, outer: Mapping[str, str]) -> dict[str, str]:
+        """Return a rank's environment, with its share of this machine's cores unless it is set."""
+        threads = str(max(1, cores() // self.ranks))
+        found = {**outer, "PYTHONUNBUFFERED": "1"}
+        for name in (*(() if self.hosts else VARIABLES), *BLAS):
+            found.setdefault(name, threads)
+        return found
+
+
+def _mpiexec() -> str:
+    """Return the path of mpiexec beside this Python, where the wheels install it, or on PATH."""
+    beside = str(Path(sys.executable).parent)
+    path = os.pathsep.join((beside, os.environ.get("PATH", "")))
+    found = shutil.which("mpiexec", path=path) or shutil.which("mpirun", path=path)
+    if found is None:
+        raise RankError(
+            "there is no mpiexec to start ranks with",
+            hint="pip install 'graphc-nn[mpi]', which is mpi4py and mpich, or load the MPI of the "
+            "cluster",
+        )
+    return found

@@ -8,7 +8,7 @@ from typing import Any
 
 from graphc.ir.op import Array
 from graphc.runtime.distributed.communicator import Communicator, Request, Swap
-from graphc.runtime.distributed.network import Network
+from graphc.runtime.distributed.predict import Network
 
 
 class Delayed:

@@ -13,9 +13,7 @@ import graphc as gc
 from graphc.cli import main
 from graphc.cli.scaling import bandwidth, latency
 from graphc.runtime.distributed import predict as module
-from graphc.runtime.distributed.network import Network
-from graphc.runtime.distributed.predict import counts, predict
-from graphc.runtime.distributed.timeline import Event, Timeline, timeline
+from graphc.runtime.distributed.predict import Event, Network, Timeline, counts, predict, timeline
 from tests.runtime.distributed.launched import NET
 from tests.runtime.distributed.nets import classes, feeds
 

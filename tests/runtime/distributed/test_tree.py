@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import graphc as gc
-from graphc.runtime.distributed.communicator import Solo, wait
+from graphc.runtime.distributed.communicator import Solo, TreeSum, room, wait
 from graphc.runtime.distributed.loopback import Loopback, run_ranks
-from graphc.runtime.distributed.tree import TreeSum, room
 from graphc.runtime.exchange import Exchange
 
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import graphc as gc
-from graphc.base.former_paths import FORMER
+from graphc.base.import_paths import FORMER
 
 
 @pytest.mark.parametrize("name", FORMER)

@@ -1,17 +1,24 @@
-"""The import of modules by their former names, which users' code and pickles hold."""
+"""What graphc imports by name: modules by their former names, and its own package `passes`."""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from graphc.base.errors import GraphError
 
 FORMER = {
     "certificate": "check.certificate",
     "check.grad_report": "check.grad_check",
+    "declare.optim.adamax": "declare.optim.adam",
+    "declare.optim.group": "declare.optim.optimizer",
+    "declare.optim.nadam": "declare.optim.adam",
+    "declare.optim.rmsprop": "declare.optim.adagrad",
     "distributed": "runtime.distributed",
     "errors": "base.errors",
     "graph": "ir.graph",
@@ -43,12 +50,12 @@ class _Former:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        package, _, rest = fullname.partition(".")
-        first = rest if rest in FORMER else rest.partition(".")[0]
-        if package != "graphc" or first not in FORMER:
+        package, _, name = fullname.partition(".")
+        moved = name if name in FORMER else name.partition(".")[0]
+        if package != "graphc" or moved not in FORMER:
             return None
         loader: Any = self
-        now = f"graphc.{FORMER[first]}{rest.removeprefix(first)}"
+        now = f"graphc.{FORMER[moved]}{name.removeprefix(moved)}"
         return ModuleSpec(fullname, loader, loader_state=now)
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
@@ -56,4 +63,16 @@ class _Former:
 
     def exec_module(self, module: ModuleType) -> None:
         assert module.__spec__ is not None
-        sys.modules[module.__name__] = import_module(module.__spec__.loader_state)
+        sys.modules[module.__name__] = importlib.import_module(module.__spec__.loader_state)
+
+
+def own_passes() -> ModuleType:
+    """Return the `passes` package beside graphc; raise GraphError if the import finds another."""
+    passes = importlib.import_module("passes")
+    home = Path(__file__).resolve().parents[2] / "passes"
+    found = getattr(passes, "__file__", None) or next(iter(getattr(passes, "__path__", [])), "")
+    if Path(found).resolve().parent == home:
+        return passes
+    raise GraphError(
+        f"{found} hides graphc's own package 'passes'", hint="rename it: graphc imports that name"
+    )

@@ -2,24 +2,114 @@
 
 from __future__ import annotations
 
+import mmap
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from graphc.base.errors import FeedError
-from graphc.base.loc import caller_loc
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
-from graphc.ir.tensor_type import TensorType, shape_at
+from graphc.ir.tensor_type import Batch, TensorType, shape_at
 from graphc.runtime.feeds import program_check
 from graphc.runtime.means import Means
-from graphc.runtime.pages import Pages
-from graphc.runtime.row_axis import RowAxis
 
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
+
+
+class RowAxis:
+    """The axis that holds the rows of an array: `factor` entries of `axis` belong to one row."""
+
+    def __init__(self, axis: int, factor: int) -> None:
+        self.axis, self.factor = axis, factor
+
+    @classmethod
+    def of(cls, type: TensorType) -> RowAxis | None:
+        """Return the row axis of a type; None for an array that every batch shares."""
+        for axis, dim in enumerate(type.shape):
+            if isinstance(dim, Batch):
+                return cls(axis, dim.factor)
+        return None
+
+    def split(self, array: Array) -> Array:
+        """Return the array with its axis split in two: rows, and a row's `factor` entries."""
+        return np.ascontiguousarray(array).reshape(self._shape(array, -1))
+
+    def buffer(self, array: Array, n: int) -> Array:
+        """Return memory for `n` rows of the array."""
+        return np.empty(array.size // array.shape[self.axis] * self.factor * n, array.dtype)
+
+    def cut(self, buffer: Array, array: Array, n: int) -> Array:
+        """Return a view of the buffer as `n` rows, with the axes that `split` makes."""
+        shape = self._shape(array, n)
+        return buffer[: int(np.prod(shape))].reshape(shape)
+
+    def join(self, rows: Array) -> Array:
+        """Return rows that `split` or `cut` gave as an array of the declared rank; no copy."""
+        head, tail = rows.shape[: self.axis], rows.shape[self.axis + 2 :]
+        return rows.reshape(*head, rows.shape[self.axis] * self.factor, *tail)
+
+    def rows(self, array: Array, start: int, stop: int) -> Array:
+        """Return some rows of the array as a view."""
+        index = [slice(None)] * array.ndim
+        index[self.axis] = slice(start * self.factor, stop * self.factor)
+        return array[tuple(index)]
+
+    def _shape(self, array: Array, n: int) -> tuple[int, ...]:
+        n = array.shape[self.axis] // self.factor if n < 0 else n
+        return (*array.shape[: self.axis], n, self.factor, *array.shape[self.axis + 1 :])
+
+
+_KEPT = 16 * 2**20
+"""Bytes of pages, about, that stay with the process."""
+
+
+class Pages:
+    """The pages of arrays that are mapped from files for reading alone.
+
+    Pages that were read stay with the process as long as the system has room, so that it would
+    seem to grow to the size of the file.  So they are given back, which cannot lose anything; the
+    system still keeps them in its cache.
+    """
+
+    def __init__(self, arrays: Iterable[Any]) -> None:
+        known = hasattr(mmap, "MADV_DONTNEED")
+        self._files = list(dict.fromkeys(_files(arrays))) if known else []
+        self._read = 0
+
+    def read(self, arrays: Iterable[Array]) -> None:
+        """Note that these parts have been read, and are not needed any more."""
+        if self._files:
+            self._read += sum(_span(array) for array in arrays)
+            if self._read >= _KEPT:
+                self.give_back()
+
+    def give_back(self) -> None:
+        """Give all pages of the files back to the system."""
+        self._read = 0
+        for file in self._files:
+            file.madvise(mmap.MADV_DONTNEED)
+
+
+def _files(arrays: Iterable[Any]) -> Iterator[mmap.mmap]:
+    """Yield the files below arrays and views of arrays."""
+    for array in arrays:
+        while isinstance(array, np.ndarray):
+            array = array.base
+        if isinstance(array, mmap.mmap):
+            with memoryview(array) as view:
+                if view.readonly:
+                    yield array
+
+
+def _span(array: Array) -> int:
+    """Return the number of bytes from the first entry to the last."""
+    low, high = np.lib.array_utils.byte_bounds(array)
+    return high - low
+
 
 Piece = tuple[int, dict[str, Array], dict[str, Array]]
 """Some rows: their number, their feeds, and their outputs, which the next piece overwrites."""
@@ -59,7 +149,6 @@ def predictions(
             if not types:
                 raise FeedError(
                     "predict: what was fed determines no output with rows",
-                    loc=caller_loc(),
                     hint="ex.evaluate gives losses, ex.forward everything for one batch",
                 )
             yield n, {name: _rows_of(out[name], type, 0, n) for name, type in types.items()}
@@ -79,16 +168,11 @@ def evaluate(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) ->
     for piece in pieces:
         means.add(*piece)
     if not means.rows:
-        raise FeedError(
-            "evaluate: there are 0 rows",
-            loc=caller_loc(),
-            hint="the mean over no rows is not defined",
-        )
+        raise FeedError("evaluate: there are 0 rows", hint="the mean over no rows is not defined")
     found = means.found()
     if not found:
         raise FeedError(
             "evaluate: what was fed determines no loss and no other scalar output",
-            loc=caller_loc(),
             hint="feed the labels, too: ex.evaluate(x, y)",
         )
     return found
@@ -133,7 +217,6 @@ def by_position(
     if len(arrays) > len(inputs):
         raise FeedError(
             f"{len(arrays)} arrays were given, the net has {len(inputs)} inputs",
-            loc=caller_loc(),
             hint=f"they are {', '.join(inputs)}, in this order" if inputs else "",
         )
     return {**dict(zip(inputs, arrays, strict=False)), **named}
