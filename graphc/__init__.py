@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from graphc.base import __version__ as __version__
 from graphc.base.errors import (
     BudgetError,
     DataError,
@@ -16,13 +17,11 @@ from graphc.base.errors import (
     RendererMissing,
     StateError,
 )
-from graphc.base.former_paths import answer_former_paths
-from graphc.base.version import __version__ as __version__
+from graphc.base.import_paths import answer_former_paths
 from graphc.compiler.compile import compile
 from graphc.compiler.freeze import freeze
 from graphc.declare import tensor_functions
-from graphc.declare.mlp import mlp
-from graphc.declare.net import Net
+from graphc.declare.net import Net, mlp
 from graphc.declare.schedules import Cosine, Step, WarmUp
 from graphc.declare.tensor_functions import *  # noqa: F403
 from graphc.ir.build import Value, apply
@@ -184,7 +183,7 @@ answer_former_paths()
 
 def __getattr__(name: str) -> Any:
     if name == "passes":
-        from graphc.base.own_passes import own_passes
+        from graphc.base.import_paths import own_passes
 
         return own_passes()
     if name not in _LAZY:

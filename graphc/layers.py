@@ -27,7 +27,7 @@ from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
 from graphc.ops.norm import BatchNorm
 from graphc.ops.select import Relu
-from graphc.runtime import eager
+from graphc.runtime import reference
 from graphc.runtime.reference import evaluate
 
 Cache = tuple[Any, ...]
@@ -38,29 +38,29 @@ _BATCHNORM = ("x", "gamma", "beta", "running_mean", "running_var")
 
 def affine_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
     """Return (out, cache): x (N, d1, ..., dk), flattened to (N, D), times w (D, M), plus b (M,)."""
-    arrays = dict(zip("xwb", eager.floats(x, w, b), strict=True))
-    return eager.forward("affine_forward", AffineLayer(), arrays), (x, w, b)
+    arrays = dict(zip("xwb", reference.floats(x, w, b), strict=True))
+    return reference.forward("affine_forward", AffineLayer(), arrays), (x, w, b)
 
 
 def affine_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return (dx, dw, db) from dout (N, M); dx has x's own shape."""
-    x, w, b, dout = eager.floats(*_unpack("affine_backward", cache, 3), dout)
+    x, w, b, dout = reference.floats(*_unpack("affine_backward", cache, 3), dout)
     _check_dout("affine_backward", dout, (len(x), w.shape[1]))
-    dx, dw, db = eager.backward(AffineLayer(), [x, w, b], dout, ("x", "weight", "bias"))
+    dx, dw, db = reference.backward(AffineLayer(), [x, w, b], dout, ("x", "weight", "bias"))
     return dx, dw, db
 
 
 def relu_forward(x: Array) -> tuple[Array, Array]:
     """Return (max(x, 0), cache) for any shape; the cache is x."""
-    (values,) = eager.floats(x)
-    return eager.forward("relu_forward", Relu(), {"x": values}), x
+    (values,) = reference.floats(x)
+    return reference.forward("relu_forward", Relu(), {"x": values}), x
 
 
 def relu_backward(dout: Array, cache: Array) -> Array:
     """Return dout where x > 0, else 0."""
-    x, dout = eager.floats(cache, dout)
+    x, dout = reference.floats(cache, dout)
     _check_dout("relu_backward", dout, x.shape)
-    return eager.backward(Relu(), [x], dout, ("x",))[0]
+    return reference.backward(Relu(), [x], dout, ("x",))[0]
 
 
 def affine_relu_forward(x: Array, w: Array, b: Array) -> tuple[Array, Cache]:
@@ -85,16 +85,16 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> t
     """
     mode = _mode("batchnorm_forward", bn_param)
     layer = BatchNorm(float(bn_param.get("eps", 1e-5)), float(bn_param.get("momentum", 0.9)))
-    x, gamma, beta = eager.floats(x, gamma, beta)
+    x, gamma, beta = reference.floats(x, gamma, beta)
     zeros = np.zeros(x.shape[1:2], x.dtype)
     running = [
         np.asarray(bn_param.get(name, zeros)).astype(x.dtype, copy=False) for name in _BATCHNORM[3:]
     ]
     ins = [x, gamma, beta, *running]
     arrays = dict(zip(_BATCHNORM, ins, strict=True))
-    out = eager.forward("batchnorm_forward", layer, arrays, mode == "train")
+    out = reference.forward("batchnorm_forward", layer, arrays, mode == "train")
     if mode == "train":
-        graph = eager.expanded(layer, eager.types_of(ins), True)
+        graph = reference.expanded(layer, reference.types_of(ins), True)
         values = evaluate(graph, arrays, {}, 1)
         bn_param.update({name: values[new] for name, new in graph.updates.items()})
     return out, (layer, mode, *ins)
@@ -103,9 +103,9 @@ def batchnorm_forward(x: Array, gamma: Array, beta: Array, bn_param: Param) -> t
 def batchnorm_backward(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Return (dx, dgamma, dbeta); in test mode the running statistics are constants."""
     layer, mode, *ins = _unpack("batchnorm_backward", cache, 7)
-    *ins, dout = eager.floats(*ins, dout)
+    *ins, dout = reference.floats(*ins, dout)
     _check_dout("batchnorm_backward", dout, ins[0].shape)
-    dx, dgamma, dbeta = eager.backward(layer, ins, dout, _BATCHNORM[:3], mode == "train")
+    dx, dgamma, dbeta = reference.backward(layer, ins, dout, _BATCHNORM[:3], mode == "train")
     return dx, dgamma, dbeta
 
 
@@ -126,12 +126,12 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
     mode = _mode("dropout_forward", dropout_param)
     p = dropout_param.get("p")
     if not isinstance(p, Real) or not 0 < float(p) <= 1:
-        raise eager.fail(
+        raise reference.fail(
             "dropout_forward", f"p is {p!r}, the probability to keep must be 0 < p <= 1", {}
         )
-    (values,) = eager.floats(x)
+    (values,) = reference.floats(x)
     stream = stream_of("dropout")
-    eager.infer("dropout_forward", Dropout(float(p), stream), {"x": values})
+    reference.infer("dropout_forward", Dropout(float(p), stream), {"x": values})
     if mode == "test":
         return values.copy(), (mode, None)
     draws = int(dropout_param.get("draws", 0))
@@ -139,17 +139,17 @@ def dropout_forward(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
     mask = op.reference([np.asarray(int(dropout_param.get("seed", 0)) % 2**64), np.asarray(draws)])
     if "seed" not in dropout_param:
         dropout_param["draws"] = draws + 1
-    return eager.forward("dropout_forward", Mul(), {"x": values, "mask": mask}), (mode, mask)
+    return reference.forward("dropout_forward", Mul(), {"x": values, "mask": mask}), (mode, mask)
 
 
 def dropout_backward(dout: Array, cache: Cache) -> Array:
     """Return dout * mask in training, dout in test mode."""
     mode, mask = _unpack("dropout_backward", cache, 2)
     if mode == "test":
-        return np.array(eager.floats(dout)[0])
-    mask, dout = eager.floats(mask, dout)
+        return np.array(reference.floats(dout)[0])
+    mask, dout = reference.floats(mask, dout)
     _check_dout("dropout_backward", dout, mask.shape)
-    return eager.backward(Mul(), [mask, mask], dout, ("a",))[0]
+    return reference.backward(Mul(), [mask, mask], dout, ("a",))[0]
 
 
 def svm_loss(x: Array, y: Array) -> tuple[float, Array]:
@@ -163,38 +163,38 @@ def softmax_loss(x: Array, y: Array) -> tuple[float, Array]:
 
 
 def _loss(call: str, layer: Op, x: Array, y: Array) -> tuple[float, Array]:
-    (scores,) = eager.floats(x)
+    (scores,) = reference.floats(x)
     labels = np.asarray(y)
     if labels.dtype.kind in "iu":
         labels = labels.astype(np.int64)
     arrays = {"x": scores, "y": labels}
-    eager.infer(call, layer, arrays)
+    reference.infer(call, layer, arrays)
     if not scores.size:
-        raise eager.fail(call, "there are no scores to take the mean of", arrays)
+        raise reference.fail(call, "there are no scores to take the mean of", arrays)
     classes = scores.shape[1]
     if labels.min() < 0 or labels.max() >= classes:
         worst = int(labels.min() if labels.min() < 0 else labels.max())
-        raise eager.fail(
+        raise reference.fail(
             call, f"label {worst} is not one of the {classes} classes, 0 to {classes - 1}", arrays
         )
-    loss = eager.forward(call, layer, arrays)
+    loss = reference.forward(call, layer, arrays)
     one = np.ones((), scores.dtype)
-    return float(loss), eager.backward(layer, [scores, labels], one, ("scores",))[0]
+    return float(loss), reference.backward(layer, [scores, labels], one, ("scores",))[0]
 
 
 def _mode(call: str, param: Param) -> str:
     mode = param.get("mode")
     if mode not in ("train", "test"):
-        raise eager.fail(call, f"mode is {mode!r}, it must be 'train' or 'test'", {})
+        raise reference.fail(call, f"mode is {mode!r}, it must be 'train' or 'test'", {})
     return str(mode)
 
 
 def _unpack(call: str, cache: Any, parts: int) -> Cache:
     if not isinstance(cache, tuple) or len(cache) != parts:
-        raise eager.fail(call, "the cache is not one that the forward function returned", {})
+        raise reference.fail(call, "the cache is not one that the forward function returned", {})
     return cache
 
 
 def _check_dout(call: str, dout: Array, shape: tuple[int, ...]) -> None:
     if dout.shape != shape:
-        raise eager.fail(call, f"dout has shape {dout.shape}, the output has {shape}", {})
+        raise reference.fail(call, f"dout has shape {dout.shape}, the output has {shape}", {})

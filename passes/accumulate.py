@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphc.declare.optim import Optimizer
-from graphc.declare.optim.naming import with_own_states
-from graphc.declare.optim.slots import slot
+from graphc.declare.optim.slots import slot, with_own_states
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ops.elementwise import add

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from graphc.declare.optim import Optimizer
-from graphc.declare.optim.naming import with_own_states
+from graphc.declare.optim.slots import with_own_states
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ops.elementwise import div

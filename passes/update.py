@@ -16,9 +16,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from graphc.declare.optim import Optimizer
-from graphc.declare.optim.averages import add_average, count_average
-from graphc.declare.optim.clipping import Casts, bounded, clipped
-from graphc.declare.optim.naming import with_own_states
+from graphc.declare.optim.slots import (
+    Casts,
+    add_average,
+    bounded,
+    clipped,
+    count_average,
+    with_own_states,
+)
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph
 from graphc.ir.tensor_type import TensorType

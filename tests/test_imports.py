@@ -30,7 +30,7 @@ LAYERS = (
     ("passes",),
     (
         "graphc.declare.net",
-        "graphc.declare.mlp",
+        "graphc.declare.net",
         "graphc.compiler.recipe",
         "graphc.compiler.compile",
     ),

@@ -16,7 +16,7 @@ from graphc.ir.op import Array, Layer, Op, attributes
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.shape import StopGradient
 from graphc.ops.source import Constant, Input
-from graphc.runtime import eager
+from graphc.runtime import reference
 from graphc.runtime.reference import computed
 
 
@@ -154,19 +154,19 @@ def wrong_entries(
 
     The scalar that is differentiated is a fixed random combination of the op's results.
     """
-    names = eager.operand_names(op, len(ins))
+    names = reference.operand_names(op, len(ins))
     wrt = tuple(name for name, x in zip(names, ins, strict=True) if x.dtype == np.float64)
     arrays = [np.array(x) for x in ins]
     shape = np.shape(op.reference_in(arrays, train))
     weight = generator(0, f"cotangent:{op.name}").standard_normal(shape)
-    gradients = dict(zip(wrt, eager.backward(op, arrays, weight, wrt, train), strict=True))
+    gradients = dict(zip(wrt, reference.backward(op, arrays, weight, wrt, train), strict=True))
 
     def combination() -> float:
         return float((np.asarray(op.reference_in(arrays, train)) * weight).sum())
 
     flows = set(names)
     if not isinstance(op, Layer):
-        rule = apply_rule(op, eager.types_of(arrays))
+        rule = apply_rule(op, reference.types_of(arrays))
         flows = {name for name, value in zip(names, rule, strict=True) if value is not None}
     for name, x in zip(names, arrays, strict=True):
         if name in gradients:
@@ -185,7 +185,7 @@ def rule_mistakes(op: Op, types: Sequence[TensorType]) -> Iterator[str]:
     if len(found) != len(types):
         yield f"gives {len(found)} cotangents for {len(types)} operands"
         return
-    names = eager.operand_names(op, len(types))
+    names = reference.operand_names(op, len(types))
     for name, type, value in zip(names, types, found, strict=True):
         if value is not None and not isinstance(value, Value):
             yield f"gives {name} a {value.__class__.__name__}, not a Value or None"
@@ -197,7 +197,7 @@ def apply_rule(op: Op, types: Sequence[TensorType]) -> Sequence[Value | None]:
     """Return the results of the gradient rule for operands of these types."""
     b = Builder(op.name)
     b.locs = ()
-    names = eager.operand_names(op, len(types))
+    names = reference.operand_names(op, len(types))
     ins = [
         b.apply(Input(t.shape, t.dtype), name=name) for name, t in zip(names, types, strict=True)
     ]

@@ -17,7 +17,7 @@ from graphc.check.central_differences import rule_mistakes, widened, wrong_entri
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array, Layer, Op, attributes
 from graphc.ir.tensor_type import N, TensorType, shape_at, shape_text
-from graphc.runtime import eager
+from graphc.runtime import reference
 from graphc.runtime.reference import evaluate
 
 Example = tuple[Array, ...]
@@ -110,7 +110,7 @@ def _name(op: Op) -> Iterator[Finding]:
 
 def _types(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
     try:
-        type = concrete.infer(eager.types_of(case))
+        type = concrete.infer(reference.types_of(case))
     except ValueError as error:
         yield "infer", f"it refuses {_shapes(case)}: {error}"
         return
@@ -128,7 +128,7 @@ def _types(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 def _operands(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
     given = tuple(np.array(array) for array in case)
     first = [value for _, value in _values(concrete, given, copied=False)]
-    names = eager.operand_names(op, len(case))
+    names = reference.operand_names(op, len(case))
     for i, (name, before, after) in enumerate(zip(names, case, given, strict=True)):
         if not np.array_equal(before, after, equal_nan=before.dtype.kind == "f"):
             yield "reference", f"it writes to operand {i}, {name}; make a new array"
@@ -142,7 +142,7 @@ def _operands(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
 def _open_batch(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
     """Yield where `infer` differs with N as the first dimension; it may also refuse."""
     rows = _rows(case)
-    types = [_opened(type, rows) for type in eager.types_of(case)]
+    types = [_opened(type, rows) for type in reference.types_of(case)]
     try:
         result = op.infer(types)
     except ValueError:
@@ -162,8 +162,8 @@ def _expansion(op: Op, concrete: Op, case: Example) -> Iterator[Finding]:
     if not isinstance(concrete, Layer):
         return
     for train, value in _values(concrete, case):
-        graph: Graph = eager.expanded(concrete, eager.types_of(case), train)
-        names = eager.operand_names(concrete, len(case))
+        graph: Graph = reference.expanded(concrete, reference.types_of(case), train)
+        names = reference.operand_names(concrete, len(case))
         expanded = evaluate(graph, dict(zip(names, case, strict=True)), {}, 1)
         if not np.allclose(expanded[graph.outputs["out"]], value, rtol=1e-5, atol=1e-6):
             yield "expand", f"its result differs from that of reference_in{_in(op, train)}"
@@ -173,7 +173,7 @@ def _gradient(op: Op, case: Example, h: float, tolerance: float) -> Iterator[Fin
     wide = widened(op)
     ins = [x.astype("float64") if x.dtype.kind == "f" else x for x in case]
     try:
-        types = eager.types_of(ins)
+        types = reference.types_of(ins)
         mistakes = [] if isinstance(op, Layer) else list(rule_mistakes(wide, types))
         if mistakes:
             yield from (("grad", f"it {text}") for text in mistakes)
@@ -221,7 +221,7 @@ def _in(op: Op, train: bool) -> str:
 
 
 def _shapes(case: Example) -> str:
-    return ", ".join(str(type) for type in eager.types_of(case))
+    return ", ".join(str(type) for type in reference.types_of(case))
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.check.validation.bisect import Command, Found, NotThePasses, Symptom, Values, bisect
 from graphc.cli.arguments import (
     add_command,

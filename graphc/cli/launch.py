@@ -12,7 +12,7 @@ from graphc.cli.arguments import add_command, positive, whole
 from graphc.cli.data import feeds_of
 from graphc.cli.model import load_model
 from graphc.compiler.compile import compile
-from graphc.runtime.distributed.launch import Launch
+from graphc.runtime.distributed.mpi import Launch
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

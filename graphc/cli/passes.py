@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 
 
 class ListPasses(argparse.Action):

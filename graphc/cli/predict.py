@@ -25,7 +25,7 @@ from graphc.files.paths import check_plain
 from graphc.files.writing import cannot_write, new_file
 from graphc.ir.plan import Plan
 from graphc.runtime.executor import Executor
-from graphc.runtime.many_rows import predictions
+from graphc.runtime.rows import predictions
 
 if TYPE_CHECKING:
     from graphc.cli.arguments import Commands

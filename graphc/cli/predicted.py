@@ -19,7 +19,7 @@ from graphc.files.model_file import Columns
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N, TensorType, shape_text
-from graphc.runtime.row_axis import RowAxis
+from graphc.runtime.rows import RowAxis
 
 CLASS = "class"
 """The name of the column with the class of the largest score."""

@@ -15,8 +15,7 @@ from graphc.compiler.compile import compile
 from graphc.declare.optim import Optimizer
 from graphc.ir.graph import Graph
 from graphc.ir.plan import Plan
-from graphc.runtime.distributed.network import Network
-from graphc.runtime.distributed.predict import Prediction, counts, predict
+from graphc.runtime.distributed.predict import Network, Prediction, counts, predict
 
 _MULTIPLES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 _PARTS = {"": 1.0, "m": 1e3, "u": 1e6, "n": 1e9}

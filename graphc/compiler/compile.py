@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from graphc.backends.choice import chosen_backend
-from graphc.base.arguments import takes
+from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.collector import collector_paused
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
@@ -16,9 +16,7 @@ from graphc.declare.net import Net
 from graphc.declare.optim import Optimizer
 from graphc.declare.selection import Names, select_outputs, select_wrt
 from graphc.ir.graph import Graph
-from graphc.ir.numbers import checked_whole
 from graphc.ir.plan import Plan
-from graphc.ir.tensor_type import plain
 from graphc.ops.source import Parameter
 
 if TYPE_CHECKING:
@@ -126,7 +124,7 @@ def _graph(net: Net | Graph) -> Graph:
 
 
 def _default() -> PassList:
-    from graphc.base.own_passes import own_passes
+    from graphc.base.import_paths import own_passes
 
     own_passes()
     from passes import DEFAULT

@@ -54,7 +54,7 @@ def refreshed(plan: Plan, other: Executor) -> Plan:
     """Return a frozen plan with the constants that `other`'s weights give, otherwise unchanged."""
     from dataclasses import replace
 
-    from graphc.base.own_passes import own_passes
+    from graphc.base.import_paths import own_passes
 
     own_passes()
     from passes.pipeline import run_passes

@@ -223,7 +223,7 @@ class _Own:
     """graphc's own passes, imported at first use since they import this package."""
 
     def __init__(self) -> None:
-        from graphc.base.own_passes import own_passes
+        from graphc.base.import_paths import own_passes
 
         own_passes()
         from passes.accumulate import Accumulate

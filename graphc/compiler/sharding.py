@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.numbers import checked_whole
-from graphc.runtime.distributed.tree import is_power_of_two
+from graphc.runtime.distributed.communicator import is_power_of_two
 
 
 @dataclass(frozen=True, slots=True)

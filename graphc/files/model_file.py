@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from graphc.backends.choice import chosen_backend
+from graphc.base.arguments import plain
 from graphc.base.errors import GraphError, ModelFileError
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.base.work import spend_bytes, work_budget
 from graphc.compiler.compile import check_losses, check_options
 from graphc.compiler.recipe import Recipe
@@ -27,7 +28,6 @@ from graphc.files.graph_file import GraphFile, UnknownOp, graph_of, tensors_name
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Plan
-from graphc.ir.tensor_type import plain
 from graphc.ir.text.tokens import Reader
 from graphc.ir.text.values import value_text
 from graphc.runtime.executor import Executor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.ir.graph import Graph
 from graphc.ir.op import Layer
 

@@ -8,14 +8,13 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import takes
+from graphc.base.arguments import checked_whole, plain, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Zeros, resolve
-from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array, Layer, Op, shared
-from graphc.ir.tensor_type import Batch, Shape, TensorType, count, plain, shape_text
+from graphc.ir.tensor_type import Batch, Shape, TensorType, count, shape_text
 from graphc.kernels.expr import Expr
 from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import sum_

@@ -7,13 +7,13 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from graphc.base.arguments import listed, plain, whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.base.work import spend_bytes, spend_elements
 from graphc.ir.build import Value, as_value
-from graphc.ir.numbers import listed, whole
 from graphc.ir.op import Op
-from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, plain, shape_text
+from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, normal_axes, shape_text
 from graphc.ops.concat import Concat, concat
 from graphc.ops.reduce import BroadcastTo, broadcast_to
 from graphc.ops.select import Where

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
+from graphc.base.arguments import whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.numbers import whole
 from graphc.ir.op import Along, Array, Op, shared
 from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import Dim, TensorType, shape_text

@@ -7,19 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphc.base.arguments import takes
+from graphc.base.arguments import plain, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, apply
 from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import (
-    Batch,
-    Dim,
-    Shape,
-    TensorType,
-    normal_axis,
-    plain,
-)
+from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, normal_axis
 from graphc.ops.slicing import Slice
 
 

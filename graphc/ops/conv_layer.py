@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.channels import (

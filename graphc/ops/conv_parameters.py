@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from graphc.base.arguments import takes
+from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value
@@ -19,7 +19,6 @@ from graphc.ir.init import (
     Zeros,
     resolve,
 )
-from graphc.ir.numbers import checked_whole
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer, conv, conv_transpose
 from graphc.ops.source import Parameter

@@ -8,9 +8,10 @@ from typing import SupportsIndex
 
 import numpy as np
 
+from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import TensorType, normal_axis, plain
+from graphc.ir.tensor_type import TensorType, normal_axis
 from graphc.ops.arrange import fixed_sizes, flip
 from graphc.ops.concat import concat
 from graphc.ops.elementwise import mul

@@ -7,12 +7,11 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import takes
+from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Normal, resolve
-from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType, dtype_name
 from graphc.ops.gather import Gather, checked, entries

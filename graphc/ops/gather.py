@@ -8,21 +8,13 @@ from typing import Any, SupportsIndex
 
 import numpy as np
 
+from graphc.base.arguments import plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Emitter
-from graphc.ir.tensor_type import (
-    Batch,
-    Shape,
-    TensorType,
-    count,
-    normal_axis,
-    plain,
-    shape_at,
-    shape_text,
-)
+from graphc.ir.tensor_type import Batch, Shape, TensorType, count, normal_axis, shape_at, shape_text
 from graphc.ops.source import Constant, constant
 
 

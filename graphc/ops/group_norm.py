@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from graphc.base.arguments import checked_whole
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Ones, Zeros
-from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array, Layer
 from graphc.ir.tensor_type import TensorType, count
 from graphc.ops.elementwise import add, mul, sub

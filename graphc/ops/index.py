@@ -8,6 +8,7 @@ from typing import SupportsIndex
 
 import numpy as np
 
+from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, apply, as_value
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.plan import Emitter
@@ -18,7 +19,6 @@ from graphc.ir.tensor_type import (
     count,
     dtype_name,
     normal_axis,
-    plain,
     shape_text,
 )
 from graphc.kernels.body import Axis, Span

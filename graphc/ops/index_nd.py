@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Emitter
-from graphc.ir.tensor_type import Shape, TensorType, count, plain, shape_text
+from graphc.ir.tensor_type import Shape, TensorType, count, shape_text
 from graphc.ops.gather import Gather, check_whole, checked, indices_of
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.scatter import (

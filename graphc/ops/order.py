@@ -8,10 +8,11 @@ from typing import SupportsIndex
 
 import numpy as np
 
+from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.op import Array, Op
 from graphc.ir.plan import Emitter
-from graphc.ir.tensor_type import Batch, Dim, TensorType, normal_axis, plain, shape_text
+from graphc.ir.tensor_type import Batch, Dim, TensorType, normal_axis, shape_text
 from graphc.ops.arrange import fixed_sizes
 from graphc.ops.scatter import GatherElements
 

@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graphc.base.arguments import listed, plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.base.work import spend_array
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.numbers import listed
 from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import Batch, TensorType, plain
+from graphc.ir.tensor_type import Batch, TensorType
 from graphc.ops.gather import gather
 from graphc.ops.shape import reshape
 from graphc.ops.slicing import Slice

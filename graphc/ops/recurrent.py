@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 from typing import Any, Literal, SupportsIndex, TypeVar
 
-from graphc.base.arguments import takes
+from graphc.base.arguments import checked_whole, takes
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value, as_value
 from graphc.ir.init import Uniform, resolve
-from graphc.ir.numbers import checked_whole
 from graphc.ir.tensor_type import Dim, shape_text
 from graphc.ops.concat import concat
 from graphc.ops.recurrent_cells import gru_step, lstm_step, product, rnn_step

@@ -10,9 +10,8 @@ from typing import Any, ClassVar, SupportsIndex
 
 import numpy as np
 
-from graphc.base.arguments import takes
+from graphc.base.arguments import sizes_of, takes
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.numbers import sizes_of
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import (

@@ -8,11 +8,11 @@ from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
+from graphc.base.arguments import plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Value, as_value
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import plain
 from graphc.ops.arrange import axes_of, fixed_sizes, repeat
 from graphc.ops.elementwise import add, mul
 from graphc.ops.gather import Gather, gather

@@ -8,12 +8,13 @@ from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 
+from graphc.base.arguments import plain
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.ir.build import Builder, Value
 from graphc.ir.op import Array
 from graphc.ir.plan import Emitter
-from graphc.ir.tensor_type import Dim, Shape, TensorType, normal_axis, plain, shape_text
+from graphc.ir.tensor_type import Dim, Shape, TensorType, normal_axis, shape_text
 from graphc.ops.elementwise import div, mul
 from graphc.ops.gather import ByPlace, by_index, entries
 from graphc.ops.reduce import broadcast_to

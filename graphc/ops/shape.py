@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from graphc.base.arguments import plain, sizes_of
 from graphc.ir.build import Builder, Value, apply, as_value
-from graphc.ir.numbers import sizes_of
 from graphc.ir.op import Along, Array, Op
 from graphc.ir.plan import Emitter
 from graphc.ir.tensor_type import (
@@ -18,7 +18,6 @@ from graphc.ir.tensor_type import (
     TensorType,
     count,
     dtype_name,
-    plain,
     shape_at,
     shape_text,
 )

@@ -8,17 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import plain
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Node
 from graphc.ir.op import Array, Op
-from graphc.ir.tensor_type import (
-    Batch,
-    Dim,
-    Shape,
-    TensorType,
-    plain,
-    shape_at,
-)
+from graphc.ir.tensor_type import Batch, Dim, Shape, TensorType, shape_at
 from graphc.ops.shape import reshape
 
 Cut = tuple[int, Dim, Dim, int]

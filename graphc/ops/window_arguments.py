@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from graphc.base.arguments import listed, plain, whole
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
-from graphc.ir.numbers import listed, whole
-from graphc.ir.tensor_type import Shape, plain
+from graphc.ir.tensor_type import Shape
 from graphc.ops.pad import Pads
 from graphc.ops.window import Sizes, reach
 

@@ -18,17 +18,16 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from graphc.backends.choice import chosen_backend
+from graphc.base.arguments import plain, whole
 from graphc.base.errors import GraphError
 from graphc.compiler.compile import compile
-from graphc.declare.mlp import mlp
-from graphc.declare.net import Net
+from graphc.declare.net import Net, mlp
 from graphc.declare.optim import Adam, Optimizer
 from graphc.files.model_file import Columns
 from graphc.ir.build import Value
-from graphc.ir.numbers import whole
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
-from graphc.ir.tensor_type import N, TensorType, plain
+from graphc.ir.tensor_type import N, TensorType
 from graphc.ops.losses.regression import mse_loss
 from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.source import Input

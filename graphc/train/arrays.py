@@ -15,9 +15,7 @@ from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.runtime.executor import Executor
-from graphc.runtime.many_rows import by_position
-from graphc.runtime.pages import Pages
-from graphc.runtime.row_axis import RowAxis
+from graphc.runtime.rows import Pages, RowAxis, by_position
 from graphc.runtime.shards import rank_rows
 from graphc.train.source import Batch, Source, filled
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, ModelFileError, Operand
 from graphc.declare.optim import Optimizer
 from graphc.files.graph_file import UnknownOp, user_ops
@@ -23,7 +24,6 @@ from graphc.files.writing import remove_temporaries
 from graphc.ir.difference import Difference, Pair, difference
 from graphc.ir.graph import Graph, Node
 from graphc.ir.init import Zeros
-from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array
 from graphc.ir.text.difference import LONGEST
 from graphc.ir.text.graph import name_text, node_text, word_of

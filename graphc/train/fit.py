@@ -7,10 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from graphc.base.arguments import takes, takes_one
+from graphc.base.arguments import checked_whole, plain, takes, takes_one, whole
 from graphc.base.errors import GraphError
-from graphc.ir.numbers import checked_whole, whole
-from graphc.ir.tensor_type import plain
 from graphc.runtime.executor import Executor
 from graphc.train.arrays import checked_arrays
 from graphc.train.callbacks import Called, EarlyStopping, Epoch

@@ -17,10 +17,10 @@ from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.ops.exchange import ShardInput
 from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.runtime.entry import run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate, next_state
-from graphc.runtime.row_axis import RowAxis
-from graphc.runtime.run_all import run_all
+from graphc.runtime.rows import RowAxis
 from graphc.train.arrays import ArraySource
 from graphc.train.history import Position
 from graphc.train.source import Batch, Source

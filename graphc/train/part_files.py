@@ -16,7 +16,7 @@ from graphc.files.paths import check_plain
 from graphc.ir.init import generator
 from graphc.ir.op import Array
 from graphc.runtime.executor import Executor
-from graphc.runtime.row_axis import RowAxis
+from graphc.runtime.rows import RowAxis
 from graphc.train.arrays import check_layout
 from graphc.train.source import Batch, Source, filled
 

@@ -7,8 +7,8 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, TypeVar
 
+from graphc.base import __version__
 from graphc.base.errors import RankError
-from graphc.base.version import __version__
 from graphc.ir.text.graph import graph_text
 from graphc.runtime.distributed.communicator import Communicator, Solo
 from graphc.runtime.executor import Executor

@@ -10,9 +10,8 @@ import numpy as np
 from graphc.base.arguments import takes_one
 from graphc.base.errors import FeedError
 from graphc.runtime.executor import Executor
-from graphc.runtime.many_rows import by_position
 from graphc.runtime.means import weight_input
-from graphc.runtime.row_axis import RowAxis
+from graphc.runtime.rows import RowAxis, by_position
 
 Batch = tuple[int, dict[str, Any]]
 """The number of rows, and the feeds by name of input; the next batch may overwrite them."""

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from graphc.base.arguments import whole
 from graphc.base.errors import FeedError, GraphError
-from graphc.ir.numbers import whole
 from graphc.ops.source import Input
 from graphc.runtime.executor import Executor
-from graphc.runtime.many_rows import Piece, by_position
 from graphc.runtime.means import WeightInput, weight_input
+from graphc.runtime.rows import Piece, by_position
 from graphc.train.arrays import ArraySource, checked_arrays
 from graphc.train.part_files import PartFileSource
 from graphc.train.source import Batch, FunctionSource, IteratorSource, Source

@@ -8,9 +8,9 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import BudgetError, Operand
 from graphc.base.loc import Loc, caller_loc
-from graphc.ir.numbers import checked_whole
 from graphc.ir.plan import Plan, Program
 from graphc.runtime.state import block_bytes, layout
 from graphc.runtime.workspace import (

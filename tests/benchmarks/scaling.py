@@ -24,8 +24,7 @@ import graphc as gc
 from graphc.cli.scaling import bandwidth, latency
 from graphc.runtime.distributed.communicator import Communicator, wait
 from graphc.runtime.distributed.mpi import Mpi
-from graphc.runtime.distributed.network import Network
-from graphc.runtime.distributed.predict import predict
+from graphc.runtime.distributed.predict import Network, predict
 from tests.benchmarks.distributed import SIZES, net
 from tests.runtime.distributed.delayed import Delayed
 

@@ -16,7 +16,7 @@ from graphc.cli import main
 from graphc.cli import predict as command
 from graphc.cli.predicted import Predicted
 from graphc.data import load_digits
-from graphc.runtime.many_rows import predictions
+from graphc.runtime.rows import predictions
 from tests.cli.test_mistakes import said
 
 Array = np.ndarray[Any, Any]

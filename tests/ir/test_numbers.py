@@ -9,8 +9,8 @@ import pytest
 
 import graphc as gc
 from graphc import layers
+from graphc.base.arguments import checked_whole, listed, sizes_of, whole
 from graphc.data import stratified_split
-from graphc.ir.numbers import checked_whole, listed, sizes_of, whole
 from graphc.kernels.philox import key_of
 from graphc.train.callbacks import EarlyStopping
 from graphc.train.checkpoints import Checkpoints

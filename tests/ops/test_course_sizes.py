@@ -10,7 +10,7 @@ from graphc.ir.op import Array, Layer
 from graphc.ops.affine import AffineLayer
 from graphc.ops.losses.margin import SvmLoss
 from graphc.ops.losses.softmax import SoftmaxLoss
-from graphc.runtime import eager
+from graphc.runtime import reference
 
 SEEDS = range(25)
 H = 1e-5
@@ -34,7 +34,7 @@ def relative_error(a: Array, b: Array) -> float:
 def loss_error(op: Layer, seed: int) -> float:
     rng = np.random.RandomState(seed)
     scores, labels = 0.001 * rng.randn(50, 10), rng.randint(10, size=50)
-    (ours,) = eager.backward(op, [scores, labels], np.array(1.0), ("scores",))
+    (ours,) = reference.backward(op, [scores, labels], np.array(1.0), ("scores",))
     numeric = differences(lambda s: value(op, [s, labels]), scores, np.array(1.0))
     return relative_error(ours, numeric)
 
@@ -57,7 +57,7 @@ def affine_case(draw: Callable[..., Array]) -> tuple[list[Array], Array]:
 
 def affine_gradients(ins: list[Array], dout: Array) -> list[tuple[Array, Array]]:
     """Ours and the differences', for x, weight and bias."""
-    ours = eager.backward(AffineLayer(), ins, dout, ("x", "weight", "bias"))
+    ours = reference.backward(AffineLayer(), ins, dout, ("x", "weight", "bias"))
     pairs = []
     for i, found in enumerate(ours):
 
@@ -86,7 +86,7 @@ def test_affine_of_whole_numbers_is_exact() -> None:
         (x, w, b), dout = affine_case(draw)
         rows = x.reshape(10, 6).astype(int)
         assert np.array_equal(value(AffineLayer(), [x, w, b]), rows @ w.astype(int) + b.astype(int))
-        dx, dw, db = eager.backward(AffineLayer(), [x, w, b], dout, ("x", "weight", "bias"))
+        dx, dw, db = reference.backward(AffineLayer(), [x, w, b], dout, ("x", "weight", "bias"))
         upper = dout.astype(int)
         assert np.array_equal(dx, (upper @ w.T.astype(int)).reshape(10, 2, 3))
         assert np.array_equal(dw, rows.T @ upper)

@@ -22,7 +22,7 @@ from graphc.ops.norm import BatchNorm, batchnorm
 from graphc.ops.reduce import Max, sum_
 from graphc.ops.select import Maximum, Minimum, Relu, ReluGrad, relu
 from graphc.ops.source import Input
-from graphc.runtime import eager
+from graphc.runtime import reference
 from graphc.runtime.reference import evaluate, initial_state, next_state
 from passes.specialize import Specialize
 from tests.ops.examples import DOUBLE
@@ -62,7 +62,7 @@ def test_relu_of_rank_above_two_leaves_its_operands_alone() -> None:
     x = np.linspace(-1, 1, 24).reshape(2, 3, 2, 2)
     dout = np.arange(24.0).reshape(x.shape)
     before = x.copy(), dout.copy()
-    (dx,) = eager.backward(Relu(), [x], dout, ("x",))
+    (dx,) = reference.backward(Relu(), [x], dout, ("x",))
     assert np.array_equal(dx, np.where(x > 0, dout, 0))
     assert np.array_equal(x, before[0])
     assert np.array_equal(dout, before[1])
@@ -70,7 +70,7 @@ def test_relu_of_rank_above_two_leaves_its_operands_alone() -> None:
 
 def test_the_gradient_of_relu_is_zero_at_zero_and_below() -> None:
     x, dout = np.array([-1.0, 0.0, 1e-300, 1.0]), np.full(4, 3.0)
-    (dx,) = eager.backward(Relu(), [x], dout, ("x",))
+    (dx,) = reference.backward(Relu(), [x], dout, ("x",))
     assert np.array_equal(dx, [0, 0, 3, 3])
 
 
@@ -84,7 +84,9 @@ def test_what_relu_blocks_is_zero_even_where_the_cotangent_is_not_finite(dtype: 
 def test_affine_gives_dx_the_shape_of_x() -> None:
     rng = np.random.default_rng(0)
     x, w, b = rng.standard_normal((5, 2, 3)), rng.standard_normal((6, 4)), np.zeros(4)
-    dx, dw, db = eager.backward(AffineLayer(), [x, w, b], np.ones((5, 4)), ("x", "weight", "bias"))
+    dx, dw, db = reference.backward(
+        AffineLayer(), [x, w, b], np.ones((5, 4)), ("x", "weight", "bias")
+    )
     assert (dx.shape, dw.shape, db.shape) == (x.shape, w.shape, b.shape)
     assert np.array_equal(db, np.full(4, 5.0))
 
@@ -208,11 +210,11 @@ def test_mse_loss_refuses_to_broadcast() -> None:
 
 
 def test_ties_of_max_share_the_gradient_and_ties_of_maximum_go_to_a() -> None:
-    (dx,) = eager.backward(Max((0,)), [np.array([1.0, 3.0, 3.0])], np.array(1.0), ("x",))
+    (dx,) = reference.backward(Max((0,)), [np.array([1.0, 3.0, 3.0])], np.array(1.0), ("x",))
     assert np.array_equal(dx, [0, 0.5, 0.5])
     for op in (Maximum(), Minimum()):
         one = np.array([1.0])
-        da, db = eager.backward(op, [one, one], one, ("a", "b"))
+        da, db = reference.backward(op, [one, one], one, ("a", "b"))
         assert (float(da[0]), float(db[0])) == (1.0, 0.0)
 
 
@@ -255,8 +257,8 @@ def test_layers_expand_to_what_they_mean() -> None:
     for example in DOUBLE:
         if isinstance(example.op, Layer):
             for train in (True, False):
-                graph = eager.expanded(example.op, example.types, train)
-                names = eager.operand_names(example.op, len(example.types))
+                graph = reference.expanded(example.op, example.types, train)
+                names = reference.operand_names(example.op, len(example.types))
                 ins = example.operands(5)
                 values = evaluate(graph, dict(zip(names, ins, strict=True)), {}, 5)
                 wanted = example.op.reference_in(ins, train)

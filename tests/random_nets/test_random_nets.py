@@ -12,7 +12,7 @@ import pytest
 from graphc.kernels.groups import Grouping
 from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.means import Count
-from graphc.runtime.owners import Owner
+from graphc.runtime.state import Owner
 
 from .__main__ import main
 from .case import Case

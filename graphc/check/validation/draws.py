@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.check.central_differences import in_float64, kinks_of
 from graphc.check.validation.run import values_of_arrays
 from graphc.compiler.program import index_bounds

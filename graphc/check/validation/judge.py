@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.check.central_differences import Function, disagreement, in_float64
 from graphc.check.validation import shards, updates
 from graphc.check.validation.draws import Draw, expanded, given_of, special, values_of

@@ -32,7 +32,7 @@ from graphc.ops.exchange import Receive, Send, ShardInput, Total
 from graphc.ops.norm import BatchNormTrain
 from graphc.ops.shape import StopGradient
 from graphc.ops.source import Input, Parameter
-from graphc.runtime.row_axis import RowAxis
+from graphc.runtime.rows import RowAxis
 
 if TYPE_CHECKING:
     from passes.backward import Backward

@@ -26,7 +26,7 @@ from graphc.check.validation.run import (
 )
 from graphc.declare import optim
 from graphc.declare.optim import Group, Optimizer
-from graphc.declare.optim.naming import without_own_states
+from graphc.declare.optim.slots import without_own_states
 from graphc.declare.schedules import Cosine, Schedule, Step, WarmUp
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.base.errors import GraphError
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.check.central_differences import in_float64
 from graphc.check.validation.draws import Draw, batches_for, draws_for
 from graphc.check.validation.explain import explained, explained_update

@@ -12,8 +12,7 @@ from graphc.declare.optim.optimizer import Group, Optimizer
 
 if TYPE_CHECKING:
     from graphc.declare.optim.adagrad import Adadelta, Adagrad, RMSprop
-    from graphc.declare.optim.adam import Adam, Adamax, AdamW, NAdam
-    from graphc.declare.optim.lion import Lion
+    from graphc.declare.optim.adam import Adam, Adamax, AdamW, Lion, NAdam
     from graphc.declare.optim.sgd import SGD
 
 __all__ = [

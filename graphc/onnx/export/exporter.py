@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import helper
 
+from graphc.base import __version__
 from graphc.base.errors import GraphError
-from graphc.base.version import __version__
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import TensorType
@@ -22,7 +22,7 @@ from graphc.onnx.scope import OWN
 from graphc.ops import OPS
 from graphc.ops.gradient import Gradient
 from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.runtime.eager import expanded, operand_names
+from graphc.runtime.reference import expanded, operand_names
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, ModelProto

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from graphc.base.arguments import checked_whole
 from graphc.ir.build import Builder, Value, as_value
-from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.elementwise import add, mul, neg

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from graphc.base.version import __version__
+from graphc.base import __version__
 from graphc.ir.op import Array
 from graphc.train.arrays import ArraySource
 from graphc.train.part_files import PartFileSource

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.files.serialize import load
 from graphc.ir.graph import Node
-from graphc.ir.numbers import checked_whole
 from graphc.ir.op import Array, Op
 from graphc.runtime.executor import Executor
 from graphc.runtime.means import Count

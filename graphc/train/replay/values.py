@@ -27,10 +27,9 @@ from graphc.kernels.group import Group
 from graphc.kernels.lowering import KernelLowering, kernel_instr
 from graphc.ops.source import Constant, Input
 from graphc.runtime.bound import Binder
-from graphc.runtime.entry import quiet_context
+from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import evaluate
-from graphc.runtime.run_all import run_all
 from graphc.runtime.workspace import Workspace
 from graphc.train.nonfinite import graph_after, part_of_step, step_program
 

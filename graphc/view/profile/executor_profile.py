@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from graphc.ir.numbers import checked_whole
+from graphc.base.arguments import checked_whole
 from graphc.ir.plan import Instr, Plan, Program
 from graphc.view.profile.cost import Cost, cost
 from graphc.view.profile.idle import await_idle

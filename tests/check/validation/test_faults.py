@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.check.validation import ValidationError
-from graphc.runtime import eager
+from graphc.runtime import reference
 from tests.check.validation.faults import (
     Fault,
     derivative,
@@ -254,8 +254,8 @@ FAULTS = (
 def no_fault_stays() -> Iterator[None]:
     """Graphs of single ops are kept; those made by a planted rule must not outlive it."""
     yield
-    eager.expanded.cache_clear()
-    eager.derivative.cache_clear()
+    reference.expanded.cache_clear()
+    reference.derivative.cache_clear()
 
 
 @pytest.mark.one_in(7)
