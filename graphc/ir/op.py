@@ -59,6 +59,8 @@ class Op:
     """Whether the op draws random numbers."""
     only_moves: ClassVar[bool] = False
     """Whether it computes no number: its result has the bits of its operands."""
+    persistent: ClassVar[bool] = False
+    """Whether its value lasts between runs, in the state of an executor."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Parameter(Source):
     shape: tuple[int, ...]
     dtype: str
     init: Initializer
+    persistent: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)
@@ -47,6 +48,7 @@ class State(Source):
     shape: tuple[int, ...]
     dtype: str
     start: float | FromArray = 0.0
+    persistent: ClassVar[bool] = True
 
     def infer(self, ins: Sequence[TensorType]) -> TensorType:
         return TensorType(self.shape, self.dtype)
