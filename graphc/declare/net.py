@@ -168,13 +168,9 @@ def _found_instead(name: str, b: Builder) -> str:
     """Return the hint about a missing value: an output of that name, or similar names."""
     if name in b.outputs:
         return f"the output of that name is the value {b.outputs[name]!r}"
-    return _similar(name, b.nodes)
-
-
-def _similar(name: str, names: Any) -> str:
     from difflib import get_close_matches
 
-    close = get_close_matches(name, list(names), n=3)
+    close = get_close_matches(name, list(b.nodes), n=3)
     return f"did you mean {' or '.join(close)}?" if close else "print(net) lists what is declared"
 
 

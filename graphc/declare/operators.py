@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from numbers import Number
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ _REFLECTED = {
 class Operators(Missing):
     """The operators of a Value.
 
-    Ops import the module of Value, so each operator imports its op at its first use.
+    Ops import the module of Value, so operators import the modules of ops when they are used.
     """
 
     __slots__ = ()
@@ -57,137 +58,108 @@ class Operators(Missing):
         )
 
     def __add__(self, other: Any) -> Value:
-        return _elementwise("add", self, other)
+        return _made("elementwise.add", self, other)
 
     def __radd__(self, other: Any) -> Value:
-        return _elementwise("add", other, self)
+        return _made("elementwise.add", other, self)
 
     def __sub__(self, other: Any) -> Value:
-        return _elementwise("sub", self, other)
+        return _made("elementwise.sub", self, other)
 
     def __rsub__(self, other: Any) -> Value:
-        return _elementwise("sub", other, self)
+        return _made("elementwise.sub", other, self)
 
     def __mul__(self, other: Any) -> Value:
-        return _elementwise("mul", self, other)
+        return _made("elementwise.mul", self, other)
 
     def __rmul__(self, other: Any) -> Value:
-        return _elementwise("mul", other, self)
+        return _made("elementwise.mul", other, self)
 
     def __truediv__(self, other: Any) -> Value:
-        return _elementwise("div", self, other)
+        return _made("elementwise.div", self, other)
 
     def __rtruediv__(self, other: Any) -> Value:
-        return _elementwise("div", other, self)
+        return _made("elementwise.div", other, self)
 
     def __neg__(self) -> Value:
-        return _elementwise("neg", self)
+        return _made("elementwise.neg", self)
 
     def __pow__(self, exponent: float) -> Value:
-        return _elementwise("power", self, exponent)
+        return _made("elementwise.power", self, exponent)
 
     def __rpow__(self, other: Any) -> Value:
-        return _elementwise("power", other, self)
+        return _made("elementwise.power", other, self)
 
     def __mod__(self, other: Any) -> Value:
-        return _division("mod", self, other)
+        return _made("division.mod", self, other)
 
     def __rmod__(self, other: Any) -> Value:
-        return _division("mod", other, self)
+        return _made("division.mod", other, self)
 
     def __floordiv__(self, other: Any) -> Value:
-        return _division("floor_div", self, other)
+        return _made("division.floor_div", self, other)
 
     def __rfloordiv__(self, other: Any) -> Value:
-        return _division("floor_div", other, self)
+        return _made("division.floor_div", other, self)
 
     def __and__(self, other: Any) -> Value:
-        return _logic("logical_and", self, other)
+        return _made("logic.logical_and", self, other)
 
     def __rand__(self, other: Any) -> Value:
-        return _logic("logical_and", other, self)
+        return _made("logic.logical_and", other, self)
 
     def __or__(self, other: Any) -> Value:
-        return _logic("logical_or", self, other)
+        return _made("logic.logical_or", self, other)
 
     def __ror__(self, other: Any) -> Value:
-        return _logic("logical_or", other, self)
+        return _made("logic.logical_or", other, self)
 
     def __xor__(self, other: Any) -> Value:
-        return _logic("logical_xor", self, other)
+        return _made("logic.logical_xor", self, other)
 
     def __rxor__(self, other: Any) -> Value:
-        return _logic("logical_xor", other, self)
+        return _made("logic.logical_xor", other, self)
 
     def __invert__(self) -> Value:
-        return _logic("logical_not", self)
+        return _made("logic.logical_not", self)
 
     def __abs__(self) -> Value:
-        from graphc.ops.functions import abs_
-
-        return abs_(self)  # type: ignore[arg-type]
+        return _made("functions.abs_", self)
 
     def __matmul__(self, other: Any) -> Value:
-        from graphc.ops.linalg import matmul
-
-        return matmul(self, other)
+        return _made("linalg.matmul", self, other)
 
     def __rmatmul__(self, other: Any) -> Value:
-        from graphc.ops.linalg import matmul
-
-        return matmul(other, self)
+        return _made("linalg.matmul", other, self)
 
     def __getitem__(self, key: Any) -> Value:
-        from graphc.ops.slicing import slice_
-
-        return slice_(self, key)  # type: ignore[arg-type]
+        return _made("slicing.slice_", self, key)
 
     def __lt__(self, other: Any) -> Value:
-        return _select("less", self, other)
+        return _made("select.less", self, other)
 
     def __le__(self, other: Any) -> Value:
-        return _select("less_equal", self, other)
+        return _made("select.less_equal", self, other)
 
     def __gt__(self, other: Any) -> Value:
-        return _select("greater", self, other)
+        return _made("select.greater", self, other)
 
     def __ge__(self, other: Any) -> Value:
-        return _select("greater_equal", self, other)
+        return _made("select.greater_equal", self, other)
 
     def __eq__(self, other: object) -> Any:
         if self is other or not isinstance(other, (Operators, Number)):
             return self is other
-        return _select("equal", self, other)
+        return _made("select.equal", self, other)
 
     def __ne__(self, other: object) -> Any:
         if self is other or not isinstance(other, (Operators, Number)):
             return self is not other
-        return _select("not_equal", self, other)
+        return _made("select.not_equal", self, other)
 
 
-def _elementwise(function: str, *operands: Any) -> Value:
-    from graphc.ops import elementwise
-
-    made: Value = getattr(elementwise, function)(*operands)
-    return made
-
-
-def _select(function: str, *operands: Any) -> Value:
-    from graphc.ops import select
-
-    made: Value = getattr(select, function)(*operands)
-    return made
-
-
-def _division(function: str, *operands: Any) -> Value:
-    from graphc.ops import division
-
-    made: Value = getattr(division, function)(*operands)
-    return made
-
-
-def _logic(function: str, *operands: Any) -> Value:
-    from graphc.ops import logic
-
-    made: Value = getattr(logic, function)(*operands)
+def _made(function: str, *operands: Any) -> Value:
+    """Return the result of a function of graphc.ops, given as module and name."""
+    module, _, name = function.partition(".")
+    made: Value = getattr(import_module(f"graphc.ops.{module}"), name)(*operands)
     return made

@@ -13,7 +13,6 @@ import numpy as np
 
 from graphc.base.errors import FeedError
 from graphc.ir.graph import Node
-from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.ops.source import Input
 from graphc.runtime.bound import Binder, Bound
@@ -31,23 +30,20 @@ class CotangentRun:
             {self.program.name: self.program}, plan.batch, state, plan.recipe.threads
         )
         self._binder = Binder(self.workspace)
-        self._declared = plan.declared
         feeds = {o: Feed(_cotangent(plan, o), None) for o in outputs}
+        self._has_rows = any(feed.type.batched for feed in feeds.values())
         self._check = FeedCheck(feeds, feeds, plan.batch, "cotangent")
 
     def bind(self, saved: Bound, cotangents: Mapping[str, Any]) -> Bound:
         """Copy in the forward pass's feeds and the cotangents; raise FeedError for a misfit."""
         arrays, n = self._check.arrays(cotangents)
-        if n != saved.n and any(self._declared[o].type.batched for o in self._nodes(arrays)):
+        if n != saved.n and self._has_rows:
             raise FeedError(f"the cotangents have {n} rows, the forward pass had {saved.n}")
         bound = self._binder.bound(self.program, saved.n)
         for name, array in bound.feeds.items():
             output = name.removeprefix("cotangent:")
             np.copyto(array, saved.feeds[name] if output == name else arrays[output])
         return bound
-
-    def _nodes(self, names: Mapping[str, Array]) -> list[str]:
-        return [self._declared.outputs[name] for name in names]
 
 
 class CotangentRuns:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from graphc.compiler.loss_share import ROWS, SUM, Divisor, Share, counted_by, source_of
-from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.ops.losses.row_loss import RowLoss
@@ -110,16 +109,11 @@ class WeightInput(NamedTuple):
 def weight_input(plan: Plan) -> WeightInput | None:
     """Return the input of weights; None if losses take none, or different ones."""
     found: dict[str, WeightInput] = {}
-    for node, loss in _losses(plan.declared):
-        for weight in node.inputs[loss.operands :]:
+    for node in plan.declared:
+        weights = node.inputs[node.op.operands :] if isinstance(node.op, RowLoss) else ()
+        for weight in weights:
             source = source_of(plan.declared, weight)
             if isinstance(source.op, Input):
                 labels = source_of(plan.declared, node.inputs[1])
                 found.setdefault(source.name, WeightInput(source.name, labels.name))
     return found.popitem()[1] if len(found) == 1 else None
-
-
-def _losses(graph: Graph) -> Iterator[tuple[Node, RowLoss]]:
-    for node in graph:
-        if isinstance(node.op, RowLoss):
-            yield node, node.op

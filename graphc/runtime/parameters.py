@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -22,12 +22,28 @@ if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
 
 
+T = TypeVar("T")
 Patterns = str | tuple[str, ...] | None
 KNOWN_MIXINGS = 16
 """The number of choices of names that `copy_from` keeps ready."""
 
 
-class Parameters(MutableMapping[str, Array]):
+class _ByName(MutableMapping[str, T]):
+    """The parts of a mapping that depend on its names alone."""
+
+    _names: Collection[str]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+class Parameters(_ByName[Array]):
     """The parameters of a net by name.  Reading one copies it; assigning checks, then sets."""
 
     def __init__(self, state: State, names: Sequence[str], native: bool = False) -> None:
@@ -44,20 +60,11 @@ class Parameters(MutableMapping[str, Array]):
             raise self._unknown(name)
         self._state.assign({name: value})
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
     def __delitem__(self, name: str) -> None:
         raise StateError(
             f"parameter {name!r} cannot be deleted",
             hint="it belongs to the net: declare another net",
         )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
     def _unknown(self, name: str) -> UnknownName:
         return UnknownName(f"there is no parameter {name!r}", hint=f"there are: {self._shown()}")
@@ -148,7 +155,7 @@ def _mixed(own: Array, other: Array, mix: float) -> Array:
     return np.asarray(own * weight(1 - mix) + other * weight(mix))
 
 
-class Hyper(MutableMapping[str, float]):
+class Hyper(_ByName[float]):
     """The hyper-parameters of the optimizer; a new value is used from the next step on."""
 
     def __init__(self, plan: Plan, state: State) -> None:
@@ -181,19 +188,10 @@ class Hyper(MutableMapping[str, float]):
             raise UnknownName(f"there is no hyper-parameter {name!r}", hint=f"there are: {known}")
         return self._names[name]
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
     def __delitem__(self, name: str) -> None:
         raise StateError(
             f"hyper-parameter {name!r} cannot be deleted", hint="it belongs to the optimizer"
         )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 class Mixing:

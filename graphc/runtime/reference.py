@@ -18,7 +18,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Layer, Op
 from graphc.ir.tensor_type import FLOATS, TensorType, shape_at, shape_text
 from graphc.ops.gradient import Gradient
-from graphc.ops.source import Input, Parameter, State
+from graphc.ops.source import Input
 from graphc.runtime.state import initial_value
 
 
@@ -40,7 +40,7 @@ def evaluate(
     for node in graph:
         if isinstance(node.op, Input):
             value = _given(node, feeds, "feed", n)
-        elif isinstance(node.op, (Parameter, State)):
+        elif node.op.persistent:
             value = _given(node, state, "state", n)
         else:
             value = computed(node, [values[name] for name in node.inputs], n, train)
@@ -59,11 +59,7 @@ def next_state(
 
 def initial_state(graph: Graph, seed: int) -> dict[str, Array]:
     """Return every parameter and state of the graph as a new executor would initialise it."""
-    return {
-        node.name: np.array(initial_value(node, seed))
-        for node in graph
-        if isinstance(node.op, (Parameter, State))
-    }
+    return {node.name: np.array(initial_value(node, seed)) for node in graph if node.op.persistent}
 
 
 def _given(node: Node, arrays: Mapping[str, Any], what: str, n: int) -> Array:

@@ -63,6 +63,12 @@ class RowAxis:
         return (*array.shape[: self.axis], n, self.factor, *array.shape[self.axis + 1 :])
 
 
+def rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
+    """Return some rows of an array as a view; all of it if its type has no batch."""
+    axis = RowAxis.of(type)
+    return array if axis is None else axis.rows(array, start, stop)
+
+
 _KEPT = 16 * 2**20
 """Bytes of pages, about, that stay with the process."""
 
@@ -129,7 +135,7 @@ def predict(ex: Executor, arrays: tuple[Any, ...], named: Mapping[str, Any]) -> 
             type = program.buffers[program.outputs[name]].type
             if name not in found:
                 found[name] = np.empty(shape_at(type.shape, rows), array.dtype)
-            _rows_of(found[name], type, start, start + n)[...] = array
+            rows_of(found[name], type, start, start + n)[...] = array
         start += n
     return next(iter(found.values())) if len(found) == 1 else found
 
@@ -151,7 +157,7 @@ def predictions(
                     "predict: what was fed determines no output with rows",
                     hint="ex.evaluate gives losses, ex.forward everything for one batch",
                 )
-            yield n, {name: _rows_of(out[name], type, 0, n) for name, type in types.items()}
+            yield n, {name: rows_of(out[name], type, 0, n) for name, type in types.items()}
 
     return rows, pieces()
 
@@ -194,7 +200,7 @@ def _in_pieces(
         pages = Pages(given.values())
         for start in range(0, rows, ex.plan.batch):
             stop = min(start + ex.plan.batch, rows)
-            part = {k: _rows_of(v, types[k], start, stop) for k, v in given.items()}
+            part = {k: rows_of(v, types[k], start, stop) for k, v in given.items()}
             checked, n = check.arrays(part, optional=True, first=start)
             yield n, checked, ex.forward(checked, copy=False)
             pages.read(part.values())
@@ -230,9 +236,3 @@ def _with_rows(plan: Plan, out: Mapping[str, Array]) -> Iterator[tuple[str, Tens
         type = program.buffers[program.outputs[name]].type
         if name not in plan.losses and type.batched == batched:
             yield name, type
-
-
-def _rows_of(array: Array, type: TensorType, start: int, stop: int) -> Array:
-    """Return some rows of an array as a view; all of it if its type has no batch."""
-    axis = RowAxis.of(type)
-    return array if axis is None else axis.rows(array, start, stop)

@@ -16,7 +16,7 @@ from graphc.ops.exchange import ShardInput
 from graphc.runtime.bound import Binder, Bound
 from graphc.runtime.exchange import HOLDS, Exchange, Pause
 from graphc.runtime.feeds import FeedCheck
-from graphc.runtime.rows import RowAxis
+from graphc.runtime.rows import rows_of
 
 SHARE = "shard.share."
 
@@ -44,7 +44,7 @@ class Shards:
     def __init__(self, plan: Plan, program: Program, check: FeedCheck, rank: int) -> None:
         self._plan, self._check, self._shards = plan, check, plan.shards or 1
         self._mine = range(rank * plan.lanes, (rank + 1) * plan.lanes)
-        self._axes = {name: RowAxis.of(plan.declared[name].type) for name in plan.input_names}
+        self._types = {name: plan.declared[name].type for name in plan.input_names}
         self._numbers = [node.name for node in program.graph if isinstance(node.op, ShardInput)]
         self._divisors = {d.name: d for d in divisors(plan.declared) if d.name in self._numbers}
 
@@ -61,12 +61,10 @@ class Shards:
             start, stop = bounds(n, self._shards, shard)
             rows = (start, stop) if stop > start else (0, 1)
             numbers = {k: self._number(k, divisors, (start, stop), n) for k in self._numbers}
-            part = {name: self._rows_of(name, array, *rows) for name, array in arrays.items()}
+            part = {
+                name: rows_of(array, self._types[name], *rows) for name, array in arrays.items()
+            }
             yield Part(part, numbers)
-
-    def _rows_of(self, name: str, array: Array, start: int, stop: int) -> Array:
-        axis = self._axes[name]
-        return array if axis is None else axis.rows(array, start, stop)
 
     def _divisor(self, name: str, feeds: Mapping[str, Array], n: int) -> float:
         """Return the divisor of a weighted mean over all rows."""
@@ -74,7 +72,7 @@ class Shards:
         for shard in range(self._shards):
             start, stop = bounds(n, self._shards, shard)
             if stop > start:
-                part = {k: self._rows_of(k, feeds[k], start, stop) for k in divisor.inputs}
+                part = {k: rows_of(feeds[k], self._types[k], start, stop) for k in divisor.inputs}
                 total += divisor(part, stop - start)
         return total
 

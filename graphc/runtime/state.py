@@ -114,7 +114,7 @@ def state_nodes(graphs: Iterable[Graph]) -> dict[str, Node]:
     found: dict[str, Node] = {}
     for graph in graphs:
         for node in graph:
-            if isinstance(node.op, (Parameter, StateOp)):
+            if node.op.persistent:
                 found.setdefault(node.name, node)
     parameters = {name for name, node in found.items() if isinstance(node.op, Parameter)}
     place = {name: i for i, name in enumerate(found)}

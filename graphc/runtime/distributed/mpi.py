@@ -185,8 +185,7 @@ class Mpi:
 
     def broadcast(self, buffer: Array) -> None:
         """Copy rank 0's bytes into the buffers of all ranks."""
-        request = self._world.Ibcast([buffer, buffer.nbytes, self._mpi.BYTE], 0)
-        wait(_Requests(self._mpi, [request], "rank 0"), self.limit)
+        self._finish(self._world.Ibcast([buffer, buffer.nbytes, self._mpi.BYTE], 0), "rank 0")
 
     def gather(self, thing: Any) -> list[Any]:
         """Return the objects of all ranks, sent as pickled bytes, on every rank."""
@@ -194,18 +193,14 @@ class Mpi:
 
         data = np.frombuffer(dumps(thing), np.uint8)
         sizes = np.zeros(self.size, np.int64)
-        self._gathered(np.array([len(data)], np.int64), sizes, None)
+        self._finish(self._world.Iallgather(np.array([len(data)], np.int64), sizes))
         all_data = np.empty(sizes.sum(), np.uint8)
-        self._gathered(data, all_data, sizes)
+        self._finish(self._world.Iallgatherv(data, [all_data, sizes]))
         ends = np.cumsum(sizes)
         return [loads(all_data[e - n : e].tobytes()) for e, n in zip(ends, sizes, strict=True)]
 
-    def _gathered(self, mine: Array, into: Array, sizes: Array | None) -> None:
-        if sizes is None:
-            request = self._world.Iallgather(mine, into)
-        else:
-            request = self._world.Iallgatherv(mine, [into, sizes])
-        wait(_Requests(self._mpi, [request], "one of the ranks"), self.limit)
+    def _finish(self, request: Any, who: str = "one of the ranks") -> None:
+        wait(_Requests(self._mpi, [request], who), self.limit)
 
 
 def _apart(library: str) -> RankError:

@@ -25,7 +25,7 @@ from graphc.backends.numpy.bind import Call
 from graphc.ir.op import Array
 from graphc.ir.plan import Instr, Plan
 from graphc.runtime.bound import Binder
-from graphc.runtime.distributed.communicator import DONE, LIMIT, SMALL, Done, Request, Swap
+from graphc.runtime.distributed.communicator import SMALL, Done, Solo, Swap
 from graphc.runtime.entry import quiet_context, run_all
 from graphc.runtime.exchange import joined
 from graphc.runtime.executor import Executor
@@ -67,27 +67,16 @@ WAYS: dict[str, Callable[[Network, int, int], float]] = {
 }
 
 
-class Instant:
+class Instant(Solo):
     """A communicator for the first of `size` ranks, whose partners answer at once, with zeros."""
 
-    rank, limit = 0, LIMIT
-
     def __init__(self, size: int) -> None:
+        super().__init__()
         self.size = size
-
-    def expect(self, sizes: Sequence[int]) -> None:
-        """Do nothing: there is nothing to prepare."""
 
     def swap(self, partner: int, out: Array, into: Array, tag: int) -> Swap:
         """Return a finished request, as if what `into` holds had arrived."""
         return _Arrived(into)
-
-    def total(self, buffer: Array, tag: int) -> Request:
-        """Leave the buffer as it is."""
-        return DONE
-
-    def broadcast(self, buffer: Array) -> None:
-        """Do nothing: this rank has the bytes."""
 
     def gather(self, thing: Any) -> list[Any]:
         """Return this rank's object once for each rank."""
