@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import graphc as gc
+from graphc.runtime.state import LARGE, advise_large_pages
 
 Array = np.ndarray[Any, Any]
 SGD = gc.SGD(lr=0.1, momentum=0.9)
@@ -156,3 +159,33 @@ def test_a_shared_state_that_broke_is_broken_for_all() -> None:
         other.state = {"a.bias": np.zeros(4)}
     other.state = saved
     assert ex.step(FEED) == gc.Executor(ex.plan).step(FEED)
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 4096, LARGE - 1, LARGE, LARGE + 1, 3 * LARGE])
+@pytest.mark.parametrize("offset", [0, 1, 64])
+def test_advice_of_large_pages_changes_no_byte(nbytes: int, offset: int) -> None:
+    block = np.full(nbytes + offset, 7, np.uint8)[offset:]
+    advise_large_pages(block)
+    assert (block == 7).all()
+
+
+def test_systems_but_linux_are_not_asked_for_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr("ctypes.CDLL", None)
+    advise_large_pages(np.zeros(2 * LARGE, np.uint8))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_linux_follows_the_advice_of_large_pages() -> None:
+    block = np.zeros(8 * LARGE, np.uint8)
+    advise_large_pages(block)
+    middle, inside = block.ctypes.data + block.nbytes // 2, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split()[0]
+        if "-" in first and not first.endswith(":"):
+            start, end = (int(part, 16) for part in first.split("-"))
+            inside = start <= middle < end
+        elif inside and first == "VmFlags:":
+            assert "hg" in line.split()
+            return
+    pytest.skip("this system tells nothing of its memory")

@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc import layers
-from graphc.base.arguments import checked_whole, listed, sizes_of, whole
+from graphc.base.arguments import checked_number, checked_whole, listed, sizes_of, whole
 from graphc.data import stratified_split
 from graphc.kernels.philox import key_of
 from graphc.train.callbacks import EarlyStopping
@@ -181,3 +181,28 @@ def test_listed() -> None:
     assert listed([np.int64(1), 2]) == listed(np.array([1, 2])) == (1, 2)
     assert listed("12") is None and listed(3) is None and listed(np.array(3)) is None
     assert sizes_of(np.int64(3)) == (3,) and sizes_of((gc.N, 2)) == (gc.N, 2)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "wanted", "good", "bad"),
+    [
+        ({}, "a finite number", [-3, 0.5], [np.inf, np.nan, "1", True, None]),
+        ({"above": 0}, "above 0", [1e-300, 2], [0, -1, np.nan, np.inf]),
+        ({"least": 0}, "0 or more", [0, 7], [-1e-300, "0"]),
+        ({"above": 0, "below": 1}, "above 0 and below 1", [0.5], [0, 1]),
+        ({"least": 0, "below": 1}, "from 0 to below 1", [0, 0.5], [1, -1]),
+        ({"least": 0, "most": 1}, "from 0 to 1", [0, 1, np.float32(0.5)], [1.5, -0.5]),
+    ],
+)
+def test_a_number_within_bounds_becomes_a_float(
+    bounds: dict[str, float], wanted: str, good: list[Any], bad: list[Any]
+) -> None:
+    for number in good:
+        found = checked_number("share", number, **bounds)
+        assert type(found) is float
+        assert found == number
+    for number in bad:
+        with pytest.raises(gc.GraphError) as caught:
+            checked_number("share", number, hint="so", **bounds)
+        assert str(caught.value).startswith(f"share is {number!r}, it must be {wanted}\n")
+        assert caught.value.hint == "so"
