@@ -17,6 +17,7 @@ FORMER = {
     "check.grad_report": "check.grad_check",
     "declare.optim.adamax": "declare.optim.adam",
     "declare.optim.group": "declare.optim.optimizer",
+    "declare.optim.lion": "declare.optim.adam",
     "declare.optim.nadam": "declare.optim.adam",
     "declare.optim.rmsprop": "declare.optim.adagrad",
     "distributed": "runtime.distributed",

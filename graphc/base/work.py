@@ -82,23 +82,23 @@ def work_budget(file: str, *, nbytes: int, nodes: int, work: float | None = None
 
 def spend_nodes(count: int = 1) -> None:
     """Count nodes that are about to be made, or steps that take as long as one."""
-    budget = _current.get()
-    if budget is not None:
-        budget.spend("nodes", count)
+    _spend("nodes", count)
 
 
 def spend_elements(count: int) -> None:
     """Count numbers that are about to be computed."""
-    budget = _current.get()
-    if budget is not None:
-        budget.spend("elements", count)
+    _spend("elements", count)
 
 
 def spend_bytes(count: int) -> None:
     """Count bytes of arrays that are about to be made."""
+    _spend("bytes", count)
+
+
+def _spend(kind: str, count: int) -> None:
     budget = _current.get()
     if budget is not None:
-        budget.spend("bytes", count)
+        budget.spend(kind, count)
 
 
 def spend_array(count: int) -> None:

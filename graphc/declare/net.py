@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from graphc.base.arguments import checked_number, listed, sizes_of, whole
@@ -89,11 +89,9 @@ class Net(Missing):
         self.builder.losses.append(name)
         return value
 
-    @contextmanager
-    def block(self, name: str) -> Iterator[None]:
+    def block(self, name: str) -> AbstractContextManager[None]:
         """Group the nodes declared inside, in names (`name/...`) and in pictures."""
-        with self.builder.block(name):
-            yield
+        return self.builder.block(name)
 
     def __getitem__(self, name: str) -> Value:
         try:

@@ -102,23 +102,7 @@ class FeedCheck:
         Raise FeedError for the first whose shape or kind of numbers does not fit.  Inputs may be
         missing.  If no input that is read has rows, one of the others that does is included.
         """
-        found: dict[str, Array] = {}
-        rows, owner = 0, ""
-        for name, _, rank, axis, factor, tail, _ in self._specs:
-            if name not in feeds:
-                continue
-            if feeds[name] is None:
-                raise self._errors.missing(name, feeds)
-            value = feeds[name]
-            if not isinstance(value, np.ndarray):
-                value = self._array(name, value)
-            self._convert(name, np.empty((0,) * value.ndim, value.dtype))
-            if value.ndim != rank or value.shape[:axis] + value.shape[axis + 1 :] != tail:
-                raise self._errors.wrong_shape(name, value)
-            if factor and (not owner or value.shape[axis] != rows * factor):
-                rows, owner = self._rows(name, value, rows, owner), name
-            found[name] = value
-        return found, self._whole(feeds, found, rows, owner, optional=True)
+        return self.arrays(feeds, optional=True, convert=False)
 
     def arrays(
         self,
@@ -127,12 +111,13 @@ class FeedCheck:
         optional: bool = False,
         limit: bool = True,
         first: int = 0,
+        convert: bool = True,
     ) -> tuple[dict[str, Array], int]:
         """Return the arrays to copy in and their number of rows; raise FeedError for a misfit.
 
         With `optional`, inputs may be missing; without `limit`, any number of rows fits.  Errors
         count rows from `first`.  If no input that is read has rows, one of the others that does
-        is included.
+        is included.  Without `convert` the arrays are those of `counted`.
         """
         found: dict[str, Array] = {}
         rows, owner = 0, ""
@@ -143,17 +128,17 @@ class FeedCheck:
                     continue
                 raise self._errors.missing(name, feeds)
             if not isinstance(value, np.ndarray) or value.dtype is not dtype:
-                value = self._convert(name, value)
+                value = (self._convert if convert else self._of_kind)(name, value)
             shape = value.shape
             if len(shape) != rank or shape[:axis] + shape[axis + 1 :] != tail:
                 raise self._errors.wrong_shape(name, value)
-            if factor and (not rows or shape[axis] != rows * factor):
+            if factor and (not owner or shape[axis] != rows * factor):
                 rows, owner = self._rows(name, value, rows, owner), name
-            if bound is not None:
+            if bound is not None and convert:
                 self._check_range(name, value, first)
             found[name] = value
         n = self._whole(feeds, found, rows, owner, optional)
-        if not n or (limit and n > self._capacity):
+        if convert and (not n or (limit and n > self._capacity)):
             raise self._errors.too_many(n)
         return found, n
 
@@ -226,6 +211,12 @@ class FeedCheck:
             return np.asarray(value)
         except ValueError:
             raise self._errors.ragged(name) from None
+
+    def _of_kind(self, name: str, value: Any) -> Array:
+        """Return an array as it is; raise FeedError if its kind of numbers does not fit."""
+        array = self._array(name, value)
+        self._convert(name, np.empty((0,) * array.ndim, array.dtype))
+        return array
 
     def _convert(self, name: str, value: Any) -> Array:
         feed, dtype = self._feeds[name], self._dtypes[name]

@@ -30,19 +30,23 @@ __all__ = [
 ]
 
 _FILES = {
+    "SGD": "sgd",
     "Adadelta": "adagrad",
+    "Adagrad": "adagrad",
+    "Adam": "adam",
     "AdamW": "adam",
     "Adamax": "adam",
+    "Lion": "adam",
     "NAdam": "adam",
     "RMSprop": "adagrad",
 }
-"""The file of each optimizer that shares the file of another."""
+"""The file of each optimizer."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _FILES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_FILES.get(name, name.lower())}")
+    module = importlib.import_module(f"{__name__}.{_FILES[name]}")
     value = getattr(module, name)
     globals()[name] = value
     return value
