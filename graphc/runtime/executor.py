@@ -64,8 +64,7 @@ class Executor(Missing):
         self._quiet = quiet_context()
         self._sharded: ShardedStep | None = None
         self._outcome = NOTHING
-        native = any(program.backend == "native" for program in plan.programs.values())
-        self._parameters = Parameters(self._state, plan.parameter_names, native)
+        self._parameters = Parameters(self._state, plan.parameter_names)
         self._step_name = "accumulate" if plan.accumulate > 1 else "step"
         self._direct = {name: Directs() for name in ("infer", self._step_name, HOLDS)}
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from copy import deepcopy
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
-from weakref import ref
 
 import numpy as np
 
 from graphc.base.arguments import checked_number, lost_in
 from graphc.base.errors import StateError, UnknownName
-from graphc.compiler.memory import align
 from graphc.declare.optim.optimizer import AVERAGE, AVERAGES_MADE
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
@@ -23,9 +21,6 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
-Patterns = str | tuple[str, ...] | None
-KNOWN_MIXINGS = 16
-"""The number of choices of names that `copy_from` keeps ready."""
 
 
 class _ByName(MutableMapping[str, T]):
@@ -46,9 +41,8 @@ class _ByName(MutableMapping[str, T]):
 class Parameters(_ByName[Array]):
     """The parameters of a net by name.  Reading one copies it; assigning checks, then sets."""
 
-    def __init__(self, state: State, names: Sequence[str], native: bool = False) -> None:
-        self._state, self._names, self._native = state, tuple(names), native
-        self._mixings: dict[Patterns, tuple[ref[Parameters], Mixing]] = {}
+    def __init__(self, state: State, names: Sequence[str]) -> None:
+        self._state, self._names = state, tuple(names)
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
@@ -106,16 +100,16 @@ class Parameters(_ByName[Array]):
                 f"copy_from takes parameters, not {type(other).__name__}",
                 hint="ex.parameters.copy_from(other.parameters)",
             )
-        key = names if names is None or isinstance(names, str) else tuple(names)
-        if self._native and type(mix) is float and mix != 1.0 and type(other) is Parameters:
-            known = self._mixings.get(key)
-            found = known[1] if known and known[0]() is other else self._mixing(other, key)
-            if found is not None:
-                found.run(mix)
-                return
-        shared = self._shared(other, key)
-        new = {name: np.asarray(other[name]) for name in shared}
+        shared = self._shared(other, names)
+        if isinstance(other, Parameters):
+            new = other._state.lock(other._copies, shared)
+        else:
+            new = {name: np.asarray(other[name]) for name in shared}
         self._state.lock(self._mixed_in, new, mix)
+
+    def _copies(self, names: Sequence[str]) -> dict[str, Array]:
+        """Return copies of some parameters; under the lock they are all of one moment."""
+        return {name: self._state.arrays[name].copy() for name in names}
 
     def _mixed_in(self, new: Mapping[str, Array], mix: float) -> None:
         if mix != 1.0:
@@ -125,9 +119,9 @@ class Parameters(_ByName[Array]):
             new = {name: _mixed(own[name], value, mix) for name, value in new.items()}
         self._state.assign(new)
 
-    def _shared(self, other: Mapping[str, Any], names: Patterns) -> list[str]:
+    def _shared(self, other: Mapping[str, Any], names: str | Sequence[str] | None) -> list[str]:
         """Return the parameters of both that match; raise StateError if there are none."""
-        patterns = ("*",) if names is None else (names,) if isinstance(names, str) else names
+        patterns = ("*",) if names is None else (names,) if isinstance(names, str) else tuple(names)
         shared = [
             name
             for name in self._names
@@ -138,15 +132,6 @@ class Parameters(_ByName[Array]):
                 f"no parameter matches {', '.join(patterns)}", hint=f"there are: {self._shown()}"
             )
         return shared
-
-    def _mixing(self, other: Parameters, names: Patterns) -> Mixing | None:
-        """Return the mixing of these two, kept while the other lives; None if they differ."""
-        made = mixing(self._state, other._state, self._shared(other, names))
-        if made is not None:
-            if len(self._mixings) >= KNOWN_MIXINGS:
-                self._mixings.clear()
-            self._mixings[names] = ref(other), made
-        return made
 
 
 def _mixed(own: Array, other: Array, mix: float) -> Array:
@@ -192,62 +177,6 @@ class Hyper(_ByName[float]):
         raise StateError(
             f"hyper-parameter {name!r} cannot be deleted", hint="it belongs to the optimizer"
         )
-
-
-class Mixing:
-    """The parameters of two states that have the same names."""
-
-    __slots__ = ("_first", "_mix", "_own", "_second")
-
-    def __init__(self, own: State, other: State, mix: Callable[[float], None]) -> None:
-        self._own, self._mix = own.lock, mix
-        # One order of locks for all, lest two that move towards each other wait for ever.
-        locks = own.lock, other.lock
-        self._first, self._second = locks if id(own) < id(other) else locks[::-1]
-
-    def run(self, share: float) -> None:
-        """Move the parameters by this share, while no run uses either state."""
-        self._first(self._alone, share)
-
-    def _alone(self, share: float) -> None:
-        self._own.writing = True
-        self._second(self._mix, share)
-
-
-def mixing(own: State, other: State, names: Sequence[str]) -> Mixing | None:
-    """Return the mixing of parameters of equal shape and dtype in both; None if any differ."""
-    from graphc.backends.native.mixing import bind_mixing
-
-    ours, theirs = ([state.arrays[name] for name in names] for state in (own, other))
-    for a, b in zip(ours, theirs, strict=True):
-        if a.shape != b.shape or a.dtype != b.dtype or a.dtype.kind != "f":
-            return None
-    parts = [(_span(ours[i:j]), _span(theirs[i:j])) for i, j in _neighbours(ours, theirs)]
-    return Mixing(own, other, bind_mixing(parts))
-
-
-def _neighbours(ours: Sequence[Array], theirs: Sequence[Array]) -> Iterator[tuple[int, int]]:
-    """Yield the runs of arrays that are adjacent, but for padding, in both memories."""
-    start = 0
-    for i in range(1, len(ours) + 1):
-        if i == len(ours) or not (_follows(ours, i) and _follows(theirs, i)):
-            yield start, i
-            start = i
-
-
-def _follows(arrays: Sequence[Array], i: int) -> bool:
-    before, array = arrays[i - 1], arrays[i]
-    near = array.ctypes.data == before.ctypes.data + align(before.nbytes)
-    return near and array.base is before.base and array.dtype == before.dtype
-
-
-def _span(arrays: Sequence[Array]) -> Array:
-    """Return one vector over adjacent arrays, padding included."""
-    base, first, last = arrays[0].base, arrays[0], arrays[-1]
-    assert base is not None
-    start = first.ctypes.data - base.ctypes.data
-    end = last.ctypes.data + last.nbytes - base.ctypes.data
-    return base[start:end].view(first.dtype)
 
 
 def averaged(ex: Executor) -> Executor:
