@@ -42,7 +42,8 @@ class Parameters(_ByName[Array]):
     """The parameters of a net by name.  Reading one copies it; assigning checks, then sets."""
 
     def __init__(self, state: State, names: Sequence[str]) -> None:
-        self._state, self._names = state, tuple(names)
+        self._state = state
+        self._names: tuple[str, ...] = tuple(names)
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._names:
@@ -150,7 +151,7 @@ class Hyper(_ByName[float]):
         states = state.arrays if optimizer is None else plan.state_nodes
         end = "" if optimizer is None else optimizer.state("")
         found = (name for name in states if name.startswith("hyper."))
-        self._names = {name[6:].removesuffix(end): name for name in found}
+        self._names: dict[str, str] = {name[6:].removesuffix(end): name for name in found}
 
     def __getitem__(self, name: str) -> float:
         return float(self._state.arrays[self._known(name)])
