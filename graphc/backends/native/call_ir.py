@@ -1,9 +1,220 @@
-"""The IR text of a call of a program from Python: a builtin of one argument, the number of rows.
+"""The IR text of runs: epochs shared with the workers, and the call of a program from Python.
 
-`self` is the address, as an int, of a frame of 64-bit words in the order of `WORDS`.
+The memory of the pool is described in pool_ir.  The call is a builtin of one argument, the number
+of rows; `self` is the address, as an int, of a frame of 64-bit words in the order of `WORDS`.
 """
 
 from __future__ import annotations
+
+# Claims part `part` of epoch `number`, unless another thread has.
+_CLAIM = """\
+define internal i1 @claim(ptr %pool, i64 %part, i64 %number) nounwind {
+entry:
+  %record = call ptr @record(ptr %pool, i64 %part)
+  %claimed_at = getelementptr i8, ptr %record, i64 64
+  %seen = load atomic i64, ptr %claimed_at monotonic, align 8
+  %older = icmp ult i64 %seen, %number
+  br i1 %older, label %try, label %no
+try:
+  %pair = cmpxchg ptr %claimed_at, i64 %seen, i64 %number acq_rel monotonic
+  %got = extractvalue { i64, i1 } %pair, 1
+  ret i1 %got
+no:
+  ret i1 0
+}"""
+
+# Computes the unclaimed parts of an epoch, one's own first; returns how many.
+_TAKE_PARTS = """\
+define internal i64 @take_parts(ptr %pool, i64 %own, i64 %number, i64 %parts) nounwind {
+entry:
+  br label %next
+next:
+  %turn = phi i64 [ 0, %entry ], [ %following, %after ]
+  %part = phi i64 [ %own, %entry ], [ %wrapped, %after ]
+  %done = phi i64 [ 0, %entry ], [ %done_now, %after ]
+  %more = icmp ult i64 %turn, %parts
+  br i1 %more, label %try, label %out
+try:
+  %mine = call i1 @claim(ptr %pool, i64 %part, i64 %number)
+  br i1 %mine, label %compute, label %after
+compute:
+  %function_at = getelementptr i8, ptr %pool, i64 128
+  %function = load ptr, ptr %function_at
+  %table_at = getelementptr i8, ptr %pool, i64 136
+  %table = load ptr, ptr %table_at
+  %n_at = getelementptr i8, ptr %pool, i64 144
+  %n = load i64, ptr %n_at
+  %epoch_at = getelementptr i8, ptr %pool, i64 152
+  %epoch = load i64, ptr %epoch_at
+  call void %function(ptr %table, i64 %n, i64 %part, i64 %parts, i64 %epoch)
+  %one_more = add i64 %done, 1
+  br label %after
+after:
+  %done_now = phi i64 [ %done, %try ], [ %one_more, %compute ]
+  %following = add i64 %turn, 1
+  %beside = add i64 %part, 1
+  %end = icmp uge i64 %beside, %parts
+  %wrapped = select i1 %end, i64 0, i64 %beside
+  br label %next
+out:
+  ret i64 %done
+}"""
+
+# Announces an epoch to the workers of a team, and wakes those that sleep.
+_PUBLISH = """\
+define internal void @publish(ptr %pool, i64 %number, i64 %parts) nounwind {
+entry:
+  %high = shl i64 %number, 12
+  %middle = shl i64 %parts, 1
+  %both = or i64 %high, %middle
+  %word = or i64 %both, 1
+  %arrived = getelementptr i8, ptr %pool, i64 192
+  store atomic i32 0, ptr %arrived monotonic, align 4
+  %published = getelementptr i8, ptr %pool, i64 64
+  store atomic i64 %word, ptr %published seq_cst, align 8
+  call void @wake_sleepers(ptr %pool, i64 %parts)
+  ret void
+}"""
+
+# Each is woken once: until it is up, the epochs that follow find it awake.
+_WAKE_SLEEPERS = """\
+define internal void @wake_sleepers(ptr %pool, i64 %threads) nounwind {
+entry:
+  br label %next
+next:
+  %tid = phi i64 [ 1, %entry ], [ %following, %after ]
+  %more = icmp ult i64 %tid, %threads
+  br i1 %more, label %ask, label %done
+ask:
+  %word = call ptr @record(ptr %pool, i64 %tid)
+  %asleep_at = getelementptr i8, ptr %word, i64 4
+  %asleep = load atomic i32, ptr %asleep_at seq_cst, align 4
+  %sleeps = icmp ne i32 %asleep, 0
+  br i1 %sleeps, label %wake, label %after
+wake:
+  store atomic i32 0, ptr %asleep_at seq_cst, align 4
+  atomicrmw add ptr %word, i32 1 seq_cst
+  call void @poke(ptr %word)
+  br label %after
+after:
+  %following = add i64 %tid, 1
+  br label %next
+done:
+  ret void
+}"""
+
+# Waits until workers have finished `parts` parts: awake for a while, then asleep.
+_AWAIT = """\
+define internal void @await(ptr %pool, i64 %parts, i64 %begun) nounwind {
+entry:
+  %wanted = trunc i64 %parts to i32
+  %arrived_at = getelementptr i8, ptr %pool, i64 192
+  %asleep_at = getelementptr i8, ptr %pool, i64 196
+  %early = load atomic i32, ptr %arrived_at acquire, align 4
+  %at_once = icmp eq i32 %early, %wanted
+  br i1 %at_once, label %done, label %plan
+plan:
+  %now = call i64 @now()
+  %took = sub i64 %now, %begun
+  %long = icmp sgt i64 %took, $patience
+  %awake = select i1 %long, i64 %took, i64 $patience
+  %until = add i64 %now, %awake
+  br label %look
+look:
+  %turns = phi i64 [ 0, %plan ], [ %more, %turn ], [ %more, %ask ]
+  %arrived = load atomic i32, ptr %arrived_at acquire, align 4
+  %all = icmp eq i32 %arrived, %wanted
+  br i1 %all, label %done, label %wait
+wait:
+  $pause
+  %more = add i64 %turns, 1
+  %some = and i64 %more, 15
+  %sixteenth = icmp eq i64 %some, 0
+  br i1 %sixteenth, label %ask, label %turn
+turn:
+  br label %look
+ask:
+  %time = call i64 @now()
+  %late = icmp sgt i64 %time, %until
+  br i1 %late, label %doze, label %look
+doze:
+  %slept_at = getelementptr i8, ptr %pool, i64 200
+  store i32 1, ptr %slept_at
+  store atomic i32 1, ptr %asleep_at seq_cst, align 4
+  %last = load atomic i32, ptr %arrived_at seq_cst, align 4
+  %ready = icmp eq i32 %last, %wanted
+  br i1 %ready, label %up, label %lie
+lie:
+  call void @sleep_on(ptr %arrived_at, i32 %last)
+  %woken = load atomic i32, ptr %arrived_at acquire, align 4
+  %enough = icmp eq i32 %woken, %wanted
+  br i1 %enough, label %up, label %doze
+up:
+  store atomic i32 0, ptr %asleep_at monotonic, align 4
+  br label %done
+done:
+  ret void
+}"""
+
+# Runs the epochs of a program in order, shared with the workers; past the deadline alone.
+_TOGETHER = """\
+define internal void @together(ptr %pool, ptr %function, ptr %table, i64 %n, i64 %parts,
+                               i64 %epochs, i64 %deadline) nounwind {
+entry:
+  %published_at = getelementptr i8, ptr %pool, i64 64
+  %before = load atomic i64, ptr %published_at monotonic, align 8
+  %last = lshr i64 %before, 12
+  %function_at = getelementptr i8, ptr %pool, i64 128
+  store ptr %function, ptr %function_at
+  %table_at = getelementptr i8, ptr %pool, i64 136
+  store ptr %table, ptr %table_at
+  %n_at = getelementptr i8, ptr %pool, i64 144
+  store i64 %n, ptr %n_at
+  %epoch_at = getelementptr i8, ptr %pool, i64 152
+  %slept_at = getelementptr i8, ptr %pool, i64 200
+  store i32 0, ptr %slept_at
+  br label %next
+next:
+  %epoch = phi i64 [ 0, %entry ], [ %following, %after ]
+  %number = phi i64 [ %last, %entry ], [ %this, %after ]
+  %alone = phi i1 [ 0, %entry ], [ %late, %after ]
+  %more = icmp ult i64 %epoch, %epochs
+  br i1 %more, label %work, label %close
+work:
+  br i1 %alone, label %single, label %share
+single:
+  call void %function(ptr %table, i64 %n, i64 0, i64 1, i64 %epoch)
+  br label %after
+share:
+  %shared = add i64 %number, 1
+  store i64 %epoch, ptr %epoch_at
+  call void @publish(ptr %pool, i64 %shared, i64 %parts)
+  %begun = call i64 @now()
+  %mine = call i64 @take_parts(ptr %pool, i64 0, i64 %shared, i64 %parts)
+  %theirs = sub i64 %parts, %mine
+  call void @await(ptr %pool, i64 %theirs, i64 %begun)
+  %over = icmp sgt i64 %begun, %deadline
+  br label %after
+after:
+  %this = phi i64 [ %number, %single ], [ %shared, %share ]
+  %late = phi i1 [ 1, %single ], [ %over, %share ]
+  %following = add i64 %epoch, 1
+  br label %next
+close:
+  %closed = shl i64 %number, 12
+  store atomic i64 %closed, ptr %published_at release, align 8
+  ret void
+}"""
+
+SHARING = (
+    _CLAIM,
+    _TAKE_PARTS,
+    _WAKE_SLEEPERS,
+    _PUBLISH,
+    _AWAIT,
+    _TOGETHER,
+)
+
 
 DECLARATIONS = (
     "declare ptr @PyLong_AsVoidPtr(ptr)",
@@ -168,4 +379,4 @@ entry:
   ret void
 }"""
 
-FUNCTIONS = (_RUN, _AT_ONCE, _CALL)
+CALLING = (_RUN, _AT_ONCE, _CALL)

@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from graphc.backends.native.gemm_frame import Frame
+from graphc.backends.native.gemm_frame import Frame, emit_copy, emit_transpose
+from graphc.backends.native.gemm_sizes import LINE, Tile
+from graphc.backends.native.gemm_tile import Steps
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.packing import emit_copy, emit_transpose
 from graphc.backends.native.registers import element_type
-from graphc.backends.native.tile import LINE, Tile
-from graphc.backends.native.tile_ir import Steps
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE
 

@@ -1,21 +1,146 @@
-"""Matrix products whose left factor is a window over images: that matrix is never stored.
+"""Matrix products with a window over images as a factor: that matrix is never stored.
 
 The rows of a register tile are neighbouring places, so that their pixels are at fixed distances;
-the columns of the factor are runs of neighbours in memory.
+the columns of the factor are runs of neighbours in memory.  Images are read in place, or as copies
+with zeros around them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
-from graphc.backends.native.epilogue import EPILOGUE_ARGUMENTS
-from graphc.backends.native.gemm_frame import Frame
-from graphc.backends.native.images import Images
+from graphc.backends.native.gemm_frame import Frame, emit_copy, emit_transpose
+from graphc.backends.native.gemm_tile import EPILOGUE_ARGUMENTS, Steps
 from graphc.backends.native.ir import Function, Value
-from graphc.backends.native.packing import emit_copy, emit_transpose
-from graphc.backends.native.spread_places import SpreadPlaces
-from graphc.backends.native.window_places import Panel, Places
+from graphc.backends.native.registers import element_type
+from graphc.backends.native.vectors import Vectors
+from graphc.backends.native.window_places import Panel, Places, SpreadPlaces
+from graphc.kernels.kernel import CHUNK
 from graphc.kernels.window import Window
+
+
+class Images:
+    """The images, one at a time; a copy is in a thread's memory, whose zeros are written once."""
+
+    def __init__(self, frame: Frame, window: Window, copy: Value) -> None:
+        """`copy` has space for the positions of an image."""
+        self.frame, self.f, self.window, self.copy = frame, frame.f, window, copy
+
+    def clear(self) -> None:
+        """Emit the zeros of the copy, if there is one, for the positions that no image writes."""
+        if not self.window.is_direct:
+            size = self.frame.scratch.image
+            fill(self._vectors(), self.copy, size, self.frame.tile.dtype)
+
+    def first_channel(self, column: Value) -> Value:
+        """Emit the first channel that a column of the result reads."""
+        if self.window.groups == 1:
+            return "0"
+        group = self.f.quotient(column, self.frame.scratch.part)
+        return self.f.mul(group, self.window.channels)
+
+    def at(self, number: Value, column: Value) -> Value:
+        """Emit the address of an image, copied if needed, for a panel that begins at a column."""
+        f, frame = self.f, self.frame
+        first = f.add(f.mul(number, self.window.pixels), self.first_channel(column))
+        image = frame.address(frame.a, first)
+        if self.window.is_direct:
+            return image
+        f.do(f"call void @{self._emit_copy()}(ptr {image}, ptr {self.copy})")
+        return self.copy
+
+    def _vectors(self) -> Vectors:
+        return Vectors(self.frame.module, self.f, self.frame.tile.lanes)
+
+    def _emit_copy(self) -> str:
+        """Emit the function that copies the pixels of an image to their positions."""
+        module, tile, window = self.frame.module, self.frame.tile, self.window
+        pixel = window.channels, window.groups
+        place = window.space, pixel, window.held, window.before, window.apart
+        key = ("image", tile.dtype, tile.lanes, place)
+        name = module.known(key)
+        if name is None:
+            name = module.name("image", key)
+            f = Function(name, (("ptr", "%from"), ("ptr", "%to")), attributes="#1")
+            _Copy(Vectors(module, f, tile.lanes), tile.dtype, window).emit()
+            f.ret()
+            module.add(f)
+        return name
+
+
+class _Copy:
+    """The code of a copy: a loop for each dimension, the last one over neighbours in memory."""
+
+    def __init__(self, v: Vectors, dtype: str, window: Window) -> None:
+        self.v, self.f, self.dtype, self.window = v, v.function, dtype, window
+        self.element = element_type(dtype)
+
+    def emit(self) -> None:
+        """Emit the copy of the whole image."""
+        self._axis(0, "%from", "%to", self.window.pixels)
+
+    def _axis(self, axis: int, source: Value, target: Value, pixels: int) -> None:
+        """Emit the copy of one dimension; one step of the dimension before is `pixels` elements."""
+        window, f = self.window, self.f
+        first, end = _met(window, axis)
+        inner = pixels // window.space[axis]
+        step = window.apart[axis] * window.pitches[axis]
+        start = (first * window.apart[axis] + window.before[axis]) * window.pitches[axis]
+        source = f.address(source, first * inner, self.element)
+        target = f.address(target, start, self.element)
+        if axis == len(window.space) - 1 and window.apart[axis] == window.groups == 1:
+            _move(self.v, source, target, (end - first) * inner, self.dtype)
+            return
+
+        def pixel(i: Value, _: list[Value]) -> None:
+            place = f.address(source, f.mul(i, inner), self.element)
+            to = f.address(target, f.mul(i, step), self.element)
+            if axis == len(window.space) - 1:
+                _move(self.v, place, to, window.channels, self.dtype)
+            else:
+                self._axis(axis + 1, place, to, inner)
+
+        f.loop(0, end - first, 1, pixel)
+
+
+def _met(window: Window, axis: int) -> tuple[int, int]:
+    """Return the first and end pixel of a dimension that have a position in the copy."""
+    before, apart, size = window.before[axis], window.apart[axis], window.held[axis]
+    first = max(-(before // apart), 0)
+    end = min((size - 1 - before) // apart + 1, window.space[axis])
+    return first, max(end, first)
+
+
+def _move(v: Vectors, source: Value, target: Value, size: int, dtype: str) -> None:
+    """Emit the copy of `size` neighbours in memory."""
+
+    def vector(i: Value | int, mask: Value | None) -> None:
+        x = v.load(v.function.address(source, i, element_type(dtype)), dtype, mask)
+        v.store(x, v.function.address(target, i, element_type(dtype)), dtype, mask)
+
+    _by_vectors(v, size, vector)
+
+
+def fill(v: Vectors, target: Value, size: int, dtype: str) -> None:
+    """Emit stores of `size` zeros from the address `target` on."""
+
+    def vector(i: Value | int, mask: Value | None) -> None:
+        place = v.function.address(target, i, element_type(dtype))
+        v.store(v.const(0, dtype), place, dtype, mask)
+
+    _by_vectors(v, size, vector)
+
+
+def _by_vectors(v: Vectors, size: int, vector: Callable[[Value | int, Value | None], None]) -> None:
+    full = size // v.lanes * v.lanes
+    if full == v.lanes:
+        vector(0, None)
+    elif full:
+        v.function.loop(0, full, v.lanes, lambda i, _: vector(i, None))
+    if size > full:
+        vector(full, v.mask_below(size - full))
+
 
 _ARGUMENTS = (
     ("ptr", "%s"),
@@ -118,3 +243,138 @@ def _emit_places(frame: Frame, window: Window, vectors: int, rest: int) -> str:
     f.ret()
     frame.module.add(f)
     return name
+
+
+UNROLL = 2
+
+_SUM_ARGUMENTS = (("ptr", "%s"), ("ptr", "%v"), ("ptr", "%sums"), ("i64", "%columns"))
+
+
+class WindowSums:
+    """The loops over panels of columns, in each over images, in each over tiles of rows."""
+
+    def __init__(self, frame: Frame, window: Window) -> None:
+        self.frame, self.f, self.window = frame, frame.f, window
+        self.sums = frame.address(frame.workspace, frame.scratch.image)
+        self.images = Images(frame, window, frame.workspace)
+
+    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+        """Emit the product for a range of rows and a range of panels."""
+
+        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
+            return lambda column: self._panel(frame, rows, vectors, rest, column)
+
+        def mine() -> None:
+            self.images.clear()
+            self.frame.each_panel(*panels, panel)
+
+        self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
+
+    def _panel(
+        self, frame: Frame, rows: tuple[Value, Value], vectors: int, rest: int, column: Value
+    ) -> None:
+        f = self.f
+        width = vectors * frame.tile.lanes
+        self._clear(rows, width)
+
+        def image(number: Value, _: list[Value]) -> None:
+            s = self.images.at(number, column)
+            first = f.mul(number, self.window.count * frame.pitch_b)
+            v = frame.address(frame.b, f.add(first, column))
+            for start in range(0, self.window.depth, CHUNK):
+                mine = self._has(rows, start)
+                f.when(mine, partial(self._chunk, frame, s, v, vectors, rest, start))
+
+        f.loop(0, f.quotient(frame.k, self.window.count), 1, image)
+        sums = frame.address(self.sums, f.mul(rows[0], width))
+        frame.finish(vectors, rest, sums, rows[0], f.sub(rows[1], rows[0]), column)
+
+    def _has(self, rows: tuple[Value, Value], start: int) -> Value:
+        """Emit the condition that a chunk of rows belongs to this thread."""
+        f = self.f
+        after = f.value(f"icmp sge i64 {start}, {rows[0]}")
+        before = f.value(f"icmp slt i64 {start}, {rows[1]}")
+        return f.value(f"and i1 {after}, {before}")
+
+    def _clear(self, rows: tuple[Value, Value], width: int) -> None:
+        f, frame = self.f, self.frame
+        v, dtype = Vectors(frame.module, f, frame.tile.lanes), frame.tile.dtype
+
+        def vector(i: Value, _: list[Value]) -> None:
+            v.store(v.const(0, dtype), frame.address(self.sums, i), dtype)
+
+        f.loop(f.mul(rows[0], width), f.mul(rows[1], width), v.lanes, vector)
+
+    def _chunk(self, frame: Frame, s: Value, v: Value, vectors: int, rest: int, start: int) -> None:
+        """Emit the tiles of a chunk of rows."""
+        f, columns = self.f, self.window.columns
+        end = min(start + CHUNK, len(columns))
+        width, height = vectors * frame.tile.lanes, frame.tile.height(vectors)
+        for first in range(start, end, height):
+            mine = columns[first : min(first + height, end)]
+            offsets = tuple(column - mine[0] for column in mine)
+            name = _emit_sums(frame, self.window, vectors, rest, offsets)
+            f.do(
+                f"call void @{name}(ptr {frame.address(s, mine[0])}, ptr {v}, "
+                f"ptr {frame.address(self.sums, first * width)}, "
+                f"i64 {rest or frame.tile.width})"
+            )
+
+
+def _emit_sums(
+    frame: Frame, window: Window, vectors: int, rest: int, offsets: tuple[int, ...]
+) -> str:
+    """Emit the function that adds the products of an image's pixels at some offsets to sums."""
+    module, tile = frame.module, frame.tile
+    masked = rest % tile.lanes != 0
+    places = window.places, window.steps, frame.pitch_b
+    key = ("sums", tile.dtype, tile.lanes, vectors, masked, offsets, places)
+    name = module.known(key)
+    if name is None:
+        name = module.name("sums", key)
+        f = Function(name, _SUM_ARGUMENTS, attributes="#1")
+        _Sums(Vectors(module, f, tile.lanes), tile.dtype, window, frame.pitch_b).emit(
+            vectors, masked, offsets
+        )
+        f.ret()
+        module.add(f)
+    return name
+
+
+class _Sums:
+    """The code of one tile: a loop for each dimension of places."""
+
+    def __init__(self, v: Vectors, dtype: str, window: Window, pitch: int) -> None:
+        self.v, self.f, self.dtype, self.window, self.pitch = v, v.function, dtype, window, pitch
+        self.element = element_type(dtype)
+
+    def emit(self, vectors: int, masked: bool, offsets: Sequence[int]) -> None:
+        """Emit the loads of the sums, the loops that add all places, and the stores."""
+        v, count = self.v, len(offsets) * vectors
+        rest = self.f.sub("%columns", (vectors - 1) * v.lanes)
+        last = v.mask_below(rest) if masked else None
+        step = str(self.window.steps[-1])
+        self.steps = Steps(v, self.dtype, vectors, offsets, step, last)
+        places = [self._at("%sums", i * v.lanes) for i in range(count)]
+        start = [v.load(place, self.dtype) for place in places]
+        for place, total in zip(places, self._axis(0, "%s", "%v", start), strict=True):
+            v.store(total, place, self.dtype)
+
+    def _axis(self, axis: int, s: Value, v: Value, sums: list[Value]) -> list[Value]:
+        """Emit the sums with the places of one dimension, and of all after it, added."""
+        f, sizes, type = self.f, self.window.places, self.v.type(self.dtype)
+        if axis == len(sizes) - 1:
+            pitch = str(self.pitch)
+            return self.steps.run((s, v), pitch, str(sizes[-1]), UNROLL, start=sums)
+        inner = self.pitch
+        for size in sizes[axis + 1 :]:
+            inner *= size
+
+        def line(i: Value, carried: list[Value]) -> list[Value]:
+            pixel = self._at(s, f.mul(i, self.window.steps[axis]))
+            return self._axis(axis + 1, pixel, self._at(v, f.mul(i, inner)), carried)
+
+        return f.loop(0, sizes[axis], 1, line, [(type, x) for x in sums])
+
+    def _at(self, base: Value, index: Value | int) -> Value:
+        return self.f.address(base, index, self.element)

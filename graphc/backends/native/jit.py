@@ -1,18 +1,18 @@
-"""The way from IR text to callable addresses: compiled once, kept on disk, shared in a process."""
+"""The way from IR text to callables: compiled once, kept on disk, shared in a process."""
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 from graphc.backends.native import cache
-from graphc.backends.native.llvm_lock import LLVM
-from graphc.backends.native.target import Target, bindings, machine
+from graphc.backends.native.target import LLVM, Target, bindings, machine
 
 _loaded: WeakValueDictionary[tuple[str, tuple[str, ...]], Library] = WeakValueDictionary()
 _recent: deque[Library] = deque(maxlen=64)
@@ -55,20 +55,21 @@ def _load(ir: str, symbols: Sequence[str], target: Target) -> Library:
     return library
 
 
-def load_by_recipe(
-    recipe: str, write: Callable[[], str], symbols: Sequence[str], target: Target
+def load_by_key(
+    given: str, write: Callable[[], str], symbols: Sequence[str], target: Target
 ) -> Library:
     """Load the module whose text `write` makes, and call `write` only if it must be compiled.
 
-    `recipe` decides the text; the disk keeps the key of the object for each recipe.
+    `given` is a key that decides the text (see `cache.program_key`); the disk keeps the key of the
+    object for each.
     """
-    return LLVM(_load_by_recipe, recipe, write, symbols, target)
+    return LLVM(_load_by_key, given, write, symbols, target)
 
 
-def _load_by_recipe(
-    recipe: str, write: Callable[[], str], symbols: Sequence[str], target: Target
+def _load_by_key(
+    given: str, write: Callable[[], str], symbols: Sequence[str], target: Target
 ) -> Library:
-    name = cache.key(recipe, target)
+    name = cache.key(given, target)
     key = cache.read(name)
     library = None if key is None else _found(key.decode(), symbols, target)
     if library is None:
@@ -145,3 +146,34 @@ def _session(target: Target) -> Any:
     return bindings().create_lljit_compiler(
         machine(target), use_jit_link=True, suppress_errors=True
     )
+
+
+_ONE_ARGUMENT = 0x0008  # METH_O
+
+
+class _Method(ctypes.Structure):
+    """The C structure PyMethodDef: name, function, flags and documentation."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+def builtin(
+    name: str, address: int, frame: ctypes.Array[ctypes.c_uint64], keep: tuple[Any, ...]
+) -> Callable[[Any], Any]:
+    """Return the code at `address`, `ptr code(ptr self, ptr argument)`, as a Python function.
+
+    It takes one argument.  `self` is the address of `frame` as an int.  The function keeps alive
+    its frame and `keep`.
+    """
+    method = _Method(name.encode(), address, _ONE_ARGUMENT, None)
+    new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, *[ctypes.py_object] * 2)(
+        ("PyCFunction_NewEx", ctypes.pythonapi)
+    )
+    # The third argument is the builtin's `__module__`, any object: it lives as long as the builtin.
+    made = new(ctypes.addressof(method), ctypes.addressof(frame), (method, frame, keep))
+    return cast("Callable[[Any], Any]", made)

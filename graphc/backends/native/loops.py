@@ -1,28 +1,34 @@
-"""The code of `Loop` kernels: one function each, shared by kernels that differ only in names."""
+"""The code of `Loop` kernels: the choice of a loop nest, loops over columns, stores across."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from graphc.backends.native.column_loops import emit_columns
 from graphc.backends.native.elements import Elements, Known, Place, memory_types
-from graphc.backends.native.flat_loops import emit_flat, is_flat
+from graphc.backends.native.gather_loops import emit_places, fetches
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.phases import (
+from graphc.backends.native.loop_structure import (
+    BLOCK,
+    Masks,
+    Phase,
+    alone,
     as_one_column,
     as_one_row,
+    blocks,
+    in_thread,
     needed,
+    own,
+    phases,
     reductions,
     stores_at,
 )
-from graphc.backends.native.place_loops import emit_places, fetches
-from graphc.backends.native.rest import emit_rest
-from graphc.backends.native.row_loops import emit_rows
+from graphc.backends.native.row_loops import emit_flat, emit_rows, is_flat
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import Batch, Dim
-from graphc.kernels.body import Body, Store
-from graphc.kernels.kernel import LANES, Loop
+from graphc.kernels.body import Body, Span, Store
+from graphc.kernels.kernel import CHUNK, LANES, Loop
 
 
 @dataclass(frozen=True)
@@ -156,3 +162,153 @@ def _hoists_columns(kernel: Loop) -> bool:
     body = kernel.body
     computed = any(s.span == "column" and s.op not in ("load", "index") for s in body.steps)
     return computed and not reductions(body) and kernel.rows != 1
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block of columns: the place of each of its vectors, and the values known there."""
+
+    column: Value | int
+    places: Sequence[Place]
+    known: Sequence[Known]
+
+
+def emit_columns(elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]) -> None:
+    """Emit a kernel by blocks of columns.
+
+    Each block takes one pass over its rows per level of reductions, then `stores`, which happen
+    once per column.
+    """
+    _Columns(elements, kernel, known, stores).emit()
+
+
+class _Columns:
+    def __init__(
+        self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
+    ) -> None:
+        self.elements, self.kernel, self.known, self.stores = elements, kernel, known, stores
+        self.function = elements.function
+        self.phases = phases(kernel.body)
+
+    def emit(self) -> None:
+        """Emit the loop over the blocks of a thread."""
+        in_thread(self.function, self.kernel.split, self._blocks)
+
+    def _blocks(self) -> None:
+        elements, split = self.elements, self.kernel.split
+        self.rows = own(self.function, elements.rows, CHUNK, split == "rows")
+        first, last = own(self.function, elements.columns, BLOCK, split == "columns")
+        if split == "columns" and isinstance(elements.columns, int):
+            self._static_share(first, last, elements.columns)
+        else:
+            blocks(elements.vectors, first, last, self._block, size=BLOCK)
+
+    def _static_share(self, first: Value | int, last: Value | int, columns: int) -> None:
+        """Emit a loop over whole blocks, then the last columns, whose number is known.
+
+        The thread whose share reaches the last columns runs them.
+        """
+        full = columns // BLOCK * BLOCK
+        if full:
+            end = self.function.smaller(last, full)
+            self.function.loop(
+                first, end, BLOCK, lambda column, _: self._block(column, [None] * 4, [])
+            )
+        if full < columns:
+            mine = self.function.value(f"icmp sgt i64 {last}, {self.function.larger(first, full)}")
+            self.function.when(mine, lambda: self._tail(full, columns))
+
+    def _tail(self, full: int, columns: int) -> None:
+        blocks(self.elements.vectors, full, columns, self._block, size=BLOCK)
+
+    def _block(self, column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
+        places = [Place(column=column, lane=LANES * i, mask=mask) for i, mask in enumerate(masks)]
+        block = _Block(column, places, [ChainMap({}, dict(self.known)) for _ in masks])
+        for phase in self.phases:
+            self._pass(block, phase)
+        elements = self.elements
+        steps = needed(self.kernel.body, (store.step for store in self.stores))
+        for place, known in zip(places, block.known, strict=True):
+            elements.evaluate(steps, known, place)
+        for place, known in zip(places, block.known, strict=True):
+            elements.store(self.stores, known, place)
+        return []
+
+    def _pass(self, block: _Block, phase: Phase) -> None:
+        elements = self.elements
+        columns = elements.of_span(phase.steps, "column")
+        for place, known in zip(block.places, block.known, strict=True):
+            elements.evaluate(columns, known, place)
+        starts = [elements.start(r) for _ in block.places for r in phase.reductions]
+        sums = self.function.loop(
+            *self.rows, 1, lambda row, sums: self._row(block, phase, row, sums), starts
+        )
+        for known in block.known:
+            for reduction in phase.reductions:
+                known[reduction] = sums.pop(0)
+
+    def _row(self, block: _Block, phase: Phase, number: Value, sums: list[Value]) -> list[Value]:
+        """Emit one row of a block, vector after vector, so that few values occupy registers."""
+        elements = self.elements
+        row: Known = ChainMap({}, dict(self.known))
+        lines = elements.lines(number)
+        elements.evaluate(elements.of_span(phase.steps, "row"), row, Place(number, lines))
+        words = elements.words(phase.steps, row, number, block.column)
+        results: list[Value] = []
+        before = iter(sums)
+        for i, (place, columns) in enumerate(zip(block.places, block.known, strict=True)):
+            known: Known = ChainMap({n: found[i] for n, found in words.items()}, row, columns)
+            at = Place(number, lines, place.column, place.lane, place.mask)
+            elements.evaluate(phase.steps, known, at)
+            for reduction in phase.reductions:
+                results.append(elements.reduce(reduction, next(before), known, None))
+            elements.store(phase.stores, known, at)
+        return results
+
+
+LEVELS: tuple[Span, ...] = ("row", "column", "one")
+
+
+def emit_rest(elements: Elements, known: Known, stores: Sequence[Store]) -> None:
+    """Emit the remaining stores, for the first thread to run after its part of the loops.
+
+    They are single numbers, and values of a row or column that several threads share.
+    """
+    rows, columns, numbers = (
+        [store for store in stores if store in stores_at(elements.body, level)] for level in LEVELS
+    )
+
+    def emit() -> None:
+        if rows:
+            _rows(elements, known, rows)
+        if columns:
+            _columns(elements, known, columns)
+        elements.store(numbers, known, Place())
+
+    if stores:
+        alone(elements.function, emit)
+
+
+def _rows(elements: Elements, known: Known, stores: Sequence[Store]) -> None:
+    steps = needed(elements.body, (store.step for store in stores))
+
+    def row(number: Value, _: list[Value]) -> None:
+        values: Known = ChainMap({}, dict(known))
+        elements.evaluate(steps, values, Place(number))
+        elements.store(stores, values, Place(number))
+
+    elements.function.loop(0, elements.rows, 1, row)
+
+
+def _columns(elements: Elements, known: Known, stores: Sequence[Store]) -> None:
+    steps = needed(elements.body, (store.step for store in stores))
+
+    def block(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
+        for i, mask in enumerate(masks):
+            values: Known = ChainMap({}, dict(known))
+            place = Place(column=column, lane=LANES * i, mask=mask)
+            elements.evaluate(steps, values, place)
+            elements.store(stores, values, place)
+        return []
+
+    blocks(elements.vectors, 0, elements.columns, block)

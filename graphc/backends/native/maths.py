@@ -1,4 +1,4 @@
-"""Code for exp, log, tanh, sigmoid and erf of float vectors.
+"""exp, log, tanh, sigmoid and erf of float vectors, as polynomials of our own.
 
 Bounds are in units in the last place (ulp) of the result, against the exact value.  NaN gives
 NaN.  An operand or result too small for a normal float may count as 0: kernels run with
@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from graphc.backends.native import coefficients
+from graphc.backends import coefficients
 from graphc.backends.native.ir import Value
 from graphc.backends.native.registers import Registers
 

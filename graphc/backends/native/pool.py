@@ -16,9 +16,9 @@ from collections.abc import Callable
 import numpy as np
 
 from graphc.backends.native import pool_ir, usable_cores
-from graphc.backends.native.idle_cores import IdleCores
 from graphc.backends.native.jit import load
 from graphc.backends.native.target import host
+from graphc.backends.native.usable_cores import IdleCores
 from graphc.base.scoped_lock import ScopedLock
 from graphc.ir.op import Array
 

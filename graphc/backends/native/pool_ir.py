@@ -26,9 +26,10 @@ the job in memory is its own.
 
 from __future__ import annotations
 
-from graphc.backends.native import call_ir, parts_ir, worker_ir
+from string import Template
+
+from graphc.backends.native import call_ir
 from graphc.backends.native.ir import Module
-from graphc.backends.native.machine_ir import fill, float_mode, pause, sleeping
 from graphc.backends.native.target import Target
 
 ASKED, ANSWERED, ANSWER_TIME = 320, 324, 328
@@ -73,6 +74,234 @@ def pool_ir(target: Target) -> str:
         "first": offset_of(0),
         "monotonic": 6 if target.apple else 1,
     }
-    for part in (*parts_ir.FUNCTIONS, *worker_ir.FUNCTIONS, *call_ir.FUNCTIONS):
+    for part in (*_BASIC, *call_ir.SHARING, *_WORKERS, *call_ir.CALLING):
         module.functions.append(fill(part, target, **numbers))
     return module.text()
+
+
+def pause(target: Target) -> tuple[str, str]:
+    """Return a declaration, and a call by which the processor learns that this thread waits."""
+    if target.arm:
+        return "declare void @llvm.aarch64.hint(i32)", "call void @llvm.aarch64.hint(i32 1)"
+    return "declare void @llvm.x86.sse2.pause()", "call void @llvm.x86.sse2.pause()"
+
+
+def float_mode(target: Target) -> tuple[tuple[str, ...], str, str]:
+    """Return declarations, code that saves the float mode and sets ours, and code that restores it.
+
+    Ours: no traps, round to nearest, subnormal numbers are zero as operands and as results.
+    """
+    if target.arm:
+        return (
+            ("declare i64 @llvm.aarch64.get.fpcr()", "declare void @llvm.aarch64.set.fpcr(i64)"),
+            "%mode = call i64 @llvm.aarch64.get.fpcr()\n"
+            f"  call void @llvm.aarch64.set.fpcr(i64 {1 << 24})",
+            "call void @llvm.aarch64.set.fpcr(i64 %mode)",
+        )
+    return (
+        ("declare void @llvm.x86.sse.stmxcsr(ptr)", "declare void @llvm.x86.sse.ldmxcsr(ptr)"),
+        "%mode = alloca i32, align 4\n  %ours = alloca i32, align 4\n"
+        "  call void @llvm.x86.sse.stmxcsr(ptr %mode)\n"
+        f"  store i32 {0x1F80 | 0x8040}, ptr %ours\n"
+        "  call void @llvm.x86.sse.ldmxcsr(ptr %ours)",
+        "call void @llvm.x86.sse.ldmxcsr(ptr %mode)",
+    )
+
+
+def sleeping(target: Target) -> tuple[tuple[str, ...], str, str]:
+    """Return declarations, a sleep while the i32 at %word is %seen, and a wake of its sleeper."""
+    if target.apple:
+        return (
+            (
+                "declare i32 @__ulock_wait(i32, ptr, i64, i32)",
+                "declare i32 @__ulock_wake(i32, ptr, i64)",
+            ),
+            "%wide = zext i32 %seen to i64\n"
+            "  call i32 @__ulock_wait(i32 1, ptr %word, i64 %wide, i32 0)",
+            "call i32 @__ulock_wake(i32 1, ptr %word, i64 0)",
+        )
+    futex = f"call i64 (i64, ...) @syscall(i64 {98 if target.arm else 202}, ptr %word, "
+    return (
+        ("declare i64 @syscall(i64, ...)",),
+        f"%wide = zext i32 %seen to i64\n  {futex}i64 128, i64 %wide, ptr null)",
+        f"{futex}i64 129, i64 1)",
+    )
+
+
+def fill(template: str, target: Target, **more: int) -> str:
+    """Fill in $pause, $save_mode and the like in a function's text with this machine's code."""
+    _, save_mode, restore_mode = float_mode(target)
+    _, sleep, wake = sleeping(target)
+    return Template(template).substitute(
+        more,
+        pause=pause(target)[1],
+        save_mode=save_mode,
+        restore_mode=restore_mode,
+        sleep=sleep,
+        wake=wake,
+    )
+
+
+_NOW = """\
+define internal i64 @now() nounwind {
+entry:
+  %time = alloca [2 x i64], align 8
+  call i32 @clock_gettime(i32 $monotonic, ptr %time)
+  %seconds = load i64, ptr %time
+  %rest_at = getelementptr i8, ptr %time, i64 8
+  %rest = load i64, ptr %rest_at
+  %whole = mul i64 %seconds, 1000000000
+  %now = add i64 %whole, %rest
+  ret i64 %now
+}"""
+
+_SLEEP_ON = """\
+define internal void @sleep_on(ptr %word, i32 %seen) nounwind {
+entry:
+  $sleep
+  ret void
+}"""
+
+_POKE = """\
+define void @poke(ptr %word) nounwind {
+entry:
+  $wake
+  ret void
+}"""
+
+_RECORD = """\
+define internal ptr @record(ptr %pool, i64 %tid) nounwind {
+entry:
+  %far = mul i64 %tid, 128
+  %offset = add i64 %far, $first
+  %record = getelementptr i8, ptr %pool, i64 %offset
+  ret ptr %record
+}"""
+
+# Gives way once it has waited for long: a spinning thread may keep its core from the caller.
+_RELAX = """\
+define internal void @relax(i64 %turns) nounwind {
+entry:
+  $pause
+  %long = icmp ugt i64 %turns, $pauses
+  br i1 %long, label %give_way, label %done
+give_way:
+  call i32 @sched_yield()
+  br label %done
+done:
+  ret void
+}"""
+
+# Computes parts until the pool closes.  The float mode is the thread's own: it is set once.
+_WORKER = """\
+define void @worker(ptr %pool, i64 %tid) nounwind {
+entry:
+  $save_mode
+  %word_at = call ptr @record(ptr %pool, i64 %tid)
+  %asleep_at = getelementptr i8, ptr %word_at, i64 4
+  %published_at = getelementptr i8, ptr %pool, i64 64
+  %arrived_at = getelementptr i8, ptr %pool, i64 192
+  %caller_at = getelementptr i8, ptr %pool, i64 196
+  %closing_at = getelementptr i8, ptr %pool, i64 256
+  br label %look
+look:
+  %turns = phi i64 [ 0, %entry ], [ %more, %wait ], [ 0, %arrive ], [ 0, %wake_caller ], [ 0, %up ]
+  %word = load atomic i64, ptr %published_at acquire, align 8
+  %open_bit = and i64 %word, 1
+  %low = lshr i64 %word, 1
+  %parts = and i64 %low, 2047
+  %number = lshr i64 %word, 12
+  %open = icmp ne i64 %open_bit, 0
+  %member = icmp ult i64 %tid, %parts
+  %may = and i1 %open, %member
+  br i1 %may, label %take, label %idle
+take:
+  %count = call i64 @take_parts(ptr %pool, i64 %tid, i64 %number, i64 %parts)
+  %none = icmp eq i64 %count, 0
+  br i1 %none, label %idle, label %arrive
+arrive:
+  %finished = trunc i64 %count to i32
+  atomicrmw add ptr %arrived_at, i32 %finished seq_cst
+  %caller = load atomic i32, ptr %caller_at seq_cst, align 4
+  %waits = icmp ne i32 %caller, 0
+  br i1 %waits, label %wake_caller, label %look
+wake_caller:
+  call void @poke(ptr %arrived_at)
+  br label %look
+idle:
+  %closing = load atomic i32, ptr %closing_at acquire, align 4
+  %ends = icmp ne i32 %closing, 0
+  br i1 %ends, label %done, label %stay
+stay:
+  %more = add i64 %turns, 1
+  %long = icmp ugt i64 %turns, $idle
+  br i1 %long, label %doze, label %wait
+wait:
+  call void @relax(i64 %turns)
+  br label %look
+doze:
+  %go = load atomic i32, ptr %word_at monotonic, align 4
+  store atomic i32 1, ptr %asleep_at seq_cst, align 4
+  %now = load atomic i64, ptr %published_at seq_cst, align 8
+  %news = icmp ne i64 %now, %word
+  br i1 %news, label %up, label %check
+check:
+  %end_now = load atomic i32, ptr %closing_at seq_cst, align 4
+  %end = icmp ne i32 %end_now, 0
+  br i1 %end, label %up, label %lie
+lie:
+  call void @sleep_on(ptr %word_at, i32 %go)
+  br label %up
+up:
+  store atomic i32 0, ptr %asleep_at monotonic, align 4
+  br label %look
+done:
+  $restore_mode
+  ret void
+}"""
+
+# Answers, with the time, each time that it is asked; it runs where a core is idle.
+_PROBER = """\
+define void @prober(ptr %pool) nounwind {
+entry:
+  %asked_at = getelementptr i8, ptr %pool, i64 320
+  %answered_at = getelementptr i8, ptr %pool, i64 324
+  %time_at = getelementptr i8, ptr %pool, i64 328
+  %closing_at = getelementptr i8, ptr %pool, i64 256
+  br label %look
+look:
+  %closing = load atomic i32, ptr %closing_at seq_cst, align 4
+  %ends = icmp ne i32 %closing, 0
+  br i1 %ends, label %done, label %read
+read:
+  %asked = load atomic i32, ptr %asked_at seq_cst, align 4
+  %answered = load i32, ptr %answered_at
+  %same = icmp eq i32 %asked, %answered
+  br i1 %same, label %lie, label %answer
+answer:
+  %now = call i64 @now()
+  store i64 %now, ptr %time_at
+  store atomic i32 %asked, ptr %answered_at release, align 4
+  br label %look
+lie:
+  call void @sleep_on(ptr %asked_at, i32 %asked)
+  br label %look
+done:
+  ret void
+}"""
+
+# Ends all threads of the pool.
+_SEND_HOME = """\
+define void @send_home(ptr %pool, i64 %threads) nounwind {
+entry:
+  %closing_at = getelementptr i8, ptr %pool, i64 256
+  store atomic i32 1, ptr %closing_at seq_cst, align 4
+  call void @wake_sleepers(ptr %pool, i64 %threads)
+  %asked_at = getelementptr i8, ptr %pool, i64 320
+  atomicrmw add ptr %asked_at, i32 1 seq_cst
+  call void @poke(ptr %asked_at)
+  ret void
+}"""
+
+_BASIC = (_NOW, _SLEEP_ON, _POKE, _RECORD)
+_WORKERS = (_RELAX, _WORKER, _PROBER, _SEND_HOME)

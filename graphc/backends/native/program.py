@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from graphc.backends.native.added_rows import emit_added
-from graphc.backends.native.gemm import GemmCode, emit_gemm
-from graphc.backends.native.gemm_stack import emit_stack
+from graphc.backends.native.gemm import GemmCode, emit_gemm, emit_stack
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.loops import emit_loop
 from graphc.backends.native.segments import (
@@ -25,7 +23,7 @@ from graphc.backends.native.segments import (
     table_index,
 )
 from graphc.backends.native.target import Target
-from graphc.backends.native.turned_loops import emit_turned
+from graphc.backends.native.transpose_scatter import emit_added, emit_turned
 from graphc.ir.plan import Buffer, Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Gemm, Kernel, factor_columns

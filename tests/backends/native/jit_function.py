@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.vectors import Vectors, element_type
+from graphc.backends.native.registers import element_type
+from graphc.backends.native.vectors import Vectors
 
 Array = NDArray[Any]
 Emit = Callable[[Vectors, list[Value]], Sequence[Value]]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from graphc.backends.native import bind, pool, usable_cores
-from graphc.backends.native.thread_choice import FOREVER, Choice
+from graphc.backends.native.calls import FOREVER, Choice
 
 
 @contextmanager

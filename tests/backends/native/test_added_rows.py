@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 import graphc as gc
-from graphc.backends.native.added_rows import emit_added
 from graphc.backends.native.ir import Function, Module
+from graphc.backends.native.transpose_scatter import emit_added
 from graphc.ir.tensor_type import N
 from graphc.ir.text.kernels import kernel_text
 from graphc.kernels.expr import BodyBuilder

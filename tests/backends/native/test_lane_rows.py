@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from graphc.backends.native.lane_rows import takes_lanes
+from graphc.backends.native.row_loops import takes_lanes
 from graphc.ir.tensor_type import Batch
 from graphc.kernels.expr import BodyBuilder, call, select
 from graphc.kernels.kernel import Loop

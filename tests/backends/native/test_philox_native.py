@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from graphc.backends.native.elements import GROUP, group_words
 from graphc.backends.native.ir import Value
-from graphc.backends.native.philox import GROUP, group_words
 from graphc.backends.native.vectors import Vectors
 from graphc.kernels.philox import keep_words
 from tests.backends.native.jit_function import TARGETS, Compiled, function_of

@@ -18,8 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from graphc.backends.native import calls, pool, pool_ir
+from graphc.backends.native.calls import Choice
 from graphc.backends.native.target import Target, available
-from graphc.backends.native.thread_choice import Choice
 from tests.backends.native.small_programs import small_programs, table_of
 
 pytestmark = pytest.mark.skipif(available() is not None, reason=str(available()))

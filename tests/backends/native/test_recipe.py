@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.backends.native import cache, jit, recipe
+from graphc.backends.native import cache, jit
 from graphc.backends.native.program import program_code
 from graphc.backends.native.target import host
 from graphc.ir.plan import Program
@@ -30,7 +30,7 @@ def step(width: int = 7, batch: int = 4) -> Program:
 
 
 def of(program: Program) -> str:
-    found = recipe.recipe(program, host().bits, frozenset())
+    found = cache.program_key(program, host().bits, frozenset())
     assert found is not None
     return found
 
@@ -66,17 +66,17 @@ def test_what_changes_the_text_changes_the_recipe() -> None:
     for other in changed:
         assert program_code(other, host()).ir != program_code(program, host()).ir
         assert of(other) != of(program)
-    assert recipe.recipe(program, host().bits, frozenset({0})) != of(program)
-    assert recipe.recipe(program, 2 * host().bits, frozenset()) != of(program)
+    assert cache.program_key(program, host().bits, frozenset({0})) != of(program)
+    assert cache.program_key(program, 2 * host().bits, frozenset()) != of(program)
 
 
 def test_without_source_there_is_no_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "WRITERS", ("nowhere.py",))
-    recipe._writers.cache_clear()
+    monkeypatch.setattr(cache, "WRITERS", ("nowhere.py",))
+    cache._writers.cache_clear()
     try:
-        assert recipe.recipe(step(), host().bits, frozenset()) is None
+        assert cache.program_key(step(), host().bits, frozenset()) is None
     finally:
-        recipe._writers.cache_clear()
+        cache._writers.cache_clear()
 
 
 def test_a_kept_object_is_loaded_without_its_text(
@@ -90,14 +90,14 @@ def test_a_kept_object_is_loaded_without_its_text(
         written.append(ir)
         return ir
 
-    first = jit.load_by_recipe("answer", write, ("answer",), host())
-    assert jit.load_by_recipe("answer", write, ("answer",), host()) is first
+    first = jit.load_by_key("answer", write, ("answer",), host())
+    assert jit.load_by_key("answer", write, ("answer",), host()) is first
     assert len(written) == 1
     for entry in tmp_path.iterdir():  # the object goes, what led to it stays
         if entry.name.startswith(cache.key(ir, host())):
             entry.unlink()
     jit._loaded.clear()
-    assert jit.load_by_recipe("answer", write, ("answer",), host()) is not first
+    assert jit.load_by_key("answer", write, ("answer",), host()) is not first
     assert len(written) == 2
 
 
@@ -119,7 +119,7 @@ def test_the_recipe_knows_all_that_writes_programs() -> None:
 
 def _digested(file: Path) -> bool:
     part = file.relative_to(PACKAGE)
-    return any(part.is_relative_to(writer) for writer in recipe.WRITERS)
+    return any(part.is_relative_to(writer) for writer in cache.WRITERS)
 
 
 def _closure(name: str) -> set[str]:

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from graphc.backends.native import idle_cores, thread_choice, usable_cores
+from graphc.backends.native import calls, usable_cores
 from graphc.backends.native.call_ir import WORDS
-from graphc.backends.native.idle_cores import FIRST, MOST, PROMPT, IdleCores
-from graphc.backends.native.thread_choice import LATE, SPARE, Choice
+from graphc.backends.native.calls import LATE, SPARE, Choice
+from graphc.backends.native.usable_cores import FIRST, MOST, PROMPT, IdleCores
 
 US, MS = 1_000, 1_000_000
 STALL = 4 * MS
@@ -97,8 +97,8 @@ class Runs:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     found = Machine()
     clock = SimpleNamespace(monotonic_ns=lambda: found.now)
-    monkeypatch.setattr(thread_choice, "time", clock)
-    monkeypatch.setattr(idle_cores, "time", clock)
+    monkeypatch.setattr(calls, "time", clock)
+    monkeypatch.setattr(usable_cores, "time", clock)
     monkeypatch.setattr(usable_cores, "cores", lambda: found.cores)
     return found
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from graphc.backends.native.vectors import Vectors, element_type
+from graphc.backends.native.registers import element_type
+from graphc.backends.native.vectors import Vectors
 from graphc.kernels.functions import BOOLEANS, FUNCTIONS
 from tests.backends.native.jit_function import TARGETS, function_of, map_of
 

@@ -1,7 +1,8 @@
-"""Copies of a value with its axes permuted.
+"""Transposes, which copy a value with its axes permuted, and scatter-adds of rows.
 
-If the last axis is contiguous in the source too, its rows are copied.  Else squares are read along
-the axis that is contiguous in the source, transposed in registers, and written along the last axis.
+If the last axis is contiguous in the source too, a transpose copies its rows.  Else squares are
+read along the axis that is contiguous in the source, transposed in registers, and written along
+the last axis.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from graphc.backends.native.gemm_stack import place_of, size_of
+from graphc.backends.native.gemm import place_of, size_of
 from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.vectors import Vectors, element_type
+from graphc.backends.native.loop_structure import BLOCK, Masks, blocks, own
+from graphc.backends.native.registers import element_type
+from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE, Dim, count
-from graphc.kernels.kernel import Loop, Turned
+from graphc.kernels.kernel import LANES, Added, Loop, Turned
 from graphc.kernels.turned import turned_strides
 
-LANES = 8
+SQUARE = 8
+"""The rows and columns of the squares that are transposed in registers."""
 WORD = {4: "int32", 8: "int64"}
 """The dtype as which elements are moved, by their bytes."""
 
@@ -44,7 +48,7 @@ def emit_turned(module: Module, kernel: Loop, turned: Turned) -> str:
         arguments = [("ptr", "%from"), ("ptr", "%to")]
         arguments += [("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
         f = Function(name, arguments, attributes="#1")
-        _Turn(Vectors(module, f, LANES), dtype, axes).emit()
+        _Turn(Vectors(module, f, SQUARE), dtype, axes).emit()
         f.ret()
         module.add(f)
     return name
@@ -82,10 +86,10 @@ class _Turn:
         inner = next(axis for axis in self.axes if axis.read == 1)
         others = [axis for axis in self.axes[:-1] if axis is not inner]
         size = size_of(self.f, inner.size)
-        blocks = self.f.value(f"udiv i64 {self.f.add(size, LANES - 1)}, {LANES}")
+        blocks = self.f.value(f"udiv i64 {self.f.add(size, SQUARE - 1)}, {SQUARE}")
 
         def strip(source: Value, target: Value, block: Value) -> None:
-            start = self.f.mul(block, LANES)
+            start = self.f.mul(block, SQUARE)
             left = self.f.sub(size, start)
             source = self._at(source, start)
             target = self._at(target, self.f.mul(start, size_of(self.f, inner.written)))
@@ -124,8 +128,8 @@ class _Turn:
             x = v.load(self._at(source, i), self.dtype, mask)
             v.store(x, self._at(target, i), self.dtype, mask)
 
-        full = f.even(size, LANES)
-        f.loop(0, full, LANES, lambda i, _: piece(i, None))
+        full = f.even(size, SQUARE)
+        f.loop(0, full, SQUARE, lambda i, _: piece(i, None))
         if not full.startswith("%") and full == size:
             return
         left = f.sub(size, full)
@@ -133,23 +137,23 @@ class _Turn:
         f.when(some, lambda: piece(full, v.mask_below(left)))
 
     def _strip(self, source: Value, target: Value, left: Value, inner: Axis) -> None:
-        """Copy at most LANES neighbours in the source, `left` if fewer, for the whole last axis."""
+        """Copy up to SQUARE neighbours in the source, or `left`, for the whole last axis."""
         f, last = self.f, self.axes[-1]
         size = size_of(f, last.size)
-        full = f.value(f"icmp sge i64 {left}, {LANES}")
-        end = f.value(f"select i1 {full}, i64 {f.even(size, LANES)}, i64 0")
-        f.loop(0, end, LANES, lambda i, _: self._square(source, target, i, inner, None))
-        f.loop(end, size, LANES, lambda i, _: self._square(source, target, i, inner, left))
+        full = f.value(f"icmp sge i64 {left}, {SQUARE}")
+        end = f.value(f"select i1 {full}, i64 {f.even(size, SQUARE)}, i64 0")
+        f.loop(0, end, SQUARE, lambda i, _: self._square(source, target, i, inner, None))
+        f.loop(end, size, SQUARE, lambda i, _: self._square(source, target, i, inner, left))
 
     def _square(
         self, source: Value, target: Value, i: Value, inner: Axis, left: Value | None
     ) -> None:
-        """Copy LANES of both axes, from number i of the last one; masked if `left` is given."""
+        """Copy SQUARE of both axes, from number i of the last one; masked if `left` is given."""
         f, v, last = self.f, self.v, self.axes[-1]
         size, read = size_of(f, last.size), size_of(f, last.read)
         mask = None if left is None else v.mask_below(left)
         rows = []
-        for k in range(LANES):
+        for k in range(SQUARE):
             number = f.add(i, k)
             if left is not None:
                 number = f.smaller(number, f.sub(size, 1))
@@ -166,3 +170,76 @@ class _Turn:
 
     def _at(self, base: Value, index: Value) -> Value:
         return self.f.address(base, index, self.element)
+
+
+def emit_added(module: Module, kernel: Loop, added: Added) -> str:
+    """Emit the function of a scatter-add of rows unless the module has it; return its name.
+
+    `void @add(ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads)`
+    """
+    (step,) = kernel.body.steps
+    sizes = kernel.rows, kernel.columns, added.count
+    key = ("add rows", step.dtype, added.dtype, sizes, kernel.split)
+    name = module.known(key)
+    if name is None:
+        name = module.name("add", key)
+        arguments = [("ptr", x) for x in ("%rows", "%indices", "%out")]
+        arguments += [("i64", x) for x in ("%n", "%tid", "%threads")]
+        f = Function(name, arguments, attributes="#1")
+        _Add(Vectors(module, f, LANES), step.dtype, added, kernel).emit()
+        f.ret()
+        module.add(f)
+    return name
+
+
+class _Add:
+    """The code for a thread's columns: set them to zero, then add one row after the other."""
+
+    def __init__(self, v: Vectors, dtype: str, added: Added, kernel: Loop) -> None:
+        self.v, self.f, self.dtype, self.added = v, v.function, dtype, added
+        self.element, self.rows = element_type(dtype), _counted(kernel.rows)
+        self.columns = _counted(kernel.columns)
+        self.bounds = own(self.f, self.columns, BLOCK, kernel.split == "columns")
+
+    def emit(self) -> None:
+        """Emit the loop that clears the result's rows, then the loop that adds rows to them."""
+        self.f.loop(0, self.rows, 1, lambda row, _: self._clear(self._line("%out", row)))
+        self.f.loop(0, size_of(self.f, self.added.count), 1, lambda row, _: self._row(row))
+
+    def _line(self, base: Value, row: Value) -> Value:
+        return self.f.address(base, self.f.mul(row, self.columns), self.element)
+
+    def _clear(self, line: Value) -> None:
+        def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
+            for i, mask in enumerate(masks):
+                place = self.f.address(line, self.f.add(column, LANES * i), self.element)
+                self.v.store(self.v.const(0, self.dtype), place, self.dtype, mask)
+            return []
+
+        blocks(self.v, *self.bounds, visit)
+
+    def _row(self, number: Value) -> None:
+        v, f, dtype = self.v, self.f, self.dtype
+        source, target = self._line("%rows", number), self._line("%out", self._index(number))
+
+        def visit(column: Value | int, masks: Masks, _: list[Value]) -> list[Value]:
+            for i, mask in enumerate(masks):
+                at = f.add(column, LANES * i)
+                place = f.address(target, at, self.element)
+                x = v.load(f.address(source, at, self.element), dtype, mask)
+                v.store(v.add(v.load(place, dtype, mask), x, dtype), place, dtype, mask)
+            return []
+
+        blocks(v, *self.bounds, visit)
+
+    def _index(self, number: Value) -> Value:
+        """Emit the result row that an index names, clamped to the rows of the result."""
+        v, dtype = self.v, self.added.dtype
+        place = self.f.address("%indices", number, element_type(dtype))
+        index = v.first(v.cast(v.load_splat(place, dtype), dtype, "int64"), "int64")
+        return self.f.smaller(self.f.larger(index, 0), self.rows - 1)
+
+
+def _counted(dim: Dim) -> int:
+    assert isinstance(dim, int), "the result is as large as a table"
+    return dim

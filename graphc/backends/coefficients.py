@@ -1,8 +1,8 @@
-"""Coefficients of the polynomials of `maths`, highest power first.
+"""Coefficients of the polynomials by which backends compute exp, log and erf.
 
-Each polynomial interpolates its function at the Chebyshev nodes of the interval, which is close
-enough to the best polynomial of the degree.  They were computed with 60 digits; the errors are
-those of the polynomial, relative to the function that it approximates in `maths`.
+The highest power comes first.  Each polynomial interpolates its function at the Chebyshev nodes of
+the interval, which is close enough to the best polynomial of the degree.  They were computed with
+60 digits; the errors are those of the polynomial, relative to the function that it approximates.
 """
 
 from __future__ import annotations
