@@ -19,8 +19,7 @@ from graphc.runtime.state import readonly
 from graphc.runtime.workspace import Workspace
 
 if TYPE_CHECKING:
-    from graphc.backends.native.bind import NativeProgram
-    from graphc.backends.native.direct import Take
+    from graphc.backends.native.bind import NativeProgram, Take
 
 View = Callable[[str], Array]
 BOUND_BATCHES = 64
@@ -117,7 +116,7 @@ class Binder:
         """
         if bound.native is None:
             return None
-        from graphc.backends.native.direct import bind_feeds, readable
+        from graphc.backends.native.bind import bind_feeds, readable
 
         if not readable():
             return None

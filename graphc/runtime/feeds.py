@@ -26,7 +26,7 @@ from graphc.runtime.bound import BOUND_BATCHES, Binder, Bound
 from graphc.runtime.errors import FeedErrors, accumulates
 
 if TYPE_CHECKING:
-    from graphc.backends.native.direct import Take
+    from graphc.backends.native.bind import Take
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ def scratch_size(programs: Mapping[str, Program], threads: int | None) -> Scratc
     native = [program for program in programs.values() if program.backend == "native"]
     if not native:
         return ScratchSize(0, 1)
-    from graphc.backends.native.scratch import scratch_bytes
+    from graphc.backends.native.gemm_sizes import scratch_bytes
     from graphc.backends.native.usable_cores import thread_count
 
     return ScratchSize(scratch_bytes(native), thread_count(threads))

@@ -15,7 +15,7 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native import target, usable_cores
-from graphc.backends.native.scratch import kernel_scratch
+from graphc.backends.native.gemm_sizes import kernel_scratch
 from graphc.backends.numpy.bind import bind
 from graphc.declare.optim import Optimizer
 from graphc.ir.plan import Plan, Program

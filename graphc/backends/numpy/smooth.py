@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from graphc.backends.native.coefficients import ERF, ERFCX
+from graphc.backends.coefficients import ERF, ERFCX
 from graphc.backends.numpy.kernel import Call, Kernel, number
 from graphc.ir.op import Array, Op
 

@@ -273,7 +273,7 @@ def _scratch_needs(program: Program) -> Ints:
     needs = np.zeros(len(program.instrs), np.int64)
     if program.backend != "native":
         return needs
-    from graphc.backends.native.scratch import kernel_scratch
+    from graphc.backends.native.gemm_sizes import kernel_scratch
     from graphc.backends.native.target import host
 
     bits, known = host().bits, dict[tuple[object, ...], int]()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import graphc as gc
-from graphc.backends.native import scratch
+from graphc.backends.native import gemm_sizes
 from graphc.compiler import lowering, memory, program, recipe, schedule
 from graphc.compiler.program import build_program as unverified
 from graphc.ir import plan
