@@ -216,12 +216,9 @@ def fetches(kernel: Loop) -> bool:
     return any(step.op == "fetch" for step in kernel.body.steps)
 
 
-def emit_places(elements: Elements, kernel: Loop, known: Known) -> None:
-    """Emit the kernel row by row, and count the index of each of its dimensions."""
-    _Places(elements, kernel, known).emit()
+class GatherLoops:
+    """The code of a kernel row by row, counting the index of each of its dimensions."""
 
-
-class _Places:
     def __init__(self, elements: Elements, kernel: Loop, known: Known) -> None:
         self.elements, self.kernel, self.known = elements, kernel, known
         self.f = elements.function
@@ -246,7 +243,7 @@ class _Places:
             self._even(start, end),
             self.together,
             lambda row, indices: self._rows(row, indices, self.together),
-            [("i64", index) for index in self._indices(str(start))],
+            [("i64", index) for index in self.f.indices(str(start), self.kernel.places)],
         )
         if self.together > 1:
             self.f.loop(
@@ -256,14 +253,6 @@ class _Places:
                 lambda row, indices: self._rows(row, indices, 1),
                 [("i64", index) for index in counted],
             )
-
-    def _indices(self, row: Value) -> list[Value]:
-        """Return the index of a row in each dimension."""
-        found: list[Value] = []
-        for size in reversed(self.kernel.places):
-            found.append(self.f.remainder(row, size))
-            row = self.f.quotient(row, size)
-        return [row, *reversed(found)]
 
     def _even(self, start: Value | int, end: Value | int) -> Value:
         """Return the end of the rows that are computed several at once."""

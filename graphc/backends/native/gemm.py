@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.backends.native.gemm_blocks import Blocks
@@ -13,8 +13,9 @@ from graphc.backends.native.gemm_sizes import FEW, Scratch, Tile, choose_tile
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
 from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
 from graphc.backends.native.registers import element_type
-from graphc.ir.tensor_type import Batch, Dim, Shape
+from graphc.ir.tensor_type import Dim, Shape
 from graphc.kernels.body import Body
 from graphc.kernels.kernel import CHUNK, Gemm, Stack, stored
 from graphc.kernels.turned import dense_strides
@@ -44,12 +45,19 @@ def emit_gemm(module: Module, kernel: Gemm, pitch: Mapping[str, int], bits: int)
     body = kernel.body
     buffers = tuple(dict.fromkeys((kernel.a, kernel.b, *body.loads, *body.written)))
     tile = choose_tile(kernel.dtype, bits)
-    key = _key(kernel, buffers, pitch, bits)
-    name = module.known(key)
-    if name is None:
-        name = module.name("gemm", key)
-        _emit(Frame(module, name, kernel, buffers, pitch, tile))
+    name = module.function(
+        "gemm",
+        _arguments(len(buffers)),
+        lambda f: _emit(Frame(module, f, kernel, buffers, pitch, tile)),
+        _key(kernel, buffers, pitch, bits),
+    )
     return GemmCode(name, buffers, kernel, tile)
+
+
+def _arguments(buffers: int) -> list[tuple[str, str]]:
+    """Return the arguments of a product that is called with that many buffers."""
+    pointers = [("ptr", f"%b{i}") for i in range(buffers)]
+    return [*pointers, ("ptr", "%scratch"), *THREAD_ARGUMENTS]
 
 
 def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits: int) -> object:
@@ -68,7 +76,7 @@ def _key(kernel: Gemm, buffers: tuple[str, ...], pitch: Mapping[str, int], bits:
 
 def _emit(frame: Frame) -> None:
     """Emit the whole function for this thread's rows and panels, by the method that fits."""
-    f, kernel = frame.f, frame.kernel
+    kernel = frame.kernel
     rows, panels = _share(frame)
     if kernel.window is not None:
         if frame.scratch.across_groups:
@@ -79,8 +87,6 @@ def _emit(frame: Frame) -> None:
             over(frame, kernel.window).emit(rows, panels)
     else:
         _emit_matrices(frame, rows, panels)
-    f.ret()
-    frame.module.add(f)
 
 
 def _emit_matrices(frame: Frame, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
@@ -129,13 +135,14 @@ def emit_stack(module: Module, kernel: Gemm, bits: int) -> GemmCode:
     names = tuple(dict.fromkeys(buffer for buffer, _ in lies))
     place = {name: f"%b{i}" for i, name in enumerate(names)}
     passed = [(place[buffer], strides) for buffer, strides in lies]
-    key = ("stack", code.name, kernel.stack.sizes, tuple(passed))
-    name = module.known(key)
-    if name is None:
-        name = module.name("stack", key)
-        types = _types(one)
-        pointers = [(*where, types[part]) for part, where in zip(code.buffers, passed, strict=True)]
-        _emit_stack(module, name, code.name, kernel.stack.sizes, list(place.values()), pointers)
+    types, sizes = _types(one), kernel.stack.sizes
+    parts = [(*where, types[part]) for part, where in zip(code.buffers, passed, strict=True)]
+    name = module.function(
+        "stack",
+        _arguments(len(names)),
+        lambda f: _emit_stack(f, code.name, sizes, parts),
+        ("stack", code.name, sizes, tuple(passed)),
+    )
     return GemmCode(name, names, kernel, choose_tile(kernel.dtype, bits))
 
 
@@ -189,57 +196,24 @@ def _types(one: Gemm) -> Mapping[str, str]:
 
 
 def _emit_stack(
-    module: Module,
-    name: str,
-    product: str,
-    sizes: Shape,
-    arguments: list[Value],
-    parts: list[tuple[Value, Shape, str]],
+    f: Function, product: str, sizes: Shape, parts: Sequence[tuple[Value, Shape, str]]
 ) -> None:
     """Emit the loop over a thread's matrices.
 
     Each of `parts` is a buffer, the strides of its matrices, and its element type.
     """
-    typed = [("ptr", argument) for argument in arguments]
-    typed += [("ptr", "%scratch"), ("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
-    f = Function(name, typed, attributes="#1")
-    counts = [size_of(f, dim) for dim in sizes]
-    total: Value = "1"
-    for size in counts:
-        total = f.mul(total, size)
-    first, last = (
-        f.value(f"udiv i64 {f.mul(thread, total)}, %threads")
-        for thread in ("%tid", f.add("%tid", 1))
-    )
 
-    def matrix(number: Value, _: list[Value]) -> None:
-        place = place_of(f, number, counts)
+    def matrix(place: list[Value]) -> None:
         pointers = [_moved(f, part, place) for part in parts]
         listed = ", ".join(f"ptr {pointer}" for pointer in pointers)
         f.do(f"call void @{product}({listed}, ptr %scratch, i64 %n, i64 0, i64 1)")
 
-    f.loop(first, last, 1, matrix)
-    f.ret()
-    module.add(f)
-
-
-def size_of(f: Function, dim: Dim) -> Value:
-    """Emit the size of a dimension, or another number that depends on the batch as one does."""
-    return f.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
-
-
-def place_of(f: Function, number: Value, counts: list[Value]) -> list[Value]:
-    """Emit the index of a matrix in each leading dimension."""
-    place: list[Value] = []
-    for size in reversed(counts[1:]):
-        place.insert(0, f.value(f"urem i64 {number}, {size}"))
-        number = f.value(f"udiv i64 {number}, {size}")
-    return [number, *place]
+    each_index(f, [f.size(dim) for dim in sizes], matrix)
 
 
 def _moved(f: Function, part: tuple[Value, Shape, str], place: list[Value]) -> Value:
     pointer, strides, type = part
     for index, stride in zip(place, strides, strict=True):
         if stride != 0:
-            pointer = f.address(pointer, f.mul(index, size_of(f, stride)), type)
+            pointer = f.address(pointer, f.mul(index, f.size(stride)), type)
     return pointer

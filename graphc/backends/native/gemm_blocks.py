@@ -113,24 +113,19 @@ class Blocks:
 
 def _emit_clear(module: Module, tile: Tile, vectors: int) -> str:
     """Emit the function that sets the sums of full tiles of rows to zero; return its name."""
+
+    def emit(f: Function) -> None:
+        v, element, height = Vectors(module, f, tile.lanes), element_type(tile.dtype), tile.height
+        rows = f.value(f"udiv i64 {f.add('%count', height(vectors) - 1)}, {height(vectors)}")
+
+        def vector(i: Value, _: list[Value]) -> None:
+            v.store(v.const(0, tile.dtype), f.address("%sums", i, element), tile.dtype)
+
+        end = f.mul(f.mul(rows, height(vectors)), vectors * tile.lanes)
+        f.loop(0, end, tile.lanes, vector)
+
     key = ("clear", tile.dtype, tile.lanes, vectors)
-    name = module.known(key)
-    if name is not None:
-        return name
-    name = module.name("clear", key)
-    f = Function(name, (("ptr", "%sums"), ("i64", "%count")), attributes="#1")
-    v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
-    height = tile.height(vectors)
-    rows = f.mul(f.value(f"udiv i64 {f.add('%count', height - 1)}, {height}"), height)
-
-    def vector(i: Value, _: list[Value]) -> None:
-        place = f.address("%sums", i, element)
-        v.store(v.const(0, tile.dtype), place, tile.dtype)
-
-    f.loop(0, f.mul(rows, vectors * tile.lanes), tile.lanes, vector)
-    f.ret()
-    module.add(f)
-    return name
+    return module.function("clear", (("ptr", "%sums"), ("i64", "%count")), emit, key)
 
 
 def _emit_block(frame: Frame, vectors: int) -> str:
@@ -143,16 +138,13 @@ def _emit_block(frame: Frame, vectors: int) -> str:
     following = (size, _lines(frame, tile.width))
     if frame.kernel.trans_b:
         following = (tile.width, _lines(frame, size))
-    key = ("block", tile.dtype, tile.lanes, vectors, frame.pitch_a, size, following)
-    name = module.known(key)
-    if name is None:
-        name = module.name("block", key)
-        f = Function(name, _ARGUMENTS, attributes="#1")
+
+    def emit(f: Function) -> None:
         v = Vectors(module, f, tile.lanes)
         _Block(v, tile, vectors, frame.pitch_a, size, following).emit()
-        f.ret()
-        module.add(f)
-    return name
+
+    key = ("block", tile.dtype, tile.lanes, vectors, frame.pitch_a, size, following)
+    return module.function("block", _ARGUMENTS, emit, key)
 
 
 def _lines(frame: Frame, columns: int) -> int:

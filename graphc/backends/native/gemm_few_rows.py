@@ -99,36 +99,32 @@ def emit_sweep(module: Module, tile: Tile, rows: int, ahead: int) -> str:
     Return its name.  The sums of `%columns` columns take the rows in order; `%out` has space for
     full vectors.  If `ahead` is not 0, rows that far ahead are prefetched meanwhile.
     """
-    key = ("sweep", tile.dtype, tile.lanes, rows, ahead)
-    name = module.known(key)
-    if name is not None:
-        return name
-    name = module.name("sweep", key)
+
+    def emit(f: Function) -> None:
+        v, element, dtype = Vectors(module, f, tile.lanes), element_type(tile.dtype), tile.dtype
+        starts = [f.address("%v", f.mul("%pitch", i), element) for i in range(rows)]
+        later = [f.address("%v", f.mul("%pitch", i + ahead), element) for i in range(rows)]
+        scalars = [v.load_splat(f.address("%s", i, element), dtype) for i in range(rows)]
+
+        def vector(column: Value, mask: Value | None) -> None:
+            place = f.address("%out", column, element)
+            total = v.load(place, dtype)
+            for start in later if ahead else ():
+                v.prefetch(f.address(start, column, element), write=False)
+            for start, scalar in zip(starts, scalars, strict=True):
+                x = v.load(f.address(start, column, element), dtype, mask)
+                total = v.fma(scalar, x, total, dtype)
+            v.store(total, place, dtype)
+
+        full = f.value(f"and i64 %columns, {-tile.lanes}")
+        f.loop(0, full, tile.lanes, lambda column, _: vector(column, None))
+        rest = f.sub("%columns", full)
+        more = f.value(f"icmp sgt i64 {rest}, 0")
+        f.when(more, lambda: vector(full, v.mask_below(rest)))
+
     arguments = [("ptr", "%s"), ("ptr", "%v"), ("i64", "%pitch"), ("i64", "%columns")]
-    f = Function(name, [*arguments, ("ptr", "%out")], attributes="#1")
-    v, element, dtype = Vectors(module, f, tile.lanes), element_type(tile.dtype), tile.dtype
-    starts = [f.address("%v", f.mul("%pitch", i), element) for i in range(rows)]
-    later = [f.address("%v", f.mul("%pitch", i + ahead), element) for i in range(rows)]
-    scalars = [v.load_splat(f.address("%s", i, element), dtype) for i in range(rows)]
-
-    def vector(column: Value, mask: Value | None) -> None:
-        place = f.address("%out", column, element)
-        total = v.load(place, dtype)
-        for start in later if ahead else ():
-            v.prefetch(f.address(start, column, element), write=False)
-        for start, scalar in zip(starts, scalars, strict=True):
-            x = v.load(f.address(start, column, element), dtype, mask)
-            total = v.fma(scalar, x, total, dtype)
-        v.store(total, place, dtype)
-
-    full = f.value(f"and i64 %columns, {-tile.lanes}")
-    f.loop(0, full, tile.lanes, lambda column, _: vector(column, None))
-    rest = f.sub("%columns", full)
-    more = f.value(f"icmp sgt i64 {rest}, 0")
-    f.when(more, lambda: vector(full, v.mask_below(rest)))
-    f.ret()
-    module.add(f)
-    return name
+    key = ("sweep", tile.dtype, tile.lanes, rows, ahead)
+    return module.function("sweep", [*arguments, ("ptr", "%out")], emit, key)
 
 
 AHEAD = 128
@@ -183,16 +179,12 @@ def emit_squares(module: Module, tile: Tile, k: int) -> str:
     `%columns` rows, `%pitch` apart.  `%out` takes FEW rows of a vector, `%row` apart.  Each element
     has one accumulator, from zero, in the order of k; missing rows and columns repeat the last.
     """
+
+    def emit(f: Function) -> None:
+        _Column(Vectors(module, f, tile.lanes), tile.dtype).emit(k)
+
     key = ("squares", tile.dtype, tile.lanes, min(k // tile.lanes, 1), k % tile.lanes)
-    name = module.known(key)
-    if name is not None:
-        return name
-    name = module.name("squares", key)
-    f = Function(name, _ARGUMENTS, attributes="#1")
-    _Column(Vectors(module, f, tile.lanes), tile.dtype).emit(k)
-    f.ret()
-    module.add(f)
-    return name
+    return module.function("squares", _ARGUMENTS, emit, key)
 
 
 class _Column:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from copy import copy
 
 from graphc.backends.native.gemm_sizes import Scratch, Tile
-from graphc.backends.native.gemm_tile import Memory, emit_epilogue
+from graphc.backends.native.gemm_tile import Memory, emit_epilogue, matrix_dtypes
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
-from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim
+from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Gemm, factor_columns
 
 
@@ -20,7 +20,7 @@ class Frame:
     def __init__(
         self,
         module: Module,
-        name: str,
+        f: Function,
         kernel: Gemm,
         buffers: tuple[str, ...],
         pitch: Mapping[str, int],
@@ -28,10 +28,7 @@ class Frame:
     ) -> None:
         arguments = {buffer: f"%b{i}" for i, buffer in enumerate(buffers)}
         self.memory = Memory(arguments, dict(pitch))
-        self.module, self.kernel, self.tile = module, kernel, tile
-        typed = [("ptr", argument) for argument in arguments.values()]
-        typed += [("ptr", "%scratch"), ("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
-        self.f = Function(name, typed, attributes="#1")
+        self.module, self.f, self.kernel, self.tile = module, f, kernel, tile
         self.element, stored = element_type(tile.dtype), factor_columns(kernel)
         self.a, self.b = arguments[kernel.a], arguments[kernel.b]
         self.pitch_a, self.pitch_b = (
@@ -41,13 +38,10 @@ class Frame:
         self._full, self._rest = divmod(self.scratch.part, tile.width)
         self._of_part = self._full + bool(self._rest)
         self.panels = self.scratch.columns // self.scratch.part * self._of_part
-        self.m, self.k = self._size(kernel.m), self._size(kernel.k)
+        self.m, self.k = f.size(kernel.m), f.size(kernel.k)
         self.products = "%scratch"
         self.workspace = self.address("%scratch", self.scratch.products)
         self._epilogues: dict[tuple[int, int], str] = {}
-
-    def _size(self, dim: Dim) -> Value:
-        return self.f.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
 
     def address(self, base: Value, index: Value | int) -> Value:
         """Emit the address `index` elements of the product's dtype after `base`."""
@@ -104,10 +98,7 @@ class Frame:
 
         Only those whose elements are as large as the product's.
         """
-        body = self.kernel.body
-        dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
-        dtypes |= {store.buffer: body.steps[store.step].dtype for store in body.stores}
-        size = ITEMSIZE[self.tile.dtype]
+        size, dtypes = ITEMSIZE[self.tile.dtype], matrix_dtypes(self.kernel.body)
         return [buffer for buffer, dtype in dtypes.items() if ITEMSIZE[dtype] == size]
 
     @property
@@ -137,39 +128,29 @@ class Frame:
         )
 
 
-_COPY = (("ptr", "%from"), ("i64", "%pitch"), ("i64", "%columns"), ("ptr", "%to"), ("i64", "%k"))
-_TRANSPOSE = (("ptr", "%from"), ("i64", "%pitch"), ("i64", "%rows"), ("ptr", "%to"), ("i64", "%k"))
-
-
 def emit_copy(module: Module, tile: Tile, vectors: int, masked: bool) -> str:
     """Return the function that copies `columns` of k rows to rows of `vectors` vectors.
 
     Unmasked, `columns` fill the vectors; masked, the lanes beyond them become 0.
     """
+
+    def emit(f: Function) -> None:
+        v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
+        offsets = [j * tile.lanes for j in range(vectors)]
+        masks = [v.mask_below(f.sub("%columns", offset)) if masked else None for offset in offsets]
+
+        def row(_: Value, carried: list[Value]) -> list[Value]:
+            source, target = carried
+            for offset, mask in zip(offsets, masks, strict=True):
+                x = v.load(f.address(source, offset, element), tile.dtype, mask)
+                v.store(x, f.address(target, offset, element), tile.dtype)
+            following = f.address(source, "%pitch", element)
+            return [following, f.address(target, vectors * tile.lanes, element)]
+
+        f.loop(0, "%k", 1, row, [("ptr", "%from"), ("ptr", "%to")])
+
     key = ("copy", tile.dtype, tile.lanes, vectors, masked)
-    name = module.known(key)
-    if name is not None:
-        return name
-    name = module.name("pack", key)
-    f = Function(name, _COPY, attributes="#1")
-    v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
-    offsets = [j * tile.lanes for j in range(vectors)]
-    masks = [v.mask_below(f.sub("%columns", offset)) if masked else None for offset in offsets]
-
-    def row(_: Value, carried: list[Value]) -> list[Value]:
-        source, target = carried
-        for offset, mask in zip(offsets, masks, strict=True):
-            x = v.load(f.address(source, offset, element), tile.dtype, mask)
-            v.store(x, f.address(target, offset, element), tile.dtype)
-        return [
-            f.address(source, "%pitch", element),
-            f.address(target, vectors * tile.lanes, element),
-        ]
-
-    f.loop(0, "%k", 1, row, [("ptr", "%from"), ("ptr", "%to")])
-    f.ret()
-    module.add(f)
-    return name
+    return module.function("pack", _packing("%columns"), emit, key)
 
 
 def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
@@ -178,34 +159,36 @@ def emit_transpose(module: Module, tile: Tile, vectors: int) -> str:
     Lanes beyond the rows repeat the last row.  k is rounded up to full vectors, so the target must
     have space for as many rows.
     """
+    width = vectors * tile.lanes
+
+    def emit(f: Function) -> None:
+        v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
+        last = f.sub("%rows", 1)
+        full = f.value(f"and i64 %k, {-tile.lanes}")
+
+        def square(p: Value, group: Value, mask: Value | None) -> None:
+            rows = []
+            for lane in range(tile.lanes):
+                row = f.smaller(f.add(group, lane), last)
+                place = f.address(f.address("%from", f.mul(row, "%pitch"), element), p, element)
+                rows.append(v.load(place, tile.dtype, mask))
+            target = f.address(f.address("%to", f.mul(p, width), element), group, element)
+            for lane, x in enumerate(v.transpose(rows, tile.dtype)):
+                v.store(x, f.address(target, lane * width, element), tile.dtype)
+
+        def groups(p: Value, mask: Value | None) -> None:
+            f.loop(0, width, tile.lanes, lambda group, _: square(p, group, mask))
+
+        f.loop(0, full, tile.lanes, lambda p, _: groups(p, None))
+        rest = f.sub("%k", full)
+        more = f.value(f"icmp sgt i64 {rest}, 0")
+        f.when(more, lambda: groups(full, v.mask_below(rest)))
+
     key = ("transpose", tile.dtype, tile.lanes, vectors)
-    name = module.known(key)
-    if name is not None:
-        return name
-    name = module.name("pack", key)
-    f = Function(name, _TRANSPOSE, attributes="#1")
-    v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
-    last = f.sub("%rows", 1)
-    full = f.value(f"and i64 %k, {-tile.lanes}")
+    return module.function("pack", _packing("%rows"), emit, key)
 
-    def square(p: Value, group: Value, mask: Value | None) -> None:
-        rows = []
-        for lane in range(tile.lanes):
-            row = f.smaller(f.add(group, lane), last)
-            place = f.address(f.address("%from", f.mul(row, "%pitch"), element), p, element)
-            rows.append(v.load(place, tile.dtype, mask))
-        width = vectors * tile.lanes
-        target = f.address(f.address("%to", f.mul(p, width), element), group, element)
-        for lane, x in enumerate(v.transpose(rows, tile.dtype)):
-            v.store(x, f.address(target, lane * width, element), tile.dtype)
 
-    def groups(p: Value, mask: Value | None) -> None:
-        f.loop(0, vectors * tile.lanes, tile.lanes, lambda group, _: square(p, group, mask))
-
-    f.loop(0, full, tile.lanes, lambda p, _: groups(p, None))
-    rest = f.sub("%k", full)
-    more = f.value(f"icmp sgt i64 {rest}, 0")
-    f.when(more, lambda: groups(full, v.mask_below(rest)))
-    f.ret()
-    module.add(f)
-    return name
+def _packing(count: str) -> list[tuple[str, str]]:
+    """Return the arguments of packing, where `count` are the columns or rows that exist."""
+    places = [("ptr", "%from"), ("i64", "%pitch"), ("i64", count)]
+    return [*places, ("ptr", "%to"), ("i64", "%k")]

@@ -7,7 +7,7 @@ pixels that a line meets stay in the cache, and a vector serves many places.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial, reduce
+from functools import partial
 from itertools import product
 
 from graphc.backends.native.gemm_frame import Frame, emit_copy
@@ -127,11 +127,8 @@ class _Lines:
 
     def numbers(self, line: Value) -> list[Value]:
         """Emit the index of a line in each dimension but the last."""
-        found: list[Value] = []
-        for size in reversed(self.window.places[1:-1]):
-            found.append(self.f.remainder(line, size))
-            line = self.f.quotient(line, size)
-        return [line, *reversed(found)][: len(self.window.places) - 1]
+        sizes = self.window.places
+        return self.f.indices(line, sizes[1:-1])[: len(sizes) - 1]
 
 
 class GroupWindows(_Lines):
@@ -201,26 +198,21 @@ class GroupWindows(_Lines):
             if apart > 1:
                 rest = f.remainder(number, apart)
                 conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
-        if conditions:
-            f.when(reduce(lambda a, b: f.value(f"and i1 {a}, {b}"), conditions), body)
-        else:
-            body()
+        f.when_all(conditions, body)
 
     def _emit_line(self, vectors: int, columns: int, phases: Sequence[Phase]) -> str:
         """Emit the function that computes places of a line for a panel; return its name."""
         frame, window = self.frame, self.window
-        name = frame.module.name("line", object())
-        arguments = [("ptr", argument) for argument in frame.memory.arguments.values()]
-        arguments += line_arguments(len(window.space))
-        arguments += [("ptr", "%v"), *(("i64", name) for name in ("%top", "%from", "%to"))]
-        f = Function(name, [*arguments, *EPILOGUE_ARGUMENTS[3:]], attributes="#1")
-        panel = Panel(frame, f, vectors, columns)
-        units = frame.scratch.columns // window.groups
-        channels = GroupChannels(panel.v, panel.dtype, window, units, columns)
-        GroupPlaces(panel, window, phases, channels).emit()
-        f.ret()
-        frame.module.add(f)
-        return name
+
+        def emit(f: Function) -> None:
+            panel = Panel(frame, f, vectors, columns)
+            units = frame.scratch.columns // window.groups
+            channels = GroupChannels(panel.v, panel.dtype, window, units, columns)
+            GroupPlaces(panel, window, phases, channels).emit()
+
+        arguments = [*frame.memory.typed, *line_arguments(len(window.space)), ("ptr", "%v")]
+        arguments += [("i64", name) for name in ("%top", "%from", "%to")]
+        return frame.module.function("line", [*arguments, *EPILOGUE_ARGUMENTS[3:]], emit)
 
 
 class GroupWindowSums(_Lines):

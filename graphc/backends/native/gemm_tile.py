@@ -34,21 +34,16 @@ def emit_tile(module: Module, tile: Tile, rows: int, vectors: int) -> str:
     `vectors` vectors wide.  One accumulator an element, from zero, in the order of p.  Only
     `count` rows of s exist: the others repeat the last one.
     """
+
+    def emit(f: Function) -> None:
+        v, last = Vectors(module, f, tile.lanes), f.sub("%count", 1)
+        offsets = [f.mul("%row", f.smaller(i, last)) for i in range(rows)]
+        steps = Steps(v, tile.dtype, vectors, offsets, "%step")
+        for i, x in enumerate(steps.run(("%s", "%v"), "%pitch", "%k", 1)):
+            v.store(x, f.address("%out", i * v.lanes, steps.element), tile.dtype)
+
     key = ("tile", tile.dtype, tile.lanes, rows, vectors)
-    name = module.known(key)
-    if name is not None:
-        return name
-    name = module.name("tile", key)
-    f = Function(name, _ARGUMENTS, attributes="#1")
-    v, last = Vectors(module, f, tile.lanes), f.sub("%count", 1)
-    offsets = [f.mul("%row", f.smaller(i, last)) for i in range(rows)]
-    steps = Steps(v, tile.dtype, vectors, offsets, "%step")
-    sums = steps.run(("%s", "%v"), "%pitch", "%k", 1)
-    for i, x in enumerate(sums):
-        v.store(x, f.address("%out", i * v.lanes, steps.element), tile.dtype)
-    f.ret()
-    module.add(f)
-    return name
+    return module.function("tile", _ARGUMENTS, emit, key)
 
 
 class Steps:
@@ -153,6 +148,11 @@ class Memory:
     arguments: dict[str, Value]
     pitches: dict[str, int]
 
+    @property
+    def typed(self) -> list[tuple[str, Value]]:
+        """The arguments with their types, as a function declares them."""
+        return [("ptr", argument) for argument in self.arguments.values()]
+
 
 def emit_epilogue(
     module: Module, kernel: Gemm, memory: Memory, tile: Tile, vectors: int, masked: bool
@@ -161,42 +161,44 @@ def emit_epilogue(
 
     The tile has `vectors` vectors.  If `masked`, only its first `%columns` columns exist.
     """
-    name = module.name("epilogue", object())
-    buffers = [("ptr", argument) for argument in memory.arguments.values()]
-    f = Function(name, [*buffers, *EPILOGUE_ARGUMENTS], attributes="#1")
-    v, element, width = Vectors(module, f, tile.lanes), element_type(tile.dtype), vectors
-    epilogue = Epilogue(v, kernel, memory, vectors, masked)
 
-    def rows(r: Value, count: int) -> None:
-        start = f.address("%products", f.mul(r, width * tile.lanes), element)
+    def emit(f: Function) -> None:
+        v, element = Vectors(module, f, tile.lanes), element_type(tile.dtype)
+        epilogue = Epilogue(v, kernel, memory, vectors, masked)
 
-        def product(i: int, j: int) -> Value:
-            place = f.address(start, (i * width + j) * tile.lanes, element)
-            return v.load(place, tile.dtype)
+        def rows(r: Value, count: int) -> None:
+            start = f.address("%products", f.mul(r, vectors * tile.lanes), element)
 
-        epilogue.rows(f.add("%row", r), count, product)
+            def product(i: int, j: int) -> Value:
+                place = f.address(start, (i * vectors + j) * tile.lanes, element)
+                return v.load(place, tile.dtype)
 
-    together = epilogue.together
-    full = f.even("%rows", together)
-    f.loop(0, full, together, lambda r, _: rows(r, together))
-    if together > 1:
-        f.loop(full, "%rows", 1, lambda r, _: rows(r, 1))
-    f.ret()
-    module.add(f)
-    return name
+            epilogue.rows(f.add("%row", r), count, product)
+
+        together = epilogue.together
+        full = f.even("%rows", together)
+        f.loop(0, full, together, lambda r, _: rows(r, together))
+        if together > 1:
+            f.loop(full, "%rows", 1, lambda r, _: rows(r, 1))
+
+    return module.function("epilogue", [*memory.typed, *EPILOGUE_ARGUMENTS], emit)
+
+
+def matrix_dtypes(body: Body) -> dict[str, str]:
+    """Return the dtype of each buffer that the body reads or writes at each element."""
+    dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
+    return dtypes | {store.buffer: body.steps[store.step].dtype for store in body.stores}
 
 
 def lines(f: Function, body: Body, memory: Memory, row: Value) -> dict[str, Value]:
     """Emit the address, in each matrix, of a row of the panel that begins at %column."""
-    dtypes = {s.buffer: s.dtype for s in body.steps if s.op == "load" and s.span == "each"}
-    dtypes |= {store.buffer: body.steps[store.step].dtype for store in body.stores}
     return {
         buffer: f.address(
             memory.arguments[buffer],
             f.add(f.mul(row, memory.pitches[buffer]), "%column"),
             element_type(dtype),
         )
-        for buffer, dtype in dtypes.items()
+        for buffer, dtype in matrix_dtypes(body).items()
     }
 
 

@@ -50,13 +50,11 @@ def emit_strip(frame: Frame, vectors: int, rest: int, strides: Strides, packed: 
     The panel has `rest` columns, or is full if that is 0.  `strides` are the elements from row to
     row of scalars, and from one of k to the next.  `packed` scalars lie in chunks of rows.
     """
-    name = frame.module.name("strip", object())
-    buffers = [("ptr", argument) for argument in frame.memory.arguments.values()]
-    f = Function(name, [*buffers, *_ARGUMENTS], attributes="#1")
-    _Strip(frame, f, vectors, rest, strides, packed).emit()
-    f.ret()
-    frame.module.add(f)
-    return name
+
+    def emit(f: Function) -> None:
+        _Strip(frame, f, vectors, rest, strides, packed).emit()
+
+    return frame.module.function("strip", [*frame.memory.typed, *_ARGUMENTS], emit)
 
 
 def _is_near(kernel: Gemm) -> bool:

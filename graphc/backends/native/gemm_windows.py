@@ -15,7 +15,7 @@ from graphc.backends.native.gemm_tile import EPILOGUE_ARGUMENTS, Steps
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
-from graphc.backends.native.window_places import Panel, Places, SpreadPlaces
+from graphc.backends.native.window_places import UNROLL, Panel, Places, SpreadPlaces
 from graphc.kernels.kernel import CHUNK
 from graphc.kernels.window import Window
 
@@ -27,11 +27,28 @@ class Images:
         """`copy` has space for the positions of an image."""
         self.frame, self.f, self.window, self.copy = frame, frame.f, window, copy
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """Emit the zeros of the copy, if there is one, for the positions that no image writes."""
         if not self.window.is_direct:
             size = self.frame.scratch.image
             fill(self._vectors(), self.copy, size, self.frame.tile.dtype)
+
+    def each_panel(
+        self,
+        rows: tuple[Value, Value],
+        panels: tuple[Value, Value],
+        body: Callable[[Frame, int, int, Value], None],
+    ) -> None:
+        """Emit `body(frame, vectors, rest, column)` for each panel of a thread that has rows."""
+
+        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
+            return partial(body, frame, vectors, rest)
+
+        def mine() -> None:
+            self._clear()
+            self.frame.each_panel(*panels, panel)
+
+        self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
 
     def first_channel(self, column: Value) -> Value:
         """Emit the first channel that a column of the result reads."""
@@ -58,15 +75,12 @@ class Images:
         module, tile, window = self.frame.module, self.frame.tile, self.window
         pixel = window.channels, window.groups
         place = window.space, pixel, window.held, window.before, window.apart
-        key = ("image", tile.dtype, tile.lanes, place)
-        name = module.known(key)
-        if name is None:
-            name = module.name("image", key)
-            f = Function(name, (("ptr", "%from"), ("ptr", "%to")), attributes="#1")
-            _Copy(Vectors(module, f, tile.lanes), tile.dtype, window).emit()
-            f.ret()
-            module.add(f)
-        return name
+        return module.function(
+            "image",
+            (("ptr", "%from"), ("ptr", "%to")),
+            lambda f: _Copy(Vectors(module, f, tile.lanes), tile.dtype, window).emit(),
+            ("image", tile.dtype, tile.lanes, place),
+        )
 
 
 class _Copy:
@@ -164,18 +178,10 @@ class Windows:
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         """Emit the product for a range of rows and a range of panels."""
-
-        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
-            return lambda column: self._panel(frame, rows, vectors, rest, column)
-
-        def mine() -> None:
-            self.images.clear()
-            self.frame.each_panel(*panels, panel)
-
-        self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
+        self.images.each_panel(rows, panels, partial(self._panel, rows))
 
     def _panel(
-        self, frame: Frame, rows: tuple[Value, Value], vectors: int, rest: int, column: Value
+        self, rows: tuple[Value, Value], frame: Frame, vectors: int, rest: int, column: Value
     ) -> None:
         f, count = self.f, self.window.count
         self._pack(frame, vectors, rest, column)
@@ -235,17 +241,13 @@ class Windows:
 
 def _emit_places(frame: Frame, window: Window, vectors: int, rest: int) -> str:
     """Emit the function that computes places [%low, %high) of an image for a panel."""
-    name = frame.module.name("places", object())
-    buffers = [("ptr", argument) for argument in frame.memory.arguments.values()]
-    f = Function(name, [*buffers, *_ARGUMENTS], attributes="#1")
     places = SpreadPlaces if window.is_spread else Places
-    places(Panel(frame, f, vectors, rest), window).emit()
-    f.ret()
-    frame.module.add(f)
-    return name
+    return frame.module.function(
+        "places",
+        [*frame.memory.typed, *_ARGUMENTS],
+        lambda f: places(Panel(frame, f, vectors, rest), window).emit(),
+    )
 
-
-UNROLL = 2
 
 _SUM_ARGUMENTS = (("ptr", "%s"), ("ptr", "%v"), ("ptr", "%sums"), ("i64", "%columns"))
 
@@ -260,18 +262,10 @@ class WindowSums:
 
     def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
         """Emit the product for a range of rows and a range of panels."""
-
-        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
-            return lambda column: self._panel(frame, rows, vectors, rest, column)
-
-        def mine() -> None:
-            self.images.clear()
-            self.frame.each_panel(*panels, panel)
-
-        self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
+        self.images.each_panel(rows, panels, partial(self._panel, rows))
 
     def _panel(
-        self, frame: Frame, rows: tuple[Value, Value], vectors: int, rest: int, column: Value
+        self, rows: tuple[Value, Value], frame: Frame, vectors: int, rest: int, column: Value
     ) -> None:
         f = self.f
         width = vectors * frame.tile.lanes
@@ -328,17 +322,13 @@ def _emit_sums(
     module, tile = frame.module, frame.tile
     masked = rest % tile.lanes != 0
     places = window.places, window.steps, frame.pitch_b
+
+    def emit(f: Function) -> None:
+        v = Vectors(module, f, tile.lanes)
+        _Sums(v, tile.dtype, window, frame.pitch_b).emit(vectors, masked, offsets)
+
     key = ("sums", tile.dtype, tile.lanes, vectors, masked, offsets, places)
-    name = module.known(key)
-    if name is None:
-        name = module.name("sums", key)
-        f = Function(name, _SUM_ARGUMENTS, attributes="#1")
-        _Sums(Vectors(module, f, tile.lanes), tile.dtype, window, frame.pitch_b).emit(
-            vectors, masked, offsets
-        )
-        f.ret()
-        module.add(f)
-    return name
+    return module.function("sums", _SUM_ARGUMENTS, emit, key)
 
 
 class _Sums:

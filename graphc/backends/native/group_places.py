@@ -370,20 +370,12 @@ def emit_sums(frame: Frame, window: Window, columns: int) -> str:
 
     Return its name.  The panel has `columns` columns.
     """
-    module, tile = frame.module, frame.tile
+    tile = frame.tile
     sizes = tile.dtype, tile.lanes, columns, frame.scratch.columns, frame.pitch_b
-    key = ("group sums", sizes, window)
-    name = module.known(key)
-    if name is None:
-        name = module.name("sums", key)
-        arguments = [
-            *line_arguments(len(window.space)),
-            ("ptr", "%v"),
-            ("ptr", "%sums"),
-            ("i64", "%column"),
-        ]
-        f = Function(name, arguments, attributes="#1")
-        GroupSums(f, frame, window, columns).emit()
-        f.ret()
-        module.add(f)
-    return name
+    arguments = [*line_arguments(len(window.space)), ("ptr", "%v"), ("ptr", "%sums")]
+    return frame.module.function(
+        "sums",
+        [*arguments, ("i64", "%column")],
+        lambda f: GroupSums(f, frame, window, columns).emit(),
+        ("group sums", sizes, window),
+    )

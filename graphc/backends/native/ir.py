@@ -6,6 +6,9 @@ A value is the text that names it: `%v3`, or a literal such as `7`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+
+from graphc.ir.tensor_type import Batch, Dim
 
 Value = str
 """The SSA name or the literal of a value, without its type."""
@@ -87,6 +90,18 @@ class Function:
         x = _literal(a)
         return self.value(f"and i64 {a}, {-unit}") if x is None else str(x & -unit)
 
+    def size(self, dim: Dim) -> Value:
+        """Append the size of a dimension, or another number that depends on the batch as one."""
+        return self.mul("%n", dim.factor) if isinstance(dim, Batch) else str(dim)
+
+    def indices(self, number: Value, sizes: Sequence[int]) -> list[Value]:
+        """Append the index of a number in C order: that of a first dimension, then of `sizes`."""
+        found: list[Value] = []
+        for size in reversed(sizes):
+            found.append(self.remainder(number, size))
+            number = self.quotient(number, size)
+        return [number, *reversed(found)]
+
     def smaller(self, a: Value | int, b: Value | int) -> Value:
         """Append the smaller of two i64."""
         return self._extreme("smin", min, a, b)
@@ -149,6 +164,13 @@ class Function:
         self._begin(after)
         return names
 
+    def when_all(self, conditions: Sequence[Value], body: Callable[[], None]) -> None:
+        """Append `if all(conditions): body()`; without conditions, the body alone."""
+        if conditions:
+            self.when(reduce(lambda a, b: self.value(f"and i1 {a}, {b}"), conditions), body)
+        else:
+            body()
+
     def when(self, condition: Value, body: Callable[[], None]) -> None:
         """Append `if condition: body()`; the condition is an i1."""
         inside, after = self._fresh("then"), self._fresh("after")
@@ -179,13 +201,22 @@ class Module:
         """Declare an external function once: `declare float @llvm.fabs.f32(float)`."""
         self._declared[declaration] = None
 
-    def known(self, key: object) -> str | None:
-        """Return the name of the function made for a key, or None if there is none."""
-        return self._names.get(key)
-
-    def name(self, stem: str, key: object) -> str:
-        """Return a new name for a function, remembered under the key."""
-        self._names[key] = name = f"{stem}{len(self._names)}"
+    def function(
+        self,
+        stem: str,
+        arguments: Sequence[tuple[str, str]],
+        emit: Callable[[Function], None],
+        key: object = None,
+    ) -> str:
+        """Return the name of the function that `emit` writes: once for each key, if it has one."""
+        key = object() if key is None else key
+        name = self._names.get(key)
+        if name is None:
+            self._names[key] = name = f"{stem}{len(self._names)}"
+            function = Function(name, arguments, attributes="#1")
+            emit(function)
+            function.ret()
+            self.add(function)
         return name
 
     def add(self, function: Function) -> None:

@@ -16,6 +16,8 @@ from graphc.kernels.expr import join
 from graphc.kernels.kernel import LANES, Loop, Split
 
 REDUCTIONS = ("sum", "max")
+THREAD_ARGUMENTS = (("i64", "%n"), ("i64", "%tid"), ("i64", "%threads"))
+"""The last arguments of a kernel's function: the batch, the thread, and how many share it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,31 @@ def share(function: Function, count: Value | int, unit: int) -> tuple[Value, Val
         part = function.value(f"udiv i64 {function.mul(thread, units)}, %threads")
         ends.append(function.mul(part, unit))
     return ends[0], function.smaller(ends[1], count)
+
+
+def each_index(
+    function: Function, sizes: Sequence[Value], body: Callable[[list[Value]], None]
+) -> None:
+    """Emit `body(index)` for a thread's part of all indices in dimensions of these sizes."""
+    total: Value = "1"
+    for size in sizes:
+        total = function.mul(total, size)
+    first, last = (
+        function.value(f"udiv i64 {function.mul(thread, total)}, %threads")
+        for thread in ("%tid", function.add("%tid", 1))
+    )
+    function.loop(first, last, 1, lambda number, _: body(_index(function, number, sizes)))
+
+
+def _index(function: Function, number: Value, sizes: Sequence[Value]) -> list[Value]:
+    """Emit the index in each dimension of a number in C order."""
+    if not sizes:
+        return []
+    found: list[Value] = []
+    for size in reversed(sizes[1:]):
+        found.append(function.value(f"urem i64 {number}, {size}"))
+        number = function.value(f"udiv i64 {number}, {size}")
+    return [number, *reversed(found)]
 
 
 def alone(function: Function, body: Callable[[], None]) -> None:

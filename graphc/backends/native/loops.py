@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from graphc.backends.native.elements import Elements, Known, Place, memory_types
-from graphc.backends.native.gather_loops import emit_places, fetches
+from graphc.backends.native.gather_loops import GatherLoops, fetches
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.loop_structure import (
     BLOCK,
+    THREAD_ARGUMENTS,
     Masks,
     Phase,
     alone,
@@ -24,9 +25,9 @@ from graphc.backends.native.loop_structure import (
     reductions,
     stores_at,
 )
-from graphc.backends.native.row_loops import emit_flat, emit_rows, is_flat
+from graphc.backends.native.row_loops import RowLoops, emit_flat, is_flat
 from graphc.backends.native.vectors import Vectors
-from graphc.ir.tensor_type import Batch, Dim
+from graphc.ir.tensor_type import Batch
 from graphc.kernels.body import Body, Span, Store
 from graphc.kernels.kernel import CHUNK, LANES, Loop
 
@@ -55,11 +56,12 @@ def emit_loop(module: Module, kernel: Loop, pitch: Mapping[str, int]) -> LoopCod
     place = {name: f"b{number}" for number, name in enumerate(names)}
     kernel = replace(kernel, body=_renamed(kernel.body, place))
     pitches = {place[name]: size for name, size in pitch.items() if name in place}
-    key = ("loop", kernel, tuple(sorted(pitches.items())))
-    name = module.known(key)
-    if name is None:
-        name = module.name("loop", key)
-        _emit(module, name, kernel, pitches, [f"%{place[n]}" for n in names])
+    name = module.function(
+        "loop",
+        [*(("ptr", f"%{place[name]}") for name in names), *THREAD_ARGUMENTS],
+        lambda function: _emit(module, function, kernel, pitches),
+        ("loop", kernel, tuple(sorted(pitches.items()))),
+    )
     return LoopCode(name, names)
 
 
@@ -68,20 +70,13 @@ def _renamed(body: Body, names: Mapping[str, str]) -> Body:
     return Body(steps, tuple(s._replace(buffer=names[s.buffer]) for s in body.stores))
 
 
-def _emit(
-    module: Module, name: str, kernel: Loop, pitch: Mapping[str, int], buffers: list[Value]
-) -> None:
-    arguments = [("ptr", buffer) for buffer in buffers]
-    arguments += [("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
-    function = Function(name, arguments, attributes="#1")
+def _emit(module: Module, function: Function, kernel: Loop, pitch: Mapping[str, int]) -> None:
     kernel = _simplified(kernel, pitch)
     elements = _elements(module, function, kernel, pitch)
     known: Known = {}
     elements.evaluate(_hoisted(kernel.body), known, Place())
     stores = _emit_loops(elements, kernel, known)
-    emit_rest(elements, known, stores)
-    function.ret()
-    module.add(function)
+    _emit_rest(elements, known, stores)
 
 
 def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
@@ -92,16 +87,16 @@ def _emit_loops(elements: Elements, kernel: Loop, known: Known) -> list[Store]:
     body = kernel.body
     mine: tuple[Store, ...] = stores_at(body, "each")
     if fetches(kernel):
-        emit_places(elements, kernel, known)
+        GatherLoops(elements, kernel, known).emit()
     elif is_flat(kernel, elements):
         emit_flat(elements, kernel, known)
     elif _hoists_columns(kernel) or (kernel.axis == "rows" and kernel.split != "rows"):
         once = stores_at(body, "column") if kernel.split != "rows" else ()
-        emit_columns(elements, kernel, known, once)
+        _Columns(elements, kernel, known, once).emit()
         mine += once
     else:
         once = stores_at(body, "row") if kernel.split != "columns" else ()
-        emit_rows(elements, kernel, known, once)
+        RowLoops(elements, kernel, known, once).emit()
         mine += once
     return [store for store in body.stores if store not in mine]
 
@@ -132,7 +127,10 @@ def _draws(kernel: Loop) -> bool:
 def _elements(
     module: Module, function: Function, kernel: Loop, pitch: Mapping[str, int]
 ) -> Elements:
-    rows, columns = _size(function, kernel.rows), _size(function, kernel.columns)
+    rows, columns = (
+        function.size(dim) if isinstance(dim, Batch) else dim
+        for dim in (kernel.rows, kernel.columns)
+    )
     body = kernel.body
     matrices = [s.buffer for s in body.steps if s.op == "load" and s.span == "each"]
     matrices += [store.buffer for store in body.stores if store.span == "each"]
@@ -141,10 +139,6 @@ def _elements(
     pointers = {buffer: f"%{buffer}" for buffer in types}
     vectors = Vectors(module, function, LANES)
     return Elements(function, vectors, body, pointers, types, pitches, rows, columns)
-
-
-def _size(function: Function, dim: Dim) -> Value | int:
-    return function.mul("%n", dim.factor) if isinstance(dim, Batch) else dim
 
 
 def _hoisted(body: Body) -> list[int]:
@@ -173,16 +167,13 @@ class _Block:
     known: Sequence[Known]
 
 
-def emit_columns(elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]) -> None:
-    """Emit a kernel by blocks of columns.
+class _Columns:
+    """The code of a kernel by blocks of columns.
 
     Each block takes one pass over its rows per level of reductions, then `stores`, which happen
     once per column.
     """
-    _Columns(elements, kernel, known, stores).emit()
 
-
-class _Columns:
     def __init__(
         self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
     ) -> None:
@@ -266,16 +257,14 @@ class _Columns:
         return results
 
 
-LEVELS: tuple[Span, ...] = ("row", "column", "one")
-
-
-def emit_rest(elements: Elements, known: Known, stores: Sequence[Store]) -> None:
+def _emit_rest(elements: Elements, known: Known, stores: Sequence[Store]) -> None:
     """Emit the remaining stores, for the first thread to run after its part of the loops.
 
     They are single numbers, and values of a row or column that several threads share.
     """
+    levels: tuple[Span, ...] = ("row", "column", "one")
     rows, columns, numbers = (
-        [store for store in stores if store in stores_at(elements.body, level)] for level in LEVELS
+        [store for store in stores if store in stores_at(elements.body, level)] for level in levels
     )
 
     def emit() -> None:

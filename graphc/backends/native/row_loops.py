@@ -41,15 +41,12 @@ class _Row:
     """For a row of few vectors the values of each, in all passes; else None."""
 
 
-def emit_rows(elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]) -> None:
-    """Emit the kernel row by row: a pass over its columns for each level of reductions.
+class RowLoops:
+    """The code of a kernel row by row: a pass over its columns for each level of reductions.
 
     Then come `stores`, which happen once a row.
     """
-    _Rows(elements, kernel, known, stores).emit()
 
-
-class _Rows:
     def __init__(
         self, elements: Elements, kernel: Loop, known: Known, stores: Sequence[Store]
     ) -> None:

@@ -10,9 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from graphc.backends.native.gemm import place_of, size_of
-from graphc.backends.native.ir import Function, Module, Value
-from graphc.backends.native.loop_structure import BLOCK, Masks, blocks, own
+from graphc.backends.native.ir import Module, Value
+from graphc.backends.native.loop_structure import (
+    BLOCK,
+    THREAD_ARGUMENTS,
+    Masks,
+    blocks,
+    each_index,
+    own,
+)
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE, Dim, count
@@ -41,17 +47,12 @@ def emit_turned(module: Module, kernel: Loop, turned: Turned) -> str:
     """Return the copy `@turn(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
     axes = axes_of(turned)
-    key = ("turn", dtype, axes)
-    name = module.known(key)
-    if name is None:
-        name = module.name("turn", key)
-        arguments = [("ptr", "%from"), ("ptr", "%to")]
-        arguments += [("i64", "%n"), ("i64", "%tid"), ("i64", "%threads")]
-        f = Function(name, arguments, attributes="#1")
-        _Turn(Vectors(module, f, SQUARE), dtype, axes).emit()
-        f.ret()
-        module.add(f)
-    return name
+    return module.function(
+        "turn",
+        [("ptr", "%from"), ("ptr", "%to"), *THREAD_ARGUMENTS],
+        lambda f: _Transpose(Vectors(module, f, SQUARE), dtype, axes).emit(),
+        ("turn", dtype, axes),
+    )
 
 
 def axes_of(turned: Turned) -> tuple[Axis, ...]:
@@ -70,7 +71,7 @@ def axes_of(turned: Turned) -> tuple[Axis, ...]:
     return tuple(found) or (Axis(1, 1, 1),)
 
 
-class _Turn:
+class _Transpose:
     """The writer of a copy's code."""
 
     def __init__(self, v: Vectors, dtype: str, axes: Sequence[Axis]) -> None:
@@ -85,14 +86,14 @@ class _Turn:
             return
         inner = next(axis for axis in self.axes if axis.read == 1)
         others = [axis for axis in self.axes[:-1] if axis is not inner]
-        size = size_of(self.f, inner.size)
+        size = self.f.size(inner.size)
         blocks = self.f.value(f"udiv i64 {self.f.add(size, SQUARE - 1)}, {SQUARE}")
 
         def strip(source: Value, target: Value, block: Value) -> None:
             start = self.f.mul(block, SQUARE)
             left = self.f.sub(size, start)
             source = self._at(source, start)
-            target = self._at(target, self.f.mul(start, size_of(self.f, inner.written)))
+            target = self._at(target, self.f.mul(start, self.f.size(inner.written)))
             self._strip(source, target, left, inner)
 
         self._shared(others, [blocks], strip)
@@ -100,29 +101,20 @@ class _Turn:
     def _shared(self, axes: Sequence[Axis], more: list[Value], body: Body) -> None:
         """Emit a thread's part of all places in these axes, and of `more`."""
         f = self.f
-        counts = [*(size_of(f, axis.size) for axis in axes), *more]
-        total: Value = "1"
-        for size in counts:
-            total = f.mul(total, size)
-        first, last = (
-            f.value(f"udiv i64 {f.mul(thread, total)}, %threads")
-            for thread in ("%tid", f.add("%tid", 1))
-        )
 
-        def each(number: Value, _: list[Value]) -> None:
-            place = place_of(f, number, counts) if counts else []
+        def each(place: list[Value]) -> None:
             source, target = "%from", "%to"
             for axis, index in zip(axes, place, strict=False):
-                source = self._at(source, f.mul(index, size_of(f, axis.read)))
-                target = self._at(target, f.mul(index, size_of(f, axis.written)))
+                source = self._at(source, f.mul(index, f.size(axis.read)))
+                target = self._at(target, f.mul(index, f.size(axis.written)))
             body(source, target, place[-1] if more else "0")
 
-        f.loop(first, last, 1, each)
+        each_index(f, [*(f.size(axis.size) for axis in axes), *more], each)
 
     def _row(self, source: Value, target: Value) -> None:
         """Copy a row as it is."""
         f, v = self.f, self.v
-        size = size_of(f, self.axes[-1].size)
+        size = f.size(self.axes[-1].size)
 
         def piece(i: Value, mask: Value | None) -> None:
             x = v.load(self._at(source, i), self.dtype, mask)
@@ -139,7 +131,7 @@ class _Turn:
     def _strip(self, source: Value, target: Value, left: Value, inner: Axis) -> None:
         """Copy up to SQUARE neighbours in the source, or `left`, for the whole last axis."""
         f, last = self.f, self.axes[-1]
-        size = size_of(f, last.size)
+        size = f.size(last.size)
         full = f.value(f"icmp sge i64 {left}, {SQUARE}")
         end = f.value(f"select i1 {full}, i64 {f.even(size, SQUARE)}, i64 0")
         f.loop(0, end, SQUARE, lambda i, _: self._square(source, target, i, inner, None))
@@ -150,7 +142,7 @@ class _Turn:
     ) -> None:
         """Copy SQUARE of both axes, from number i of the last one; masked if `left` is given."""
         f, v, last = self.f, self.v, self.axes[-1]
-        size, read = size_of(f, last.size), size_of(f, last.read)
+        size, read = f.size(last.size), f.size(last.read)
         mask = None if left is None else v.mask_below(left)
         rows = []
         for k in range(SQUARE):
@@ -160,7 +152,7 @@ class _Turn:
             rows.append(v.load(self._at(source, f.mul(number, read)), self.dtype, mask))
         below = f.sub(size, i)
         for k, x in enumerate(v.transpose(rows, self.dtype)):
-            place = self._at(target, f.add(f.mul(size_of(f, inner.written), k), i))
+            place = self._at(target, f.add(f.mul(f.size(inner.written), k), i))
             if left is None:
                 v.store(x, place, self.dtype)
             else:
@@ -179,20 +171,15 @@ def emit_added(module: Module, kernel: Loop, added: Added) -> str:
     """
     (step,) = kernel.body.steps
     sizes = kernel.rows, kernel.columns, added.count
-    key = ("add rows", step.dtype, added.dtype, sizes, kernel.split)
-    name = module.known(key)
-    if name is None:
-        name = module.name("add", key)
-        arguments = [("ptr", x) for x in ("%rows", "%indices", "%out")]
-        arguments += [("i64", x) for x in ("%n", "%tid", "%threads")]
-        f = Function(name, arguments, attributes="#1")
-        _Add(Vectors(module, f, LANES), step.dtype, added, kernel).emit()
-        f.ret()
-        module.add(f)
-    return name
+    return module.function(
+        "add",
+        [*(("ptr", x) for x in ("%rows", "%indices", "%out")), *THREAD_ARGUMENTS],
+        lambda f: _ScatterAdd(Vectors(module, f, LANES), step.dtype, added, kernel).emit(),
+        ("add rows", step.dtype, added.dtype, sizes, kernel.split),
+    )
 
 
-class _Add:
+class _ScatterAdd:
     """The code for a thread's columns: set them to zero, then add one row after the other."""
 
     def __init__(self, v: Vectors, dtype: str, added: Added, kernel: Loop) -> None:
@@ -204,7 +191,7 @@ class _Add:
     def emit(self) -> None:
         """Emit the loop that clears the result's rows, then the loop that adds rows to them."""
         self.f.loop(0, self.rows, 1, lambda row, _: self._clear(self._line("%out", row)))
-        self.f.loop(0, size_of(self.f, self.added.count), 1, lambda row, _: self._row(row))
+        self.f.loop(0, self.f.size(self.added.count), 1, lambda row, _: self._row(row))
 
     def _line(self, base: Value, row: Value) -> Value:
         return self.f.address(base, self.f.mul(row, self.columns), self.element)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, reduce
+from functools import partial
 from itertools import product
 
 from graphc.backends.native.gemm_frame import Frame
@@ -227,18 +227,11 @@ class SpreadPlaces:
         for number, phase, apart in zip(numbers, phases, self.window.apart, strict=False):
             rest = f.remainder(number, apart)
             conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
-        if conditions:
-            f.when(reduce(lambda a, b: f.value(f"and i1 {a}, {b}"), conditions), body)
-        else:
-            body()
+        f.when_all(conditions, body)
 
     def _numbers(self, place: Value) -> list[Value]:
         """Return the number of a place in each dimension."""
-        found: list[Value] = []
-        for size in reversed(self.window.places[1:]):
-            found.append(self.f.remainder(place, size))
-            place = self.f.quotient(place, size)
-        return [place, *reversed(found)]
+        return self.f.indices(place, self.window.places[1:])
 
     def _tile(self, line: Value, phases: Sequence[Phase], column: Value | int, width: int) -> None:
         """Compute `width` places of a line, from number `column` within the phase on."""
