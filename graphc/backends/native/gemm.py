@@ -12,7 +12,7 @@ from graphc.backends.native.gemm_groups import GroupWindows, GroupWindowSums
 from graphc.backends.native.gemm_sizes import FEW, Scratch, Tile, choose_tile
 from graphc.backends.native.gemm_tiles import Tiles
 from graphc.backends.native.gemm_windows import Windows, WindowSums
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.loop_structure import THREAD_ARGUMENTS, each_index
 from graphc.backends.native.registers import element_type
 from graphc.ir.tensor_type import Dim, Shape
@@ -89,7 +89,7 @@ def _emit(frame: Frame) -> None:
         _emit_matrices(frame, rows, panels)
 
 
-def _emit_matrices(frame: Frame, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+def _emit_matrices(frame: Frame, rows: Range, panels: Range) -> None:
     """Emit the product of two stored matrices, by a method for few rows or for many."""
     f, kernel = frame.f, frame.kernel
     tiles = Blocks(frame) if frame.scratch.in_blocks else Tiles(frame)
@@ -104,11 +104,11 @@ def _emit_matrices(frame: Frame, rows: tuple[Value, Value], panels: tuple[Value,
         f.when(f.value(f"icmp sle i64 {count}, {FEW}"), lambda: few.emit(rows, panels))
 
 
-def _share(frame: Frame) -> tuple[tuple[Value, Value], tuple[Value, Value]]:
+def _share(frame: Frame) -> tuple[Range, Range]:
     """Emit the first and end row, and the first and end panel, of this thread."""
     f = frame.f
 
-    def part(count: Value) -> tuple[Value, Value]:
+    def part(count: Value) -> Range:
         first, last = (f.mul(x, count) for x in ("%tid", f.add("%tid", 1)))
         return f.value(f"udiv i64 {first}, %threads"), f.value(f"udiv i64 {last}, %threads")
 

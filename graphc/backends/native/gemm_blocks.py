@@ -6,13 +6,13 @@ of k, so the result has the same bits as one long sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 
-from graphc.backends.native.gemm_frame import Frame, emit_copy, emit_transpose
+from graphc.backends.native.gemm_frame import Frame, Panel
 from graphc.backends.native.gemm_sizes import LINE, Tile
 from graphc.backends.native.gemm_tile import Steps
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE
@@ -30,19 +30,6 @@ _ARGUMENTS = (
 )
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """A panel of b: the frame with its tile, its vectors, `rest`, and its first column.
-
-    `rest` is the number of its columns, 0 if it is full.
-    """
-
-    frame: Frame
-    vectors: int
-    rest: int
-    column: Value
-
-
 class Blocks:
     """The loops over panels of columns, in each over blocks of k, in each over the row tiles."""
 
@@ -53,16 +40,13 @@ class Blocks:
         self.packed = frame.workspace
         self.sums = frame.address(self.packed, frame.scratch.panel(self.size))
 
-    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for a range of rows and a range of panels."""
-
-        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
-            return lambda column: self._panel(rows, _Panel(frame, vectors, rest, column))
-
         some = self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}")
-        self.f.when(some, lambda: self.frame.each_panel(*panels, panel))
+        body = partial(self._panel, rows)
+        self.f.when(some, lambda: self.frame.each_panel(panels, body))
 
-    def _panel(self, rows: tuple[Value, Value], panel: _Panel) -> None:
+    def _panel(self, rows: Range, panel: Panel) -> None:
         f, frame = self.f, panel.frame
         count, size = f.sub(rows[1], rows[0]), self.size
         full = self.k // size * size
@@ -71,11 +55,11 @@ class Blocks:
         f.loop(0, full, size, lambda p, _: self._block(rows[0], count, p, size, panel))
         if full < self.k:
             self._block(rows[0], count, str(full), self.k - full, panel)
-        frame.finish(panel.vectors, panel.rest, self.sums, rows[0], count, panel.column)
+        panel.finish(self.sums, rows[0], count)
 
-    def _block(self, row: Value, count: Value, p: Value, k: int, panel: _Panel) -> None:
+    def _block(self, row: Value, count: Value, p: Value, k: int, panel: Panel) -> None:
         f, frame = self.f, panel.frame
-        self._pack(p, k, panel)
+        panel.pack(self._place(p, panel.column), self.packed, k)
         name = _emit_block(frame, panel.vectors)
         s = frame.address(frame.a, f.add(f.mul(row, frame.pitch_a), p))
         f.do(
@@ -83,19 +67,7 @@ class Blocks:
             f"i64 {k}, ptr {self.sums}, ptr {self._following(p, k, panel)}, i64 {frame.pitch_b})"
         )
 
-    def _pack(self, p: Value, k: int, panel: _Panel) -> None:
-        frame = panel.frame
-        if frame.kernel.trans_b:
-            name = emit_transpose(frame.module, frame.tile, panel.vectors)
-        else:
-            masked = panel.rest % frame.tile.lanes != 0
-            name = emit_copy(frame.module, frame.tile, panel.vectors, masked)
-        self.f.do(
-            f"call void @{name}(ptr {self._place(p, panel.column)}, i64 {frame.pitch_b}, "
-            f"i64 {panel.rest or frame.tile.width}, ptr {self.packed}, i64 {k})"
-        )
-
-    def _following(self, p: Value, k: int, panel: _Panel) -> Value:
+    def _following(self, p: Value, k: int, panel: Panel) -> Value:
         """Emit the address at which the block that is packed next begins."""
         f = self.f
         after = f.add(p, k)

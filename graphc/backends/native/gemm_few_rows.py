@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from graphc.backends.native.gemm_frame import Frame
+from graphc.backends.native.gemm_frame import Frame, Panel
 from graphc.backends.native.gemm_sizes import FEW, Tile
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE, dim_at
@@ -28,18 +26,15 @@ class Sums:
         row = self.f.mul(self.f.sub(i, self.first), self.frame.scratch.row)
         return self.frame.address(self.frame.workspace, self.f.add(row, column))
 
-    def finish(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def finish(self, rows: Range, panels: Range) -> None:
         """Emit the body on all sums, row by row."""
         self.f.loop(*rows, 1, lambda i, _: self._finish(i, panels))
 
-    def _finish(self, i: Value, panels: tuple[Value, Value]) -> None:
-        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
-            def body(column: Value) -> None:
-                frame.finish(vectors, rest, self.place(i, column), i, 1, column)
+    def _finish(self, i: Value, panels: Range) -> None:
+        def body(panel: Panel) -> None:
+            panel.finish(self.place(i, panel.column), i, 1)
 
-            return body
-
-        self.frame.each_panel(*panels, panel)
+        self.frame.each_panel(panels, body)
 
 
 class Sweeps:
@@ -48,7 +43,7 @@ class Sweeps:
     def __init__(self, frame: Frame) -> None:
         self.frame, self.f = frame, frame.f
 
-    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product: all rows meet the same rows of b before the next ones are read."""
         frame, f = self.frame, self.f
         start = f.mul(panels[0], frame.tile.width)
@@ -149,7 +144,7 @@ class Squares:
     def __init__(self, frame: Frame) -> None:
         self.frame, self.f = frame, frame.f
 
-    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product: all rows meet a square of b before the next one is read."""
         frame, f = self.frame, self.f
         assert isinstance(frame.kernel.k, int), "the columns of a weight"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
+from dataclasses import dataclass
 
 from graphc.backends.native.gemm_sizes import Scratch, Tile
 from graphc.backends.native.gemm_tile import Memory, emit_epilogue, matrix_dtypes
-from graphc.backends.native.ir import Function, Module, Value
+from graphc.backends.native.ir import Function, Module, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE
@@ -47,44 +48,37 @@ class Frame:
         """Emit the address `index` elements of the product's dtype after `base`."""
         return self.f.address(base, index, self.element)
 
-    def each_panel(
-        self, first: Value, last: Value, panel: Callable[[Frame, int, int], Callable[[Value], None]]
-    ) -> None:
-        """Emit the code for the panels [first, last): the full ones of each part, then its rest.
-
-        `panel(frame, vectors, rest)` returns a function that emits the code of the panel at a
-        column; `frame` has the panel's tile, and `rest` is 0 for full panels.
-        """
+    def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
+        """Emit the code of some panels: the full ones of each part, then its rest."""
         f, each, columns = self.f, self._of_part, self.scratch.part
+        first, last = panels
         if each == self.panels:
-            self._each_of_part(first, last, "0", panel)
+            self._each_of_part(panels, "0", body)
             return
 
         def part(number: Value, _: list[Value]) -> None:
             before, start = f.mul(number, each), f.mul(number, columns)
             low = f.larger(f.sub(first, before), 0)
             high = f.smaller(f.sub(last, before), each)
-            self._each_of_part(low, high, start, panel)
+            self._each_of_part((low, high), start, body)
 
         f.loop(f.quotient(first, each), f.quotient(f.add(last, each - 1), each), 1, part)
 
-    def _each_of_part(
-        self,
-        first: Value,
-        last: Value,
-        start: Value,
-        panel: Callable[[Frame, int, int], Callable[[Value], None]],
-    ) -> None:
-        f, width = self.f, self.tile.width
-        if self._full:
-            full = panel(self, self.tile.vectors, 0)
-            end = f.smaller(last, self._full)
-            f.loop(first, end, 1, lambda j, _: full(f.add(start, f.mul(j, width))))
-        if self._rest:
+    def _each_of_part(self, panels: Range, start: Value, body: Callable[[Panel], None]) -> None:
+        f, width, (first, last) = self.f, self.tile.width, panels
+
+        def full(number: Value, _: list[Value]) -> None:
+            body(Panel(self, self.tile.vectors, 0, f.add(start, f.mul(number, width))))
+
+        def narrow() -> None:
             frame = self._for_rest()
-            narrow = panel(frame, frame.tile.vectors_of(self._rest), self._rest)
-            more = f.value(f"icmp sgt i64 {last}, {self._full}")
-            f.when(more, lambda: narrow(f.add(start, self._full * width)))
+            vectors = frame.tile.vectors_of(self._rest)
+            body(Panel(frame, vectors, self._rest, f.add(start, self._full * width)))
+
+        if self._full:
+            f.loop(first, f.smaller(last, self._full), 1, full)
+        if self._rest:
+            f.when(f.value(f"icmp sgt i64 {last}, {self._full}"), narrow)
 
     def _for_rest(self) -> Frame:
         """Return the frame with the tile of the last panel."""
@@ -118,13 +112,47 @@ class Frame:
             )
         return self._epilogues[vectors, rest]
 
-    def finish(
-        self, vectors: int, rest: int, products: Value, row: Value, rows: Value | int, column: Value
-    ) -> None:
+
+@dataclass(frozen=True)
+class Panel:
+    """Neighbouring columns of b and of the result: as many as a tile has, or fewer."""
+
+    frame: Frame
+    """The frame with the panel's tile."""
+    vectors: int
+    rest: int
+    """The number of its columns; 0 if it is full."""
+    column: Value
+    """The first column."""
+
+    @property
+    def columns(self) -> int:
+        """The number of its columns."""
+        return self.rest or self.frame.tile.width
+
+    @property
+    def masked(self) -> bool:
+        """Whether its last vector is not full."""
+        return self.rest % self.frame.tile.lanes != 0
+
+    def pack(self, source: Value, target: Value, k: Value | int) -> None:
+        """Emit the packing of k rows of its columns, which begin at `source`."""
+        frame = self.frame
+        if frame.kernel.trans_b:
+            name = emit_transpose(frame.module, frame.tile, self.vectors)
+        else:
+            name = emit_copy(frame.module, frame.tile, self.vectors, self.masked)
+        frame.f.do(
+            f"call void @{name}(ptr {source}, i64 {frame.pitch_b}, i64 {self.columns}, "
+            f"ptr {target}, i64 {k})"
+        )
+
+    def finish(self, products: Value, row: Value, rows: Value | int) -> None:
         """Emit the call that runs the body on a tile of products."""
-        self.f.do(
-            f"call void @{self.epilogue(vectors, rest)}({self.passed}ptr {products}, i64 {row}, "
-            f"i64 {rows}, i64 {column}, i64 {rest or self.tile.width}, i64 {self.m}, i64 %n)"
+        frame = self.frame
+        frame.f.do(
+            f"call void @{frame.epilogue(self.vectors, self.rest)}({frame.passed}ptr {products}, "
+            f"i64 {row}, i64 {rows}, i64 {self.column}, i64 {self.columns}, i64 {frame.m}, i64 %n)"
         )
 
 

@@ -7,10 +7,11 @@ pixels that a line meets stay in the cache, and a vector serves many places.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
-from graphc.backends.native.gemm_frame import Frame, emit_copy
+from graphc.backends.native.gemm_frame import Frame, Panel
 from graphc.backends.native.gemm_tile import EPILOGUE_ARGUMENTS
 from graphc.backends.native.gemm_windows import fill
 from graphc.backends.native.group_places import (
@@ -19,31 +20,27 @@ from graphc.backends.native.group_places import (
     emit_sums,
     line_arguments,
 )
-from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
-from graphc.backends.native.window_places import Panel
+from graphc.backends.native.window_places import PanelFunction
 from graphc.kernels.window import Phase, Window
 
 
-def pack_factors(frame: Frame, window: Window, columns: int, column: Value, target: Value) -> None:
-    """Emit the copy of the panel of `columns` columns that begins at `column` to `target`."""
-    tile = frame.tile
+def _pack_factors(panel: Panel, window: Window, target: Value) -> None:
+    """Emit the copy of a panel of the weight to `target`."""
+    frame = panel.frame
     if frame.kernel.trans_b:
-        _turn(frame, window, columns, column, target)
-        return
-    vectors = tile.vectors_of(columns)
-    name = emit_copy(frame.module, tile, vectors, columns % tile.lanes != 0)
-    frame.f.do(
-        f"call void @{name}(ptr {frame.address(frame.b, column)}, i64 {frame.pitch_b}, "
-        f"i64 {columns}, ptr {target}, i64 {window.depth})"
-    )
+        _pack_reversed(panel, window, target)
+    else:
+        panel.pack(frame.address(frame.b, panel.column), target, window.depth)
 
 
-def _turn(frame: Frame, window: Window, columns: int, column: Value, target: Value) -> None:
+def _pack_reversed(panel: Panel, window: Window, target: Value) -> None:
     """Emit the copy of a panel of a weight whose offsets are taken in reverse.
 
     The weight is stored (offsets, columns of a group, groups * channels).
     """
+    frame, columns, column = panel.frame, panel.columns, panel.column
     f, tile, channels = frame.f, frame.tile, window.channels
     v, offsets = Vectors(frame.module, f, tile.lanes), window.depth // window.channels
     units = frame.scratch.columns // window.groups
@@ -78,10 +75,6 @@ def _stored(v: Vectors, first: Value, units: int, window: Window) -> Value:
     return v.add(far, v.mul(group, v.const(window.channels, "int64"), "int64"), "int64")
 
 
-PanelBody = Callable[[int, int, Value], None]
-"""A function that emits the code of a panel: its vectors, its columns, its first column."""
-
-
 class _Lines:
     """The common base of both products: a line of zeros, and panels of factors or of sums."""
 
@@ -91,14 +84,14 @@ class _Lines:
         self._panels = frame.address(frame.workspace, frame.scratch.image)
         self.across = window.places[-1]
 
-    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for a range of rows and a range of panels."""
         f = self.f
         some = f.value(f"icmp slt i64 {rows[0]}, {rows[1]}")
         also = f.value(f"icmp slt i64 {panels[0]}, {panels[1]}")
         f.when(f.value(f"and i1 {some}, {also}"), lambda: self._emit(rows, panels))
 
-    def _emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def _emit(self, rows: Range, panels: Range) -> None:
         raise NotImplementedError
 
     def clear(self) -> None:
@@ -107,15 +100,14 @@ class _Lines:
         if self.frame.scratch.image:
             fill(v, self.zeros, self.frame.scratch.image, self.frame.tile.dtype)
 
-    def each_panel(self, panels: tuple[Value, Value], body: PanelBody) -> None:
+    def each_panel(self, panels: Range, body: Callable[[Panel], None]) -> None:
         """Emit the code of each panel; the last one has vectors as wide as all others."""
-        tile = self.frame.tile
 
-        def panel(_: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
-            columns = rest or tile.width
-            return partial(body, tile.vectors_of(columns), columns)
+        def same_vectors(panel: Panel) -> None:
+            vectors = self.frame.tile.vectors_of(panel.columns)
+            body(replace(panel, frame=self.frame, vectors=vectors))
 
-        self.frame.each_panel(*panels, panel)
+        self.frame.each_panel(panels, same_vectors)
 
     def of_panel(self, column: Value) -> Value:
         """Emit the address of the factors or sums of the panel that begins at a column."""
@@ -134,7 +126,7 @@ class _Lines:
 class GroupWindows(_Lines):
     """The product of grouped windows with a weight."""
 
-    def _emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def _emit(self, rows: Range, panels: Range) -> None:
         f, count = self.f, self.window.count
         self.clear()
         self.each_panel(panels, self._pack)
@@ -158,12 +150,12 @@ class GroupWindows(_Lines):
 
         f.loop(f.quotient(rows[0], count), f.quotient(f.add(rows[1], count - 1), count), 1, image)
 
-    def _pack(self, vectors: int, columns: int, column: Value) -> None:
-        pack_factors(self.frame, self.window, columns, column, self.of_panel(column))
+    def _pack(self, panel: Panel) -> None:
+        _pack_factors(panel, self.window, self.of_panel(panel.column))
 
     def _line(
         self,
-        panels: tuple[Value, Value],
+        panels: Range,
         image: Value,
         numbers: Sequence[Value],
         places: str,
@@ -174,20 +166,18 @@ class GroupWindows(_Lines):
         listed = "".join(f"i64 {number}, " for number in numbers)
         for phases in product(*outer):
 
-            def panel(
-                vectors: int, columns: int, column: Value, phases: Sequence[Phase] = phases
-            ) -> None:
-                key = vectors, columns, phases
+            def body(panel: Panel, phases: Sequence[Phase] = phases) -> None:
+                key, column = (panel.vectors, panel.columns, phases), panel.column
                 if key not in functions:
-                    functions[key] = self._emit_line(vectors, columns, phases)
+                    functions[key] = self._emit_line(panel, phases)
                 frame = self.frame
                 self.f.do(
                     f"call void @{functions[key]}({frame.passed}ptr {image}, ptr {self.zeros}, "
                     f"{listed}ptr {self.of_panel(column)}, {places}, i64 {column}, "
-                    f"i64 {columns}, i64 {frame.m}, i64 %n)"
+                    f"i64 {panel.columns}, i64 {frame.m}, i64 %n)"
                 )
 
-            self._when(numbers, phases, partial(self.each_panel, panels, panel))
+            self._when(numbers, phases, partial(self.each_panel, panels, body))
 
     def _when(
         self, numbers: Sequence[Value], phases: Sequence[Phase], body: Callable[[], None]
@@ -200,15 +190,15 @@ class GroupWindows(_Lines):
                 conditions.append(f.value(f"icmp eq i64 {rest}, {phase.first}"))
         f.when_all(conditions, body)
 
-    def _emit_line(self, vectors: int, columns: int, phases: Sequence[Phase]) -> str:
+    def _emit_line(self, panel: Panel, phases: Sequence[Phase]) -> str:
         """Emit the function that computes places of a line for a panel; return its name."""
         frame, window = self.frame, self.window
 
         def emit(f: Function) -> None:
-            panel = Panel(frame, f, vectors, columns)
+            function = PanelFunction(panel, f)
             units = frame.scratch.columns // window.groups
-            channels = GroupChannels(panel.v, panel.dtype, window, units, columns)
-            GroupPlaces(panel, window, phases, channels).emit()
+            channels = GroupChannels(function.v, function.dtype, window, units, panel.columns)
+            GroupPlaces(function, window, phases, channels).emit()
 
         arguments = [*frame.memory.typed, *line_arguments(len(window.space)), ("ptr", "%v")]
         arguments += [("i64", name) for name in ("%top", "%from", "%to")]
@@ -221,7 +211,7 @@ class GroupWindowSums(_Lines):
     The sums stay in a thread's memory from line to line, and are added in the order of places.
     """
 
-    def _emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def _emit(self, rows: Range, panels: Range) -> None:
         f, frame, window = self.f, self.frame, self.window
         self.clear()
         self.each_panel(panels, self._clear_sums)
@@ -239,30 +229,28 @@ class GroupWindowSums(_Lines):
         f.loop(0, f.quotient(frame.k, window.count), 1, image)
         self.each_panel(panels, partial(self._finish, rows))
 
-    def _clear_sums(self, vectors: int, columns: int, column: Value) -> None:
+    def _clear_sums(self, panel: Panel) -> None:
         lanes, dtype = self.frame.tile.lanes, self.frame.tile.dtype
-        size = self.window.depth * vectors * lanes
-        fill(Vectors(self.frame.module, self.f, lanes), self.of_panel(column), size, dtype)
+        size = self.window.depth * panel.vectors * lanes
+        v = Vectors(self.frame.module, self.f, lanes)
+        fill(v, self.of_panel(panel.column), size, dtype)
 
-    def _line(
-        self, panels: tuple[Value, Value], image: Value, numbers: Sequence[Value], place: Value
-    ) -> None:
+    def _line(self, panels: Range, image: Value, numbers: Sequence[Value], place: Value) -> None:
         frame = self.frame
         start = frame.address(frame.b, self.f.mul(place, frame.pitch_b))
         listed = "".join(f"i64 {number}, " for number in numbers)
 
-        def panel(vectors: int, columns: int, column: Value) -> None:
+        def body(panel: Panel) -> None:
+            column = panel.column
             self.f.do(
-                f"call void @{emit_sums(frame, self.window, columns)}(ptr {image}, "
+                f"call void @{emit_sums(frame, self.window, panel.columns)}(ptr {image}, "
                 f"ptr {self.zeros}, {listed}ptr {frame.address(start, column)}, "
                 f"ptr {self.of_panel(column)}, i64 {column})"
             )
 
-        self.each_panel(panels, panel)
+        self.each_panel(panels, body)
 
-    def _finish(self, rows: tuple[Value, Value], vectors: int, columns: int, column: Value) -> None:
-        f, frame = self.f, self.frame
-        width = vectors * frame.tile.lanes
-        sums = frame.address(self.of_panel(column), f.mul(rows[0], width))
-        rest = 0 if columns == frame.tile.width else columns
-        frame.finish(vectors, rest, sums, rows[0], f.sub(rows[1], rows[0]), column)
+    def _finish(self, rows: Range, panel: Panel) -> None:
+        width = panel.vectors * self.frame.tile.lanes
+        sums = self.frame.address(self.of_panel(panel.column), self.f.mul(rows[0], width))
+        panel.finish(sums, rows[0], self.f.sub(rows[1], rows[0]))

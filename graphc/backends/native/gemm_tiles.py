@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import gcd
 
-from graphc.backends.native.gemm_frame import Frame, emit_copy, emit_transpose
+from graphc.backends.native.gemm_frame import Frame, Panel, emit_copy
 from graphc.backends.native.gemm_sizes import LINE, Scratch
 from graphc.backends.native.gemm_tile import (
     EPILOGUE_ARGUMENTS,
@@ -20,7 +20,7 @@ from graphc.backends.native.gemm_tile import (
     emit_tile,
     lines,
 )
-from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
 from graphc.ir.tensor_type import ITEMSIZE, Batch, Dim, dim_at
 from graphc.kernels.kernel import CHUNK, Gemm
@@ -44,17 +44,18 @@ its rows, their number; the first and end row; space for a tile; the panel's fir
 columns, and the sizes of all."""
 
 
-def emit_strip(frame: Frame, vectors: int, rest: int, strides: Strides, packed: bool) -> str:
-    """Emit the function that computes full tiles of a panel of `vectors`; return its name.
+def _emit_strip(panel: Panel, strides: Strides, packed: bool) -> str:
+    """Emit the function that computes full tiles of a panel; return its name.
 
-    The panel has `rest` columns, or is full if that is 0.  `strides` are the elements from row to
-    row of scalars, and from one of k to the next.  `packed` scalars lie in chunks of rows.
+    `strides` are the elements from row to row of scalars, and from one of k to the next.
+    `packed` scalars lie in chunks of rows.
     """
-
-    def emit(f: Function) -> None:
-        _Strip(frame, f, vectors, rest, strides, packed).emit()
-
-    return frame.module.function("strip", [*frame.memory.typed, *_ARGUMENTS], emit)
+    frame = panel.frame
+    return frame.module.function(
+        "strip",
+        [*frame.memory.typed, *_ARGUMENTS],
+        lambda f: _Strip(f, panel, strides, packed).emit(),
+    )
 
 
 def _is_near(kernel: Gemm) -> bool:
@@ -67,12 +68,10 @@ def _is_near(kernel: Gemm) -> bool:
 class _Strip:
     """The code of one strip."""
 
-    def __init__(
-        self, frame: Frame, f: Function, vectors: int, rest: int, strides: Strides, packed: bool
-    ) -> None:
-        self.frame, self.f, tile = frame, f, frame.tile
-        self.body, self.rest = frame.kernel.body, rest
-        self.v = Vectors(frame.module, f, tile.lanes)
+    def __init__(self, f: Function, panel: Panel, strides: Strides, packed: bool) -> None:
+        self.panel, self.frame, self.f = panel, panel.frame, f
+        frame, tile, vectors = self.frame, self.frame.tile, panel.vectors
+        self.body, self.v = frame.kernel.body, Vectors(frame.module, f, tile.lanes)
         self.height, self.vectors = tile.height(vectors), vectors
         offsets = [strides[0] * i for i in range(self.height)]
         self.steps = Steps(self.v, tile.dtype, vectors, offsets, str(strides[1]))
@@ -90,8 +89,8 @@ class _Strip:
 
         The matrices that the body reads are prefetched before the sums.
         """
-        frame, masked = self.frame, self.rest % self.v.lanes != 0
-        epilogue = Epilogue(self.v, frame.kernel, frame.memory, self.vectors, masked)
+        frame = self.frame
+        epilogue = Epilogue(self.v, frame.kernel, frame.memory, self.vectors, self.panel.masked)
         read = {s.buffer for s in self.body.steps if s.op == "load" and s.span == "each"}
 
         def tile(i: Value) -> None:
@@ -114,7 +113,7 @@ class _Strip:
         f, frame, height = self.f, self.frame, self.height
         of_panel = self._halvings(f.value(f"udiv i64 {f.sub('%last', '%first')}, {height}"))
         of_rows = self._halvings(f.value(f"udiv i64 {self.k}, {height}"))
-        epilogue = frame.epilogue(self.vectors, self.rest)
+        epilogue = frame.epilogue(self.vectors, self.panel.rest)
 
         def tile(i: Value) -> None:
             following = lines(f, self.body, frame.memory, f.add(i, height))
@@ -196,17 +195,10 @@ its ways."""
 
 
 @dataclass(frozen=True)
-class _Panel:
-    """A panel of b: the frame with its tile, its vectors, `rest`, and its first column.
+class _Placed:
+    """A panel of b, packed or in place: its address, and the elements between its rows."""
 
-    `rest` is the number of its columns, 0 if it is full; `place` is its address, `pitch` the
-    elements between its rows.
-    """
-
-    frame: Frame
-    vectors: int
-    rest: int
-    column: Value
+    panel: Panel
     place: Value
     pitch: Value
 
@@ -239,7 +231,7 @@ class Tiles:
         collide = frame.pitch_a * ITEMSIZE[frame.tile.dtype] % (16 * LINE) == 0
         return frame.tile.width * (1 if collide else 4)
 
-    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for a range of rows and a range of panels."""
         f = self.f
         if not self.packs_a:
@@ -262,52 +254,48 @@ class Tiles:
         fit = self.f.value(f"and i64 {fit}, {-CHUNK}")
         return self.f.larger(self.f.smaller(fit, Scratch.BLOCK), Scratch.LEAST)
 
-    def _panels(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
-        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
-            def at(column: Value) -> None:
-                place, pitch = self._panel_of_b(frame, rows, column, vectors, rest)
-                self._cut(rows, _Panel(frame, vectors, rest, column, place, pitch))
+    def _panels(self, rows: Range, panels: Range) -> None:
+        def body(panel: Panel) -> None:
+            self._cut(rows, self._panel_of_b(rows, panel))
 
-            return at
+        self.frame.each_panel(panels, body)
 
-        self.frame.each_panel(*panels, panel)
-
-    def _cut(self, rows: tuple[Value, Value], panel: _Panel) -> None:
+    def _cut(self, rows: Range, b: _Placed) -> None:
         """Emit the full tiles, then smaller ones for the remaining rows."""
-        f, height = self.f, panel.frame.tile.height(panel.vectors)
+        f, height = self.f, b.panel.frame.tile.height(b.panel.vectors)
         row = f.add(rows[0], f.even(f.sub(rows[1], rows[0]), height))
-        self._strip(rows[0], row, panel)
+        self._strip(rows[0], row, b)
         if not _divides(self.kernel.m, height):
-            f.loop(row, rows[1], self.frame.tile.rows, lambda i, _: self._rest(rows, i, panel))
+            f.loop(row, rows[1], self.frame.tile.rows, lambda i, _: self._rest(rows, i, b))
 
-    def _strip(self, first: Value, last: Value, panel: _Panel) -> None:
-        f, frame = self.f, panel.frame
-        strip = emit_strip(frame, panel.vectors, panel.rest, self.strides, self.packs_a)
-        f.do(
+    def _strip(self, first: Value, last: Value, b: _Placed) -> None:
+        frame = b.panel.frame
+        strip = _emit_strip(b.panel, self.strides, self.packs_a)
+        self.f.do(
             f"call void @{strip}({frame.passed}ptr {self._scalars(first, first)}, "
-            f"ptr {panel.place}, i64 {panel.pitch}, i64 {frame.k}, i64 {first}, i64 {last}, "
-            f"ptr {frame.products}, i64 {panel.column}, i64 {panel.rest or frame.tile.width}, "
+            f"ptr {b.place}, i64 {b.pitch}, i64 {frame.k}, i64 {first}, i64 {last}, "
+            f"ptr {frame.products}, i64 {b.panel.column}, i64 {b.panel.columns}, "
             f"i64 {frame.m}, i64 %n)"
         )
 
-    def _rest(self, rows: tuple[Value, Value], i: Value, panel: _Panel) -> None:
+    def _rest(self, rows: Range, i: Value, b: _Placed) -> None:
         """Emit a tile at the end, or half of one if that is enough."""
         f, height = self.f, self.frame.tile.rows
         left = f.smaller(f.sub(rows[1], i), height)
         for comparison, size in (("sle", height // 2), ("sgt", height)):
             fits = f.value(f"icmp {comparison} i64 {left}, {height // 2}")
-            f.when(fits, partial(self._part, rows[0], i, left, size, panel))
+            f.when(fits, partial(self._part, rows[0], i, left, size, b))
 
-    def _part(self, start: Value, i: Value, count: Value, height: int, panel: _Panel) -> None:
+    def _part(self, start: Value, i: Value, count: Value, height: int, b: _Placed) -> None:
         """Emit `count` rows by a tile of `height`."""
-        f, frame = self.f, panel.frame
-        name = emit_tile(frame.module, frame.tile, height, panel.vectors)
-        f.do(
+        frame = b.panel.frame
+        name = emit_tile(frame.module, frame.tile, height, b.panel.vectors)
+        self.f.do(
             f"call void @{name}(ptr {self._scalars(start, i)}, i64 {self.strides[0]}, "
-            f"i64 {self.strides[1]}, i64 {count}, ptr {panel.place}, i64 {panel.pitch}, "
+            f"i64 {self.strides[1]}, i64 {count}, ptr {b.place}, i64 {b.pitch}, "
             f"ptr {frame.products}, i64 {frame.k})"
         )
-        frame.finish(panel.vectors, panel.rest, frame.products, i, count, panel.column)
+        b.panel.finish(frame.products, i, count)
 
     # ------------------------------------------------------------------ operands
 
@@ -335,24 +323,23 @@ class Tiles:
 
         f.loop(start, end, CHUNK, chunk)
 
-    def _panel_of_b(
-        self, frame: Frame, rows: tuple[Value, Value], column: Value, vectors: int, rest: int
-    ) -> tuple[Value, Value]:
+    def _panel_of_b(self, rows: Range, panel: Panel) -> _Placed:
         """Emit the address of a panel of b, and the elements between its rows.
 
         It is packed if many tiles read it and a cache near the core cannot hold it as it is.
         """
-        f, width = self.f, str(vectors * frame.tile.lanes)
-        if self.kernel.trans_b or rest % frame.tile.lanes:
-            self._pack_b(frame, column, vectors, rest)
-            return self.panel, width
+        f, frame, width = self.f, panel.frame, str(panel.vectors * panel.frame.tile.lanes)
+        if self.kernel.trans_b or panel.masked:
+            self._pack_b(panel)
+            return _Placed(panel, self.panel, width)
         many = f.value(f"icmp sgt i64 {f.sub(*rows[::-1])}, {CHUNK}")
         long = f.value(f"icmp sgt i64 {frame.k}, {self._held_in_place()}")
         packs = f.value(f"and i1 {many}, {long}")
-        f.when(packs, lambda: self._pack_b(frame, column, vectors, rest))
-        place = frame.address(frame.b, column)
-        panel = f.value(f"select i1 {packs}, ptr {self.panel}, ptr {place}")
-        return panel, f.value(f"select i1 {packs}, i64 {width}, i64 {frame.pitch_b}")
+        f.when(packs, lambda: self._pack_b(panel))
+        place = frame.address(frame.b, panel.column)
+        place = f.value(f"select i1 {packs}, ptr {self.panel}, ptr {place}")
+        pitch = f.value(f"select i1 {packs}, i64 {width}, i64 {frame.pitch_b}")
+        return _Placed(panel, place, pitch)
 
     def _held_in_place(self) -> int:
         """Return how many rows of a panel of b stay in the second cache without packing.
@@ -363,18 +350,12 @@ class Tiles:
         places = SETS // gcd(pitch // LINE, SETS) if pitch % LINE == 0 else SETS
         return min(places * ROWS_A_SET, SETS * 2)
 
-    def _pack_b(self, frame: Frame, column: Value, vectors: int, rest: int) -> None:
+    def _pack_b(self, panel: Panel) -> None:
         """Emit the packing of a panel of b: k rows of its columns."""
+        frame, first = panel.frame, panel.column
         if self.kernel.trans_b:
-            name = emit_transpose(frame.module, frame.tile, vectors)
-            source = frame.address(frame.b, self.f.mul(column, frame.pitch_b))
-        else:
-            name = emit_copy(frame.module, frame.tile, vectors, rest % frame.tile.lanes != 0)
-            source = frame.address(frame.b, column)
-        self.f.do(
-            f"call void @{name}(ptr {source}, i64 {frame.pitch_b}, "
-            f"i64 {rest or frame.tile.width}, ptr {self.panel}, i64 {frame.k})"
-        )
+            first = self.f.mul(first, frame.pitch_b)
+        panel.pack(frame.address(frame.b, first), self.panel, frame.k)
 
 
 def _divides(dim: Dim, size: int) -> bool:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from graphc.backends.native.gemm_frame import Frame, emit_copy, emit_transpose
+from graphc.backends.native.gemm_frame import Frame, Panel, emit_transpose
 from graphc.backends.native.gemm_tile import EPILOGUE_ARGUMENTS, Steps
-from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
-from graphc.backends.native.window_places import UNROLL, Panel, Places, SpreadPlaces
+from graphc.backends.native.window_places import UNROLL, PanelFunction, Places, SpreadPlaces
 from graphc.kernels.kernel import CHUNK
 from graphc.kernels.window import Window
 
@@ -33,20 +33,12 @@ class Images:
             size = self.frame.scratch.image
             fill(self._vectors(), self.copy, size, self.frame.tile.dtype)
 
-    def each_panel(
-        self,
-        rows: tuple[Value, Value],
-        panels: tuple[Value, Value],
-        body: Callable[[Frame, int, int, Value], None],
-    ) -> None:
-        """Emit `body(frame, vectors, rest, column)` for each panel of a thread that has rows."""
-
-        def panel(frame: Frame, vectors: int, rest: int) -> Callable[[Value], None]:
-            return partial(body, frame, vectors, rest)
+    def each_panel(self, rows: Range, panels: Range, body: Callable[[Panel], None]) -> None:
+        """Emit the code of each panel for a thread that has rows."""
 
         def mine() -> None:
             self._clear()
-            self.frame.each_panel(*panels, panel)
+            self.frame.each_panel(panels, body)
 
         self.f.when(self.f.value(f"icmp slt i64 {rows[0]}, {rows[1]}"), mine)
 
@@ -176,51 +168,48 @@ class Windows:
         self.panel = frame.address(frame.workspace, frame.scratch.image)
         self.images = Images(frame, window.dense, frame.workspace)
 
-    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for a range of rows and a range of panels."""
         self.images.each_panel(rows, panels, partial(self._panel, rows))
 
-    def _panel(
-        self, rows: tuple[Value, Value], frame: Frame, vectors: int, rest: int, column: Value
-    ) -> None:
-        f, count = self.f, self.window.count
-        self._pack(frame, vectors, rest, column)
-        name = _emit_places(frame, self.window, vectors, rest)
+    def _panel(self, rows: Range, panel: Panel) -> None:
+        f, frame, count = self.f, panel.frame, self.window.count
+        self._pack(panel)
+        name = _emit_places(panel, self.window)
 
         def image(number: Value, _: list[Value]) -> None:
             top = f.mul(number, count)
             low = f.larger(f.sub(rows[0], top), 0)
             high = f.smaller(f.sub(rows[1], top), count)
             f.do(
-                f"call void @{name}({frame.passed}ptr {self.images.at(number, column)}, "
-                f"ptr {self.panel}, i64 {top}, i64 {low}, i64 {high}, i64 {column}, "
-                f"i64 {rest or frame.tile.width}, i64 {frame.m}, i64 %n)"
+                f"call void @{name}({frame.passed}"
+                f"ptr {self.images.at(number, panel.column)}, ptr {self.panel}, i64 {top}, "
+                f"i64 {low}, i64 {high}, i64 {panel.column}, i64 {panel.columns}, i64 {frame.m}, "
+                f"i64 %n)"
             )
 
         first = f.quotient(rows[0], count)
         last = f.quotient(f.add(rows[1], count - 1), count)
         f.loop(first, last, 1, image)
 
-    def _pack(self, frame: Frame, vectors: int, rest: int, column: Value) -> None:
+    def _pack(self, panel: Panel) -> None:
         """Emit the packing of all rows of a panel of b."""
-        tile, depth = frame.tile, self.window.depth
+        frame = panel.frame
         if frame.kernel.trans_b:
-            self._turn(frame, vectors, rest, column)
-            return
-        name = emit_copy(frame.module, tile, vectors, rest % tile.lanes != 0)
-        self.f.do(
-            f"call void @{name}(ptr {frame.address(frame.b, column)}, i64 {frame.pitch_b}, "
-            f"i64 {rest or tile.width}, ptr {self.panel}, i64 {depth})"
-        )
+            self._pack_reversed(panel)
+        else:
+            panel.pack(frame.address(frame.b, panel.column), self.panel, self.window.depth)
 
-    def _turn(self, frame: Frame, vectors: int, rest: int, column: Value) -> None:
+    def _pack_reversed(self, panel: Panel) -> None:
         """Emit the packing of a weight's offsets in reverse, each transposed.
 
         An offset is stored (columns, channels); a group has all columns and some channels.  What a
         transposition writes beyond its rows, the next one overwrites.
         """
+        frame, column = panel.frame, panel.column
         f, tile = self.f, frame.tile
-        name, channels = emit_transpose(frame.module, tile, vectors), self.window.channels
+        channels, width = self.window.channels, panel.vectors * tile.lanes
+        name = emit_transpose(frame.module, tile, panel.vectors)
         offsets = self.window.depth // channels
         pixel, units = self.window.pixel, frame.scratch.part
         size = units * pixel
@@ -230,22 +219,23 @@ class Windows:
 
         def offset(number: Value, _: list[Value]) -> None:
             source = frame.address(start, f.mul(number, -size))
-            target = f.mul(number, channels * vectors * tile.lanes)
+            target = f.mul(number, channels * width)
             f.do(
-                f"call void @{name}(ptr {source}, i64 {pixel}, i64 {rest or tile.width}, "
+                f"call void @{name}(ptr {source}, i64 {pixel}, i64 {panel.columns}, "
                 f"ptr {frame.address(self.panel, target)}, i64 {channels})"
             )
 
         f.loop(0, offsets, 1, offset)
 
 
-def _emit_places(frame: Frame, window: Window, vectors: int, rest: int) -> str:
+def _emit_places(panel: Panel, window: Window) -> str:
     """Emit the function that computes places [%low, %high) of an image for a panel."""
+    frame = panel.frame
     places = SpreadPlaces if window.is_spread else Places
     return frame.module.function(
         "places",
         [*frame.memory.typed, *_ARGUMENTS],
-        lambda f: places(Panel(frame, f, vectors, rest), window).emit(),
+        lambda f: places(PanelFunction(panel, f), window).emit(),
     )
 
 
@@ -260,37 +250,35 @@ class WindowSums:
         self.sums = frame.address(frame.workspace, frame.scratch.image)
         self.images = Images(frame, window, frame.workspace)
 
-    def emit(self, rows: tuple[Value, Value], panels: tuple[Value, Value]) -> None:
+    def emit(self, rows: Range, panels: Range) -> None:
         """Emit the product for a range of rows and a range of panels."""
         self.images.each_panel(rows, panels, partial(self._panel, rows))
 
-    def _panel(
-        self, rows: tuple[Value, Value], frame: Frame, vectors: int, rest: int, column: Value
-    ) -> None:
-        f = self.f
-        width = vectors * frame.tile.lanes
+    def _panel(self, rows: Range, panel: Panel) -> None:
+        f, frame = self.f, panel.frame
+        width = panel.vectors * frame.tile.lanes
         self._clear(rows, width)
 
         def image(number: Value, _: list[Value]) -> None:
-            s = self.images.at(number, column)
+            s = self.images.at(number, panel.column)
             first = f.mul(number, self.window.count * frame.pitch_b)
-            v = frame.address(frame.b, f.add(first, column))
+            v = frame.address(frame.b, f.add(first, panel.column))
             for start in range(0, self.window.depth, CHUNK):
                 mine = self._has(rows, start)
-                f.when(mine, partial(self._chunk, frame, s, v, vectors, rest, start))
+                f.when(mine, partial(self._chunk, panel, s, v, start))
 
         f.loop(0, f.quotient(frame.k, self.window.count), 1, image)
         sums = frame.address(self.sums, f.mul(rows[0], width))
-        frame.finish(vectors, rest, sums, rows[0], f.sub(rows[1], rows[0]), column)
+        panel.finish(sums, rows[0], f.sub(rows[1], rows[0]))
 
-    def _has(self, rows: tuple[Value, Value], start: int) -> Value:
+    def _has(self, rows: Range, start: int) -> Value:
         """Emit the condition that a chunk of rows belongs to this thread."""
         f = self.f
         after = f.value(f"icmp sge i64 {start}, {rows[0]}")
         before = f.value(f"icmp slt i64 {start}, {rows[1]}")
         return f.value(f"and i1 {after}, {before}")
 
-    def _clear(self, rows: tuple[Value, Value], width: int) -> None:
+    def _clear(self, rows: Range, width: int) -> None:
         f, frame = self.f, self.frame
         v, dtype = Vectors(frame.module, f, frame.tile.lanes), frame.tile.dtype
 
@@ -299,28 +287,25 @@ class WindowSums:
 
         f.loop(f.mul(rows[0], width), f.mul(rows[1], width), v.lanes, vector)
 
-    def _chunk(self, frame: Frame, s: Value, v: Value, vectors: int, rest: int, start: int) -> None:
+    def _chunk(self, panel: Panel, s: Value, v: Value, start: int) -> None:
         """Emit the tiles of a chunk of rows."""
-        f, columns = self.f, self.window.columns
+        frame, columns = panel.frame, self.window.columns
         end = min(start + CHUNK, len(columns))
-        width, height = vectors * frame.tile.lanes, frame.tile.height(vectors)
+        width, height = panel.vectors * frame.tile.lanes, frame.tile.height(panel.vectors)
         for first in range(start, end, height):
             mine = columns[first : min(first + height, end)]
             offsets = tuple(column - mine[0] for column in mine)
-            name = _emit_sums(frame, self.window, vectors, rest, offsets)
-            f.do(
+            name = _emit_sums(panel, self.window, offsets)
+            self.f.do(
                 f"call void @{name}(ptr {frame.address(s, mine[0])}, ptr {v}, "
-                f"ptr {frame.address(self.sums, first * width)}, "
-                f"i64 {rest or frame.tile.width})"
+                f"ptr {frame.address(self.sums, first * width)}, i64 {panel.columns})"
             )
 
 
-def _emit_sums(
-    frame: Frame, window: Window, vectors: int, rest: int, offsets: tuple[int, ...]
-) -> str:
+def _emit_sums(panel: Panel, window: Window, offsets: tuple[int, ...]) -> str:
     """Emit the function that adds the products of an image's pixels at some offsets to sums."""
+    frame, vectors, masked = panel.frame, panel.vectors, panel.masked
     module, tile = frame.module, frame.tile
-    masked = rest % tile.lanes != 0
     places = window.places, window.steps, frame.pitch_b
 
     def emit(f: Function) -> None:

@@ -15,7 +15,7 @@ from graphc.backends.native.gemm_frame import Frame
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Vectors
-from graphc.backends.native.window_places import Panel, cuts
+from graphc.backends.native.window_places import PanelFunction, cuts
 from graphc.kernels.window import Phase, Sizes, Window
 
 STRAIGHT = 16
@@ -186,7 +186,7 @@ class GroupPlaces:
     """
 
     def __init__(
-        self, panel: Panel, window: Window, outer: Sequence[Phase], channels: GroupChannels
+        self, panel: PanelFunction, window: Window, outer: Sequence[Phase], channels: GroupChannels
     ) -> None:
         """`outer` are the phases of the line."""
         self.panel, self.f, self.window, self.channels = panel, panel.f, window, channels

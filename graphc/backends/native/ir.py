@@ -12,6 +12,8 @@ from graphc.ir.tensor_type import Batch, Dim
 
 Value = str
 """The SSA name or the literal of a value, without its type."""
+Range = tuple[Value, Value]
+"""The first value of a range and the first one after it."""
 
 
 class Function:

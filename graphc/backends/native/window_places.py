@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import product
 
-from graphc.backends.native.gemm_frame import Frame
+from graphc.backends.native.gemm_frame import Panel
 from graphc.backends.native.gemm_tile import Epilogue, Steps
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import element_type
@@ -19,20 +19,19 @@ STRAIGHT = 160
 """The most additions of a tile for which a run is unrolled without a loop."""
 
 
-class Panel:
+class PanelFunction:
     """A function that computes places of an image for a panel of columns.
 
     `%s` is the image, `%v` the packed panel, `%top` the row of the first place.
     """
 
-    def __init__(self, frame: Frame, f: Function, vectors: int, rest: int) -> None:
-        """Prepare for panels whose last vector has `rest` columns, or is full."""
-        tile, masked = frame.tile, rest % frame.tile.lanes != 0
+    def __init__(self, panel: Panel, f: Function) -> None:
+        frame, vectors, tile = panel.frame, panel.vectors, panel.frame.tile
         self.f, self.vectors, self.dtype = f, vectors, tile.dtype
         self.v = Vectors(frame.module, f, tile.lanes)
         self.element, self.type = element_type(tile.dtype), self.v.type(tile.dtype)
         self.pitch, self.most = vectors * tile.lanes, tile.height(vectors)
-        self._epilogue = Epilogue(self.v, frame.kernel, frame.memory, vectors, masked)
+        self._epilogue = Epilogue(self.v, frame.kernel, frame.memory, vectors, panel.masked)
 
     def row(self, number: Value) -> list[Value]:
         """Return a row of the panel."""
@@ -57,7 +56,7 @@ class Panel:
 class Places:
     """The text of the tiles of an image."""
 
-    def __init__(self, panel: Panel, window: Window) -> None:
+    def __init__(self, panel: PanelFunction, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window
         self.across, self.step = window.places[-1], window.steps[-1]
         self.lines = _lines(window, panel.most)
@@ -176,7 +175,7 @@ def cuts(size: int, most: int) -> Iterator[tuple[int, int]]:
 class SpreadPlaces:
     """The code of the places [%low, %high) of an image: whole lines, single places around them."""
 
-    def __init__(self, panel: Panel, window: Window) -> None:
+    def __init__(self, panel: PanelFunction, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window
         self.across = window.places[-1]
         self.pitches, self.borders = window.dense.pitches, window.dense.before
