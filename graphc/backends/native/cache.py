@@ -41,8 +41,8 @@ def key(text: str, target: Target) -> str:
 
     Of graphc they depend on the text alone, so a new version finds objects that did not change.
     """
-    told = (compiler_version(), str(CODEGEN), target.triple, target.cpu, target.features, text)
-    return hashlib.sha256("\0".join(told).encode()).hexdigest()
+    parts = (compiler_version(), str(CODEGEN), target.triple, target.cpu, target.features, text)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def path() -> Path | None:

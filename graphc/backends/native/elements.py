@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from graphc.backends.native.ir import Function, Value
 from graphc.backends.native.registers import Registers, element_type
-from graphc.backends.native.vectors import Vectors, evaluate
+from graphc.backends.native.vectors import Vectors
 from graphc.kernels.body import Body, Span, Step, Store
 from graphc.kernels.expr import join
 from graphc.kernels.philox import MULTIPLIERS, ROUNDS, WEYL
@@ -113,7 +113,7 @@ class Elements:
 
     def evaluate(self, steps: Iterable[int], known: Known, place: Place) -> None:
         """Emit the steps, given in order, whose values are not known yet, and add those values."""
-        evaluate(self.vectors, self.body, steps, known, lambda step: self._leaf(step, place))
+        self.vectors.evaluate(self.body, steps, known, lambda step: self._leaf(step, place))
 
     def of_span(self, steps: Iterable[int], *spans: Span) -> list[int]:
         """Return the steps of these spans."""
@@ -231,9 +231,7 @@ class Elements:
     def _index(self, step: Step, place: Place) -> Value:
         if step.span == "row":
             return self.vectors.splat(str(place.row), "int64")
-        first = self.function.add(place.column, place.lane)
-        numbers = self.vectors.lane_numbers("int64")
-        return self.vectors.add(self.vectors.splat(first, "int64"), numbers, "int64")
+        return self.vectors.numbers_from(self.function.add(place.column, place.lane))
 
     def _size(self, step: Step) -> Value:
         if isinstance(step.value, int):

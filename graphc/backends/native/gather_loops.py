@@ -20,18 +20,18 @@ from graphc.kernels.walk import Elsewhere, Walk
 
 
 @dataclass(frozen=True)
-class Spot:
-    """The address of column 0, as if its `Walk` were straight, and whether the row exists there.
+class _Row:
+    """The address of column 0, if columns were read one after the other, and whether it exists.
 
-    `there` is None if it always does.
+    `exists` is None if the row always does.
     """
 
     start: Value
-    there: Value | None
+    exists: Value | None
 
 
-class Spots:
-    """The index of a row in each dimension, and the start of each of its gathers."""
+class _Gathers:
+    """The loads of a row's gathers: the index of the row in each dimension, the start of each."""
 
     def __init__(
         self,
@@ -44,54 +44,56 @@ class Spots:
         """Begin without gathers; `shape` has the rows' dimensions, `indices` this row's indices."""
         self.v, self.f, self.buffers = v, v.function, buffers
         self.shape, self.columns, self.indices = shape, columns, indices
-        self._spots: dict[tuple[str, Elsewhere, tuple[int, ...]], Spot] = {}
+        self._rows: dict[tuple[str, Elsewhere, tuple[int, ...]], _Row] = {}
 
     def prepare(self, steps: Sequence[Step], known: Mapping[int, Value]) -> None:
         """Find the starts of these gathers; `known` has the values known of the row."""
         for step in steps:
-            at = _where(step)
-            if (step.buffer, at, step.args) not in self._spots:
+            access = _access_map(step)
+            if (step.buffer, access, step.args) not in self._rows:
                 given = [self.v.first(known[arg], "int64") for arg in step.args]
-                self._spots[step.buffer, at, step.args] = self._spot(step, at, given)
+                self._rows[step.buffer, access, step.args] = self._row(step, access, given)
 
-    def of(self, step: Step, column: Value | int, lane: int, mask: Value | None) -> Value:
+    def load(self, step: Step, column: Value | int, lane: int, mask: Value | None) -> Value:
         """Return the vector of a gather, or of an offset, from column `column` + `lane` on."""
         if step.op == "offset":
             return self._offset(step)
-        at = _where(step)
+        access = _access_map(step)
         first = self.f.add(column, lane)
-        walk, spot = at.walks[-1], self._spots[step.buffer, at, step.args]
+        axis, row = access.walks[-1], self._rows[step.buffer, access, step.args]
         if first.startswith("%"):
-            there = self._there(walk, spot, first, mask)
-            return self._filled(step, at, self._read(step, walk, spot, first, there), there)
+            exist = self._existing(axis, row, first, mask)
+            return self._filled(step, access, self._read(step, axis, row, first, exist), exist)
         columns = range(int(first), int(first) + self.v.lanes)
-        has = [c < self.columns and walk.has(c) for c in columns]
+        has = [c < self.columns and axis.has(c) for c in columns]
         if not any(has):
-            return self.v.const(at.fill, step.dtype)
+            return self.v.const(access.fill, step.dtype)
         low, high = has.index(True), self.v.lanes - has[::-1].index(True)
-        there = self._between(low, high, spot.there)
-        x = self._filled(step, at, self._read(step, walk, spot, first, there), there)
-        return x if all(has[low:high]) else self._filled(step, at, x, _constant(has), always=True)
+        exist = self._between(low, high, row.exists)
+        x = self._filled(step, access, self._read(step, axis, row, first, exist), exist)
+        if all(has[low:high]):
+            return x
+        return self._filled(step, access, x, self.v.mask(has), always=True)
 
     def _filled(
-        self, step: Step, at: Elsewhere, x: Value, there: Value | None, always: bool = False
+        self, step: Step, access: Elsewhere, x: Value, exist: Value | None, always: bool = False
     ) -> Value:
         """Return a vector with the fill value in lanes without an element, which are read as 0."""
-        if there is None or not (at.fill or always):
+        if exist is None or not (access.fill or always):
             return x
-        return self.v.select(there, x, self.v.const(at.fill, step.dtype), step.dtype)
+        return self.v.select(exist, x, self.v.const(access.fill, step.dtype), step.dtype)
 
     # ------------------------------------------------------------------ rows
 
-    def _spot(self, step: Step, at: Elsewhere, given: Sequence[Value]) -> Spot:
-        f, there, index = self.f, None, "0"
+    def _row(self, step: Step, access: Elsewhere, given: Sequence[Value]) -> _Row:
+        f, exists, index = self.f, None, "0"
         indices = [*given, *self.indices[len(given) :]]
-        counts = [*(walk.size for walk in at.walks[: len(given)]), *self.shape[len(given) :]]
-        for i, count, walk in zip(indices, counts, at.walks[:-1], strict=True):
-            position, inside = _position(f, i, count, walk)
-            there = _both(f, there, inside)
-            index = f.add(index, f.mul(position, walk.pitch))
-        return Spot(f.address(self.buffers[step.buffer], index, element_type(step.dtype)), there)
+        counts = [*(axis.size for axis in access.walks[: len(given)]), *self.shape[len(given) :]]
+        for i, count, axis in zip(indices, counts, access.walks[:-1], strict=True):
+            position, inside = _position(f, i, count, axis)
+            exists = _both(f, exists, inside)
+            index = f.add(index, f.mul(position, axis.pitch))
+        return _Row(f.address(self.buffers[step.buffer], index, element_type(step.dtype)), exists)
 
     def _offset(self, step: Step) -> Value:
         assert isinstance(step.value, tuple), "the value is the tile"
@@ -103,16 +105,14 @@ class Spots:
 
     # ------------------------------------------------------------------ columns
 
-    def _there(self, walk: Walk, spot: Spot, first: Value, mask: Value | None) -> Value | None:
+    def _existing(self, axis: Walk, row: _Row, first: Value, mask: Value | None) -> Value | None:
         """Return the mask of the lanes of a vector that exist and have a position; None: all."""
         v, found = self.v, [] if mask is None else [mask]
-        if not walk.is_inside(self.columns):
-            found.append(self._inside(walk, first))
-        if spot.there is not None:
-            found.append(v.splat(spot.there, "bool"))
-        if not found:
-            return None
-        return reduce(lambda a, b: v.apply("and", [a, b], ["bool"] * 2, "bool"), found)
+        if not axis.is_inside(self.columns):
+            found.append(self._inside(axis, first))
+        if row.exists is not None:
+            found.append(v.splat(row.exists, "bool"))
+        return reduce(v.both, found) if found else None
 
     def _between(self, low: int, high: int, row: Value | None) -> Value | None:
         """Return the mask of the lanes from `low` to `high`, in rows that exist; None: all.
@@ -123,7 +123,7 @@ class Spots:
         v = self.v
         if row is None:
             whole = (low, high) == (0, v.lanes)
-            return None if whole else _constant([low <= i < high for i in range(v.lanes)])
+            return None if whole else v.mask([low <= i < high for i in range(v.lanes)])
         if (low, high) == (0, v.lanes):
             return v.splat(row, "bool")
         end = self.f.value(f"select i1 {row}, i32 {high}, i32 {low}")
@@ -131,71 +131,59 @@ class Spots:
         below = v.compare("less", numbers, v.splat(end, "int32"), "int32")
         if low == 0:
             return below
-        above = v.compare("greater_equal", numbers, v.const(low, "int32"), "int32")
-        return v.apply("and", [below, above], ["bool"] * 2, "bool")
+        return v.both(below, v.compare("greater_equal", numbers, v.const(low, "int32"), "int32"))
 
-    def _read(self, step: Step, walk: Walk, spot: Spot, first: Value, there: Value | None) -> Value:
+    def _read(self, step: Step, axis: Walk, row: _Row, first: Value, exist: Value | None) -> Value:
         """Read the lanes of a vector that exist."""
         v, f = self.v, self.f
-        element = element_type(step.dtype)
-        if (walk.scale, walk.apart, walk.pitch) == (1, 1, 1):
-            place = f.address(spot.start, f.add(first, walk.shift), element)
-            return v.load(place, step.dtype, there)
-        pitch = self._all(walk.pitch)
-        at = v.apply("mul", [self._positions(walk, first), pitch], ["int64"] * 2, "int64")
-        return v.gather(spot.start, at, step.dtype, there)
+        if (axis.scale, axis.apart, axis.pitch) == (1, 1, 1):
+            place = f.address(row.start, f.add(first, axis.shift), element_type(step.dtype))
+            return v.load(place, step.dtype, exist)
+        offsets = v.mul(self._positions(axis, first), self._all(axis.pitch), "int64")
+        return v.gather(row.start, offsets, step.dtype, exist)
 
-    def _positions(self, walk: Walk, first: Value) -> Value:
+    def _positions(self, axis: Walk, first: Value) -> Value:
         """Return the positions of a vector's columns, not rounded; the mask hides invalid ones."""
         v = self.v
-        start = self.f.add(self.f.mul(first, walk.scale), walk.shift)
-        numbers = v.apply(
-            "mul", [v.lane_numbers("int64"), self._all(walk.scale)], ["int64"] * 2, "int64"
-        )
-        at = v.add(v.splat(start, "int64"), numbers, "int64")
-        if walk.apart == 1:
-            return at
-        return v.apply("floor_div", [at, self._all(walk.apart)], ["int64"] * 2, "int64")
+        start = self.f.add(self.f.mul(first, axis.scale), axis.shift)
+        numbers = v.mul(v.lane_numbers("int64"), self._all(axis.scale), "int64")
+        positions = v.add(v.splat(start, "int64"), numbers, "int64")
+        if axis.apart == 1:
+            return positions
+        return v.apply("floor_div", [positions, self._all(axis.apart)], ["int64"] * 2, "int64")
 
-    def _inside(self, walk: Walk, first: Value) -> Value:
-        v, at = self.v, self._positions(walk, first)
-        assert isinstance(walk.size, int), "columns are counted"
-        bounds = (("greater_equal", 0), ("less", walk.size))
-        low, high = (v.compare(op, at, self._all(bound), "int64") for op, bound in bounds)
-        inside = v.apply("and", [low, high], ["bool"] * 2, "bool")
-        if walk.apart == 1 or walk.floor:
+    def _inside(self, axis: Walk, first: Value) -> Value:
+        v, positions = self.v, self._positions(axis, first)
+        assert isinstance(axis.size, int), "columns are counted"
+        bounds = (("greater_equal", 0), ("less", axis.size))
+        low, high = (v.compare(op, positions, self._all(bound), "int64") for op, bound in bounds)
+        inside = v.both(low, high)
+        if axis.apart == 1 or axis.floor:
             return inside
-        back = v.apply("mul", [at, self._all(walk.apart)], ["int64"] * 2, "int64")
-        whole = self._positions(walk._replace(apart=1), first)
-        same = v.compare("equal", back, whole, "int64")
-        return v.apply("and", [inside, same], ["bool"] * 2, "bool")
+        back = v.mul(positions, self._all(axis.apart), "int64")
+        whole = self._positions(axis._replace(apart=1), first)
+        return v.both(inside, v.compare("equal", back, whole, "int64"))
 
     def _all(self, number: int) -> Value:
         return self.v.const(number, "int64")
 
 
-def _constant(lanes: Sequence[bool]) -> Value:
-    """Return a mask of known lanes."""
-    return "<" + ", ".join(f"i1 {str(lane).lower()}" for lane in lanes) + ">"
-
-
-def _where(step: Step) -> Elsewhere:
-    assert isinstance(step.value, Elsewhere), "the value of a fetch is where"
+def _access_map(step: Step) -> Elsewhere:
+    assert isinstance(step.value, Elsewhere), "the value of a fetch is its access map"
     return step.value
 
 
-def _position(f: Function, i: Value, count: Dim, walk: Walk) -> tuple[Value, Value | None]:
+def _position(f: Function, i: Value, count: Dim, axis: Walk) -> tuple[Value, Value | None]:
     """Return the position of an index, and whether it is valid; None: it always is."""
-    at = f.add(f.mul(i, walk.scale), walk.shift)
-    inside: Value | None = None
-    position = at if walk.apart == 1 else f.value(f"udiv i64 {at}, {walk.apart}")
-    if not walk.is_inside(count):
-        assert isinstance(walk.size, int), "the batch is walked straight"
-        inside = f.value(f"icmp ult i64 {position}, {walk.size}")  # a negative one is large
-        if walk.apart > 1 and not walk.floor:
-            rest = f.value(f"urem i64 {at}, {walk.apart}")
-            whole = f.value(f"icmp eq i64 {rest}, 0")
-            inside = _both(f, inside, whole)
+    scaled = f.add(f.mul(i, axis.scale), axis.shift)
+    position = scaled if axis.apart == 1 else f.value(f"udiv i64 {scaled}, {axis.apart}")
+    if axis.is_inside(count):
+        return position, None
+    assert isinstance(axis.size, int), "the batch is read in order"
+    inside: Value | None = f.value(f"icmp ult i64 {position}, {axis.size}")  # -1 is large
+    if axis.apart > 1 and not axis.floor:
+        rest = f.value(f"urem i64 {scaled}, {axis.apart}")
+        inside = _both(f, inside, f.value(f"icmp eq i64 {rest}, 0"))
     return position, inside
 
 
@@ -276,10 +264,10 @@ class GatherLoops:
         """Return the place of a row and of its gathered elements, and its known values."""
         elements = self.elements
         known: Known = ChainMap({}, dict(self.known))
-        spots = Spots(elements.vectors, elements.buffers, self.shape, self.columns, indices)
-        place = Place(number, elements.lines(number), gather=spots.of)
+        gathers = _Gathers(elements.vectors, elements.buffers, self.shape, self.columns, indices)
+        place = Place(number, elements.lines(number), gather=gathers.load)
         elements.evaluate(elements.of_span(self.phase.steps, "row"), known, place)
-        spots.prepare(self.steps, known)
+        gathers.prepare(self.steps, known)
         return place, known
 
     def _block(

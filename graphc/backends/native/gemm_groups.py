@@ -68,7 +68,7 @@ def _stored(v: Vectors, first: Value, units: int, window: Window) -> Value:
     It depends on the column's number in its group, and on its group.
     """
     whole, unit = ["int64", "int64"], v.const(units, "int64")
-    columns = v.add(v.splat(first, "int64"), v.lane_numbers("int64"), "int64")
+    columns = v.numbers_from(first)
     group = v.apply("floor_div", [columns, unit], whole, "int64")
     number = v.sub(columns, v.mul(group, unit, "int64"), "int64")
     far = v.mul(number, v.const(window.pixel, "int64"), "int64")

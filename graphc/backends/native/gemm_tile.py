@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from graphc.backends.native.gemm_sizes import Tile
 from graphc.backends.native.ir import Function, Module, Value
 from graphc.backends.native.registers import element_type
-from graphc.backends.native.vectors import Leaf, Vectors, evaluate
+from graphc.backends.native.vectors import Leaf, Vectors
 from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm
 
@@ -229,11 +229,11 @@ class Epilogue:
             v.mask_below(self.f.sub("%columns", o)) if masked else None for o in self.offsets
         ]
         self.ones: dict[int, Value] = {}
-        evaluate(v, self.body, self._steps("one"), self.ones, self._leaf("0", 0))
+        v.evaluate(self.body, self._steps("one"), self.ones, self._leaf("0", 0))
         self.columns: list[dict[int, Value]] = []
         for j in range(vectors):
             values = dict(self.ones)
-            evaluate(v, self.body, self._steps("column"), values, self._leaf("0", j))
+            v.evaluate(self.body, self._steps("column"), values, self._leaf("0", j))
             self.columns.append(values)
 
     @property
@@ -260,11 +260,11 @@ class Epilogue:
         for i in range(count):
             line = _Line(start, i, self.f.add(first, i * apart), apart)
             of_row = dict(self.ones)
-            evaluate(self.v, self.body, self._steps("row"), of_row, self._leaf(line.row, 0))
+            self.v.evaluate(self.body, self._steps("row"), of_row, self._leaf(line.row, 0))
             for j, of_column in enumerate(self.columns):
                 values = of_column | of_row
                 leaf = self._leaf(line.row, j, line, product)
-                evaluate(self.v, self.body, self._steps("each"), values, leaf)
+                self.v.evaluate(self.body, self._steps("each"), values, leaf)
                 done.append((line, j, values))
         for line, j, values in done:
             for store in self.body.stores:

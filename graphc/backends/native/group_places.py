@@ -168,9 +168,8 @@ class GroupChannels:
     def _offsets(self, first: Value) -> Value:
         """Emit the offset of the first channel of each column's group in the pixel."""
         v = self.v
-        columns = v.add(v.splat(first, "int64"), v.lane_numbers("int64"), "int64")
-        whole = ["int64", "int64"]
-        group = v.apply("floor_div", [columns, v.const(self.units, "int64")], whole, "int64")
+        columns, units = v.numbers_from(first), v.const(self.units, "int64")
+        group = v.apply("floor_div", [columns, units], ["int64", "int64"], "int64")
         return v.mul(group, v.const(self.channels, "int64"), "int64")
 
 

@@ -35,7 +35,7 @@ class Pool:
         symbols = ("worker", "prober", "send_home", "poke", "call")
         self._library = load(pool_ir.pool_ir(target), symbols, target)
         self.room = min(room, pool_ir.MOST_PARTS)
-        self._memory = _zeroed(pool_ir.bytes_of_pool(self.room))
+        self._memory = _zeroed(pool_ir.offset_of(self.room))
         self.address: int = self._memory.ctypes.data
         self.entry = self._library.address("call")
         """The address of the builtin that runs a program: see calls.py."""

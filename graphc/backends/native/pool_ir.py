@@ -8,7 +8,7 @@ The caller publishes an epoch, and it and the workers claim parts, each its own 
 computes the parts that no worker has begun, and waits only for claimed ones.  So a worker that the
 system does not run costs nothing, unless it stops in the middle of a part.
 
-The pool's memory is zeroed, 64-byte aligned, and `bytes_of_pool` long:
+The pool's memory is zeroed, 64-byte aligned, and `offset_of(threads)` long:
 
        0  i32 taken         by the one caller whose program the workers run
       64  i64 published     the number of an epoch << 12 | its parts << 1 | whether it is open
@@ -43,11 +43,6 @@ IDLE = 2000
 """The checks after which a worker sleeps: some 0.5 ms, about ten times the cost of waking it."""
 PATIENCE = 100_000
 """The nanoseconds that the caller waits awake for a part, if its own part took no longer."""
-
-
-def bytes_of_pool(threads: int) -> int:
-    """Return the size of the memory of a pool for `threads` threads."""
-    return offset_of(threads)
 
 
 def offset_of(tid: int) -> int:

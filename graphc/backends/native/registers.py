@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import isnan
 
 from graphc.backends.native.ir import Function, Module, Value
@@ -101,6 +101,14 @@ class Registers:
         element = _REGISTER[dtype]
         return "<" + ", ".join(f"{element} {lane}" for lane in range(self.lanes)) + ">"
 
+    def mask(self, lanes: Iterable[bool]) -> Value:
+        """Return the mask of known lanes, as literal text."""
+        return "<" + ", ".join(f"i1 {str(lane).lower()}" for lane in lanes) + ">"
+
+    def numbers_from(self, first: Value) -> Value:
+        """Return first, first + 1, ... in the lanes, as int64."""
+        return self.add(self.splat(first, "int64"), self.lane_numbers("int64"), "int64")
+
     # ------------------------------------------------------------------ arithmetic
 
     def binary(self, operation: str, a: Value, b: Value, dtype: str) -> Value:
@@ -131,6 +139,10 @@ class Registers:
         """Return `a` in the lanes where the mask is set, else `b`."""
         type = self.type(dtype)
         return self.function.value(f"select {self.type('bool')} {mask}, {type} {a}, {type} {b}")
+
+    def both(self, a: Value, b: Value) -> Value:
+        """Return the mask of the lanes that are set in both masks."""
+        return self.binary("and", a, b, "bool")
 
     def compare(self, function: str, a: Value, b: Value, dtype: str) -> Value:
         """Return the mask of "less", "equal", ...; with NaN only `not_equal` holds."""

@@ -25,7 +25,6 @@ from graphc.backends.native.loop_structure import (
 )
 from graphc.backends.native.registers import element_type
 from graphc.backends.native.vectors import Leaf
-from graphc.backends.native.vectors import evaluate as evaluate_body
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.body import Body, Step, Store
 from graphc.kernels.kernel import CHUNK, LANES, Loop
@@ -186,7 +185,7 @@ class LaneRows:
             self._evaluate(phase.steps, known, partial(self._of_column, first, j))
 
     def _evaluate(self, steps: Iterable[int], known: Known, leaf: Leaf) -> None:
-        evaluate_body(self.v, self.body, steps, known, leaf)
+        self.v.evaluate(self.body, steps, known, leaf)
 
     # ------------------------------------------------------------------ leaves
 
@@ -195,8 +194,7 @@ class LaneRows:
         if step.op == "load" and step.span == "row":
             return self.v.load(self._place(step.buffer, first, step.dtype), step.dtype)
         if step.op == "index" and step.span == "row":
-            start = self.v.splat(str(first), "int64")
-            return self.v.add(start, self.v.lane_numbers("int64"), "int64")
+            return self.v.numbers_from(str(first))
         return self.elements.of_one(step)
 
     def _of_column(self, first: Value | int, j: int, step: Step) -> Value:

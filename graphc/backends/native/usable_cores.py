@@ -108,17 +108,17 @@ def _allowed(folder: Path, version: int) -> int:
 
 def _from_environment() -> int | None:
     for name in VARIABLES:
-        if told := os.environ.get(name, "").strip():
-            return _number(name, told)
+        if value := os.environ.get(name, "").strip():
+            return _number(name, value)
     return None
 
 
-def _number(name: str, told: str) -> int:
+def _number(name: str, value: str) -> int:
     """Return the first number: OpenMP allows one for each level of nesting: "4,2"."""
-    first = told.split(",")[0].strip() if name == "OMP_NUM_THREADS" else told
+    first = value.split(",")[0].strip() if name == "OMP_NUM_THREADS" else value
     if not (first.isascii() and first.isdigit() and int(first)):
         raise GraphError(
-            f"{name} is {told!r}, which is not a valid number of threads.",
+            f"{name} is {value!r}, which is not a valid number of threads.",
             hint=f"set it to 1 or more, or unset {name}",
         )
     return int(first)

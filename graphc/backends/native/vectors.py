@@ -11,6 +11,11 @@ from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.body import Body, Step
 from graphc.kernels.functions import COMPARISONS
 
+LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
+"""The ops of the steps whose values the kernel around the body provides."""
+
+Leaf = Callable[[Step], Value]
+
 
 class Vectors(Registers):
     """Vectors to emit kernels with; see `Registers` for types, constants and arithmetic."""
@@ -20,8 +25,7 @@ class Vectors(Registers):
     def mask_below(self, count: Value | int) -> Value:
         """Return the mask of the lanes whose number is below `count` (i64)."""
         if not str(count).startswith("%"):
-            bits = ("true" if lane < int(count) else "false" for lane in range(self.lanes))
-            return "<" + ", ".join(f"i1 {bit}" for bit in bits) + ">"
+            return self.mask(lane < int(count) for lane in range(self.lanes))
         # Lanes of 32 bits make half the compares; the count must fit them.
         fit = self.function.smaller(self.function.larger(count, 0), self.lanes)
         narrow = self.function.value(f"trunc i64 {fit} to i32")
@@ -186,11 +190,41 @@ class Vectors(Registers):
 
         The result is of `dtype`.
         """
-        return apply(self, function, args, dtypes, dtype)
+        if function in COMPARISONS:
+            return self.compare(function, args[0], args[1], dtypes[0])
+        if function in ("and", "or", "not"):
+            masks = [self.truth(x, t) for x, t in zip(args, dtypes, strict=True)]
+            return _logic(self, function, masks)
+        if function == "select":
+            return self.select(self.truth(args[0], dtypes[0]), args[1], args[2], dtype)
+        if function == "cast":
+            return self.cast(args[0], dtypes[0], dtype)
+        if len(args) == 1:
+            return _unary(self, function, args[0], dtype)
+        return _binary(self, function, args[0], args[1], dtype)
 
-    def power(self, x: Value, exponent: float, dtype: str) -> Value:
-        """Return x to a constant exponent, by products and roots for exponents that allow it."""
-        return power(self, x, exponent, dtype)
+    def evaluate(
+        self, body: Body, numbers: Iterable[int], values: MutableMapping[int, Value], leaf: Leaf
+    ) -> None:
+        """Emit the steps with these numbers, in order, and add their vectors to `values`.
+
+        Arguments are found in `values`, as are steps already known.  `leaf` gets a step whose op is
+        in `LEAVES` and returns its vector.  Every step rounds by itself, so that the value of a
+        step does not depend on the other steps of the kernel.
+        """
+        for number in numbers:
+            if number in values:
+                continue
+            step = body.steps[number]
+            if step.op == "const":
+                assert isinstance(step.value, int | float), "a constant is a number"
+                values[number] = self.const(step.value, step.dtype)
+            elif step.op in LEAVES:
+                values[number] = leaf(step)
+            else:
+                args = [values[a] for a in step.args]
+                dtypes = [body.steps[a].dtype for a in step.args]
+                values[number] = self.apply(step.op, args, dtypes, step.dtype)
 
 
 def _byte(dtype: str) -> bool:
@@ -212,23 +246,6 @@ _INTRINSICS = {
     "round": "roundeven",
 }
 _PRODUCTS = 8  # integer exponents up to this are products
-
-
-def apply(
-    v: Registers, function: str, args: Sequence[Value], dtypes: Sequence[str], dtype: str
-) -> Value:
-    """Emit a function of `graphc.kernels.functions.FUNCTIONS` on vectors."""
-    if function in COMPARISONS:
-        return v.compare(function, args[0], args[1], dtypes[0])
-    if function in ("and", "or", "not"):
-        return _logic(v, function, [v.truth(x, t) for x, t in zip(args, dtypes, strict=True)])
-    if function == "select":
-        return v.select(v.truth(args[0], dtypes[0]), args[1], args[2], dtype)
-    if function == "cast":
-        return v.cast(args[0], dtypes[0], dtype)
-    if len(args) == 1:
-        return _unary(v, function, args[0], dtype)
-    return _binary(v, function, args[0], args[1], dtype)
 
 
 def _logic(v: Registers, function: str, args: Sequence[Value]) -> Value:
@@ -264,7 +281,7 @@ def _absolute(v: Registers, x: Value, dtype: str) -> Value:
 def _binary(v: Registers, function: str, a: Value, b: Value, dtype: str) -> Value:
     if function == "pow":
         exponent = v.number(b, dtype)
-        return _general_power(v, a, b, dtype) if exponent is None else power(v, a, exponent, dtype)
+        return _general_power(v, a, b, dtype) if exponent is None else _power(v, a, exponent, dtype)
     if function == "floor_div":
         return _floor_division(v, a, b, dtype)
     simple = {
@@ -301,7 +318,7 @@ def _floor_division(v: Registers, a: Value, b: Value, dtype: str) -> Value:
     return v.select(by_zero, zero, floor, dtype)
 
 
-def power(v: Registers, x: Value, exponent: float, dtype: str) -> Value:
+def _power(v: Registers, x: Value, exponent: float, dtype: str) -> Value:
     """Emit x to a constant exponent: by products, a root and a quotient where these suffice."""
     size = abs(exponent)
     if size == 0.5 and dtype in FLOATS:
@@ -326,37 +343,3 @@ def _product(v: Registers, x: Value, times: int, dtype: str) -> Value:
 
 def _general_power(v: Registers, x: Value, y: Value, dtype: str) -> Value:
     return v.intrinsic("pow", (x, y), dtype)
-
-
-LEAVES = ("load", "fetch", "offset", "index", "size", "product", "sum", "max", "philox")
-"""The ops of the steps whose values the kernel around the body provides."""
-
-Leaf = Callable[[Step], Value]
-
-
-def evaluate(
-    v: Vectors, body: Body, numbers: Iterable[int], values: MutableMapping[int, Value], leaf: Leaf
-) -> None:
-    """Emit the steps with these numbers, in order, and add their vectors to `values`.
-
-    Arguments are found in `values`, as are steps already known.  `leaf` gets a step whose op is
-    in `LEAVES` and returns its vector.  Every step rounds by itself, so that the value of a step
-    does not depend on the other steps of the kernel.
-    """
-    for number in numbers:
-        if number in values:
-            continue
-        step = body.steps[number]
-        if step.op == "const":
-            values[number] = v.const(_number(step), step.dtype)
-        elif step.op in LEAVES:
-            values[number] = leaf(step)
-        else:
-            args = [values[a] for a in step.args]
-            dtypes = [body.steps[a].dtype for a in step.args]
-            values[number] = v.apply(step.op, args, dtypes, step.dtype)
-
-
-def _number(step: Step) -> float:
-    assert isinstance(step.value, int | float), "a constant is a number"
-    return step.value
