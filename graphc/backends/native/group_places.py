@@ -209,8 +209,8 @@ class GroupPlaces:
         tiled = f.add(low, f.mul(f.quotient(count, width), width))
         f.loop(low, tiled, width, lambda i, _: self._tile(line, i, width, False))
         if width > 1 or last < phase.places:
-            borders = last < phase.places
-            f.loop(tiled, end, 1, lambda i, _: self._tile(line, i, 1, borders))
+            checked = last < phase.places
+            f.loop(tiled, end, 1, lambda i, _: self._tile(line, i, 1, checked))
 
     def _most(self, line: GroupLine) -> int:
         """Return the places of a tile: as many as registers allow, fewer if the code is long."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from graphc.backends.native.ir import Function, Value
+from graphc.backends.native.ir import Function, Range, Value
 from graphc.backends.native.vectors import Vectors
 from graphc.kernels.body import Body, Span, Step, Store
 from graphc.kernels.expr import join
@@ -111,7 +111,7 @@ Visit = Callable[[Value | int, Masks, list[Value]], Sequence[Value]]
 """A writer of a block's code: from its first column, masks and carried values to the new ones."""
 
 
-def share(function: Function, count: Value | int, unit: int) -> tuple[Value, Value]:
+def _share(function: Function, count: Value | int, unit: int) -> Range:
     """Return the range of a thread in `count` items that are split at multiples of `unit`."""
     units = _divided(function, function.add(count, unit - 1), unit)
     ends = []
@@ -155,7 +155,7 @@ def own(
     function: Function, count: Value | int, unit: int, split: bool
 ) -> tuple[Value | int, Value | int]:
     """Return the range of a dimension of `count` that a thread runs: its share, or all of it."""
-    return share(function, count, unit) if split else (0, count)
+    return _share(function, count, unit) if split else (0, count)
 
 
 def in_thread(function: Function, split: Split, body: Callable[[], None]) -> None:
@@ -171,7 +171,12 @@ def block_size(body: Body) -> int:
 
     Loops over single vectors are as fast as unrolled ones: the processor overlaps them.
     """
-    return BLOCK if any(step.op == "philox" for step in body.steps) else LANES
+    return BLOCK if draws(body) else LANES
+
+
+def draws(body: Body) -> bool:
+    """Return whether a step draws random numbers."""
+    return any(step.op == "philox" for step in body.steps)
 
 
 def blocks(

@@ -18,6 +18,7 @@ from graphc.backends.native.loop_structure import (
     as_one_column,
     as_one_row,
     blocks,
+    draws,
     in_thread,
     needed,
     own,
@@ -111,17 +112,13 @@ def _simplified(kernel: Loop, pitch: Mapping[str, int]) -> Loop:
     if reduced:
         return as_one_row(kernel) if kernel.rows == 1 and kernel.axis == "columns" else kernel
     dense = all(size == 1 for size in pitch.values())
-    if kernel.columns == 1 and dense and kernel.split != "columns" and not _draws(kernel):
+    if kernel.columns == 1 and dense and kernel.split != "columns" and not draws(kernel.body):
         kernel = as_one_column(kernel)
     return as_one_row(kernel) if kernel.rows == 1 else kernel
 
 
 def _across(kernel: Loop) -> str:
     return "rows" if kernel.axis == "columns" else "columns"
-
-
-def _draws(kernel: Loop) -> bool:
-    return any(step.op == "philox" for step in kernel.body.steps)
 
 
 def _elements(

@@ -23,7 +23,7 @@ from graphc.backends.native.segments import (
     table_index,
 )
 from graphc.backends.native.target import Target
-from graphc.backends.native.transpose_scatter import emit_added, emit_turned
+from graphc.backends.native.transpose_scatter import emit_permuted, emit_scatter_add
 from graphc.ir.plan import Buffer, Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE
 from graphc.kernels.kernel import Gemm, Kernel, factor_columns
@@ -93,11 +93,11 @@ class _Emission:
             name = code.name
         elif kernel.turned is not None:
             pointers = [self._pointer(function, name) for name in (*instr.ins, *instr.outs)]
-            name = emit_turned(self.module, kernel, kernel.turned)
+            name = emit_permuted(self.module, kernel, kernel.turned)
         elif kernel.added is not None:
             names = (kernel.added.rows, kernel.added.indices, *instr.outs)
             pointers = [self._pointer(function, name) for name in names]
-            name = emit_added(self.module, kernel, kernel.added)
+            name = emit_scatter_add(self.module, kernel, kernel.added)
         else:
             loop = emit_loop(self.module, kernel, self._pitches(instr, kernel))
             pointers = [self._pointer(function, name) for name in loop.buffers]

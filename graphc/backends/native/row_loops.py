@@ -16,6 +16,7 @@ from graphc.backends.native.loop_structure import (
     Phase,
     block_size,
     blocks,
+    draws,
     in_thread,
     needed,
     own,
@@ -135,8 +136,8 @@ def takes_lanes(kernel: Loop) -> bool:
     few = isinstance(kernel.columns, int) and 1 < kernel.columns <= LANES
     many = not isinstance(kernel.rows, int) or kernel.rows >= LANES
     narrow = all(ITEMSIZE[dtype] == 4 for dtype in _moved(kernel.body))
-    draws = any(step.op == "philox" for step in kernel.body.steps)
-    return few and many and narrow and not draws and bool(reductions(kernel.body))
+    fit = few and many and narrow and not draws(kernel.body)
+    return fit and bool(reductions(kernel.body))
 
 
 def _moved(body: Body) -> Iterable[str]:
@@ -261,8 +262,7 @@ def is_flat(kernel: Loop, elements: Elements) -> bool:
     if reductions(body) or not spans <= {"each", "one"}:
         return False
     dense = all(pitch == elements.columns for pitch in elements.pitch.values())
-    draws = any(step.op == "philox" for step in body.steps)
-    return kernel.rows == 1 or (dense and not draws and kernel.split != "columns")
+    return kernel.rows == 1 or (dense and not draws(body) and kernel.split != "columns")
 
 
 def emit_flat(elements: Elements, kernel: Loop, known: Known) -> None:

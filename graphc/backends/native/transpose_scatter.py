@@ -43,10 +43,10 @@ class Axis:
     written: Dim
 
 
-def emit_turned(module: Module, kernel: Loop, turned: Turned) -> str:
+def emit_permuted(module: Module, kernel: Loop, turned: Turned) -> str:
     """Return the copy `@turn(ptr %from, ptr %to, i64 %n, i64 %tid, i64 %threads)`."""
     dtype = WORD[ITEMSIZE[kernel.body.steps[0].dtype]]
-    axes = axes_of(turned)
+    axes = _axes_of(turned)
     return module.function(
         "turn",
         [("ptr", "%from"), ("ptr", "%to"), *THREAD_ARGUMENTS],
@@ -55,7 +55,7 @@ def emit_turned(module: Module, kernel: Loop, turned: Turned) -> str:
     )
 
 
-def axes_of(turned: Turned) -> tuple[Axis, ...]:
+def _axes_of(turned: Turned) -> tuple[Axis, ...]:
     """Return the axes of the result longer than one; axes that stay together count as one."""
     sizes = [turned.shape[axis] for axis in turned.axes]
     found: list[Axis] = []
@@ -164,7 +164,7 @@ class _Transpose:
         return self.f.address(base, index, self.element)
 
 
-def emit_added(module: Module, kernel: Loop, added: Added) -> str:
+def emit_scatter_add(module: Module, kernel: Loop, added: Added) -> str:
     """Emit the function of a scatter-add of rows unless the module has it; return its name.
 
     `void @add(ptr %rows, ptr %indices, ptr %out, i64 %n, i64 %tid, i64 %threads)`

@@ -178,7 +178,7 @@ class SpreadPlaces:
     def __init__(self, panel: PanelFunction, window: Window) -> None:
         self.panel, self.f, self.window = panel, panel.f, window
         self.across = window.places[-1]
-        self.pitches, self.borders = window.dense.pitches, window.dense.before
+        self.pitches, self.before = window.dense.pitches, window.dense.before
         *outer, self.last = [window.phases(axis) for axis in range(len(window.places))]
         self.outer = list(product(*outer))
 
@@ -258,6 +258,6 @@ class SpreadPlaces:
             number = pixel = 0
             for axis, (offset, at) in enumerate(met):
                 number = number * self.window.kernel[axis] + offset
-                pixel += (at + self.borders[axis]) * self.pitches[axis]
+                pixel += (at + self.before[axis]) * self.pitches[axis]
             found.append((number, pixel))
         return found

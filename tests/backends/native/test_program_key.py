@@ -1,4 +1,4 @@
-"""A program's recipe stands for the text of its code, which is only written where none is kept."""
+"""A program's key stands for the text of its code, which is only written where none is kept."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def of(program: Program) -> str:
     return found
 
 
-def test_equal_programs_have_equal_recipes() -> None:
+def test_equal_programs_have_equal_keys() -> None:
     assert of(step()) == of(step())
 
 
 @pytest.mark.one_in(7)
 @pytest.mark.parametrize("name", NETS)
-def test_programs_of_one_recipe_have_one_text(name: str) -> None:
+def test_programs_of_one_key_have_one_text(name: str) -> None:
     nets = [NETS[name]("float32") for _ in range(2)]
     plans = [gc.compile(net, batch=8, backend="native") for net in nets]
     for programs in zip(*(plan.programs.values() for plan in plans), strict=True):
-        recipes = {of(program) for program in programs}
+        keys = {of(program) for program in programs}
         texts = {program_code(program, host()).ir for program in programs}
-        assert len(recipes) == len(texts) == 1
+        assert len(keys) == len(texts) == 1
 
 
-def test_what_changes_the_text_changes_the_recipe() -> None:
+def test_what_changes_the_text_changes_the_key() -> None:
     program = step()
     moved = {
         name: buffer._replace(offset=buffer.offset + 64) if buffer.space == "arena" else buffer
@@ -70,7 +70,7 @@ def test_what_changes_the_text_changes_the_recipe() -> None:
     assert cache.program_key(program, 2 * host().bits, frozenset()) != of(program)
 
 
-def test_without_source_there_is_no_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_source_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "WRITERS", ("nowhere.py",))
     cache._writers.cache_clear()
     try:
@@ -101,12 +101,12 @@ def test_a_kept_object_is_loaded_without_its_text(
     assert len(written) == 2
 
 
-def test_the_recipe_knows_all_that_writes_programs() -> None:
+def test_the_key_knows_all_that_writes_programs() -> None:
     """Whatever the writer imports of graphc is digested, or has nothing to say about the text."""
     harmless = {
         "graphc": "names only",
         "graphc.base.errors": "what is refused",
-        "graphc.ir.graph": "programs are made of it, and said in the recipe",
+        "graphc.ir.graph": "programs are made of it, and said in the key",
         "graphc.ir.op": "the same",
         "graphc.base.loc": "where a node was declared",
         "graphc.base.scoped_lock": "one caller of LLVM at a time",

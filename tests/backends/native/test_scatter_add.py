@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import graphc as gc
 from graphc.backends.native.ir import Function, Module
-from graphc.backends.native.transpose_scatter import emit_added
+from graphc.backends.native.transpose_scatter import emit_scatter_add
 from graphc.ir.tensor_type import N
 from graphc.ir.text.kernels import kernel_text
 from graphc.kernels.expr import BodyBuilder
@@ -36,7 +36,7 @@ def run(loop: Loop, arrays: dict[str, Array], n: int, threads: int) -> Array:
     """The result by generated code, between guards."""
     module = Module()
     assert loop.added is not None
-    name = emit_added(module, loop, loop.added)
+    name = emit_scatter_add(module, loop, loop.added)
     arguments = [("ptr", x) for x in ("%rows", "%indices", "%out")]
     arguments += [("i64", x) for x in ("%n", "%tid", "%threads")]
     f = Function("entry", arguments, linkage="")
