@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from onnx import AttributeProto
 
+from graphc.base.errors import ModelFileError
 from graphc.base.work import spend_array, spend_bytes, spend_elements
 from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Shape, TensorType
-from graphc.onnx.known import (
+from graphc.onnx.model_file import array_of
+from graphc.onnx.operands import (
     Held,
     NeedsInputs,
     NotSupported,
@@ -26,12 +30,63 @@ from graphc.onnx.known import (
 from graphc.ops.source import Input
 
 if TYPE_CHECKING:
+    from onnx import NodeProto
+
     from graphc.onnx.scope import Scope
 
+
+def attributes_of(node: NodeProto, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a node's attributes by name; references to a function's attributes read `given`."""
+    found: dict[str, Any] = {}
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            if attribute.ref_attr_name in given:
+                found[attribute.name] = given[attribute.ref_attr_name]
+        else:
+            found[attribute.name] = _value(attribute)
+    return found
+
+
+def _value(attribute: AttributeProto) -> Any:
+    spend_elements(8 * (len(attribute.ints) + len(attribute.floats) + len(attribute.strings)))
+    value = _VALUES.get(attribute.type)
+    return attribute if value is None else value(attribute)  # no converter reads other kinds
+
+
+def _tensor(attribute: AttributeProto) -> Array:
+    spend_elements(prod(attribute.t.dims))
+    return array_of(attribute.t)
+
+
+def _number(single: float) -> float:
+    """Return the shortest decimal that rounds to the float32: 0.9 is read as 0.9."""
+    return float(str(np.float32(single)))
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise ModelFileError("an attribute is not text") from None
+
+
+_VALUES: dict[int, Callable[[AttributeProto], Any]] = {
+    AttributeProto.FLOAT: lambda attribute: _number(attribute.f),
+    AttributeProto.INT: lambda attribute: int(attribute.i),
+    AttributeProto.STRING: lambda attribute: _text(attribute.s),
+    AttributeProto.FLOATS: lambda attribute: tuple(map(_number, attribute.floats)),
+    AttributeProto.INTS: lambda attribute: tuple(map(int, attribute.ints)),
+    AttributeProto.STRINGS: lambda attribute: tuple(map(_text, attribute.strings)),
+    AttributeProto.TENSOR: _tensor,
+    AttributeProto.GRAPH: lambda attribute: attribute.g,
+}
+"""The Python value of an attribute, by the attribute's kind."""
 ITEM = 16
 """The number of elements that NumPy computes in the time in which Python computes one."""
 Result = Held | Sequence[Held]
 """The result of a converter: one value, or as many as the node has outputs."""
+Converter = Callable[["Call"], Result]
+"""The rule that makes values of the net, or known arrays, from a node."""
 
 
 class Call:
@@ -54,6 +109,10 @@ class Call:
         self.attributes = attributes
         self.outputs = tuple(outputs)
 
+    def within(self, scope: Scope) -> Call:
+        """Return the same node in another scope."""
+        return Call(scope, self.op, self.version, self.operands, self.attributes, self.outputs)
+
     def __len__(self) -> int:
         return len(self.operands)
 
@@ -68,11 +127,14 @@ class Call:
 
     def has(self, position: int) -> bool:
         """Return whether the operand at `position` is given."""
-        return position < len(self.operands) and self.operands[position] is not None
+        return self._given(position) is not None
+
+    def _given(self, position: int) -> Held | None:
+        return self.operands[position] if position < len(self.operands) else None
 
     def operand(self, position: int) -> Operand:
         """Return the operand unchanged; raise NotSupported if it is missing or a sequence."""
-        operand = self.operands[position] if position < len(self.operands) else None
+        operand = self._given(position)
         if operand is None:
             raise NotSupported(f"operand {position} is missing")
         if isinstance(operand, Parts):
@@ -81,7 +143,7 @@ class Call:
 
     def parts(self, position: int) -> tuple[Operand, ...]:
         """Return the entries of a sequence operand; raise NotSupported if it is not a sequence."""
-        operand = self.operands[position] if position < len(self.operands) else None
+        operand = self._given(position)
         if not isinstance(operand, Parts):
             raise NotSupported(f"operand {position} is not a sequence")
         return operand.entries
@@ -108,7 +170,7 @@ class Call:
 
     def known(self, position: int) -> bool:
         """Return whether the operand's numbers are known now, as those of an initializer are."""
-        operand = self.operands[position] if position < len(self.operands) else None
+        operand = self._given(position)
         return is_known(operand) or isinstance(operand, Weight)
 
     def array(self, position: int) -> Array:
@@ -165,11 +227,13 @@ class Call:
     def _unknown(self, value: Value, position: int) -> Exception:
         graph = value.builder.graph()
         needed = graph.upstream([value.name])
-        names = tuple(node.name for node in graph if node.name in needed and _is_input(node.op))
+        inputs = (node.name for node in graph if isinstance(node.op, Input))
+        names = tuple(name for name in inputs if name in needed)
         if names:
             return NeedsInputs(names)
         return NotSupported(f"operand {position} must be known when the model is read")
 
 
-def _is_input(op: object) -> bool:
-    return isinstance(op, Input)
+def several(result: Result) -> Sequence[Held]:
+    """Return the result of a converter as a sequence."""
+    return result if isinstance(result, (list, tuple)) else [result]  # type: ignore[list-item]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import FunctionProto, NodeProto, defs, helper
 
-from graphc.onnx.attributes import attributes_of
-from graphc.onnx.known import Held, NotSupported, type_of
+from graphc.onnx.call import attributes_of
+from graphc.onnx.operands import Held, NotSupported, type_of
 
 if TYPE_CHECKING:
     from graphc.onnx.call import Call

@@ -20,9 +20,8 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import FLOATS, TensorType
 from graphc.onnx.convert import CONVERTERS
 from graphc.onnx.function import has_function
-from graphc.onnx.known import Operand, Parts, Weight
-from graphc.onnx.limits import graphs_of
-from graphc.onnx.read import array_of
+from graphc.onnx.model_file import array_of, graphs_of
+from graphc.onnx.operands import Operand, Parts, Weight
 from graphc.onnx.scope import OWN, Reading, Scope
 from graphc.ops.source import Input
 

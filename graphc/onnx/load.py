@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
 from graphc.declare.net import Net
-from graphc.onnx.expand import expanded
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Batch, Dim, N, TensorType
+from graphc.onnx.folding import expanded
 from graphc.onnx.importing import (
     LOSSES,
     as_net,
@@ -18,12 +22,12 @@ from graphc.onnx.importing import (
     import_model,
     metadata_of,
 )
-from graphc.onnx.inputs import known_input, names_of_dims, types_of_inputs
-from graphc.onnx.known import NeedsInputs
-from graphc.onnx.read import read_model
+from graphc.onnx.model_file import read_model
+from graphc.onnx.operands import NeedsInputs, NotSupported, dtype_of
+from graphc.onnx.scope import OWN
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import ModelProto, ValueInfoProto
 
     from graphc.ir.tensor_type import Dim
 
@@ -89,3 +93,97 @@ def _check_names(kind: str, given: Iterable[str], there: Sequence[str]) -> None:
                 loc=caller_loc(),
                 hint=f"it has {', '.join(there)}" if there else "it has none with a name",
             )
+
+
+def names_of_dims(model: ModelProto) -> list[str]:
+    """Return the names of the inputs' named dimensions."""
+    shapes = (value.type.tensor_type.shape.dim for value in model.graph.input)
+    return list(dict.fromkeys(dim.dim_param for shape in shapes for dim in shape if dim.dim_param))
+
+
+def known_input(model: ModelProto, name: str, given: Any) -> Array:
+    """Return the array that is fixed for an input; raise GraphError if it does not fit it."""
+    info = next(value for value in model.graph.input if value.name == name)
+    dtype, dims = _dtype(info), info.type.tensor_type.shape.dim
+    sizes = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in dims]
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise GraphError(f"input {name!r} is given no array", loc=caller_loc()) from None
+    fits = not info.type.tensor_type.HasField("shape") or len(sizes) == array.ndim
+    fits &= all(isinstance(a, str) or a == b for a, b in zip(sizes, array.shape, strict=False))
+    if not fits or not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise GraphError(
+            f"input {name!r} takes {dtype}[{', '.join(map(str, sizes))}], the array given for it "
+            f"is {array.dtype}{list(array.shape)}",
+            loc=caller_loc(),
+        )
+    return array.astype(dtype)
+
+
+def types_of_inputs(
+    model: ModelProto, dims: Mapping[str, Dim], known: Collection[str]
+) -> dict[str, TensorType]:
+    """Return the types of free inputs by name; raise GraphError for a dimension without a size."""
+    free = [name for name in free_inputs(model) if name not in known]
+    infos = {value.name: value for value in model.graph.input}
+    batch = "N" if model.producer_name == OWN else _batch_name(model, dims)
+    return {name: _type(infos[name], dims, batch) for name in free}
+
+
+def _batch_name(model: ModelProto, dims: Mapping[str, Dim]) -> str | None:
+    """Return the model's name for the batch: that of a first dimension without a size, or None."""
+    for name, dim in dims.items():
+        if isinstance(dim, Batch):
+            return name
+    for value in model.graph.input:
+        shape = value.type.tensor_type.shape.dim
+        if shape and shape[0].dim_param and shape[0].dim_param not in dims:
+            return str(shape[0].dim_param)
+    return None
+
+
+def _type(info: ValueInfoProto, dims: Mapping[str, Dim], batch: str | None) -> TensorType:
+    tensor = info.type.tensor_type
+    if not info.type.HasField("tensor_type"):
+        raise GraphError(f"input {info.name!r} is not a tensor", loc=caller_loc())
+    if not tensor.HasField("shape"):
+        raise GraphError(f"input {info.name!r} has no shape", loc=caller_loc())
+    shape = tuple(
+        _dim(info.name, axis, dim, dims, batch) for axis, dim in enumerate(tensor.shape.dim)
+    )
+    try:
+        return TensorType(shape, _dtype(info))
+    except ValueError as error:
+        raise _unfit(info, error) from None
+
+
+def _dtype(info: ValueInfoProto) -> str:
+    try:
+        return dtype_of(info.type.tensor_type.elem_type)
+    except NotSupported as error:
+        raise _unfit(info, error) from None
+
+
+def _unfit(info: ValueInfoProto, error: ValueError) -> GraphError:
+    sentence, _, hint = str(error).partition("\n")
+    return GraphError(f"input {info.name!r}: {sentence}", loc=caller_loc(), hint=hint)
+
+
+def _dim(name: str, axis: int, dim: Any, dims: Mapping[str, Dim], batch: str | None) -> Dim:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value)
+    called = str(dim.dim_param)
+    if called in dims:
+        return dims[called]
+    if called == batch or (axis == 0 and not called):
+        return N
+    factor, _, rest = called.partition("*")
+    if factor.isdecimal() and int(factor) > 0 and rest == batch:  # how graphc writes a multiple
+        return N * int(factor)
+    what = f"dimension {called!r}" if called else f"dimension {axis}"
+    raise GraphError(
+        f"{what} of input {name!r} has no size; only the batch stays open",
+        loc=caller_loc(),
+        hint=f"give it: load(path, dims={{{called or 'name'!r}: 128}})",
+    )

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from onnx import helper
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
+from graphc.base.version import __version__
 from graphc.declare.net import Net
 from graphc.declare.selection import select_outputs
 from graphc.files.writing import write_file
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array, Layer, Op
 from graphc.ir.plan import Plan
-from graphc.onnx.export.exporter import export
-from graphc.onnx.read import LARGEST_FILE, path_of
+from graphc.ir.tensor_type import TensorType
+from graphc.ir.text.graph import op_text
+from graphc.onnx.export.functions import BODIES
+from graphc.onnx.export.standard import STANDARD
+from graphc.onnx.export.writer import IR_VERSION, OPSET, Writer, next_of, tensor, value_info
+from graphc.onnx.importing import LOSSES, STATES, UPDATES
+from graphc.onnx.model_file import LARGEST_FILE, path_of
+from graphc.onnx.scope import OWN
+from graphc.ops import OPS
+from graphc.ops.gradient import Gradient
+from graphc.ops.source import Constant, Input, Parameter, State
+from graphc.runtime.eager import expanded, operand_names
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import initial_state
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
+    from onnx import FunctionProto, ModelProto
 
 
 SAVE = "the net, plan or executor, then the path: gc.onnx.save(ex, 'model.onnx')"
@@ -72,3 +89,138 @@ def to_proto(
     model = export(graph, state, train)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def export(graph: Graph, state: Mapping[str, Array], train: bool) -> ModelProto:
+    """Return a model of what the outputs need; raise GraphError for ops ONNX cannot express."""
+    functions = Functions()
+    kept = graph.forward()
+    fed = [node for node in graph if isinstance(node.op, Input)]
+    fed.sort(key=lambda node: node.name not in kept)  # count rows by an exported input first
+    types = {node.name: node.type for node in graph}
+    w = Writer(types, [node.name for node in fed], train, graph.outputs)
+    for node in graph:
+        if node.name in kept:
+            w.prefix = node.name
+            functions.write(w, node.op, node.inputs, node.name, node)
+    read = {name for made in w.nodes for name in made.input} | set(graph.outputs.values())
+    initializers = [
+        tensor(node.name, state[node.name])
+        for node in graph
+        if isinstance(node.op, (Parameter, State)) and node.name in read
+    ]
+    for public, name in graph.outputs.items():
+        if public != name:
+            _public(w, public, name)
+    _check_moved(w)
+    needed = [node for node in graph if isinstance(node.op, Input) and node.name in kept | read]
+    inputs = [value_info(node.name, node.type) for node in needed]
+    outputs = [value_info(public, graph[name].type) for public, name in graph.outputs.items()]
+    outputs += [value_info(next_of(name), graph[name].type) for name in w.moved]
+    made = helper.make_graph(w.nodes, graph.name, inputs, outputs, initializers)
+    return _model(made, functions, graph, w.moved)
+
+
+def _public(w: Writer, public: str, name: str) -> None:
+    """Write an output whose name is not its node's; raise GraphError if another node has it."""
+    if public in w.types:
+        raise GraphError(
+            f"the output {public!r} has the name of another node, but names in ONNX are unique",
+            hint="give the output another name",
+        )
+    w.prefix = public
+    w.emit("Identity", [name], public)
+
+
+def _check_moved(w: Writer) -> None:
+    for name in w.moved:
+        if next_of(name) in w.taken:
+            raise GraphError(
+                f"the next value of {name!r} is called {next_of(name)!r} in ONNX; the net has a "
+                "value or an output of that name",
+                hint="give that one another name",
+            )
+
+
+def _model(made: Any, functions: Functions, graph: Graph, moved: Sequence[str]) -> ModelProto:
+    opsets = [helper.make_opsetid("", OPSET)]
+    if functions.made:
+        opsets.append(helper.make_opsetid(OWN, 1))
+    model: ModelProto = helper.make_model(
+        made, opset_imports=opsets, functions=list(functions.made.values())
+    )
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = OWN, __version__
+    states = [t.name for t in made.initializer if isinstance(graph[t.name].op, State)]
+    told = {LOSSES: graph.losses, STATES: states, UPDATES: [next_of(name) for name in moved]}
+    helper.set_model_props(model, {key: "\n".join(names) for key, names in told.items() if names})
+    return model
+
+
+class Functions:
+    """The functions of a model: one for each op that ONNX does not have, and its operand types."""
+
+    def __init__(self) -> None:
+        self.made: dict[tuple[str, tuple[TensorType, ...]], FunctionProto] = {}
+        self._count: Counter[str] = Counter()
+        """The number of functions of each op, by the op's name."""
+
+    def write(
+        self, w: Writer, op: Op, ins: tuple[str, ...], out: str, node: Node | None = None
+    ) -> None:
+        """Write an op as a node of ONNX's own, or as a call of a function."""
+        if isinstance(op, Constant):
+            w.constant(op.array(), out=out)
+        elif isinstance(op, (Input, Parameter, State)):
+            return
+        elif type(op) not in STANDARD or STANDARD[type(op)](w, op, ins, out) is None:
+            self._check(op, node)
+            text = op_text(op)
+            function = self._function(w, op, ins, text)
+            w.emit(function.name, ins, out, domain=OWN, graphc=text)
+
+    def _check(self, op: Op, node: Node | None) -> None:
+        own = type(op) in OPS.values()
+        layer = isinstance(op, Layer) and not isinstance(op, Gradient)
+        if own and (layer or op.name in BODIES):
+            return
+        raise GraphError(
+            f"{op.name} {node.name if node else ''!r} is not exported to ONNX, which has no "
+            f"{'gradients' if isinstance(op, Gradient) else 'ops of your own'}",
+            loc=node.locs[0] if node and node.locs else None,
+            hint="a plan without it is: gc.compile(net, batch=..., outputs=[...], losses=[])",
+        )
+
+    def _function(self, w: Writer, op: Op, ins: tuple[str, ...], text: str) -> FunctionProto:
+        types = tuple(w.types[name] for name in ins)
+        key = text, types
+        if key not in self.made:
+            body = self._body(op, types)
+            self._count[op.name] += 1
+            same = self._count[op.name]
+            self.made[key] = helper.make_function(
+                OWN,
+                f"{op.name}_{same}" if same > 1 else op.name,
+                list(operand_names(op, len(types))),
+                ["result"],
+                body.nodes,
+                [helper.make_opsetid("", OPSET), helper.make_opsetid(OWN, 1)],
+                attributes=[OWN],
+            )
+        return self.made[key]
+
+    def _body(self, op: Op, types: tuple[TensorType, ...]) -> Writer:
+        if op.name in BODIES and not isinstance(op, Layer):
+            names = operand_names(op, len(types))
+            w = Writer(dict(zip(names, types, strict=True)), names, False)
+            BODIES[op.name](w, op, names, "result")
+            return w
+        graph = expanded(op, types)
+        fed = [node.name for node in graph if isinstance(node.op, Input)]
+        w = Writer({node.name: node.type for node in graph}, fed, False)
+        for node in graph:
+            w.prefix = node.name
+            self.write(w, node.op, node.inputs, node.name, node)
+        if graph.outputs["out"] != "result":
+            w.emit("Identity", [graph.outputs["out"]], "result")
+        return w

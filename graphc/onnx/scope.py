@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +13,17 @@ from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import Loc
 from graphc.base.work import spend_bytes, spend_nodes
 from graphc.declare.net import Net
-from graphc.ir.build import Value, apply
+from graphc.ir.build import Builder, Value, apply
 from graphc.ir.init import FromArray
 from graphc.ir.op import Array
 from graphc.ir.text.parse import check_count, parse_op
-from graphc.onnx.attributes import attributes_of
-from graphc.onnx.call import Call, Result
-from graphc.onnx.convert import CONVERTERS, control, sequence
-from graphc.onnx.fold import folded
+from graphc.onnx.call import Call, attributes_of, several
+from graphc.onnx.convert import CONVERTERS
+from graphc.onnx.convert.unrolled import UNFOLDED
+from graphc.onnx.folding import folded
 from graphc.onnx.function import Body, body_of
-from graphc.onnx.known import (
+from graphc.onnx.model_file import array_of, names_read
+from graphc.onnx.operands import (
     Held,
     NotSupported,
     Operand,
@@ -32,9 +34,6 @@ from graphc.onnx.known import (
     is_symbolic,
     type_of,
 )
-from graphc.onnx.limits import names_read
-from graphc.onnx.read import array_of
-from graphc.onnx.rename import renamed
 from graphc.ops import OPS
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
@@ -42,6 +41,7 @@ from graphc.ops.source import Constant, Parameter, State, constant_op
 
 if TYPE_CHECKING:
     from onnx import FunctionProto, GraphProto, NodeProto
+
 
 OWN = "graphc"
 """The domain of functions that represent ops of graphc, and the producer of its files."""
@@ -165,7 +165,7 @@ class Scope:
             self.reading.kept.append(operand)
 
     def value(self, operand: Held) -> Value:
-        """Return the operand as a value of the net; raise NotSupported for a sequence."""
+        """Return the operand as a value of the net; raise NotSupported for a unrolled."""
         if isinstance(operand, Parts):
             raise NotSupported("a sequence is not a value of the net")
         if isinstance(operand, Value):
@@ -244,8 +244,8 @@ class Scope:
         converter = CONVERTERS.get((domain, node.op_type))
         if converter is not None:
             if self._folds(call):
-                return _several(folded(call, converter))
-            return _several(converter(call))
+                return several(folded(call, converter))
+            return several(converter(call))
         if domain == OWN and OWN in attributes:
             values = [self.value(operand) for operand in operands if operand is not None]
             op = parse_op(str(attributes[OWN]), OPS)
@@ -261,9 +261,7 @@ class Scope:
 
         In models that graphc wrote, which are restored as they were, only shapes are computed.
         """
-        if call.op in control.CONVERTERS or call.op in sequence.CONVERTERS:
-            return False
-        if not all(map(is_known, call.operands)):
+        if call.op in UNFOLDED or not all(map(is_known, call.operands)):
             return False
         arrays = [o for o in call.operands if isinstance(o, np.ndarray)]
         return not self.reading.own or not arrays or any(map(is_symbolic, arrays))
@@ -283,10 +281,6 @@ class Scope:
         return results
 
 
-def _several(result: Result) -> Sequence[Operand]:
-    return result if isinstance(result, (list, tuple)) else [result]  # type: ignore[list-item]
-
-
 def _types(operands: Sequence[Held | None]) -> str:
     told = []
     for operand in operands:
@@ -302,3 +296,31 @@ def described(node: NodeProto) -> str:
     op = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     name = node.name or next(filter(None, node.output), "")
     return f"node {name!r} ({op})"
+
+
+_SOURCES = (Constant, Parameter, State)
+
+
+def renamed(
+    b: Builder, before: int, results: Sequence[tuple[Held | None, str]]
+) -> Callable[[Sequence[Held | None]], list[Held | None]]:
+    """Rename results among nodes after the first `before`; return the function that maps values."""
+    made = list(islice(reversed(b.nodes), len(b.nodes) - before))[::-1]
+    new: dict[str, str] = {}
+    for result, name in results:
+        if not isinstance(result, Value) or result.name in new or result.name not in made:
+            continue
+        if name not in b.nodes and not isinstance(result.node.op, _SOURCES):
+            new[result.name] = name
+    if new:
+        for old in made:
+            node = b.nodes.pop(old)
+            inputs = tuple(new.get(operand, operand) for operand in node.inputs)
+            b.insert(replace(node, name=new.get(old, old), inputs=inputs))
+
+    def current(operands: Sequence[Held | None]) -> list[Held | None]:
+        return [
+            Value(b, new[o.name]) if isinstance(o, Value) and o.name in new else o for o in operands
+        ]
+
+    return current

@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from graphc.onnx.call import Call, Result
+from graphc.onnx.call import Converter
 from graphc.onnx.convert import (
     arrange,
-    control,
     conv,
-    einsum,
     elementwise,
-    fourier,
-    index,
-    loss,
-    norm,
-    optimizer,
-    product,
-    quantize,
-    recurrent,
+    linear_maps,
+    products,
     reduce,
-    resize,
-    sequence,
     shape,
+    training,
+    unrolled,
 )
 
 FAMILIES = (
-    *(elementwise, reduce, shape, arrange, index, product, einsum, conv, norm, loss),
-    *(resize, fourier, quantize, recurrent, sequence, control),
+    *(elementwise, reduce, shape, arrange, products, conv, training, linear_maps, unrolled),
 )
 
-CONVERTERS: dict[tuple[str, str], Callable[[Call], Result]] = {
+CONVERTERS: dict[tuple[str, str], Converter] = {
     **{("", op): make for family in FAMILIES for op, make in family.CONVERTERS.items()},
-    **{("ai.onnx.preview.training", op): make for op, make in optimizer.CONVERTERS.items()},
+    **{("ai.onnx.preview.training", op): make for op, make in training.PREVIEW.items()},
 }
 """The converters by domain and op; each raises NotSupported if graphc cannot express the node."""

@@ -1,8 +1,8 @@
-"""Converters of ops that repeat, pad, mask to triangles, order and accumulate."""
+"""Converters of ops that move elements: gathers, scatters, padding, triangles and blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,13 +10,102 @@ import graphc as gc
 from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.onnx.call import Call, Result
-from graphc.onnx.convert.elementwise import dtype_of
-from graphc.onnx.known import NotSupported
+from graphc.ir.tensor_type import Dim
+from graphc.onnx.call import Call, Converter
+from graphc.onnx.operands import NotSupported, Operand, Weight, dtype_of
 
 
-def _tile(call: Call) -> Value:
-    return gc.tile(call.value(0), call.ints(1))
+def _from_front(call: Call, position: int, size: Dim) -> Value:
+    """Return indices into an axis, which may be negative, as indices from the front."""
+    if not isinstance(size, int):
+        raise NotSupported("the batch dimension is indexed")
+    return call.value(position) if call.scope.reading.own else _not_negative(call, position, size)
+
+
+def _all_from_front(call: Call, position: int, sizes: Sequence[Dim]) -> Value:
+    """Return indices into several axes, which may be negative, as indices from the front."""
+    if not all(isinstance(size, int) for size in sizes):
+        raise NotSupported("the batch dimension is indexed")
+    return _not_negative(call, position, np.array(sizes, np.int64))
+
+
+def _not_negative(call: Call, position: int, sizes: int | Array) -> Value:
+    operand = call.operand(position)
+    if isinstance(operand, np.ndarray):
+        spend_array(operand.size)
+        return call.constant(np.where(operand < 0, operand + sizes, operand).astype(np.int64))
+    indices = gc.cast(call.value(position), "int64")
+    later = indices + (sizes if isinstance(sizes, int) else call.constant(sizes))
+    return gc.where(indices < 0, later, indices)
+
+
+def _reduction(call: Call) -> str:
+    """Return how a scatter joins numbers at one place."""
+    reduction: str = call.attribute("reduction", "none")
+    if reduction not in ("none", "add", "max", "min"):
+        raise NotSupported(f"reduction={reduction!r}")
+    return reduction
+
+
+def _gather(call: Call) -> Operand:
+    x = call.operand(0)
+    rank = call.type(0).rank
+    axis = call.attribute("axis", 0) % rank
+    known = call.operand(1)
+    if isinstance(x, Value | Weight) and isinstance(known, np.ndarray) and known.ndim == 0:
+        size = call.type(0).shape[axis]
+        if isinstance(size, int) and -size <= int(known) < size:
+            return call.value(0)[(*(slice(None),) * axis, int(known) % size)]
+    value = call.value(0)
+    if call.scope.reading.own and isinstance(x, Weight) and axis == 0 and rank == 2:
+        return gc.embedding(call.value(1), weight=value)
+    return gc.gather(value, _from_front(call, 1, value.shape[axis]), axis)
+
+
+def _gather_elements(call: Call) -> Value:
+    x = call.value(0)
+    axis = call.attribute("axis", 0) % x.type.rank
+    return gc.gather_elements(x, _from_front(call, 1, x.shape[axis]), axis)
+
+
+def _scatter_elements(call: Call) -> Value:
+    x = call.value(0)
+    axis = call.attribute("axis", 0) % x.type.rank
+    indices = _from_front(call, 1, x.shape[axis])
+    return gc.scatter_elements(x, indices, call.value(2), axis, reduction=_reduction(call))
+
+
+def _gather_nd(call: Call) -> Value:
+    x, batch = call.value(0), call.attribute("batch_dims", 0)
+    depth = call.type(1).shape[-1]
+    assert isinstance(depth, int)
+    indices = _all_from_front(call, 1, x.shape[batch : batch + depth])
+    return gc.gather_nd(x, indices, batch)
+
+
+def _scatter_nd(call: Call) -> Value:
+    x = call.value(0)
+    depth = call.type(1).shape[-1]
+    assert isinstance(depth, int)
+    indices = _all_from_front(call, 1, x.shape[:depth])
+    return gc.scatter_nd(x, indices, call.value(2), reduction=_reduction(call))
+
+
+def _one_hot(call: Call) -> Value:
+    """Return 1 at each index, which may be negative, else 0; all 0 if it is out of range."""
+    depth, axis = int(call.number(1)), call.attribute("axis", -1)
+    indices = call.value(0)
+    if call.scope.reading.own and axis == -1 and call.array(2).tolist() == [0, 1]:
+        return gc.one_hot(indices, depth, dtype=call.type(2).dtype)
+    off, on = (call.value(2)[i] for i in (0, 1))
+    rank = indices.type.rank + 1
+    axis %= rank
+    shape = [depth if i == axis else 1 for i in range(rank)]
+    spend_array(depth)
+    places = call.constant(np.arange(depth).reshape(shape), indices.dtype)
+    column = gc.reshape(indices, (*indices.shape[:axis], 1, *indices.shape[axis:]))
+    hit = gc.equal(gc.where(column < 0, column + depth, column), places)
+    return gc.where(hit, on, off)
 
 
 def _pad(call: Call) -> Value:
@@ -40,25 +129,6 @@ def _pad(call: Call) -> Value:
     return gc.pad(x, around, value, mode=mode)
 
 
-def _cumulative(function: Callable[..., Value]) -> Callable[[Call], Result]:
-    def convert(call: Call) -> Value:
-        how = {name: bool(call.attribute(name, 0)) for name in ("exclusive", "reverse")}
-        return function(call.value(0), int(call.number(1)), **how)
-
-    return convert
-
-
-def _top_k(call: Call) -> Result:
-    count = int(call.number(1)) if call.version >= 10 else call.required("k")
-    largest = bool(call.attribute("largest", 1))
-    return list(gc.topk(call.value(0), count, call.attribute("axis", -1), largest=largest))
-
-
-def _trilu(call: Call) -> Value:
-    function = gc.triu if call.attribute("upper", 1) else gc.tril
-    return function(call.value(0), int(call.number(1, 0)))
-
-
 def _eye_like(call: Call) -> Array:
     rows, columns = call.type(0).shape
     if not isinstance(rows, int) or not isinstance(columns, int):
@@ -69,11 +139,16 @@ def _eye_like(call: Call) -> Array:
     return np.eye(rows, columns, call.attribute("k", 0), dtype)
 
 
-def _depth_to_space(call: Call) -> Value:
-    x, block = call.value(0), call.required("blocksize")
+def _image(x: Value) -> tuple[Dim, int, int, int]:
     n, c, h, w = x.shape
     if not (isinstance(c, int) and isinstance(h, int) and isinstance(w, int)):
         raise NotSupported("its size depends on the batch")
+    return n, c, h, w
+
+
+def _depth_to_space(call: Call) -> Value:
+    x, block = call.value(0), call.required("blocksize")
+    n, c, h, w = _image(x)
     deep = c // block**2
     if call.attribute("mode", "DCR") == "DCR":
         parts = gc.reshape(x, (n, block, block, deep, h, w))
@@ -86,25 +161,26 @@ def _depth_to_space(call: Call) -> Value:
 
 def _space_to_depth(call: Call) -> Value:
     x, block = call.value(0), call.required("blocksize")
-    n, c, h, w = x.shape
-    if not (isinstance(c, int) and isinstance(h, int) and isinstance(w, int)):
-        raise NotSupported("its size depends on the batch")
+    n, c, h, w = _image(x)
     parts = gc.reshape(x, (n, c, h // block, block, w // block, block))
-    if call.attribute("mode", "DCR") == "DCR":
-        moved = gc.transpose(parts, (0, 3, 5, 1, 2, 4))
-    else:
-        moved = gc.transpose(parts, (0, 1, 3, 5, 2, 4))
-    return gc.reshape(moved, (n, c * block**2, h // block, w // block))
+    order = (0, 3, 5, 1, 2, 4) if call.attribute("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    return gc.reshape(gc.transpose(parts, order), (n, c * block**2, h // block, w // block))
 
 
-CONVERTERS: dict[str, Callable[[Call], Result]] = {
-    "CumProd": _cumulative(gc.cumprod),
-    "CumSum": _cumulative(gc.cumsum),
+CONVERTERS: dict[str, Converter] = {
     "DepthToSpace": _depth_to_space,
     "EyeLike": _eye_like,
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
+    "OneHot": _one_hot,
     "Pad": _pad,
+    "Scatter": _scatter_elements,
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
     "SpaceToDepth": _space_to_depth,
-    "Tile": _tile,
-    "TopK": _top_k,
-    "Trilu": _trilu,
+    "Tile": lambda call: gc.tile(call.value(0), call.ints(1)),
+    "Trilu": lambda call: (gc.triu if call.attribute("upper", 1) else gc.tril)(
+        call.value(0), int(call.number(1, 0))
+    ),
 }

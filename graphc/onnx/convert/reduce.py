@@ -11,14 +11,15 @@ import numpy as np
 import graphc as gc
 from graphc.ir.build import Value
 from graphc.ir.tensor_type import normal_axes
-from graphc.onnx.call import Call, Result
-from graphc.onnx.known import NotSupported
+from graphc.onnx.call import Call, Converter, Result
+from graphc.onnx.convert.shape import flattened_at
+from graphc.onnx.operands import NotSupported
 from graphc.ops.reduce import reduced_shape
 
 Reduce = Callable[[Value, tuple[int, ...], bool], Value]
 
 
-def axes_of(call: Call, rank: int) -> tuple[int, ...]:
+def _axes(call: Call, rank: int) -> tuple[int, ...]:
     """Return the axes of a reduction: an attribute, in later opsets an operand, else all axes."""
     found = call.ints(1) if call.has(1) else tuple(call.attribute("axes", ()))
     if found or call.attribute("noop_with_empty_axes", 0):
@@ -26,10 +27,10 @@ def axes_of(call: Call, rank: int) -> tuple[int, ...]:
     return tuple(range(rank))
 
 
-def _reduction(function: Reduce) -> Callable[[Call], Result]:
+def _reduction(function: Reduce) -> Converter:
     def convert(call: Call) -> Value:
         x = call.value(0)
-        axes = axes_of(call, x.type.rank)
+        axes = _axes(call, x.type.rank)
         if any(x.shape[axis] == 0 for axis in axes) and call.op in OF_NOTHING:
             return _of_nothing(call, x, axes)
         if not axes and call.op not in EACH:
@@ -72,33 +73,23 @@ def _log_sum(x: Value, axes: tuple[int, ...], keepdims: bool) -> Value:
     return gc.log(gc.sum(x, axes, keepdims))
 
 
-def _coerced_axis(call: Call, before: int) -> int:
-    """Return the axis of softmax and its like; before opset `before` all from it on are merged."""
-    return int(call.attribute("axis", 1 if call.version < before else -1))
+def _softmax_axis(call: Call) -> int:
+    """Return the axis of softmax and its like; before opset 13 all axes from it on are merged."""
+    return int(call.attribute("axis", 1 if call.version < 13 else -1))
 
 
-def _along(function: Callable[[Value, int], Value]) -> Callable[[Call], Result]:
+def _along_axis(function: Callable[[Value, int], Value]) -> Converter:
     def convert(call: Call) -> Value:
-        x, axis = call.value(0), _coerced_axis(call, 13)
+        x, axis = call.value(0), _softmax_axis(call)
         if call.version >= 13 or axis in (x.type.rank - 1, -1):
             return function(x, axis)
-        from graphc.onnx.convert.shape import flattened_at
-
         flat = function(flattened_at(x, axis % x.type.rank), -1)
         return gc.reshape(flat, x.shape)
 
     return convert
 
 
-def _softmax(x: Value, axis: int) -> Value:
-    return gc.softmax(x, axis)
-
-
-def _log_softmax(x: Value, axis: int) -> Value:
-    return gc.log_softmax(x, axis)
-
-
-def _arg(function: Callable[..., Value]) -> Callable[[Call], Result]:
+def _arg(function: Callable[..., Value]) -> Converter:
     def convert(call: Call) -> Value:
         keepdims = bool(call.attribute("keepdims", 1))
         last = bool(call.attribute("select_last_index", 0))
@@ -108,7 +99,7 @@ def _arg(function: Callable[..., Value]) -> Callable[[Call], Result]:
 
 
 def _hardmax(call: Call) -> Value:
-    x, axis = call.value(0), _coerced_axis(call, 13)
+    x, axis = call.value(0), _softmax_axis(call)
     rank = x.type.rank
     if call.version < 13 and axis % rank != rank - 1:
         raise NotSupported("the axis must be the last before opset 13")
@@ -122,11 +113,27 @@ def _hardmax(call: Call) -> Value:
     return gc.transpose(hot, order)
 
 
-CONVERTERS: dict[str, Callable[[Call], Result]] = {
+def _cumulative(function: Callable[..., Value]) -> Converter:
+    def convert(call: Call) -> Value:
+        how = {name: bool(call.attribute(name, 0)) for name in ("exclusive", "reverse")}
+        return function(call.value(0), int(call.number(1)), **how)
+
+    return convert
+
+
+def _top_k(call: Call) -> Result:
+    count = int(call.number(1)) if call.version >= 10 else call.required("k")
+    largest = bool(call.attribute("largest", 1))
+    return list(gc.topk(call.value(0), count, call.attribute("axis", -1), largest=largest))
+
+
+CONVERTERS: dict[str, Converter] = {
     "ArgMax": _arg(gc.argmax),
     "ArgMin": _arg(gc.argmin),
+    "CumProd": _cumulative(gc.cumprod),
+    "CumSum": _cumulative(gc.cumsum),
     "Hardmax": _hardmax,
-    "LogSoftmax": _along(_log_softmax),
+    "LogSoftmax": _along_axis(gc.log_softmax),
     "ReduceL1": _reduction(gc.l1_norm),
     "ReduceL2": _reduction(_of_floats(gc.l2_norm)),
     "ReduceLogSum": _reduction(_of_floats(_log_sum)),
@@ -137,5 +144,6 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "ReduceProd": _reduction(gc.prod),
     "ReduceSum": _reduction(gc.sum),
     "ReduceSumSquare": _reduction(gc.sum_squares),
-    "Softmax": _along(_softmax),
+    "Softmax": _along_axis(gc.softmax),
+    "TopK": _top_k,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import ceil, isfinite
 
 import numpy as np
@@ -11,18 +11,14 @@ import graphc as gc
 from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Batch, Dim, Shape, broadcast, count
-from graphc.onnx.call import Call, Result
-from graphc.onnx.known import NotSupported, Operand, Weight, dims_array, type_of
+from graphc.ir.tensor_type import Batch, Dim, broadcast, count
+from graphc.onnx.call import Call, Converter, Result
+from graphc.onnx.operands import NotSupported, Operand, Weight, dims_array, type_of
 
 
 def _shape(call: Call) -> Array:
     dims = call.type(0).shape
     return dims_array(dims[call.attribute("start", 0) : call.attribute("end")])
-
-
-def _size(call: Call) -> Array:
-    return dims_array([count(call.type(0).shape)]).reshape(())
 
 
 def _reshape(call: Call) -> Operand:
@@ -46,12 +42,8 @@ def reshaped(call: Call, x: Operand, shape: Sequence[Dim]) -> Operand:
 
 def flattened_at(x: Value, axis: int) -> Value:
     """Return x as a matrix: the axes before `axis` are its rows, the others its columns."""
-    rows, columns = _product(x.shape[:axis]), _product(x.shape[axis:])
+    rows, columns = count(x.shape[:axis]), count(x.shape[axis:])
     return x if x.shape == (rows, columns) else gc.reshape(x, (rows, columns))
-
-
-def _product(dims: Shape) -> Dim:
-    return count(dims)
 
 
 def _flatten(call: Call) -> Operand:
@@ -61,10 +53,6 @@ def _flatten(call: Call) -> Operand:
     if axis == 1 and x.type.rank > 2:
         call.scope.reading.flattened[call.name] = x
     return flat
-
-
-def _transpose(call: Call) -> Value:
-    return gc.transpose(call.value(0), call.attribute("perm"))
 
 
 def _concat(call: Call) -> Value:
@@ -77,17 +65,18 @@ def _concat(call: Call) -> Value:
     return gc.concat(values, axis)
 
 
-def _axes(call: Call, name: str = "axes") -> tuple[int, ...] | None:
+def axes_of(call: Call) -> tuple[int, ...] | None:
+    """Return the axes of a node: an operand, in earlier opsets an attribute, or None."""
     if call.has(1):
         return call.ints(1)
-    found = call.attribute(name)
-    return None if found is None else tuple(found)
+    axes = call.attribute("axes")
+    return None if axes is None else tuple(axes)
 
 
 def _squeeze(call: Call) -> Operand:
     x = call.operand(0)
     shape = type_of(x).shape
-    axes = _axes(call)
+    axes = axes_of(call)
     if axes is None:
         dropped = {i for i, dim in enumerate(shape) if dim == 1}
     else:
@@ -99,7 +88,7 @@ def _squeeze(call: Call) -> Operand:
 
 def _unsqueeze(call: Call) -> Operand:
     x = call.operand(0)
-    shape, axes = type_of(x).shape, _axes(call) or ()
+    shape, axes = type_of(x).shape, axes_of(call) or ()
     rank = len(shape) + len(axes)
     new = {axis % rank for axis in axes}
     if len(new) != len(axes):
@@ -108,21 +97,12 @@ def _unsqueeze(call: Call) -> Operand:
     return reshaped(call, x, [1 if i in new else next(left) for i in range(rank)])
 
 
-def _expand(call: Call) -> Value:
-    x, shape = call.value(0), call.dims(1)
-    return gc.broadcast_to(x, broadcast(x.shape, shape))
-
-
 def _constant(call: Call) -> Array:
-    for name, dtype in (
-        ("value", None),
-        ("value_float", np.float32),
-        ("value_floats", np.float32),
-        ("value_int", np.int64),
-        ("value_ints", np.int64),
-    ):
+    dtypes = {"value_float": np.float32, "value_floats": np.float32}
+    dtypes |= {"value_int": np.int64, "value_ints": np.int64}
+    for name in ("value", *dtypes):
         if name in call.attributes:
-            return np.asarray(call.attributes[name], dtype)
+            return np.asarray(call.attributes[name], dtypes.get(name))
     raise NotSupported("a constant of text, or a sparse one")
 
 
@@ -167,11 +147,9 @@ def _cut(dim: Dim, start: int, end: Dim, step: int) -> slice:
     if not isinstance(end, int) or step == 0:
         raise NotSupported("a slice ends at the batch dimension")
     span = range(*slice(start, end, step).indices(dim))
-    if span.step > 0:
-        return slice(span.start, span.stop, span.step) if span else slice(0, 0)
-    return (
-        slice(span.start, span.stop if span.stop >= 0 else None, span.step) if span else slice(0, 0)
-    )
+    if not span:
+        return slice(0, 0)
+    return slice(span.start, span.stop if span.stop >= 0 else None, span.step)
 
 
 def sliced(call: Call, x: Value, cuts: Sequence[slice]) -> Value:
@@ -208,19 +186,21 @@ def _split(call: Call) -> list[Value]:
     ]
 
 
-CONVERTERS: dict[str, Callable[[Call], Result]] = {
+CONVERTERS: dict[str, Converter] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _constant_of_shape,
-    "Expand": _expand,
+    "Expand": lambda call: gc.broadcast_to(
+        call.value(0), broadcast(call.type(0).shape, call.dims(1))
+    ),
     "Flatten": _flatten,
     "Range": _range,
     "Reshape": _reshape,
     "Shape": _shape,
-    "Size": _size,
+    "Size": lambda call: dims_array([count(call.type(0).shape)]).reshape(()),
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
-    "Transpose": _transpose,
+    "Transpose": lambda call: gc.transpose(call.value(0), call.attribute("perm")),
     "Unsqueeze": _unsqueeze,
 }

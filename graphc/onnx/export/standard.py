@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -10,212 +11,284 @@ from onnx import helper
 
 from graphc.ir.op import Op, attributes
 from graphc.ir.tensor_type import Batch
-from graphc.onnx.export.elements import ELEMENTS, Emit
 from graphc.onnx.export.windows import WINDOWS
-from graphc.onnx.export.writer import Writer, next_of
+from graphc.onnx.export.writer import Emit, Writer, next_of, node
 from graphc.ops import OPS
+from graphc.ops.activations.exponential import Celu, Elu, Selu
+from graphc.ops.activations.gated import Mish
+from graphc.ops.activations.piecewise import (
+    HardSigmoid,
+    HardSwish,
+    LeakyRelu,
+    PRelu,
+    Shrink,
+    ThresholdedRelu,
+)
+from graphc.ops.activations.softsign import Softsign
 from graphc.ops.affine import Affine, AffineLayer
 from graphc.ops.concat import Concat
 from graphc.ops.cumulative import Cumsum
+from graphc.ops.division import Fmod, Mod, TruncDiv
 from graphc.ops.dropout import Dropout
+from graphc.ops.elementwise import Add, Div, Mul, Neg, Power, Sub
 from graphc.ops.embedding import Embedding
-from graphc.ops.functions import LogSoftmax, Softmax
+from graphc.ops.functions import Abs, Exp, Log, LogSoftmax, Sigmoid, Sign, Softmax, Sqrt, Tanh
 from graphc.ops.gather import Gather
 from graphc.ops.index import Argmax, Argmin, OneHot
 from graphc.ops.linalg import MatMul
+from graphc.ops.logic import And, Not, Or, Xor
 from graphc.ops.norm import BatchNorm
 from graphc.ops.order import TopK
+from graphc.ops.pow import Pow
 from graphc.ops.reduce import BroadcastTo, Max, Mean, Min, Reduction, Sum
+from graphc.ops.rounding import Ceil, Floor, Round
 from graphc.ops.row_norm import LayerNorm
 from graphc.ops.scatter import GatherElements, ScatterElements
+from graphc.ops.select import (
+    Clip,
+    Equal,
+    Greater,
+    GreaterEqual,
+    Less,
+    LessEqual,
+    Maximum,
+    Minimum,
+    Relu,
+    Where,
+)
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Slice
+from graphc.ops.smooth import Erf, Softplus
+from graphc.ops.trigonometry import (
+    Acos,
+    Acosh,
+    Asin,
+    Asinh,
+    Atan,
+    Atanh,
+    Cos,
+    Cosh,
+    Sin,
+    Sinh,
+    Tan,
+)
+
+
+def _power(w: Writer, op: Power, ins: Sequence[str], out: str) -> str:
+    return w.emit("Pow", [*ins, w.constant(op.exponent, w.types[ins[0]].dtype)], out)
+
+
+def _clip(w: Writer, op: Clip, ins: Sequence[str], out: str) -> str:
+    dtype = w.types[ins[0]].dtype
+    low = w.constant(op.low, dtype) if op.low > -inf else ""
+    high = w.constant(op.high, dtype) if op.high < inf else ""
+    return w.emit("Clip", [*ins, low, high], out)
+
+
+def _logic(w: Writer, op: And | Or | Xor | Not, ins: Sequence[str], out: str) -> str:
+    """Write a logical op on bools, or a bitwise one on integers."""
+    bits = "" if w.types[ins[0]].dtype == "bool" else "Bitwise"
+    return w.emit(bits + type(op).__name__, ins, out)
+
+
+def _trunc_div(w: Writer, op: TruncDiv, ins: Sequence[str], out: str) -> str | None:
+    return None if _may_be_zero(w, ins[1]) else w.emit("Div", ins, out)
+
+
+def _may_be_zero(w: Writer, divisor: str) -> bool:
+    """Return whether an integer divisor may be 0; ONNX's runtimes refuse to divide by 0."""
+    numbers = w.constants.get(divisor)
+    return numbers is None or not bool(numbers.all())
+
+
+def _mod(w: Writer, op: Mod, ins: Sequence[str], out: str) -> str | None:
+    """Write the remainder of integers with the sign of the divisor; ONNX has none for floats."""
+    if w.types[ins[0]].is_float or _may_be_zero(w, ins[1]):
+        return None
+    return w.emit("Mod", ins, out, fmod=0)
+
+
+def _fmod(w: Writer, op: Fmod, ins: Sequence[str], out: str) -> str | None:
+    if not w.types[ins[0]].is_float and _may_be_zero(w, ins[1]):
+        return None
+    return w.emit("Mod", ins, out, fmod=1)
+
+
+def _celu(w: Writer, op: Celu, ins: Sequence[str], out: str) -> str | None:
+    return w.emit("Celu", ins, out, alpha=op.alpha) if w.types[ins[0]].dtype == "float32" else None
+
+
+def _prelu(w: Writer, op: PRelu, ins: Sequence[str], out: str) -> str | None:
+    """Write PRelu of a matrix; ONNX broadcasts slopes from the last axis, so others do not fit."""
+    return w.emit("PRelu", ins, out) if w.types[ins[0]].rank == 2 else None
+
+
+def _hard_sigmoid(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
+    return w.emit("HardSigmoid", ins, out, alpha=1 / 6, beta=0.5)
 
 
 def _reduction(name: str) -> Emit:
-    def emit(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-        assert isinstance(op, Reduction)
+    def emit(w: Writer, op: Reduction, ins: Sequence[str], out: str) -> str:
         noop = None if op.axes else 1
         axes = w.ints(op.axes)
-        w.emit(name, [*ins, axes], out, keepdims=int(op.keepdims), noop_with_empty_axes=noop)
-        return True
+        return w.emit(name, [*ins, axes], out, keepdims=int(op.keepdims), noop_with_empty_axes=noop)
 
     return emit
 
 
-def _along(name: str) -> Emit:
-    def emit(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-        assert isinstance(op, (Softmax, LogSoftmax))
-        w.emit(name, ins, out, axis=op.axis)
-        return True
-
-    return emit
+def _arg(w: Writer, op: Argmax | Argmin, ins: Sequence[str], out: str) -> str:
+    return w.emit(f"Arg{op.name[3:].capitalize()}", ins, out, axis=op.axis, keepdims=0)
 
 
-def _arg(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, (Argmax, Argmin))
-    w.emit(f"Arg{op.name[3:].capitalize()}", ins, out, axis=op.axis, keepdims=0)
-    return True
-
-
-def _gather(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+def _gather(w: Writer, op: Gather, ins: Sequence[str], out: str) -> str | None:
     """Write the axis counted from the front: some of ONNX's tools take no negative ones here."""
-    assert isinstance(op, (Gather, GatherElements))
-    if isinstance(op, Gather) and op.axis == 0 and w.types[ins[0]].rank == 2:
-        return False  # this is the node that an embedding is written as
-    w.emit(type(op).__name__, ins, out, axis=op.axis % w.types[ins[0]].rank)
-    return True
+    rank = w.types[ins[0]].rank
+    if op.axis == 0 and rank == 2:
+        return None  # this is the node that an embedding is written as
+    return w.emit("Gather", ins, out, axis=op.axis % rank)
 
 
-def _scatter(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, ScatterElements)
+def _gather_elements(w: Writer, op: GatherElements, ins: Sequence[str], out: str) -> str:
+    return w.emit("GatherElements", ins, out, axis=op.axis % w.types[ins[0]].rank)
+
+
+def _scatter(w: Writer, op: ScatterElements, ins: Sequence[str], out: str) -> str:
     axis = op.axis % w.types[ins[0]].rank
-    w.emit("ScatterElements", ins, out, axis=axis, reduction=op.reduction)
-    return True
+    return w.emit("ScatterElements", ins, out, axis=axis, reduction=op.reduction)
 
 
-def _embedding(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+def _embedding(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     roles = dict(zip(op.roles, ins, strict=True))
-    w.emit("Gather", [roles["weight"], roles["ids"]], out)
-    return True
+    return w.emit("Gather", [roles["weight"], roles["ids"]], out)
 
 
-def _cumsum(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Cumsum)
+def _cumsum(w: Writer, op: Cumsum, ins: Sequence[str], out: str) -> str:
     how = {"exclusive": int(op.exclusive), "reverse": int(op.reverse)}
-    w.emit("CumSum", [*ins, w.constant(op.axis, "int64")], out, **how)  # type: ignore[arg-type]
-    return True
+    return w.emit("CumSum", [*ins, w.constant(op.axis, "int64")], out, **how)  # type: ignore[arg-type]
 
 
-def _top_k(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+def _top_k(w: Writer, op: TopK, ins: Sequence[str], out: str) -> str:
     """Write the indices of the top k; another node gathers their values."""
-    assert isinstance(op, TopK)
     names = [w.fresh("values"), out]
-    w.emit("TopK", [*ins, w.ints([op.k])], names, axis=op.axis, largest=int(op.largest))
-    return True
+    return w.emit("TopK", [*ins, w.ints([op.k])], names, axis=op.axis, largest=int(op.largest))
 
 
-def _one_hot(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+def _one_hot(w: Writer, op: OneHot, ins: Sequence[str], out: str) -> str | None:
     """Write OneHot for the only dtypes that every runtime supports."""
-    assert isinstance(op, OneHot)
     if (w.types[ins[0]].dtype, op.dtype) != ("int64", "float32"):
-        return False
-    w.emit("OneHot", [*ins, w.constant(op.depth, "int64"), w.constant([0, 1], op.dtype)], out)
-    return True
+        return None
+    return w.emit(
+        "OneHot", [*ins, w.constant(op.depth, "int64"), w.constant([0, 1], op.dtype)], out
+    )
 
 
-def _reshape(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Reshape)
-    w.reshape(ins[0], op.shape, out)
-    return True
+def _reshape(w: Writer, op: Reshape, ins: Sequence[str], out: str) -> str:
+    return w.reshape(ins[0], op.shape, out)
 
 
-def _transpose(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Transpose)
-    w.emit("Transpose", ins, out, perm=list(op.axes) or None)
-    return True
+def _transpose(w: Writer, op: Transpose, ins: Sequence[str], out: str) -> str:
+    return w.emit("Transpose", ins, out, perm=list(op.axes) or None)
 
 
-def _concat(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Concat)
-    w.emit("Concat", ins, out, axis=op.axis)
-    return True
-
-
-def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Slice)
+def _slice(w: Writer, op: Slice, ins: Sequence[str], out: str) -> str | None:
     if any(isinstance(end, Batch) for cut in op.cuts for end in cut):
-        return False
+        return None
     axes, starts, stops, steps = (list(part) for part in zip(*op.cuts, strict=True))
     # With a negative step, a stop of -1 is before the first entry; ONNX counts it from the end.
     stops = [-(2**31) if stop == -1 else stop for stop in stops]
     places = [w.ints(part) for part in (starts, stops, axes, steps)]
-    w.emit("Slice", [*ins, *places], out)
-    return True
+    return w.emit("Slice", [*ins, *places], out)
 
 
-def _cast(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Cast)
-    w.emit("Cast", ins, out, to=helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype)))
-    return True
+def _cast(w: Writer, op: Cast, ins: Sequence[str], out: str) -> str:
+    return w.emit("Cast", ins, out, to=helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype)))
 
 
-def _broadcast_to(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, BroadcastTo)
-    w.emit("Expand", [*ins, w.dims(op.shape)], out)
-    return True
+def _broadcast_to(w: Writer, op: BroadcastTo, ins: Sequence[str], out: str) -> str:
+    return w.emit("Expand", [*ins, w.dims(op.shape)], out)
 
 
-def _matmul(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, MatMul)
+def _matmul(w: Writer, op: MatMul, ins: Sequence[str], out: str) -> str | None:
     if op.trans_a or op.trans_b:
-        return False
-    w.emit("MatMul", ins, out)
-    return True
+        return None
+    return w.emit("MatMul", ins, out)
 
 
-def _affine_op(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    w.emit("Gemm", ins, out)
-    return True
-
-
-def _affine(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+def _affine(w: Writer, op: AffineLayer, ins: Sequence[str], out: str) -> str | None:
     """Write Gemm, after Flatten unless a sample is a vector."""
-    assert isinstance(op, AffineLayer)
     rank = w.types[ins[0]].rank
     if len(ins) != 3 or op.last_axis:
-        return False
+        return None
     x = ins[0] if rank == 2 else w.emit("Flatten", [ins[0]], axis=1)
-    w.emit("Gemm", [x, *ins[1:]], out)
-    return True
+    return w.emit("Gemm", [x, *ins[1:]], out)
 
 
-def _batchnorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, BatchNorm)
+def _batchnorm(w: Writer, op: BatchNorm, ins: Sequence[str], out: str) -> str | None:
     if op.frozen:  # ONNX cannot express that it stays frozen in training
-        return False
+        return None
     how: dict[str, Any] = {"epsilon": op.eps, "momentum": op.running_decay}
     if w.train:
         outs = [out, *map(next_of, ins[3:])]
         w.emit("BatchNormalization", ins, outs, training_mode=1, **how)
         w.moved.extend(ins[3:])
     else:
-        w.emit("BatchNormalization", ins, out, **how)
-    return True
+        return w.emit("BatchNormalization", ins, out, **how)
 
 
-def _layernorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, LayerNorm)
-    w.emit("LayerNormalization", ins, out, axis=-1, epsilon=op.eps)
-    return True
+def _layernorm(w: Writer, op: LayerNorm, ins: Sequence[str], out: str) -> str:
+    return w.emit("LayerNormalization", ins, out, axis=-1, epsilon=op.eps)
 
 
-def _dropout(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Dropout)
+def _dropout(w: Writer, op: Dropout, ins: Sequence[str], out: str) -> str:
     ratio = w.constant(1 - op.keep_prob, "float32")
-    w.emit("Dropout", [ins[0], ratio, w.constant(w.train, "bool")], out)
-    return True
+    return w.emit("Dropout", [ins[0], ratio, w.constant(w.train, "bool")], out)
 
 
-def _softmax_loss(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+def _softmax_loss(w: Writer, op: Op, ins: Sequence[str], out: str) -> str | None:
     how = attributes(op)
     reduction = how.pop("reduction")
     if len(ins) != 2 or any(how.values()):
-        return False
-    w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=reduction)
-    return True
+        return None
+    return w.emit("SoftmaxCrossEntropyLoss", ins, out, reduction=reduction)
 
+
+SAME_NAME: tuple[type[Op], ...] = (
+    *(Add, Sub, Mul, Div, Neg, Exp, Log, Sqrt, Abs, Sign, Tanh, Sigmoid, Erf, Softplus, Relu),
+    *(Where, Equal, Less, Greater, Selu, Mish, Softsign, HardSwish, Floor, Ceil, Round, Pow),
+    *(Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh),
+)
+"""The ops without attributes that have the same name in ONNX."""
 
 STANDARD: dict[type[Op], Emit] = {
-    **ELEMENTS,
+    **{op: node(op.__name__) for op in SAME_NAME},
+    **dict.fromkeys((And, Or, Xor, Not), _logic),
+    **dict.fromkeys((Argmax, Argmin), _arg),
+    LessEqual: node("LessOrEqual"),
+    GreaterEqual: node("GreaterOrEqual"),
+    Maximum: node("Max"),
+    Minimum: node("Min"),
+    Elu: node("Elu", alpha="alpha"),
+    ThresholdedRelu: node("ThresholdedRelu", alpha="alpha"),
+    LeakyRelu: node("LeakyRelu", alpha="slope"),
+    Shrink: node("Shrink", lambd="threshold", bias="bias"),
+    Softmax: node("Softmax", axis="axis"),
+    LogSoftmax: node("LogSoftmax", axis="axis"),
+    Concat: node("Concat", axis="axis"),
+    Affine: node("Gemm"),
     Sum: _reduction("ReduceSum"),
     Mean: _reduction("ReduceMean"),
     Max: _reduction("ReduceMax"),
-    Softmax: _along("Softmax"),
-    LogSoftmax: _along("LogSoftmax"),
     Min: _reduction("ReduceMin"),
-    **dict.fromkeys((Argmax, Argmin), _arg),
-    **dict.fromkeys((Gather, GatherElements), _gather),
+    Power: _power,
+    Clip: _clip,
+    TruncDiv: _trunc_div,
+    Mod: _mod,
+    Fmod: _fmod,
+    Celu: _celu,
+    PRelu: _prelu,
+    HardSigmoid: _hard_sigmoid,
+    Gather: _gather,
+    GatherElements: _gather_elements,
     ScatterElements: _scatter,
     Embedding: _embedding,
     Cumsum: _cumsum,
@@ -223,12 +296,10 @@ STANDARD: dict[type[Op], Emit] = {
     OneHot: _one_hot,
     Reshape: _reshape,
     Transpose: _transpose,
-    Concat: _concat,
     Slice: _slice,
     Cast: _cast,
     BroadcastTo: _broadcast_to,
     MatMul: _matmul,
-    Affine: _affine_op,
     AffineLayer: _affine,
     BatchNorm: _batchnorm,
     LayerNorm: _layernorm,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from graphc.ir.op import Op
-from graphc.onnx.export.writer import Writer
+from graphc.onnx.export.writer import Emit, Writer, node
 from graphc.ops.conv_layer import ConvLayer, ConvTransposeLayer
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.pad import Pad, Pads
@@ -17,10 +17,16 @@ def _pads(pairs: Pads) -> list[int]:
     return [pair[side] for side in (0, 1) for pair in pairs]
 
 
-def _conv(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, ConvLayer)
-    w.emit(
-        "Conv",
+def _conv(
+    w: Writer,
+    op: ConvLayer | ConvTransposeLayer,
+    ins: Sequence[str],
+    out: str,
+    name: str = "Conv",
+    **more: list[int],
+) -> str:
+    return w.emit(
+        name,
         ins,
         out,
         kernel_shape=list(w.types[ins[1]].shape[2:]),
@@ -28,43 +34,47 @@ def _conv(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
         pads=_pads(op.padding),
         dilations=list(op.dilation),
         group=op.groups,
+        **more,
     )
-    return True
 
 
-def _conv_transpose(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, ConvTransposeLayer)
-    w.emit(
-        "ConvTranspose",
-        ins,
-        out,
-        kernel_shape=list(w.types[ins[1]].shape[2:]),
-        strides=list(op.stride),
-        pads=_pads(op.padding),
-        dilations=list(op.dilation),
-        output_padding=list(op.more),
-        group=op.groups,
-    )
-    return True
+def _conv_transpose(w: Writer, op: ConvTransposeLayer, ins: Sequence[str], out: str) -> str:
+    return _conv(w, op, ins, out, "ConvTranspose", output_padding=list(op.more))
 
 
-def _max_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, MaxPoolLayer)
+def _max_pool(w: Writer, op: MaxPoolLayer, ins: Sequence[str], out: str) -> str | None:
+    return _pool(w, op, ins, out, "MaxPool", dilations=list(op.dilation))
+
+
+def _avg_pool(w: Writer, op: AvgPoolLayer, ins: Sequence[str], out: str) -> str | None:
+    """Write AveragePool without dilation, which ONNX's windows do not have before opset 19."""
+    if set(op.dilation) != {1}:
+        return None
+    return _pool(w, op, ins, out, "AveragePool", count_include_pad=int(op.count_include_pad))
+
+
+def _pool(
+    w: Writer,
+    op: MaxPoolLayer | AvgPoolLayer,
+    ins: Sequence[str],
+    out: str,
+    name: str,
+    **more: int | list[int],
+) -> str | None:
     found = _ends(w, op, ins)
     if found is None:
-        return False
+        return None
     padding, ceil = found
-    w.emit(
-        "MaxPool",
+    return w.emit(
+        name,
         ins,
         out,
         kernel_shape=list(op.kernel),
         strides=list(op.stride),
         pads=_pads(padding),
-        dilations=list(op.dilation),
         ceil_mode=int(ceil),
+        **more,
     )
-    return True
 
 
 def _ends(
@@ -92,53 +102,24 @@ def _ends(
     return (tuple(padding), True) if all(after >= 0 for _, after in padding) else None
 
 
-def _avg_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    """Write AveragePool without dilation, which ONNX's windows do not have before opset 19."""
-    assert isinstance(op, AvgPoolLayer)
-    found = _ends(w, op, ins)
-    if set(op.dilation) != {1} or found is None:
-        return False
-    padding, ceil = found
-    w.emit(
-        "AveragePool",
-        ins,
-        out,
-        kernel_shape=list(op.kernel),
-        strides=list(op.stride),
-        pads=_pads(padding),
-        ceil_mode=int(ceil),
-        count_include_pad=int(op.count_include_pad),
-    )
-    return True
-
-
-def _global_avg_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    w.emit("GlobalAveragePool", ins, out)
-    return True
-
-
-def _groupnorm(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
+def _groupnorm(w: Writer, op: GroupNorm, ins: Sequence[str], out: str) -> str | None:
     """Write instance norm: before opset 21 GroupNormalization scales groups, not channels."""
-    assert isinstance(op, GroupNorm)
     if op.groups != w.types[ins[0]].shape[1]:
-        return False
-    w.emit("InstanceNormalization", ins, out, epsilon=op.eps)
-    return True
+        return None
+    return w.emit("InstanceNormalization", ins, out, epsilon=op.eps)
 
 
-def _pad(w: Writer, op: Op, ins: Sequence[str], out: str) -> bool:
-    assert isinstance(op, Pad)
+def _pad(w: Writer, op: Pad, ins: Sequence[str], out: str) -> str:
     value = w.constant(op.value, w.types[ins[0]].dtype)
-    w.emit("Pad", [*ins, w.ints(_pads(op.pads)), value], out)
-    return True
+    return w.emit("Pad", [*ins, w.ints(_pads(op.pads)), value], out)
 
 
-WINDOWS: dict[type[Op], Callable[[Writer, Op, Sequence[str], str], bool]] = {
+WINDOWS: dict[type[Op], Emit] = {
     ConvLayer: _conv,
     ConvTransposeLayer: _conv_transpose,
     MaxPoolLayer: _max_pool,
     AvgPoolLayer: _avg_pool,
-    GlobalAvgPool: _global_avg_pool,
+    GlobalAvgPool: node("GlobalAveragePool"),
     GroupNorm: _groupnorm,
     Pad: _pad,
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import numpy as np
+from onnx import TensorProto, helper
 
 from graphc.ir.build import Value
 from graphc.ir.op import Array
@@ -75,6 +76,19 @@ def checked_dtype(array: Array) -> str:
     if array.dtype.name not in ITEMSIZE:
         raise NotSupported(f"graphc has no {array.dtype.name}")
     return array.dtype.name
+
+
+def dtype_of(number: Any) -> str:
+    """Return the dtype for a number of ONNX's; raise NotSupported if graphc does not have it."""
+    if isinstance(number, str):  # before opset 6
+        number = TensorProto.DataType.Value(number)
+    try:
+        name = str(helper.tensor_dtype_to_np_dtype(number).name)
+    except (KeyError, ValueError):
+        name = f"dtype {number}"
+    if name not in ITEMSIZE:
+        raise NotSupported(f"graphc has no {name}")
+    return name
 
 
 def is_symbolic(array: Array) -> bool:

@@ -5,14 +5,14 @@ Layers need no body here: theirs is the graph that they expand to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
 from onnx import helper
 
 from graphc.ir.op import Op, attributes
-from graphc.onnx.export.writer import Writer
+from graphc.onnx.export.writer import Emit, Writer
 from graphc.ops.gather import Gather
 from graphc.ops.index import OneHot
 from graphc.ops.index_nd import FlatIndex
@@ -21,14 +21,12 @@ from graphc.ops.norm import Normalize
 from graphc.ops.pool import SumPool
 from graphc.ops.slicing import Slice
 
-Body = Callable[[Writer, Op, Sequence[str], str], object]
 
-
-def _not_equal(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _not_equal(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return w.emit("Not", [w.emit("Equal", ins)], out)
 
 
-def _identity(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _identity(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return w.emit("Identity", ins, out)
 
 
@@ -39,8 +37,7 @@ def _turned(w: Writer, x: str, turn: bool) -> str:
     return w.emit("Transpose", [x], perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
-def _matmul(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    assert isinstance(op, MatMul)
+def _matmul(w: Writer, op: MatMul, ins: Sequence[str], out: str) -> str:
     sides = [_turned(w, ins[0], op.trans_a), _turned(w, ins[1], op.trans_b)]
     return w.emit("MatMul", sides, out)
 
@@ -56,15 +53,15 @@ _INT64, _BOOL = 7, 9
 """ONNX's codes of these two dtypes."""
 
 
-def _pick(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _pick(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return _picked(w, ins[0], ins[1], out)
 
 
-def _softmax_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _softmax_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return w.emit("Neg", [_picked(w, w.emit("LogSoftmax", [ins[0]], axis=1), ins[1])], out)
 
 
-def _causal_softmax(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _causal_softmax(w: Writer, op: SumPool, ins: Sequence[str], out: str) -> str:
     """Write a softmax of each row over the entries up to the diagonal."""
     (x,) = ins
     ones = w.emit("Cast", [w.emit("Equal", [x, x])], to=_INT64)
@@ -79,18 +76,16 @@ def _is_class(w: Writer, labels: str, classes: int) -> str:
     return w.emit("Equal", [column, w.ints(range(classes))])
 
 
-def _one_hot(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    assert isinstance(op, OneHot)
+def _one_hot(w: Writer, op: OneHot, ins: Sequence[str], out: str) -> str:
     number = helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype))
     return w.emit("Cast", [_is_class(w, ins[0], op.depth)], out, to=number)
 
 
-def _gather(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    assert isinstance(op, Gather)
+def _gather(w: Writer, op: Gather, ins: Sequence[str], out: str) -> str:
     return w.emit("Gather", ins, out, axis=op.axis)
 
 
-def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     """Write the sum over all classes' margins, without that of the label itself."""
     scores, labels = ins
     type = w.types[scores]
@@ -103,7 +98,7 @@ def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("ReduceSum", [margins, w.ints([1])], out, keepdims=0)
 
 
-def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     """Write whether a label is the class of the column; never for the ignored class."""
     how = attributes(op)
     classes = np.arange(how["classes"])
@@ -113,9 +108,8 @@ def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("Equal", [labels, w.constant(classes, "int64")], out)
 
 
-def _sum_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _sum_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     """Write sums over windows of channels-last images: one slice per pixel, all added."""
-    assert isinstance(op, SumPool)
     type = w.types[ins[0]]
     counts = [size for size in op.result(type).shape[1:-1] if isinstance(size, int)]
     axes, steps = w.ints(range(1, type.rank - 1)), w.ints(op.stride)
@@ -128,31 +122,28 @@ def _sum_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return w.emit("Sum", pixels, out)
 
 
-def _normalize(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
-    assert isinstance(op, Normalize)
+def _normalize(w: Writer, op: Normalize, ins: Sequence[str], out: str) -> str:
     x, mean, var, gamma, beta = ins
     return w.emit("BatchNormalization", [x, gamma, beta, mean, var], out, epsilon=op.eps)
 
 
-def _slice(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _slice(w: Writer, op: Slice, ins: Sequence[str], out: str) -> str:
     """Write a slice whose ends are multiples of the batch."""
-    assert isinstance(op, Slice)
     axes = w.ints([cut[0] for cut in op.cuts])
     steps = w.ints([cut[3] for cut in op.cuts])
     starts, stops = (w.dims(tuple(cut[i] for cut in op.cuts)) for i in (1, 2))
     return w.emit("Slice", [*ins, starts, stops, axes, steps], out)
 
 
-def _flat_index(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _flat_index(w: Writer, op: FlatIndex, ins: Sequence[str], out: str) -> str:
     """Write indices along the last axis as one flat index into all elements."""
-    assert isinstance(op, FlatIndex)
     indices = w.emit("Cast", ins, to=_INT64)
     strides = [prod(op.sizes[i + 1 :]) for i in range(len(op.sizes))]
     places = w.emit("Mul", [indices, w.constant(strides, "int64")])
     return w.emit("ReduceSum", [places, w.ints([-1])], out, keepdims=0)
 
 
-def _floor_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _floor_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     """Write a / b rounded down; integers subtract the remainder, which has the sign of b, first."""
     if w.types[ins[0]].is_float:
         return w.emit("Floor", [w.emit("Div", ins)], out)
@@ -161,18 +152,18 @@ def _floor_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
     return _or_zero(w, w.emit("Div", [w.emit("Sub", [ins[0], rest]), safe]), ins[1], out)
 
 
-def _trunc_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _trunc_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return _or_zero(w, w.emit("Div", [ins[0], _safe(w, ins[1])]), ins[1], out)
 
 
-def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     if not w.types[ins[0]].is_float:
         return w.emit("Mod", [ins[0], _safe(w, ins[1])], out)
     floored = w.emit("Floor", [w.emit("Div", ins)])
     return w.emit("Sub", [ins[0], w.emit("Mul", [floored, ins[1]])], out)
 
 
-def _fmod(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _fmod(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return w.emit("Mod", [ins[0], _safe(w, ins[1])], out, fmod=1)
 
 
@@ -191,15 +182,15 @@ def _zeros(w: Writer, numbers: str) -> str:
     return w.emit("Equal", [numbers, w.constant(0, w.types[numbers].dtype)])
 
 
-def _log1p(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _log1p(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return w.emit("Log", [w.emit("Add", [ins[0], w.constant(1, w.types[ins[0]].dtype)])], out)
 
 
-def _expm1(w: Writer, op: Op, ins: Sequence[str], out: str) -> object:
+def _expm1(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return w.emit("Sub", [w.emit("Exp", ins), w.constant(1, w.types[ins[0]].dtype)], out)
 
 
-BODIES: dict[str, Body] = {
+BODIES: dict[str, Emit] = {
     "not_equal": _not_equal,
     "stop_gradient": _identity,
     "matmul": _matmul,

@@ -1,9 +1,9 @@
-"""Converters of normalisation and dropout."""
+"""Converters of what training consists of: normalisation, dropout, losses, optimizer steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import prod
+from collections.abc import Sequence
+from math import log, prod
 
 import numpy as np
 
@@ -12,9 +12,9 @@ from graphc.base.work import spend_array
 from graphc.ir.build import Value
 from graphc.ir.init import FromArray
 from graphc.ir.op import Array
-from graphc.ir.tensor_type import Dim
-from graphc.onnx.call import Call, Result
-from graphc.onnx.known import NotSupported, Operand, Weight
+from graphc.ir.tensor_type import Dim, count
+from graphc.onnx.call import Call, Converter, Result
+from graphc.onnx.operands import NotSupported, Operand, Weight
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -187,7 +187,136 @@ def _mean_variance(call: Call) -> Value:
     return centred / (gc.sqrt(gc.mean(centred * centred, axes, keepdims=True)) + 1e-9)
 
 
-CONVERTERS: dict[str, Callable[[Call], Result]] = {
+def _softmax_cross_entropy(call: Call) -> Result:
+    scores, labels = call.value(0), call.value(1)
+    reduction = call.attribute("reduction", "mean")
+    ignored = call.attribute("ignore_index")
+    plain = scores.type.rank == 2 and not call.has(2) and ignored is None
+    if plain and not call.asks(1):
+        return gc.softmax_loss(scores, labels, reduction=reduction)
+    log_prob = gc.log_softmax(scores, 1)
+    return [_picked(call, log_prob, labels, reduction), log_prob]
+
+
+def _negative_log_likelihood(call: Call) -> Value:
+    return _picked(call, call.value(0), call.value(1), call.attribute("reduction", "mean"))
+
+
+def _picked(call: Call, log_prob: Value, labels: Value, reduction: str) -> Value:
+    """Return the reduced loss of the labels, weighted by class, without the ignored labels."""
+    rows = _rows(log_prob)
+    classes = rows.shape[1]
+    assert isinstance(classes, int)
+    each = gc.reshape(labels, rows.shape[:1])
+    ignored = call.attribute("ignore_index")
+    hit = None if ignored is None else gc.not_equal(each, int(ignored))
+    if hit is not None:
+        each = gc.where(hit, each, 0)
+    loss = -gc.pick(rows, each)
+    weight = None
+    if call.has(2):
+        row = gc.reshape(call.value(2), (1, classes))
+        weight = gc.pick(gc.broadcast_to(row, rows.shape), each)
+    if hit is not None:
+        counted = gc.cast(hit, loss.dtype)
+        weight = counted if weight is None else weight * counted
+    return _reduced(loss, weight, reduction, labels)
+
+
+def _reduced(loss: Value, weight: Value | None, reduction: str, labels: Value) -> Value:
+    weighted = loss if weight is None else loss * weight
+    if reduction == "none":
+        return gc.reshape(weighted, labels.shape)
+    if reduction == "sum":
+        return gc.sum(weighted)
+    return gc.mean(loss) if weight is None else gc.sum(weighted) / gc.sum(weight)
+
+
+def _rows(x: Value) -> Value:
+    """Return (N, C, d1, ..., dk) as (N*d1*...*dk, C)."""
+    if x.type.rank == 2:
+        return x
+    order = (0, *range(2, x.type.rank), 1)
+    moved = gc.transpose(x, order)
+    return gc.reshape(moved, (count(moved.shape[:-1]), x.shape[1]))
+
+
+def _groups(call: Call, kinds: int) -> list[tuple[Value, ...]]:
+    """Return a tuple of parameter, gradient and slots for each parameter."""
+    values = [call.value(i) for i in range(2, len(call))]
+    count = len(values) // kinds
+    return [tuple(values[i::count]) for i in range(count)]
+
+
+def _columns(rows: Sequence[tuple[Value, ...]]) -> list[Value]:
+    return [row[kind] for kind in range(len(rows[0])) for row in rows]
+
+
+def _float_of(count: Value, like: Value) -> Value:
+    return gc.cast(count, like.dtype)
+
+
+def _adagrad(call: Call) -> Result:
+    """Step by H = H + g*g; X = X - r * g / (sqrt(H) + eps)."""
+    eps, decay = call.attribute("epsilon", 1e-6), call.attribute("norm_coefficient", 0.0)
+    decayed = call.attribute("decay_factor", 0.0)
+    rows = []
+    for x, gradient, square in _groups(call, 3):
+        rate = call.value(0) / (_float_of(call.value(1), x) * decayed + 1.0)
+        g = gradient + x * decay
+        square = square + g * g
+        rows.append((x - rate * g / (gc.sqrt(square) + eps), square))
+    return _columns(rows)
+
+
+def _momentum(call: Call) -> Result:
+    """Step by V = alpha*V + beta*g, beta 1 in the first step; X = X - r*V, or Nesterov's."""
+    alpha, beta = call.required("alpha"), call.required("beta")
+    decay, mode = call.required("norm_coefficient"), call.required("mode")
+    rows = []
+    for x, gradient, velocity in _groups(call, 3):
+        first = gc.greater(call.value(1), 0)
+        share = gc.where(first, call.constant(beta, x.dtype), call.constant(1.0, x.dtype))
+        g = gradient + x * decay
+        velocity = velocity * alpha + g * share
+        step = g + velocity * alpha if mode == "nesterov" else velocity
+        rows.append((x - call.value(0) * step, velocity))
+    return _columns(rows)
+
+
+def _adam(call: Call) -> Result:
+    """Step by D. Kingma, J. Ba, "Adam", ICLR 2015; correct the bias if the count is above 0."""
+    alpha, beta = call.attribute("alpha", 0.9), call.attribute("beta", 0.999)
+    eps, decay = call.attribute("epsilon", 1e-6), call.attribute("norm_coefficient", 0.0)
+    after = call.attribute("norm_coefficient_post", 0.0)
+    rows = []
+    for x, gradient, mean, square in _groups(call, 4):
+        count = _float_of(call.value(1), x)
+        g = gradient + x * decay
+        mean = mean * alpha + g * (1 - alpha)
+        square = square * beta + g * g * (1 - beta)
+        corrected = gc.sqrt(1.0 - _to_power(beta, count)) / (1.0 - _to_power(alpha, count))
+        rate = gc.where(gc.greater(call.value(1), 0), call.value(0) * corrected, call.value(0))
+        new = x - rate * mean / (gc.sqrt(square) + eps)
+        rows.append((new * (1 - after), mean, square))
+    return _columns(rows)
+
+
+def _to_power(base: float, exponent: Value) -> Value:
+    return gc.exp(exponent * log(base)) if base > 0 else exponent * 0.0
+
+
+def _gradient(call: Call) -> Result:
+    """Return the derivatives of `y` with respect to `xs`, which are operands of this node."""
+    y = call.scope.values.get(call.required("y"))
+    if not isinstance(y, Value):
+        raise NotSupported("its y is not a value of the net")
+    found = gc.grad(gc.sum(y) if y.shape else y, call.values()[: len(call.required("xs"))])
+    assert isinstance(found, list)
+    return found
+
+
+CONVERTERS: dict[str, Converter] = {
     "BatchNormalization": _batchnorm,
     "Dropout": _dropout,
     "GroupNormalization": _groupnorm,
@@ -195,5 +324,15 @@ CONVERTERS: dict[str, Callable[[Call], Result]] = {
     "LayerNormalization": _layernorm,
     "LpNormalization": _lp_normalization,
     "MeanVarianceNormalization": _mean_variance,
+    "NegativeLogLikelihoodLoss": _negative_log_likelihood,
     "RMSNormalization": _rmsnorm,
+    "SoftmaxCrossEntropyLoss": _softmax_cross_entropy,
 }
+
+PREVIEW: dict[str, Converter] = {
+    "Adagrad": _adagrad,
+    "Adam": _adam,
+    "Gradient": _gradient,
+    "Momentum": _momentum,
+}
+"""The converters of ONNX's preview of training."""

@@ -1,0 +1,261 @@
+"""Converters of matrix products: of matrices, of named axes, and of quantized numbers.
+
+Quantized numbers are few-bit integers with a scale: x = (q - zero) * scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count as numbers
+
+import numpy as np
+
+import graphc as gc
+from graphc.ir.build import Value
+from graphc.ir.tensor_type import Shape, broadcast, count
+from graphc.onnx.call import Call, Converter
+from graphc.onnx.convert.conv import windows_of
+from graphc.onnx.operands import NotSupported, dtype_of
+from graphc.ops.linalg import MatMul
+
+
+def _matmul(call: Call) -> Value:
+    a, b = call.value(0), call.value(1)
+    left, right = a.type.rank == 1, b.type.rank == 1
+    if left:
+        a = gc.reshape(a, (1, *a.shape))
+    if right:
+        b = gc.reshape(b, (*b.shape, 1))
+    out = gc.matmul(a, b)
+    shape = out.shape
+    if left:
+        shape = (*shape[:-2], shape[-1])
+    if right:
+        shape = shape[:-1]
+    return out if shape == out.shape else gc.reshape(out, shape)
+
+
+def _gemm(call: Call) -> Value:
+    """Return alpha * a @ b + beta * c; with the usual attributes it is an affine layer."""
+    x = call.value(0)
+    alpha, beta = call.attribute("alpha", 1.0), call.attribute("beta", 1.0)
+    weight = _matrix(call)
+    bias = call.maybe(2)
+    plain = alpha == beta == 1 and not call.attribute("transA", 0)
+    if plain and bias is not None and bias.shape == weight.shape[1:]:
+        return gc.affine(_unflattened(call, x), weight=weight, bias=bias)
+    if bias is not None:
+        broadcast(bias.shape, (x.shape[1 if call.attribute("transA", 0) else 0], weight.shape[1]))
+    out = x.builder.apply(MatMul(trans_a=bool(call.attribute("transA", 0))), x, weight)
+    if alpha != 1:
+        out = out * alpha
+    if bias is None:
+        return out
+    return out + (bias if beta == 1 else bias * beta)
+
+
+def _unflattened(call: Call, x: Value) -> Value:
+    """Return the operand of the Flatten that made x, since an affine layer flattens by itself."""
+    whole = call.scope.reading.flattened.get(x.name)
+    return x if whole is None or x.node.inputs != (whole.name,) else whole
+
+
+def _matrix(call: Call) -> Value:
+    """Return b, transposed if the node says so; an initializer is transposed once, at import."""
+    weight = call.operand(1)
+    if not call.attribute("transB", 0):
+        return call.value(1)
+    if isinstance(weight, Value):
+        return gc.transpose(weight)
+    return call.scope.turned(weight)
+
+
+def _einsum(call: Call) -> Value:
+    values = call.values()
+    terms, result = _terms(call.required("equation"), [v.type.rank for v in values])
+    left = [_single(v, t) for v, t in zip(values, terms, strict=True)]
+    value, names = left.pop(0)
+    while left:
+        other, its = left.pop(0)
+        later = set(result).union(*(names for _, names in left))
+        value, names = _contracted(value, names, other, its, later)
+    gone = tuple(i for i, name in enumerate(names) if name not in result)
+    if gone:
+        value = gc.sum(value, gone)
+        names = [name for name in names if name in result]
+    order = [names.index(name) for name in result]
+    return value if order == list(range(len(order))) else gc.transpose(value, order)
+
+
+def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
+    """Return the axis names of each operand and of the result; axes of an ellipsis are digits."""
+    text = equation.replace(" ", "")
+    inputs, arrow, output = text.partition("->")
+    parts = inputs.split(",")
+    if len(parts) != len(ranks):
+        raise NotSupported(f"the equation {equation!r} for {len(ranks)} operands")
+    most = max(
+        (rank - len(part) + 3 for part, rank in zip(parts, ranks, strict=True) if "..." in part),
+        default=0,
+    )
+    terms = []
+    for part, rank in zip(parts, ranks, strict=True):
+        own = rank - len(part) + 3 if "..." in part else 0
+        terms.append(_names(part, most, own))
+        if len(terms[-1]) != rank:
+            raise NotSupported(f"{part!r} names no axes of a value of rank {rank}")
+    if arrow:
+        return terms, _names(output, most, most)
+    every = [name for term in terms for name in term]
+    once = sorted(name for name in set(every) if every.count(name) == 1 and not name.isdigit())
+    return terms, [*map(str, range(most)), *once]
+
+
+def _names(part: str, most: int, own: int) -> list[str]:
+    before, dots, behind = part.partition("...")
+    between = [str(i) for i in range(most - own, most)] if dots else []
+    return [*before, *between, *behind]
+
+
+def _single(value: Value, names: list[str]) -> tuple[Value, list[str]]:
+    """Return the diagonal over axes of the same name, and the names that remain."""
+    for position in numbers():
+        if position >= len(names):
+            return value, names
+        name = names[position]
+        if names.count(name) == 1:
+            continue
+        second = names.index(name, position + 1)
+        size = value.shape[position]
+        if not isinstance(size, int) or value.shape[second] != size:
+            raise NotSupported(f"a diagonal of axes {position} and {second} of {value.type}")
+        order = [i for i in range(len(names)) if i not in (position, second)]
+        moved = gc.transpose(value, [*order, position, second])
+        flat = gc.reshape(moved, (*moved.shape[:-2], size * size))
+        value = flat[..., :: size + 1]
+        names = [*(names[i] for i in order), name]
+    raise AssertionError
+
+
+def _contracted(
+    a: Value, names: list[str], b: Value, its: list[str], later: set[str]
+) -> tuple[Value, list[str]]:
+    """Return the product of two operands, summed over the shared axes that are not needed later."""
+    both = [name for name in names if name in its]
+    kept = [name for name in both if name in later]
+    summed = [name for name in both if name not in later]
+    rows = [name for name in names if name not in its]
+    columns = [name for name in its if name not in names]
+    left, right = _ordered(a, names, kept, rows, summed), _ordered(b, its, kept, summed, columns)
+    product = gc.matmul(left, right)
+    sizes = dict(zip([*its, *names], [*b.shape, *a.shape], strict=True))
+    result = [*kept, *rows, *columns]
+    return gc.reshape(product, tuple(sizes[name] for name in result)), result
+
+
+def _ordered(x: Value, names: list[str], *groups: list[str]) -> Value:
+    """Return x permuted and reshaped so that each group of axes is one dimension."""
+    order = [names.index(name) for group in groups for name in group]
+    moved = x if order == list(range(len(order))) else gc.transpose(x, order)
+    sizes = dict(zip(names, x.shape, strict=True))
+    shape: Shape = tuple(count(tuple(sizes[name] for name in group)) for group in groups)
+    return moved if moved.shape == shape else gc.reshape(moved, shape)
+
+
+def _spread(call: Call, position: int, x: Value, axis: int) -> Value:
+    """Return a scale or a zero point, shaped to broadcast along the axis of x."""
+    value = call.value(position)
+    if value.type.rank == 0 or value.shape == (1,):
+        return gc.reshape(value, ()) if value.type.rank else value
+    if value.type.rank > 1:
+        raise NotSupported("scales of blocks")
+    shape = [1] * x.type.rank
+    axis %= x.type.rank
+    return gc.reshape(value, (*shape[:axis], value.shape[0], *shape[axis + 1 :]))
+
+
+def _rounded(exact: Value, zero: Value | None, dtype: str) -> Value:
+    """Round to the nearest integer, ties to even, and saturate to the range of the dtype."""
+    if not dtype.startswith(("int", "uint")):
+        raise NotSupported(f"quantized to {dtype}")
+    limits = np.iinfo(dtype)
+    whole = gc.round(exact)
+    if zero is not None:
+        whole = whole + gc.cast(zero, exact.dtype)
+    return gc.cast(gc.clip(whole, float(limits.min), float(limits.max)), dtype)
+
+
+def _quantize(call: Call) -> Value:
+    call.unless(block_size=0)
+    x, axis = call.value(0), call.attribute("axis", 1)
+    scale = _spread(call, 1, x, axis)
+    zero = _spread(call, 2, x, axis) if call.has(2) else None
+    number = call.attribute("output_dtype", 0)
+    dtype = zero.dtype if zero is not None else dtype_of(number) if number else "uint8"
+    return _rounded(x / gc.cast(scale, x.dtype), zero, dtype)
+
+
+def _dequantize(call: Call) -> Value:
+    call.unless(block_size=0)
+    x, axis = call.value(0), call.attribute("axis", 1)
+    scale = _spread(call, 1, x, axis)
+    exact = gc.cast(x, scale.dtype)
+    if call.has(2):
+        exact = exact - gc.cast(_spread(call, 2, x, axis), scale.dtype)
+    return exact * scale
+
+
+def _whole(call: Call, position: int, zero: int, axis: int) -> Value:
+    """Return the numbers minus their zero point, as floats that hold all sums of them exactly."""
+    x = gc.cast(call.value(position), "float64")
+    if not call.has(zero):
+        return x
+    return x - gc.cast(_spread(call, zero, x, axis), "float64")
+
+
+def _matmul_integer(call: Call) -> Value:
+    product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 1, 3, -1))
+    return gc.cast(product, "int32")
+
+
+def _qlinear_matmul(call: Call) -> Value:
+    product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 3, 5, -1))
+    axes = {1: -2, 4: -1, 6: -1}
+    scales = [gc.cast(_spread(call, i, product, a), "float64") for i, a in axes.items()]
+    exact = product * (scales[0] * scales[1] / scales[2])
+    return _rounded(exact, _spread(call, 7, product, -1), call.type(7).dtype)
+
+
+def _convolved(call: Call, x: Value, weight: Value) -> Value:
+    kernel = tuple(size for size in weight.shape[2:] if isinstance(size, int))
+    w = windows_of(call, kernel)
+    groups = call.attribute("group", 1)
+    how = {"padding": w.padding, "dilation": w.dilation, "groups": groups}
+    return gc.conv(x, weight, None, w.stride, **how)
+
+
+def _conv_integer(call: Call) -> Value:
+    return gc.cast(_convolved(call, _whole(call, 0, 2, 1), _whole(call, 1, 3, 0)), "int32")
+
+
+def _qlinear_conv(call: Call) -> Value:
+    total = _convolved(call, _whole(call, 0, 2, 1), _whole(call, 3, 5, 0))
+    if call.has(8):
+        bias = gc.cast(call.value(8), "float64")
+        total = total + gc.reshape(bias, (bias.shape[0], *(1,) * (total.type.rank - 2)))
+    scales = [gc.cast(_spread(call, i, total, 1), "float64") for i in (1, 4, 6)]
+    exact = total * (scales[0] * scales[1] / scales[2])
+    return _rounded(exact, _spread(call, 7, total, 1), call.type(7).dtype)
+
+
+CONVERTERS: dict[str, Converter] = {
+    "ConvInteger": _conv_integer,
+    "DequantizeLinear": _dequantize,
+    "Einsum": _einsum,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul_integer,
+    "QLinearConv": _qlinear_conv,
+    "QLinearMatMul": _qlinear_matmul,
+    "QuantizeLinear": _quantize,
+}

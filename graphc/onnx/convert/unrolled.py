@@ -1,0 +1,346 @@
+"""Converters of what is unrolled: branches, loops, recurrent layers, and sequences of tensors.
+
+The course of branches and loops, and the lengths of sequences, are known at import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+
+import graphc as gc
+from graphc.base.work import spend_array, spend_nodes
+from graphc.ir.build import Value
+from graphc.ir.op import Array
+from graphc.ir.tensor_type import Dim
+from graphc.onnx.call import Call, Converter, Result
+from graphc.onnx.convert.shape import reshaped, sliced
+from graphc.onnx.operands import NotSupported, Operand, Parts, type_of
+
+
+def _if(call: Call) -> Result:
+    branch = "then_branch" if bool(call.number(0)) else "else_branch"
+    return call.scope.inner(call.required(branch), [], call.name)
+
+
+def _loop(call: Call) -> Result:
+    """Unroll a loop until its condition is false or its trip count is reached."""
+    body = call.required("body")
+    count = call.number(0, inf)
+    going = bool(call.number(1, True))
+    carried = [call.operand(i) for i in range(2, len(call))]
+    rows: list[list[Operand]] = []
+    while going and len(rows) < count:
+        number = np.array(len(rows), np.int64)
+        name = f"{call.name}/{len(rows)}"
+        condition, *results = call.scope.inner(body, [number, np.array(True), *carried], name)
+        if not isinstance(condition, np.ndarray):
+            raise NotSupported("a loop whose end depends on computed numbers")
+        going = bool(condition)
+        carried, row = results[: len(carried)], results[len(carried) :]
+        rows.append(row)
+    return [*carried, *_stacked(call, rows, [0] * 64)]
+
+
+def _scan(call: Call) -> Result:
+    """Unroll a scan: one iteration for each slice of the scanned sequences."""
+    body = call.required("body")
+    if call.version < 9:
+        raise NotSupported("scans of opset 8, which have a batch")
+    inputs = call.required("num_scan_inputs")
+    operands = [call.operand(i) for i in range(len(call))]
+    states, scanned = operands[: len(call) - inputs], operands[len(call) - inputs :]
+    axes = [
+        axis % type_of(x).rank
+        for axis, x in zip(call.attribute("scan_input_axes", (0,) * inputs), scanned, strict=True)
+    ]
+    back = call.attribute("scan_input_directions", (0,) * inputs)
+    count = type_of(scanned[0]).shape[axes[0]]
+    if not isinstance(count, int):
+        raise NotSupported(f"a scan of {count} turns")
+    rows: list[list[Operand]] = []
+    for step in range(count):
+        parts = [
+            _part(call, x, axis, count - 1 - step if backward else step)
+            for x, axis, backward in zip(scanned, axes, back, strict=True)
+        ]
+        name = f"{call.name}/{step}"
+        results = call.scope.inner(body, [*states, *parts], name)
+        states, row = results[: len(states)], results[len(states) :]
+        rows.append(row)
+    kinds = len(rows[0]) if rows else 0
+    backward = call.attribute("scan_output_directions", (0,) * kinds)
+    columns = [[row[i] for row in (reversed(rows) if backward[i] else rows)] for i in range(kinds)]
+    into = call.attribute("scan_output_axes", (0,) * kinds)
+    return [*states, *_stacked(call, list(zip(*columns, strict=True)), into)]
+
+
+def _part(call: Call, x: Operand, axis: int, place: int) -> Operand:
+    if isinstance(x, np.ndarray):
+        return np.asarray(np.take(x, place, axis))
+    value = call.scope.value(x)
+    return value[(*(slice(None),) * axis, place)]
+
+
+def _stacked(call: Call, rows: Sequence[Sequence[Operand]], axes: Sequence[int]) -> list[Operand]:
+    """Return the results of all iterations, stacked along a new axis."""
+    found: list[Operand] = []
+    for parts, axis in zip(zip(*rows, strict=True), axes, strict=False):
+        known = [part for part in parts if isinstance(part, np.ndarray)]
+        if len(known) == len(parts):
+            spend_array(sum(part.size for part in known))
+            found.append(np.stack(known, axis))
+        else:
+            found.append(_stack([call.scope.value(part) for part in parts], axis))
+    return found
+
+
+def _stack(values: Sequence[Value], axis: int) -> Value:
+    return gc.stack(values, axis) if len(values) > 1 else gc.unsqueeze(values[0], axis)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The weights of one direction, transposed so that rows of samples are multiplied by them."""
+
+    input: Value
+    hidden: Value
+    input_bias: Value | None
+    hidden_bias: Value | None
+    peephole: Value | None
+    units: int
+    linear_before_reset: bool
+
+
+State = tuple[Value, ...]
+Step = Callable[[Cell, Value, State], State]
+
+
+def _parts(value: Value, units: int) -> list[Value]:
+    """Return the columns of each gate."""
+    size = value.shape[-1]
+    assert isinstance(size, int)
+    return [value[..., start : start + units] for start in range(0, size, units)]
+
+
+def _affine(x: Value, weight: Value, bias: Value | None) -> Value:
+    out = gc.matmul(x, weight)
+    return out if bias is None else out + bias
+
+
+def _inside(cell: Cell, x: Value, h: Value) -> Value:
+    """Return the sum of both products, which the activations are applied to."""
+    from_input = _affine(x, cell.input, cell.input_bias)
+    return from_input + _affine(h, cell.hidden, cell.hidden_bias)
+
+
+def _cell(call: Call, direction: int, units: int) -> Cell:
+    weight, recurrent = (gc.transpose(call.value(i)[direction]) for i in (1, 2))
+    biases: list[Value | None] = [None, None]
+    if call.has(3):
+        both, half = call.value(3)[direction], weight.shape[1]
+        assert isinstance(half, int)
+        biases = [both[:half], both[half:]]
+    peephole = call.value(7)[direction] if call.op == "LSTM" and call.has(7) else None
+    linear_before_reset = bool(call.attribute("linear_before_reset", 0))
+    return Cell(weight, recurrent, *biases, peephole, units, linear_before_reset)
+
+
+def _rnn_step(cell: Cell, x: Value, state: State) -> State:
+    """Return h = tanh(x W + h R + b)."""
+    (h,) = state
+    return (gc.tanh(_inside(cell, x, h)),)
+
+
+def _lstm_step(cell: Cell, x: Value, state: State) -> State:
+    """Return h and c; gates: input, output, forget, cell; peepholes: input, output, forget."""
+    h, c = state
+    i, o, f, g = _parts(_inside(cell, x, h), cell.units)
+    holes = _parts(cell.peephole, cell.units) if cell.peephole is not None else None
+    if holes is not None:
+        i, f = i + holes[0] * c, f + holes[2] * c
+    c = gc.sigmoid(f) * c + gc.sigmoid(i) * gc.tanh(g)
+    o = gc.sigmoid(o if holes is None else o + holes[1] * c)
+    return o * gc.tanh(c), c
+
+
+def _gru_step(cell: Cell, x: Value, state: State) -> State:
+    """Return h; gates: update, reset, hidden, with the reset before or after the product."""
+    (h,) = state
+    zx, rx, nx = _parts(_affine(x, cell.input, cell.input_bias), cell.units)
+    weight, bias = cell.hidden, cell.hidden_bias
+    if cell.linear_before_reset:
+        zh, rh, nh = _parts(_affine(h, weight, bias), cell.units)
+        z, r = gc.sigmoid(zx + zh), gc.sigmoid(rx + rh)
+        n = gc.tanh(nx + r * nh)
+    else:
+        two = 2 * cell.units
+        first, last = (None, None) if bias is None else (bias[:two], bias[two:])
+        zh, rh = _parts(_affine(h, weight[:, :two], first), cell.units)
+        z, r = gc.sigmoid(zx + zh), gc.sigmoid(rx + rh)
+        n = gc.tanh(nx + _affine(r * h, weight[:, two:], last))
+    return ((1.0 - z) * n + z * h,)
+
+
+def _check(call: Call, usual: tuple[str, ...]) -> None:
+    given = call.attribute("activations")
+    if given is not None and tuple(name.capitalize() for name in given) != usual * (
+        len(given) // len(usual)
+    ):
+        raise NotSupported(f"activations={given}")
+    call.unless(input_forget=0)
+    if call.attribute("clip"):
+        raise NotSupported("clip")
+    if call.has(4):
+        steps = call.type(0).shape[1 if call.attribute("layout", 0) else 0]
+        if not (np.asarray(call.array(4)) == steps).all():
+            raise NotSupported("sequences of different lengths")
+
+
+def _layer(usual: tuple[str, ...], states: int, step: Step) -> Converter:
+    def convert(call: Call) -> Result:
+        _check(call, usual)
+        return _unrolled(call, step, states)
+
+    return convert
+
+
+def _unrolled(call: Call, step: Step, states: int) -> Result:
+    x, batch_first = call.value(0), bool(call.attribute("layout", 0))
+    if batch_first:
+        x = gc.transpose(x, (1, 0, 2))
+    steps, batch = x.shape[:2]
+    units = call.attribute("hidden_size") or call.type(2).shape[-1]
+    if not isinstance(steps, int) or steps < 1 or not isinstance(units, int):
+        raise NotSupported(f"a sequence of {steps} steps")
+    way = call.attribute("direction", "forward")
+    ways = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}.get(way)
+    if ways is None:
+        raise NotSupported(f"direction={way!r}")
+    sequences, finals = [], []
+    for direction, back in enumerate(ways):
+        cell = _cell(call, direction, units)
+        state = _start(call, direction, states, (batch, units), batch_first)
+        found: list[Value] = []
+        for time in reversed(range(steps)) if back else range(steps):
+            state = step(cell, x[time], state)
+            found.append(state[0])
+        sequences.append(_stack(found[::-1] if back else found, 0))
+        finals.append(state)
+    whole = _stack(sequences, 1)
+    last = [_stack([final[i] for final in finals], 0) for i in range(states)]
+    if batch_first:
+        whole = gc.transpose(whole, (2, 0, 1, 3))
+        last = [gc.transpose(value, (1, 0, 2)) for value in last]
+    return [whole, *last]
+
+
+def _start(
+    call: Call, direction: int, states: int, shape: tuple[Dim, Dim], batch_first: bool
+) -> State:
+    found = []
+    for position in range(5, 5 + states):
+        if call.has(position):
+            value = call.value(position)
+            found.append(value[:, direction] if batch_first else value[direction])
+        else:
+            zero = call.constant(np.zeros((1, 1)), call.type(0).dtype)
+            found.append(gc.broadcast_to(zero, shape))
+    return tuple(found)
+
+
+def _construct(call: Call) -> Parts:
+    return Parts(tuple(call.operand(i) for i in range(len(call))))
+
+
+def _split(call: Call) -> Parts:
+    """Split along an axis into single entries, parts of one size, or parts of given sizes."""
+    x = call.value(0)
+    axis = call.attribute("axis", 0) % x.type.rank
+    dim = x.shape[axis]
+    if not isinstance(dim, int):
+        raise NotSupported("the batch dimension is split")
+    single = not call.has(1)
+    spend_nodes(dim if single or call.array(1).ndim else dim // max(int(call.array(1)), 1))
+    sizes = (1,) * dim if single else _sizes(call.array(1), dim)
+    before: list[slice] = [slice(None)] * axis
+    found: list[Operand] = []
+    for size, end in zip(sizes, np.cumsum(sizes), strict=True):
+        part: Operand = sliced(call, x, [*before, slice(int(end) - size, int(end))])
+        if single and not call.attribute("keepdims", 1):
+            part = reshaped(call, call.scope.value(part), [*x.shape[:axis], *x.shape[axis + 1 :]])
+        found.append(part)
+    return Parts(tuple(found))
+
+
+def _sizes(split: Array, dim: int) -> tuple[int, ...]:
+    if split.ndim == 0:
+        size = int(split)
+        if size < 1:
+            raise NotSupported(f"{dim} elements are split into parts of {size}")
+        return tuple(min(size, dim - start) for start in range(0, dim, size))
+    sizes = tuple(int(size) for size in split)
+    if sum(sizes) != dim or min(sizes, default=0) < 0:
+        raise NotSupported(f"{dim} elements are split into {sizes}")
+    return sizes
+
+
+def _place(call: Call, position: int, end: int) -> int:
+    """Return a position from 0 to before `end`; a negative one counts from the sequence's end."""
+    length = len(call.parts(0))
+    place = int(call.number(position, end - 1))
+    place += length if place < 0 else 0
+    if not 0 <= place < end:
+        raise NotSupported(f"entry {place} of a sequence of {length}")
+    return place
+
+
+def _at(call: Call) -> Operand:
+    entries = call.parts(0)
+    return entries[_place(call, 1, len(entries))]
+
+
+def _insert(call: Call) -> Parts:
+    """Insert an entry before a position, or after the last one."""
+    entries = call.parts(0)
+    place = _place(call, 2, len(entries) + 1)
+    return Parts((*entries[:place], call.operand(1), *entries[place:]))
+
+
+def _erase(call: Call) -> Parts:
+    """Return the sequence without the entry at a position, or without the last one."""
+    entries = call.parts(0)
+    place = _place(call, 1, len(entries))
+    return Parts((*entries[:place], *entries[place + 1 :]))
+
+
+def _concat(call: Call) -> Value:
+    values = [call.scope.value(entry) for entry in call.parts(0)]
+    axis = call.required("axis")
+    return gc.stack(values, axis) if call.attribute("new_axis", 0) else gc.concat(values, axis)
+
+
+UNFOLDED: dict[str, Converter] = {
+    "ConcatFromSequence": _concat,
+    "If": _if,
+    "Loop": _loop,
+    "Scan": _scan,
+    "SequenceAt": _at,
+    "SequenceConstruct": _construct,
+    "SequenceEmpty": _construct,
+    "SequenceErase": _erase,
+    "SequenceInsert": _insert,
+    "SequenceLength": lambda call: np.array(len(call.parts(0)), np.int64),
+    "SplitToSequence": _split,
+}
+"""The converters that keep known numbers known by themselves: constant folding leaves them out."""
+
+CONVERTERS: dict[str, Converter] = {
+    "GRU": _layer(("Sigmoid", "Tanh"), 1, _gru_step),
+    "LSTM": _layer(("Sigmoid", "Tanh", "Tanh"), 2, _lstm_step),
+    "RNN": _layer(("Tanh",), 1, _rnn_step),
+    **UNFOLDED,
+}

@@ -1,0 +1,196 @@
+"""Constant folding at import: a node whose operands are all known is computed at once.
+
+Shapes that contain the batch dimension are arrays of objects, with rules of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from graphc.base.own_passes import own_passes
+from graphc.base.work import spend_array, spend_bytes, spend_elements
+from graphc.declare.net import Net
+from graphc.ir.build import Builder, Value
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Array, Layer
+from graphc.ir.tensor_type import Batch, shape_at
+from graphc.onnx.call import ITEM, Call, Converter, Result, several
+from graphc.onnx.convert.shape import axes_of
+from graphc.onnx.operands import Held, NotSupported, is_symbolic, plain_array
+from graphc.ops.source import Input
+from graphc.runtime.reference import evaluate
+from graphc.view.profile.cost import op_flops
+
+if TYPE_CHECKING:
+    from graphc.onnx.scope import Scope
+
+
+def expanded(graph: Graph, train: bool) -> Graph:
+    """Return the graph with its layers expanded, or the graph itself if it has none."""
+    if not any(isinstance(node.op, Layer) for node in graph):
+        return graph
+    own_passes()
+    from passes.specialize import Specialize
+
+    return Specialize(train)(graph)
+
+
+def _gather(call: Call) -> Array:
+    found = np.take(call.array(0), call.array(1), axis=call.attribute("axis", 0))
+    if isinstance(found, np.ndarray):
+        return plain_array(found)
+    single = np.empty((), object)  # np.take returned a bare object, not an array
+    single[()] = found
+    return plain_array(single)
+
+
+def _slice(call: Call) -> Array:
+    array = call.array(0)
+    starts, ends = call.ints(1), call.ints(2)
+    axes = call.ints(3) if call.has(3) else tuple(range(len(starts)))
+    steps = call.ints(4) if call.has(4) else (1,) * len(starts)
+    index: list[slice] = [slice(None)] * array.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        index[axis] = slice(start, end, step)
+    return plain_array(array[tuple(index)])
+
+
+def _concat(call: Call) -> Array:
+    arrays = [call.array(i).astype(object) for i in range(len(call))]
+    return np.concatenate(arrays, axis=call.required("axis"))
+
+
+def _product(a: Any, b: Any) -> Any:
+    if isinstance(a, Batch) and isinstance(b, Batch):
+        raise NotSupported("the batch dimension is multiplied by itself")
+    return a * b
+
+
+def _quotient(a: Any, b: Any) -> Any:
+    if not isinstance(b, Batch):
+        if isinstance(a, Batch) and b > 0 and a.factor % b == 0:
+            return Batch(a.factor // b)
+        if not isinstance(a, Batch):
+            return a // b
+    elif isinstance(a, Batch) and a.factor % b.factor == 0:
+        return a.factor // b.factor
+    raise NotSupported(f"{a} is not divisible by {b}")
+
+
+def _sum(a: Any, b: Any) -> Any:
+    if isinstance(a, Batch) and isinstance(b, Batch):
+        return Batch(a.factor + b.factor)
+    if isinstance(a, Batch) or isinstance(b, Batch):
+        raise NotSupported(f"{a} and {b} are added: the batch dimension has no such part")
+    return a + b
+
+
+def _elementwise(function: Callable[[Any, Any], Any]) -> Callable[[Call], Array]:
+    def on_each(call: Call) -> Array:
+        pairs = np.broadcast(*(call.array(i).astype(object) for i in (0, 1)))
+        array = np.empty(pairs.shape, object)
+        array.reshape(-1)[:] = [function(a, b) for a, b in pairs]
+        return plain_array(array)
+
+    return on_each
+
+
+def _equal(call: Call) -> Array:
+    pairs = np.broadcast(call.array(0), call.array(1))
+    return np.array([a == b for a, b in pairs], bool).reshape(pairs.shape)
+
+
+def _where(call: Call) -> Array:
+    return plain_array(np.where(call.array(0), call.array(1), call.array(2)).astype(object))
+
+
+def _reduce_prod(call: Call) -> Array:
+    array = np.empty((), object)
+    array[()] = 1
+    for item in call.array(0).reshape(-1):
+        array[()] = _product(array[()], item)
+    return array.reshape(1) if call.attribute("keepdims", 1) else array
+
+
+SYMBOLIC: dict[str, Callable[[Call], Array]] = {
+    "Gather": _gather,
+    "Slice": _slice,
+    "Concat": _concat,
+    "Unsqueeze": lambda call: np.expand_dims(call.array(0), axes_of(call) or ()),
+    "Squeeze": lambda call: np.squeeze(call.array(0), axes_of(call)),
+    "Identity": lambda call: call.array(0),
+    "Cast": lambda call: call.array(0),
+    "Reshape": lambda call: call.array(0).reshape(call.ints(1)),
+    "Mul": _elementwise(_product),
+    "Div": _elementwise(_quotient),
+    "Add": _elementwise(_sum),
+    "Equal": _equal,
+    "Where": _where,
+    "ReduceProd": _reduce_prod,
+}
+"""The computations by the name of the ONNX op."""
+
+PRODUCTS = 8
+"""The number of matrix-product operations that take the time of one other operation."""
+
+
+def folded(call: Call, converter: Converter) -> Result:
+    """Return the results of a node computed now."""
+    symbolic = any(isinstance(o, np.ndarray) and is_symbolic(o) for o in call.operands)
+    if symbolic and call.op in SYMBOLIC:
+        spend_array(ITEM * _most(call))
+        return SYMBOLIC[call.op](call)
+    if symbolic:
+        return converter(call)
+    scratch = _scratch(call.scope)
+    results = several(converter(call.within(scratch)))
+    if not any(isinstance(result, Value) for result in results):
+        return results
+    return _evaluated(scratch.reading.net.builder, results)
+
+
+def _most(call: Call) -> int:
+    """Return the largest number of items that an op on shapes can produce or read."""
+    arrays = [operand for operand in call.operands if isinstance(operand, np.ndarray)]
+    if call.op in ("Concat", "Reshape", "Slice"):
+        return sum(array.size for array in arrays)
+    if call.op == "Gather":
+        return prod(array.size for array in arrays)
+    return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
+
+
+def _scratch(scope: Scope) -> Scope:
+    from graphc.onnx.scope import Reading, Scope
+
+    reading = scope.reading
+    net = Net("constants")
+    net.builder.locs = reading.net.builder.locs
+    own = Reading(net, reading.file, reading.functions, as_written=True)
+    scratch = Scope(own, scope.opsets, scope.prefix, scope.attributes, scope.depth)
+    scratch.read = scope.read
+    return scratch
+
+
+def _evaluated(b: Builder, results: Sequence[Held]) -> list[Held]:
+    for value in results:
+        if isinstance(value, Value):
+            b.outputs[value.name] = value.name
+    graph = expanded(b.graph(), train=False)  # the cost of ops is known, not that of layers
+    if any(isinstance(node.op, Input) for node in graph):
+        raise NotSupported("its constants depend on an input")
+    spend_elements(sum(_numbers(graph, node) for node in graph))
+    spend_bytes(sum(node.type.nbytes(1) for node in graph if node.inputs))
+    values = evaluate(graph, {}, {}, 1)
+    found = {name: np.asarray(values[node]) for name, node in graph.outputs.items()}
+    return [found[r.name] if isinstance(r, Value) else r for r in results]
+
+
+def _numbers(graph: Graph, node: Node) -> int:
+    """Return the numbers computed for a node, products counted less since BLAS is faster."""
+    operands = [graph[name].type for name in node.inputs]
+    plain, products = op_flops(node.op, operands, node.type, 1)
+    return prod(shape_at(node.type.shape, 1)) + plain + products // PRODUCTS
