@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from graphc.onnx.operands import (
     is_known,
     item_of,
     shape_of,
+    shortest,
     type_of,
 )
 from graphc.ops.source import Input
@@ -58,11 +60,6 @@ def _tensor(attribute: AttributeProto) -> Array:
     return array_of(attribute.t)
 
 
-def _number(single: float) -> float:
-    """Return the shortest decimal that rounds to the float32: 0.9 is read as 0.9."""
-    return float(str(np.float32(single)))
-
-
 def _text(data: bytes) -> str:
     try:
         return data.decode()
@@ -71,10 +68,10 @@ def _text(data: bytes) -> str:
 
 
 _VALUES: dict[int, Callable[[AttributeProto], Any]] = {
-    AttributeProto.FLOAT: lambda attribute: _number(attribute.f),
+    AttributeProto.FLOAT: lambda attribute: shortest(attribute.f),
     AttributeProto.INT: lambda attribute: int(attribute.i),
     AttributeProto.STRING: lambda attribute: _text(attribute.s),
-    AttributeProto.FLOATS: lambda attribute: tuple(map(_number, attribute.floats)),
+    AttributeProto.FLOATS: lambda attribute: tuple(map(shortest, attribute.floats)),
     AttributeProto.INTS: lambda attribute: tuple(map(int, attribute.ints)),
     AttributeProto.STRINGS: lambda attribute: tuple(map(_text, attribute.strings)),
     AttributeProto.TENSOR: _tensor,
@@ -89,29 +86,17 @@ Converter = Callable[["Call"], Result]
 """The rule that makes values of the net, or known arrays, from a node."""
 
 
+@dataclass(frozen=True, eq=False)
 class Call:
     """A node with its operands.  A missing optional operand is None."""
 
-    def __init__(
-        self,
-        scope: Scope,
-        op: str,
-        version: int,
-        operands: Sequence[Held | None],
-        attributes: Mapping[str, Any],
-        outputs: Sequence[str],
-    ) -> None:
-        self.scope = scope
-        self.op = op
-        self.version = version
-        """The version of the operator set that the model asks for."""
-        self.operands = tuple(operands)
-        self.attributes = attributes
-        self.outputs = tuple(outputs)
-
-    def within(self, scope: Scope) -> Call:
-        """Return the same node in another scope."""
-        return Call(scope, self.op, self.version, self.operands, self.attributes, self.outputs)
+    scope: Scope
+    op: str
+    version: int
+    """The version of the operator set that the model asks for."""
+    operands: tuple[Held | None, ...]
+    attributes: Mapping[str, Any]
+    outputs: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.operands)

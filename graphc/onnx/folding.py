@@ -6,6 +6,7 @@ Shapes that contain the batch dimension are arrays of objects, with rules of the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,6 @@ import numpy as np
 
 from graphc.base.own_passes import own_passes
 from graphc.base.work import spend_array, spend_bytes, spend_elements
-from graphc.declare.net import Net
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Array, Layer
@@ -26,7 +26,7 @@ from graphc.runtime.reference import evaluate
 from graphc.view.profile.cost import op_flops
 
 if TYPE_CHECKING:
-    from graphc.onnx.scope import Scope
+    pass
 
 
 def expanded(graph: Graph, train: bool) -> Graph:
@@ -146,8 +146,8 @@ def folded(call: Call, converter: Converter) -> Result:
         return SYMBOLIC[call.op](call)
     if symbolic:
         return converter(call)
-    scratch = _scratch(call.scope)
-    results = several(converter(call.within(scratch)))
+    scratch = call.scope.scratch()
+    results = several(converter(replace(call, scope=scratch)))
     if not any(isinstance(result, Value) for result in results):
         return results
     return _evaluated(scratch.reading.net.builder, results)
@@ -161,18 +161,6 @@ def _most(call: Call) -> int:
     if call.op == "Gather":
         return prod(array.size for array in arrays)
     return prod(np.broadcast_shapes(*(array.shape for array in arrays)))
-
-
-def _scratch(scope: Scope) -> Scope:
-    from graphc.onnx.scope import Reading, Scope
-
-    reading = scope.reading
-    net = Net("constants")
-    net.builder.locs = reading.net.builder.locs
-    own = Reading(net, reading.file, reading.functions, as_written=True)
-    scratch = Scope(own, scope.opsets, scope.prefix, scope.attributes, scope.depth)
-    scratch.read = scope.read
-    return scratch
 
 
 def _evaluated(b: Builder, results: Sequence[Held]) -> list[Held]:

@@ -71,9 +71,9 @@ def check_ops(model: ModelProto) -> None:
             missing[f"{domain}.{node.op_type}" if domain else node.op_type] += 1
     _check_tensors(model)
     if missing:
-        told = ", ".join(f"{op} ({count}x)" for op, count in sorted(missing.items()))
+        ops = ", ".join(f"{op} ({count}x)" for op, count in sorted(missing.items()))
         raise GraphError(
-            f"the model {model.graph.name!r} has ops that graphc does not import: {told}",
+            f"the model {model.graph.name!r} has ops that graphc does not import: {ops}",
             loc=caller_loc(),
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from graphc.base.errors import GraphError, ModelFileError
@@ -18,7 +19,6 @@ from graphc.files.paths import check_plain, reason, shown
 from graphc.ir.op import Array
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 
@@ -165,8 +165,6 @@ def _is_ours(data: bytes) -> bool:
 
 
 def _parse(message: Message, data: bytes) -> bool:
-    from google.protobuf.message import DecodeError
-
     try:
         message.ParseFromString(data)
     except (DecodeError, RecursionError):
@@ -184,8 +182,8 @@ def array_of(tensor: TensorProto) -> Array:
     try:
         array = np.asarray(numpy_helper.to_array(tensor))
     except Exception as error:  # the library lets any exception of its parts through
-        told = str(error).partition("\n")[0]
-        raise ModelFileError(f"tensor {tensor.name!r} cannot be read: {told}") from None
+        sentence = str(error).partition("\n")[0]
+        raise ModelFileError(f"tensor {tensor.name!r} cannot be read: {sentence}") from None
     if array.shape != tuple(tensor.dims):
         raise ModelFileError(
             f"tensor {tensor.name!r} does not have the data that its shape requires"
@@ -249,8 +247,6 @@ def _refused(tensor: TensorProto, why: str) -> ModelFileError:
 
 
 def _all_tensors(model: ModelProto) -> Iterable[Any]:
-    from graphc.onnx.model_file import graphs_of
-
     yield from model.graph.initializer
     for nodes in graphs_of(model):
         for node in nodes:

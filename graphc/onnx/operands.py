@@ -126,5 +126,10 @@ def item_of(array: Array) -> Any:
         raise NotSupported(f"one number is expected, there are {array.size}")
     item = array.reshape(-1)[0]
     if isinstance(item, np.float32):
-        return float(str(item))  # the shortest decimal: 0.7 is read as 0.7
+        return shortest(item)
     return item if is_symbolic(array) else item.item()
+
+
+def shortest(single: float | np.float32) -> float:
+    """Return the shortest decimal that rounds to the float32: 0.9 is read as 0.9."""
+    return float(str(np.float32(single)))

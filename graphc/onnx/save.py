@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx import helper
+from onnx import checker, helper
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
@@ -68,8 +68,6 @@ def to_proto(
     thing: Net | Plan | Executor, *, train: bool = False, losses: bool = True
 ) -> ModelProto:
     """Return the model that `save` writes, as an `onnx.ModelProto`."""
-    import onnx
-
     if isinstance(thing, Executor):
         graph, state = thing.plan.declared, dict(thing.state)
         state = initial_state(graph, thing.state.seed) | state
@@ -87,7 +85,7 @@ def to_proto(
     if not graph.outputs:
         raise GraphError(f"net {graph.name!r} has no output to export", loc=caller_loc())
     model = export(graph, state, train)
-    onnx.checker.check_model(model, full_check=True)
+    checker.check_model(model, full_check=True)
     return model
 
 
@@ -152,8 +150,10 @@ def _model(made: Any, functions: Functions, graph: Graph, moved: Sequence[str]) 
     model.ir_version = IR_VERSION
     model.producer_name, model.producer_version = OWN, __version__
     states = [t.name for t in made.initializer if isinstance(graph[t.name].op, State)]
-    told = {LOSSES: graph.losses, STATES: states, UPDATES: [next_of(name) for name in moved]}
-    helper.set_model_props(model, {key: "\n".join(names) for key, names in told.items() if names})
+    names_of = {LOSSES: graph.losses, STATES: states, UPDATES: [next_of(name) for name in moved]}
+    helper.set_model_props(
+        model, {key: "\n".join(names) for key, names in names_of.items() if names}
+    )
     return model
 
 

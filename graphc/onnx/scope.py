@@ -82,27 +82,30 @@ class Reading:
     """References that keep the ids in `made` and `names` valid."""
 
 
+@dataclass(eq=False)
 class Scope:
     """The values by name of one graph or of one call of a function."""
 
-    def __init__(
-        self,
-        reading: Reading,
-        opsets: Mapping[str, int],
-        prefix: str = "",
-        attributes: Mapping[str, Any] | None = None,
-        depth: int = 0,
-    ) -> None:
-        self.reading = reading
-        self.opsets = opsets
-        self.prefix = prefix
-        self.attributes = attributes or {}
-        self.depth = depth
-        self.values: dict[str, Held | None] = {"": None}
-        self.read: set[str] = set()
-        """The names that nodes read, or that are results of the graph."""
-        self.around: Scope | None = None
-        """The scope of the graph whose node contains this graph."""
+    reading: Reading
+    opsets: Mapping[str, int]
+    prefix: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    depth: int = 0
+    around: Scope | None = None
+    """The scope of the graph whose node contains this graph."""
+    values: dict[str, Held | None] = field(default_factory=lambda: {"": None})
+    read: set[str] = field(default_factory=set)
+    """The names that nodes read, or that are results of the graph."""
+
+    def scratch(self) -> Scope:
+        """Return a scope of a net of its own, in which a node is computed at once."""
+        reading = self.reading
+        net = Net("constants")
+        net.builder.locs = reading.net.builder.locs
+        own = Reading(net, reading.file, reading.functions, as_written=True)
+        scope = Scope(own, self.opsets, self.prefix, self.attributes, self.depth)
+        scope.read = self.read
+        return scope
 
     def run(self, nodes: Sequence[NodeProto], results: Iterable[str]) -> None:
         """Read the nodes, each after the nodes of its operands, for these results."""
@@ -138,8 +141,7 @@ class Scope:
         if self.depth >= DEEPEST:
             raise ModelFileError(f"graphs nested {DEEPEST} deep")
         spend_nodes(READ)
-        scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1)
-        scope.around = self
+        scope = Scope(self.reading, self.opsets, f"{name}/", self.attributes, self.depth + 1, self)
         for tensor in graph.initializer:
             scope.define(tensor.name, array_of(tensor))
         for formal, operand in zip(graph.input, operands, strict=False):
@@ -176,7 +178,7 @@ class Scope:
             self.reading.kept.append(operand)
         return made[id(operand)]
 
-    def turned(self, matrix: Array | Weight) -> Value:
+    def transposed(self, matrix: Array | Weight) -> Value:
         """Return a matrix transposed; an initializer read by one node is transposed at import."""
         if isinstance(matrix, np.ndarray):
             return self.value(matrix.T)
@@ -220,9 +222,9 @@ class Scope:
         except GraphError:
             raise
         except UNFIT as error:
-            told = str(error).partition("\n")[0]
+            sentence = str(error).partition("\n")[0]
             raise ModelFileError(
-                f"{described(node)} does not fit its op: {type(error).__name__} {told}",
+                f"{described(node)} does not fit its op: {type(error).__name__} {sentence}",
                 hint=_types(operands),
             ) from None
         finally:
@@ -240,7 +242,7 @@ class Scope:
         attributes = attributes_of(node, self.attributes)
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self.opsets.get(domain, 1)
-        call = Call(self, node.op_type, version, operands, attributes, names)
+        call = Call(self, node.op_type, version, tuple(operands), attributes, tuple(names))
         converter = CONVERTERS.get((domain, node.op_type))
         if converter is not None:
             if self._folds(call):
@@ -282,13 +284,13 @@ class Scope:
 
 
 def _types(operands: Sequence[Held | None]) -> str:
-    told = []
+    types = []
     for operand in operands:
         try:
-            told.append("none" if operand is None else str(type_of(operand)))
+            types.append("none" if operand is None else str(type_of(operand)))
         except ValueError:
-            told.append("another type")
-    return f"its operands are {', '.join(told)}" if told else ""
+            types.append("another type")
+    return f"its operands are {', '.join(types)}" if types else ""
 
 
 def described(node: NodeProto) -> str:

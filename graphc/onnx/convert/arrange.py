@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -39,9 +40,9 @@ def _not_negative(call: Call, position: int, sizes: int | Array) -> Value:
     return gc.where(indices < 0, later, indices)
 
 
-def _reduction(call: Call) -> str:
+def _reduction(call: Call) -> Any:
     """Return how a scatter joins numbers at one place."""
-    reduction: str = call.attribute("reduction", "none")
+    reduction = call.attribute("reduction", "none")
     if reduction not in ("none", "add", "max", "min"):
         raise NotSupported(f"reduction={reduction!r}")
     return reduction
@@ -119,9 +120,9 @@ def _pad(call: Call) -> Value:
     pairs = [(0, 0)] * x.type.rank
     for i, axis in enumerate(axes):
         pairs[axis % x.type.rank] = (int(numbers[i]), int(numbers[i + len(axes)]))
-    cuts = [slice(max(-a, 0), -max(-b, 0) or None) for a, b in pairs]
-    if any(cut != slice(0, None) for cut in cuts):  # negative pads
-        x = x[tuple(slice(None) if cut == slice(0, None) else cut for cut in cuts)]
+    cuts = tuple(slice(max(-a, 0) or None, min(b, 0) or None) for a, b in pairs)
+    if any(cut != slice(None) for cut in cuts):  # negative pads
+        x = x[cuts]
     around = [(max(a, 0), max(b, 0)) for a, b in pairs]
     mode = call.attribute("mode", "constant")
     if mode not in ("constant", "edge", "reflect", "wrap"):

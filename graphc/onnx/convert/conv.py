@@ -29,8 +29,9 @@ class Windows:
     padding: Pads
 
 
-def windows_of(call: Call, kernel: Sizes) -> Windows:
-    """Return the windows of a convolution or a pool over the first operand."""
+def _windows(call: Call, kernel: Sizes | None = None) -> Windows:
+    """Return the windows of a convolution, or of a pool, over the first operand."""
+    kernel = tuple(call.required("kernel_shape")) if kernel is None else kernel
     rank = len(kernel)
     stride = tuple(call.attribute("strides") or (1,) * rank)
     dilation = tuple(call.attribute("dilations") or (1,) * rank)
@@ -44,30 +45,30 @@ def _padding(call: Call, kernel: Sizes, stride: Sizes, dilation: Sizes) -> Pads:
     if auto == "VALID":
         return ((0, 0),) * rank
     if auto == "NOTSET":
-        return pairs(tuple(call.attribute("pads") or (0,) * 2 * rank), rank)
+        return _pairs(tuple(call.attribute("pads") or (0,) * 2 * rank), rank)
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         raise NotSupported(f"auto_pad={auto!r}")
-    return same(call.type(0).shape[2:], reach(kernel, dilation), stride, auto == "SAME_LOWER")
+    return _same(call.type(0).shape[2:], reach(kernel, dilation), stride, auto == "SAME_LOWER")
 
 
-def pairs(pads: Sizes, rank: int) -> Pads:
+def _pairs(pads: Sizes, rank: int) -> Pads:
     """Return all paddings before, then all after, as a pair for each dimension."""
     if len(pads) != 2 * rank:
         raise NotSupported(f"pads {pads} for {rank} dimensions")
     return tuple(zip(pads[:rank], pads[rank:], strict=True))
 
 
-def same(space: Shape, spans: Sizes, stride: Sizes, lower: bool) -> Pads:
+def _same(space: Shape, spans: Sizes, stride: Sizes, lower: bool) -> Pads:
     """Return paddings for ceil(size / stride) windows; an odd one goes last, with `lower` first."""
     found = []
     for size, span, step in zip(space, spans, stride, strict=True):
         if not isinstance(size, int):
             raise NotSupported("an image whose size depends on the batch")
-        found.append(halves(max((-(-size // step) - 1) * step + span - size, 0), lower))
+        found.append(_halves(max((-(-size // step) - 1) * step + span - size, 0), lower))
     return tuple(found)
 
 
-def halves(total: int, lower: bool) -> tuple[int, int]:
+def _halves(total: int, lower: bool) -> tuple[int, int]:
     """Return padding in two halves; the larger is the second, or the first if `lower`."""
     small, large = total // 2, total - total // 2
     return (large, small) if lower else (small, large)
@@ -80,18 +81,11 @@ def _kernel_of(weight: Value, call: Call) -> Sizes:
     return sizes
 
 
-def _conv(call: Call) -> Value:
-    x, weight = call.value(0), call.value(1)
-    w = windows_of(call, _kernel_of(weight, call))
-    return gc.conv(
-        x,
-        weight,
-        call.maybe(2),
-        w.stride,
-        padding=w.padding,
-        dilation=w.dilation,
-        groups=call.attribute("group", 1),
-    )
+def convolved(call: Call, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    """Return the convolution that the attributes of a node describe."""
+    w = _windows(call, _kernel_of(weight, call))
+    groups = call.attribute("group", 1)
+    return gc.conv(x, weight, bias, w.stride, padding=w.padding, dilation=w.dilation, groups=groups)
 
 
 def _conv_transpose(call: Call) -> Value:
@@ -127,20 +121,16 @@ def _spread_padding(call: Call, sizes: Sizes, stride: Sizes, spans: Sizes, more:
     elif auto == "VALID":
         return ((0, 0),) * rank
     else:
-        return pairs(tuple(call.attribute("pads") or (0,) * 2 * rank), rank)
+        return _pairs(tuple(call.attribute("pads") or (0,) * 2 * rank), rank)
     totals = [
         step * (size - 1) + extra + span - out
         for step, size, extra, span, out in zip(stride, sizes, more, spans, wanted, strict=True)
     ]
-    return tuple(halves(total, auto != "SAME_UPPER") for total in totals)
-
-
-def _pooled(call: Call) -> Windows:
-    return windows_of(call, tuple(call.required("kernel_shape")))
+    return tuple(_halves(total, auto != "SAME_UPPER") for total in totals)
 
 
 def _max_pool(call: Call) -> Result:
-    x, w = call.value(0), _pooled(call)
+    x, w = call.value(0), _windows(call)
     layer = MaxPoolLayer(
         w.kernel, w.stride, w.padding, w.dilation, bool(call.attribute("ceil_mode", 0))
     )
@@ -174,28 +164,28 @@ def _places(call: Call, x: Value, layer: MaxPoolLayer) -> Value:
     return moved + call.constant(maps)
 
 
-def _average_pool(call: Call) -> Value:
-    return averaged(call, call.value(0), bool(call.attribute("count_include_pad", 0)))
-
-
-def averaged(call: Call, x: Value, include: bool) -> Value:
+def _averaged(call: Call, x: Value, include: bool) -> Value:
     """Return the mean of each window."""
-    w, ceil = _pooled(call), bool(call.attribute("ceil_mode", 0))
+    w, ceil = _windows(call), bool(call.attribute("ceil_mode", 0))
     layer = AvgPoolLayer(w.kernel, w.stride, w.padding, w.dilation, ceil, include)
     return gc.apply(layer, x)
 
 
+def _powers(call: Call) -> tuple[Value, float]:
+    """Return the p-th powers of the absolute values, and p."""
+    x, p = call.value(0), call.attribute("p", 2)
+    return (x * x if p == 2 else gc.power(gc.abs(x), p)), p
+
+
 def _lp_pool(call: Call) -> Value:
     """Return the p-norm of each window, from the mean of p-th powers that counts padded zeros."""
-    x, p = call.value(0), call.attribute("p", 2)
-    powers = x * x if p == 2 else gc.power(gc.abs(x), p)
-    return gc.power(averaged(call, powers, True) * prod(_pooled(call).kernel), 1 / p)
+    powers, p = _powers(call)
+    return gc.power(_averaged(call, powers, True) * prod(_windows(call).kernel), 1 / p)
 
 
 def _global_lp_pool(call: Call) -> Value:
-    x, p = call.value(0), call.attribute("p", 2)
-    powers = x * x if p == 2 else gc.power(gc.abs(x), p)
-    return gc.power(gc.sum(powers, tuple(range(2, x.type.rank)), keepdims=True), 1 / p)
+    powers, p = _powers(call)
+    return gc.power(gc.sum(powers, tuple(range(2, powers.type.rank)), keepdims=True), 1 / p)
 
 
 def _lrn(call: Call) -> Value:
@@ -218,8 +208,10 @@ def _lrn(call: Call) -> Value:
 
 
 CONVERTERS: dict[str, Converter] = {
-    "AveragePool": _average_pool,
-    "Conv": _conv,
+    "AveragePool": lambda call: _averaged(
+        call, call.value(0), bool(call.attribute("count_include_pad", 0))
+    ),
+    "Conv": lambda call: convolved(call, call.value(0), call.value(1), call.maybe(2)),
     "ConvTranspose": _conv_transpose,
     "GlobalAveragePool": lambda call: gc.global_avg_pool(call.value(0)),
     "GlobalLpPool": _global_lp_pool,

@@ -111,13 +111,13 @@ def _matrix(
     return matrix
 
 
-def _along(x: Value, axis: int, matrix: Array, call: Call) -> Value:
-    """Apply the linear map along an axis, as a matrix product."""
-    rank = x.type.rank
-    order = [i for i in range(rank) if i != axis] + [axis]
-    moved = gc.transpose(x, order) if axis != rank - 1 else x
-    lines = gc.matmul(moved, call.constant(matrix.T, x.dtype))
-    return gc.transpose(lines, np.argsort(order).tolist()) if axis != rank - 1 else lines
+def _mapped(call: Call, x: Value, axis: int, matrix: Array) -> Value:
+    """Apply a linear map along an axis, as a product with a matrix (before, after)."""
+    last = axis == x.type.rank - 1
+    order = [*(i for i in range(x.type.rank) if i != axis), axis]
+    moved = x if last else gc.transpose(x, order)
+    product = gc.matmul(moved, call.constant(matrix, x.dtype))
+    return product if last else gc.transpose(product, np.argsort(order).tolist())
 
 
 def _axes(call: Call, x: Value) -> list[Axis]:
@@ -175,7 +175,7 @@ def _resize(call: Call) -> Value:
             cubic = mode == "cubic"
             kernel = _cubic(call.attribute("cubic_coeff_a", -0.75)) if cubic else _hat
             matrix = _matrix(places, axis, kernel, 2 if cubic else 1, call)
-            x = _along(x, axis.number, matrix, call)
+            x = _mapped(call, x, axis.number, matrix.T)
         else:
             raise NotSupported(f"mode={mode!r}")
         beyond = (places < 0) | (places > axis.before - 1)
@@ -199,7 +199,7 @@ def _dft(call: Call) -> Value:
         raise NotSupported(f"a transform of {length} numbers")
     if inverse and half:
         return _real_of_half(call, x, axis, length)
-    return transformed(call, x, axis, length, inverse, half)
+    return _transformed(call, x, axis, length, inverse, half)
 
 
 def _real_of_half(call: Call, x: Value, axis: int, length: int) -> Value:
@@ -211,52 +211,38 @@ def _real_of_half(call: Call, x: Value, axis: int, length: int) -> Value:
     if length % 2 == 0:
         twice[-1] = 1
     angles = _angles(bins, length, length)
-    order = [i for i in range(x.type.rank - 1) if i != axis] + [axis]
-    real, turned = (
-        gc.matmul(
-            gc.transpose(x[..., i], order),
-            call.constant(twice[:, None] * wave(angles) / length, x.dtype),
-        )
+    real, imaginary = (
+        _mapped(call, x[..., i], axis, twice[:, None] * wave(angles) / length)
         for i, wave in enumerate((np.cos, np.sin))
     )
-    back = [order.index(i) for i in range(x.type.rank - 1)]
-    return gc.unsqueeze(gc.transpose(real - turned, back), -1)
+    return gc.unsqueeze(real - imaginary, -1)
 
 
-def transformed(call: Call, x: Value, axis: int, length: int, inverse: bool, half: bool) -> Value:
+def _transformed(call: Call, x: Value, axis: int, length: int, inverse: bool, half: bool) -> Value:
     """Return X[k] = sum of x[n] * exp(-2 pi i k n / length), or the inverse transform.
 
     The inverse has the opposite sign in the exponent, and divides by `length`.
     """
     x = _of_length(x, axis, length)
-    last = x.type.rank - 2
-    order = [i for i in range(last + 1) if i != axis] + [axis]
-    parts = [gc.transpose(x[..., i], order) for i in range(2) if i < _numbers(x)]
+    parts = x.shape[-1]
+    if parts not in (1, 2):
+        raise NotSupported(f"numbers of {parts} parts")
     bins = length // 2 + 1 if half else length
     angles = _angles(length, bins, length)
-    cosines, sines = np.cos(angles), np.sin(angles) * (1 if inverse else -1)
     share = 1 / length if inverse else 1.0
-    real, turned = (call.constant(m * share, x.dtype) for m in (cosines, sines))
-    found = [gc.matmul(parts[0], real), gc.matmul(parts[0], turned)]
-    if len(parts) == 2:
-        found[0] = found[0] - gc.matmul(parts[1], turned)
-        found[1] = found[1] + gc.matmul(parts[1], real)
-    back = [order.index(i) for i in range(last + 1)]
-    return gc.stack([gc.transpose(part, back) for part in found], -1)
+    waves = np.cos(angles), np.sin(angles) * (1 if inverse else -1)
+    cosines, sines = ((wave * share).astype(x.dtype) for wave in waves)
+    real, imaginary = (_mapped(call, x[..., 0], axis, wave) for wave in (cosines, sines))
+    if parts == 2:
+        real = real - _mapped(call, x[..., 1], axis, sines)
+        imaginary = imaginary + _mapped(call, x[..., 1], axis, cosines)
+    return gc.stack([real, imaginary], -1)
 
 
 def _angles(rows: int, columns: int, length: int) -> Array:
     """Return the matrix of 2 pi i k / length at row i, column k."""
     spend_array(4 * rows * columns)  # and their cosines and sines
     return np.asarray(2 * np.pi * np.outer(np.arange(rows), np.arange(columns)) / length)
-
-
-def _numbers(x: Value) -> int:
-    """Return the numbers per element: one if real, two if complex; else raise NotSupported."""
-    count = x.shape[-1]
-    if count not in (1, 2):
-        raise NotSupported(f"numbers of {count} parts")
-    return int(count)
 
 
 def _of_length(x: Value, axis: int, length: int) -> Value:
@@ -288,7 +274,7 @@ def _stft(call: Call) -> Value:
     frames = gc.gather(x, starts[:, None] + np.arange(length), 1)
     if window is not None:
         frames = frames * gc.reshape(window, (length, 1))
-    return transformed(call, frames, 2, length, False, bool(call.attribute("onesided", 1)))
+    return _transformed(call, frames, 2, length, False, bool(call.attribute("onesided", 1)))
 
 
 CONVERTERS: dict[str, Converter] = {

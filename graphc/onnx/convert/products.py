@@ -14,7 +14,7 @@ import graphc as gc
 from graphc.ir.build import Value
 from graphc.ir.tensor_type import Shape, broadcast, count
 from graphc.onnx.call import Call, Converter
-from graphc.onnx.convert.conv import windows_of
+from graphc.onnx.convert.conv import convolved
 from graphc.onnx.operands import NotSupported, dtype_of
 from graphc.ops.linalg import MatMul
 
@@ -67,7 +67,7 @@ def _matrix(call: Call) -> Value:
         return call.value(1)
     if isinstance(weight, Value):
         return gc.transpose(weight)
-    return call.scope.turned(weight)
+    return call.scope.transposed(weight)
 
 
 def _einsum(call: Call) -> Value:
@@ -213,6 +213,16 @@ def _whole(call: Call, position: int, zero: int, axis: int) -> Value:
     return x - gc.cast(_spread(call, zero, x, axis), "float64")
 
 
+def _requantized(call: Call, exact: Value, axes: Sequence[int]) -> Value:
+    """Return a product, scaled and rounded; `axes` are those of both scales and the result's."""
+    scales = [
+        gc.cast(_spread(call, i, exact, axis), "float64")
+        for i, axis in zip((1, 4, 6), axes, strict=True)
+    ]
+    scaled = exact * (scales[0] * scales[1] / scales[2])
+    return _rounded(scaled, _spread(call, 7, exact, axes[2]), call.type(7).dtype)
+
+
 def _matmul_integer(call: Call) -> Value:
     product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 1, 3, -1))
     return gc.cast(product, "int32")
@@ -220,32 +230,19 @@ def _matmul_integer(call: Call) -> Value:
 
 def _qlinear_matmul(call: Call) -> Value:
     product = gc.matmul(_whole(call, 0, 2, -2), _whole(call, 3, 5, -1))
-    axes = {1: -2, 4: -1, 6: -1}
-    scales = [gc.cast(_spread(call, i, product, a), "float64") for i, a in axes.items()]
-    exact = product * (scales[0] * scales[1] / scales[2])
-    return _rounded(exact, _spread(call, 7, product, -1), call.type(7).dtype)
-
-
-def _convolved(call: Call, x: Value, weight: Value) -> Value:
-    kernel = tuple(size for size in weight.shape[2:] if isinstance(size, int))
-    w = windows_of(call, kernel)
-    groups = call.attribute("group", 1)
-    how = {"padding": w.padding, "dilation": w.dilation, "groups": groups}
-    return gc.conv(x, weight, None, w.stride, **how)
+    return _requantized(call, product, (-2, -1, -1))
 
 
 def _conv_integer(call: Call) -> Value:
-    return gc.cast(_convolved(call, _whole(call, 0, 2, 1), _whole(call, 1, 3, 0)), "int32")
+    return gc.cast(convolved(call, _whole(call, 0, 2, 1), _whole(call, 1, 3, 0)), "int32")
 
 
 def _qlinear_conv(call: Call) -> Value:
-    total = _convolved(call, _whole(call, 0, 2, 1), _whole(call, 3, 5, 0))
+    total = convolved(call, _whole(call, 0, 2, 1), _whole(call, 3, 5, 0))
     if call.has(8):
         bias = gc.cast(call.value(8), "float64")
         total = total + gc.reshape(bias, (bias.shape[0], *(1,) * (total.type.rank - 2)))
-    scales = [gc.cast(_spread(call, i, total, 1), "float64") for i in (1, 4, 6)]
-    exact = total * (scales[0] * scales[1] / scales[2])
-    return _rounded(exact, _spread(call, 7, total, 1), call.type(7).dtype)
+    return _requantized(call, total, (1, 1, 1))
 
 
 CONVERTERS: dict[str, Converter] = {

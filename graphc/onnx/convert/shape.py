@@ -98,7 +98,7 @@ def _unsqueeze(call: Call) -> Operand:
 
 
 def _constant(call: Call) -> Array:
-    dtypes = {"value_float": np.float32, "value_floats": np.float32}
+    dtypes: dict[str, type] = {"value_float": np.float32, "value_floats": np.float32}
     dtypes |= {"value_int": np.int64, "value_ints": np.int64}
     for name in ("value", *dtypes):
         if name in call.attributes:
@@ -178,11 +178,15 @@ def _split(call: Call) -> list[Value]:
         sizes = [max(0, min(each, dim - i * each)) for i in range(parts)]
     if sum(sizes) != dim or len(sizes) != len(call.outputs):
         raise NotSupported(f"{dim} elements are split into {tuple(sizes)}")
-    ends = np.cumsum(sizes)
+    return split_at(call, x, axis, sizes)
+
+
+def split_at(call: Call, x: Value, axis: int, sizes: Sequence[int]) -> list[Value]:
+    """Return parts of these sizes along an axis."""
     before: list[slice] = [slice(None)] * axis
     return [
-        sliced(call, x, [*before, slice(int(end - size), int(end))])
-        for size, end in zip(sizes, ends, strict=True)
+        sliced(call, x, [*before, slice(int(end) - size, int(end))])
+        for size, end in zip(sizes, np.cumsum(sizes), strict=True)
     ]
 
 

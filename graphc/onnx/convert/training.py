@@ -14,7 +14,7 @@ from graphc.ir.init import FromArray
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim, count
 from graphc.onnx.call import Call, Converter, Result
-from graphc.onnx.operands import NotSupported, Operand, Weight
+from graphc.onnx.operands import NotSupported, Operand, Weight, shortest
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import LayerNorm, RmsNorm
@@ -86,11 +86,7 @@ def _dropout(call: Call) -> Result:
         return _as_written(call, x, float(ratio), trains)
     if not ratio and not call.scope.reading.own:
         return [x, *_all_true(call, x)]
-    return [gc.dropout(x, drop_prob=_decimal(ratio), name=call.free_name()), *_all_true(call, x)]
-
-
-def _decimal(ratio: float) -> float:
-    return float(str(np.float32(ratio)))
+    return [gc.dropout(x, drop_prob=shortest(ratio), name=call.free_name()), *_all_true(call, x)]
 
 
 def _as_written(call: Call, x: Value, ratio: float, trains: bool) -> Result:
@@ -109,9 +105,8 @@ def _as_written(call: Call, x: Value, ratio: float, trains: bool) -> Result:
 def _all_true(call: Call, x: Value) -> list[Value]:
     if not call.asks(1):
         return []
-    if call.version < 10:
-        return [gc.broadcast_to(call.constant(np.ones((), x.dtype)), x.shape)]
-    return [gc.broadcast_to(call.constant(True), x.shape)]
+    true = call.constant(1, x.dtype) if call.version < 10 else call.constant(True)
+    return [gc.broadcast_to(true, x.shape)]
 
 
 def _layernorm(call: Call) -> Result:
@@ -188,23 +183,18 @@ def _mean_variance(call: Call) -> Value:
 
 
 def _softmax_cross_entropy(call: Call) -> Result:
-    scores, labels = call.value(0), call.value(1)
-    reduction = call.attribute("reduction", "mean")
-    ignored = call.attribute("ignore_index")
-    plain = scores.type.rank == 2 and not call.has(2) and ignored is None
+    scores = call.value(0)
+    plain = scores.type.rank == 2 and not call.has(2) and "ignore_index" not in call.attributes
     if plain and not call.asks(1):
-        return gc.softmax_loss(scores, labels, reduction=reduction)
+        reduction = call.attribute("reduction", "mean")
+        return gc.softmax_loss(scores, call.value(1), reduction=reduction)
     log_prob = gc.log_softmax(scores, 1)
-    return [_picked(call, log_prob, labels, reduction), log_prob]
+    return [_picked(call, log_prob), log_prob]
 
 
-def _negative_log_likelihood(call: Call) -> Value:
-    return _picked(call, call.value(0), call.value(1), call.attribute("reduction", "mean"))
-
-
-def _picked(call: Call, log_prob: Value, labels: Value, reduction: str) -> Value:
+def _picked(call: Call, log_prob: Value) -> Value:
     """Return the reduced loss of the labels, weighted by class, without the ignored labels."""
-    rows = _rows(log_prob)
+    labels, rows = call.value(1), _rows(log_prob)
     classes = rows.shape[1]
     assert isinstance(classes, int)
     each = gc.reshape(labels, rows.shape[:1])
@@ -220,10 +210,7 @@ def _picked(call: Call, log_prob: Value, labels: Value, reduction: str) -> Value
     if hit is not None:
         counted = gc.cast(hit, loss.dtype)
         weight = counted if weight is None else weight * counted
-    return _reduced(loss, weight, reduction, labels)
-
-
-def _reduced(loss: Value, weight: Value | None, reduction: str, labels: Value) -> Value:
+    reduction = call.attribute("reduction", "mean")
     weighted = loss if weight is None else loss * weight
     if reduction == "none":
         return gc.reshape(weighted, labels.shape)
@@ -252,17 +239,13 @@ def _columns(rows: Sequence[tuple[Value, ...]]) -> list[Value]:
     return [row[kind] for kind in range(len(rows[0])) for row in rows]
 
 
-def _float_of(count: Value, like: Value) -> Value:
-    return gc.cast(count, like.dtype)
-
-
 def _adagrad(call: Call) -> Result:
     """Step by H = H + g*g; X = X - r * g / (sqrt(H) + eps)."""
     eps, decay = call.attribute("epsilon", 1e-6), call.attribute("norm_coefficient", 0.0)
     decayed = call.attribute("decay_factor", 0.0)
     rows = []
     for x, gradient, square in _groups(call, 3):
-        rate = call.value(0) / (_float_of(call.value(1), x) * decayed + 1.0)
+        rate = call.value(0) / (gc.cast(call.value(1), x.dtype) * decayed + 1.0)
         g = gradient + x * decay
         square = square + g * g
         rows.append((x - rate * g / (gc.sqrt(square) + eps), square))
@@ -291,7 +274,7 @@ def _adam(call: Call) -> Result:
     after = call.attribute("norm_coefficient_post", 0.0)
     rows = []
     for x, gradient, mean, square in _groups(call, 4):
-        count = _float_of(call.value(1), x)
+        count = gc.cast(call.value(1), x.dtype)
         g = gradient + x * decay
         mean = mean * alpha + g * (1 - alpha)
         square = square * beta + g * g * (1 - beta)
@@ -324,7 +307,7 @@ CONVERTERS: dict[str, Converter] = {
     "LayerNormalization": _layernorm,
     "LpNormalization": _lp_normalization,
     "MeanVarianceNormalization": _mean_variance,
-    "NegativeLogLikelihoodLoss": _negative_log_likelihood,
+    "NegativeLogLikelihoodLoss": lambda call: _picked(call, call.value(0)),
     "RMSNormalization": _rmsnorm,
     "SoftmaxCrossEntropyLoss": _softmax_cross_entropy,
 }

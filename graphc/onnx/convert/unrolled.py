@@ -17,7 +17,7 @@ from graphc.ir.build import Value
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim
 from graphc.onnx.call import Call, Converter, Result
-from graphc.onnx.convert.shape import reshaped, sliced
+from graphc.onnx.convert.shape import reshaped, split_at
 from graphc.onnx.operands import NotSupported, Operand, Parts, type_of
 
 
@@ -139,11 +139,11 @@ def _inside(cell: Cell, x: Value, h: Value) -> Value:
 
 def _cell(call: Call, direction: int, units: int) -> Cell:
     weight, recurrent = (gc.transpose(call.value(i)[direction]) for i in (1, 2))
-    biases: list[Value | None] = [None, None]
+    biases: tuple[Value | None, Value | None] = (None, None)
     if call.has(3):
         both, half = call.value(3)[direction], weight.shape[1]
         assert isinstance(half, int)
-        biases = [both[:half], both[half:]]
+        biases = both[:half], both[half:]
     peephole = call.value(7)[direction] if call.op == "LSTM" and call.has(7) else None
     linear_before_reset = bool(call.attribute("linear_before_reset", 0))
     return Cell(weight, recurrent, *biases, peephole, units, linear_before_reset)
@@ -266,14 +266,11 @@ def _split(call: Call) -> Parts:
     single = not call.has(1)
     spend_nodes(dim if single or call.array(1).ndim else dim // max(int(call.array(1)), 1))
     sizes = (1,) * dim if single else _sizes(call.array(1), dim)
-    before: list[slice] = [slice(None)] * axis
-    found: list[Operand] = []
-    for size, end in zip(sizes, np.cumsum(sizes), strict=True):
-        part: Operand = sliced(call, x, [*before, slice(int(end) - size, int(end))])
-        if single and not call.attribute("keepdims", 1):
-            part = reshaped(call, call.scope.value(part), [*x.shape[:axis], *x.shape[axis + 1 :]])
-        found.append(part)
-    return Parts(tuple(found))
+    parts: list[Operand] = [*split_at(call, x, axis, sizes)]
+    if single and not call.attribute("keepdims", 1):
+        shape = [*x.shape[:axis], *x.shape[axis + 1 :]]
+        parts = [reshaped(call, part, shape) for part in parts]
+    return Parts(tuple(parts))
 
 
 def _sizes(split: Array, dim: int) -> tuple[int, ...]:

@@ -30,15 +30,15 @@ def _identity(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return w.emit("Identity", ins, out)
 
 
-def _turned(w: Writer, x: str, turn: bool) -> str:
-    if not turn:
+def _transposed(w: Writer, x: str, transpose: bool) -> str:
+    if not transpose:
         return x
     rank = w.types[x].rank
     return w.emit("Transpose", [x], perm=[*range(rank - 2), rank - 1, rank - 2])
 
 
 def _matmul(w: Writer, op: MatMul, ins: Sequence[str], out: str) -> str:
-    sides = [_turned(w, ins[0], op.trans_a), _turned(w, ins[1], op.trans_b)]
+    sides = [_transposed(w, ins[0], op.trans_a), _transposed(w, ins[1], op.trans_b)]
     return w.emit("MatMul", sides, out)
 
 
@@ -108,7 +108,7 @@ def _label_hit(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return w.emit("Equal", [labels, w.constant(classes, "int64")], out)
 
 
-def _sum_pool(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
+def _sum_pool(w: Writer, op: SumPool, ins: Sequence[str], out: str) -> str:
     """Write sums over windows of channels-last images: one slice per pixel, all added."""
     type = w.types[ins[0]]
     counts = [size for size in op.result(type).shape[1:-1] if isinstance(size, int)]

@@ -228,11 +228,10 @@ def _batchnorm(w: Writer, op: BatchNorm, ins: Sequence[str], out: str) -> str | 
         return None
     how: dict[str, Any] = {"epsilon": op.eps, "momentum": op.running_decay}
     if w.train:
-        outs = [out, *map(next_of, ins[3:])]
-        w.emit("BatchNormalization", ins, outs, training_mode=1, **how)
         w.moved.extend(ins[3:])
-    else:
-        return w.emit("BatchNormalization", ins, out, **how)
+        outs = [out, *map(next_of, ins[3:])]
+        return w.emit("BatchNormalization", ins, outs, training_mode=1, **how)
+    return w.emit("BatchNormalization", ins, out, **how)
 
 
 def _layernorm(w: Writer, op: LayerNorm, ins: Sequence[str], out: str) -> str:

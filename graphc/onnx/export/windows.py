@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from graphc.ir.op import Op
 from graphc.onnx.export.writer import Emit, Writer, node
@@ -23,7 +24,7 @@ def _conv(
     ins: Sequence[str],
     out: str,
     name: str = "Conv",
-    **more: list[int],
+    **more: Any,
 ) -> str:
     return w.emit(
         name,
@@ -59,7 +60,7 @@ def _pool(
     ins: Sequence[str],
     out: str,
     name: str,
-    **more: int | list[int],
+    **more: Any,
 ) -> str | None:
     found = _ends(w, op, ins)
     if found is None:

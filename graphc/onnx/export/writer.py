@@ -115,21 +115,19 @@ class Writer:
         back.
         """
         names = [out] if isinstance(out, str) else list(out or [self.fresh(op.lower())])
-        declared = None if domain else formals(op, OPSET)
-        wide = {} if declared is None else wider([*bound(declared[0], inputs, self.dtypes)])
-        if declared is not None:
-            self._note(declared, inputs, names, attributes)
+        operands, results = ((), ()) if domain else formals(op, OPSET)
+        wide = wider([*bound(operands, inputs, self.dtypes)])
+        if not domain:
+            self._note(operands, results, inputs, names, attributes)
         if not wide:
             self._write(op, inputs, names, domain, attributes)
             return names[0]
-        assert declared is not None
-        sides = [declared[0], declared[1]]
         cast = [
-            self._cast(name, dtype) if (dtype := _of(sides[0], i, wide)) and name else name
+            self._cast(name, dtype) if (dtype := _of(operands, i, wide)) and name else name
             for i, name in enumerate(inputs)
         ]
         found = [
-            self.fresh(op.lower()) if _of(sides[1], i, wide) else n for i, n in enumerate(names)
+            self.fresh(op.lower()) if _of(results, i, wide) else n for i, n in enumerate(names)
         ]
         self._write(op, cast, found, domain, attributes)
         for own, name in zip(found, names, strict=True):
@@ -156,17 +154,16 @@ class Writer:
 
     def _note(
         self,
-        declared: tuple[Sequence[Formal], Sequence[Formal]],
+        operands: Sequence[Formal],
+        results: Sequence[Formal],
         inputs: Sequence[str],
         names: Sequence[str],
         attributes: Mapping[str, Any],
     ) -> None:
         """Record the dtypes of results that follow from those of operands."""
-        known = {
-            formal.variable: dtype for formal, dtype in bound(declared[0], inputs, self.dtypes)
-        }
+        known = {formal.variable: dtype for formal, dtype in bound(operands, inputs, self.dtypes)}
         for i, name in enumerate(names):
-            formal = declared[1][min(i, len(declared[1]) - 1)]
+            formal = results[min(i, len(results) - 1)]
             dtype = known.get(formal.variable, next(iter(formal.dtypes), ""))
             if name not in self.dtypes and (formal.variable in known or len(formal.dtypes) == 1):
                 self.dtypes[name] = dtype
