@@ -36,8 +36,9 @@ def _not_negative(call: Call, position: int, sizes: int | Array) -> Value:
         spend_array(operand.size)
         return call.constant(np.where(operand < 0, operand + sizes, operand).astype(np.int64))
     indices = gc.cast(call.value(position), "int64")
-    later = indices + (sizes if isinstance(sizes, int) else call.constant(sizes))
-    return gc.where(indices < 0, later, indices)
+    negative = indices < 0
+    from_end = indices + (sizes if isinstance(sizes, int) else call.constant(sizes))
+    return gc.where(negative, from_end, indices)
 
 
 def _reduction(call: Call) -> Any:

@@ -224,18 +224,19 @@ def _transformed(call: Call, x: Value, axis: int, length: int, inverse: bool, ha
     The inverse has the opposite sign in the exponent, and divides by `length`.
     """
     x = _of_length(x, axis, length)
-    parts = x.shape[-1]
-    if parts not in (1, 2):
-        raise NotSupported(f"numbers of {parts} parts")
+    count = x.shape[-1]
+    if count not in (1, 2):
+        raise NotSupported(f"numbers of {count} parts")
+    parts = [x[..., i] for i in range(int(count))]
     bins = length // 2 + 1 if half else length
     angles = _angles(length, bins, length)
     share = 1 / length if inverse else 1.0
     waves = np.cos(angles), np.sin(angles) * (1 if inverse else -1)
     cosines, sines = ((wave * share).astype(x.dtype) for wave in waves)
-    real, imaginary = (_mapped(call, x[..., 0], axis, wave) for wave in (cosines, sines))
-    if parts == 2:
-        real = real - _mapped(call, x[..., 1], axis, sines)
-        imaginary = imaginary + _mapped(call, x[..., 1], axis, cosines)
+    real, imaginary = (_mapped(call, parts[0], axis, wave) for wave in (cosines, sines))
+    if count == 2:
+        real = real - _mapped(call, parts[1], axis, sines)
+        imaginary = imaginary + _mapped(call, parts[1], axis, cosines)
     return gc.stack([real, imaginary], -1)
 
 

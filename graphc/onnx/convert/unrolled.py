@@ -178,9 +178,9 @@ def _gru_step(cell: Cell, x: Value, state: State) -> State:
         n = gc.tanh(nx + r * nh)
     else:
         two = 2 * cell.units
-        first, last = (None, None) if bias is None else (bias[:two], bias[two:])
-        zh, rh = _parts(_affine(h, weight[:, :two], first), cell.units)
-        z, r = gc.sigmoid(zx + zh), gc.sigmoid(rx + rh)
+        gates = _affine(h, weight[:, :two], None if bias is None else bias[:two])
+        z, r = (gc.sigmoid(a + b) for a, b in zip((zx, rx), _parts(gates, cell.units), strict=True))
+        last = None if bias is None else bias[two:]
         n = gc.tanh(nx + _affine(r * h, weight[:, two:], last))
     return ((1.0 - z) * n + z * h,)
 
