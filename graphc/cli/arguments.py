@@ -1,32 +1,106 @@
-"""Types of command-line values, and options that several commands share."""
+"""What commands share: types of values, options, and JSON output."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+import json
+import math
 import re
 import textwrap
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from graphc.backends.choice import BACKENDS
+from graphc.base.own_passes import own_passes
 from graphc.declare.optim import SGD, Adam, AdamW, Optimizer
 
 if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+    Commands = argparse._SubParsersAction["Parser"]
+
 
 OPTIMIZERS = ("sgd", "momentum", "adam", "adamw")
 
 
-def add_command(
-    commands: Commands, name: str, *, help: str, description: str, example: str
-) -> argparse.ArgumentParser:
-    """Add a command whose --help ends with an example."""
-    return commands.add_parser(
-        name,
-        help=help,
-        description="\n\n".join(textwrap.fill(part, 79) for part in description.split("\n\n")),
-        epilog="example:\n" + textwrap.indent(example, "  "),
+class Parser(argparse.ArgumentParser):
+    """A parser with the options that several commands share."""
+
+    def add_model(self) -> None:
+        """Add the argument MODEL."""
+        self.add_argument(
+            "model", metavar="MODEL", help="file.py:function, a saved model, or an .onnx file"
+        )
+
+    def add_data(self, what: str, *, required: bool) -> None:
+        """Add the options --data and --label, for data with labels."""
+        add = self.add_argument
+        add("--data", required=required, metavar="FILE", help=what)
+        add(
+            "--label",
+            metavar="COLUMN",
+            help="which column of a .csv file is the label (default: y, label or target, else the "
+            "last)",
+        )
+
+    def add_json(self) -> None:
+        """Add the option --json."""
+        self.add_argument("--json", action="store_true", help="print JSON, for programs")
+
+    def add_optimizer(self) -> None:
+        """Add the option --optimizer."""
+        self.add_argument(
+            "--optimizer", choices=OPTIMIZERS, help="momentum is sgd with momentum 0.9"
+        )
+
+    def add_backend(self) -> None:
+        """Add the options --backend and --threads."""
+        self.add_argument(
+            "--backend",
+            choices=BACKENDS,
+            help="what runs it (default: GRAPHC_BACKEND, or native where it is available)",
+        )
+        self.add_threads()
+
+    def add_threads(self) -> None:
+        """Add the option --threads."""
+        self.add_argument(
+            "--threads",
+            type=positive,
+            help="threads of the native backend (default: GRAPHC_THREADS, OMP_NUM_THREADS or all "
+            "cores)",
+        )
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as its file declares it, beside the functions `declare` and `run`."""
+
+    name: str
+    help: str
+    description: str
+    example: str
+    order: int = 1000
+    """The place in the list of commands: smaller numbers come first."""
+    mistake: int = 1
+    """The exit status after an error."""
+
+
+def add_command(commands: Commands, module: Any) -> None:
+    """Add the command that a module declares; its --help ends with an example."""
+    command: Command = module.COMMAND
+    paragraphs = (textwrap.fill(part, 79) for part in command.description.split("\n\n"))
+    parser = commands.add_parser(
+        command.name,
+        help=command.help,
+        description="\n\n".join(paragraphs),
+        epilog="example:\n" + textwrap.indent(command.example, "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    module.declare(parser)
+    parser.set_defaults(run=module.run, mistake=command.mistake)
 
 
 def positive(text: str) -> int:
@@ -66,60 +140,12 @@ def fraction(text: str) -> float:
     return value
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add the argument MODEL."""
-    parser.add_argument(
-        "model", metavar="MODEL", help="file.py:function, a saved model, or an .onnx file"
-    )
-
-
-def add_data(parser: argparse.ArgumentParser, what: str, *, required: bool) -> None:
-    """Add the options --data and --label, for data with labels."""
-    parser.add_argument("--data", required=required, metavar="FILE", help=what)
-    parser.add_argument(
-        "--label",
-        metavar="COLUMN",
-        help="which column of a .csv file is the label (default: y, label or target, else the "
-        "last)",
-    )
-
-
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add the option --json."""
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-
-
-def add_optimizer(parser: argparse.ArgumentParser) -> None:
-    """Add the option --optimizer."""
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, help="momentum is sgd with momentum 0.9")
-
-
-def add_backend(parser: argparse.ArgumentParser) -> None:
-    """Add the options --backend and --threads."""
-    parser.add_argument(
-        "--backend",
-        choices=BACKENDS,
-        help="what runs it (default: GRAPHC_BACKEND, or native where it is available)",
-    )
-    add_threads(parser)
-
-
-def add_threads(parser: argparse.ArgumentParser) -> None:
-    """Add the option --threads."""
-    parser.add_argument(
-        "--threads",
-        type=positive,
-        help="threads of the native backend (default: GRAPHC_THREADS, OMP_NUM_THREADS or all "
-        "cores)",
-    )
-
-
-def optimizer(name: str, lr: float | None) -> Optimizer:
-    """Return the optimizer of that name, with its usual learning rate if none is given."""
-    if name == "adam":
-        return Adam(lr=0.001 if lr is None else lr)
-    if name == "adamw":
-        return AdamW(lr=0.001 if lr is None else lr)
+def optimizer(name: str | None, lr: float | None = None) -> Optimizer | None:
+    """Return the optimizer of that name, if any, with its usual learning rate if none is given."""
+    if name is None:
+        return None
+    if name in ("adam", "adamw"):
+        return (Adam if name == "adam" else AdamW)(lr=0.001 if lr is None else lr)
     if name == "momentum":
         return SGD(lr=0.01 if lr is None else lr, momentum=0.9)
     return SGD(lr=0.1 if lr is None else lr)
@@ -128,3 +154,62 @@ def optimizer(name: str, lr: float | None) -> Optimizer:
 def file_name(name: str) -> str:
     """Return a net's name as a safe file name in the current folder; models are not trusted."""
     return re.sub(r"[^\w.+-]", "_", name).lstrip(".")[:100] or "net"
+
+
+def print_json(found: Mapping[str, Any]) -> None:
+    """Print one JSON object, a line for each of its keys.
+
+    Numbers that are not finite, which JSON does not have, are null.
+    """
+    lines = (f"{json.dumps(key)}: {_text(value)}" for key, value in found.items())
+    print("{" + ",\n ".join(lines) + "}")
+
+
+def _text(value: Any) -> str:
+    return json.dumps(_plain(value), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return the value in types that JSON has."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+class ListPasses(argparse.Action):
+    """An option that prints the passes and exits, as --help does."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(nargs=0, **kwargs)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Print the list, then exit with 0."""
+        print(passes_text())
+        parser.exit()
+
+
+def passes_text() -> str:
+    """Return a line for each pass: its name, what it preserves, what it does."""
+    passes = own_passes()
+    lines = []
+    for name in dict.fromkeys(passes.DEFAULT.names):
+        module = importlib.import_module(f"passes.{name}")
+        made = getattr(module, name, None) or getattr(module, name.title().replace("_", ""))
+        what = (module.__doc__ or "").strip().partition("\n")[0]
+        need = "  (required)" if name in passes.REQUIRED else ""
+        lines.append(f"{name:<28} {passes.preserves_of(made):<13} {what}{need}")
+    return "\n".join(lines)

@@ -8,23 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphc.backends.choice import BACKENDS
 from graphc.base.errors import GraphError
-from graphc.cli.arguments import (
-    add_command,
-    add_json,
-    add_model,
-    add_optimizer,
-    add_threads,
-    optimizer,
-    positive,
-)
-from graphc.cli.check import random_feeds
-from graphc.cli.model import load_model
-from graphc.cli.output import print_json
-from graphc.compiler.compile import compile
+from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
+from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.ir.graph import Graph
 from graphc.ir.plan import Plan
 from graphc.runtime.executor import Executor
@@ -36,34 +25,32 @@ from graphc.view.profile.table import table
 from graphc.view.profile.times import Instructions, program_name
 from graphc.view.profile.verdict import RULE
 
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
-
 TURN_SECONDS = 0.05
 
 
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "bench",
-        help="time a model",
-        description="Time a training step, or inference for a net without loss, on each backend "
-        "in turn; then each instruction: its share, its operations and bytes, and how near they "
-        "come to the measured peak of this machine.",
-        example="graphc bench net.py:net --batch 32 --trace trace.json",
-    )
-    add_model(parser)
+COMMAND = Command(
+    "bench",
+    order=110,
+    help="time a model",
+    description="Time a training step, or inference for a net without loss, on each backend in "
+    "turn; then each instruction: its share, its operations and bytes, and how near they come to "
+    "the measured peak of this machine.",
+    example="graphc bench net.py:net --batch 32 --trace trace.json",
+)
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
     add = parser.add_argument
+    parser.add_model()
     add("--batch", type=positive, default=128, help="rows (default: 128)")
-    add_threads(parser)
+    parser.add_threads()
     add("--rounds", type=positive, default=15, help="how often each backend is timed (default: 15)")
     add("--backend", choices=BACKENDS, help="whose instructions to show (default: the faster one)")
     add("--picture", metavar="FILE", help="also draw where the time goes: .svg or .html")
     add("--trace", metavar="FILE", help="also write a trace for Perfetto or chrome://tracing")
-    add_optimizer(parser)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    parser.add_optimizer()
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -133,13 +120,11 @@ def _data(found: Profile, times: Mapping[str, float]) -> dict[str, Any]:
 def _plans(args: argparse.Namespace, graph: Graph) -> tuple[dict[str, Plan], str | None]:
     """Return a plan for each available backend, native first, and the reason if one is missing."""
     name = args.optimizer or ("momentum" if graph.losses else None)
-    rule = optimizer(name, None) if name else None
+    rule = optimizer(name)
     plans, missing = {}, None
     for backend in BACKENDS:
         try:
-            plans[backend] = compile(
-                graph, batch=args.batch, optimizer=rule, backend=backend, threads=args.threads
-            )
+            plans[backend] = compiled(args, graph, optimizer=rule, backend=backend)
         except GraphError as error:
             if backend == "numpy" or not error.sentence.startswith("there is no native backend"):
                 raise

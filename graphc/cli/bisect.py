@@ -5,47 +5,35 @@ from __future__ import annotations
 import argparse
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
-from graphc.check.validation.bisect import Command, Found, NotThePasses, Symptom, Values, bisect
-from graphc.cli.arguments import (
-    add_command,
-    add_data,
-    add_json,
-    add_optimizer,
-    optimizer,
-    positive,
-)
+from graphc.base.own_passes import own_passes
+from graphc.check.validation.bisect import Command as Shell
+from graphc.check.validation.bisect import Found, NotThePasses, Symptom, bisect
+from graphc.check.validation.symptoms import Values
+from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
 from graphc.cli.data import feeds_of
-from graphc.cli.model import load_model, load_passes
-from graphc.cli.output import print_json
+from graphc.cli.model import ROWS, load_model, load_passes
 from graphc.compiler.compile import compile
 
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
+COMMAND = Command(
+    "bisect",
+    order=90,
+    help="find the pass that causes a symptom",
+    description="Find the first pass, and in it the first rewrite, that causes a symptom, by "
+    "halving the list of passes that can be left out.\n\n"
+    "Without --run, the symptom is a loss, output, gradient or next state that differs from the "
+    "one without passes, in float64.  With --run, your command decides: it is run with "
+    "GRAPHC_PASS_LIMIT in its environment, the number of passes that graphc may use, and shows "
+    "the symptom if its exit status is not 0.\n\n"
+    "The exit status is 0 if the symptom does not occur, 1 if the pass was found, and 2 if passes "
+    "are not the cause.",
+    example='graphc bisect net.py:net --symptom loss\ngraphc bisect --run "python train.py"',
+)
 
-ROWS = 6
 
-
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "bisect",
-        help="find the pass that causes a symptom",
-        description="Find the first pass, and in it the first rewrite, that causes a symptom, by "
-        "halving the list of passes that can be left out.\n\n"
-        "Without --run, the symptom is a loss, output, gradient or next state that differs from "
-        "the "
-        "one without passes, in float64.  With --run, your command decides: it is run with "
-        "GRAPHC_PASS_LIMIT in its environment, the number of passes that graphc may use, and "
-        "shows the symptom if its exit status is not 0.\n\n"
-        "The exit status is 0 if the symptom does not occur, 1 if the pass was found, and 2 if "
-        "passes are not the cause.",
-        example='graphc bisect net.py:net --symptom loss\ngraphc bisect --run "python train.py"',
-    )
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
     add = parser.add_argument
     add("model", metavar="MODEL", nargs="?", help="file.py:function, or a saved model")
     add(
@@ -67,10 +55,9 @@ def add_to(commands: Commands) -> None:
         help="relative to the largest number (default: 1e-6)",
     )
     add("--rows", type=positive, default=ROWS, help=f"how many rows are fed (default: {ROWS})")
-    add_data(parser, "feed its first rows instead of random numbers", required=False)
-    add_optimizer(parser)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    parser.add_data("feed its first rows instead of random numbers", required=False)
+    parser.add_optimizer()
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,7 +83,7 @@ def _symptom(args: argparse.Namespace) -> Symptom:
             hint='graphc bisect MODEL, or graphc bisect --run "python train.py"',
         )
     if args.command is not None:
-        return Command.of(args.command)
+        return Shell.of(args.command)
     graph = load_model(args.model).graph
     feeds = None
     if args.data:
@@ -107,7 +94,7 @@ def _symptom(args: argparse.Namespace) -> Symptom:
         graph,
         args.rows,
         load_passes(args.passes) if args.passes else own_passes().DEFAULT,
-        optimizer(args.optimizer, None) if args.optimizer else None,
+        optimizer(args.optimizer),
         args.symptom,
         args.tolerance,
         feeds,

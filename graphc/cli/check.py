@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from graphc.check.grad_check import GradReport, grad_check
-from graphc.check.validation.explain import ValidationError
-from graphc.check.validation.validate import validate_model
-from graphc.cli.arguments import add_command, add_data, add_json, add_model
+from graphc.check.grad_check import grad_check
+from graphc.check.grad_report import GradReport
+from graphc.check.validation.error import ValidationError
+from graphc.check.validation.model import validate_model
+from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.data import feeds_of
-from graphc.cli.model import load_model, load_passes
-from graphc.cli.output import print_json
+from graphc.cli.model import ROWS, load_model, load_passes, random_feeds
 from graphc.compiler.compile import compile
 from graphc.ir.graph import Graph, verify
-from graphc.ir.plan import Plan
-from graphc.ir.tensor_type import TensorType, shape_at
 
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
+COMMAND = Command(
+    "check",
+    order=80,
+    help="check graph and gradients",
+    description="Verify the graph, compile it, and compare the gradient of every parameter with "
+    "central differences in float64; exit status 1 when something is wrong.\n\n"
+    "With --passes, every pass of the compiler is validated instead, on random inputs: for "
+    "inference, frozen inference, training, and the update of each optimizer.  For a pass that "
+    "fails, a test with the smallest failing graph is written to graphc-failures.",
+    example="graphc check net.py:net --data train.csv\ngraphc check net.py:net --passes",
+)
 
-ROWS = 6
 
-
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "check",
-        help="check graph and gradients",
-        description="Verify the graph, compile it, and compare the gradient of every parameter "
-        "with central differences in float64; exit status 1 when something is wrong.\n\n"
-        "With --passes, every pass of the compiler is validated instead, on random inputs: for "
-        "inference, frozen inference, training, and the update of each optimizer.  For a pass "
-        "that fails, a test with the smallest failing graph is written to graphc-failures.",
-        example="graphc check net.py:net --data train.csv\ngraphc check net.py:net --passes",
-    )
-    add_model(parser)
-    add_data(parser, f"feed its first {ROWS} rows instead of random numbers", required=False)
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    parser.add_model()
+    parser.add_data(f"feed its first {ROWS} rows instead of random numbers", required=False)
     parser.add_argument(
         "--passes",
         nargs="?",
@@ -49,8 +40,7 @@ def add_to(commands: Commands) -> None:
         metavar="FILE:NAME",
         help="validate the default passes, or those of a gc.passes list in your file",
     )
-    add_json(parser)
-    parser.set_defaults(run=run)
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -125,19 +115,3 @@ def _data(graph: Graph, report: GradReport) -> dict[str, Any]:
         "unreached": report.unreached,
         "suspect": report.suspect and str(report.suspect),
     }
-
-
-def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
-    """Return random arrays for every input of a plan, the same each time; labels are in range."""
-    rng = np.random.default_rng(0)
-    program = plan.programs["grad" if "grad" in plan.programs else "infer"]
-    bounds = program.index_bounds
-    types = {name: plan.declared[name].type for name in plan.input_names}
-    return {name: _random(rng, type, bounds.get(name, 2), rows) for name, type in types.items()}
-
-
-def _random(rng: np.random.Generator, type: TensorType, bound: int, rows: int) -> NDArray[Any]:
-    shape = shape_at(type.shape, rows)
-    if type.is_float:
-        return np.asarray(rng.standard_normal(shape))
-    return np.asarray(rng.integers(0, bound, shape)).astype(type.dtype)

@@ -6,33 +6,27 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
 
 import graphc
 from graphc.base.errors import GraphError
-from graphc.cli import (
-    bench,
-    bisect,
-    check,
-    compare,
-    demo,
-    diff,
-    export,
-    import_,
-    launch,
-    plan,
-    predict,
-    render,
-    replay,
-    train,
-    verify,
-)
-from graphc.cli.columns import MissingColumns
+from graphc.cli.arguments import Parser, add_command
+from graphc.cli.data import MissingColumns
 from graphc.cli.model import UsersError
 
-COMMANDS = (
-    *(demo, train, launch, predict, render, plan, diff, check, bisect, verify, bench),
-    *(replay, compare, export, import_),
-)
+
+def _commands() -> list[Any]:
+    """Return the modules of this folder that declare a command, in the order of the help."""
+    names = (module.name for module in iter_modules([str(Path(__file__).parent)]))
+    modules = [import_module(f"graphc.cli.{name}") for name in names if name != "command_line"]
+    commands: list[Any] = [module for module in modules if hasattr(module, "COMMAND")]
+    return sorted(commands, key=lambda module: (module.COMMAND.order, module.COMMAND.name))
+
+
+COMMANDS = _commands()
 
 BROKEN_PIPE = 128 + 13
 """The status that shells show for a program that SIGPIPE ended: its reader has closed the pipe."""
@@ -66,7 +60,7 @@ def _status(argv: Sequence[str] | None) -> int:
         args = parser.parse_args(argv)
     except SystemExit as stop:  # argparse has printed its message
         return stop.code if isinstance(stop.code, int) else 2
-    mistake: int = getattr(args, "mistake", 1)
+    mistake: int = args.mistake
     try:
         return int(args.run(args))
     except GraphError as error:
@@ -88,8 +82,8 @@ def _status(argv: Sequence[str] | None) -> int:
         return mistake
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="graphc",
         description="Compile neural networks, as static graphs, for the CPU.",
         epilog=MODEL,
@@ -98,5 +92,5 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"graphc {graphc.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
-        command.add_to(commands)
+        add_command(commands, command)
     return parser

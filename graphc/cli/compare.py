@@ -4,35 +4,31 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
-from graphc.cli.arguments import add_command, add_json
-from graphc.cli.output import print_json
+from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.replay import run_data
 from graphc.train.replay import compare_runs
 
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
+COMMAND = Command(
+    "compare",
+    order=130,
+    help="find where two recorded runs differ",
+    description="Find the first step where two recorded runs differ, and in it the first node, in "
+    "the order of the plan. Both are run again around that step.\n\n"
+    "The exit status is 0 when the runs are equal, 1 when they differ, 2 for a mistake.",
+    example="graphc compare graphc-run/record graphc-run/record",
+    mistake=2,
+)
 
 
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "compare",
-        help="find where two recorded runs differ",
-        description="Find the first step where two recorded runs differ, and in it the first node, "
-        "in the order of the plan. Both are run again around that step.\n\n"
-        "The exit status is 0 when the runs are equal, 1 when they differ, 2 for a mistake.",
-        example="graphc compare graphc-run/record graphc-run/record",
-    )
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
     add = parser.add_argument
     add("run_1", metavar="RUN1", help="the folder of a recorded run")
     add("run_2", metavar="RUN2", help="the folder of another recorded run")
     add("--data", metavar="FILE", help="what RUN1 was trained on, if the run does not hold it")
     add("--data2", metavar="FILE", help="the same for RUN2 (default: as --data)")
-    add_json(parser)
-    parser.set_defaults(run=run, mistake=2)
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from graphc.cli import optional
-from graphc.cli.arguments import add_command, positive
-from graphc.cli.columns import Feeds
-from graphc.cli.metrics import metrics
+from graphc.base.errors import GraphError
+from graphc.cli.arguments import Command, Parser, positive
+from graphc.cli.data import Feeds
+from graphc.cli.model import metrics
 from graphc.compiler.compile import compile
 from graphc.data import load_digits, stratified_split
 from graphc.declare.net import Net
@@ -21,7 +22,6 @@ from graphc.declare.schedules import Cosine
 from graphc.files.lock import FolderLock
 from graphc.files.paths import make_folder
 from graphc.files.serialize import save
-from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N
 from graphc.ops.affine import affine
 from graphc.ops.dropout import dropout
@@ -29,11 +29,8 @@ from graphc.ops.losses.softmax import softmax_loss
 from graphc.ops.norm import batchnorm
 from graphc.ops.select import relu
 from graphc.runtime.executor import Executor
-from graphc.train import History, fit
+from graphc.train import fit
 from graphc.view.render import render_plan
-
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
 
 SPLIT_SEED = 0
 """The seed of the split, fixed before any training.  Nothing was tuned on the fifth that it holds
@@ -45,21 +42,22 @@ EPOCHS = 60
 BATCH = 16
 
 
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "demo",
-        help="learn handwritten digits",
-        description="Train a network with batchnorm and dropout on handwritten digits; leave "
-        "its pictures, learning curve and model in a folder.",
-        example="graphc demo --epochs 5 --seeds 1",
-    )
+COMMAND = Command(
+    "demo",
+    order=10,
+    help="learn handwritten digits",
+    description="Train a network with batchnorm and dropout on handwritten digits; leave its "
+    "pictures, learning curve and model in a folder.",
+    example="graphc demo --epochs 5 --seeds 1",
+)
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
     add = parser.add_argument
     add("--out", default="graphc-demo", metavar="DIR", help="(default: graphc-demo)")
     add("--epochs", type=positive, default=EPOCHS, help=f"(default: {EPOCHS})")
     add("--seeds", type=positive, default=3, help="how many networks to train (default: 3)")
-    parser.set_defaults(run=run)
 
 
 def digits_net() -> Net:
@@ -85,11 +83,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace, out: Path) -> int:
     train, test = _data()
-    plan = compile(digits_net(), batch=BATCH, optimizer=_optimizer(args.epochs, len(train["y"])))
+    schedule = Cosine(total=args.epochs * math.ceil(len(train["y"]) / BATCH))
+    rule = SGD(lr=0.1, momentum=0.9, weight_decay=1e-3, schedule=schedule)
+    plan = compile(digits_net(), batch=BATCH, optimizer=rule)
     print(f"{plan.memory}\n")
     found = []
     for seed in range(args.seeds):
-        ex, history = _train(plan, train, args.epochs, seed)
+        ex = Executor(plan, seed=seed)
+        history = fit(ex, train, epochs=args.epochs, seed=seed)
         found.append(metrics(ex, test)["accuracy"])
         print(
             f"seed {seed}: test accuracy {found[-1]:.4f}, trained in {sum(history.seconds):.1f} s"
@@ -97,9 +98,9 @@ def _run(args: argparse.Namespace, out: Path) -> int:
     rows = f"{len(test['y'])} digits that it never saw"
     print(f"test accuracy {np.mean(found):.4f}, the mean of {args.seeds}, on {rows}\n")
     files = [
-        optional.write(out / "digits.svg", lambda path: render_plan(plan, path)),
-        optional.write(out / "digits.html", lambda path: render_plan(plan, path)),
-        optional.write(out / "learning_curve.png", history.plot),
+        write_optional(out / "digits.svg", lambda path: render_plan(plan, path)),
+        write_optional(out / "digits.html", lambda path: render_plan(plan, path)),
+        write_optional(out / "learning_curve.png", history.plot),
         save(out / "digits.gc", ex),
     ]
     print("wrote", *(str(path) for path in files if path is not None), sep="\n  ")
@@ -113,11 +114,13 @@ def _data() -> tuple[Feeds, Feeds]:
     return {"x": x[train] / 16, "y": y[train]}, {"x": x[test] / 16, "y": y[test]}
 
 
-def _optimizer(epochs: int, rows: int) -> SGD:
-    steps = epochs * math.ceil(rows / BATCH)
-    return SGD(lr=0.1, momentum=0.9, weight_decay=1e-3, schedule=Cosine(total=steps))
-
-
-def _train(plan: Plan, train: Feeds, epochs: int, seed: int) -> tuple[Executor, History]:
-    ex = Executor(plan, seed=seed)
-    return ex, fit(ex, train, epochs=epochs, seed=seed)
+def write_optional(path: Path, make: Callable[[Path], object]) -> Path | None:
+    """Make the file, or print a one-line warning with what to install, and return None."""
+    try:
+        make(path)
+    except GraphError as error:
+        commands = (line.strip() for line in error.hint.splitlines() if "pip install" in line)
+        said = "; ".join([error.sentence, *list(commands)[:1]])
+        print(f"warning: no {path.name}: {said}", file=sys.stderr)
+        return None
+    return path

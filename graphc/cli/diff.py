@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
-from graphc.cli.arguments import (
-    add_backend,
-    add_command,
-    add_json,
-    add_optimizer,
-    optimizer,
-    positive,
-)
-from graphc.cli.model import load_model
-from graphc.cli.output import print_json
-from graphc.compiler.compile import compile
+from graphc.base.own_passes import own_passes
+from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.model import compiled, load_model
 from graphc.ir.difference import Difference, difference
 from graphc.ir.graph import Graph
-from graphc.ir.plan import Plan, Program
+from graphc.ir.plan import Plan
 from graphc.ir.text.graph import node_text
-from graphc.view.profile.totals import Totals, changed_totals, totals
+from graphc.view.profile.totals import changed_totals, totals
 from graphc.view.render.files import format_of
 from graphc.view.render.render_difference import render_difference
-
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
 
 
 @dataclass(frozen=True)
@@ -47,25 +35,26 @@ class Shown:
         return "\n".join(lines)
 
 
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "diff",
-        help="compare two models",
-        description="Show what differs between two models, or what one pass changes in a model.",
-        example="graphc diff net.py:net other.py:net --out difference.svg\n"
-        "graphc diff net.py:net --pass fuse_affine_relu",
-    )
+COMMAND = Command(
+    "diff",
+    order=70,
+    help="compare two models",
+    description="Show what differs between two models, or what one pass changes in a model.",
+    example="graphc diff net.py:net other.py:net --out difference.svg\n"
+    "graphc diff net.py:net --pass fuse_affine_relu",
+)
+
+
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
     add = parser.add_argument
     add("models", metavar="MODEL", nargs="+", help="two models; with --pass one")
     add("--pass", dest="step", metavar="NAME", help="compare before and after this pass")
     add("-o", "--out", metavar="FILE", help="draw it; .svg, .png, .pdf, .dot or .html")
     add("--batch", type=positive, default=128, help="rows (default: 128)")
-    add_backend(parser)
-    add_optimizer(parser)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    parser.add_backend()
+    parser.add_optimizer()
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -112,27 +101,17 @@ def _of_models(args: argparse.Namespace) -> Iterator[Shown]:
     """Yield the difference of the declared graphs, with that of their programs' totals."""
     old, new = (_compiled(args, model) for model in args.models)
     both = next(n for n in ("step", "grad", "infer") if n in old.programs and n in new.programs)
-    saved = changed_totals(*(_totals(plan, plan.programs[both]) for plan in (old, new)))
+    saved = changed_totals(
+        *(totals(plan.declared, plan.batch, plan.programs[both]) for plan in (old, new))
+    )
     made = difference(old.declared, new.declared)
     name = " -> ".join(dict.fromkeys((old.declared.name, new.declared.name)))
     yield Shown(name, made, tuple(saved), new.declared)
 
 
-def _totals(plan: Plan, program: Program) -> Totals:
-    return totals(plan.declared, plan.batch, program)
-
-
 def _compiled(args: argparse.Namespace, model: str, without: str = "") -> Plan:
-    passes = own_passes()
-    graph = load_model(model).graph
-    return compile(
-        graph,
-        batch=args.batch,
-        optimizer=optimizer(args.optimizer, None) if args.optimizer else None,
-        backend=args.backend,
-        threads=args.threads,
-        passes=passes.DEFAULT.without(without) if without else None,
-    )
+    passes = own_passes().DEFAULT.without(without) if without else None
+    return compiled(args, load_model(model).graph, passes=passes)
 
 
 def _of_pass(args: argparse.Namespace) -> Iterator[Shown]:
@@ -174,12 +153,9 @@ def _saved_of_program(args: argparse.Namespace, plan: Plan, program: str) -> Seq
     if args.step in own_passes().REQUIRED:
         return ()
     other = _compiled(args, args.models[0], without=args.step)
-    old, new = (_program_only(made, made.programs[program]) for made in (other, plan))
+    old, new = (
+        replace(totals(made.declared, made.batch, made.programs[program], only=()), flops=None)
+        for made in (other, plan)
+    )
     saved = tuple(changed_totals(old, new))
     return saved or ("as many instructions, and as large an arena, as without it",)
-
-
-def _program_only(plan: Plan, program: Program) -> Totals:
-    """Return the totals of instructions and arena alone."""
-    found = _totals(plan, program)
-    return Totals(0, 0, type(found.values)(), plan.batch, None, found.instructions, found.arena)

@@ -5,35 +5,31 @@ from __future__ import annotations
 import argparse
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from graphc.cli.arguments import add_backend, add_command, add_json, positive
-from graphc.cli.output import print_json
-from graphc.compiler.compile import compile
+from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.model import compiled
 from graphc.files.serialize import save
 from graphc.ops.source import Input, Parameter
 from graphc.runtime.executor import Executor
 
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
+COMMAND = Command(
+    "import",
+    order=150,
+    help="make a model from an ONNX file",
+    description="Make a model, which all other commands take, from an ONNX file. Its weights can "
+    "be trained further. The first dimension of its inputs stays open if it has a name and no "
+    "size; other dimensions that have a name must be given a size. This needs the extra `onnx`.",
+    example="graphc import iris.onnx -o iris.gc --batch 32",
+)
 
 
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "import",
-        help="make a model from an ONNX file",
-        description="Make a model, which all other commands take, from an ONNX file. Its weights "
-        "can be trained further. The first dimension of its inputs stays open if it has a name "
-        "and no size; other dimensions that have a name must be given a size. This needs the "
-        "extra `onnx`.",
-        example="graphc import iris.onnx -o iris.gc --batch 32",
-    )
-    parser.add_argument("file", metavar="FILE", help="the .onnx file")
-    parser.add_argument("-o", "--out", metavar="MODEL", help="where to (default: FILE as .gc)")
-    parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
-    parser.add_argument(
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the .onnx file")
+    add("-o", "--out", metavar="MODEL", help="where to (default: FILE as .gc)")
+    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    add(
         "--dim",
         action="append",
         type=_dimension,
@@ -41,14 +37,13 @@ def add_to(commands: Commands) -> None:
         metavar="NAME=SIZE",
         help="the size of a dimension; may be repeated",
     )
-    parser.add_argument(
+    add(
         "--external-data",
         action="store_true",
         help="also read numbers from other files in the folder of FILE",
     )
-    add_backend(parser)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    parser.add_backend()
+    parser.add_json()
 
 
 def _dimension(text: str) -> tuple[str, int]:
@@ -63,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from graphc.onnx import load
 
     net = load(args.file, dims=dict(args.dim), external_data=args.external_data)
-    plan = compile(net, batch=args.batch, backend=args.backend, threads=args.threads)
+    plan = compiled(args, net.graph())
     path = save(args.out or Path(args.file).with_suffix(".gc"), Executor(plan))
     graph = net.graph()
     inputs = {node.name: str(node.type) for node in graph if isinstance(node.op, Input)}

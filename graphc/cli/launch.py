@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from graphc.base.errors import GraphError
 from graphc.cli import train
-from graphc.cli.arguments import add_command, positive, whole
+from graphc.cli.arguments import Command, Parser, add_command, positive, whole
 from graphc.cli.data import feeds_of
 from graphc.cli.model import load_model
 from graphc.compiler.compile import compile
 from graphc.runtime.distributed.mpi import Launch
 
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
+COMMAND = Command(
+    "launch",
+    order=30,
+    help="train on several ranks",
+    description="Run `graphc train` as several processes by MPI, each on its part of every batch. "
+    "Where one fails or hangs, all are ended, and started again from the last checkpoint as often "
+    "as --max-restarts allows.",
+    example="graphc launch -n 2 train net.py:net --data train.csv --out two",
+)
 
 
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "launch",
-        help="train on several ranks",
-        description="Run `graphc train` as several processes by MPI, each on its part of every "
-        "batch. Where one fails or hangs, all are ended, and started again from the last "
-        "checkpoint as often as --max-restarts allows.",
-        example="graphc launch -n 2 train net.py:net --data train.csv --out two",
-    )
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
     add = parser.add_argument
     add("-n", type=positive, default=2, metavar="N", help="ranks (default: 2)")
     add("--hosts", metavar="FILE", help="a file of the machines to use, one per line, for mpiexec")
@@ -41,7 +38,6 @@ def add_to(commands: Commands) -> None:
     )
     add("command", choices=("train",), help="what to run")
     add("arguments", nargs=argparse.REMAINDER, help="its arguments: graphc train --help")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,8 +64,8 @@ def _check(words: list[str]) -> None:
     Arrays in a `.npz` file may be large, so they are left to the ranks.  Raise SystemExit as
     argparse does, GraphError, or UsersError.
     """
-    parser = argparse.ArgumentParser(prog="graphc launch")
-    train.add_to(parser.add_subparsers())
+    parser = Parser(prog="graphc launch")
+    add_command(parser.add_subparsers(), train)
     args = parser.parse_args(words)
     model = load_model(args.model)
     if Path(args.data).suffix.lower() != ".npz" or not Path(args.data).exists():

@@ -1,7 +1,8 @@
-"""The model that MODEL on the command line names: a user's function, or a model in a file."""
+"""The model that MODEL on the command line names, its feeds and its metrics."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import inspect
 import sys
@@ -12,17 +13,34 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
+from graphc.base.own_passes import own_passes
+from graphc.cli.arguments import optimizer
+from graphc.cli.data import Feeds
+from graphc.compiler.compile import compile
 from graphc.declare.net import Net
 from graphc.files.serialize import load
 from graphc.ir.graph import Graph
+from graphc.ir.op import Array
+from graphc.ir.plan import Plan
+from graphc.ir.tensor_type import TensorType, dim_at, shape_at
+from graphc.ops.functions import LogSoftmax
+from graphc.ops.losses.margin import SvmLoss
+from graphc.ops.losses.nll import NllLoss
+from graphc.ops.losses.softmax import SoftmaxLoss
+from graphc.ops.source import Input
 from graphc.runtime.executor import Executor
 
 if TYPE_CHECKING:
-    from graphc.files.model_file import Columns
+    from graphc.files.columns_file import Columns
     from passes.pass_list import PassList
 
+
+ROWS = 6
+"""The number of rows that a net is checked on."""
 HINT = "MODEL is file.py:function, a model that gc.save wrote, or an .onnx file"
 
 
@@ -159,3 +177,76 @@ def _functions(module: ModuleType) -> str:
         if inspect.isfunction(value) and value.__module__ == module.__name__
     ]
     return f"it has {', '.join(own)}" if own else "it has no functions"
+
+
+def random_feeds(plan: Plan, rows: int = ROWS) -> dict[str, NDArray[Any]]:
+    """Return random arrays for every input of a plan, the same each time; labels are in range."""
+    rng = np.random.default_rng(0)
+    program = plan.programs["grad" if "grad" in plan.programs else "infer"]
+    bounds = program.index_bounds
+    types = {name: plan.declared[name].type for name in plan.input_names}
+    return {name: _random(rng, type, bounds.get(name, 2), rows) for name, type in types.items()}
+
+
+def compiled(args: argparse.Namespace, graph: Graph, **options: Any) -> Plan:
+    """Compile a graph as the command line asks; `options` are added, or replace its options."""
+    given = {
+        "batch": args.batch,
+        "optimizer": optimizer(getattr(args, "optimizer", None)),
+        "backend": args.backend,
+        "threads": args.threads,
+    }
+    return compile(graph, **(given | options))
+
+
+def _random(rng: np.random.Generator, type: TensorType, bound: int, rows: int) -> NDArray[Any]:
+    shape = shape_at(type.shape, rows)
+    if type.is_float:
+        return np.asarray(rng.standard_normal(shape))
+    return np.asarray(rng.integers(0, bound, shape)).astype(type.dtype)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The output that scores classes, the input that holds labels, and the number of classes."""
+
+    scores: str
+    labels: str
+    count: int
+
+
+def classes_of(graph: Graph) -> Classes | None:
+    """Return the classes of a loss that compares output scores with fed labels, or None."""
+    public = {value: name for name, value in graph.outputs.items()}
+    for node in graph:
+        plain = isinstance(node.op, NllLoss) and node.op.ignore is None
+        if plain or isinstance(node.op, (SoftmaxLoss, SvmLoss)):
+            scores, labels = node.inputs[:2]
+            if isinstance(graph[scores].op, LogSoftmax):
+                scores = graph[scores].inputs[0]
+            if scores in public and isinstance(graph[labels].op, Input):
+                return Classes(public[scores], labels, dim_at(graph[scores].type.shape[-1], 1))
+    return None
+
+
+def metrics(ex: Executor, feeds: Feeds) -> dict[str, float]:
+    """Return the losses by name, and `accuracy` if a loss compares scores with fed labels."""
+    found = ex.evaluate(feeds)
+    classes = classes_of(ex.plan.declared)
+    if classes is not None:
+        found["accuracy"] = accuracy(ex, feeds, classes)
+    return found
+
+
+def predicted_classes(ex: Executor, feeds: Feeds, classes: Classes) -> Array:
+    """Return the class with the largest score of each row."""
+    inputs = {name: array for name, array in feeds.items() if name != classes.labels}
+    predicted = ex.predict(inputs)
+    array: Array = predicted[classes.scores] if isinstance(predicted, dict) else predicted
+    found: Array = array.argmax(axis=1)
+    return found
+
+
+def accuracy(ex: Executor, feeds: Feeds, classes: Classes) -> float:
+    """Return the share of rows whose largest score is that of their label."""
+    return float(np.mean(predicted_classes(ex, feeds, classes) == feeds[classes.labels]))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.cli.arguments import add_command, add_json, positive
-from graphc.cli.output import print_json
+from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.data import load_data
 from graphc.files.writing import cannot_write, new_file
 from graphc.ir.graph import Node
@@ -20,31 +19,29 @@ from graphc.ops.source import Constant
 from graphc.train.nonfinite import described
 from graphc.train.replay import Replay, replay
 
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
+COMMAND = Command(
+    "replay",
+    order=120,
+    help="run a step of a recorded run again",
+    description="Run one step of a recorded run again, from the newest state before it, on the "
+    "same rows in the same order, and show the value of every node in it, or of one node.\n\n"
+    "The exit status is 0 when loss and state are as they were recorded, to the bit, 1 when they "
+    "are not, 2 for a mistake.",
+    example="graphc replay graphc-run/record --step 2\n"
+    "graphc replay graphc-run/record --step 2 --node d_scores --out d_scores.npy",
+    mistake=2,
+)
 
 
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "replay",
-        help="run a step of a recorded run again",
-        description="Run one step of a recorded run again, from the newest state before it, on the "
-        "same rows in the same order, and show the value of every node in it, or of one node.\n\n"
-        "The exit status is 0 when loss and state are as they were recorded, to the bit, 1 when "
-        "they are not, 2 for a mistake.",
-        example="graphc replay graphc-run/record --step 2\n"
-        "graphc replay graphc-run/record --step 2 --node d_scores --out d_scores.npy",
-    )
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
     add = parser.add_argument
     add("folder", metavar="RUN", help="the folder of a recorded run")
     add("--step", type=positive, required=True, help="which step, from 1")
     add("--node", metavar="NAME", help="a value, gradient (d_NAME) or update (NAME.next)")
     add("--out", metavar="FILE.npy", help="save the value of --node")
     add_run_data(parser)
-    add_json(parser)
-    parser.set_defaults(run=run, mistake=2)
+    parser.add_json()
 
 
 def add_run_data(parser: argparse.ArgumentParser) -> None:
@@ -76,11 +73,11 @@ def run(args: argparse.Namespace) -> int:
         print_json({**_data(found), "nodes": shown, "file": args.out})
         return int(found.unlike is not None)
     print(_heading(found))
-    named = {name_text(name): told for name, told in shown.items()}
+    named = {name_text(name): node for name, node in shown.items()}
     width = max(map(len, named), default=0)
-    for name, told in named.items():
-        note = "" if told["exact"] else "  (by reference rules)"
-        print(f"{told['part']:<9} {name:<{width}}  {told['value']}{note}")
+    for name, node in named.items():
+        note = "" if node["exact"] else "  (by reference rules)"
+        print(f"{node['part']:<9} {name:<{width}}  {node['value']}{note}")
     if args.out is not None:
         print(f"wrote {args.out}")
     return int(found.unlike is not None)
@@ -114,14 +111,7 @@ def _shown(found: Replay, node: Node) -> dict[str, Any]:
 
 
 def _data(found: Replay) -> dict[str, Any]:
-    return {
-        "step": found.step,
-        "epoch": found.epoch,
-        "batch": found.batch,
-        "rows": found.rows,
-        "data_rows": found.data_rows,
-        "loss": found.loss,
-        "as_recorded": found.unlike is None,
-        "unlike": found.unlike,
-        "made_otherwise": found.made_otherwise,
-    }
+    keys = ("step", "epoch", "batch", "rows", "data_rows", "loss")
+    recorded = {"as_recorded": found.unlike is None, "unlike": found.unlike}
+    values = {key: getattr(found, key) for key in keys}
+    return values | recorded | {"made_otherwise": found.made_otherwise}

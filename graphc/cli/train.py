@@ -4,73 +4,77 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.import_paths import own_passes
+from graphc.base.own_passes import own_passes
 from graphc.cli.arguments import (
-    add_backend,
-    add_command,
-    add_data,
-    add_json,
-    add_model,
-    add_optimizer,
+    Command,
+    ListPasses,
+    Parser,
     file_name,
     fraction,
     optimizer,
     positive,
+    print_json,
     whole,
 )
-from graphc.cli.columns import Feeds
-from graphc.cli.data import feeds_of, split
-from graphc.cli.metrics import metrics
-from graphc.cli.model import Model, load_model
-from graphc.cli.output import print_json
-from graphc.cli.passes import ListPasses
-from graphc.cli.pictures import Pictures, check_matplotlib
-from graphc.cli.ranks import DETERMINISTIC, add_shards, beginning, told_once
-from graphc.compiler.compile import compile
+from graphc.cli.data import Feeds, feeds_of, split
+from graphc.cli.model import (
+    Model,
+    UsersError,
+    classes_of,
+    compiled,
+    load_model,
+    metrics,
+    predicted_classes,
+)
 from graphc.files.lock import FolderLock
 from graphc.files.paths import make_folder
 from graphc.files.serialize import load, save
-from graphc.runtime.distributed.communicator import Communicator
+from graphc.ir.op import Array
+from graphc.runtime.distributed.communicator import LIMIT, Communicator
 from graphc.runtime.distributed.mpi import joined, threads_of_rank
 from graphc.runtime.executor import Executor
 from graphc.train import Checkpoints, History, fit
-from graphc.train.run import StepBorder
-from graphc.train.standardize import fit_new
+from graphc.train.interrupts import StepBorder
+from graphc.train.standards import fit_new
+from graphc.view.plots import confusion_matrix, histograms, learning_curve
+from graphc.view.plots.figure import new_figure
 
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
+COMMAND = Command(
+    "train",
+    order=20,
+    help="train a model",
+    description="Train a model on a file of data, hold a part of it back for validation, and save "
+    "the model in a folder. A saved model continues where it stopped. In a .csv file, whose first "
+    "line names the columns, one column is the label: a number, or the name of a class. The names "
+    "are saved with the model. A .npz file has an array for each input. Ctrl-C saves the model as "
+    "it is then.",
+    example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots\n"
+    "graphc train net.py:net --data train.csv --checkpoint 9 --out steps\n"
+    "graphc train net.py:net --data train.csv --label species --record",
+)
 
 
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "train",
-        help="train a model",
-        description="Train a model on a file of data, hold a part of it back for validation, and "
-        "save the model in a folder. A saved model continues where it stopped. In a .csv file, "
-        "whose "
-        "first line names the columns, one column is the label: a number, or the name of a class. "
-        "The names are saved with the model. A .npz file has an array for each input. Ctrl-C saves "
-        "the model as it is then.",
-        example="graphc train net.py:net --data train.csv --label species --epochs 50 --plots\n"
-        "graphc train net.py:net --data train.csv --checkpoint 9 --out steps\n"
-        "graphc train net.py:net --data train.csv --label species --record",
-    )
-    add_model(parser)
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
     add = parser.add_argument
-    add_data(parser, ".npz, .csv, digits, iris, wine, ...", required=True)
+    parser.add_model()
+    parser.add_data(".npz, .csv, digits, iris, wine, ...", required=True)
     add("--epochs", type=positive, default=20, help="(default: 20)")
     add("--batch", type=positive, default=128, help="rows of a step (default: 128)")
-    add_optimizer(parser)
+    parser.add_optimizer()
     add("--lr", type=float, help="learning rate (default: the optimizer's usual one)")
     add("--seed", type=whole, default=0, help="seed of weights, shuffling and masks (default: 0)")
-    add_backend(parser)
+    parser.add_backend()
     add("--passes", action=ListPasses, help="list the compiler's passes, and stop")
     add("--without", metavar="PASS,...", default="", help="leave these passes out")
     add("--out", default="graphc-run", metavar="DIR", help="(default: graphc-run)")
@@ -97,8 +101,7 @@ def add_to(commands: Commands) -> None:
     add("--resume", action="store_true", help="continue from the last checkpoint, if there is one")
     add_shards(parser)
     add("--record", action="store_true", help="record the run in DIR/record, for graphc replay")
-    add_json(parser)
-    parser.set_defaults(run=run)
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -106,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plots:
         check_matplotlib()
     ranks = joined(args.timeout)
-    with told_once(ranks):
+    with reported_once(ranks):
         return _run(args, ranks)
 
 
@@ -188,23 +191,17 @@ def _keep(ex: Executor, path: Path, checkpoints: Checkpoints | None, updates: in
     print(f"interrupted after {updates:,} updates: {said}", file=sys.stderr)
 
 
+HISTORY = ("epochs", "loss", "val_loss", "metrics", "seconds")
+
+
 def _data(
-    ex: Executor,
-    found: Mapping[str, Mapping[str, float]],
-    history: History,
-    files: Sequence[Path],
+    ex: Executor, found: Mapping[str, Mapping[str, float]], history: History, files: Sequence[Path]
 ) -> dict[str, Any]:
     """Return the report as data for programs: the final numbers, and those of each epoch."""
     return {
         "net": ex.plan.declared.name,
         **found,
-        "history": {
-            "epochs": history.epochs,
-            "loss": history.loss,
-            "val_loss": history.val_loss,
-            "metrics": history.metrics,
-            "seconds": history.seconds,
-        },
+        "history": {key: getattr(history, key) for key in HISTORY},
         "files": [str(path) for path in files],
     }
 
@@ -229,12 +226,11 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
         saved = load(args.model, batch=args.batch, optimizer=chosen)
         chosen = saved.plan.optimizer
     names = [name.strip() for name in args.without.split(",") if name.strip()]
-    plan = compile(
+    plan = compiled(
+        args,
         model.graph,
-        batch=args.batch,
         optimizer=chosen,
         wrt=None if saved is None else saved.plan.wrt,
-        backend=args.backend,
         threads=args.threads or threads_of_rank(ranks),
         shards=args.shards or (DETERMINISTIC if args.deterministic else None),
         ranks=ranks.size,
@@ -247,3 +243,100 @@ def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Ex
     if args.lr is not None:
         ex.hyper["lr"] = args.lr
     return ex
+
+
+class Pictures:
+    """Pictures that compare weights and gradients before training with those after it.
+
+    Gradients are those of as many rows as the plan takes, spread evenly over the training data.
+    """
+
+    def __init__(self, ex: Executor, train: Feeds) -> None:
+        rows = len(next(iter(train.values())))
+        chosen = np.unique(np.linspace(0, rows - 1, min(ex.plan.batch, rows)).astype(int))
+        self._rows = {name: array[chosen] for name, array in train.items()}
+        self._weights = dict(ex.parameters)
+        self._gradients = _gradients(ex, self._rows)
+
+    def draw(self, out: Path, history: History, ex: Executor, judged: Feeds) -> Iterator[Path]:
+        """Draw all pictures and yield their paths; the confusion matrix is that of `judged`."""
+        yield learning_curve(history, out / "learning_curve.png")
+        classes = classes_of(ex.plan.declared)
+        if classes is not None:
+            found = predicted_classes(ex, judged, classes)
+            path = out / "confusion_matrix.png"
+            yield confusion_matrix(judged[classes.labels], found, path, classes=classes.count)
+        yield histograms(ex.parameters, out / "weights.png", before=self._weights)
+        gradients = _gradients(ex, self._rows)
+        path = out / "gradients.png"
+        yield histograms(gradients, path, before=self._gradients, magnitudes=True)
+
+
+def check_matplotlib() -> None:
+    """Raise GraphError if pictures could not be drawn at the end."""
+    new_figure("each of the --plots", 1, 1)
+
+
+def _gradients(ex: Executor, rows: Feeds) -> dict[str, Array]:
+    """Return the gradients of these rows; masks and running statistics of `ex` do not change."""
+    twin = deepcopy(ex)
+    twin.forward(rows, train=True)
+    return twin.backward()
+
+
+DETERMINISTIC = 4
+"""The number of shards of a batch for the same bits on any number of ranks."""
+LATER = 1.0
+"""The seconds after which another rank than the first reports an error.
+
+If it is an error of all ranks, rank 0 has reported it by then, and ended them.
+"""
+
+
+def add_shards(parser: argparse.ArgumentParser) -> None:
+    """Add the options --deterministic, --shards, --sync-batchnorm and --timeout."""
+    add = parser.add_argument
+    add(
+        "--deterministic",
+        action="store_true",
+        help=f"the same bits on 1, 2 or {DETERMINISTIC} ranks: --shards {DETERMINISTIC}",
+    )
+    add("--shards", type=positive, metavar="S", help="as --deterministic, with this many shards")
+    add(
+        "--sync-batchnorm",
+        action="store_true",
+        help="batch normalisation by statistics of the whole batch (default: of each shard)",
+    )
+    add(
+        "--timeout",
+        type=positive,
+        default=int(LIMIT),
+        metavar="SECONDS",
+        help=f"after this time a rank that does not answer counts as failed (default: {LIMIT:g})",
+    )
+
+
+@contextmanager
+def reported_once(ranks: Communicator) -> Iterator[None]:
+    """Name the rank of an error; leave errors of all ranks to the first."""
+    try:
+        yield
+    except (GraphError, UsersError):
+        if ranks.rank:
+            time.sleep(LATER)
+            print(f"rank {ranks.rank}: ", end="", file=sys.stderr)
+        raise
+
+
+@contextmanager
+def beginning(ranks: Communicator) -> Iterator[None]:
+    """End ranks that cannot begin with status 2, as after wrong usage: a restart would not help."""
+    try:
+        yield
+    except (GraphError, UsersError) as error:
+        if ranks.size == 1:
+            raise
+        if ranks.rank:
+            time.sleep(LATER)
+        print(f"error: {error}" if isinstance(error, GraphError) else error, file=sys.stderr)
+        raise SystemExit(2) from None

@@ -6,54 +6,42 @@ import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from graphc.base.errors import GraphError
 from graphc.check.certificate.export import certify
 from graphc.check.certificate.parse import parse_certificate
-from graphc.check.verify import Counterexample, ProgramProof, Report, verify
-from graphc.cli.arguments import (
-    add_backend,
-    add_command,
-    add_json,
-    add_optimizer,
-    optimizer,
-    positive,
-)
-from graphc.cli.model import load_model
-from graphc.cli.output import print_json
-from graphc.compiler.compile import compile
+from graphc.check.verify import ProgramProof, Report, verify
+from graphc.cli.arguments import Command, Parser, positive, print_json
+from graphc.cli.model import compiled, load_model
 from graphc.files.container import read_whole
 from graphc.files.paths import reason
 from graphc.ir.plan import Plan
 
-if TYPE_CHECKING:
-    from graphc.cli.arguments import Commands
+COMMAND = Command(
+    "verify",
+    order=100,
+    help="prove that a plan is sound on its memory",
+    description="Prove from what a plan says about itself that every read finds its value, that "
+    "no write touches a live buffer, and that threads do not meet; or show where one of these "
+    "fails.  Exit status 0 when all is proved, 1 when something is refuted, 2 when there is no "
+    "plan.",
+    example="graphc verify net.py:net --batch 32 --optimizer adam",
+)
 
 
-def add_to(commands: Commands) -> None:
-    """Declare the command."""
-    parser = add_command(
-        commands,
-        "verify",
-        help="prove that a plan is sound on its memory",
-        description="Prove from what a plan says about itself that every read finds its value, "
-        "that "
-        "no write touches a live buffer, and that threads do not meet; or show where one of "
-        "these fails.  Exit "
-        "status 0 when all is proved, 1 when something is refuted, 2 when there is no plan.",
-        example="graphc verify net.py:net --batch 32 --optimizer adam",
-    )
-    parser.add_argument(
+def declare(parser: Parser) -> None:
+    """Declare the arguments."""
+    add = parser.add_argument
+    add(
         "source",
         metavar="SOURCE",
         help="file.py:function, a saved model, or a certificate that `graphc plan` wrote (.json)",
     )
-    parser.add_argument("--batch", type=positive, default=128, help="rows (default: 128)")
-    add_backend(parser)
-    add_optimizer(parser)
-    add_json(parser)
-    parser.set_defaults(run=run)
+    add("--batch", type=positive, default=128, help="rows (default: 128)")
+    parser.add_backend()
+    parser.add_optimizer()
+    parser.add_json()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -73,13 +61,7 @@ def run(args: argparse.Namespace) -> int:
 def _report(args: argparse.Namespace) -> Report:
     if args.source.endswith(".json"):
         return verify(parse_certificate(_read(args.source)))
-    plan = compile(
-        load_model(args.source).graph,
-        batch=args.batch,
-        optimizer=optimizer(args.optimizer, None) if args.optimizer else None,
-        backend=args.backend,
-        threads=args.threads,
-    )
+    plan = compiled(args, load_model(args.source).graph)
     report = verify(certify(plan))
     return replace(report, programs=(*report.programs, *_cotangents(plan)))
 
@@ -116,13 +98,9 @@ def _data(report: Report) -> dict[str, Any]:
                 "capacity": proof.capacity,
                 "ok": proof.ok,
                 "counts": proof.counts,
-                "counterexample": _counterexample(proof.counterexample),
+                "counterexample": proof.counterexample and asdict(proof.counterexample),
             }
             for proof in report.programs
         ],
-        "plan": _counterexample(report.plan),
+        "plan": report.plan and asdict(report.plan),
     }
-
-
-def _counterexample(found: Counterexample | None) -> dict[str, Any] | None:
-    return None if found is None else asdict(found)

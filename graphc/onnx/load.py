@@ -14,14 +14,7 @@ from graphc.declare.net import Net
 from graphc.ir.op import Array
 from graphc.ir.tensor_type import Batch, Dim, N, TensorType
 from graphc.onnx.folding import expanded
-from graphc.onnx.importing import (
-    LOSSES,
-    as_net,
-    budget_of,
-    free_inputs,
-    import_model,
-    metadata_of,
-)
+from graphc.onnx.importing import LOSSES, as_net, budget_of, free_inputs, import_model, metadata_of
 from graphc.onnx.model_file import read_model
 from graphc.onnx.operands import NeedsInputs, NotSupported, dtype_of
 from graphc.onnx.scope import OWN

@@ -13,9 +13,9 @@ import pytest
 
 import graphc as gc
 from graphc.backends.native.target import available
-from graphc.cli import main, pictures
+from graphc.cli import main, train
 from graphc.cli.arguments import nbytes
-from graphc.cli.columns import Feeds
+from graphc.cli.data import Feeds
 from graphc.files.lock import FolderLock
 from tests.extras import needs, needs_renderer
 
@@ -128,8 +128,8 @@ def test_pictures_show_weights_and_gradients_before_and_after(
         shown[path.stem] = {k: np.array(v) for k, v in arrays.items()}, dict(before)
         return path
 
-    monkeypatch.setattr("graphc.cli.pictures.histograms", histograms)
-    monkeypatch.setattr("graphc.cli.pictures.confusion_matrix", pytest.fail)  # no classifier
+    monkeypatch.setattr("graphc.cli.train.histograms", histograms)
+    monkeypatch.setattr("graphc.cli.train.confusion_matrix", pytest.fail)  # no classifier
     x = np.random.default_rng(0).normal(size=(9, 2))
     np.savez(folder / "data.npz", x=x, y=x @ [1.0, 2.0])
     argv = ["--data", "data.npz", "--epochs", "3", "--validation", "0", "--batch", "9"]
@@ -364,7 +364,7 @@ def test_gradients_before_training_are_of_standardised_data(
     (folder / "model.py").write_text(STANDARDISED)
     seen: list[float] = []
 
-    class Pictures(pictures.Pictures):
+    class Pictures(train.Pictures):
         def __init__(self, ex: gc.Executor, train: Feeds) -> None:
             seen.append(float(ex.state["norm.scale"].max()))
             super().__init__(ex, train)

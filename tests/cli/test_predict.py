@@ -14,7 +14,7 @@ import pytest
 import graphc as gc
 from graphc.cli import main
 from graphc.cli import predict as command
-from graphc.cli.predicted import Predicted
+from graphc.cli.predict import Predicted
 from graphc.data import load_digits
 from graphc.runtime.rows import predictions
 from tests.cli.test_mistakes import said

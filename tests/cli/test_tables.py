@@ -9,7 +9,7 @@ import pytest
 
 import graphc as gc
 from graphc.cli import main
-from graphc.cli.columns import predicting_feeds, predicting_read, training_feeds
+from graphc.cli.data import predicting_feeds, predicting_read, training_feeds
 from graphc.data.table import read_blocks, read_table
 from tests.cli.test_mistakes import said
 

@@ -59,19 +59,7 @@ from graphc.ops.select import (
 from graphc.ops.shape import Cast, Reshape, Transpose
 from graphc.ops.slicing import Slice
 from graphc.ops.smooth import Erf, Softplus
-from graphc.ops.trigonometry import (
-    Acos,
-    Acosh,
-    Asin,
-    Asinh,
-    Atan,
-    Atanh,
-    Cos,
-    Cosh,
-    Sin,
-    Sinh,
-    Tan,
-)
+from graphc.ops.trigonometry import Acos, Acosh, Asin, Asinh, Atan, Atanh, Cos, Cosh, Sin, Sinh, Tan
 
 
 def _power(w: Writer, op: Power, ins: Sequence[str], out: str) -> str:

@@ -55,12 +55,7 @@ def _avg_pool(w: Writer, op: AvgPoolLayer, ins: Sequence[str], out: str) -> str 
 
 
 def _pool(
-    w: Writer,
-    op: MaxPoolLayer | AvgPoolLayer,
-    ins: Sequence[str],
-    out: str,
-    name: str,
-    **more: Any,
+    w: Writer, op: MaxPoolLayer | AvgPoolLayer, ins: Sequence[str], out: str, name: str, **more: Any
 ) -> str | None:
     found = _ends(w, op, ins)
     if found is None:
