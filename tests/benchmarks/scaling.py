@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import graphc as gc
-from graphc.cli.scaling import bandwidth, latency
+from graphc.cli.plan import bandwidth, latency
 from graphc.runtime.distributed.communicator import Communicator, wait
 from graphc.runtime.distributed.mpi import Mpi
 from graphc.runtime.distributed.predict import Network, predict

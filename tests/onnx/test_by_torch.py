@@ -14,7 +14,7 @@ import graphc as gc
 from graphc.ir.op import Array
 from graphc.onnx import load, to_proto
 from tests.onnx.compare import agree, comes_back
-from tests.onnx.elsewhere import by_both
+from tests.onnx.runtimes import by_both
 
 FOLDER = Path(__file__).with_name("by_torch")
 NAMES = sorted(path.stem for path in FOLDER.glob("*.onnx"))

@@ -18,7 +18,7 @@ from graphc.ir.op import Array
 from graphc.onnx import load, prepare, to_proto
 from graphc.ops.source import Parameter
 from tests.onnx.compare import agree, comes_back
-from tests.onnx.elsewhere import by_both
+from tests.onnx.runtimes import by_both
 
 DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 LIGHT = sorted(DATA.glob("light/*.onnx"))

@@ -20,7 +20,7 @@ from graphc.ops.scatter import GatherElements
 from graphc.ops.source import Parameter, State
 from graphc.runtime.reference import initial_state
 from tests.onnx import models
-from tests.onnx.elsewhere import by_both
+from tests.onnx.runtimes import by_both
 
 Declare = Callable[[gc.Net], object]
 

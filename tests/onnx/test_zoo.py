@@ -14,7 +14,7 @@ from graphc.ir.tensor_type import shape_at
 from graphc.onnx import to_proto
 from graphc.ops.dropout import Dropout, DropoutMask
 from tests.onnx.compare import agree, comes_back
-from tests.onnx.elsewhere import by_both
+from tests.onnx.runtimes import by_both
 from tests.onnx.zoo import BATCHES, NAMES, Feeds, batch, declared_net
 
 ROWS = 6

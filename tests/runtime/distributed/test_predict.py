@@ -11,7 +11,7 @@ import pytest
 
 import graphc as gc
 from graphc.cli import main
-from graphc.cli.scaling import bandwidth, latency
+from graphc.cli.plan import bandwidth, latency
 from graphc.runtime.distributed import predict as module
 from graphc.runtime.distributed.predict import Event, Network, Timeline, counts, predict, timeline
 from tests.runtime.distributed.launched import NET
