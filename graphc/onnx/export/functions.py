@@ -12,22 +12,13 @@ import numpy as np
 from onnx import helper
 
 from graphc.ir.op import Op, attributes
-from graphc.onnx.export.writer import Emit, Writer
-from graphc.ops.gather import Gather
+from graphc.onnx.export.writer import Emit, Writer, node
 from graphc.ops.index import OneHot
 from graphc.ops.index_nd import FlatIndex
 from graphc.ops.linalg import MatMul
 from graphc.ops.norm import Normalize
 from graphc.ops.pool import SumPool
 from graphc.ops.slicing import Slice
-
-
-def _not_equal(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-    return w.emit("Not", [w.emit("Equal", ins)], out)
-
-
-def _identity(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-    return w.emit("Identity", ins, out)
 
 
 def _transposed(w: Writer, x: str, transpose: bool) -> str:
@@ -53,10 +44,6 @@ _INT64, _BOOL = 7, 9
 """ONNX's codes of these two dtypes."""
 
 
-def _pick(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-    return _picked(w, ins[0], ins[1], out)
-
-
 def _softmax_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return w.emit("Neg", [_picked(w, w.emit("LogSoftmax", [ins[0]], axis=1), ins[1])], out)
 
@@ -79,10 +66,6 @@ def _is_class(w: Writer, labels: str, classes: int) -> str:
 def _one_hot(w: Writer, op: OneHot, ins: Sequence[str], out: str) -> str:
     number = helper.np_dtype_to_tensor_dtype(np.dtype(op.dtype))
     return w.emit("Cast", [_is_class(w, ins[0], op.depth)], out, to=number)
-
-
-def _gather(w: Writer, op: Gather, ins: Sequence[str], out: str) -> str:
-    return w.emit("Gather", ins, out, axis=op.axis)
 
 
 def _svm_rows(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
@@ -152,19 +135,11 @@ def _floor_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     return _or_zero(w, w.emit("Div", [w.emit("Sub", [ins[0], rest]), safe]), ins[1], out)
 
 
-def _trunc_div(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-    return _or_zero(w, w.emit("Div", [ins[0], _safe(w, ins[1])]), ins[1], out)
-
-
 def _mod(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
     if not w.types[ins[0]].is_float:
         return w.emit("Mod", [ins[0], _safe(w, ins[1])], out)
     floored = w.emit("Floor", [w.emit("Div", ins)])
     return w.emit("Sub", [ins[0], w.emit("Mul", [floored, ins[1]])], out)
-
-
-def _fmod(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-    return w.emit("Mod", [ins[0], _safe(w, ins[1])], out, fmod=1)
 
 
 def _safe(w: Writer, divisor: str) -> str:
@@ -191,12 +166,12 @@ def _expm1(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
 
 
 BODIES: dict[str, Emit] = {
-    "not_equal": _not_equal,
-    "stop_gradient": _identity,
+    "not_equal": lambda w, op, ins, out: w.emit("Not", [w.emit("Equal", ins)], out),
+    "stop_gradient": node("Identity"),
     "matmul": _matmul,
-    "gather": _gather,
+    "gather": node("Gather", axis="axis"),
     "one_hot": _one_hot,
-    "pick": _pick,
+    "pick": lambda w, op, ins, out: _picked(w, *ins, out),
     "softmax_rows": _softmax_rows,
     "svm_rows": _svm_rows,
     "label_hit": _label_hit,
@@ -206,9 +181,11 @@ BODIES: dict[str, Emit] = {
     "slice": _slice,
     "flat_index": _flat_index,
     "floor_div": _floor_div,
-    "trunc_div": _trunc_div,
+    "trunc_div": lambda w, op, ins, out: _or_zero(
+        w, w.emit("Div", [ins[0], _safe(w, ins[1])]), ins[1], out
+    ),
     "mod": _mod,
-    "fmod": _fmod,
+    "fmod": lambda w, op, ins, out: w.emit("Mod", [ins[0], _safe(w, ins[1])], out, fmod=1),
     "log1p": _log1p,
     "expm1": _expm1,
 }

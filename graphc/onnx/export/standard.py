@@ -111,10 +111,6 @@ def _prelu(w: Writer, op: PRelu, ins: Sequence[str], out: str) -> str | None:
     return w.emit("PRelu", ins, out) if w.types[ins[0]].rank == 2 else None
 
 
-def _hard_sigmoid(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-    return w.emit("HardSigmoid", ins, out, alpha=1 / 6, beta=0.5)
-
-
 def _reduction(name: str) -> Emit:
     def emit(w: Writer, op: Reduction, ins: Sequence[str], out: str) -> str:
         noop = None if op.axes else 1
@@ -122,10 +118,6 @@ def _reduction(name: str) -> Emit:
         return w.emit(name, [*ins, axes], out, keepdims=int(op.keepdims), noop_with_empty_axes=noop)
 
     return emit
-
-
-def _arg(w: Writer, op: Argmax | Argmin, ins: Sequence[str], out: str) -> str:
-    return w.emit(f"Arg{op.name[3:].capitalize()}", ins, out, axis=op.axis, keepdims=0)
 
 
 def _gather(w: Writer, op: Gather, ins: Sequence[str], out: str) -> str | None:
@@ -168,14 +160,6 @@ def _one_hot(w: Writer, op: OneHot, ins: Sequence[str], out: str) -> str | None:
     return w.emit(
         "OneHot", [*ins, w.constant(op.depth, "int64"), w.constant([0, 1], op.dtype)], out
     )
-
-
-def _reshape(w: Writer, op: Reshape, ins: Sequence[str], out: str) -> str:
-    return w.reshape(ins[0], op.shape, out)
-
-
-def _transpose(w: Writer, op: Transpose, ins: Sequence[str], out: str) -> str:
-    return w.emit("Transpose", ins, out, perm=list(op.axes) or None)
 
 
 def _slice(w: Writer, op: Slice, ins: Sequence[str], out: str) -> str | None:
@@ -222,10 +206,6 @@ def _batchnorm(w: Writer, op: BatchNorm, ins: Sequence[str], out: str) -> str | 
     return w.emit("BatchNormalization", ins, out, **how)
 
 
-def _layernorm(w: Writer, op: LayerNorm, ins: Sequence[str], out: str) -> str:
-    return w.emit("LayerNormalization", ins, out, axis=-1, epsilon=op.eps)
-
-
 def _dropout(w: Writer, op: Dropout, ins: Sequence[str], out: str) -> str:
     ratio = w.constant(1 - op.keep_prob, "float32")
     return w.emit("Dropout", [ins[0], ratio, w.constant(w.train, "bool")], out)
@@ -249,7 +229,6 @@ SAME_NAME: tuple[type[Op], ...] = (
 STANDARD: dict[type[Op], Emit] = {
     **{op: node(op.__name__) for op in SAME_NAME},
     **dict.fromkeys((And, Or, Xor, Not), _logic),
-    **dict.fromkeys((Argmax, Argmin), _arg),
     LessEqual: node("LessOrEqual"),
     GreaterEqual: node("GreaterOrEqual"),
     Maximum: node("Max"),
@@ -261,6 +240,10 @@ STANDARD: dict[type[Op], Emit] = {
     Softmax: node("Softmax", axis="axis"),
     LogSoftmax: node("LogSoftmax", axis="axis"),
     Concat: node("Concat", axis="axis"),
+    HardSigmoid: node("HardSigmoid", alpha=1 / 6, beta=0.5),
+    LayerNorm: node("LayerNormalization", axis=-1, epsilon="eps"),
+    Argmax: node("ArgMax", axis="axis", keepdims=0),
+    Argmin: node("ArgMin", axis="axis", keepdims=0),
     Affine: node("Gemm"),
     Sum: _reduction("ReduceSum"),
     Mean: _reduction("ReduceMean"),
@@ -273,7 +256,6 @@ STANDARD: dict[type[Op], Emit] = {
     Fmod: _fmod,
     Celu: _celu,
     PRelu: _prelu,
-    HardSigmoid: _hard_sigmoid,
     Gather: _gather,
     GatherElements: _gather_elements,
     ScatterElements: _scatter,
@@ -281,15 +263,14 @@ STANDARD: dict[type[Op], Emit] = {
     Cumsum: _cumsum,
     TopK: _top_k,
     OneHot: _one_hot,
-    Reshape: _reshape,
-    Transpose: _transpose,
+    Reshape: lambda w, op, ins, out: w.reshape(ins[0], op.shape, out),
+    Transpose: lambda w, op, ins, out: w.emit("Transpose", ins, out, perm=list(op.axes) or None),
     Slice: _slice,
     Cast: _cast,
     BroadcastTo: _broadcast_to,
     MatMul: _matmul,
     AffineLayer: _affine,
     BatchNorm: _batchnorm,
-    LayerNorm: _layernorm,
     Dropout: _dropout,
     OPS["layer softmax_loss"]: _softmax_loss,
     **WINDOWS,

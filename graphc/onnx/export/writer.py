@@ -234,11 +234,15 @@ It returns the value's name, or None if ONNX lacks the op.
 """
 
 
-def node(name: str, **fields: str) -> Emit:
-    """Return a writer of one node, whose attributes are these fields of the op."""
+def node(name: str, **attributes: str | float) -> Emit:
+    """Return a writer of one node, whose attributes are numbers, or fields of the op by name."""
 
     def emit(w: Writer, op: Op, ins: Sequence[str], out: str) -> str:
-        return w.emit(name, ins, out, **{key: getattr(op, its) for key, its in fields.items()})
+        values = {
+            key: getattr(op, value) if isinstance(value, str) else value
+            for key, value in attributes.items()
+        }
+        return w.emit(name, ins, out, domain="", **values)
 
     return emit
 
