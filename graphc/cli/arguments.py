@@ -161,12 +161,11 @@ def print_json(found: Mapping[str, Any]) -> None:
 
     Numbers that are not finite, which JSON does not have, are null.
     """
-    lines = (f"{json.dumps(key)}: {_text(value)}" for key, value in found.items())
+    lines = (
+        f"{json.dumps(key)}: {json.dumps(_plain(value), allow_nan=False)}"
+        for key, value in found.items()
+    )
     print("{" + ",\n ".join(lines) + "}")
-
-
-def _text(value: Any) -> str:
-    return json.dumps(_plain(value), allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -197,19 +196,12 @@ class ListPasses(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Print the list, then exit with 0."""
-        print(passes_text())
+        """Print a line for each pass: its name, what it preserves, what it does; exit with 0."""
+        passes = own_passes()
+        for name in dict.fromkeys(passes.DEFAULT.names):
+            module = importlib.import_module(f"passes.{name}")
+            made = getattr(module, name, None) or getattr(module, name.title().replace("_", ""))
+            what = (module.__doc__ or "").strip().partition("\n")[0]
+            need = "  (required)" if name in passes.REQUIRED else ""
+            print(f"{name:<28} {passes.preserves_of(made):<13} {what}{need}")
         parser.exit()
-
-
-def passes_text() -> str:
-    """Return a line for each pass: its name, what it preserves, what it does."""
-    passes = own_passes()
-    lines = []
-    for name in dict.fromkeys(passes.DEFAULT.names):
-        module = importlib.import_module(f"passes.{name}")
-        made = getattr(module, name, None) or getattr(module, name.title().replace("_", ""))
-        what = (module.__doc__ or "").strip().partition("\n")[0]
-        need = "  (required)" if name in passes.REQUIRED else ""
-        lines.append(f"{name:<28} {passes.preserves_of(made):<13} {what}{need}")
-    return "\n".join(lines)

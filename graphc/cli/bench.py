@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from graphc.backends.choice import BACKENDS
+from graphc.backends.native.usable_cores import thread_count
 from graphc.base.errors import GraphError
 from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
 from graphc.cli.model import compiled, load_model, random_feeds
@@ -67,7 +68,8 @@ def run(args: argparse.Namespace) -> int:
     sides = {backend: _call(plan, feeds) for backend, plan in plans.items()}
     times = _in_turns(sides, instructions, args.rounds)
     await_idle()
-    peak = measure_peak(_threads(plans[chosen], chosen))
+    threads = plans[chosen].recipe.threads if chosen == "native" else None
+    peak = measure_peak(thread_count(threads))  # those of the plan, or every core for NumPy
     seconds = tuple(instructions.medians)
     found = Profile(plans[chosen], name, args.batch, args.rounds, seconds, peak)
     if args.json:
@@ -164,13 +166,6 @@ def _turn(call: Callable[[], object]) -> float:
         found.append(now - last)
         last = now
     return median(found)
-
-
-def _threads(plan: Plan, backend: str) -> int:
-    """Return the threads to measure the peak with: those of the plan, or every core for NumPy."""
-    from graphc.backends.native.usable_cores import thread_count
-
-    return thread_count(plan.recipe.threads if backend == "native" else None)
 
 
 def _whole(

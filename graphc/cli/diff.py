@@ -116,7 +116,10 @@ def _compiled(args: argparse.Namespace, model: str, without: str = "") -> Plan:
 
 def _of_pass(args: argparse.Namespace) -> Iterator[Shown]:
     """Yield the difference that each run of the pass made in the program that trains, or infers."""
-    _check_pass(args.step)
+    known = dict.fromkeys(own_passes().DEFAULT.names)
+    if args.step not in known:
+        hint = f"the passes are {', '.join(known)}"
+        raise GraphError(f"there is no pass {args.step!r}", hint=hint)
     plan = _compiled(args, args.models[0])
     program = next(name for name in ("step", "grad", "infer") if plan.graphs.get(name))
     runs = list(_runs(plan, program, args.step))
@@ -132,12 +135,6 @@ def _of_pass(args: argparse.Namespace) -> Iterator[Shown]:
         if len(runs) == 1 and made:
             saved.extend(_saved_of_program(args, plan, program))
         yield Shown(name, made, tuple(saved), plan.declared)
-
-
-def _check_pass(name: str) -> None:
-    known = dict.fromkeys(own_passes().DEFAULT.names)
-    if name not in known:
-        raise GraphError(f"there is no pass {name!r}", hint=f"the passes are {', '.join(known)}")
 
 
 def _runs(plan: Plan, program: str, name: str) -> Iterator[Difference]:

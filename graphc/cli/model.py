@@ -234,7 +234,9 @@ def metrics(ex: Executor, feeds: Feeds) -> dict[str, float]:
     found = ex.evaluate(feeds)
     classes = classes_of(ex.plan.declared)
     if classes is not None:
-        found["accuracy"] = accuracy(ex, feeds, classes)
+        found["accuracy"] = float(
+            np.mean(predicted_classes(ex, feeds, classes) == feeds[classes.labels])
+        )
     return found
 
 
@@ -245,8 +247,3 @@ def predicted_classes(ex: Executor, feeds: Feeds, classes: Classes) -> Array:
     array: Array = predicted[classes.scores] if isinstance(predicted, dict) else predicted
     found: Array = array.argmax(axis=1)
     return found
-
-
-def accuracy(ex: Executor, feeds: Feeds, classes: Classes) -> float:
-    """Return the share of rows whose largest score is that of their label."""
-    return float(np.mean(predicted_classes(ex, feeds, classes) == feeds[classes.labels]))

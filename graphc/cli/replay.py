@@ -40,17 +40,12 @@ def declare(parser: Parser) -> None:
     add("--step", type=positive, required=True, help="which step, from 1")
     add("--node", metavar="NAME", help="a value, gradient (d_NAME) or update (NAME.next)")
     add("--out", metavar="FILE.npy", help="save the value of --node")
-    add_run_data(parser)
-    parser.add_json()
-
-
-def add_run_data(parser: argparse.ArgumentParser) -> None:
-    """Add the option --data of commands that replay."""
-    parser.add_argument(
+    add(
         "--data",
         metavar="FILE",
         help="what was trained on, if the run does not hold it: .npz or a folder of shards",
     )
+    parser.add_json()
 
 
 def run_data(source: str | None) -> Any:

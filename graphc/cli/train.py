@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -120,32 +120,27 @@ def _run(args: argparse.Namespace, ranks: Communicator) -> int:
         feeds, ex.state.columns = feeds_of(ex.plan, args.data, args.label, model.columns)
         feeds |= ex.rows(feeds, train=True)[0]
         train, held = split(feeds, args.validation, args.seed) if args.validation else (feeds, None)
-        out = Path(args.out)
-        lock = FolderLock(out, "run")
+        lock = FolderLock(Path(args.out), "run")
         if ranks.rank == 0:
-            make_folder(out)
+            make_folder(Path(args.out))
             lock.take()
     try:
-        return _trained(args, ex, Data(train, held), out, ranks.rank == 0)
+        return _trained(args, ex, train, held, ranks.rank == 0)
     finally:
         lock.release()
 
 
-class Data(NamedTuple):
-    """The rows to train on, and those that are held back."""
-
-    train: Feeds
-    held: Feeds | None
-
-
-def _trained(args: argparse.Namespace, ex: Executor, data: Data, out: Path, first: bool) -> int:
-    """Train; the first rank writes the files, and prints."""
-    train, held = data
+def _trained(
+    args: argparse.Namespace, ex: Executor, train: Feeds, held: Feeds | None, first: bool
+) -> int:
+    """Train, some rows held back for validation; the first rank writes the files, and prints."""
+    out, checkpoints, before = Path(args.out), None, int(ex.state["updates"])
+    if args.checkpoint is not None or args.resume:
+        checkpoints = Checkpoints(out / "checkpoints", every=args.checkpoint or None)
     fit_new(ex, train)  # so that the gradients before training are those of its first step
     pictures = Pictures(ex, train) if args.plots and first else None
     record = out / "record" if args.record else None
     saved = out / f"{file_name(ex.plan.declared.name)}.gc"
-    checkpoints, before = _checkpoints(args, out), int(ex.state["updates"])
     try:
         history = fit(
             ex,
@@ -164,13 +159,12 @@ def _trained(args: argparse.Namespace, ex: Executor, data: Data, out: Path, firs
         raise
     if not first:
         return 0
-    files = [] if record is None else [record]
-    files.append(saved)
+    files = [saved] if record is None else [record, saved]
     save(saved, ex)
     if pictures is not None:
         files.extend(pictures.draw(out, history, ex, train if held is None else held))
-    parts = {"training": train} if held is None else {"training": train, "validation": held}
-    found = {name: metrics(ex, part) for name, part in parts.items()}
+    parts = {"training": train, "validation": held}
+    found = {name: metrics(ex, part) for name, part in parts.items() if part is not None}
     if args.json:
         print_json(_data(ex, found, history, files))
         return 0
@@ -204,12 +198,6 @@ def _data(
         "history": {key: getattr(history, key) for key in HISTORY},
         "files": [str(path) for path in files],
     }
-
-
-def _checkpoints(args: argparse.Namespace, out: Path) -> Checkpoints | None:
-    if args.checkpoint is None and not args.resume:
-        return None
-    return Checkpoints(out / "checkpoints", every=args.checkpoint or None)
 
 
 def _executor(args: argparse.Namespace, model: Model, ranks: Communicator) -> Executor:

@@ -51,9 +51,9 @@ def load(
     model, file = read_model(source, external_data)
     dims, inputs = _mapping("dims", dims), _mapping("inputs", inputs)
     _check_names("input", inputs, free_inputs(model))
-    _check_names("dimension", dims, names_of_dims(model))
-    known = {name: known_input(model, name, given) for name, given in inputs.items()}
-    types = types_of_inputs(model, dims, known)
+    _check_names("dimension", dims, _names_of_dims(model))
+    known = {name: _known_input(model, name, given) for name, given in inputs.items()}
+    types = _types_of_inputs(model, dims, known)
     try:
         with budget_of(model, file, work):
             imported = import_model(model, file, types, known, as_written=False)
@@ -88,13 +88,13 @@ def _check_names(kind: str, given: Iterable[str], there: Sequence[str]) -> None:
             )
 
 
-def names_of_dims(model: ModelProto) -> list[str]:
+def _names_of_dims(model: ModelProto) -> list[str]:
     """Return the names of the inputs' named dimensions."""
     shapes = (value.type.tensor_type.shape.dim for value in model.graph.input)
     return list(dict.fromkeys(dim.dim_param for shape in shapes for dim in shape if dim.dim_param))
 
 
-def known_input(model: ModelProto, name: str, given: Any) -> Array:
+def _known_input(model: ModelProto, name: str, given: Any) -> Array:
     """Return the array that is fixed for an input; raise GraphError if it does not fit it."""
     info = next(value for value in model.graph.input if value.name == name)
     dtype, dims = _dtype(info), info.type.tensor_type.shape.dim
@@ -114,7 +114,7 @@ def known_input(model: ModelProto, name: str, given: Any) -> Array:
     return array.astype(dtype)
 
 
-def types_of_inputs(
+def _types_of_inputs(
     model: ModelProto, dims: Mapping[str, Dim], known: Collection[str]
 ) -> dict[str, TensorType]:
     """Return the types of free inputs by name; raise GraphError for a dimension without a size."""

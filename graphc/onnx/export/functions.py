@@ -171,7 +171,7 @@ BODIES: dict[str, Emit] = {
     "matmul": _matmul,
     "gather": node("Gather", axis="axis"),
     "one_hot": _one_hot,
-    "pick": lambda w, op, ins, out: _picked(w, *ins, out),
+    "pick": lambda w, op, ins, out: _picked(w, ins[0], ins[1], out),
     "softmax_rows": _softmax_rows,
     "svm_rows": _svm_rows,
     "label_hit": _label_hit,
