@@ -28,7 +28,6 @@ from graphc.view.profile.verdict import RULE
 
 TURN_SECONDS = 0.05
 
-
 COMMAND = Command(
     "bench",
     order=110,

@@ -41,7 +41,6 @@ fifths.
 EPOCHS = 60
 BATCH = 16
 
-
 COMMAND = Command(
     "demo",
     order=10,

@@ -22,6 +22,7 @@ from graphc.cli.arguments import optimizer
 from graphc.cli.data import Feeds
 from graphc.compiler.compile import compile
 from graphc.declare.net import Net
+from graphc.files.columns_file import Columns
 from graphc.files.serialize import load
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array
@@ -35,7 +36,6 @@ from graphc.ops.source import Input
 from graphc.runtime.executor import Executor
 
 if TYPE_CHECKING:
-    from graphc.files.columns_file import Columns
     from passes.pass_list import PassList
 
 

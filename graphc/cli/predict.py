@@ -41,7 +41,6 @@ from graphc.runtime.row_axis import RowAxis
 BLOCK = 16384
 """The number of rows of a .csv file that are held in memory at once."""
 
-
 COMMAND = Command(
     "predict",
     order=40,

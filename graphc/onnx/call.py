@@ -8,7 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import AttributeProto
+from onnx import AttributeProto, NodeProto
 
 from graphc.base.errors import ModelFileError
 from graphc.base.work import spend_array, spend_bytes, spend_elements
@@ -32,8 +32,6 @@ from graphc.onnx.operands import (
 from graphc.ops.source import Input
 
 if TYPE_CHECKING:
-    from onnx import NodeProto
-
     from graphc.onnx.scope import Scope
 
 

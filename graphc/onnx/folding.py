@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +24,6 @@ from graphc.onnx.operands import Held, NotSupported, is_symbolic, plain_array
 from graphc.ops.source import Input
 from graphc.runtime.reference import evaluate
 from graphc.view.profile.cost import op_flops
-
-if TYPE_CHECKING:
-    pass
 
 
 def expanded(graph: Graph, train: bool) -> Graph:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from onnx import FunctionProto, NodeProto, defs, helper
 
-from graphc.onnx.call import attributes_of
+from graphc.onnx.call import Call, attributes_of
 from graphc.onnx.operands import Held, NotSupported, type_of
-
-if TYPE_CHECKING:
-    from graphc.onnx.call import Call
 
 
 @dataclass(frozen=True)

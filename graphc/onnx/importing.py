@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from onnx import ModelProto
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
@@ -24,9 +24,6 @@ from graphc.onnx.model_file import array_of, graphs_of
 from graphc.onnx.operands import Operand, Parts, Weight
 from graphc.onnx.scope import OWN, Reading, Scope
 from graphc.ops.source import Input
-
-if TYPE_CHECKING:
-    from onnx import ModelProto
 
 OLDEST, NEWEST = 1, 28
 """The operator sets that are supported; converters handle the changes between them."""

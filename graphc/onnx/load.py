@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from onnx import ModelProto, ValueInfoProto
 
 from graphc.base.errors import GraphError
 from graphc.base.loc import caller_loc
@@ -18,11 +19,6 @@ from graphc.onnx.importing import LOSSES, as_net, budget_of, free_inputs, import
 from graphc.onnx.model_file import read_model
 from graphc.onnx.operands import NeedsInputs, NotSupported, dtype_of
 from graphc.onnx.scope import OWN
-
-if TYPE_CHECKING:
-    from onnx import ModelProto, ValueInfoProto
-
-    from graphc.ir.tensor_type import Dim
 
 
 def load(

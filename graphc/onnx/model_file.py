@@ -6,21 +6,17 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError, Message
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
 from graphc.files.container import read_whole, unpack
 from graphc.files.paths import check_plain, reason, shown
 from graphc.ir.op import Array
-
-if TYPE_CHECKING:
-    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
-
 
 LONGEST_NAME = 1000
 MOST_DIMENSIONS = 32

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from onnx import checker, helper
+from onnx import FunctionProto, ModelProto, checker, helper
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
@@ -32,10 +32,6 @@ from graphc.ops.source import Constant, Input, Parameter, State
 from graphc.runtime.eager import expanded, operand_names
 from graphc.runtime.executor import Executor
 from graphc.runtime.reference import initial_state
-
-if TYPE_CHECKING:
-    from onnx import FunctionProto, ModelProto
-
 
 SAVE = "the net, plan or executor, then the path: gc.onnx.save(ex, 'model.onnx')"
 

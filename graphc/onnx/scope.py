@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from onnx import FunctionProto, GraphProto, NodeProto
 
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import Loc
@@ -38,10 +39,6 @@ from graphc.ops import OPS
 from graphc.ops.reduce import broadcast_to
 from graphc.ops.shape import transpose
 from graphc.ops.source import Constant, Parameter, State, constant_op
-
-if TYPE_CHECKING:
-    from onnx import FunctionProto, GraphProto, NodeProto
-
 
 OWN = "graphc"
 """The domain of functions that represent ops of graphc, and the producer of its files."""
@@ -167,7 +164,7 @@ class Scope:
             self.reading.kept.append(operand)
 
     def value(self, operand: Held) -> Value:
-        """Return the operand as a value of the net; raise NotSupported for a unrolled."""
+        """Return the operand as a value of the net; raise NotSupported for a sequence."""
         if isinstance(operand, Parts):
             raise NotSupported("a sequence is not a value of the net")
         if isinstance(operand, Value):

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from onnx import defs, helper, numpy_helper
+from onnx import NodeProto, defs, helper, numpy_helper
 
 from graphc.base.errors import GraphError
 from graphc.ir.op import Array, Op
 from graphc.ir.tensor_type import Batch, Shape, TensorType
-
-if TYPE_CHECKING:
-    from onnx import NodeProto
-
 
 WIDER = {
     **dict.fromkeys(("bool", "int8", "int16", "uint8", "uint16"), ("int32", "int64")),
