@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -18,15 +17,15 @@ from graphc.cli.data import MissingColumns
 from graphc.cli.model import UsersError
 
 
-def _commands() -> list[Any]:
-    """Return the modules of this folder that declare a command, in the order of the help."""
-    names = (module.name for module in iter_modules([str(Path(__file__).parent)]))
+def find_commands() -> list[Any]:
+    """Return the modules of graphc.cli that declare a command, in the order of the help."""
+    names = (module.name for module in iter_modules(sys.modules["graphc.cli"].__path__))
     modules = [import_module(f"graphc.cli.{name}") for name in names if name != "command_line"]
     commands: list[Any] = [module for module in modules if hasattr(module, "COMMAND")]
     return sorted(commands, key=lambda module: (module.COMMAND.order, module.COMMAND.name))
 
 
-COMMANDS = _commands()
+COMMANDS = find_commands()
 
 BROKEN_PIPE = 128 + 13
 """The status that shells show for a program that SIGPIPE ended: its reader has closed the pipe."""

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphc.cli import main
+import graphc.cli
+from graphc.cli import command_line, main
 from graphc.view.profile.peak import Peak
 from tests.extras import needs
 
@@ -50,6 +51,32 @@ def examples(text: str) -> list[list[str]]:
 def test_all_commands_are_known_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert tuple(re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.M)) == COMMANDS
+
+
+def test_a_file_is_all_that_a_command_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "greet.py").write_text(GREET)
+    monkeypatch.setattr(graphc.cli, "__path__", [*graphc.cli.__path__, str(tmp_path)])
+    monkeypatch.setattr(command_line, "COMMANDS", command_line.find_commands())
+    assert main(["greet"]) == 0
+    assert capsys.readouterr().out == "hello\n"
+
+
+GREET = """\
+from graphc.cli.arguments import Command
+
+COMMAND = Command("greet", help="greet", description="Greet.", example="graphc greet")
+
+
+def declare(parser):
+    pass
+
+
+def run(args):
+    print("hello")
+    return 0
+"""
 
 
 @pytest.mark.parametrize("command", COMMANDS)
