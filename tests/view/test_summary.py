@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import graphc as gc
-from graphc.view.summary import summary
+from graphc.view.reports import summary
 
 # 64 means and scales; 64*100 + 100; gamma, beta and two running statistics; 100*10 + 10.
 DIGITS = """\

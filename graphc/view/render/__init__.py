@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING
 
 from graphc.base.errors import RendererMissing
 from graphc.ir.graph import Graph
-from graphc.view.render.draw import ENDS, LAYER_LIMIT, picture
-from graphc.view.render.files import PNG_DPI, format_of, put
-from graphc.view.render.graph_view import Drawing
+from graphc.view.render.draw import ENDS, LAYER_LIMIT, Picture, picture
+from graphc.view.render.graph_page import Drawing
 from graphc.view.render.layout import (
     INSTALL,
+    PNG_DPI,
     Format,
     LayoutTooSlow,
     find_renderer,
+    format_of,
     need_renderer,
+    put,
     run,
 )
-from graphc.view.render.picture import Picture
 
 if TYPE_CHECKING:
     from graphc.ir.plan import Plan
-    from graphc.view.profile.executor_profile import Profile
+    from graphc.view.profile import Profile
 
 
 EXCHANGED = "data_parallel"
@@ -95,7 +96,7 @@ def html_text(
 
     With a plan the page also shows the passes and the memory, and with a profile of it the time.
     """
-    from graphc.view.render.page.build import Subject, page_of
+    from graphc.view.render.graph_page import Subject, page_of
 
     subject = Subject(graph, backward, plan, profile)
     if find_renderer(dot) is None:

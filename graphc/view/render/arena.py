@@ -15,6 +15,7 @@ from graphc.ir.tensor_type import ITEMSIZE
 from graphc.ir.text.program import epochs
 from graphc.ops.again import is_clone
 from graphc.ops.source import Parameter, State
+from graphc.view.render.style import shown
 
 Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "scratch"]
 ROLES: Mapping[Role, str] = {
@@ -208,3 +209,36 @@ def _begins(buffers: Iterable[Buffer]) -> list[float]:
         nth = seen[buffer.first] = seen.get(buffer.first, -1) + 1
         found.append(buffer.first + nth / together[buffer.first])
     return found
+
+
+MOST_TOLD = 20
+"""The most buffers live at the peak that are named; the largest are."""
+
+
+def arena_text(arena: ArenaMap) -> str:
+    """Return the picture in words: the peak, where it is, and the buffers live there."""
+    program, most = arena.program, max(arena.live)
+    lines = [
+        f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "
+        f"{most:,} of them are in use at once, at {arena.unit} {arena.peak_step} of "
+        f"{arena.steps}, which computes {_listed(arena.running)}.",
+        "Alive there:",
+    ]
+    lines += [f"  {_told(part, arena)}" for part in arena.at_peak[:MOST_TOLD]]
+    rest = arena.at_peak[MOST_TOLD:]
+    if rest:
+        lines.append(f"  and {len(rest)} more of {sum(p.nbytes for p in rest):,} bytes together")
+    return "\n".join(lines)
+
+
+def _told(part: Part, arena: ArenaMap) -> str:
+    where = f", {part.loc}" if part.loc else ""
+    return shown(
+        f"{part.name}: {part.nbytes:,} bytes ({part.formula}), {ROLES[part.role]}, "
+        f"{arena.unit} {part.life}{where}"
+    )
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(shown(name) for name in names[:3]) + more if names else "nothing"

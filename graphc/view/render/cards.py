@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphc.ir.graph import Node
-from graphc.ir.tensor_type import shape_text
+from graphc.ir.tensor_type import ITEMSIZE, Batch, count, shape_text
 from graphc.ops.again import is_clone
-from graphc.view.render.picture import Card, Row
-from graphc.view.render.style import LIGHT
-from graphc.view.render.words import escape, short
+from graphc.view.render.draw import Card, Row
+from graphc.view.render.style import LIGHT, escape, short
 
 MOST = 12
 """The most lines of one kind; further ones are summed up in one line."""
@@ -172,3 +171,16 @@ def _table(rows: Iterable[Cells], *, right: bool) -> Iterator[Owned]:
         gap = between[1] - len(middle.text) + (widths[2] - len(end.text) if right else 0)
         line = (left, Run(" " * (between[0] - len(left.text))), middle, Run(" " * gap), end)
         yield node, line if end.text else line[:3]
+
+
+def bytes_text(values: Sequence[Node]) -> str:
+    """Return the bytes of several values as one formula: `400*N + 40 bytes`."""
+    fixed = batched = 0
+    for node in values:
+        size = count(node.type.shape)
+        if isinstance(size, Batch):
+            batched += size.factor * ITEMSIZE[node.type.dtype]
+        else:
+            fixed += size * ITEMSIZE[node.type.dtype]
+    terms = [f"{batched}*N"] if batched else []
+    return f"{' + '.join([*terms, *([str(fixed)] if fixed or not terms else [])])} bytes"

@@ -16,7 +16,7 @@ from graphc.ops.linalg import MatMul
 from graphc.ops.reduce import BroadcastTo
 from graphc.ops.select import Where
 from graphc.ops.source import Constant
-from graphc.view.render.words import shown
+from graphc.view.render.style import shown
 
 Rows = tuple[tuple[str, str], ...]
 NAME = re.compile(r"(?<![\w.])[A-Za-z_][A-Za-z0-9_]*")

@@ -1,19 +1,35 @@
-"""A drawing of a difference: removed nodes stay visible, dashed and crossed out."""
+"""A difference as a drawing and as a file: removed nodes stay visible, dashed and crossed out."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
-from graphc.ir.difference import Difference, Pair
+from graphc.ir.difference import Difference, Kind, Pair
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Source
-from graphc.ir.text.difference import counts_text, pair_text
+from graphc.ir.op import Source, attributes
+from graphc.ir.text.difference import change_lines, counts_text, pair_text
+from graphc.ir.text.graph import word_of
 from graphc.ops.source import Input
 from graphc.view.render.cards import Line, Run, muted
-from graphc.view.render.difference_lines import folded_lines, pair_lines
-from graphc.view.render.sheet import Arrow, Box, Look, Sheet
+from graphc.view.render.draw import Picture
+from graphc.view.render.layout import INSTALL, Format, find_renderer, format_of, put
+from graphc.view.render.page import Step, View
+from graphc.view.render.sheet import (
+    Arrow,
+    Box,
+    Look,
+    Sheet,
+    sheet_dot,
+    sheet_file,
+    sheet_svg,
+    struck,
+)
+from graphc.view.render.style import short
 
 MOST_BOXES = 120
 """The most boxes that are all drawn, since a page holds a drawing for each pass."""
@@ -198,3 +214,147 @@ def _signature(pair: Pair, typed: bool) -> tuple[object, ...]:
 
 def _title(pair: Pair) -> str:
     return pair.node.name if pair.kind == "equal" else "\n".join(pair_text(pair))
+
+
+WIDTH = 32
+MOST = 6
+"""The most operands that a box lists."""
+_MARKS: dict[Kind, str] = {"removed": "- ", "added": "+ ", "changed": "~ ", "renamed": "= "}
+
+
+def pair_lines(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]:
+    """Yield op and name, type, changed attributes, and the parameters and other sources read."""
+    before, after = pair.before or pair.node, pair.after or pair.node
+    yield _head(pair, *_names(pair, before, after))
+    yield _type(pair, before, after)
+    if pair.kind == "changed":
+        yield from _attributes(before, after)
+    if pair.kind != "equal":
+        yield from _sources(pair, sources)
+
+
+def folded_lines(pairs: Sequence[Pair]) -> Iterator[Line]:
+    """Yield the same for several nodes: their number, and the first and the last of them."""
+    first, last = pairs[0], pairs[-1]
+    yield _head(first, Run(f" x {len(pairs):,}", bold=True))
+    before, after = first.before or first.node, first.after or first.node
+    if len({pair.node.type for pair in pairs}) == 1:
+        yield _type(first, before, after)
+    else:
+        yield (muted("of several types"),)
+    yield (muted(f"{short(first.node.name, 20)} ... {short(last.node.name, 20)}"),)
+
+
+def _head(pair: Pair, *name: Run) -> Line:
+    before, after = pair.before or pair.node, pair.after or pair.node
+    old, new = word_of(type(before.op)), word_of(type(after.op))
+    bold = pair.kind != "equal"
+    mark = [Run(_MARKS[pair.kind], pair.kind, bold=True)] if bold else []
+    if pair.kind == "removed":
+        return (*mark, struck(old, WIDTH), *name)
+    word = Run(short(new, WIDTH), "ink" if bold else "muted", bold)
+    if old != new:
+        return (*mark, struck(old, WIDTH), Run(" "), word, *name)
+    return (*mark, word, *name)
+
+
+def _names(pair: Pair, before: Node, after: Node) -> list[Run]:
+    if before.name != after.name:
+        return [Run(" "), struck(before.name, WIDTH), muted(f" {short(after.name, WIDTH)}")]
+    return [muted(f" {short(pair.node.name, WIDTH)}")]
+
+
+def _type(pair: Pair, before: Node, after: Node) -> Line:
+    if before.type != after.type:
+        return struck(str(before.type), WIDTH), Run(f" {after.type}")
+    return (muted(str(pair.node.type)),)
+
+
+def _attributes(before: Node, after: Node) -> Iterator[Line]:
+    if type(before.op) is not type(after.op):
+        return
+    old, new = attributes(before.op), attributes(after.op)
+    for key in new:
+        if old[key] != new[key] and key not in ("shape", "dtype", "data"):
+            yield muted(f"{key} "), struck(repr(old[key]), 16), Run(f" {short(repr(new[key]), 16)}")
+
+
+def _sources(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]:
+    """Yield operands without boxes: all of an added or removed node, else those that differ."""
+    whole = pair.kind in ("removed", "added")
+    some = [s for s in sources if whole or s[1] != "equal" or s[0].kind != "equal"]
+    for source, look in some[:MOST]:
+        name = short(source.node.name, WIDTH)
+        if whole or look == "equal":
+            yield (muted(f"  {name}"),)
+        elif look == "removed":
+            yield Run("  - ", "removed"), struck(name, WIDTH)
+        else:
+            yield Run("  + ", "added"), Run(name)
+    if len(some) > MOST:
+        yield (muted(f"  {len(some) - MOST} more"),)
+
+
+MOST_LINES = 200
+"""The most lines of a step's text."""
+
+
+def pass_sheet(title: str, made: Difference, words: Sequence[str]) -> Sheet:
+    """Return the drawing of what a pass changed; one line if that is nothing."""
+    if made:
+        return difference_sheet(title, made, words)
+    return Sheet(title, ((muted(f"changed none of {len(made.after):,} nodes"),),), (), ())
+
+
+def pass_text(made: Difference, words: Sequence[str]) -> str:
+    """Return in words what the pass changed and saved, cut to the first lines if there are many."""
+    if not made:
+        return f"changed none of {len(made.after):,} nodes"
+    lines = list(islice(change_lines(made), MOST_LINES))
+    more = ["and more"] if len(lines) == MOST_LINES else []
+    return "\n".join([counts_text(made), *words, *lines, *more])
+
+
+def render_difference(
+    made: Difference,
+    path: str | Path,
+    *,
+    name: str,
+    words: Sequence[str] = (),
+    declared: Graph | None = None,
+    dot: str | Path | None = None,
+) -> Path:
+    """Draw a difference in the format that the suffix names; return the path.
+
+    `words` are lines for its heading.  A page also has the table of the layers of `declared`, or
+    else of the graph after.  Raise the errors that `render_graph` raises.
+    """
+    target = Path(path)
+    format = format_of(target)
+    sheet = pass_sheet(name, made, words)
+    if format == "dot":
+        return put(target, sheet_dot(sheet).encode())
+    if format == "html":
+        step = pass_text(made, words)
+        return put(target, _page(sheet, made, step, declared or made.after, dot).encode())
+    known: dict[str, Format] = {"svg": "svg", "png": "png", "pdf": "pdf"}
+    return put(target, sheet_file(sheet, known[format], dot=dot))
+
+
+def _page(
+    sheet: Sheet, made: Difference, text: str, declared: Graph, dot: str | Path | None
+) -> str:
+    from graphc.view.render.page import page_text
+    from graphc.view.render.page.facts import Facts, facts_json, layer_table
+
+    nothing = Picture(sheet.name, (), (), ())
+    data = facts_json(Facts((made.after, made.before)), [nothing])
+    table = layer_table(declared, nothing)
+    if find_renderer(dot) is None:
+        note = f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
+        words = f"<h2>Difference</h2>\n<pre>{html.escape(text)}</pre>"
+        source = f"<h2>DOT</h2>\n<pre>{html.escape(sheet_dot(sheet))}</pre>"
+        return page_text(sheet.name, (), f"{table}\n{words}\n{source}", data, note)
+    step = Step(sheet.name, sheet_svg(sheet, dot=dot), text)
+    view = View("difference", "Difference", (step,))
+    return page_text(sheet.name, (view,), table, data)

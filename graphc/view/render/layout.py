@@ -1,4 +1,4 @@
-"""The search for a Graphviz renderer on this machine, and its runs."""
+"""The layout of a picture: its file's format, the renderer on this machine, and its runs."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from graphc.base.errors import GraphError, RendererMissing
+from graphc.files.writing import write_file
 
 Format = Literal["svg", "png", "pdf"]
 
@@ -110,3 +111,23 @@ def run(renderer: Renderer, source: str, format: Format, seconds: float = 10) ->
         text = said.decode(errors="replace").strip()[-2000:]
         raise GraphError(f"{renderer.path.name} could not make the {format}: {text}") from None
     return bytes(done.stdout)
+
+
+FORMATS = ("svg", "png", "pdf", "dot", "html")
+PNG_DPI = 144
+
+
+def format_of(target: Path) -> str:
+    """Return the format that the suffix names; raise GraphError if it is not one of FORMATS."""
+    format = target.suffix.lower().removeprefix(".")
+    if format not in FORMATS:
+        raise GraphError(
+            f"cannot draw {target.name!r}: the suffix says the format",
+            hint=f"one of {', '.join('.' + name for name in FORMATS)}",
+        )
+    return format
+
+
+def put(target: Path, data: bytes) -> Path:
+    """Write the file, all or nothing; raise GraphError, which says why, if that fails."""
+    return write_file(target, [data], GraphError)

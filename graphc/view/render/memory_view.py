@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import ceil, floor
 from pathlib import Path
 
 from graphc.base.errors import GraphError
 from graphc.ir.plan import Plan, Program
-from graphc.view.render.arena import ROLES, ArenaMap, Part
-from graphc.view.render.arena_svg import arena_svg
-from graphc.view.render.files import put
-from graphc.view.render.view import Step, View
-from graphc.view.render.words import shown
+from graphc.view.render.arena import ROLES, ArenaMap, Part, Role, arena_text
+from graphc.view.render.layout import put
+from graphc.view.render.page import Step, View, simple_page
+from graphc.view.render.style import (
+    ADVANCE,
+    WIDTH,
+    about,
+    document,
+    group,
+    human_bytes,
+    line,
+    number,
+    paint,
+    rect,
+    short,
+    shown,
+    ticks,
+    words,
+)
 
 ORDER = ("step", "accumulate", "shard", "infer", "grad", "apply")
-MOST_TOLD = 20
-"""The most buffers live at the peak that are named; the largest are."""
 
 MOST_BUFFERS = 40_000
 """The most buffers of all programs together; above it, only the first program is drawn."""
@@ -40,35 +53,6 @@ def arena_steps(programs: Mapping[str, Program]) -> Iterator[Step]:
         yield Step(name, arena_svg(arena), arena_text(arena) + more)
 
 
-def arena_text(arena: ArenaMap) -> str:
-    """Return the picture in words: the peak, where it is, and the buffers live there."""
-    program, most = arena.program, max(arena.live)
-    lines = [
-        f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "
-        f"{most:,} of them are in use at once, at {arena.unit} {arena.peak_step} of "
-        f"{arena.steps}, which computes {_listed(arena.running)}.",
-        "Alive there:",
-    ]
-    lines += [f"  {_told(part, arena)}" for part in arena.at_peak[:MOST_TOLD]]
-    rest = arena.at_peak[MOST_TOLD:]
-    if rest:
-        lines.append(f"  and {len(rest)} more of {sum(p.nbytes for p in rest):,} bytes together")
-    return "\n".join(lines)
-
-
-def _told(part: Part, arena: ArenaMap) -> str:
-    where = f", {part.loc}" if part.loc else ""
-    return shown(
-        f"{part.name}: {part.nbytes:,} bytes ({part.formula}), {ROLES[part.role]}, "
-        f"{arena.unit} {part.life}{where}"
-    )
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(shown(name) for name in names[:3]) + more if names else "nothing"
-
-
 def render_arena(programs: Mapping[str, Program], name: str, path: str | Path) -> Path:
     """Write the arenas: .svg has that of the most often run program, .html has all of them.
 
@@ -88,28 +72,281 @@ def render_arena(programs: Mapping[str, Program], name: str, path: str | Path) -
     return put(target, text.encode())
 
 
-def simple_page(name: str, steps: list[Step]) -> str:
-    """Return a page of pictures one below the other, each with its words; it holds no script."""
-    title = html.escape(shown(name))
-    parts = "\n".join(
-        f"<section>\n<h2>{html.escape(shown(step.title))}</h2>\n<figure>\n{step.svg}</figure>\n"
-        f"<details><summary>The same in words</summary><pre>{html.escape(step.text)}</pre>"
-        "</details>\n</section>"
-        for step in steps
-    )
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
-        f"<h1>{title}</h1>\n{parts}\n</main>\n</body>\n</html>\n"
-    )
+LEFT, RIGHT = 76.0, 14.0
+TOP, HEIGHT = 84.0, 380.0
+GAP, STRIP = 46.0, 64.0
+ROW = 17.0
+MOST_ROWS = 10
+"""The most buffers live at the peak that have a line each; the others are summed up."""
+MOST_SINGLE = 1500
+"""If there are more rectangles than this, small ones are drawn together too."""
+SMALL = 40.0
+"""The area below which a rectangle is small, in square pixels."""
+MOST_TOGETHER = 800
+"""If thin rectangles make more boxes than this, the pixels of the grid grow, up to four."""
+NAMES = 6
+"""The most names in the title of buffers that are drawn together."""
+
+_DASHES: dict[Role, str] = {
+    "kept": 'stroke-dasharray="1.5 2" stroke-width="1.6"',
+    "backward": 'stroke-dasharray="6 3"',
+    "wrt": 'stroke-dasharray="10 2 2 2"',
+    "again": 'stroke-dasharray="3 1.5"',
+    "update": 'stroke-dasharray="2 4"',
+    "scratch": 'stroke-width="0.6"',
+}
+_COLOURS: dict[Role, tuple[str, str, str]] = {
+    "forward": ("forward-fill", "forward", ""),
+    "kept": ("saved", "saved", 'fill-opacity="0.2"'),
+    "backward": ("backward-fill", "backward", ""),
+    "wrt": ("wrt-fill", "wrt", ""),
+    "again": ("forward-fill", "forward", 'fill-opacity="0.5"'),
+    "update": ("input-fill", "input", ""),
+    "scratch": ("edge", "muted", ""),
+}
+Box = tuple[float, float, float, float]
+"""The left, top, right and bottom of a rectangle."""
 
 
-_STYLE = """\
-:root { color-scheme: light dark; }
-body { margin: 2rem auto; max-width: 80rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif;
-  background: #ffffff; color: #1b2430; }
-@media (prefers-color-scheme: dark) { body { background: #12161c; color: #e8edf3; } }
-figure { margin: 0; overflow-x: auto; }
-pre { overflow-x: auto; }
-"""
+def arena_svg(arena: ArenaMap) -> str:
+    """Return the picture as SVG text; equal programs give equal text."""
+    return _Drawing(arena).svg()
+
+
+class _Drawing:
+    """The drawing of one arena."""
+
+    def __init__(self, arena: ArenaMap) -> None:
+        self.arena = arena
+        self.across = (WIDTH - LEFT - RIGHT) / arena.steps
+        self.down = HEIGHT / arena.nbytes
+        boxes = [(part, self._box(part)) for part in arena.parts]
+        least = SMALL if len(boxes) > MOST_SINGLE else 1.0
+        self.single = [(p, b) for p, b in boxes if _is_drawn_alone(b, least)]
+        drawn = {id(part) for part, _ in self.single}
+        self.together = _together([(p, b) for p, b in boxes if id(p) not in drawn])
+
+    def svg(self) -> str:
+        """Return the finished picture as SVG text."""
+        arena = self.arena
+        rows = min(len(arena.at_peak), MOST_ROWS + 1)
+        height = TOP + HEIGHT + GAP + STRIP + 58 + (rows + 1) * ROW
+        name = shown(f"{arena.program.graph.name}: memory of {arena.program.name!r}")
+        parts = [*self._head(), *self._axes(), *self._rectangles(), *self._peak()]
+        parts += [*self._strip(), *self._table(TOP + HEIGHT + GAP + STRIP + 46)]
+        return document(name, f"{name}: {self._summary()}", height, parts)
+
+    def _summary(self) -> str:
+        arena = self.arena
+        return (
+            f"arena {human_bytes(arena.nbytes)}, peak {max(arena.live):,} bytes at "
+            f"{arena.unit} {arena.peak_step}, {arena.program.capacity} rows"
+        )
+
+    def _box(self, part: Part) -> Box:
+        left, right = (LEFT + at * self.across for at in (part.begin, part.end))
+        bottom = TOP + HEIGHT - part.offset * self.down
+        return left, bottom - part.height * self.down, right, bottom
+
+    def _head(self) -> Iterator[str]:
+        arena = self.arena
+        name = f"{short(arena.program.graph.name, 40)}: memory of {arena.program.name}"
+        yield words(LEFT, 22, name, size=15, bold=True)
+        merged = sum(len(parts) for parts, _ in self.together)
+        thin = f"; {merged:,} buffers thinner than a pixel are drawn together" if merged else ""
+        yield words(LEFT, 42, self._summary() + thin, "muted")
+        x = LEFT
+        present = {part.role for part in arena.parts}
+        for role in (role for role in ROLES if role in present):
+            yield _filled((x, 54, x + 18, 66), role, "")
+            yield words(x + 23, 64, _LEGEND[role], "muted", size=11)
+            x += 23 + 6.6 * len(_LEGEND[role]) + 16
+
+    def _axes(self) -> Iterator[str]:
+        arena = self.arena
+        yield rect(LEFT, TOP, WIDTH - LEFT - RIGHT, HEIGHT, "frame", "edge")
+        for at in ticks(arena.nbytes):
+            y = TOP + HEIGHT - at * self.down
+            yield line(LEFT - 4, y, WIDTH - RIGHT, y, "edge")
+            yield words(LEFT - 8, y + 4, human_bytes(at), "muted", "end")
+        yield words(LEFT - 8, TOP - 16, "offset", "muted", "end")
+        base = TOP + HEIGHT + GAP + STRIP
+        for at in self._steps():
+            x = LEFT + (at + 0.5) * self.across
+            for y in (TOP + HEIGHT, base):
+                yield line(x, y, x, y + 4, "muted")
+            label = f"{at:,}"
+            middle = min(x, WIDTH - 2 - 0.5 * ADVANCE * len(label))
+            yield words(middle, base + 16, label, "muted", "middle")
+        yield words(LEFT, base + 32, f"{_UNITS[arena.unit]}, in order", "muted")
+
+    def _steps(self) -> list[int]:
+        """Return the steps that the axis is marked at."""
+        return sorted({int(at) for at in ticks(self.arena.steps - 1, 12)})
+
+    def _rectangles(self) -> Iterator[str]:
+        for slot in self.arena.slots:
+            if len(slot.parts) > 1:
+                left = LEFT + slot.first * self.across
+                right = LEFT + (slot.last + 1) * self.across
+                bottom, size = TOP + HEIGHT - slot.offset * self.down, slot.nbytes * self.down
+                if size >= 3:
+                    yield rect(left, bottom - size, right - left, size, "", "muted")
+        for part, box in self.single:
+            drawn = [_filled(box, part.role), *_label(box, part)]
+            yield about(part.node, part.role, self._title(part), drawn)
+        for parts, box in self.together:
+            yield self._cluster(parts, box)
+
+    def _cluster(self, parts: Sequence[Part], box: Box) -> str:
+        if len(parts) == 1:
+            drawn = [_filled(box, parts[0].role)]
+            return about(parts[0].node, parts[0].role, self._title(parts[0]), drawn)
+        more = f"\nand {len(parts) - NAMES:,} more" if len(parts) > NAMES else ""
+        lines = [f"{p.name}: {p.nbytes:,} bytes, {self.arena.unit} {p.life}" for p in parts]
+        head = f"{len(parts):,} buffers thinner than a pixel: {ROLES[parts[0].role]}"
+        title = "\n".join([head, *lines[:NAMES]]) + more
+        return group(f"together {parts[0].role}", title, [_filled(box, parts[0].role)])
+
+    def _title(self, part: Part) -> str:
+        where = f"\n{part.loc}" if part.loc else ""
+        source = f"\n    {part.loc.text}" if part.loc and part.loc.text else ""
+        return (
+            f"{part.name}: {ROLES[part.role]}\n{part.nbytes:,} bytes, {part.formula}\n"
+            f"offset {part.offset:,}, {self.arena.unit} {part.life}{where}{source}"
+        )
+
+    def _peak(self) -> Iterator[str]:
+        """Yield a frame around the peak step, over everything, and its label."""
+        arena, at = self.arena, self.arena.peak_step
+        x = LEFT + at * self.across
+        wide = max(self.across, 2.0)
+        strokes = 'fill-opacity="0" stroke-width="1.6" pointer-events="none"'
+        yield rect(x, TOP, wide, HEIGHT + GAP + STRIP, "", "mark", strokes)
+        label = f"peak {max(arena.live):,} bytes"
+        middle = min(max(x + wide / 2, LEFT + 0.5 * ADVANCE * len(label)), WIDTH - RIGHT - 84)
+        yield words(middle, TOP - 5, label, "mark", "middle", bold=True)
+
+    def _strip(self) -> Iterator[str]:
+        """Yield the curve of the bytes in use, over the same steps."""
+        top = TOP + HEIGHT + GAP
+        yield words(LEFT, top - 8, "bytes in use", "muted")
+        yield rect(LEFT, top, WIDTH - LEFT - RIGHT, STRIP, "frame", "edge")
+        most = max(self.arena.live)
+        yield words(LEFT - 8, top + 8, human_bytes(most), "muted", "end")
+        yield words(LEFT - 8, top + STRIP, "0 B", "muted", "end")
+        fills, name = paint("fill", "mark")
+        points = "".join(_curve(self.arena.live, self.across, STRIP / most))
+        start = f"M{number(LEFT)} {number(top + STRIP)}"
+        yield f'<path class="{name}" {fills} fill-opacity="0.35" d="{start}{points}z"/>'
+
+    def _table(self, top: float) -> Iterator[str]:
+        arena = self.arena
+        computes = ", ".join(short(name, 28) for name in arena.running[:2])
+        more = f" and {len(arena.running) - 2} more" if len(arena.running) > 2 else ""
+        at = f"{arena.unit} {arena.peak_step}"
+        yield words(14, top + 8, f"Alive at the peak, {at}: {computes}{more}", bold=True)
+        y = top + 8
+        for part in arena.at_peak[:MOST_ROWS]:
+            y += ROW
+            yield about(part.node, part.role, self._title(part), self._row(part, y))
+        rest = arena.at_peak[MOST_ROWS:]
+        if rest:
+            text = f"{sum(p.nbytes for p in rest):>12,}  {len(rest)} more, none larger"
+            yield words(34, y + ROW, text, "muted")
+
+    def _row(self, part: Part, y: float) -> Iterator[str]:
+        yield rect(12, y - 13, WIDTH - 24, ROW, "", mark="area")
+        yield _filled((16, y - 10, 30, y), part.role, "")
+        yield words(34, y, f"{part.nbytes:>12,}  {short(part.name, 30)}")
+        what = short(f"{_LEGEND[part.role]}, {part.formula}", 38)
+        yield words(34 + 46 * ADVANCE, y, what, "muted")
+        where = short(str(replace(part.loc, caller=None)), 38) if part.loc else ""
+        yield words(34 + 86 * ADVANCE, y, where, "muted")
+
+
+_LEGEND: dict[Role, str] = {
+    "forward": "values",
+    "kept": "kept for backward",
+    "backward": "gradients",
+    "wrt": "of parameters",
+    "again": "computed again",
+    "update": "updates",
+    "scratch": "scratch",
+}
+_UNITS = {
+    "instruction": "instructions",
+    "epoch": "epochs, each from one barrier of the threads to the next",
+}
+
+
+def _is_drawn_alone(box: Box, least: float) -> bool:
+    left, top, right, bottom = box
+    wide, high = right - left, bottom - top
+    return min(wide, high) >= 1 and wide * high >= least
+
+
+def _filled(box: Box, role: Role, mark: str = "area") -> str:
+    left, top, right, bottom = box
+    fill, stroke, opacity = _COLOURS[role]
+    more = f"{opacity} {_DASHES.get(role, '')}".strip()
+    if min(right - left, bottom - top) < 2.5:  # no room for a border
+        return rect(left, top, right - left, bottom - top, stroke, "", 'fill-opacity="0.7"', mark)
+    edge = 0.5
+    size = right - left - 2 * edge, bottom - top - 2 * edge
+    return rect(left + edge, top + edge, *size, fill, stroke, more, mark)
+
+
+def _label(box: Box, part: Part) -> Iterator[str]:
+    left, top, right, bottom = box
+    room = int((right - left - 8) / (0.6 * 11))
+    if room >= 4 and bottom - top >= 13:
+        y = (top + bottom) / 2 + 4
+        yield words(left + 4, y, short(part.name, room), size=11)
+
+
+def _together(boxes: Sequence[tuple[Part, Box]]) -> list[tuple[list[Part], Box]]:
+    """Return boxes for parts too thin to see, on the finest grid that does not give too many."""
+    found: list[tuple[list[Part], Box]] = []
+    for pixels in (1, 2, 4):
+        found = list(_clusters(boxes, pixels))
+        if len(found) <= MOST_TOGETHER:
+            break
+    return found
+
+
+def _clusters(boxes: Sequence[tuple[Part, Box]], grid: int) -> Iterator[tuple[list[Part], Box]]:
+    """Yield one box for each set of parts of one role that touch on the grid."""
+
+    def cells(low: float, high: float) -> tuple[int, int]:
+        start = floor(low / grid)
+        return start * grid, max(ceil(high / grid), start + 1) * grid
+
+    rows: dict[tuple[int, int, Role], list[tuple[int, int, Part]]] = {}
+    for part, (left, top, right, bottom) in boxes:
+        rows.setdefault((*cells(top, bottom), part.role), []).append((*cells(left, right), part))
+    for (top, low, _), spots in sorted(rows.items(), key=lambda item: item[0]):
+        spots.sort(key=lambda spot: (spot[0], spot[1], spot[2].name))
+        begin, end, parts = spots[0][0], spots[0][1], [spots[0][2]]
+        for left, right, part in spots[1:]:
+            if left > end:
+                yield parts, (begin, top, end, low)
+                begin, end, parts = left, right, []
+            end = max(end, right)
+            parts.append(part)
+        yield parts, (begin, top, end, low)
+
+
+def _curve(live: Sequence[int], across: float, down: float) -> Iterator[str]:
+    """Yield the curve's steps from left to right as relative moves.
+
+    Where several steps fall on one pixel, the largest of them is drawn.
+    """
+    every = max(1, int(1 / across))
+    before = 0
+    for start in range(0, len(live), every):
+        some = live[start : start + every]
+        now = max(some)
+        yield f"v{number((before - now) * down)}h{number(len(some) * across)}"
+        before = now
+    yield f"v{number(before * down)}"

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from graphc.base.collector import collector_paused
-from graphc.ir.difference import Difference, difference
-from graphc.ir.graph import Graph
-from graphc.ir.plan import Plan
-from graphc.ir.text.difference import change_lines, counts_text
-from graphc.view.profile.totals import changed_totals, totals, totals_after
-from graphc.view.render.cards import muted
-from graphc.view.render.difference import difference_sheet
-from graphc.view.render.kernels import kernel_words, kernels_sheet
-from graphc.view.render.sheet import Sheet, sheet_svg
-from graphc.view.render.view import Step, View
-
-MOST_LINES = 200
-"""The most lines of a step's text."""
+from graphc.ir.difference import difference
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Source
+from graphc.ir.plan import Instr, Plan, Program
+from graphc.kernels.kernel import Gemm, space
+from graphc.view.cost import changed_totals, totals, totals_after
+from graphc.view.render.cards import Line, Run, muted
+from graphc.view.render.difference import (
+    MOST_BOXES,
+    MOST_KINDS,
+    WIDTH,
+    backward_names,
+    pass_sheet,
+    pass_text,
+)
+from graphc.view.render.page import Step, View
+from graphc.view.render.sheet import Arrow, Box, Look, Sheet, sheet_svg
+from graphc.view.render.style import sentence, short
 
 
 def drawn_program(plan: Plan) -> str:
@@ -57,17 +62,148 @@ def _steps(plan: Plan, times: bool, dot: str | Path | None) -> Iterator[Step]:
         yield Step(title, svg, f"{title}: {', '.join(kernel_words(program))}")
 
 
-def pass_sheet(title: str, made: Difference, words: Sequence[str]) -> Sheet:
-    """Return the drawing of what a pass changed; one line if that is nothing."""
-    if made:
-        return difference_sheet(title, made, words)
-    return Sheet(title, ((muted(f"changed none of {len(made.after):,} nodes"),),), (), ())
+MOST_OPS = 6
+"""The most ops that a folded kernel lists."""
 
 
-def pass_text(made: Difference, words: Sequence[str]) -> str:
-    """Return in words what the pass changed and saved, cut to the first lines if there are many."""
-    if not made:
-        return f"changed none of {len(made.after):,} nodes"
-    lines = list(islice(change_lines(made), MOST_LINES))
-    more = ["and more"] if len(lines) == MOST_LINES else []
-    return "\n".join([counts_text(made), *words, *lines, *more])
+def kernels_sheet(program: Program) -> Sheet:
+    """Return a frame for each kernel with a box for each node; if they are many, fold by kind."""
+    nodes = sum(len(_nodes(program, instr)) for instr in program.instrs)
+    if nodes > MOST_BOXES:
+        return folded_sheet(program)
+    return replace(_sheet(program, _Kernels(program)), simpler=lambda: folded_sheet(program))
+
+
+def folded_sheet(program: Program) -> Sheet:
+    """Return a drawing with one box for each kind of kernel."""
+    return _sheet(program, _Folded(program))
+
+
+def _sheet(program: Program, drawing: _Kernels | _Folded) -> Sheet:
+    caption = [(muted(text),) for text in (*kernel_words(program), *drawing.words)]
+    arrows = (*drawing.reads(), *drawing.order)
+    return Sheet("kernels", tuple(caption), tuple(drawing.boxes), arrows)
+
+
+def kernel_words(program: Program) -> Iterator[str]:
+    """Yield the number of nodes, kernels and barriers, and of calls if there are any."""
+    kernels = [instr for instr in program.instrs if instr.kind == "kernel"]
+    barriers = sum(instr.kind == "barrier" for instr in program.instrs)
+    calls = len(program.instrs) - len(kernels) - barriers
+    nodes = sum(len(instr.nodes) for instr in kernels)
+    yield f"{nodes:,} nodes in {len(kernels):,} kernels, {barriers:,} barriers"
+    if calls:
+        yield f"{calls:,} calls of NumPy and copies"
+
+
+def _nodes(program: Program, instr: Instr) -> list[Node]:
+    names = instr.nodes or (instr.node,)
+    found = [program.graph[name] for name in names if name in program.graph]
+    return [node for node in found if not isinstance(node.op, Source)]
+
+
+def _head(instr: Instr) -> str:
+    """Return a kernel's title (`gemm N x 100, split by rows`), or for a call its kernel's name."""
+    if instr.body is None:
+        return f"{instr.kind} {instr.kernel}".strip()
+    kind = "gemm" if isinstance(instr.body, Gemm) else "loop"
+    rows, columns = space(instr.body)
+    split = instr.body.split
+    return f"{kind} {rows} x {columns}, {'one thread' if split == 'none' else f'split by {split}'}"
+
+
+class _Kernels:
+    """The drawing with a box for every node."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.words: list[str] = []
+        self.boxes: list[Box] = []
+        self.order: list[Arrow] = []
+        self.ids: dict[str, str] = {}
+        self.backward = backward_names(program.graph)
+        above: list[str] = []
+        here: list[str] = []
+        for number, instr in enumerate(program.instrs):
+            if instr.kind == "barrier":
+                above = self._barrier(here)
+                here = []
+                continue
+            made = self._kernel(number, instr)
+            self.order.extend(Arrow(bar, box, "bar") for bar in above for box in made)
+            here.extend(made)
+
+    def _barrier(self, before: Sequence[str]) -> list[str]:
+        id = f"n{len(self.boxes)}"
+        line: Line = (Run("- " * 20 + "barrier: all threads wait" + " -" * 20, "muted"),)
+        self.boxes.append(Box(id, (line,), "bar", "barrier"))
+        self.order.extend(Arrow(box, id, "bar") for box in before)
+        return [id]
+
+    def _kernel(self, number: int, instr: Instr) -> list[str]:
+        group = f"{number}  {_head(instr)}"
+        made = []
+        for node in _nodes(self.program, instr):
+            self.ids[node.name] = id = f"n{len(self.boxes)}"
+            head = (Run(short(node.op.name, WIDTH), bold=True), muted(f" {short(node.name)}"))
+            look: Look = "backward" if node.name in self.backward else "forward"
+            lines = (head, (muted(str(node.type)),))
+            self.boxes.append(Box(id, lines, look, sentence(node), node.name, group))
+            made.append(id)
+        return made
+
+    def reads(self) -> Iterator[Arrow]:
+        """Yield an arrow from each node to each of its users."""
+        for name, id in self.ids.items():
+            for operand in dict.fromkeys(self.program.graph[name].inputs):
+                if operand in self.ids:
+                    yield Arrow(self.ids[operand], id)
+
+
+class _Folded:
+    """The drawing with one box for equal kernels."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.words = ["equal kernels are one box; barriers are not drawn"]
+        self.order: list[Arrow] = []
+        self.backward = backward_names(program.graph)
+        groups: dict[object, list[Instr]] = {}
+        for sized in (True, False):
+            groups = {}
+            for instr in program.instrs:
+                if instr.kind != "barrier":
+                    groups.setdefault(self._signature(instr, sized), []).append(instr)
+            if len(groups) <= MOST_KINDS:
+                break
+        self.ids: dict[str, str] = {}
+        self.boxes = [self._box(f"n{i}", group) for i, group in enumerate(groups.values())]
+
+    def _signature(self, instr: Instr, sized: bool) -> tuple[object, ...]:
+        ops = tuple(type(node.op) for node in _nodes(self.program, instr))
+        return (_head(instr) if sized else instr.kind, instr.kernel, ops)
+
+    def _box(self, id: str, instrs: Sequence[Instr]) -> Box:
+        for instr in instrs:
+            self.ids.update(dict.fromkeys((n.name for n in _nodes(self.program, instr)), id))
+        nodes = _nodes(self.program, instrs[0])
+        count = f" x {len(instrs):,}" if len(instrs) > 1 else ""
+        lines: list[Line] = [(Run(f"{_head(instrs[0])}{count}", bold=True),)]
+        lines.extend((Run(short(node.op.name, WIDTH)),) for node in nodes[:MOST_OPS])
+        if len(nodes) > MOST_OPS:
+            lines.append((muted(f"{len(nodes) - MOST_OPS} more"),))
+        first = nodes[0].name if nodes else instrs[0].node
+        look: Look = "backward" if first in self.backward else "forward"
+        lines.append((muted(f"first {short(first, WIDTH)}"),))
+        return Box(id, tuple(lines), look, f"{len(instrs):,} kernels like that of {first}")
+
+    def reads(self) -> Iterator[Arrow]:
+        """Yield an arrow for each two kinds of kernel of which one reads the other."""
+        found: Mapping[tuple[str, str], None] = dict.fromkeys(
+            (self.ids[operand], id)
+            for name, id in self.ids.items()
+            for operand in self.program.graph[name].inputs
+            if operand in self.ids and self.ids[operand] != id
+        )
+        for source, target in found:
+            yield Arrow(source, target)

@@ -15,12 +15,9 @@ from xml.etree import ElementTree
 import graphviz
 
 from graphc.view.render.cards import Line, Run, lines_markup
-from graphc.view.render.files import PNG_DPI
-from graphc.view.render.layout import Format, LayoutTooSlow, need_renderer, run
-from graphc.view.render.pointing import SVG
-from graphc.view.render.style import FONT, LIGHT
-from graphc.view.render.svg import dressed
-from graphc.view.render.words import short, shown
+from graphc.view.render.layout import PNG_DPI, Format, LayoutTooSlow, need_renderer, run
+from graphc.view.render.style import FONT, LIGHT, short, shown
+from graphc.view.render.svg import SVG, dressed
 
 Look = Literal["equal", "removed", "added", "changed", "renamed", "forward", "backward", "bar"]
 """The style of a box or an arrow; looks never differ by colour alone."""

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
+from xml.etree import ElementTree
 
 from graphc.base.errors import GraphError
-from graphc.view.profile.executor_profile import Profile, Timed
-from graphc.view.render.bars import Bar, bars_svg
-from graphc.view.render.files import put
-from graphc.view.render.heat import heated, time_lines
-from graphc.view.render.homes import Homes
-from graphc.view.render.shapes import human_seconds
-from graphc.view.render.view import Step, View
-from graphc.view.render.words import shown
+from graphc.view.peak import RULE
+from graphc.view.profile import Profile, Timed
+from graphc.view.render.layers import Homes
+from graphc.view.render.layout import put
+from graphc.view.render.page import Step, View
+from graphc.view.render.style import (
+    LIGHT,
+    WIDTH,
+    about,
+    document,
+    group,
+    human_seconds,
+    line,
+    rect,
+    short,
+    shown,
+    ticks,
+    words,
+)
+from graphc.view.render.svg import SVG
 
 MOST = 60
 """The most instructions that are drawn: the longest, in order; the others are summed up."""
@@ -134,3 +149,142 @@ def _by_layer(profile: Profile) -> Iterator[tuple[str, tuple[float, float, dict[
             found[layer] = seconds + part, least + part * timed.roof, verdicts
     order: Mapping[str, int] = {n.name: i for i, n in enumerate(profile.plan.declared)}
     yield from sorted(found.items(), key=lambda item: order.get(item[0], len(order)))
+
+
+LEFT, RIGHT = 250.0, 300.0
+TOP, ROW = 78.0, 18.0
+LABEL = 32
+LINE = 15.0
+_RULE = wrap(f"bound by {RULE}", 138)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """An instruction or a layer: its seconds, its share of all, the least that it could take."""
+
+    node: str
+    label: str
+    title: str
+    seconds: float
+    share: float
+    least: float
+    note: str
+
+
+def bars_svg(name: str, caption: str, bars: Sequence[Bar], more: str) -> str:
+    """Return one row for each bar, in the given order; `more` describes the bars left out."""
+    height = TOP + ROW * len(bars) + 64 + LINE * len(_RULE)
+    return document(shown(name), f"{name}: {caption}", height, _drawn(name, caption, bars, more))
+
+
+def _drawn(name: str, caption: str, bars: Sequence[Bar], more: str) -> Iterator[str]:
+    yield words(14, 22, short(name, 90), size=15, bold=True)
+    yield words(14, 42, caption, "muted")
+    yield from _legend()
+    most = max((bar.seconds for bar in bars), default=0.0) or 1.0
+    across = (WIDTH - LEFT - RIGHT) / most
+    bottom = TOP + ROW * len(bars) + 4
+    yield rect(LEFT, TOP - 4, WIDTH - LEFT - RIGHT, bottom - TOP + 4, "frame", "edge")
+    for at in ticks(most * 1e6, 4):
+        x = LEFT + at * 1e-6 * across
+        yield line(x, TOP - 4, x, bottom + 4, "edge")
+        yield words(x, bottom + 17, human_seconds(at * 1e-6) if at else "0", "muted", "middle")
+    for i, bar in enumerate(bars):
+        drawn = _row(bar, TOP + i * ROW, across)
+        yield (
+            about(bar.node, "time", bar.title, drawn)
+            if bar.node
+            else group("time", bar.title, drawn)
+        )
+    if more:
+        yield words(14, bottom + 40, more, "muted")
+    for i, text in enumerate(_RULE):
+        yield words(14, bottom + 62 + i * LINE, text, "muted", size=11)
+
+
+def _legend() -> Iterator[str]:
+    x = WIDTH - RIGHT + 10
+    yield words(x, TOP - 10, f"{'time':>8} {'share':>6} {'roof':>5} bound by", "muted")
+    yield rect(14, 53, 18, 10, "removed", "", 'fill-opacity="0.45"')
+    yield words(38, 62, "time", "muted", size=11)
+    yield rect(84, 53, 18, 10, "forward")
+    yield words(108, 62, "of it, what arithmetic or bytes need at the peak", "muted", size=11)
+
+
+def _row(bar: Bar, y: float, across: float) -> Iterator[str]:
+    yield rect(8, y, WIDTH - 16, ROW, "", mark="area")
+    yield words(LEFT - 8, y + 13, short(bar.label, LABEL), anchor="end")
+    yield rect(LEFT, y + 3, bar.seconds * across, ROW - 6, "removed", "", 'fill-opacity="0.45"')
+    if bar.least * across >= 0.3:
+        yield rect(LEFT, y + 6, bar.least * across, ROW - 12, "forward")
+    text = f"{human_seconds(bar.seconds):>8} {bar.share:>6.1%} {bar.note}"
+    yield words(WIDTH - RIGHT + 10, y + 13, text)
+
+
+FAINTEST, DARKEST = 0.06, 0.5
+LEAST_TOLD = 0.005
+"""The smallest share of the time that is shown as a number."""
+
+Element = ElementTree.Element
+
+
+def heated(svg: str, profile: Profile) -> str:
+    """Return a drawn graph with the share of the time on each node that an instruction computes.
+
+    A kernel of several nodes gives all of them its heat, and its number to the last one drawn.
+    """
+    ElementTree.register_namespace("", SVG)
+    root = ElementTree.fromstring(svg)
+    timed = {shown(name): found for name, found in profile.by_node.items()}
+    hottest = max((t.seconds for t in profile.timed), default=0.0) or 1.0
+    numbered: dict[int, Element] = {}
+    for element in root.iter(f"{{{SVG}}}g"):
+        found = timed.get(element.get("data-node", ""))
+        area = element.find(f"{{{SVG}}}rect[@class='area']")
+        if found is not None and area is not None:
+            element.insert(1, _glow(area, found.seconds / hottest))
+            _retitle(element, found, profile)
+            numbered[id(found)] = element
+    shares = {id(t): t.seconds / (profile.total or 1.0) for t in profile.timed}
+    for key, element in numbered.items():
+        if shares[key] >= LEAST_TOLD:
+            element.append(_number(element, shares[key]))
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _glow(area: Element, heat: float) -> Element:
+    glow = ElementTree.Element(f"{{{SVG}}}rect")
+    for key in ("x", "y", "width", "height"):
+        glow.set(key, area.get(key, "0"))
+    opacity = FAINTEST + (DARKEST - FAINTEST) * heat
+    glow.attrib.update({"class": "heat fill-removed", "fill": LIGHT["removed"]})
+    glow.set("fill-opacity", f"{opacity:.2f}")
+    return glow
+
+
+def _retitle(element: Element, found: Timed, profile: Profile) -> None:
+    title = element.find(f"{{{SVG}}}title")
+    if title is not None:
+        title.text = "\n".join([title.text or "", *time_lines(found, profile)])
+
+
+def time_lines(found: Timed, profile: Profile) -> Iterator[str]:
+    """Yield lines with what is known of the time of an instruction."""
+    share = found.seconds / (profile.total or 1.0)
+    others = len(found.nodes) - 1
+    with_others = f", with {others} other node{'s' * (others > 1)}" if others else ""
+    yield f"{human_seconds(found.seconds)}, {share:.1%} of {profile.name}{with_others}"
+    yield f"{found.roof:.0%} of what the machine's limits allow, bound by {found.verdict}"
+    work = found.cost
+    yield f"{work.flops / 1e3:,.1f} kFLOP, {work.bytes / 1e3:,.1f} kB read and written"
+
+
+def _number(element: Element, share: float) -> Element:
+    area = element.find(f"{{{SVG}}}rect[@class='area']")
+    assert area is not None
+    x, y, wide, high = (float(area.get(key, "0")) for key in ("x", "y", "width", "height"))
+    text = ElementTree.Element(f"{{{SVG}}}text")
+    text.attrib.update({"x": f"{x + wide + 1:.2f}", "y": f"{y + high - 5:.2f}", "font-size": "9"})
+    text.attrib.update({"font-weight": "bold", "class": "fill-removed", "fill": LIGHT["removed"]})
+    text.text = f"{min(share, 0.99):.0%}"
+    return text

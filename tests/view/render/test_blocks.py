@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 import graphc as gc
 from graphc.ir.graph import Graph
-from graphc.view.render.blocks import LONGEST, Block, repeated
-from graphc.view.render.draw import picture
-from graphc.view.render.picture import Picture
+from graphc.view.render.draw import Picture, picture
+from graphc.view.render.layers import LONGEST, Block, repeated
 from tests.view.render.graphs import compiled, deep, residual
 
 

@@ -15,13 +15,11 @@ from graphc.base.errors import GraphError, RendererMissing
 from graphc.ir.difference import Difference, difference
 from graphc.ir.op import Source
 from graphc.ir.plan import Plan
-from graphc.view.render.difference import MOST_BOXES, difference_sheet
-from graphc.view.render.kernels import kernels_sheet
+from graphc.view.render.difference import MOST_BOXES, difference_sheet, render_difference
 from graphc.view.render.layout import LayoutTooSlow
-from graphc.view.render.passes_view import pass_view
-from graphc.view.render.render_difference import render_difference
+from graphc.view.render.passes_view import kernels_sheet, pass_view
 from graphc.view.render.sheet import Box, Sheet, sheet_dot, sheet_svg
-from graphc.view.render.words import shown
+from graphc.view.render.style import shown
 from tests.told import told
 from tests.view.render.graphs import compiled, deep, digits, hostile
 
@@ -201,7 +199,7 @@ def test_files_are_the_same_bytes_again(suffix: str, tmp_path: Path) -> None:
 def test_the_page_without_a_renderer_has_the_difference_in_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphc.view.render.render_difference.find_renderer", lambda dot=None: None)
+    monkeypatch.setattr("graphc.view.render.difference.find_renderer", lambda dot=None: None)
     monkeypatch.setattr("graphc.view.render.layout.find_renderer", lambda dot=None: None)
     made = of_pass(digits(normed=False), "fuse_affine_relu")
     page = render_difference(made, tmp_path / "a.html", name="fuse").read_text()

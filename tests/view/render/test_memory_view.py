@@ -14,8 +14,8 @@ from graphc.base.errors import GraphError
 from graphc.cli import main
 from graphc.compiler.memory import align
 from graphc.ir.plan import Plan
-from graphc.view.render.arena import ArenaMap, roles
-from graphc.view.render.memory_view import arena_text, memory_view
+from graphc.view.render.arena import ArenaMap, arena_text, roles
+from graphc.view.render.memory_view import memory_view
 from tests.view.render.graphs import HOSTILE, deep, digits, hostile
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import graphc as gc
 from graphc.ir.graph import Graph
 from graphc.ir.op import Source
-from graphc.view.render.draw import picture
-from graphc.view.render.labels import bytes_text
-from graphc.view.render.picture import Card, Picture
+from graphc.view.render.cards import bytes_text
+from graphc.view.render.draw import Card, Picture, picture
 from passes.backward import Backward
 from passes.specialize import Specialize
 from tests.view.render.graphs import compiled, deep, digits

@@ -15,8 +15,7 @@ import graphc as gc
 from graphc.view.render import html_text, render_graph, svg_text
 from graphc.view.render.dot import dot_text
 from graphc.view.render.draw import picture
-from graphc.view.render.style import DARK, LIGHT
-from graphc.view.render.words import short, shown
+from graphc.view.render.style import DARK, LIGHT, short, shown
 from tests.view.render.graphs import HOSTILE, compiled, digits, hostile
 
 SVG = "{http://www.w3.org/2000/svg}"

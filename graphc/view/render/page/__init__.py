@@ -6,12 +6,32 @@ import base64
 import hashlib
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 
-from graphc.view.render.page.slim import slim
-from graphc.view.render.style import DARK, FAMILY, LIGHT, stylesheet, variables
-from graphc.view.render.view import Step, View
-from graphc.view.render.words import shown
+from graphc.view.render.style import DARK, FAMILY, LIGHT, shown, stylesheet, variables
+from graphc.view.render.svg import slim
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One picture, and the same in plain words.
+
+    In `svg` everything about one node is in `<g class="op ..." data-node="its name">`.
+    """
+
+    title: str
+    svg: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One tab of a page; of several steps it shows one at a time."""
+
+    id: str
+    title: str
+    steps: tuple[Step, ...]
 
 
 def page_text(name: str, views: Sequence[View], table: str, data: str, note: str = "") -> str:
@@ -126,3 +146,30 @@ def _figure(step: Step, index: int) -> str:
         f"<details><summary>In words</summary><pre>{html.escape(step.text)}</pre></details>"
         "</figure>\n"
     )
+
+
+def simple_page(name: str, steps: list[Step]) -> str:
+    """Return a page of pictures one below the other, each with its words; it holds no script."""
+    title = html.escape(shown(name))
+    parts = "\n".join(
+        f"<section>\n<h2>{html.escape(shown(step.title))}</h2>\n<figure>\n{step.svg}</figure>\n"
+        f"<details><summary>The same in words</summary><pre>{html.escape(step.text)}</pre>"
+        "</details>\n</section>"
+        for step in steps
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{title}</title>\n<style>\n{_STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{title}</h1>\n{parts}\n</main>\n</body>\n</html>\n"
+    )
+
+
+_STYLE = """\
+:root { color-scheme: light dark; }
+body { margin: 2rem auto; max-width: 80rem; padding: 0 1rem; font: 1rem/1.5 system-ui, sans-serif;
+  background: #ffffff; color: #1b2430; }
+@media (prefers-color-scheme: dark) { body { background: #12161c; color: #e8edf3; } }
+figure { margin: 0; overflow-x: auto; }
+pre { overflow-x: auto; }
+"""

@@ -1,25 +1,41 @@
-"""The side panel's facts of each node: attributes, bytes, life, kernel, and the user's line."""
+"""What a page says of nodes: their facts for the side panel, and the table of the layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import html
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer, Source, attributes
 from graphc.ir.plan import Instr, Plan, Program
-from graphc.ir.tensor_type import count
+from graphc.ir.tensor_type import count, shape_text
 from graphc.ir.text.graph import FROM_TYPE
 from graphc.ir.text.program import epochs
 from graphc.ir.text.values import value_text
-from graphc.ops.source import Constant
-from graphc.view.profile.executor_profile import Profile
+from graphc.ops.source import Constant, Input, Parameter
+from graphc.view.profile import Profile
 from graphc.view.render.derivation import Rows, derivation
-from graphc.view.render.heat import time_lines
-from graphc.view.render.view import NodeFacts
-from graphc.view.render.words import shown
+from graphc.view.render.draw import Card, Picture
+from graphc.view.render.style import shown
+from graphc.view.render.time_view import time_lines
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """The side panel's text about a node; `rows` are its lines in order, each with its name."""
+
+    name: str
+    op: str
+    type: str
+    line: str
+    """The user's file:line with the text of the source."""
+    rows: tuple[tuple[str, str], ...] = ()
+
 
 LONGEST = 200
 """The length at which an attribute's text is cut: constants may hold thousands of numbers."""
@@ -184,3 +200,133 @@ def everything(plan: Plan, first: Iterable[Graph], profile: Profile | None) -> F
     last = (records[-1].graph for records in plan.graphs.values() if records)
     others = (r.graph for records in plan.graphs.values() for r in reversed(records))
     return Facts((*dict.fromkeys([*first, *last, *others]), plan.declared), plan, profile)
+
+
+MOST = 5000
+"""The most nodes that can be searched for; above it, only the drawn ones and the first others."""
+_INERT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x7F: "\\u007f"}
+
+
+def facts_json(facts: Facts, pictures: Sequence[Picture]) -> str:
+    """Return all nodes, drawn ones first; each has the numbers of its operands and its users.
+
+    A node is [name, op, type, line, rows, derivation, operands, readers, card]: the last is the
+    number of the node whose lines on the card of the last picture represent it, or -1 if its own
+    are drawn.
+    """
+    cards = dict(_cards(pictures[-1]))
+    drawn = dict.fromkeys(name for picture in reversed(pictures) for name in _drawn(picture))
+    names = [name for name in dict.fromkeys([*drawn, *facts.homes]) if name in facts.homes]
+    hidden = len(names) - max(MOST, len(drawn))
+    names = names[: len(names) - max(hidden, 0)]
+    numbers = {name: number for number, name in enumerate(names)}
+    derived = facts.derived(names)
+    nodes = (_node(facts, name, derived.get(name, ()), numbers, cards) for name in names)
+    lines = ",\n".join(map(_json, nodes))
+    # A line for each node, so that a renamed one changes few lines of the file.
+    return f'{{"hidden":{max(hidden, 0)},"nodes":[\n{lines}\n]}}'
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.translate(_INERT)
+
+
+def _drawn(picture: Picture) -> Iterator[str]:
+    for card in _all_cards(picture):
+        if card.fold is not None:
+            yield card.nodes[0].name
+            continue
+        yield from (node.name for node in card.nodes)
+        yield from (row.name for row in card.rows)
+
+
+def _cards(picture: Picture) -> Iterator[tuple[str, str]]:
+    """Yield each node that is on a card, with the node whose lines represent it."""
+    for card in _all_cards(picture):
+        first, last = card.nodes[0].name, card.nodes[-1].name
+        for node in card.nodes:
+            yield node.name, first if card.fold else last if card.summed else node.name
+
+
+def _all_cards(picture: Picture) -> Iterator[Card]:
+    return (card for box in picture.layers for card in box.cards)
+
+
+def _node(
+    facts: Facts, name: str, derived: Rows, numbers: Mapping[str, int], cards: Mapping[str, str]
+) -> list[object]:
+    told = facts.of(name)
+    graph = facts.homes[name]
+    card = cards.get(name, name)
+    return [
+        told.name,
+        told.op,
+        told.type,
+        told.line,
+        told.rows,
+        derived,
+        _numbers(graph[name].inputs, numbers),
+        _numbers(graph.users[name], numbers),
+        -1 if card == name else numbers[card],
+    ]
+
+
+def _numbers(names: Iterable[str], numbers: Mapping[str, int]) -> list[int | str]:
+    """Return each node once, by its number, or by its name if the page has no facts of it."""
+    return [numbers.get(name, shown(name)) for name in dict.fromkeys(names)]
+
+
+MOST_ROWS = 1000
+"""The most layers in the table; of more it holds the first and the last."""
+
+
+def layer_table(declared: Graph, picture: Picture) -> str:
+    """Return the table, captioned as the picture is."""
+    caption = html.escape(shown(", ".join(["Layers as declared", *picture.caption])))
+    heads = "".join(
+        f'<th scope="col">{word}</th>'
+        for word in ("name", "op", "shape", "parameters", "count", "declared at")
+    )
+    body = "\n".join(_body(declared))
+    return (
+        f"<table>\n<caption>{caption}</caption>\n<thead><tr>{heads}</tr></thead>\n"
+        f"<tbody>\n{body}\n</tbody>\n</table>"
+    )
+
+
+def _body(declared: Graph) -> Iterator[str]:
+    nodes = [n for n in declared if isinstance(n.op, Input) or not isinstance(n.op, Source)]
+    half = MOST_ROWS // 2
+    hidden = len(nodes) - MOST_ROWS
+    counted: set[str] = set()
+    for index, node in enumerate(nodes):
+        cells = list(_cells(node, declared, counted))
+        if hidden <= 0 or index < half or index >= len(nodes) - half:
+            name = html.escape(shown(node.name))
+            yield f'<tr class="op" data-node="{name}">{"".join(cells)}</tr>'
+        elif index == half:
+            yield f'<tr><td colspan="6">{hidden:,} layers are left out here</td></tr>'
+
+
+def _cells(node: Node, declared: Graph, counted: set[str]) -> Iterator[str]:
+    """Yield the cells of a layer; a shared parameter is counted at its first user."""
+    read = [declared[name] for name in dict.fromkeys(node.inputs)]
+    parameters = [source for source in read if isinstance(source.op, Parameter)]
+    fresh = [p for p in parameters if p.name not in counted]
+    counted.update(p.name for p in fresh)
+    total = sum(_size(p) for p in fresh)
+    yield f'<th scope="row">{html.escape(shown(node.name))}</th>'
+    yield f"<td>{html.escape(shown(node.op.name))}</td><td>{node.type}</td>"
+    yield f"<td>{'<br>'.join(_parameters(parameters))}</td>"
+    yield f'<td class="count">{f"{total:,}" if total else ""}</td>'
+    yield f"<td>{html.escape(shown(str(node.locs[0]))) if node.locs else ''}</td>"
+
+
+def _parameters(parameters: Iterable[Node]) -> Iterator[str]:
+    for node in parameters:
+        yield html.escape(shown(f"{node.name} {shape_text(node.type.shape)}"))
+
+
+def _size(node: Node) -> int:
+    return prod(node.op.shape) if isinstance(node.op, Parameter) else 0

@@ -9,7 +9,7 @@ import graphc as gc
 from graphc.backends.native.target import available
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N
-from graphc.view.profile.times import Instructions, program_name
+from graphc.view.times import Instructions, program_name
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 BACKENDS = ["numpy", pytest.param("native", marks=native)]

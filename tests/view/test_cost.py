@@ -14,7 +14,7 @@ from graphc.kernels.expr import BodyBuilder
 from graphc.kernels.kernel import Gemm, Loop
 from graphc.ops.conv import Conv, ConvDw, ConvDx
 from graphc.ops.pool import MaxPool
-from graphc.view.profile.cost import Cost, cost, kernel_flops, program_cost
+from graphc.view.cost import Cost, cost, kernel_flops, program_cost
 from tests.backends.native.window_function import specs
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")

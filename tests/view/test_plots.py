@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import graphc as gc
-from graphc.view.plots import confusion, confusion_counts, confusion_matrix, figure, histograms
+from graphc.view import plots
+from graphc.view.plots import confusion_counts, confusion_matrix, histograms
 from graphc.view.plots import histograms as draw_histograms
 from tests.extras import needs
 from tests.told import told
@@ -24,13 +25,13 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """Every figure that is made, with matplotlib's own objects in it."""
     needs("matplotlib")
     made: list[Figure] = []
+    original = plots.new_figure
 
     def new_figure(*args: Any) -> Figure:
-        made.append(figure.new_figure(*args))
+        made.append(original(*args))
         return made[-1]
 
-    monkeypatch.setattr(confusion, "new_figure", new_figure)
-    monkeypatch.setattr(sys.modules["graphc.view.plots.histograms"], "new_figure", new_figure)
+    monkeypatch.setattr(plots, "new_figure", new_figure)
     return made
 
 

@@ -12,13 +12,11 @@ import pytest
 import graphc as gc
 from graphc.backends.native.target import available
 from graphc.base.errors import FeedError, GraphError
-from graphc.view.profile.cost import Cost
-from graphc.view.profile.executor_profile import Profile
-from graphc.view.profile.peak import Peak
-from graphc.view.profile.trace import trace
-from graphc.view.profile.verdict import verdict
+from graphc.view.cost import Cost
+from graphc.view.peak import Peak, verdict
+from graphc.view.profile import Profile, trace
 from graphc.view.render.time_view import time_view
-from tests.view.profile.test_times import ROWS, feeds, plan
+from tests.view.test_times import ROWS, feeds, plan
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
 both = pytest.mark.parametrize("backend", ["numpy", pytest.param("native", marks=native)])
@@ -42,7 +40,7 @@ def made(backend: str = "numpy", name: str = "step") -> Profile:
 def test_a_profile_has_a_time_for_each_instruction_and_leaves_the_executor_alone(
     backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("graphc.view.profile.executor_profile.measure_peak", lambda threads: PEAK)
+    monkeypatch.setattr("graphc.view.profile.measure_peak", lambda threads: PEAK)
     ex, twin = gc.Executor(plan(backend, SGD)), gc.Executor(plan(backend, SGD))
     before = ex.snapshot()
     found = ex.profile(feeds(), rounds=1)
@@ -155,7 +153,7 @@ def test_equal_profiles_give_equal_pictures_and_files_are_by_suffix(tmp_path: Pa
 
 
 def test_heat_is_on_the_nodes_of_the_graph_and_grows_with_the_time() -> None:
-    from graphc.view.render.heat import heated
+    from graphc.view.render.time_view import heated
 
     graph = (
         '<svg xmlns="http://www.w3.org/2000/svg">'

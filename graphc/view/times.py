@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time, sleep
 from typing import Any
 
 from graphc.backends.numpy.bind import Call, bind_instr
@@ -102,3 +102,20 @@ def _pass(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -> None
 def program_name(plan: Plan) -> str:
     """Return the name of the program of a step or, without an optimizer, of inference."""
     return next(name for name in ("step", "accumulate", "infer") if name in plan.programs)
+
+
+PAUSE = 0.005
+LONGEST = 0.3
+
+
+def await_idle() -> None:
+    """Return once the process takes next to no time of any core, or after 0.3 s.
+
+    OpenBLAS's threads look for work for some hundredths of a second after a product before they
+    sleep; anything timed meanwhile has to share the cores with them.
+    """
+    for _ in range(round(LONGEST / PAUSE)):
+        before = process_time()
+        sleep(PAUSE)
+        if process_time() - before < PAUSE / 10:
+            return

@@ -1,4 +1,4 @@
-"""The cost of an instruction: floating-point operations, and bytes read and written.
+"""The cost of an instruction in operations and bytes, and the totals of a graph or a program.
 
 The counts are those of the mathematics, not of an implementation.  A multiply-add is two
 operations; any other function of an element, whether exp or max, is one.  Bytes are those of the
@@ -7,17 +7,20 @@ distinct buffers read and of those written, as if none were in a cache; scratch 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from graphc.ir.op import Op
+from graphc.ir.difference import Difference
+from graphc.ir.graph import Graph, Node
+from graphc.ir.op import Layer, Op, Source
 from graphc.ir.plan import Instr, Program
-from graphc.ir.tensor_type import TensorType, dim_at, shape_at
+from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType, count, dim_at, shape_at
 from graphc.kernels.body import Body, Span, Step
 from graphc.kernels.kernel import Gemm, Kernel, space
 from graphc.ops.conv import Convolution
 from graphc.ops.pool import Pooling
+from graphc.ops.source import Parameter
 
 PRODUCTS = {"affine": 1, "affine_relu": 2, "matmul": 0, "matmul_relu_grad": 1}
 """The matrix products, and their further operations on each element of the result."""
@@ -173,3 +176,129 @@ def _read_or_written(program: Program, names: Iterable[str], n: int) -> int:
 
 def _size(type: TensorType, n: int) -> int:
     return prod(shape_at(type.shape, n))
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """`rows * N + fixed` bytes, where N is the number of rows of a run."""
+
+    rows: int = 0
+    fixed: int = 0
+
+    def __add__(self, other: Bytes) -> Bytes:
+        return Bytes(self.rows + other.rows, self.fixed + other.fixed)
+
+    def __sub__(self, other: Bytes) -> Bytes:
+        return Bytes(self.rows - other.rows, self.fixed - other.fixed)
+
+    def __str__(self) -> str:
+        terms = [f"{self.rows:,}*N"] if self.rows else []
+        if self.fixed or not terms:
+            terms.append(f"{self.fixed:,}")
+        return " + ".join(terms)
+
+
+def value_bytes(nodes: Iterable[Node]) -> Bytes:
+    """Return the bytes of the values of nodes, each counted by itself."""
+    rows = fixed = 0
+    for node in nodes:
+        size = count(node.type.shape)
+        if isinstance(size, Batch):
+            rows += size.factor * ITEMSIZE[node.type.dtype]
+        else:
+            fixed += size * ITEMSIZE[node.type.dtype]
+    return Bytes(rows, fixed)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The number of nodes and parameters, and the bytes of computed values.
+
+    `flops` are those of a run of `batch` rows: of a program, or else of the nodes, if none is a
+    layer.  `instructions` and the bytes of the `arena` are those of a program.  A field is None if
+    it is not known.
+    """
+
+    nodes: int
+    parameters: int
+    values: Bytes
+    batch: int
+    flops: int | None = None
+    instructions: int | None = None
+    arena: int | None = None
+
+
+def totals(
+    graph: Graph,
+    batch: int,
+    program: Program | None = None,
+    *,
+    only: Iterable[str] | None = None,
+) -> Totals:
+    """Return the totals of a graph, or of the nodes `only`, and of the program compiled from it."""
+    nodes = list(graph) if only is None else [graph[name] for name in only]
+    ops = [node for node in nodes if not isinstance(node.op, Source)]
+    parameters = sum(prod(node.op.shape) for node in nodes if isinstance(node.op, Parameter))
+    return Totals(
+        len(nodes),
+        parameters,
+        value_bytes(ops),
+        batch,
+        _all_flops(graph, ops, batch) if program is None else program_cost(program, batch).flops,
+        None if program is None else sum(i.kind != "barrier" for i in program.instrs),
+        None if program is None else program.arena.nbytes,
+    )
+
+
+def totals_after(before: Totals, made: Difference) -> Totals:
+    """Return the totals after a change from those before it, counting only what changed."""
+    if before.flops is None:
+        return totals(made.after, before.batch)
+    old = totals(made.before, before.batch, only=_names(pair.before for pair in made.changes))
+    new = totals(made.after, before.batch, only=_names(pair.after for pair in made.changes))
+    assert old.flops is not None
+    return Totals(
+        len(made.after),
+        before.parameters - old.parameters + new.parameters,
+        before.values - old.values + new.values,
+        before.batch,
+        None if new.flops is None else before.flops - old.flops + new.flops,
+    )
+
+
+def _names(nodes: Iterable[Node | None]) -> list[str]:
+    return [node.name for node in nodes if node is not None]
+
+
+def _all_flops(graph: Graph, ops: Sequence[Node], batch: int) -> int | None:
+    if any(isinstance(node.op, Layer) for node in ops):
+        return None
+    return sum(_flops(graph, node, batch) for node in ops)
+
+
+def _flops(graph: Graph, node: Node, batch: int) -> int:
+    return sum(op_flops(node.op, [graph[i].type for i in node.inputs], node.type, batch))
+
+
+def changed_totals(before: Totals, after: Totals) -> Iterator[str]:
+    """Yield a line for each changed total: `bytes of values 4,096*N -> 2,048*N (-2,048*N)`."""
+    yield from _line("nodes", before.nodes, after.nodes)
+    yield from _line("parameters", before.parameters, after.parameters)
+    old, new = before.values, after.values
+    if old != new:
+        gap = _terms(((new - old).rows, "*N"), ((new - old).fixed, ""))
+        yield f"bytes of values {old} -> {new} ({gap})"
+    rows = f"FLOPs of {after.batch:,} row{'' if after.batch == 1 else 's'}"
+    yield from _line(rows, before.flops, after.flops)
+    yield from _line("instructions", before.instructions, after.instructions)
+    yield from _line("bytes of the arena", before.arena, after.arena)
+
+
+def _line(what: str, before: int | None, after: int | None) -> Iterator[str]:
+    if before is not None and after is not None and before != after:
+        yield f"{what} {before:,} -> {after:,} ({after - before:+,})"
+
+
+def _terms(*terms: tuple[int, str]) -> str:
+    """Return signed terms as text: `-600*N +8`."""
+    return " ".join(f"{number:+,}{unit}" for number, unit in terms if number)

@@ -1,4 +1,4 @@
-"""The limits of this machine, measured: multiply-adds and bytes a second.
+"""The limits of this machine, measured: multiply-adds and bytes a second; and what they bind.
 
 If native code can be made, a loop of independent multiply-adds is timed; else NumPy's matrix
 product, with the threads that NumPy takes, which stays a little below.
@@ -13,9 +13,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+
+from graphc.view.cost import Cost
 
 CHAINS = 12
 """The number of independent sums: enough to hide the latency of two multiply-adds a cycle, and few
@@ -159,3 +161,24 @@ def fma_loop(lanes: int) -> str:
             "",
         ]
     )
+
+
+Verdict = Literal["compute", "memory", "overhead"]
+EXPLAINED = 0.25
+"""The share of an instruction's time that a limit must account for, to be the one it is bound by.
+"""
+RULE = (
+    "compute: its operations at the machine's peak take at least a quarter of its time, and longer "
+    "than its bytes; memory: its bytes at the memory's bandwidth do; overhead: neither does, the "
+    "rest is calls, waking threads, waiting for caches, and functions such as exp that count as "
+    "one operation"
+)
+"""The rule in words, for legends."""
+
+
+def verdict(seconds: float, work: Cost, peak: Peak) -> Verdict:
+    """Return the limit that explains the time of an instruction that does this work."""
+    compute, memory = work.flops / peak.flops, work.bytes / peak.bytes
+    if max(compute, memory) < EXPLAINED * seconds:
+        return "overhead"
+    return "compute" if compute >= memory else "memory"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from graphc.view.profile import idle
+from graphc.view import times
 
 
 class Process:
@@ -25,7 +25,7 @@ def test_it_waits_until_nothing_works_but_not_for_ever(
     busy: float, waited: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = Process(busy)
-    monkeypatch.setattr(idle, "process_time", process.process_time)
-    monkeypatch.setattr(idle, "sleep", process.sleep)
-    idle.await_idle()
+    monkeypatch.setattr(times, "process_time", process.process_time)
+    monkeypatch.setattr(times, "sleep", process.sleep)
+    times.await_idle()
     assert process.slept == pytest.approx(waited)

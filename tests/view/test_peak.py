@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from graphc.backends.native import target
-from graphc.view.profile import peak
-from graphc.view.profile.peak import CHAINS, Peak
+from graphc.view import peak
+from graphc.view.peak import CHAINS, Peak
 
 
 @pytest.mark.skipif(target.available() is not None, reason="no native backend here")

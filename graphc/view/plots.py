@@ -1,0 +1,347 @@
+"""Pictures of training, drawn by matplotlib: curves, confusion matrix, histograms."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from graphc.base.errors import GraphError
+from graphc.base.loc import caller_loc
+from graphc.files.paths import shown
+from graphc.files.writing import write_file
+from graphc.ir.op import Array
+
+if TYPE_CHECKING:
+    from graphc.compiler.remat.curve import Curve
+    from graphc.train.history import History
+
+
+if TYPE_CHECKING:
+    _Path = Path
+else:
+    _Path = type(Path())
+
+NOW = "#1f77b4"
+BEFORE = "#8a8f98"
+
+
+_SHOWN = {".png": "image/png", ".svg": "image/svg+xml"}
+
+
+class PictureFile(_Path):
+    """The path of a picture, which a notebook displays if it can."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        found: dict[str, Any] = {"text/plain": repr(self)}
+        kind = _SHOWN.get(self.suffix.lower())
+        if kind is not None and self.is_file():
+            data = self.read_bytes()
+            found[kind] = data if kind == "image/png" else data.decode()
+        return found
+
+
+def new_figure(what: str, width: float, height: float) -> Any:
+    """Return a figure of a size in inches; raise GraphError about `what` without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise GraphError(
+            f"{what} is drawn by matplotlib, which is not installed",
+            loc=caller_loc(),
+            hint="pip install 'graphc-nn[plot]'",
+        ) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def bare(axis: Any) -> None:
+    """Remove the frame above and to the right."""
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write the figure in the format that the suffix names; raise GraphError if that fails.
+
+    A notebook shows the picture where the returned path is the result of a cell.
+    """
+    path = path if path.suffix else Path(f"{path}.png")
+    drawn = io.BytesIO()
+    try:
+        figure.savefig(drawn, format=path.suffix[1:].lower(), dpi=150)
+    except ValueError as error:
+        said = str(error).partition("\n")[0]
+        raise GraphError(
+            f"cannot draw {shown(path)}: {said}",
+            loc=caller_loc(),
+            hint=f"{path.stem}.png is a good name",
+        ) from error
+    return PictureFile(write_file(path, [drawn.getbuffer()], GraphError))
+
+
+MARKED = 40
+"""The most epochs that have a dot each."""
+LOGARITHMIC = 50.0
+"""The factor spanned by positive numbers above which the axis is logarithmic."""
+
+
+def learning_curve(history: History, path: str | Path) -> Path:
+    """Draw the losses in one panel and, if there are any, the metrics in another below.
+
+    The suffix names the format.  Raise GraphError without matplotlib, or for a file that cannot be
+    drawn to.
+    """
+    panels: list[tuple[str, Mapping[str, Sequence[float]]]] = [("loss", _losses(history))]
+    if history.metrics:
+        panels.append(("validation metrics", history.metrics))
+    figure = new_figure("a learning curve", 7.0, 1.0 + 3.4 * len(panels))
+    axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (label, curves) in zip(axes, panels, strict=True):
+        _curves(axis, label, curves)
+    axes[-1].set_xlabel("epoch")
+    return save_figure(figure, Path(path))
+
+
+def _spread(curves: Mapping[str, Sequence[float]]) -> float:
+    """Return the largest number over the smallest, or 0 if some have no logarithm."""
+    values = [value for curve in curves.values() for value in curve]
+    if not values or not all(math.isfinite(value) and value > 0 for value in values):
+        return 0.0
+    return max(values) / min(values)
+
+
+def _losses(history: History) -> dict[str, Sequence[float]]:
+    losses: dict[str, Sequence[float]] = {"training": history.loss}
+    if history.val_loss:
+        losses["validation"] = history.val_loss
+    return losses
+
+
+def _curves(axis: Any, label: str, curves: Mapping[str, Sequence[float]]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    for name, values in curves.items():
+        epochs = range(1, len(values) + 1)
+        marker = "o" if len(values) <= MARKED else None
+        axis.plot(epochs, values, marker=marker, markersize=3, linewidth=1.6, label=name)
+    if _spread(curves) > LOGARITHMIC:
+        axis.set_yscale("log")
+    axis.set_ylabel(label)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    bare(axis)
+    axis.legend(frameon=False)
+
+
+def memory_curve(curve: Curve, path: str | Path) -> Path:
+    """Draw the bytes of each point over the FLOPs that it adds to a training step.
+
+    The suffix names the format.  Raise GraphError without matplotlib, or for a file that cannot be
+    drawn to.
+    """
+    figure = new_figure("a memory curve", 6.0, 3.6)
+    axis = figure.subplots()
+    more = [100 * curve.more(point) for point in curve.points]
+    axis.plot(more, [point.total / 1e6 for point in curve.points], marker="o", color=NOW)
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("FLOPs more than when every value is kept, %")
+    axis.set_ylabel("memory, MB")
+    axis.set_title(f"{curve.name}, batch {curve.batch:,}", fontsize=10)
+    axis.grid(alpha=0.3)
+    bare(axis)
+    return save_figure(figure, Path(path))
+
+
+NUMBERED = 25
+"""The most classes for which each cell shows its number and each class its name."""
+
+
+def confusion_counts(
+    truth: ArrayLike, predicted: ArrayLike, classes: int | None = None
+) -> NDArray[np.int64]:
+    """Return how many rows of each true class (first axis) were taken for each (second axis).
+
+    `truth` and `predicted` (N,) are class numbers from 0; `classes` is their count, by default one
+    more than the largest.  Raise GraphError for anything else.
+    """
+    a, b = _labels("truth", truth), _labels("predicted", predicted)
+    if a.size != b.size:
+        raise GraphError(f"truth has {a.size} rows, predicted has {b.size}", loc=caller_loc())
+    largest = int(max(a.max(initial=-1), b.max(initial=-1)))
+    count = largest + 1 if classes is None else classes
+    if largest >= count or count < 1:
+        raise GraphError(
+            f"the class {largest} occurs, but there are only {count} classes"
+            if largest >= 0
+            else "there are no rows and no classes",
+            loc=caller_loc(),
+            hint=f"classes go from 0 to {count - 1}" if count > 0 else "",
+        )
+    return np.bincount(a * count + b, minlength=count * count).reshape(count, count)
+
+
+def confusion_matrix(
+    truth: ArrayLike,
+    predicted: ArrayLike,
+    path: str | Path,
+    *,
+    names: Sequence[str] | None = None,
+    classes: int | None = None,
+) -> Path:
+    """Draw how many rows of each true class (down) were taken for each class (across).
+
+    Colours are shares of the true class.  `truth`, `predicted` (N,) and `classes` are as for
+    `confusion_counts`; `names` are those of all classes.  Raise GraphError for other arrays,
+    without matplotlib, or for a file that cannot be drawn to.
+    """
+    if names is not None and classes is None:
+        classes = len(names)
+    counts = confusion_counts(truth, predicted, classes)
+    if names is not None and len(names) != len(counts):
+        raise GraphError(f"{len(counts)} classes have {len(names)} names", loc=caller_loc())
+    side = 2.0 + 0.42 * min(len(counts), NUMBERED)
+    figure = new_figure("a confusion matrix", side + 0.9, side)
+    axis = figure.subplots()
+    _cells(figure, axis, counts)
+    if len(counts) <= NUMBERED:
+        _class_names(axis, names or [str(number) for number in range(len(counts))])
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
+    rows = int(counts.sum())
+    right = f"{counts.trace() / rows:.2%} right" if rows else "nothing to compare"
+    axis.set_title(f"{right} of {rows:,} row{'' if rows == 1 else 's'}", fontsize=10)
+    return save_figure(figure, Path(path))
+
+
+def _labels(what: str, values: ArrayLike) -> Array:
+    labels = np.asarray(values)
+    if labels.ndim != 1 or (labels.dtype.kind not in "iu" and labels.size):
+        raise GraphError(
+            f"{what} is {labels.dtype} of shape {labels.shape}, not a vector of class numbers",
+            loc=caller_loc(),
+            hint="for scores take the largest: scores.argmax(axis=1)",
+        )
+    if labels.min(initial=0) < 0:
+        raise GraphError(f"{what} holds the class {labels.min()}", loc=caller_loc())
+    return labels.astype(np.int64)
+
+
+def _cells(figure: Any, axis: Any, counts: NDArray[np.int64]) -> None:
+    """Draw numbers, and colours by the square root of the share, so that few mistakes show."""
+    from matplotlib.colors import PowerNorm
+
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    image = axis.imshow(share, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1))
+    figure.colorbar(image, ax=axis, label="share of the true class", ticks=[0, 0.1, 0.25, 0.5, 1])
+    if len(counts) > NUMBERED:
+        return
+    size = 9 if counts.max() < 1000 else 7
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if share[row, column] > 0.4 else "black"
+            axis.text(
+                column, row, str(count), ha="center", va="center", color=colour, fontsize=size
+            )
+
+
+def _class_names(axis: Any, names: Sequence[str]) -> None:
+    upright = max(map(len, names)) > 3
+    axis.set_xticks(range(len(names)), names, rotation=90 if upright else 0)
+    axis.set_yticks(range(len(names)), names)
+
+
+COLUMNS = 4
+FEWEST_BINS, MOST_BINS = 9, 60
+LONGEST_NAME = 30
+
+
+def histograms(
+    arrays: Mapping[str, Array],
+    path: str | Path,
+    *,
+    before: Mapping[str, Array] | None = None,
+    magnitudes: bool = False,
+) -> Path:
+    """Draw a histogram of each array, such as `ex.parameters` or what `ex.backward()` returns.
+
+    `before` holds the arrays as they were earlier, drawn as a grey outline.  With `magnitudes` the
+    histograms are of the absolute values on a logarithmic axis, which suits gradients: they shrink
+    by orders of magnitude while a net learns.  Zeros, of which relu makes many in gradients, and
+    values that are not finite are left out and counted in the panel's title.  Raise GraphError
+    without arrays, without matplotlib, or for a file that cannot be drawn to.
+    """
+    if not arrays:
+        raise GraphError("histograms were given no arrays", loc=caller_loc())
+    columns = min(COLUMNS, len(arrays))
+    rows = math.ceil(len(arrays) / columns)
+    figure = new_figure("a histogram", max(3.0 * columns, 4.0), 0.4 + 2.3 * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, (name, array) in zip(axes, arrays.items(), strict=False):
+        old = None if before is None else before.get(name)
+        _histogram(axis, name, np.asarray(array), old, magnitudes)
+    for axis in axes[len(arrays) :]:
+        axis.set_visible(False)
+    figure.supxlabel("magnitude" if magnitudes else "value", fontsize=9)
+    if before is not None:
+        handles, labels = axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
+    return save_figure(figure, Path(path))
+
+
+def _histogram(axis: Any, name: str, array: Array, before: Array | None, magnitudes: bool) -> None:
+    now = _counted(array, magnitudes)
+    old = None if before is None else _counted(np.asarray(before), magnitudes)
+    edges = _edges(now if old is None else np.concatenate([now, old]))
+    borders = 10**edges if magnitudes else edges
+    if old is not None:
+        axis.stairs(np.histogram(old, edges)[0], borders, color=BEFORE, label="before", zorder=3)
+    counts = np.histogram(now, edges)[0]
+    axis.stairs(counts, borders, fill=True, color=NOW, alpha=0.75, label="now")
+    if magnitudes:
+        axis.set_xscale("log")
+        axis.set_xlim(10 ** math.floor(edges[0]), 10 ** math.ceil(edges[-1]))
+        axis.xaxis.set_minor_formatter("")
+    else:
+        axis.ticklabel_format(axis="x", scilimits=(-2, 3))
+        axis.locator_params(axis="x", nbins=5)
+    short = name if len(name) <= LONGEST_NAME else "..." + name[3 - LONGEST_NAME :]
+    axis.set_title(f"{short}\n{_summary(array, now)}", fontsize=8)
+    axis.tick_params(labelsize=7)
+    axis.xaxis.get_offset_text().set_fontsize(7)
+    axis.set_ylim(bottom=0)
+    bare(axis)
+
+
+def _counted(array: Array, magnitudes: bool) -> NDArray[np.float64]:
+    """Return the counted values, or the decimal logarithms of their magnitudes."""
+    flat = array.astype(np.float64).ravel()
+    found: NDArray[np.float64] = flat[np.isfinite(flat) & (flat != 0)]
+    return np.log10(np.abs(found)) if magnitudes else found
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the edges of the bins: more for more values; a single value is in the middle."""
+    low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
+    if not high - low > 1e-9 * max(abs(low), abs(high)):
+        room = 0.5 * abs(low) or 0.5
+        return np.linspace(low - room, high + room, FEWEST_BINS + 1)
+    bins = min(max(round(2 * math.sqrt(values.size)), FEWEST_BINS), MOST_BINS)
+    return np.linspace(low, high, bins + 1)
+
+
+def _summary(array: Array, shown: NDArray[np.float64]) -> str:
+    """Return the mean and deviation of all finite values, and what was left out, as text."""
+    flat = array.astype(np.float64).ravel()
+    finite = flat[np.isfinite(flat)]
+    words = [f"{flat.size:,} value{'' if flat.size == 1 else 's'}"]
+    if finite.size:
+        words.append(f"mean {finite.mean():.2g}, std {finite.std():.2g}")
+    if zeros := finite.size - shown.size:
+        words.append("all zero" if zeros == flat.size else f"{zeros / flat.size:.0%} zero")
+    if odd := flat.size - finite.size:
+        words.append(f"{odd:,} NOT FINITE")
+    return ", ".join(words[:2]) + ("\n" + ", ".join(words[2:]) if words[2:] else "")
