@@ -42,8 +42,8 @@ def draw_pass(name: str, path: Path) -> Path:
     """What one pass changes in a plainer digits network."""
     import graphc as gc
     from graphc.ir.difference import difference
-    from graphc.view.profile.totals import changed_totals, totals
-    from graphc.view.render.render_difference import render_difference
+    from graphc.view.cost import changed_totals, totals
+    from graphc.view.render.difference import render_difference
 
     records = gc.compile(plain(), batch=128).graphs["grad"]
     step = [record.name for record in records].index(name)

@@ -25,7 +25,7 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import TensorType
 from graphc.ops.exchange import Send
 from graphc.ops.source import Constant, constant_op
-from graphc.view.profile.cost import op_flops
+from graphc.view.cost import op_flops
 from passes.identities import KINDS, simplify
 from passes.pins import pinned
 from passes.pipeline import graph_pass

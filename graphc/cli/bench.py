@@ -18,13 +18,10 @@ from graphc.cli.model import compiled, load_model, random_feeds
 from graphc.ir.graph import Graph
 from graphc.ir.plan import Plan
 from graphc.runtime.executor import Executor
-from graphc.view.profile.cost import program_cost
-from graphc.view.profile.executor_profile import Profile
-from graphc.view.profile.idle import await_idle
-from graphc.view.profile.peak import Peak, how, measure_peak
-from graphc.view.profile.table import table
-from graphc.view.profile.times import Instructions, program_name
-from graphc.view.profile.verdict import RULE
+from graphc.view.cost import program_cost
+from graphc.view.peak import RULE, Peak, how, measure_peak
+from graphc.view.profile import Profile, table
+from graphc.view.times import Instructions, await_idle, program_name
 
 TURN_SECONDS = 0.05
 

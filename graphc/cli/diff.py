@@ -16,9 +16,9 @@ from graphc.ir.difference import Difference, difference
 from graphc.ir.graph import Graph
 from graphc.ir.plan import Plan
 from graphc.ir.text.graph import node_text
-from graphc.view.profile.totals import changed_totals, totals
-from graphc.view.render.files import format_of
-from graphc.view.render.render_difference import render_difference
+from graphc.view.cost import changed_totals, totals
+from graphc.view.render.difference import render_difference
+from graphc.view.render.layout import format_of
 
 
 @dataclass(frozen=True)

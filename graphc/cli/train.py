@@ -46,8 +46,7 @@ from graphc.runtime.executor import Executor
 from graphc.train import Checkpoints, History, fit
 from graphc.train.interrupts import StepBorder
 from graphc.train.standards import fit_new
-from graphc.view.plots import confusion_matrix, histograms, learning_curve
-from graphc.view.plots.figure import new_figure
+from graphc.view.plots import confusion_matrix, histograms, learning_curve, new_figure
 
 COMMAND = Command(
     "train",

@@ -107,7 +107,7 @@ class Net(Missing):
 
     def summary(self) -> None:
         """Print the layers with their shapes and numbers of parameters, as Keras does."""
-        from graphc.view.summary import summary
+        from graphc.view.reports import summary
 
         print(summary(self.graph()))  # noqa: T201 - what the method is for
 

@@ -290,7 +290,7 @@ class Plan:
 
     def report(self) -> str:
         """Return what was compiled: programs, what is not native and why, what is not trained."""
-        from graphc.view.plan_report import plan_report
+        from graphc.view.reports import plan_report
 
         return plan_report(self)
 

@@ -23,7 +23,7 @@ from graphc.onnx.convert.shape import axes_of
 from graphc.onnx.operands import Held, NotSupported, is_symbolic, plain_array
 from graphc.ops.source import Input
 from graphc.runtime.reference import evaluate
-from graphc.view.profile.cost import op_flops
+from graphc.view.cost import op_flops
 
 
 def expanded(graph: Graph, train: bool) -> Graph:

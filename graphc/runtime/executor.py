@@ -33,7 +33,7 @@ from graphc.runtime.workspace import memory_of
 
 if TYPE_CHECKING:
     from graphc.runtime.distributed.communicator import Communicator
-    from graphc.view.profile.executor_profile import Profile
+    from graphc.view.profile import Profile
 
 
 class Executor(Missing):
@@ -327,7 +327,7 @@ class Executor(Missing):
 
         Raise FeedError if an array does not fit.
         """
-        from graphc.view.profile.executor_profile import profile
+        from graphc.view.profile import profile
 
         return profile(self, by_name if feeds is None else merged(feeds, by_name), rounds)
 

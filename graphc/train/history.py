@@ -57,7 +57,7 @@ class History:
 
         Raise GraphError if matplotlib is missing or does not draw that format.
         """
-        from graphc.view.plots.learning_curve import learning_curve
+        from graphc.view.plots import learning_curve
 
         return learning_curve(self, path)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import graphc as gc
 from graphc.ir.difference import Difference, difference
 from graphc.ir.graph import Graph, Node
-from graphc.view.profile.totals import Bytes, changed_totals, totals, totals_after
+from graphc.view.cost import Bytes, changed_totals, totals, totals_after
 from tests.generate import nets
 from tests.view.render.graphs import compiled, digits
 

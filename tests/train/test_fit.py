@@ -17,7 +17,7 @@ import pytest
 import graphc as gc
 from graphc.train.arrays import Batches
 from graphc.train.run import StepBorder
-from graphc.view.plots import figure
+from graphc.view import plots
 from tests.extras import needs
 
 BATCH = 8
@@ -375,7 +375,7 @@ def test_a_loss_that_falls_by_far_is_drawn_on_a_logarithmic_axis(monkeypatch, tm
     made = []
 
     def new_figure(*args):
-        made.append(figure.new_figure(*args))
+        made.append(plots.new_figure(*args))
         return made[-1]
 
     monkeypatch.setattr(sys.modules["graphc.view.plots.learning_curve"], "new_figure", new_figure)

@@ -9,7 +9,7 @@ from pathlib import Path
 from graphc.compiler.remat.fit import fitted, smallest
 from graphc.compiler.remat.told import clones, keeping_all
 from graphc.ir.plan import Plan
-from graphc.view.profile.cost import program_cost
+from graphc.view.cost import program_cost
 
 STEPS = 12
 """The number of budgets to try, evenly between the ends."""
@@ -54,7 +54,7 @@ class Curve:
 
     def plot(self, path: str | Path) -> Path:
         """Draw the curve in the format of the suffix; raise GraphError without matplotlib."""
-        from graphc.view.plots.memory_curve import memory_curve
+        from graphc.view.plots import memory_curve
 
         return memory_curve(self, path)
 

@@ -17,7 +17,7 @@ from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.told import SLOT
 from graphc.compiler.remat.values import Values
 from graphc.ir.plan import Plan, Program
-from graphc.view.profile.cost import program_cost
+from graphc.view.cost import program_cost
 
 if TYPE_CHECKING:
     from passes.pipeline import Pass, PassRecord

@@ -10,7 +10,7 @@ from itertools import pairwise
 from graphc.ir.graph import Node
 from graphc.ir.plan import Plan
 from graphc.ops.again import After
-from graphc.view.profile.cost import program_cost
+from graphc.view.cost import program_cost
 
 SLOT = "rematerialize"
 """The name of the pass that recomputes."""

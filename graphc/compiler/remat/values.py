@@ -14,7 +14,7 @@ from graphc.compiler.schedule import schedule
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Source
 from graphc.ops.shape import Reshape, StopGradient
-from graphc.view.profile.cost import op_flops
+from graphc.view.cost import op_flops
 
 SMALL = 8
 """A value of at most 1/SMALL of an operand's or a reader's bytes, such as a statistic, is kept."""

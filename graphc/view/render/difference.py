@@ -15,20 +15,11 @@ from graphc.ir.op import Source, attributes
 from graphc.ir.text.difference import change_lines, counts_text, pair_text
 from graphc.ir.text.graph import word_of
 from graphc.ops.source import Input
-from graphc.view.render.cards import Line, Run, muted
+from graphc.view.render.cards import Line, Run, muted, struck
 from graphc.view.render.draw import Picture
 from graphc.view.render.layout import INSTALL, Format, find_renderer, format_of, put
 from graphc.view.render.page import Step, View
-from graphc.view.render.sheet import (
-    Arrow,
-    Box,
-    Look,
-    Sheet,
-    sheet_dot,
-    sheet_file,
-    sheet_svg,
-    struck,
-)
+from graphc.view.render.sheet import Arrow, Box, Look, Sheet, sheet_dot, sheet_file, sheet_svg
 from graphc.view.render.style import short
 
 MOST_BOXES = 120

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import graphc as gc
-from graphc.view.profile.executor_profile import Profile, Timed
+from graphc.view.profile import Profile, Timed
 from tests.benchmarks.peers.outline import batches, outline
 from tests.benchmarks.peers.sides.graphc_side import Native
 from tests.benchmarks.peers.table import line, time_text

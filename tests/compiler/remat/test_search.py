@@ -18,7 +18,7 @@ from graphc.compiler.remat.search import Choice, choose, least
 from graphc.compiler.remat.values import Value, Values
 from graphc.ir.graph import Graph
 from graphc.ops.shape import Reshape, StopGradient
-from graphc.view.profile.cost import program_cost
+from graphc.view.cost import program_cost
 from passes.dead_code import dead_code
 from passes.rematerialize import Rematerialize
 from passes.update import Update

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphc.view.profile.peak import fma_rate, how
+from graphc.view.peak import fma_rate, how
 from tests.benchmarks.peers.sides.side import Side
 
 
