@@ -6,12 +6,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from graphc.base.arguments import checked_whole
 from graphc.base.errors import BudgetError, Operand
 from graphc.base.loc import Loc, caller_loc
+from graphc.compiler.program import build_program
+from graphc.compiler.remat.curve import Curve, curve
+from graphc.compiler.remat.fit import largest_batch, largest_batch_kept, least_total
+from graphc.ir.numbers import checked_whole
 from graphc.ir.plan import Plan, Program
+from graphc.runtime.exchange import exchange_bytes, workspaces
 from graphc.runtime.state import block_bytes, layout
 from graphc.runtime.workspace import (
     ScratchSize,
@@ -20,11 +25,6 @@ from graphc.runtime.workspace import (
     region_bytes,
     scratch_size,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from graphc.compiler.remat.curve import Curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,6 @@ class MemoryReport:
     def _programs(self) -> Mapping[str, Program]:
         if self.n == self._plan.batch:
             return self._plan.programs
-        from graphc.compiler.program import build_program
-
         known = self._plan.programs.items()
         return {name: build_program(name, p.graph, self.n, p.backend) for name, p in known}
 
@@ -120,8 +118,6 @@ class MemoryReport:
     @property
     def exchange(self) -> int:
         """The bytes of the sums of a rank's shards, and of what it receives from other ranks."""
-        from graphc.runtime.exchange import exchange_bytes, workspaces
-
         more = workspaces(self._plan) - 1
         return exchange_bytes(self._plan) + more * self._for_a_run
 
@@ -195,8 +191,6 @@ class MemoryReport:
 
     def _what_fits(self, budget: int) -> tuple[list[Operand], str]:
         """Return the least memory with recomputation, and a hint that says which batch fits."""
-        from graphc.compiler.remat.fit import largest_batch, largest_batch_kept, least_total
-
         kept = largest_batch_kept(self._plan, budget)
         least = least_total(self._plan)
         if least == self.total:
@@ -211,8 +205,6 @@ class MemoryReport:
 
     def curve(self) -> Curve:
         """Return memory against FLOPs, from keeping all values to the most useful recomputation."""
-        from graphc.compiler.remat.curve import curve
-
         return curve(self._plan)
 
     def __str__(self) -> str:

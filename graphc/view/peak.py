@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from graphc.backends.native import target
+from graphc.backends.native.jit import load
 from graphc.view.cost import Cost
 
 CHAINS = 12
@@ -27,6 +29,19 @@ ROUNDS = 20_000
 MATRIX = 512
 STREAM = 1 << 23
 """The floats of each of three arrays: more than caches hold."""
+
+
+Verdict = Literal["compute", "memory", "overhead"]
+EXPLAINED = 0.25
+"""The share of an instruction's time that a limit must account for, to be the one it is bound by.
+"""
+RULE = (
+    "compute: its operations at the machine's peak take at least a quarter of its time, and longer "
+    "than its bytes; memory: its bytes at the memory's bandwidth do; overhead: neither does, the "
+    "rest is calls, waking threads, waiting for caches, and functions such as exp that count as "
+    "one operation"
+)
+"""The rule in words, for legends."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +124,8 @@ def _rate(call: Callable[[], object], seconds: float) -> float:
 @lru_cache(maxsize=1)
 def _native() -> tuple[int, Callable[..., Any]] | None:
     """Return the flops of a round and the function (sink's address, rounds); None without LLVM."""
-    from graphc.backends.native import target
-
     if target.available() is not None:
         return None
-    from graphc.backends.native.jit import load
-
     lanes = target.host().bits // 32
     library = load(fma_loop(lanes), ("fma_loop",), target.host())
     function = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(library.address("fma_loop"))
@@ -161,19 +172,6 @@ def fma_loop(lanes: int) -> str:
             "",
         ]
     )
-
-
-Verdict = Literal["compute", "memory", "overhead"]
-EXPLAINED = 0.25
-"""The share of an instruction's time that a limit must account for, to be the one it is bound by.
-"""
-RULE = (
-    "compute: its operations at the machine's peak take at least a quarter of its time, and longer "
-    "than its bytes; memory: its bytes at the memory's bandwidth do; overhead: neither does, the "
-    "rest is calls, waking threads, waiting for caches, and functions such as exp that count as "
-    "one operation"
-)
-"""The rule in words, for legends."""
 
 
 def verdict(seconds: float, work: Cost, peak: Peak) -> Verdict:

@@ -21,17 +21,24 @@ if TYPE_CHECKING:
     from graphc.compiler.remat.curve import Curve
     from graphc.train.history import History
 
-
-if TYPE_CHECKING:
     _Path = Path
 else:
     _Path = type(Path())
 
+__all__ = ["confusion_counts", "confusion_matrix", "histograms", "learning_curve", "memory_curve"]
+
 NOW = "#1f77b4"
 BEFORE = "#8a8f98"
-
-
-_SHOWN = {".png": "image/png", ".svg": "image/svg+xml"}
+MARKED = 40
+"""The most epochs that have a dot each in a learning curve."""
+LOGARITHMIC = 50.0
+"""The factor spanned by positive numbers above which the axis is logarithmic."""
+NUMBERED = 25
+"""The most classes for which each cell shows its number and each class its name."""
+COLUMNS = 4
+FEWEST_BINS, MOST_BINS = 9, 60
+LONGEST_NAME = 30
+_MIME = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 class PictureFile(_Path):
@@ -39,7 +46,7 @@ class PictureFile(_Path):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         found: dict[str, Any] = {"text/plain": repr(self)}
-        kind = _SHOWN.get(self.suffix.lower())
+        kind = _MIME.get(self.suffix.lower())
         if kind is not None and self.is_file():
             data = self.read_bytes()
             found[kind] = data if kind == "image/png" else data.decode()
@@ -83,19 +90,16 @@ def save_figure(figure: Any, path: Path) -> Path:
     return PictureFile(write_file(path, [drawn.getbuffer()], GraphError))
 
 
-MARKED = 40
-"""The most epochs that have a dot each."""
-LOGARITHMIC = 50.0
-"""The factor spanned by positive numbers above which the axis is logarithmic."""
-
-
 def learning_curve(history: History, path: str | Path) -> Path:
     """Draw the losses in one panel and, if there are any, the metrics in another below.
 
     The suffix names the format.  Raise GraphError without matplotlib, or for a file that cannot be
     drawn to.
     """
-    panels: list[tuple[str, Mapping[str, Sequence[float]]]] = [("loss", _losses(history))]
+    losses: dict[str, Sequence[float]] = {"training": history.loss}
+    if history.val_loss:
+        losses["validation"] = history.val_loss
+    panels: list[tuple[str, Mapping[str, Sequence[float]]]] = [("loss", losses)]
     if history.metrics:
         panels.append(("validation metrics", history.metrics))
     figure = new_figure("a learning curve", 7.0, 1.0 + 3.4 * len(panels))
@@ -112,13 +116,6 @@ def _spread(curves: Mapping[str, Sequence[float]]) -> float:
     if not values or not all(math.isfinite(value) and value > 0 for value in values):
         return 0.0
     return max(values) / min(values)
-
-
-def _losses(history: History) -> dict[str, Sequence[float]]:
-    losses: dict[str, Sequence[float]] = {"training": history.loss}
-    if history.val_loss:
-        losses["validation"] = history.val_loss
-    return losses
 
 
 def _curves(axis: Any, label: str, curves: Mapping[str, Sequence[float]]) -> None:
@@ -154,10 +151,6 @@ def memory_curve(curve: Curve, path: str | Path) -> Path:
     axis.grid(alpha=0.3)
     bare(axis)
     return save_figure(figure, Path(path))
-
-
-NUMBERED = 25
-"""The most classes for which each cell shows its number and each class its name."""
 
 
 def confusion_counts(
@@ -254,11 +247,6 @@ def _class_names(axis: Any, names: Sequence[str]) -> None:
     axis.set_yticks(range(len(names)), names)
 
 
-COLUMNS = 4
-FEWEST_BINS, MOST_BINS = 9, 60
-LONGEST_NAME = 30
-
-
 def histograms(
     arrays: Mapping[str, Array],
     path: str | Path,
@@ -296,11 +284,11 @@ def _histogram(axis: Any, name: str, array: Array, before: Array | None, magnitu
     now = _counted(array, magnitudes)
     old = None if before is None else _counted(np.asarray(before), magnitudes)
     edges = _edges(now if old is None else np.concatenate([now, old]))
-    borders = 10**edges if magnitudes else edges
+    bounds = 10**edges if magnitudes else edges
     if old is not None:
-        axis.stairs(np.histogram(old, edges)[0], borders, color=BEFORE, label="before", zorder=3)
+        axis.stairs(np.histogram(old, edges)[0], bounds, color=BEFORE, label="before", zorder=3)
     counts = np.histogram(now, edges)[0]
-    axis.stairs(counts, borders, fill=True, color=NOW, alpha=0.75, label="now")
+    axis.stairs(counts, bounds, fill=True, color=NOW, alpha=0.75, label="now")
     if magnitudes:
         axis.set_xscale("log")
         axis.set_xlim(10 ** math.floor(edges[0]), 10 ** math.ceil(edges[-1]))

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from graphc.backends.native.usable_cores import thread_count
 from graphc.base.errors import GraphError
 from graphc.files.writing import write_file
 from graphc.ir.numbers import checked_whole
@@ -20,6 +21,14 @@ from graphc.view.times import Instructions, await_idle, program_name
 
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
+
+
+COLUMNS = (
+    "time us", "share", "kFLOP", "of peak", "kB", "GB/s", "roof", "bound", "kernel", "node", "line",
+)  # fmt: skip
+TEXT_COLUMNS = 4
+"""The number of columns at the end that are left-aligned."""
+PROCESS, THREAD = 1, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +82,14 @@ class Profile:
     @cached_property
     def timed(self) -> tuple[Timed, ...]:
         """Every instruction but barriers, in order."""
-        return tuple(self._timed())
-
-    def _timed(self) -> Iterator[Timed]:
+        found = []
         for instr, seconds in zip(self.program.instrs, self.seconds, strict=True):
             if instr.kind != "barrier":
                 work = cost(self.program, instr, self.n)
                 least = self.peak.seconds(work.flops, work.bytes)
                 roof = least / seconds if seconds else 0.0
-                yield Timed(instr, seconds, work, roof, verdict(seconds, work, self.peak))
+                found.append(Timed(instr, seconds, work, roof, verdict(seconds, work, self.peak)))
+        return tuple(found)
 
     @cached_property
     def by_node(self) -> Mapping[str, Timed]:
@@ -106,7 +114,8 @@ class Profile:
 
         Times are the medians, one after the other; it is not a recording of one run.
         """
-        return write_trace(self, Path(path))
+        text = json.dumps(trace(self), indent=1) + "\n"
+        return write_file(Path(path), [text.encode()], GraphError)
 
     def __str__(self) -> str:
         rows = f"{self.n} row{'' if self.n == 1 else 's'}"
@@ -141,22 +150,9 @@ def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
     await_idle()
     for _ in range(count):
         instructions.run(0)
-    peak = measure_peak(_threads(ex.plan))
+    threads = thread_count(ex.plan.recipe.threads if ex.plan.backend == "native" else None)
+    peak = measure_peak(threads)
     return Profile(ex.plan, name, n, count, tuple(instructions.medians), peak)
-
-
-def _threads(plan: Plan) -> int:
-    """Return the threads that the peak is measured with: the plan's, or every core for NumPy."""
-    from graphc.backends.native.usable_cores import thread_count
-
-    return thread_count(plan.recipe.threads if plan.backend == "native" else None)
-
-
-COLUMNS = (
-    "time us", "share", "kFLOP", "of peak", "kB", "GB/s", "roof", "bound", "kernel", "node", "line",
-)  # fmt: skip
-TEXT_COLUMNS = 4
-"""The number of columns at the end that are left-aligned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,9 +238,6 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join(cells).rstrip()
 
 
-PROCESS, THREAD = 1, 1
-
-
 def trace(profile: Profile) -> dict[str, Any]:
     """Return the JSON Object Format: metadata, then a complete event ("X") for each instruction.
 
@@ -261,12 +254,6 @@ def trace(profile: Profile) -> dict[str, Any]:
             "peak GB/s": round(profile.peak.bytes / 1e9, 3),
         },
     }
-
-
-def write_trace(profile: Profile, target: Path) -> Path:
-    """Write the trace; raise GraphError if that fails."""
-    text = json.dumps(trace(profile), indent=1) + "\n"
-    return write_file(target, [text.encode()], GraphError)
 
 
 def _metadata(profile: Profile) -> Iterator[dict[str, Any]]:

@@ -7,12 +7,16 @@ from statistics import median
 from time import perf_counter, process_time, sleep
 from typing import Any
 
+from graphc.backends.native.bind import NativeProgram
 from graphc.backends.numpy.bind import Call, bind_instr
 from graphc.ir.op import Array
 from graphc.ir.plan import Plan
 from graphc.runtime.entry import quiet_context
 from graphc.runtime.state import State
 from graphc.runtime.workspace import Workspace
+
+PAUSE = 0.005
+LONGEST = 0.3
 
 View = Callable[[str], Array]
 
@@ -55,7 +59,7 @@ class Instructions:
         """Pass through the program repeatedly for `seconds`, and time each instruction."""
         end = perf_counter() + seconds
         while True:
-            self._quiet.run(_pass, self._calls, self._times)
+            self._quiet.run(_time_calls, self._calls, self._times)
             if perf_counter() >= end:
                 return
 
@@ -80,15 +84,13 @@ class Instructions:
 
     def _native(self, i: int, n: int, view: View) -> Sequence[Call]:
         """Return the calls of a native program of which every instruction but one is left out."""
-        from graphc.backends.native.bind import NativeProgram
-
         others = frozenset(range(len(self.program.instrs))) - {i}
         native = NativeProgram(self.program, others, self._workspace, view)
         self._kept.append(native)
         return native.calls(n, view)[0]
 
 
-def _pass(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -> None:
+def _time_calls(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -> None:
     last = perf_counter()
     for some, found in zip(calls, times, strict=True):
         for call in some:
@@ -102,10 +104,6 @@ def _pass(calls: Sequence[Sequence[Call]], times: Sequence[list[float]]) -> None
 def program_name(plan: Plan) -> str:
     """Return the name of the program of a step or, without an optimizer, of inference."""
     return next(name for name in ("step", "accumulate", "infer") if name in plan.programs)
-
-
-PAUSE = 0.005
-LONGEST = 0.3
 
 
 def await_idle() -> None:

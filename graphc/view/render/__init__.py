@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from graphc.base.errors import RendererMissing
 from graphc.ir.graph import Graph
+from graphc.ir.plan import Plan
+from graphc.view.render.dot import dot_text
 from graphc.view.render.draw import ENDS, LAYER_LIMIT, Picture, picture
-from graphc.view.render.graph_page import Drawing
 from graphc.view.render.layout import (
     INSTALL,
     PNG_DPI,
-    Format,
     LayoutTooSlow,
     find_renderer,
     format_of,
@@ -21,11 +21,10 @@ from graphc.view.render.layout import (
     put,
     run,
 )
+from graphc.view.render.svg import finish
 
 if TYPE_CHECKING:
-    from graphc.ir.plan import Plan
     from graphc.view.profile import Profile
-
 
 EXCHANGED = "data_parallel"
 """The name of the pass after which a graph has everything that shards exchange."""
@@ -96,16 +95,19 @@ def html_text(
 
     With a plan the page also shows the passes and the memory, and with a profile of it the time.
     """
-    from graphc.view.render.graph_page import Subject, page_of
+    from graphc.view.render.graph_page import Drawing, page_of
 
-    subject = Subject(graph, backward, plan, profile)
+    note = ""
     if find_renderer(dot) is None:
         note = f"No picture: no Graphviz renderer was found. To have one, {INSTALL}"
-        return page_of(subject, [Drawing(picture(graph, backward, fold=False), "")], note)
-    drawings = [_drawing(Shown(graph, backward, True, dot))]
-    if drawings[0].picture.folds:
-        drawings.append(_drawing(Shown(graph, backward, False, dot)))
-    return page_of(subject, drawings)
+        drawings = [Drawing(picture(graph, backward, fold=False), "")]
+    else:
+        made, svg = _laid_out(Shown(graph, backward, True, dot), "svg")
+        drawings = [Drawing(made, svg.decode())]
+        if made.folds:
+            made, svg = _laid_out(Shown(graph, backward, False, dot), "svg")
+            drawings.append(Drawing(made, svg.decode()))
+    return page_of(graph, backward, drawings, plan=plan, profile=profile, note=note)
 
 
 def notebook_bundle(drawn: Graph | Plan, text: str) -> dict[str, str]:
@@ -138,33 +140,16 @@ class Shown:
 def _write(shown: Shown, path: str | Path, plan: Plan | None) -> Path:
     target = Path(path)
     format = format_of(target)
-    data = (
-        html_text(shown.graph, backward=shown.backward, dot=shown.dot, plan=plan).encode()
-        if format == "html"
-        else _drawn(shown, format)
-    )
-    return put(target, data)
-
-
-def _drawn(shown: Shown, format: str) -> bytes:
+    if format == "html":
+        page = html_text(shown.graph, backward=shown.backward, dot=shown.dot, plan=plan)
+        return put(target, page.encode())
     if format == "dot":
-        from graphc.view.render.dot import dot_text
-
-        return dot_text(shown.picture()).encode()
-    known: dict[str, Format] = {"svg": "svg", "png": "png", "pdf": "pdf"}
-    return _laid_out(shown, known[format])[1]
+        return put(target, dot_text(shown.picture()).encode())
+    return put(target, _laid_out(shown, format)[1])
 
 
-def _drawing(shown: Shown) -> Drawing:
-    made, svg = _laid_out(shown, "svg")
-    return Drawing(made, svg.decode())
-
-
-def _laid_out(shown: Shown, format: Format) -> tuple[Picture, bytes]:
+def _laid_out(shown: Shown, format: str) -> tuple[Picture, bytes]:
     """Return the picture and its file; of a graph too tangled to lay out in time, its two ends."""
-    from graphc.view.render.dot import dot_text
-    from graphc.view.render.svg import finish
-
     renderer = need_renderer(format, shown.dot)
     dpi = PNG_DPI if format == "png" else None
     made = shown.picture()

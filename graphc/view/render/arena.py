@@ -15,6 +15,7 @@ from graphc.ir.tensor_type import ITEMSIZE
 from graphc.ir.text.program import epochs
 from graphc.ops.again import is_clone
 from graphc.ops.source import Parameter, State
+from graphc.view.render.layers import known_prefix
 from graphc.view.render.style import shown
 
 Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "scratch"]
@@ -28,6 +29,10 @@ ROLES: Mapping[Role, str] = {
     "scratch": "scratch of one instruction",
 }
 """The purpose of a buffer, in words."""
+
+
+MOST_NAMED = 20
+"""The most buffers live at the peak that are named; the largest are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,21 +147,15 @@ def _later_role(name: str, graph: Graph, forward: Container[str]) -> Role:
     """
     if is_clone(name):
         return "again"
-    owner = _known_prefix(name.rpartition(".")[0], graph)
+    owner = known_prefix(name.rpartition(".")[0], graph)
     if not name.startswith("d_") or (owner and _is_given(graph[owner], forward)):
         return "update"
-    of = _known_prefix(name.removeprefix("d_"), graph)
+    of = known_prefix(name.removeprefix("d_"), graph)
     return "wrt" if of and isinstance(graph[of].op, Parameter) else "backward"
 
 
 def _is_given(node: Node, forward: Container[str]) -> bool:
     return node.name in forward or isinstance(node.op, (Parameter, State))
-
-
-def _known_prefix(name: str, graph: Graph) -> str:
-    while name and name not in graph:
-        name = name.rpartition(".")[0]
-    return name
 
 
 def _slots(program: Program) -> Iterator[Slot]:
@@ -211,10 +210,6 @@ def _begins(buffers: Iterable[Buffer]) -> list[float]:
     return found
 
 
-MOST_TOLD = 20
-"""The most buffers live at the peak that are named; the largest are."""
-
-
 def arena_text(arena: ArenaMap) -> str:
     """Return the picture in words: the peak, where it is, and the buffers live there."""
     program, most = arena.program, max(arena.live)
@@ -224,14 +219,14 @@ def arena_text(arena: ArenaMap) -> str:
         f"{arena.steps}, which computes {_listed(arena.running)}.",
         "Alive there:",
     ]
-    lines += [f"  {_told(part, arena)}" for part in arena.at_peak[:MOST_TOLD]]
-    rest = arena.at_peak[MOST_TOLD:]
+    lines += [f"  {_described(part, arena)}" for part in arena.at_peak[:MOST_NAMED]]
+    rest = arena.at_peak[MOST_NAMED:]
     if rest:
         lines.append(f"  and {len(rest)} more of {sum(p.nbytes for p in rest):,} bytes together")
     return "\n".join(lines)
 
 
-def _told(part: Part, arena: ArenaMap) -> str:
+def _described(part: Part, arena: ArenaMap) -> str:
     where = f", {part.loc}" if part.loc else ""
     return shown(
         f"{part.name}: {part.nbytes:,} bytes ({part.formula}), {ROLES[part.role]}, "

@@ -6,25 +6,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from graphc.ir.graph import Node
-from graphc.ir.tensor_type import ITEMSIZE, Batch, count, shape_text
+from graphc.ir.tensor_type import shape_text
 from graphc.ops.again import is_clone
+from graphc.view.cost import value_bytes
 from graphc.view.render.draw import Card, Row
 from graphc.view.render.style import LIGHT, escape, short
 
 MOST = 12
 """The most lines of one kind; further ones are summed up in one line."""
 NAME_WIDTH = 24
+ADVANCE = 6.62
+"""The width in points of a character of 11 points, in every monospaced font."""
 END = 14
 """The font size of the space that ends each line, larger than all text on cards."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A piece of a line: plain text, bold or in a colour of the style's table."""
+    """A piece of a line: plain text, bold, crossed out, or in a colour of the style's table."""
 
     text: str
     colour: str = "ink"
     bold: bool = False
+    struck: bool = False
 
     def markup(self) -> str:
         """Return the piece as HTML-like text, in which spaces keep their width."""
@@ -32,8 +36,9 @@ class Run:
         text = escape(self.text).replace("\\", "\\\\")
         if self.bold and text:
             text = f"<b>{text}</b>"
-        plain = self.colour == "ink" or not text
-        return text if plain else f'<font color="{LIGHT[self.colour]}">{text}</font>'
+        if self.colour != "ink" and text:
+            text = f'<font color="{LIGHT[self.colour]}">{text}</font>'
+        return f"<s>{text}</s>" if self.struck and text else text
 
 
 Line = tuple[Run, ...]
@@ -54,6 +59,11 @@ def width(line: Line) -> int:
 def muted(text: str) -> Run:
     """Return a piece of text in the colour for what matters less."""
     return Run(text, "muted")
+
+
+def struck(text: str, width: int) -> Run:
+    """Return text with a line through it."""
+    return Run(short(text, width), "muted", struck=True)
 
 
 def card_lines(card: Card) -> list[Owned]:
@@ -175,12 +185,8 @@ def _table(rows: Iterable[Cells], *, right: bool) -> Iterator[Owned]:
 
 def bytes_text(values: Sequence[Node]) -> str:
     """Return the bytes of several values as one formula: `400*N + 40 bytes`."""
-    fixed = batched = 0
-    for node in values:
-        size = count(node.type.shape)
-        if isinstance(size, Batch):
-            batched += size.factor * ITEMSIZE[node.type.dtype]
-        else:
-            fixed += size * ITEMSIZE[node.type.dtype]
-    terms = [f"{batched}*N"] if batched else []
-    return f"{' + '.join([*terms, *([str(fixed)] if fixed or not terms else [])])} bytes"
+    size = value_bytes(values)
+    terms = [f"{size.rows}*N"] if size.rows else []
+    if size.fixed or not terms:
+        terms.append(str(size.fixed))
+    return f"{' + '.join(terms)} bytes"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from graphc.ir.difference import Difference, Kind, Pair
 from graphc.ir.graph import Graph, Node
@@ -17,15 +17,32 @@ from graphc.ir.text.graph import word_of
 from graphc.ops.source import Input
 from graphc.view.render.cards import Line, Run, muted, struck
 from graphc.view.render.draw import Picture
-from graphc.view.render.layout import INSTALL, Format, find_renderer, format_of, put
-from graphc.view.render.page import Step, View
-from graphc.view.render.sheet import Arrow, Box, Look, Sheet, sheet_dot, sheet_file, sheet_svg
+from graphc.view.render.layout import INSTALL, find_renderer, format_of, put
+from graphc.view.render.page import Step, View, page_text
+from graphc.view.render.page.facts import Facts, facts_json, layer_table
+from graphc.view.render.sheet import (
+    Arrow,
+    Box,
+    Look,
+    Sheet,
+    sheet_dot,
+    sheet_file,
+    sheet_svg,
+)
 from graphc.view.render.style import short
+
+Item = TypeVar("Item")
 
 MOST_BOXES = 120
 """The most boxes that are all drawn, since a page holds a drawing for each pass."""
 MOST_KINDS = 300
 """The most kinds of change; above it, changes that differ only in shapes are folded too."""
+MOST_LINES = 200
+"""The most lines of a step's text."""
+WIDTH = 32
+MOST = 6
+"""The most operands that a box lists."""
+_MARKS: dict[Kind, str] = {"removed": "- ", "added": "+ ", "changed": "~ ", "renamed": "= "}
 _LEGEND: Mapping[Look, Run] = {
     "removed": Run("- removed (dashed)", "removed", bold=True),
     "added": Run("+ added (thick)", "added", bold=True),
@@ -93,13 +110,13 @@ class _Drawing:
 
     def _alone(self, changed: Iterable[str]) -> list[str]:
         """Return the parameters, states and constants that differ and that no box mentions."""
-        told = {
+        mentioned = {
             edge.source
             for target, edges in self.sources.items()
             for edge in edges
             if self.pairs[target].kind != "equal"
         }
-        return [name for name in changed if name not in self.drawn and name not in told]
+        return [name for name in changed if name not in self.drawn and name not in mentioned]
 
     def _keep(self, changed: Mapping[str, Pair]) -> None:
         """Draw only what changed and its neighbours."""
@@ -121,15 +138,15 @@ class _Drawing:
     def _groups(self) -> Sequence[Sequence[str]]:
         if not self.folded:
             return [[name] for name in self.drawn]
-        for typed in (True, False):
-            groups: dict[object, list[str]] = {}
-            for name, pair in self.drawn.items():
-                groups.setdefault((*_signature(pair, typed), name in self.backward), []).append(
-                    name
-                )
-            if len(groups) <= MOST_KINDS:
-                break
-        return list(groups.values())
+        return grouped(self.drawn, self._signature)
+
+    def _signature(self, name: str, typed: bool) -> tuple[object, ...]:
+        """Return a key that equal changes share, with or without their types."""
+        pair = self.drawn[name]
+        nodes = (pair.before, pair.after)
+        ops = tuple(node and type(node.op) for node in nodes)
+        types = tuple(node and node.type for node in nodes if typed)
+        return (pair.kind, ops, types, name in self.backward)
 
     def _box(self, id: str, names: Sequence[str]) -> Box:
         pairs = [self.pairs[name] for name in names]
@@ -172,13 +189,9 @@ def _edges(shown: Difference, touching: Container[str] | None) -> Iterator[Edge]
             before = [new_of[name] for name in pair.before.inputs] if pair.before else []
         for source in dict.fromkeys([*before, *after]):
             if touching is None or name in touching or source in touching:
-                yield Edge(source, name, _look(source in before, source in after))
-
-
-def _look(before: bool, after: bool) -> Look:
-    if before and after:
-        return "equal"
-    return "removed" if before else "added"
+                both = source in before and source in after
+                look: Look = "equal" if both else "removed" if source in before else "added"
+                yield Edge(source, name, look)
 
 
 def backward_names(*graphs: Graph) -> frozenset[str]:
@@ -187,30 +200,29 @@ def backward_names(*graphs: Graph) -> frozenset[str]:
     for graph in graphs:
         forward = graph.forward()
         for node in graph:
-            if node.name not in forward and _is_gradient(node, found):
+            gradient = node.name.startswith("d_") or not found.isdisjoint(node.inputs)
+            if gradient and node.name not in forward:
                 found.add(node.name)
     return frozenset(found)
 
 
-def _is_gradient(node: Node, known: set[str]) -> bool:
-    return node.name.startswith("d_") or not known.isdisjoint(node.inputs)
+def grouped(items: Iterable[Item], signature: Callable[[Item, bool], object]) -> list[list[Item]]:
+    """Return the items in groups of equal signatures.
 
-
-def _signature(pair: Pair, typed: bool) -> tuple[object, ...]:
-    """Return a key that equal changes share."""
-    nodes = (pair.before, pair.after)
-    ops = tuple(node and type(node.op) for node in nodes)
-    return (pair.kind, *ops, *(node and node.type for node in nodes if typed))
+    The signatures are those with sizes, or if these are too many kinds, those without.
+    """
+    groups: dict[object, list[Item]] = {}
+    for sized in (True, False):
+        groups = {}
+        for item in items:
+            groups.setdefault(signature(item, sized), []).append(item)
+        if len(groups) <= MOST_KINDS:
+            break
+    return list(groups.values())
 
 
 def _title(pair: Pair) -> str:
     return pair.node.name if pair.kind == "equal" else "\n".join(pair_text(pair))
-
-
-WIDTH = 32
-MOST = 6
-"""The most operands that a box lists."""
-_MARKS: dict[Kind, str] = {"removed": "- ", "added": "+ ", "changed": "~ ", "renamed": "= "}
 
 
 def pair_lines(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]:
@@ -286,10 +298,6 @@ def _sources(pair: Pair, sources: Sequence[tuple[Pair, Look]]) -> Iterator[Line]
         yield (muted(f"  {len(some) - MOST} more"),)
 
 
-MOST_LINES = 200
-"""The most lines of a step's text."""
-
-
 def pass_sheet(title: str, made: Difference, words: Sequence[str]) -> Sheet:
     """Return the drawing of what a pass changed; one line if that is nothing."""
     if made:
@@ -328,16 +336,12 @@ def render_difference(
     if format == "html":
         step = pass_text(made, words)
         return put(target, _page(sheet, made, step, declared or made.after, dot).encode())
-    known: dict[str, Format] = {"svg": "svg", "png": "png", "pdf": "pdf"}
-    return put(target, sheet_file(sheet, known[format], dot=dot))
+    return put(target, sheet_file(sheet, format, dot=dot))
 
 
 def _page(
     sheet: Sheet, made: Difference, text: str, declared: Graph, dot: str | Path | None
 ) -> str:
-    from graphc.view.render.page import page_text
-    from graphc.view.render.page.facts import Facts, facts_json, layer_table
-
     nothing = Picture(sheet.name, (), (), ())
     data = facts_json(Facts((made.after, made.before)), [nothing])
     table = layer_table(declared, nothing)

@@ -9,7 +9,16 @@ from typing import Any
 
 import graphviz
 
-from graphc.view.render.cards import Line, Run, bytes_text, card_lines, lines_markup, muted, width
+from graphc.view.render.cards import (
+    ADVANCE,
+    Line,
+    Run,
+    bytes_text,
+    card_lines,
+    lines_markup,
+    muted,
+    width,
+)
 from graphc.view.render.draw import Card, LayerBox, Link, Picture, Side
 from graphc.view.render.style import FONT, LIGHT, short
 
@@ -29,6 +38,18 @@ DEEPEST = 8
 """The depth to which blocks are framed; names may nest more deeply."""
 
 
+LEAST: Mapping[Side, int] = {"input": 0, "forward": 26, "backward": 26, "wrt": 0}
+"""The least width of each column, in characters."""
+MOST = 46
+"""The greatest width, in characters, that a column is stretched to."""
+
+_LEGEND = (
+    ("flow", Run("values (solid)", "forward")),
+    ("gradient", Run("gradients (dashed)", "backward")),
+    ("saved", Run("saved (dotted)", "saved")),
+)
+
+
 def dot_text(picture: Picture, *, dpi: int | None = None) -> str:
     """Return the DOT source; equal pictures give equal text.  `dpi` is for pixel formats.
 
@@ -42,7 +63,7 @@ def dot_text(picture: Picture, *, dpi: int | None = None) -> str:
         if places[link.source] == places[link.target]:
             within.setdefault(link.target, []).append(link)
     g = graphviz.Digraph("graphc")
-    g.attr("graph", **_graph_attributes(picture, dpi))
+    g.attr("graph", **graph_attributes(caption_label(picture), "0.4", "0.35", dpi))
     g.attr("node", shape="plain", fontname=FONT, fontsize="11", fontcolor=LIGHT["ink"])
     g.attr("edge", fontname=FONT, fontsize="10", fontcolor=LIGHT["saved"], arrowsize="0.7")
     blocks = _Block()
@@ -55,17 +76,18 @@ def dot_text(picture: Picture, *, dpi: int | None = None) -> str:
     return str(g.source)
 
 
-def _graph_attributes(picture: Picture, dpi: int | None) -> dict[str, str]:
+def graph_attributes(label: str, nodesep: str, ranksep: str, dpi: int | None) -> dict[str, str]:
+    """Return the attributes of a drawing with that label and these distances."""
     attributes = {
-        "label": caption_label(picture),
+        "label": label,
         "labelloc": "t",
         "fontname": FONT,
         "fontsize": "11",
         "fontcolor": LIGHT["ink"],
         "bgcolor": LIGHT["paper"],
         "newrank": "true",
-        "nodesep": "0.4",
-        "ranksep": "0.35",
+        "nodesep": nodesep,
+        "ranksep": ranksep,
         "pad": "0.2",
     }
     return attributes if dpi is None else {**attributes, "dpi": str(dpi)}
@@ -113,20 +135,6 @@ def _write_link(g: Any, id: str, link: Link, places: Mapping[str, int], fed: boo
         attributes["dir"] = "back"
         ends.reverse()
     g.edge(f"{ends[0]}:s", f"{ends[1]}:n", **attributes)
-
-
-ADVANCE = 6.62
-"""The width in points of a character of 11 points, in every monospaced font."""
-LEAST: Mapping[Side, int] = {"input": 0, "forward": 26, "backward": 26, "wrt": 0}
-"""The least width of each column, in characters."""
-MOST = 46
-"""The greatest width, in characters, that a column is stretched to."""
-
-_LEGEND = (
-    ("flow", Run("values (solid)", "forward")),
-    ("gradient", Run("gradients (dashed)", "backward")),
-    ("saved", Run("saved (dotted)", "saved")),
-)
 
 
 class Labels:
@@ -187,13 +195,18 @@ def block_label(name: str) -> str:
 
 def caption_label(picture: Picture) -> str:
     """Return the picture's heading: name, counts, and a legend of the lines."""
-    title = f'<font point-size="15">{Run(short(picture.name, 60), bold=True).markup()}</font>'
-    rows = [title, *(muted(text).markup() for text in picture.caption)]
+    rows = [muted(text).markup() for text in picture.caption]
     kinds = {link.kind for link in picture.links}
     if "gradient" in kinds:
         words = [run.markup() for kind, run in _LEGEND if kind in kinds]
         rows.append(muted(" - ").markup().join(words))
-    cells = "".join(f"<tr><td>{row}</td></tr>" for row in rows)
+    return heading_label(picture.name, rows)
+
+
+def heading_label(name: str, rows: Sequence[str]) -> str:
+    """Return the heading of a drawing: its name in large letters, and rows of markup below."""
+    title = f'<font point-size="15">{Run(short(name, 60), bold=True).markup()}</font>'
+    cells = "".join(f"<tr><td>{row}</td></tr>" for row in (title, *rows))
     return f'<<table border="0" cellspacing="0" cellpadding="2">{cells}</table>>'
 
 

@@ -9,6 +9,9 @@ from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Op, Source, attributes
 from graphc.ops.source import Constant
 
+LONGEST = 32
+"""The most layers of a block; longer blocks are not looked for."""
+
 
 class Homes:
     """The layers of a picture, and the layer of every node that is drawn in them.
@@ -20,7 +23,7 @@ class Homes:
     def __init__(self, declared: Graph, compiled: Graph, forward: Container[str]) -> None:
         self.known: Mapping[str, Node] = _declared_nodes(declared, compiled, forward)
         self.declared = declared
-        self.merged: dict[str, str] = {}
+        self.merged: dict[str, str] = {}  # read while the layers are still whole
         self.merged = _merged(declared, _working(self, compiled, forward))
 
     def origin(self, name: str) -> str:
@@ -28,7 +31,7 @@ class Homes:
         rest = name
         while True:
             found = known_prefix(rest, self.known)
-            if found is not None:
+            if found:
                 return found
             if not rest.startswith("d_"):
                 return name
@@ -46,7 +49,7 @@ class Homes:
         if self.known[name].op.name == "input":
             return name
         owner = known_prefix(name.rpartition(".")[0], self.known)
-        if owner is not None:
+        if owner:
             return owner
         readers = self.declared.users.get(name, ()) if name in self.declared else ()
         return readers[0] if readers else name
@@ -56,13 +59,11 @@ class Homes:
         return [*(name for name, into in self.merged.items() if into == layer), layer]
 
 
-def known_prefix(name: str, known: Container[str]) -> str | None:
-    """Return the longest path prefix of `name` that is known, or None."""
-    while name:
-        if name in known:
-            return name
+def known_prefix(name: str, known: Container[str]) -> str:
+    """Return the longest path prefix of `name` that is known, or ""."""
+    while name and name not in known:
         name = name.rpartition(".")[0]
-    return None
+    return name
 
 
 def _declared_nodes(
@@ -83,7 +84,7 @@ def _declared_nodes(
 
 def _is_part(node: Node, graph: Graph) -> bool:
     whole = known_prefix(node.name.rpartition(".")[0], graph)
-    return whole is not None and not isinstance(node.op, Source)
+    return bool(whole) and not isinstance(node.op, Source)
 
 
 def _working(homes: Homes, compiled: Graph, forward: Container[str]) -> dict[str, str]:
@@ -110,10 +111,6 @@ def _merged(declared: Graph, working: Mapping[str, str]) -> dict[str, str]:
         if node.op.name in working.get(target, ""):
             into[node.name] = target
     return dict(reversed(into.items()))
-
-
-LONGEST = 32
-"""The most layers of a block; longer blocks are not looked for."""
 
 
 @dataclass(frozen=True, slots=True)

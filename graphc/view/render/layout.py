@@ -6,14 +6,15 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from graphc.base.errors import GraphError, RendererMissing
 from graphc.files.writing import write_file
 
-Format = Literal["svg", "png", "pdf"]
+FORMATS = ("svg", "png", "pdf", "dot", "html")
+PNG_DPI = 144
 
 INSTALL = """\
 install one of these:
@@ -24,6 +25,22 @@ install one of these:
   or write .dot or .html, which need no renderer"""
 PURE = "graphviz-pure"
 PURE_FORMATS = ("svg", "png")
+
+
+def format_of(target: Path, formats: Sequence[str] = FORMATS, what: str = "") -> str:
+    """Return the format that the suffix names; raise GraphError if it is not one of `formats`."""
+    format = target.suffix.lower().removeprefix(".")
+    if format not in formats:
+        raise GraphError(
+            f"cannot draw {what}{target.name!r}: the suffix says the format",
+            hint=f"one of {', '.join('.' + name for name in formats)}",
+        )
+    return format
+
+
+def put(target: Path, data: bytes) -> Path:
+    """Write the file, all or nothing; raise GraphError, which says why, if that fails."""
+    return write_file(target, [data], GraphError)
 
 
 class LayoutTooSlow(GraphError):
@@ -55,7 +72,7 @@ def find_renderer(dot: str | Path | None = None) -> Renderer | None:
     return None if path is None else _renderer(path)
 
 
-def need_renderer(format: Format, dot: str | Path | None = None) -> Renderer:
+def need_renderer(format: str, dot: str | Path | None = None) -> Renderer:
     """Return a renderer that makes `format`, or raise RendererMissing with what to install."""
     found = find_renderer(dot)
     if found is None:
@@ -85,7 +102,7 @@ def _pure() -> str | None:
     return None
 
 
-def run(renderer: Renderer, source: str, format: Format, seconds: float = 10) -> bytes:
+def run(renderer: Renderer, source: str, format: str, seconds: float = 10) -> bytes:
     """Return the laid-out picture.
 
     Raise LayoutTooSlow after `seconds`.  Raise GraphError with the renderer's message if it fails.
@@ -111,23 +128,3 @@ def run(renderer: Renderer, source: str, format: Format, seconds: float = 10) ->
         text = said.decode(errors="replace").strip()[-2000:]
         raise GraphError(f"{renderer.path.name} could not make the {format}: {text}") from None
     return bytes(done.stdout)
-
-
-FORMATS = ("svg", "png", "pdf", "dot", "html")
-PNG_DPI = 144
-
-
-def format_of(target: Path) -> str:
-    """Return the format that the suffix names; raise GraphError if it is not one of FORMATS."""
-    format = target.suffix.lower().removeprefix(".")
-    if format not in FORMATS:
-        raise GraphError(
-            f"cannot draw {target.name!r}: the suffix says the format",
-            hint=f"one of {', '.join('.' + name for name in FORMATS)}",
-        )
-    return format
-
-
-def put(target: Path, data: bytes) -> Path:
-    """Write the file, all or nothing; raise GraphError, which says why, if that fails."""
-    return write_file(target, [data], GraphError)

@@ -10,7 +10,7 @@ from pathlib import Path
 from graphc.base.errors import GraphError
 from graphc.ir.plan import Plan, Program
 from graphc.view.render.arena import ROLES, ArenaMap, Part, Role, arena_text
-from graphc.view.render.layout import put
+from graphc.view.render.layout import format_of, put
 from graphc.view.render.page import Step, View, simple_page
 from graphc.view.render.style import (
     ADVANCE,
@@ -33,6 +33,47 @@ ORDER = ("step", "accumulate", "shard", "infer", "grad", "apply")
 
 MOST_BUFFERS = 40_000
 """The most buffers of all programs together; above it, only the first program is drawn."""
+
+
+LEFT, RIGHT = 76.0, 14.0
+TOP, HEIGHT = 84.0, 380.0
+GAP, STRIP = 46.0, 64.0
+ROW = 17.0
+MOST_ROWS = 10
+"""The most buffers live at the peak that have a line each; the others are summed up."""
+MOST_SINGLE = 1500
+"""If there are more rectangles than this, small ones are drawn together too."""
+SMALL = 40.0
+"""The area below which a rectangle is small, in square pixels."""
+MOST_TOGETHER = 800
+"""If thin rectangles make more boxes than this, the pixels of the grid grow, up to four."""
+NAMES = 6
+"""The most names in the title of buffers that are drawn together."""
+_LOOKS: dict[Role, tuple[str, str, str]] = {
+    "forward": ("forward-fill", "forward", ""),
+    "kept": ("saved", "saved", 'fill-opacity="0.2" stroke-dasharray="1.5 2" stroke-width="1.6"'),
+    "backward": ("backward-fill", "backward", 'stroke-dasharray="6 3"'),
+    "wrt": ("wrt-fill", "wrt", 'stroke-dasharray="10 2 2 2"'),
+    "again": ("forward-fill", "forward", 'fill-opacity="0.5" stroke-dasharray="3 1.5"'),
+    "update": ("input-fill", "input", 'stroke-dasharray="2 4"'),
+    "scratch": ("edge", "muted", 'stroke-width="0.6"'),
+}
+"""The colours of a buffer's area and edge, and further attributes."""
+_LEGEND: dict[Role, str] = {
+    "forward": "values",
+    "kept": "kept for backward",
+    "backward": "gradients",
+    "wrt": "of parameters",
+    "again": "computed again",
+    "update": "updates",
+    "scratch": "scratch",
+}
+_UNITS = {
+    "instruction": "instructions",
+    "epoch": "epochs, each from one barrier of the threads to the next",
+}
+Box = tuple[float, float, float, float]
+"""The left, top, right and bottom of a rectangle."""
 
 
 def memory_view(plan: Plan) -> View:
@@ -59,53 +100,12 @@ def render_arena(programs: Mapping[str, Program], name: str, path: str | Path) -
     Raise GraphError for another suffix, or if no program has an arena.
     """
     target = Path(path)
-    format = target.suffix.lower()
-    if format not in (".svg", ".html"):
-        raise GraphError(
-            f"cannot draw the memory as {target.name!r}: the suffix says the format",
-            hint="one of .svg, .html",
-        )
+    format = format_of(target, ("svg", "html"), "the memory as ")
     steps = list(arena_steps(programs))
     if not steps:
         raise GraphError(f"{name!r} needs no arena, so there is nothing to draw")
-    text = steps[0].svg if format == ".svg" else simple_page(f"memory of {name}", steps)
+    text = steps[0].svg if format == "svg" else simple_page(f"memory of {name}", steps)
     return put(target, text.encode())
-
-
-LEFT, RIGHT = 76.0, 14.0
-TOP, HEIGHT = 84.0, 380.0
-GAP, STRIP = 46.0, 64.0
-ROW = 17.0
-MOST_ROWS = 10
-"""The most buffers live at the peak that have a line each; the others are summed up."""
-MOST_SINGLE = 1500
-"""If there are more rectangles than this, small ones are drawn together too."""
-SMALL = 40.0
-"""The area below which a rectangle is small, in square pixels."""
-MOST_TOGETHER = 800
-"""If thin rectangles make more boxes than this, the pixels of the grid grow, up to four."""
-NAMES = 6
-"""The most names in the title of buffers that are drawn together."""
-
-_DASHES: dict[Role, str] = {
-    "kept": 'stroke-dasharray="1.5 2" stroke-width="1.6"',
-    "backward": 'stroke-dasharray="6 3"',
-    "wrt": 'stroke-dasharray="10 2 2 2"',
-    "again": 'stroke-dasharray="3 1.5"',
-    "update": 'stroke-dasharray="2 4"',
-    "scratch": 'stroke-width="0.6"',
-}
-_COLOURS: dict[Role, tuple[str, str, str]] = {
-    "forward": ("forward-fill", "forward", ""),
-    "kept": ("saved", "saved", 'fill-opacity="0.2"'),
-    "backward": ("backward-fill", "backward", ""),
-    "wrt": ("wrt-fill", "wrt", ""),
-    "again": ("forward-fill", "forward", 'fill-opacity="0.5"'),
-    "update": ("input-fill", "input", ""),
-    "scratch": ("edge", "muted", ""),
-}
-Box = tuple[float, float, float, float]
-"""The left, top, right and bottom of a rectangle."""
 
 
 def arena_svg(arena: ArenaMap) -> str:
@@ -265,21 +265,6 @@ class _Drawing:
         yield words(34 + 86 * ADVANCE, y, where, "muted")
 
 
-_LEGEND: dict[Role, str] = {
-    "forward": "values",
-    "kept": "kept for backward",
-    "backward": "gradients",
-    "wrt": "of parameters",
-    "again": "computed again",
-    "update": "updates",
-    "scratch": "scratch",
-}
-_UNITS = {
-    "instruction": "instructions",
-    "epoch": "epochs, each from one barrier of the threads to the next",
-}
-
-
 def _is_drawn_alone(box: Box, least: float) -> bool:
     left, top, right, bottom = box
     wide, high = right - left, bottom - top
@@ -288,8 +273,7 @@ def _is_drawn_alone(box: Box, least: float) -> bool:
 
 def _filled(box: Box, role: Role, mark: str = "area") -> str:
     left, top, right, bottom = box
-    fill, stroke, opacity = _COLOURS[role]
-    more = f"{opacity} {_DASHES.get(role, '')}".strip()
+    fill, stroke, more = _LOOKS[role]
     if min(right - left, bottom - top) < 2.5:  # no room for a border
         return rect(left, top, right - left, bottom - top, stroke, "", 'fill-opacity="0.7"', mark)
     edge = 0.5
@@ -325,10 +309,10 @@ def _clusters(boxes: Sequence[tuple[Part, Box]], grid: int) -> Iterator[tuple[li
     rows: dict[tuple[int, int, Role], list[tuple[int, int, Part]]] = {}
     for part, (left, top, right, bottom) in boxes:
         rows.setdefault((*cells(top, bottom), part.role), []).append((*cells(left, right), part))
-    for (top, low, _), spots in sorted(rows.items(), key=lambda item: item[0]):
-        spots.sort(key=lambda spot: (spot[0], spot[1], spot[2].name))
-        begin, end, parts = spots[0][0], spots[0][1], [spots[0][2]]
-        for left, right, part in spots[1:]:
+    for (top, low, _), touching in sorted(rows.items(), key=lambda item: item[0]):
+        touching.sort(key=lambda item: (item[0], item[1], item[2].name))
+        begin, end, parts = touching[0][0], touching[0][1], [touching[0][2]]
+        for left, right, part in touching[1:]:
             if left > end:
                 yield parts, (begin, top, end, low)
                 begin, end, parts = left, right, []

@@ -16,9 +16,9 @@ from graphc.view.cost import changed_totals, totals, totals_after
 from graphc.view.render.cards import Line, Run, muted
 from graphc.view.render.difference import (
     MOST_BOXES,
-    MOST_KINDS,
     WIDTH,
     backward_names,
+    grouped,
     pass_sheet,
     pass_text,
 )
@@ -26,10 +26,8 @@ from graphc.view.render.page import Step, View
 from graphc.view.render.sheet import Arrow, Box, Look, Sheet, sheet_svg
 from graphc.view.render.style import sentence, short
 
-
-def drawn_program(plan: Plan) -> str:
-    """Return the program whose passes are shown: the one that trains, or else inference."""
-    return next(name for name in ("step", "grad", "infer") if plan.graphs.get(name))
+MOST_OPS = 6
+"""The most ops that a folded kernel lists."""
 
 
 def pass_view(plan: Plan, *, times: bool = False, dot: str | Path | None = None) -> View:
@@ -43,7 +41,7 @@ def pass_view(plan: Plan, *, times: bool = False, dot: str | Path | None = None)
 
 
 def _steps(plan: Plan, times: bool, dot: str | Path | None) -> Iterator[Step]:
-    name = drawn_program(plan)
+    name = next(name for name in ("step", "grad", "infer") if plan.graphs.get(name))
     before: Graph = plan.declared
     known = totals(before, plan.batch)
     for number, record in enumerate(plan.graphs[name], 1):
@@ -62,10 +60,6 @@ def _steps(plan: Plan, times: bool, dot: str | Path | None) -> Iterator[Step]:
         yield Step(title, svg, f"{title}: {', '.join(kernel_words(program))}")
 
 
-MOST_OPS = 6
-"""The most ops that a folded kernel lists."""
-
-
 def kernels_sheet(program: Program) -> Sheet:
     """Return a frame for each kernel with a box for each node; if they are many, fold by kind."""
     nodes = sum(len(_nodes(program, instr)) for instr in program.instrs)
@@ -81,8 +75,19 @@ def folded_sheet(program: Program) -> Sheet:
 
 def _sheet(program: Program, drawing: _Kernels | _Folded) -> Sheet:
     caption = [(muted(text),) for text in (*kernel_words(program), *drawing.words)]
-    arrows = (*drawing.reads(), *drawing.order)
+    arrows = (*_reads(program, drawing.ids), *drawing.order)
     return Sheet("kernels", tuple(caption), tuple(drawing.boxes), arrows)
+
+
+def _reads(program: Program, ids: Mapping[str, str]) -> Iterator[Arrow]:
+    """Yield an arrow for each two boxes of which one has a node that reads a node of the other."""
+    pairs = dict.fromkeys(
+        (ids[operand], id)
+        for name, id in ids.items()
+        for operand in program.graph[name].inputs
+        if ids.get(operand, id) != id
+    )
+    yield from (Arrow(source, target) for source, target in pairs)
 
 
 def kernel_words(program: Program) -> Iterator[str]:
@@ -152,13 +157,6 @@ class _Kernels:
             made.append(id)
         return made
 
-    def reads(self) -> Iterator[Arrow]:
-        """Yield an arrow from each node to each of its users."""
-        for name, id in self.ids.items():
-            for operand in dict.fromkeys(self.program.graph[name].inputs):
-                if operand in self.ids:
-                    yield Arrow(self.ids[operand], id)
-
 
 class _Folded:
     """The drawing with one box for equal kernels."""
@@ -168,16 +166,11 @@ class _Folded:
         self.words = ["equal kernels are one box; barriers are not drawn"]
         self.order: list[Arrow] = []
         self.backward = backward_names(program.graph)
-        groups: dict[object, list[Instr]] = {}
-        for sized in (True, False):
-            groups = {}
-            for instr in program.instrs:
-                if instr.kind != "barrier":
-                    groups.setdefault(self._signature(instr, sized), []).append(instr)
-            if len(groups) <= MOST_KINDS:
-                break
+        instrs = [instr for instr in program.instrs if instr.kind != "barrier"]
         self.ids: dict[str, str] = {}
-        self.boxes = [self._box(f"n{i}", group) for i, group in enumerate(groups.values())]
+        self.boxes = [
+            self._box(f"n{i}", group) for i, group in enumerate(grouped(instrs, self._signature))
+        ]
 
     def _signature(self, instr: Instr, sized: bool) -> tuple[object, ...]:
         ops = tuple(type(node.op) for node in _nodes(self.program, instr))
@@ -196,14 +189,3 @@ class _Folded:
         look: Look = "backward" if first in self.backward else "forward"
         lines.append((muted(f"first {short(first, WIDTH)}"),))
         return Box(id, tuple(lines), look, f"{len(instrs):,} kernels like that of {first}")
-
-    def reads(self) -> Iterator[Arrow]:
-        """Yield an arrow for each two kinds of kernel of which one reads the other."""
-        found: Mapping[tuple[str, str], None] = dict.fromkeys(
-            (self.ids[operand], id)
-            for name, id in self.ids.items()
-            for operand in self.program.graph[name].inputs
-            if operand in self.ids and self.ids[operand] != id
-        )
-        for source, target in found:
-            yield Arrow(source, target)

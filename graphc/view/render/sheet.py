@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 import graphviz
 
 from graphc.view.render.cards import Line, Run, lines_markup
-from graphc.view.render.layout import PNG_DPI, Format, LayoutTooSlow, need_renderer, run
+from graphc.view.render.dot import graph_attributes, heading_label
+from graphc.view.render.layout import PNG_DPI, LayoutTooSlow, need_renderer, run
 from graphc.view.render.style import FONT, LIGHT, short, shown
 from graphc.view.render.svg import SVG, dressed
 
@@ -39,6 +40,15 @@ _ARROWS: dict[Look, dict[str, str]] = {
     "removed": {"color": LIGHT["removed"], "style": "dashed", "penwidth": "1.2"},
     "added": {"color": LIGHT["added"], "penwidth": "1.8"},
     "bar": {"style": "invis", "weight": "4"},
+}
+
+
+_FRAME = {
+    "style": "rounded",
+    "bgcolor": LIGHT["frame"],
+    "color": LIGHT["edge"],
+    "labeljust": "l",
+    "margin": "8",
 }
 
 
@@ -87,8 +97,8 @@ class Sheet:
 def sheet_dot(sheet: Sheet, *, dpi: int | None = None) -> str:
     """Return the DOT source; equal sheets give equal text."""
     g = graphviz.Digraph("graphc")
-    pixels = {} if dpi is None else {"dpi": str(dpi)}
-    g.attr("graph", **_heading(sheet), **pixels)
+    rows = ["".join(part.markup() for part in line) for line in sheet.caption]
+    g.attr("graph", **graph_attributes(heading_label(sheet.name, rows), "0.25", "0.3", dpi))
     g.attr("node", shape="box", fontname=FONT, fontsize="11", fontcolor=LIGHT["ink"], margin="0.1")
     g.attr("edge", fontname=FONT, fontsize="10", fontcolor=LIGHT["muted"], arrowsize="0.6")
     groups: dict[str, list[Box]] = {}
@@ -106,33 +116,6 @@ def sheet_dot(sheet: Sheet, *, dpi: int | None = None) -> str:
     for number, arrow in enumerate(sheet.arrows):
         _write_arrow(g, f"e{number}", arrow)
     return str(g.source)
-
-
-_FRAME = {
-    "style": "rounded",
-    "bgcolor": LIGHT["frame"],
-    "color": LIGHT["edge"],
-    "labeljust": "l",
-    "margin": "8",
-}
-
-
-def _heading(sheet: Sheet) -> dict[str, str]:
-    title = f'<font point-size="15">{Run(short(sheet.name, 60), bold=True).markup()}</font>'
-    rows = [title, *("".join(part.markup() for part in line) for line in sheet.caption)]
-    cells = "".join(f"<tr><td>{row}</td></tr>" for row in rows)
-    return {
-        "label": f'<<table border="0" cellspacing="0" cellpadding="2">{cells}</table>>',
-        "labelloc": "t",
-        "fontname": FONT,
-        "fontsize": "11",
-        "fontcolor": LIGHT["ink"],
-        "bgcolor": LIGHT["paper"],
-        "newrank": "true",
-        "nodesep": "0.25",
-        "ranksep": "0.3",
-        "pad": "0.2",
-    }
 
 
 def _write_boxes(g: Any, boxes: list[Box]) -> None:
@@ -158,7 +141,7 @@ def _write_arrow(g: Any, id: str, arrow: Arrow) -> None:
     g.edge(*ends, **attributes)
 
 
-def sheet_file(sheet: Sheet, format: Format, *, dot: str | Path | None = None) -> bytes:
+def sheet_file(sheet: Sheet, format: str, *, dot: str | Path | None = None) -> bytes:
     """Return the drawing laid out, or else its simpler form.
 
     Raise RendererMissing if there is no renderer for the format.  Raise LayoutTooSlow if even the
@@ -189,17 +172,3 @@ def _finish(raw: bytes, sheet: Sheet) -> str:
             group.set("data-node", shown(name))
     titles = {box.id: shown(box.title) for box in sheet.boxes}
     return dressed(root, titles, sheet.name, sheet.words())
-
-
-def struck(text: str, width: int) -> Run:
-    """Return text with a line through it."""
-    return Struck(short(text, width), "muted")
-
-
-@dataclass(frozen=True, slots=True)
-class Struck(Run):
-    """A piece of a line that is crossed out."""
-
-    def markup(self) -> str:
-        """Return the piece with a line through it."""
-        return f"<s>{Run.markup(self)}</s>" if self.text else ""

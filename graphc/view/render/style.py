@@ -13,62 +13,46 @@ FONT = "Courier"
 """The font for layout, with the metrics of all monospaced fonts: an advance of 0.6 em."""
 FAMILY = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace'
 
-LIGHT = {
-    "paper": "#ffffff",
-    "frame": "#f6f7f9",
-    "block": "#fcfcfd",
-    "edge": "#d4d9e0",
-    "ink": "#1b2430",
-    "muted": "#5d6877",
-    "card": "#fefefe",
-    "input-fill": "#fbf3dc",
-    "input": "#8a6410",
-    "forward-fill": "#e3eefb",
-    "forward": "#1f5fa8",
-    "backward-fill": "#fbe9e2",
-    "backward": "#a8431f",
-    "wrt-fill": "#f3e8f8",
-    "wrt": "#7a3a9e",
-    "saved": "#3f7051",
-    "mark": "#0b6b50",
-    "added": "#1a7f37",
-    "added-fill": "#e0f4e5",
-    "removed": "#b42318",
-    "removed-fill": "#fdeae8",
-    "changed": "#8f5600",
-    "changed-fill": "#fff1d2",
-    "renamed": "#4a52b8",
-    "renamed-fill": "#ecedfb",
-}
-"""The light colours; each occurs once, so that a drawn colour identifies its variable."""
+SHORT = 36
+"""The number of characters to which a long text is cut."""
+WIDTH = 960
+NARROWEST = 720
+"""The width in pixels below which a picture scrolls rather than shrink to unreadable text."""
+SIZE = 12.0
+ADVANCE = 0.6 * SIZE
+"""The width of a character of that size, in every monospaced font."""
 
-DARK = {
-    "paper": "#12161c",
-    "frame": "#1a2028",
-    "block": "#161b22",
-    "edge": "#39424e",
-    "ink": "#e8edf3",
-    "muted": "#9aa7b6",
-    "card": "#202731",
-    "input-fill": "#3a311a",
-    "input": "#e3bd62",
-    "forward-fill": "#1c3350",
-    "forward": "#7db4f0",
-    "backward-fill": "#472a20",
-    "backward": "#f09a78",
-    "wrt-fill": "#3a2747",
-    "wrt": "#cf9bec",
-    "saved": "#86c29b",
-    "mark": "#5fd0ab",
-    "added": "#57c979",
-    "added-fill": "#15371f",
-    "removed": "#ff8a80",
-    "removed-fill": "#451c1a",
-    "changed": "#f0b959",
-    "changed-fill": "#423010",
-    "renamed": "#a3abff",
-    "renamed-fill": "#262a52",
+COLOURS = {
+    "paper": ("#ffffff", "#12161c"),
+    "frame": ("#f6f7f9", "#1a2028"),
+    "block": ("#fcfcfd", "#161b22"),
+    "edge": ("#d4d9e0", "#39424e"),
+    "ink": ("#1b2430", "#e8edf3"),
+    "muted": ("#5d6877", "#9aa7b6"),
+    "card": ("#fefefe", "#202731"),
+    "input-fill": ("#fbf3dc", "#3a311a"),
+    "input": ("#8a6410", "#e3bd62"),
+    "forward-fill": ("#e3eefb", "#1c3350"),
+    "forward": ("#1f5fa8", "#7db4f0"),
+    "backward-fill": ("#fbe9e2", "#472a20"),
+    "backward": ("#a8431f", "#f09a78"),
+    "wrt-fill": ("#f3e8f8", "#3a2747"),
+    "wrt": ("#7a3a9e", "#cf9bec"),
+    "saved": ("#3f7051", "#86c29b"),
+    "mark": ("#0b6b50", "#5fd0ab"),
+    "added": ("#1a7f37", "#57c979"),
+    "added-fill": ("#e0f4e5", "#15371f"),
+    "removed": ("#b42318", "#ff8a80"),
+    "removed-fill": ("#fdeae8", "#451c1a"),
+    "changed": ("#8f5600", "#f0b959"),
+    "changed-fill": ("#fff1d2", "#423010"),
+    "renamed": ("#4a52b8", "#a3abff"),
+    "renamed-fill": ("#ecedfb", "#262a52"),
 }
+"""Each colour in light and in dark."""
+LIGHT = {name: light for name, (light, _) in COLOURS.items()}
+"""The light colours; each occurs once, so that a drawn colour identifies its variable."""
+DARK = {name: dark for name, (_, dark) in COLOURS.items()}
 
 
 def variables(colours: dict[str, str]) -> str:
@@ -92,9 +76,6 @@ def stylesheet() -> str:
         "{ paint-order: stroke; stroke: var(--frame); stroke-width: 4px; }\n"
         f".graphc text {{ font-family: {FAMILY}; white-space: pre; }}\n{fills}\n"
     )
-
-
-SHORT = 36
 
 
 def shown(text: str) -> str:
@@ -138,14 +119,6 @@ def _escaped(char: str) -> str:
     return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(char) or (
         f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
     )
-
-
-WIDTH = 960
-NARROWEST = 720
-"""The width in pixels below which a picture scrolls rather than shrink to unreadable text."""
-SIZE = 12.0
-ADVANCE = 0.6 * SIZE
-"""The width of a character of that size, in every monospaced font."""
 
 
 def number(value: float) -> str:

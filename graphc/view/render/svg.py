@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from xml.etree import ElementTree
 
-from graphc.view.render.cards import END, Owned, bytes_text, card_lines
+from graphc.view.render.cards import ADVANCE, END, Owned, bytes_text, card_lines
 from graphc.view.render.draw import Card, LayerBox, Picture
 from graphc.view.render.style import LIGHT, sentence, shown, stylesheet
 
@@ -18,6 +18,18 @@ SMALLEST = 0.65
 MOST_LINES = 12
 """The most nodes that a title names."""
 _WAYS = {"flow": "", "gradient": ", gradient", "saved": ", saved for backward"}
+
+
+SVG = "http://www.w3.org/2000/svg"
+ABOVE, BELOW = 11.0, 4.5
+"""The reach of a line's area above and below its base line."""
+
+Element = ElementTree.Element
+_FONT = re.compile(r' (?:font-family="Courier,monospace"|text-anchor="start"|xml:space="preserve")')
+_COLOUR = re.compile(r' (?:fill|stroke)="(?:' + "|".join(LIGHT.values()) + ')"')
+_TAG = re.compile(r"<[a-z][^<>]*>")
+_PLACE = re.compile(r"\d{2,}\.\d{2,}")
+"""Coordinates; a number below ten may be an opacity or the width of a line."""
 
 
 def finish(raw: bytes, picture: Picture) -> str:
@@ -94,14 +106,6 @@ def _titles(picture: Picture) -> Iterator[tuple[str, str]]:
         ways = f"{layer_of[link.source]} to {layer_of[link.target]}{_WAYS[link.kind]}: "
         values = ", ".join(f"{node.name} {node.type}" for node in link.values[:MOST_LINES])
         yield f"e{index}", shown(f"{ways}{values}, {bytes_text(link.values)}")
-
-
-SVG = "http://www.w3.org/2000/svg"
-ADVANCE = 6.62
-ABOVE, BELOW = 11.0, 4.5
-"""The reach of a line's area above and below its base line."""
-
-Element = ElementTree.Element
 
 
 def point(root: Element, picture: Picture) -> None:
@@ -192,13 +196,6 @@ def _title(card: Card, name: str) -> str:
     if found is not None:
         return sentence(found)
     return shown(next(f"{r.name}: {r.kind}, {r.what}" for r in card.rows if r.name == name))
-
-
-_FONT = re.compile(r' (?:font-family="Courier,monospace"|text-anchor="start"|xml:space="preserve")')
-_COLOUR = re.compile(r' (?:fill|stroke)="(?:' + "|".join(LIGHT.values()) + ')"')
-_TAG = re.compile(r"<[a-z][^<>]*>")
-_PLACE = re.compile(r"\d{2,}\.\d{2,}")
-"""Coordinates; a number below ten may be an opacity or the width of a line."""
 
 
 def slim(svg: str) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 from textwrap import wrap
 from xml.etree import ElementTree
 
-from graphc.base.errors import GraphError
 from graphc.view.peak import RULE
 from graphc.view.profile import Profile, Timed
+from graphc.view.render import html_text, plan_graph
 from graphc.view.render.layers import Homes
-from graphc.view.render.layout import put
+from graphc.view.render.layout import format_of, put
 from graphc.view.render.page import Step, View
 from graphc.view.render.style import (
     LIGHT,
@@ -34,6 +34,18 @@ MOST = 60
 """The most instructions that are drawn: the longest, in order; the others are summed up."""
 
 
+LEFT, RIGHT = 250.0, 300.0
+TOP, ROW = 78.0, 18.0
+LABEL = 32
+LINE = 15.0
+_RULE = wrap(f"bound by {RULE}", 138)
+FAINTEST, DARKEST = 0.06, 0.5
+LEAST_NUMBERED = 0.005
+"""The smallest share of the time that is shown as a number."""
+
+Element = ElementTree.Element
+
+
 def time_view(profile: Profile, graph_svg: str = "") -> View:
     """Return a tab with the layers, the instructions, and the graph if it is already drawn."""
     steps = [_layers(profile), _instructions(profile)]
@@ -46,19 +58,11 @@ def time_view(profile: Profile, graph_svg: str = "") -> View:
 def render_times(profile: Profile, path: str | Path) -> Path:
     """Write the times: .svg has the bars of the instructions, .html the plan's page with times."""
     target = Path(path)
-    format = target.suffix.lower()
-    if format == ".svg":
+    if format_of(target, ("svg", "html"), "the times as ") == "svg":
         return put(target, times_svg(profile).encode())
-    if format == ".html":
-        from graphc.view.render import html_text, plan_graph
-
-        plan = profile.plan
-        page = html_text(plan.declared, backward=plan_graph(plan), plan=plan, profile=profile)
-        return put(target, page.encode())
-    raise GraphError(
-        f"cannot draw the times as {target.name!r}: the suffix says the format",
-        hint="one of .svg, .html",
-    )
+    plan = profile.plan
+    page = html_text(plan.declared, backward=plan_graph(plan), plan=plan, profile=profile)
+    return put(target, page.encode())
 
 
 def times_svg(profile: Profile) -> str:
@@ -67,15 +71,10 @@ def times_svg(profile: Profile) -> str:
 
 
 def _instructions(profile: Profile) -> Step:
-    timed, rest = _longest(profile.timed)
-    bars = [_bar(found, profile) for found in timed]
     name = f"{profile.plan.declared.name}: time of {profile.name!r}"
     caption = f"{len(profile.timed)} instructions in order, {_sum(profile)}"
-    more = ""
-    if rest:
-        seconds = sum(t.seconds for t in rest)
-        more = f"and {len(rest):,} shorter ones, {human_seconds(seconds)} together"
-    return Step("instructions", bars_svg(name, caption, bars, more), str(profile))
+    bars = [_bar(timed, profile) for timed in profile.timed]
+    return Step("instructions", _longest(name, caption, bars, "shorter ones"), str(profile))
 
 
 def _sum(profile: Profile) -> str:
@@ -83,13 +82,12 @@ def _sum(profile: Profile) -> str:
     return f"{human_seconds(profile.total)} in all, {rows}, {profile.plan.backend}"
 
 
-def _longest(timed: tuple[Timed, ...]) -> tuple[list[Timed], list[Timed]]:
-    ranked = sorted(range(len(timed)), key=lambda i: (-timed[i].seconds, i))
-    kept = set(ranked[:MOST])
-    return (
-        [t for i, t in enumerate(timed) if i in kept],
-        [t for i, t in enumerate(timed) if i not in kept],
-    )
+def _longest(name: str, caption: str, bars: Sequence[Bar], others: str) -> str:
+    """Return the picture of the longest bars, in order; the `others` are summed up."""
+    longest = set(sorted(range(len(bars)), key=lambda i: (-bars[i].seconds, i))[:MOST])
+    rest = [bar.seconds for i, bar in enumerate(bars) if i not in longest]
+    more = f"and {len(rest):,} {others}, {human_seconds(sum(rest))} together" if rest else ""
+    return bars_svg(name, caption, [bars[i] for i in sorted(longest)], more)
 
 
 def _bar(found: Timed, profile: Profile) -> Bar:
@@ -116,19 +114,13 @@ def _layers(profile: Profile) -> Step:
         title = f"{label}\n{human_seconds(seconds)}, {share:.1%} of {profile.name}"
         note = f"{roof:>5.0%} {most}"
         bars.append(Bar(name, label, title, seconds, share, min(least, seconds), note))
-    kept = set(sorted(range(len(bars)), key=lambda i: (-bars[i].seconds, i))[:MOST])
-    rest = [bar for i, bar in enumerate(bars) if i not in kept]
-    more = ""
-    if rest:
-        seconds = sum(bar.seconds for bar in rest)
-        more = f"and {len(rest):,} others, {human_seconds(seconds)} together"
     name = f"{profile.plan.declared.name}: time of each layer"
     caption = (
         f"forward, backward and update, {_sum(profile)}; a kernel's time is shared by its nodes"
     )
     lines = [f"{bar.label}: {human_seconds(bar.seconds)}, {bar.share:.1%}" for bar in bars]
-    shown_bars = [bar for i, bar in enumerate(bars) if i in kept]
-    return Step("layers", bars_svg(name, caption, shown_bars, more), "\n".join([caption, *lines]))
+    text = "\n".join([caption, *lines])
+    return Step("layers", _longest(name, caption, bars, "others"), text)
 
 
 def _by_layer(profile: Profile) -> Iterator[tuple[str, tuple[float, float, dict[str, float]]]]:
@@ -149,13 +141,6 @@ def _by_layer(profile: Profile) -> Iterator[tuple[str, tuple[float, float, dict[
             found[layer] = seconds + part, least + part * timed.roof, verdicts
     order: Mapping[str, int] = {n.name: i for i, n in enumerate(profile.plan.declared)}
     yield from sorted(found.items(), key=lambda item: order.get(item[0], len(order)))
-
-
-LEFT, RIGHT = 250.0, 300.0
-TOP, ROW = 78.0, 18.0
-LABEL = 32
-LINE = 15.0
-_RULE = wrap(f"bound by {RULE}", 138)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +176,8 @@ def _drawn(name: str, caption: str, bars: Sequence[Bar], more: str) -> Iterator[
         yield words(x, bottom + 17, human_seconds(at * 1e-6) if at else "0", "muted", "middle")
     for i, bar in enumerate(bars):
         drawn = _row(bar, TOP + i * ROW, across)
-        yield (
-            about(bar.node, "time", bar.title, drawn)
-            if bar.node
-            else group("time", bar.title, drawn)
-        )
+        named = about(bar.node, "time", bar.title, drawn) if bar.node else ""
+        yield named or group("time", bar.title, drawn)
     if more:
         yield words(14, bottom + 40, more, "muted")
     for i, text in enumerate(_RULE):
@@ -221,13 +203,6 @@ def _row(bar: Bar, y: float, across: float) -> Iterator[str]:
     yield words(WIDTH - RIGHT + 10, y + 13, text)
 
 
-FAINTEST, DARKEST = 0.06, 0.5
-LEAST_TOLD = 0.005
-"""The smallest share of the time that is shown as a number."""
-
-Element = ElementTree.Element
-
-
 def heated(svg: str, profile: Profile) -> str:
     """Return a drawn graph with the share of the time on each node that an instruction computes.
 
@@ -243,11 +218,13 @@ def heated(svg: str, profile: Profile) -> str:
         area = element.find(f"{{{SVG}}}rect[@class='area']")
         if found is not None and area is not None:
             element.insert(1, _glow(area, found.seconds / hottest))
-            _retitle(element, found, profile)
+            title = element.find(f"{{{SVG}}}title")
+            if title is not None:
+                title.text = "\n".join([title.text or "", *time_lines(found, profile)])
             numbered[id(found)] = element
     shares = {id(t): t.seconds / (profile.total or 1.0) for t in profile.timed}
     for key, element in numbered.items():
-        if shares[key] >= LEAST_TOLD:
+        if shares[key] >= LEAST_NUMBERED:
             element.append(_number(element, shares[key]))
     return ElementTree.tostring(root, encoding="unicode") + "\n"
 
@@ -260,12 +237,6 @@ def _glow(area: Element, heat: float) -> Element:
     glow.attrib.update({"class": "heat fill-removed", "fill": LIGHT["removed"]})
     glow.set("fill-opacity", f"{opacity:.2f}")
     return glow
-
-
-def _retitle(element: Element, found: Timed, profile: Profile) -> None:
-    title = element.find(f"{{{SVG}}}title")
-    if title is not None:
-        title.text = "\n".join([title.text or "", *time_lines(found, profile)])
 
 
 def time_lines(found: Timed, profile: Profile) -> Iterator[str]:

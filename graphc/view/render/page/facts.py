@@ -24,19 +24,11 @@ from graphc.view.render.draw import Card, Picture
 from graphc.view.render.style import shown
 from graphc.view.render.time_view import time_lines
 
-
-@dataclass(frozen=True, slots=True)
-class NodeFacts:
-    """The side panel's text about a node; `rows` are its lines in order, each with its name."""
-
-    name: str
-    op: str
-    type: str
-    line: str
-    """The user's file:line with the text of the source."""
-    rows: tuple[tuple[str, str], ...] = ()
-
-
+MOST = 5000
+"""The most nodes that can be searched for; above it, only the drawn ones and the first others."""
+_INERT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x7F: "\\u007f"}
+MOST_ROWS = 1000
+"""The most layers in the table; of more it holds the first and the last."""
 LONGEST = 200
 """The length at which an attribute's text is cut: constants may hold thousands of numbers."""
 
@@ -50,7 +42,7 @@ class Facts:
     profile: Profile | None = None
 
     @cached_property
-    def homes(self) -> Mapping[str, Graph]:
+    def graph_of(self) -> Mapping[str, Graph]:
         """Each node's name with the graph that its facts come from."""
         found: dict[str, Graph] = {}
         for graph in self.graphs:
@@ -58,14 +50,18 @@ class Facts:
                 found.setdefault(name, graph)
         return found
 
-    def of(self, name: str) -> NodeFacts:
-        """Return the facts of one node."""
-        graph = self.homes[name]
-        node = graph[name]
-        rows = tuple((shown(key), shown(value)) for key, value in self._rows(graph, node))
-        line = "\n".join(dict.fromkeys(_line(node)))
-        op = f"layer {node.op.name}" if isinstance(node.op, Layer) else node.op.name
-        return NodeFacts(shown(name), shown(op), str(node.type), line, rows)
+    def rows(self, name: str) -> list[tuple[str, str]]:
+        """Return the side panel's lines about a node in order, each with its name."""
+        graph = self.graph_of[name]
+        return [(shown(key), shown(value)) for key, value in self._rows(graph, graph[name])]
+
+    @classmethod
+    def of_plan(cls, plan: Plan, first: Iterable[Graph], profile: Profile | None) -> Facts:
+        """Return the facts of every graph that a plan passed through, the last ones first."""
+        last = (records[-1].graph for records in plan.graphs.values() if records)
+        others = (r.graph for records in plan.graphs.values() for r in reversed(records))
+        graphs = dict.fromkeys([*first, *last, *others])
+        return cls((*graphs, plan.declared), plan, profile)
 
     def derived(self, names: Iterable[str]) -> Mapping[str, Rows]:
         """Return the rule that made each backward node of `names`, its formula and its operands."""
@@ -195,18 +191,6 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def everything(plan: Plan, first: Iterable[Graph], profile: Profile | None) -> Facts:
-    """Return the facts of every graph that a plan passed through, the last ones first."""
-    last = (records[-1].graph for records in plan.graphs.values() if records)
-    others = (r.graph for records in plan.graphs.values() for r in reversed(records))
-    return Facts((*dict.fromkeys([*first, *last, *others]), plan.declared), plan, profile)
-
-
-MOST = 5000
-"""The most nodes that can be searched for; above it, only the drawn ones and the first others."""
-_INERT = {ord("<"): "\\u003c", ord(">"): "\\u003e", ord("&"): "\\u0026", 0x7F: "\\u007f"}
-
-
 def facts_json(facts: Facts, pictures: Sequence[Picture]) -> str:
     """Return all nodes, drawn ones first; each has the numbers of its operands and its users.
 
@@ -216,7 +200,7 @@ def facts_json(facts: Facts, pictures: Sequence[Picture]) -> str:
     """
     cards = dict(_cards(pictures[-1]))
     drawn = dict.fromkeys(name for picture in reversed(pictures) for name in _drawn(picture))
-    names = [name for name in dict.fromkeys([*drawn, *facts.homes]) if name in facts.homes]
+    names = [name for name in dict.fromkeys([*drawn, *facts.graph_of]) if name in facts.graph_of]
     hidden = len(names) - max(MOST, len(drawn))
     names = names[: len(names) - max(hidden, 0)]
     numbers = {name: number for number, name in enumerate(names)}
@@ -256,17 +240,17 @@ def _all_cards(picture: Picture) -> Iterator[Card]:
 def _node(
     facts: Facts, name: str, derived: Rows, numbers: Mapping[str, int], cards: Mapping[str, str]
 ) -> list[object]:
-    told = facts.of(name)
-    graph = facts.homes[name]
+    graph = facts.graph_of[name]
+    node = graph[name]
     card = cards.get(name, name)
     return [
-        told.name,
-        told.op,
-        told.type,
-        told.line,
-        told.rows,
+        shown(name),
+        shown(f"layer {node.op.name}" if isinstance(node.op, Layer) else node.op.name),
+        str(node.type),
+        "\n".join(dict.fromkeys(_line(node))),
+        facts.rows(name),
         derived,
-        _numbers(graph[name].inputs, numbers),
+        _numbers(node.inputs, numbers),
         _numbers(graph.users[name], numbers),
         -1 if card == name else numbers[card],
     ]
@@ -275,10 +259,6 @@ def _node(
 def _numbers(names: Iterable[str], numbers: Mapping[str, int]) -> list[int | str]:
     """Return each node once, by its number, or by its name if the page has no facts of it."""
     return [numbers.get(name, shown(name)) for name in dict.fromkeys(names)]
-
-
-MOST_ROWS = 1000
-"""The most layers in the table; of more it holds the first and the last."""
 
 
 def layer_table(declared: Graph, picture: Picture) -> str:
