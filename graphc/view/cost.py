@@ -13,7 +13,7 @@ from math import prod
 
 from graphc.ir.difference import Difference
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Layer, Op, Source
+from graphc.ir.op import Layer, Op
 from graphc.ir.plan import Instr, Program
 from graphc.ir.tensor_type import ITEMSIZE, Batch, TensorType, count, dim_at, shape_at
 from graphc.kernels.body import Body, Span, Step
@@ -237,7 +237,7 @@ def totals(
 ) -> Totals:
     """Return the totals of a graph, or of the nodes `only`, and of the program compiled from it."""
     nodes = list(graph) if only is None else [graph[name] for name in only]
-    ops = [node for node in nodes if not isinstance(node.op, Source)]
+    ops = [node for node in nodes if not node.op.is_source]
     parameters = sum(prod(node.op.shape) for node in nodes if isinstance(node.op, Parameter))
     return Totals(
         len(nodes),

@@ -16,7 +16,7 @@ from graphc.ir.text.program import epochs
 from graphc.ops.again import is_clone
 from graphc.ops.source import Parameter, State
 from graphc.view.render.layers import known_prefix
-from graphc.view.render.style import shown
+from graphc.view.render.style import listed, shown
 
 Role = Literal["forward", "kept", "backward", "wrt", "again", "update", "scratch"]
 ROLES: Mapping[Role, str] = {
@@ -216,7 +216,7 @@ def arena_text(arena: ArenaMap) -> str:
     lines = [
         f"{program.name}: an arena of {arena.nbytes:,} bytes at {program.capacity} rows; at most "
         f"{most:,} of them are in use at once, at {arena.unit} {arena.peak_step} of "
-        f"{arena.steps}, which computes {_listed(arena.running)}.",
+        f"{arena.steps}, which computes {listed(list(map(shown, arena.running)), 3) or 'nothing'}.",
         "Alive there:",
     ]
     lines += [f"  {_described(part, arena)}" for part in arena.at_peak[:MOST_NAMED]]
@@ -232,8 +232,3 @@ def _described(part: Part, arena: ArenaMap) -> str:
         f"{part.name}: {part.nbytes:,} bytes ({part.formula}), {ROLES[part.role]}, "
         f"{arena.unit} {part.life}{where}"
     )
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(shown(name) for name in names[:3]) + more if names else "nothing"

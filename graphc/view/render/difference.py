@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from graphc.ir.difference import Difference, Kind, Pair
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Source, attributes
+from graphc.ir.op import attributes
 from graphc.ir.text.difference import change_lines, counts_text, pair_text
 from graphc.ir.text.graph import word_of
 from graphc.ops.source import Input
@@ -174,7 +174,7 @@ class _Drawing:
 
 
 def _is_box(pair: Pair) -> bool:
-    return not isinstance(pair.node.op, Source) or isinstance(pair.node.op, Input)
+    return not pair.node.op.is_source or isinstance(pair.node.op, Input)
 
 
 def _edges(shown: Difference, touching: Container[str] | None) -> Iterator[Edge]:

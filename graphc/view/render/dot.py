@@ -57,7 +57,7 @@ def dot_text(picture: Picture, *, dpi: int | None = None) -> str:
     renderer and however the layers are connected.
     """
     places = {card.id: i for i, box in enumerate(picture.layers) for card in box.cards}
-    inputs = {c.id for box in picture.layers for c in box.cards if c.side == "input"}
+    inputs = {card.id for card in picture.cards if card.side == "input"}
     within: dict[str, list[Link]] = {}
     for link in picture.links:
         if places[link.source] == places[link.target]:
@@ -141,10 +141,9 @@ class Labels:
     """The labels of one picture: cards of one column are equally wide, so columns are straight."""
 
     def __init__(self, picture: Picture, within: Mapping[str, Sequence[Link]]) -> None:
-        cards = [card for box in picture.layers for card in box.cards]
         self.within = within
-        self.lines = {card.id: [line for _, line in card_lines(card)] for card in cards}
-        self.columns = {side: self._column(cards, side) for side in LEAST}
+        self.lines = {card.id: [line for _, line in card_lines(card)] for card in picture.cards}
+        self.columns = {side: self._column(picture.cards, side) for side in LEAST}
         sizes = [bytes_text(link.values) for links in within.values() for link in links]
         self.gap = max((len(size) for size in sizes), default=6)
 

@@ -8,15 +8,30 @@ from math import prod
 from typing import Literal
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Source
 from graphc.ir.tensor_type import shape_text
 from graphc.ops.source import Constant, Input, Parameter
 from graphc.view.render.layers import Homes, repeated, signatures
-from graphc.view.render.style import short
+from graphc.view.render.style import listed, short
+
+NODE_LIMIT = 1000
+"""The most nodes that cards list; above it a card gives only their number."""
+LAYER_LIMIT = 1000
+"""The most layers that are all drawn; above it only the first and the last ones are."""
+ENDS = 20
+"""The number of layers drawn at each end of such a graph."""
+FEWEST = 4
+"""The fewest repeats at which a block is folded; rarer ones are drawn each time."""
 
 Side = Literal["input", "forward", "backward", "wrt"]
 """The columns: inputs, forward values, their gradients, and gradients of parameters."""
 Kind = Literal["flow", "gradient", "saved"]
+
+
+Place = str | int
+"""A layer by its name, or a fold by its number."""
+Key = tuple[Place, Side]
+COLUMNS: tuple[Side, ...] = ("input", "forward", "backward", "wrt")
+BACKWARD = ("backward", "wrt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +120,14 @@ class Picture:
     caption: tuple[str, ...]
 
     @property
+    def cards(self) -> tuple[Card, ...]:
+        """The cards of all layers."""
+        return tuple([card for box in self.layers for card in box.cards])
+
+    @property
     def folds(self) -> tuple[Fold, ...]:
         """The blocks that are drawn once for all their repeats."""
         return tuple([box.fold for box in self.layers if box.fold and box.fold.times])
-
-
-NODE_LIMIT = 1000
-"""The most nodes that cards list; above it a card gives only their number."""
-LAYER_LIMIT = 1000
-"""The most layers that are all drawn; above it only the first and the last ones are."""
-ENDS = 20
-"""The number of layers drawn at each end of such a graph."""
-FEWEST = 4
-"""The fewest repeats at which a block is folded; rarer ones are drawn each time."""
-
-Place = str | int
-"""A layer by its name, or a fold by its number."""
-Key = tuple[Place, Side]
-COLUMNS: tuple[Side, ...] = ("input", "forward", "backward", "wrt")
-BACKWARD = ("backward", "wrt")
 
 
 def picture(
@@ -149,7 +153,7 @@ class _Drawing:
         whole = not graph.gradients and (declared is graph or not graph.outputs)
         roots = [*graph.outputs.values(), *graph.gradients.values()]
         reached = set(graph.nodes) if whole else graph.upstream(roots)
-        self.unreached = sum(n.name not in reached and not isinstance(n.op, Source) for n in graph)
+        self.unreached = sum(n.name not in reached and not n.op.is_source for n in graph)
         self.forward = reached if whole else graph.forward()
         self.homes = Homes(declared, graph, self.forward)
         self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
@@ -185,14 +189,14 @@ class _Drawing:
         Ops and inputs are, and so are sources that are outputs or that nothing reads.  Other
         sources are lines on the cards of their users; an unread constant is not shown.
         """
-        if not isinstance(node.op, Source) or isinstance(node.op, Input):
+        if not node.op.is_source or isinstance(node.op, Input):
             return True
         read = self.graph.users[node.name] or isinstance(node.op, Constant)
         return not read or node.name in self.graph.outputs.values()
 
     def _side(self, node: Node) -> Side:
         if node.name in self.forward:
-            return "input" if isinstance(node.op, Source) else "forward"
+            return "input" if node.op.is_source else "forward"
         origin = self.homes.known.get(self.homes.origin(node.name))
         return "wrt" if origin is not None and isinstance(origin.op, Parameter) else "backward"
 
@@ -235,7 +239,7 @@ class _Drawing:
         """Yield the sources that the nodes read; a parameter is counted where it is first read."""
         for name in dict.fromkeys(operand for node in nodes for operand in node.inputs):
             source = self.graph[name]
-            if name not in self.sides and isinstance(source.op, Source):
+            if name not in self.sides and source.op.is_source:
                 yield _row(source, name in shown)
                 shown.add(name)
 
@@ -247,16 +251,16 @@ class _Drawing:
 
     def _links(self, ids: Mapping[Key, str]) -> tuple[Link, ...]:
         found: dict[tuple[str, str, Kind], dict[str, bool]] = {}
-        told: set[str] = set()
+        mentioned: set[str] = set()
         for name in self.sides:
             for operand in self.graph[name].inputs:
                 if operand not in self.sides or self._key(operand) == self._key(name):
                     continue
                 kind = self._kind(operand, name)
                 place = ids[self._key(operand)], ids[self._key(name)], kind
-                found.setdefault(place, {}).setdefault(operand, operand not in told)
+                found.setdefault(place, {}).setdefault(operand, operand not in mentioned)
                 if kind == "saved":
-                    told.add(operand)
+                    mentioned.add(operand)
         return tuple(self._link(*place, values) for place, values in found.items())
 
     def _kind(self, operand: str, name: str) -> Kind:
@@ -282,7 +286,7 @@ class _Drawing:
         if self.unreached:
             yield f"not drawn: {_counted(self.unreached, 'node')} that only update states"
         if self.idle:
-            yield f"nothing left to do: {_listed(self.idle)}"
+            yield f"nothing left to do: {listed([short(name, 24) for name in self.idle], 3)}"
         yield from self._hidden()
         if self.summed:
             yield f"{_counted(self.summed, 'node')} summed up, one card a layer and direction"
@@ -312,16 +316,10 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(short(name, 24) for name in names[:3]) + (
-        f" and {len(names) - 3} more" if len(names) > 3 else ""
-    )
-
-
 def _idle(declared: Graph, drawn: Iterable[str], homes: Homes) -> list[str]:
     """Return the declared layers that the compiled graph omits, such as dropout in inference."""
     present = {*drawn, *homes.merged}
-    return [n.name for n in declared if n.name not in present and not isinstance(n.op, Source)]
+    return [n.name for n in declared if n.name not in present and not n.op.is_source]
 
 
 def _layer_order(declared: Graph, used: Iterable[str]) -> list[str]:
@@ -331,10 +329,10 @@ def _layer_order(declared: Graph, used: Iterable[str]) -> list[str]:
     return [*known, *(name for name in found if name not in declared)]
 
 
-def _row(source: Node, again: bool) -> Row:
+def _row(source: Node, counted: bool) -> Row:
     op = source.op
     if isinstance(op, Constant) and op.shape == ():
         return Row(op.name, source.name, f"= {op.array():.6g}")
     shape = shape_text(source.type.shape)
-    count = prod(op.shape) if isinstance(op, Parameter) and not again else 0
+    count = prod(op.shape) if isinstance(op, Parameter) and not counted else 0
     return Row(op.name, source.name, shape, count)

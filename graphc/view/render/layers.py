@@ -6,7 +6,7 @@ from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Op, Source, attributes
+from graphc.ir.op import Op, attributes
 from graphc.ops.source import Constant
 
 LONGEST = 32
@@ -41,7 +41,7 @@ class Homes:
         """Return the layer that a compiled node is drawn in."""
         origin = self.origin(name)
         node = self.known.get(origin)
-        if node is not None and isinstance(node.op, Source):
+        if node is not None and node.op.is_source:
             origin = self._source_layer(origin)
         return self.merged.get(origin, origin)
 
@@ -84,14 +84,14 @@ def _declared_nodes(
 
 def _is_part(node: Node, graph: Graph) -> bool:
     whole = known_prefix(node.name.rpartition(".")[0], graph)
-    return bool(whole) and not isinstance(node.op, Source)
+    return bool(whole) and not node.op.is_source
 
 
 def _working(homes: Homes, compiled: Graph, forward: Container[str]) -> dict[str, str]:
     """Return the layers that have forward nodes, each with the op of the node of its name."""
     found: dict[str, str] = {}
     for node in compiled:
-        if node.name in forward and not isinstance(node.op, Source):
+        if node.name in forward and not node.op.is_source:
             layer = homes.layer(node.name)
             found.setdefault(layer, "")
             if node.name == layer:
@@ -104,7 +104,7 @@ def _merged(declared: Graph, working: Mapping[str, str]) -> dict[str, str]:
     into: dict[str, str] = {}
     for node in reversed(list(declared)):
         users = set(declared.users[node.name])
-        if node.name in working or isinstance(node.op, Source) or len(users) != 1:
+        if node.name in working or node.op.is_source or len(users) != 1:
             continue
         user = users.pop()
         target = into.get(user, user)
@@ -183,7 +183,7 @@ class _Layers:
     def signature(self, layer: str) -> Hashable:
         """Return what the layer's nodes compute, and from what; an input equals only itself."""
         nodes = self.nodes[layer]
-        if not nodes or isinstance(nodes[0].op, Source):
+        if not nodes or nodes[0].op.is_source:
             return layer
         here = self.places[layer]
         return tuple(

@@ -20,6 +20,7 @@ from graphc.view.render.style import (
     group,
     human_bytes,
     line,
+    listed,
     number,
     paint,
     rect,
@@ -242,10 +243,9 @@ class _Drawing:
 
     def _table(self, top: float) -> Iterator[str]:
         arena = self.arena
-        computes = ", ".join(short(name, 28) for name in arena.running[:2])
-        more = f" and {len(arena.running) - 2} more" if len(arena.running) > 2 else ""
+        computes = listed([short(name, 28) for name in arena.running], 2)
         at = f"{arena.unit} {arena.peak_step}"
-        yield words(14, top + 8, f"Alive at the peak, {at}: {computes}{more}", bold=True)
+        yield words(14, top + 8, f"Alive at the peak, {at}: {computes}", bold=True)
         y = top + 8
         for part in arena.at_peak[:MOST_ROWS]:
             y += ROW

@@ -9,7 +9,6 @@ from pathlib import Path
 from graphc.base.collector import collector_paused
 from graphc.ir.difference import difference
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Source
 from graphc.ir.plan import Instr, Plan, Program
 from graphc.kernels.kernel import Gemm, space
 from graphc.view.cost import changed_totals, totals, totals_after
@@ -104,7 +103,7 @@ def kernel_words(program: Program) -> Iterator[str]:
 def _nodes(program: Program, instr: Instr) -> list[Node]:
     names = instr.nodes or (instr.node,)
     found = [program.graph[name] for name in names if name in program.graph]
-    return [node for node in found if not isinstance(node.op, Source)]
+    return [node for node in found if not node.op.is_source]
 
 
 def _head(instr: Instr) -> str:

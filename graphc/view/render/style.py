@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from graphc.ir.graph import Node
@@ -92,6 +92,12 @@ def short(text: str, width: int = SHORT) -> str:
         half = (width - 1) // 2
         line = f"{line[:half]}~{line[-half:]}"
     return line
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Return the first names, `most` of them, and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def escape(text: str) -> str:

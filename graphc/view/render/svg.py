@@ -96,8 +96,7 @@ def _describe(root: ElementTree.Element, name: str, caption: Sequence[str]) -> N
 
 
 def _titles(picture: Picture) -> Iterator[tuple[str, str]]:
-    cards = [card for box in picture.layers for card in box.cards]
-    layer_of = {card.id: card.fold.text if card.fold else card.layer for card in cards}
+    layer_of = {c.id: c.fold.text if c.fold else c.layer for c in picture.cards}
     for index, box in enumerate(picture.layers):
         nodes = [node for card in box.cards for node in card.nodes][:MOST_LINES]
         lines = [shown(box.text)] if box.fold else [sentence(node) for node in nodes]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from graphc.view.render.style import DARK, FAMILY, LIGHT, shown, stylesheet, variables
+from graphc.view.render.style import DARK, FAMILY, LIGHT, escape, stylesheet, variables
 from graphc.view.render.svg import slim
 
 
@@ -40,7 +40,7 @@ def page_text(name: str, views: Sequence[View], table: str, data: str, note: str
     The page loads nothing from outside the file and runs no script but its own; its policy makes
     the browser enforce both.
     """
-    title = html.escape(shown(name))
+    title = escape(name)
     script = files(__name__).joinpath("page.js").read_text("utf-8")
     tabs = [(view.id, view.title) for view in views] + [("layers", "Layers")]
     sections = [_section(view, i == 0) for i, view in enumerate(views)]
@@ -128,18 +128,18 @@ def _section(view: View, first: bool) -> str:
 
 def _slider(view: View) -> str:
     if len(view.steps) == 1:
-        return f'<span class="step">{html.escape(shown(view.steps[0].title))}</span>'
+        return f'<span class="step">{escape(view.steps[0].title)}</span>'
     return (
         f'<label class="slider"><span class="count"></span><input type="range" min="0"'
         f' max="{len(view.steps) - 1}" value="0" aria-label="Step of {html.escape(view.title)}"'
         f' title="Earlier ([), later (])"></label>'
-        f'<output class="step">{html.escape(shown(view.steps[0].title))}</output>'
+        f'<output class="step">{escape(view.steps[0].title)}</output>'
     )
 
 
 def _figure(step: Step, index: int) -> str:
     """Return the picture, then its words, which appear in the picture's place when asked for."""
-    title = html.escape(shown(step.title))
+    title = escape(step.title)
     hidden = " hidden" if index else ""
     return (
         f'<figure data-title="{title}"{hidden}>\n{slim(step.svg)}'
@@ -150,9 +150,9 @@ def _figure(step: Step, index: int) -> str:
 
 def simple_page(name: str, steps: list[Step]) -> str:
     """Return a page of pictures one below the other, each with its words; it holds no script."""
-    title = html.escape(shown(name))
+    title = escape(name)
     parts = "\n".join(
-        f"<section>\n<h2>{html.escape(shown(step.title))}</h2>\n<figure>\n{step.svg}</figure>\n"
+        f"<section>\n<h2>{escape(step.title)}</h2>\n<figure>\n{step.svg}</figure>\n"
         f"<details><summary>The same in words</summary><pre>{html.escape(step.text)}</pre>"
         "</details>\n</section>"
         for step in steps

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +10,17 @@ from math import prod
 
 from graphc.base.errors import GraphError
 from graphc.ir.graph import Graph, Node
-from graphc.ir.op import Layer, Source, attributes
+from graphc.ir.op import Layer, attributes
 from graphc.ir.plan import Instr, Plan, Program
-from graphc.ir.tensor_type import count, shape_text
+from graphc.ir.tensor_type import count, shape_at, shape_text
 from graphc.ir.text.graph import FROM_TYPE
 from graphc.ir.text.program import epochs
 from graphc.ir.text.values import value_text
 from graphc.ops.source import Constant, Input, Parameter
 from graphc.view.profile import Profile
 from graphc.view.render.derivation import Rows, derivation
-from graphc.view.render.draw import Card, Picture
-from graphc.view.render.style import shown
+from graphc.view.render.draw import Picture
+from graphc.view.render.style import escape, listed, shown
 from graphc.view.render.time_view import time_lines
 
 MOST = 5000
@@ -83,7 +82,7 @@ class Facts:
             kernel = self._kernels[program.name].get(node.name)
             if kernel is not None:
                 yield f"computed in {program.name}", kernel
-            if kernel is None and life is not None and isinstance(node.op, Source):
+            if kernel is None and life is not None and node.op.is_source:
                 return  # a source is the same in the other programs
 
     def _bytes(self, node: Node) -> str:
@@ -106,9 +105,7 @@ class Facts:
         """The program that trains and the one that infers."""
         programs = {} if self.plan is None else self.plan.programs
         trains = next((n for n in ("step", "accumulate", "grad") if n in programs), "infer")
-        return tuple(
-            programs[name] for name in dict.fromkeys((trains, "infer")) if name in programs
-        )
+        return tuple(programs[n] for n in dict.fromkeys((trains, "infer")) if n in programs)
 
     @cached_property
     def _lives(self) -> Mapping[str, Mapping[str, str]]:
@@ -159,12 +156,8 @@ def _lives(program: Program) -> Iterator[tuple[str, str]]:
     unit = "epoch" if program.backend == "native" else "instruction"
     for buffer in program.buffers.values():
         if buffer.space != "arena":
-            yield (
-                buffer.name,
-                {"feed": "a feed", "state": "kept between runs"}.get(
-                    buffer.space, f"a {buffer.space}"
-                ),
-            )
+            kept = buffer.space == "state"
+            yield buffer.name, "kept between runs" if kept else f"a {buffer.space}"
         elif buffer.first == buffer.last:
             yield buffer.name, f"in {unit} {buffer.first}, at byte {buffer.offset:,}"
         else:
@@ -184,11 +177,7 @@ def _kernels(program: Program) -> Iterator[tuple[str, str]]:
 def _kernel(instr: Instr, name: str) -> str:
     others = [other for other in instr.nodes if other != name]
     kind = "fused native kernel" if instr.kind == "kernel" else f"{instr.kind} {instr.kernel}"
-    return f"{kind}, with {_few(others)}" if others else kind
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return f"{kind}, with {listed(others, 6)}" if others else kind
 
 
 def facts_json(facts: Facts, pictures: Sequence[Picture]) -> str:
@@ -217,7 +206,7 @@ def _json(value: object) -> str:
 
 
 def _drawn(picture: Picture) -> Iterator[str]:
-    for card in _all_cards(picture):
+    for card in picture.cards:
         if card.fold is not None:
             yield card.nodes[0].name
             continue
@@ -227,14 +216,10 @@ def _drawn(picture: Picture) -> Iterator[str]:
 
 def _cards(picture: Picture) -> Iterator[tuple[str, str]]:
     """Yield each node that is on a card, with the node whose lines represent it."""
-    for card in _all_cards(picture):
+    for card in picture.cards:
         first, last = card.nodes[0].name, card.nodes[-1].name
         for node in card.nodes:
             yield node.name, first if card.fold else last if card.summed else node.name
-
-
-def _all_cards(picture: Picture) -> Iterator[Card]:
-    return (card for box in picture.layers for card in box.cards)
 
 
 def _node(
@@ -263,7 +248,7 @@ def _numbers(names: Iterable[str], numbers: Mapping[str, int]) -> list[int | str
 
 def layer_table(declared: Graph, picture: Picture) -> str:
     """Return the table, captioned as the picture is."""
-    caption = html.escape(shown(", ".join(["Layers as declared", *picture.caption])))
+    caption = escape(", ".join(["Layers as declared", *picture.caption]))
     heads = "".join(
         f'<th scope="col">{word}</th>'
         for word in ("name", "op", "shape", "parameters", "count", "declared at")
@@ -276,14 +261,14 @@ def layer_table(declared: Graph, picture: Picture) -> str:
 
 
 def _body(declared: Graph) -> Iterator[str]:
-    nodes = [n for n in declared if isinstance(n.op, Input) or not isinstance(n.op, Source)]
+    nodes = [n for n in declared if isinstance(n.op, Input) or not n.op.is_source]
     half = MOST_ROWS // 2
     hidden = len(nodes) - MOST_ROWS
     counted: set[str] = set()
     for index, node in enumerate(nodes):
         cells = list(_cells(node, declared, counted))
         if hidden <= 0 or index < half or index >= len(nodes) - half:
-            name = html.escape(shown(node.name))
+            name = escape(node.name)
             yield f'<tr class="op" data-node="{name}">{"".join(cells)}</tr>'
         elif index == half:
             yield f'<tr><td colspan="6">{hidden:,} layers are left out here</td></tr>'
@@ -293,20 +278,11 @@ def _cells(node: Node, declared: Graph, counted: set[str]) -> Iterator[str]:
     """Yield the cells of a layer; a shared parameter is counted at its first user."""
     read = [declared[name] for name in dict.fromkeys(node.inputs)]
     parameters = [source for source in read if isinstance(source.op, Parameter)]
-    fresh = [p for p in parameters if p.name not in counted]
-    counted.update(p.name for p in fresh)
-    total = sum(_size(p) for p in fresh)
-    yield f'<th scope="row">{html.escape(shown(node.name))}</th>'
-    yield f"<td>{html.escape(shown(node.op.name))}</td><td>{node.type}</td>"
-    yield f"<td>{'<br>'.join(_parameters(parameters))}</td>"
+    total = sum(prod(shape_at(p.type.shape, 1)) for p in parameters if p.name not in counted)
+    counted.update(p.name for p in parameters)
+    yield f'<th scope="row">{escape(node.name)}</th>'
+    yield f"<td>{escape(node.op.name)}</td><td>{node.type}</td>"
+    texts = [escape(f"{p.name} {shape_text(p.type.shape)}") for p in parameters]
+    yield f"<td>{'<br>'.join(texts)}</td>"
     yield f'<td class="count">{f"{total:,}" if total else ""}</td>'
-    yield f"<td>{html.escape(shown(str(node.locs[0]))) if node.locs else ''}</td>"
-
-
-def _parameters(parameters: Iterable[Node]) -> Iterator[str]:
-    for node in parameters:
-        yield html.escape(shown(f"{node.name} {shape_text(node.type.shape)}"))
-
-
-def _size(node: Node) -> int:
-    return prod(node.op.shape) if isinstance(node.op, Parameter) else 0
+    yield f"<td>{escape(str(node.locs[0])) if node.locs else ''}</td>"
