@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(_whole(plans, times, name, args.batch, peak))
     print(f"\neach instruction of {name!r} on {chosen}, called by itself:\n")
-    print(table(found.lines, peak))
+    print(table(found.timed, peak))
     print(f"\nbound by {RULE}")
     for file in _files(args, found):
         print(f"\nwrote {file}")

@@ -96,12 +96,11 @@ def program_cost(program: Program, n: int) -> Cost:
 
 def cost(program: Program, instr: Instr, n: int) -> Cost:
     """Return the cost of an instruction for a batch of `n` rows."""
+    operations = products = 0
     if instr.body is not None:
         operations, products = kernel_flops(instr.body, n)
-        return Cost(operations + products, _bytes(program, instr, n), products)
-    if instr.op is None:
-        return Cost(bytes=_bytes(program, instr, n))
-    operations, products = _member_flops(program, instr, n)
+    elif instr.op is not None:
+        operations, products = _member_flops(program, instr, instr.op, n)
     return Cost(operations + products, _bytes(program, instr, n), products)
 
 
@@ -129,14 +128,13 @@ def _worked(body: Body, step: Step) -> Span:
     return body.steps[step.args[0]].span if step.op in ("sum", "max") else step.span
 
 
-def _member_flops(program: Program, instr: Instr, n: int) -> tuple[int, int]:
+def _member_flops(program: Program, instr: Instr, op: Op, n: int) -> tuple[int, int]:
     """Return a NumPy call's operations and those of its products, over all nodes it computes."""
-    assert instr.op is not None
     operations = products = 0
     ins = [program.buffers[name].type for name in instr.ins]
     for member, name in enumerate(instr.outs):
         own = ins[member :: instr.members]
-        more, product = op_flops(instr.op, own, program.buffers[name].type, n)
+        more, product = op_flops(op, own, program.buffers[name].type, n)
         operations, products = operations + more, products + product
     return operations, products
 
@@ -167,11 +165,8 @@ def _multiplications(op: Convolution, ins: list[TensorType], out: TensorType, n:
 
 
 def _bytes(program: Program, instr: Instr, n: int) -> int:
-    return _read_or_written(program, instr.ins, n) + _read_or_written(program, instr.outs, n)
-
-
-def _read_or_written(program: Program, names: Iterable[str], n: int) -> int:
-    return sum(program.buffers[name].type.nbytes(n) for name in dict.fromkeys(names))
+    names = [*dict.fromkeys(instr.ins), *dict.fromkeys(instr.outs)]
+    return sum(program.buffers[name].type.nbytes(n) for name in names)
 
 
 def _size(type: TensorType, n: int) -> int:
@@ -273,11 +268,9 @@ def _names(nodes: Iterable[Node | None]) -> list[str]:
 def _all_flops(graph: Graph, ops: Sequence[Node], batch: int) -> int | None:
     if any(isinstance(node.op, Layer) for node in ops):
         return None
-    return sum(_flops(graph, node, batch) for node in ops)
-
-
-def _flops(graph: Graph, node: Node, batch: int) -> int:
-    return sum(op_flops(node.op, [graph[i].type for i in node.inputs], node.type, batch))
+    ins = ([graph[name].type for name in node.inputs] for node in ops)
+    pairs = zip(ops, ins, strict=True)
+    return sum(sum(op_flops(node.op, types, node.type, batch)) for node, types in pairs)
 
 
 def changed_totals(before: Totals, after: Totals) -> Iterator[str]:

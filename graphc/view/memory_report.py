@@ -196,12 +196,12 @@ class MemoryReport:
         if least == self.total:
             hint = f"batch={kept} fits" if kept else "not even batch=1 fits: make the net smaller"
             return [], hint
-        told = Operand("least", f"{least:,}", "bytes, by computing values again", None)
+        operand = Operand("least", f"{least:,}", "bytes, by computing values again", None)
         fits = largest_batch(self._plan, budget)
         if not fits:
-            return [told], "not even batch=1 fits: make the net smaller"
+            return [operand], "not even batch=1 fits: make the net smaller"
         more = f"batch={fits} fits, by computing values again"
-        return [told], f"{more}; batch={kept} without" if kept else more
+        return [operand], f"{more}; batch={kept} without" if kept else more
 
     def curve(self) -> Curve:
         """Return memory against FLOPs, from keeping all values to the most useful recomputation."""

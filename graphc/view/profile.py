@@ -41,6 +41,15 @@ class Timed:
     roof: float
     """The share of its time that the machine's nearer limit needs at least."""
     verdict: Verdict
+    line: str
+    """The user's line of its node, or of the first fused one that has one."""
+
+    @property
+    def kernel(self) -> str:
+        """The kernel's name, with the number of nodes that it computes at once."""
+        instr = self.instr
+        nodes = len(instr.nodes) if instr.body is not None else instr.members
+        return instr.kernel if nodes <= 1 else f"{instr.kernel} of {nodes}"
 
     @property
     def nodes(self) -> tuple[str, ...]:
@@ -75,21 +84,19 @@ class Profile:
         return sum(self.seconds)
 
     @cached_property
-    def lines(self) -> list[Line]:
-        """A line of the table for each instruction but barriers."""
-        return lines_of(self.program, self.seconds, self.n)
-
-    @cached_property
     def timed(self) -> tuple[Timed, ...]:
         """Every instruction but barriers, in order."""
-        found = []
-        for instr, seconds in zip(self.program.instrs, self.seconds, strict=True):
-            if instr.kind != "barrier":
-                work = cost(self.program, instr, self.n)
-                least = self.peak.seconds(work.flops, work.bytes)
-                roof = least / seconds if seconds else 0.0
-                found.append(Timed(instr, seconds, work, roof, verdict(seconds, work, self.peak)))
-        return tuple(found)
+        pairs = zip(self.program.instrs, self.seconds, strict=True)
+        return tuple(self._timed(*pair) for pair in pairs if pair[0].kind != "barrier")
+
+    def _timed(self, instr: Instr, seconds: float) -> Timed:
+        work = cost(self.program, instr, self.n)
+        least = self.peak.seconds(work.flops, work.bytes)
+        roof = least / seconds if seconds else 0.0
+        nodes = [self.program.graph.nodes.get(name) for name in (instr.node, *instr.nodes)]
+        lines = (str(node.locs[0]) for node in nodes if node is not None and node.locs)
+        bound = verdict(seconds, work, self.peak)
+        return Timed(instr, seconds, work, roof, bound, next(lines, ""))
 
     @cached_property
     def by_node(self) -> Mapping[str, Timed]:
@@ -124,7 +131,7 @@ class Profile:
             f"instruction called by itself, medians of {self.rounds} rounds\n"
             f"peak of {self.peak.threads} thread{'' if self.peak.threads == 1 else 's'}: "
             f"{self.peak.flops / 1e9:.0f} GFLOP/s, {self.peak.bytes / 1e9:.0f} GB/s\n\n"
-            f"{table(self.lines, self.peak)}\n\nbound by {RULE}"
+            f"{table(self.timed, self.peak)}\n\nbound by {RULE}"
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
@@ -134,7 +141,7 @@ class Profile:
         return {"text/plain": str(self), "image/svg+xml": times_svg(self)}
 
     def __repr__(self) -> str:
-        return f"<Profile of {self.name!r}: {len(self.lines)} instructions, {self.total:.6f} s>"
+        return f"<Profile of {self.name!r}: {len(self.timed)} instructions, {self.total:.6f} s>"
 
 
 def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
@@ -151,64 +158,29 @@ def profile(ex: Executor, feeds: Mapping[str, Any], rounds: int) -> Profile:
     for _ in range(count):
         instructions.run(0)
     threads = thread_count(ex.plan.recipe.threads if ex.plan.backend == "native" else None)
-    peak = measure_peak(threads)
-    return Profile(ex.plan, name, n, count, tuple(instructions.medians), peak)
+    medians = tuple(instructions.medians)
+    return Profile(ex.plan, name, n, count, medians, measure_peak(threads))
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """An instruction: its seconds, its cost, and its kernel, node and source line."""
-
-    seconds: float
-    cost: Cost
-    kernel: str
-    node: str
-    where: str
-
-
-def lines_of(program: Program, seconds: Sequence[float], n: int) -> list[Line]:
-    """Return a line for each instruction but barriers, in order."""
-    pairs = zip(program.instrs, seconds, strict=True)
-    return [
-        Line(time, cost(program, instr, n), kernel_text(instr), instr.node, _where(program, instr))
-        for instr, time in pairs
-        if instr.kind != "barrier"
-    ]
-
-
-def kernel_text(instr: Instr) -> str:
-    """Return the kernel's name, with the number of nodes that it computes at once."""
-    nodes = len(instr.nodes) if instr.body is not None else instr.members
-    return instr.kernel if nodes <= 1 else f"{instr.kernel} of {nodes}"
-
-
-def _where(program: Program, instr: Instr) -> str:
-    """Return the user's line of the node, or of the first fused one that has one."""
-    for name in (instr.node, *instr.nodes):
-        node = program.graph.nodes.get(name)
-        if node is not None and node.locs:
-            return str(node.locs[0])
-    return ""
-
-
-def table(lines: Sequence[Line], peak: Peak) -> str:
-    """Return the lines and their sum.
+def table(timed: Sequence[Timed], peak: Peak) -> str:
+    """Return a line for each instruction, and their sum.
 
     `of peak` is the share of the peak of multiply-adds, `roof` the share of what the roofline
     allows: of the peak, or of the memory's bandwidth where that is the nearer limit.  Data that
-    caches hold may come faster than that.  `bound` is the verdict, see
-    `graphc.view.peak`.
+    caches hold may come faster than that.  `bound` is the verdict, see `graphc.view.peak`.
     """
-    total = sum(line.seconds for line in lines)
-    whole = sum((line.cost for line in lines), Cost())
+    total = sum(each.seconds for each in timed)
+    work = sum((each.cost for each in timed), Cost())
     rows: list[tuple[str, ...]] = [COLUMNS]
-    rows += [_row(line, total, peak) for line in lines]
-    rows.append(_row(Line(total, whole, "sum", "", ""), total, peak))
+    for each in timed:
+        node = name_text(each.instr.node) if each.instr.node else ""
+        numbers = _numbers(each.seconds, each.cost, total, peak)
+        rows.append((*numbers, each.verdict, each.kernel, node, each.line))
+    rows.append((*_numbers(total, work, total, peak), "", "sum", "", ""))
     return "\n".join(_aligned(rows))
 
 
-def _row(line: Line, total: float, peak: Peak) -> tuple[str, ...]:
-    seconds, work = line.seconds, line.cost
+def _numbers(seconds: float, work: Cost, total: float, peak: Peak) -> tuple[str, ...]:
     rate = work.flops / seconds if seconds else 0.0
     stream = work.bytes / seconds if seconds else 0.0
     roof = peak.seconds(work.flops, work.bytes) / seconds if seconds else 0.0
@@ -220,10 +192,6 @@ def _row(line: Line, total: float, peak: Peak) -> tuple[str, ...]:
         f"{work.bytes / 1e3:.1f}",
         f"{stream / 1e9:.1f}",
         f"{roof:.0%}",
-        verdict(seconds, work, peak) if line.kernel != "sum" else "",
-        line.kernel,
-        name_text(line.node) if line.node else "",
-        line.where,
     )
 
 
@@ -264,10 +232,10 @@ def _metadata(profile: Profile) -> Iterator[dict[str, Any]]:
 
 def _events(profile: Profile) -> Iterator[dict[str, Any]]:
     start = 0.0
-    for timed, line in zip(profile.timed, profile.lines, strict=True):
+    for timed in profile.timed:
         duration = timed.seconds * 1e6
         yield {
-            "name": line.node,
+            "name": timed.instr.node,
             "cat": f"{timed.instr.kind},{timed.verdict}",
             "ph": "X",
             "ts": round(start, 3),
@@ -275,9 +243,9 @@ def _events(profile: Profile) -> Iterator[dict[str, Any]]:
             "pid": PROCESS,
             "tid": THREAD,
             "args": {
-                "kernel": kernel_text(timed.instr),
+                "kernel": timed.kernel,
                 "nodes": list(timed.nodes),
-                "line": line.where,
+                "line": timed.line,
                 "flops": timed.cost.flops,
                 "bytes": timed.cost.bytes,
                 "share of the roofline": round(timed.roof, 4),

@@ -14,6 +14,7 @@ from graphc.kernels.reasons import reason_for_call
 from graphc.ops.source import Constant, Parameter, State
 from graphc.runtime.exchange import buckets
 
+WAYS = {"call": "calls NumPy", "reference": "runs its reference rule"}
 _HEAD = ("Layer (type)", "Output shape", "Params", "Connected to")
 
 
@@ -70,20 +71,17 @@ def _line(row: tuple[str, str, str, str], widths: list[int]) -> str:
     return cells.rstrip()
 
 
-WAYS = {"call": "calls NumPy", "reference": "runs its reference rule"}
-
-
 def plan_report(plan: Plan) -> str:
     """Return the report of what was compiled, in a few lines."""
     lines = [f"plan of {plan.declared.name!r} for up to {plan.batch} rows on {plan.backend}"]
     lines.extend(_shards(plan))
     for name, program in plan.programs.items():
-        told = _native(program) if program.backend == "native" else _numpy(program)
-        lines.append(f"  {name}: {len(program.graph)} nodes, {told}")
+        counts = _native(program) if program.backend == "native" else _numpy(program)
+        lines.append(f"  {name}: {len(program.graph)} nodes, {counts}")
     if plan.backend == "native":
         lines.extend(_outside(plan))
     if computes_again(plan):
-        lines.extend(f"  {told}" for told in repeated(plan, keeping_all(plan)))
+        lines.extend(f"  {again}" for again in repeated(plan, keeping_all(plan)))
     idle = [name for name in plan.parameter_names if name not in plan.wrt]
     if idle and plan.losses:
         lines.append(f"  not trained: {', '.join(idle)}")
@@ -132,7 +130,7 @@ def _outside(plan: Plan) -> Iterator[str]:
     for program in plan.programs.values():
         for instr in program.instrs:
             if instr.kind in WAYS:
-                names = found.setdefault(_told(program, instr), [])
+                names = found.setdefault(_called(program, instr), [])
                 if instr.node not in names:
                     names.append(instr.node)
     for (op, way, reason), names in found.items():
@@ -140,7 +138,7 @@ def _outside(plan: Plan) -> Iterator[str]:
         yield f"  {op} {way}: {reason} ({', '.join(names[:3])}{more})"
 
 
-def _told(program: Program, instr: Instr) -> tuple[str, str, str]:
+def _called(program: Program, instr: Instr) -> tuple[str, str, str]:
     """Return the op, what runs in its place, and why."""
     assert instr.op is not None, "a native plan copies by kernels"
     ins = [program.graph[name].type for name in program.graph[instr.node].inputs]

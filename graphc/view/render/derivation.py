@@ -219,15 +219,15 @@ def _shapes(node: Node, graph: Graph) -> Iterator[tuple[str, str]]:
     """Yield the operands that the node itself reads, with their shapes."""
     shapes = [graph[name].type.shape for name in node.inputs]
     if isinstance(node.op, MatMul):
-        a = _turned(shapes[0], node.op.trans_a)
-        b = _turned(shapes[1], node.op.trans_b)
+        a = _shape_read(shapes[0], node.op.trans_a)
+        b = _shape_read(shapes[1], node.op.trans_b)
         yield "shapes", f"{a} · {b} → {shape_text(node.type.shape)}"
     else:
         texts = [f"{n} {shape_text(s)}" for n, s in zip(node.inputs, shapes, strict=True)]
         yield "shapes", f"{node.op.name}: {', '.join(texts)} → {shape_text(node.type.shape)}"
 
 
-def _turned(shape: Shape, transposed: bool) -> str:
+def _shape_read(shape: Shape, transposed: bool) -> str:
     return shape_text((*shape[:-2], shape[-1], shape[-2]) if transposed else shape)
 
 

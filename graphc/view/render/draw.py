@@ -10,7 +10,7 @@ from typing import Literal
 from graphc.ir.graph import Graph, Node
 from graphc.ir.tensor_type import shape_text
 from graphc.ops.source import Constant, Input, Parameter
-from graphc.view.render.layers import Homes, repeated, signatures
+from graphc.view.render.layers import LayerIndex, repeated, signatures
 from graphc.view.render.style import listed, short
 
 NODE_LIMIT = 1000
@@ -155,11 +155,11 @@ class _Drawing:
         reached = set(graph.nodes) if whole else graph.upstream(roots)
         self.unreached = sum(n.name not in reached and not n.op.is_source for n in graph)
         self.forward = reached if whole else graph.forward()
-        self.homes = Homes(declared, graph, self.forward)
+        self.index = LayerIndex(declared, graph, self.forward)
         self.sides = {n.name: self._side(n) for n in graph if n.name in reached and self._drawn(n)}
-        self.layers = {name: self.homes.layer(name) for name in self.sides}
+        self.layers = {name: self.index.layer(name) for name in self.sides}
         self.order = _layer_order(declared, self.layers.values())
-        self.idle = [] if declared is graph else _idle(declared, self.order, self.homes)
+        self.idle = [] if declared is graph else _idle(declared, self.order, self.index)
         self.parts = self._parts(fold, most_layers)
         self.places = dict(_places(self.parts))
         single = sum(isinstance(self.places[layer], str) for layer in self.layers.values())
@@ -178,9 +178,9 @@ class _Drawing:
         forward = {n: layer for n, layer in self.layers.items() if self.sides[n] not in BACKWARD}
         at = 0
         for block in repeated(signatures(self.graph, forward, self.order), FEWEST):
-            yield from self.order[at : block.again.start]
-            yield Fold(tuple(self.order[block.again]), block.size, block.times - 1)
-            at = block.again.stop
+            yield from self.order[at : block.repeats.start]
+            yield Fold(tuple(self.order[block.repeats]), block.size, block.times - 1)
+            at = block.repeats.stop
         yield from self.order[at:]
 
     def _drawn(self, node: Node) -> bool:
@@ -197,7 +197,7 @@ class _Drawing:
     def _side(self, node: Node) -> Side:
         if node.name in self.forward:
             return "input" if node.op.is_source else "forward"
-        origin = self.homes.known.get(self.homes.origin(node.name))
+        origin = self.index.known.get(self.index.origin(node.name))
         return "wrt" if origin is not None and isinstance(origin.op, Parameter) else "backward"
 
     def _key(self, name: str) -> Key:
@@ -276,9 +276,9 @@ class _Drawing:
     def _box(self, place: Place, cards: tuple[Card, ...]) -> LayerBox:
         if isinstance(place, int):
             return LayerBox("", "", (), cards, self._fold(place))
-        node = self.homes.known.get(place) or self.graph.nodes.get(place)
+        node = self.index.known.get(place) or self.graph.nodes.get(place)
         op = node.op.name if node is not None else ""
-        return LayerBox(place, op, tuple(self.homes.made_of(place)), cards)
+        return LayerBox(place, op, tuple(self.index.made_of(place)), cards)
 
     def _caption(self) -> Iterator[str]:
         parameters = [prod(n.op.shape) for n in self.graph if isinstance(n.op, Parameter)]
@@ -316,9 +316,9 @@ def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def _idle(declared: Graph, drawn: Iterable[str], homes: Homes) -> list[str]:
+def _idle(declared: Graph, drawn: Iterable[str], index: LayerIndex) -> list[str]:
     """Return the declared layers that the compiled graph omits, such as dropout in inference."""
-    present = {*drawn, *homes.merged}
+    present = {*drawn, *index.merged}
     return [n.name for n in declared if n.name not in present and not n.op.is_source]
 
 

@@ -13,7 +13,7 @@ LONGEST = 32
 """The most layers of a block; longer blocks are not looked for."""
 
 
-class Homes:
+class LayerIndex:
     """The layers of a picture, and the layer of every node that is drawn in them.
 
     Names decide: `bn1.mean` is a part of `bn1`, `d_bn1` and `d_bn1.x` are gradients at `bn1`.  A
@@ -87,12 +87,12 @@ def _is_part(node: Node, graph: Graph) -> bool:
     return bool(whole) and not node.op.is_source
 
 
-def _working(homes: Homes, compiled: Graph, forward: Container[str]) -> dict[str, str]:
+def _working(index: LayerIndex, compiled: Graph, forward: Container[str]) -> dict[str, str]:
     """Return the layers that have forward nodes, each with the op of the node of its name."""
     found: dict[str, str] = {}
     for node in compiled:
         if node.name in forward and not node.op.is_source:
-            layer = homes.layer(node.name)
+            layer = index.layer(node.name)
             found.setdefault(layer, "")
             if node.name == layer:
                 found[layer] = node.op.name
@@ -122,7 +122,7 @@ class Block:
     times: int
 
     @property
-    def again(self) -> slice:
+    def repeats(self) -> slice:
         """The layers after those of the first time."""
         return slice(self.start + self.size, self.start + self.size * self.times)
 
@@ -136,7 +136,7 @@ def repeated(layers: Sequence[Hashable], fewest: int) -> list[Block]:
         block = _block_from(runs, at, fewest)
         if block is not None:
             found.append(block)
-        at = at + 1 if block is None else block.again.stop
+        at = at + 1 if block is None else block.repeats.stop
     return found
 
 

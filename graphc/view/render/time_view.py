@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from graphc.view.peak import RULE
 from graphc.view.profile import Profile, Timed
 from graphc.view.render import html_text, plan_graph
-from graphc.view.render.layers import Homes
+from graphc.view.render.layers import LayerIndex
 from graphc.view.render.layout import format_of, put
 from graphc.view.render.page import Step, View
 from graphc.view.render.style import (
@@ -129,12 +129,12 @@ def _by_layer(profile: Profile) -> Iterator[tuple[str, tuple[float, float, dict[
     A kernel's times are shared among its nodes.
     """
     graph = profile.program.graph
-    homes = Homes(profile.plan.declared, graph, graph.forward())
+    index = LayerIndex(profile.plan.declared, graph, graph.forward())
     found: dict[str, tuple[float, float, dict[str, float]]] = {}
     for timed in profile.timed:
         part = timed.seconds / len(timed.nodes)
         for node in timed.nodes:
-            layer = homes.layer(node)
+            layer = index.layer(node)
             layer = layer if layer in profile.plan.declared else ""
             seconds, least, verdicts = found.get(layer, (0.0, 0.0, {}))
             verdicts[timed.verdict] = verdicts.get(timed.verdict, 0.0) + part

@@ -42,7 +42,7 @@ def test_found_blocks_are_repeats(layers: list[str], fewest: int) -> None:
     end = 0
     for block in repeated(layers, fewest):
         assert block.start >= end and block.times >= fewest and block.size <= LONGEST
-        end = block.again.stop
+        end = block.repeats.stop
         first = layers[block.start : block.start + block.size]
         assert first * block.times == layers[block.start : end]
         assert layers[end : end + block.size] != first
