@@ -9,6 +9,7 @@ import graphc as gc
 from graphc.backends.native.target import available
 from graphc.ir.plan import Plan
 from graphc.ir.tensor_type import N
+from graphc.view import times
 from graphc.view.times import Instructions, program_name
 
 native = pytest.mark.skipif(available() is not None, reason="no native backend here")
@@ -57,3 +58,27 @@ def test_the_program_is_what_a_step_runs() -> None:
     assert program_name(plan("numpy")) == "infer"
     assert program_name(plan("numpy", gc.SGD(lr=0.1))) == "step"
     assert program_name(plan("numpy", gc.SGD(lr=0.1, accumulate=2))) == "accumulate"
+
+
+class Process:
+    """A process whose threads take a whole core for `busy` seconds of sleep."""
+
+    def __init__(self, busy: float) -> None:
+        self.busy, self.slept = busy, 0.0
+
+    def process_time(self) -> float:
+        return min(self.slept, self.busy)
+
+    def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+
+@pytest.mark.parametrize(("busy", "waited"), [(0.0, 0.005), (0.1, 0.105), (9.0, 0.3)])
+def test_it_waits_until_nothing_works_but_not_for_ever(
+    busy: float, waited: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = Process(busy)
+    monkeypatch.setattr(times, "process_time", process.process_time)
+    monkeypatch.setattr(times, "sleep", process.sleep)
+    times.await_idle()
+    assert process.slept == pytest.approx(waited)

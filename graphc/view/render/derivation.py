@@ -189,7 +189,7 @@ class _Derivation:
         roles = reader.op.roles
         role = roles[position] if position < len(roles) else f"operand {position + 1}"
         operand = reader.inputs[position]
-        rule = pretty(text)
+        rule = text.replace(" @ ", " · ").replace(".T", "ᵀ")  # as it is written by hand
         yield "rule", f"{PREFIX}{role} = {rule}"
         own = attributes(reader.op)
         used = NAME.findall(rule)
@@ -229,8 +229,3 @@ def _shapes(node: Node, graph: Graph) -> Iterator[tuple[str, str]]:
 
 def _shape_read(shape: Shape, transposed: bool) -> str:
     return shape_text((*shape[:-2], shape[-1], shape[-2]) if transposed else shape)
-
-
-def pretty(text: str) -> str:
-    """Return a formula in NumPy's notation as it is written by hand."""
-    return text.replace(" @ ", " · ").replace(".T", "ᵀ")

@@ -78,13 +78,9 @@ def _declared_nodes(
     return {
         node.name: node
         for node in compiled
-        if node.name in forward and not _is_part(node, compiled)
+        if node.name in forward
+        and (node.op.is_source or not known_prefix(node.name.rpartition(".")[0], compiled))
     }
-
-
-def _is_part(node: Node, graph: Graph) -> bool:
-    whole = known_prefix(node.name.rpartition(".")[0], graph)
-    return bool(whole) and not node.op.is_source
 
 
 def _working(index: LayerIndex, compiled: Graph, forward: Container[str]) -> dict[str, str]:

@@ -41,6 +41,7 @@ def page_text(name: str, views: Sequence[View], table: str, data: str, note: str
     the browser enforce both.
     """
     title = escape(name)
+    noted = f'<p class="note">{html.escape(note)}</p>\n' if note else ""
     script = files(__name__).joinpath("page.js").read_text("utf-8")
     tabs = [(view.id, view.title) for view in views] + [("layers", "Layers")]
     sections = [_section(view, i == 0) for i, view in enumerate(views)]
@@ -52,7 +53,7 @@ def page_text(name: str, views: Sequence[View], table: str, data: str, note: str
         f"<title>{title}</title>\n<style>\n{_styles()}</style>\n"
         f"<noscript><style>[hidden] {{ display: block !important }}</style></noscript>\n"
         f"</head>\n<body>\n<header>\n<h1>{title}</h1>\n{_tabs(tabs)}\n{_SEARCH}\n</header>\n"
-        f"{_note(note)}<main>\n{''.join(sections)}{_ASIDE}\n</main>\n"
+        f"{noted}<main>\n{''.join(sections)}{_ASIDE}\n</main>\n"
         f'<script type="application/json" id="data">{data}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
@@ -91,10 +92,6 @@ def _styles() -> str:
         f"@media print {{ :root, .graphc {{ {variables(LIGHT)} }} }}\n"
         f"{stylesheet()}{own}"
     )
-
-
-def _note(note: str) -> str:
-    return f'<p class="note">{html.escape(note)}</p>\n' if note else ""
 
 
 def _tabs(tabs: Sequence[tuple[str, str]]) -> str:
