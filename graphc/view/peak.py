@@ -30,7 +30,6 @@ MATRIX = 512
 STREAM = 1 << 23
 """The floats of each of three arrays: more than caches hold."""
 
-
 Verdict = Literal["compute", "memory", "overhead"]
 EXPLAINED = 0.25
 """The share of an instruction's time that a limit must account for, to be the one it is bound by.

@@ -22,7 +22,6 @@ from graphc.view.times import Instructions, await_idle, program_name
 if TYPE_CHECKING:
     from graphc.runtime.executor import Executor
 
-
 COLUMNS = (
     "time us", "share", "kFLOP", "of peak", "kB", "GB/s", "roof", "bound", "kernel", "node", "line",
 )  # fmt: skip

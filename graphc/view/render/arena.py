@@ -30,7 +30,6 @@ ROLES: Mapping[Role, str] = {
 }
 """The purpose of a buffer, in words."""
 
-
 MOST_NAMED = 20
 """The most buffers live at the peak that are named; the largest are."""
 

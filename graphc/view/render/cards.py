@@ -46,7 +46,6 @@ Cells = tuple[str, Run, Run, Run]
 """The node that a row of a table is about, and its three columns."""
 _NOTHING = Run("")
 
-
 Owned = tuple[str, Line]
 """A line, and the node that it is about or "" for none."""
 

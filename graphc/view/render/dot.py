@@ -37,7 +37,6 @@ _FRAME = {
 DEEPEST = 8
 """The depth to which blocks are framed; names may nest more deeply."""
 
-
 LEAST: Mapping[Side, int] = {"input": 0, "forward": 26, "backward": 26, "wrt": 0}
 """The least width of each column, in characters."""
 MOST = 46

@@ -26,7 +26,6 @@ Side = Literal["input", "forward", "backward", "wrt"]
 """The columns: inputs, forward values, their gradients, and gradients of parameters."""
 Kind = Literal["flow", "gradient", "saved"]
 
-
 Place = str | int
 """A layer by its name, or a fold by its number."""
 Key = tuple[Place, Side]

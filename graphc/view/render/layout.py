@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from graphviz.backend import dot_command, execute
+
 from graphc.base.errors import GraphError, RendererMissing
 from graphc.files.writing import write_file
 
@@ -107,8 +109,6 @@ def run(renderer: Renderer, source: str, format: str, seconds: float = 10) -> by
 
     Raise LayoutTooSlow after `seconds`.  Raise GraphError with the renderer's message if it fails.
     """
-    from graphviz.backend import dot_command, execute
-
     command = dot_command.command("dot", format)
     command[0] = renderer.path
     # Renderers that know this variable stamp a pdf with it instead of the time of day.

@@ -35,7 +35,6 @@ ORDER = ("step", "accumulate", "shard", "infer", "grad", "apply")
 MOST_BUFFERS = 40_000
 """The most buffers of all programs together; above it, only the first program is drawn."""
 
-
 LEFT, RIGHT = 76.0, 14.0
 TOP, HEIGHT = 84.0, 380.0
 GAP, STRIP = 46.0, 64.0

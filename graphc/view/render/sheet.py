@@ -42,7 +42,6 @@ _ARROWS: dict[Look, dict[str, str]] = {
     "bar": {"style": "invis", "weight": "4"},
 }
 
-
 _FRAME = {
     "style": "rounded",
     "bgcolor": LIGHT["frame"],

@@ -19,7 +19,6 @@ MOST_LINES = 12
 """The most nodes that a title names."""
 _WAYS = {"flow": "", "gradient": ", gradient", "saved": ", saved for backward"}
 
-
 SVG = "http://www.w3.org/2000/svg"
 ABOVE, BELOW = 11.0, 4.5
 """The reach of a line's area above and below its base line."""

@@ -33,7 +33,6 @@ from graphc.view.render.svg import SVG
 MOST = 60
 """The most instructions that are drawn: the longest, in order; the others are summed up."""
 
-
 LEFT, RIGHT = 250.0, 300.0
 TOP, ROW = 78.0, 18.0
 LABEL = 32
