@@ -173,8 +173,9 @@ def table(timed: Sequence[Timed], peak: Peak) -> str:
     rows: list[tuple[str, ...]] = [COLUMNS]
     for each in timed:
         node = name_text(each.instr.node) if each.instr.node else ""
+        bound = each.verdict if each.kernel != "sum" else ""
         numbers = _numbers(each.seconds, each.cost, total, peak)
-        rows.append((*numbers, each.verdict, each.kernel, node, each.line))
+        rows.append((*numbers, bound, each.kernel, node, each.line))
     rows.append((*_numbers(total, work, total, peak), "", "sum", "", ""))
     return "\n".join(_aligned(rows))
 
