@@ -7,10 +7,9 @@ import sys
 from dataclasses import asdict
 
 from graphc.base.errors import GraphError
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.check.validation.bisect import Command as Shell
-from graphc.check.validation.bisect import Found, NotThePasses, Symptom, bisect
-from graphc.check.validation.symptoms import Values
+from graphc.check.validation.bisect import Found, NotThePasses, Symptom, Values, bisect
 from graphc.cli.arguments import Command, Parser, optimizer, positive, print_json
 from graphc.cli.data import feeds_of
 from graphc.cli.model import ROWS, load_model, load_passes

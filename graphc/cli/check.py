@@ -6,10 +6,9 @@ import argparse
 from collections import Counter
 from typing import Any
 
-from graphc.check.grad_check import grad_check
-from graphc.check.grad_report import GradReport
-from graphc.check.validation.error import ValidationError
-from graphc.check.validation.model import validate_model
+from graphc.check.grad_check import GradReport, grad_check
+from graphc.check.validation.explain import ValidationError
+from graphc.check.validation.validate import validate_model
 from graphc.cli.arguments import Command, Parser, print_json
 from graphc.cli.data import feeds_of
 from graphc.cli.model import ROWS, load_model, load_passes, random_feeds

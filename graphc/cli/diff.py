@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from graphc.base.errors import GraphError
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import Command, Parser, positive, print_json
 from graphc.cli.model import compiled, load_model
 from graphc.ir.difference import Difference, difference

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphc.base.errors import GraphError
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import optimizer
 from graphc.cli.data import Feeds
 from graphc.compiler.compile import compile
 from graphc.declare.net import Net
-from graphc.files.columns_file import Columns
+from graphc.files.model_file import Columns
 from graphc.files.serialize import load
 from graphc.ir.graph import Graph
 from graphc.ir.op import Array

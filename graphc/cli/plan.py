@@ -18,8 +18,7 @@ from graphc.compiler.remat.told import computes_again, keeping_all, repeated
 from graphc.files.writing import write_file
 from graphc.ir.graph import Graph
 from graphc.ir.plan import Plan, Program
-from graphc.runtime.distributed.network import Network
-from graphc.runtime.distributed.predict import Prediction, counts, predict
+from graphc.runtime.distributed.predict import Network, Prediction, counts, predict
 
 COMMAND = Command(
     "plan",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from graphc.base.errors import GraphError
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.cli.arguments import (
     Command,
     ListPasses,
@@ -44,8 +44,8 @@ from graphc.runtime.distributed.communicator import LIMIT, Communicator
 from graphc.runtime.distributed.mpi import joined, threads_of_rank
 from graphc.runtime.executor import Executor
 from graphc.train import Checkpoints, History, fit
-from graphc.train.interrupts import StepBorder
-from graphc.train.standards import fit_new
+from graphc.train.run import StepBorder
+from graphc.train.standardize import fit_new
 from graphc.view.plots import confusion_matrix, histograms, learning_curve, new_figure
 
 COMMAND = Command(

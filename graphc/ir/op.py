@@ -55,6 +55,14 @@ class Op:
     """Whether the op has no operands, and its value exists before the program runs."""
     inplace: ClassVar[tuple[int, ...]] = ()
     """The positions of the operands whose memory the kernel may write its result to."""
+    is_exact: ClassVar[bool] = False
+    """Whether no result is rounded, because the op only moves, selects or negates numbers."""
+    is_random: ClassVar[bool] = False
+    """Whether the op draws random numbers."""
+    only_moves: ClassVar[bool] = False
+    """Whether it computes no number: its result has the bits of its operands."""
+    persistent: ClassVar[bool] = False
+    """Whether its value lasts between runs, in the state of an executor."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -68,6 +76,17 @@ class Op:
     def reference(self, ins: Sequence[Array]) -> Array:
         """Return the result in plain allocating NumPy, which defines what the op means."""
         raise NotImplementedError(f"op {self.name} has no reference rule")
+
+    def reference_in(self, ins: Sequence[Array], train: bool) -> Array:
+        """Return the result in training or in inference, which only a layer tells apart."""
+        return self.reference(ins)
+
+    def kinks(self, ins: Sequence[Array]) -> Array | None:
+        """Return the distances of operands to where the derivative jumps; None for no such place.
+
+        A place where the derivative is not finite counts too.  The operands are floats.
+        """
+        return None
 
     def grad(
         self, b: Builder, ins: Sequence[Value], out: Value, dout: Value
@@ -145,6 +164,8 @@ class Source(Op):
     """An op without operands whose value exists before the program runs."""
 
     is_source = True
+
+    only_moves = True
 
     def lower(self, em: Emitter, ins: Sequence[str], out: str) -> None:
         """Add no instruction: the executor binds a source."""

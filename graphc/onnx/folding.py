@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from graphc.base.own_passes import own_passes
+from graphc.base.import_paths import own_passes
 from graphc.base.work import spend_array, spend_bytes, spend_elements
 from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node

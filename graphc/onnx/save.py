@@ -9,9 +9,9 @@ from typing import Any
 
 from onnx import FunctionProto, ModelProto, checker, helper
 
+from graphc.base import __version__
 from graphc.base.errors import GraphError, ModelFileError
 from graphc.base.loc import caller_loc
-from graphc.base.version import __version__
 from graphc.declare.net import Net
 from graphc.declare.selection import select_outputs
 from graphc.files.writing import write_file
@@ -29,9 +29,8 @@ from graphc.onnx.scope import OWN
 from graphc.ops import OPS
 from graphc.ops.gradient import Gradient
 from graphc.ops.source import Constant, Input, Parameter, State
-from graphc.runtime.eager import expanded, operand_names
 from graphc.runtime.executor import Executor
-from graphc.runtime.reference import initial_state
+from graphc.runtime.reference import expanded, initial_state, operand_names
 
 SAVE = "the net, plan or executor, then the path: gc.onnx.save(ex, 'model.onnx')"
 

@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import BudgetError, Operand
 from graphc.base.loc import Loc, caller_loc
 from graphc.compiler.program import build_program
 from graphc.compiler.remat.curve import Curve, curve
 from graphc.compiler.remat.fit import largest_batch, largest_batch_kept, least_total
-from graphc.ir.numbers import checked_whole
 from graphc.ir.plan import Plan, Program
 from graphc.runtime.exchange import exchange_bytes, workspaces
 from graphc.runtime.state import block_bytes, layout

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from graphc.backends.native.usable_cores import thread_count
+from graphc.base.arguments import checked_whole
 from graphc.base.errors import GraphError
 from graphc.files.writing import write_file
-from graphc.ir.numbers import checked_whole
 from graphc.ir.plan import Instr, Plan, Program
 from graphc.ir.text.graph import name_text
 from graphc.view.cost import Cost, cost

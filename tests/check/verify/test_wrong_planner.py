@@ -232,7 +232,7 @@ TABLE: tuple[tuple[Wrong, Any, str, str, tuple[str, ...]], ...] = (
     (only_the_first_part, plan.Storage, "range_at", "numpy", (LIVE, INSIDE, SLOTS)),
     (one_row_less, plan.Storage, "range_at", "numpy", (LIVE, INSIDE)),
     (one_row_less, plan.Storage, "range_at", "native", (LIVE, INSIDE)),
-    (scratch_for_half_of_it, scratch, "scratch_bytes", "native", (TOTALS,)),
+    (scratch_for_half_of_it, gemm_sizes, "scratch_bytes", "native", (TOTALS,)),
 )
 
 
