@@ -105,6 +105,7 @@ def test_the_key_knows_all_that_writes_programs() -> None:
     """Whatever the writer imports of graphc is digested, or has nothing to say about the text."""
     harmless = {
         "graphc": "names only",
+        "graphc.base.arguments": "what is asked for, and checked",
         "graphc.base.errors": "what is refused",
         "graphc.ir.graph": "programs are made of it, and said in the key",
         "graphc.ir.op": "the same",
