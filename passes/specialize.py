@@ -4,7 +4,9 @@
                                          d = mul(x, d.mask)          (training)
 
 The last op keeps the layer's name, the others are `name.part`.  Training also advances the
-counter `draws`, which keys the next forward's masks.
+counter `draws`, which keys the next forward's masks.  A layer that is its operand, as dropout is in
+inference, is left out; if something is derived by it, it becomes a reshape, since the derivative by
+its operand is another.
 """
 
 from __future__ import annotations
@@ -17,7 +19,10 @@ from graphc.ir.build import Builder, Value
 from graphc.ir.graph import Graph, Node
 from graphc.ir.op import Layer
 from graphc.ops.elementwise import add
+from graphc.ops.gradient import Gradient
+from graphc.ops.shape import Reshape
 from graphc.ops.source import draws
+from passes.pins import pinned
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,17 @@ class Specialize:
         """Return the graph without layers."""
         b = Builder.like(graph)
         new: dict[str, str] = {}
+        kept = _derived_by(graph)
         for node in graph:
             inputs = node.inputs
             if new:
                 inputs = tuple([new.get(operand, operand) for operand in inputs])
             if isinstance(node.op, Layer):
                 made = self._expand(b, node, node.op, inputs)
-                if made != node.name:
+                if made != node.name and node.name in kept:
+                    op = Reshape(node.type.shape)
+                    b.insert(Node(node.name, op, (made,), node.type, node.locs))
+                elif made != node.name:
                     new[node.name] = made
             elif inputs == node.inputs:
                 b.insert(node)
@@ -58,3 +67,9 @@ class Specialize:
         if made.type != node.type:
             raise GraphError(f"layer {node.name!r} expands to {made.type}, it infers {node.type}")
         return made.name
+
+
+def _derived_by(graph: Graph) -> frozenset[str]:
+    """Return the nodes that derivatives are taken by, within the graph or by Backward."""
+    inner = (node.inputs[1] for node in graph if isinstance(node.op, Gradient))
+    return pinned(graph).union(inner)

@@ -10,7 +10,7 @@ from graphc.ops.index import argmax
 from graphc.ops.losses.labelled_rows import check_scores
 from graphc.ops.reduce import mean
 from graphc.ops.select import equal
-from graphc.ops.shape import cast
+from graphc.ops.shape import as_dtype, cast
 
 
 def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
@@ -24,7 +24,7 @@ def accuracy(scores: Value, labels: Value, *, name: str | None = None) -> Value:
         check_scores((scores.type, labels.type), "accuracy")
     except ValueError as error:
         raise _misfit("accuracy", str(error), scores=scores, labels=labels) from None
-    hits = equal(argmax(scores, 1), cast(labels, "int64"))
+    hits = equal(argmax(scores, 1), as_dtype(labels, "int64"))
     return mean(cast(hits, scores.dtype), name=name)
 
 

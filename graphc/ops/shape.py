@@ -181,10 +181,13 @@ def transpose(x: Value, axes: Sequence[int] | None = None, *, name: str | None =
 
 def cast(x: Value, dtype: Any, *, name: str | None = None) -> Value:
     """Return the same numbers in another dtype: its name, or NumPy's object for it."""
-    x, wanted = as_value("cast", x), dtype_name(dtype)
-    if x.dtype == wanted and name is None:
-        return x
-    return x.builder.apply(Cast(wanted), x, name=name)
+    x = as_value("cast", x)
+    return x.builder.apply(Cast(dtype_name(dtype)), x, name=name)
+
+
+def as_dtype(x: Value, dtype: str) -> Value:
+    """Return x cast to a dtype, or x itself if it has it: for values that no user is given."""
+    return x if x.dtype == dtype else cast(x, dtype)
 
 
 def stop_gradient(x: Value, *, name: str | None = None) -> Value:

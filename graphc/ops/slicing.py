@@ -148,7 +148,7 @@ def slice_(x: Value, key: Any, *, name: str | None = None) -> Value:
         if not isinstance(part, slice):
             dropped.append(axis)
     out = x.builder.apply(Slice(tuple(cuts)), x, name=None if dropped else name) if cuts else x
-    if not dropped:
+    if cuts and not dropped:
         return out
     shape = tuple(dim for axis, dim in enumerate(out.shape) if axis not in dropped)
     return reshape(out, shape, name=name)

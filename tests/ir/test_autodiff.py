@@ -79,3 +79,41 @@ def test_a_derivative_that_is_cut_off_is_zero() -> None:
     net.output("second", second)
     found = gc.Executor(gc.compile(net, batch=2, backend="numpy")).forward(x=np.ones((2, 3)))
     assert not found["slope"].any() and not found["second"].any()
+
+
+SAME: dict[str, Callable[[gc.Value], gc.Value]] = {
+    "broadcast_to": lambda x: gc.broadcast_to(x, x.shape),
+    "expand": lambda x: gc.expand(x, (1, 1)),
+    "cast": lambda x: gc.cast(x, x.dtype),
+    "slice": lambda x: x[:],
+    "dots": lambda x: x[...],
+    "reshape": lambda x: gc.reshape(x, x.shape),
+    "dropout": lambda x: gc.dropout(x, keep_prob=1),
+}
+
+
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("function", SAME)
+def test_a_derivative_by_what_equals_its_operand_is_its_own(function: str, train: bool) -> None:
+    net = gc.Net("equal")
+    x = gc.neg(net.input("x", (gc.N, 3)))
+    y = SAME[function](x)
+    value = gc.sum(2.0 * x) + gc.sum(3.0 * y)
+    for name, slope in zip(("of_x", "of_y"), gc.grad(value, [x, y]), strict=True):
+        net.output(name, slope)
+    net.loss("loss", gc.sum(net.parameter("p", (1,))))
+    ex = gc.Executor(gc.compile(net, batch=2, backend="numpy"))
+    found = ex.forward(x=np.ones((2, 3)), train=train)
+    assert (found["of_x"] == 5).all() and (found["of_y"] == 3).all()
+
+
+@pytest.mark.parametrize("function", SAME)
+def test_a_gradient_by_what_equals_its_operand_is_its_own(function: str) -> None:
+    net = gc.Net("equal")
+    x = gc.neg(net.input("x", (gc.N, 3)))
+    y = SAME[function](x)
+    net.loss("loss", gc.sum(2.0 * x) + gc.sum(3.0 * y))
+    ex = gc.Executor(gc.compile(net, batch=2, backend="numpy", wrt=[x.name, y.name]))
+    ex.forward(x=np.ones((2, 3)), train=True)
+    found = ex.backward()
+    assert (found[x.name] == 5).all() and (found[y.name] == 3).all()

@@ -95,3 +95,12 @@ def test_random_nets_mean_what_their_layers_mean(train: bool, net: gc.Net) -> No
         np.testing.assert_allclose(
             found[after.outputs[name]], wanted[value], rtol=1e-9, atol=1e-9, err_msg=name
         )
+
+
+def test_what_is_derived_by_keeps_its_node_where_it_expands_to_its_operand() -> None:
+    net = gc.Net("net")
+    h = gc.tanh(net.input("x", (gc.N, 4)), name="h")
+    d = gc.dropout(h, keep_prob=0.5, name="d")
+    net.output("slope", gc.grad(gc.sum(h * d), d))
+    after = Specialize(train=False)(net.graph())
+    assert after["d"].op.name == "reshape" and after["d"].inputs == ("h",)

@@ -16,7 +16,7 @@ from graphc.ops.functions import abs_, sqrt
 from graphc.ops.optim import Average, ClipScale, SquareSum
 from graphc.ops.reduce import max_
 from graphc.ops.select import clip, maximum
-from graphc.ops.shape import cast
+from graphc.ops.shape import as_dtype, cast
 from graphc.ops.source import COUNTER, State, global_state, state
 
 
@@ -100,9 +100,9 @@ def clipped(b: Builder, gradients: Mapping[str, Value], limit: Value) -> dict[st
     scaled = gradients
     numbers = [gradient for gradient in gradients.values() if 0 not in gradient.shape]
     if any(gradient.dtype == "float64" for gradient in numbers):  # no dtype is wider
-        wide = {name: cast(gradient, "float64") for name, gradient in gradients.items()}
+        wide = {name: as_dtype(gradient, "float64") for name, gradient in gradients.items()}
         largest = _largest(b, wide)
-        limit = div(cast(limit, "float64"), largest, name=b.unique("clip_norm.scaled"))
+        limit = div(as_dtype(limit, "float64"), largest, name=b.unique("clip_norm.scaled"))
         scaled = {
             name: div(gradient, largest, name=b.unique(f"{name}.scaled"))
             for name, gradient in wide.items()

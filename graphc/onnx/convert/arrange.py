@@ -14,6 +14,7 @@ from graphc.ir.op import Array
 from graphc.ir.tensor_type import Dim
 from graphc.onnx.call import Call, Converter
 from graphc.onnx.operands import NotSupported, Operand, Weight, dtype_of
+from graphc.ops.shape import as_dtype
 
 
 def _from_front(call: Call, position: int, size: Dim) -> Value:
@@ -35,7 +36,7 @@ def _not_negative(call: Call, position: int, sizes: int | Array) -> Value:
     if isinstance(operand, np.ndarray):
         spend_array(operand.size)
         return call.constant(np.where(operand < 0, operand + sizes, operand).astype(np.int64))
-    indices = gc.cast(call.value(position), "int64")
+    indices = as_dtype(call.value(position), "int64")
     negative = indices < 0
     from_end = indices + (sizes if isinstance(sizes, int) else call.constant(sizes))
     return gc.where(negative, from_end, indices)

@@ -15,6 +15,7 @@ from graphc.ir.op import Array
 from graphc.onnx.call import Call, Converter
 from graphc.onnx.operands import dtype_of, type_of
 from graphc.ops.activations.piecewise import PRelu
+from graphc.ops.shape import as_dtype
 
 
 def _unary(function: Callable[[Value], Value]) -> Converter:
@@ -54,8 +55,9 @@ def _pow(call: Call) -> Value:
     if x.type.is_float:
         if call.known(1) and call.array(1).size == 1 and call.array(1).ndim <= x.type.rank:
             return gc.power(x, float(call.number(1)))
-        return gc.power(x, gc.cast(exponent, x.dtype))
-    return gc.cast(gc.power(gc.cast(x, "float64"), gc.cast(exponent, "float64")), x.dtype)
+        return gc.power(x, as_dtype(exponent, x.dtype))
+    wide = gc.power(gc.cast(x, "float64"), as_dtype(exponent, "float64"))
+    return gc.cast(wide, x.dtype)
 
 
 def _clip(call: Call) -> Value:
@@ -116,7 +118,7 @@ def _swish(call: Call) -> Value:
 
 def _bit_shift(call: Call) -> Value:
     """Shift by a table of powers of two; a shift by all bits leaves only the signs."""
-    x, shift = call.value(0), gc.cast(call.value(1), "int64")
+    x, shift = call.value(0), as_dtype(call.value(1), "int64")
     bits = np.dtype(x.dtype).itemsize * 8
     powers = (np.uint64(1) << np.arange(bits, dtype=np.uint64)).astype(x.dtype)
     table = call.constant(powers)

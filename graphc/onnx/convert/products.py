@@ -17,6 +17,7 @@ from graphc.onnx.call import Call, Converter
 from graphc.onnx.convert.conv import convolved
 from graphc.onnx.operands import NotSupported, dtype_of
 from graphc.ops.linalg import MatMul
+from graphc.ops.shape import as_dtype
 
 
 def _matmul(call: Call) -> Value:
@@ -181,7 +182,7 @@ def _rounded(exact: Value, zero: Value | None, dtype: str) -> Value:
     limits = np.iinfo(dtype)
     whole = gc.round(exact)
     if zero is not None:
-        whole = whole + gc.cast(zero, exact.dtype)
+        whole = whole + as_dtype(zero, exact.dtype)
     return gc.cast(gc.clip(whole, float(limits.min), float(limits.max)), dtype)
 
 
@@ -192,16 +193,16 @@ def _quantize(call: Call) -> Value:
     zero = _spread(call, 2, x, axis) if call.has(2) else None
     number = call.attribute("output_dtype", 0)
     dtype = zero.dtype if zero is not None else dtype_of(number) if number else "uint8"
-    return _rounded(x / gc.cast(scale, x.dtype), zero, dtype)
+    return _rounded(x / as_dtype(scale, x.dtype), zero, dtype)
 
 
 def _dequantize(call: Call) -> Value:
     call.unless(block_size=0)
     x, axis = call.value(0), call.attribute("axis", 1)
     scale = _spread(call, 1, x, axis)
-    exact = gc.cast(x, scale.dtype)
+    exact = as_dtype(x, scale.dtype)
     if call.has(2):
-        exact = exact - gc.cast(_spread(call, 2, x, axis), scale.dtype)
+        exact = exact - as_dtype(_spread(call, 2, x, axis), scale.dtype)
     return exact * scale
 
 

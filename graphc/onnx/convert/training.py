@@ -18,6 +18,7 @@ from graphc.onnx.operands import NotSupported, Operand, Weight, shortest
 from graphc.ops.group_norm import GroupNorm
 from graphc.ops.norm import BatchNorm, BatchNormTrain, Normalize, feature_axes
 from graphc.ops.row_norm import LayerNorm, RmsNorm
+from graphc.ops.shape import as_dtype
 from graphc.ops.source import State
 
 
@@ -245,7 +246,7 @@ def _adagrad(call: Call) -> Result:
     decayed = call.attribute("decay_factor", 0.0)
     rows = []
     for x, gradient, square in _groups(call, 3):
-        rate = call.value(0) / (gc.cast(call.value(1), x.dtype) * decayed + 1.0)
+        rate = call.value(0) / (as_dtype(call.value(1), x.dtype) * decayed + 1.0)
         g = gradient + x * decay
         square = square + g * g
         rows.append((x - rate * g / (gc.sqrt(square) + eps), square))
@@ -274,7 +275,7 @@ def _adam(call: Call) -> Result:
     after = call.attribute("norm_coefficient_post", 0.0)
     rows = []
     for x, gradient, mean, square in _groups(call, 4):
-        count = gc.cast(call.value(1), x.dtype)
+        count = as_dtype(call.value(1), x.dtype)
         g = gradient + x * decay
         mean = mean * alpha + g * (1 - alpha)
         square = square * beta + g * g * (1 - beta)
