@@ -10,6 +10,8 @@ import numpy as np
 
 Result = Mapping[str, Any]
 NOISE = {"float32": 64 * 2.0**-24, "float64": 4096 * 2.0**-53}
+# What is smaller may be rounded to 0, and is by machine code.
+NORMAL = {"float32": 2.0**-126, "float64": 2.0**-1022}
 
 
 class Wrong(Exception):

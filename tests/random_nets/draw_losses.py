@@ -63,7 +63,7 @@ def label_loss(name: str) -> Callable[[Drawer], None]:
         if d.chance(0.3):
             extra["ignore"], kind = d.one([-1, 0, -100]), "labels"
         labels = d.input(rows, kind, count)
-        d.ignored[labels.name] = extra.get("ignore")
+        d.ignored[str(d.calls[-1].args[0])] = extra.get("ignore")
         if name == "nll_loss":
             v = d.call("gc.log_softmax", v, 1)
         lose(d, name, v, labels, **extra)

@@ -44,10 +44,17 @@ def candidates(case: Case) -> Iterator[Case]:
     for at, call in reversed(list(enumerate(case.calls))):
         rest = case.calls[:at] + case.calls[at + 1 :]
         if call.function in DECLARE or (call.results and not used & set(call.results)):
-            yield without(case, rest, call)
+            smaller = without(case, rest, call)
+            if counts_rows(smaller) or not counts_rows(case):
+                yield smaller
         elif len(call.results) == 1:
             for name in dict.fromkeys(call.reads):
                 yield replace(case, calls=tuple(instead(c, call.results[0], name) for c in rest))
+
+
+def counts_rows(case: Case) -> bool:
+    """Return whether some input says how many rows there are."""
+    return any(feed.batched for feed in case.inputs.values())
 
 
 def read(calls: tuple[Call, ...]) -> set[str]:

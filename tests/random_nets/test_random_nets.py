@@ -7,19 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import graphc as gc
 from graphc.kernels.groups import Grouping
 from graphc.runtime.feeds import FeedCheck
 from graphc.runtime.means import Count
 from graphc.runtime.state import Owner
 
 from .__main__ import main
+from .calls import Call, Ref, Rows
 from .case import Case
 from .check import Outcome, check
 from .draw import draw
+from .drawer import Feed
 from .report import functions, program
-from .shrink import shrunk
+from .shrink import candidates, shrunk
 
 
 def test_every_kind_of_function_is_drawn() -> None:
@@ -46,6 +50,116 @@ def test_many_nets_are_right(part: int, tmp_path: Path) -> None:
     assert (
         main(["--nets", "100", "--seed", str(50_000 + 100 * part), "--found", str(tmp_path)]) == 0
     )
+
+
+def test_labels_that_are_ignored_are_fed() -> None:
+    for case in map(draw, range(1000)):
+        for name, label in case.ignored.items():
+            if label is not None and label < 0:
+                assert (case.feeds(40, 0)[name] == label).any()
+                return
+    raise AssertionError("no net ignores a label")
+
+
+def test_a_smaller_net_still_says_how_many_rows_there_are() -> None:
+    case = case_of(
+        WEIGHT,
+        Call(("x",), "net.input", ("x", (Rows(), 2))),
+        Call(("wide",), "gc.broadcast_to", (Ref("p"), (Rows(), 3))),
+        Call(("l",), "gc.mean", (Ref("wide"),)),
+        inputs={"x": Feed((Rows(), 2), "normal")},
+    )
+    assert not check(case, "saved").wrong
+    assert all("x" in smaller.inputs for smaller in candidates(case))
+
+
+# What only rounding, or another meaning of the same words, sets apart from PyTorch.
+
+
+def case_of(*calls: Call, **known: Any) -> Case:
+    """Return a case whose loss is `l`; it trains once, in float32."""
+    told: dict[str, Any] = {
+        "seed": 0,
+        "dtype": "float32",
+        "calls": (*calls, Call((), "net.loss", ("l", Ref("l")))),
+        "inputs": {},
+        "losses": {"l": "mixed"},
+        "outputs": {},
+        "apart": False,
+        "batch": 2,
+        "actions": (("train", 2),),
+    }
+    return Case(**told | known)
+
+
+WEIGHT = Call(("p",), "net.parameter", ("p", (3,)), {"init": 0.5})
+NUMBER = (
+    WEIGHT,
+    Call(("c",), "net.constant", (np.array([-0.2, 0.3, 1.5], "float32"),)),
+    Call(("b",), "gc.not_equal", (Ref("c"), -0.2)),
+    Call(("chosen",), "gc.where", (Ref("b"), Ref("p"), 0.5)),
+    Call(("l",), "gc.mean", (Ref("chosen"),)),
+)
+UNDERFLOW = (
+    WEIGHT,
+    Call(("small",), "gc.mul", (Ref("p"), 1e-30)),
+    Call(("square",), "gc.mul", (Ref("small"), Ref("small"))),
+    Call(("l",), "gc.sum", (Ref("square"),)),
+)
+SMOOTH = {"ignore": 0, "label_smoothing": 0.5}
+NOT_A_NUMBER = (
+    Call(("x",), "net.input", ("x", (Rows(), 5))),
+    Call(("scores",), "gc.affine", (Ref("x"), 4), {"name": "fc"}),
+    Call(("labels",), "net.input", ("labels", (Rows(),)), {"dtype": "int64"}),
+    Call(("l",), "gc.softmax_loss", (Ref("scores"), Ref("labels")), SMOOTH),
+)
+ALMOST_ZERO = (
+    Call(("p",), "net.parameter", ("p", (1,)), {"init": 0.5}),
+    Call(("x",), "net.input", ("x", (Rows(), 5))),
+    Call(("h",), "gc.add", (Ref("x"), Ref("p"))),
+    Call(("mean",), "gc.mean", (Ref("h"), 1, True)),
+    Call(("apart",), "gc.sub", (Ref("h"), Ref("mean"))),
+    Call(("bent",), "gc.tanh", (Ref("apart"),)),
+    Call(("bends",), "gc.sum", (Ref("bent"),)),
+    Call(("squares",), "gc.mul", (Ref("apart"), Ref("apart"))),
+    Call(("l",), "gc.sum", (Ref("squares"),)),
+    Call((), "net.loss", ("m", Ref("bends"))),
+)
+X = {"x": Feed((Rows(), 5), "normal")}
+STEP = {"actions": (("step", 2),), "optimizer": gc.Lion(lr=0.01)}
+CASES = {
+    "a number has the dtype of what it is compared with": (case_of(*NUMBER), "saved"),
+    "a gradient underflows": (case_of(*UNDERFLOW, **STEP), "saved"),
+    "a mean of no rows": (
+        case_of(*NOT_A_NUMBER, inputs={**X, "labels": Feed((Rows(),), "labels", 1)}, **STEP),
+        "saved",
+    ),
+    "a gradient that is 0 but for rounding": (
+        case_of(*ALMOST_ZERO, inputs=X, losses={"l": "mixed", "m": "mixed"}),
+        "losses_apart",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_only_rounding_sets_apart_is_not_wrong(name: str) -> None:
+    assert check(*CASES[name]).wrong == ""
+
+
+def test_a_copy_is_a_value_of_its_own_to_pytorch() -> None:
+    torch_oracle = pytest.importorskip("tests.random_nets.torch_oracle", exc_type=ImportError)
+    case = case_of(
+        WEIGHT,
+        Call(("again",), "gc.cast", (Ref("p"), "float32")),
+        Call(("product",), "gc.mul", (Ref("p"), Ref("again"))),
+        Call(("l",), "gc.sum", (Ref("product"),)),
+        Call(("slope",), "gc.grad", (Ref("l"), Ref("again"))),
+        Call((), "net.output", ("o", Ref("slope"))),
+    )
+    start = {"p": np.array([1.0, -2.0, 3.0])}
+    (found,) = torch_oracle.runs(case, start, ("p",), [{}], None, 0)
+    assert found["output o"].tolist() == [1.0, -2.0, 3.0]
+    assert found["gradient p"].tolist() == [2.0, -4.0, 6.0]
 
 
 # Planted faults, and in how few nets each is found.

@@ -283,8 +283,13 @@ def hard_sigmoid(x: Tensor) -> Tensor:
     return torch.clamp(x / 6 + 0.5, 0, 1)
 
 
+def sign(x: Tensor) -> Tensor:
+    """Return the sign, and NaN of NaN, of which PyTorch returns 0."""
+    return torch.where(x.isnan(), x.detach(), torch.sign(x))
+
+
 SAME = words(
-    "relu sigmoid tanh abs sign erf floor ceil round sin cos tan atan asinh asin acos "
+    "relu sigmoid tanh abs erf floor ceil round sin cos tan atan asinh asin acos "
     "atanh acosh exp expm1 sinh cosh log sqrt reciprocal log1p neg isnan isinf isfinite"
 )
 ACTIVATIONS = words("selu silu mish softplus softsign relu6")
@@ -292,6 +297,7 @@ ACTIVATIONS = words("selu silu mish softplus softsign relu6")
 MEANINGS: dict[str, Callable[..., Any]] = {
     **{f"gc.{name}": getattr(torch, name) for name in SAME},
     **{f"gc.{name}": getattr(F, name) for name in ACTIVATIONS},
+    "gc.sign": sign,
     "gc.hard_tanh": F.hardtanh,
     "gc.hard_sigmoid": hard_sigmoid,
     "gc.hard_swish": lambda x: x * hard_sigmoid(x),

@@ -10,6 +10,8 @@ from torch import Tensor
 
 import graphc as gc
 
+from .torch_elements import sign
+
 Slots = dict[str, Tensor]
 
 
@@ -163,4 +165,4 @@ class Optimizer:
     def _lion(self, o: Any, slots: Slots, g: Tensor) -> Tensor:
         m = slots.get("m", torch.zeros_like(g))
         slots["m"] = o.beta2 * m + (1 - o.beta2) * g
-        return torch.sign(o.beta1 * m + (1 - o.beta1) * g)
+        return sign(o.beta1 * m + (1 - o.beta1) * g)

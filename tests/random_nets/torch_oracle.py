@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from . import torch_elements, torch_layers
 from .calls import Call, Ref, Rows, change, flat, words
 from .case import Case
-from .compare import NOISE
+from .compare import NOISE, NORMAL
 from .draw_elements import OPERATORS
 from .torch_elements import tensor
 from .torch_optimizers import Optimizer
@@ -39,7 +40,7 @@ SPELLED = {operator: function for function, operator in OPERATORS.items()}
 
 
 class Run:
-    """One run of a case; `noise` is how far each number is moved, in parts of itself."""
+    """One run of a case; each number is moved as if it were rounded to a dtype, if one is given."""
 
     def __init__(
         self,
@@ -47,10 +48,11 @@ class Run:
         start: Mapping[str, Any],
         trained: tuple[str, ...],
         masks: Any,
-        noise: float,
+        dtype: str | None,
         seed: int,
     ) -> None:
-        self.case, self.noise, self.masks = case, noise, masks
+        self.case, self.dtype, self.masks = case, dtype, masks
+        self.noise = 0.0 if dtype is None else NOISE[dtype]
         self.random = torch.Generator().manual_seed(seed)
         self.trained = trained
         states = [
@@ -64,22 +66,26 @@ class Run:
 
     # Noise.
 
-    def moved(self, x: Tensor, noise: float | None = None) -> Tensor:
-        """Return x with noise: a part of each number, and a small one of their mean size."""
-        if not self.noise or not x.numel():
+    def moved(self, x: Tensor, dtype: str | None = None) -> Tensor:
+        """Return x with noise: a part of each number, and a small one of their mean size.
+
+        Numbers near the least normal one may get another sign; what is 0 does not underflow.
+        """
+        if self.dtype is None or not x.numel():
             return x
         size = x.detach().abs()
         size = torch.where(size.isfinite(), size, 0)
-        noise = self.noise if noise is None else noise
-        return x + noise * self.drawn(x) * (size + 0.01 * size.mean())
+        dtype = self.dtype if dtype is None else dtype
+        rounding = NOISE[dtype] * (size + 0.01 * size.mean())
+        return x + self.drawn(x) * (rounding + NORMAL[dtype] * (size > 0))
 
     def drawn(self, x: Tensor) -> Tensor:
         """Return numbers from -1 to 1."""
         return torch.rand(x.shape, generator=self.random, dtype=torch.float64) * 2 - 1
 
-    def watched(self, x: Tensor, noise: float | None = None) -> Tensor:
+    def watched(self, x: Tensor, dtype: str | None = None) -> Tensor:
         """Return x with noise in it and, on the way back, in its gradient."""
-        x = self.moved(x, noise)
+        x = self.moved(x, dtype)
         if self.noise and x.requires_grad:
             x.register_hook(self.moved)
         return x
@@ -118,12 +124,15 @@ class Run:
 
     def made(self, call: Call) -> None:
         """Compute the results of one call."""
-        args, kwargs = change((call.args, dict(call.kwargs)), self.value)
+        value = partial(self.value, narrow=self.narrow(call))
+        args, kwargs = change((call.args, dict(call.kwargs)), value)
         function = SPELLED.get(call.function, call.function)
         if function in ("net.output", "net.loss"):
             (self.outputs if function == "net.output" else self.losses)[args[0]] = args[1]
             return
         found = flat([self.result(function, args, kwargs)])
+        # What equals its operand is a value of its own to derivatives.
+        found = [f.view_as(f) if any(f is v for v in self.values.values()) else f for f in found]
         if self.noise and function in SATURATED:
             x = args[0]
             bent = (
@@ -131,17 +140,22 @@ class Run:
             )  # 0, with a derivative that is not.
             found[0] = found[0] + (bent if bent.shape == found[0].shape else bent.sum() / len(x))
         if function not in EXACT and not function.startswith("net."):
-            noise = (
-                NOISE["float32"] if function == "gc.cast" and args[1] == "float32" else self.noise
-            )
-            found = [self.watched(f, noise) if f.is_floating_point() else f for f in found]
+            dtype = "float32" if function == "gc.cast" and args[1] == "float32" else None
+            found = [self.watched(f, dtype) if f.is_floating_point() else f for f in found]
         found = [f.requires_grad_() if f.is_floating_point() and f.is_leaf else f for f in found]
         self.values.update(zip(call.results, found, strict=True))
 
-    def value(self, leaf: Any) -> Any:
+    def narrow(self, call: Call) -> bool:
+        """Return whether the floats that a call reads are float32, and so its numbers, too."""
+        dtypes = {self.case.dtypes.get(name, self.case.dtype) for name in call.reads}
+        return "float32" in dtypes and "float64" not in dtypes
+
+    def value(self, leaf: Any, narrow: bool) -> Any:
         """Return the number or tensor that an argument stands for."""
         if isinstance(leaf, Ref):
             return self.values[leaf.name]
+        if isinstance(leaf, float) and narrow:
+            return float(np.float32(leaf))
         return leaf.times * self.rows if isinstance(leaf, Rows) else leaf
 
     def result(self, function: str, args: Any, kwargs: Any) -> Any:
@@ -212,11 +226,11 @@ def runs(
     start: Mapping[str, Any],
     trained: tuple[str, ...],
     masks: Any,
-    noise: float,
+    dtype: str | None,
     seed: int,
 ) -> list[Result]:
-    """Return what each action of a case gives."""
-    run = Run(case, start, trained, masks, noise, seed)
+    """Return what each action of a case gives: exactly, or with the rounding of a dtype."""
+    run = Run(case, start, trained, masks, dtype, seed)
     return [
         run.act(action, case.feeds(rows, turn), rows)
         for turn, (action, rows) in enumerate(case.actions)

@@ -17,7 +17,7 @@ from . import rewrites
 from .calls import Call, Ref
 from .case import Case
 from .compare import Reference, Wrong, same
-from .drawer import Skip
+from .drawer import Feed, Skip
 from .runs import Result, act, executor, lasting, outputs, plan_of, run, start_of
 
 TRAINING = ("step", "parts")
@@ -27,7 +27,7 @@ TRAINING = ("step", "parts")
 class Check:
     """A case, its plan, what it gave on NumPy, what it should give, and numbers to draw from.
 
-    `coarse` makes what it should give to the digits of float32.
+    `coarse` makes what it should give to the digits of float32, `judged` what another case should.
     """
 
     case: Case
@@ -35,6 +35,7 @@ class Check:
     base: list[Result]
     reference: Reference
     coarse: Callable[[], Reference]
+    judged: Callable[[Case], Reference]
     rng: np.random.Generator
 
     def same_bits(self, what: str, other: list[Result]) -> None:
@@ -248,11 +249,12 @@ def losses_apart(c: Check) -> None:
     """Add up the gradients by each loss alone."""
     if len(c.case.losses) < 2:
         raise Skip
-    total: dict[str, Any] = {}
-    for loss in c.case.losses:
-        for name, gradient in gradients(c, losses=loss).items():
+    case = trained_once(c.case)
+    total: Result = {}
+    for loss in case.losses:
+        for name, gradient in gradients(case, losses=loss).items():
             total[name] = total.get(name, 0) + gradient
-    off(c, "losses apart", total, gradients(c))
+    c.judged(case).compare("losses apart", [total])
 
 
 def fewer_trained(c: Check) -> None:
@@ -260,10 +262,11 @@ def fewer_trained(c: Check) -> None:
     if not c.case.losses or len(c.plan.wrt) < 2:
         raise Skip
     chosen = sorted(n for n in c.plan.wrt if c.rng.random() < 0.5) or [c.plan.wrt[0]]
-    found = gradients(c, wrt=chosen)
-    if set(found) != set(chosen):
-        raise Wrong(f"wrt: gradients by {sorted(found)}, not by {chosen}")
-    off(c, "wrt", found, gradients(c))
+    case = trained_once(c.case)
+    found = gradients(case, wrt=chosen)
+    if set(found) != {f"gradient {n}" for n in chosen}:
+        raise Wrong(f"wrt: {sorted(found)}, not by {chosen}")
+    c.judged(case).compare("wrt", [found])
     ex = c.compiled(wrt=chosen, optimizer=gc.SGD(lr=0.1))
     before = {n: ex.parameters[n] for n in ex.parameters if n not in chosen}
     ex.step(c.case.feeds(c.case.batch, 95))
@@ -272,11 +275,15 @@ def fewer_trained(c: Check) -> None:
         raise Wrong(f"wrt: {moved} moved, not among {chosen}")
 
 
-def gradients(c: Check, **options: Any) -> dict[str, Any]:
-    """Return the gradients of a full batch at the start, by a plan with other options."""
-    ex = c.compiled(**{"optimizer": None, "wrt": None, **options})
-    ex.forward(c.case.feeds(c.case.batch, 95), train=True)
-    return ex.backward()
+def trained_once(case: Case) -> Case:
+    """Return the case that only asks for all gradients of a full batch at the start."""
+    return dataclasses.replace(case, actions=(("train", case.batch),), optimizer=None, wrt=None)
+
+
+def gradients(case: Case, **options: Any) -> Result:
+    """Return the gradients of the only action, by a plan with other options."""
+    found = run(case, executor(case, verified(plan_of(case, **options))))[0]
+    return {name: value for name, value in found.items() if name.startswith("gradient ")}
 
 
 def rewritten(c: Check) -> None:
@@ -314,24 +321,33 @@ def cotangents(c: Check) -> None:
     smooth = [n for n in c.case.outputs if n in c.case.smooth]
     if not smooth or c.case.masks or not c.case.losses:
         raise Skip
-    name, rows = c.one(smooth), c.case.batch
-    outputs = [call.args for call in c.case.calls if call.function == "net.output"]
-    value = dict(outputs)[name]
-    feeds = c.case.feeds(rows, 96)
+    name = c.one(smooth)
+    case = trained_once(with_product(c.case, name))
+    feeds = case.feeds(case.batch, 0)
+    cotangent = feeds.pop("given")
     ex = c.compiled(optimizer=None, wrt=None)
-    shape = np.shape(ex.forward(feeds, train=True)[name])
-    cotangent = np.round(c.rng.normal(size=shape), 2).astype(c.case.dtype)
-    found = ex.backward(**{name: cotangent})
+    ex.forward(feeds, train=True)
+    found = {f"gradient {n}": g for n, g in ex.backward(**{name: cotangent}).items()}
+    right = c.judged(case)
+    right.compare(f"product with {name}", [gradients(case)])
+    right.compare(f"cotangent of {name}", [found])
+
+
+def with_product(case: Case, name: str) -> Case:
+    """Return the case whose only loss is the sum of an output's product with a further input."""
+    outputs = [call.args for call in case.calls if call.function == "net.output"]
+    shape = case.smooth[name]
     more = (
-        Call(("given",), "net.input", ("given", c.case.smooth[name]), {"dtype": c.case.dtype}),
-        Call(("product",), "gc.mul", (value, Ref("given"))),
+        Call(("given",), "net.input", ("given", shape), {"dtype": case.dtype}),
+        Call(("product",), "gc.mul", (dict(outputs)[name], Ref("given"))),
         Call(("total",), "gc.sum", (Ref("product"),)),
         Call((), "net.loss", ("total", Ref("total"))),
     )
-    case = dataclasses.replace(c.case, calls=(*c.case.calls, *more))
-    other = executor(case, verified(plan_of(case, losses="total", optimizer=None, wrt=None)))
-    other.forward(feeds | {"given": cotangent}, train=True)
-    off(c, f"cotangent of {name}", found, other.backward())
+    calls = tuple(call for call in case.calls if call.function != "net.loss")
+    inputs = {**case.inputs, "given": Feed(shape, "normal")}
+    return dataclasses.replace(
+        case, calls=(*calls, *more), inputs=inputs, losses={"total": "mixed"}
+    )
 
 
 def two_optimizers(c: Check) -> None:
