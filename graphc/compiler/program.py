@@ -27,19 +27,14 @@ FLAT = "%exchange"
 
 def build_program(name: str, graph: Graph, capacity: int, backend: str) -> Program:
     """Return the program of a graph in which every node is needed, for up to `capacity` rows."""
-    from graphc.backends.numpy import KERNELS
+    from graphc.kernels.assignment import KernelAssignment
+    from graphc.kernels.lowering import KernelLowering
 
     spend_nodes(LOWERED * len(graph))
     graph = keep_old_states(graph)
     order = schedule(graph)
-    if backend == "native":
-        from graphc.kernels.assignment import KernelAssignment
-        from graphc.kernels.lowering import KernelLowering
-
-        fused = KernelLowering(graph, order, capacity, KERNELS)
-        return KernelAssignment(name, fused, order).program()
-    low = Lowering(graph, order, capacity, KERNELS)
-    return Assignment(name, low, order).program()
+    fused = KernelLowering(graph, order, capacity, ())
+    return KernelAssignment(name, fused, order, backend).program()
 
 
 @dataclass(slots=True)
@@ -60,10 +55,8 @@ class Assignment:
     things up by name would take most of the time.
     """
 
-    backend = "numpy"
-
-    def __init__(self, name: str, low: Lowering, order: Schedule) -> None:
-        self.name, self.low, self.order = name, low, order
+    def __init__(self, name: str, low: Lowering, order: Schedule, backend: str) -> None:
+        self.name, self.low, self.order, self.backend = name, low, order, backend
         self.graph = low.graph
         self.space: dict[str, tuple[Space, str]] = {}
         self._assign_sources()

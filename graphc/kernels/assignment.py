@@ -19,8 +19,6 @@ class KernelAssignment(Assignment):
     writes in the one exactly the bytes that it alone touched in the other.
     """
 
-    backend = "native"
-
     def _arrange(self, order: Schedule) -> tuple[list[Instr], list[tuple[str, ...]]]:
         """Return the instructions with barriers between them; none are merged."""
 

@@ -149,7 +149,8 @@ class Binder:
             native = self._compiled(program, skip, view)
             calls, border = native.calls(n, view)
         else:
-            calls, border = bind(program, n, view, skip, self._link)
+            scratch = self._workspace.scratch
+            calls, border = bind(program, n, view, scratch, skip, self._link)
         outputs = {k: _fixed(view(v)) for k, v in program.outputs.items() if v not in unknown}
         return Bound(
             program,

@@ -8,6 +8,7 @@ from functools import partial
 from math import prod
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from graphc.backends.numpy.bind import Call
 from graphc.base.errors import OutOfMemoryError
@@ -68,6 +69,8 @@ class Workspace:
         """Return the array of a buffer for a run of `n` rows."""
         buffer = program.buffers[name]
         shape = shape_at(buffer.type.shape, n)
+        if buffer.pitch:
+            return self._columns(program, buffer, n)
         if buffer.space == "state":
             return self._state.arrays[buffer.key].reshape(shape)
         if buffer.space == "constant":
@@ -78,6 +81,13 @@ class Workspace:
             return self.feeds.view(buffer.key, buffer.type, n)
         memory = self._gradient_block(program) if buffer.space == "gradient" else self.arena
         return _typed(memory, buffer.offset, buffer.type, n)
+
+    def _columns(self, program: Program, buffer: Buffer, n: int) -> Array:
+        """Return the columns of a matrix that a buffer is, as a matrix whose rows lie apart."""
+        shape = shape_at(buffer.type.shape, n)
+        root = self.view(program, program.aliases[buffer.name], n).reshape(-1)
+        strides = (buffer.pitch * root.itemsize, root.itemsize)
+        return as_strided(root[buffer.shift :], (shape[0], prod(shape[1:])), strides)
 
     def attach_gradients(self, program: Program) -> None:
         """Allocate the block that a program's gradients are left in, unless it exists."""
@@ -158,10 +168,12 @@ class ScratchSize:
 
 
 def scratch_size(programs: Mapping[str, Program], threads: int | None) -> ScratchSize:
-    """Return the scratch of programs, which run one at a time; empty if all are NumPy's."""
+    """Return the scratch of programs, which run one at a time."""
     native = [program for program in programs.values() if program.backend == "native"]
     if not native:
-        return ScratchSize(0, 1)
+        from graphc.backends.numpy.kernels import scratch_bytes as temporaries
+
+        return ScratchSize(temporaries(programs.values()), 1)
     from graphc.backends.native.scratch import scratch_bytes
     from graphc.backends.native.usable_cores import thread_count
 

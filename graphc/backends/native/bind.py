@@ -21,7 +21,7 @@ from graphc.backends.native.segments import (
     table_index,
 )
 from graphc.backends.native.target import host
-from graphc.backends.numpy.bind import Call, Link, bind_exchange, bind_instr
+from graphc.backends.numpy.bind import Call, Link, bind_exchange, bind_reference
 from graphc.ir.op import Array
 from graphc.ir.plan import Instr, Program
 from graphc.kernels.work import kernel_microseconds
@@ -126,7 +126,7 @@ class NativeProgram:
     def _outside(self, instr: Instr, n: int, view: View) -> Sequence[Call]:
         if instr.kind in ("send", "receive"):
             return bind_exchange(self.program.name, instr, view, self._link)
-        return bind_instr(instr, n, view)
+        return (bind_reference(instr, n, view),)
 
 
 def _library(
